@@ -12,9 +12,31 @@ from __future__ import annotations
 
 from typing import Any
 
+PACKAGE = "longtake"
+
 
 class LongtakeError(Exception):
-    """Base of every error that is not our own bug."""
+    """Base of every error that is not our own bug.
+
+    A host shows the module of an error's type. ComfyUI imports this package under the path of its
+    folder, so that the types would begin with that path; they always begin with `longtake.`.
+    """
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = _public_module(cls.__module__)
+
+
+def is_own_type(type_name: str) -> bool:
+    """Whether a type's full name, as a host gives it, is one of our errors'."""
+    return type_name.startswith(f"{PACKAGE}.")
+
+
+def _public_module(module: str) -> str:
+    """The name under which a module of this package is known, wherever it was imported from."""
+    return PACKAGE + module.removeprefix(__name__.removesuffix(".errors"))
+
+
+LongtakeError.__module__ = _public_module(__name__)
 
 
 class BadInput(LongtakeError):

@@ -83,9 +83,9 @@ def attention(device: torch.device) -> Iterator[Finding]:
 def extras() -> Iterator[Finding]:
     """Report packages that some features or tests use."""
     for name, use in EXTRAS.items():
-        found = importlib.util.find_spec(name) is not None
+        available = importlib.util.find_spec(name) is not None
         version = version_of("faiss-cpu" if name == "faiss" else name)
-        yield _optional(name, (version or "installed") if found else None, use)
+        yield _optional(name, (version or "installed") if available else None, use)
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     yield _optional("chromium", browser, "the tests of the player")
 
@@ -115,8 +115,8 @@ def pack_version() -> str:
     """Return this pack's version, from pyproject.toml or else from the installed package."""
     project = ROOT / "pyproject.toml"
     text = project.read_text(encoding="utf-8") if project.is_file() else ""
-    found = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
-    return found[1] if found else version_of("longtake") or "unknown version"
+    match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    return match[1] if match else version_of("longtake") or "unknown version"
 
 
 def _encoders() -> Iterator[Finding]:
@@ -133,6 +133,6 @@ def _encoders() -> Iterator[Finding]:
             yield Finding("bad", "encoder", text)
 
 
-def _optional(subject: str, found: str | None, use: str) -> Finding:
-    text = f"{found} ({use})" if found else f"not installed ({use})"
-    return Finding("ok" if found else "note", subject, text)
+def _optional(subject: str, version: str | None, use: str) -> Finding:
+    text = f"{version} ({use})" if version else f"not installed ({use})"
+    return Finding("ok" if version else "note", subject, text)

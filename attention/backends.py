@@ -39,11 +39,11 @@ def flex_reason(device: torch.device) -> str | None:
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < FLEX_SINCE:
         return f"needs torch {FLEX_SINCE[0]}.{FLEX_SINCE[1]} or newer"
     if device.type == "cuda":
-        found = importlib.util.find_spec("triton") is not None
-        return None if found else "triton, which compiles it, is not installed"
+        available = importlib.util.find_spec("triton") is not None
+        return None if available else "triton, which compiles it, is not installed"
     if device.type == "cpu":
-        found = any(shutil.which(name) for name in COMPILERS)
-        return None if found else f"no C++ compiler ({' or '.join(COMPILERS)}) on the PATH"
+        available = any(shutil.which(name) for name in COMPILERS)
+        return None if available else f"no C++ compiler ({' or '.join(COMPILERS)}) on the PATH"
     return f"cannot be compiled for {device.type}"
 
 

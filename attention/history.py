@@ -100,7 +100,7 @@ class HistoryCache(Protocol):
         """Take all tensors to `device`, bit for bit."""
 
     def drop(self) -> None:
-        """Free all memory."""
+        """Free all tensors; the cache cannot be used any more."""
 
 
 def open_cache(

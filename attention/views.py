@@ -30,17 +30,19 @@ class PartialHistory:
         positions: Sequence[int],
     ) -> None:
         self.cache, self.rows = cache, rows
-        shape, device, held = cache.shape, cache.device, cache.positions
+        shape, device, slot_positions = cache.shape, cache.device, cache.positions
         self._active = shape.rotation(positions, device)
         self._parts = parts(visible, len(slots), shape.frame_tokens)
-        self._past = shape.rotation([held[slot] for slot in slots], device) if slots else None
+        self._past = (
+            shape.rotation([slot_positions[slot] for slot in slots], device) if slots else None
+        )
         self._tokens = _token_numbers(slots, shape.frame_tokens, device)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
         keys, values = rotate(k, self._active), v
         if self._past is not None:
-            past = [kept[self.rows][:, self._tokens] for kept in self.cache.history(layer)]
+            past = [tensor[self.rows][:, self._tokens] for tensor in self.cache.history(layer)]
             keys = torch.cat([rotate(past[0], self._past), keys], 1)
             values = torch.cat([past[1], values], 1)
         return attend_in_parts(rotate(q, self._active), keys, values, self._parts)
@@ -61,14 +63,14 @@ class LimitedLookback:
         self.cache, self.rows = cache, rows
         shape, device, tokens = cache.shape, cache.device, cache.shape.frame_tokens
         slot_positions = cache.positions
-        held = [slot_positions[slot] for slot in slots]
-        self._past = shape.rotation(held, device) if slots else None
+        past_positions = [slot_positions[slot] for slot in slots]
+        self._past = shape.rotation(past_positions, device) if slots else None
         self._active = shape.rotation(positions, device)
         self._slots = _token_numbers(slots, tokens, device)
         self._parts: list[tuple[slice, Tensor]] = []
         by_bounds = groupby(range(len(visible)), lambda i: (visible[i], lowest[i]))
         for (count, low), frames in by_bounds:
-            key_positions = [*held, *positions[:count]]
+            key_positions = [*past_positions, *positions[:count]]
             seen = [i for i, position in enumerate(key_positions) if position >= low]
             first, *rest = frames
             queries = slice(first * tokens, (first + len(rest) + 1) * tokens)
@@ -78,7 +80,7 @@ class LimitedLookback:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
         queries, keys, values = rotate(q, self._active), rotate(k, self._active), v
         if self._past is not None:
-            past = [kept[self.rows][:, self._slots] for kept in self.cache.history(layer)]
+            past = [tensor[self.rows][:, self._slots] for tensor in self.cache.history(layer)]
             keys = torch.cat([rotate(past[0], self._past), keys], 1)
             values = torch.cat([past[1], values], 1)
         outputs = [attend(queries[:, at], keys[:, n], values[:, n]) for at, n in self._parts]

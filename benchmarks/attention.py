@@ -113,12 +113,12 @@ def compare(plan: SpeedPlan, results: Results, bench: SpeedBench, history: int) 
     dense_chunks = {name: bench.chunk(CASES[name], keep=False)[1] for name in baselines}
     for name in plan.cases_at(history):
         stats, frames = bench.chunk(CASES[name], keep=False)
-        dense, found = dense_chunks.get(CASES[name].baseline), dict[str, float]()
+        dense, figures = dense_chunks.get(CASES[name].baseline), dict[str, float]()
         if dense is not None:
-            found = {"PSNR": min(psnr(frames, dense), EQUAL_DB), "SSIM": ssim(frames, dense)}
+            figures = {"PSNR": min(psnr(frames, dense), EQUAL_DB), "SSIM": ssim(frames, dense)}
         if stats.density is not None:
-            found["density"] = stats.density
-        for what, value in found.items():
+            figures["density"] = stats.density
+        for what, value in figures.items():
             results.figures[f"{what}: {plan.label(name, history)}"] = median_interval([value])
 
 

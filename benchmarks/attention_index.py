@@ -64,7 +64,7 @@ def measure(plan: IndexPlan) -> Results:
         at, (new, cached) = label(shape, count), some_keys(shape, count)
         searches = {name: search(open_index(name, shape), new, cached) for name in names}
         true = searches[EXACT]().number
-        found = {name: share_found(find().number, true) for name, find in searches.items()}
+        shares = {name: share_found(find().number, true) for name, find in searches.items()}
         seconds = paired_seconds(
             {name: prepare(find) for name, find in searches.items()},
             rounds=plan.rounds, budget_s=plan.budget_s, clock=time.process_time,
@@ -73,12 +73,12 @@ def measure(plan: IndexPlan) -> Results:
             results.samples[f"{name}, {at}"] = samples
             results.figures[f"{name}, {at}"] = median_interval(samples)
             results.figures[f"exact / {name}, {at}"] = ratio_interval(seconds[EXACT], samples)
-            results.figures[f"found: {name}, {at}"] = median_interval([found[name]])
+            results.figures[f"found: {name}, {at}"] = median_interval([shares[name]])
         chosen = choose_index(AUTO, count, torch.device("cpu"))[0]
         if chosen != EXACT:
             low = ratio_interval(seconds[EXACT], seconds[chosen]).low
             results.at_least(f"auto, {chosen}, is faster than exact, {at}", low, 1)
-            results.at_least(f"auto, {chosen}, finds the nearest, {at}", found[chosen], ENOUGH)
+            results.at_least(f"auto, {chosen}, finds the nearest, {at}", shares[chosen], ENOUGH)
     return results
 
 

@@ -98,9 +98,9 @@ def roll(plan: QualityPlan, results: Results, kit: Kit, keep: Callable[[], None]
     keep()
 
 
-def note(results: Results, suffix: str, found: dict[str, float]) -> None:
+def note(results: Results, suffix: str, figures: dict[str, float]) -> None:
     """Add the figures of one clip."""
-    for name, value in found.items():
+    for name, value in figures.items():
         results.samples.setdefault(name + suffix, []).append(value)
         results.figures[name + suffix] = median_interval(results.samples[name + suffix])
 

@@ -99,8 +99,8 @@ class RecallResults:
         write(path, asdict(self))
 
     def show(self, console: Console) -> None:
-        for name, found in {**self.figures, **self.differences}.items():
-            console.print(f"{name:56} {found}  n={found.clips}", highlight=False)
+        for name, figure in {**self.figures, **self.differences}.items():
+            console.print(f"{name:56} {figure}  n={figure.clips}", highlight=False)
         for claim in self.claims:
             word = "[green]holds[/]" if claim.holds else "[red]FAILS[/]"
             console.print(f"{word} {claim.text}: {claim.bound:.3f}", highlight=False)
@@ -108,10 +108,10 @@ class RecallResults:
 
 def main(json_path: Path | None) -> None:
     """Run the suite, show the results, and save them to `json_path` if given."""
-    found = measure(RecallPlan())
-    found.show(Console(soft_wrap=True))
+    results = measure(RecallPlan())
+    results.show(Console(soft_wrap=True))
     if json_path is not None:
-        found.save(json_path)
+        results.save(json_path)
 
 
 def measure(plan: RecallPlan) -> RecallResults:
@@ -121,19 +121,19 @@ def measure(plan: RecallPlan) -> RecallResults:
     if plan.shares != SHARES:
         made_with["shares"] = list(plan.shares)
     records = Records(plan.record, made_with)
-    jobs = [job for job in plan.jobs() if job not in records.found]
+    jobs = [job for job in plan.jobs() if job not in records.measurements]
     until = time.monotonic() + 60 * plan.minutes
     records.complete(partial(measure_clip, plan), jobs, plan.workers, until)
-    found, claimed = RecallResults(), []
+    results, claimed = RecallResults(), []
     for name, turn in plan.turns.items():
-        clips = {job: clip for job, clip in records.found.items() if job[0] == name}
+        clips = {job: clip for job, clip in records.measurements.items() if job[0] == name}
         rows = {seed: clip.figures for (_, seed), clip in clips.items()}
         if rows:
-            summarise(found, f"{name}, history {turn.history}", [*rows.values()])
+            summarise(results, f"{name}, history {turn.history}", [*rows.values()])
         if turn not in plan.near and turn.history <= TRAINED:
             claimed.append(rows)
-    claim(found, claimed)
-    return found
+    claim(results, claimed)
+    return results
 
 
 @cache
@@ -149,19 +149,19 @@ def measure_clip(plan: RecallPlan, job: Job) -> Measurement:
     return Measurement(figures, np.zeros((0, 0)))
 
 
-def summarise(found: RecallResults, label: str, rows: list[dict[str, float]]) -> None:
+def summarise(results: RecallResults, label: str, rows: list[dict[str, float]]) -> None:
     """Add the means over a turn's clips, and TempCache minus the window of the same bytes."""
     for name in rows[0]:
-        found.figures[f"{label}: {name}"] = estimate([row[name] for row in rows])
+        results.figures[f"{label}: {name}"] = estimate([row[name] for row in rows])
     against = [*pairs(), *((f"{kind}, {share:.0%}", FULL) for kind in OURS for share in SHARES)]
     for ours, other in [*against, (FULL_INT8, FULL)]:
         if ours not in rows[0]:
             continue
         difference = estimate([row[ours] - row[other] for row in rows])
-        found.differences[f"{label}: {ours} less {other}"] = difference
+        results.differences[f"{label}: {ours} less {other}"] = difference
 
 
-def claim(found: RecallResults, turns: list[dict[int, dict[str, float]]]) -> None:
+def claim(results: RecallResults, turns: list[dict[int, dict[str, float]]]) -> None:
     """Claim that TempCache recalls more than the window of the same bytes.
 
     For each seed the difference is a mean over all turns; only seeds measured for all turns count.
@@ -175,11 +175,11 @@ def claim(found: RecallResults, turns: list[dict[int, dict[str, float]]]) -> Non
             for seed in seeds
         ]
         difference = estimate(means)
-        found.differences[f"half way back: {ours} less {other}"] = difference
+        results.differences[f"half way back: {ours} less {other}"] = difference
         if other in REACHING:
             continue
         text = f"half way back, {ours} recalls more than {other} of no fewer bytes"
-        found.claims.append(Claim(text, difference.low, 0.0, difference.low > 0))
+        results.claims.append(Claim(text, difference.low, 0.0, difference.low > 0))
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -206,10 +206,10 @@ def command(  # noqa: PLR0913
     with reporting():
         plan = RecallPlan(clips=clips, few=few, workers=workers, minutes=minutes, record=record)
         plan = replace(plan, shares=tuple(map(float, shares)) or SHARES)
-        found = measure(replace(plan, away=away, near=()) if away else plan)
-        found.show(Console(soft_wrap=True))
+        results = measure(replace(plan, away=away, near=()) if away else plan)
+        results.show(Console(soft_wrap=True))
         if json_path is not None:
-            found.save(json_path)
+            results.save(json_path)
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def _judge(tally: Tally, folder: Path, whole: Outcome, attempts: list[Outcome]) 
     tally.runs += 1
     tally.kills += sum(attempt.killed for attempt in attempts)
     for before, after in zip(attempts, attempts[1:], strict=False):
-        found = after.resumed_from or after.delivered  # 0: the journal had every chunk
-        tally.lost += max(0, min(before.delivered, after.delivered) - found)
+        first_chunk = after.resumed_from or after.delivered  # 0: the journal had every chunk
+        tally.lost += max(0, min(before.delivered, after.delivered) - first_chunk)
     tally.different += (last.latents, last.frames) != (whole.latents, whole.frames)
     tally.torn += not _is_whole(folder)
 

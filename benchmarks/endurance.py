@@ -44,23 +44,23 @@ NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 def main(json_path: Path | None) -> None:
     """Run the whole suite, show the results, and save them to `json_path` if given."""
-    found = measure(LongPlan(32, 10_000, workers=os.cpu_count() or 1))
-    found.show(Console(soft_wrap=True))
+    results = measure(LongPlan(32, 10_000, workers=os.cpu_count() or 1))
+    results.show(Console(soft_wrap=True))
     if json_path is not None:
-        found.save(json_path)
+        results.save(json_path)
 
 
 def measure(plan: LongPlan) -> LongResults:
     """Measure all cases, and judge whether quality lasts with the demo's own settings."""
     weights = [fingerprint(read(file)[0]) for file in sorted(plan.folder.glob("*.safetensors"))]
     made_with = {"latent_frames": plan.length, "width": plan.width, "weights": weights}
-    found = run("endurance", plan, [*CASES], partial(_measure_job, plan), made_with)
-    if RECOMMENDED in found.ends:
-        own = found.ends[RECOMMENDED]
-        change, kept = own["right readings, last minus first"], own["motion, last over first"]
-        found.claim("right readings fall by no more than 5 points", change, -0.05)
-        found.claim("motion stays at 90 % or more", kept, 0.9)
-    return found
+    results = run("endurance", plan, [*CASES], partial(_measure_job, plan), made_with)
+    if RECOMMENDED in results.ends:
+        own = results.ends[RECOMMENDED]
+        change, motion = own["right readings, last minus first"], own["motion, last over first"]
+        results.claim("right readings fall by no more than 5 points", change, -0.05)
+        results.claim("motion stays at 90 % or more", motion, 0.9)
+    return results
 
 
 def _measure_job(plan: LongPlan, job: Job) -> Measurement:
@@ -88,12 +88,12 @@ def _measure_job(plan: LongPlan, job: Job) -> Measurement:
 @click.option("--plot", type=NEW_FILE, help="Plot the results to FILE (needs matplotlib).")
 def command(json_path: Path | None, plot: Path | None, **options: object) -> None:
     with reporting():
-        found = measure(LongPlan(**options))  # type: ignore[arg-type]
-        found.show(Console(soft_wrap=True))
+        results = measure(LongPlan(**options))  # type: ignore[arg-type]
+        results.show(Console(soft_wrap=True))
         if json_path is not None:
-            found.save(json_path)
-        if plot is not None and found.tenths:
-            draw(found, plot)
+            results.save(json_path)
+        if plot is not None and results.tenths:
+            draw(results, plot)
 
 
 if __name__ == "__main__":

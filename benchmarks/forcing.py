@@ -65,10 +65,10 @@ Case = tuple[str, int, float]
 
 def main(json_path: Path | None) -> None:
     """Run the whole suite, show the results, and save them to `json_path` if given."""
-    found = measure(LongPlan(32, 1000, WIDTH, workers=os.cpu_count() or 1), TWINS)
-    found.show(Console(soft_wrap=True))
+    results = measure(LongPlan(32, 1000, WIDTH, workers=os.cpu_count() or 1), TWINS)
+    results.show(Console(soft_wrap=True))
     if json_path is not None:
-        found.save(json_path)
+        results.save(json_path)
 
 
 def measure(plan: LongPlan, folder: Path) -> LongResults:
@@ -79,10 +79,10 @@ def measure(plan: LongPlan, folder: Path) -> LongResults:
         "latent_frames": plan.length, "width": plan.width, "window": WINDOW, "twins": files,
     }  # fmt: skip
     known = cases(twins)
-    found = run("forcing", plan, [*known], partial(_measure_job, plan, folder), made_with)
+    results = run("forcing", plan, [*known], partial(_measure_job, plan, folder), made_with)
     for case, less in pairs(known):
-        found.pair(case, less, PAIRED)
-    return found
+        results.pair(case, less, PAIRED)
+    return results
 
 
 def cases(twins: Mapping[str, Path]) -> dict[str, Case]:
@@ -100,13 +100,13 @@ def pairs(known: Mapping[str, Case]) -> list[tuple[str, str]]:
     with clean context.
     """
     names = {case: name for name, case in known.items()}
-    found = []
+    comparisons = []
     for name, (twin, steps, noise) in known.items():
         if twin != PLAIN:
-            found.append((name, names[PLAIN, steps, noise]))
+            comparisons.append((name, names[PLAIN, steps, noise]))
         if noise and (twin, steps, 0.0) in names:
-            found.append((name, names[twin, steps, 0.0]))
-    return found
+            comparisons.append((name, names[twin, steps, 0.0]))
+    return comparisons
 
 
 def _measure_job(plan: LongPlan, folder: Path, job: Job) -> Measurement:
@@ -122,8 +122,8 @@ def _measure_job(plan: LongPlan, folder: Path, job: Job) -> Measurement:
         measurement = measure_by_tenths(kit, seed, recipe)
         start = true_start(kit, seed, recipe.columns)
         short = replace(recipe, length=HISTORY + DEMO.chunk_frames)
-        kept = errors_kept(partial(next_chunk, kit, short, start), start)
-        return replace(measurement, figures=measurement.figures | kept)
+        errors = errors_kept(partial(next_chunk, kit, short, start), start)
+        return replace(measurement, figures=measurement.figures | errors)
 
 
 def _recipe(plan: LongPlan, steps: int, noise: float) -> Recipe:
@@ -172,12 +172,12 @@ def command(
         plan = LongPlan(**options)  # type: ignore[arg-type]
         if train:
             train_twins(twins)
-        found = measure(plan, twins)
-        found.show(Console(soft_wrap=True))
+        results = measure(plan, twins)
+        results.show(Console(soft_wrap=True))
         if json_path is not None:
-            found.save(json_path)
-        if plot is not None and found.tenths:
-            draw(found, plot)
+            results.save(json_path)
+        if plot is not None and results.tenths:
+            draw(results, plot)
         if sheet is not None:
             save_sheet(pictures(plan, twins), sheet)
 

@@ -83,9 +83,9 @@ class GuidancePlan:
 
 def main(json_path: Path | None) -> None:
     """Run the whole suite, show the results, and save them to `json_path` if given."""
-    found = measure(GuidancePlan(workers=os.cpu_count() or 1), Console(soft_wrap=True))
+    results = measure(GuidancePlan(workers=os.cpu_count() or 1), Console(soft_wrap=True))
     if json_path is not None:
-        found.save(json_path)
+        results.save(json_path)
 
 
 def measure(plan: GuidancePlan, console: Console) -> Findings:
@@ -95,12 +95,12 @@ def measure(plan: GuidancePlan, console: Console) -> Findings:
     for rollouts in range(plan.rollouts, MAX_ROLLOUTS + 1, MORE_ROLLOUTS):
         jobs = records.missing(names, range(rollouts))
         in_time = records.complete(partial(_measure_job, plan), jobs, plan.workers, until)
-        found = findings(plan, records, plan.names)
-        names = found.wider_than(plan.half_width)
+        results = findings(plan, records, plan.names)
+        names = results.wider_than(plan.half_width)
         if not (in_time and names):
             break
-    found.show(console)
-    return found
+    results.show(console)
+    return results
 
 
 def _measure_job(plan: GuidancePlan, job: Job) -> Measurement:
@@ -150,11 +150,11 @@ def command(
 ) -> None:
     with reporting():
         plan = GuidancePlan(**options)  # type: ignore[arg-type]
-        found = measure(plan, Console(soft_wrap=True))
+        results = measure(plan, Console(soft_wrap=True))
         if json_path is not None:
-            found.save(json_path)
+            results.save(json_path)
         if plot is not None:
-            draw(found, plot)
+            draw(results, plot)
         if sheet is not None:
             save_sheet(pictures(plan), sheet)
 

@@ -61,7 +61,7 @@ def measure(plan: LongShotPlan) -> Results:
     for job in records.missing([*names], range(1)):
         records.complete(partial(shot, plan), [job], 1, FOREVER)
     for name in names:
-        trace = trace_of(records.found[name, 0])
+        trace = trace_of(records.measurements[name, 0])
         _judge(results, f"{plan.length} latent frames, {name}", trace, plan)
     return results
 

@@ -120,10 +120,12 @@ def add_coding(results: Results, plan: MemoryPlan) -> None:
     jobs = records.missing(["coding"], range(plan.rollouts))
     records.complete(partial(coded_rollouts, plan.coded_frames), jobs, 1, FOREVER)
     for name, least in DECIBELS.items():
-        found = [records.found["coding", seed].figures[name] for seed in range(plan.rollouts)]
+        samples = [
+            records.measurements["coding", seed].figures[name] for seed in range(plan.rollouts)
+        ]
         text = f"{name}: PSNR of {plan.coded_frames} latent frames, dB"
-        results.samples[text] = found
-        results.figures[text] = median_interval(found)
+        results.samples[text] = samples
+        results.figures[text] = median_interval(samples)
         results.at_least(f"{text} (low bound)", results.figures[text].low, least)
 
 

@@ -76,9 +76,9 @@ class OvershootResults:
 def ways(*, own: bool) -> dict[str, Guidance]:
     """Return the settings compared in any number of steps, and more of them in the demo's `own`."""
     scales = SCALES if own else FEW_SCALES
-    found = {f"vanilla {scale:g}": extend(TEXT, vanilla(scale)) for scale in scales}
+    guidances = {f"vanilla {scale:g}": extend(TEXT, vanilla(scale)) for scale in scales}
     if not own:
-        return found
+        return guidances
     late = replace(vanilla(2.0), timing=GuidanceTiming((0.0, EARLY)))
     more = {
         "no text": Guidance(),
@@ -87,8 +87,8 @@ def ways(*, own: bool) -> dict[str, Guidance]:
         "cfg, stabilised 0.1": stabilise(TEXT, 0.1),
     }
     shots = {name: recipe.guidance or TEXT for name, recipe in cases().items()}
-    known = {**shots, **more, **found}
-    return {name: known[name] for name in ("no text", *found, *ALSO)}
+    known = {**shots, **more, **guidances}
+    return {name: known[name] for name in ("no text", *guidances, *ALSO)}
 
 
 def main(json_path: Path | None) -> None:
@@ -96,11 +96,11 @@ def main(json_path: Path | None) -> None:
     publish(measure(64, os.cpu_count() or 1), json_path)
 
 
-def publish(found: OvershootResults, json_path: Path | None) -> None:
+def publish(results: OvershootResults, json_path: Path | None) -> None:
     """Show the results, and save them to `json_path` if given."""
-    found.show(Console(soft_wrap=True))
+    results.show(Console(soft_wrap=True))
     if json_path is not None:
-        found.save(json_path)
+        results.save(json_path)
 
 
 def measure(clips: int, workers: int, steps: tuple[int, ...] = STEPS) -> OvershootResults:
@@ -122,16 +122,16 @@ def measure_clip(kit: Kit, seed: int, steps: tuple[int, ...] = STEPS) -> dict[st
         recipe = Recipe(length=HISTORY + DEMO.chunk_frames, steps=count, guidance=guidance)
         return next_chunk(kit, recipe, start, past)
 
-    found: dict[str, Figures] = {}
+    figures: dict[str, Figures] = {}
     for count in steps:
         known, none = (chunk(extend(TEXT, vanilla(w)), count, start.past) for w in (1.0, 0.0))
         for name, guidance in ways(own=count == DEMO.steps).items():
             guided = chunk(guidance, count, start.past)
-            found[f"{name}, {count} steps"] = {
+            figures[f"{name}, {count} steps"] = {
                 **compare(guided, known, none, start.truth),
                 **errors_kept(partial(chunk, guidance, count), start),
             }
-    return found
+    return figures
 
 
 def compare(guided: Tensor, known: Tensor, none: Tensor, truth: Tensor) -> Figures:
@@ -153,10 +153,10 @@ def command(
     clips: int, workers: int, steps: tuple[int, ...], json_path: Path | None, plot: Path | None
 ) -> None:
     with reporting():
-        found = measure(clips, workers, steps or STEPS)
-        publish(found, json_path)
+        results = measure(clips, workers, steps or STEPS)
+        publish(results, json_path)
         if plot is not None:
-            draw(found.figures, plot)
+            draw(results.figures, plot)
 
 
 if __name__ == "__main__":

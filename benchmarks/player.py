@@ -80,9 +80,9 @@ def watch_take(plan: PlayerPlan) -> dict[str, Any]:
     """Return what tests/browser/long_take.mjs observed."""
     if not (ROOT / "tests" / "browser" / "long_take.py").is_file():
         raise BadInput("the player suite needs the tests folder; run it from the git repository.")
-    given = {"sample_s": plan.sample_s, "presses": plan.presses, "run": plan.run}
+    options = {"sample_s": plan.sample_s, "presses": plan.presses, "run": plan.run}
     done = subprocess.run(
-        [sys.executable, "-c", WATCH], input=json.dumps(given), stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", WATCH], input=json.dumps(options), stdout=subprocess.PIPE, text=True,
         cwd=ROOT,
     )  # fmt: skip
     if done.returncode != 0:

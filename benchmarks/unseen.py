@@ -85,11 +85,11 @@ def main(json_path: Path | None) -> None:
     publish(measure(64, os.cpu_count() or 1), json_path)
 
 
-def publish(found: UnseenResults, json_path: Path | None) -> None:
+def publish(results: UnseenResults, json_path: Path | None) -> None:
     """Show the results, and save them to `json_path` if given."""
-    found.show(Console(soft_wrap=True))
+    results.show(Console(soft_wrap=True))
     if json_path is not None:
-        found.save(json_path)
+        results.save(json_path)
 
 
 def measure(clips: int, workers: int) -> UnseenResults:
@@ -99,30 +99,30 @@ def measure(clips: int, workers: int) -> UnseenResults:
 
 def summarise(per_clip: Sequence[Distances]) -> UnseenResults:
     """Return means over clips, and of differences from plain CFG within clips."""
-    found = UnseenResults("unseen", len(per_clip))
+    results = UnseenResults("unseen", len(per_clip))
     for past, names in per_clip[0].items():
         samples = {way: [clip[past][way] for clip in per_clip] for way in names}
-        found.samples[past] = samples
-        found.figures[past] = {way: estimate(values) for way, values in samples.items()}
-        found.against_plain[past] = {
+        results.samples[past] = samples
+        results.figures[past] = {way: estimate(values) for way, values in samples.items()}
+        results.against_plain[past] = {
             way: estimate([a - b for a, b in zip(values, samples[PLAIN], strict=True)])
             for way, values in samples.items()
             if way != PLAIN
         }
-    return found
+    return results
 
 
 def distances(kit: Kit, seed: int) -> Distances:
     """Return the distances of all settings after each kind of history, on the clip of a seed."""
-    found: Distances = {}
+    by_history: Distances = {}
     for past, start in pasts(kit, seed).items():
         length, columns = HISTORY + DEMO.chunk_frames, start.past.shape[-1]
-        found[past] = {}
+        by_history[past] = {}
         for way, guidance in ways().items():
             recipe = Recipe(length=length, columns=columns, guidance=guidance)
             chunk = next_chunk(kit, recipe, start, start.past)
-            found[past][way] = float((chunk - start.truth).square().mean().sqrt())
-    return found
+            by_history[past][way] = float((chunk - start.truth).square().mean().sqrt())
+    return by_history
 
 
 @click.command(help=__doc__)
@@ -132,10 +132,10 @@ def distances(kit: Kit, seed: int) -> Distances:
 @click.option("--plot", type=NEW_FILE, help="Plot the results to FILE (needs matplotlib).")
 def command(clips: int, workers: int, json_path: Path | None, plot: Path | None) -> None:
     with reporting():
-        found = measure(clips, workers)
-        publish(found, json_path)
+        results = measure(clips, workers)
+        publish(results, json_path)
         if plot is not None:
-            draw(found.against_plain, plot)
+            draw(results.against_plain, plot)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ from .commands import inspect as inspection
 from .commands.rollouts import rollouts
 from .commands.schedule import schedule
 from .commands.watch import check_watchable, watch_run
-from .console.options import FILE, comfy_option, common_options, parse_changes
+from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
 from .events import RunFiles
+from .player.access import Access
 from .runner import Job, prepare_folder
 from .session import session
 
@@ -44,18 +45,14 @@ def main() -> None:
 @main.command()
 @click.argument("workflow", type=FILE)
 @click.option("--report", type=FILE, metavar="FILE", help="Write the report (JSON) to FILE too.")
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Serve a live player page on this machine until Ctrl-C.",
-)
+@watch_options
 @common_options
 def run(  # noqa: PLR0913
     workflow: Path,
     changes: tuple[str, ...],
     out: Path,
     report: Path | None,
-    watch: bool,
+    watch: Access | None,
     comfy: Path | None,
     debug: bool,
 ) -> None:
@@ -66,11 +63,11 @@ def run(  # noqa: PLR0913
         if report is not None:
             prepare_folder(report.resolve().parent)
         job = Job(workflow, parse_changes(changes), out)
-        if watch:
+        if watch is not None:
             check_watchable(workflow)
         with (
             session(console, comfy, out) as live,
-            watch_run(live.host, console) if watch else nullcontext(),
+            watch_run(live.host, watch, console) if watch else nullcontext(),
         ):
             seconds = live.run(job, run_files)
             print_files(console, run_files, seconds)
@@ -94,13 +91,13 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
     """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
-        found = inspection.inspect(file)
+        findings = inspection.inspect(file)
         if as_json:
-            click.echo(json.dumps(found, indent=1))
+            click.echo(json.dumps(findings, indent=1))
         else:
-            for line in inspection.lines(found):
+            for line in inspection.lines(findings):
                 console.print(escape(line), highlight=False)
-    if "refusal" in found:
+    if "refusal" in findings:
         raise SystemExit(1)
 
 
@@ -144,7 +141,7 @@ def convert(  # noqa: PLR0913
         size = converting.convert(
             checkpoint, out, how, lambda done, all_: bar.update(task, completed=done, total=all_)
         )
-        title = escape(checkpoint.found.family.title)
+        title = escape(checkpoint.recognition.family.title)
         console.print(f"{title}: {escape(str(out))} ({size / 1e6:,.1f} MB)", highlight=False)
 
 
@@ -196,9 +193,9 @@ def _suites() -> list[str]:
             "the package that ComfyUI installs has no benchmarks; use Longtake's git repository."
         ) from error
     return sorted(
-        found.name
-        for found in pkgutil.iter_modules(package.__path__)
-        if not found.name.startswith("_")
+        module.name
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.name.startswith("_")
     )
 
 

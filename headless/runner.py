@@ -13,6 +13,7 @@ from ..errors import StorageError
 from .console.interrupt import two_stage_interrupt
 from .events import Listener
 from .hosts.real_core import open_core
+from .player.access import Access
 from .workflow.graph import Workflow, load
 from .workflow.node_spec import NodeSpec
 from .workflow.overrides import Override, apply
@@ -47,7 +48,7 @@ class Host(Protocol):
     def interrupt(self) -> None:
         """Ask the running workflow to stop soon."""
 
-    def serve_player(self) -> AbstractContextManager[str]:
+    def serve_player(self, access: Access) -> AbstractContextManager[str]:
         """Serve the player for takes that begin within the block; yields its address."""
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from ..errors import BadInput
 from .config import DiTConfig
 from .dit import WanDiT
-from .families.recognise import AUTO, HEAD_DIM, Recognised, recognise
+from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.tensors import QUANTISED
 from .files.weights import Weights, open_weights
@@ -50,29 +50,29 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 class Checkpoint:
     """A recognised model file whose tensors are read on demand."""
 
-    found: Recognised
+    recognition: Recognition
     weights: Weights
 
     def read(self, name: str) -> Tensor:
         """One tensor by its official name, mapped from disk."""
-        return self.weights.read(self.found.copy.names[name])
+        return self.weights.read(self.recognition.copy.names[name])
 
     @property
     def names(self) -> list[str]:
         """Official names of all tensors for the host's Wan model, quantisation scales included."""
-        unused = set(self.found.unused)
-        return [n for n in self.found.copy.names if n not in unused and not n.startswith(FPS)]
+        unused = set(self.recognition.unused)
+        return [n for n in self.recognition.copy.names if n not in unused and not n.startswith(FPS)]
 
     def at_rate(self, fps: float | None) -> Checkpoint:
         """The same checkpoint for `fps` frames a second (16 or 24; None is its own).
 
         Only models that take a frame rate allow this.
         """
-        family = self.found.family
+        family = self.recognition.family
         if fps is None or family.shape != "t2v-fps":
             return self
         with_fps = replace(family, preset=replace(family.preset, fps=fps))
-        return replace(self, found=replace(self.found, family=with_fps))
+        return replace(self, recognition=replace(self.recognition, family=with_fps))
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors one after another.
@@ -82,8 +82,8 @@ class Checkpoint:
         """
         for name in self.names:
             tensor = self.read(name)
-            if name == "time_projection.1.bias" and self.found.family.shape == "t2v-fps":
-                shift = self._fps_shift(self.found.family.preset.fps)
+            if name == "time_projection.1.bias" and self.recognition.family.shape == "t2v-fps":
+                shift = self._fps_shift(self.recognition.family.preset.fps)
                 tensor = (tensor.float() + shift).to(tensor.dtype)
             yield name, tensor
 
@@ -93,22 +93,22 @@ class Checkpoint:
 
     def metadata(self) -> dict[str, str]:
         """The header that the host's loader reads: causal or not, odd sizes, quantised layers."""
-        transformer = dict(transformer_config(self.found.header))
+        transformer = dict(transformer_config(self.recognition.header))
         transformer.pop("causal_ar", None)
-        config = self.found.config
+        config = self.recognition.config
         if config.text_dim != WAN_TEXT_DIM:
             transformer["text_dim"] = config.text_dim
         if config.head_dim != HEAD_DIM:
             transformer["num_heads"] = config.num_heads
-        if self.found.family.causal and self.found.family.shape in TEXT_TO_VIDEO:
+        if self.recognition.family.causal and self.recognition.family.shape in TEXT_TO_VIDEO:
             transformer["causal_ar"] = True
-        made = {"config": json.dumps({"transformer": transformer})} if transformer else {}
-        quantised = quantisation(self.found.header)
-        return made | ({QUANTISATION: self._renamed_layers(quantised)} if quantised else {})
+        entries = {"config": json.dumps({"transformer": transformer})} if transformer else {}
+        quantised = quantisation(self.recognition.header)
+        return entries | ({QUANTISATION: self._renamed_layers(quantised)} if quantised else {})
 
     def _renamed_layers(self, quantised: dict[str, Any]) -> str:
         """The host's list of quantised layers, by official names."""
-        official = {stored: name for name, stored in self.found.copy.names.items()}
+        official = {stored: name for name, stored in self.recognition.copy.names.items()}
         layers = {
             official.get(f"{layer}.weight", f"{layer}.weight").removesuffix(".weight"): form
             for layer, form in quantised["layers"].items()
@@ -135,18 +135,19 @@ def open_checkpoint(path: Path, family: str = AUTO, copy: str = AUTO) -> Checkpo
 def load_dit(path: Path) -> WanDiT:
     """A Wan-family DiT in float32, ready to evaluate; text to video only."""
     checkpoint = open_checkpoint(path)
-    found = checkpoint.found
-    if found.family.shape not in (*TEXT_TO_VIDEO, "ti2v-5b") or found.header.container == "GGUF":
+    recognition = checkpoint.recognition
+    runs_here = recognition.family.shape in (*TEXT_TO_VIDEO, "ti2v-5b")
+    if not runs_here or recognition.header.container == "GGUF":
         raise BadInput(
-            f"{path} is {found.family.title}, which needs ComfyUI; without it, use a text-to-video "
-            "model that is not quantised."
+            f"{path} is {recognition.family.title}, which needs ComfyUI; without it, use a "
+            "text-to-video model that is not quantised."
         )
-    if found.unused:
+    if recognition.unused:
         raise BadInput(
-            f"{path} holds {found.unused[0]}, which no model of this kind has; use the unmodified "
-            "file."
+            f"{path} holds {recognition.unused[0]}, which no model of this kind has; use the "
+            "unmodified file."
         )
-    return build_dit(checkpoint.state(), found.config, path)
+    return build_dit(checkpoint.state(), recognition.config, path)
 
 
 def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> WanDiT:

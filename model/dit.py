@@ -81,6 +81,22 @@ class TextKV:
 
 
 @dataclass(frozen=True, slots=True)
+class PassOptions:
+    """How a pass differs from a plain one.
+
+    `to_prompt` replaces dense attention to the prompt. `keep` returns the new keys and values of
+    every layer, for a commit. `cast` fetches the bare parameters.
+    """
+
+    to_prompt: PromptAttention | None = None
+    keep: bool = False
+    cast: Cast | None = None
+
+
+PLAIN = PassOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """Flow velocity (noise minus clean) like x, and un-rotated keys and values if kept."""
 
@@ -175,42 +191,31 @@ def _project_picture(tree: Any, picture: Tensor) -> tuple[KeysValues, ...]:
     )
 
 
-def predict(  # noqa: PLR0913
+def predict(
     tree: Any,
     x: Tensor,
     t: Tensor,
     text: TextKV,
     attention: SelfAttention,
-    *,
-    to_prompt: PromptAttention | None = None,
-    keep: bool = False,
-    cast: Cast | None = None,
+    options: PassOptions = PLAIN,
 ) -> Prediction:
-    """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000.
-
-    `keep` returns the new keys and values of every layer, for a commit. `to_prompt` replaces dense
-    attention to the prompt.
-    """
-    fetch = cast or _as_is
+    """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000."""
+    fetch, to_prompt = options.cast or _as_is, options.to_prompt
     rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
     tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
     tokens = rearrange(tokens, "b c f h w -> b f (h w) c")
     e = tree.time_embedding(_sinusoid(t).to(x))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
-    kept: list[KeysValues] = []
+    by_layer: list[KeysValues] = []
     for index, block in enumerate(tree.blocks):
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
+        by = partial(to_prompt, index) if to_prompt else attend
+        to_text = partial(_cross_attention, block.cross_attn, text.of(index), text.runs, by)
         tokens, keys_values = _block(
-            block,
-            tokens,
-            m.unbind(2),
-            text.of(index),
-            text.runs,
-            partial(attention, index),
-            partial(to_prompt, index) if to_prompt else attend,
+            block, tokens, m.unbind(2), tree.num_heads, partial(attention, index), to_text
         )
-        if keep:
-            kept.append(keys_values)
+        if options.keep:
+            by_layer.append(keys_values)
         del keys_values  # or the next layer would run beside them
     m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
     shift, scale = m.unbind(2)  # (b, f, 1, c)
@@ -218,44 +223,43 @@ def predict(  # noqa: PLR0913
     velocity = rearrange(
         out, "b f (h w) (p q c) -> b f c (h p) (w q)", h=rows, w=columns, p=PATCH, q=PATCH
     )
-    return Prediction(velocity, tuple(kept))
+    return Prediction(velocity, tuple(by_layer))
 
 
-def _block(  # noqa: PLR0913
+def _block(
     block: Any,
     x: Tensor,
     m: tuple[Tensor, ...],
-    text: tuple[KeysValues, ...],
-    runs: Runs,
+    heads: int,
     attention: Attend,
-    to_prompt: Attend,
+    to_text: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, KeysValues]:
     """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
-    sa, heads = block.self_attn, text[0][0].shape[-2]
+    sa = block.self_attn
     y = _modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
     q = sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1))
     k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
     v = sa.v(y).unflatten(-1, (heads, -1))
     y = sa.o(attention(q, k, v).flatten(-2)).view_as(x)
     x = _gate(x, y, m[2])
-    x = x + _cross_attention(block.cross_attn, block.norm3(x), text, runs, to_prompt)
+    x = x + to_text(block.norm3(x))
     y = block.ffn(_modulate(block.norm2(x), m[3], m[4]))
     return _gate(x, y, m[5]), (k, v)
 
 
 def _cross_attention(
-    ca: Any, x: Tensor, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend
+    ca: Any, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend, x: Tensor
 ) -> Tensor:
     """Attend x (b, f, s, c) to its prompts and, separately, to the picture."""
     (words, meanings), *picture = sources
     q = ca.norm_q(ca.q(x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
     if runs:
         parts = zip(q.split([count for _, count in runs], 1), runs, strict=True)
-        made = [
+        outputs = [
             _attend_each(part, words[:, i, None], meanings[:, i, None], to_prompt)
             for part, (i, _) in parts
         ]
-        out = torch.cat(made, 1).reshape(x.shape)
+        out = torch.cat(outputs, 1).reshape(x.shape)
     else:
         out = _attend_each(q, words, meanings, to_prompt).reshape(x.shape)
     for k, v in picture:

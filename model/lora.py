@@ -67,8 +67,8 @@ class Lora:
     def scales(self) -> tuple[float, ...]:
         """The values of alpha / rank that occur, in order."""
         downs = ((module, len(t)) for (module, role), t in self.parts.items() if role == DOWN)
-        found = {round(float(self.parts[module, ALPHA]) / rank, 4) for module, rank in downs}
-        return tuple(sorted(found))
+        ratios = {round(float(self.parts[module, ALPHA]) / rank, 4) for module, rank in downs}
+        return tuple(sorted(ratios))
 
 
 def open_lora(path: Path, layers: Shapes) -> Lora:

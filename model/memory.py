@@ -61,14 +61,14 @@ class _LiveBytes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        for given in _storages((args, kwargs or {})):
-            self._note(given, 0)
-        made = func(*args, **(kwargs or {}))
-        for storage in _storages(made):
+        for argument in _storages((args, kwargs or {})):
+            self._note(argument, 0)
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
             self._note(storage, storage.nbytes())
-        beside = self._scratch(func, args, made) if self._scratch else 0
+        beside = self._scratch(func, args, result) if self._scratch else 0
         self.peak = max(self.peak, self._now + beside)
-        return made
+        return result
 
     def _note(self, storage: torch.UntypedStorage, count: int) -> None:
         """A storage seen for the first time counts from now until it is freed."""

@@ -79,12 +79,12 @@ def overridden(preset: Preset, **values: Any) -> Preset:
 
     Other steps than the family's own list are even ones.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    if given.get("steps", preset.steps) != preset.steps:
-        given |= {"timesteps": (), "first_timesteps": ()}
-    if 0 in (given.get("window_frames"), given.get("sink_frames")):
-        given |= {"sink_decay": 0.0}
-    changed = replace(preset, **given)
+    overrides = {name: value for name, value in values.items() if value is not None}
+    if overrides.get("steps", preset.steps) != preset.steps:
+        overrides |= {"timesteps": (), "first_timesteps": ()}
+    if 0 in (overrides.get("window_frames"), overrides.get("sink_frames")):
+        overrides |= {"sink_decay": 0.0}
+    changed = replace(preset, **overrides)
     if 0 < changed.window_frames < changed.sink_frames:
         raise BadInput(
             f"window_frames is {changed.window_frames} and its sink {changed.sink_frames} latent "

@@ -59,9 +59,9 @@ class TextEncoder(nn.Module):
     def encode(self, prompt: str) -> Encoded:
         """Encode one prompt; never fails, whatever the text."""
         ids, unknown = self.ids(prompt)
-        kept, rest = ids[: self.text_len], ids[self.text_len :]
+        head, rest = ids[: self.text_len], ids[self.text_len :]
         padded = torch.tensor(
-            kept + [0] * (self.text_len - len(kept)), device=self.words.weight.device
+            head + [0] * (self.text_len - len(head)), device=self.words.weight.device
         )
         return Encoded(self(padded), unknown, tuple(self.vocabulary[i - 1] for i in rest))
 

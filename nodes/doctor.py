@@ -42,7 +42,9 @@ class Doctor(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         """Show all findings; this takes a moment."""
         findings = examine()
-        lines = [f"{MARKS[found.state]} {found.subject}: {found.text}" for found in findings]
+        lines = [
+            f"{MARKS[finding.state]} {finding.subject}: {finding.text}" for finding in findings
+        ]
         text = "\n".join([installation.summary(findings), *lines])
         host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(text, ui=ui.PreviewText(text))

@@ -53,8 +53,8 @@ class Length:
         """Chunks of the whole shot; None without an end."""
         if self.latent_frames is None:
             return None
-        given = min(self.origin, self.latent_frames)
-        return sum(-(-part // self.chunk_frames) for part in (given, self.latent_frames - given))
+        before = min(self.origin, self.latent_frames)
+        return sum(-(-part // self.chunk_frames) for part in (before, self.latent_frames - before))
 
     @property
     def notes(self) -> list[str]:

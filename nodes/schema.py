@@ -21,10 +21,10 @@ FOR_SHOW = frozenset(
 )  # fmt: skip
 
 
-def build(kind: Callable[..., T], *given: Any, **settings: Any) -> T:
+def build(kind: Callable[..., T], *positional: Any, **settings: Any) -> T:
     """Call `kind` without the `FOR_SHOW` settings that this core does not know."""
     known = inspect.signature(kind).parameters
     unknown = settings.keys() & FOR_SHOW - known.keys()
     if unknown:
         logger.debug("this ComfyUI has no %s in %s", ", ".join(sorted(unknown)), kind.__name__)
-    return kind(*given, **{name: settings[name] for name in settings if name not in unknown})
+    return kind(*positional, **{name: settings[name] for name in settings if name not in unknown})

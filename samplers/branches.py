@@ -7,7 +7,6 @@ latents.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import ActivePrompts, fit_length
 from .current import CurrentSettings
 from .denoiser import Denoiser
-from .evaluator import Evaluator
+from .evaluator import Evaluator, PassInputs
 from .guidance import Branch, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limit
 from .guidance.prompt import order
@@ -28,9 +27,9 @@ from .history.plan import planned_bytes
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
-from .pass_attention import PassVisibility
 from .schedule.rows import Row
 from .settings import RolloutSettings
+from .view_passes import ViewPasses
 
 
 class Branches:
@@ -116,7 +115,8 @@ class Branches:
         weights = [guidance.weights(level, step, started=started) for level, step in steps]
         sums = self._weighted_views(weights, ahead=ahead is not None)
         views = sorted(sums, key=_pass_order)
-        predictions = self._predictions(x, row, views, ahead).float()
+        passes = ViewPasses(self.current, self._evaluator, self.history, self._noise)
+        predictions = passes.predict(x, row, views, ahead).float()
         v = combine(predictions, [sums[view] for view in views])
         if guidance.limits.need_base:
             base = self._base_view(ahead=ahead is not None)
@@ -130,12 +130,12 @@ class Branches:
                 v = v - score.shift(clean, self._finished, row.first, strength=strength)
         return v
 
-    def commit(self, first: int, clean: Tensor, given: Sequence[bool] = ()) -> None:
+    def commit(self, first: int, clean: Tensor, known: Sequence[bool] = ()) -> None:
         """Pass finished latents (f, c, h, w) once more and store what every branch will see.
 
-        `given` marks known frames, which were not generated; the default is none.
+        `known` marks known frames, which were not generated; the default is none.
         """
-        self.history.commit(first, clean, given or [False] * len(clean))
+        self.history.commit(first, clean, known or [False] * len(clean))
         earlier = self._finished if first == self._stop else self._finished[:0]
         self._finished = torch.cat([earlier, clean.float()])[-SCORE_LOOKBACK_FRAMES:]
         self._stop = first + len(clean)
@@ -145,14 +145,14 @@ class Branches:
         if torch.isfinite(latents).all():
             return
         frames = range(first, first + len(latents))
-        layers = self._evaluator.evaluate(
+        inputs = PassInputs(
             self.noise(frames, 0, "start", at=first).unsqueeze(0),
+            frames,
             [[1.0] * len(latents)],
             [self.history.plans[0].rows[0].prompt],
-            self.history.caches[0].attention(len(latents), rows=slice(0, 1)),
-            frames=frames,
-            keep=True,
-        ).keys_values
+        )
+        attention = self.history.caches[0].attention(len(latents), rows=slice(0, 1))
+        layers = self._evaluator.evaluate(inputs, attention, keep=True).keys_values
         bad = (
             f"layer {i}" for i, kv in enumerate(layers) if not all(x.isfinite().all() for x in kv)
         )
@@ -164,7 +164,7 @@ class Branches:
 
     def no_latents(self) -> Tensor:
         """Latents (0, c, h, w)."""
-        return torch.empty(0, *self._noise.shape, device=self.model.device)
+        return self._noise.empty()
 
     def noise(self, frames: range, step: int, purpose: str, *, at: int) -> Tensor:
         """Addressed noise (f, c, h, w) of latent `frames`, on the model's device.
@@ -205,52 +205,6 @@ class Branches:
     def _base_view(self, *, ahead: bool) -> CacheView:
         base = Branch(0.0, self.current.settings.guidance.base)
         return self.history.view_of(base, ahead=ahead)
-
-    def _predictions(
-        self, x: Tensor, row: Row, views: list[CacheView], ahead: LookaheadFrames | None
-    ) -> Tensor:
-        """Velocities (b, f, c, h, w) of all views: in one pass, or one after another.
-
-        Views that see nothing ahead have fewer latent frames and so a pass of their own.
-        """
-        passes = [[view] for view in views]
-        if self.current.settings.guidance.in_one_pass:
-            passes = [[*part] for _, part in groupby(views, lambda v: v.level_ahead is None)]
-        return torch.cat([self._pass(x, row, part, ahead) for part in passes])
-
-    def _pass(
-        self, x: Tensor, row: Row, views: list[CacheView], ahead: LookaheadFrames | None
-    ) -> Tensor:
-        """Velocities (b, f, c, h, w) of the active frames for views with equal frames ahead."""
-        known = [self._known_ahead(ahead, view.level_ahead, row.first) for view in views]
-        frames, count = (*known[0].frames, *row.frames), len(known[0].frames)
-        made = self._evaluator.evaluate(
-            torch.stack([torch.cat([part.latents, x]) for part in known]),
-            [(*part.levels, *row.now) for part in known],
-            [view.prompt for view in views],
-            self._visibility(row, frames, count).attention_for(views, self.history),
-            frames=frames,
-            texts=[self.current.prompts.text_of(frame) for frame in frames],
-        )
-        return made.velocity[:, count:]
-
-    def _visibility(self, row: Row, frames: Sequence[int], count: int) -> PassVisibility:
-        """What a pass of `frames` sees, the first `count` of which are known ones ahead."""
-        visible = [count + seen for seen in self.current.settings.visible(row.frames)]
-        offsets = [frame - row.first for frame in frames]
-        furthest = [-row.first] * count if row.lowest else []  # frames ahead see all of the past
-        lowest = [*furthest, *(frame - row.first for frame in row.lowest)]
-        progress = [*[1.0] * count, *row.progress]
-        return PassVisibility([count] * count + visible, offsets, lowest, progress)
-
-    def _known_ahead(
-        self, ahead: LookaheadFrames | None, least: float | None, first: int
-    ) -> LookaheadFrames:
-        """The known frames ahead that a view sees: all at level `least` or above, or none."""
-        if ahead is None or least is None:
-            return LookaheadFrames((), self.no_latents(), ())
-        parts = [self.noise(range(f, f + 1), 0, "start", at=first) for f in ahead.frames]
-        return ahead.add_noise(torch.cat(parts), least, self._evaluator.process)
 
 
 def _pass_order(view: CacheView) -> tuple[object, ...]:

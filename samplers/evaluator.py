@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -13,13 +14,36 @@ from ..attention.cache.prompt_keys import PromptKeys
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
-from ..model.dit import Prediction, Runs, SelfAttention, TextKV, predict, project_text
+from ..model.dit import (
+    PassOptions,
+    Prediction,
+    Runs,
+    SelfAttention,
+    TextKV,
+    predict,
+    project_text,
+)
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
 from .guidance import Prompt
 from .solvers.noise_process import NoiseProcess
 
 DENSE_ATTENTION = Sparsity()
+
+
+@dataclass(frozen=True, slots=True)
+class PassInputs:
+    """What one pass evaluates: latents x (b, f, c, h, w), the latent `frames`, at `levels` (b, f).
+
+    `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
+    its prompt's texts; empty stands for 0.
+    """
+
+    x: Tensor
+    frames: Sequence[int]
+    levels: Sequence[Sequence[float]]
+    prompts: Sequence[Prompt]
+    texts: Sequence[int] = ()
 
 
 class Evaluator:
@@ -76,35 +100,22 @@ class Evaluator:
         return self._text is not None
 
     @torch.no_grad()
-    def evaluate(  # noqa: PLR0913
-        self,
-        x: Tensor,
-        levels: Sequence[Sequence[float]],
-        prompts: Sequence[Prompt],
-        attention: SelfAttention,
-        *,
-        frames: Sequence[int],
-        texts: Sequence[int] = (),
-        keep: bool = False,
+    def evaluate(
+        self, inputs: PassInputs, attention: SelfAttention, *, keep: bool = False
     ) -> Prediction:
-        """Predict x (b, f, c, h, w), the latent `frames`, at noise `levels` (b, f).
-
-        `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
-        its prompt's texts; the default is 0. `keep` returns keys and values of every layer.
-        """
+        """Predict the velocity of `inputs`; `keep` returns keys and values of every layer."""
+        x, frames = inputs.x, inputs.frames
         self.model.host.check_interrupted()
         self.evals += len(x)
-        times = [[self.process.timestep(level) for level in row] for row in levels]
+        times = [[self.process.timestep(level) for level in row] for row in inputs.levels]
         t = torch.tensor(times, dtype=torch.float64)
         return predict(
             self._tree,
             self._with_reference(x, frames).to(self.model.dtype),
             t,
-            self._text_rows(prompts, texts or (0,) * x.shape[1]),
+            self._text_rows(inputs.prompts, inputs.texts or (0,) * x.shape[1]),
             attention,
-            to_prompt=self._to_prompt,
-            keep=keep,
-            cast=self.model.host.cast,
+            PassOptions(self._to_prompt, keep, self.model.host.cast),
         )
 
     def _with_reference(self, x: Tensor, frames: Sequence[int]) -> Tensor:

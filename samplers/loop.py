@@ -121,13 +121,15 @@ class Loop:
             clean, active = active[0][:count], tuple(part[count:] for part in active)
             self.branches.check_finite(clean, first)
             done = (first, clean)
-            made, seconds = self.branches.evals - evals, time.perf_counter() - began
+            chunk_evals, seconds = self.branches.evals - evals, time.perf_counter() - began
             latents, prompt = clean.float().cpu(), self.current.prompts.front.text
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
             kv_bytes = self.branches.history.bytes
             self._begun = False
             sparse = self.branches.history.sparse_stats
-            yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight, sparse)
+            yield Chunk(
+                index, first, latents, prompt, chunk_evals, seconds, kv_bytes, in_flight, sparse
+            )
             index += 1
 
     def snapshot(self) -> Snapshot:
@@ -206,23 +208,23 @@ class Loop:
 
     def _join(self, row: Row, active: State) -> State:
         """The state of the active frames, followed by frames that join in this row."""
-        held = len(active[0])
-        if held == len(row.frames):
+        count = len(active[0])
+        if count == len(row.frames):
             return active
-        if any(row.steps[held:]):
+        if any(row.steps[count:]):
             raise ValueError(
-                f"latent frame {row.frames[held]} is in the middle of its steps, but the chunk "
+                f"latent frame {row.frames[count]} is in the middle of its steps, but the chunk "
                 "before it did not bring its state"
             )
-        frames, solver = row.frames[held:], self.settings.solver
+        frames, solver = row.frames[count:], self.settings.solver
         noise = self.branches.noise(frames, 0, "start", at=row.first)
         x = self.settings.known_frames.mix_into(noise, frames, solver.process)
         joining = (x, *solver.start(x))
         return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
 
     def _commit(self, first: int, clean: Tensor) -> None:
-        given = self.settings.known_frames.are_given(range(first, first + len(clean)))
-        self.branches.commit(first, clean, given)
+        known = self.settings.known_frames.are_known(range(first, first + len(clean)))
+        self.branches.commit(first, clean, known)
 
     def _fresh_noise(self, row: Row) -> Tensor:
         addresses = zip(row.frames, row.steps, strict=True)

@@ -50,3 +50,7 @@ class LatentNoise:
     def draw(self, seed: int, frames: range, step: int, purpose: str) -> Tensor:
         """Noise (f, c, h, w) of latent `frames`, each by its own address."""
         return frame_noise(seed, frames, step, purpose, self.shape).to(self.device)
+
+    def empty(self) -> Tensor:
+        """Latents (0, c, h, w) of no frames."""
+        return torch.empty(0, *self.shape, device=self.device)

@@ -133,15 +133,15 @@ class RolloutSettings:
 
         A chunk has the prompt in force at its first frame.
         """
-        found = dict[int, TimedPrompt]()
+        by_chunk = dict[int, TimedPrompt]()
         for frame in (
             *range(first, stop),
             *(known.frame for known in self.known_frames.seen(stop, stop)),
         ):
             chunk = max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
             prompt = self.prompts.at(chunk, first)
-            found[self._next_chunk(prompt.start_frame)] = prompt
-        return ActivePrompts(tuple(found.items()))
+            by_chunk[self._next_chunk(prompt.start_frame)] = prompt
+        return ActivePrompts(tuple(by_chunk.items()))
 
     def _next_chunk(self, frame: int) -> int:
         """The first latent frame, from `frame` on, that begins a chunk."""
@@ -152,8 +152,8 @@ class RolloutSettings:
 
         Rows of given frames at the front come first and change nothing.
         """
-        given = self.known_frames.leading_rows(self.schedule.chunk_frames)
-        yield from (row for row in given if row.first >= first)
+        known_rows = self.known_frames.leading_rows(self.schedule.chunk_frames)
+        yield from (row for row in known_rows if row.first >= first)
         yield from self.schedule.rows(max(first, self.origin), self.length, self.origin)
 
     def visible(self, frames: range) -> tuple[int, ...]:

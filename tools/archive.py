@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def members(*, untracked: bool = False) -> list[str]:
     """Return the archive's paths relative to the repository root; `untracked` adds new files."""
     left_out = set(_git("ls-files", "--cached", "--ignored", IGNORE))
-    found = [path for path in _git("ls-files", "--cached") if path not in left_out]
+    index_files = [path for path in _git("ls-files", "--cached") if path not in left_out]
     more = _git("ls-files", "--others", "--exclude-standard", IGNORE) if untracked else []
-    return [path for path in found + more if (ROOT / path).is_file()]
+    return [path for path in index_files + more if (ROOT / path).is_file()]
 
 
 def write(target: Path) -> int:

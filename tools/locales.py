@@ -60,7 +60,9 @@ def player_sentences() -> list[str]:
     """Return every text of the player's modules, in the modules' order."""
     modules = sorted(PLAYER.rglob("*.mjs"))
     texts = (path.read_text(encoding="utf-8") for path in modules)
-    return list(dict.fromkeys(found for text in texts for found in TRANSLATE_CALL.findall(text)))
+    return list(
+        dict.fromkeys(sentence for text in texts for sentence in TRANSLATE_CALL.findall(text))
+    )
 
 
 def player_words(known: Catalogue) -> dict[str, str]:

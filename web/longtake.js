@@ -4,31 +4,35 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "comfy/event_passthrough", "comfy/graph", "comfy/host", "comfy/insert_node", "comfy/menu",
-  "comfy/prompt_lines", "comfy/saved_videos", "takes/byte_store", "takes/fetcher", "takes/library",
-  "takes/packed_chunk", "takes/tab_sharing", "takes/take", "takes/transport", "view/bitmaps",
-  "view/dom", "view/edit_list", "view/fork_button", "view/format", "view/hover_preview",
-  "view/overlay", "view/playback_bar", "view/player", "view/playhead", "view/reel",
-  "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts", "view/status_strip",
-  "view/style", "view/take_picker", "words",
+  "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/graph", "comfy/host",
+  "comfy/insert_node", "comfy/menu", "comfy/new_seed", "comfy/prompt_lines", "comfy/saved_videos",
+  "takes/byte_store", "takes/fetcher", "takes/library", "takes/packed_chunk", "takes/tab_sharing",
+  "takes/take", "takes/transport", "view/bitmaps", "view/dom", "view/edit_list", "view/fork_button",
+  "view/format", "view/hover_preview", "view/overlay", "view/playback_bar", "view/player",
+  "view/playhead", "view/reel", "view/restart_buttons", "view/run_controls", "view/screen",
+  "view/scrub_bar", "view/shortcuts", "view/status_strip", "view/style", "view/take_picker",
+  "words",
 ];
 
-/** Revalidate every module, then import the player's host. ComfyUI disables browser caching of .js
+/** Revalidate every module, then import what is used of them. ComfyUI disables browser caching of .js
  * files but not of .mjs files, so an updated pack could otherwise run with some old modules. */
-async function freshHost() {
+async function freshModules() {
   const urls = MODULES.map((name) => new URL(`./player/${name}.mjs`, import.meta.url));
   await Promise.all(urls.map((url) => fetch(url, { cache: "no-cache" })));
-  return import("./player/comfy/host.mjs");
+  return Promise.all([import("./player/comfy/host.mjs"), import("./player/comfy/file_names.mjs")]);
 }
 
-const { Host } = await freshHost();
+const [{ Host }, { replaceTokens }] = await freshModules();
 const host = new Host(app, api);
 
 app.registerExtension({
   name: "longtake.preview",
   init: () => host.loadLanguage(), // before any node is created
   setup: () => host.connect(),
-  nodeCreated: (/** @type {any} */ node) => host.addPlayer(node),
+  nodeCreated: (/** @type {any} */ node) => {
+    host.addPlayer(node);
+    replaceTokens(node, app, window.comfyAPI.utils.applyTextReplacements);
+  },
   afterConfigureGraph: () => host.bind(),
   getNodeMenuItems: (/** @type {any} */ node) => host.menu(node),
 });

@@ -89,10 +89,10 @@ def bucketed_nearest(new: Tensor, probes: Tensor, cached: CodedKeys) -> Nearest:
     if new.is_meta:  # a rehearsal: every part uses as much memory as the first
         _nearest_candidate(*next(parts), order, cached.keys, longest)
         return no_match(new)
-    found = [_nearest_candidate(*part, order, cached.keys, longest) for part in parts]
+    matches = [_nearest_candidate(*part, order, cached.keys, longest) for part in parts]
     return Nearest(
-        torch.cat([part.similarity for part in found], 2),
-        torch.cat([part.number for part in found], 2),
+        torch.cat([part.similarity for part in matches], 2),
+        torch.cat([part.number for part in matches], 2),
     )
 
 
@@ -106,8 +106,8 @@ def _nearest_candidate(  # noqa: PLR0913
     """
     at = first.unsqueeze(-1) + torch.arange(longest, device=new.device)  # (b, n, s p, longest)
     number = order.gather(2, at.clamp(max=order.shape[2] - 1).flatten(2))
-    found = keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, new.shape[-1]))
-    return _best_candidate(new, found, number, at < past.unsqueeze(-1))
+    candidates = keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, new.shape[-1]))
+    return _best_candidate(new, candidates, number, at < past.unsqueeze(-1))
 
 
 def _longest(counts: Tensor, most: int) -> int:
@@ -125,15 +125,15 @@ def bucket_ranges(probes: Tensor, cached: CodedKeys) -> tuple[Tensor, Tensor, Te
     hidden = torch.iinfo(torch.int16).max
     bucket = cached.codes[..., 0].masked_fill(~cached.allowed, hidden)
     sorted_bucket, order = bucket.sort(dim=-1, stable=True)
-    wanted = probes.flatten(2).contiguous()
-    first = torch.searchsorted(sorted_bucket, wanted, right=False)
-    return order, first, torch.searchsorted(sorted_bucket, wanted, right=True)
+    flat_probes = probes.flatten(2).contiguous()
+    first = torch.searchsorted(sorted_bucket, flat_probes, right=False)
+    return order, first, torch.searchsorted(sorted_bucket, flat_probes, right=True)
 
 
-def _best_candidate(new: Tensor, found: Tensor, number: Tensor, valid: Tensor) -> Nearest:
-    """The nearest of each new key's candidates `found` (b, n, s c, d), which have a `number`."""
+def _best_candidate(new: Tensor, candidates: Tensor, number: Tensor, valid: Tensor) -> Nearest:
+    """The nearest of each new key's `candidates` (b, n, s c, d), each with its `number`."""
     b, n, s, d = new.shape
-    own = found.reshape(b * n * s, -1, d)
+    own = candidates.reshape(b * n * s, -1, d)
     best = nearest_by(new.reshape(1, b * n * s, 1, d), own[None], valid.reshape(1, b * n * s, -1))
     index = best.number.view(b, n, s, 1)
     similarity = best.similarity.view(b, n, s)

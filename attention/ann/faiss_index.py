@@ -43,15 +43,15 @@ class Faiss(StatelessIndex):
         self._resources: Any = None  # scratch memory, from the first GPU search on
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
-        """Empty codes."""
+        """Codes (b, n, s, 0): faiss searches the keys themselves."""
         return keys.new_empty(*keys.shape[:-1], 0, dtype=self.code_dtype)
 
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:
         """The nearest of each head's allowed keys."""
-        found = no_match(new)
+        matches = no_match(new)
         if new.is_meta:  # a rehearsal: allocate a head's unit vectors, as below
             _ = [F.normalize(x[0, 0].float(), dim=-1) for x in (cached.keys, new)]
-            return found
+            return matches
         for b in range(new.shape[0]):
             for n in range(new.shape[1]):
                 allowed = cached.allowed[b, n].nonzero().flatten()
@@ -59,9 +59,9 @@ class Faiss(StatelessIndex):
                     keys = F.normalize(cached.keys[b, n, allowed].float(), dim=-1)
                     queries = F.normalize(new[b, n].float(), dim=-1)
                     cosine, at = self._search(queries, keys)
-                    found.similarity[b, n] = cosine.to(new.device)
-                    found.number[b, n] = allowed[at.to(new.device).clamp(min=0)]
-        return found
+                    matches.similarity[b, n] = cosine.to(new.device)
+                    matches.number[b, n] = allowed[at.to(new.device).clamp(min=0)]
+        return matches
 
     def move_to(self, index: Any, device: torch.device) -> Any:
         """FAISS's `index` on `device`, or as it is if this FAISS has no GPU support."""
@@ -80,8 +80,8 @@ class Faiss(StatelessIndex):
         """
         index = self._index(keys)
         cosine, at = index.search(queries.cpu().contiguous().numpy(), 1)
-        found, number = torch.from_numpy(cosine[:, 0]), torch.from_numpy(at[:, 0])
-        return found.masked_fill(number < 0, -torch.inf), number
+        similarity, number = torch.from_numpy(cosine[:, 0]), torch.from_numpy(at[:, 0])
+        return similarity.masked_fill(number < 0, -torch.inf), number
 
     def _index(self, keys: Tensor) -> Any:
         """An index of unit keys (t, d)."""

@@ -37,9 +37,9 @@ class Int8(StatelessIndex):
         directions, scale = _split(codes)
         for first in range(0, cached.codes.shape[2], KEY_BLOCK):
             at = slice(first, first + KEY_BLOCK)
-            kept, kept_scale = _split(cached.codes[:, :, at])
-            cosine = int8_products(directions, kept).float()
-            cosine = cosine * scale.unsqueeze(-1) * kept_scale.unsqueeze(2)
+            key_directions, key_scale = _split(cached.codes[:, :, at])
+            cosine = int8_products(directions, key_directions).float()
+            cosine = cosine * scale.unsqueeze(-1) * key_scale.unsqueeze(2)
             cosine = cosine.masked_fill(~cached.allowed[:, :, None, at], -torch.inf)
             best = update_best(best, cosine, first)
         return best

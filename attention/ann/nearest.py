@@ -61,11 +61,10 @@ class StatelessIndex:
     """Base of indexes that learn nothing."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return no state."""
         return {}
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Ignore `learnt`."""
+        """Nothing to replace: `state` is always empty."""
 
 
 class Exact(StatelessIndex):
@@ -75,7 +74,7 @@ class Exact(StatelessIndex):
     code_dtype = torch.int8
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
-        """Empty codes."""
+        """Codes (b, n, s, 0): the search compares the keys themselves."""
         return keys.new_empty(*keys.shape[:-1], 0, dtype=self.code_dtype)
 
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:

@@ -28,7 +28,7 @@ def _nearest(  # noqa: PLR0913
     b, n = row // heads, row % heads
     columns = tl.arange(0, width)
     new = tl.load(new_ptr + (row * s + token) * d + columns, mask=columns < d, other=0.0)
-    best, found = float("-inf"), tl.full((), 0, tl.int64)  # like `order`
+    best, nearest = float("-inf"), tl.full((), 0, tl.int64)  # like `order`
     for probe in range(probes):
         bucket = (row * s + token) * probes + probe
         first, past = tl.load(first_ptr + bucket), tl.load(past_ptr + bucket)
@@ -45,10 +45,10 @@ def _nearest(  # noqa: PLR0913
             higher = tl.max(cosine, 0)
             where = tl.argmax(cosine, 0)
             chosen = tl.sum(tl.where(tl.arange(0, key_block) == where, number, 0), 0)
-            found = tl.where(higher > best, chosen, found)
+            nearest = tl.where(higher > best, chosen, nearest)
             best = tl.maximum(best, higher)
     tl.store(similarity_ptr + row * s + token, best)
-    tl.store(number_ptr + row * s + token, found)
+    tl.store(number_ptr + row * s + token, nearest)
 
 
 def bucketed_nearest(new: Tensor, probes: Tensor, cached: CodedKeys) -> Nearest:

@@ -21,7 +21,7 @@ class BankStore:
     def __init__(self, whole: Store, shape: CacheShape, cells: int) -> None:
         self.whole, self.shape, self.cells = whole, shape, cells
         self.visible_cells = 0
-        self.kept, self.recent = whole.kept - cells, whole.recent
+        self.kept_slots, self.recent = whole.kept_slots - cells, whole.recent
 
     @property
     def holds_rotated(self) -> bool:
@@ -54,14 +54,14 @@ class BankStore:
         """One frame's k and v (b, s, n, d) in a slot of the window."""
         return self.whole.frame(layer, self.cells + slot)
 
-    def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
         """Keys (b, s, n, d) of visible cells and of the first window slots; values with room."""
-        keys, values = self.whole.read(layer, self.cells + kept, recent)
+        keys, values = self.whole.read(layer, self.cells + kept_slots, recent)
         return keys[:, self._hidden :], values[:, self._hidden :]
 
-    def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
+    def select(self, kept_slots: Sequence[int], recent: Sequence[int]) -> None:
         """Move those slots of the window to its front; the cells stay."""
-        behind = (self.cells + slot for slot in kept)
+        behind = (self.cells + slot for slot in kept_slots)
         self.whole.select([*range(self.cells), *behind], recent)
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
@@ -73,18 +73,18 @@ class BankStore:
         """Memory for the rotated keys of what `read` returns, with room behind."""
         return self.whole.rotated(layer)[:, self._hidden :]
 
-    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
+    def state(self, kept_slots: int, recent: int) -> dict[str, Tensor]:
         """The content of all cells and of those window slots, on the CPU."""
-        return self.whole.state(self.cells + kept, recent)
+        return self.whole.state(self.cells + kept_slots, recent)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the content that `state` returned."""
         self.whole.restore(tensors)
 
-    def grow(self, kept: int) -> None:
-        """Have at least `kept` slots in the window."""
-        self.whole.grow(self.cells + kept)
-        self.kept = self.whole.kept - self.cells
+    def grow(self, kept_slots: int) -> None:
+        """Have at least `kept_slots` slots in the window."""
+        self.whole.grow(self.cells + kept_slots)
+        self.kept_slots = self.whole.kept_slots - self.cells
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""

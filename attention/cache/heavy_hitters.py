@@ -56,7 +56,7 @@ class HeavyHitterCache(KVCache):
 
     def commit(self, keys_values: KeysValues, prompt: PromptKeys | None = None) -> None:
         """Append finished latent frames after updating the scores of the held ones."""
-        if self._shares and self.slots.kept:
+        if self._shares and self.slots.kept_slots:
             self._update_scores(self._shares)
         self._shares = []
         super().commit(keys_values, prompt)
@@ -68,7 +68,7 @@ class HeavyHitterCache(KVCache):
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`."""
-        slots = [slot for slot, frame in enumerate(self.slots.kept) if frame in frames]
+        slots = [slot for slot, frame in enumerate(self.slots.kept_slots) if frame in frames]
         self._scores = self._scores[..., slots]
         super().retain(frames)
 
@@ -87,7 +87,7 @@ class HeavyHitterCache(KVCache):
 
     def _update_scores(self, shares: Sequence[Tensor]) -> None:
         """Update the scores of kept frames by the `shares` (n, f) of attention in every layer."""
-        seen = torch.stack([*shares])[..., : len(self.slots.kept)]
+        seen = torch.stack([*shares])[..., : len(self.slots.kept_slots)]
         seen = torch.zeros(seen.shape) if seen.is_meta else seen.cpu()  # a rehearsal has no numbers
         if self._groups == (1, 1):
             seen = seen.mean((0, 1), keepdim=True)
@@ -101,7 +101,7 @@ class HeavyHitterCache(KVCache):
         return scores.masked_fill(frames < self.policy.sink_frames, torch.inf).argmin(-1)
 
     def _victim(self) -> int:
-        return int(self._victims(torch.tensor(self.slots.kept))[0, 0])
+        return int(self._victims(torch.tensor(self.slots.kept_slots))[0, 0])
 
     def _keep(self, frame: int, layers: KeysValues) -> int:
         slot = super()._keep(frame, layers)
@@ -135,14 +135,14 @@ class PerHeadCache(HeavyHitterCache):
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`; every head must hold them."""
         layout = self._layout
-        wanted = torch.isin(layout.kept_frames, torch.tensor([*frames]))
-        count = int(wanted[0, 0].sum())
-        slots = wanted.nonzero()[:, -1].view(*self._groups, count)
+        mask = torch.isin(layout.kept_frames, torch.tensor([*frames]))
+        count = int(mask[0, 0].sum())
+        slots = mask.nonzero()[:, -1].view(*self._groups, count)
         self._store.select_heads(slots)
         layout.kept_frames, self._scores = (
             x.gather(-1, slots) for x in (layout.kept_frames, self._scores)
         )
-        self.slots.kept = layout.kept_frames[0, 0].tolist()
+        self.slots.kept_slots = layout.kept_frames[0, 0].tolist()
         self.rotated_keys.forget()
 
     def snapshot(self) -> Snapshot:
@@ -162,7 +162,7 @@ class PerHeadCache(HeavyHitterCache):
         layout = self._layout
         count = layout.kept_frames.shape[-1]
         slots = torch.full(self._groups, count)
-        if count == self._store.kept:
+        if count == self._store.kept_slots:
             slots = self._victims(layout.kept_frames)
         else:
             grown = torch.zeros(*self._groups, 1)
@@ -173,7 +173,7 @@ class PerHeadCache(HeavyHitterCache):
         self._scores = self._scores.scatter(-1, at, UNMEASURED)
         for layer, (k, v) in enumerate(layers):
             self._store.write_heads(layer, slots[layer], k, v)
-        self.slots.kept = layout.kept_frames[0, 0].tolist()
+        self.slots.kept_slots = layout.kept_frames[0, 0].tolist()
         return int(slots[0, 0])
 
 
@@ -190,9 +190,9 @@ class HeadLayout:
 
     def frames(self, layer: int) -> list[int]:
         """The latent frame in each slot of a layer, -1 where its heads hold several."""
-        held = self.kept_frames[layer]  # (n, slots)
-        same = (held == held[:1]).all(0)
-        return held[0].masked_fill(~same, -1).tolist()
+        by_head = self.kept_frames[layer]  # (n, slots)
+        same = (by_head == by_head[:1]).all(0)
+        return by_head[0].masked_fill(~same, -1).tolist()
 
     def rotation(self, layer: int, device: torch.device) -> Rotation:
         """The rotation (s, n, d) of a layer's keys."""

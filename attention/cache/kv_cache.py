@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..dense import parts
-from ..layout import HistoryAttention
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, KeysValues, Storage, Store, frame_slice
 from ..storage.shape import CacheShape
 from . import sink_average
+from .frame_cache import FrameCache
 from .policy import CachePolicy, capacity
 from .prompt_keys import PromptKeys
 from .rotated_keys import RotatedKeys, SlotLayout
@@ -48,8 +47,10 @@ def _slot_counts(policy: CachePolicy, length: int | None) -> tuple[int, int]:
     return capacity(policy, length) + beside, policy.sink_frames + beside
 
 
-class KVCache:
+class KVCache(FrameCache):
     """The history of one rollout, for all layers and guidance branches."""
+
+    rotated_keys: RotatedKeys
 
     def __init__(
         self,
@@ -59,24 +60,12 @@ class KVCache:
         device: torch.device | str = "cpu",
         storage: Storage = DENSE,
     ) -> None:
-        self.shape, self.policy, self.device = shape, policy, torch.device(device)
-        self.generation = 0
-        self.dropped = False
-        self.slots = FrameSlots()
+        self.policy, self.slots = policy, FrameSlots()
+        super().__init__(shape, self.slots, device)
         self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
         layout = SlotLayout(self.slots, shape)
         self.rotated_keys = RotatedKeys(self._store, self.slots, layout, shape, self.device)
-
-    @property
-    def committed(self) -> int:
-        """Latent frames ever committed."""
-        return self.slots.committed
-
-    @property
-    def kept_frames(self) -> list[int]:
-        """The latent frame in each slot, in the order of `history`."""
-        return self.slots.kept_frames
 
     @property
     def bytes(self) -> int:
@@ -87,34 +76,6 @@ class KVCache:
     def offloaded_bytes(self) -> int:
         """Bytes in main memory or files."""
         return 0 if self.dropped else self._store.offloaded_bytes
-
-    @property
-    def positions(self) -> list[int]:
-        """Window-relative position of the frame in each slot: its rank among the frames held."""
-        return self.slots.positions
-
-    def attention(
-        self,
-        frames: int,
-        visible: Sequence[int] = (),
-        *,
-        rows: slice = slice(None),
-        positions: Sequence[int] = (),
-    ) -> HistoryAttention:
-        """Attention of `frames` active latent frames to the history and themselves.
-
-        Active frame i sees the first `visible[i]` active frames, by default all of them. `rows` are
-        the batch rows that attend. `positions` are those of the active frames, by default the ones
-        that follow the history.
-        """
-        seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
-        rotation = self.rotated_keys.active_rotation(positions or after)
-        return HistoryAttention(self.rotated_keys, seen, rows, rotation)
-
-    def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
-        """Attention of finished frames in the pass whose keys are committed next."""
-        return self.attention(len(visible), visible)
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order.
@@ -157,10 +118,12 @@ class KVCache:
         """All state that later chunks depend on, in the form in which it is stored."""
         slots = self.slots
         facts = {
-            "committed": slots.committed, "kept": list(slots.kept), "recent": list(slots.recent),
+            "committed": slots.committed,
+            "kept": list(slots.kept_slots),
+            "recent": list(slots.recent),
             "recent_slots": self._store.recent,
-        }  # fmt: skip
-        stored = self._store.state(len(slots.kept), len(slots.recent))
+        }
+        stored = self._store.state(len(slots.kept_slots), len(slots.recent))
         return Snapshot({**stored, **self._means.state()}, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -171,14 +134,14 @@ class KVCache:
         """
         facts = snapshot.facts
         _reserve(self._store, self.policy, facts["committed"])
-        available = self._store.kept, self._store.recent
+        available = self._store.kept_slots, self._store.recent
         if len(facts["kept"]) > available[0] or facts["recent_slots"] != available[1]:
             raise ValueError(
                 f"a snapshot of {len(facts['kept'])} + {facts['recent_slots']} latent frames does "
                 f"not fit a cache of {available[0]} + {available[1]}"
             )
         self.slots.committed = facts["committed"]
-        self.slots.kept, self.slots.recent = list(facts["kept"]), list(facts["recent"])
+        self.slots.kept_slots, self.slots.recent = list(facts["kept"]), list(facts["recent"])
         self._store.restore(snapshot.tensors)
         self._means.restore(snapshot.tensors)
         self.rotated_keys.forget()
@@ -193,7 +156,7 @@ class KVCache:
         self.rotated_keys.move(self.device)
 
     def drop(self) -> None:
-        """Free all memory."""
+        """Free all tensors; the cache cannot be used any more."""
         self.dropped = True
         del self._store, self._means, self.rotated_keys
 
@@ -206,38 +169,38 @@ class KVCache:
         cell = len(recent)
         if cell == store.recent:
             cell = recent.index(min(recent))
-            oldest = _read(store, store.kept + cell, self.shape.layers)
+            oldest = _read(store, store.kept_slots + cell, self.shape.layers)
             self._keep(recent[cell], list(oldest))
-        _write(store, store.kept + cell, layers)
+        _write(store, store.kept_slots + cell, layers)
         recent[cell : cell + 1] = [frame]
 
     def _keep(self, frame: int, layers: KeysValues) -> int:
         """Put one latent frame into a kept slot, evicting if all are full; return the slot."""
-        kept, means = self.slots.kept, self._means
-        slot = len(kept)
-        if slot == self._store.kept:
+        frames, means = self.slots.kept_slots, self._means
+        slot = len(frames)
+        if slot == self._store.kept_slots:
             slot = self._victim()
             if means.frames:
                 sink, evicted = (
-                    kept[slot] % means.frames,
+                    frames[slot] % means.frames,
                     _read(self._store, slot, self.shape.layers),
                 )
                 blended = means.blend(sink, evicted, self.policy.sink_decay)
-                _write(self._store, kept.index(sink), blended)
+                _write(self._store, frames.index(sink), blended)
         _write(self._store, slot, layers)
         if frame < means.frames:
             means.start(frame, layers)
-        kept[slot : slot + 1] = [frame]
+        frames[slot : slot + 1] = [frame]
         return slot
 
     def _victim(self) -> int:
         """The kept slot whose frame is evicted next."""
-        return self.policy.victim(self.slots.kept)
+        return self.policy.victim(self.slots.kept_slots)
 
 
 def _reserve(store: Store, policy: CachePolicy, frames: int) -> None:
     """Grow an unbounded history that had no planned end; a window never grows."""
-    slots = store.kept + store.recent
+    slots = store.kept_slots + store.recent
     if policy.limit is None and frames > slots:
         store.grow(max(frames, 2 * slots) - store.recent)
 

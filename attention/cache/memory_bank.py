@@ -58,7 +58,7 @@ class Bank:
         return self._ranked[layer][-1]
 
     def clear(self) -> None:
-        """Empty all cells."""
+        """Empty all cells; the next candidate is the first one again."""
         layers = range(len(self._key_means))
         self.candidates = 0  # ever added
         self._frames = [[EMPTY] * self.cells for _ in layers]  # by cell

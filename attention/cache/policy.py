@@ -28,9 +28,11 @@ class CachePolicy:
         """How many of the first latent frames are never evicted."""
         return 0
 
-    def victim(self, held: Sequence[int]) -> int:
-        """The index in `held`, frames by slot, of the frame to evict when all slots are full."""
-        raise IndexError(f"a policy without a limit evicts nothing; got {len(held)} latent frames")
+    def victim(self, frames: Sequence[int]) -> int:
+        """The index in `frames`, frames by slot, of the frame to evict when all slots are full."""
+        raise IndexError(
+            f"a policy without a limit evicts nothing; got {len(frames)} latent frames"
+        )
 
     def within(self, frames: int) -> CachePolicy:
         """The same policy with at most `frames` latent frames; by default the newest ones."""
@@ -109,14 +111,13 @@ class WindowSink(CachePolicy):
 
     @property
     def limit(self) -> int | None:
-        """The window size."""
         return self.window_frames
 
-    def victim(self, held: Sequence[int]) -> int:
+    def victim(self, frames: Sequence[int]) -> int:
         """The index of the oldest frame outside the sink."""
         return min(
-            (slot for slot, frame in enumerate(held) if frame >= self.sink_frames),
-            key=held.__getitem__,
+            (slot for slot, frame in enumerate(frames) if frame >= self.sink_frames),
+            key=frames.__getitem__,
         )
 
     def within(self, frames: int) -> WindowSink:
@@ -148,7 +149,7 @@ class AveragingSink(WindowSink):
 
     @property
     def averaged_frames(self) -> int:
-        """The whole sink."""
+        """How many frames average evicted ones: every frame of the sink."""
         return self.sink_frames
 
 

@@ -52,7 +52,7 @@ class SlotLayout:
         return self._rotation
 
     def forget(self) -> None:
-        """Drop the rotation."""
+        """Compute the rotation again at its next use: frames or positions have changed."""
         self._rotation = None
 
 
@@ -95,7 +95,7 @@ class RotatedKeys:
 
         Valid until the next layer is read.
         """
-        return self.store.read(layer, len(self.slots.kept), len(self.slots.recent))
+        return self.store.read(layer, len(self.slots.kept_slots), len(self.slots.recent))
 
     def workspace(
         self, layer: int, rows: slice = slice(None)
@@ -109,9 +109,9 @@ class RotatedKeys:
         past, values = self.read(layer)
         rotated = store.rotated(layer)
         if layer not in self._rotated:
-            wanted = slice(None) if store.holds_rotated else rows
+            target_rows = slice(None) if store.holds_rotated else rows
             rotation = self.layout.rotation(layer, self.device)
-            rotate_into(rotated[wanted], past[wanted], rotation)
+            rotate_into(rotated[target_rows], past[target_rows], rotation)
             if store.holds_rotated:
                 self._rotated.add(layer)
         return rotated[rows].transpose(1, 2), values[rows].transpose(1, 2), None

@@ -8,21 +8,22 @@ from collections.abc import Sequence
 class FrameSlots:
     """The latent frames of a history by slot; all layers share them.
 
-    A frame lies in one of the `kept` slots or in one of the `recent` slots, which new frames pass
-    through first where the store has any. `committed` counts the latent frames ever committed.
-    `pending` lists frames that are about to be committed again under the numbers they have.
+    Both `kept_slots` and `recent` list the frame in each of their slots. New frames pass through
+    the recent slots first, where the store has any. `committed` counts the latent frames ever
+    committed. `pending` lists frames that are about to be committed again under the numbers they
+    have.
     """
 
     def __init__(self) -> None:
         self.committed = 0
-        self.kept: list[int] = []
+        self.kept_slots: list[int] = []
         self.recent: list[int] = []
         self.pending: list[int] = []
 
     @property
     def kept_frames(self) -> list[int]:
         """The latent frame in each slot: kept slots, then recent ones."""
-        return [*self.kept, *self.recent]
+        return [*self.kept_slots, *self.recent]
 
     @property
     def positions(self) -> list[int]:
@@ -45,22 +46,22 @@ class FrameSlots:
     def clear(self) -> None:
         """Empty all slots and count from frame 0 again."""
         self.committed = 0
-        self.kept.clear()
+        self.kept_slots.clear()
         self.recent.clear()
         self.pending.clear()
 
     def recommit(self) -> None:
         """Empty all slots; their frames will be committed again, oldest first."""
         self.pending = sorted({*self.pending, *self.kept_frames})
-        self.kept.clear()
+        self.kept_slots.clear()
         self.recent.clear()
 
     def select(self, frames: Sequence[int]) -> tuple[list[int], list[int]]:
         """Keep only `frames`; return the kept and the recent slots that they were in."""
-        kept, recent = (
+        order, recent_order = (
             [slot for slot, frame in enumerate(slots) if frame in frames]
-            for slots in (self.kept, self.recent)
+            for slots in (self.kept_slots, self.recent)
         )
-        self.kept = [self.kept[slot] for slot in kept]
-        self.recent = [self.recent[slot] for slot in recent]
-        return kept, recent
+        self.kept_slots = [self.kept_slots[slot] for slot in order]
+        self.recent = [self.recent[slot] for slot in recent_order]
+        return order, recent_order

@@ -78,10 +78,10 @@ def _block_mask(selection: KeySelection, keys: int, query_block: int, queries: i
     """The selection as FlexAttention's mask, whose blocks are of neighbouring keys."""
     table, column = block_table(selection), key_columns(selection, keys)
     columns, groups = table.shape[3], -(-keys // KEY_BLOCK)
-    held = torch.zeros(*column.shape[:2], columns * groups, device=column.device)
+    membership = torch.zeros(*column.shape[:2], columns * groups, device=column.device)
     group = torch.arange(keys, device=column.device) // KEY_BLOCK
-    held.scatter_(2, column * groups + group, 1.0)
-    used = table.float() @ held.unflatten(2, (columns, groups)) > 0
+    membership.scatter_(2, column * groups + group, 1.0)
+    used = table.float() @ membership.unflatten(2, (columns, groups)) > 0
     order = used.int().argsort(dim=-1, descending=True, stable=True).int()
 
     def visible(b: Tensor, n: Tensor, query: Tensor, key: Tensor) -> Tensor:

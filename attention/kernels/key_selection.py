@@ -29,7 +29,7 @@ class KeySelection:
 
     @property
     def query_blocks(self) -> int:
-        """Blocks of queries."""
+        """How many blocks of queries select keys."""
         return self.chosen.shape[2]
 
     @property

@@ -25,24 +25,25 @@ def attend_selected(  # noqa: PLR0913
     outputs = []
     for block in range(selection.query_blocks):
         blocks = torch.arange(block, block + 1, device=q.device)
-        wanted = selection.key_numbers(blocks).squeeze(1)  # (p, m)
-        numbers = wanted.clamp(min=0)
+        key_numbers = selection.key_numbers(blocks).squeeze(1)  # (p, m)
+        numbers = key_numbers.clamp(min=0)
         rows_k, rows_v = (_row_numbers(x, selection, numbers).flatten() for x in (k, v))
-        keys = flat_k.index_select(0, rows_k).view(1, *wanted.shape, d)
-        values = flat_v.index_select(0, rows_v).view(1, *wanted.shape, d)
+        keys = flat_k.index_select(0, rows_k).view(1, *key_numbers.shape, d)
+        values = flat_v.index_select(0, rows_v).view(1, *key_numbers.shape, d)
         key_bias = None
         if bias is not None:
             key_bias = bias[selection.rows[:, None], selection.heads[:, None], numbers]
-        some_missing = wanted.is_meta or bool((wanted < 0).any())  # a rehearsal: the worst case
+        # Meta: a rehearsal, which takes the worst case.
+        some_missing = key_numbers.is_meta or bool((key_numbers < 0).any())
         if some_missing:
-            key_bias = k.new_zeros(wanted.shape) if key_bias is None else key_bias
-            key_bias = key_bias.masked_fill(wanted < 0, -torch.inf)
+            key_bias = k.new_zeros(key_numbers.shape) if key_bias is None else key_bias
+            key_bias = key_bias.masked_fill(key_numbers < 0, -torch.inf)
         at = slice(block * query_block, (block + 1) * query_block)
         queries = q[selection.rows, selection.heads, at]
         biases = None if key_bias is None else key_bias[None]
         part = attend_biased(queries[None], keys, values, biases)[0]
         if some_missing:  # kernels disagree on the result if all keys are hidden
-            part = part.masked_fill((wanted < 0).all(-1)[:, None, None], 0)
+            part = part.masked_fill((key_numbers < 0).all(-1)[:, None, None], 0)
         outputs.append(part)
     return torch.cat(outputs, 1)
 

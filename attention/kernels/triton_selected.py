@@ -60,9 +60,9 @@ def _selected(  # noqa: PLR0913
         higher = tl.maximum(high, tl.max(logits, 1))
         shift = tl.where(higher == float("-inf"), 0.0, higher)
         weights = tl.exp(logits - shift[:, None])
-        kept = tl.exp(high - shift)
-        total = total * kept + tl.sum(weights, 1)
-        sums = sums * kept[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
+        rescale = tl.exp(high - shift)
+        total = total * rescale + tl.sum(weights, 1)
+        sums = sums * rescale[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
         high = higher
     out = sums / tl.where(total == 0.0, 1.0, total)[:, None]
     at = out_ptr + (pair.to(tl.int64) * s + queries[:, None]) * d + columns[None, :]

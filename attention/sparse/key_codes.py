@@ -50,7 +50,7 @@ class SlotCodes:
         """The codes, their latent frames, and the state of the buckets."""
         codes = {f"codes.{layer}": t.to("cpu", copy=True) for layer, t in self._codes.items()}
         learnt = {f"buckets.{k}": t.to("cpu", copy=True) for k, t in self.buckets.state().items()}
-        frames = {str(layer): list(held) for layer, held in self._frames.items()}
+        frames = {str(layer): list(slot_frames) for layer, slot_frames in self._frames.items()}
         return Snapshot({**codes, **learnt}, {"frames": frames})
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -61,14 +61,16 @@ class SlotCodes:
             kind, key = name.split(".", 1)
             parts[kind][key] = tensor.to(device)
         self._codes = {int(layer): codes for layer, codes in parts["codes"].items()}
-        self._frames = {int(k): list(held) for k, held in snapshot.facts["frames"].items()}
+        self._frames = {
+            int(k): list(slot_frames) for k, slot_frames in snapshot.facts["frames"].items()
+        }
         self.buckets.restore(parts["buckets"])
         self._generation = self.cache.generation
 
     def _update(self, layer: int) -> None:
-        held, tokens = self.cache.kept_frames, self.cache.shape.frame_tokens
+        slot_frames, tokens = self.cache.kept_frames, self.cache.shape.frame_tokens
         known = self._frames.get(layer, [])
-        new = [slot for slot, frame in enumerate(held) if known[slot : slot + 1] != [frame]]
+        new = [slot for slot, frame in enumerate(slot_frames) if known[slot : slot + 1] != [frame]]
         if new:
             keys = self.cache.history(layer)[0].transpose(1, 2)  # (b, n, t, d)
             codes = torch.zeros(keys.shape[:3], dtype=torch.int16, device=keys.device)
@@ -79,5 +81,5 @@ class SlotCodes:
             at = (at + torch.arange(tokens, device=keys.device)).flatten()
             self.buckets.learn(layer, keys[:, :, at])
             codes[:, :, at] = self.buckets.assign(layer, keys[:, :, at])
-            self._codes[layer], self._frames[layer] = codes, list(held)
+            self._codes[layer], self._frames[layer] = codes, list(slot_frames)
             self.encoded += len(at)

@@ -102,8 +102,8 @@ class SparsePrompt:
         """Drop the cached prompts: other prompts are in force."""
         self._prompts.clear()
 
-    def _count(self, kept: int, tokens: int) -> None:
-        self.kept_tokens += kept
+    def _count(self, kept_tokens: int, tokens: int) -> None:
+        self.kept_tokens += kept_tokens
         self.all_tokens += tokens
 
     def _prompt(self, layer: int, k: Tensor, v: Tensor) -> Prompt:
@@ -130,16 +130,16 @@ class SparsePrompt:
         votes = votes.scatter(2, last, votes.amax(-1, keepdim=True) + 1)  # it always stays
         most = votes.shape[2] if votes.is_meta else int((votes > 0).sum(-1).amax())
         count = min(votes.shape[2], max(most, self.settings.min_tokens))
-        kept = votes.topk(count, dim=-1)
-        none = torch.zeros_like(kept.values)
-        bias = none if prompt.bias is None else prompt.bias.gather(2, kept.indices)
+        top = votes.topk(count, dim=-1)
+        none = torch.zeros_like(top.values)
+        bias = none if prompt.bias is None else prompt.bias.gather(2, top.indices)
         spare = torch.arange(count, device=votes.device) >= self.settings.min_tokens
-        unread = (kept.values <= 0) & spare
+        unread = (top.values <= 0) & spare
         if not votes.is_meta:
             attended = (~unread & (bias > -torch.inf)).sum(-1).float().mean()
             self._pruned_tokens = self._pruned_tokens + prompt.tokens - attended
         bias = bias.masked_fill(unread, -torch.inf)
-        index = kept.indices.unsqueeze(-1).expand(-1, -1, -1, queries.shape[3])
+        index = top.indices.unsqueeze(-1).expand(-1, -1, -1, queries.shape[3])
         return prompt.keys.gather(2, index), prompt.values.gather(2, index), bias
 
 
@@ -160,11 +160,11 @@ def merge_padding(k: Tensor, v: Tensor) -> Prompt:
     length = k.shape[1]
     # A rehearsal has no numbers; the worst case is a prompt without padding.
     fewest, most = (1, length) if k.is_meta else (int(run.min()), int(run.max()))
-    kept, last = length - fewest + 1, length - run
-    keys, values = (x[:, :kept].transpose(1, 2).contiguous() for x in (k, v))
+    merged_length, last = length - fewest + 1, length - run
+    keys, values = (x[:, :merged_length].transpose(1, 2).contiguous() for x in (k, v))
     if most == 1:
         return Prompt(keys, values, None, last, k)
-    behind = torch.arange(kept, device=k.device) - last.unsqueeze(1)  # (b, l)
+    behind = torch.arange(merged_length, device=k.device) - last.unsqueeze(1)  # (b, l)
     bias = torch.zeros(behind.shape, device=k.device).masked_fill(behind > 0, -torch.inf)
     bias = torch.where(behind == 0, run.float().log().unsqueeze(1), bias)
     return Prompt(keys, values, bias.unsqueeze(1).expand(-1, k.shape[2], -1), last, k)

@@ -20,12 +20,12 @@ KeysValues = Sequence[tuple[Tensor, Tensor]]
 
 
 class Store(Protocol):
-    """Un-rotated keys and values of latent frames, in `kept` slots followed by `recent` slots.
+    """Un-rotated keys and values of latent frames, in `kept_slots`, followed by `recent` slots.
 
     If there are recent slots, every frame goes through one first; the cache moves it on.
     """
 
-    kept: int
+    kept_slots: int
     recent: int
 
     @property
@@ -41,18 +41,18 @@ class Store(Protocol):
         """Bytes of tensors in main memory or files."""
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
-        """Put one frame's k and v (b, s, n, d) into a slot; slots from `kept` on are recent."""
+        """Put one frame's k and v (b, s, n, d) in a slot; those after `kept_slots` are recent."""
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
         """One frame's k and v (b, s, n, d), decoded."""
 
-    def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
-        """Keys (b, s, n, d) of the first `kept` and first `recent` slots, and values with room.
+    def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
+        """Keys (b, s, n, d) of the first `kept_slots` and `recent` slots; values with room.
 
         The room for active frames is behind the values. Both are valid until the next read.
         """
 
-    def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
+    def select(self, kept_slots: Sequence[int], recent: Sequence[int]) -> None:
         """Move the slots, given in rising order, to the front; the others become free."""
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
@@ -61,14 +61,14 @@ class Store(Protocol):
     def rotated(self, layer: int) -> Tensor:
         """Memory for a layer's rotated keys (b, s, n, d), with room for active frames behind."""
 
-    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
-        """The stored content of the first `kept` and `recent` slots, on the CPU."""
+    def state(self, kept_slots: int, recent: int) -> dict[str, Tensor]:
+        """The stored content of the first `kept_slots` and `recent` slots, on the CPU."""
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the content that `state` returned."""
 
-    def grow(self, kept: int) -> None:
-        """Have at least `kept` kept slots; their content stays."""
+    def grow(self, kept_slots: int) -> None:
+        """Have at least `kept_slots`; their content stays."""
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
@@ -122,7 +122,7 @@ class DenseStore:
     recent = offloaded_bytes = 0
 
     def __init__(self, shape: CacheShape, frames: int, device: torch.device) -> None:
-        self.shape, self.kept = shape, frames
+        self.shape, self.kept_slots = shape, frames
         layers, room = range(shape.layers), frames + shape.chunk_frames
         self._keys = [empty_frames(shape, frames, device) for _ in layers]
         self._values = [empty_frames(shape, room, device) for _ in layers]
@@ -149,14 +149,14 @@ class DenseStore:
         at = frame_slice(self.shape, slot)
         return self._keys[layer][:, at], self._values[layer][:, at]
 
-    def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
-        """Views of the keys in the first `kept` slots, and of all values with the room behind."""
-        return self._keys[layer][:, : kept * self.shape.frame_tokens], self._values[layer]
+    def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
+        """Views of the keys in the first `kept_slots`, and of all values with room."""
+        return self._keys[layer][:, : kept_slots * self.shape.frame_tokens], self._values[layer]
 
-    def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
+    def select(self, kept_slots: Sequence[int], recent: Sequence[int]) -> None:
         """Move the slots, given in rising order, to the front."""
         for layer in range(self.shape.layers):
-            self.arrange(layer, kept)
+            self.arrange(layer, kept_slots)
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
         """Give slot i of a layer the content of `slots[i]`."""
@@ -185,9 +185,9 @@ class DenseStore:
         """The layer's own buffer, or the one that all layers share."""
         return self._rotated[layer % self._copies]
 
-    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
+    def state(self, kept_slots: int, recent: int) -> dict[str, Tensor]:
         """Keys and values (b, s, n, d) of every layer, copied to the CPU."""
-        stop = kept * self.shape.frame_tokens
+        stop = kept_slots * self.shape.frame_tokens
         parts = {"keys": self._keys, "values": self._values}
         return {
             f"{name}.{layer}": tensor[:, :stop].to("cpu", copy=True)
@@ -202,15 +202,15 @@ class DenseStore:
                 content = tensors[f"{name}.{layer}"]
                 into[layer][:, : content.shape[1]] = content
 
-    def grow(self, kept: int) -> None:
-        """Have `kept` slots; their content stays."""
-        grown = DenseStore(self.shape, kept, self._keys[0].device)
+    def grow(self, kept_slots: int) -> None:
+        """Have `kept_slots`; their content stays."""
+        grown = DenseStore(self.shape, kept_slots, self._keys[0].device)
         for old, new in ((self._keys, grown._keys), (self._values, grown._values)):
             for before, after in zip(old, new, strict=True):
-                stop = self.kept * self.shape.frame_tokens
+                stop = self.kept_slots * self.shape.frame_tokens
                 after[:, :stop] = before[:, :stop]
         self._keys, self._values, self._rotated = grown._keys, grown._values, grown._rotated
-        self.kept = kept
+        self.kept_slots = kept_slots
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""

@@ -80,9 +80,9 @@ class PackedStore:
     """Coded frames in the kept slots, frames as computed in the recent slots."""
 
     def __init__(
-        self, shape: CacheShape, storage: Packed, kept: int, recent: int, device: torch.device
+        self, shape: CacheShape, storage: Packed, kept_slots: int, recent: int, device: torch.device
     ) -> None:
-        self.shape, self.storage, self.kept, self.recent = shape, storage, kept, recent
+        self.shape, self.storage, self.kept_slots, self.recent = shape, storage, kept_slots, recent
         self._coded = self._open_tier(device)
         self._recent = [
             tuple(empty_frames(shape, recent, device) for _ in "kv") for _ in range(shape.layers)
@@ -107,8 +107,8 @@ class PackedStore:
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a slot; kept slots code it."""
-        if slot >= self.kept:
-            at = frame_slice(self.shape, slot - self.kept)
+        if slot >= self.kept_slots:
+            at = frame_slice(self.shape, slot - self.kept_slots)
             for into, x in zip(self._recent[layer], (k, v), strict=True):
                 into[:, at] = x
             return
@@ -119,34 +119,34 @@ class PackedStore:
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
         """One frame's k and v (b, s, n, d), decoded."""
-        if slot >= self.kept:
-            at = frame_slice(self.shape, slot - self.kept)
+        if slot >= self.kept_slots:
+            at = frame_slice(self.shape, slot - self.kept_slots)
             k, v = self._recent[layer]
             return k[:, at], v[:, at]
         return self._decode([part[slot : slot + 1] for part in self._coded.layers[layer]])
 
-    def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
         """Keys (b, s, n, d) and values with room behind, in the buffers that all layers share."""
         tokens = self.shape.frame_tokens
-        coded = self._coded.fetch(layer, kept)
-        for first in range(0, kept, DECODED_AT_ONCE):
-            stop = min(first + DECODED_AT_ONCE, kept)
+        coded = self._coded.fetch(layer, kept_slots)
+        for first in range(0, kept_slots, DECODED_AT_ONCE):
+            stop = min(first + DECODED_AT_ONCE, kept_slots)
             decoded = self._decode([part[first:stop] for part in coded])
             for into, content in zip(self._decoded, decoded, strict=True):
                 into[:, first * tokens : stop * tokens] = content
-        behind = slice(kept * tokens, (kept + recent) * tokens)
+        behind = slice(kept_slots * tokens, (kept_slots + recent) * tokens)
         for into, part in zip(self._decoded, self._recent[layer], strict=True):
             into[:, behind] = part[:, : recent * tokens]
         keys, values = self._decoded
         return keys[:, : behind.stop], values
 
-    def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
+    def select(self, kept_slots: Sequence[int], recent: Sequence[int]) -> None:
         """Move the slots, given in rising order, to the front."""
         for layer in range(self.shape.layers):
-            self.arrange(layer, kept)
+            self.arrange(layer, kept_slots)
             for slot, chosen in enumerate(recent):
-                k, v = self.frame(layer, self.kept + chosen)
-                self.write(layer, self.kept + slot, k, v)
+                k, v = self.frame(layer, self.kept_slots + chosen)
+                self.write(layer, self.kept_slots + slot, k, v)
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
         """Give kept slot i of a layer the content of `slots[i]`, bit for bit."""
@@ -161,15 +161,15 @@ class PackedStore:
         """Memory for the rotated keys: they overwrite the keys that were read."""
         return self._decoded[0]
 
-    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
+    def state(self, kept_slots: int, recent: int) -> dict[str, Tensor]:
         """Codes and recent frames, copied to the CPU."""
-        stop, found = recent * self.shape.frame_tokens, {}
+        stop, tensors = recent * self.shape.frame_tokens, {}
         for layer, parts in enumerate(self._coded.layers):
             for i, part in enumerate(parts):
-                found[f"coded.{layer}.{i}"] = part[:kept].to("cpu", copy=True)
+                tensors[f"coded.{layer}.{i}"] = part[:kept_slots].to("cpu", copy=True)
             for i, part in enumerate(self._recent[layer]):
-                found[f"recent.{layer}.{i}"] = part[:, :stop].to("cpu", copy=True)
-        return found
+                tensors[f"recent.{layer}.{i}"] = part[:, :stop].to("cpu", copy=True)
+        return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the content that `state` returned."""
@@ -182,10 +182,10 @@ class PackedStore:
                 part[:, : content.shape[1]] = content
         self._coded.invalidate()
 
-    def grow(self, kept: int) -> None:
-        """Have `kept` coded slots; their content stays."""
-        device, old, before = self._decoded[0].device, self._coded, self.kept
-        self.kept = kept
+    def grow(self, kept_slots: int) -> None:
+        """Have `kept_slots` coded frames; their content stays."""
+        device, old, before = self._decoded[0].device, self._coded, self.kept_slots
+        self.kept_slots = kept_slots
         self._coded, self._decoded = self._open_tier(device), self._open_buffers(device)
         for layer, parts in enumerate(old.layers):
             for part, grown in zip(parts, self._coded.layers[layer], strict=True):
@@ -204,9 +204,9 @@ class PackedStore:
         return k.flatten(1, 2), v.flatten(1, 2)
 
     def _open_tier(self, device: torch.device) -> Tier:
-        parts, leading = self.storage.codec.parts(self.shape), (self.kept, self.shape.batch)
+        parts, leading = self.storage.codec.parts(self.shape), (self.kept_slots, self.shape.batch)
         return self.storage.placement.open(self.shape.layers, parts, leading, device)
 
     def _open_buffers(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        frames = self.kept + self.recent + self.shape.chunk_frames
+        frames = self.kept_slots + self.recent + self.shape.chunk_frames
         return empty_frames(self.shape, frames, device), empty_frames(self.shape, frames, device)

@@ -80,7 +80,7 @@ class AsComputed:
         return None
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
-        """Keys and values."""
+        """The parts of a frame: its keys and its values, in the computing dtype."""
         return (Part((shape.frame_tokens, shape.heads, shape.head_dim), shape.dtype),) * 2
 
     def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
@@ -102,7 +102,7 @@ class Float8:
         return float8_reason(device)
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
-        """Codes and scales."""
+        """The parts of a frame: codes and scales of its keys, then of its values."""
         codes = Part((shape.frame_tokens, shape.heads, shape.head_dim), torch.float8_e4m3fn)
         return (codes, Part((1, shape.heads, 1), torch.float32)) * 2
 
@@ -115,7 +115,7 @@ class Float8:
         return tuple(parts)
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """Codes times scales."""
+        """Keys and values in the computing dtype, from codes and scales."""
         k, v = ((codes.float() * scale).to(shape.dtype) for codes, scale in (parts[:2], parts[2:]))
         return k, v
 
@@ -134,7 +134,7 @@ class Float8:
         return (x.float() / scale).to(torch.float8_e4m3fn), scale
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
-        """Codes times scales."""
+        """Vectors (..., width) in `dtype`, from their codes and scales."""
         codes, scale = parts
         return (codes.float() * scale).to(dtype)
 

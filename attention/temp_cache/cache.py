@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..ann.nearest import Index
+from ..cache.frame_cache import FrameCache
 from ..cache.prompt_keys import PromptKeys
-from ..dense import parts
 from ..layout import HistoryAttention
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, KeysValues, Storage
@@ -44,13 +44,14 @@ def planned_bytes(
     return entries + usage.planned_bytes(shape, policy)
 
 
-class MergedCache:
+class MergedCache(FrameCache):
     """The merged history of one rollout of `length` latent frames, None if it has no end.
 
     It serves all layers and guidance branches.
     """
 
     offloaded_bytes = 0
+    rotated_keys: RotatedKeys
 
     def __init__(  # noqa: PLR0913
         self,
@@ -61,34 +62,17 @@ class MergedCache:
         storage: Storage = DENSE,
         length: int | None = None,
     ) -> None:
-        self.shape, self.policy, self.index = shape, policy, index
-        self.device, self.dropped = torch.device(device), False
-        self.generation = 0
+        self.policy, self.index, self._record = policy, index, FrameRecord(policy)
+        super().__init__(shape, self._record, device)
         slots = policy.slots(shape.frame_tokens, length)
         self.store = store.open_entries(shape, slots, index, storage, self.device)
-        self.rotated_keys = RotatedKeys(self.store, FrameRecord(policy), shape, self.device)
-        self._record = self.rotated_keys.record
+        self.rotated_keys = RotatedKeys(self.store, self._record, shape, self.device)
         self._usage = EntryUsage(shape, policy, self.device)
-
-    @property
-    def committed(self) -> int:
-        """Latent frames ever committed."""
-        return self._record.committed
-
-    @property
-    def kept_frames(self) -> list[int]:
-        """The latent frames that count as held, oldest first."""
-        return self._record.kept_frames
 
     @property
     def bytes(self) -> int:
         """Bytes of all tensors, including scratch and rotated copies."""
         return 0 if self.dropped else self.store.bytes + self._usage.bytes
-
-    @property
-    def positions(self) -> list[int]:
-        """Window-relative positions of held frames, for keys that are the newest of their entry."""
-        return self._record.positions
 
     def entries(self, layer: int) -> Entries:
         """The entries of a layer as attention reads them; do not change them.
@@ -97,26 +81,9 @@ class MergedCache:
         """
         return self.store.read(layer, self.rotated_keys.slots_in_use[layer])
 
-    def attention(
-        self,
-        frames: int,
-        visible: Sequence[int] = (),
-        *,
-        rows: slice = slice(None),
-        positions: Sequence[int] = (),
-    ) -> HistoryAttention:
-        """Attention of `frames` active latent frames to all entries and themselves.
-
-        Active frame i sees the first `visible[i]` active frames, by default all of them.
-        """
-        seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
-        rotation = self.rotated_keys.active_rotation(positions or after)
-        return HistoryAttention(self.rotated_keys, seen, rows, rotation)
-
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
         """Attention of finished frames; records queries where attention decides what is evicted."""
-        attention = self.attention(len(visible), visible)
+        attention = super().attention_of_commit(visible)
         if not self.policy.merges:
             return attention
         return replace(attention, record=self._usage.record_queries)
@@ -158,8 +125,8 @@ class MergedCache:
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only entries whose newest key is of one of the held `frames`."""
         self._record.kept_frames = sorted(frames)
-        kept = torch.tensor(self.kept_frames, dtype=torch.int32, device=self.device)
-        self.rotated_keys.empty_slots(kept)
+        remaining = torch.tensor(self.kept_frames, dtype=torch.int32, device=self.device)
+        self.rotated_keys.empty_slots(remaining)
         self.rotated_keys.refresh_extents()
         self.rotated_keys.forget()
 
@@ -206,7 +173,7 @@ class MergedCache:
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
 
     def drop(self) -> None:
-        """Free all memory."""
+        """Free all tensors; the cache cannot be used any more."""
         self.dropped = True
         del self.store, self.rotated_keys, self._usage
 

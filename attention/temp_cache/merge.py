@@ -61,14 +61,14 @@ def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Ind
     """
     compared = new.keys - rules.centre
     codes = index.encode(layer, compared)
-    kept = entries.mass > 0
-    targets = kept & (entries.frame >= rules.sink_frames)
+    occupied = entries.mass > 0
+    targets = occupied & (entries.frame >= rules.sink_frames)
     cached = CodedKeys(entries.keys - rules.centre, entries.codes, targets)
     near = index.nearest(layer, compared, codes, cached)
     merging = torch.zeros_like(near.similarity, dtype=torch.bool)
     if new.frame >= rules.sink_frames:
         merging = near.similarity > rules.threshold
-        free = (~kept).sum(-1, keepdim=True)
+        free = (~occupied).sum(-1, keepdim=True)
         lacking = (~merging).sum(-1, keepdim=True) - free  # (b, n, 1)
         merging |= _most_similar(near.similarity, merging, lacking, rules.floor)
     _merge(entries, new, near.number, merging, rules.least_share)
@@ -120,28 +120,28 @@ def _merge(
     entries.values[where] = (value + total[source]).to(entries.values.dtype)
 
 
-def _evict(entries: Entries, spare: Tensor, wanted: Tensor, *, max_count: int) -> None:
-    """Empty the least attended `spare` entries until `wanted` (b, n, 1) slots are free."""
-    lacking = wanted - (entries.mass == 0).sum(-1, keepdim=True)
+def _evict(entries: Entries, spare: Tensor, demand: Tensor, *, max_count: int) -> None:
+    """Empty the least attended `spare` entries until `demand` (b, n, 1) slots are free."""
+    lacking = demand - (entries.mass == 0).sum(-1, keepdim=True)
     scores = entries.retention_score
     unmeasured = torch.finfo(scores.dtype).max
     scores = scores.clamp(max=unmeasured).masked_fill(~spare, torch.inf)
     count = min(max_count, scores.shape[2])
     least = scores.topk(count, dim=-1, largest=False, sorted=True).indices
     rank = torch.arange(count, device=least.device)
-    kept = entries.mass.gather(2, least).masked_fill(rank < lacking, 0)
-    entries.mass.scatter_(2, least, kept)
+    remaining_mass = entries.mass.gather(2, least).masked_fill(rank < lacking, 0)
+    entries.mass.scatter_(2, least, remaining_mass)
 
 
-def _free_slots(free: Tensor, wanted: Tensor) -> Tensor:
-    """For the i-th `wanted` key (b, n, s) the i-th `free` slot (b, n, c); 0 for other keys."""
+def _free_slots(free: Tensor, mask: Tensor) -> Tensor:
+    """For the i-th key of `mask` (b, n, s) the i-th `free` slot (b, n, c); 0 for other keys."""
     rank = free.long().cumsum(-1) - 1
     slot = torch.arange(free.shape[-1], device=free.device).expand_as(rank)
     by_rank = torch.zeros_like(rank).scatter_reduce(
         2, rank.clamp(min=0), torch.where(free, slot, 0), "amax"
     )
-    order = (wanted.long().cumsum(-1) - 1).clamp(min=0)
-    return by_rank.gather(2, order) * wanted
+    order = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    return by_rank.gather(2, order) * mask
 
 
 def _write_newest(entries: Entries, new: NewFrame, codes: Tensor, slots: Tensor) -> None:

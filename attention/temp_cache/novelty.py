@@ -38,9 +38,9 @@ def keep_novel(
     if used:
         scores = entries.retention_score[:, :, :used]
         sampled = slice(new.frame % min(TOKEN_STRIDE, new.keys.shape[2]), None, TOKEN_STRIDE)
-        kept = entries.keys[:, :, :used], entries.values[:, :, :used]
+        older = entries.keys[:, :, :used], entries.values[:, :, :used]
         newer = new.keys[:, :, sampled], new.values[:, :, sampled]
-        torch.minimum(scores, -redundancy(kept, newer, rules.centre), out=scores)
+        torch.minimum(scores, -redundancy(older, newer, rules.centre), out=scores)
     slots = _lowest_scores(entries, new, rules, full=full)
     where = batch_head_index(slots)
     entries.keys[where] = new.keys.to(entries.keys.dtype)
@@ -61,17 +61,17 @@ def redundancy(cached: KeysValues, new: KeysValues, centre: Tensor) -> Tensor:
     """
     centre = centre.float()
     directions = [_unit(new[0].float() - centre), _unit(new[1].float())]
-    found = list[Tensor]()
+    redundancies = list[Tensor]()
     for first in range(0, cached[0].shape[2], KEY_BLOCK):
-        keys, values = (kept[:, :, first : first + KEY_BLOCK].float() for kept in cached)
+        keys, values = (part[:, :, first : first + KEY_BLOCK].float() for part in cached)
         similarity = _cosines(keys - centre, directions[0]) + _cosines(values, directions[1])
-        found.append(similarity.amax(1).mean(0))  # of (b, s, t)
-    return torch.cat(found)
+        redundancies.append(similarity.amax(1).mean(0))  # of (b, s, t)
+    return torch.cat(redundancies)
 
 
-def _cosines(kept: Tensor, directions: Tensor) -> Tensor:
+def _cosines(tokens: Tensor, directions: Tensor) -> Tensor:
     """Cosines (b, s, t) of tokens (b, n, t, d) and unit tokens (b, n, s, d), heads concatenated."""
-    cosines: Tensor = (directions @ kept.transpose(2, 3)).sum(1) / _norm(kept).transpose(1, 2)
+    cosines: Tensor = (directions @ tokens.transpose(2, 3)).sum(1) / _norm(tokens).transpose(1, 2)
     return cosines
 
 

@@ -87,9 +87,9 @@ class TempCache(CachePolicy):
         whole = math.floor(self.entry_frames * frame_tokens + ROUNDING)
         return whole if length is None else min(whole, length * frame_tokens)
 
-    def victim(self, held: Sequence[int]) -> int:
-        """The index in `held` of the oldest latent frame outside the sink."""
-        return WindowSink(self.limit, self.sink_frames).victim(held)
+    def victim(self, frames: Sequence[int]) -> int:
+        """The index in `frames` of the oldest latent frame outside the sink."""
+        return WindowSink(self.limit, self.sink_frames).victim(frames)
 
     def within(self, frames: int) -> TempCache:
         """The same policy with entries for at most `frames`, which must exceed the sink."""

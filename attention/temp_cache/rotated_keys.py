@@ -92,8 +92,8 @@ class RotatedKeys:
         reach = policy.reach_frames
         moves = reach is not None and self.record.committed + count > reach
         if layer in self._rotated and not (policy.merges or moves) and self.is_unbiased(layer):
-            held = len(self.record.kept_frames)
-            rotation = self.active_rotation(range(held, held + count))
+            first = len(self.record.kept_frames)
+            rotation = self.active_rotation(range(first, first + count))
             return rotate(k.to(self.shape.dtype), rotation)
         self._rotated.discard(layer)
         return None
@@ -111,14 +111,14 @@ class RotatedKeys:
         self._rotated.clear()
         self._tables = None
 
-    def empty_slots(self, kept: Tensor | None = None) -> None:
-        """Empty all slots, or those whose newest key is not of one of the frames `kept`."""
+    def empty_slots(self, remaining: Tensor | None = None) -> None:
+        """Empty all slots, or those whose newest key is not of one of the frames `remaining`."""
         for own in self.store.own:
-            if kept is None:
+            if remaining is None:
                 own["mass"].zero_()
             else:
                 self._may_have_holes = True
-                own["mass"].masked_fill_(~torch.isin(own["frame"], kept), 0)
+                own["mass"].masked_fill_(~torch.isin(own["frame"], remaining), 0)
 
     def refresh_extents(self) -> None:
         """Find out which slots are in use; waits once for the device, for all layers together."""
@@ -145,18 +145,18 @@ class RotatedKeys:
         """Rotate all keys of a layer, some at a time, and write their biases."""
         store, stop = self.store, self.slots_in_use[layer]
         keys, _, bias = store.workspace(layer)
-        wanted = slice(None) if store.holds_rotated else rows
-        entries = store.read(layer, stop, wanted)
+        target_rows = slice(None) if store.holds_rotated else rows
+        entries = store.read(layer, stop, target_rows)
         tables, farthest = self._position_tables(), self.record.farthest
         for first in range(0, stop, TOKENS_AT_ONCE):
-            at = wanted, slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))
+            at = target_rows, slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))
             # The age of an empty slot may be anything.
             age = (self.record.committed - entries.frame[at]).clamp(1, farthest)
             rotation = tables.look_up(farthest - age, entries.place[at])
             keys[at] = rotate(entries.keys[at], rotation)
         if not self.is_unbiased(layer):
-            bias[wanted, :, :stop] = entries.mass[wanted, :, :stop].log()
-            bias[wanted, :, stop:] = 0
+            bias[target_rows, :, :stop] = entries.mass[target_rows, :, :stop].log()
+            bias[target_rows, :, stop:] = 0
         if store.holds_rotated:
             self._rotated.add(layer)
 

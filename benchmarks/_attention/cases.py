@@ -106,12 +106,12 @@ def bounded_caches(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
                              index=index)
         )  # fmt: skip
 
-    kept = entries(REDUNDANT, EXACT)
+    unmerged = entries(REDUNDANT, EXACT)
     return {
         IN_WINDOW: (WINDOW, DENSE),
         "window int8": (WINDOW, Packed(INT8, shape.chunk_frames)),
-        "kept": (kept, DENSE),
-        "kept int8": (kept, Packed(INT8)),
+        "kept": (unmerged, DENSE),
+        "kept int8": (unmerged, Packed(INT8)),
         **{
             f"merged {name}": (entries(LEAST_ATTENDED, index), DENSE)
             for name, index in INDEXES.items()

@@ -27,7 +27,7 @@ from ...attention.storage.quantize import INT4, INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.dit import TextKV, predict, project_text
+from ...model.dit import PassOptions, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import flow_ladder
@@ -108,18 +108,18 @@ def measure_chunk(
               for name, case in cases.items()}  # fmt: skip
     coded = {name: codes_of(caches[name], case) for name, case in cases.items()}
     fill(kit, text, past, caches, coded)
-    found, chunks = {}, {}
+    figures, chunks = {}, {}
     for name, case in cases.items():
         stats, prompt = SparseStats(), case.sparsity.prompt_sparsity
         cross = None if prompt is None else SparsePrompt(prompt)
         chunks[name] = denoise(kit, text, caches[name], case, (stats, cross, coded[name]), seed)
         if stats.density is not None:
-            found[f"density: {name}"] = stats.density
-            found[f"recall: {name}"] = 1.0 if stats.recall is None else stats.recall
-            found[f"fallbacks: {name}"] = float(stats.dense_fallbacks)
+            figures[f"density: {name}"] = stats.density
+            figures[f"recall: {name}"] = 1.0 if stats.recall is None else stats.recall
+            figures[f"fallbacks: {name}"] = float(stats.dense_fallbacks)
         if cross is not None:
-            found[f"prompt tokens: {name}"] = cross.share or 1.0
-    return {**likeness(kit, past, chunks, values), **found}
+            figures[f"prompt tokens: {name}"] = cross.share or 1.0
+    return {**likeness(kit, past, chunks, values), **figures}
 
 
 def likeness(
@@ -129,13 +129,13 @@ def likeness(
     pictures = {name: decode_chunk(kit, past, chunk) for name, chunk in chunks.items()}
     right = {name: _right(kit, video, values) for name, video in pictures.items()}
     dense, shown = chunks[DENSE_CASE], pictures[DENSE_CASE]
-    found = {"adherence: dense itself": right[DENSE_CASE]}
+    figures = {"adherence: dense itself": right[DENSE_CASE]}
     for name in [name for name in chunks if name != DENSE_CASE]:
-        found[f"PSNR: {name}"] = psnr_moving(pictures[name], shown)
-        found[f"SSIM: {name}"] = ssim(pictures[name][1:], shown[1:])
-        found[f"error: {name}"] = float(((chunks[name] - dense) ** 2).mean() / dense.var())
-        found[f"adherence: {name}"] = right[name] - right[DENSE_CASE]
-    return found
+        figures[f"PSNR: {name}"] = psnr_moving(pictures[name], shown)
+        figures[f"SSIM: {name}"] = ssim(pictures[name][1:], shown[1:])
+        figures[f"error: {name}"] = float(((chunks[name] - dense) ** 2).mean() / dense.var())
+        figures[f"adherence: {name}"] = right[name] - right[DENSE_CASE]
+    return figures
 
 
 def _right(kit: Kit, video: Tensor, values: dict[str, str]) -> float:
@@ -159,13 +159,18 @@ def fill(
     for first in range(0, len(past), CHUNK):
         x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
         seen = (CHUNK,) * CHUNK
-        kept = predict(
-            kit.dit, x, t, text, caches[DENSE_CASE].attention_of_commit(seen), keep=True
+        keys_values = predict(
+            kit.dit,
+            x,
+            t,
+            text,
+            caches[DENSE_CASE].attention_of_commit(seen),
+            PassOptions(keep=True),
         ).keys_values
         for name, cache in caches.items():
             if isinstance(cache, MergedCache) and cache.policy.merges:
                 predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # records attention
-            cache.commit(kept)
+            cache.commit(keys_values)
             codes = coded[name]
             if codes is not None:
                 codes.update()
@@ -188,7 +193,11 @@ def denoise(  # noqa: PLR0913
         attention = cache.attention(CHUNK)
         over = history.over(attention, [step / DEMO.steps] * CHUNK) if history else attention
         t = torch.full((1, CHUNK), 1000 * now)
-        x = x + (after - now) * predict(kit.dit, x, t, text, over, to_prompt=cross).velocity
+        x = (
+            x
+            + (after - now)
+            * predict(kit.dit, x, t, text, over, PassOptions(to_prompt=cross)).velocity
+        )
     return x[0]
 
 

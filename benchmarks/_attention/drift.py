@@ -49,16 +49,16 @@ def measure_rollouts(kit: Kit, seed: int, length: int) -> dict[str, float]:
     The figures are right readings, their loss from early to late, the growth of the latents'
     spread, and right readings minus dense attention's.
     """
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for name, memory in MEMORIES.items():
         recipe = Recipe(length=length, cache=memory.policy)
         recipe = replace(recipe, storage=memory.storage, sparsity=memory.sparsity)
         figures = drift(kit, seed, recipe)
         early, late = figures["right early"], figures["right late"]
-        found[f"right late: {name}"] = late
-        found[f"drift: {name}"] = early - late
-        found[f"spread: {name}"] = figures["std late"] / figures["std early"] - 1
-        found[f"adherence: {name}"] = (early + late) / 2 - found.get("right: dense", 0.0)
+        results[f"right late: {name}"] = late
+        results[f"drift: {name}"] = early - late
+        results[f"spread: {name}"] = figures["std late"] / figures["std early"] - 1
+        results[f"adherence: {name}"] = (early + late) / 2 - results.get("right: dense", 0.0)
         if name == "dense":
-            found["right: dense"] = found.pop("adherence: dense")
-    return found
+            results["right: dense"] = results.pop("adherence: dense")
+    return results

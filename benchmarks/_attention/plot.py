@@ -55,10 +55,10 @@ def join_results(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def times(speed: dict[str, Any], prefix: str = "") -> Lines:
     """Return seconds per chunk by history in latent frames, for each timed case."""
-    found = {name: _by_history(speed["figures"], f"{prefix}{name}") for name in MAIN}
+    rows_by_name = {name: _by_history(speed["figures"], f"{prefix}{name}") for name in MAIN}
     return {
         name: [(at, figure["median"], figure["low"], figure["high"]) for at, figure in rows]
-        for name, rows in found.items()
+        for name, rows in rows_by_name.items()
         if rows
     }
 
@@ -68,14 +68,14 @@ def memory(speed: dict[str, Any], prefix: str = "") -> Lines:
 
     Cases without both figures are left out, so older results may have none.
     """
-    found: Lines = {}
+    lines: Lines = {}
     for name in MAIN:
         cache_bytes = dict(_by_history(speed["bytes"], f"KV cache: {prefix}{name}"))
         works = _by_history(speed["bytes"], f"in work: {prefix}{name}")
         rows = [(at, (cache_bytes[at] + work) / 2**20) for at, work in works]
         if rows:
-            found[name] = [(at, taken, taken, taken) for at, taken in rows]
-    return found
+            lines[name] = [(at, mib, mib, mib) for at, mib in rows]
+    return lines
 
 
 def agreements(recall: dict[str, Any]) -> Lines:
@@ -86,22 +86,22 @@ def agreements(recall: dict[str, Any]) -> Lines:
     figures = recall["figures"]
     turn = f"{half_way(AWAY[-1])}, history {half_way(AWAY[-1]).history}"
     names = {kind: [f"{kind}, {share:.0%}" for share in SHARES] for kind in KINDS}
-    found = {}
+    lines = {}
     for kind, members in {**names, FULL: [FULL], FULL_INT8: [FULL_INT8]}.items():
         rows = [(figures[f"{turn}: MB: {name}"], figures[f"{turn}: {name}"]) for name in members]
-        found[kind] = [(mb["mean"], fig["mean"], fig["low"], fig["high"]) for mb, fig in rows]
-    return found
+        lines[kind] = [(mb["mean"], fig["mean"], fig["low"], fig["high"]) for mb, fig in rows]
+    return lines
 
 
 def panels(speed: dict[str, Any], recall: dict[str, Any]) -> list[Panel]:
     """Return time and memory panels of each model with figures, then recall."""
-    history, found = "latent frames of history", list[Panel]()
+    history, result = "latent frames of history", list[Panel]()
     for prefix, title in MODELS.items():
-        found.append(Panel(times(speed, prefix), history, "s a chunk", title, log=True))
-        found.append(Panel(memory(speed, prefix), history, "MiB, cache and work", title, log=True))
+        result.append(Panel(times(speed, prefix), history, "s a chunk", title, log=True))
+        result.append(Panel(memory(speed, prefix), history, "MiB, cache and work", title, log=True))
     title = f"recalled: {half_way(AWAY[-1])}"
-    found.append(Panel(agreements(recall), "MB of KV cache", "agreement of what comes in", title))
-    return [panel for panel in found if panel.lines]
+    result.append(Panel(agreements(recall), "MB of KV cache", "agreement of what comes in", title))
+    return [panel for panel in result if panel.lines]
 
 
 def draw(shown: Sequence[Panel], out: Path) -> None:

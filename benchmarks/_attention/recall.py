@@ -24,7 +24,7 @@ from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.dit import KeysValues, TextKV, predict, project_text
+from ...model.dit import KeysValues, PassOptions, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.latent_format import frame_count
 from ...samplers.schedule.levels import flow_ladder
@@ -103,16 +103,16 @@ def recall_figures(
     caches = fill_caches(kit, clip, texts, shares)
     past = clip.latents[:-CHUNK]
     shown = decode_chunk(kit, past, clip.latents[-CHUNK:])
-    found = {"decoded truth": entering_agreement(shown[-1], clip.truth)}
+    figures = {"decoded truth": entering_agreement(shown[-1], clip.truth)}
     chunks = {n: denoise(kit, texts[clip.back], cache, seed) for n, cache in caches.items()}
     dense = decode_chunk(kit, past, chunks[FULL])
     for name, cache in caches.items():
         shown = decode_chunk(kit, past, chunks[name])
-        found[name] = entering_agreement(shown[-1], clip.truth)
+        figures[name] = entering_agreement(shown[-1], clip.truth)
         if name in PRESETS:
-            found[f"PSNR: {name}"] = psnr_moving(shown, dense)
-        found[f"MB: {name}"] = cache.bytes / 1e6
-    return found
+            figures[f"PSNR: {name}"] = psnr_moving(shown, dense)
+        figures[f"MB: {name}"] = cache.bytes / 1e6
+    return figures
 
 
 def there_and_back(kit: Kit, turn: CameraTurn, seed: int) -> Clip:
@@ -137,7 +137,7 @@ def memories(
     bytes there are also a window in int8 and TempCaches, which never keep more than the history. A
     window's bytes count whole latent frames, a TempCache's count entries.
     """
-    found: dict[str, tuple[CachePolicy, Storage]] = {
+    choices: dict[str, tuple[CachePolicy, Storage]] = {
         FULL: (FullHistory(), DENSE), FULL_INT8: (FullHistory(), Packed(INT8, CHUNK)),
     }  # fmt: skip
     for share in shares:
@@ -148,13 +148,13 @@ def memories(
             "TempCache": (partial(_entries, shape), DENSE),
             "TempCache, int8": (partial(_entries, shape), Packed(INT8, 0)),
         }
-        found[f"window, {share:.0%}"] = window, DENSE
+        choices[f"window, {share:.0%}"] = window, DENSE
         for kind, (policy, storage) in kinds.items():
             tokens = history * shape.frame_tokens
             while planned_bytes(shape, policy(tokens), storage, None) > most:
                 tokens -= 1
-            found[f"{kind}, {share:.0%}"] = policy(tokens), storage
-    return found
+            choices[f"{kind}, {share:.0%}"] = policy(tokens), storage
+    return choices
 
 
 def merge(entry_frames: float) -> TempCache:
@@ -180,13 +180,13 @@ def fill_caches(
     c, history = kit.config, len(clip.latents) - CHUNK
     side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
-    wanted = {**memories(shape, history, shares), **PRESETS}
-    caches = {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in wanted.items()}
+    choices = {**memories(shape, history, shares), **PRESETS}
+    caches = {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in choices.items()}
     for first in range(0, history, CHUNK):
         text = texts[clip.back if first >= clip.turn else clip.away]
-        kept = _pass(kit, clip.latents[first : first + CHUNK], text, caches[FULL])
+        keys_values = _pass(kit, clip.latents[first : first + CHUNK], text, caches[FULL])
         for cache in caches.values():
-            cache.commit(kept)
+            cache.commit(keys_values)
     return caches
 
 
@@ -205,7 +205,7 @@ def denoise(kit: Kit, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
 def _pass(kit: Kit, latents: Tensor, text: TextKV, cache: HistoryCache) -> tuple[KeysValues, ...]:
     attention, t = cache.attention_of_commit((CHUNK,) * CHUNK), torch.zeros(2, CHUNK)
     x = latents.expand(2, *latents.shape)
-    return predict(kit.dit, x, t, text, attention, keep=True).keys_values
+    return predict(kit.dit, x, t, text, attention, PassOptions(keep=True)).keys_values
 
 
 def _prompt(kit: Kit, text: str) -> TextKV:

@@ -26,7 +26,7 @@ from ...attention.sparse.stats import SparseStats
 from ...attention.sparse.thresholds import min_keys
 from ...attention.storage.dense import DENSE
 from ...attention.temp_cache.cache import MergedCache
-from ...model.dit import KeysValues, Prediction, SelfAttention, predict
+from ...model.dit import KeysValues, PassOptions, Prediction, SelfAttention, predict
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import preset_ladders
 from .._shared.device import free_bytes, peak_in_work
@@ -51,11 +51,11 @@ class SpeedBench:
         self._prompts: dict[str, SparsePrompt] = {}  # a rollout keeps these while its prompt stays
         self._passed: list[tuple[KeysValues, ...]] = []  # keys and values of the clip's chunks
         self._ladder = preset_ladders(model.preset)[0]
-        wanted = {IN_WINDOW, *(case.cache for case in cases)}
+        names = {IN_WINDOW, *(case.cache for case in cases)}
         self.caches: dict[str, HistoryCache] = {
-            name: open_cache(self.shape, *kept, None, model.device)
-            for name, kept in bounded_caches(self.shape).items()
-            if name in wanted
+            name: open_cache(self.shape, *choice, None, model.device)
+            for name, choice in bounded_caches(self.shape).items()
+            if name in names
         }
         self.reach = max(filter(self._fits, histories), default=0)
         if self.reach:
@@ -81,9 +81,9 @@ class SpeedBench:
 
     def keep_only(self, cases: Collection[SpeedCase], history: int) -> None:
         """Drop all caches and codes that `cases` do not need from `history` on."""
-        wanted = {FULL} if history <= self.reach else set[str]()
-        wanted |= {IN_WINDOW, *(case.cache for case in cases)}
-        for name in self.caches.keys() - wanted:
+        names = {FULL} if history <= self.reach else set[str]()
+        names |= {IN_WINDOW, *(case.cache for case in cases)}
+        for name in self.caches.keys() - names:
             del self.caches[name]
         orders = {(case.cache, order_of(case)) for case in cases}
         for key in self._codes.keys() - orders:
@@ -132,7 +132,7 @@ class SpeedBench:
         t = torch.full(x.shape[:2], 1000 * sigma)
         return predict(
             self.model.tree, x.to(self.model.dtype), t, self.model.texts[case.long_prompt],
-            attention, to_prompt=self._to_prompt(case), keep=keep,
+            attention, PassOptions(self._to_prompt(case), keep),
         )  # fmt: skip
 
     def _to_prompt(self, case: SpeedCase) -> SparsePrompt | None:
@@ -162,12 +162,12 @@ class SpeedBench:
             dense, done = cache.attention(frames), step / (len(self._ladder) - 1)
             attention = dense if history is None else history.over(dense, [done] * frames)
             x = x + (after - now) * self._predict(case, x, now, attention).velocity.float()
-        kept = self.commit_pass(case, x)
+        keys_values = self.commit_pass(case, x)
         if case.cache == FULL:
             assert isinstance(cache, KVCache)
             cache.rotated_keys.forget()
         elif keep:
-            cache.commit(kept)
+            cache.commit(keys_values)
         return stats, x[0]
 
     @torch.inference_mode()

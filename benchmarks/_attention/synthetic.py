@@ -33,10 +33,10 @@ DENSITIES = (0.15, 0.3, 0.5)
 
 def real_latents(path: Path) -> Tensor:
     """Read latents (f, c, h, w) from a file whose tensor `latents` is (1, c, f, h, w)."""
-    found = load_file(path).get("latents")
-    if found is None or found.ndim != 5 or found.shape[:2] != (1, 16):
+    tensor = load_file(path).get("latents")
+    if tensor is None or tensor.ndim != 5 or tensor.shape[:2] != (1, 16):
         raise BadInput(f"{path} has no tensor `latents` (1, 16, f, h, w); choose another file.")
-    latents: Tensor = found[0].float().transpose(0, 1)
+    latents: Tensor = tensor[0].float().transpose(0, 1)
     return latents
 
 
@@ -63,26 +63,28 @@ def measure_layer(latents: Tensor, seed: int) -> dict[str, float]:
     inputs = AttentionInputs(q, k, v, None, k.shape[2], parts, range(frames), tokens)
     dense = attend_inputs(inputs)
     shape = CacheShape(1, 1, HEADS, WIDTH, rows, columns, 1)
-    found = {}
+    figures = {}
     for order in ORDERS:
         for density in DENSITIES:
             read = _read(inputs, shape, order, density)
             out = attend_selected(q, k, v, None, read, 64).view(q.shape)
-            found[f"recall: {order}, density {density:g}"] = float(
+            figures[f"recall: {order}, density {density:g}"] = float(
                 sampled_recall(inputs, read).mean()
             )
-            found[f"error: {order}, density {density:g}"] = _error(out, dense)
+            figures[f"error: {order}, density {density:g}"] = _error(out, dense)
     for share in (0.25, 0.5):
         count = round(share * frames)
         newest = slice((frames - count) * tokens, None)
         shorter = AttentionInputs(
             q, k[:, :, newest], v[:, :, newest], None, count * tokens, parts, (), tokens
         )
-        found[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
-        kept = _keep(shape, keys, values, TempCache(count, eviction=REDUNDANT, recent_frames=1))
-        entries = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
-        found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(entries), dense)
-    return found
+        figures[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
+        keys_values = _keep(
+            shape, keys, values, TempCache(count, eviction=REDUNDANT, recent_frames=1)
+        )
+        entries = AttentionInputs(q, *keys_values, None, keys_values[0].shape[2], parts, (), tokens)
+        figures[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(entries), dense)
+    return figures
 
 
 def _read(inputs: AttentionInputs, shape: CacheShape, order: str, density: float) -> KeySelection:

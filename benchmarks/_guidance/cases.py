@@ -30,10 +30,10 @@ def cases() -> dict[str, Recipe]:
 
     In a shot without known frames, stabilising equals context noise.
     """
-    found = {TRUTH: Recipe(), "none": Recipe(guidance=Guidance()), PLAIN: Recipe(guidance=TEXT)}
+    recipes = {TRUTH: Recipe(), "none": Recipe(guidance=Guidance()), PLAIN: Recipe(guidance=TEXT)}
 
     def add(name: str, guidance: Guidance) -> None:
-        found[name] = Recipe(guidance=guidance)
+        recipes[name] = Recipe(guidance=guidance)
 
     for scale in (1.2, 1.5, 2.0, 3.0):
         add(f"vanilla {scale:g}", extend(TEXT, vanilla(scale)))
@@ -50,8 +50,8 @@ def cases() -> dict[str, Recipe]:
     for scale, level in ((2.0, 0.6), (2.0, 0.75), (2.0, 0.85), (3.0, 0.75)):
         add(f"fractional {scale:g} at {level:g}", extend(TEXT, fractional(scale, level)))
     for level in (0.02, 0.05, 0.1, 0.2, 0.3):
-        found[f"context noise {level:g}"] = Recipe(guidance=TEXT, noise=ContextNoise(level))
+        recipes[f"context noise {level:g}"] = Recipe(guidance=TEXT, noise=ContextNoise(level))
     more = 2 * DEMO.steps
-    found[f"cfg, {more} steps"] = Recipe(guidance=TEXT, steps=more)
-    found[f"vanilla 2, {more} steps"] = Recipe(guidance=strong, steps=more)
-    return found
+    recipes[f"cfg, {more} steps"] = Recipe(guidance=TEXT, steps=more)
+    recipes[f"vanilla 2, {more} steps"] = Recipe(guidance=strong, steps=more)
+    return recipes

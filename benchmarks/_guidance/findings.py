@@ -54,21 +54,21 @@ def findings(plan: object, records: Records, cases: Sequence[str]) -> Findings:
 
     A case needs two seeds.
     """
-    found = Findings(plan, records.made_with)
+    result = Findings(plan, records.made_with)
     by_case = {case: records.of(case) for case in cases}
     known, plain = ([*by_case.get(name, {}).values()] for name in (TRUTH, PLAIN))
     for name, by_seed in by_case.items():
         rollouts = [*by_seed.values()]
         if len(rollouts) < 2:
             continue
-        found.samples[name] = {seed: rollout.figures for seed, rollout in by_seed.items()}
-        found.figures[name] = means([rollout.figures for rollout in rollouts])
+        result.samples[name] = {seed: rollout.figures for seed, rollout in by_seed.items()}
+        result.figures[name] = means([rollout.figures for rollout in rollouts])
         if name not in (PLAIN, TRUTH) and plain:
-            found.against_plain[name] = differences(by_seed, by_case[PLAIN])
+            result.against_plain[name] = differences(by_seed, by_case[PLAIN])
         others, truth = against(name, known, rollouts)
         if truth:
-            found.figures[name][DISTANCE] = distance(others, truth)
-    return found
+            result.figures[name][DISTANCE] = distance(others, truth)
+    return result
 
 
 def against(
@@ -101,13 +101,13 @@ def distance(rollouts: Sequence[Features], reference: Sequence[Features]) -> Est
     """Return the kernel distance of all rollouts' segments, with an interval over rollouts."""
     whole = kernel_distance(np.concatenate(rollouts), np.concatenate(reference))
     rng = np.random.default_rng(0)
-    found = []
+    estimates = []
     for _ in range(RESAMPLES):
         halves = (
             [side[i] for i in rng.choice(len(side), max(1, len(side) // 2), replace=False)]
             for side in (rollouts, reference)
         )
-        found.append(kernel_distance(*(np.concatenate(half) for half in halves)))
+        estimates.append(kernel_distance(*(np.concatenate(half) for half in halves)))
     # Half-samples without replacement vary as much as the whole sample's estimate.
-    low, high = np.percentile(np.array(found) - np.mean(found), [2.5, 97.5])
+    low, high = np.percentile(np.array(estimates) - np.mean(estimates), [2.5, 97.5])
     return Estimate(whole, whole + float(low), whole + float(high), len(rollouts))

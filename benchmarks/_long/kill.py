@@ -106,19 +106,19 @@ def _counted_files(point: CrashPoints, folder: Path) -> Iterator[None]:
     """Put points on writes below `folder`, renames and removals within this context."""
     plain_open, plain = builtins.open, {n: getattr(os, n) for n in ("replace", "unlink", "fsync")}
 
-    def open_counted(file: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
+    def open_counted(file: Any, mode: str = "r", *positional: Any, **named: Any) -> Any:
         inside = isinstance(file, str | Path) and str(file).startswith(str(folder))
         if not inside or not set(mode) & set("wxa"):
-            return plain_open(file, mode, *given, **named)
+            return plain_open(file, mode, *positional, **named)
         point()
         raw = io.FileIO(file, f"{set(mode).intersection('wxa').pop()}+", opener=named.get("opener"))
         pieces = _PiecewiseFile(raw, point)
         return pieces if "b" in mode else io.TextIOWrapper(pieces, named.get("encoding", "utf-8"))
 
     def with_points(call: Callable[..., Any]) -> Callable[..., Any]:
-        def around(*given: Any, **named: Any) -> Any:
+        def around(*positional: Any, **named: Any) -> Any:
             point()
-            result = call(*given, **named)
+            result = call(*positional, **named)
             point()
             return result
 

@@ -136,16 +136,16 @@ def run(
     truths = records.missing([TRUTH], range(max(plan.rollouts, MIN_TRUTHS)))
     todo = records.missing(plan.cases or cases, seeds)
     records.complete(measure, [*truths, *todo], plan.workers, until)
-    found, truth = LongResults(suite, plan, made_with), [*records.of(TRUTH).values()]
+    results, truth = LongResults(suite, plan, made_with), [*records.of(TRUTH).values()]
     for name in cases:
         by_seed = records.of(name)
         measurements = [by_seed[seed] for seed in seeds if seed in by_seed]
         if not (measurements and truth):
             continue
-        found.seeds[name] = [seed for seed in seeds if seed in by_seed]
-        found.tenths[name], found.samples[name] = (
+        results.seeds[name] = [seed for seed in seeds if seed in by_seed]
+        results.tenths[name], results.samples[name] = (
             tenths(measurements, truth),
             ends(measurements, truth),
         )
-        found.ends[name] = {key: estimate(row) for key, row in found.samples[name].items()}
-    return found
+        results.ends[name] = {key: estimate(row) for key, row in results.samples[name].items()}
+    return results

@@ -38,18 +38,18 @@ def measure_by_tenths(kit: Kit, seed: int, recipe: Recipe) -> Measurement:
     """
     rng = random.Random(HELD_OUT_SEED + OFFSET + seed)
     values = random_values(rng)
-    found = [_TenthStats() for _ in range(PARTS)]
+    stats = [_TenthStats() for _ in range(PARTS)]
     decoder, waiting = StreamingDecoder(kit.vae), list[Chunk]()
     for chunk in sample(kit, recipe, [(0, caption(values, rng))], seed):
-        part = found[PARTS * chunk.first_frame // recipe.length]
+        part = stats[PARTS * chunk.first_frame // recipe.length]
         part.add(kit, decoder.feed(chunk.latents), values)
         waiting.append(chunk)
         if sum(len(chunk.latents) for chunk in waiting) >= SEGMENT_LATENTS:
             part.vectors.append(features(torch.cat([chunk.latents for chunk in waiting]))[0])
             waiting.clear()
-    figures = {f"{MEASURES[0]} {i}": float(np.mean(part.right)) for i, part in enumerate(found)}
-    figures |= {f"{MEASURES[1]} {i}": float(np.mean(part.moved)) for i, part in enumerate(found)}
-    return Measurement(figures, np.stack([np.mean(part.vectors, 0) for part in found]))
+    figures = {f"{MEASURES[0]} {i}": float(np.mean(part.right)) for i, part in enumerate(stats)}
+    figures |= {f"{MEASURES[1]} {i}": float(np.mean(part.moved)) for i, part in enumerate(stats)}
+    return Measurement(figures, np.stack([np.mean(part.vectors, 0) for part in stats]))
 
 
 def truth_vectors(kit: Kit, seed: int, recipe: Recipe) -> Measurement:
@@ -93,7 +93,7 @@ def ends(rollouts: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[
     Also return the last tenth's motion over the first's, and the measures of the whole rollout.
     """
     known = [clip.features for clip in truth]
-    found = {}
+    values = {}
     for name in MEASURES:
         first, last = (
             [float(error(rollout.features, known)[i]) if name == MEASURES[2]
@@ -101,12 +101,12 @@ def ends(rollouts: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[
             for i in (0, -1)
         )  # fmt: skip
         pairs = list(zip(first, last, strict=True))
-        found[f"{name}, {FIRST}"], found[f"{name}, {LAST}"] = first, last
-        found[f"{name}, {CHANGE}"] = [b - a for a, b in pairs]
+        values[f"{name}, {FIRST}"], values[f"{name}, {LAST}"] = first, last
+        values[f"{name}, {CHANGE}"] = [b - a for a, b in pairs]
         if name == MEASURES[1]:
-            found["motion, last over first"] = [b / max(a, 1e-6) for a, b in pairs]
+            values["motion, last over first"] = [b / max(a, 1e-6) for a, b in pairs]
     whole = [name for name in rollouts[0].figures if not name.startswith(MEASURES)]
-    return found | {name: [rollout.figures[name] for rollout in rollouts] for name in whole}
+    return values | {name: [rollout.figures[name] for rollout in rollouts] for name in whole}
 
 
 def show(console: Console, name: str, figures: Mapping[str, Estimate]) -> None:

@@ -14,7 +14,7 @@ from ...attention.dense import WholeSequence, block_causal_mask
 from ...attention.rope import rotation
 from ...attention.storage.shape import CacheShape
 from ...model.config import PATCH
-from ...model.dit import SelfAttention, TextKV, predict, project_text
+from ...model.dit import PassOptions, SelfAttention, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...samplers.schedule.levels import flow_ladder
 from .demo import COLUMNS, ROWS, demo_dit, random_latents, random_prompt
@@ -99,8 +99,10 @@ class HistoryBench:
         """Pass clean latents (1, f, c, h, w) through the model and commit their keys and values."""
         frames = clean.shape[1]
         t = torch.zeros(1, frames, dtype=torch.float64)
-        kept = predict(self.tree, clean, t, self.text, cache.attention(frames), keep=True)
-        cache.commit(kept.keys_values)
+        prediction = predict(
+            self.tree, clean, t, self.text, cache.attention(frames), PassOptions(keep=True)
+        )
+        cache.commit(prediction.keys_values)
 
     @torch.no_grad()
     def _denoise(self, x: Tensor, attention: Callable[[], SelfAttention]) -> Tensor:

@@ -82,12 +82,12 @@ def pictures(video: Tensor) -> dict[str, float]:
         "contrast": luma.std((1, 2)),
         "sharpness": edges.flatten(1).std(1),
     }
-    found = {"sharpness": float(series["sharpness"].mean())}
+    figures = {"sharpness": float(series["sharpness"].mean())}
     for name, frames in series.items():
         values = frames.double().numpy()
-        found[f"drift of {name}"] = abs(_tail(values, ENDS) - _head(values, ENDS))
-        found[f"slope of {name} per 100 frames"] = _slope(values)
-    return found
+        figures[f"drift of {name}"] = abs(_tail(values, ENDS) - _head(values, ENDS))
+        figures[f"slope of {name} per 100 frames"] = _slope(values)
+    return figures
 
 
 def motion(video: Tensor, chunks: Sequence[Chunk]) -> dict[str, float]:
@@ -98,9 +98,9 @@ def motion(video: Tensor, chunks: Sequence[Chunk]) -> dict[str, float]:
     change = 255 * (video[1:] - video[:-1]).abs().mean((1, 2, 3)).double().numpy()
     boundaries = [frame_count(chunk.first_frame) - 1 for chunk in chunks if chunk.first_frame]
     inside = np.delete(change, boundaries)
-    kept = _tail(change, ENDS) / max(_head(change, ENDS), 1e-6)
+    ratio = _tail(change, ENDS) / max(_head(change, ENDS), 1e-6)
     seam = float(change[boundaries].mean() / inside.mean()) if boundaries else 1.0
-    return {"motion": float(change.mean()), "motion, last over first": kept, "seam": seam}
+    return {"motion": float(change.mean()), "motion, last over first": ratio, "seam": seam}
 
 
 def features(latents: Tensor) -> Features:
@@ -108,12 +108,12 @@ def features(latents: Tensor) -> Features:
 
     A vector has the mean, the spread and the mean change of each channel.
     """
-    found = []
+    segments = []
     for part in latents.double().split(SEGMENT_LATENTS):
         if len(part) == SEGMENT_LATENTS:
             change = (part[1:] - part[:-1]).abs().mean((0, 2, 3))
-            found.append(torch.cat([part.mean((0, 2, 3)), part.std((0, 2, 3)), change]))
-    return torch.stack(found).numpy()
+            segments.append(torch.cat([part.mean((0, 2, 3)), part.std((0, 2, 3)), change]))
+    return torch.stack(segments).numpy()
 
 
 def kernel_distance(x: Features, y: Features) -> float:

@@ -29,7 +29,7 @@ class Records:
 
     def __init__(self, path: Path | None, made_with: Mapping[str, object]) -> None:
         self.path, self.made_with = path, dict(made_with)
-        self.found: dict[Job, Measurement] = {}
+        self.measurements: dict[Job, Measurement] = {}
         if path is not None:
             try:
                 self._open(path)
@@ -41,7 +41,7 @@ class Records:
 
     def add(self, job: Job, measured: Measurement) -> None:
         """Keep one rollout; it is on disk when this returns."""
-        self.found[job] = measured
+        self.measurements[job] = measured
         if self.path is not None:
             features = [[float(f"{value:.6g}") for value in row] for row in measured.features]
             self._append({"job": job, "figures": measured.figures, "features": features})
@@ -49,12 +49,12 @@ class Records:
     def missing(self, cases: Sequence[str], seeds: range) -> list[Job]:
         """Return the missing jobs, all cases of a seed before the next seed."""
         jobs = ((case, seed) for seed in seeds for case in cases)
-        return [job for job in jobs if job not in self.found]
+        return [job for job in jobs if job not in self.measurements]
 
     def of(self, case: str) -> dict[int, Measurement]:
         """Return the measurements of a case by seed."""
-        found = sorted(self.found.items())
-        return {seed: rollout for (name, seed), rollout in found if name == case}
+        pairs = sorted(self.measurements.items())
+        return {seed: rollout for (name, seed), rollout in pairs if name == case}
 
     def complete(
         self, measure: Callable[[Job], Measurement], jobs: Sequence[Job], workers: int, until: float
@@ -89,7 +89,7 @@ class Records:
             )
         for line in lines[1:]:
             case, seed = line["job"]
-            self.found[case, seed] = Measurement(line["figures"], np.array(line["features"]))
+            self.measurements[case, seed] = Measurement(line["figures"], np.array(line["features"]))
 
     def _append(self, line: Mapping[str, object]) -> None:
         assert self.path is not None

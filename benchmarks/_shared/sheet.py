@@ -26,10 +26,10 @@ def last_of_parts(kit: Kit, seed: int, recipe: Recipe, offset: int) -> list[Tens
     """
     rng = random.Random(HELD_OUT_SEED + offset + seed)
     prompt = caption(random_values(rng), rng)
-    decoder, found = StreamingDecoder(kit.vae), dict[int, Tensor]()
+    decoder, pictures = StreamingDecoder(kit.vae), dict[int, Tensor]()
     for chunk in sample(kit, recipe, [(0, prompt)], seed):
-        found[COLUMNS * chunk.first_frame // recipe.length] = decoder.feed(chunk.latents)[-1]
-    return [*found.values()]
+        pictures[COLUMNS * chunk.first_frame // recipe.length] = decoder.feed(chunk.latents)[-1]
+    return [*pictures.values()]
 
 
 def save(rows: Mapping[str, list[Tensor]], path: Path) -> None:

@@ -55,9 +55,9 @@ def is_listed(answer: Mapping[str, Any], section: str, prompt_id: str) -> bool:
 def node_errors(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
     """Describe the first fault of each node in the answer to a rejected prompt."""
     errors = answer.get("node_errors")
-    found = list(_node_faults(errors, prompt)) if isinstance(errors, dict) else []
-    if found:
-        return "; ".join(found)
+    faults = list(_node_faults(errors, prompt)) if isinstance(errors, dict) else []
+    if faults:
+        return "; ".join(faults)
     error = answer.get("error")
     if isinstance(error, dict):
         return short(f"{error.get('message', 'no reason given')} {error.get('details') or ''}")

@@ -80,12 +80,12 @@ class Client:
 
     async def specs(self, class_types: Iterable[str]) -> dict[str, NodeSpec]:
         """Return the specs of the node types that the server has."""
-        found = {}
+        specs = {}
         for name in dict.fromkeys(class_types):
             answer = await self._json("GET", "object_info", quote(name, safe=""))
             if name in answer:
-                found[name] = _spec(name, answer[name])
-        return found
+                specs[name] = _spec(name, answer[name])
+        return specs
 
     async def queue(self, prompt: Mapping[str, object], prompt_id: str) -> None:
         """Queue a workflow under our id; `Refusal` is about this workflow."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...errors import is_own_type
 from ..events import role_of
 from .answers import (
     MAX_TEXT,
@@ -162,5 +163,4 @@ def _failure(error: Mapping[str, Any]) -> str:
     label = f"node {error.get('node_id')} ({error.get('node_type')})"
     message = " ".join(str(error.get("exception_message", "")).split())
     kind = str(error.get("exception_type", ""))
-    ours = ".errors." in kind
-    return f"{label}: {message}" if ours else f"{label} failed with {kind}: {message}"
+    return f"{label}: {message}" if is_own_type(kind) else f"{label} failed with {kind}: {message}"

@@ -98,7 +98,7 @@ def _open(path: Path) -> Image.Image | None:
     """Return the picture in a file, or a video's first picture, or None."""
     try:
         if path.suffix.lower() in (".mp4", ".mkv", ".webm"):
-            with av.open(str(path)) as container:
+            with av.open(str(path), metadata_errors="replace") as container:
                 image: Image.Image = next(container.decode(video=0)).to_image()
                 return image
         with Image.open(path) as image:

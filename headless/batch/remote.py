@@ -73,17 +73,17 @@ async def _specs(
 
 async def _greet(clients: list[Client], lost: dict[str, str], console: Console) -> list[Client]:
     """Return the servers that answer now, and note why others do not in `lost`."""
-    found = []
+    servers = []
     for client in list(clients):
         try:
             await client.greet()
-            found.append(client)
+            servers.append(client)
             lost.pop(client.name, None)
         except ServerLost as error:
             lost[client.name] = str(error)
         except (BadInput, BadAnswer) as error:
             _remove(client, clients, str(error), console)
-    return found
+    return servers
 
 
 def _remove(client: Client, clients: list[Client], reason: str, console: Console) -> None:

@@ -65,9 +65,9 @@ class ProgressWatch:
         elif name == "progress_state":
             prompt, report = self._rows[prompt_id]
             nodes = content.get("nodes")
-            found = _bar(nodes, prompt) if isinstance(nodes, dict) else None
-            if found is not None:
-                report(*found)
+            bar = _bar(nodes, prompt) if isinstance(nodes, dict) else None
+            if bar is not None:
+                report(*bar)
 
 
 def _bar(nodes: Mapping[str, Any], prompt: Mapping[str, Any]) -> Bar | None:
@@ -79,4 +79,4 @@ def _bar(nodes: Mapping[str, Any], prompt: Mapping[str, Any]) -> Bar | None:
         if isinstance(node, dict) and node.get("state") == "running"
     ]
     bars = (bar(nodes.get(name)) for name in (*samplers, *working))
-    return next((found for found in bars if found is not None), None)
+    return next((candidate for candidate in bars if candidate is not None), None)

@@ -38,7 +38,7 @@ class Conversion:
 
 def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance) -> int:
     """Write `out` and return its size in bytes."""
-    source = checkpoint.found.header
+    source = checkpoint.recognition.header
     if out.suffix != ".safetensors":
         raise BadInput(f"{out} must end in .safetensors.")
     if out.exists():
@@ -56,7 +56,7 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
 
 def _output_info(checkpoint: Checkpoint, name: str, dtype: str) -> TensorInfo:
     """Return a tensor's official name and its dtype in the output."""
-    info = checkpoint.found.tensors[name]
+    info = checkpoint.recognition.tensors[name]
     target = DTYPES[dtype] if info.dtype in UNQUANTISED and not _is_scale(name) else None
     return replace(info, name=name, dtype=target or info.dtype)
 
@@ -70,20 +70,20 @@ def _checked_tensors(
 ) -> Iterator[tuple[str, Tensor]]:
     for number, (name, tensor) in enumerate(checkpoint.tensors(), 1):
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            path = checkpoint.found.header.path
+            path = checkpoint.recognition.header.path
             raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
         yield name, tensor
         advance(number, count)
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    found = checkpoint.found
+    recognition = checkpoint.recognition
     record = {
-        "family": FOLDED.get(found.family.key, found.family.key),
-        "copy": found.copy.prefix,
-        "from": found.header.path.name,
-        "licence": found.family.licence,
+        "family": FOLDED.get(recognition.family.key, recognition.family.key),
+        "copy": recognition.copy.prefix,
+        "from": recognition.header.path.name,
+        "licence": recognition.family.licence,
     }
-    if found.family.key in FOLDED:
-        record[NOTED_FPS] = f"{found.family.preset.fps:g}"
+    if recognition.family.key in FOLDED:
+        record[NOTED_FPS] = f"{recognition.family.preset.fps:g}"
     return {"format": "pt", **checkpoint.metadata(), METADATA_KEY: json.dumps(record)}

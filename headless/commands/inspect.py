@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import BadInput
 from ...model.families.memory import MemoryPlan, memory_plan
-from ...model.families.recognise import Recognised, recognise
+from ...model.families.recognise import Recognition, recognise
 from ...model.files.header import Header, main_dtype
 from ...model.files.weights import open_weights
 from ...units import byte_size
@@ -20,7 +20,7 @@ PICTURES = {"480p": (832, 480), "720p": (1280, 720)}
 def inspect(path: Path) -> dict[str, Any]:
     """Return everything known about a file, for `lines` and for programs."""
     header = open_weights(path).header
-    found: dict[str, Any] = {
+    findings: dict[str, Any] = {
         "file": str(path),
         "container": header.container,
         "tensors": len(header.tensors),
@@ -33,37 +33,38 @@ def inspect(path: Path) -> dict[str, Any]:
     try:
         model = recognise(header)
     except BadInput as error:
-        return found | {"refusal": str(error)}
-    return found | _model(model, header)
+        return findings | {"refusal": str(error)}
+    return findings | _model(model, header)
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(findings: dict[str, Any]) -> list[str]:
     """Format the findings of `inspect` as text, the most important first."""
-    dtypes = ", ".join(f"{name} x {count}" for name, count in found["dtypes"].items())
-    numbers = f"{found['numbers'] / 1e6:,.2f} M numbers"
+    dtypes = ", ".join(f"{name} x {count}" for name, count in findings["dtypes"].items())
+    numbers = f"{findings['numbers'] / 1e6:,.2f} M numbers"
+    stored = byte_size(findings["stored_bytes"])
     shown = [
-        f"file        {found['file']} ({found['container']}, {byte_size(found['stored_bytes'])})",
-        f"tensors     {found['tensors']} ({dtypes}), {numbers}",
+        f"file        {findings['file']} ({findings['container']}, {stored})",
+        f"tensors     {findings['tensors']} ({dtypes}), {numbers}",
     ]
-    if "refusal" in found:
-        return [*shown, f"refused     {found['refusal']}"]
+    if "refusal" in findings:
+        return [*shown, f"refused     {findings['refusal']}"]
     shown += [
-        f"family      {found['family']} ({found['key']})",
-        f"sizes       {_sizes(found['sizes'])}",
-        f"preset      {_preset(found['preset'])}",
-        *(f"note        {note}" for note in (found["preset"]["note"],) if note),
-        *(f"memory      {_memory(name, plan)}" for name, plan in found["memory"].items()),
-        f"licence     {found['licence']}",
-        f"source      {found['source']}",
-        *(f"because     {reason}" for reason in found["reasons"]),
+        f"family      {findings['family']} ({findings['key']})",
+        f"sizes       {_sizes(findings['sizes'])}",
+        f"preset      {_preset(findings['preset'])}",
+        *(f"note        {note}" for note in (findings["preset"]["note"],) if note),
+        *(f"memory      {_memory(name, plan)}" for name, plan in findings["memory"].items()),
+        f"licence     {findings['licence']}",
+        f"source      {findings['source']}",
+        *(f"because     {reason}" for reason in findings["reasons"]),
     ]
-    if found["unused"]:
-        examples = ", ".join(found["unused"][:3])
-        shown.append(f"unused      {len(found['unused'])} tensors, for example {examples}")
-    return shown + [f"metadata    {key}: {value}" for key, value in found["metadata"].items()]
+    if findings["unused"]:
+        examples = ", ".join(findings["unused"][:3])
+        shown.append(f"unused      {len(findings['unused'])} tensors, for example {examples}")
+    return shown + [f"metadata    {key}: {value}" for key, value in findings["metadata"].items()]
 
 
-def _model(model: Recognised, header: Header) -> dict[str, Any]:
+def _model(model: Recognition, header: Header) -> dict[str, Any]:
     scaled = any(name.endswith(("scale_weight", "weight_scale")) for name in header.tensors)
     return {
         "family": model.family.title,

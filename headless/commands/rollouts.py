@@ -64,10 +64,10 @@ def list_command(out: Path, as_json: bool, debug: bool) -> None:
     with report_failures(console, RunFiles(), debug=debug):
         now = usage(_journal(out))
         if as_json:
-            click.echo(json.dumps([_facts(record, now) for record in now.found], indent=1))
+            click.echo(json.dumps([_facts(record, now) for record in now.records], indent=1))
             return
         table = Table("id", "length", "size", "bytes", "own", "last used", "prompt", box=None)
-        for facts in (_facts(record, now) for record in now.found):
+        for facts in (_facts(record, now) for record in now.records):
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["used_s"]))
             size = f"{facts['width']}x{facts['height']}"
             cells = (facts["id"], time_label(facts["seconds"]), size, byte_size(facts["bytes"]),
@@ -101,7 +101,7 @@ def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
             for start, value in facts[label]:
                 at = time_label(frame_count(start) / facts["fps"] if start else 0.0)
                 console.print(f"{label:10} {at}  {escape(str(value))}", highlight=False)
-        for line in render_tree(fork_tree(now.found, record), record.id):
+        for line in render_tree(fork_tree(now.records, record), record.id):
             console.print(escape(line), highlight=False)
 
 

@@ -34,13 +34,13 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
     """Return an option callback that completes the beginning of one of `choices`."""
 
     def full_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
-        found = [choice for choice in choices if choice.startswith(value)]
-        if value in found:
+        matches = [choice for choice in choices if choice.startswith(value)]
+        if value in matches:
             return value
-        if len(found) != 1:
-            names = ", ".join(repr(choice) for choice in found or choices)
+        if len(matches) != 1:
+            names = ", ".join(repr(choice) for choice in matches or choices)
             raise click.BadParameter(f"{value!r} is not the beginning of one of {names}")
-        return found[0]
+        return matches[0]
 
     return full_name
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ...errors import BadInput
+from ..player.access import Access
 from ..runner import Host
 from ..workflow.graph import load
 
@@ -25,9 +26,9 @@ def check_watchable(workflow: Path) -> None:
 
 
 @contextmanager
-def watch_run(host: Host, console: Console) -> Iterator[None]:
+def watch_run(host: Host, access: Access, console: Console) -> Iterator[None]:
     """Serve the player during the block and, if the block succeeds, until Ctrl-C."""
-    with host.serve_player() as url:
+    with host.serve_player(access) as url:
         console.print(f"Watch it at {url}", highlight=False)
         yield
         console.print(f"The player stays at {url} until Ctrl-C.", highlight=False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ...errors import BadInput
+from ..player.access import LOOPBACK, Access
 from ..workflow.overrides import Override, parse_override
 
 FILE = click.Path(path_type=Path)
@@ -46,6 +50,40 @@ def common_options(command: Command) -> Command:
     ):
         command = option(command)
     return comfy_option(command)
+
+
+def watch_options(command: Command) -> Command:
+    """Add --watch and what belongs to it; the command gets `watch`, an Access or None."""
+
+    @functools.wraps(command)
+    def with_access(
+        *, watch: bool, listen: str | None, allow_hosts: tuple[str, ...], **others: Any
+    ) -> None:
+        if not watch and (listen or allow_hosts):
+            raise click.UsageError("--listen and --allow-host need --watch")
+        try:
+            access = Access(listen or LOOPBACK, allow_hosts)
+        except BadInput as error:
+            raise click.UsageError(str(error)) from error
+        command(watch=access if watch else None, **others)
+
+    for option in (
+        click.option(
+            "--allow-host",
+            "allow_hosts",
+            multiple=True,
+            metavar="NAME",
+            help="With --watch: another name of this machine, as a proxy uses it. Can be repeated.",
+        ),
+        click.option(
+            "--listen",
+            metavar="ADDRESS",
+            help="With --watch: the address to listen at (default: 127.0.0.1; 0.0.0.0: all).",
+        ),
+        click.option("--watch", is_flag=True, help="Serve a live player page until Ctrl-C."),
+    ):
+        with_access = option(with_access)
+    return with_access
 
 
 def parse_changes(changes: tuple[str, ...]) -> tuple[Override, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...errors import is_own_type
+
 
 def refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
     """Describe why the core rejected a prompt, by the first faulty node if there is one."""
-    for node_id, found in node_errors.items():
-        first = found["errors"][0]
-        return f"node {node_id} ({found['class_type']}): {first['message']}: {first['details']}"
+    for node_id, fault in node_errors.items():
+        first = fault["errors"][0]
+        return f"node {node_id} ({fault['class_type']}): {first['message']}: {first['details']}"
     return f"{error['message']} {error['details']}".strip()
 
 
@@ -17,5 +19,4 @@ def failure(error: dict[str, Any]) -> str:
     """Describe an error raised by a node; this pack's own errors are sentences already."""
     label = f"node {error['node_id']} ({error['node_type']})"
     kind, message = error["exception_type"], error["exception_message"].strip()
-    ours = ".errors." in kind
-    return f"{label}: {message}" if ours else f"{label} failed with {kind}: {message}"
+    return f"{label}: {message}" if is_own_type(kind) else f"{label} failed with {kind}: {message}"

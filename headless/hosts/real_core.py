@@ -14,11 +14,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
 
 from ...errors import BadInput, LongtakeError
 from ..events import BarMoved, Listener, Notice, from_message, from_ui
+from ..player.access import THIS_MACHINE, Access
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .core_failures import failure, refusal
@@ -67,9 +69,9 @@ class CoreHost:
         os.write(cast("IO[str]", self._process.stdin).fileno(), b'{"interrupt": true}\n')
 
     @contextmanager
-    def serve_player(self) -> Iterator[str]:
+    def serve_player(self, access: Access = THIS_MACHINE) -> Iterator[str]:
         """Serve the player page from a thread of the child, until the child ends."""
-        self._send({"watch": True})
+        self._send({"watch": asdict(access)})
         yield self._answer("watching")
 
     def _answer(self, event: str) -> Any:

@@ -5,23 +5,28 @@
 /ws?clientId=  messages to that page, in ComfyUI's form
 /view?...      a saved file of a take that belongs to the page with this clientId
 /longtake/...  the preview's routes, also below /api
+
+Every request must call the page by one of its own names (`access.py`). The files of web/ are listed
+once: no path from a request reaches the file system.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
 from ...stream.preview.messages import Emit, JsonObject
-from ...stream.preview.routes import Handler, take_routes
+from ...stream.preview.routes import GUARDED, Handler, take_routes
 from ...stream.preview.takes import Takes
+from .access import THIS_MACHINE, Access
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 PAGE = WEB / "page.html"
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 FILE_FIELDS = ("filename", "subfolder", "type")
 
 
@@ -70,15 +75,18 @@ class Sockets:
 
 
 def application(
-    takes: Takes, sockets: Sockets, folders: Callable[[], Mapping[str, Path]] = dict
+    takes: Takes,
+    sockets: Sockets,
+    folders: Callable[[], Mapping[str, Path]] = dict,
+    access: Access = THIS_MACHINE,
 ) -> web.Application:
     """Return the page, its websocket and the routes over `takes`; `folders` are the host's, by
     name.
     """
-    app = web.Application()
+    app = web.Application(middlewares=[_only_own_names(access)])
     app.router.add_get("/", _page)
     app.router.add_get("/ws", sockets.serve)
-    app.router.add_static("/web", WEB)
+    app.router.add_get("/web/{name:.*}", _web_files())
     app.router.add_get("/view", _files(takes, folders))
     for prefix in ("", "/api"):  # as ComfyUI does with the routes of packs
         for route in take_routes(takes):
@@ -115,6 +123,32 @@ def _files(takes: Takes, folders: Callable[[], Mapping[str, Path]]) -> Handler:
         raise web.HTTPNotFound
 
     return view
+
+
+def _only_own_names(access: Access) -> Middleware:
+    """Refuse requests of other sites' pages, and those that call the page by an unknown name."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = access.refusal(request.headers)
+        if refusal is not None:
+            return web.json_response({"error": refusal}, status=403, headers=GUARDED)
+        return await handler(request)
+
+    return check
+
+
+def _web_files() -> Handler:
+    """Serve the files of our folder web/."""
+    files = {path.relative_to(WEB).as_posix(): path for path in WEB.rglob("*") if path.is_file()}
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        path = files.get(request.match_info["name"])
+        if path is None:
+            raise web.HTTPNotFound
+        return web.FileResponse(path)
+
+    return serve
 
 
 async def _page(_: web.Request) -> web.FileResponse:

@@ -30,11 +30,11 @@ class InputSpec:
         """Whether the input may hold a value instead of a link."""
         return self.type in WIDGETS
 
-    def accepts(self, given: str) -> bool:
-        """Return whether an output of type `given` may be linked to this input."""
-        if "*" in (self.type, given):
+    def accepts(self, type_name: str) -> bool:
+        """Return whether an output of type `type_name` may be linked to this input."""
+        if "*" in (self.type, type_name):
             return True
-        return not set(self.type.split(",")).isdisjoint(given.split(","))
+        return not set(self.type.split(",")).isdisjoint(type_name.split(","))
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,11 @@ def find_node(workflow: Workflow, name: str, where: str) -> Node:
 
 def find_input(node: Node, name: str, spec: NodeSpec, where: str) -> InputSpec:
     """Return the input of a node called `name`; the message of `BadInput` begins with `where`."""
-    found = spec.input(name)
-    if found is None:
+    input_spec = spec.input(name)
+    if input_spec is None:
         names = ", ".join(known.name for known in spec.inputs)
         raise BadInput(f"{where}: {node.label} has no input {name!r}, only {names}.")
-    return found
+    return input_spec
 
 
 def _value(node: Node, override: Override, specs: Mapping[str, NodeSpec]) -> object:

@@ -62,9 +62,11 @@ def _visit(workflow: Workflow, node_id: str, *, path: list[str], order: list[str
 
 def _check_node(workflow: Workflow, node: Node, specs: Mapping[str, NodeSpec]) -> Node:
     spec = specs[node.class_type]
-    for wanted in spec.inputs:
-        if wanted.required and wanted.name not in node.inputs:
-            raise BadInput(f"{node.label}: input {wanted.name} is missing; {_supply(wanted)}.")
+    for input_spec in spec.inputs:
+        if input_spec.required and input_spec.name not in node.inputs:
+            raise BadInput(
+                f"{node.label}: input {input_spec.name} is missing; {_supply(input_spec)}."
+            )
     values: dict[str, object] = {}
     for name, value in node.inputs.items():
         known = spec.input(name)
@@ -87,21 +89,21 @@ def _check_unlisted(node: Node, name: str, value: object, spec: NodeSpec) -> obj
 
 
 def _check_link(
-    workflow: Workflow, node: Node, wanted: InputSpec, link: Link, specs: Mapping[str, NodeSpec]
+    workflow: Workflow, node: Node, input_spec: InputSpec, link: Link, specs: Mapping[str, NodeSpec]
 ) -> Link:
     source = workflow.nodes[link.node_id]
     outputs = specs[source.class_type].outputs
-    where = f"{node.label}, input {wanted.name}"
+    where = f"{node.label}, input {input_spec.name}"
     if link.slot >= len(outputs):
         raise BadInput(
             f"{where}: links to output {link.slot} of {source.label}, which has {len(outputs)}; "
             "use a lower number."
         )
-    given = outputs[link.slot]
-    if not wanted.accepts(given):
+    output_type = outputs[link.slot]
+    if not input_spec.accepts(output_type):
         raise BadInput(
-            f"{where}: needs {wanted.type}, but output {link.slot} of {source.label} is "
-            f"{given}; connect a {wanted.type} output."
+            f"{where}: needs {input_spec.type}, but output {link.slot} of {source.label} is "
+            f"{output_type}; connect a {input_spec.type} output."
         )
     return link
 
@@ -191,10 +193,14 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _supply(wanted: InputSpec) -> str:
-    if wanted.is_widget:
-        return f"set it (default: {wanted.default!r})" if wanted.default is not None else "set it"
-    return f"connect a {wanted.type} output"
+def _supply(input_spec: InputSpec) -> str:
+    if input_spec.is_widget:
+        return (
+            f"set it (default: {input_spec.default!r})"
+            if input_spec.default is not None
+            else "set it"
+        )
+    return f"connect a {input_spec.type} output"
 
 
 def _unknown_type(node: Node, specs: Mapping[str, NodeSpec], remedy: str) -> str:

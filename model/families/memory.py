@@ -13,7 +13,7 @@ from ..files.header import ITEM_BYTES
 from ..preset import DEMO
 from ..preset_cache import preset_cache
 from ..vae.wan_state import decoder_state_values
-from .recognise import Recognised
+from .recognise import Recognition
 
 COMPUTE = torch.bfloat16  # what the host computes in on a GPU, whatever the file stores
 FULL_LENGTH = 21  # latent frames of Wan's 81, for a model that keeps all of them
@@ -33,7 +33,7 @@ class MemoryPlan:
     vae_bytes: int
 
 
-def memory_plan(model: Recognised, width: int, height: int) -> MemoryPlan:
+def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
     """The plan for pictures of about `width` x `height`, snapped to the model's own grid."""
     latent_pixels = 16 if model.family.shape == FIVE_B else 8
     step = latent_pixels * PATCH
@@ -55,7 +55,7 @@ def memory_plan(model: Recognised, width: int, height: int) -> MemoryPlan:
     )
 
 
-def weight_bytes(model: Recognised) -> int:
+def weight_bytes(model: Recognition) -> int:
     """Bytes of the weights once loaded: wide floats are kept in the compute dtype."""
     return sum(
         tensor.count * COMPUTE.itemsize
@@ -65,7 +65,7 @@ def weight_bytes(model: Recognised) -> int:
     )
 
 
-def _vae_bytes(model: Recognised, latent_area: int) -> int:
+def _vae_bytes(model: Recognition, latent_area: int) -> int:
     """The state of the Wan VAE's streaming decoder; the demo's own VAE keeps next to nothing."""
     if model.family.preset == DEMO:
         return 0

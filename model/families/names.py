@@ -120,8 +120,8 @@ def unwrap(name: str) -> str:
 def from_diffusers(name: str) -> str:
     """The official name of a tensor, or of anything below one, that diffusers names."""
     for pattern, official in _FROM_DIFFUSERS:
-        name, found = pattern.subn(official, name)
-        if found:
+        name, count = pattern.subn(official, name)
+        if count:
             break
     return name
 

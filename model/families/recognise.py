@@ -31,7 +31,7 @@ FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognition:
     """A model that can be run: its family, sizes, the copy to take, and the reasons."""
 
     family: Family
@@ -47,25 +47,25 @@ class Recognised:
         return {name: self.header.tensors[stored] for name, stored in self.copy.names.items()}
 
 
-def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognised:
+def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognition:
     """Recognise a file; `family` and `copy` (ema or raw) override the conclusions."""
-    found = copies(header.tensors)
-    if not found:
+    candidates = copies(header.tensors)
+    if not candidates:
         raise BadInput(_not_a_model(header))
     config_json = transformer_config(header)
-    first = {name: header.tensors[stored].shape for name, stored in found[0].names.items()}
-    kind = other(found[0].names)
+    first = {name: header.tensors[stored].shape for name, stored in candidates[0].names.items()}
+    kind = other(candidates[0].names)
     if kind is not None:
         raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
     config, shape = _describe(header.path, first, config_json)
     row, why = _family(header, shape, config, config_json, family)
     if row.refusal:
         raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
-    taken, which = _pick(found, copy, row)
-    unused = _check(header, taken, config, shape)
+    model_copy, which = _pick(candidates, copy, row)
+    unused = _check(header, model_copy, config, shape)
     quantisation(header)
     reasons = (_why_shape(shape, config), why, which)
-    return Recognised(row, config, taken, header, tuple(r for r in reasons if r), unused)
+    return Recognition(row, config, model_copy, header, tuple(r for r in reasons if r), unused)
 
 
 class OtherInputs(ValueError):
@@ -120,17 +120,17 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
 
 
 def _family(
-    header: Header, shape: str, config: DiTConfig, transformer: Mapping[str, Any], wanted: str
+    header: Header, shape: str, config: DiTConfig, transformer: Mapping[str, Any], choice: str
 ) -> tuple[Family, str]:
     """The family's row, with the reason."""
-    if wanted != AUTO:
-        if wanted not in BY_KEY or BY_KEY[wanted].shape != shape:
+    if choice != AUTO:
+        if choice not in BY_KEY or BY_KEY[choice].shape != shape:
             keys = ", ".join(row.key for row in FAMILIES if row.shape == shape)
             raise BadInput(
-                f"{header.path} cannot be {wanted!r}: its tensors are those of {shape}; choose "
+                f"{header.path} cannot be {choice!r}: its tensors are those of {shape}; choose "
                 f"auto or one of {keys}."
             )
-        return BY_KEY[wanted], "family: as chosen"
+        return BY_KEY[choice], "family: as chosen"
     noted = _note(header)
     row = BY_KEY.get(str(noted.get("family")))
     if row is not None and row.shape == shape:
@@ -155,14 +155,14 @@ def _by_name(plain: str, shape: str) -> tuple[Family, str] | None:
     """The row named latest in a path (files decide before folders), else the first in the
     table.
     """
-    found: tuple[Family, re.Match[str]] | None = None
+    best: tuple[Family, re.Match[str]] | None = None
     for row in FAMILIES:
         for match in re.finditer(row.named, plain) if row.named and row.shape == shape else ():
-            if found is None or match.end() > found[1].end():
-                found = row, match
-    if found is None:
+            if best is None or match.end() > best[1].end():
+                best = row, match
+    if best is None:
         return None
-    return found[0], f"family: its name has {found[1][0]!r} (weights do not tell)"
+    return best[0], f"family: its name has {best[1][0]!r} (weights do not tell)"
 
 
 def _by_class(path: Path) -> tuple[Family, str] | None:
@@ -177,19 +177,20 @@ def _by_class(path: Path) -> tuple[Family, str] | None:
     return None
 
 
-def _pick(found: list[Copy], wanted: str, row: Family) -> tuple[Copy, str]:
+def _pick(candidates: list[Copy], choice: str, row: Family) -> tuple[Copy, str]:
     """The copy to take of several, with the reason."""
-    if len(found) == 1:
-        return found[0], f"copy: the only one, at {found[0].prefix!r}" if found[0].prefix else ""
-    want = row.copy if wanted == AUTO else wanted
-    chosen = next((copy for copy in found if copy.is_ema == (want == EMA)), found[0])
-    others = ", ".join(copy.prefix for copy in found if copy is not chosen)
+    if len(candidates) == 1:
+        prefix = candidates[0].prefix
+        return candidates[0], f"copy: the only one, at {prefix!r}" if prefix else ""
+    want = row.copy if choice == AUTO else choice
+    chosen = next((copy for copy in candidates if copy.is_ema == (want == EMA)), candidates[0])
+    others = ", ".join(copy.prefix for copy in candidates if copy is not chosen)
     return chosen, f"copy: {want}, at {chosen.prefix!r} (also there: {others})"
 
 
-def _check(header: Header, taken: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:
+def _check(header: Header, model_copy: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:
     """Refuse a copy that is not whole; the names that the model has no use for."""
-    shapes = {name: header.tensors[stored].shape for name, stored in taken.names.items()}
+    shapes = {name: header.tensors[stored].shape for name, stored in model_copy.names.items()}
     needed = expected_shapes(config, image=shape == "i2v", fps=shape == "t2v-fps")
     problem = wrong(shapes, needed)
     if problem:
@@ -197,7 +198,9 @@ def _check(header: Header, taken: Copy, config: DiTConfig, shape: str) -> tuple[
             f"{header.path} is no whole {config.num_layers}-layer Wan model: {problem}; use the "
             "unmodified file."
         )
-    bare = unscale({n: header.tensors[stored].dtype for n, stored in taken.names.items()}, needed)
+    bare = unscale(
+        {n: header.tensors[stored].dtype for n, stored in model_copy.names.items()}, needed
+    )
     if bare:
         raise BadInput(
             f"{header.path} holds {bare} as whole numbers without their scale; use a file with "

@@ -63,9 +63,9 @@ def read_header(path: Path) -> Header:
                 raise damage_error(
                     path, f"its GGUF version {version} is unknown or its header endless"
                 )
-            found = [_entry(file) for _ in range(entries)]
+            pairs = [_entry(file) for _ in range(entries)]
             places = [_tensor(path, file) for _ in range(tensors)]
-            metadata = {key: value for key, value in found if value is not None}
+            metadata = {key: value for key, value in pairs if value is not None}
             _check_data(path, metadata, places, file.tell())
     except (OSError, struct.error, ValueError, OverflowError, RecursionError) as error:
         raise damage_error(path, "its GGUF header is cut short or wrong") from error

@@ -48,13 +48,13 @@ def open_weights(path: Path) -> Weights:
 def _inside(folder: Path) -> Path:
     """The one model in a folder: its index, else its first file."""
     files = sorted(folder.glob("*.safetensors"))
-    found = sorted(folder.glob(f"*{INDEX_SUFFIX}")) or files
-    if len(found) != 1 and not (found and "-00001-of-" in found[0].name):
+    candidates = sorted(folder.glob(f"*{INDEX_SUFFIX}")) or files
+    if len(candidates) != 1 and not (candidates and "-00001-of-" in candidates[0].name):
         raise BadInput(
-            f"{folder} holds {len(found)} models; give the .safetensors file or the .index.json "
-            "itself."
+            f"{folder} holds {len(candidates)} models; give the .safetensors file or the "
+            ".index.json itself."
         )
-    return found[0]
+    return candidates[0]
 
 
 def _no_gguf(path: Path) -> Tensor:

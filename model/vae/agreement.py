@@ -66,5 +66,5 @@ def _first(encoder: StreamingCoder, picture: Tensor) -> Tensor:
 
 
 def _middle(side: int) -> slice:
-    taken = min(side, MAX_LATENT_SIDE)
-    return slice((side - taken) // 2, (side - taken) // 2 + taken)
+    length = min(side, MAX_LATENT_SIDE)
+    return slice((side - length) // 2, (side - length) // 2 + length)

@@ -48,23 +48,23 @@ def twin(tree: nn.Module, dtype: torch.dtype, seen: dict[nn.Module, Any] | None 
     seen = {} if seen is None else seen
     if tree in seen:
         return seen[tree]
-    made = seen[tree] = copy.copy(tree)
+    clone = seen[tree] = copy.copy(tree)
     for kind in ("_parameters", "_buffers"):
         own: Mapping[str, Tensor | None] = getattr(tree, kind)
-        setattr(made, kind, {name: _shape_of(one, dtype) for name, one in own.items()})
-    made._modules = {
+        setattr(clone, kind, {name: _shape_of(one, dtype) for name, one in own.items()})
+    clone._modules = {
         name: None if one is None else twin(one, dtype, seen) for name, one in tree._modules.items()
     }
-    if hasattr(made, ATTENTION):
-        setattr(made, ATTENTION, _attention)
-    return made
+    if hasattr(clone, ATTENTION):
+        setattr(clone, ATTENTION, _attention)
+    return clone
 
 
 def _shape_of(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if value is None:
         return None
-    made = torch.empty(value.shape, dtype=dtype, device=META)
-    return nn.Parameter(made, requires_grad=False) if isinstance(value, nn.Parameter) else made
+    blank = torch.empty(value.shape, dtype=dtype, device=META)
+    return nn.Parameter(blank, requires_grad=False) if isinstance(value, nn.Parameter) else blank
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.empty_like(copies[0])
 
 
-def _beside_on_cpu(func: Any, args: Sequence[Any], made: Any) -> int:
+def _beside_on_cpu(func: Any, args: Sequence[Any], output: Any) -> int:
     """Bytes of a convolution on the processor beside its output.
 
     oneDNN copies input, weights and output into layouts of blocked channels. torch's own kernel
@@ -84,12 +84,12 @@ def _beside_on_cpu(func: Any, args: Sequence[Any], made: Any) -> int:
     x, weight = args[:2]
     backend = torch._C._select_conv_backend(_alike(x), _alike(weight), None, *args[3:])
     if backend not in ONE_DNN:
-        places = made.nbytes // len(weight)
+        places = output.nbytes // len(weight)
         return int(places * weight[0].numel()) if weight[0, 0].numel() > 1 else 0
-    into, out = (BLOCK * -(-tensor.shape[1] // BLOCK) / tensor.shape[1] for tensor in (x, made))
+    into, out = (BLOCK * -(-tensor.shape[1] // BLOCK) / tensor.shape[1] for tensor in (x, output))
     of_input = into * x.nbytes if x.shape[1] >= BLOCK else 0  # a few channels are read as they lie
     copies = of_input + into * out * weight.nbytes
-    return int(out * made.nbytes + max(0, copies - made.nbytes))
+    return int(out * output.nbytes + max(0, copies - output.nbytes))
 
 
 def _alike(meta: Tensor) -> Tensor:

@@ -83,8 +83,8 @@ class StreamingEncoder:
     @property
     def state_bytes(self) -> int:
         """Bytes of the remembered feature maps and of the frames held back."""
-        held = [*self._memory, self._waiting]
-        return sum(t.numel() * t.element_size() for t in held if t is not None)
+        tensors = [*self._memory, self._waiting]
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     @property
     def overlap_frames(self) -> int:

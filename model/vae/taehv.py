@@ -70,14 +70,14 @@ def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
     with torch.inference_mode(False), torch.no_grad():
         state = {name: tensor.float() for name, tensor in decoder.state_dict().items()}
         try:
-            made = TAEHVDecoder(_config(state, raw=raw))
-            made.load_state_dict(_rename(state, made))
+            model = TAEHVDecoder(_config(state, raw=raw))
+            model.load_state_dict(_rename(state, model))
         except (IndexError, KeyError, RuntimeError, ValueError) as error:
             raise BadInput(
                 "The tiny VAE's decoder is not laid out as that of taew2_1, taew2_2 or lighttae; "
                 "load one of these."
             ) from error
-    return made.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def _config(state: Mapping[str, Tensor], *, raw: bool) -> TAEHVConfig:

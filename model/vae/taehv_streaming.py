@@ -149,5 +149,5 @@ def _changes_time(layer: Any) -> bool:
     return hasattr(layer, "stride") and hasattr(layer, "conv")
 
 
-def _bytes(held: Iterable[Tensor | None]) -> int:
-    return sum(t.numel() * t.element_size() for t in held if t is not None)
+def _bytes(tensors: Iterable[Tensor | None]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)

@@ -137,8 +137,10 @@ class WanStreamingEncoder:
     @property
     def state_bytes(self) -> int:
         """Bytes of the remembered features and of the frames held back."""
-        held = 0 if self._waiting is None else self._waiting.numel() * self._waiting.element_size()
-        return self._cache.bytes + held
+        waiting_bytes = (
+            0 if self._waiting is None else self._waiting.numel() * self._waiting.element_size()
+        )
+        return self._cache.bytes + waiting_bytes
 
     @property
     def overlap_frames(self) -> int:

@@ -53,7 +53,7 @@ def thresholds(text: str, layers: int, heads: int) -> Thresholds:
 
 def dense_layers(model: Any, text: str) -> tuple[int, ...]:
     """Read layers of `model` from a text such as `0, 5-7`."""
-    found = set[int]()
+    numbers = set[int]()
     for word in text.replace(",", " ").split():
         part = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
         layers = range(int(part[1]), int(part[2] or part[1]) + 1) if part else ()
@@ -62,15 +62,15 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
                 f"dense_layers of ANN-Sparse Attention has {word!r}, which is not a layer; "
                 "write numbers from 0, such as 0, 5-7."
             )
-        found |= set(layers)
-    if max(found, default=0) > 0:  # every model has a first layer
+        numbers |= set(layers)
+    if max(numbers, default=0) > 0:  # every model has a first layer
         count = len(host.module_tree(model).blocks)
-        if max(found) >= count:
+        if max(numbers) >= count:
             raise BadInput(
-                f"dense_layers of ANN-Sparse Attention names layer {max(found)}, but the model "
+                f"dense_layers of ANN-Sparse Attention names layer {max(numbers)}, but the model "
                 f"has layers 0 to {count - 1}."
             )
-    return tuple(sorted(found))
+    return tuple(sorted(numbers))
 
 
 def inputs() -> list[io.Input]:

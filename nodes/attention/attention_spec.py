@@ -140,7 +140,7 @@ class SparseAttentionSpec:
             return settings
         return replace(settings, cache=self._choose_index(settings.cache, frame_tokens(settings)))
 
-    def is_in_force(self, settings: RolloutSettings) -> bool:
+    def matches(self, settings: RolloutSettings) -> bool:
         """Whether `settings` are as sparse, and keep the history in the same way."""
         cache = settings.cache
         if settings.sparsity != self.sparsity:
@@ -162,9 +162,9 @@ class SparseAttentionSpec:
         """Choose the index and the kernel that find nearest keys, where keys are merged."""
         if not cache.merges:
             return cache
-        found, _ = choose_index(self.index, cache.slots(tokens, None), self.device)
-        kernel = self.kernel if found in BUCKETED else AUTO_KERNEL
-        return replace(cache, index=found, kernel=kernel)
+        index, _ = choose_index(self.index, cache.slots(tokens, None), self.device)
+        kernel = self.kernel if index in BUCKETED else AUTO_KERNEL
+        return replace(cache, index=index, kernel=kernel)
 
 
 def attention_spec_of(model: Any) -> SparseAttentionSpec | None:

@@ -73,14 +73,14 @@ class AttentionOverride:
         self._level = 0.0
         self._dense_heads: dict[tuple[Call, Row], list[int]] = {}
 
-    def __call__(self, dense: Attend, *given: Any, **options: Any) -> Tensor:
+    def __call__(self, dense: Attend, *inputs: Any, **options: Any) -> Tensor:
         """Attend sparsely, or pass the call on to `previous` or to `dense`."""
-        attended = self._sparse(*given, **options)
+        attended = self._sparse(*inputs, **options)
         if attended is not None:
             return attended
         if self.previous is not None:
-            return self.previous(dense, *given, **options)
-        return dense(*given, **options)
+            return self.previous(dense, *inputs, **options)
+        return dense(*inputs, **options)
 
     def _sparse(  # noqa: PLR0913
         self,

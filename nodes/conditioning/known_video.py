@@ -103,7 +103,7 @@ class VideoLatents(Sequence["VideoLatent"]):
         return VideoLatent(self, index)
 
     @property
-    def room_bytes(self) -> int:
+    def required_bytes(self) -> int:
         """Bytes that encoding the next pictures allocates."""
         frames = self._frames
         return self._vae.encoder_bytes(FRAMES_PER_LATENT, frames.height, frames.width)

@@ -98,15 +98,15 @@ def truncate_tokens(tokens: Any) -> tuple[Any, int]:
     """
     if not isinstance(tokens, Mapping):
         return tokens, 0
-    dropped, kept = 0, dict(tokens)
+    dropped, shorter = 0, dict(tokens)
     for name, batches in tokens.items():
         if isinstance(batches, list):
             dropped = max([dropped, *(len(batch) - TEXT_LEN for batch in batches)])
-            kept[name] = [
+            shorter[name] = [
                 [*batch[: TEXT_LEN - 1], batch[-1]] if len(batch) > TEXT_LEN else batch
                 for batch in batches
             ]
-    return kept, dropped
+    return shorter, dropped
 
 
 def embed(clip: Any, text: str, node_id: str | None) -> Tensor:

@@ -42,12 +42,12 @@ def _beside(options: dict[str, Any], latent_channels: int) -> Tensor:
             "belongs to this one."
         )
     latents = normalise(image[0].transpose(0, 1).float()).cpu()
-    given = torch.zeros_like(latents[:, :MASK_CHANNELS])
+    known_mask = torch.zeros_like(latents[:, :MASK_CHANNELS])
     mask = options.get("concat_mask")
     if mask is not None:
         known = 1 - mask[0].transpose(0, 1).float().cpu()  # (f, 1 or 4, h, w)
-        given[: len(known)] = known.expand(-1, MASK_CHANNELS, -1, -1)
-    return torch.cat([given, latents], 1)
+        known_mask[: len(known)] = known.expand(-1, MASK_CHANNELS, -1, -1)
+    return torch.cat([known_mask, latents], 1)
 
 
 def _features(options: dict[str, Any]) -> Tensor | None:

@@ -102,19 +102,19 @@ def _short(value: float) -> str:
 
 def _options(text: str | None, line: int) -> tuple[float | None, float]:
     """Read the guidance strength and the blend time from the brackets of a line."""
-    found: dict[str, float] = {}
+    options: dict[str, float] = {}
     for part in text.split(",") if text is not None else ():
         match = _OPTION.fullmatch(part)
         name, value = (match["name"].lower(), float(match["value"])) if match else ("", -1.0)
         largest = {"guidance": MAX_GUIDANCE, "over": MAX_SECONDS}.get(name, -1.0)
-        if not 0 <= value <= largest or name in found:
+        if not 0 <= value <= largest or name in options:
             raise BadInput(
                 f"Line {line} has ({text}) before its colon; write (guidance 3) with a "
                 f"strength from 0 to {MAX_GUIDANCE:g}, (over 2) with seconds to blend over, "
                 "(guidance 3, over 2), or nothing."
             )
-        found[name] = value
-    return found.get("guidance"), found.get("over", 0.0)
+        options[name] = value
+    return options.get("guidance"), options.get("over", 0.0)
 
 
 def _seconds(text: str, line: int) -> float:

@@ -43,7 +43,7 @@ class HostDecoder:
         return self._decoder.overlap_frames
 
     @property
-    def room_bytes(self) -> int:
+    def required_bytes(self) -> int:
         """Bytes that the next chunk will allocate: missing state and working memory."""
         missing = max(0, self._planned.state_bytes - self._decoder.state_bytes)
         return missing + self._planned.working_bytes
@@ -53,7 +53,7 @@ class HostDecoder:
         if (
             self._claims_seen == self._claim.count
         ):  # from the journal: nothing has claimed the VAE yet
-            host.claim([self.patcher], self.room_bytes)
+            host.claim([self.patcher], self.required_bytes)
         self._claims_seen = self._claim.count
         return self._decoder.feed(latents.to(self.patcher.load_device))
 

@@ -57,10 +57,10 @@ class VideoToFrames(io.ComfyNode):
         cls, video: Any, fps: float, width: int, height: int, start: float, length: float
     ) -> io.NodeOutput:
         """Read the times of the file; pictures are decoded on demand."""
-        source, wanted = _request(video, fps, width, height, start, length)
-        clip = VideoClip.probe(source, wanted)
+        source, request = _request(video, fps, width, height, start, length)
+        clip = VideoClip.probe(source, request)
         frames = VideoFrames(clip)
-        sound = FileSound.probe(source, float(clip.start_s), clip.frame_total / wanted.fps)
+        sound = FileSound.probe(source, float(clip.start_s), clip.frame_total / request.fps)
         host.show_status(cls.hidden.unique_id, f"{frames.plan.text}, {_sounds(sound)}.")
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 

@@ -94,7 +94,7 @@ def reference_picture(image: Tensor | None) -> Tensor:
 
 def parse_palette(text: str) -> tuple[Colour, ...]:
     """Read colours from a line such as `#203040 #ffcc00`."""
-    found = []
+    colours = []
     for word in text.replace(",", " ").split():
         digits = word.removeprefix("#")
         try:
@@ -103,8 +103,8 @@ def parse_palette(text: str) -> tuple[Colour, ...]:
             value = -1
         if value < 0:
             raise BadInput(f"{word!r} is not a colour; write six hexadecimal digits: #ffcc00.")
-        found.append((value // 65536 / 255, value // 256 % 256 / 255, value % 256 / 255))
-    return tuple(found)
+        colours.append((value // 65536 / 255, value // 256 % 256 / 255, value % 256 / 255))
+    return tuple(colours)
 
 
 def parse_box(text: str) -> Box:

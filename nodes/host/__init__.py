@@ -1,9 +1,10 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `memory`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`. Nodes call
-`host.claim(...)` without naming the module.
+By subject: `memory`, `metadata`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`.
+Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
+    comfy.cli_args            args .disable_metadata
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
                               get_torch_device, intermediate_device, vae_device,
                               vae_offload_device,
@@ -26,7 +27,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               .finish_progress(node_id) .prompt_id
                               .dynprompt.get_display_node_id(node_id)
     folder_paths              get_output_directory, get_input_directory, get_temp_directory,
-                              get_save_image_path(prefix, folder), get_filename_list(folder),
+                              get_save_image_path(prefix, folder, width, height),
+                              get_filename_list(folder),
                               get_full_path_or_raise(folder, name)
     server                    PromptServer .instance .client_id .send_sync(event, payload, sid)
                               .send_progress_text(text, node_id, sid=)
@@ -78,6 +80,7 @@ from .memory import (
     usable_memory_bytes,
     weights,
 )
+from .metadata import workflow_metadata
 from .models import (
     attach,
     attention_override,
@@ -182,4 +185,5 @@ __all__ = [
     "weights_and_patches",
     "with_lora",
     "with_lora_factor",
+    "workflow_metadata",
 ]

@@ -18,13 +18,13 @@ def weights_and_patches(model: Any) -> dict[str, list[Any]]:
     This is the host's `get_key_patches`, but over parameters: the quantised layers of ComfyUI-GGUF
     add entries to `state_dict` that belong to no module.
     """
-    found: dict[str, list[Any]] = {}
+    entries: dict[str, list[Any]] = {}
     for name, weight in model.model.named_parameters():
         if name.startswith("diffusion_model."):
-            kept = model.backup.get(name)
-            unpatched = weight if kept is None else kept.weight
-            found[name] = [unpatched, *model.patches.get(name, ())]
-    return found
+            backup = model.backup.get(name)
+            unpatched = weight if backup is None else backup.weight
+            entries[name] = [unpatched, *model.patches.get(name, ())]
+    return entries
 
 
 def layer_shapes(model: Any) -> dict[str, tuple[int, ...]]:

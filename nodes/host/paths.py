@@ -25,8 +25,13 @@ class OutputFile:
         return self.path.name
 
 
-def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputFile:
-    """The next free `prefix_00001_suffix` in the output (or temp) folder, and nowhere else."""
+def output_file(
+    prefix: str, suffix: str, size: tuple[int, int] = (0, 0), *, temporary: bool = False
+) -> OutputFile:
+    """The next free `prefix_00001_suffix` in the output (or temp) folder, and nowhere else.
+
+    `size` is the width and height in pixels that `%width%` and `%height%` stand for.
+    """
     folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     root = Path(folder).resolve()
     named = Path(prefix).name and "\0" not in prefix
@@ -36,7 +41,9 @@ def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputF
             "name such as longtake/clip."
         )
     try:
-        parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root))
+        parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, str(root), *size
+        )
     except OSError as error:
         raise StorageError(
             f"The output folder {root} cannot be used ({error}); choose one that can be written."
@@ -51,13 +58,13 @@ def temp_folder() -> Path:
 
 def folders() -> dict[str, Path]:
     """The folders that nodes write to, by name."""
-    found = {
+    by_name = {
         "output": folder_paths.get_output_directory(),
         "temp": folder_paths.get_temp_directory(),
     }
-    for path in found.values():
+    for path in by_name.values():
         Path(path).mkdir(parents=True, exist_ok=True)  # the host makes them when it needs them
-    return {name: Path(path) for name, path in found.items()}
+    return {name: Path(path) for name, path in by_name.items()}
 
 
 def rollout_folder() -> Path:
@@ -71,14 +78,14 @@ def saved_files(suffix: str) -> list[str]:
     The search covers the top level of the output and input folders, and everything below their
     folder `longtake`. Broken links and unreadable files are skipped.
     """
-    found: list[tuple[float, str]] = []
+    files: list[tuple[float, str]] = []
     for kind, folder in _shared_folders().items():
         below = [folder, *_folders_below(folder / "longtake")]
         for path in (path for place in below for path in place.glob(f"*{suffix}")):
             name = path.relative_to(folder).as_posix()
             with suppress(OSError):
-                found.append((path.stat().st_mtime, f"{name} [{kind}]"))
-    return [name for _, name in sorted(found, reverse=True)]
+                files.append((path.stat().st_mtime, f"{name} [{kind}]"))
+    return [name for _, name in sorted(files, reverse=True)]
 
 
 def saved_file(name: str) -> Path:
@@ -95,11 +102,11 @@ def saved_file(name: str) -> Path:
 
 def _folders_below(folder: Path) -> list[Path]:
     """A folder and all folders below it, without the many of the journal."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for place, inner, _ in os.walk(folder):
         inner[:] = [name for name in inner if Path(place, name) != rollout_folder()]
-        found.append(Path(place))
-    return found
+        paths.append(Path(place))
+    return paths
 
 
 def _shared_folders() -> dict[str, Path]:

@@ -55,8 +55,8 @@ class DemoCLIP:
         **_: Any,
     ) -> Conditioning:
         """Encode a prompt as CONDITIONING; unknown words are ignored and named in the log."""
-        found = self.encode_from_tokens(tokens, return_dict=True)
-        return [[found.pop("cond"), {**found, **(add_dict or {})}]]
+        output = self.encode_from_tokens(tokens, return_dict=True)
+        return [[output.pop("cond"), {**output, **(add_dict or {})}]]
 
     def encode_from_tokens(
         self, tokens: Mapping[str, str], return_pooled: bool = False, return_dict: bool = False
@@ -87,18 +87,18 @@ class DemoCLIP:
 
 def problems(encoded: Encoded) -> list[str]:
     """Name what the text encoder ignored of a prompt, one sentence each."""
-    found = []
+    sentences = []
     if encoded.unknown:
-        found.append(
+        sentences.append(
             f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; the prompt is "
             "used without it."
         )
     if encoded.dropped:
-        found.append(
+        sentences.append(
             f"The prompt is too long for the demo model, which ignores {encoded.dropped[0]!r} and "
             "what follows."
         )
-    return found
+    return sentences
 
 
 class DemoVAE:

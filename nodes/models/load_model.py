@@ -55,18 +55,19 @@ class LoadCausalVideoModel(io.ComfyNode):
             return state
 
         model = host.build_diffusion_model(read, checkpoint.metadata(), DTYPES[weight_dtype])
-        remember(model, checkpoint.found)
+        remember(model, checkpoint.recognition)
         _show_family(cls.hidden.unique_id, checkpoint)
         return io.NodeOutput(model)
 
 
 def _show_family(node_id: str | None, checkpoint: Checkpoint) -> None:
-    found, family = checkpoint.found, checkpoint.found.family
+    recognition, family = checkpoint.recognition, checkpoint.recognition.family
     note = f" {family.title}: {family.preset.note}." if family.preset.note else ""
-    text = f"{family.title}. {'; '.join(found.reasons)}. Licence: {family.licence}.{note}"
+    text = f"{family.title}. {'; '.join(recognition.reasons)}. Licence: {family.licence}.{note}"
     unused = (
-        f"{len(found.unused)} tensors of the file are not used, for example {found.unused[0]}."
-        if found.unused
+        f"{len(recognition.unused)} tensors of the file are not used, for example "
+        f"{recognition.unused[0]}."
+        if recognition.unused
         else ""
     )
     host.show_status(node_id, text, *filter(None, [unused]))

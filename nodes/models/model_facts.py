@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...model.families.recognise import Recognised
+from ...model.families.recognise import Recognition
 from ...model.families.table import BY_KEY, Family
 from ...model.preset import Preset
 from .. import host
@@ -32,10 +32,10 @@ class ModelFacts:
         return self.family.preset
 
 
-def remember(model: Any, found: Recognised) -> None:
+def remember(model: Any, recognition: Recognition) -> None:
     """Attach the family that a file was recognised as to a MODEL and all its clones."""
-    why = next(reason for reason in found.reasons if reason.startswith("family: "))
-    host.attach(model, KEY, ModelFacts(found.family, why.removeprefix("family: ")))
+    why = next(reason for reason in recognition.reasons if reason.startswith("family: "))
+    host.attach(model, KEY, ModelFacts(recognition.family, why.removeprefix("family: ")))
 
 
 def remember_family(model: Any, key: str, why: str) -> None:

@@ -62,18 +62,18 @@ def _weight_hooks(model: Any) -> list[tuple[str, object]]:
 
 def _module_code(model: Any) -> list[tuple[str, object]]:
     """PyTorch hooks and forwards that other code set on the leaves themselves."""
-    found: list[tuple[str, object]] = []
+    replacements: list[tuple[str, object]] = []
     replaced_by_host = getattr(model, "object_patches_backup", {})
     for name, part in model.model.named_modules():
         if not name.startswith("diffusion_model.") or next(part.children(), None) is not None:
             continue
         hooks = (*part._forward_pre_hooks.values(), *part._forward_hooks.values())
-        found += [(f"PyTorch hook on {name}", hook) for hook in hooks]
+        replacements += [(f"PyTorch hook on {name}", hook) for hook in hooks]
         forward = part.__dict__.get("forward")
         own = forward is None or getattr(forward, "__func__", None) is type(part).forward
         if not own and f"{name}.forward" not in replaced_by_host:
-            found.append((f"replaced {name}.forward", forward))
-    return found
+            replacements.append((f"replaced {name}.forward", forward))
+    return replacements
 
 
 def _foreign(hook: object) -> bool:

@@ -53,10 +53,10 @@ class StreamingVAE:
     def check_fits(self, channels: int) -> None:
         """Refuse (BadInput) a model whose latents have another number of `channels`."""
         if channels != self.form.channels:
-            wanted = FORMATS[channels].title
+            title = FORMATS[channels].title
             raise BadInput(
                 f"The VAE has {self.form.channels} latent channels ({self.form.title}), but the "
-                f"model has {channels}; connect Load VAE with a {wanted} VAE."
+                f"model has {channels}; connect Load VAE with a {title} VAE."
             )
 
 
@@ -69,11 +69,11 @@ def check_belongs(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> None:
     if not hasattr(vae.tree, "encoder"):
         return
     factor, place = vae.form.spatial_factor, picture.to(vae.device)
-    found = agreement(vae.open_encoder, latent, place, factor)
-    if found < LEAST and sees(vae.open_encoder, vae.open_decoder, factor, place):
+    score = agreement(vae.open_encoder, latent, place, factor)
+    if score < LEAST and sees(vae.open_encoder, vae.open_decoder, factor, place):
         raise BadInput(
             "The VAE belongs to another model: decoded and encoded again, the first latent agrees "
-            f"with itself by only {max(0.0, found):.2f} (0.9 or more is right). Connect the VAE of "
+            f"with itself by only {max(0.0, score):.2f} (0.9 or more is right). Connect the VAE of "
             "this model, here and where known frames are encoded."
         )
 

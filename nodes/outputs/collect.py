@@ -89,7 +89,7 @@ async def collect_video(
     frames: FrameSource, crf: int, node_id: str | None
 ) -> InputImpl.VideoFromFile:
     """Write the frames to a file in the temp folder."""
-    file = host.output_file("longtake_video", ".mp4", temporary=True)
+    file = host.output_file("longtake_video", ".mp4", (frames.width, frames.height), temporary=True)
     progress = host.Progress(node_id, frames.chunk_count or 0)
     spec = VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
     with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:

@@ -58,7 +58,10 @@ class _Showing:
     def __init__(
         self, frames: FrameSource, node_id: str | None, canvas: dict[str, Any] | None
     ) -> None:
-        shot = Shot(frames.fps, frames.width, frames.height, frames.frame_total, frames.plan)
+        shot = Shot(
+            frames.fps, frames.width, frames.height, frames.frame_total, frames.plan,
+            resume_at_s=frames.resume_at_s,
+        )  # fmt: skip
         self._frames = frames
         self._take = session.takes.create(
             shot, host.origin(node_id, canvas), host.messenger(), frames.controls

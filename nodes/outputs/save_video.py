@@ -82,7 +82,7 @@ class SaveVideo(io.ComfyNode):
                 ),
             ],
             outputs=[],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -99,13 +99,15 @@ class SaveVideo(io.ComfyNode):
         if frames.plan_only:
             host.show_status(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
-        file, role = host.output_file(filename_prefix, SUFFIX[format]), ROLE.get(format, "video")
+        size, role = (frames.width, frames.height), ROLE.get(format, "video")
+        file = host.output_file(filename_prefix, SUFFIX[format], size)
+        metadata = host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
         if audio is not None and format == PNG:
             host.warn(cls.hidden.unique_id, "PNG frames have no sound; choose mp4 or mkv.")
         container, sound = _container(format, crf), sound_of(audio)
-        spec = VideoSpec(frames.width, frames.height, frames.fps, container, sound)
+        spec = VideoSpec(*size, frames.fps, container, sound, metadata)
         with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
             frames.counts(lambda: video.bytes_written)
             _tell(role, file)
@@ -113,7 +115,7 @@ class SaveVideo(io.ComfyNode):
                 video.write(chunk.frames)
                 sheet.add(chunk.frames)
                 progress.advance(chunk.index + 1)
-        beside = _save_sheet(file, format, sheet) if sheet_and_report else {}
+        beside = _save_sheet(file, format, sheet, metadata) if sheet_and_report else {}
         report = frames.report([str(saved.path) for saved in (file, *beside.values())])
         if sheet_and_report:
             report.save(beside["report"].path)
@@ -129,14 +131,14 @@ def _container(format: str, crf: int) -> Container:
 
 
 def _save_sheet(
-    video: host.OutputFile, format: str, sheet: ContactSheet
+    video: host.OutputFile, format: str, sheet: ContactSheet, metadata: Mapping[str, str]
 ) -> dict[str, host.OutputFile]:
     """Write the contact sheet; return the files next to the video, by role."""
     beside = {
         "contact_sheet": _beside(video, format, "sheet.png"),
         "report": _beside(video, format, "report.json"),
     }
-    sheet.save(beside["contact_sheet"].path)
+    sheet.save(beside["contact_sheet"].path, metadata)
     _tell("contact_sheet", beside["contact_sheet"])
     return beside
 

@@ -134,13 +134,13 @@ class SaveRollout(io.ComfyNode):
             if with_state and count:
                 state = rollout.run.state_after(count)
         rollout.claim.claim_sources(rollout.settings.known_frames.sources)
-        file = host.output_file(filename_prefix, SUFFIX)
+        file = host.output_file(filename_prefix, SUFFIX, _picture_size(rollout))
         report = _report(rollout, meter, model_evals, str(file.path))
         extras = RolloutExtras(report, picture, _guidance_of(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run.state, count, extras)
+        written = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
-            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}"
+            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(written)}.{lacks}"
         )
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
@@ -226,7 +226,7 @@ def resume_from_file(
     end = sum(span.count for span in islice(spans(settings), count))
     if file.models.at(end) != resolved.identity:
         host.warn(node_id, OTHER_MODEL)
-    if resolved.attention is not None and not resolved.attention.is_in_force(settings):
+    if resolved.attention is not None and not resolved.attention.matches(settings):
         host.warn(node_id, OTHER_ATTENTION)
     spec = host_spec(resolved, settings, file.models.then(end, resolved.identity))
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)
@@ -251,10 +251,15 @@ def _lengths(chunk: Chunk) -> tuple[int, int]:
     return frame_count(first + count) - frame_count(first), count
 
 
+def _picture_size(rollout: HostRollout) -> tuple[int, int]:
+    """Return width and height in pixels."""
+    factor = FORMATS[rollout.model.config.out_channels].spatial_factor
+    return rollout.settings.columns * factor, rollout.settings.rows * factor
+
+
 def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> Report:
     """Report the chunks of the run, live edits included, for the file at `path`."""
-    factor = FORMATS[rollout.model.config.out_channels].spatial_factor
-    size = rollout.settings.columns * factor, rollout.settings.rows * factor
+    size = _picture_size(rollout)
     report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
     return replace(report, rollout_id=rollout.run.state.chain.id, output_files=[path])
 

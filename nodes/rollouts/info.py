@@ -76,13 +76,13 @@ def describe_forks(rollout: HostRollout) -> list[str]:
     """Draw the tree of all rollouts with the same beginning, with their disk use."""
     now = usage(rollout.spec.journal)
     own = _record(rollout)
-    others = [record for record in now.found if record.id != own.id]
-    found = [*others, own] if own.keys else others
-    family = (record.owned for record in found if record.keys[:1] == own.keys[:1])
+    others = [record for record in now.records if record.id != own.id]
+    relatives = [*others, own] if own.keys else others
+    family = (record.owned for record in relatives if record.keys[:1] == own.keys[:1])
     keys = set[str]().union(*family)
     size = byte_size(sum(now.chunks.get(key, 0) for key in keys))
     head = f"Forks ({size} on disk, of {byte_size(now.total_bytes)} for all rollouts):"
-    return [head, *render_tree(fork_tree(found, own), own.id)]
+    return [head, *render_tree(fork_tree(relatives, own), own.id)]
 
 
 def _record(rollout: HostRollout) -> Record:

@@ -22,7 +22,7 @@ class CoClaimed(Protocol):
     patcher: Any
 
     @property
-    def room_bytes(self) -> int:
+    def required_bytes(self) -> int:
         """Bytes that the next chunk will allocate."""
 
 
@@ -53,11 +53,11 @@ class Claim:
         """Load the model and return its tree, with room for `kv_bytes`, a pass and the VAEs."""
         start = time.perf_counter()
         self.count += 1
-        rooms = sum(partner.room_bytes for partner in self.co_claimed)
+        partner_bytes = sum(partner.required_bytes for partner in self.co_claimed)
         caches: list[Any] = [self.memory] if self.memory.in_use else []
         caches.append(session.state_memory(self.memory.load_device))  # so that /free reaches it
         patchers = [self.model, *(partner.patcher for partner in self.co_claimed), *caches]
-        host.claim(patchers, kv_bytes + self.working_bytes() + rooms)
+        host.claim(patchers, kv_bytes + self.working_bytes() + partner_bytes)
         if self.load_s is None:
             self.load_s = time.perf_counter() - start
         return host.module_tree(self.model)
@@ -65,7 +65,7 @@ class Claim:
     def claim_sources(self, sources: Iterable[CoClaimed]) -> None:
         """Load the VAEs of known frames that are still to be encoded, without the model."""
         for source in sources:
-            host.claim([source.patcher], source.room_bytes)
+            host.claim([source.patcher], source.required_bytes)
 
     def cast(self, parameter: Tensor) -> Tensor:
         """Return a bare parameter in float32 on the model's device."""

@@ -20,7 +20,7 @@ class Reservation:
     """A VAE that is claimed with the model before each chunk, and the bytes that it allocates."""
 
     patcher: Any
-    room_bytes: int
+    required_bytes: int
 
 
 class HostCodec:
@@ -65,5 +65,5 @@ def reserve_codec(settings: RolloutSettings, claim: Claim, channels: int) -> Rol
     reservation = Reservation(vae.patcher, max(decoding, encoding))
     claim.reservations.append(reservation)
     claim.co_claimed.add(reservation)
-    first_frame = replace(first_frame, room_bytes=reservation.room_bytes)
+    first_frame = replace(first_frame, room_bytes=reservation.required_bytes)
     return replace(settings, reencoded_first_frame=first_frame)

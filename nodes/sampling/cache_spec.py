@@ -64,13 +64,13 @@ class KVCacheSpec:
     def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """The settings that come from `preset`, by name."""
         policy = self._policy(preset)
-        found: dict[str, object] = {}
+        values: dict[str, object] = {}
         if self.policy == FROM_MODEL:
-            found["policy"] = _NAMES[type(policy)]
+            values["policy"] = _NAMES[type(policy)]
         if isinstance(policy, WindowSink):
             requested = {"window_frames": self.window_frames, "sink_frames": self.sink_frames}
-            found |= {name: getattr(policy, name) for name in requested if requested[name] is None}
-        return found
+            values |= {name: getattr(policy, name) for name in requested if requested[name] is None}
+        return values
 
     def _policy(self, preset: Preset) -> CachePolicy:
         if self.policy == FULL:

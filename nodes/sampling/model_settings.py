@@ -59,10 +59,10 @@ class SettingsFromModel(io.ComfyNode):
     def execute(cls, model: Any, **overrides: Any) -> io.NodeOutput:
         """Look up the model's family and apply the overrides."""
         known = facts(model)
-        given = {name: value for name, value in overrides.items() if value != FROM_MODEL[name]}
+        changes = {name: value for name, value in overrides.items() if value != FROM_MODEL[name]}
         for name, smallest in SMALLEST.items():
-            set_or_none(name, given.get(name, FROM_MODEL[name]), smallest)
-        preset = overridden(known.preset, **given)
+            set_or_none(name, changes.get(name, FROM_MODEL[name]), smallest)
+        preset = overridden(known.preset, **changes)
         notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
         text = f"{known.assumed}.{_describe_changes(known.preset, preset)}"
         host.show_status(cls.hidden.unique_id, text, *notes)

@@ -153,7 +153,7 @@ def _with_cache(
     engine, attention = resolved.engine, resolved.attention
     if attention is not None:
         settings = replace(settings, sparsity=attention.sparsity)
-    settings = cache.put_in_force(
+    settings = cache.apply_to(
         settings, engine.config, (engine.device, engine.dtype),
         drops_first_frame=resolved.preset.drops_first_frame,
     )  # fmt: skip

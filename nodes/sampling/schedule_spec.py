@@ -57,14 +57,14 @@ class ScheduleSpec:
     def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """The settings that come from `preset`, by name."""
         used = self.options.in_place_of(preset)
-        found = {name: getattr(used, name) for name in self.options.unset_fields}
+        values = {name: getattr(used, name) for name in self.options.unset_fields}
         if self.options.kind == FROM_MODEL:
-            found = {"schedule": self.options.kind_for(used), **found}
+            values = {"schedule": self.options.kind_for(used), **values}
         if self.solver == FROM_MODEL:
-            found["solver"] = used.solver
+            values["solver"] = used.solver
         if self.context_noise is None:
-            found["context_noise"] = used.context_noise
-        return found
+            values["context_noise"] = used.context_noise
+        return values
 
     def _solver(self, preset: Preset) -> Solver:
         solver = None if self.solver == FROM_MODEL else self.solver

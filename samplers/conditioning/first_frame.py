@@ -32,5 +32,5 @@ class ReencodedFirstFrame:
         picture = self.codec.open_decoder().feed(latents.to(self.codec.device))[-1:]
         encoder = self.codec.open_encoder()
         parts = encoder.feed(picture), encoder.drain()
-        made = torch.cat([part for part in parts if part is not None])
-        return made[0].to(latents)
+        encoding = torch.cat([part for part in parts if part is not None])
+        return encoding[0].to(latents)

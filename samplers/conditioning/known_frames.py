@@ -72,17 +72,17 @@ class KnownFrames:
 
     def seen(self, first: int, stop: int) -> tuple[KnownFrame, ...]:
         """The known frames from `first` on that are seen while the active frames end at `stop`."""
-        found = self.among(range(first, stop + self._reach))
-        return tuple(known for known in found if known.frame < stop + known.lookahead)
+        candidates = self.among(range(first, stop + self._reach))
+        return tuple(known for known in candidates if known.frame < stop + known.lookahead)
 
     def lookahead_frames(self, frames: range, like: Tensor) -> LookaheadFrames | None:
         """The known frames ahead of the active `frames`, latents in the dtype of `like`."""
-        found = [known for known in self.seen(frames.stop, frames.stop) if known.level < 1]
-        if not found:
+        ahead = [known for known in self.seen(frames.stop, frames.stop) if known.level < 1]
+        if not ahead:
             return None
-        latents = torch.stack([known.read().to(like) for known in found])
+        latents = torch.stack([known.read().to(like) for known in ahead])
         return LookaheadFrames(
-            [known.frame for known in found], latents, [known.level for known in found]
+            [known.frame for known in ahead], latents, [known.level for known in ahead]
         )
 
     @property
@@ -95,7 +95,7 @@ class KnownFrames:
         changes = sorted([*starts, *((known.frame + 1, -1) for known in later)])
         return max(accumulate(change for _, change in changes), default=0)
 
-    def are_given(self, frames: range) -> list[bool]:
+    def are_known(self, frames: range) -> list[bool]:
         """For each of `frames`, whether it is a clean known frame."""
         clean = {known.frame for known in self.among(frames) if known.level == 0}
         return [frame in clean for frame in frames]
@@ -132,10 +132,10 @@ class KnownFrames:
     @property
     def sources(self) -> list[object]:
         """The sources of latents that are not read yet."""
-        found = [
+        sources = [
             known.latents.source for known in self.frames if not isinstance(known.latents, Tensor)
         ]
-        return [*dict.fromkeys(found)]
+        return [*dict.fromkeys(sources)]
 
     def before(self, length: int | None) -> KnownFrames:
         """The known frames of a rollout of `length` latent frames; None has no end.

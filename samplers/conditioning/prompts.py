@@ -61,16 +61,16 @@ class PromptTimeline:
         past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
         return [entry for entry in past if entry.may_apply(at)][-1]
 
-    def blend(self, prompt: TimedPrompt, starts: range, made: int) -> PromptTimeline:
+    def blend(self, prompt: TimedPrompt, starts: range, step_count: int) -> PromptTimeline:
         """Blend `prompt`, an entry of this timeline, with the entry before it.
 
         Its share grows by equal steps at each of `starts` and is complete at their end, unless the
-        next entry begins earlier. Only the first `made` steps are added.
+        next entry begins earlier. Only the first `step_count` steps are added.
         """
         number = next(i for i, entry in enumerate(self.entries) if entry is prompt)
         before, following = self.entries[number - 1], self.entries[number + 1 :]
         steps = []
-        for i, at in enumerate(starts[:made], 1):
+        for i, at in enumerate(starts[:step_count], 1):
             mixed = before.embedding.lerp(prompt.embedding, i / (len(starts) + 1))
             steps.append(replace(prompt, start_frame=at, embedding=mixed))
         if not following or starts.stop < following[0].start_frame:

@@ -30,12 +30,12 @@ class Reference:
     digest: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        given = [tensor for tensor in (self.channels, self.features) if tensor is not None]
-        if not all(tensor.isfinite().all() for tensor in given):
+        tensors = [tensor for tensor in (self.channels, self.features) if tensor is not None]
+        if not all(tensor.isfinite().all() for tensor in tensors):
             raise BadInput(
                 "the picture's latents or features are not finite; encode it in float32."
             )
-        object.__setattr__(self, "digest", tuple(embedding_digest(tensor) for tensor in given))
+        object.__setattr__(self, "digest", tuple(embedding_digest(tensor) for tensor in tensors))
 
     def at(self, frames: Sequence[int]) -> Tensor:
         """The extra channels of latent `frames`."""

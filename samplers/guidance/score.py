@@ -105,10 +105,10 @@ def on_device(part: T, device: torch.device) -> T:
             return own.to(device)  # type: ignore[return-value]
     if not is_dataclass(part):
         return part
-    made = copy(part)
+    clone = copy(part)
     for name in {*(one.name for one in fields(part)), *getattr(part, "__dict__", ())}:
-        object.__setattr__(made, name, on_device(getattr(part, name), device))
-    return made
+        object.__setattr__(clone, name, on_device(getattr(part, name), device))
+    return clone
 
 
 def outside_inference(tensor: Tensor) -> Tensor:

@@ -63,14 +63,14 @@ class Pictures:
                 "lighttaew2_1 for 16 channels, taew2_2 for 48."
             )
         device = next(own.parameters()).device
-        memory, made = self._memory(before.to(device)), []
+        memory, pieces = self._memory(before.to(device)), []
         for latent in latents.to(device).split(1):
             frames, memory = checkpoint(
                 own.decode_groups, latent.unsqueeze(0), memory,
                 use_reentrant=False, preserve_rng_state=False,
             )  # fmt: skip
-            made.append(frames[0])
-        return torch.cat(made)[0 if len(before) else FRAMES_PER_LATENT - 1 :]
+            pieces.append(frames[0])
+        return torch.cat(pieces)[0 if len(before) else FRAMES_PER_LATENT - 1 :]
 
     @torch.no_grad()
     def _memory(self, before: Tensor) -> Memory:
@@ -121,10 +121,10 @@ class Region:
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared difference to the reference inside the box."""
         frames = self.pictures(latents, before)
-        wanted = self.picture.to(frames)[None]
-        wanted = F.interpolate(wanted, frames.shape[-2:], mode="bilinear", antialias=True)
+        target = self.picture.to(frames)[None]
+        target = F.interpolate(target, frames.shape[-2:], mode="bilinear", antialias=True)
         rows, columns = self._slices(*frames.shape[-2:])
-        difference = (frames - wanted)[..., rows, columns].square().sum(1).mean()
+        difference = (frames - target)[..., rows, columns].square().sum(1).mean()
         share = self.box[2] * self.box[3]
         return share * _fit(difference / COLOUR_TOLERANCE**2, latents)
 

@@ -12,7 +12,7 @@ from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ..current import CurrentSettings
-from ..evaluator import Evaluator
+from ..evaluator import Evaluator, PassInputs
 from ..noise import LatentNoise
 from ..settings import RolloutSettings
 from ..solvers.noise_process import mix
@@ -90,10 +90,9 @@ class CacheFiller:
         prompts = [row.prompt for row in plan.rows]
         frames = range(first, first + x.shape[1])
         attention = cache.attention_of_commit(self._settings.visible(frames))
-        kept = self._evaluator.evaluate(
-            x, levels, prompts, attention, frames=frames, texts=texts, keep=True
-        )
-        cache.commit(kept.keys_values, self._prompt_keys(plan))
+        inputs = PassInputs(x, frames, levels, prompts, texts)
+        prediction = self._evaluator.evaluate(inputs, attention, keep=True)
+        cache.commit(prediction.keys_values, self._prompt_keys(plan))
 
     def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:
         """The keys of the base prompt, for a cache whose policy follows the prompt."""
@@ -110,7 +109,7 @@ class CacheFiller:
         A noisy view is never cleaner than the history that it is compared with.
         """
         age = self._frames.frames[-1].frame + 1 - entry.frame
-        stabilising = 0.0 if entry.given else self._settings.guidance.stabilise
+        stabilising = 0.0 if entry.known else self._settings.guidance.stabilise
         return max(row.level, self._settings.context_noise.at(age), stabilising)
 
     def _add_noise(

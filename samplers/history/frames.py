@@ -18,13 +18,13 @@ from ..conditioning.first_frame import LOOKBACK_FRAMES
 class HistoryFrame:
     """A finished latent frame.
 
-    `group` is the first frame that was committed with it. `given` marks known frames. `latents`
+    `group` is the first frame that was committed with it. `known` marks known frames. `latents`
     (c, h, w) are clean, and kept only if a cache may be rebuilt from them.
     """
 
     frame: int
     group: int
-    given: bool
+    known: bool
     latents: Tensor | None
 
     @property
@@ -54,13 +54,13 @@ class HistoryFrames:
         """The frames' indices in the rollout."""
         return [frame.frame for frame in self.frames]
 
-    def append(self, first: int, clean: Tensor, given: Sequence[bool]) -> list[HistoryFrame]:
+    def append(self, first: int, clean: Tensor, known: Sequence[bool]) -> list[HistoryFrame]:
         """Add finished latents (f, c, h, w) from frame `first`; returns their entries."""
         added = [
             HistoryFrame(
-                first + i, first, is_given, clean[i].clone() if self._keep_latents else None
+                first + i, first, is_known, clean[i].clone() if self._keep_latents else None
             )
-            for i, is_given in enumerate(given)
+            for i, is_known in enumerate(known)
         ]
         self.frames += added
         return added
@@ -92,9 +92,9 @@ class HistoryFrames:
         numbers = [*sorted(cache.kept_frames), *range(cache.committed, cache.committed + count)]
 
         def remaining() -> list[HistoryFrame]:
-            kept = set(cache.kept_frames)
+            numbers_left = set(cache.kept_frames)
             pairs = zip(numbers, self.frames, strict=True)
-            return [frame for number, frame in pairs if number in kept]
+            return [frame for number, frame in pairs if number in numbers_left]
 
         return remaining
 
@@ -102,24 +102,24 @@ class HistoryFrames:
         """The frames' facts and clean latents."""
         facts = {
             "committed": self.committed,
-            "frames": [[entry.frame, entry.group, entry.given] for entry in self.frames],
+            "frames": [[entry.frame, entry.group, entry.known] for entry in self.frames],
         }
         latents = [entry.latents for entry in self.frames if entry.latents is not None]
-        kept = {"latents": latents, "departed": self.departed}
-        clean = {name: torch.stack(parts).cpu() for name, parts in kept.items() if parts}
+        stacks = {"latents": latents, "departed": self.departed}
+        clean = {name: torch.stack(parts).cpu() for name, parts in stacks.items() if parts}
         return join(facts, {"clean": Snapshot(clean)})
 
     def restore(self, snapshot: Snapshot, size: Sequence[int], device: torch.device) -> None:
         """Continue from `snapshot`, latents of `size` (c, h, w) on `device`."""
-        kept, entries = snapshot.part("clean").tensors, snapshot.facts["frames"]
-        clean, departed = kept.get("latents"), kept.get("departed")
+        tensors, entries = snapshot.part("clean").tensors, snapshot.facts["frames"]
+        clean, departed = tensors.get("latents"), tensors.get("departed")
         for part in (clean, departed):
             if part is not None and (part.ndim != 4 or tuple(part.shape[1:]) != tuple(size)):
                 raise ValueError(f"a snapshot's latents are {[*part.shape]} and must be {[*size]}")
         latents = [None] * len(entries) if clean is None else [*clean.to(device)]
         self.frames = [
-            HistoryFrame(frame, group, given, part)
-            for (frame, group, given), part in zip(entries, latents, strict=True)
+            HistoryFrame(frame, group, known, part)
+            for (frame, group, known), part in zip(entries, latents, strict=True)
         ]
         self.departed = [] if departed is None else [*departed.to(device)]
         self.committed = snapshot.facts["committed"]

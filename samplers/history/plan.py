@@ -74,19 +74,19 @@ def cache_plans(
 
     The order of the branches changes neither caches nor rows, and so no bits.
     """
-    wanted: dict[tuple[FillMode, FrameSelection], list[CacheRow]] = {}
+    rows_by_source: dict[tuple[FillMode, FrameSelection], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
         if not isinstance(branch.view.frames, NoFrames):
-            rows = wanted.setdefault(source(branch.view, settings), [])
+            rows = rows_by_source.setdefault(source(branch.view, settings), [])
             row = row_of(branch)
             if row not in rows:
                 rows.append(row)
     base, prompts = source(ALL, settings), settings.guidance.prompts
     read_by_none = settings.guidance.base if settings.guidance.base in prompts else prompts[0]
-    wanted.setdefault(base, [CacheRow(read_by_none, 0.0)])
-    others = sorted((key for key in wanted if key != base), key=_cache_order)
+    rows_by_source.setdefault(base, [CacheRow(read_by_none, 0.0)])
+    others = sorted((key for key in rows_by_source if key != base), key=_cache_order)
     return tuple(
-        _plan(*key, tuple(sorted(wanted[key], key=_order)), settings, config, dtype)
+        _plan(*key, tuple(sorted(rows_by_source[key], key=_order)), settings, config, dtype)
         for key in (base, *others)
     )
 

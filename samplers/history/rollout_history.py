@@ -54,9 +54,9 @@ class RolloutHistory:
         """What sparse attention did so far; None where attention is dense."""
         return self.sparse.stats
 
-    def commit(self, first: int, clean: Tensor, given: Sequence[bool]) -> None:
+    def commit(self, first: int, clean: Tensor, known: Sequence[bool]) -> None:
         """Take finished latents (f, c, h, w) from frame `first` into every history."""
-        added = self.frames.append(first, clean, given)
+        added = self.frames.append(first, clean, known)
         survivors = self._survivors(len(added))
         for plan, cache in self._committed_caches:
             self._filler.commit(plan, cache, added, clean)
@@ -124,10 +124,10 @@ class RolloutHistory:
         if numbers != sorted(set(numbers)):
             raise ValueError(f"a history's latent frames are in order; got {numbers}")
         for _, cache in self._committed_caches[:1]:
-            kept = sorted(cache.kept_frames)
-            is_sound = kept == sorted(set(kept)) and max(kept, default=-1) < cache.committed
-            if not is_sound or len(kept) != len(numbers):
-                raise ValueError(f"a cache has latent frames {kept} of a history of {numbers}")
+            present = sorted(cache.kept_frames)
+            is_sound = len({*present}) == len(present) == len(numbers)
+            if not is_sound or present[-1:] >= [cache.committed]:
+                raise ValueError(f"a cache has latent frames {present} of a history of {numbers}")
 
     @property
     def _committed_caches(self) -> list[tuple[CachePlan, HistoryCache]]:

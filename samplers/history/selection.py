@@ -60,18 +60,18 @@ def select(
     committed: int,
 ) -> CacheSelection:
     """What `branch` reads while the history holds `frames`, oldest first, of `committed` ones."""
-    held, view = len(frames), branch.view
+    count, view = len(frames), branch.view
     ranks = view.frames.ranks(frames, settings.cache.sink_frames)
     if not ranks:
-        return CacheSelection(0, 0, ranks, held)
+        return CacheSelection(0, 0, ranks, count)
     index = _cache_of(branch, plans, settings, whole=len(ranks) == committed)
     plan = plans[index]
     row = plan.rows.index(row_of(branch))
     if not isinstance(plan.frames, AllFrames):  # a cache of just this part
-        return CacheSelection(index, row, None, held - ranks.start)
+        return CacheSelection(index, row, None, count - ranks.start)
     beside = plan.policy.extra_frames and not isinstance(view.frames, AllFrames)
-    whole = len(ranks) == held and not beside
-    return CacheSelection(index, row, None if whole else ranks, held)
+    whole = len(ranks) == count and not beside
+    return CacheSelection(index, row, None if whole else ranks, count)
 
 
 def _cache_of(
@@ -80,8 +80,8 @@ def _cache_of(
     """The cache a branch reads. A cut that leaves nothing out is exact in the first cache."""
     if branch.view.rebuilt and whole and row_of(branch) in plans[0].rows:
         return 0
-    wanted = source(branch.view, settings)
-    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.frames) == wanted)
+    key = source(branch.view, settings)
+    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.frames) == key)
 
 
 FrameAndCommit = tuple[int, int]
@@ -95,12 +95,12 @@ def steady_state_frames(settings: RolloutSettings) -> list[FrameAndCommit]:
     if settings.length is not None:
         last = min(last, settings.length - 1)
     starts = [at for at in commit_starts(settings, last + 1) if at <= last]
-    held = list[FrameAndCommit]()
+    remaining = list[FrameAndCommit]()
     for start, stop in pairwise(starts):
-        held += [(frame, start) for frame in range(start, stop)]
-        while policy.limit is not None and len(held) > policy.limit:
-            del held[policy.victim([frame for frame, _ in held])]
-    return held
+        remaining += [(frame, start) for frame in range(start, stop)]
+        while policy.limit is not None and len(remaining) > policy.limit:
+            del remaining[policy.victim([frame for frame, _ in remaining])]
+    return remaining
 
 
 def commit_starts(settings: RolloutSettings, stop: int) -> list[int]:

@@ -46,10 +46,10 @@ class CacheSettings:
         return self
 
     def values_from_preset(self, preset: Preset) -> dict[str, object]:
-        """What of them is that preset's: nothing."""
+        """Nothing: a preset sets none of these settings."""
         return {}
 
-    def put_in_force(
+    def apply_to(
         self,
         settings: RolloutSettings,
         config: DiTConfig,
@@ -72,7 +72,7 @@ class CacheSettings:
             storage=self.storage,
             placement=self.placement,
             on_prompt_change=self.on_prompt_change,
-            reencoded_first_frame=self._first_again(),
+            reencoded_first_frame=self._reencoded_first_frame(),
         )
         return self.fit_to(chosen, config, dtype)
 
@@ -91,7 +91,7 @@ class CacheSettings:
             return settings
         return within_budget(settings, self.budget_bytes, config, dtype)
 
-    def _first_again(self) -> ReencodedFirstFrame | None:
+    def _reencoded_first_frame(self) -> ReencodedFirstFrame | None:
         if self.first_latent != "re-encode" or self.policy.sink_frames:
             return None
         if self.codec is None:

@@ -108,10 +108,10 @@ class ScheduleOptions:
         used = self.in_place_of(preset)
         kind = self.kind_for(used)
         ladder, opening = self._ladders(used, kind)
-        made = KINDS[kind](ladder, used.chunk_frames, self.stagger)
-        made = replace(made, first_ladder=opening)
+        schedule = KINDS[kind](ladder, used.chunk_frames, self.stagger)
+        schedule = replace(schedule, first_ladder=opening)
         within = ATTENTION[self.attention]
-        return made if within is None else replace(made, visibility=within)
+        return schedule if within is None else replace(schedule, visibility=within)
 
     def in_place_of(self, preset: Preset) -> Preset:
         """The preset, overridden by all options that are set."""

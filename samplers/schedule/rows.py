@@ -194,9 +194,9 @@ class _Timing:
         steps, of_steps = list[int](), list[int]()
         size = self.schedule.chunk_frames
         for chunk in range(front, last + 1):
-            ladder, taken = self.ladder(chunk), row - self.start(chunk)
-            step = min(max(taken, 0), len(ladder) - 1)
-            below = min(max(taken + 1, 0), len(ladder) - 1)
+            ladder, steps_done = self.ladder(chunk), row - self.start(chunk)
+            step = min(max(steps_done, 0), len(ladder) - 1)
+            below = min(max(steps_done + 1, 0), len(ladder) - 1)
             left = size if self.length is None else self.length - self.origin - chunk * size
             frames = min(size, left)
             now += [ladder[step]] * frames

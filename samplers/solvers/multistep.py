@@ -42,16 +42,16 @@ class DPMSolverPP2M:
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         """Extrapolate the clean estimate from this step's and the last one's."""
         s, t = wide(move.now), wide(move.after)
-        last, level, taken = state
+        last, level, count = state
         clean = wide(x) - s * wide(v)
         h, before = half_log_snr(t) - half_log_snr(s), half_log_snr(s) - half_log_snr(level)
-        second = (taken > 0) & (t > 0)
+        second = (count > 0) & (t > 0)
         slope = (h / before * (clean - last)).where(second, 0)
         moved = t / s * wide(x) - (1 - t) * (-h).expm1() * (clean + slope / 2)
         went = move.now != move.after
-        fresh = (clean, s, taken + 1)
-        kept = tuple(new.where(went, old) for new, old in zip(fresh, state, strict=True))
-        return moved.to(x.dtype).where(went, x), kept
+        fresh = (clean, s, count + 1)
+        new_state = tuple(new.where(went, old) for new, old in zip(fresh, state, strict=True))
+        return moved.to(x.dtype).where(went, x), new_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,16 @@ class UniPC2:
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         """Correct the latents with what the model says of them, then predict the next."""
         s, t = wide(move.now), wide(move.after)
-        last, _, _, level, _, taken = state
+        last, _, _, level, _, count = state
         clean = wide(x) - s * wide(v)
-        corrected = _correct(s, clean, state).where(taken > 0, wide(x))
+        corrected = _correct(s, clean, state).where(count > 0, wide(x))
         h = half_log_snr(t) - half_log_snr(s)
         slope = (last - clean) / (half_log_snr(level) - half_log_snr(s)) * h
-        moved = _exponential(corrected, clean + (slope / 2).where((taken > 0) & (t > 0), 0), s, t)
+        moved = _exponential(corrected, clean + (slope / 2).where((count > 0) & (t > 0), 0), s, t)
         went = move.now != move.after
-        fresh = (clean, last, corrected, s, level, taken + 1)
-        kept = tuple(new.where(went, old) for new, old in zip(fresh, state, strict=True))
-        return moved.to(x.dtype).where(went, x), kept
+        fresh = (clean, last, corrected, s, level, count + 1)
+        new_state = tuple(new.where(went, old) for new, old in zip(fresh, state, strict=True))
+        return moved.to(x.dtype).where(went, x), new_state
 
 
 def _exponential(x: Tensor, clean: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -93,13 +93,13 @@ def _exponential(x: Tensor, clean: Tensor, s: Tensor, t: Tensor) -> Tensor:
 
 def _correct(t: Tensor, clean: Tensor, state: State) -> Tensor:
     """UniC: the last step again, now that the estimate at its end, level t, is known."""
-    last, earlier, before, s, level, taken = state
+    last, earlier, before, s, level, count = state
     h = half_log_snr(t) - half_log_snr(s)
     b = (-h).expm1()
     b1 = (-b / h - 1) / b
     b2 = 2 * (-(-b / h - 1) / h - 0.5) / b
     ratio = (half_log_snr(level) - half_log_snr(s)) / h
-    second = taken > 1
+    second = count > 1
     weight = (b2 - b1) / (ratio - 1)
     past = (weight * (earlier - last) / ratio).where(second, 0)
     here = (b1 - weight).where(second, 0.5) * (clean - last)

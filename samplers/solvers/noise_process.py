@@ -80,15 +80,15 @@ def _signal(betas: str) -> tuple[float, ...]:
     if betas in ("cosine", "sigmoid"):
         curve = _cosine if betas == "cosine" else _sigmoid
         share = [curve(k / TIMESTEPS) / curve(0) for k in range(TIMESTEPS + 1)]
-        kept = [max(b / a, 0.001) for a, b in zip(share, share[1:], strict=False)]
+        shares = [max(b / a, 0.001) for a, b in zip(share, share[1:], strict=False)]
     elif betas == "linear":
-        kept = [1 - (1e-4 + (0.02 - 1e-4) * k / (TIMESTEPS - 1)) for k in steps]
+        shares = [1 - (1e-4 + (0.02 - 1e-4) * k / (TIMESTEPS - 1)) for k in steps]
     else:
         low, high = 0.00085**0.5, 0.012**0.5
-        kept = [1 - (low + (high - low) * k / (TIMESTEPS - 1)) ** 2 for k in steps]
+        shares = [1 - (low + (high - low) * k / (TIMESTEPS - 1)) ** 2 for k in steps]
     signal = [1.0]
-    for share_kept in kept:
-        signal.append(signal[-1] * share_kept)
+    for signal_share in shares:
+        signal.append(signal[-1] * signal_share)
     return tuple(signal)
 
 

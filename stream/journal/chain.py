@@ -99,7 +99,7 @@ class Chain:
             prompts = self.settings.active_prompts(span.first, span.until).prompts
             digests = [(start, embedding_digest(entry.embedding)) for start, entry in prompts]
             known = self.settings.known_frames.seen(span.first, span.until)
-            in_force = {
+            inputs = {
                 "frames": span.count,
                 "until": span.until,
                 "known": _describe_known(known),
@@ -107,7 +107,7 @@ class Chain:
                 "guidance": self.settings.at(span.first).guidance,
                 **self._changes_from_root(span.first),
             }
-            self._keys.append(next_key(self._keys[-1], in_force))
+            self._keys.append(next_key(self._keys[-1], inputs))
         return self._keys[index + 1]
 
     def _changes_from_root(self, first: int) -> dict[str, object]:

@@ -21,7 +21,7 @@ class Usage:
     """The bytes of every chunk in a journal by its address, and the records found there."""
 
     chunks: Mapping[str, int]
-    found: tuple[Record, ...]  # the most recently used first
+    records: tuple[Record, ...]  # the most recently used first
     unusable: int = 0  # records that cannot be read: damaged, or of another format version
 
     @property
@@ -35,7 +35,7 @@ class Usage:
 
     def own_bytes(self, record: Record) -> int:
         """Bytes that removing a rollout would free."""
-        shared = Counter(key for other in self.found for key in other.owned)
+        shared = Counter(key for other in self.records for key in other.owned)
         return sum(self.chunks.get(key, 0) for key in record.owned if shared[key] == 1)
 
     @property
@@ -46,7 +46,7 @@ class Usage:
         """
         if self.unusable:
             return frozenset()
-        return frozenset(self.chunks) - {key for record in self.found for key in record.owned}
+        return frozenset(self.chunks) - {key for record in self.records for key in record.owned}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class CleanupResult:
 
 
 def usage(journal: Journal) -> Usage:
-    """Measure a journal."""
+    """The bytes and the records of a journal, as they lie on disk now."""
     sizes: dict[str, int] = {}
     for path in journal.folder.glob(f"*{CHUNK}"):
         key = path.name.split(".")[0]  # a chunk, or its snapshot
@@ -69,8 +69,8 @@ def usage(journal: Journal) -> Usage:
             continue
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             sizes[key] = sizes.get(key, 0) + path.stat().st_size
-    found, unusable = read_records(journal)
-    return Usage(sizes, tuple(found), unusable)
+    readable, unusable = read_records(journal)
+    return Usage(sizes, tuple(readable), unusable)
 
 
 def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> CleanupResult:
@@ -88,24 +88,24 @@ def _collect(
 ) -> CleanupResult:
     now = usage(journal)
     left = now.total_bytes
-    kept = list(now.found)
+    remaining = list(now.records)
     gone: set[str] = set()
     removed, in_use = list[Record](), list[Record]()
-    held = set[str]()
+    lock_names = set[str]()
     if left > budget_bytes:
         gone |= now.unknown
         left -= sum(now.chunks[key] for key in now.unknown)
-    for record in reversed(now.found):
+    for record in reversed(now.records):
         if left <= budget_bytes:
             break
-        if record.lock not in held and not _lock(journal, record.lock, locks):
+        if record.lock not in lock_names and not _lock(journal, record.lock, locks):
             in_use.append(record)
             continue
-        held.add(record.lock)
-        kept.remove(record)
+        lock_names.add(record.lock)
+        remaining.remove(record)
         removed.append(record)
         freed_keys = record.owned & now.chunks.keys()
-        freed_keys -= {key for other in kept for key in other.owned}
+        freed_keys -= {key for other in remaining for key in other.owned}
         gone |= freed_keys
         left -= sum(now.chunks[key] for key in freed_keys)
     freed = sum(now.chunks[key] for key in gone)
@@ -116,13 +116,13 @@ def _collect(
 
 def _lock(journal: Journal, name: str, locks: contextlib.ExitStack) -> bool:
     """Whether a rollout is neither made nor read; then both locks are held until the removal."""
-    with contextlib.ExitStack() as taken:
+    with contextlib.ExitStack() as stack:
         try:
-            taken.callback(journal.lock(name).delete)
-            taken.callback(journal.reading(name, alone=True).delete)
+            stack.callback(journal.lock(name).delete)
+            stack.callback(journal.reading(name, alone=True).delete)
         except BadInput:
             return False
-        locks.enter_context(taken.pop_all())
+        locks.enter_context(stack.pop_all())
     return True
 
 

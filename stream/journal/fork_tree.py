@@ -21,12 +21,12 @@ class Branch:
     children: list[Branch] = field(default_factory=list)
 
 
-def fork_tree(found: Iterable[Record], root: Record) -> Branch:
+def fork_tree(records: Iterable[Record], root: Record) -> Branch:
     """Arrange all rollouts that begin like `root`, each under the one it shares most chunks with.
 
     The trunk is the rollout with the fewest changes, since every fork adds one.
     """
-    related = [r for r in found if r.keys and r.keys[:1] == root.keys[:1]] or [root]
+    related = [r for r in records if r.keys and r.keys[:1] == root.keys[:1]] or [root]
     trunk, *others = sorted(related, key=lambda r: (_changes(r), -len(r.keys), r.id))
     branches = [Branch(trunk)]
     for record in others:

@@ -90,11 +90,11 @@ def _check_version(line: bytes, version: int) -> None:
         first = json.loads(line[: -SEAL_LENGTH - 1] if _is_sealed(line) else line)
     except (ValueError, RecursionError):
         return
-    found = first.get(FORMAT) if isinstance(first, dict) else None
-    if type(found) is not int or found == version:
+    written = first.get(FORMAT) if isinstance(first, dict) else None
+    if type(written) is not int or written == version:
         return
-    if _is_sealed(line) or found < FIRST_SEALED:
-        raise OtherFormat(found)
+    if _is_sealed(line) or written < FIRST_SEALED:
+        raise OtherFormat(written)
 
 
 def _seal(text: str) -> str:

@@ -219,26 +219,26 @@ def read_records(journal: Journal) -> tuple[list[Record], int]:
 
     Whose chunks those name is unknown.
     """
-    found, unusable = list[Record](), 0
+    readable, unusable = list[Record](), 0
     for path in journal.folder.glob(f"*{SUFFIX}"):
         try:
-            found.append(_load(path))
+            readable.append(_load(path))
         except (FileNotFoundError, Torn):
             continue
         except (OtherFormat, Damaged, OSError) as error:
             _warn(path, error)
             unusable += 1
-    return sorted(found, key=lambda record: (-record.used_s, record.id)), unusable
+    return sorted(readable, key=lambda record: (-record.used_s, record.id)), unusable
 
 
 def find_record(journal: Journal, name: str) -> Record:
     """The record whose id begins with `name`; BadInput if there is none or more than one."""
-    found = [record for record in records(journal) if record.id.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    matches = [record for record in records(journal) if record.id.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
         raise BadInput(
-            f"{len(found)} rollouts have an id beginning with {name!r}; give more of it."
+            f"{len(matches)} rollouts have an id beginning with {name!r}; give more of it."
         )
     raise BadInput(f"There is no rollout {name!r} in {journal.folder}; `list` shows all of them.")
 

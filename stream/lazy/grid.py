@@ -30,13 +30,13 @@ class _Source:
 
     def take(self, count: int) -> Tensor:
         """The next `count` pictures; after its end, a video repeats its last one."""
-        taken, self.pictures = self.pictures[:count], self.pictures[count:]
-        if len(taken):
-            self.last = taken[-1:]
-        missing = count - len(taken)
+        pictures, self.pictures = self.pictures[:count], self.pictures[count:]
+        if len(pictures):
+            self.last = pictures[-1:]
+        missing = count - len(pictures)
         if missing and self.last is not None:
-            taken = torch.cat([taken, self.last.expand(missing, -1, -1, -1)])
-        return taken
+            pictures = torch.cat([pictures, self.last.expand(missing, -1, -1, -1)])
+        return pictures
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class ClosableReader(Protocol[T_co]):
     """A reader in step with the others, until it is closed."""
 
     async def __anext__(self) -> T_co:
-        """The next chunk."""
+        """The next chunk, once every other reader has taken the one before."""
 
     def close(self) -> None:
         """Stop reading and release the other readers."""

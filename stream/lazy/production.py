@@ -42,7 +42,7 @@ class Closable(Protocol):
     """An object that holds resources until it is closed, as a generator does."""
 
     def close(self) -> None:
-        """Release the resources."""
+        """Release the resources; nothing can be read afterwards."""
 
 
 class Production(Generic[T]):

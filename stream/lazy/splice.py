@@ -67,8 +67,8 @@ class Splice:
         return torch.cat([faded, head[count:]])
 
 
-def _append(held: Tensor | None, frames: Tensor) -> Tensor:
-    return frames if held is None else torch.cat([held, frames])
+def _append(before: Tensor | None, frames: Tensor) -> Tensor:
+    return frames if before is None else torch.cat([before, frames])
 
 
 def best_cut(tail: Tensor, head: Tensor) -> int:

@@ -34,13 +34,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The pictures of a take: frames per second, size in pixels, number (None: until stopped)."""
+    """The pictures of a take: frames per second, size in pixels, number (None: until stopped).
+
+    Frames before `resume_at_s` come from an earlier run (None: all frames are new).
+    """
 
     fps: float
     width: int
     height: int
     total_frames: int | None = None
     plan: Plan | None = None
+    resume_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class TakeRecord:
 
     def to_json(self, state: str, edits: Sequence[Edit], control_rev: int) -> JsonObject:
         """The manifest without the fields that depend on the chunks."""
-        ending = self.ending or Ending("done")
+        ending = self.ending or Ending("done", None, self.shot.resume_at_s)
         return {
             **self.head,
             "control_rev": control_rev,

@@ -38,7 +38,7 @@ def read_control(body: bytes) -> Control:
 
 
 def read_client_id(body: bytes) -> str:
-    """Read {"client_id": ...}."""
+    """Read {"client_id": ...}, the browser tab that asks."""
     return _text(_fields(body, {"client_id"}), "client_id", MAX_CLIENT_ID)
 
 

@@ -93,7 +93,7 @@ class Controls:
         self._change_state("paused", "running")
 
     def resume(self) -> None:
-        """End a pause."""
+        """Make the next chunk, if production was paused."""
         self._change_state("running", "paused")
 
     def stop(self) -> None:

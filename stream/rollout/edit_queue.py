@@ -78,18 +78,18 @@ class EditQueue:
         with self._lock:
             if not self._edits or self._edits[-1].status != "queued":
                 return None
-            taken = self._edits[-1] = replace(self._edits[-1], status="encoding")
+            edit = self._edits[-1] = replace(self._edits[-1], status="encoding")
         self._on_change()
-        return taken
+        return edit
 
-    def apply(self, taken: Edit, first_frame: int, start_s: float, line: str | None) -> None:
+    def apply(self, edit: Edit, first_frame: int, start_s: float, line: str | None) -> None:
         """Record where a taken edit took effect."""
-        done = replace(taken, status="applied", first_frame=first_frame, start_s=start_s, line=line)
-        self._settle(taken, done)
+        done = replace(edit, status="applied", first_frame=first_frame, start_s=start_s, line=line)
+        self._settle(edit, done)
 
-    def fail(self, taken: Edit, error: str) -> None:
+    def fail(self, edit: Edit, error: str) -> None:
         """Record in one sentence why a taken edit has no effect."""
-        self._settle(taken, replace(taken, status="failed", error=error))
+        self._settle(edit, replace(edit, status="failed", error=error))
 
     def close(self) -> None:
         """Fail every open edit and all later ones. Does not call `on_change`."""
@@ -99,11 +99,11 @@ class EditQueue:
                 if edit.status in ("queued", "encoding"):
                     self._edits[i] = replace(edit, status="failed", error=TOO_LATE)
 
-    def _settle(self, taken: Edit, settled: Edit) -> None:
+    def _settle(self, current: Edit, settled: Edit) -> None:
         with self._lock:
-            places = [i for i, edit in enumerate(self._edits) if edit is taken]
+            places = [i for i, edit in enumerate(self._edits) if edit is current]
             if not places:
-                raise ValueError(f"this edit is not in progress: {taken}")
+                raise ValueError(f"this edit is not in progress: {current}")
             self._edits[places[0]] = settled
         self._on_change()
 

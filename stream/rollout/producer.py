@@ -60,12 +60,12 @@ class ChunkProducer:
         history is rebuilt from its window at this chunk, or if a KV cache was dropped.
         """
         state, frame = self._state, self._state.chain.span(first).first
-        in_force = state.settings.at(frame)
+        settings = state.settings.at(frame)
         if first != self._first and frame in state.settings.recache_frames:
             return True
-        if in_force.guidance.inputs != self._start.guidance.inputs:
+        if settings.guidance.inputs != self._start.guidance.inputs:
             return True
-        if in_force.lora_factor != self._start.lora_factor:
+        if settings.lora_factor != self._start.lora_factor:
             return True
         return any(cache.dropped for cache in self.loop.branches.caches)
 

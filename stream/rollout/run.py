@@ -19,7 +19,7 @@ from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
-from ..journal.records import RecordWriter, is_lost, touch
+from ..journal.records import touch
 from ..lazy.stream import Stream
 from .controls import Controls
 from .drift import DriftMeter
@@ -29,6 +29,7 @@ from .hot_states import HotState
 from .observer import RunObserver
 from .out_of_memory import is_out_of_memory
 from .producer import ChunkProducer
+from .run_record import RunRecord
 from .run_state import RunState
 from .spec import RolloutSpec
 
@@ -56,7 +57,7 @@ class Run:
         self.sparse: SparseStats | None = None
         self._earlier_sparse: SparseStats | None = None  # from this run's earlier producers
         self._admitted = self._delivered = 0  # chunks, counted from the start of the shot
-        self._record: RecordWriter | None = None
+        self._record = RunRecord(spec)
         self._producer: ChunkProducer | None = None
         self._thread = 0  # the one that produces chunks
         self._smaller = False  # memory ran out once
@@ -96,7 +97,8 @@ class Run:
         self._thread = threading.get_ident()
         try:
             if first:
-                self._note(first - 1)  # the shared chunks are in use from now on
+                # The shared chunks are in use from now on.
+                self._record.note(self.state.chain, first - 1)
             self.observer.on_open(first, self.state.start_s(first))
             with self.spec.journal.sync_behind() as to_disk:
                 chunk = self._make(first, to_disk)
@@ -131,7 +133,7 @@ class Run:
         chunk = self.state.read(index)
         if chunk is not None:
             self._rest()
-            self._note(index)
+            self._record.note(self.state.chain, index)
             self._deliver(chunk)
         return chunk
 
@@ -198,22 +200,13 @@ class Run:
         }
         in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
         tensors = {"latents": chunk.latents, **in_flight}
-        self._note(chunk.index)  # first, so that no chunk is ever without a record
+        # First the record, so that no chunk is ever without one.
+        self._record.note(self.state.chain, chunk.index)
         self.spec.journal.write(self.state.chain.key(chunk.index), tensors, meta, to_disk)
         self.kv_bytes = chunk.kv_bytes
         self.sparse = _sum(self._earlier_sparse, chunk.sparse)
         self.observer.on_chunk(chunk)
         self._deliver(chunk)
-
-    def _note(self, index: int) -> None:
-        """Extend the rollout's record to chunk `index`; an edit begins a new record."""
-        spec, chain = self.spec, self.state.chain
-        if self._record is None or self._record.chain is not chain:
-            self._record = RecordWriter(
-                spec.journal, chain, channels=spec.model.config.out_channels, fps=spec.fps,
-                lock=spec.id,
-            )  # fmt: skip
-        self._record.note(index)
 
     def _deliver(self, chunk: Chunk) -> None:
         """Account for a chunk that is handed out; a chunk that is read again does not count."""
@@ -222,25 +215,15 @@ class Run:
         if chunk.index == 0:
             touch(self.spec.journal, self.state.chain.id)
         self._delivered = chunk.index + 1
-        kept = (chunk.latents, *chunk.in_flight)
-        self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in kept)
+        tensors = (chunk.latents, *chunk.in_flight)
+        self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in tensors)
         self.drift.chunk_done(chunk.latents, chunk.prompt)
         notice = self.observer.on_delivered(chunk, self.drift.warning)
         if notice is not None:
             self.notify(notice)
         if self._delivered == self.spec.chunk_count:
-            self._restore_record(chunk.index)
+            self._record.restore(self.state.chain, chunk.index)
             self.controls.end(stopped=False)
-
-    def _restore_record(self, last: int) -> None:
-        """Write a lost or damaged record again after a run that made no chunk."""
-        journal, name = self.spec.journal, self.state.chain.id
-        if self._record is None and is_lost(journal, name):
-            try:
-                with journal.lock(self.spec.id):
-                    self._note(last)
-            except LongtakeError as error:  # a read-only disk, or another process makes the shot
-                logger.warning("The record of rollout %s is not written again. %s", name, error)
 
     # Controls
 

@@ -86,8 +86,8 @@ def check_chunks(
     for index, span in enumerate(planned):
         for name, shape in _expected(settings, index, span, channels).items():
             if shape_of(name) != shape:
-                found = shape_of(name)
-                raise Malformed(name, found and [*found], f"of shape {[*shape]}")
+                actual = shape_of(name)
+                raise Malformed(name, actual and [*actual], f"of shape {[*shape]}")
         extra = f"chunk.{index}.in_flight.{_parts(settings, span, channels)}"
         if shape_of(extra) is not None:
             raise Malformed(extra, "an extra part", "left out")

@@ -83,9 +83,9 @@ def save_rollout(path: Path, state: RunState, count: int, extras: RolloutExtras)
         "fps": str(extras.fps),
     }
     if extras.state is not None:
-        kept = extras.state.snapshot
-        metadata["state"] = json.dumps({"made_for": extras.state.made_for, "facts": kept.facts})
-        tensors |= {f"{STATE}{name}": tensor for name, tensor in kept.tensors.items()}
+        snapshot = extras.state.snapshot
+        metadata["state"] = json.dumps({"made_for": extras.state.made_for, "facts": snapshot.facts})
+        tensors |= {f"{STATE}{name}": tensor for name, tensor in snapshot.tensors.items()}
     if extras.thumbnail is not None:
         tensors[THUMBNAIL] = torch.frombuffer(bytearray(extras.thumbnail), dtype=torch.uint8)
     try:

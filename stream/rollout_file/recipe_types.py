@@ -1,4 +1,4 @@
-"""The dataclasses that a recipe consists of, found by walking the types of their fields."""
+"""The dataclasses that a recipe consists of, collected by walking the types of their fields."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
 @cache
 def known_types() -> Mapping[str, type[Any]]:
     """The dataclasses that settings consist of, by name."""
-    found: dict[str, type[Any]] = {}
+    by_name: dict[str, type[Any]] = {}
     behind = (kind for kinds in BEHIND_PROTOCOLS.values() for kind in kinds)
     waiting: list[Any] = [RolloutSettings, TinyVAEConfig, TAEHVConfig, *behind]
     while waiting:
         for kind in _dataclasses(waiting.pop()):
-            if kind.__qualname__ not in found and kind is not Pictures:
-                found[kind.__qualname__] = kind
+            if kind.__qualname__ not in by_name and kind is not Pictures:
+                by_name[kind.__qualname__] = kind
                 waiting += typing.get_type_hints(kind).values()
-    return types.MappingProxyType(found)
+    return types.MappingProxyType(by_name)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import StorageError
+from ...temporary_files import remove_leftovers, replacing
 from ..timecode import time_label
+from .picture_texts import png_texts
+from .spec import NO_METADATA
 
 MARGIN = 4
 BACKGROUND = (16, 16, 16)
@@ -54,16 +57,16 @@ class ContactSheet:
                 self._thin_out()
             self._frames += 1
 
-    def save(self, path: Path) -> None:
-        """Write the sheet as PNG; ValueError if no frame was added."""
+    def save(self, path: Path, metadata: Mapping[str, str] = NO_METADATA) -> None:
+        """Write the sheet as PNG with these texts; ValueError if no frame was added."""
         if not self._kept:
             raise ValueError("a contact sheet needs at least one frame")
         sheet = self._draw(self._pick())
-        temporary = path.with_name(path.name + ".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(temporary, format="PNG")
-            os.replace(temporary, path)
+            remove_leftovers(path.parent)
+            with replacing(path) as temporary:
+                sheet.save(temporary, format="PNG", pnginfo=png_texts(metadata))
         except OSError as error:
             raise StorageError(
                 f"The contact sheet {path} cannot be written ({error.strerror or error}); "

@@ -28,6 +28,7 @@ from av.video.stream import VideoStream
 from ...errors import BadInput
 from ..lazy.frame_chunk import Pictures
 from .sound_track import SoundTrack
+from .spec import NO_METADATA
 
 if TYPE_CHECKING:
     from .sound_track import SoundPacket
@@ -36,7 +37,7 @@ NO_MORE_KEY_FRAMES = 1 << 30  # effectively infinite for x264
 BT709 = 1  # ITU-T H.273: for primaries, transfer and matrix
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 VIDEO, SOUND = 1, 2  # track numbers in MP4
-FRAGMENT = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
+FRAGMENT = "frag_keyframe+empty_moov+default_base_moof+skip_trailer+use_metadata_tags"
 
 
 class MP4Fragments:
@@ -46,10 +47,17 @@ class MP4Fragments:
     delay of the sound encoder.
     """
 
-    def __init__(self, fps: Fraction, crf: int, track: SoundTrack | None = None) -> None:
+    def __init__(
+        self,
+        fps: Fraction,
+        crf: int,
+        track: SoundTrack | None = None,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> None:
         self._fps = fps
         self._crf = crf
         self._track = track
+        self._metadata = metadata
         self._to_yuv = VideoReformatter()
         self._frames = 0
         self._fragments = 0
@@ -105,6 +113,7 @@ class MP4Fragments:
         file, number = io.BytesIO(), str(self._fragments + 1)
         options = {"movflags": flags, "fragment_index": number}
         with av.open(file, "w", format="mp4", options=options) as container:
+            container.metadata.update(self._metadata)
             stream = self._add_stream(container, pictures)
             audio = self._track.add_to(container) if self._track else None
             container.start_encoding()
@@ -143,9 +152,15 @@ class MP4Fragments:
 class MatroskaClusters:
     """FFV1, lossless and checksummed by slice."""
 
-    def __init__(self, fps: Fraction, track: SoundTrack | None = None) -> None:
+    def __init__(
+        self,
+        fps: Fraction,
+        track: SoundTrack | None = None,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> None:
         self._fps = fps
         self._track = track
+        self._metadata = metadata
         self._to_bgr = VideoReformatter()
         self._frames = 0
 
@@ -172,6 +187,7 @@ class MatroskaClusters:
         file = io.BytesIO()
         # `live` writes a segment of unknown size, the only kind that may grow.
         with av.open(file, "w", format="matroska", options={"live": "1"}) as container:
+            container.metadata.update(NO_METADATA if first else self._metadata)
             checked = {"level": "3", "slicecrc": "1"}
             stream = container.add_stream("ffv1", rate=self._fps, options=checked)
             _, stream.height, stream.width, _ = pictures.shape

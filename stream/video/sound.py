@@ -29,7 +29,7 @@ class Sound(Protocol):
 
     @property
     def rate(self) -> int:
-        """Samples per second."""
+        """How many samples each channel has per second."""
 
     @property
     def channels(self) -> int:
@@ -55,10 +55,10 @@ class SoundReader:
 
     def read(self, count: int) -> Samples:
         """The next `count` samples (channels, n); fewer only at the end."""
-        parts, held = [self._rest], self._rest.shape[1]
-        while held < count and (block := next(self._blocks, None)) is not None:
+        parts, length = [self._rest], self._rest.shape[1]
+        while length < count and (block := next(self._blocks, None)) is not None:
             parts.append(block)
-            held += block.shape[1]
+            length += block.shape[1]
         joined = np.concatenate(parts, 1)
         self._rest = joined[:, count:].copy()
         return joined[:, :count]

@@ -110,7 +110,7 @@ def open_file(source: VideoSource) -> InputContainer:
     """Open a file for a caller that closes it; BadInput if it cannot be read."""
     with translate_errors(source):
         file = source if isinstance(source, str) else io.BytesIO(source.getvalue())
-        return av.open(file, "r")
+        return av.open(file, "r", metadata_errors="replace")  # texts in any encoding
 
 
 @contextmanager
@@ -166,11 +166,11 @@ def _sample_digest(source: VideoSource) -> str:
     file = open(source, "rb") if isinstance(source, str) else io.BytesIO(source.getvalue())  # noqa: SIM115
     with file:
         extent = file.seek(0, os.SEEK_END)
-        found = hashlib.sha256(str(extent).encode())
+        digest = hashlib.sha256(str(extent).encode())
         for place in (0, max(0, extent // 2 - SAMPLED_BYTES // 2), max(0, extent - SAMPLED_BYTES)):
             file.seek(place)
-            found.update(file.read(SAMPLED_BYTES))
-    return found.hexdigest()
+            digest.update(file.read(SAMPLED_BYTES))
+    return digest.hexdigest()
 
 
 def source_name(source: VideoSource) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
+from types import MappingProxyType
 
 from ...errors import BadInput
 from .sound import Sound
 
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 FRAME_NAME = "frame_%06d.png"
 MAX_SIDE = 16384  # the limit of h264 and FFV1
 
@@ -41,7 +44,8 @@ Container = FragmentedMP4 | LosslessMKV | PNGFrames
 class VideoSpec:
     """Size in pixels, frames per second and container. MP4 rounds odd sizes up.
 
-    `sound` is cut to the length of the pictures. A folder of PNG files has no sound.
+    `sound` is cut to the length of the pictures. A folder of PNG files has no sound. `metadata` are
+    texts by key; in a folder of PNG files, the first picture has them.
     """
 
     width: int
@@ -49,6 +53,7 @@ class VideoSpec:
     fps: float | Fraction
     codec: Container = FragmentedMP4()
     sound: Sound | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE):

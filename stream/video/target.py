@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,20 +14,25 @@ import av
 from PIL import Image
 
 from ...errors import LongtakeError, StorageError
+from ...temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures
+from .faststart import move_index_to_front
 from .fragments import MatroskaClusters, MP4Fragments, require_encoder
+from .picture_texts import png_texts
 from .sound_track import AAC, FLAC, SoundTrack
 from .spec import FRAME_NAME, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
 
+logger = logging.getLogger("longtake")
+
 
 class VideoTarget(Protocol):
-    """Receives the pictures of a video; both methods return the bytes written."""
+    """Receives the pictures of a video; both methods return by how many bytes it grew."""
 
     def append(self, pictures: Pictures) -> int:
         """Write the pictures at the end."""
 
-    def close(self) -> int:
-        """Complete the video, or remove it if it is empty."""
+    def close(self, *, complete: bool) -> int:
+        """Close the video, or remove it if it is empty; nothing follows a `complete` one."""
 
 
 class PieceEncoder(Protocol):
@@ -38,14 +45,28 @@ class PieceEncoder(Protocol):
         """The bytes that complete the file."""
 
 
-class GrowingFile:
-    """A file that is playable after every piece: a partly written piece is cut off again."""
+Finish = Callable[[Path], None]
 
-    def __init__(self, path: Path, encoder: PieceEncoder, track: SoundTrack | None) -> None:
+
+class GrowingFile:
+    """A file that is playable after every piece: a partly written piece is cut off again.
+
+    `finish` gives a complete file its final form. If that fails, the file stays as it grew.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        encoder: PieceEncoder,
+        track: SoundTrack | None,
+        finish: Finish | None = None,
+    ) -> None:
         self._path, self._encoder, self._track = path, encoder, track
+        self._finish = finish
         self._whole_bytes = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
             self._file = path.open("wb", buffering=0)
         except OSError as error:
             raise _cannot_write(path, error) from error
@@ -53,15 +74,31 @@ class GrowingFile:
     def append(self, pictures: Pictures) -> int:
         return self._write(lambda: self._encoder.encode(pictures))
 
-    def close(self) -> int:
+    def close(self, *, complete: bool) -> int:
+        before = self._whole_bytes
         try:
-            return self._write(self._encoder.finish)
+            self._write(self._encoder.finish)
         finally:
             self._file.close()
             if self._track is not None:
                 self._track.close()
             if not self._whole_bytes:
                 self._path.unlink(missing_ok=True)
+        if complete and self._whole_bytes and self._finish is not None:
+            self._apply(self._finish)
+        return self._whole_bytes - before
+
+    def _apply(self, finish: Finish) -> None:
+        try:
+            finish(self._path)
+            self._whole_bytes = self._path.stat().st_size
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or error
+            logger.warning(
+                "The video %s is complete and plays, but its index could not be moved to the "
+                "front (%s); free some space, and save it again for programs that need that.",
+                self._path, reason,
+            )  # fmt: skip
 
     def _write(self, encode: Callable[[], bytes]) -> int:
         piece = memoryview(self._run_encoder(encode))
@@ -88,31 +125,34 @@ class GrowingFile:
 class PNGFolder:
     """frame_000000.png and so on; no file is ever visible half-written."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, metadata: Mapping[str, str]) -> None:
+        self._folder, self._metadata = folder, metadata
         self._frames = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "frame.tmp").touch()
+            remove_leftovers(folder)
+            remove_leftovers(folder.parent, "*/frame_*")  # each run has a folder of its own
+            with tempfile.TemporaryFile(dir=folder):
+                pass  # the folder is writable
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
     def append(self, pictures: Pictures) -> int:
         return sum(self._save(Image.fromarray(picture)) for picture in pictures)
 
-    def close(self) -> int:
-        (self._folder / "frame.tmp").unlink(missing_ok=True)
+    def close(self, *, complete: bool) -> int:
         return 0
 
     def _save(self, image: Image.Image) -> int:
-        temporary = self._folder / "frame.tmp"
+        path = self._folder / (FRAME_NAME % self._frames)
         try:
-            image.save(temporary, format="PNG", compress_level=1)
-            os.replace(temporary, self._folder / (FRAME_NAME % self._frames))
+            texts = None if self._frames else png_texts(self._metadata)
+            with replacing(path) as temporary:
+                image.save(temporary, format="PNG", compress_level=1, pnginfo=texts)
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
         self._frames += 1
-        return (self._folder / (FRAME_NAME % (self._frames - 1))).stat().st_size
+        return path.stat().st_size
 
 
 def open_target(path: Path, spec: VideoSpec) -> VideoTarget:
@@ -122,13 +162,15 @@ def open_target(path: Path, spec: VideoSpec) -> VideoTarget:
             require_encoder("libx264")
             require_encoder(AAC)
             track = _sound_track(spec, AAC)
-            return GrowingFile(path, MP4Fragments(spec.rate, crf, track), track)
+            encoder = MP4Fragments(spec.rate, crf, track, spec.metadata)
+            finish = partial(move_index_to_front, metadata=spec.metadata)
+            return GrowingFile(path, encoder, track, finish)
         case LosslessMKV():
             require_encoder("ffv1")
             track = _sound_track(spec, FLAC)
-            return GrowingFile(path, MatroskaClusters(spec.rate, track), track)
+            return GrowingFile(path, MatroskaClusters(spec.rate, track, spec.metadata), track)
         case PNGFrames():
-            return PNGFolder(path)
+            return PNGFolder(path, spec.metadata)
 
 
 def _sound_track(spec: VideoSpec, codec: str) -> SoundTrack | None:

@@ -43,7 +43,7 @@ class VideoWriter:
         self._target = target
         self._error: BaseException | None = None
         self._error_raised = False
-        self._closed = False
+        self._closed = self._complete = False
         self._waiting: queue.Queue[Tensor | None] = queue.Queue(WAITING_CHUNKS)
         self._worker = threading.Thread(target=self._work, name="longtake video", daemon=True)
         self._worker.start()
@@ -67,13 +67,14 @@ class VideoWriter:
         self._waiting.join()
         self._raise_error()
 
-    def close(self) -> None:
-        """Complete the file, or remove it if it has no frames. Closing twice is harmless.
+    def close(self, *, complete: bool = True) -> None:
+        """Close the file, or remove it if it has no frames. Closing twice is harmless.
 
-        Raises the worker's error unless a write or flush has raised it.
+        A video that is not `complete` stays in the form in which it can grow. Raises the worker's
+        error unless a write or flush has raised it.
         """
         if not self._closed:
-            self._closed = True
+            self._closed, self._complete = True, complete
             self._waiting.put(None)
             self._worker.join()
         if not self._error_raised:
@@ -88,7 +89,7 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(complete=kind is None)
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -113,7 +114,8 @@ class VideoWriter:
             self._error = self._error or error
 
     def _finish(self) -> None:
-        self.bytes_written += self._target.close()
+        complete = self._complete and self._error is None
+        self.bytes_written += self._target.close(complete=complete)
 
     def _append(self, frames: Tensor) -> None:
         self.bytes_written += self._target.append(to_pictures(frames))

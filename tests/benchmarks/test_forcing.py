@@ -21,7 +21,7 @@ from longtake.benchmarks._shared.measures import Measurement
 from longtake.benchmarks._shared.records import Job, Records
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
-from longtake.tests.support.tenths import TRUTH, here, made
+from longtake.tests.support.tenths import TRUTH, figures, run_here
 from longtake.training.batches import TASKS
 from longtake.training.train_dit import DiTTraining, build, copy_of, save
 
@@ -98,11 +98,11 @@ def test_pairs_are_compared_rollout_by_rollout(
             return TRUTH[seed]
         twin, _, noise = known[name]
         more = 0.1 * (twin == "teacher-forcing") - 0.05 * (noise > 0)
-        rollout = made(growth=seed + 0.1 * (noise == 0))
+        rollout = figures(growth=seed + 0.1 * (noise == 0))
         kept = {COLOUR_KEPT: seed + more, CONTRAST_KEPT: seed - more}
         return Measurement(rollout.figures | kept, rollout.features)
 
-    monkeypatch.setattr(Records, "complete", here)
+    monkeypatch.setattr(Records, "complete", run_here)
     monkeypatch.setattr(forcing, "_measure_job", one)
     found = forcing.measure(LongPlan(4, 120), tmp_path)
     found.save(tmp_path / "out.json")
@@ -130,7 +130,7 @@ def test_pairs_are_compared_rollout_by_rollout(
 def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = forcing.twins_in(tmp_path)
     assert len(forcing.cases(twins)) == 3 * 3 * 2
-    monkeypatch.setattr(Records, "complete", here)
+    monkeypatch.setattr(Records, "complete", run_here)
     monkeypatch.setattr(tenths, "TRUE_LATENTS", 24)
     monkeypatch.setattr(forcing, "STEPS", (1,))
     monkeypatch.setattr(forcing, "CONTEXT_NOISE", (0.1,))
@@ -146,9 +146,9 @@ def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.Mon
         f"{twin}, context noise 0.1" for twin in twins
     ]
     again = run("forcing", plan, [*found.ends], lambda job: pytest.fail(), found.made_with)
-    for name, figures in found.ends.items():
+    for name, ends in found.ends.items():
         assert [f.mean for f in again.ends[name].values()] == pytest.approx(
-            [f.mean for f in figures.values()], rel=0.02
+            [f.mean for f in ends.values()], rel=0.02
         )
     pytest.importorskip("matplotlib")
     draw(found, tmp_path / "out.png")

@@ -137,11 +137,11 @@ def test_a_record_resumes_where_it_stopped_even_in_the_middle_of_a_line(tmp_path
     with path.open("a") as file:
         file.write('{"job": ["cfg", 4], "fig')
     again = Records(path, MADE_WITH)
-    assert {job: one.figures for job, one in again.found.items()} == {
-        job: one.figures for job, one in made.found.items()
+    assert {job: one.figures for job, one in again.measurements.items()} == {
+        job: one.figures for job, one in made.measurements.items()
     }
     assert again.missing(["cfg", "none"], range(3, 5)) == [("none", 3), ("cfg", 4), ("none", 4)]
-    again.add(("cfg", 4), made.found["cfg", 0])
+    again.add(("cfg", 4), made.measurements["cfg", 0])
     assert [*Records(path, MADE_WITH).of("cfg")] == [0, 1, 2, 3, 4]
     assert [*Records(path, MADE_WITH).of("temporal")] == [0, 1, 2, 3]
 
@@ -156,11 +156,11 @@ def test_every_measurement_is_kept_under_its_own_job(tmp_path: Path, workers: in
     path = tmp_path / "record.jsonl"
     jobs = [(case, seed) for seed in range(3) for case in ("a", "bc")]
     in_time = Records(path, MADE_WITH).complete(numbered, jobs, workers, float("inf"))
-    found = Records(path, MADE_WITH).found
+    found = Records(path, MADE_WITH).measurements
     assert in_time and {*found} == {*jobs}
     assert all(one.figures == numbered(job).figures for job, one in found.items())
     late = Records(None, MADE_WITH)
-    assert not late.complete(numbered, jobs, workers, 0.0) and not late.found
+    assert not late.complete(numbered, jobs, workers, 0.0) and not late.measurements
 
 
 def test_a_record_of_other_weights_is_rejected(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from longtake.benchmarks._long.tenths import ends, error, tenths
 from longtake.benchmarks._long.tenths_plot import lines
 from longtake.benchmarks._shared.measures import Measurement
 from longtake.benchmarks._shared.records import Job, Records
-from longtake.tests.support.tenths import TRUTH, here, made
+from longtake.tests.support.tenths import TRUTH, figures, run_here
 
 
 def test_truth_is_one_standard_deviation_from_itself_and_a_shift_adds_to_it() -> None:
@@ -26,11 +26,11 @@ def test_truth_is_one_standard_deviation_from_itself_and_a_shift_adds_to_it() ->
 
 
 def test_the_ends_are_compared_within_each_rollout() -> None:
-    found = ends([made(0.02, 0.1), made(0.04, 0.1)], TRUTH)
+    found = ends([figures(0.02, 0.1), figures(0.04, 0.1)], TRUTH)
     assert found["right readings, last minus first"] == pytest.approx([-0.18, -0.36])
     assert found["motion, last over first"] == pytest.approx([1 - 9 * 0.02, 1 - 9 * 0.04])
     assert min(found["error, last tenth"]) > 0.8 > 0.2 > max(found["error, first tenth"])
-    parts = tenths([made(0.02), made(0.04)], TRUTH)
+    parts = tenths([figures(0.02), figures(0.04)], TRUTH)
     assert [one.mean for one in parts["motion"]] == pytest.approx([2 - 0.06 * i for i in range(10)])
 
 
@@ -38,8 +38,8 @@ def test_the_ends_are_compared_within_each_rollout() -> None:
 def test_a_video_that_freezes_or_forgets_does_not_pass(
     fall: float, holds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Records, "complete", here)
-    known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else made(fall)  # noqa: E731
+    monkeypatch.setattr(Records, "complete", run_here)
+    known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else figures(fall)  # noqa: E731
     monkeypatch.setattr(endurance, "_measure_job", known)
     found = endurance.measure(LongPlan(4, 240))
     assert [claim.holds for claim in found.claims] == [holds, holds]
@@ -51,8 +51,8 @@ def test_a_few_rollouts_are_reported_and_not_judged(
     rollouts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For one rollout low, high and mean are equal, so a claim on a bound would hold by chance."""
-    monkeypatch.setattr(Records, "complete", here)
-    known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else made()  # noqa: E731
+    monkeypatch.setattr(Records, "complete", run_here)
+    known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else figures()  # noqa: E731
     monkeypatch.setattr(endurance, "_measure_job", known)
     found = endurance.measure(LongPlan(rollouts, 240))
     told = "not judged: 1 rollout" if rollouts == 1 else "not judged: 3 rollouts"
@@ -72,9 +72,9 @@ def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
 
     def measure(job: Job) -> Measurement:
         asked.append(job)
-        return TRUTH[job[1]] if job[0] == "truth" else made()
+        return TRUTH[job[1]] if job[0] == "truth" else figures()
 
-    monkeypatch.setattr(Records, "complete", here)
+    monkeypatch.setattr(Records, "complete", run_here)
     cases = ["a, 2 steps", "one step, so"]
     found = run("some", LongPlan(1, 120), cases, measure, {"latent_frames": 120})
     assert [name for name, _ in asked] == ["truth"] * MIN_TRUTHS + cases
@@ -86,11 +86,13 @@ def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
 def test_of_one_case_there_may_be_more_rollouts_and_pairs_are_of_the_same_seeds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Records, "complete", here)
+    monkeypatch.setattr(Records, "complete", run_here)
     file, told = tmp_path / "record.jsonl", {"latent_frames": 120}
 
     def measure(job: Job) -> Measurement:
-        return TRUTH[job[1]] if job[0] == "truth" else made(0.01 * job[1] + (job[0] == "a") * 0.02)
+        return (
+            TRUTH[job[1]] if job[0] == "truth" else figures(0.01 * job[1] + (job[0] == "a") * 0.02)
+        )
 
     run("some", LongPlan(2, 120, record=file), ["a", "b"], measure, told)
     found = run("some", LongPlan(4, 120, cases=("a",), record=file), ["a", "b"], measure, told)

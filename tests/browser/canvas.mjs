@@ -21,7 +21,7 @@ const SETTINGS = {
 /** @typedef {{title: string, text: string, place: [number, number, number, number]}} Note */
 /** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
 
-const STEPS = { example, prompt, blueprint, picture, saysIn, textOf };
+const STEPS = { example, prompt, blueprint, picture, saysIn, textOf, dropFile };
 
 const [url] = process.argv.slice(2);
 const job = JSON.parse(await text(process.stdin));
@@ -208,4 +208,28 @@ async function textOf(page, { api, node, has }) {
     return texts?.find((/** @type {string} */ text) => text.includes(has));
   }, { node, has });
   return await found.jsonValue();
+}
+
+/**
+ * Drop an output file on an empty canvas, as from the user's folder; return what then stands there.
+ * @param {Page} page
+ * @param {{path: string, name: string, type: string}} given `path` leads to the server's /view
+ */
+async function dropFile(page, { path, name, type }) {
+  await page.reload(); // a graph of its own, without the one dropped before
+  await ready(page);
+  return await page.evaluate(async ({ path, name, type }) => {
+    app.graph.clear();
+    const answer = await fetch(path);
+    if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+    const dropped = new DataTransfer();
+    dropped.items.add(new File([await answer.blob()], name, { type }));
+    const target = document.querySelector("#graph-canvas");
+    target?.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+    for (let turn = 0; turn < 100 && !app.graph.nodes.length; turn++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    const prompt = await app.graphToPrompt();
+    return { canvas: prompt.workflow, api: prompt.output };
+  }, { path, name, type });
 }

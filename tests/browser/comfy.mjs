@@ -17,7 +17,7 @@ const SETTINGS = {
 const START_MS = 120_000;
 /** Console messages of the front end itself: missing optional packages, blocked pages, requests cut
  * off by a reload, and an early access to one of its own getters. */
-const NOT_OURS = /status of 404|templates|Content Security Policy|Fetch API cannot load|Failed to fetch|before initialization/;
+const NOT_OURS = /WebSocket connection|status of 404|templates|Content Security Policy|Fetch API cannot load|Failed to fetch|before initialization/;
 
 /** @typedef {{name: string, vue: boolean, subgraph: boolean}} Where which node renderer, and inside
  * a subgraph? */
@@ -121,6 +121,20 @@ export class CanvasPage extends PlayerPage {
   async reload() {
     await this.page.reload();
     await ready(this.page);
+    await this.look();
+  }
+
+  /** Close what ComfyUI opened over the canvas, such as an error. */
+  async closeDialogs() {
+    await this.page.keyboard.press("Escape");
+    await this.page.waitForFunction(() => !document.querySelector("[role=dialog]"));
+  }
+
+  /** Open another workflow, and come back. */
+  async leaveAndReturn() {
+    await this.page.evaluate(() => app.extensionManager.command.execute("Comfy.NewBlankWorkflow"));
+    await this.root.waitFor({ state: "detached" });
+    await this.page.locator(".workflow-label").nth(-2).click(); // ours; the blank one is the last
     await this.look();
   }
 

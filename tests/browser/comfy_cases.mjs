@@ -13,6 +13,9 @@ inEachPlace({
   "wheel, middle and right button over the player are the canvas's": passed,
   "it outlives a reload, another workflow and a lost connection": outlives,
   "after Cancel, Run resumes where it says": cancelled,
+  "an error before the first frame is told in the player": failed,
+  "after Cancel the shot is started afresh with a new seed": restarted,
+  "a dead server is shown, and a new connection too": disconnected,
   "pause, edit, resume, keep the edit, stop": edited,
   "deleting the node in mid-run leaves the run alone": deleted,
   "saving and loading changes no widget and no size, and the clip stays": saved,
@@ -72,10 +75,7 @@ async function outlives(canvas) {
     Object.values(store).some((kept) => kept.includes("NumberFrames")))); // the page keeps it a moment later
   await canvas.reload();
   data = await goesOn(data);
-  await canvas.page.evaluate(() => app.extensionManager.command.execute("Comfy.NewBlankWorkflow"));
-  await canvas.root.waitFor({ state: "detached" });
-  await canvas.page.locator(".workflow-label").nth(-2).click(); // ours; the blank one is the last
-  await canvas.look();
+  await canvas.leaveAndReturn();
   data = await goesOn(data);
   await canvas.page.evaluate(() => window.comfyAPI.api.api.socket.close());
   await goesOn(data);
@@ -95,7 +95,7 @@ async function cancelled(canvas) {
   await canvas.until(({ frames }) => Number(frames) >= 21);
   await canvas.page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
   const { frames: kept } = await canvas.until(({ state }) => state === "interrupted");
-  const says = canvas.root.getByText(/Cancelled. Press Run to resume at 00:0\d\./);
+  const says = canvas.root.getByText(/Cancelled. Press Run to resume at 0:0\d\./);
   await says.waitFor();
   await canvas.seesEach(Number(kept) - 1, 0);
   await canvas.run(6, how);
@@ -104,6 +104,68 @@ async function cancelled(canvas) {
   const { frames } = await canvas.until(({ state }) => state === "done");
   assert.equal(frames, "105");
   await canvas.seesEach(0, Number(kept) - 1, Number(kept), 104);
+}
+
+/** @param {CanvasPage} canvas */
+async function failed(canvas) {
+  const text = await canvas.get("LongtakePromptTimeline", "text");
+  const reason = "Prompt Timeline: The first prompt starts at 5 s; add a line that starts at 0.";
+  await canvas.set("LongtakePromptTimeline", { text: "5: a red ball" });
+  await canvas.run(1);
+  const card = canvas.root.locator(".lt-card");
+  await card.getByText("The run failed").waitFor();
+  await card.getByText(reason).waitFor();
+  await canvas.closeDialogs();
+  await canvas.leaveAndReturn();
+  await card.getByText(reason).waitFor();
+  await canvas.set("LongtakePromptTimeline", { text });
+  await canvas.run(1);
+  await canvas.until(({ state, shown }) => state === "done" && Number(shown) >= 0);
+  assert.equal(await card.isVisible(), false);
+  await canvas.set("LongtakePromptTimeline", { text: "5: a red ball" });
+  await canvas.run(1);
+  await canvas.root.locator(".lt-banner").getByText(reason).waitFor(); // over the earlier run's frames
+  await canvas.closeDialogs();
+}
+
+/** @param {CanvasPage} canvas */
+async function restarted(canvas) {
+  const seed = anySeed();
+  await canvas.run(6, { seed, pace: PACE });
+  await canvas.until(({ frames }) => Number(frames) >= 21);
+  await canvas.page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+  const { take } = await canvas.until(({ state }) => state === "interrupted");
+  await canvas.button(/^Resume at 0:0\d/).click();
+  const resumed = await canvas.until(({ state, take: now }) => state === "running" && now !== take);
+  assert.equal(await canvas.get("LongtakeSampler", "seed"), seed);
+  await canvas.page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+  await canvas.until(({ state }) => state === "interrupted");
+  await canvas.button("Start afresh").click();
+  const fresh = await canvas.until(({ state, take: now }) => state === "running" && now !== resumed.take);
+  assert.notEqual(await canvas.get("LongtakeSampler", "seed"), seed);
+  assert.ok(Number(fresh.frames) <= 21, "nothing comes from the earlier shot");
+  assert.equal(await canvas.root.getByText(/Resumed at/).isVisible(), false);
+  await canvas.button("Stop").click();
+  await canvas.until(({ state }) => state === "stopped");
+}
+
+/** @param {CanvasPage} canvas */
+async function disconnected(canvas) {
+  await canvas.run(0, { pace: PACE });
+  await canvas.until(({ shown }) => Number(shown) >= 0);
+  await canvas.page.evaluate(() => {
+    const { WebSocket } = window;
+    Object.assign(window, { WebSocket: function refused() { return new WebSocket(`ws://${location.hostname}:9/`); }, Plain: WebSocket });
+    window.comfyAPI.api.api.socket.close();
+  });
+  await canvas.root.getByText("No connection to ComfyUI. When it runs again, press Run to resume.").waitFor();
+  assert.equal(await canvas.button(/LIVE/).isVisible(), false);
+  assert.equal(await canvas.button("Stop").isDisabled(), true);
+  const { frames } = await canvas.data();
+  await canvas.page.evaluate(() => Object.assign(window, { WebSocket: /** @type {any} */ (window).Plain }));
+  await canvas.until((data) => data.connected === "true" && Number(data.frames) > Number(frames));
+  await canvas.button("Stop").click();
+  await canvas.until(({ state }) => state === "stopped");
 }
 
 /** @param {CanvasPage} canvas */
@@ -134,6 +196,10 @@ async function edited(canvas) {
   await canvas.button("Stop").click();
   const { frames } = await canvas.until(({ state }) => state === "stopped");
   assert.ok(Number(frames) < 480);
+  await canvas.leaveAndReturn();
+  await edits.getByText("Kept in Prompt Timeline").waitFor();
+  assert.equal(await canvas.button("Keep edit").count(), 0);
+  await canvas.slider.press("ArrowLeft");
   await canvas.slider.press("End");
   await canvas.sees(Number(frames) - 1);
 }

@@ -12,7 +12,7 @@ import { Library } from "../../web/player/takes/library.mjs";
 import { DRIFT_WARNING, warningsOf } from "../../web/player/view/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
-import { withLine } from "../../web/player/comfy/prompt_lines.mjs";
+import { hasLine, withLine } from "../../web/player/comfy/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
 
 /** @param {number[]} sizes */
@@ -226,6 +226,16 @@ test("a kept edit is appended to the timeline, or takes the place of what began 
   assert.equal(withLine("0: a ball\n0:05: a cube,\nspinning\n9: a", "5: a cat"), "0: a ball\n9: a\n5: a cat");
   assert.equal(withLine("a ball\nwithout a time\n5: b", "0: a cat"), "5: b\n0: a cat");
   assert.equal(withLine("", "0: a cat"), "0: a cat");
+});
+
+test("an edit of the guidance is kept once, however often it is written", () => {
+  const line = "3.75 (guidance 3.5, over 2): a cat";
+  const once = withLine("0: a ball\n3.75 s (guidance 2): a cube\nthat spins\n9: a", line);
+  assert.equal(once, `0: a ball\n9: a\n${line}`);
+  assert.equal(withLine(once, line), once);
+  assert.equal(withLine(once, "0:03.75: a dog"), "0: a ball\n9: a\n0:03.75: a dog");
+  assert.equal(hasLine(once, line), true);
+  assert.equal(hasLine(once, "3.75: a cat"), false);
 });
 
 /** A browser's storage. @param {Map<string, string>} [held] */

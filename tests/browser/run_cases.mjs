@@ -133,7 +133,7 @@ test("after a minute's pause it offers to stop and free the queue", onPage(async
 
 test("after a cancel it says where Run resumes, and a failure says why", onPage(async (player) => {
   await player.start({ frames: 96, chunk_frames: 96, fps: 16, end: "interrupted", node_id: "8", chunk_s: 0 });
-  await player.root.getByText("Cancelled. Press Run to resume at 00:06.").waitFor();
+  await player.root.getByText("Cancelled. Press Run to resume at 0:06.").waitFor();
   await player.start({ frames: 24, end: "error", node_id: "9", chunk_s: 0 });
   await player.root.getByText("The model produced NaN in layer 3.").waitFor();
 }));

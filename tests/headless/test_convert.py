@@ -21,8 +21,8 @@ from longtake.tests.support.model.family_files import (
     SMALL,
     block_fsdp,
     fps_state,
-    prefixed,
-    renamed,
+    prefix,
+    rename,
     state,
 )
 
@@ -34,9 +34,9 @@ def converted(source: Path, out: Path, how: Conversion | None = None) -> dict[st
 
 def test_a_trainers_file_becomes_one_clean_copy(tmp_path: Path) -> None:
     source, out = tmp_path / "rolling_forcing_dmd.pt", tmp_path / "out.safetensors"
-    ema = renamed(state(seed=1), block_fsdp)
+    ema = rename(state(seed=1), block_fsdp)
     ema["model._fsdp_wrapped_module.freqs"] = torch.zeros(3)
-    torch.save({"generator": renamed(state(), prefixed("model.")), "generator_ema": ema}, source)
+    torch.save({"generator": rename(state(), prefix("model.")), "generator_ema": ema}, source)
     result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
     assert result.exit_code == 0 and "Rolling Forcing" in result.output
     made = load_file(out)
@@ -47,7 +47,7 @@ def test_a_trainers_file_becomes_one_clean_copy(tmp_path: Path) -> None:
         metadata = file.metadata()
     assert json.loads(metadata["config"])["transformer"]["causal_ar"] is True
     assert json.loads(metadata["longtake"])["from"] == "rolling_forcing_dmd.pt"
-    again = open_checkpoint(out.rename(tmp_path / "whatever.safetensors")).found
+    again = open_checkpoint(out.rename(tmp_path / "whatever.safetensors")).recognition
     assert again.family.key == "rolling-forcing" and not again.unused
     assert load_dit(tmp_path / "whatever.safetensors").num_heads == SMALL.num_heads
 
@@ -82,7 +82,9 @@ def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
     made = converted(source, tmp_path / "out.safetensors", Conversion(fps=fps))
     whole = open_checkpoint(source).at_rate(rate).state()
     assert torch.equal(made["time_projection.1.bias"], whole["time_projection.1.bias"])
-    found = open_checkpoint((tmp_path / "out.safetensors").rename(tmp_path / "x.safetensors")).found
+    found = open_checkpoint(
+        (tmp_path / "out.safetensors").rename(tmp_path / "x.safetensors")
+    ).recognition
     assert found.family.key == "skyreels-df" and not found.unused
     assert found.family.preset.fps == rate
 

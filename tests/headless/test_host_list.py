@@ -13,7 +13,7 @@ HOST = Path(__file__).resolve().parents[2] / "nodes" / "host"
 MODULE = re.compile(r"^ {4}(comfy\S*|folder_paths|server) +(\S.*(?:\n {30}\S.*)*)", re.MULTILINE)
 
 
-def listed() -> set[tuple[str, str]]:
+def documented() -> set[tuple[str, str]]:
     """Return the (module, name) pairs of the docstring's list."""
     text = ast.get_docstring(ast.parse((HOST / "__init__.py").read_text()), clean=False) or ""
     found = set()
@@ -25,7 +25,7 @@ def listed() -> set[tuple[str, str]]:
 
 def used() -> set[tuple[str, str]]:
     """Return the (module, name) pairs in the code of `nodes/host/`."""
-    modules = {module for module, _ in listed()}
+    modules = {module for module, _ in documented()}
     found = set()
     for file in HOST.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -37,17 +37,17 @@ def used() -> set[tuple[str, str]]:
 
 
 def test_every_use_of_the_host_is_listed_and_nothing_else() -> None:
-    assert used() == listed()
+    assert used() == documented()
 
 
 def test_the_stand_in_provides_what_is_listed(tmp_path: Path) -> None:
     with host_modules(tmp_path, lambda event: None):
-        missing = [pair for pair in listed() if not hasattr(sys.modules[pair[0]], pair[1])]
+        missing = [pair for pair in documented() if not hasattr(sys.modules[pair[0]], pair[1])]
     assert not missing
 
 
 def test_no_file_of_the_host_package_imports_the_host_unlisted() -> None:
-    modules = {module for module, _ in listed()}
+    modules = {module for module, _ in documented()}
     for file in HOST.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):

@@ -14,10 +14,12 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from longtake.errors import BadInput
 from longtake.headless import cli
 from longtake.headless.commands import watch
 from longtake.headless.console.options import parse_changes
 from longtake.headless.events import Event
+from longtake.headless.player.access import Access
 from longtake.headless.runner import Job, open_host, run_workflow
 
 EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
@@ -123,7 +125,7 @@ def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Host:
-        def serve_player(self) -> Any:
+        def serve_player(self, access: Access) -> Any:
             from contextlib import nullcontext
 
             return nullcontext("http://here")
@@ -133,10 +135,33 @@ def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
 
     monkeypatch.setattr(watch.time, "sleep", ctrl_c)
     console = Console(record=True)
-    with watch.watch_run(Host(), console):  # type: ignore[arg-type]
+    with watch.watch_run(Host(), Access(), console):  # type: ignore[arg-type]
         pass
     said = console.export_text()
     assert "Watch it at http://here" in said and "stays at http://here until Ctrl-C" in said
-    with pytest.raises(ValueError), watch.watch_run(Host(), console):  # type: ignore[arg-type]
+    with pytest.raises(ValueError), watch.watch_run(Host(), Access(), console):  # type: ignore[arg-type]
         raise ValueError
     assert "stays" not in console.export_text()
+
+
+def test_where_the_player_cannot_listen_is_one_sentence(tmp_path: Path) -> None:
+    with (
+        open_host(None, tmp_path, lambda event: None) as host,
+        pytest.raises(BadInput, match="--listen 203.0.113.7: the player cannot listen there"),
+        host.serve_player(Access("203.0.113.7")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--allow-host", "x.example"], "--listen and --allow-host need --watch"),
+        (["--watch", "--allow-host", "http://x"], "--allow-host 'http://x' is not the name"),
+    ],
+)
+def test_options_of_the_player_that_make_no_sense_are_wrong_usage(
+    options: list[str], reason: str
+) -> None:
+    result = CliRunner().invoke(cli.main, ["run", str(EXAMPLE), *options])
+    assert result.exit_code == 2 and reason in " ".join(result.output.split())

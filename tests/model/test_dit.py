@@ -14,7 +14,7 @@ from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.dense import WholeSequence, block_causal_mask
 from longtake.attention.rope import rotation
 from longtake.attention.storage.shape import CacheShape
-from longtake.model.dit import KeysValues, TextKV, WanDiT, predict, project_text
+from longtake.model.dit import KeysValues, PassOptions, TextKV, WanDiT, predict, project_text
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
 
 ROWS, COLUMNS = 3, 5  # tokens: an odd grid
@@ -62,7 +62,7 @@ def chunk_by_chunk(dit: WanDiT, x: Tensor, t: Tensor, kv: KVCache) -> Tensor:
     text, parts, chunk = text_of(dit, x.dtype), [], kv.shape.chunk_frames
     for first in range(0, x.shape[1], chunk):
         part, when = x[:, first : first + chunk], t[:, first : first + chunk]
-        out = predict(dit, part, when, text, kv.attention(part.shape[1]), keep=True)
+        out = predict(dit, part, when, text, kv.attention(part.shape[1]), PassOptions(keep=True))
         kv.commit(out.keys_values)
         parts.append(out.velocity)
     return torch.cat(parts, 1)
@@ -133,7 +133,9 @@ def test_noisy_passes_and_a_commit_leave_what_the_commit_alone_leaves(dit: WanDi
         predict(dit, latents(3, seed=step), timesteps(3), text, caches[0].attention(3))
     for kv in caches:
         kv.commit(
-            predict(dit, clean, torch.zeros(1, 3), text, kv.attention(3), keep=True).keys_values
+            predict(
+                dit, clean, torch.zeros(1, 3), text, kv.attention(3), PassOptions(keep=True)
+            ).keys_values
         )
     for layer in range(TINY.num_layers):
         for ours, expected in zip(caches[0].history(layer), caches[1].history(layer), strict=True):
@@ -145,7 +147,9 @@ def test_no_seam_after_five_thousand_latent_frames(dit: WanDiT, sink: int) -> No
     """The same window of the same keys gives the same bits at frame 30 and at frame 5,000."""
     text, x = text_of(dit), latents(3)
     kv = cache(WindowSink(6, sink), 3)
-    frame_kv = predict(dit, x, torch.zeros(1, 3), text, kv.attention(3), keep=True).keys_values
+    frame_kv = predict(
+        dit, x, torch.zeros(1, 3), text, kv.attention(3), PassOptions(keep=True)
+    ).keys_values
     at = {}
     while kv.committed < 5_010:
         kv.commit(frame_kv)
@@ -204,7 +208,7 @@ def test_keys_and_values_come_un_rotated_and_only_when_asked(dit: WanDiT) -> Non
     x, t, text = latents(2), timesteps(2), text_of(dit)
     assert predict(dit, x, t, text, spy).keys_values == ()
     seen.clear()
-    kept = predict(dit, x, t, text, spy, keep=True).keys_values
+    kept = predict(dit, x, t, text, spy, PassOptions(keep=True)).keys_values
     assert len(kept) == len(seen) == TINY.num_layers
     assert all(ours[i] is given[i] for ours, given in zip(kept, seen, strict=True) for i in (0, 1))
 
@@ -218,7 +222,7 @@ def test_every_bare_parameter_goes_through_the_hosts_cast(dit: WanDiT) -> None:
 
     x, t = latents(1), timesteps(1)
     by = rotation([0], ROWS, COLUMNS, TINY.head_dim)
-    ours = predict(dit, x, t, text_of(dit), WholeSequence(by), cast=cast).velocity
+    ours = predict(dit, x, t, text_of(dit), WholeSequence(by), PassOptions(cast=cast)).velocity
     assert fetched == [(1, 6, TINY.dim)] * TINY.num_layers + [(1, 2, TINY.dim)]
     doubled = random_dit()
     for name, parameter in doubled.named_parameters():

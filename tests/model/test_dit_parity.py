@@ -12,7 +12,7 @@ from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.attention.storage.shape import CacheShape
 from longtake.model.config import DiTConfig
-from longtake.model.dit import WanDiT, predict, project_text
+from longtake.model.dit import PassOptions, WanDiT, predict, project_text
 from longtake.tests.support.model.diffusers_names import to_diffusers
 from longtake.tests.support.tiny_model import randn, random_dit
 
@@ -101,7 +101,7 @@ def test_cached_chunks_equal_diffusers_block_causal_skyreels(config: DiTConfig) 
     text = project_text(dit, context_of(config)[:, None])
     for first in range(0, frames, chunk):
         part, when = x[:, first : first + chunk], t[:, first : first + chunk]
-        out = predict(dit, part, when, text, cache.attention(chunk), keep=True)
+        out = predict(dit, part, when, text, cache.attention(chunk), PassOptions(keep=True))
         cache.commit(out.keys_values)
         parts.append(out.velocity)
     ours = torch.cat(parts, 1)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from longtake.errors import BadInput
 from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.families.names import copies, from_diffusers
-from longtake.model.families.recognise import Recognised, recognise
+from longtake.model.families.recognise import Recognition, recognise
 from longtake.model.families.table import FAMILIES
 from longtake.model.families.tensors import expected_shapes
 from longtake.model.files.weights import open_weights
@@ -28,15 +28,15 @@ from longtake.tests.support.model.family_files import (
     header_only,
     image_shapes,
     official_shapes,
-    prefixed,
-    renamed,
+    prefix,
+    rename,
     state,
 )
 
 CAUSAL = json.dumps({"transformer": {"causal_ar": True}})
 
 
-def found_in(path: Path, **choices: str) -> Recognised:
+def found_in(path: Path, **choices: str) -> Recognition:
     return recognise(open_weights(path).header, **choices)
 
 
@@ -46,40 +46,40 @@ def pt(path: Path, content: object) -> Path:
     return path
 
 
-def both(names: Callable[[str], str], ema_names: Callable[[str], str]) -> dict[str, State]:
+def two_sets(names: Callable[[str], str], ema_names: Callable[[str], str]) -> dict[str, State]:
     """A trainer's file: raw and averaged weights, told apart by their values."""
     return {
-        "generator": renamed(state(seed=0), names),
-        "generator_ema": renamed(state(seed=1), ema_names),
+        "generator": rename(state(seed=0), names),
+        "generator_ema": rename(state(seed=1), ema_names),
     }
 
 
-MODEL, FSDP = prefixed("model."), prefixed("model._fsdp_wrapped_module.")
+MODEL, FSDP = prefix("model."), prefix("model._fsdp_wrapped_module.")
 PUBLISHED = [  # where a file lies, what it holds, family, seed of the copy to take
-    ("self_forcing_dmd.pt", both(MODEL, MODEL), "self-forcing", 1),
-    ("ode_init.pt", {"generator": renamed(state(), MODEL)}, "self-forcing", 0),
+    ("self_forcing_dmd.pt", two_sets(MODEL, MODEL), "self-forcing", 1),
+    ("ode_init.pt", {"generator": rename(state(), MODEL)}, "self-forcing", 0),
     (
         "autoregressive_checkpoint/model.pt",
-        {"generator": renamed(state(), MODEL)},
+        {"generator": rename(state(), MODEL)},
         "causvid",
         0,
     ),
-    ("longlive_base.pt", {"model": renamed(state(), MODEL)}, "longlive", 0),
-    ("longlive_infinity.pt", both(MODEL, FSDP), "longlive-infinity", 1),
-    ("rolling_forcing_dmd.pt", both(MODEL, FSDP), "rolling-forcing", 1),
-    ("chunkwise/causal_forcing.pt", both(FSDP, FSDP), "causal-forcing", 0),
-    ("framewise/causal_forcing.pt", both(block_fsdp, MODEL), "causal-forcing-framewise", 1),
-    ("causal-forcing++/framewise-1step.pt", both(MODEL, block_fsdp), "causal-forcing-1step", 1),
-    ("causal-forcing++/framewise-2step.pt", both(MODEL, MODEL), "causal-forcing-2step", 1),
-    ("rewardforcing.pt", renamed(state(), MODEL), "reward-forcing", 0),
-    ("memflow/base.pt", {"generator": renamed(state(), MODEL)}, "memflow", 0),
+    ("longlive_base.pt", {"model": rename(state(), MODEL)}, "longlive", 0),
+    ("longlive_infinity.pt", two_sets(MODEL, FSDP), "longlive-infinity", 1),
+    ("rolling_forcing_dmd.pt", two_sets(MODEL, FSDP), "rolling-forcing", 1),
+    ("chunkwise/causal_forcing.pt", two_sets(FSDP, FSDP), "causal-forcing", 0),
+    ("framewise/causal_forcing.pt", two_sets(block_fsdp, MODEL), "causal-forcing-framewise", 1),
+    ("causal-forcing++/framewise-1step.pt", two_sets(MODEL, block_fsdp), "causal-forcing-1step", 1),
+    ("causal-forcing++/framewise-2step.pt", two_sets(MODEL, MODEL), "causal-forcing-2step", 1),
+    ("rewardforcing.pt", rename(state(), MODEL), "reward-forcing", 0),
+    ("memflow/base.pt", {"generator": rename(state(), MODEL)}, "memflow", 0),
     (
         "wan_causal_dmd_v2v/model.pt",
-        {"generator": renamed(state(), MODEL)},
+        {"generator": rename(state(), MODEL)},
         "streamdiffusionv2",
         0,
     ),
-    ("self_forcing_compiled.pth", {"state_dict": renamed(state(), prefixed("_orig_mod."))},
+    ("self_forcing_compiled.pth", {"state_dict": rename(state(), prefix("_orig_mod."))},
      "self-forcing", 0),
 ]  # fmt: skip
 
@@ -89,8 +89,8 @@ def test_a_published_pickle_is_recognised_and_the_right_copy_taken(
     tmp_path: Path, place: str, content: State, key: str, seed: int
 ) -> None:
     opened = open_checkpoint(pt(tmp_path / place, content))
-    assert opened.found.family.key == key
-    assert opened.found.config == SMALL
+    assert opened.recognition.family.key == key
+    assert opened.recognition.config == SMALL
     mine = opened.state()
     assert mine.keys() == state().keys()
     for name, value in state(seed=seed).items():
@@ -180,7 +180,7 @@ def test_shards_are_one_model_by_index_by_folder_and_by_any_of_them(tmp_path: Pa
     index.write_text(json.dumps({"weight_map": place}))
     for path in (index, folder, folder / names[1]):
         opened = open_checkpoint(path)
-        assert opened.found.family.key == "skyreels-df"
+        assert opened.recognition.family.key == "skyreels-df"
         assert all(torch.equal(opened.read(name), value) for name, value in weights.items())
     (folder / names[2]).unlink()
     for path in (index, folder / names[0]):
@@ -225,17 +225,18 @@ def test_scaled_fp8_is_whole_and_its_scales_travel_with_it(tmp_path: Path) -> No
 
 
 def test_critics_of_a_raw_training_file_are_left_out(tmp_path: Path) -> None:
-    weights = renamed(state(), MODEL)
+    weights = rename(state(), MODEL)
     weights["model._cls_pred_branch.0.weight"] = torch.zeros(2)
-    content = {"critic": renamed(state(seed=9), MODEL), "generator": weights, "step": 100}
+    content = {"critic": rename(state(seed=9), MODEL), "generator": weights, "step": 100}
     opened = open_checkpoint(pt(tmp_path / "self_forcing_raw.pt", content))
     assert (
-        opened.found.copy.prefix == "generator.model." and opened.state().keys() == state().keys()
+        opened.recognition.copy.prefix == "generator.model."
+        and opened.state().keys() == state().keys()
     )
 
 
 def test_the_user_decides_between_copies_and_between_families(tmp_path: Path) -> None:
-    path = pt(tmp_path / "self_forcing.pt", both(MODEL, MODEL))
+    path = pt(tmp_path / "self_forcing.pt", two_sets(MODEL, MODEL))
     key = "blocks.1.ffn.0.weight"
     raw, ema = (open_checkpoint(path, copy=which) for which in ("raw", "ema"))
     assert torch.equal(raw.read(key), state(seed=0)[key])
@@ -246,7 +247,9 @@ def test_the_user_decides_between_copies_and_between_families(tmp_path: Path) ->
 
 
 def test_reasons_say_what_a_conclusion_rests_on(tmp_path: Path) -> None:
-    reasons = " / ".join(found_in(pt(tmp_path / "my_self-forcing.pt", both(MODEL, FSDP))).reasons)
+    reasons = " / ".join(
+        found_in(pt(tmp_path / "my_self-forcing.pt", two_sets(MODEL, FSDP))).reasons
+    )
     assert "16 channels" in reasons and "its name has 'self_forcing'" in reasons
     assert "ema, at 'generator_ema.model.' (also there: generator.model.)" in reasons
     plain = found_in(pt(tmp_path / "mystery.pt", state())).reasons

@@ -12,7 +12,7 @@ from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.dit import predict, project_text
-from longtake.tests.support.model.diffusers_models import COLUMNS, FRAMES, HEAD, ROWS, saved
+from longtake.tests.support.model.diffusers_models import COLUMNS, FRAMES, HEAD, ROWS, store
 from longtake.tests.support.tiny_model import randn
 
 
@@ -33,7 +33,7 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.inference_mode()
 def test_wan_in_shards_of_diffusers(tmp_path: Path) -> None:
-    theirs = saved("WanTransformer3DModel", tmp_path)
+    theirs = store("WanTransformer3DModel", tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
     x, t, context = inputs()
     per_token = t.repeat_interleave(ROWS * COLUMNS // 4, 1)
@@ -46,14 +46,14 @@ def test_wan_in_shards_of_diffusers(tmp_path: Path) -> None:
 def test_skyreels_with_its_fps_embedding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fps: float
 ) -> None:
-    theirs = saved("SkyReelsV2Transformer3DModel", tmp_path, inject_sample_info=True)
+    theirs = store("SkyReelsV2Transformer3DModel", tmp_path, inject_sample_info=True)
     x, t, context = inputs()
     expected = theirs(
         x, t, context, enable_diffusion_forcing=True, return_dict=False,
         fps=[0 if fps == 16 else 1],
     )[0]  # fmt: skip
     opened = open_checkpoint(tmp_path)
-    assert opened.found.family.key == "skyreels-df-fps" and not opened.found.unused
+    assert opened.recognition.family.key == "skyreels-df-fps" and not opened.recognition.unused
     whole = type(opened).state
     monkeypatch.setattr(type(opened), "state", lambda self: whole(self.at_rate(fps)))
     torch.testing.assert_close(velocity(tmp_path, x, t, context), expected, rtol=0, atol=1e-4)

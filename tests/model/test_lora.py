@@ -18,11 +18,11 @@ from longtake.tests.support.model.family_files import State, block_fsdp, officia
 from longtake.tests.support.model.lora_files import (
     LAYERS,
     RANK,
-    merged,
-    named,
+    alphas,
+    layers,
+    merge,
     safetensors,
     shapes,
-    with_alpha,
 )
 from longtake.tests.support.tiny_model import randn
 
@@ -57,7 +57,7 @@ def peft_folder(folder: Path, tensors: State, **config: object) -> Path:
 
 
 def diffusers_file(folder: Path, **config: object) -> Path:
-    tensors = named("transformer.", *PEFT, LAYERS.__getitem__)
+    tensors = layers("transformer.", *PEFT, LAYERS.__getitem__)
     said = json.dumps({f"transformer.{key}": value for key, value in config.items()})
     return safetensors(folder / "l.safetensors", tensors, lora_adapter_metadata=said)
 
@@ -66,46 +66,46 @@ BARE = "base_model.model."
 FILES: dict[str, tuple[Callable[[Path], Path], float]] = {
     "ComfyUI": (
         lambda f: safetensors(f / "l.safetensors",
-                              with_alpha(named("diffusion_model.", *KOHYA), KOHYA[0], 2.0)), 0.5),
+                              alphas(layers("diffusion_model.", *KOHYA), KOHYA[0], 2.0)), 0.5),
     "ComfyUI, no alpha": (
-        lambda f: safetensors(f / "l.safetensors", named("diffusion_model.", *PEFT)), 1.0),
+        lambda f: safetensors(f / "l.safetensors", layers("diffusion_model.", *PEFT)), 1.0),
     "kohya": (
-        lambda f: safetensors(f / "l.safetensors", with_alpha(
-            named("lora_unet_", *KOHYA, underscored), KOHYA[0], 8.0)), 2.0),
+        lambda f: safetensors(f / "l.safetensors", alphas(
+            layers("lora_unet_", *KOHYA, underscored), KOHYA[0], 8.0)), 2.0),
     "Wan Fun": (
-        lambda f: safetensors(f / "l.safetensors", with_alpha(
-            named("lora_unet__", *KOHYA, underscored), KOHYA[0], 1.0)), 0.25),
+        lambda f: safetensors(f / "l.safetensors", alphas(
+            layers("lora_unet__", *KOHYA, underscored), KOHYA[0], 1.0)), 0.25),
     "diffusers": (lambda f: diffusers_file(f, r=RANK, lora_alpha=6), 1.5),
     "diffusers, an alpha of its own layer": (
         lambda f: diffusers_file(f, r=RANK, lora_alpha=6, alpha_pattern=dict.fromkeys(
             LAYERS.values(), 2)), 0.5),
     "diffusers, lora.up": (
-        lambda f: safetensors(f / "l.safetensors", named(
+        lambda f: safetensors(f / "l.safetensors", layers(
             "transformer.", ".lora.up.weight", ".lora.down.weight", LAYERS.__getitem__)), 1.0),
     "OneTrainer": (
-        lambda f: safetensors(f / "l.safetensors", with_alpha(named(
+        lambda f: safetensors(f / "l.safetensors", alphas(layers(
             "lora_transformer_", *KOHYA, their_underscored), KOHYA[0], 8.0)), 2.0),
     "OneTrainer, dotted": (
-        lambda f: safetensors(f / "l.safetensors", with_alpha(named(
+        lambda f: safetensors(f / "l.safetensors", alphas(layers(
             "transformer.", *KOHYA, LAYERS.__getitem__), KOHYA[0], 8.0)), 2.0),
     "LyCORIS": (
-        lambda f: safetensors(f / "l.safetensors", with_alpha(
-            named("lycoris_", *KOHYA, underscored), KOHYA[0], 8.0)), 2.0),
+        lambda f: safetensors(f / "l.safetensors", alphas(
+            layers("lycoris_", *KOHYA, underscored), KOHYA[0], 8.0)), 2.0),
     "LyCORIS, diffusers' layers": (
-        lambda f: safetensors(f / "l.safetensors", with_alpha(
-            named("lycoris_", *KOHYA, their_underscored), KOHYA[0], 8.0)), 2.0),
-    "bare PEFT": (lambda f: safetensors(f / "l.safetensors", named(BARE, *PEFT)), 1.0),
+        lambda f: safetensors(f / "l.safetensors", alphas(
+            layers("lycoris_", *KOHYA, their_underscored), KOHYA[0], 8.0)), 2.0),
+    "bare PEFT": (lambda f: safetensors(f / "l.safetensors", layers(BARE, *PEFT)), 1.0),
     "PEFT with its config": (
-        lambda f: peft_folder(f, named(BARE, *PEFT), r=RANK, lora_alpha=12), 3.0),
+        lambda f: peft_folder(f, layers(BARE, *PEFT), r=RANK, lora_alpha=12), 3.0),
     "PEFT, rank-stabilised": (
-        lambda f: peft_folder(f, named(BARE, *PEFT), r=RANK, lora_alpha=6, use_rslora=True), 3.0),
+        lambda f: peft_folder(f, layers(BARE, *PEFT), r=RANK, lora_alpha=6, use_rslora=True), 3.0),
     "PEFT, named adapter, diffusers' layers": (
-        lambda f: safetensors(f / "l.safetensors", named(
+        lambda f: safetensors(f / "l.safetensors", layers(
             BARE + "model.", ".lora_B.default.weight", ".lora_A.default.weight",
             LAYERS.__getitem__)), 1.0),
     "LongLive": (
-        lambda f: pickled(f / "lora.pt", {"generator_lora": named(
-            BARE + "model.", *PEFT, fsdp), "critic_lora": named(BARE + "model.", *PEFT)}), 1.0),
+        lambda f: pickled(f / "lora.pt", {"generator_lora": layers(
+            BARE + "model.", *PEFT, fsdp), "critic_lora": layers(BARE + "model.", *PEFT)}), 1.0),
 }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_every_naming_changes_the_same_layers_by_its_own_scale(tmp_path: Path, n
     make, scale = FILES[naming]
     lora = file_of(make, tmp_path)
     assert lora.layers == len(LAYERS) and lora.scales == (scale,)
-    same(added(lora), merged(scale))
+    same(added(lora), merge(scale))
     critics = [name for name in lora.unused if not name.startswith("critic_lora")]
     assert not critics
 
@@ -156,14 +156,14 @@ def test_pefts_own_merge_is_the_same(tmp_path: Path) -> None:
 
 def test_a_bias_of_the_up_projection_is_scaled_too(tmp_path: Path) -> None:
     bias: Tensor = randn(shapes()["blocks.0.ffn.0"][0], seed=9)
-    tensors = named(BARE, *PEFT) | {f"{BARE}blocks.0.ffn.0.lora_B.bias": bias}
+    tensors = layers(BARE, *PEFT) | {f"{BARE}blocks.0.ffn.0.lora_B.bias": bias}
     lora = open_lora(peft_folder(tmp_path, tensors, r=RANK, lora_alpha=8), shapes())
     torch.testing.assert_close(lora.parts["blocks.0.ffn.0", "diff_b"], 2 * bias)
 
 
 def test_layers_that_the_model_lacks_are_named(tmp_path: Path) -> None:
     extra = {"diffusion_model.blocks.0.cross_attn.k_img.lora_up.weight": torch.zeros(2, 2)}
-    path = safetensors(tmp_path / "l.safetensors", named("diffusion_model.", *KOHYA) | extra)
+    path = safetensors(tmp_path / "l.safetensors", layers("diffusion_model.", *KOHYA) | extra)
     assert open_lora(path, shapes()).unused == tuple(extra)
 
 
@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_right_is_refused_in_one_sentence(tmp_path: Path, case: str) -> None:
     change, sentence = REFUSED[case]
-    path = safetensors(tmp_path / "l.safetensors", change(named("diffusion_model.", *KOHYA)))
+    path = safetensors(tmp_path / "l.safetensors", change(layers("diffusion_model.", *KOHYA)))
     with pytest.raises(BadInput, match=sentence) as caught:
         open_lora(path, shapes())
     assert "\n" not in str(caught.value)
@@ -241,14 +241,14 @@ def test_what_cannot_be_right_is_refused_in_one_sentence(tmp_path: Path, case: s
 )
 def test_an_unreadable_config_is_refused(tmp_path: Path, config: str) -> None:
     (tmp_path / "adapter_config.json").write_text(config)
-    path = safetensors(tmp_path / "adapter_model.safetensors", named(BARE, *PEFT))
+    path = safetensors(tmp_path / "adapter_model.safetensors", layers(BARE, *PEFT))
     with pytest.raises(BadInput, match="alpha cannot be read"):
         open_lora(path, shapes())
 
 
 def test_random_damage_never_gets_past_the_border(tmp_path: Path) -> None:
     """Whatever bytes are wrong: the LoRA, or one sentence."""
-    whole = safetensors(tmp_path / "whole.safetensors", named("diffusion_model.", *KOHYA))
+    whole = safetensors(tmp_path / "whole.safetensors", layers("diffusion_model.", *KOHYA))
     good, spoilt = whole.read_bytes(), tmp_path / "spoilt.safetensors"
     for seed in range(30):
         draw = random.Random(seed)

@@ -197,13 +197,13 @@ def test_numbers_of_numpy_beside_the_weights_are_no_code(tmp_path: Path) -> None
     numbers = {kind: np.dtype(kind).type(1) for kind in ("f8", "f4", "i8", "u1", "b1", "f2")}
     path = tmp_path / "self_forcing.pt"
     torch.save({"model": state(), "numbers": numbers}, path)
-    assert open_checkpoint(path).found.family.key == "self-forcing"
+    assert open_checkpoint(path).recognition.family.key == "self-forcing"
     old = tmp_path / "old.pt"
     with zipfile.ZipFile(path) as new, zipfile.ZipFile(old, "w", zipfile.ZIP_STORED) as archive:
         for entry in new.namelist():
             data = new.read(entry)
             archive.writestr(entry, data.replace(b"numpy._core.", b"numpy.core."))
-    assert open_checkpoint(old).found.family.key == "wan21-t2v"
+    assert open_checkpoint(old).recognition.family.key == "wan21-t2v"
 
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
@@ -356,8 +356,8 @@ def test_an_endless_gguf_header_is_refused_before_it_is_read(tmp_path: Path) -> 
 def test_a_gguf_file_is_recognised_and_sent_to_its_own_loader(tmp_path: Path) -> None:
     shapes = official_shapes("14B")
     opened = open_checkpoint(gguf(tmp_path / "self_forcing_14b-Q4_K.gguf", shapes))
-    assert opened.found.family.key == "self-forcing"
-    assert main_dtype(opened.found.header.tensors) == "Q4_K"
-    assert 7e9 < opened.found.header.stored_bytes < 9e9  # 4.5 bits a weight
+    assert opened.recognition.family.key == "self-forcing"
+    assert main_dtype(opened.recognition.header.tensors) == "Q4_K"
+    assert 7e9 < opened.recognition.header.stored_bytes < 9e9  # 4.5 bits a weight
     with pytest.raises(BadInput, match=r"load it with a GGUF loader"):
         opened.read("head.modulation")

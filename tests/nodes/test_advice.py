@@ -23,7 +23,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.model_hosts import claimed_model
+from longtake.tests.support.model_hosts import model_with_claims
 from longtake.tests.support.tiny_model import TINY, settings
 
 ENGINE = ("attention", "model", "samplers", "stream")
@@ -74,7 +74,7 @@ def test_memory_that_runs_out_twice_names_what_takes_less(
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("no room")
 
-    model = claimed_model(None, TINY, full)
+    model = model_with_claims(None, TINY, full)
     spec = RolloutSpec(
         settings(cache=cache), model, "model", Journal(tmp_path), memory_advice=less_memory(cache)
     )

@@ -46,6 +46,16 @@ PERMANENT_IDS = {
     "LongtakeUpscale",
     "LongtakeDoctor",
 }
+MENU_FOLDERS = (
+    "Longtake/Load",
+    "Longtake/Prompt",
+    "Longtake/Sample",
+    "Longtake/Guide",
+    "Longtake/Rollout",
+    "Longtake/Frames",
+    "Longtake/Save",
+    "Longtake",
+)
 NOTE = "MarkdownNote"  # on the canvas only: the front end leaves it out of the API form
 MAX_PLAIN = {"LongtakeSampler": 11, "LongtakeSchedule": 4, "LongtakeSparseAttention": 5}
 PAGES = ROOT / "web" / "docs"
@@ -118,6 +128,12 @@ def test_nodes_are_found_by_name_category_and_other_words(nodes: list[Any]) -> N
 def test_the_menus_folders_stand_in_the_order_of_a_workflow(nodes: list[Any]) -> None:
     folders = dict.fromkeys(node.define_schema().category for node in nodes)
     assert tuple(folders) == categories.ALL
+
+
+def test_the_menus_folders_keep_their_names(nodes: list[Any]) -> None:
+    """Users look for nodes in them, and the guides name them."""
+    folders = [node.define_schema().category for node in nodes]
+    assert tuple(dict.fromkeys(folders)) == MENU_FOLDERS
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 from longtake.tests.support.laws import examples
-from longtake.tests.support.model_hosts import claimed_model, watched_model
+from longtake.tests.support.model_hosts import model_with_claims, model_with_hooks
 from longtake.tests.support.samplers.matrix_schedule import MatrixSchedule, matrices
 from longtake.tests.support.tiny_model import (
     TINY,
@@ -103,7 +103,7 @@ class PerfectModel:
         self.clean = randn(frames, TINY.in_channels, 4, 6, seed=77)
 
     def __call__(
-        self, tree: Any, x: Tensor, t: Tensor, text: TextKV, attention: HistoryAttention, **_: Any
+        self, tree: Any, x: Tensor, t: Tensor, text: TextKV, attention: HistoryAttention, *_: Any
     ) -> Prediction:
         first = committed_frames(attention)
         level = (t / 1000).float()[..., None, None, None]
@@ -215,7 +215,7 @@ def test_an_interrupt_loses_only_the_chunk_in_work() -> None:
 
     kept: list[Chunk] = []
     with pytest.raises(KeyboardInterrupt):
-        for chunk in generate(s, watched_model(MODEL, on_check=interrupt)):
+        for chunk in generate(s, model_with_hooks(MODEL, on_check=interrupt)):
             kept.append(chunk)
     assert_same_bits(kept, whole[:2])
     assert_same_bits(list(generate(s, MODEL, kept)), whole[2:])
@@ -241,7 +241,7 @@ def test_rotated_keys_may_be_held_or_made_anew() -> None:
 @pytest.mark.parametrize(("scale", "count"), [(1.0, 1), (0.0, 1), (2.0, 2)])
 def test_each_branch_costs_its_evaluations_and_no_more(scale: float, count: int) -> None:
     passes: list[None] = []
-    model = watched_model(MODEL, on_check=lambda: passes.append(None))
+    model = model_with_hooks(MODEL, on_check=lambda: passes.append(None))
     chunks = made(settings(guidance=cfg(scale)), model)
     # Two steps a chunk, then the commit of the one before; the last chunk is never committed.
     assert [chunk.model_evals for chunk in chunks] == [2 * count, 3 * count, 3 * count]
@@ -293,7 +293,7 @@ def test_a_prompt_is_projected_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_model_is_claimed_once_a_chunk_first_with_the_planned_bytes() -> None:
     claimed: list[int] = []
     s = settings(cache=WINDOW, guidance=GUIDANCE)
-    made(s, claimed_model(random_dit(), TINY, claimed.append))
+    made(s, model_with_claims(random_dit(), TINY, claimed.append))
     (plan,) = cache_plans(s, TINY, torch.float32)
     assert claimed == [planned_bytes(s, TINY, torch.float32), 0, 0]
     assert claimed[0] == KVCache(plan.shape, plan.policy, 7).bytes
@@ -304,10 +304,10 @@ def test_context_noise_is_told_to_the_model_and_really_there(
 ) -> None:
     commits: list[tuple[Tensor, Tensor]] = []
 
-    def spy(*arguments: Any, keep: bool, **options: Any) -> Prediction:
-        if keep:
+    def spy(*arguments: Any) -> Prediction:
+        if arguments[5].keep:
             commits.append(arguments[1:3])
-        return perfect(*arguments, **options)
+        return perfect(*arguments)
 
     monkeypatch.setattr(evaluator, "predict", spy)
     made(settings(context_noise=ContextNoise(0.25)))
@@ -321,8 +321,8 @@ def test_context_noise_is_told_to_the_model_and_really_there(
 def poisoned(first: int) -> Callable[..., Prediction]:
     """`predict`, giving NaN for chunks that begin at or after latent frame `first`."""
 
-    def failing(*arguments: Any, **options: Any) -> Prediction:
-        prediction = predict(*arguments, **options)
+    def failing(*arguments: Any) -> Prediction:
+        prediction = predict(*arguments)
         if committed_frames(arguments[4]) >= first:
             prediction.velocity[..., 0, 0] = float("nan")
         return prediction

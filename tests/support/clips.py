@@ -16,7 +16,7 @@ from torch import Tensor
 from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.video.reader import VideoReader
 from longtake.stream.video.source import VideoClip
-from longtake.tests.support.numbered_frames import number_of, numbered_frames
+from longtake.tests.support.numbered_frames import number_in, numbered_frames
 
 Samples = npt.NDArray[np.float32]
 
@@ -64,7 +64,7 @@ def open_files(path: Path) -> int:
 
 def numbers(frames: Tensor) -> list[int]:
     """Which numbered frames (n, 3, H, W) these are."""
-    return [number_of(picture) for picture in to_pictures(frames)]
+    return [number_in(picture) for picture in to_pictures(frames)]
 
 
 def write_clip(  # noqa: PLR0913

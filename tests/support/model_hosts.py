@@ -47,11 +47,11 @@ class WatchedHost:
         self._host.offload_caches()
 
 
-def watched_model(model: Denoiser, **hooks: Callable[..., object]) -> Denoiser:
+def model_with_hooks(model: Denoiser, **hooks: Callable[..., object]) -> Denoiser:
     """The model in a host that also calls `on_claim`, `on_check`, `on_register`, `on_offload`."""
     return replace(model, host=WatchedHost(model.host, **hooks))
 
 
-def claimed_model(tree: Any, config: DiTConfig, on_claim: Callable[[int], object]) -> Denoiser:
+def model_with_claims(tree: Any, config: DiTConfig, on_claim: Callable[[int], object]) -> Denoiser:
     """A local model whose claims are watched."""
     return Denoiser(WatchedHost(LocalHost(tree), on_claim=on_claim), config)

@@ -48,6 +48,8 @@ class Bench:
     def __init__(self, state: HostState, events: list[Event]) -> None:
         self.state = state
         self.events = events
+        self.prompt: dict[str, Any] | None = None  # the hidden inputs of every node
+        self.canvas: dict[str, Any] | None = None
 
     def run(self, node: str, **inputs: Any) -> Any:
         """Execute one node by its id and give its outputs."""
@@ -69,7 +71,8 @@ class Bench:
         from longtake.nodes.extension import NODES
 
         [base] = [n for n in NODES if n.define_schema().node_id == node]
-        prepared = type(base.__name__, (base,), {"hidden": HiddenHolder(unique_id=node)})
+        hidden = HiddenHolder(unique_id=node, prompt=self.prompt, extra_pnginfo=self.canvas)
+        prepared = type(base.__name__, (base,), {"hidden": hidden})
         defaults = {i.id: i.default for i in base.define_schema().inputs if hasattr(i, "default")}
         made = prepared.execute(**{**defaults, **inputs})
         return await made if asyncio.iscoroutine(made) else made

@@ -38,7 +38,7 @@ def numbered_frames(
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(255)
 
 
-def number_of(picture: npt.NDArray[np.uint8]) -> int:
+def number_in(picture: npt.NDArray[np.uint8]) -> int:
     """The index drawn into a picture (H, W, 3), of any size."""
     height, width = picture.shape[:2]
     row = picture[height * 5 // 6, :, 1]

@@ -28,6 +28,7 @@ from longtake.stream.rollout.controls import Controls
 from longtake.tests.support.numbered_frames import numbered_frames
 
 LIMITS = Limits()
+STORED_CHUNK_S = 0.05  # a chunk from disk is only decoded
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class FakeRun:
     height: int = 128
     first_s: float = 0.2  # until the first chunk
     chunk_s: float = 0.2  # from then on, for each
+    resume_at_s: float | None = None  # earlier chunks come fast, as from disk
     encode_s: float = 0.0  # that an edited prompt takes
     end: str = "done"
     endless: bool = False
@@ -72,7 +74,8 @@ class FakeControls(Controls):
 
 def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
     """Begin a fake rollout on a thread of its own."""
-    shot = Shot(run.fps, run.width, run.height, None if run.endless else run.frames)
+    shot = Shot(run.fps, run.width, run.height, None if run.endless else run.frames,
+                resume_at_s=run.resume_at_s)  # fmt: skip
     shown_at = run.node_id.split(".")[0]
     origin = Origin(run.node_id, shown_at, run.prompt_id, run.workflow_id, run.client_id)
     controls = FakeControls()
@@ -92,7 +95,8 @@ def sparse_stats(chunk: int) -> dict[str, Any]:
 def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
     began, text = time.monotonic(), ""
     for first in range(0, run.frames, run.chunk_frames):
-        time.sleep(run.chunk_s if first else run.first_s)
+        stored = first < (run.resume_at_s or 0) * run.fps
+        time.sleep((STORED_CHUNK_S if stored else run.chunk_s) if first else run.first_s)
         controls.wait_while_paused(lambda: None, lambda: None)
         if controls.state == "stopping":
             break
@@ -109,6 +113,7 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
             kv_bytes_planned=8 << 20,
             **(sparse_stats(first // run.chunk_frames) if run.sparse else {}),
             paused_s=controls.paused_s,
+            resumed_from_s=_resume_point(run, first),
         )
         take.show(
             numbered_frames(first, count, run.width, run.height, grain=run.grain),
@@ -116,6 +121,12 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
         )  # fmt: skip
     controls.end(stopped=controls.state == "stopping")
     take.finish(_ending(controls, run))
+
+
+def _resume_point(run: FakeRun, first: int) -> float | None:
+    """Where the run resumed, from its first new chunk on, which begins at frame `first`."""
+    at = run.resume_at_s
+    return at if at is not None and first >= at * run.fps else None
 
 
 def _ending(controls: FakeControls, run: FakeRun) -> Ending:

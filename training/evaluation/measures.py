@@ -119,13 +119,13 @@ def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> d
     recipe = replace(recipe, length=2 * TURN)
     truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0]
     history = as_chunks(encode_shots(kit.vae, [shot], TURN, DEMO.width)[0])
-    found = {}
+    agreement = {}
     for window in windows:
         chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
         video = decode(kit, [*history, *chunks])
         at = range(latent_start(TURN) + latent_start(4), len(video), 4)
-        found[window] = float(np.mean([band_agreement(video[t], truth[t]) for t in at]))
-    return found
+        agreement[window] = float(np.mean([band_agreement(video[t], truth[t]) for t in at]))
+    return agreement
 
 
 def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> dict[str, float]:
@@ -139,12 +139,12 @@ def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> di
     truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0, -1]
     clip = as_chunks(encode_shots(kit.vae, [shot], recipe.length, DEMO.width)[0])
     history = clip[:-1]
-    found = {"decoded truth": entering_agreement(decode(kit, clip)[-1], truth)}
+    agreement = {"decoded truth": entering_agreement(decode(kit, clip)[-1], truth)}
     for window in windows:
         chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
         last = decode(kit, [*history, *chunks])[-1]
-        found[f"window {window}"] = entering_agreement(last, truth)
-    return found
+        agreement[f"window {window}"] = entering_agreement(last, truth)
+    return agreement
 
 
 def _there_and_back(seed: int) -> tuple[Shot, list[tuple[int, str]]]:
@@ -194,9 +194,9 @@ def right_readings(
     kit: Kit, video: Tensor, at: Sequence[int], values: dict[str, str]
 ) -> dict[str, list[bool]]:
     """Return, per attribute, whether the oracle reads the wanted value at each frame in `at`."""
-    found = read_attributes(kit.oracle, video, torch.tensor(at))
+    readings = read_attributes(kit.oracle, video, torch.tensor(at))
     return {
-        name: (found[name] == possible.index(values[name])).tolist()
+        name: (readings[name] == possible.index(values[name])).tolist()
         for name, possible in ATTRIBUTES.items()
     }
 

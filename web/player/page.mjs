@@ -9,6 +9,8 @@ import { loadStyle } from "./view/style.mjs";
 import { shareWithTabs } from "./takes/tab_sharing.mjs";
 import { loadWords, translate } from "./words.mjs";
 
+const RETRY_MS = 1000;
+
 await loadWords(navigator.language);
 const key = location.hash.slice(1);
 const clientId = key || (sessionStorage.getItem("clientId") ?? crypto.randomUUID());
@@ -22,19 +24,26 @@ const server = {
 const library = new Library(server);
 const receive = shareWithTabs(library);
 const hint = key ? translate("Frames appear here while they are generated.") : translate("Start a run. Its frames appear here.");
-const place = { emptyHint: () => hint, keepLine: null, fork: null };
+const lostHint = () => translate("No connection to the server. Run the same command again to resume.");
+const place = { emptyHint: () => hint, lostHint, keepLine: null, fork: null, restart: null };
 const player = new Player(server, place);
 const showNewest = () => player.offer([...library.newest(null).values()]);
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/ws?clientId=${clientId}`);
-  socket.onopen = () => library.attach(clientId);
+  socket.onopen = () => {
+    library.setConnected(true);
+    library.attach(clientId);
+  };
   socket.onmessage = ({ data }) => {
     const { type, data: message } = JSON.parse(data);
     if (type === TAKE_EVENT || type === CHUNK_EVENT) receive(type, message);
   };
-  socket.onclose = () => setTimeout(connect, 1000);
+  socket.onclose = () => {
+    library.setConnected(false);
+    setTimeout(connect, RETRY_MS);
+  };
 }
 
 loadStyle();

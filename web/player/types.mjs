@@ -25,9 +25,16 @@
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null}} Server  access to the server's routes
- * @typedef {{emptyHint: () => string, keepLine: ((session: import("./takes/library.mjs").Session, line: string)
- *   => string|null)|null, keep?: (session: import("./takes/library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./takes/library.mjs").Session, seconds: number) =>
- *   string|null)|null}} Place  callbacks of the page around a player. `keepLine` and `fork`
- *   return an error message, or null; `keep` remembers the saved file of a run
+ * @typedef {import("./takes/library.mjs").Session} Session
+ * @typedef {object} Place  callbacks of the page around a player. Callbacks that return text return an error
+ *   message, or null; without a callback the player does not offer what it does
+ * @property {() => string} emptyHint what to do for a first video
+ * @property {() => string} lostHint what to do when a run's server does not answer
+ * @property {((session: Session, line: string) => string|null)|null} keepLine writes an edit into the workflow
+ * @property {(session: Session, line: string) => boolean} [isKept] whether the workflow contains an edit
+ * @property {(session: Session, file: SavedFile) => void} [keep] remembers the saved file of a run
+ * @property {((session: Session, seconds: number) => string|null)|null} fork forks the shot
+ * @property {((session: Session, afresh: boolean) => string|null)|null} restart runs the workflow again,
+ *   with a new seed if `afresh`
  */
 export {};

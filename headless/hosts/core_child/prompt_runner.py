@@ -136,17 +136,22 @@ class Core:
         for load in ("init_builtin_extra_nodes", "init_external_custom_nodes"):
             if any(name not in known for name in class_types):
                 asyncio.run(getattr(self.nodes, load)())
-        wanted = {*class_types, *self.ours}
-        return [self._spec(name, known[name]) for name in sorted(wanted) if name in known]
+        names = {*class_types, *self.ours}
+        return [self._spec(name, known[name]) for name in sorted(names) if name in known]
 
-    def watch(self) -> None:
+    def watch(self, access: dict[str, Any]) -> None:
         """Open the player page, using this pack's modules as the core has loaded them."""
         preview = self.nodes.NODE_CLASS_MAPPINGS["LongtakePreview"].__module__
         pack = preview.removesuffix(".nodes.outputs.preview")
         pages = importlib.import_module(f"{pack}.headless.player.server")
-        self.server.page = pages.open_page()
-        self.server.client_id = self.server.page.key
-        self.channel.send(event="watching", data=self.server.page.url)
+        page = pages.open_page(pages.Access(access["listen"], tuple(access["allow_hosts"])))
+        try:
+            url = page.url
+        except Exception as error:  # nothing listens; the parent says why
+            self.channel.send(event="broken", data=str(error))
+            return
+        self.server.page, self.server.client_id = page, page.key
+        self.channel.send(event="watching", data=url)
 
     def run(self, prompt: dict[str, Any], out: str) -> None:
         """Run one prompt and send its outcome."""
@@ -233,7 +238,7 @@ def main() -> None:
         if "class_types" in request:
             channel.send(event="specs", data=core.specs(request["class_types"]))
         elif "watch" in request:
-            core.watch()
+            core.watch(request["watch"])
         else:
             core.run(request["prompt"], request["out"])
 

@@ -102,10 +102,10 @@ class LoadVideo(io.ComfyNode):
 
 def input_file(name: str) -> Path:
     """Return the file `name` in `input/` below the working folder, or at that path."""
-    found = [path for path in (Path("input") / name, Path(name)) if path.is_file()]
-    if not found:
+    paths = [path for path in (Path("input") / name, Path(name)) if path.is_file()]
+    if not paths:
         raise BadInput(f"{name!r} is neither in the folder input/ nor a path to a file.")
-    return found[0]
+    return paths[0]
 
 
 def save_image_node(state: HostState) -> type[io.ComfyNode]:

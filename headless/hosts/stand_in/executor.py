@@ -18,6 +18,7 @@ import torch
 
 from ....errors import BadInput, LongtakeError
 from ...events import from_ui
+from ...player.access import THIS_MACHINE, Access
 from ...workflow.graph import Link, Node, Workflow
 from ...workflow.node_spec import InputSpec, NodeSpec
 from . import core_nodes
@@ -65,11 +66,11 @@ class StandInHost:
         self._state.interrupt()
 
     @contextmanager
-    def serve_player(self) -> Iterator[str]:
+    def serve_player(self, access: Access = THIS_MACHINE) -> Iterator[str]:
         """Serve the player page from a thread of this process."""
         from ...player.server import open_page  # importing aiohttp takes half a second
 
-        page = self._state.page = open_page()
+        page = self._state.page = open_page(access)
         try:
             yield page.url
         finally:

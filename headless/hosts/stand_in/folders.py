@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from ....errors import BadInput
 
 MODELS = Path("models")  # in the working folder, as in a ComfyUI checkout
 MODEL_SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
+
+CLOCK = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
 
 
 def get_filename_list(folder_name: str) -> list[str]:
@@ -28,9 +31,7 @@ def get_save_image_path(
     filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
 ) -> tuple[str, str, int, str, str]:
     """Return folder, name, next free number, subfolder and prefix, as the core does."""
-    sized = filename_prefix.replace("%width%", str(image_width)).replace(
-        "%height%", str(image_height)
-    )
+    sized = _fill_in(filename_prefix, image_width, image_height)
     prefix = Path(sized)
     root, folder = Path(output_dir).resolve(), (Path(output_dir) / prefix.parent).resolve()
     if not folder.is_relative_to(root):
@@ -42,3 +43,11 @@ def get_save_image_path(
     numbers = [int(rest.split(".")[0].split("_")[0]) for rest in rests if rest[:1].isdigit()]
     subfolder = "" if prefix.parent == Path() else str(prefix.parent)
     return str(folder), prefix.name, max(numbers, default=0) + 1, subfolder, sized
+
+
+def _fill_in(prefix: str, width: int, height: int) -> str:
+    """Replace the tokens that the core replaces; the canvas has replaced the others."""
+    prefix = prefix.replace("%width%", str(width)).replace("%height%", str(height))
+    for token, part in CLOCK.items():
+        prefix = prefix.replace(f"%{token}%", time.strftime(part))
+    return prefix

@@ -33,14 +33,14 @@ class Change:
 def changes(lora: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> dict[str, Change]:
     """Return a LoRA's changes by weight name, for the `layers` of a model."""
     left = dict(lora)
-    found: dict[str, Change] = {}
+    by_weight: dict[str, Change] = {}
     for weight in (name for name in layers if name.endswith(".weight")):
         layer = weight.removesuffix(".weight")
         if f"{layer}.{PAIR[0]}" in left:
-            found[weight] = Change(tuple(left.pop(f"{layer}.{word}") for word in PAIR))
+            by_weight[weight] = Change(tuple(left.pop(f"{layer}.{word}") for word in PAIR))
         for word, changed in (("diff", weight), ("diff_b", f"{layer}.bias")):
             if f"{layer}.{word}" in left:
-                found[changed] = Change((left.pop(f"{layer}.{word}"),))
+                by_weight[changed] = Change((left.pop(f"{layer}.{word}"),))
     if left:
         raise BadInput(f"This LoRA needs ComfyUI (for {next(iter(left))}); add --comfy DIR.")
-    return found
+    return by_weight

@@ -146,8 +146,17 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
         ProgressBar=lambda total, node_id=None: ProgressBar(state, total, node_id),
         tiled_scale=tiled_scale,
     )
+    arguments = _module("comfy.cli_args", args=SimpleNamespace(disable_metadata=False))
     modules = [
-        _module("comfy", model_management=management, model_patcher=patcher, sd=sd, utils=utils),
+        arguments,
+        _module(
+            "comfy",
+            cli_args=arguments,
+            model_management=management,
+            model_patcher=patcher,
+            sd=sd,
+            utils=utils,
+        ),
         *(management, patcher, extension, sd, utils),
         _module("comfy_api", latest=latest),
         latest,

@@ -36,7 +36,7 @@ from longtake.tests.support.attention.caches import (
     frame_kv,
     naive_attention,
 )
-from longtake.tests.support.attention.snapshots import written_and_read
+from longtake.tests.support.attention.snapshots import through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.samplers.brute_force import CHUNK, Guided, Term, Way, rollout
 from longtake.tests.support.samplers.guidance_cases import whole
@@ -172,7 +172,7 @@ def test_the_most_attended_frames_of_every_head_equal_lists_of_frames(
     for index, count in enumerate(chunks):
         if index == snapshot_at:
             other = open_cache(SHAPE, policy, DENSE, 20, "cpu")
-            other.restore(written_and_read(cache.snapshot()))
+            other.restore(through_json(cache.snapshot()))
             cache = other
         q, k, v = active(count, seed=700 + 9 * index)
         attention = cache.attention_of_commit((count,) * count)

@@ -18,7 +18,7 @@ from longtake.tests.support.attention.caches import (
     TOKENS,
     chunk_kv,
     fill,
-    listed,
+    frame_list,
     naive_attention,
     policies,
 )
@@ -46,11 +46,11 @@ def test_ring_slots_equal_a_list_of_frames(
     for count in chunks:
         cache.commit(chunk_kv(range(first, first + count)))
         first += count
-        expected = naive_attention(listed(policy, first), q, k, v)
+        expected = naive_attention(frame_list(policy, first), q, k, v)
         for layer in range(SHAPE.layers):
             out = cache.attention(2)(layer, q, k, v)
             torch.testing.assert_close(out, expected[layer], rtol=1e-5, atol=1e-6)
-    held = listed(policy, frames)
+    held = frame_list(policy, frames)
     assert sorted(cache.kept_frames) == held
     assert [held[position] for position in cache.positions] == cache.kept_frames
 

@@ -34,18 +34,18 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import StaggeredSchedule, rolling
 from longtake.samplers.settings import OnPromptChange, RolloutSettings
 from longtake.stream.rollout.recache import check
-from longtake.tests.support.attention.caches import SHAPE, chunk_kv, listed
+from longtake.tests.support.attention.caches import SHAPE, chunk_kv, frame_list
 from longtake.tests.support.attention.naive_bank import (
     HEADS,
     LAYERS,
     WIDTH,
     Naive,
-    committed_again,
     compare,
     prompt_keys,
-    qkv_of,
+    random_qkv,
+    recommit,
 )
-from longtake.tests.support.attention.snapshots import written_and_read
+from longtake.tests.support.attention.snapshots import through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import (
     TINY,
@@ -91,7 +91,7 @@ def test_the_bank_of_every_layer_is_the_authors_list_of_frames(
     for index, count in enumerate(chunks):
         match events.get(index):
             case "re-cache":
-                committed_again(cache, naive, done, 40 * index)
+                recommit(cache, naive, done, 40 * index)
             case "flush":
                 kept = [*range(policy.sink_frames), cache.committed - 1]
                 cache.retain([frame for frame in cache.kept_frames if frame in kept])
@@ -99,7 +99,7 @@ def test_the_bank_of_every_layer_is_the_authors_list_of_frames(
                 naive.forget_bank()
             case "snapshot":
                 other = opened(shape, policy, storage)
-                other.restore(written_and_read(cache.snapshot()))
+                other.restore(through_json(cache.snapshot()))
                 cache = other
         compare(cache, naive, 700 + index)
         first = cache.committed
@@ -119,7 +119,7 @@ def opened(shape: Any, policy: MemoryBank, storage: Storage) -> BankCache:
     return cache
 
 
-def filled(policy: MemoryBank, chunks: int, storage: Storage = DENSE, seed: int = 60) -> BankCache:
+def fill(policy: MemoryBank, chunks: int, storage: Storage = DENSE, seed: int = 60) -> BankCache:
     """A cache with `chunks` chunks of 3 frames committed under one prompt."""
     cache = opened(SHAPE, policy, storage)
     for first in range(0, 3 * chunks, 3):
@@ -131,7 +131,7 @@ def filled(policy: MemoryBank, chunks: int, storage: Storage = DENSE, seed: int 
 def test_a_frame_may_be_there_several_times_and_the_newest_candidate_always_is() -> None:
     """As in the authors' code: the newest candidate may be selected, and is appended too."""
     held = [
-        filled(MemoryBank(9, 3), chunks, seed=seed)._bank.visible_frames(layer)
+        fill(MemoryBank(9, 3), chunks, seed=seed)._bank.visible_frames(layer)
         for chunks in range(10, 14)
         for seed in range(60, 70)
         for layer in range(LAYERS)
@@ -156,14 +156,14 @@ def test_a_row_decides_for_all_of_them() -> None:
             for one, other in zip(others, chunk_kv(range(first, first + 3)), strict=True)
         ]
         both.commit(made, PromptKeys((words,) * LAYERS, row=1))  # type: ignore[arg-type]
-    alone = filled(BANK, 17)
+    alone = fill(BANK, 17)
     for layer in range(LAYERS):
         assert both.rotated_keys.frames(layer) == alone.rotated_keys.frames(layer)
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4, FLOAT8])
 def test_in_few_bits_a_frame_is_coded_once_however_often_it_moves(codec: Codec) -> None:
-    cache = filled(BANK, 17, Packed(codec, 2))
+    cache = fill(BANK, 17, Packed(codec, 2))
     for layer in range(LAYERS):
         seen = cache._bank.visible_frames(layer)
         assert len(seen) == 3
@@ -176,12 +176,12 @@ def test_in_few_bits_a_frame_is_coded_once_however_often_it_moves(codec: Codec) 
 
 
 def test_denoising_only_reads_window_and_bank() -> None:
-    cache = filled(BANK, 9)
-    before = written_and_read(cache.snapshot())
+    cache = fill(BANK, 9)
+    before = through_json(cache.snapshot())
     for seed in range(4):
         attention = cache.attention(3)
         for layer in range(LAYERS):
-            attention(layer, *qkv_of(3, seed))
+            attention(layer, *random_qkv(3, seed))
     after = cache.snapshot()
     assert after.facts == before.facts
     assert all(torch.equal(x, before.tensors[name]) for name, x in after.tensors.items())
@@ -194,11 +194,11 @@ def test_it_does_not_commit_without_a_prompt() -> None:
 
 def test_what_is_cut_out_by_age_is_cut_out_of_the_window() -> None:
     """Views of some or all window frames equal those of a window without a bank."""
-    bank, window = filled(BANK, 9), KVCache(SHAPE, WindowSink(5, 2), 60)
+    bank, window = fill(BANK, 9), KVCache(SHAPE, WindowSink(5, 2), 60)
     for first in range(0, 27, 3):
         window.commit(chunk_kv(range(first, first + 3)))
     assert (bank.kept_frames, bank.positions) == (window.kept_frames, window.positions)
-    assert sorted(window.kept_frames) == listed(WindowSink(5, 2), 27)
+    assert sorted(window.kept_frames) == frame_list(WindowSink(5, 2), 27)
     for layer in range(LAYERS):
         for ours, theirs in zip(bank.history(layer), window.history(layer), strict=True):
             assert torch.equal(ours, theirs)
@@ -215,7 +215,7 @@ def shot(**changes: Any) -> RolloutSettings:
     return settings(**{"length": LONG, "cache": BANK, "prompts": timeline(0, 12, 33), **changes})
 
 
-def joined(chunks: list[Chunk]) -> Tensor:
+def join_latents(chunks: list[Chunk]) -> Tensor:
     return torch.cat([chunk.latents for chunk in chunks])
 
 
@@ -235,10 +235,10 @@ def test_replay_goes_on_bit_for_bit_and_bytes_are_planned(
     assert {chunk.kv_bytes for chunk in made} == {plan.planned_bytes(LONG)}
     for finished in (1, 4, 12):
         assert torch.equal(
-            joined(list(generate(s, MODEL, made[:finished]))), joined(made[finished:])
+            join_latents(list(generate(s, MODEL, made[:finished]))), join_latents(made[finished:])
         )
     without = shot(**changes, on_prompt_change=on_prompt_change, cache=WindowSink(5, 2))
-    assert not torch.allclose(joined(made), joined(list(generate(without, MODEL))))
+    assert not torch.allclose(join_latents(made), join_latents(list(generate(without, MODEL))))
 
 
 def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
@@ -279,7 +279,7 @@ def test_sparse_attention_to_every_block_is_dense() -> None:
     every_block = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, min_keys=0, recent_frames=1))
     for guidance in (Guidance(), cfg(2.0)):
         dense, sparse = (
-            joined(list(generate(shot(guidance=guidance, sparsity=one), MODEL)))
+            join_latents(list(generate(shot(guidance=guidance, sparsity=one), MODEL)))
             for one in (Sparsity(), every_block)
         )
         torch.testing.assert_close(sparse, dense, rtol=1e-3, atol=1e-3)

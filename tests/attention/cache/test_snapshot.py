@@ -18,7 +18,7 @@ from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vani
 from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.tests.support.attention.caches import SHAPE, chunk_kv, fill, policies
-from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
+from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import (
     TINY,
@@ -39,7 +39,7 @@ def test_a_cache_goes_on_from_its_snapshot_as_if_it_had_never_stopped(
     first, second = (open_cache(SHAPE, policy, DENSE, 20, "cpu") for _ in range(2))
     fill(first, before)
     kept = first.snapshot()
-    second.restore(written_and_read(kept))
+    second.restore(through_json(kept))
     for cache in (first, second):
         for frame in range(before, before + after):
             cache.commit(chunk_kv([frame]))
@@ -91,7 +91,7 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
         latents = randn(3, TINY.out_channels, 4, 6, seed=rows[0].first)
         straight.velocity(latents, rows[0])
         straight.commit(rows[0].first, latents)
-    resumed.restore(written_and_read(straight.snapshot()))
+    resumed.restore(through_json(straight.snapshot()))
     resumed.current.use_prompts(chosen, 3)
     row, x = chunks[2][0], randn(3, TINY.out_channels, 4, 6, seed=6)
     for branches in (straight, resumed):

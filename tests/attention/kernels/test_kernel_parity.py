@@ -20,12 +20,12 @@ from longtake.attention.kernels.blockwise import attend_part
 from longtake.tests.support.attention.kernel_formula import (
     DTYPES,
     attend_tokens,
-    choice_of_keys,
     farthest_off,
     formula,
     masses,
     qkv,
-    seen_by,
+    random_keys,
+    visible_keys,
 )
 from longtake.tests.support.tiny_model import randn
 
@@ -99,8 +99,8 @@ def test_attention_to_chosen_keys_is_the_formula(
     for s, t, d in SHAPES:
         q, k, v = qkv(s, t, d, dtype)
         bias = masses(t).clamp(min=0) if with_bias else None
-        tokens = choice_of_keys(-(-s // QUERY_BLOCK), t, min(t, 70))
-        expected = formula(q, k, v, bias, seen_by(tokens, QUERY_BLOCK, s, t))
+        tokens = random_keys(-(-s // QUERY_BLOCK), t, min(t, 70))
+        expected = formula(q, k, v, bias, visible_keys(tokens, QUERY_BLOCK, s, t))
         found = attend_tokens(attend, q, k, v, bias, tokens, QUERY_BLOCK)
         off = (found.double() - expected).abs().max()
         assert off <= farthest_off(q, k, v), (s, t, d)

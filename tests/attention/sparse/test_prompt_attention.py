@@ -17,7 +17,7 @@ from longtake.attention.sparse.prompt_attention import (
     merge_padding,
 )
 from longtake.attention.sparse.settings import SparseCross
-from longtake.model.dit import predict, project_text
+from longtake.model.dit import PassOptions, predict, project_text
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
 
 PRUNED = SparseCross(prune=True, min_tokens=3, bits=2)
@@ -167,9 +167,9 @@ def test_the_model_attends_to_its_prompt_as_it_is_told(frames_prompts: int) -> N
     attention = WholeSequence(rotation(range(3), 2, 3, TINY.head_dim))
     expected = predict(dit, x, t, text, attention).velocity
     sparse = SparsePrompt(SparseCross())
-    found = predict(dit, x, t, text, attention, to_prompt=sparse).velocity
+    found = predict(dit, x, t, text, attention, PassOptions(to_prompt=sparse)).velocity
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert sparse.share == 4 / 5  # three words, and two of padding
     seen = []
-    predict(dit, x, t, text, attention, to_prompt=lambda layer, q, k, v: seen.append(layer) or q)
+    predict(dit, x, t, text, attention, PassOptions(lambda layer, q, k, v: seen.append(layer) or q))
     assert seen == [0, 1]

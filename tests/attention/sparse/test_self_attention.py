@@ -35,7 +35,7 @@ def settings(**changes: Any) -> SparseSelf:
     return SparseSelf(**{**chosen, **changes})
 
 
-def filled(frames: int, cache: KVCache | MergedCache | None = None) -> KVCache | MergedCache:
+def fill_cache(frames: int, cache: KVCache | MergedCache | None = None) -> KVCache | MergedCache:
     """A cache, by default of the full history, with `frames` frames committed."""
     cache = KVCache(SHAPE, FullHistory(), frames + 3) if cache is None else cache
     for frame in range(frames):
@@ -67,7 +67,7 @@ def sparse(
 def test_reading_every_block_is_dense_attention(
     frames: int, visible: tuple[int, ...], order: str, recent: int, sink: int
 ) -> None:
-    cache = filled(frames)
+    cache = fill_cache(frames)
     codes = SlotCodes(cache, open_buckets("lsh" if order == "time" else order, SHAPE))
     codes.update()
     of_keys = None if order == "time" else codes.of_layer
@@ -83,7 +83,7 @@ def test_reading_every_block_is_dense_attention(
 
 @pytest.mark.parametrize("visible", [(3, 3, 3), (1, 2, 3)])
 def test_reading_every_block_of_merged_entries_is_dense_attention(visible: tuple[int, ...]) -> None:
-    cache = filled(9, MergedCache(SHAPE, TempCache(5, 0.5, sink_frames=1), Exact()))
+    cache = fill_cache(9, MergedCache(SHAPE, TempCache(5, 0.5, sink_frames=1), Exact()))
     history = sparse(cache, settings(density=1.0), sink=1)
     attention = cache.attention(3, visible)
     expected = attention(1, *queries())
@@ -93,7 +93,7 @@ def test_reading_every_block_of_merged_entries_is_dense_attention(visible: tuple
 
 def test_a_ring_of_slots_changes_nothing() -> None:
     """Blocks follow slots; the newest frames follow time."""
-    cache = filled(11, KVCache(SHAPE, WindowSink(6, 1), 20))
+    cache = fill_cache(11, KVCache(SHAPE, WindowSink(6, 1), 20))
     history = sparse(cache, settings(density=1.0, recent_frames=2), sink=1)
     attention = cache.attention(3)
     laid = attention.gather(0, *queries())
@@ -109,7 +109,7 @@ def test_a_ring_of_slots_changes_nothing() -> None:
 
 
 def test_a_low_density_reads_few_keys_and_the_recall_is_what_they_hold() -> None:
-    cache = filled(12)
+    cache = fill_cache(12)
     history = sparse(cache, settings(density=0.2, recent_frames=1))
     attention = cache.attention(3)
     found = history.over(attention, [1.0] * 3)(0, *queries())
@@ -131,7 +131,7 @@ def test_a_low_density_reads_few_keys_and_the_recall_is_what_they_hold() -> None
 
 
 def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
-    cache = filled(12)
+    cache = fill_cache(12)
     attention = cache.attention(3)
     dense = attention(0, *queries())
     probe = sparse(cache, settings(density=0.1))
@@ -183,7 +183,7 @@ def test_rows_attend_together_as_they_do_one_after_another() -> None:
 
 
 def test_first_steps_chosen_layers_and_short_histories_are_dense_bit_for_bit() -> None:
-    cache = filled(9)
+    cache = fill_cache(9)
     attention = cache.attention(3)
     dense = attention(1, *queries())
     late = settings(density=0.1, dense_share=0.5)
@@ -205,7 +205,7 @@ def test_of_a_pass_with_frames_of_several_steps_the_early_ones_alone_are_dense(
     progress: tuple[float, ...], visible: tuple[int, ...]
 ) -> None:
     """Rolling windows and pyramids always have a frame of pure noise."""
-    cache = filled(9)
+    cache = fill_cache(9)
     attention = cache.attention(3, visible)
     late = settings(density=0.1, dense_share=0.4)
     dense, few = attention(1, *queries()), sparse(cache, late).over(attention, [1.0] * 3)

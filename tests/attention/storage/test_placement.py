@@ -35,7 +35,7 @@ from longtake.samplers.history.plan import planned_offloaded as planned_far
 from longtake.samplers.loop import generate
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, policies
-from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
+from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.stream.rollouts import MODEL, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, randn, settings
@@ -66,7 +66,7 @@ def test_frames_in_main_memory_are_the_same_bits_in_whatever_order_layers_are_re
             assert torch.equal(ours, expected)
     assert_same_histories(far, near)
     again = KVCache(SHAPE, policy, 18, storage=with_placement(storage, InMainMemory()))
-    again.restore(written_and_read(far.snapshot()))
+    again.restore(through_json(far.snapshot()))
     assert_same_histories(again, near)
 
 

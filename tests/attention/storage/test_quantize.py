@@ -30,11 +30,11 @@ from longtake.tests.support.attention.caches import (
     SHAPE,
     TOKENS,
     chunk_kv,
-    listed,
+    frame_list,
     naive_attention,
     policies,
 )
-from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
+from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import randn
 
@@ -155,7 +155,7 @@ def test_a_packed_cache_equals_a_list_of_frames_of_which_the_older_are_rounded(
     for count in chunks:
         cache.commit(chunk_kv(range(done, done + count)))
         done += count
-        held = listed(policy, done)
+        held = frame_list(policy, done)
         newest = set(range(done - plain, done))
         history = [
             chunk_kv([f]) if f in newest else rounded(chunk_kv([f]), CODECS[codec]) for f in held
@@ -165,7 +165,7 @@ def test_a_packed_cache_equals_a_list_of_frames_of_which_the_older_are_rounded(
             out = cache.attention(2)(layer, q, k, v)
             torch.testing.assert_close(out, expected[layer], rtol=1e-5, atol=1e-6)
     assert cache.bytes == room
-    assert sorted(cache.kept_frames) == listed(policy, frames)
+    assert sorted(cache.kept_frames) == frame_list(policy, frames)
 
 
 def rounded(layers: list[tuple[Tensor, Tensor]], codec: Codec) -> list[tuple[Tensor, Tensor]]:
@@ -187,7 +187,7 @@ def test_a_packed_cache_goes_on_from_its_snapshot(
     first, second = (KVCache(SHAPE, policy, 14, storage=storage) for _ in range(2))
     for frame in range(before):
         first.commit(chunk_kv([frame]))
-    second.restore(written_and_read(first.snapshot()))
+    second.restore(through_json(first.snapshot()))
     for cache in (first, second):
         for frame in range(before, before + after):
             cache.commit(chunk_kv([frame]))

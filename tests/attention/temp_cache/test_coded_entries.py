@@ -24,7 +24,7 @@ from longtake.attention.storage.quantize import (
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.attention.temp_cache.store import MIN_RELATIVE_SPREAD
-from longtake.tests.support.attention.snapshots import written_and_read
+from longtake.tests.support.attention.snapshots import through_json
 from longtake.tests.support.attention.temp_caches import (
     DIM,
     HEADS,
@@ -180,7 +180,7 @@ def test_bytes_are_as_planned_and_few(policy: TempCache, codec: str) -> None:
 def test_a_snapshot_on_disk_goes_on_bit_for_bit(policy: TempCache, codec: str) -> None:
     one, other = opened(policy, codec), opened(policy, codec)
     fill(one, 0, 7, 3, 2)
-    other.restore(written_and_read(one.snapshot()))
+    other.restore(through_json(one.snapshot()))
     for cache in (one, other):
         fill(cache, 7, 9, 3, 2)
         cache.retain([0, 7, 8])

@@ -21,7 +21,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.history.plan import planned_bytes as planned_of_rollout
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.attention.snapshots import written_and_read
+from longtake.tests.support.attention.snapshots import through_json
 from longtake.tests.support.attention.temp_caches import SHAPE, TOKENS, chunk_kv, fill, queries
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
@@ -102,8 +102,8 @@ def test_a_longer_or_shorter_rollout_goes_on_from_a_snapshot_bit_for_bit(
     for cache in (whole, short):
         fill(cache, 0, 6, 3, 3)  # type: ignore[arg-type]
     longer, again = opened(policy, how, 15), opened(policy, how, 6)
-    longer.restore(written_and_read(short.snapshot()))
-    again.restore(written_and_read(longer.snapshot()))
+    longer.restore(through_json(short.snapshot()))
+    again.restore(through_json(longer.snapshot()))
     assert_same_bits(attended(again), attended(short))
     for cache in (whole, longer):
         fill(cache, 6, 15, 3, 3)  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def test_what_was_there_before_is_gone_after_a_restore() -> None:
     assert other.snapshot().tensors["mass.0"].shape[2] == 2 * TOKENS
 
 
-def made(chosen: RolloutSettings) -> list[Chunk]:
+def generate_chunks(chosen: RolloutSettings) -> list[Chunk]:
     """Generate all chunks."""
     return list(generate(chosen, MODEL))
 
@@ -139,7 +139,7 @@ def made(chosen: RolloutSettings) -> list[Chunk]:
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_rollout_is_the_same_whatever_its_length_and_when_it_is_lengthened(name: str) -> None:
     chosen = settings(length=15, cache=POLICIES[name])
-    whole, short = made(chosen), dataclasses.replace(chosen, length=9)
+    whole, short = generate_chunks(chosen), dataclasses.replace(chosen, length=9)
     loop, longer = Loop(short, MODEL), Loop(chosen, MODEL)
     first = list(loop.chunks())
     assert {one.kv_bytes for one in first} == {planned_of_rollout(short, TINY, torch.float32)}

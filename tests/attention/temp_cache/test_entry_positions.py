@@ -23,7 +23,7 @@ from longtake.tests.support.attention.temp_caches import (
     SHAPE,
     TOKENS,
     chunk_kv,
-    filled,
+    fill_cache,
     frame_kv,
     queries,
 )
@@ -61,7 +61,7 @@ def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noq
     frames: int, entries: float, sink: int, reach: int | None, eviction: str, chunk: int
 ) -> None:
     policy = TempCache(entries, 1.01, 2.0, sink, reach, eviction=eviction, recent_frames=2)
-    cache = filled(policy, frames, chunk=chunk)
+    cache = fill_cache(policy, frames, chunk=chunk)
     farthest = frames if reach is None else reach
     for layer in range(SHAPE.layers):
         kept, (turned, _, _) = cache.entries(layer), cache.rotated_keys.workspace(layer)
@@ -101,7 +101,7 @@ def test_what_is_read_after_a_rewind_and_a_commit_is_what_a_restored_cache_reads
 def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(eviction: str) -> None:
     policy = TempCache(9, NEVER, reach_frames=4, eviction=eviction)
     for frames in (3, 4, 5, 8):
-        dense, ours = KVCache(SHAPE, FullHistory(), 9), filled(policy, frames)
+        dense, ours = KVCache(SHAPE, FullHistory(), 9), fill_cache(policy, frames)
         for frame in range(frames):
             dense.commit(chunk_kv(range(frame, frame + 1)))
         made = (cache.attention(2)(1, *queries()) for cache in (dense, ours))
@@ -110,7 +110,7 @@ def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(evict
 
 def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_frames() -> None:
     """Compare with a history that was never longer, of the same keys at the same distances."""
-    long, short = filled(TempCache(4, eviction=REDUNDANT), 20), filled(TempCache(4), 0)
+    long, short = fill_cache(TempCache(4, eviction=REDUNDANT), 20), fill_cache(TempCache(4), 0)
     long.retain([18, 19])
     for frame in (18, 19):
         short.commit(chunk_kv(range(frame, frame + 1)))
@@ -126,7 +126,7 @@ def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(eviction: str) -> No
     full, cut = KVCache(SHAPE, FullHistory(), 9), []
     for frame in range(0, 9, 3):
         full.commit(chunk_kv(range(frame, frame + 3)))
-    for cache in (filled(policy, 9, chunk=3), full):
+    for cache in (fill_cache(policy, 9, chunk=3), full):
         active = [len(cache.kept_frames), len(cache.kept_frames) + 1]
         view = PartialHistory(cache, (2, 2), slice(None), (0, 1), active)
         cut.append(view(1, *queries()))

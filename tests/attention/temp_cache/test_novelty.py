@@ -22,7 +22,7 @@ from longtake.tests.support.attention.temp_caches import (
     TOKENS,
     chunk_kv,
     fill,
-    filled,
+    fill_cache,
     frame_kv,
     queries,
 )
@@ -71,7 +71,7 @@ def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
     frames: int, entries: float, sink: int, recent: int | None, similar: int, chunk: int
 ) -> None:
     chosen = policy(entries, sink, recent)
-    cache = filled(chosen, frames, similar, chunk)
+    cache = fill_cache(chosen, frames, similar, chunk)
     found, expected = cache.entries(0), kept_by_lists(frames, chosen, similar)
     for head in range(HEADS):
         used = found.mass[0, head] > 0
@@ -84,7 +84,7 @@ def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
 
 
 def test_every_entry_is_a_key_and_its_own_value() -> None:
-    cache = filled(policy(4), 11, similar=3)
+    cache = fill_cache(policy(4), 11, similar=3)
     for layer in range(SHAPE.layers):
         found = cache.entries(layer)
         known = [chunk_kv(range(f, f + 1), 3)[layer] for f in range(11)]

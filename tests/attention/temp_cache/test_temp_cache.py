@@ -29,7 +29,7 @@ from longtake.tests.support.attention.temp_caches import (
     TOKENS,
     chunk_kv,
     fill,
-    filled,
+    fill_cache,
     frame_kv,
     queries,
     softmax_attention,
@@ -117,7 +117,7 @@ def test_merging_equals_merging_key_by_key(
     frames: int, similar: int, threshold: float, sink: int, chunk: int
 ) -> None:
     policy = TempCache(9, threshold, sink_frames=sink)
-    cache = filled(policy, frames, similar, chunk)
+    cache = fill_cache(policy, frames, similar, chunk)
     kept = cache.entries(0)
     for head in range(HEADS):
         expected = merged_by_lists(frames, policy, similar, head)
@@ -141,11 +141,11 @@ def test_merging_equals_merging_key_by_key(
 def test_within_a_budget_no_mass_is_lost_but_by_eviction_and_the_sink_stays(
     frames: int, budget: float, sink: int
 ) -> None:
-    merged = filled(TempCache(budget, 0.9, floor=-1.0, sink_frames=sink), frames, similar=3)
+    merged = fill_cache(TempCache(budget, 0.9, floor=-1.0, sink_frames=sink), frames, similar=3)
     for layer in range(SHAPE.layers):
         mass = merged.entries(layer).mass
         assert (mass.sum(-1) == frames * TOKENS).all()  # every key found one to merge into
-    evicting = filled(TempCache(budget, NEVER, floor=2.0, sink_frames=sink), frames)
+    evicting = fill_cache(TempCache(budget, NEVER, floor=2.0, sink_frames=sink), frames)
     for layer in range(SHAPE.layers):
         kept = evicting.entries(layer)
         assert (kept.mass.sum(-1) == round(min(frames, budget) * TOKENS)).all()
@@ -165,7 +165,7 @@ def k_none() -> Tensor:
 
 
 def test_over_the_budget_the_most_similar_pairs_are_merged_first() -> None:
-    cache = filled(TempCache(2, NEVER, floor=-1.0), 2)
+    cache = fill_cache(TempCache(2, NEVER, floor=-1.0), 2)
     for layer in range(SHAPE.layers):
         cache.entries(layer).mass[..., [3, 7]] = 0  # room for two of the six new keys
     old = torch.cat([frame_kv(f)[0] for f in (0, 1)], 1)[0]
@@ -187,7 +187,7 @@ def test_over_the_budget_the_most_similar_pairs_are_merged_first() -> None:
 
 
 def test_the_least_attended_entries_give_way() -> None:
-    cache = filled(TempCache(2, NEVER, floor=2.0), 2)
+    cache = fill_cache(TempCache(2, NEVER, floor=2.0), 2)
     asked = torch.arange(2.0 * TOKENS).flip(0).expand(1, HEADS, -1)
     for layer in range(SHAPE.layers):
         cache.entries(layer).retention_score.copy_(asked)
@@ -199,7 +199,7 @@ def test_the_least_attended_entries_give_way() -> None:
 
 
 def test_an_entry_that_was_just_merged_into_does_not_give_way_to_the_same_frame() -> None:
-    cache = filled(TempCache(2, 0.99, floor=2.0), 2)
+    cache = fill_cache(TempCache(2, 0.99, floor=2.0), 2)
     asked = torch.arange(1.0, 2 * TOKENS + 1).expand(1, HEADS, -1)  # the first least of all
     (old, _), new = frame_kv(0), chunk_kv(range(2, 3))
     new[0][0][:, 4] = old[:, 0]  # one key is the first entry's again, five need room
@@ -211,7 +211,7 @@ def test_an_entry_that_was_just_merged_into_does_not_give_way_to_the_same_frame(
 
 
 def test_attention_is_measured_from_the_queries_of_the_pass() -> None:
-    cache = filled(TempCache(4, NEVER), 2)
+    cache = fill_cache(TempCache(4, NEVER), 2)
     q, k, v = queries(1)
     for layer in range(SHAPE.layers):
         cache.attention_of_commit((1,))(layer, q, k, v)
@@ -302,7 +302,7 @@ def test_a_cached_key_is_hashed_once_and_its_code_stays() -> None:
 
 
 def test_denoising_only_reads_the_entries() -> None:
-    cache = filled(TempCache(6, 0.9), 5, similar=2)
+    cache = fill_cache(TempCache(6, 0.9), 5, similar=2)
     before = cache.snapshot()
     used = [before.tensors[f"mass.{layer}"] > 0 for layer in range(SHAPE.layers)]
     for noisy in range(3):
@@ -319,7 +319,7 @@ def test_denoising_only_reads_the_entries() -> None:
 
 
 def test_the_order_of_entries_changes_nothing() -> None:
-    cache = filled(TempCache(6, 0.9, sink_frames=1), 9, similar=3)
+    cache = fill_cache(TempCache(6, 0.9, sink_frames=1), 9, similar=3)
     kept, stop = cache.entries(0), cache.rotated_keys.slots_in_use[0]
     before = cache.attention(2)(0, *queries())
     order = randn(1, HEADS, stop, seed=7).argsort(-1)
@@ -334,7 +334,7 @@ def test_the_order_of_entries_changes_nothing() -> None:
 
 def test_thresholds_can_be_each_heads_own() -> None:
     policy = TempCache(12, ((0.9, NEVER), (NEVER, 0.9)))
-    cache = filled(policy, 9, similar=3)
+    cache = fill_cache(policy, 9, similar=3)
     for layer in range(SHAPE.layers):
         masses = cache.entries(layer).mass[0].amax(-1)
         assert (masses > 1).tolist() == [layer == 0, layer == 1]

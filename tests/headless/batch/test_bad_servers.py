@@ -79,7 +79,7 @@ async def hanging(_: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-async def cut(request: web.Request) -> web.StreamResponse:
+async def drop_connection(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
     return web.Response()
@@ -104,7 +104,7 @@ LIES: dict[str, dict[str, Handler]] = {
     "history is deep": {"history": answering("[" * 50_000)},
     "history has no end": {"history": endless},
     "history hangs": {"history": hanging},
-    "history is cut": {"history": cut},
+    "history is cut": {"history": drop_connection},
     "prompts hang": {"prompt": hanging},
     "node types of its own": {"specs": answering({"Count": {"input": 3}, "Save": []})},
     "a web site": {"greet": answering("<html>")},

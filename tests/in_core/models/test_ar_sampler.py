@@ -48,7 +48,7 @@ def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
     model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), None)
     length = given + BLOCKS * chunk
     start = randn(length, 16, ROWS, COLUMNS, seed=1)
-    context = randn(1, 9, checkpoint.found.config.text_dim, seed=2)
+    context = randn(1, 9, checkpoint.recognition.config.text_dim, seed=2)
     picture = randn(1, 16, ROWS, COLUMNS, seed=3)  # a first latent
     if given:
         raw = model.model.process_latent_out(picture.transpose(0, 1).unsqueeze(0))

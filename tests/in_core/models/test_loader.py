@@ -25,8 +25,8 @@ from longtake.tests.support.model.family_files import (
     block_fsdp,
     fps_state,
     image_state,
-    prefixed,
-    renamed,
+    prefix,
+    rename,
     state,
 )
 
@@ -67,11 +67,11 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 LAYOUTS: list[tuple[str, Callable[[State], object]]] = [
     ("self_forcing.safetensors", lambda w: w),
-    ("krea.safetensors", lambda w: renamed(w, prefixed("model."))),
-    ("causvid.safetensors", lambda w: renamed(w, prefixed("model.diffusion_model."))),
-    ("wan-diffusers.safetensors", lambda w: renamed(w, to_diffusers)),
-    ("rolling_forcing.pt", lambda w: {"generator_ema": renamed(w, block_fsdp)}),
-    ("rewardforcing.pth", lambda w: renamed(w, prefixed("model."))),
+    ("krea.safetensors", lambda w: rename(w, prefix("model."))),
+    ("causvid.safetensors", lambda w: rename(w, prefix("model.diffusion_model."))),
+    ("wan-diffusers.safetensors", lambda w: rename(w, to_diffusers)),
+    ("rolling_forcing.pt", lambda w: {"generator_ema": rename(w, block_fsdp)}),
+    ("rewardforcing.pth", lambda w: rename(w, prefix("model."))),
 ]
 
 
@@ -85,7 +85,7 @@ def test_every_layout_gives_the_hosts_model_and_the_same_forward(
     torch.save(content, path) if path.suffix != ".safetensors" else save_file(content, path)
     checkpoint = open_checkpoint(path)
     model = built(host, checkpoint)
-    causal = checkpoint.found.family.causal
+    causal = checkpoint.recognition.family.causal
     assert type(model.model).__name__ == ("WAN21_CausalAR" if causal else "WAN21")
     x, t, context, _ = inputs()
     tree = host.module_tree(model)
@@ -101,7 +101,7 @@ def test_an_image_to_video_model_and_its_clip_branch(host: Any, tmp_path: Path) 
     path = tmp_path / "Wan2_1-I2V.safetensors"
     save_file(image_state(), path)
     checkpoint = open_checkpoint(path)
-    assert checkpoint.found.family.key == "wan21-i2v"
+    assert checkpoint.recognition.family.key == "wan21-i2v"
     model = built(host, checkpoint)
     x, t, context, picture = inputs(36)
     tree = host.module_tree(model)
@@ -149,7 +149,7 @@ def test_scaled_fp8_is_computed_by_the_hosts_own_layers(
     else:
         metadata["_quantization_metadata"] = json.dumps({"layers": layers})
     path = tmp_path / "self_forcing_fp8_scaled.safetensors"
-    save_file(renamed(weights, prefixed("model.")), path, metadata)
+    save_file(rename(weights, prefix("model.")), path, metadata)
     model = built(host, open_checkpoint(path))
     tree = host.module_tree(model)
     x, t, context, _ = inputs()
@@ -192,7 +192,7 @@ def test_a_converted_file_needs_no_longtake_in_the_core(host: Any, tmp_path: Pat
 
     source, out = tmp_path / "framewise" / "causal_forcing.pt", tmp_path / "clean.safetensors"
     source.parent.mkdir()
-    torch.save({"generator_ema": renamed(state(), block_fsdp)}, source)
+    torch.save({"generator_ema": rename(state(), block_fsdp)}, source)
     convert(open_checkpoint(source), out, Conversion(), lambda done, all_: None)
     model = host.load_diffusion_model(out)  # the host's own loader, and nothing of ours
     assert type(model.model).__name__ == "WAN21_CausalAR"
@@ -225,10 +225,10 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     from longtake.samplers.history.settings import CacheSettings
 
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    torch.save({"generator_ema": renamed(state(), prefixed("model."))}, tmp_path / name)
+    torch.save({"generator_ema": rename(state(), prefix("model."))}, tmp_path / name)
     checkpoint = open_checkpoint(tmp_path / name)
     model = built(host, checkpoint)
-    remember(model, checkpoint.found)
+    remember(model, checkpoint.recognition)
     said: list[str] = []
     monkeypatch.setattr(host, "show_status", lambda node_id, text, *_: said.append(text))
     monkeypatch.setattr(host, "warn", lambda node_id, text: None)  # there is no server

@@ -15,10 +15,10 @@ from longtake.model.lora import open_lora
 from longtake.tests.support.model.family_files import State, state
 from longtake.tests.support.model.lora_files import (
     LAYERS,
-    merged,
-    named,
+    alphas,
+    layers,
+    merge,
     safetensors,
-    with_alpha,
 )
 
 KOHYA = (".lora_up.weight", ".lora_down.weight")
@@ -71,13 +71,13 @@ def same(one: State, other: State) -> None:
 def test_names_that_the_core_knows_give_what_its_own_loader_gives(
     core: Any, host: Any, model: Any, tmp_path: Path, prefix: str, name: Any
 ) -> None:
-    pair = with_alpha(named(prefix, *KOHYA, name), KOHYA[0], 2.0)
+    pair = alphas(layers(prefix, *KOHYA, name), KOHYA[0], 2.0)
     path = safetensors(tmp_path / "l.safetensors", pair)
     theirs = core.sd.load_lora_for_models(model, None, load_file(path), 0.7, 0)[0]
     ours, theirs = (in_use(host, m) for m in (on_it(host, model, path, 0.7), theirs))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[one], theirs[one]) for one in ours)
-    same(ours, merged(0.7 * 0.5))
+    same(ours, merge(0.7 * 0.5))
 
 
 @torch.inference_mode()
@@ -89,15 +89,15 @@ def test_names_that_the_core_does_not_know_give_their_own_arithmetic(
         "base_model.model.": str,  # PEFT, and LongLive's
     }
     for prefix, name in files.items():
-        path = safetensors(tmp_path / "l.safetensors", named(prefix, *PEFT, name))
+        path = safetensors(tmp_path / "l.safetensors", layers(prefix, *PEFT, name))
         theirs = core.sd.load_lora_for_models(model, None, load_file(path), 0.7, 0)[0]
         assert not theirs.patches  # else this node would not be needed
-        same(in_use(host, on_it(host, model, path, 0.7)), merged(0.7))
+        same(in_use(host, on_it(host, model, path, 0.7)), merge(0.7))
     weaker = host.with_lora_factor(on_it(host, model, path, 0.7), 0.5)
-    same(in_use(host, weaker), merged(0.35))
+    same(in_use(host, weaker), merge(0.35))
     assert host.has_lora(weaker) and not host.has_lora(model)
     two = on_it(host, on_it(host, model, path, 0.7), path, -0.3)
-    same(in_use(host, two), merged(0.4))
+    same(in_use(host, two), merge(0.4))
     same(in_use(host, model), state())
 
 
@@ -105,9 +105,9 @@ def test_names_that_the_core_does_not_know_give_their_own_arithmetic(
 def test_a_lora_reaches_the_modules_that_our_forward_calls(
     host: Any, model: Any, tmp_path: Path
 ) -> None:
-    path = safetensors(tmp_path / "l.safetensors", named("transformer.", *PEFT, LAYERS.get))
+    path = safetensors(tmp_path / "l.safetensors", layers("transformer.", *PEFT, LAYERS.get))
     patched, x = on_it(host, model, path, 0.7), torch.ones(1, 3, 256)
-    for one, weights in ((patched, merged(0.7)), (model, state()), (patched, merged(0.7))):
+    for one, weights in ((patched, merge(0.7)), (model, state()), (patched, merge(0.7))):
         host.claim([one], 0)
         layer = host.module_tree(one).blocks[0].ffn[0]
         expected = x @ weights["blocks.0.ffn.0.weight"].T + weights["blocks.0.ffn.0.bias"]

@@ -38,7 +38,7 @@ def test_our_rollout_is_the_cores_own_euler_steps(core: Any, tmp_path: Path) -> 
     seen = SimpleNamespace(penultimate_hidden_states=randn(1, 257, 1280, seed=2))
     options = {"concat_latent_image": randn(1, 16, FRAMES, ROWS, COLUMNS, seed=3),
                "concat_mask": mask, "clip_vision_output": seen}  # fmt: skip
-    context = randn(1, 9, checkpoint.found.config.text_dim, seed=4)
+    context = randn(1, 9, checkpoint.recognition.config.text_dim, seed=4)
     engine: Denoiser = denoiser(model)
     levels = (1.0, 0.7, 0.3, 0.0)
     timeline = PromptTimeline((TimedPrompt(0, context[0], "a"),), torch.zeros_like(context[0]))

@@ -61,9 +61,17 @@ class Client:
     base: Path
     log: Path
 
-    def run(self, workflow: Workflow, on_message: OnMessage | None = None) -> Run:
-        """Queue a workflow and wait for its end; `on_message` sees every message as it comes."""
-        return asyncio.run(asyncio.wait_for(self._run(workflow, on_message), LIMIT_S))
+    def run(
+        self,
+        workflow: Workflow,
+        on_message: OnMessage | None = None,
+        canvas: dict[str, Any] | None = None,
+    ) -> Run:
+        """Queue a workflow and wait for its end; `on_message` sees every message as it comes.
+
+        `canvas` is the workflow that the page would send along.
+        """
+        return asyncio.run(asyncio.wait_for(self._run(workflow, on_message, canvas), LIMIT_S))
 
     def refusal(self, workflow: Workflow) -> dict[str, Any]:
         """The server's answer to a workflow that it must refuse."""
@@ -93,7 +101,9 @@ class Client:
             assert answer.status == 400
             return await answer.json()
 
-    async def _run(self, workflow: Workflow, on_message: OnMessage | None) -> Run:
+    async def _run(
+        self, workflow: Workflow, on_message: OnMessage | None, canvas: dict[str, Any] | None
+    ) -> Run:
         run = Run()
         async with (
             aiohttp.ClientSession() as session,
@@ -102,9 +112,10 @@ class Client:
             await socket.send_json(
                 {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
             )
-            async with session.post(
-                f"{self.url}/prompt", json={"prompt": workflow, "client_id": "test"}
-            ) as answer:
+            queued: dict[str, Any] = {"prompt": workflow, "client_id": "test"}
+            if canvas is not None:
+                queued["extra_data"] = {"extra_pnginfo": {"workflow": canvas}}
+            async with session.post(f"{self.url}/prompt", json=queued) as answer:
                 body = await answer.json()
             assert answer.status == 200 and not body["node_errors"], body
             while not run.messages or run.end[0] not in ENDS:

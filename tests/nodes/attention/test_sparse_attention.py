@@ -23,7 +23,7 @@ from longtake.tests.support.tiny_model import random_dit
 CPU = torch.device("cpu")
 
 
-def made(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any:
+def run_sampler(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any:
     """A rollout of 9 latent frames of the demo behind the node; `kept` says how."""
     model, clip, vae = bench.run("LongtakeLoadDemoModel")
     [model] = bench.run("LongtakeSparseAttention", model=model, **inputs)
@@ -39,7 +39,7 @@ def made(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any
 
 def report(bench: Bench, **inputs: Any) -> dict[str, Any]:
     """What Save Video reports of that rollout."""
-    rollout, vae = made(bench, **inputs)
+    rollout, vae = run_sampler(bench, **inputs)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     bench.run("LongtakeSaveVideo", frames=frames)
     [path] = [e.path for e in bench.events if isinstance(e, FileSaved) and e.role == "report"]
@@ -96,13 +96,13 @@ def test_dense_attention_reports_nothing_of_it(bench: Bench) -> None:
 
 
 def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench) -> None:
-    rollout, _ = made(bench, preset="quality", temp_cache=True)
+    rollout, _ = run_sampler(bench, preset="quality", temp_cache=True)
     chosen = rollout.settings.cache
     assert isinstance(chosen, TempCache)
     assert (chosen.entry_frames, chosen.sink_frames, chosen.reach_frames) == (64, 3, 64)
     assert (chosen.threshold, chosen.floor, chosen.max_mass) == (0.97, 0.97, 1)
     assert chosen.eviction == REDUNDANT
-    rollout, _ = made(bench, preset="quality", temp_cache=True, keep="merged")
+    rollout, _ = run_sampler(bench, preset="quality", temp_cache=True, keep="merged")
     assert rollout.settings.cache.eviction == LEAST_ATTENDED
     assert rollout.settings.sparsity.self_sparsity == SparseSelf(0.5, recall_floor=0.9)
     model, _, _ = bench.run("LongtakeLoadDemoModel")
@@ -115,7 +115,7 @@ def test_a_custom_temp_cache_has_the_windows_entries_and_never_reaches_less_far(
     bench: Bench,
 ) -> None:
     for reach, expected in ((3, 5), (9, 9)):
-        rollout, _ = made(bench, preset="custom", temp_cache=True, reach_frames=reach)
+        rollout, _ = run_sampler(bench, preset="custom", temp_cache=True, reach_frames=reach)
         chosen = rollout.settings.cache
         assert (chosen.entry_frames, chosen.sink_frames) == (5, 0)
         assert chosen.reach_frames == expected
@@ -124,13 +124,13 @@ def test_a_custom_temp_cache_has_the_windows_entries_and_never_reaches_less_far(
 def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:
     sizes = []
     for storage in ("as computed", "int8", "int4"):
-        rollout, _ = made(bench, {"storage": storage}, preset="fast", temp_cache=True)
+        rollout, _ = run_sampler(bench, {"storage": storage}, preset="fast", temp_cache=True)
         assert isinstance(rollout.settings.cache, TempCache)
         sizes.append(rollout.kv_bytes_planned)
     assert sizes[0] > sizes[1] > sizes[2]  # entries of three values are mostly facts
     assert rollout.settings.storage == Packed(INT4)
     with pytest.raises(BadInput, match="placement `device`"):
-        made(bench, {"placement": "main memory"}, temp_cache=True)
+        run_sampler(bench, {"placement": "main memory"}, temp_cache=True)
 
 
 def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench) -> None:
@@ -142,7 +142,7 @@ def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench)
         "settings. Kernel gathered: chosen by name. Prompt padding: merged from 512 tokens on, as "
         "measured on cpu."
     )
-    rollout, _ = made(bench, preset="fast", temp_cache=True, keep="merged", index="lsh")
+    rollout, _ = run_sampler(bench, preset="fast", temp_cache=True, keep="merged", index="lsh")
     assert rollout.settings.cache.index == "lsh"
 
 
@@ -225,7 +225,7 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
 
 
 def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: Bench) -> None:
-    rollout, _ = made(bench, self_attention="always", kernel="gathered")
+    rollout, _ = run_sampler(bench, self_attention="always", kernel="gathered")
     assert rollout.settings.sparsity.self_sparsity.kernel == "gathered"
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
@@ -233,7 +233,7 @@ def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: B
     buckets = {"temp_cache": True, "index": "lsh", "self_attention": "off", "kernel": "triton"}
     with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
         bench.run("LongtakeSparseAttention", model=model, keep="merged", **buckets)
-    rollout, _ = made(bench, **buckets)  # `what differs` looks for nothing
+    rollout, _ = run_sampler(bench, **buckets)  # `what differs` looks for nothing
     assert rollout.settings.cache.kernel == "auto"
     bench.run("LongtakeSparseAttention", model=model, kernel="triton")  # dense on a CPU
 

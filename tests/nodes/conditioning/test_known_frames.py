@@ -17,7 +17,7 @@ def latent(frames: int = 1, rows: int = 4) -> dict[str, Tensor]:
     return {"samples": randn(1, 16, frames, rows, 4)}
 
 
-def collected(bench: Bench, **inputs: Any) -> Tensor:
+def collect_latents(bench: Bench, **inputs: Any) -> Tensor:
     """The latents (f, c, h, w) of a shot, as the host's raw LATENT."""
     rollout, _ = bench.rollout(**inputs)
     samples: Tensor = bench.collect(rollout, "latent")["samples"]
@@ -34,7 +34,7 @@ def is_at(made: Tensor, clip: dict[str, Tensor], *places: int) -> bool:
 def test_a_picture_encoded_here_is_the_first_frame_of_the_shot(bench: Bench) -> None:
     _, _, vae = bench.run("LongtakeLoadDemoModel")
     [encoded] = bench.run("LongtakeVAEEncode", pixels=torch.rand(1, 32, 32, 3), vae=vae)
-    made = collected(bench, known_frames=encoded)
+    made = collect_latents(bench, known_frames=encoded)
     assert len(made) == 10 and is_at(made, encoded, 0)  # a picture, then whole chunks
 
 
@@ -52,7 +52,7 @@ def test_frames_land_where_their_time_is_shown(
     [known] = bench.run(
         "LongtakeKnownFrames", latent=clip, start=start, start_unit=unit, spacing=spacing
     )
-    assert is_at(collected(bench, known_frames=known), clip, *places)
+    assert is_at(collect_latents(bench, known_frames=known), clip, *places)
 
 
 def test_frames_may_be_seen_ahead(bench: Bench) -> None:
@@ -60,7 +60,7 @@ def test_frames_may_be_seen_ahead(bench: Bench) -> None:
     clip, made = latent(), list[Tensor]()
     for ahead in (0, 8):
         [known] = bench.run("LongtakeKnownFrames", latent=clip, start=1.0, ahead=ahead)
-        made.append(collected(bench, known_frames=known))
+        made.append(collect_latents(bench, known_frames=known))
     assert all(is_at(one, clip, 4) for one in made)
     assert not torch.equal(made[0][:3], made[1][:3])
 
@@ -75,7 +75,7 @@ def test_first_last_frames_stay_and_all_between_is_made_to_both(bench: Bench) ->
             "LongtakeKnownFrames", latent=pictures[last], start=33.0, start_unit="frames",
             ahead=ahead, known_frames=start,
         )  # fmt: skip
-        made = collected(bench, known_frames=both)
+        made = collect_latents(bench, known_frames=both)
         assert len(made) == 10
         assert is_at(made, pictures[first], 0) and is_at(made, pictures[last], 9)
         return made[1:9]
@@ -94,14 +94,14 @@ def test_chained_known_frames_are_all_there(bench: Bench) -> None:
     [both] = bench.run(
         "LongtakeKnownFrames", latent=clips[1], start=1.0, level=0.0, known_frames=first
     )
-    made = collected(bench, known_frames=both)
+    made = collect_latents(bench, known_frames=both)
     assert is_at(made, clips[0], 0) and is_at(made, clips[1], 4, 5)
 
 
 def test_a_level_leaves_the_frames_open(bench: Bench) -> None:
     clip = latent(9)
     [known] = bench.run("LongtakeKnownFrames", latent=clip, level=0.5)
-    made = collected(bench, known_frames=known)
+    made = collect_latents(bench, known_frames=known)
     assert len(made) == 9 and not is_at(made[:1], {"samples": clip["samples"][:, :, :1]}, 0)
 
 
@@ -114,7 +114,7 @@ def test_prompts_change_where_chunks_begin_after_a_picture(bench: Bench) -> None
 
 def test_a_longer_shot_shares_what_a_shorter_one_made_of_a_picture(bench: Bench) -> None:
     picture = latent()
-    made = collected(bench, known_frames=picture)
+    made = collect_latents(bench, known_frames=picture)
     longer, _ = bench.rollout(known_frames=picture, length=60.0)
     assert longer.spec.stored_chunks() == 4
     assert bench.rollout(known_frames=latent(1))[0].id == bench.rollout(known_frames=picture)[0].id

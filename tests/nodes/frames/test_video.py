@@ -19,10 +19,10 @@ from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.tests.support.clips import beeps, heard, numbers, open_files, write_clip
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.video_nodes import RATE, read, saved, shot, video
+from longtake.tests.support.nodes.video_nodes import RATE, read, save, shot, video
 
 
-def collected(bench: Bench, frames: Any) -> torch.Tensor:
+def collect_frames(bench: Bench, frames: Any) -> torch.Tensor:
     return bench.collect(frames)
 
 
@@ -37,7 +37,7 @@ def trimmed(given: VideoFromFile) -> Any:
 def test_frames_and_sound_are_those_of_the_file(bench: Bench, tmp_path: Path) -> None:
     frames, audio = read(bench, video(tmp_path), start=1.0, length=1.5)
     assert (frames.width, frames.height, frames.fps, frames.frame_total) == (48, 32, 16, 24)
-    images = collected(bench, frames)
+    images = collect_frames(bench, frames)
     assert numbers(images.movedim(-1, 1)) == [*range(16, 40)]
     assert (audio["sample_rate"], audio["waveform"].shape) == (RATE, (1, 2, RATE * 3 // 2))
 
@@ -47,7 +47,7 @@ def test_what_the_hosts_video_leaves_out_is_left_out(bench: Bench, tmp_path: Pat
     for inputs, expected in (({}, range(16, 32)), ({"start": -0.5}, range(24, 32)),
                              ({"start": 0.25, "length": 9.0}, range(20, 32))):  # fmt: skip
         frames, audio = read(bench, cut, **inputs)
-        assert numbers(collected(bench, frames).movedim(-1, 1)) == [*expected]
+        assert numbers(collect_frames(bench, frames).movedim(-1, 1)) == [*expected]
         assert audio["waveform"].shape[2] == len(expected) * RATE // 16
 
 
@@ -82,7 +82,7 @@ def test_a_video_continued_keeps_its_pictures_and_its_sound(
     [made] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     [joined] = bench.run("LongtakeSpliceRollouts", first=frames, second=made, overlap=17,
                          method="best cut")  # fmt: skip
-    path = saved(bench, joined, audio, format=format)
+    path = save(bench, joined, audio, format=format)
     sound = heard(path)
     assert abs(sound.shape[1] - 3 * RATE) < 1024
     error = sound[:, : 3 * RATE] - beeps(3, RATE)[:, : sound.shape[1]]
@@ -97,7 +97,7 @@ def test_a_video_continued_keeps_its_pictures_and_its_sound(
 def test_sound_of_another_node_is_taken_too(bench: Bench, tmp_path: Path) -> None:
     frames, _ = read(bench, video(tmp_path), length=1.0)
     wave = torch.from_numpy(beeps(1, 44100))[None]
-    path = saved(bench, frames, {"waveform": wave, "sample_rate": 44100}, format="mkv (lossless)")
+    path = save(bench, frames, {"waveform": wave, "sample_rate": 44100}, format="mkv (lossless)")
     assert np.abs(heard(path) - wave[0].numpy()).max() < 1e-6
 
 
@@ -291,7 +291,7 @@ CANCELLED = """
                     self.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
             VideoWriter.write = write
-        print(video_nodes.saved(bench, made, audio, format="mkv (lossless)"))
+        print(video_nodes.save(bench, made, audio, format="mkv (lossless)"))
 """
 
 

@@ -16,8 +16,8 @@ from longtake.headless.hosts.stand_in import host_modules
 from longtake.tests.support.model.family_files import (
     SMALL,
     fps_state,
-    prefixed,
-    renamed,
+    prefix,
+    rename,
     state,
 )
 
@@ -55,7 +55,7 @@ def test_the_files_of_the_models_folder_can_be_chosen(folder: Path) -> None:
 def test_a_model_carries_its_family_through_clones(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    torch.save({"generator_ema": renamed(state(), prefixed("model."))}, folder / "rewardforcing.pt")
+    torch.save({"generator_ema": rename(state(), prefix("model."))}, folder / "rewardforcing.pt")
     with caplog.at_level("INFO", "longtake"):
         model = load("rewardforcing.pt")
     from longtake.nodes.models.model_facts import facts
@@ -121,7 +121,7 @@ def test_the_header_of_a_causal_model_is_the_one_that_the_core_reads(tmp_path: P
     for name, causal in (("self_forcing.safetensors", True), ("wan21.safetensors", False)):
         layers = {"layers": {"model.blocks.0.ffn.0": {"format": "float8_e4m3fn"}}}
         save_file(
-            renamed(state(), prefixed("model.")),
+            rename(state(), prefix("model.")),
             tmp_path / name,
             {"_quantization_metadata": json.dumps(layers)},
         )

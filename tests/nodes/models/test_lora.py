@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in import host_modules
-from longtake.tests.support.model.family_files import State, prefixed, renamed, state
+from longtake.tests.support.model.family_files import State, prefix, rename, state
 from longtake.tests.support.model.lora_files import (
-    merged,
-    named,
+    alphas,
+    layers,
+    merge,
     pairs,
     safetensors,
-    with_alpha,
 )
 
 KOHYA = (".lora_up.weight", ".lora_down.weight")
@@ -31,8 +31,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (tmp_path / "models" / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     save_file(state(), tmp_path / "models" / "diffusion_models" / "m.safetensors")
-    pair = named("diffusion_model.", *KOHYA)
-    safetensors(tmp_path / "models" / "loras" / "l.safetensors", with_alpha(pair, KOHYA[0], 2.0))
+    pair = layers("diffusion_model.", *KOHYA)
+    safetensors(tmp_path / "models" / "loras" / "l.safetensors", alphas(pair, KOHYA[0], 2.0))
     with host_modules(tmp_path / "out", lambda event: None):
         from longtake.nodes import host
 
@@ -63,11 +63,11 @@ def same(one: State, other: State) -> None:
 def test_the_weights_in_use_are_those_of_the_model_that_was_claimed_last(model: Any) -> None:
     """Handles share one set of weights: each claim puts its own LoRAs on, and takes others off."""
     patched, twice = load(model, 0.8), load(load(model, 0.8), -0.4)
-    same(in_use(patched), merged(0.8 * 0.5))
-    same(in_use(twice), merged(0.4 * 0.5))
+    same(in_use(patched), merge(0.8 * 0.5))
+    same(in_use(twice), merge(0.4 * 0.5))
     same(in_use(model), state())
     assert all(torch.equal(tensor, state()[name]) for name, tensor in in_use(model).items())
-    same(in_use(patched), merged(0.8 * 0.5))
+    same(in_use(patched), merge(0.8 * 0.5))
 
 
 def test_a_models_identity_follows_its_loras_and_not_what_is_loaded(model: Any) -> None:
@@ -146,7 +146,7 @@ def test_differences_of_weights_and_biases_are_added(model: Any, tmp_path: Path)
     parts = {f"{layer}.diff": "weight", f"{layer}.diff_b": "bias"}
     full = {name: torch.ones_like(weights[f"{layer}.{word}"]) for name, word in parts.items()}
     path = tmp_path / "models" / "loras" / "full.safetensors"
-    safetensors(path, renamed(full, prefixed("diffusion_model.")))
+    safetensors(path, rename(full, prefix("diffusion_model.")))
     got = in_use(load(model, 0.5, path.name))
     for word in parts.values():
         torch.testing.assert_close(got[f"{layer}.{word}"], weights[f"{layer}.{word}"] + 0.5)
@@ -164,7 +164,7 @@ def test_what_it_is_and_what_fits_nothing_is_said(
 ) -> None:
     extra = {"diffusion_model.blocks.7.ffn.0.lora_up.weight": torch.zeros(2, 2)}
     path = tmp_path / "models" / "loras" / "more.safetensors"
-    safetensors(path, named("diffusion_model.", *KOHYA) | extra)
+    safetensors(path, layers("diffusion_model.", *KOHYA) | extra)
     with caplog.at_level("INFO", "longtake"):
         load(model, 1.0, path.name)
     said = " ".join(record.message for record in caplog.records)

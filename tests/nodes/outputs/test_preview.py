@@ -101,6 +101,25 @@ def test_after_a_cancel_it_stays_and_says_where_the_next_run_goes_on(bench: Benc
     assert takes(bench)[-1].manifest()["stats"]["resumed_from_s"] == 21 / 16
 
 
+def test_a_resumed_run_says_before_its_first_chunk_where_it_resumes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = bench.frames()
+    cancel_after(bench, 1)
+    with pytest.raises(InterruptProcessingException):
+        bench.run("LongtakePreview", frames=frames)
+    announced: list[Any] = []
+    announce = Take.announce
+    monkeypatch.setattr(
+        Take, "announce", lambda take: announced.append(take.summary()) or announce(take)
+    )
+    bench.run("LongtakePreview", frames=frames)
+    token = takes(bench)[-1].token
+    first, *_, last = (summary for summary in announced if summary["take"] == token)
+    assert (first["state"], first["frames"], first["resume_at_s"]) == ("waiting", 0, 21 / 16)
+    assert (last["state"], last["resume_at_s"]) == ("done", None)
+
+
 @pytest.mark.parametrize(
     ("kind", "said", "message"),
     [(BadInput, "The disk is full; free some.", "The disk is full; free some."),

@@ -11,7 +11,7 @@ import pytest
 from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, FileSaved
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import asked_at, collected
+from longtake.tests.support.nodes.steps import ask_at, pictures
 
 
 def test_a_plan_makes_nothing_and_every_output_says_so(
@@ -135,11 +135,11 @@ def test_the_plan_of_frames_counts_their_decoding(
 def test_a_length_of_0_goes_on_until_stop(bench: Bench) -> None:
     frames = bench.frames(length=0.0)
     assert frames.plan.frames is None and frames.rollout.chunk_count is None
-    asked_at(bench, 3, frames.controls.stop)
+    ask_at(bench, 3, frames.controls.stop)
     bench.run("LongtakeSaveVideo", frames=frames)
     assert frames.report([]).frames == 45 and frames.controls.state == "stopped"
     with pytest.raises(BadInput, match="has no end .length is 0., so its frames cannot be"):
-        collected(bench, frames)
+        pictures(bench, frames)
 
 
 def test_a_shot_without_an_end_needs_a_window(bench: Bench) -> None:

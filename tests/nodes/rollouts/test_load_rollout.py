@@ -21,14 +21,14 @@ PICTURE = {"concat_latent_image": randn(1, 16, 3, 4, 4),
            "concat_mask": torch.ones(1, 1, 3, 4, 4)}  # fmt: skip
 
 
-def model_of(config: DiTConfig, seed: int = 0) -> Any:
+def build_model(config: DiTConfig, seed: int = 0) -> Any:
     """A small random MODEL of that shape."""
     from longtake.headless.hosts.stand_in.models import BaseModel, Patcher
 
     return Patcher(BaseModel(random_dit(config, seed)), load_device=CPU, offload_device=CPU)
 
 
-def saved(bench: Bench, config: DiTConfig, model: Any = None, **inputs: Any) -> str:
+def save_rollout(bench: Bench, config: DiTConfig, model: Any = None, **inputs: Any) -> str:
     """A shot by such a model as Load Rollout lists it."""
     _, clip, _ = bench.run("LongtakeLoadDemoModel")
     [schedule] = bench.run("LongtakeSchedule", steps=1, chunk_frames=3)
@@ -36,7 +36,7 @@ def saved(bench: Bench, config: DiTConfig, model: Any = None, **inputs: Any) -> 
     prompts = [[embedding, PICTURE if config is I2V else {}]]
     shot = {"width": 64, "height": 64} if config is FIVE_B else {"width": 32, "height": 32}
     [rollout] = bench.run(
-        "LongtakeSampler", model=model or model_of(config), prompts=prompts, schedule=schedule,
+        "LongtakeSampler", model=model or build_model(config), prompts=prompts, schedule=schedule,
         cfg=1.0, length=9.0, length_unit="frames", **shot, **inputs,
     )  # fmt: skip
     shown = bench.shown("LongtakeSaveRollout", rollout=rollout)
@@ -45,7 +45,7 @@ def saved(bench: Bench, config: DiTConfig, model: Any = None, **inputs: Any) -> 
 
 def behind(bench: Bench, **inputs: Any) -> Any:
     """A MODEL behind ANN-Sparse Attention."""
-    return bench.run("LongtakeSparseAttention", model=model_of(CONFIG), **inputs)[0]
+    return bench.run("LongtakeSparseAttention", model=build_model(CONFIG), **inputs)[0]
 
 
 def load(bench: Bench, name: str, model: Any) -> Any:
@@ -54,7 +54,7 @@ def load(bench: Bench, name: str, model: Any) -> Any:
 
 @pytest.mark.parametrize("config", [CONFIG, I2V, FIVE_B])
 def test_a_shot_goes_on_with_any_model_of_its_kind(bench: Bench, config: DiTConfig) -> None:
-    loaded = load(bench, saved(bench, config), model_of(config, seed=5))
+    loaded = load(bench, save_rollout(bench, config), build_model(config, seed=5))
     [longer] = bench.run("LongtakeEditRollout", action="continue", rollout=loaded, more=0.5)
     assert len(list(longer.chunks)) == 2
 
@@ -71,25 +71,25 @@ def test_a_shot_goes_on_with_any_model_of_its_kind(bench: Bench, config: DiTConf
 def test_a_model_of_another_kind_is_refused_before_anything_is_loaded(
     bench: Bench, made: DiTConfig, given: DiTConfig, says: str
 ) -> None:
-    name = saved(bench, made)
+    name = save_rollout(bench, made)
     with pytest.raises(BadInput, match=says):
-        load(bench, name, model_of(given))
+        load(bench, name, build_model(given))
 
 
 def test_a_device_without_the_shots_storage_is_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", storage="fp8")
-    name = saved(bench, CONFIG, kv_cache=cache)
+    name = save_rollout(bench, CONFIG, kv_cache=cache)
     monkeypatch.setattr(Float8, "unsupported_reason", lambda codec, device: "cpu has no fp8")
     with pytest.raises(BadInput, match="KV cache .* cpu has no fp8"):
-        load(bench, name, model_of(CONFIG))
+        load(bench, name, build_model(CONFIG))
 
 
 def test_sparse_attention_on_the_model_is_said_to_be_unused_where_the_shot_has_other(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name, model = saved(bench, CONFIG), model_of(CONFIG)
+    name, model = save_rollout(bench, CONFIG), build_model(CONFIG)
     [sparse] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True)
     for given, warned in ((model, False), (sparse, True)):
         caplog.clear()
@@ -102,7 +102,7 @@ def test_a_loaded_shot_tells_and_keeps_its_own_attention(
 ) -> None:
     chosen = {"temp_cache": True, "preset": "fast", "self_attention": "always"}
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
-    name = saved(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
+    name = save_rollout(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
     for inputs, warned in ((chosen, False), ({**chosen, "keep": "merged"}, True), ({}, True)):
         caplog.clear()
         loaded = load(bench, name, behind(bench, **inputs))
@@ -115,7 +115,7 @@ def test_another_way_of_merging_or_a_longer_reach_is_said_to_be_unused(
 ) -> None:
     chosen = {"temp_cache": True, "keep": "merged", "index": "lsh", "reach_frames": 30}
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
-    name = saved(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
+    name = save_rollout(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
     for change, warned in (
         ({}, False), ({"index": "auto", "reach_frames": -1}, False), ({"reach_frames": 90}, True),
         ({"counts_as": "all its keys"}, True), ({"merge_floor": 0.5}, True),
@@ -131,7 +131,7 @@ def test_a_shot_that_does_not_fit_keeps_its_settings_and_says_so(
 ) -> None:
     from longtake.nodes import host
 
-    name = saved(bench, CONFIG)
+    name = save_rollout(bench, CONFIG)
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
     with pytest.raises(BadInput, match="keeps its settings: .* or make a new one: lower"):
-        load(bench, name, model_of(CONFIG))
+        load(bench, name, build_model(CONFIG))

@@ -31,7 +31,7 @@ def fork(bench: Bench, rollout: Any, **inputs: Any) -> Any:
     return edited(bench, "fork", rollout, **inputs)
 
 
-def saved(bench: Bench, rollout: Any, **inputs: Any) -> str:
+def save_rollout(bench: Bench, rollout: Any, **inputs: Any) -> str:
     """Save a rollout; gives the name that Load Rollout lists."""
     shown = bench.shown("LongtakeSaveRollout", rollout=rollout, **inputs)
     [entry] = shown["longtake_files"]
@@ -146,7 +146,7 @@ def test_a_saved_shot_comes_back_and_makes_nothing_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     source, vae = bench.rollout(length=33.0)
-    name = saved(bench, source, vae=vae)
+    name = save_rollout(bench, source, vae=vae)
     whole = latents(bench, source)
     for chunk in (tmp_path / "longtake" / "rollouts").iterdir():
         chunk.unlink()  # as on another machine
@@ -172,7 +172,7 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
 
     caplog.set_level(logging.INFO, "longtake")
     source, _ = bench.rollout(length=33.0)
-    name = saved(bench, source, with_state=True)
+    name = save_rollout(bench, source, with_state=True)
     assert "3 chunks" in caplog.text and "is not in the file" not in caplog.text
     session.reset()
     for file in (tmp_path / "longtake" / "rollouts").iterdir():
@@ -188,24 +188,24 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
     assert restored and torch.equal(made, latents(bench, bench.rollout(length=45.0)[0]))
     again, _ = bench.rollout(length=33.0)
     session.reset()
-    saved(bench, again, with_state=True)  # all from the journal
+    save_rollout(bench, again, with_state=True)  # all from the journal
     assert "The KV cache is not in the file" in caplog.text
 
 
 def test_a_file_has_report_and_picture(bench: Bench, tmp_path: Path) -> None:
     source, vae = bench.rollout(length=33.0)
-    name = saved(bench, source, vae=vae).removesuffix(" [output]")
+    name = save_rollout(bench, source, vae=vae).removesuffix(" [output]")
     extras = RolloutFile(tmp_path / name).extras
     assert extras.report.rollout_id == source.id and extras.thumbnail is not None
     assert Image.open(io.BytesIO(extras.thumbnail)).size == (32, 32)
-    plain = saved(bench, source).removesuffix(" [output]")
+    plain = save_rollout(bench, source).removesuffix(" [output]")
     assert RolloutFile(tmp_path / plain).extras.thumbnail is None
 
 
 def test_a_stopped_shot_is_saved_as_far_as_it_is_and_goes_on(bench: Bench, tmp_path: Path) -> None:
     source, _ = bench.rollout(length=57.0)
     source.controls.stop()
-    name = saved(bench, source)
+    name = save_rollout(bench, source)
     loaded = load(bench, name)
     assert (loaded.chunk_count, loaded.frames, loaded.plan.frames) == (1, 9, 9)
     assert fork(bench, loaded).frames == 57  # as long as it was planned
@@ -215,7 +215,7 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, _ = bench.rollout(length=33.0)
-    name = saved(bench, source)
+    name = save_rollout(bench, source)
 
     from longtake.nodes.runtime import resolved_model
 
@@ -239,7 +239,7 @@ def test_saved_rollouts_are_listed_and_the_journals_files_are_not(bench: Bench) 
     from longtake.nodes import host
 
     source, _ = bench.rollout(length=9.0)
-    first = saved(bench, source)
+    first = save_rollout(bench, source)
     assert host.saved_files(".rollout.safetensors") == [first]
     assert not any("rollouts/" in name for name in host.saved_files(".safetensors"))
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import asked_at, collected, forget_chunks
+from longtake.tests.support.nodes.steps import ask_at, forget_chunks, pictures
 
 TEXT = "0: a red ball\n1: a blue ball"
 SAMPLER = "LongtakeSampler"
@@ -29,29 +29,29 @@ def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
     bench: Bench, asked: Callable[[Any], None], line: str
 ) -> None:
     frames = bench.frames(text=TEXT)
-    asked_at(bench, 0, lambda: asked(frames.controls))
-    edited = collected(bench, frames)
+    ask_at(bench, 0, lambda: asked(frames.controls))
+    edited = pictures(bench, frames)
     [edit] = frames.controls.edits
     assert (edit.status, edit.line) == ("applied", line)
     bench.state.start_prompt()
     kept = bench.frames(text=f"{TEXT}\n{line}")
     assert kept.rollout.spec.stored_chunks() == 3  # it goes on from the edited run's own chunks
     forget_chunks(bench)
-    assert torch.equal(collected(bench, kept), edited)
-    assert not torch.equal(collected(bench, bench.frames(text=TEXT)), edited)
+    assert torch.equal(pictures(bench, kept), edited)
+    assert not torch.equal(pictures(bench, bench.frames(text=TEXT)), edited)
 
 
 def test_the_same_workflow_again_is_unedited_and_runs_anew(bench: Bench) -> None:
     frames = bench.frames(text=TEXT)
-    asked_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
+    ask_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
     before = fingerprint(bench)
-    edited = collected(bench, frames)
-    assert torch.equal(collected(bench, frames), edited)  # a later node of the same prompt
+    edited = pictures(bench, frames)
+    assert torch.equal(pictures(bench, frames), edited)  # a later node of the same prompt
     assert fingerprint(bench) != before
     bench.state.start_prompt()  # the host hands the very same FRAMES to the next prompt
-    again = collected(bench, frames)
+    again = pictures(bench, frames)
     forget_chunks(bench)
-    assert torch.equal(again, collected(bench, bench.frames(text=TEXT)))
+    assert torch.equal(again, pictures(bench, bench.frames(text=TEXT)))
     assert not torch.equal(again, edited) and frames.controls.edits == ()
 
 
@@ -66,32 +66,32 @@ def fingerprint(bench: Bench, node_id: str | None = SAMPLER) -> int:
 
 def test_only_the_sampler_that_was_altered_runs_anew(bench: Bench) -> None:
     frames = bench.frames()
-    asked_at(bench, 0, frames.controls.stop)
+    ask_at(bench, 0, frames.controls.stop)
     before = [fingerprint(bench, node) for node in (SAMPLER, "other", None)]
-    collected(bench, frames)
+    pictures(bench, frames)
     after = [fingerprint(bench, node) for node in (SAMPLER, "other", None)]
     assert [b - a for a, b in zip(before, after, strict=True)] == [1, 0, 1]
 
 
 def test_a_stop_ends_every_output_with_what_exists_and_the_next_run_goes_on(bench: Bench) -> None:
     frames = bench.frames()
-    asked_at(bench, 1, frames.controls.stop)
+    ask_at(bench, 1, frames.controls.stop)
     calls = [("LongtakePreview", {"frames": frames}), ("LongtakeSaveVideo", {"frames": frames})]
     asyncio.run(bench.side_by_side(*calls))
     assert frames.controls.state == "stopped"
-    assert collected(bench, frames).shape == (21, 32, 32, 3)  # not the 33 it would have been
+    assert pictures(bench, frames).shape == (21, 32, 32, 3)  # not the 33 it would have been
     assert frames.report([]).frames == 21 and frames.resume_at_s == 21 / 16
     bench.state.start_prompt()
-    whole = collected(bench, frames)
+    whole = pictures(bench, frames)
     assert frames.rollout.resumed_from == 2
     forget_chunks(bench)
-    assert torch.equal(whole, collected(bench, bench.frames()))
+    assert torch.equal(whole, pictures(bench, bench.frames()))
 
 
 def test_the_report_tells_edits_drift_and_loading(bench: Bench) -> None:
     frames = bench.frames(text="0: a red ball", length=69.0)
-    asked_at(bench, 0, lambda: frames.controls.set_guidance(3.0))
-    collected(bench, frames)
+    ask_at(bench, 0, lambda: frames.controls.set_guidance(3.0))
+    pictures(bench, frames)
     report = frames.report([])
     assert report.edits == ["0.5625 (guidance 3): a red ball"]
     assert report.drift is not None and report.drift > 0
@@ -118,8 +118,8 @@ def test_a_prompt_is_encoded_in_view_and_on_the_prompts_thread(
     frames = bench.frames()
     monkeypatch.setattr(prompts, "embed", spy)
     asker = threading.Thread(target=lambda: frames.controls.set_prompt("ball"))
-    asked_at(bench, 0, lambda: (asker.start(), asker.join())[0])
-    collected(bench, frames)
+    ask_at(bench, 0, lambda: (asker.start(), asker.join())[0])
+    pictures(bench, frames)
     assert threads == [threading.get_ident()] and statuses == ["encoding"]
     assert "Encoding the new prompt 'ball'." in caplog.text
 
@@ -131,9 +131,9 @@ def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: 
     shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
     [rollout] = bench.run(SAMPLER, model=model, prompts=conditioning, schedule=schedule, **shot)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
-    asked_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
+    ask_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
     frames.controls.set_guidance(3.0)
-    collected(bench, frames)
+    pictures(bench, frames)
     guided, prompted = frames.controls.edits
     assert guided.status == "applied" and guided.line is None
     assert "came without a text encoder" in prompted.error
@@ -237,8 +237,8 @@ def test_the_preview_obeys_the_player_and_shows_what_became_of_it(bench: Bench) 
         take = list(session.takes._takes.values())[-1]
         assert take.controls.obey(2, lambda controls: controls.stop())
 
-    asked_at(bench, 1, stop)
-    asked_at(bench, 0, edit)
+    ask_at(bench, 1, stop)
+    ask_at(bench, 0, edit)
     frames = bench.frames(text="0: a red ball")
     bench.run("LongtakePreview", frames=frames)
     shown = take_of(bench).manifest()

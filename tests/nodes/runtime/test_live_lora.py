@@ -16,7 +16,7 @@ from longtake.samplers.loop import Chunk, generate
 from longtake.stream.rollout.controls import Controls
 from longtake.tests.support.model.lora_files import safetensors
 from longtake.tests.support.node_bench import CONFIG, Bench
-from longtake.tests.support.nodes.steps import asked_at, collected
+from longtake.tests.support.nodes.steps import ask_at, pictures
 from longtake.tests.support.tiny_model import randn
 
 
@@ -54,8 +54,8 @@ def test_the_next_chunk_and_its_whole_history_are_made_with_the_changed_weights(
     bench: Bench, shot: Any
 ) -> None:
     frames = shot(0.8)
-    asked_at(bench, 0, lambda: frames.controls.set_lora(0.25))
-    collected(bench, frames)
+    ask_at(bench, 0, lambda: frames.controls.set_lora(0.25))
+    pictures(bench, frames)
     made = latents(frames)
     [edit] = frames.controls.edits
     assert (edit.status, edit.lora, edit.line) == ("applied", 0.25, None)
@@ -71,19 +71,19 @@ def test_the_next_chunk_and_its_whole_history_are_made_with_the_changed_weights(
 
 def test_the_next_run_is_the_workflows_own_again(bench: Bench, shot: Any) -> None:
     frames = shot(0.8)
-    asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
-    edited = collected(bench, frames)
+    ask_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    edited = pictures(bench, frames)
     bench.state.start_prompt()
-    again = collected(bench, frames)
+    again = pictures(bench, frames)
     assert not torch.equal(again, edited)
     bench.state.start_prompt()
-    assert torch.equal(again, collected(bench, shot(0.8)))
+    assert torch.equal(again, pictures(bench, shot(0.8)))
 
 
 def test_strength_0_is_the_model_without_it(bench: Bench, shot: Any) -> None:
     frames = shot(0.8)
-    asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
-    collected(bench, frames)
+    ask_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    pictures(bench, frames)
     made = latents(frames)
     bare = shot(0.8, with_lora=False).rollout
     first = Chunk(0, 0, made[:3])
@@ -93,8 +93,8 @@ def test_strength_0_is_the_model_without_it(bench: Bench, shot: Any) -> None:
 
 def test_without_a_lora_the_edit_fails_in_one_sentence(bench: Bench, shot: Any) -> None:
     frames = shot(0.8, with_lora=False)
-    asked_at(bench, 0, lambda: frames.controls.set_lora(0.5))
-    collected(bench, frames)
+    ask_at(bench, 0, lambda: frames.controls.set_lora(0.5))
+    pictures(bench, frames)
     [edit] = frames.controls.edits
     assert edit.status == "failed" and "has no LoRA" in str(edit.error)
 
@@ -111,8 +111,8 @@ def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
     """A factor of a run is the run's: no rollout that is made of it starts from its weights."""
     frames = shot(0.8)
     source = frames.rollout
-    asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
-    collected(bench, frames)
+    ask_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    pictures(bench, frames)
     [forked] = bench.run("LongtakeEditRollout", action="fork", rollout=source, at=0.6, new_seed=5)
     assert source.claim.model is not source.claim.connected_model
     assert forked.claim.connected_model is forked.claim.model is source.claim.connected_model

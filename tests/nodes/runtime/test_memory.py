@@ -10,13 +10,13 @@ import torch
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import asked_at, collected, forget_chunks
+from longtake.tests.support.nodes.steps import ask_at, forget_chunks, pictures
 
 
 def test_no_kv_cache_outlives_its_run(bench: Bench) -> None:
     """The host keeps ROLLOUT and FRAMES for the next prompt; the memory must not stay with them."""
     frames = bench.frames()
-    collected(bench, frames)
+    pictures(bench, frames)
     gc.collect()
     alive = [one for one in gc.get_objects() if type(one) is KVCache]
     assert alive == [] and not frames.rollout.claim.memory.in_use
@@ -32,11 +32,11 @@ def test_kv_caches_given_up_between_chunks_are_made_again_with_the_same_bits(ben
         memory.partially_unload(memory.offload_device, 1)  # as the host does for another model
         held.append(memory.loaded_size())
 
-    asked_at(bench, 1, unload)
-    unloaded = collected(bench, frames)
+    ask_at(bench, 1, unload)
+    unloaded = pictures(bench, frames)
     assert held == [frames.rollout.kv_bytes_planned, 0]
     forget_chunks(bench)
-    assert torch.equal(unloaded, collected(bench, bench.frames()))
+    assert torch.equal(unloaded, pictures(bench, bench.frames()))
 
 
 def test_a_long_pause_moves_the_kv_cache_to_the_host(
@@ -62,14 +62,14 @@ def test_a_long_pause_moves_the_kv_cache_to_the_host(
             controls.resume()
         check()
 
-    asked_at(bench, 0, controls.pause)
+    ask_at(bench, 0, controls.pause)
     import comfy.model_management
 
     monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", look)
-    paused = collected(bench, frames)
+    paused = pictures(bench, frames)
     assert on_host[0] and "cpu" in moved and controls.paused_s > 0
     forget_chunks(bench)
-    assert torch.equal(paused, collected(bench, bench.frames()))
+    assert torch.equal(paused, pictures(bench, bench.frames()))
 
 
 def test_a_state_rests_between_prompts_until_the_host_unloads_it(bench: Bench) -> None:

@@ -28,7 +28,7 @@ from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import model_of
+from longtake.tests.support.nodes.steps import demo_as
 
 RUNNABLE = [family.key for family in FAMILIES if not family.refusal]
 
@@ -54,7 +54,7 @@ def are_the_presets(settings: RolloutSettings, preset: Preset) -> None:
 
 @pytest.mark.parametrize("key", RUNNABLE)
 def test_nodes_left_alone_are_the_models_and_so_are_nodes_left_out(bench: Bench, key: str) -> None:
-    model = model_of(bench, key)
+    model = demo_as(bench, key)
     [schedule], [cache] = bench.run("LongtakeSchedule"), bench.run("LongtakeKVCacheSettings")
     left_alone = shot(bench, model, schedule=schedule, kv_cache=cache)
     are_the_presets(left_alone.settings, BY_KEY[key].preset)
@@ -63,7 +63,7 @@ def test_nodes_left_alone_are_the_models_and_so_are_nodes_left_out(bench: Bench,
 
 def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
     """The widgets of workflows saved when these numbers were the defaults."""
-    model = model_of(bench, "demo")
+    model = demo_as(bench, "demo")
     [schedule] = bench.run(
         "LongtakeSchedule", chunk_frames=3, steps=4, shift=2.0, solver="euler", context_noise=0.0,
         schedule="causal chunks", first_steps=8,
@@ -88,7 +88,7 @@ def test_one_widget_of_the_schedule_changes_that_alone(
     if name == "steps":
         wanted = replace(wanted, timesteps=(), first_timesteps=())
     [schedule] = bench.run("LongtakeSchedule", **{name: value})
-    are_the_presets(shot(bench, model_of(bench, key), schedule=schedule).settings, wanted)
+    are_the_presets(shot(bench, demo_as(bench, key), schedule=schedule).settings, wanted)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_the_schedules_other_widgets_are_its_options(
     chosen = {"schedule": "causal chunks", "chunk_frames": 3, "shift": 2.0, "context_noise": 0.0}
     chosen |= {"steps": 4, "first_steps": 0, "solver": "euler"}
     [schedule] = bench.run("LongtakeSchedule", **{**chosen, **asked})
-    made = shot(bench, model_of(bench, "demo"), schedule=schedule).settings.schedule
+    made = shot(bench, demo_as(bench, "demo"), schedule=schedule).settings.schedule
     base = {"kind": "causal chunks", "chunk_frames": 3, "shift": 2.0, "steps": 4, "first_steps": 0}
     assert made == ScheduleOptions(**{**base, **options}).schedule()
     [plain] = bench.run("LongtakeSchedule", **chosen)
-    assert made != shot(bench, model_of(bench, "demo"), schedule=plain).settings.schedule
+    assert made != shot(bench, demo_as(bench, "demo"), schedule=plain).settings.schedule
 
 
 @pytest.mark.parametrize("predicts", ["epsilon", "v"])
 def test_a_model_that_is_no_flow_gets_its_own_noise_schedule(bench: Bench, predicts: str) -> None:
     [schedule] = bench.run("LongtakeSchedule", solver="ancestral", predicts=predicts,
                            betas="sigmoid")  # fmt: skip
-    made = shot(bench, model_of(bench, "demo"), schedule=schedule).settings
+    made = shot(bench, demo_as(bench, "demo"), schedule=schedule).settings
     assert made.solver == DDIM(VariancePreserving("sigmoid"), predicts, eta=1.0)
 
 
@@ -141,7 +141,7 @@ def test_one_widget_of_the_cache_changes_that_alone(
     bench: Bench, key: str, asked: dict[str, Any], policy: object
 ) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", first_latent="leave", **asked)
-    assert shot(bench, model_of(bench, key), kv_cache=cache).settings.cache == policy
+    assert shot(bench, demo_as(bench, key), kv_cache=cache).settings.cache == policy
 
 
 def test_another_kind_of_schedule_keeps_the_models_steps() -> None:
@@ -177,7 +177,7 @@ def test_a_window_that_the_model_makes_impossible_is_one_sentence(
 ) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", **asked)
     with pytest.raises(BadInput, match=complaint):
-        shot(bench, model_of(bench, key), kv_cache=cache)
+        shot(bench, demo_as(bench, key), kv_cache=cache)
 
 
 def test_what_the_model_decided_is_said_by_the_sampler_and_in_the_report(
@@ -189,7 +189,7 @@ def test_what_the_model_decided_is_said_by_the_sampler_and_in_the_report(
     monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     [schedule] = bench.run("LongtakeSchedule", steps=2)
     said.clear()
-    rollout = shot(bench, model_of(bench, "longlive"), schedule=schedule, seed=3)
+    rollout = shot(bench, demo_as(bench, "longlive"), schedule=schedule, seed=3)
     sentence = (
         "Settings: schedule causal chunks, chunk_frames 3, shift 5, "
         "first_steps 0, solver re-noise, context_noise 0, policy window + sink, window_frames 9, "
@@ -210,7 +210,7 @@ def test_nothing_is_said_of_the_model_where_everything_is_set(bench: Bench) -> N
     )  # fmt: skip
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=6,
                         sink_frames=0)  # fmt: skip
-    model = model_of(bench, "longlive")
+    model = demo_as(bench, "longlive")
     assert (
         shot(bench, model, schedule=schedule, kv_cache=cache, cfg=1.0).provenance.from_model == ""
     )
@@ -230,7 +230,7 @@ def test_nothing_is_said_of_the_model_where_everything_is_set(bench: Bench) -> N
 def test_history_guidance_left_alone_is_what_suits_the_model(
     bench: Bench, key: str, text_scale: float, none: str
 ) -> None:
-    model = model_of(bench, key)
+    model = demo_as(bench, key)
     [chained] = bench.run("LongtakeHistoryGuidance", preset="vanilla", norm_cap=2.0)
     rollout = shot(bench, model, guidance=chained)
     view = {"pure noise": g.NOISE, "sink": g.SINK, "nothing": g.DROP}[none]
@@ -243,7 +243,7 @@ def test_history_guidance_left_alone_is_what_suits_the_model(
 
 
 def test_no_history_is_the_sink_where_the_user_set_one(bench: Bench) -> None:
-    model = model_of(bench, "causal-forcing")
+    model = demo_as(bench, "causal-forcing")
     [guidance] = bench.run("LongtakeHistoryGuidance", preset="fractional")
     for asked, view in (({"sink_frames": 3}, g.SINK), ({"first_latent": "leave"}, g.DROP)):
         [cache] = bench.run("LongtakeKVCacheSettings", **asked)
@@ -262,7 +262,7 @@ def test_what_is_set_or_published_is_the_same_for_every_model(bench: Bench) -> N
     ):  # fmt: skip
         [guidance] = bench.run("LongtakeHistoryGuidance", **inputs)
         for key in ("demo", "longlive", "wan21-t2v"):
-            made = shot(bench, model_of(bench, key), guidance=guidance)
+            made = shot(bench, demo_as(bench, key), guidance=guidance)
             assert made.settings.guidance == wanted
             assert (
                 "scale" not in made.provenance.from_model
@@ -280,7 +280,7 @@ def test_text_guidance_of_a_distilled_model_is_warned_of_wherever_it_comes_from(
     bench: Bench, caplog: pytest.LogCaptureFixture, inputs: dict[str, Any], scale: str | None
 ) -> None:
     [guidance] = bench.run("LongtakeHistoryGuidance", **inputs)
-    shot(bench, model_of(bench, "longlive"), guidance=guidance)
+    shot(bench, demo_as(bench, "longlive"), guidance=guidance)
     warned = [one.message for one in caplog.records if "is distilled" in one.message]
     assert len(warned) == (scale is not None)
     for text in warned:
@@ -299,7 +299,7 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     assert bench.shown("LongtakeSchedule") is None
     assert said[-1].endswith("connect `model` here to see them.")
-    with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
+    with_model = bench.shown("LongtakeSchedule", model=demo_as(bench, "causal-forcing-1step"))
     assert len(with_model.as_dict()["images"]) == 1
     assert said[-1].startswith("Settings: schedule causal chunks, ")
     assert " (from model: Causal Forcing++ framewise, 1 step). 15 evaluations for 12 la" in said[-1]
@@ -327,7 +327,7 @@ def test_a_warning_leaves_what_the_model_decided_under_the_node(
 
     shown: list[str] = []
     monkeypatch.setattr(progress, "show_text", lambda node, text: shown.append(text))
-    shot(bench, model_of(bench, "longlive"))  # at 32x32, which it was not trained at
+    shot(bench, demo_as(bench, "longlive"))  # at 32x32, which it was not trained at
     first, *rest = shown[-1].splitlines()
     assert first.startswith("Warning: LongLive 1.0 was trained at 832x480")
     assert "(from model: LongLive 1.0)." in "".join(rest)
@@ -349,6 +349,6 @@ def test_a_warning_leaves_what_the_model_decided_under_the_node(
 def test_only_minus_one_is_from_the_model(bench: Bench, node_id: str, name: str) -> None:
     with pytest.raises(BadInput, match=f"{name} is -0.5; set at least 0, or -1 for the model's"):
         if node_id == "LongtakeSampler":
-            shot(bench, model_of(bench, RUNNABLE[0]), cfg=-0.5)
+            shot(bench, demo_as(bench, RUNNABLE[0]), cfg=-0.5)
         else:
             bench.run(node_id, **{name: -0.5})

@@ -24,7 +24,7 @@ from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import collected
+from longtake.tests.support.nodes.steps import pictures
 from longtake.tests.support.tiny_model import TINY, settings
 
 
@@ -60,7 +60,7 @@ def test_every_policy_makes_a_video(bench: Bench, name: str, policy: object) -> 
     cache = chosen(bench, policy=name, window_frames=9, sink_frames=3)
     assert cache.policy == policy
     frames = bench.frames(kv_cache=cache)
-    assert len(collected(bench, frames)) == 33
+    assert len(pictures(bench, frames)) == 33
     assert frames.report([]).kv_bytes == frames.rollout.kv_bytes_planned
 
 
@@ -79,9 +79,9 @@ def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
         placement == "main memory",
         placement == "disk",
     )
-    near = collected(bench, bench.frames(kv_cache=chosen(bench, storage=storage, window_frames=6,
+    near = pictures(bench, bench.frames(kv_cache=chosen(bench, storage=storage, window_frames=6,
                                                          unquantised_frames=1)))  # fmt: skip
-    assert torch.equal(collected(bench, frames), near)
+    assert torch.equal(pictures(bench, frames), near)
     if placement == "disk":
         assert isinstance(cache.placement, OnDisk) and not [*tmp_path.rglob("*.kv")]
 
@@ -137,23 +137,23 @@ def test_a_sink_that_cannot_be_is_refused(
         chosen(bench, **inputs)
 
 
-def put_in_force(cache: CacheSettings, *, drops_first_frame: bool) -> object:
+def policy_of(cache: CacheSettings, *, drops_first_frame: bool) -> object:
     """The policy that a model gets."""
     place = torch.device("cpu"), torch.float32
-    made = cache.put_in_force(settings(), TINY, place, drops_first_frame=drops_first_frame)
+    made = cache.apply_to(settings(), TINY, place, drops_first_frame=drops_first_frame)
     return made.cache
 
 
 def test_the_first_latent_stays_unless_the_model_learnt_to_do_without() -> None:
     window, sink = CacheSettings(WindowSink(6)), CacheSettings(WindowSink(6, 3))
-    assert put_in_force(window, drops_first_frame=False) == WindowSink(6, 1)
-    assert put_in_force(window, drops_first_frame=True) == WindowSink(6)
-    assert put_in_force(sink, drops_first_frame=False) == WindowSink(6, 3)
+    assert policy_of(window, drops_first_frame=False) == WindowSink(6, 1)
+    assert policy_of(window, drops_first_frame=True) == WindowSink(6)
+    assert policy_of(sink, drops_first_frame=False) == WindowSink(6, 3)
     for choice, expected in (("sink", WindowSink(6, 1)), ("leave", WindowSink(6))):
         asked = dataclasses.replace(window, first_latent=choice)
-        assert {put_in_force(asked, drops_first_frame=one) for one in (True, False)} == {expected}
-    assert put_in_force(CacheSettings(FullHistory()), drops_first_frame=False) == FullHistory()
-    assert put_in_force(CacheSettings(WindowSink(1)), drops_first_frame=False) == WindowSink(1)
+        assert {policy_of(asked, drops_first_frame=one) for one in (True, False)} == {expected}
+    assert policy_of(CacheSettings(FullHistory()), drops_first_frame=False) == FullHistory()
+    assert policy_of(CacheSettings(WindowSink(1)), drops_first_frame=False) == WindowSink(1)
 
 
 def test_the_demo_was_trained_on_windows_without_the_first_latent_and_wan_was_not() -> None:

@@ -21,14 +21,14 @@ from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import model_of
+from longtake.tests.support.nodes.steps import demo_as
 
 NODE = "LongtakeModelSettings"
 
 
 @pytest.mark.parametrize("key", [family.key for family in FAMILIES if not family.refusal])
 def test_untouched_every_value_is_the_models(bench: Bench, key: str) -> None:
-    schedule, cache, cfg, width, height = bench.run(NODE, model=model_of(bench, key))
+    schedule, cache, cfg, width, height = bench.run(NODE, model=demo_as(bench, key))
     preset = BY_KEY[key].preset
     assert schedule.schedule == preset_schedule(preset) and cache.policy == preset_cache(preset)
     assert schedule.solver == preset_solver(preset)
@@ -56,14 +56,14 @@ def test_every_value_can_be_set_otherwise_and_no_other_changes(
     made = {"window_frames": wanted.window_frames, "sink_frames": wanted.sink_frames}
     if 0 < made["window_frames"] < made["sink_frames"]:
         pytest.skip("such a window is refused")
-    schedule, cache, cfg, _, _ = bench.run(NODE, model=model_of(bench, key), **{name: value})
+    schedule, cache, cfg, _, _ = bench.run(NODE, model=demo_as(bench, key), **{name: value})
     assert schedule.schedule == preset_schedule(wanted) and cache.policy == preset_cache(wanted)
     assert schedule.solver == preset_solver(wanted)
     assert schedule.context_noise.level == wanted.context_noise and cfg == wanted.guidance_scale
 
 
 def test_families_with_a_cache_of_their_own_get_it(bench: Bench) -> None:
-    found = {key: bench.run(NODE, model=model_of(bench, key))[1].policy
+    found = {key: bench.run(NODE, model=demo_as(bench, key))[1].policy
              for key in ("reward-forcing", "krea-realtime", "longlive", "wan21-t2v")}  # fmt: skip
     assert found == {
         "reward-forcing": AveragingSink(6, 3, 0.999), "krea-realtime": RebuiltWindow(3, 0),
@@ -73,7 +73,7 @@ def test_families_with_a_cache_of_their_own_get_it(bench: Bench) -> None:
 
 def test_a_window_smaller_than_its_sink_is_refused(bench: Bench) -> None:
     with pytest.raises(BadInput, match="window_frames is 2 and its sink 3"):
-        bench.run(NODE, model=model_of(bench, "longlive"), window_frames=2)
+        bench.run(NODE, model=demo_as(bench, "longlive"), window_frames=2)
 
 
 @pytest.mark.parametrize("key", ["self-forcing", "causal-forcing-framewise", "longlive"])
@@ -84,7 +84,7 @@ def test_what_was_assumed_is_said_in_the_node_and_in_the_report(
 
     said: list[str] = []
     monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
-    model = model_of(bench, key)
+    model = demo_as(bench, key)
     schedule, cache, cfg, _, _ = bench.run(NODE, model=model, shift=2.5)
     title = BY_KEY[key].title
     assert said == [f"{title}: by its name. Changed: shift 2.5 (from model: 5.0)."]

@@ -11,7 +11,7 @@ from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.guidance import cfg
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import model_of
+from longtake.tests.support.nodes.steps import demo_as
 from longtake.tests.support.tiny_model import settings
 
 HISTORY, TERM = "LongtakeHistoryGuidance", "LongtakeGuidanceTerm"
@@ -22,17 +22,17 @@ SCHEDULE, CONTEXT = "LongtakeSchedule", "LongtakeContextNoise"
 def warned(bench: Bench, caplog: pytest.LogCaptureFixture) -> Any:
     """The warnings with a word in them under the sampler of a shot of a family's model."""
 
-    def of(key: str, word: str, text: str = "0: a red ball", **inputs: Any) -> list[str]:
+    def warnings_with(key: str, word: str, text: str = "0: a red ball", **inputs: Any) -> list[str]:
         clip = bench.run("LongtakeLoadDemoModel")[1]
         [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text=text)
         caplog.clear()
         size = {"width": 832, "height": 480, "length": 33.0, "length_unit": "frames"}
-        bench.run("LongtakeSampler", model=model_of(bench, key), prompts=prompts, plan_only=True,
+        bench.run("LongtakeSampler", model=demo_as(bench, key), prompts=prompts, plan_only=True,
                   **size, **inputs)  # fmt: skip
         said = [one.message for one in caplog.records if one.levelno == logging.WARNING]
         return [one for one in said if word in one]
 
-    return of
+    return warnings_with
 
 
 @pytest.mark.usefixtures("bench")

@@ -30,7 +30,7 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.schedule.rows import asynchronous
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.model.diffusers_models import saved
+from longtake.tests.support.model.diffusers_models import store
 from longtake.tests.support.tiny_model import randn
 
 pytest.importorskip("diffusers")
@@ -68,7 +68,7 @@ def rollout(dit: WanDiT, config: Any, preset: Preset, length: int, **changes: An
 
 def skyreels(folder: Path, block: int) -> tuple[WanDiT, Any, Guided]:
     """A random 1.3B-like model: ours from the file, and theirs with its frame rate told."""
-    theirs = saved(
+    theirs = store(
         "SkyReelsV2Transformer3DModel", folder, inject_sample_info=True, num_frame_per_block=block
     )
 
@@ -78,7 +78,7 @@ def skyreels(folder: Path, block: int) -> tuple[WanDiT, Any, Guided]:
             video, t[None], text[None], enable_diffusion_forcing=True, fps=[1], return_dict=False
         )[0][0].transpose(0, 1)  # fmt: skip
 
-    found = open_checkpoint(folder).found
+    found = open_checkpoint(folder).recognition
     assert found.family.key == "skyreels-df-fps"
     scale = found.family.preset.guidance_scale
     return load_dit(folder), found.config, Guided(velocity, TEXT, NEGATIVE, scale)
@@ -156,7 +156,7 @@ def test_skyreels_goes_on_behind_known_frames(tmp_path: Path) -> None:
 def wan(folder: Path, key: str) -> tuple[WanDiT, Any, Callable[[Tensor, Tensor, Tensor], Tensor]]:
     """A random model of that family: ours from the file, and theirs."""
     channels = 48 if key == "wan22-ti2v-5b" else 16
-    theirs = saved("WanTransformer3DModel", folder, in_channels=channels, out_channels=channels)
+    theirs = store("WanTransformer3DModel", folder, in_channels=channels, out_channels=channels)
 
     def velocity(x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         per_token = t[None].repeat_interleave(ROWS * COLUMNS // 4, 1)
@@ -164,7 +164,7 @@ def wan(folder: Path, key: str) -> tuple[WanDiT, Any, Callable[[Tensor, Tensor, 
             0
         ].transpose(0, 1)
 
-    return load_dit(folder), open_checkpoint(folder).found.config, velocity
+    return load_dit(folder), open_checkpoint(folder).recognition.config, velocity
 
 
 @torch.inference_mode()

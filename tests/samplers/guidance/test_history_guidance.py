@@ -38,7 +38,7 @@ from longtake.samplers.history.rollout_history import RolloutHistory
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.samplers.brute_force import (
     CHUNK,
     Term,
@@ -203,7 +203,7 @@ def test_stabilising_is_context_noise_on_what_was_generated() -> None:
 
 def test_stabilising_leaves_given_frames_clean() -> None:
     seen: list[Tensor] = []
-    model = watched_model(MODEL, on_check=lambda: None)
+    model = model_with_hooks(MODEL, on_check=lambda: None)
     branches = Branches(CurrentSettings(of(stabilise(Guidance(), 0.3))), model)
     branches.claim()
     branches.use(branches.current.settings, 0)
@@ -216,7 +216,7 @@ def test_stabilising_leaves_given_frames_clean() -> None:
             return genuine(tree, x, t, *rest, **options)  # type: ignore[arg-type]
 
         patch.setattr(evaluator, "predict", spy)
-        branches.commit(0, clean, given=[True, False])
+        branches.commit(0, clean, known=[True, False])
     x, t = seen
     assert t.tolist() == [[0.0, 300.0]]
     assert torch.equal(x[0, 0], clean[0])

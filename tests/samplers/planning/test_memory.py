@@ -53,7 +53,7 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.model.taehv_tree import taehv_tree
-from longtake.tests.support.model_hosts import claimed_model
+from longtake.tests.support.model_hosts import model_with_claims
 from longtake.tests.support.tiny_model import CHUNKS
 
 F32, BF16 = torch.float32, torch.bfloat16
@@ -263,7 +263,7 @@ def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> t
     tree = zeros(config, dtype)
     claimed: list[int] = []
 
-    model = replace(claimed_model(tree, config, claimed.append), dtype=dtype)
+    model = replace(model_with_claims(tree, config, claimed.append), dtype=dtype)
     latents = torch.zeros(3, 16, chosen.rows, chosen.columns)
     one_by_one = chosen.schedule == CHUNKS
     done = (chosen.length or 0) // 3 - 1 if one_by_one else 0

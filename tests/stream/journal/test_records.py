@@ -29,7 +29,7 @@ from longtake.stream.journal.records import SUFFIX, find_record, read, records
 from longtake.stream.rollout.fork import Fork, extend
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.stream.rollouts import MODEL, Words, changed
+from longtake.tests.support.stream.rollouts import MODEL, Words, edit_fork
 from longtake.tests.support.tiny_model import settings
 
 SOURCE = settings(length=12, guidance=cfg(2.0))
@@ -58,7 +58,7 @@ def test_a_record_names_every_chunk_in_order(tmp_path: Path) -> None:
 
 
 def test_a_fork_has_a_record_with_what_it_shares(tmp_path: Path) -> None:
-    source, fork = made(tmp_path), made(tmp_path, changed(6).apply(SOURCE))
+    source, fork = made(tmp_path), made(tmp_path, edit_fork(6).apply(SOURCE))
     found = {record.id: record for record in records(source.spec.journal)}
     assert found[fork.id].keys[:2] == found[source.id].keys[:2]
     assert found[fork.id].facts["seeds"] == [[0, 5], [6, 11]]
@@ -222,7 +222,7 @@ def test_forks_form_a_tree(tmp_path: Path) -> None:
 
 
 def test_cleanup_removes_the_least_recently_used_and_keeps_shared_chunks(tmp_path: Path) -> None:
-    source, fork = made(tmp_path), made(tmp_path, changed(6).apply(SOURCE))
+    source, fork = made(tmp_path), made(tmp_path, edit_fork(6).apply(SOURCE))
     other = made(tmp_path, settings(length=6, seed=99))
     aged(tmp_path, source, other, fork)  # the source is the oldest
     before = usage(source.spec.journal)
@@ -231,7 +231,7 @@ def test_cleanup_removes_the_least_recently_used_and_keeps_shared_chunks(tmp_pat
     freed = collect(source.spec.journal, before.total_bytes - 1)
     assert planned == freed and [record.id for record in freed.removed] == [source.id]
     assert freed.chunks == 2 and usage(source.spec.journal).total_bytes == freed.left_bytes
-    again = Rollout(RolloutSpec(changed(6).apply(SOURCE), MODEL, "model", Journal(tmp_path)))
+    again = Rollout(RolloutSpec(edit_fork(6).apply(SOURCE), MODEL, "model", Journal(tmp_path)))
     assert again.spec.stored_chunks() == 4
     freed = collect(source.spec.journal, int(4.5 * chunk))
     assert [record.id for record in freed.removed] == [other.id]
@@ -283,7 +283,7 @@ def test_a_rollout_cannot_be_read_while_it_is_removed(
 
 def test_the_command_lists_shows_and_cleans_up(tmp_path: Path) -> None:
     folder = tmp_path / "longtake" / "rollouts"
-    source, fork = made(folder), made(folder, changed(6).apply(SOURCE))
+    source, fork = made(folder), made(folder, edit_fork(6).apply(SOURCE))
     aged(folder, source, fork)
     out = ["--out", str(tmp_path)]
 

@@ -31,7 +31,7 @@ from longtake.stream.preview.messages import (
 )
 from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Limits, Takes
-from longtake.tests.support.numbered_frames import number_of, numbered_frames
+from longtake.tests.support.numbered_frames import number_in, numbered_frames
 from longtake.tests.support.player_server import FakeControls
 
 Event = tuple[str, dict[str, Any]]
@@ -103,7 +103,7 @@ def numbers(take: Take) -> list[int]:
     blobs = [take.blob(chunk["seq"]) for chunk in take.manifest()["chunks"] if chunk["bytes"]]
     contents = [blob.read() for blob in blobs if blob]
     return [
-        number_of(np.asarray(picture)) for content in contents for picture in unpack(content or b"")
+        number_in(np.asarray(picture)) for content in contents for picture in unpack(content or b"")
     ]
 
 

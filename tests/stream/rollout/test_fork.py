@@ -25,7 +25,12 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork, extend
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.stream.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
+from longtake.tests.support.stream.rollouts import (
+    LONG_HISTORIES,
+    MODEL,
+    assert_same_bits,
+    edit_fork,
+)
 from longtake.tests.support.tiny_model import (
     embedding,
     settings,
@@ -56,7 +61,7 @@ def test_a_fork_at_every_chunk_is_a_fresh_run_of_its_settings(tmp_path: Path, ki
     source = settings(**{"length": 12, **KINDS[kind]})
     plain = list(rollout(tmp_path / "all", source).chunks)
     for chunk in plain:
-        forked = changed(chunk.first_frame).apply(source)
+        forked = edit_fork(chunk.first_frame).apply(source)
         shared = rollout(tmp_path / "all", forked)
         assert shared.spec.stored_chunks() == chunk.index
         ours = list(shared.chunks)
@@ -95,12 +100,12 @@ def test_the_changes_of_a_fork_hold_to_the_end() -> None:
     source = settings(
         length=12, prompts=timeline(0, 3, 9), seed_changes=(TimedSeed(3, 8), TimedSeed(9, 9))
     )
-    forked = changed(6).apply(source)
+    forked = edit_fork(6).apply(source)
     assert [entry.start_frame for entry in forked.prompts.entries] == [0, 3, 6]
     assert forked.seed_changes == (TimedSeed(3, 8), TimedSeed(6, 11))
     assert forked.at(11).guidance == cfg(3.0)
     assert Fork(6, seed=11).apply(source).prompts is source.prompts
-    assert changed(0).apply(source).seed == 11 and changed(0).apply(source).seed_changes == ()
+    assert edit_fork(0).apply(source).seed == 11 and edit_fork(0).apply(source).seed_changes == ()
 
 
 def test_rewinding_makes_no_chunks_and_extending_gives_the_longer_run(tmp_path: Path) -> None:

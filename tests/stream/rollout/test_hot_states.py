@@ -21,14 +21,14 @@ from longtake.stream.journal.snapshots import Snapshots
 from longtake.stream.rollout.hot_states import HotState, HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
     Raises,
     Words,
     assert_same_bits,
-    changed,
+    edit_fork,
 )
 from longtake.tests.support.tiny_model import settings
 
@@ -60,7 +60,7 @@ def made_until(rollout: Rollout) -> list[Chunk]:
 def counted(folder: Path, hot: HotStates | None, **given: Any) -> tuple[list[Chunk], int]:
     """Collect all chunks of a run and count the model's passes."""
     passes: list[int] = []
-    model = watched_model(MODEL, on_check=lambda: passes.append(1))
+    model = model_with_hooks(MODEL, on_check=lambda: passes.append(1))
     return list(rollout(folder, hot, model, **given).chunks), len(passes)
 
 
@@ -70,7 +70,7 @@ def test_a_run_cancelled_anywhere_resumes_from_its_state(tmp_path: Path, kind: s
     whole, passes = counted(tmp_path / "whole", None, **KINDS[kind])
     for at in range(2, passes, max(1, passes // 9)):
         folder, hot = tmp_path / str(at), plenty()
-        model = watched_model(MODEL, on_check=Raises(Cancelled, at))
+        model = model_with_hooks(MODEL, on_check=Raises(Cancelled, at))
         made_until(rollout(folder, hot, model, **KINDS[kind]))
         again = rollout(folder, hot, **KINDS[kind])
         assert_same_bits(list(again.chunks), whole)
@@ -92,7 +92,7 @@ def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
     for at in range(1, passes, max(1, passes // 7)):
         last.unlink(missing_ok=True)
         hot = plenty()
-        model = watched_model(MODEL, on_check=Raises(Cancelled, at))
+        model = model_with_hooks(MODEL, on_check=Raises(Cancelled, at))
         made_until(rollout(tmp_path, hot, model, **KINDS[kind]))
         assert_same_bits(list(rollout(tmp_path, hot, **KINDS[kind]).chunks), whole)
 
@@ -112,7 +112,7 @@ def test_a_longer_run_and_a_fork_resume_from_a_hot_state_too(tmp_path: Path) -> 
     list(rollout(tmp_path, hot, length=9).chunks)
     _, passes = counted(tmp_path, hot, length=12)
     assert passes == 1 + 2
-    for fork in (changed(9), dataclasses.replace(changed(9), guidance=None)):
+    for fork in (edit_fork(9), dataclasses.replace(edit_fork(9), guidance=None)):
         longer = dataclasses.replace(fork.apply(source), length=12)
         ours = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path), hot=hot))
         fresh = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path / "new")))
@@ -126,9 +126,9 @@ def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
     """The cancelled chunk began under a prompt that the fork does not have."""
     hot, given = plenty(), {**KINDS[kind], "length": 12}
     _, passes = counted(tmp_path / "count", None, **given)
-    model = watched_model(MODEL, on_check=Raises(Cancelled, passes - 1))
+    model = model_with_hooks(MODEL, on_check=Raises(Cancelled, passes - 1))
     kept = made_until(rollout(tmp_path, hot, model, **given))
-    fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).apply(settings(**given))
+    fork = dataclasses.replace(edit_fork(3 * len(kept)), guidance=None).apply(settings(**given))
     ours = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path), hot=hot))
     fresh = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path / "new")))
     assert_same_bits(list(ours.chunks), list(fresh.chunks))
@@ -136,7 +136,7 @@ def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
 
 def test_a_failed_run_leaves_no_state(tmp_path: Path) -> None:
     hot = plenty()
-    model = watched_model(MODEL, on_check=Raises(lambda: ValueError("broken"), 7))
+    model = model_with_hooks(MODEL, on_check=Raises(lambda: ValueError("broken"), 7))
     with pytest.raises(ValueError, match="broken"):
         list(rollout(tmp_path, hot, model).chunks)
     assert len(hot) == 0
@@ -216,7 +216,7 @@ def test_several_rollouts_share_the_budget_and_each_resumes_with_its_bits(tmp_pa
     took: list[int] = []
     for seed in made:
         passes: list[int] = []
-        model = watched_model(MODEL, on_check=partial(passes.append, 1))
+        model = model_with_hooks(MODEL, on_check=partial(passes.append, 1))
         longer = rollout(tmp_path, hot, model, length=18, seed=seed, snapshot_chunks=100, **window)
         whole = rollout(tmp_path / "whole", None, length=18, seed=seed, **window)
         assert_same_bits(list(longer.chunks), list(whole.chunks))

@@ -19,7 +19,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.producer import ChunkProducer
 from longtake.stream.rollout.run_state import RunState
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 MODEL = local_denoiser(random_dit(), TINY)
@@ -57,7 +57,7 @@ def test_a_recache_is_announced_and_moves_the_chain(tmp_path: Path) -> None:
 def test_a_producer_is_outdated_by_other_branches_and_by_dropped_caches(tmp_path: Path) -> None:
     caches: list[KVCache] = []
     spec, _ = spec_with_chunks(tmp_path, 0)
-    spec = replace(spec, model=watched_model(MODEL, on_register=caches.append))
+    spec = replace(spec, model=model_with_hooks(MODEL, on_register=caches.append))
     state = RunState(spec)
     producer = ChunkProducer(spec, state, 0)
     next(producer.chunks)

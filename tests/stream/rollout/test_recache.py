@@ -24,7 +24,7 @@ from longtake.stream.journal.records import records
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
@@ -103,7 +103,7 @@ def test_a_stored_state_is_resumed_exactly(tmp_path: Path) -> None:
 def test_a_recache_commits_only_the_window(tmp_path: Path) -> None:
     counted: list[int] = []
     cut_after(rollout(tmp_path, **{**LONG, "length": 45}), 14)
-    model = watched_model(MODEL, on_check=lambda: counted.append(1))
+    model = model_with_hooks(MODEL, on_check=lambda: counted.append(1))
     assert len(list(quick(tmp_path, model, length=45).chunks)) == 15
     assert len(counted) == 3 + 2  # commits of the sink's chunk and the window's two, then the steps
 

@@ -23,15 +23,15 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import ENDING, Snapshots
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
     WINDOW,
     Raises,
     assert_same_bits,
-    changed,
     cut_after,
+    edit_fork,
     rollout,
 )
 
@@ -83,7 +83,7 @@ def test_a_snapshot_replaces_the_replay(tmp_path: Path) -> None:
         counted: list[int] = []
         folder = tmp_path / str(given)
         cut_after(rollout(folder, length=30, **given), 9)
-        model = watched_model(MODEL, on_check=lambda: counted.append(1))
+        model = model_with_hooks(MODEL, on_check=lambda: counted.append(1))
         assert len(list(rollout(folder, model, length=30).chunks)) == 10
         return len(counted)
 
@@ -101,7 +101,7 @@ def test_a_fork_uses_its_sources_snapshot_only_if_it_fits(tmp_path: Path) -> Non
     """Other branches need caches of their own; another prompt or seed does not."""
     source = rollout(tmp_path, snapshot_chunks=1, guidance=cfg(2.0))
     cut_after(source, 3)
-    for fork in (changed(9), dataclasses.replace(changed(9), guidance=cfg(1.0))):
+    for fork in (edit_fork(9), dataclasses.replace(edit_fork(9), guidance=cfg(1.0))):
         forked = Rollout(
             RolloutSpec(fork.apply(source.settings), MODEL, "model", Journal(tmp_path))
         )
@@ -167,7 +167,7 @@ OUT = {
 def test_running_out_of_memory_once_costs_only_time(tmp_path: Path, kind: str) -> None:
     given = {"guidance": cfg(2.0), "cache": WINDOW}
     whole = list(rollout(tmp_path / "whole", **given).chunks)
-    model = watched_model(MODEL, on_check=Raises(OUT[kind], 5))
+    model = model_with_hooks(MODEL, on_check=Raises(OUT[kind], 5))
     made = rollout(tmp_path, model, **given)
     chunks = list(made.chunks)
     assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
@@ -178,14 +178,14 @@ def test_running_out_of_memory_once_costs_only_time(tmp_path: Path, kind: str) -
 
 def test_the_smaller_plan_is_smaller(tmp_path: Path) -> None:
     held: list[int] = []
-    model = watched_model(MODEL, on_register=lambda cache: held.append(cache.bytes),
+    model = model_with_hooks(MODEL, on_register=lambda cache: held.append(cache.bytes),
                                 on_check=Raises(OUT["python"], 5))  # fmt: skip
     list(rollout(tmp_path, model, guidance=cfg(2.0)).chunks)
     assert len(held) == 2 and held[1] < held[0]
 
 
 def test_running_out_of_memory_twice_ends_the_run_resumably(tmp_path: Path) -> None:
-    model = watched_model(MODEL, on_check=Raises(OUT["python"], 5, 8))
+    model = model_with_hooks(MODEL, on_check=Raises(OUT["python"], 5, 8))
     made = rollout(tmp_path, model)
     with pytest.raises(OutOfMemory, match="again at .* everything before is kept: free memory"):
         list(made.chunks)
@@ -198,7 +198,7 @@ def test_running_out_of_memory_twice_ends_the_run_resumably(tmp_path: Path) -> N
 
 
 def test_other_errors_are_not_mistaken_for_lack_of_memory(tmp_path: Path) -> None:
-    model = watched_model(MODEL, on_check=Raises(lambda: RuntimeError("shapes"), 3))
+    model = model_with_hooks(MODEL, on_check=Raises(lambda: RuntimeError("shapes"), 3))
     with pytest.raises(RuntimeError, match="shapes"):
         list(rollout(tmp_path, model).chunks)
 

@@ -31,7 +31,7 @@ from longtake.stream.rollout.edit_queue import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import (
     TINY,
@@ -252,7 +252,7 @@ def test_a_pause_checks_the_host_and_a_long_one_frees_memory(tmp_path: Path) -> 
             if asked.count("look") == 2:
                 run.controls.resume()
 
-    watching = watched_model(MODEL, on_check=look, on_offload=partial(asked.append, "release"))
+    watching = model_with_hooks(MODEL, on_check=look, on_offload=partial(asked.append, "release"))
     run = rollout(tmp_path, watching).run
     run.controls.long_pause_s = 0.0
     chunks = watched(run, {1: lambda run: run.controls.pause()})
@@ -268,7 +268,7 @@ def test_a_cancel_during_a_pause_ends_the_run_and_the_next_one_continues(tmp_pat
         if made.controls.state == "paused":
             raise Cancelled
 
-    made = rollout(tmp_path, watched_model(MODEL, on_check=cancel))
+    made = rollout(tmp_path, model_with_hooks(MODEL, on_check=cancel))
     with pytest.raises(Cancelled):
         watched(made.run, {1: lambda run: run.controls.pause()})
     assert made.controls.state == "stopped" and made.spec.stored_chunks() == 2
@@ -276,7 +276,7 @@ def test_a_cancel_during_a_pause_ends_the_run_and_the_next_one_continues(tmp_pat
 
 def test_a_dropped_kv_cache_is_rebuilt_with_the_same_bits(tmp_path: Path) -> None:
     caches: list[KVCache] = []
-    model = watched_model(MODEL, on_register=caches.append)
+    model = model_with_hooks(MODEL, on_register=caches.append)
     run = rollout(tmp_path, model).run
     chunks = watched(run, {1: lambda run: caches[-1].drop(), 3: lambda run: caches[-1].drop()})
     assert len(caches) == 3 and caches[0].bytes == 0

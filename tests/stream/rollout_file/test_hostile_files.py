@@ -136,8 +136,8 @@ def test_a_decoder_of_any_size_is_refused_before_it_takes_memory(tmp_path: Path)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_state_of_a_loop_has_the_form_of_an_empty_one(tmp_path: Path, kind: str) -> None:
-    made = rollout(tmp_path, **KINDS[kind])
-    loop, empty = Loop(made.settings, MODEL), Loop(made.settings, MODEL)
+    shot = rollout(tmp_path, **KINDS[kind])
+    loop, empty = Loop(shot.settings, MODEL), Loop(shot.settings, MODEL)
     chunks = loop.chunks()
     for _ in range(3):
         next(chunks)

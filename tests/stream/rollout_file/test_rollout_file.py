@@ -27,7 +27,7 @@ from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.stream.rollout_file.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
@@ -86,7 +86,7 @@ def test_a_file_with_state_continues_without_replay_and_with_the_same_bits(
         extras = replace(EXTRAS, state=state if with_state else None)
         save_rollout(path, source.run.state, 5, extras)
         there, counted = loaded(path, tmp_path / str(with_state)), list[int]()
-        counting = watched_model(MODEL, on_check=partial(counted.append, 1))
+        counting = model_with_hooks(MODEL, on_check=partial(counted.append, 1))
         there = Rollout(replace(there.spec, model=counting))
         assert_same_bits(list(there.chunks)[:5], whole)
         passes[with_state] = len(counted)

@@ -92,7 +92,7 @@ def test_a_growing_file_plays_after_every_chunk(
             assert close_to(pictures, moving_frames(0, total))
             sizes.append(path.stat().st_size)
             assert sizes[-1] == video.bytes_written > sizes[-2]
-    assert path.stat().st_size == video.bytes_written == sizes[-1]
+    assert path.stat().st_size == video.bytes_written
     assert len(played(path)[0]) == total
 
 
@@ -287,11 +287,12 @@ def test_a_full_disk_is_one_sentence_and_the_file_plays_up_to_there(
 
 def _piece_sizes(path: Path, codec: Container) -> list[int]:
     sizes = [0]
-    with open_video(path, VideoSpec(48, 32, 16, codec)) as video:
-        for chunk in range(3):
-            video.write(moving_frames(chunk * 6, 6))
-            video.flush()
-            sizes.append(video.bytes_written)
+    video = open_video(path, VideoSpec(48, 32, 16, codec))
+    for chunk in range(3):
+        video.write(moving_frames(chunk * 6, 6))
+        video.flush()
+        sizes.append(video.bytes_written)
+    video.close(complete=False)
     return [after - before for before, after in zip(sizes, sizes[1:], strict=False)]
 
 

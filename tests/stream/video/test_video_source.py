@@ -121,6 +121,21 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path, content: object
     assert str(refused.value).count(". ") == 0
 
 
+@pytest.mark.parametrize("name", ["x.mp4", "x.mkv"])
+def test_texts_in_another_encoding_do_not_keep_a_video_from_being_read(
+    tmp_path: Path, name: str
+) -> None:
+    codec = FragmentedMP4() if name == "x.mp4" else LosslessMKV()
+    spec = VideoSpec(48, 32, 16, codec, metadata={"title": "Latin-X text"})
+    with open_video(tmp_path / name, spec) as video:
+        video.write(torch.rand(5, 3, 32, 48))
+    content = (tmp_path / name).read_bytes()
+    assert content.count(b"Latin-X") == 1
+    (tmp_path / name).write_bytes(content.replace(b"Latin-X", b"Latin-\xe9"))
+    clip = VideoClip.probe(str(tmp_path / name), FrameRequest(Fraction(16)))
+    assert len(torch.cat([*pieces(clip)])) == 5
+
+
 def test_a_start_after_the_end_is_refused(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4", 16)
     with pytest.raises(BadInput, match="1.00 s long"):

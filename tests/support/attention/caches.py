@@ -44,7 +44,7 @@ def fill(cache: KVCache, frames: int, chunk: int = 1) -> None:
         cache.commit(chunk_kv(range(first, min(first + chunk, frames))))
 
 
-def listed(policy: CachePolicy, frames: int) -> list[int]:
+def frame_list(policy: CachePolicy, frames: int) -> list[int]:
     """The latent frames held after `frames` commits, by a naive list."""
     held: list[int] = []
     for frame in range(frames):

@@ -26,7 +26,7 @@ def formula(
     return logits.softmax(-1).nan_to_num(0.0) @ v.double()
 
 
-def seen_by(tokens: Tensor, query_block: int, queries: int, keys: int) -> Tensor:
+def visible_keys(tokens: Tensor, query_block: int, queries: int, keys: int) -> Tensor:
     """Who sees whom (b, n, s, t) where blocks of queries read `tokens` (b, n, blocks, m)."""
     of_blocks = torch.zeros(*tokens.shape[:3], keys, dtype=torch.bool)
     for b, n, block in torch.cartesian_prod(*map(torch.arange, tokens.shape[:3])).tolist():
@@ -74,7 +74,7 @@ def attend_tokens(  # noqa: PLR0913
     return attend(q, k, v, bias, read, query_block).view(q.shape)
 
 
-def choice_of_keys(blocks: int, keys: int, count: int) -> Tensor:
+def random_keys(blocks: int, keys: int, count: int) -> Tensor:
     """Seeded numbers (2, 2, blocks, count) of the keys that blocks of queries read, -1 for none:
     the last block reads one key alone, the first of the second head nothing at all.
     """

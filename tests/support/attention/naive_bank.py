@@ -43,7 +43,7 @@ class Naive:
     def before_chunk(self, words: Tensor) -> None:
         """Update the bank; `words` (l, n, d) are the prompt's keys when the next chunk begins."""
         for bank in self.banks:
-            bank.before_block(words, [turned(k, at) for at, k, _ in bank.held])
+            bank.before_block(words, [rotate_keys(k, at) for at, k, _ in bank.held])
 
     def commit(self, frames: Sequence[int], made: KeysValues) -> None:
         first = [(k[0, :TOKENS], v[0, :TOKENS]) for k, v in made]
@@ -74,21 +74,21 @@ class Naive:
         keys = [*(one[1][None] for one in bank), *(one for one, _ in of_window), k]
         values = [*(one[2][None] for one in bank), *(one for _, one in of_window), v]
         place = places([*self.window, *active], [frame for frame, _, _ in bank])
-        by = turns([place[frame] for frame in (*(one[0] for one in bank), *seen, *active)])
-        now = turns([place[frame] for frame in active])
+        by = rotation_table([place[frame] for frame in (*(one[0] for one in bank), *seen, *active)])
+        now = rotation_table([place[frame] for frame in active])
         return attend(rotate(q, now), rotate(torch.cat(keys, 1), by), torch.cat(values, 1))
 
 
-def turns(frames: Sequence[int]) -> Any:
+def rotation_table(frames: Sequence[int]) -> Any:
     return rotation(frames, SHAPE.rows, SHAPE.columns, WIDTH)
 
 
-def turned(k: Tensor, frame: int) -> Tensor:
+def rotate_keys(k: Tensor, frame: int) -> Tensor:
     """Rotate keys (s, n, d) to a frame's place in the shot."""
-    return rotate(k[None], turns([frame]))[0]
+    return rotate(k[None], rotation_table([frame]))[0]
 
 
-def qkv_of(frames: int, seed: int) -> list[Tensor]:
+def random_qkv(frames: int, seed: int) -> list[Tensor]:
     return [randn(1, frames * TOKENS, HEADS, WIDTH, seed=seed + i) for i in range(3)]
 
 
@@ -98,7 +98,7 @@ def prompt_keys(words: Tensor) -> PromptKeys:
 
 def compare(cache: BankCache, naive: Naive, seed: int) -> None:
     """Compare the attention of the next two frames in every layer."""
-    active, qkv = range(cache.committed, cache.committed + 2), qkv_of(2, seed)
+    active, qkv = range(cache.committed, cache.committed + 2), random_qkv(2, seed)
     for layer in range(LAYERS):
         found = cache.attention(2)(layer, *qkv)
         expected = naive.attention(layer, active, sorted(naive.window), qkv)
@@ -107,7 +107,7 @@ def compare(cache: BankCache, naive: Naive, seed: int) -> None:
         assert sorted(cache.rotated_keys.frames(layer)) == sorted([*seen, *naive.window])
 
 
-def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], seed: int) -> None:
+def recommit(cache: BankCache, naive: Naive, chunks: Sequence[range], seed: int) -> None:
     """Commit the window again under another prompt; each chunk sees the bank and earlier frames."""
     cache.restart()
     naive.before_chunk(NO_WORDS)  # `_recache_after_switch` wipes the prompt's keys, and then asks
@@ -117,7 +117,7 @@ def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], see
         if not frames:
             continue
         made = chunk_kv([1000 + seed + frame for frame in frames])
-        qkv = qkv_of(len(frames), seed + number)
+        qkv = random_qkv(len(frames), seed + number)
         attention = cache.attention_of_commit((len(frames),) * len(frames))
         for layer in range(LAYERS):
             expected = naive.attention(layer, frames, seen, qkv)

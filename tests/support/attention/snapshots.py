@@ -12,7 +12,7 @@ from longtake.tests.support.attention.caches import SHAPE, TOKENS
 from longtake.tests.support.tiny_model import randn
 
 
-def written_and_read(snapshot: Snapshot) -> Snapshot:
+def through_json(snapshot: Snapshot) -> Snapshot:
     """What a file would give: facts through JSON, tensors of their own."""
     tensors = {name: tensor.clone() for name, tensor in snapshot.tensors.items()}
     return Snapshot(tensors, json.loads(json.dumps(snapshot.facts)))

@@ -35,7 +35,7 @@ def chunk_kv(frames: range, similar: int = 10**6) -> list[tuple[Tensor, Tensor]]
     return layers
 
 
-def filled(policy: TempCache, frames: int, similar: int = 10**6, chunk: int = 1) -> MergedCache:
+def fill_cache(policy: TempCache, frames: int, similar: int = 10**6, chunk: int = 1) -> MergedCache:
     """A cache with `frames` frames committed."""
     cache = MergedCache(SHAPE, policy, Exact())
     fill(cache, 0, frames, similar, chunk)

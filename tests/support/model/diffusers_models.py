@@ -31,7 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def saved(kind: str, folder: Path, **more: Any) -> Any:
+def store(kind: str, folder: Path, **more: Any) -> Any:
     """A random model of diffusers, in the files that diffusers writes."""
     model = getattr(diffusers, kind)(**SIZES, **more)
     randomise(model, 1)

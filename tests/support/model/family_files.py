@@ -97,12 +97,12 @@ def header_only(
     return path
 
 
-def renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> State:
+def rename(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> State:
     """The same weights under other names."""
     return {rename(name): tensor for name, tensor in weights.items()}
 
 
-def prefixed(prefix: str) -> Callable[[str], str]:
+def prefix(prefix: str) -> Callable[[str], str]:
     """`prefix` before every name."""
     return lambda name: prefix + name
 

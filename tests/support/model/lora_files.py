@@ -39,7 +39,7 @@ def pairs() -> Pairs:
     }
 
 
-def merged(scale: float) -> State:
+def merge(scale: float) -> State:
     """The small model's weights with the pairs added, by the definition of a LoRA."""
     weights = {name: tensor.clone() for name, tensor in state(SMALL).items()}
     for name, (up, down) in pairs().items():
@@ -47,7 +47,7 @@ def merged(scale: float) -> State:
     return weights
 
 
-def named(prefix: str, up: str, down: str, name: Callable[[str], str] = str) -> State:
+def layers(prefix: str, up: str, down: str, name: Callable[[str], str] = str) -> State:
     """The pairs as `PREFIX + name(layer) + up` and `down`."""
     out = {}
     for layer, (b, a) in pairs().items():
@@ -55,7 +55,7 @@ def named(prefix: str, up: str, down: str, name: Callable[[str], str] = str) -> 
     return out
 
 
-def with_alpha(tensors: State, up: str, alpha: float) -> State:
+def alphas(tensors: State, up: str, alpha: float) -> State:
     """The same with an alpha tensor for every layer."""
     alphas = {n.replace(up, ".alpha"): torch.tensor(alpha) for n in tensors if n.endswith(up)}
     return tensors | alphas

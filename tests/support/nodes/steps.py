@@ -11,7 +11,7 @@ from longtake.headless.events import ChunkDone, Event
 from longtake.tests.support.node_bench import Bench
 
 
-def asked_at(bench: Bench, chunk: int, ask: Callable[[], None]) -> None:
+def ask_at(bench: Bench, chunk: int, ask: Callable[[], None]) -> None:
     """Call `ask` when that chunk has been decoded."""
     tell = bench.state.listener
 
@@ -24,7 +24,7 @@ def asked_at(bench: Bench, chunk: int, ask: Callable[[], None]) -> None:
     bench.state.listener = listen
 
 
-def collected(bench: Bench, frames: Any) -> torch.Tensor:
+def pictures(bench: Bench, frames: Any) -> torch.Tensor:
     """All pictures of a stream."""
     return bench.collect(frames)
 
@@ -34,7 +34,7 @@ def forget_chunks(bench: Bench) -> None:
         path.unlink()
 
 
-def model_of(bench: Bench, key: str) -> Any:
+def demo_as(bench: Bench, key: str) -> Any:
     """The demo's MODEL, taken for one of that family."""
     from longtake.nodes.models.model_facts import remember_family
 

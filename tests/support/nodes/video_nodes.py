@@ -30,7 +30,7 @@ def shot(bench: Bench, seconds: float, known: Any, **inputs: Any) -> Any:
     return bench.rollout(known_frames=known, **length, **inputs)[0]
 
 
-def saved(bench: Bench, frames: Any, audio: Any, **inputs: Any) -> Path:
+def save(bench: Bench, frames: Any, audio: Any, **inputs: Any) -> Path:
     bench.run("LongtakeSaveVideo", frames=frames, audio=audio, **inputs)
     suffix = {"mkv (lossless)": "mkv"}.get(inputs.get("format", ""), "mp4")
     return sorted((bench.state.folders["output"] / "longtake").glob(f"*.{suffix}"))[-1]

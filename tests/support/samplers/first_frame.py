@@ -13,14 +13,14 @@ from longtake.tests.support.tiny_model import TINY
 VAE = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval().requires_grad_(False)
 
 
-def widened(latents: Tensor) -> Tensor:
+def widen(latents: Tensor) -> Tensor:
     """The tiny model's latents (f, 4, h, w) as a VAE's."""
     return latents.repeat(1, 4, 1, 1)
 
 
 class Decoder(StreamingDecoder):
     def feed(self, latents: Tensor) -> Tensor:
-        return super().feed(widened(latents))
+        return super().feed(widen(latents))
 
 
 class Encoder(StreamingEncoder):
@@ -45,5 +45,5 @@ AGAIN = ReencodedFirstFrame(Codec(), "tiny")
 
 def as_a_first_one(history: Tensor) -> Tensor:
     """By the whole video: its last picture, as the only one of another video."""
-    pictures = decode_all(VAE, widened(history)[None]).clamp(0, 1)
+    pictures = decode_all(VAE, widen(history)[None]).clamp(0, 1)
     return encode_all(VAE, pictures[:, -1:])[0, 0, : TINY.out_channels]

@@ -84,7 +84,7 @@ def assert_same_bits(ours: list[Chunk], expected: list[Chunk]) -> None:
         assert torch.equal(a.latents, b.latents), a.index
 
 
-def changed(frame: int) -> Fork:
+def edit_fork(frame: int) -> Fork:
     """Another prompt, seed and guidance from a latent frame on."""
     return Fork(frame, TimedPrompt(0, embedding(77), "77"), seed=11, guidance=cfg(3.0))
 

@@ -70,7 +70,9 @@ async def site(folder: Path, limits: Limits | None = None) -> AsyncIterator[Site
     """A running server; it and the store are gone afterwards."""
     takes = Takes(lambda: folder, limits or Limits())
     try:
-        async with TestClient(TestServer(application(takes, Sockets()))) as page:
+        app = application(takes, Sockets())
+        app.middlewares.clear()  # the routes alone, as other servers have them
+        async with TestClient(TestServer(app)) as page:
             yield Site(page, takes, FakeControls())
     finally:
         takes.reset()

@@ -25,6 +25,18 @@ function idOf(id) {
 }
 
 /**
+ * Return the matching nodes of a graph and of its subgraphs, with the paths of their graphs.
+ * @param {any} graph @param {(node: any) => boolean} wanted @param {string[]} [path]
+ * @returns {{node: any, path: string[]}[]}
+ */
+export function nodesBelow(graph, wanted, path = []) {
+  const nodes = /** @type {any[]} */ (graph?.nodes ?? []);
+  const own = nodes.filter(wanted).map((node) => ({ node, path }));
+  const inner = nodes.filter((node) => node.subgraph);
+  return [...own, ...inner.flatMap((node) => nodesBelow(node.subgraph, wanted, [...path, String(node.id)]))];
+}
+
+/**
  * Return the nearest node upstream of `start` that matches `wanted`, with the path of its graph.
  * @param {any} root @param {string} start execution id
  * @param {(node: any) => boolean} wanted

@@ -1,7 +1,9 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
+import { Failures } from "./failures.mjs";
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
+import { renewSeed } from "./new_seed.mjs";
 import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
 import { menuItems } from "./menu.mjs";
@@ -9,7 +11,7 @@ import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
 import { shareWithTabs } from "../takes/tab_sharing.mjs";
-import { withLine } from "./prompt_lines.mjs";
+import { hasLine, withLine } from "./prompt_lines.mjs";
 import { loadWords, translate } from "../words.mjs";
 
 const NODE = "LongtakePreview";
@@ -29,6 +31,7 @@ export class Host {
   #bindQueued = false;
   #attached = false; // whether the server has sent its list of takes
   #savedVideos = new SavedVideos(localStorage);
+  #failures = new Failures();
 
   /** @param {any} app @param {any} api */
   constructor(app, api) {
@@ -57,7 +60,10 @@ export class Host {
       this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => receive(type, event.detail));
     }
     this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
+    this.api.addEventListener("execution_start", () => this.#clearFailures());
+    this.api.addEventListener("execution_error", (/** @type {CustomEvent} */ event) => this.#fail(event.detail));
     for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
+    this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
     this.api.addEventListener("reconnected", () => this.library.catchUp());
     this.#attachOnce();
   }
@@ -81,9 +87,12 @@ export class Host {
     if (node.comfyClass !== NODE) return;
     const player = new Player(this.server, {
       emptyHint: () => hint(node),
+      lostHint: () => translate("No connection to ComfyUI. When it runs again, press Run to resume."),
       keepLine: (session, line) => this.#keepLine(session, line),
+      isKept: (session, line) => this.#isKept(session, line),
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
+      restart: (session, afresh) => this.#restart(session, afresh),
     });
     this.#players.set(node, player);
     passEventsThrough(player.element, () => this.app.canvas?.canvas);
@@ -133,6 +142,20 @@ export class Host {
     for (const { take } of output?.longtake ?? []) this.library.show(take, workflow, shown, prompt);
   }
 
+  /** @param {import("./failures.mjs").Failure} failure */
+  #fail(failure) {
+    const workflow = this.#workflow;
+    if (workflow === null) return;
+    const hasTake = (/** @type {string} */ id) => this.library.hasTake(id, failure.prompt_id);
+    this.#failures.add(this.#root, workflow, failure, (node) => node.comfyClass === NODE, hasTake);
+    this.bind();
+  }
+
+  #clearFailures() {
+    if (this.#workflow !== null) this.#failures.clear(this.#workflow);
+    this.bind();
+  }
+
   get #root() {
     if (this.app.isGraphReady === false) return null; // the host logs an error for earlier access
     return this.app.rootGraph ?? this.app.graph;
@@ -163,7 +186,9 @@ export class Host {
     }
     const saved = new Map(this.#attached
       ? [...this.#savedVideos.of(this.#workflow)].map(([id, file]) => [nodeAt(this.#root, id), file]) : []);
+    const failures = this.#failures.of(this.#root, this.#workflow);
     for (const [node, player] of this.#players) {
+      player.showFailure(failures.get(node) ?? null);
       player.offer(found.get(node) ?? [], saved.get(node) ?? null);
     }
   }
@@ -219,12 +244,27 @@ export class Host {
     return null;
   }
 
+  /**
+   * Run the workflow: again, or `afresh` with a new seed instead of the run in progress.
+   * @param {Session} session @param {boolean} afresh @returns {string|null} an error message, or null
+   */
+  #restart(session, afresh) {
+    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
+    if (afresh && !renewSeed(this.#root, id)) {
+      return translate("No Diffusion-Forcing Sampler with a seed of its own feeds this preview. Change the seed by hand, then press Run.");
+    }
+    const { growing, info } = session.take;
+    if (afresh && growing) this.api.interrupt(info.prompt_id);
+    this.app.queuePrompt(0, 1);
+    return null;
+  }
+
   /** Return whether the Prompt Timeline contains an edit's line. @param {Session} session @param {string} line */
   #isKept(session, line) {
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
     const widget = found && widgetOf(this.#root, found.path, found.node, "text");
-    return String(widget?.value ?? "").split("\n").includes(line);
+    return hasLine(String(widget?.value ?? ""), line);
   }
 }
 

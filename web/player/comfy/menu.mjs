@@ -24,6 +24,8 @@ export function menuItems(player, all) {
     add(translate("Open the saved video"), () => void window.open(url, "_blank", "noopener"));
     add(translate("Download the saved video"), () => download(url, file.filename));
   }
+  const { session, place } = player.reel;
+  if (session && place.restart) add(translate("Start afresh with a new seed"), () => player.runControls.restart.run(true));
   const watched = all.filter(({ reel }) => reel.frames > 0);
   if (watched.length > 1) add(translate("Play all previews from here together"), () => playTogether(player, watched));
   return items;

@@ -1,12 +1,19 @@
 // @ts-check
-/** Lines of a Prompt Timeline: `SECONDS: prompt` or `MINUTES:SECONDS: prompt`. */
+/** Lines of a Prompt Timeline, as nodes/conditioning/timeline.py reads them: `SECONDS: prompt`,
+ * `MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, over 1): prompt`. */
 
-const TIMED = /^\s*(?:(\d+):)?(\d+(?:\.\d*)?)\s*s?\s*:/i;
+const TIMED = /^\s*([-+]?\d[\d.:e+]*)\s*s?\s*(?:\([^()]*\)\s*)?:/i;
+const TIME = /^(?:(\d+):)?(\d+(?:\.\d*)?)$/;
 
 /** Return a line's start in seconds, or null if it continues the line above. @param {string} line */
 function startOf(line) {
-  const match = TIMED.exec(line);
+  const match = TIME.exec(TIMED.exec(line)?.[1] ?? "");
   return match ? 60 * Number(match[1] ?? 0) + Number(match[2]) : null;
+}
+
+/** Return whether a timeline contains a line. @param {string} text @param {string} line */
+export function hasLine(text, line) {
+  return text.split("\n").includes(line);
 }
 
 /**

@@ -21,6 +21,7 @@ export class Library {
   #sessions = new Map();
   /** @type {Set<() => void>} */
   #listeners = new Set();
+  #connected = true;
 
   /** @param {Server} server @param {number} [storeBytes] */
   constructor(server, storeBytes = STORE_BYTES) {
@@ -47,6 +48,7 @@ export class Library {
     const known = this.#sessions.get(token);
     if (known) return known;
     const take = new Take(token);
+    take.connected = this.#connected;
     const transport = new Transport(this.server, take);
     const fetcher = new Fetcher(take, transport, this.store);
     const session = { take, transport, fetcher, shownIn: new Map() };
@@ -105,8 +107,15 @@ export class Library {
     this.#notify();
   }
 
+  /** Tell all takes whether the page has a connection to the server. @param {boolean} connected */
+  setConnected(connected) {
+    this.#connected = connected;
+    for (const { take } of this.#sessions.values()) take.setConnected(connected);
+  }
+
   /** Refresh all growing takes after a lost connection. */
   async catchUp() {
+    this.setConnected(true);
     const growing = [...this.#sessions.values()].filter(({ take }) => take.growing);
     await Promise.all(growing.map((session) => this.#refresh(session)));
   }
@@ -116,6 +125,11 @@ export class Library {
   listen(listener) {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /** Return whether a node has a take from a prompt. @param {string} node execution id @param {string} prompt */
+  hasTake(node, prompt) {
+    return this.#madeBy(node, prompt).length > 0;
   }
 
   /** @param {string} node @param {string} prompt */

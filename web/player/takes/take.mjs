@@ -11,6 +11,8 @@ export class Take {
   messageCount = 0;
   /** False once the server no longer has the take. */
   known = true;
+  /** Whether the page has a connection to the server. */
+  connected = true;
 
   /** @param {string} token */
   constructor(token) {
@@ -38,6 +40,17 @@ export class Take {
   /** Whether more frames may come. */
   get growing() {
     return this.known && ["waiting", "running", "paused", "stopping"].includes(this.info.state);
+  }
+
+  /** Whether the run can be followed and controlled from this page. */
+  get live() {
+    return this.growing && this.connected;
+  }
+
+  /** The time at which a resumed run makes its first new chunk, in seconds, until that chunk is here; else null. */
+  get resuming() {
+    const { resume_at_s: at, fps } = this.info;
+    return this.growing && at != null && this.frames <= Math.round(at * fps) ? at : null;
   }
 
   /** Whether every chunk so far is listed here. */
@@ -93,6 +106,12 @@ export class Take {
   /** Mark a take that the server no longer has; fetched chunks can still be watched. */
   markLost() {
     this.known = false;
+    this.notify();
+  }
+
+  /** @param {boolean} connected */
+  setConnected(connected) {
+    this.connected = connected;
     this.notify();
   }
 

@@ -64,6 +64,8 @@ export class Transport {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ op, rev, ...fields }),
+    }).catch(() => {
+      throw new Error(translate("The server does not answer. Nothing was changed."));
     });
     const body = await answer.json().catch(() => ({}));
     this.#revision = Math.max(rev, body.control_rev ?? 0);

@@ -12,8 +12,8 @@ const STATUS = {
 /** The live edits of a run and their status. An applied edit can be kept in the workflow. */
 export class EditList {
   #rendered = "";
-  /** The outcome of each line to be written into the workflow. @type {Map<string, string>} */
-  #kept = new Map();
+  /** Why a line could not be written into the workflow. @type {Map<string, string>} */
+  #errors = new Map();
 
   /** @param {Reel} reel */
   constructor(reel) {
@@ -24,7 +24,8 @@ export class EditList {
 
   update() {
     const edits = this.reel.take?.info.edits ?? [];
-    const content = JSON.stringify([this.reel.take?.token, edits, [...this.#kept]]);
+    const kept = edits.map((edit) => this.#isKept(edit));
+    const content = JSON.stringify([this.reel.take?.token, edits, kept, [...this.#errors]]);
     if (content === this.#rendered) return;
     this.#rendered = content;
     this.element.hidden = edits.length === 0;
@@ -39,7 +40,7 @@ export class EditList {
     row.title = edit.error ?? edit.text ?? "";
     const { line } = edit;
     if (edit.status !== "applied" || line === null || !this.reel.place.keepLine) return row;
-    const outcome = this.#kept.get(this.#key(line));
+    const outcome = this.#isKept(edit) ? translate("Kept in Prompt Timeline") : this.#errors.get(this.#key(line));
     if (outcome !== undefined) row.append(element("span", { class: "lt-outcome" }, outcome));
     else row.append(this.#keepButton(line));
     return row;
@@ -50,11 +51,18 @@ export class EditList {
     const keep = textButton(translate("Keep edit"), () => {
       const { session, place } = this.reel;
       if (!session || !place.keepLine) return;
-      this.#kept.set(this.#key(line), place.keepLine(session, line) ?? translate("Kept in Prompt Timeline"));
+      const error = place.keepLine(session, line);
+      if (error) this.#errors.set(this.#key(line), error);
       this.reel.onChange();
     });
     keep.title = translate("Write “{line}” into the Prompt Timeline, so that the workflow reproduces this shot", { line });
     return keep;
+  }
+
+  /** Return whether the workflow contains an edit's line. @param {Edit} edit */
+  #isKept({ line }) {
+    const { session, place } = this.reel;
+    return line !== null && !!session && !!place.isKept?.(session, line);
   }
 
   /** @param {string} line */

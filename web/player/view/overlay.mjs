@@ -22,7 +22,7 @@ export class Overlay {
   update() {
     const { take } = this.reel;
     const text = cardText(this.reel);
-    const banner = take && take.frames > 0 ? this.#banner(take) : null;
+    const banner = text ? null : this.#banner(take);
     const earlier = !take && this.reel.screen.video ? translate("From an earlier run") : "";
     const state = take && take.frames > 0 ? stateText(take, this.reel) : earlier;
     const content = JSON.stringify([text, banner, state]);
@@ -36,9 +36,13 @@ export class Overlay {
     this.state.textContent = state;
   }
 
-  /** @param {Take} take */
+  /** @param {Take|null} take */
   #banner(take) {
+    const { failure } = this.reel;
+    if (failure) return translate("The run failed: {reason}", { reason: failure });
+    if (!take) return null;
     const { state, resume_at_s: at, message } = take.info;
+    if (!take.connected) return take.growing ? this.reel.place.lostHint() : translate("No connection to the server.");
     if (this.reel.inGap) return translate("This part is no longer on the server.");
     if (state === "error") return message ?? translate("The run failed. See the console for the reason.");
     if (state === "interrupted") return resumeText(at);
@@ -49,31 +53,42 @@ export class Overlay {
 /** @param {number|null} at */
 function resumeText(at) {
   if (at == null) return translate("Cancelled. All finished frames are kept.");
-  return translate("Cancelled. Press Run to resume at {at}.", { at: time(at).padStart(5, "0") });
+  return translate("Cancelled. Press Run to resume at {at}.", { at: time(at) });
+}
+
+/** @param {number} at */
+function resumingText(at) {
+  return translate("Resuming at {at}", { at: time(at) });
 }
 
 /** @param {Take} take @param {Reel} reel */
 function stateText(take, { head }) {
   if (take.info.state === "paused") return translate("Run paused");
   if (take.info.state === "stopping") return translate("Stopping");
-  if (!take.growing) return "";
+  if (!take.live) return "";
+  if (take.resuming !== null) return resumingText(take.resuming);
   return head.following ? "" : translate("Still generating");
 }
 
 /** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} CardText */
 
 /** Return the card's text while there is no picture. @param {Reel} reel @returns {CardText|null} */
-function cardText({ take, place, screen }) {
+function cardText({ take, place, screen, failure }) {
+  if (!take?.frames && !screen.video && failure) return { title: translate("The run failed"), text: failure, bad: true };
   if (!take && screen.video) return null;
   if (!take) return { title: translate("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;
+  if (!take.connected && take.growing) return { title: translate("No connection"), text: place.lostHint(), bad: true };
   const { state, message, resume_at_s: at, plan } = take.info;
   if (state === "error") return { title: translate("The run failed"), text: message ?? "", bad: true };
   if (plan && !take.growing) return planText(plan);
   if (state === "interrupted") return { title: translate("Cancelled"), text: resumeText(at) };
   if (!take.growing) return { title: translate("No frames"), text: message ?? translate("The run generated no frames.") };
-  if (plan) return { ...planText(plan), title: translate("Waiting for the first chunk") };
-  return { title: translate("Waiting for the first chunk"), text: message ?? translate("The video appears while it is generated.") };
+  const { resuming } = take;
+  const title = resuming === null ? translate("Waiting for the first chunk") : resumingText(resuming);
+  if (plan) return { ...planText(plan), title };
+  const hint = resuming === null ? translate("The video appears while it is generated.") : translate("Earlier frames come from disk.");
+  return { title, text: message ?? hint };
 }
 
 /** @param {import("../types.mjs").Plan} plan @returns {CardText} */

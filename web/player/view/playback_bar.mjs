@@ -44,7 +44,7 @@ export class PlaybackBar {
     const ended = !!take && !take.growing && !head.playing && frame >= frames - 1;
     if (head.playing && !empty) rename(this.play, "pause", translate("Pause playback (Space)"));
     else rename(this.play, ended ? "replay" : "play", ended ? translate("Play again (Space)") : translate("Play (Space)"));
-    this.live.hidden = !take?.growing;
+    this.live.hidden = !take?.live;
     this.live.setAttribute("aria-pressed", String(head.following));
     const behind = Math.max(0, frames - 1 - frame) / fps;
     this.live.classList.toggle("lt-behind", behind > 2);

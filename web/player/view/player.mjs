@@ -76,6 +76,12 @@ export class Player {
     this.reel.load(session);
   }
 
+  /** Say why the last run gave this node nothing to show. @param {string|null} reason null: it did not fail */
+  showFailure(reason) {
+    this.reel.failure = reason;
+    this.refresh();
+  }
+
   /** @param {SavedFile} file */
   #showSaved(file) {
     const { screen, server } = this.reel;
@@ -132,6 +138,7 @@ export class Player {
     const { state = "empty", node_id: node = "" } = take?.info ?? {};
     const data = {
       frames, length, chunks: take?.chunks.length ?? 0, shown: screen.shown, state, node, take: take?.token ?? "", gap: inGap,
+      connected: take?.connected ?? true,
       following: head.following, playing: head.playing,
       bitmaps: bitmaps.count + this.scrub.hover.bitmaps.count,
     };

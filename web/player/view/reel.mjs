@@ -17,6 +17,8 @@ export class Reel {
   screen = new Screen();
   /** Whether the position is in frames that the server has dropped. */
   inGap = false;
+  /** Why the last run failed before its take began. @type {string|null} */
+  failure = null;
   #last = 0; // milliseconds; the last tick while playing, else 0
   #unlisten = () => {};
 
@@ -78,6 +80,7 @@ export class Reel {
    * @param {number} now */
   #advance(now) {
     const [take, fetcher] = [this.take, this.session?.fetcher];
+    if (take?.resuming != null && this.head.following) this.head.position = this.frames; // skip what an earlier run showed
     const index = take?.indexAt(this.frame) ?? -1;
     const chunk = take?.chunks[index];
     if (!take || !chunk) return;

@@ -3,6 +3,7 @@
 /** @import { Edit } from "../types.mjs" */
 import { element, textButton } from "./dom.mjs";
 import { EditList } from "./edit_list.mjs";
+import { RestartButtons } from "./restart_buttons.mjs";
 import { translate } from "../words.mjs";
 
 const LONG_PAUSE_S = 60; // then the server moves the KV cache to main memory
@@ -21,6 +22,7 @@ export class RunControls {
     this.edit = textButton(translate("Edit prompt"), () => this.#toggleForm());
     this.edit.setAttribute("aria-expanded", "false");
     const row = element("div", { class: "lt-run" }, this.pause, this.stop, this.edit);
+    this.free = textButton(translate("Stop and free the queue"), () => this.#send("stop"), "lt-primary");
     this.wait = this.#waitNotice();
     this.error = element("p", { class: "lt-bad", role: "alert", hidden: true });
     const keydown = (/** @type {KeyboardEvent} */ event) => this.#keys(event);
@@ -37,12 +39,15 @@ export class RunControls {
       type: "number", step: 0.05, min: -20, max: 20, placeholder: "1", keydown,
       title: translate("LoRA strength, as a factor of the strength set in the workflow"),
     });
+    this.applyButton = textButton(translate("Apply"), () => this.#apply(), "lt-primary");
+    this.applyButton.title = translate("From the next chunk on (Ctrl+Enter)");
     this.form = this.#form();
     this.edits = new EditList(reel);
+    this.restart = new RestartButtons(reel, (text) => this.#showError(text));
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-run-panel", role: "group", "aria-label": translate("The run") },
-      row, this.wait, this.error, this.form, this.edits.element,
+      row, this.restart.element, this.wait, this.error, this.form, this.edits.element,
     );
   }
 
@@ -51,16 +56,13 @@ export class RunControls {
       translate("Paused for over a minute. ComfyUI's queue is waiting, and the model stays in memory."),
       translate("Stopping keeps every frame. Queue the workflow again to continue."),
     ].join(" ");
-    const free = textButton(translate("Stop and free the queue"), () => this.#send("stop"), "lt-primary");
-    return element("div", { class: "lt-wait", role: "status", hidden: true }, text, " ", free);
+    return element("div", { class: "lt-wait", role: "status", hidden: true }, text, " ", this.free);
   }
 
   #form() {
     const guidance = element("label", {}, `${translate("Guidance")} `, this.guidance);
     const lora = element("label", {}, "LoRA × ", this.lora);
-    const apply = textButton(translate("Apply"), () => this.#apply(), "lt-primary");
-    apply.title = translate("From the next chunk on (Ctrl+Enter)");
-    const row = element("div", { class: "lt-form-row" }, guidance, lora, apply);
+    const row = element("div", { class: "lt-form-row" }, guidance, lora, this.applyButton);
     return element("div", { class: "lt-form", hidden: true }, this.prompt, row);
   }
 
@@ -104,26 +106,31 @@ export class RunControls {
   /** @param {"pause"|"resume"|"stop"|"prompt"|"guidance"|"lora"} op
    * @param {{text?: string, guidance?: number, lora?: number}} [fields] */
   async #send(op, fields) {
-    this.error.hidden = true;
+    this.#showError("");
     try {
       await this.reel.session?.transport.control(op, fields);
     } catch (error) {
-      this.error.textContent = error instanceof Error ? error.message : String(error);
-      this.error.hidden = false;
+      this.#showError(error instanceof Error ? error.message : String(error));
     }
+  }
+
+  /** @param {string} text */
+  #showError(text) {
+    this.error.textContent = text;
+    this.error.hidden = text === "";
   }
 
   update() {
     const { take } = this.reel;
     const state = take?.info.state ?? "waiting";
     const active = !!take?.growing;
-    const running = active && state !== "waiting";
-    this.element.hidden = !active && !take?.info.edits.length;
+    const obeys = !!take?.live && state !== "waiting" && state !== "stopping";
+    this.restart.update();
+    this.element.hidden = !active && !take?.info.edits.length && this.restart.element.hidden;
     this.pause.hidden = this.stop.hidden = this.edit.hidden = !active;
     if (!active) this.form.hidden = true;
     this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");
-    this.pause.disabled = this.stop.disabled = !running || state === "stopping";
-    this.edit.disabled = !running || state === "stopping";
+    for (const button of [this.pause, this.stop, this.edit, this.applyButton, this.free]) button.disabled = !obeys;
     this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);
     this.wait.hidden = !this.#pausedLong;
     this.edits.update();

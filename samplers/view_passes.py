@@ -1,0 +1,76 @@
+"""The passes of the model for the views that guidance combines: one for all, or one each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from .conditioning.known_frame import LookaheadFrames
+from .current import CurrentSettings
+from .evaluator import Evaluator, PassInputs
+from .history.rollout_history import RolloutHistory
+from .history.selection import CacheView
+from .noise import LatentNoise
+from .pass_attention import PassVisibility
+from .schedule.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPasses:
+    """Evaluates the model for views of the `history` under the `current` settings and prompts."""
+
+    current: CurrentSettings
+    evaluator: Evaluator
+    history: RolloutHistory
+    noise: LatentNoise
+
+    def predict(
+        self, x: Tensor, row: Row, views: list[CacheView], ahead: LookaheadFrames | None
+    ) -> Tensor:
+        """Velocities (b, f, c, h, w) of all views: in one pass, or one after another.
+
+        Views that see nothing ahead have fewer latent frames and so a pass of their own.
+        """
+        passes = [[view] for view in views]
+        if self.current.settings.guidance.in_one_pass:
+            passes = [[*part] for _, part in groupby(views, lambda v: v.level_ahead is None)]
+        return torch.cat([self._pass(x, row, part, ahead) for part in passes])
+
+    def _pass(
+        self, x: Tensor, row: Row, views: list[CacheView], ahead: LookaheadFrames | None
+    ) -> Tensor:
+        """Velocities (b, f, c, h, w) of the active frames for views with equal frames ahead."""
+        known = [self._known_ahead(ahead, view.level_ahead, row.first) for view in views]
+        frames, count = (*known[0].frames, *row.frames), len(known[0].frames)
+        inputs = PassInputs(
+            torch.stack([torch.cat([part.latents, x]) for part in known]),
+            frames,
+            [(*part.levels, *row.now) for part in known],
+            [view.prompt for view in views],
+            [self.current.prompts.text_of(frame) for frame in frames],
+        )
+        attention = self._visibility(row, frames, count).attention_for(views, self.history)
+        return self.evaluator.evaluate(inputs, attention).velocity[:, count:]
+
+    def _visibility(self, row: Row, frames: Sequence[int], count: int) -> PassVisibility:
+        """What a pass of `frames` sees, the first `count` of which are known ones ahead."""
+        visible = [count + seen for seen in self.current.settings.visible(row.frames)]
+        offsets = [frame - row.first for frame in frames]
+        furthest = [-row.first] * count if row.lowest else []  # frames ahead see all of the past
+        lowest = [*furthest, *(frame - row.first for frame in row.lowest)]
+        progress = [*[1.0] * count, *row.progress]
+        return PassVisibility([count] * count + visible, offsets, lowest, progress)
+
+    def _known_ahead(
+        self, ahead: LookaheadFrames | None, least: float | None, first: int
+    ) -> LookaheadFrames:
+        """The known frames ahead that a view sees: all at level `least` or above, or none."""
+        if ahead is None or least is None:
+            return LookaheadFrames((), self.noise.empty(), ())
+        seed = self.current.settings.seed_at(first)
+        parts = [self.noise.draw(seed, range(f, f + 1), 0, "start") for f in ahead.frames]
+        return ahead.add_noise(torch.cat(parts), least, self.evaluator.process)

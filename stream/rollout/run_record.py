@@ -1,0 +1,41 @@
+"""The record of a rollout in the journal, as one run extends it."""
+
+from __future__ import annotations
+
+import logging
+
+from ...errors import LongtakeError
+from ..journal.chain import Chain
+from ..journal.records import RecordWriter, is_lost
+from .spec import RolloutSpec
+
+logger = logging.getLogger("longtake")
+
+
+class RunRecord:
+    """Writes the records of the chains that a run of `spec` follows."""
+
+    def __init__(self, spec: RolloutSpec) -> None:
+        self._spec = spec
+        self._writer: RecordWriter | None = None
+
+    def note(self, chain: Chain, index: int) -> None:
+        """Extend the record to chunk `index`; an edit, which has its own chain, begins another."""
+        spec = self._spec
+        if self._writer is None or self._writer.chain is not chain:
+            self._writer = RecordWriter(
+                spec.journal, chain, channels=spec.model.config.out_channels, fps=spec.fps,
+                lock=spec.id,
+            )  # fmt: skip
+        self._writer.note(index)
+
+    def restore(self, chain: Chain, last: int) -> None:
+        """Write a lost or damaged record again after a run that made no chunk."""
+        journal = self._spec.journal
+        if self._writer is not None or not is_lost(journal, chain.id):
+            return
+        try:
+            with journal.lock(self._spec.id):
+                self.note(chain, last)
+        except LongtakeError as error:  # a read-only disk, or another process makes the shot
+            logger.warning("The record of rollout %s is not written again. %s", chain.id, error)

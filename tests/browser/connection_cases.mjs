@@ -1,0 +1,92 @@
+// @ts-check
+/** What the player shows while its server cannot be reached, and where a run resumes. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { eventually, onPage, useBrowser } from "./harness.mjs";
+
+useBrowser();
+const RUN = { frames: 1800, chunk_s: 0.3 };
+const NOTICE_MS = 10_000; // on a busy machine; an idle one takes a tenth of a second
+
+/** The page's server, which can be cut off. @type {{alive: boolean, socket: any}} */
+let server;
+
+/** @param {import("playwright-core").Page} page */
+async function prepare(page) {
+  server = { alive: true, socket: null };
+  await page.routeWebSocket(/\/ws/, (socket) => {
+    if (!server.alive) return void socket.close();
+    server.socket = socket;
+    socket.connectToServer();
+  });
+  await page.route("**/longtake/**", (route) => (server.alive ? route.continue() : route.abort()));
+}
+
+/** End the server, as a kill does. */
+async function kill() {
+  server.alive = false;
+  await server.socket.close();
+}
+
+const errors = /Failed to load resource|WebSocket/;
+
+test("a dead server is shown at once, and its run cannot be controlled", onPage(async (player) => {
+  await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 24);
+  await player.button("Edit prompt").click();
+  await kill();
+  await player.root.getByText("No connection to the server. Run the same command again to resume.").waitFor({ timeout: NOTICE_MS });
+  assert.equal(await player.button(/LIVE/).isVisible(), false);
+  for (const name of ["Pause run", "Stop", "Edit prompt", "Apply"]) {
+    assert.equal(await player.button(name).isDisabled(), true, name);
+  }
+  const { frames } = await player.data();
+  server.alive = true;
+  await player.until((data) => data.connected === "true" && Number(data.frames) > Number(frames));
+  await player.button(/LIVE/).waitFor();
+  await player.button("Stop").click();
+  await player.until(({ state }) => state === "stopped");
+}, { prepare, errors }));
+
+test("a dead server is shown before the first frame too", onPage(async (player) => {
+  await player.start({ ...RUN, first_s: 30 });
+  await player.root.getByText("Waiting for the first chunk").waitFor();
+  await kill();
+  await player.root.getByText("No connection", { exact: true }).waitFor({ timeout: NOTICE_MS });
+}, { prepare, errors }));
+
+test("without its server a finished take is watched, and asks for nothing", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  await player.until(({ shown }) => shown === "47");
+  await kill();
+  await player.root.getByText("No connection to the server.", { exact: true }).waitFor({ timeout: NOTICE_MS });
+  assert.equal(await player.root.getByText(/to resume/).count(), 0);
+  await player.slider.press("Home");
+  await player.sees(0);
+}, { prepare, errors }));
+
+test("a control that does not arrive is refused in a sentence", onPage(async (player) => {
+  await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.page.route("**/control", (route) => route.abort());
+  await player.button("Stop").click();
+  await eventually(() => player.root.getByRole("alert").textContent(), "The server does not answer. Nothing was changed.");
+}, { errors }));
+
+test("a resumed run says at once where it resumes, and goes there", onPage(async (player) => {
+  await player.start({ frames: 600, chunk_s: 0.7, resume_at_s: 28.5, first_s: 1 });
+  await eventually(() => player.root.locator(".lt-card strong").textContent(), "Resuming at 0:28");
+  await eventually(() => player.root.locator(".lt-state").textContent(), "Resuming at 0:28");
+  const { shown } = await player.until((data) => Number(data.shown) >= 456);
+  assert.ok(Number(shown) < 520, "the new frames are played, and the old ones are not"); // 456 are from disk
+  await player.root.getByText("Resumed at 0:28. Earlier frames came from disk.").waitFor();
+  await eventually(() => player.root.locator(".lt-state").isVisible(), false);
+  const { following } = await player.data();
+  assert.equal(following, "true");
+}));
+
+test("a resumed run says so where its first chunk takes long", onPage(async (player) => {
+  await player.start({ frames: 600, chunk_s: 9, resume_at_s: 1.5 });
+  await player.until(({ frames }) => frames === "24");
+  await eventually(() => player.root.locator(".lt-state").textContent(), "Resuming at 0:01");
+}));
