@@ -141,6 +141,9 @@ class PNGFolder:
         return sum(self._save(Image.fromarray(picture)) for picture in pictures)
 
     def close(self, *, complete: bool) -> int:
+        if not self._frames:
+            with contextlib.suppress(OSError):  # it holds an earlier run's pictures
+                self._folder.rmdir()
         return 0
 
     def _save(self, image: Image.Image) -> int:
