@@ -8,7 +8,29 @@ from typing import Any
 
 from aiohttp import web
 
-from .fake_comfyui import NODES
+NODES = {
+    "Count": {
+        "input": {
+            "required": {
+                "seed": ["INT", {"default": 0, "min": 0, "max": 99}],
+                "scale": ["FLOAT", {"default": 1.0}],
+                "text": ["STRING", {"default": ""}],
+                "kind": [["up", "down"], {}],
+            }
+        },
+        "output": ["IMAGE"],
+        "output_node": False,
+    },
+    "Save": {
+        "input": {"required": {"images": ["IMAGE"]}},
+        "output": [],
+        "output_node": True,
+    },
+}
+WORKFLOW = {
+    "1": {"class_type": "Count", "inputs": {"seed": 1, "scale": 1.0, "text": "a", "kind": "up"}},
+    "2": {"class_type": "Save", "inputs": {"images": ["1", 0]}, "_meta": {"title": "Keep"}},
+}
 
 ENTRY = {
     "outputs": {"2": {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}},
