@@ -37,27 +37,45 @@ class Outcome:
         return self.end not in ("done", "refused")
 
 
-def call(function: Callable[[], str], limit_s: float) -> Outcome:
-    """Call `function` in a forked process with a limit on time and memory."""
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function that runs in a process of its own."""
+
+    process: int
+    pipe: int
+
+    def outcome(self, limit_s: float) -> Outcome:
+        """Wait for the end, at most `limit_s`, and kill what has not ended."""
+        content = _read(self.pipe, limit_s)
+        if content is None:
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
+            return Outcome("hang", f"no end after {limit_s:g} s")
+        _, status = os.waitpid(self.process, 0)
+        if not content:
+            return Outcome("killed", f"the process ended with status {status}")
+        return Outcome(*json.loads(content))
+
+
+def start(function: Callable[[], str], extra_bytes: int | None = None) -> Call:
+    """Call `function` in a forked process, which may allocate `extra_bytes`."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         try:
-            _limit_memory()
+            if extra_bytes is not None:
+                _limit_memory(extra_bytes)
             os.write(writing, json.dumps(_outcome(function)).encode())
         finally:
             os._exit(0)  # must not run the parent's clean-up
     os.close(writing)
-    content = _read(reading, limit_s)
-    if content is None:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return Outcome("hang", f"no end after {limit_s:g} s")
-    _, status = os.waitpid(child, 0)
-    if not content:
-        return Outcome("killed", f"the process ended with status {status}")
-    return Outcome(*json.loads(content))
+    return Call(child, reading)
+
+
+def call(function: Callable[[], str], limit_s: float) -> Outcome:
+    """Call `function` in a forked process with a limit on time and memory."""
+    return start(function, EXTRA_BYTES).outcome(limit_s)
 
 
 def _outcome(function: Callable[[], str]) -> tuple[str, str]:
@@ -84,9 +102,9 @@ def _read(descriptor: int, limit_s: float) -> bytes | None:
     return None
 
 
-def _limit_memory() -> None:
-    """Let this process allocate `EXTRA_BYTES` more than it has, where the system counts them."""
+def _limit_memory(extra_bytes: int) -> None:
+    """Let this process allocate that much more than it has, where the system counts it."""
     counts = Path("/proc/self/statm")
     if sys.platform != "win32" and counts.exists():
         used = int(counts.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + EXTRA_BYTES, used + EXTRA_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (used + extra_bytes, used + extra_bytes))

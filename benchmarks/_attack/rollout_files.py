@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,13 @@ from ...samplers.denoiser import Denoiser
 from ...stream.journal.journal import Journal
 from ...stream.metrics import Report
 from ...stream.rollout.fork import extend
+from ...stream.rollout.hot_states import HotStates
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
 from ...stream.rollout_file.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
+from .._long.kill import KINDS, CrashPoints, settings, small_model
 from .forked import Outcome, call
+from .tally import Tally
 
 LIMIT_S = 20.0
 HOSTILE: tuple[Any, ...] = (
@@ -53,6 +57,31 @@ class Content:
 
     metadata: dict[str, str]
     tensors: dict[str, Tensor]
+
+
+def attack(count: int, seed: int, report: Callable[[str], None]) -> Tally:
+    """Load `count` mutated files; `report` gets each that did harm."""
+    tally, model = Tally(), small_model(CrashPoints(None))
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        samples = [sample_file(root / kind, model, _spec(root / kind, kind, model))
+                   for kind in KINDS]  # fmt: skip
+        for number in range(count):
+            dice = random.Random(f"{seed} file {number}")
+            target = root / f"mutated{SUFFIX}"
+            mutation = mutate(samples[number % len(samples)], target, dice)
+            outcome = judge(target, root / f"journal {number}", model)
+            tally.add(f"{'sealed' if mutation.sealed else 'damaged'}, {outcome.end}")
+            if outcome.is_bad or (outcome.end == "done" and not mutation.sealed):
+                tally.fail(outcome.end)
+                report(f"file {number} ({mutation.text}): {outcome.end} {outcome.text[-800:]}")
+    return tally
+
+
+def _spec(folder: Path, kind: str, model: Denoiser) -> RolloutSpec:
+    folder.mkdir()
+    hot = HotStates(lambda: 1 << 30)
+    return RolloutSpec(settings(kind), model, "model", Journal(folder / "journal"), hot=hot)
 
 
 def sample_file(folder: Path, model: Denoiser, spec: RolloutSpec) -> Path:
