@@ -61,7 +61,7 @@ def save_batch(folder: Path) -> None:
 WRITERS = [save_tensors, save_sheet, save_frames, save_schedule, save_chunk, save_batch]
 
 
-def killed_at_its_rename(writer: Callable[[Path], None], folder: Path) -> None:
+def kill_at_rename(writer: Callable[[Path], None], folder: Path) -> None:
     """Run a writer in a process that dies just before its file gets its name."""
     child = os.fork()
     if child == 0:
@@ -85,7 +85,7 @@ def leftovers(folder: Path) -> list[str]:
 def test_the_next_writer_removes_what_a_kill_left(
     tmp_path: Path, writer: Callable[[Path], None]
 ) -> None:
-    killed_at_its_rename(writer, tmp_path)
+    kill_at_rename(writer, tmp_path)
     assert len(leftovers(tmp_path)) == 1
     writer(tmp_path)
     assert leftovers(tmp_path) == []

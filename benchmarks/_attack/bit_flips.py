@@ -28,7 +28,7 @@ def attack(count: int, seed: int, report: Callable[[str], None]) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         whole = {shot: run_once(root / "-".join(shot), *shot, None) for shot in SHOTS}
-        sources = [_half_made(root / str(i), whole, seed + i) for i in range(HALF_MADE)]
+        sources = [_make_half(root / str(i), whole, seed + i) for i in range(HALF_MADE)]
         for number in range(count):
             dice = random.Random(f"{seed} flip {number}")
             copy = root / "copy"
@@ -43,7 +43,7 @@ def attack(count: int, seed: int, report: Callable[[str], None]) -> Tally:
     return tally
 
 
-def _half_made(folder: Path, whole: Mapping[tuple[str, str], Outcome], seed: int) -> Path:
+def _make_half(folder: Path, whole: Mapping[tuple[str, str], Outcome], seed: int) -> Path:
     """A journal of all shots, each killed at a point of its own."""
     dice = random.Random(f"{seed} half made")
     for shot, outcome in whole.items():

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .package import ROOT, folder_of_package
@@ -78,7 +79,22 @@ HEADERS = {
     "Sec-WebSocket-Version": ("13", "99", "x"),
     "Expect": ("100-continue", "x"),
 }  # fmt: skip
-VALUES = (None, True, 0, -1, 1, 2**53, 10**400, 1e308, "", "x" * 9000, "\ud800", [], {}, [[[]]])
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2**53,
+    10**400,
+    1e308,
+    "",
+    "x" * 9000,
+    "\ud800",
+    [],
+    {},
+    [[[]]],
+)
 OPERATIONS = ("pause", "resume", "stop", "prompt", "guidance", "lora", "", 5)
 
 

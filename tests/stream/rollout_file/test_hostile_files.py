@@ -37,14 +37,14 @@ SHOTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def saved(folder: Path, **changes: Any) -> Path:
+def save_shot(folder: Path, **changes: Any) -> Path:
     """A finished shot with its state."""
     journal, hot = Journal(folder / "here"), HotStates(lambda: 10**9)
     spec = RolloutSpec(settings(**changes), MODEL, "model", journal, hot=hot)
     return sample_file(folder, MODEL, spec)
 
 
-def rewritten(path: Path, tensors: dict[str, Any] | None = None, **metadata: str) -> Path:
+def rewrite(path: Path, tensors: dict[str, Any] | None = None, **metadata: str) -> Path:
     """The file with other metadata or tensors, sealed again as an attacker would."""
     with safe_open(str(path), "pt") as file:
         names = [name for name in file.keys() if name != CHECKSUM]  # noqa: SIM118
@@ -58,7 +58,7 @@ def rewritten(path: Path, tensors: dict[str, Any] | None = None, **metadata: str
     return made_up
 
 
-def recipe_of(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path) -> dict[str, Any]:
     with safe_open(str(path), "pt") as file:
         recipe: dict[str, Any] = json.loads(file.metadata()["recipe"])
     return recipe
@@ -67,7 +67,7 @@ def recipe_of(path: Path) -> dict[str, Any]:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each file is loaded in a forked process")
 @pytest.mark.parametrize("kind", SHOTS)
 def test_a_mutated_file_is_refused_in_a_sentence_or_plays(tmp_path: Path, kind: str) -> None:
-    sound = saved(tmp_path, **SHOTS[kind])
+    sound = save_shot(tmp_path, **SHOTS[kind])
     assert judge(sound, tmp_path / "there", MODEL).end == "done"
     for number in range(40):
         target = tmp_path / f"{number}{SUFFIX}"
@@ -85,38 +85,38 @@ HOSTILE = {
 
 @pytest.mark.parametrize("field", HOSTILE)
 def test_a_recipe_out_of_range_is_refused_at_once(tmp_path: Path, field: str) -> None:
-    path = saved(tmp_path, **SHOTS["causal"])
-    recipe = {**recipe_of(path), field.strip(): HOSTILE[field]}
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = {**read_recipe(path), field.strip(): HOSTILE[field]}
     start = time.perf_counter()
     with pytest.raises(BadInput, match=r"\w+.*; copy it again, or save the shot again\.$"):
-        RolloutFile(rewritten(path, recipe=json.dumps(recipe))).settings()
+        RolloutFile(rewrite(path, recipe=json.dumps(recipe))).settings()
     assert time.perf_counter() - start < 1
 
 
 def test_a_schedule_with_endless_rows_is_refused_at_once(tmp_path: Path) -> None:
-    path = saved(tmp_path, **SHOTS["causal"])
-    recipe = recipe_of(path)
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = read_recipe(path)
     recipe["schedule"] |= {"lag": 0.01, "ladder": [*(1 - i / 5000 for i in range(5000)), 0.0]}
     recipe["length"] = 1_000_000
     start = time.perf_counter()
     with pytest.raises(BadInput, match="in flight times steps"):
-        RolloutFile(rewritten(path, recipe=json.dumps(recipe))).settings()
+        RolloutFile(rewrite(path, recipe=json.dumps(recipe))).settings()
     assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("fps", ["0", "-1", "nan", "inf", "1e9", "x", ""])
 def test_a_frame_rate_that_no_video_has_is_refused(tmp_path: Path, fps: str) -> None:
-    path = saved(tmp_path, **SHOTS["causal"])
+    path = save_shot(tmp_path, **SHOTS["causal"])
     with pytest.raises(BadInput, match="is damaged, or no Longtake wrote it"):
-        RolloutFile(rewritten(path, fps=fps))
+        RolloutFile(rewrite(path, fps=fps))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_latents_that_are_not_finite_do_not_enter_the_journal(tmp_path: Path, value: float) -> None:
-    path = saved(tmp_path, **SHOTS["causal"])
+    path = save_shot(tmp_path, **SHOTS["causal"])
     latents = torch.zeros(3, MODEL.config.out_channels, 4, 6)
     latents[1, 2, 3, 4] = value
-    file = RolloutFile(rewritten(path, {"chunk.1.latents": latents}))
+    file = RolloutFile(rewrite(path, {"chunk.1.latents": latents}))
     spec = RolloutSpec(file.settings(), MODEL, file.models, Journal(tmp_path / "there"))
     with pytest.raises(BadInput, match=r"chunk\.1\.latents is 'not finite'"):
         file.keep_in(spec.journal, spec.chain)
@@ -124,14 +124,14 @@ def test_latents_that_are_not_finite_do_not_enter_the_journal(tmp_path: Path, va
 
 
 def test_a_decoder_of_any_size_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
-    path = saved(tmp_path, **SHOTS["causal"])
-    recipe = recipe_of(path)
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = read_recipe(path)
     config = {"is": "TinyVAEConfig", "encoder_widths": [9, 9, 9], "decoder_widths": [4096] * 3}
     palette = {"is": "Palette", "colours": [[0, 0, 0]],
                "pictures": {"is": "Pictures", "config": config, "vae": {}}}  # fmt: skip
     recipe["guidance"]["weighted_scores"] = [{"is": "WeightedScore", "score": palette}]
     with pytest.raises(BadInput, match="one that its weights fit"):
-        RolloutFile(rewritten(path, recipe=json.dumps(recipe))).settings()
+        RolloutFile(rewrite(path, recipe=json.dumps(recipe))).settings()
 
 
 @pytest.mark.parametrize("kind", KINDS)
