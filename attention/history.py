@@ -81,6 +81,9 @@ class HistoryCache(Protocol):
         `prompt` is the prompt of the frames; only policies with `follows_prompt` need it.
         """
 
+    def assume(self, frames: int) -> None:
+        """Hold the next latent `frames`, whose content is undefined; for rehearsals."""
+
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pieces import piece_starts
+
 THETA = 10_000.0
 TOKENS_AT_ONCE = 8192
 """Tokens rotated at once, so that the float32 copies of a long history stay small."""
@@ -42,7 +44,7 @@ def rotation(
 
     A latent frame is a grid of `rows` x `columns` tokens.
     """
-    times, places = _time_angles(frames, head_dim), _place_angles(rows, columns, head_dim)
+    times, places = _angle_tables(frames, (rows, columns), head_dim, device)
     grid = len(times), len(places), -1
     angles = times.unsqueeze(1).expand(grid), places.unsqueeze(0).expand(grid)
     return _by_angles(torch.cat(angles, -1).reshape(-1, 1, head_dim // 2), device)
@@ -102,7 +104,7 @@ def position_tables(
     device: torch.device | str = "cpu",
 ) -> PositionTables:
     """Tables for latent-frame positions `frames` and a grid of `rows` x `columns` tokens."""
-    times, places = _time_angles(frames, head_dim), _place_angles(rows, columns, head_dim)
+    times, places = _angle_tables(frames, (rows, columns), head_dim, device)
     return PositionTables(_by_angles(times, device), _by_angles(places, device))
 
 
@@ -130,26 +132,35 @@ def times_i(x: Tensor) -> Tensor:
 
 def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
     """Write x (b, s, n, d), rotated, to the front of `out` (b, t, n, d), which may be x itself."""
-    for first in range(0, x.shape[1], TOKENS_AT_ONCE):
+    for first in piece_starts(x.shape[1], TOKENS_AT_ONCE, out):
         at = slice(first, min(first + TOKENS_AT_ONCE, x.shape[1]))
         out[:, at] = rotate(x[:, at], Rotation(by.cos[at], by.sin[at]))
 
 
-def _time_angles(frames: Sequence[int], head_dim: int) -> Tensor:
-    """The angles (t, .) of pairs that depend on the latent frame."""
-    return _angles(torch.tensor(list(frames), dtype=torch.float64), head_dim - 4 * (head_dim // 6))
+def _angle_tables(
+    frames: Sequence[int], grid: tuple[int, int], head_dim: int, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """The angles (t, .) and (p, .) of pairs that depend on latent frame and place.
+
+    They are computed on the CPU whatever the device, except that a rehearsal has no numbers at all.
+    """
+    on = torch.device("meta" if torch.device(device).type == "meta" else "cpu")
+    times = torch.tensor([*frames], dtype=torch.float64, device=on)
+    return _angles(times, head_dim - 4 * (head_dim // 6)), _place_angles(*grid, head_dim, on)
 
 
-def _place_angles(rows: int, columns: int, head_dim: int) -> Tensor:
+def _place_angles(rows: int, columns: int, head_dim: int, on: torch.device) -> Tensor:
     """The angles (p, .) of pairs that depend on row and column, places row by row."""
     part = 2 * (head_dim // 6)
-    h, w = (_angles(torch.arange(count, dtype=torch.float64), part) for count in (rows, columns))
+    sides = (torch.arange(count, dtype=torch.float64, device=on) for count in (rows, columns))
+    h, w = (_angles(side, part) for side in sides)
     grid = rows, columns, -1
     return torch.cat([h.unsqueeze(1).expand(grid), w.unsqueeze(0).expand(grid)], -1).flatten(0, 1)
 
 
 def _angles(positions: Tensor, part: int) -> Tensor:
-    frequencies = THETA ** (-torch.arange(0, part, 2, dtype=torch.float64) / part)
+    pairs = torch.arange(0, part, 2, dtype=torch.float64, device=positions.device)
+    frequencies = THETA ** (-pairs / part)
     return torch.outer(positions, frequencies)  # (p, part/2)
 
 

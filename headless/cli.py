@@ -54,6 +54,7 @@ def run(  # noqa: PLR0913
     report: Path | None,
     watch: Access | None,
     comfy: Path | None,
+    disable_metadata: bool,
     debug: bool,
 ) -> None:
     """Run a workflow in ComfyUI's API format."""
@@ -66,7 +67,7 @@ def run(  # noqa: PLR0913
         if watch is not None:
             check_watchable(workflow)
         with (
-            session(console, comfy, out) as live,
+            session(console, comfy, out, disable_metadata=disable_metadata) as live,
             watch_run(live.host, watch, console) if watch else nullcontext(),
         ):
             seconds = live.run(job, run_files)

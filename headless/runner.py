@@ -53,17 +53,23 @@ class Host(Protocol):
 
 
 @contextmanager
-def open_host(comfy: Path | None, out_dir: Path, listener: Listener) -> Iterator[Host]:
-    """Open the real core if a checkout is given, else the stand-in; files go to `out_dir`."""
+def open_host(
+    comfy: Path | None, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
+) -> Iterator[Host]:
+    """Open the real core if a checkout is given, else the stand-in; files go to `out_dir`.
+
+    With `disable_metadata`, files do not hold their workflow.
+    """
     prepare_folder(out_dir)
     if comfy is not None:
-        with open_core(comfy, out_dir, listener) as core:
+        with open_core(comfy, out_dir, listener, disable_metadata=disable_metadata) as core:
             yield core
         return
     # Imported here because it loads torch, which the real core's host does not need.
     from .hosts.stand_in import StandInHost, host_modules, our_extension
 
     with host_modules(out_dir.resolve(), listener) as state:
+        state.arguments.disable_metadata = disable_metadata
         yield StandInHost(state, our_extension())
 
 

@@ -56,15 +56,20 @@ class EventRouter:
 
 
 @contextmanager
-def session(console: Console, comfy: Path | None, out: Path) -> Iterator[Session]:
-    """Open the host and print our log above the progress line."""
+def session(
+    console: Console, comfy: Path | None, out: Path, *, disable_metadata: bool = False
+) -> Iterator[Session]:
+    """Open the host and print our log above the progress line.
+
+    With `disable_metadata`, files do not hold their workflow.
+    """
     events = EventRouter(console)
     logger, handler = logging.getLogger("longtake"), _NoticeHandler(events)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        with open_host(comfy, out, events) as host:
+        with open_host(comfy, out, events, disable_metadata=disable_metadata) as host:
             yield Session(host, events)
     finally:
         logger.removeHandler(handler)

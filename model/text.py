@@ -8,25 +8,33 @@ negative prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_WORD = re.compile(r"[a-z]+")
+from .demo_phrases import misplaced_words
+
+MIN_PADDING = 1
+"""Rows of zeros behind every prompt. The demo was trained on captions that leave some of the text
+length free; without any it paints blobs, as prompt and as negative prompt.
+"""
+
+_WORD, _CLAUSE_END = re.compile(r"[a-z]+"), re.compile(r"[,;:.!?\n]")
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A prompt's embedding (text_len, text_dim), the words that were not known, and those past the
-    text length.
+    """A prompt's embedding (text_len, text_dim), and the words that have no effect: unknown ones,
+    those that found no room, and pairs of a known word and the thing that it never describes.
     """
 
     embedding: Tensor
     unknown: tuple[str, ...]
     dropped: tuple[str, ...]
+    misplaced: tuple[tuple[str, str], ...] = ()
 
 
 class TextEncoder(nn.Module):
@@ -59,11 +67,18 @@ class TextEncoder(nn.Module):
     def encode(self, prompt: str) -> Encoded:
         """Encode one prompt; never fails, whatever the text."""
         ids, unknown = self.ids(prompt)
-        head, rest = ids[: self.text_len], ids[self.text_len :]
+        most = self.text_len - MIN_PADDING
+        head, rest = ids[:most], ids[most:]
         padded = torch.tensor(
             head + [0] * (self.text_len - len(head)), device=self.words.weight.device
         )
-        return Encoded(self(padded), unknown, tuple(self.vocabulary[i - 1] for i in rest))
+        dropped = tuple(self.vocabulary[i - 1] for i in rest)
+        return Encoded(self(padded), unknown, dropped, misplaced_words(self._clauses(prompt)))
+
+    def _clauses(self, prompt: str) -> Iterator[list[str]]:
+        """The known words between punctuation marks."""
+        for clause in _CLAUSE_END.split(prompt):
+            yield [word for word in words_of(clause) if word in self._ids]
 
 
 def words_of(text: str) -> list[str]:

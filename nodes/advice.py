@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..attention.cache.policy import CachePolicy
+from ..attention.cache.policy import CachePolicy, WindowSink
 from ..attention.temp_cache.policy import TempCache
 from ..errors import BadInput, Unsupported
 
@@ -37,8 +37,9 @@ def less_memory(cache: CachePolicy) -> str:
             "lower length, width or height, or choose the policy `window + sink`, int8 or int4 "
             "storage, or another placement"
         )
+    smaller = "" if type(cache) is WindowSink else "`window + sink`, "
     return (
-        "lower width, height or window_frames, or choose `window + sink`, int8 or int4 storage, "
+        f"lower width, height or window_frames, or choose {smaller}int8 or int4 storage, "
         "or another placement"
     )
 

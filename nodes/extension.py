@@ -9,6 +9,7 @@ from .conditioning.known_frames import KnownFrames
 from .conditioning.known_video import KnownVideo
 from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
+from .frames.pictures import ImagesToFrames
 from .frames.upscale import UpscaleStream
 from .frames.vae import VAEDecodeStream, VAEEncodeStream
 from .frames.video_frames import VideoToFrames
@@ -58,6 +59,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     CompareRollouts,
     SpliceRollouts,
     VideoToFrames,
+    ImagesToFrames,
     VAEDecodeStream,
     VAEEncodeStream,
     UpscaleStream,

@@ -23,11 +23,12 @@ from .guidance import Branch, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limit
 from .guidance.prompt import order
 from .guidance.score import SCORE_LOOKBACK_FRAMES
+from .history.filler import CacheFiller
 from .history.plan import planned_bytes
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
-from .schedule.rows import Row
+from .schedule.row import Row
 from .settings import RolloutSettings
 from .view_passes import ViewPasses
 
@@ -35,8 +36,13 @@ from .view_passes import ViewPasses
 class Branches:
     """Evaluates the model for all guidance branches under the `current` settings and prompts."""
 
-    def __init__(self, current: CurrentSettings, model: Denoiser) -> None:
-        settings = current.settings
+    def __init__(
+        self,
+        current: CurrentSettings,
+        model: Denoiser,
+        make_filler: type[CacheFiller] = CacheFiller,
+    ) -> None:
+        settings, self._make_filler = current.settings, make_filler
         self.current, self.model = current, model
         self._planned = _views(settings)
         self._prompts = settings.guidance.prompts
@@ -70,7 +76,7 @@ class Branches:
             return
         model = self.model
         self._evaluator.claim(planned_bytes(self.current.settings, model.config, model.dtype))
-        self._history = RolloutHistory(self.current, self._evaluator)
+        self._history = RolloutHistory(self.current, self._evaluator, self._make_filler)
 
     def use(self, settings: RolloutSettings, first: int) -> None:
         """Put `settings` in force from latent frame `first` on; other prompts are projected."""

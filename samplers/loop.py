@@ -20,7 +20,7 @@ from ..attention.sparse.stats import SparseStats
 from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser
-from .schedule.rows import Row
+from .schedule.row import Row
 from .settings import RolloutSettings
 from .solvers.single_step import Move, State
 

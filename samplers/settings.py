@@ -18,7 +18,8 @@ from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
 from .guidance import Guidance
 from .schedule.context_noise import ContextNoise
-from .schedule.rows import NoiseSchedule, Row
+from .schedule.row import Row
+from .schedule.rows import NoiseSchedule
 from .solvers.single_step import Euler, Solver
 
 OnPromptChange = Literal["keep", "re-cache", "flush"]

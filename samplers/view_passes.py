@@ -16,7 +16,7 @@ from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
 from .pass_attention import PassVisibility
-from .schedule.rows import Row
+from .schedule.row import Row
 
 
 @dataclass(frozen=True, slots=True)

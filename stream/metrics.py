@@ -80,6 +80,7 @@ class Meter:
         self.frames = 0
         self.latent_frames = 0
         self.first_frame_s: float | None = None
+        self._earlier_frames = 0
         self._clock = clock
         self._started_at = self._last_at = clock()
         self._intervals_s = array("d")
@@ -95,6 +96,11 @@ class Meter:
         self.frames += frames
         self.latent_frames += latent_frames
 
+    def begin_after(self, *, frames: int, latent_frames: int) -> None:
+        """Count what an earlier run has finished, which took this one no time."""
+        self.frames, self.latent_frames = frames, latent_frames
+        self._earlier_frames = frames
+
     @property
     def elapsed_s(self) -> float:
         """Seconds from the start to the last finished chunk."""
@@ -103,7 +109,8 @@ class Meter:
     @property
     def frames_per_s(self) -> float | None:
         """Frames per second over the whole run, including the first chunk."""
-        return self.frames / self.elapsed_s if self.elapsed_s > 0 else None
+        frames = self.frames - self._earlier_frames
+        return frames / self.elapsed_s if self.elapsed_s > 0 else None
 
     @property
     def chunk_interval_p50_s(self) -> float | None:

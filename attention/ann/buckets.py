@@ -84,11 +84,12 @@ def bucketed_nearest(new: Tensor, probes: Tensor, cached: CodedKeys) -> Nearest:
         return nearest_by(new, cached.keys[:, :, :0], cached.allowed[:, :, :0])
     count, width = probes.shape[3], new.shape[-1]
     size = max(1, GATHERED // (count * longest * width))
+    if new.is_meta:  # a rehearsal: every part uses as much memory as the first
+        starts, stops = (x[:, :, : size * count] for x in (first, past))
+        _nearest_candidate(new[:, :, :size], starts, stops, order, cached.keys, longest)
+        return no_match(new)
     parts = zip(new.split(size, 2), first.split(size * count, 2), past.split(size * count, 2),
                 strict=True)  # fmt: skip
-    if new.is_meta:  # a rehearsal: every part uses as much memory as the first
-        _nearest_candidate(*next(parts), order, cached.keys, longest)
-        return no_match(new)
     matches = [_nearest_candidate(*part, order, cached.keys, longest) for part in parts]
     return Nearest(
         torch.cat([part.similarity for part in matches], 2),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..pieces import piece_starts
 from .nearest import KEY_BLOCK, CodedKeys, Nearest, StatelessIndex, no_match, update_best
 
 LEVELS = 127
@@ -35,7 +36,7 @@ class Int8(StatelessIndex):
         """The nearest key by the codes of new and cached keys."""
         best = no_match(new)
         directions, scale = _split(codes)
-        for first in range(0, cached.codes.shape[2], KEY_BLOCK):
+        for first in piece_starts(cached.codes.shape[2], KEY_BLOCK, cached.codes):
             at = slice(first, first + KEY_BLOCK)
             key_directions, key_scale = _split(cached.codes[:, :, at])
             cosine = int8_products(directions, key_directions).float()

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..pieces import piece_starts
+
 KEY_BLOCK = 4096
 """Cached keys compared at once, so that the similarities of all pairs never exist together."""
 
@@ -89,7 +91,7 @@ def nearest_by(new: Tensor, keys: Tensor, allowed: Tensor) -> Nearest:
     """
     unit = F.normalize(new.float(), dim=-1)
     best = no_match(new)
-    for first in range(0, keys.shape[2], KEY_BLOCK):
+    for first in piece_starts(keys.shape[2], KEY_BLOCK, keys):
         at = slice(first, first + KEY_BLOCK)
         part = keys[:, :, at].float()
         scale = part.norm(dim=-1).clamp(min=1e-12).reciprocal()

@@ -61,6 +61,12 @@ class HeavyHitterCache(KVCache):
         self._shares = []
         super().commit(keys_values, prompt)
 
+    def assume(self, frames: int) -> None:
+        """Hold the next latent `frames`, whose content is undefined; for rehearsals."""
+        super().assume(frames)
+        size = *self._groups, len(self.slots.kept_slots)
+        self._scores = torch.full(size, UNMEASURED, dtype=torch.float64)
+
     def clear(self) -> None:
         """Forget the history and its scores."""
         super().clear()
@@ -68,7 +74,8 @@ class HeavyHitterCache(KVCache):
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`."""
-        slots = [slot for slot, frame in enumerate(self.slots.kept_slots) if frame in frames]
+        chosen = frozenset(frames)
+        slots = [slot for slot, frame in enumerate(self.slots.kept_slots) if frame in chosen]
         self._scores = self._scores[..., slots]
         super().retain(frames)
 
@@ -126,6 +133,12 @@ class PerHeadCache(HeavyHitterCache):
         super().__init__(shape, policy, length, device, storage)
         self._layout = HeadLayout(shape)
         self.rotated_keys = RotatedKeys(self._store, self.slots, self._layout, shape, self.device)
+
+    def assume(self, frames: int) -> None:
+        """Hold the next latent `frames` in every head, their content undefined."""
+        super().assume(frames)
+        numbers = torch.tensor(self.slots.kept_slots, dtype=torch.long)
+        self._layout.kept_frames = numbers.expand(*self._groups, -1).contiguous()
 
     def clear(self) -> None:
         """Forget the history and its scores."""

@@ -99,6 +99,17 @@ class KVCache(FrameCache):
             self._append(self.slots.take_number(), layers)
         self.rotated_keys.forget()
 
+    def assume(self, frames: int) -> None:
+        """Hold the next latent `frames`, whose content is undefined; for rehearsals."""
+        _reserve(self._store, self.policy, self.committed + frames)
+        slots, store = self.slots, self._store
+        numbers = sorted(slots.kept_frames) + [slots.take_number() for _ in range(frames)]
+        if len(numbers) > store.kept_slots + store.recent:
+            raise ValueError(f"{len(numbers)} latent frames do not fit the cache")
+        older = max(0, len(numbers) - store.recent)
+        slots.kept_slots, slots.recent = numbers[:older], numbers[older:]
+        self.rotated_keys.forget()
+
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
         self.generation += 1

@@ -58,8 +58,9 @@ class FrameSlots:
 
     def select(self, frames: Sequence[int]) -> tuple[list[int], list[int]]:
         """Keep only `frames`; return the kept and the recent slots that they were in."""
+        chosen = frozenset(frames)
         order, recent_order = (
-            [slot for slot, frame in enumerate(slots) if frame in frames]
+            [slot for slot, frame in enumerate(slots) if frame in chosen]
             for slots in (self.kept_slots, self.recent)
         )
         self.kept_slots = [self.kept_slots[slot] for slot in order]

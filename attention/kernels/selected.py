@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..pieces import collect_pieces
 from .biased import attend_biased
 from .key_selection import KeySelection
 
@@ -22,9 +23,10 @@ def attend_selected(  # noqa: PLR0913
     is of the p heads of `selection` only; it is 0 for a block that reads no key.
     """
     d, flat_k, flat_v = q.shape[-1], _rows(k), _rows(v)
-    outputs = []
-    for block in range(selection.query_blocks):
-        blocks = torch.arange(block, block + 1, device=q.device)
+
+    def attend_block(first: int) -> Tensor:
+        at = slice(first, first + query_block)
+        blocks = torch.arange(first // query_block, first // query_block + 1, device=q.device)
         key_numbers = selection.key_numbers(blocks).squeeze(1)  # (p, m)
         numbers = key_numbers.clamp(min=0)
         rows_k, rows_v = (_row_numbers(x, selection, numbers).flatten() for x in (k, v))
@@ -38,14 +40,14 @@ def attend_selected(  # noqa: PLR0913
         if some_missing:
             key_bias = k.new_zeros(key_numbers.shape) if key_bias is None else key_bias
             key_bias = key_bias.masked_fill(key_numbers < 0, -torch.inf)
-        at = slice(block * query_block, (block + 1) * query_block)
         queries = q[selection.rows, selection.heads, at]
         biases = None if key_bias is None else key_bias[None]
         part = attend_biased(queries[None], keys, values, biases)[0]
         if some_missing:  # kernels disagree on the result if all keys are hidden
             part = part.masked_fill((key_numbers < 0).all(-1)[:, None, None], 0)
-        outputs.append(part)
-    return torch.cat(outputs, 1)
+        return part
+
+    return torch.cat(collect_pieces(attend_block, q.shape[2], query_block, q, dim=1), 1)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..pieces import collect_pieces
+
 KEY_BLOCK = 32
 QUERY_BLOCK = 64
 TIME_ORDERS = ("auto", "time")
@@ -63,7 +65,10 @@ def choose_blocks(q: Tensor, blocks: Blocks, count: int, query_block: int = QUER
     q is (b, n, s, d), the result (b, n, query blocks, count) int32.
     """
     rows = max(1, SHARES_AT_ONCE // max(1, blocks.means.shape[2]) // query_block) * query_block
-    chosen = [_choose(queries, blocks, count, query_block) for queries in q.split(rows, 2)]
+    chosen = collect_pieces(
+        lambda first: _choose(q[:, :, first : first + rows], blocks, count, query_block),
+        q.shape[2], rows, q, dim=2,
+    )  # fmt: skip
     return chosen[0] if len(chosen) == 1 else torch.cat(chosen, 2)
 
 

@@ -183,9 +183,16 @@ def layout_history(
     recent = range(max(0, newest + 1 - recent_frames), newest + 1)
     pinned = torch.tensor([0 <= f < sink_frames or f in recent for f in inputs.frames])
     tokens = pinned.repeat_interleave(inputs.frame_tokens)[: inputs.past]
-    always, rest = (part.nonzero().flatten().to(inputs.keys.device) for part in (tokens, ~tokens))
+    always, rest = (_numbers(part, inputs.keys) for part in (tokens, ~tokens))
     rest_codes = None if codes is None else codes[:, :, rest]
     return BlockLayout(always, build_blocks(inputs.keys, inputs.bias, rest, rest_codes))
+
+
+def _numbers(chosen: Tensor, keys: Tensor) -> Tensor:
+    """The numbers of the `chosen` ones (t,) among `keys`, on their device."""
+    if keys.is_meta:  # a rehearsal: their count is enough
+        return keys.new_empty(int(chosen.sum()), dtype=torch.long)
+    return chosen.nonzero().flatten().to(keys.device)
 
 
 def select_keys(

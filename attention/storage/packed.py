@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..pieces import piece_starts
 from .dense import Storage, changed_slots, empty_frames, frame_slice
 from .placement import ON_DEVICE, Placement, Tier
 from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
@@ -129,7 +130,7 @@ class PackedStore:
         """Keys (b, s, n, d) and values with room behind, in the buffers that all layers share."""
         tokens = self.shape.frame_tokens
         coded = self._coded.fetch(layer, kept_slots)
-        for first in range(0, kept_slots, DECODED_AT_ONCE):
+        for first in piece_starts(kept_slots, DECODED_AT_ONCE, self._decoded[0]):
             stop = min(first + DECODED_AT_ONCE, kept_slots)
             decoded = self._decode([part[first:stop] for part in coded])
             for into, content in zip(self._decoded, decoded, strict=True):

@@ -20,7 +20,7 @@ from torch import Tensor
 from .shape import CacheShape
 
 SCALE = torch.float16
-MIN_SCALE = 2.0**-14  # float16's smallest normal number
+MIN_SCALE, MAX_SCALE = 2.0**-14, torch.finfo(SCALE).max  # float16's normal numbers
 ZERO_LIMIT = 112  # a zero point is an int8, with room for the codes
 FLOAT8_MAX = 448.0  # e4m3
 
@@ -216,12 +216,12 @@ class Integers:
         largest = torch.maximum(low.abs(), high.abs())
         if not self.zero_points:
             max_code = 2 ** (self.bits - 1) - 1
-            scale = (largest / max_code).clamp(min=MIN_SCALE).to(SCALE)
+            scale = (largest / max_code).clamp(MIN_SCALE, MAX_SCALE).to(SCALE)
             codes = (grouped / scale.float().unsqueeze(-1)).round().clamp(-max_code, max_code)
             return codes.flatten(-2)[..., :count].to(torch.int8), scale
         max_code = 2**self.bits - 1
         scale = torch.maximum((high - low) / max_code, largest / ZERO_LIMIT)
-        scale = scale.clamp(min=MIN_SCALE).to(SCALE)
+        scale = scale.clamp(MIN_SCALE, MAX_SCALE).to(SCALE)
         zero = (-low / scale.float()).round().clamp(-128, 127)
         codes = (grouped / scale.float().unsqueeze(-1) + zero.unsqueeze(-1)).round()
         codes = codes.clamp(0, max_code).flatten(-2)[..., :count]

@@ -39,8 +39,8 @@ def planned_bytes(
     length: int | None = None,
 ) -> int:
     """Exact value of `MergedCache.bytes`."""
-    slots = policy.slots(shape.frame_tokens, length)
-    entries = store.planned_bytes(shape, slots, index, storage)
+    layout = policy.layout(shape.frame_tokens, length, index)
+    entries = store.planned_bytes(shape, layout, storage)
     return entries + usage.planned_bytes(shape, policy)
 
 
@@ -64,8 +64,8 @@ class MergedCache(FrameCache):
     ) -> None:
         self.policy, self.index, self._record = policy, index, FrameRecord(policy)
         super().__init__(shape, self._record, device)
-        slots = policy.slots(shape.frame_tokens, length)
-        self.store = store.open_entries(shape, slots, index, storage, self.device)
+        layout = policy.layout(shape.frame_tokens, length, index)
+        self.store = store.open_entries(shape, layout, storage, self.device)
         self.rotated_keys = RotatedKeys(self.store, self._record, shape, self.device)
         self._usage = EntryUsage(shape, policy, self.device)
 
@@ -79,7 +79,7 @@ class MergedCache(FrameCache):
 
         Decoded keys and values are valid until the next layer is read.
         """
-        return self.store.read(layer, self.rotated_keys.slots_in_use[layer])
+        return self.store.read(layer, self.rotated_keys.slots_in_use[layer]).of_every_head()
 
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
         """Attention of finished frames; records queries where attention decides what is evicted."""
@@ -108,6 +108,12 @@ class MergedCache(FrameCache):
         if self.policy.merges or not keys.is_full:  # a full history without merging stays full
             keys.refresh_extents()
         keys.advance()
+
+    def assume(self, frames: int) -> None:
+        """Count the next latent `frames` as committed, entries undefined; for rehearsals."""
+        self._record.append(frames)
+        self.rotated_keys.refresh_extents()
+        self.rotated_keys.forget()
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""

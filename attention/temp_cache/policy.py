@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ..ann.choice import EXACT
 from ..ann.choice import MAKERS as INDEXES
+from ..ann.nearest import Index
 from ..cache.policy import CachePolicy, WindowSink
 from ..kernels.choice import AUTO
 from ..kernels.choice import NAMES as KERNELS
+from .entries import EntryLayout
 from .merge import Rules
 
 LEAST_ATTENDED, REDUNDANT = "least attended", "redundant"
@@ -86,6 +88,11 @@ class TempCache(CachePolicy):
         """
         whole = math.floor(self.entry_frames * frame_tokens + ROUNDING)
         return whole if length is None else min(whole, length * frame_tokens)
+
+    def layout(self, frame_tokens: int, length: int | None, index: Index) -> EntryLayout:
+        """The entries of a rollout of `length` latent frames, whose keys `index` codes."""
+        slots = self.slots(frame_tokens, length)
+        return EntryLayout(slots, index, heads_agree=not self.merges)
 
     def victim(self, frames: Sequence[int]) -> int:
         """The index in `frames` of the oldest latent frame outside the sink."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..pieces import piece_starts
 from ..rope import (
     TOKENS_AT_ONCE,
     LatestRotation,
@@ -81,7 +82,9 @@ class RotatedKeys:
         keys, values, bias = self.store.workspace(layer)
         if layer not in self._rotated:
             self._rotate(layer, rows)
-        return keys[rows], values[rows], None if self.is_unbiased(layer) else bias[rows]
+        if self.is_unbiased(layer):
+            return keys[rows], values[rows], None
+        return keys[rows], values[rows], bias.expand(*keys.shape[:3])[rows]
 
     def rotate_new(self, layer: int, k: Tensor) -> Tensor | None:
         """Rotate the keys (b, f s, n, d) of new latent frames, to be written beside older copies.
@@ -148,15 +151,17 @@ class RotatedKeys:
         target_rows = slice(None) if store.holds_rotated else rows
         entries = store.read(layer, stop, target_rows)
         tables, farthest = self._position_tables(), self.record.farthest
-        for first in range(0, stop, TOKENS_AT_ONCE):
-            at = target_rows, slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))
+        fact_rows = target_rows if len(entries.frame) == self.shape.batch else slice(None)
+        for first in piece_starts(stop, TOKENS_AT_ONCE, keys):
+            slots = slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))
+            at, facts_at = (target_rows, *slots), (fact_rows, *slots)
             # The age of an empty slot may be anything.
-            age = (self.record.committed - entries.frame[at]).clamp(1, farthest)
-            rotation = tables.look_up(farthest - age, entries.place[at])
+            age = (self.record.committed - entries.frame[facts_at]).clamp(1, farthest)
+            rotation = tables.look_up(farthest - age, entries.place[facts_at])
             keys[at] = rotate(entries.keys[at], rotation)
         if not self.is_unbiased(layer):
-            bias[target_rows, :, :stop] = entries.mass[target_rows, :, :stop].log()
-            bias[target_rows, :, stop:] = 0
+            bias[fact_rows, :, :stop] = entries.mass[fact_rows, :, :stop].log()
+            bias[fact_rows, :, stop:] = 0
         if store.holds_rotated:
             self._rotated.add(layer)
 

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..ann.nearest import Index
 from ..scatter import batch_head_index
 from ..storage.dense import Storage
 from ..storage.packed import Packed
 from ..storage.quantize import Float8, Integers, RowCodec
 from ..storage.shape import CacheShape
-from .entries import Entries, empty_facts, fact_bytes
+from .entries import Entries, EntryLayout, empty_facts, fact_bytes
 
 BIAS = torch.float32
 MIN_RELATIVE_SPREAD = 1 / 32
@@ -30,27 +29,30 @@ PER_LAYER = ("centre", "spread")
 
 
 def open_entries(
-    shape: CacheShape, slots: int, index: Index, storage: Storage, device: torch.device | str
+    shape: CacheShape, layout: EntryLayout, storage: Storage, device: torch.device | str
 ) -> EntryStore:
-    """A store of `slots` empty entries a head."""
+    """A store of empty entries."""
     codec = row_codec(storage)
     if codec is None:
-        return EntryStore(shape, slots, index, device)
-    return CodedEntries(shape, slots, index, codec, device)
+        return EntryStore(shape, layout, device)
+    return CodedEntries(shape, layout, codec, device)
 
 
-def planned_bytes(shape: CacheShape, slots: int, index: Index, storage: Storage) -> int:
+def planned_bytes(shape: CacheShape, layout: EntryLayout, storage: Storage) -> int:
     """Exact value of `EntryStore.bytes`."""
     codec, size = row_codec(storage), shape.head_dim * shape.dtype.itemsize
-    room, facts = slots + shape.chunk_frames * shape.frame_tokens, slots * fact_bytes(index)
+    slots, vectors = layout.slots, shape.batch * shape.heads
+    room = slots + shape.chunk_frames * shape.frame_tokens
     if codec is None:
         copies = shape.layers if shape.hold_rotated else 1
-        layer_bytes = facts + (slots + room + 1) * size
-        copy_bytes = copies * room * (size + BIAS.itemsize)
+        layer_bytes, copy_bytes = (slots + room + 1) * size, room * size
     else:
-        layer_bytes = facts + 2 * (slots * row_bytes(codec, shape.head_dim) + size)
-        copy_bytes = room * (2 * size + BIAS.itemsize)
-    return shape.batch * shape.heads * (shape.layers * layer_bytes + copy_bytes)
+        copies = 1
+        layer_bytes = 2 * (slots * row_bytes(codec, shape.head_dim) + size)
+        copy_bytes = 2 * room * size
+    bias = room * BIAS.itemsize * (1 if layout.heads_agree else vectors)
+    facts = fact_bytes(shape.batch, shape.heads, layout)
+    return shape.layers * (facts + vectors * layer_bytes) + copies * (bias + vectors * copy_bytes)
 
 
 def row_codec(storage: Storage) -> RowCodec | None:
@@ -81,18 +83,15 @@ class EntryStore:
     front of room for active frames.
     """
 
-    def __init__(
-        self, shape: CacheShape, slots: int, index: Index, device: torch.device | str
-    ) -> None:
-        self.shape, self.slots, self.device = shape, slots, torch.device(device)
-        room = slots + shape.chunk_frames * shape.frame_tokens
-        self.own = [self._own(index) for _ in range(shape.layers)]
+    def __init__(self, shape: CacheShape, layout: EntryLayout, device: torch.device | str) -> None:
+        self.shape, self.slots, self.device = shape, layout.slots, torch.device(device)
+        room = self.slots + shape.chunk_frames * shape.frame_tokens
+        self.own = [self._own(layout) for _ in range(shape.layers)]
         self.values = [self._empty(room) for _ in range(self._value_copies)]
         copies = range(shape.layers if self.holds_rotated else 1)
         self.rotated = [self._empty(room) for _ in copies]
-        self.bias = [
-            torch.zeros(shape.batch, shape.heads, room, dtype=BIAS, device=device) for _ in copies
-        ]
+        size = (1, 1) if layout.heads_agree else (shape.batch, shape.heads)
+        self.bias = [torch.zeros(*size, room, dtype=BIAS, device=device) for _ in copies]
 
     @property
     def holds_rotated(self) -> bool:
@@ -136,7 +135,10 @@ class EntryStore:
         """
 
     def workspace(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory for rotated keys, values and biases of a layer, with room for active frames."""
+        """Memory for rotated keys, values and biases of a layer, with room for active frames.
+
+        Biases are (1, 1, t) where all heads and rows keep the same tokens.
+        """
         copy = layer % len(self.rotated)
         return self.rotated[copy], self.values[layer % len(self.values)], self.bias[copy]
 
@@ -165,9 +167,8 @@ class EntryStore:
     def _state(self, layer: int) -> dict[str, Tensor]:
         return {**self.own[layer], "values": self._values(layer)}
 
-    def _own(self, index: Index) -> dict[str, Tensor]:
-        size = self.shape.batch, self.shape.heads, self.slots
-        facts = empty_facts(size, index, self.device)
+    def _own(self, layout: EntryLayout) -> dict[str, Tensor]:
+        facts = empty_facts(self.shape.batch, self.shape.heads, layout, self.device)
         return {**facts, "keys": self._empty(self.slots), "centre": self._empty(1)}
 
     def _values(self, layer: int) -> Tensor:
@@ -183,15 +184,10 @@ class CodedEntries(EntryStore):
     """Entries in few bits, each coded by itself; rotated keys overwrite the decoded ones."""
 
     def __init__(
-        self,
-        shape: CacheShape,
-        slots: int,
-        index: Index,
-        codec: RowCodec,
-        device: torch.device | str,
+        self, shape: CacheShape, layout: EntryLayout, codec: RowCodec, device: torch.device | str
     ) -> None:
         self.codec = codec
-        super().__init__(shape, slots, index, device)
+        super().__init__(shape, layout, device)
 
     @property
     def holds_rotated(self) -> bool:
@@ -237,7 +233,7 @@ class CodedEntries(EntryStore):
     def _state(self, layer: int) -> dict[str, Tensor]:
         return self.own[layer]
 
-    def _own(self, index: Index) -> dict[str, Tensor]:
+    def _own(self, layout: EntryLayout) -> dict[str, Tensor]:
         size = self.shape.batch, self.shape.heads, self.slots
         coded = {
             f"{name}.{i}": torch.zeros(*size, *part.size, dtype=part.dtype, device=self.device)
@@ -245,7 +241,8 @@ class CodedEntries(EntryStore):
             for i, part in enumerate(self.codec.row_parts(self.shape.head_dim))
         }
         spread = {"centre": self._empty(1), "spread": self._empty(1)}
-        return {**empty_facts(size, index, self.device), **coded, **spread}
+        facts = empty_facts(*size[:2], layout, self.device)
+        return {**facts, **coded, **spread}
 
     def _parts(self, layer: int) -> list[Tensor]:
         """The coded parts (b, n, c, ...) of keys, then of values."""

@@ -77,11 +77,15 @@ def _meet(
         CrashPoints(at, operation) if name == KILL else FaultPoints(at, operation, ERRORS[name])
     )
     first = run_with(points, folder, *shot)
+    if "Traceback" in first.errors:
+        return f"a traceback: {first.errors[-600:]}"
     if first.refusal and not any(words in first.refusal for words in WAY_OUT):
         return f"the sentence names no way out: {first.refusal}"
     if not first.killed and not first.refusal and not _same(first, whole):
         return "a run that went on has other bits"
     second = run_with(CrashPoints(None), folder, *shot)
+    if "Traceback" in second.errors:
+        return f"a traceback of the next run: {second.errors[-600:]}"
     if second.refusal:
         return f"the next run was refused: {second.refusal}"
     unsynced = operation == "fsync" and name != KILL  # the disk refused a chunk, says the sentence

@@ -13,6 +13,8 @@ import io
 import json
 import os
 import signal
+import sys
+import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +63,7 @@ WAYS = {"replay": 0, "snapshot": 1}
 class Outcome:
     """How a process ended, the chunks it delivered, and the chunk it resumed from.
 
-    `refusal` is the sentence with which it ended, `counts` are its points by operation.
+    `refusal` is the sentence with which it ended. `counts` are its points by operation.
     """
 
     killed: bool
@@ -71,6 +73,7 @@ class Outcome:
     latents: str = ""
     frames: str = ""
     refusal: str = ""
+    errors: str = ""  # what it printed as errors
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -195,9 +198,12 @@ def run_once(folder: Path, kind: str, way: str, fatal: int | None) -> Outcome:
 def run_with(point: CrashPoints, folder: Path, kind: str, way: str) -> Outcome:
     """Run in a forked process in which `point` strikes."""
     reading, writing = os.pipe()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115
     child = os.fork()
     if child == 0:
         os.close(reading)
+        os.dup2(errors.fileno(), 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)  # a test may have replaced it
         status = 1
         try:
             _run(folder, kind, way, point, writing)
@@ -206,7 +212,7 @@ def run_with(point: CrashPoints, folder: Path, kind: str, way: str) -> Outcome:
             os.write(writing, (json.dumps({"refusal": str(error)}) + "\n").encode())
             status = 0
         except Exception:
-            traceback.print_exc()
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(status)  # must not run the parent's clean-up
     os.close(writing)
@@ -214,14 +220,17 @@ def run_with(point: CrashPoints, folder: Path, kind: str, way: str) -> Outcome:
         messages = [json.loads(line) for line in pipe if line.endswith("\n")]
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status)
+    with errors:
+        errors.seek(0)
+        printed = errors.read().decode("utf-8", "replace")
     if not killed and status:
-        raise RuntimeError(f"a run of {kind} by {way} failed; see its traceback above")
+        raise RuntimeError(f"a run of {kind} by {way} failed: {printed[-2000:]}")
     facts = {name: value for message in messages for name, value in message.items()}
     delivered = sum("chunk" in message for message in messages)
     return Outcome(
         killed, delivered, facts.get("resumed_from") or 0, facts.get("points", 0),
         facts.get("latents", ""), facts.get("frames", ""), facts.get("refusal", ""),
-        facts.get("counts", {}),
+        printed, facts.get("counts", {}),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import click
@@ -62,6 +62,7 @@ def batch(  # noqa: PLR0913
     changes: tuple[str, ...],
     out: Path,
     comfy: Path | None,
+    disable_metadata: bool,
     debug: bool,
 ) -> None:
     """Run many workflows, table rows or a grid.
@@ -73,6 +74,8 @@ def batch(  # noqa: PLR0913
     paths = workflows if workflow is None else (*workflows, workflow)
     if not paths:
         raise click.UsageError("give at least one WORKFLOW")
+    if servers and disable_metadata:
+        raise click.UsageError("with --server, start the servers with --disable-metadata")
     console = Console(soft_wrap=True)
     records = Records(out)
     hint = _resume_hint(records) if servers else None
@@ -84,21 +87,22 @@ def batch(  # noqa: PLR0913
             if servers:
                 _run_there(spec, servers, patience, records, console)
             else:
-                _run_here(list(jobs(spec, out)), comfy, records, console, debug=debug)
+                opening = session(console, comfy, out, disable_metadata=disable_metadata)
+                _run_here(list(jobs(spec, out)), opening, records, console, debug=debug)
     if any(row.state != DONE for row in records.rows):
         raise SystemExit(1)
 
 
 def _run_here(
     planned: list[tuple[Job, Record]],
-    comfy: Path | None,
+    opening: AbstractContextManager[Session],
     records: Records,
     console: Console,
     *,
     debug: bool,
 ) -> None:
     records.start(record for _, record in planned)
-    with session(console, comfy, records.out) as live:
+    with opening as live:
         for job, record in planned:
             count = f"[{record.number}/{len(planned)}]"
             console.print(escape(f"{count} {job}"), highlight=False)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..console.progress import clock
+from ...stream.timecode import time_label
 from .record import DONE, FAILED, Record
 from .row import Row
 
@@ -83,7 +83,11 @@ class Display:
         if record.state == FAILED:
             self._print(f"{count} {record.label} failed: {record.error}", "red")
         else:
-            took = f" in {clock(record.seconds)}" if record.seconds is not None else ""
+            took = (
+                f" in {time_label(record.seconds, tenths=False)}"
+                if record.seconds is not None
+                else ""
+            )
             self._print(f"{count} {record.label} done{took} on {record.server}")
         self.refresh()
 
@@ -109,7 +113,7 @@ class Display:
                 Text(self._brief(lane.record), no_wrap=True, overflow="ellipsis"),
                 Text(lane.place),
                 Text(f"{lane.done}/{lane.total}" if lane.total else ""),
-                Text(f"{clock(eta)} left" if eta is not None else ""),
+                Text(f"{time_label(eta, tenths=False)} left" if eta is not None else ""),
                 Text(_short(lane.record.server), style="dim", no_wrap=True, overflow="ellipsis"),
             )
         return Group(grid, Text(self.summary(), style="bold"))
@@ -123,7 +127,7 @@ class Display:
         if not finished or self._ended == rows:
             return line
         left_s = (self.now() - self.began) / finished * (rows - self._ended)
-        return f"{line}, about {clock(left_s)} left"
+        return f"{line}, about {time_label(left_s, tenths=False)} left"
 
     def _brief(self, record: Record) -> str:
         """Return the values that differ between rows, the shortest first, without node titles."""

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import av
 from PIL import Image, UnidentifiedImageError
 
-from ..console.progress import clock
+from ...stream.timecode import time_label
 from .record import DONE, FAILED, Record
 from .tables import columns
 
@@ -59,7 +59,7 @@ def _row(record: Record, names: Sequence[str], out: Path) -> str:
     texts = [
         *(record.values.get(name, "") for name in names),
         record.state,
-        clock(record.seconds) if record.seconds is not None else "",
+        time_label(record.seconds, tenths=False) if record.seconds is not None else "",
         record.report.get("frames") or "",
         f"{rate:.1f}" if isinstance(rate, float) else "",
         record.server or "",

@@ -13,7 +13,13 @@ from ...model.families.recognise import Recognition, recognise
 from ...model.files.header import Header, main_dtype
 from ...model.files.weights import open_weights
 from ...units import byte_size
+from .cards import CacheForm, cache_forms, describe_form
 
+COUNTED = (
+    "(weights, KV cache, a pass and the VAE's state, with the family's guidance; decoding takes "
+    "more while it runs. The sampler chooses the second form by itself where the first does not "
+    "fit.)"
+)
 PICTURES = {"480p": (832, 480), "720p": (1280, 720)}
 
 
@@ -54,6 +60,12 @@ def lines(findings: dict[str, Any]) -> list[str]:
         f"preset      {_preset(findings['preset'])}",
         *(f"note        {note}" for note in (findings["preset"]["note"],) if note),
         *(f"memory      {_memory(name, plan)}" for name, plan in findings["memory"].items()),
+        *(
+            f"fits        {describe_form(name, CacheForm(**form))}"
+            for name, forms in findings["cache_forms"].items()
+            for form in forms
+        ),
+        f"            {COUNTED}",
         f"licence     {findings['licence']}",
         f"source      {findings['source']}",
         *(f"because     {reason}" for reason in findings["reasons"]),
@@ -65,6 +77,7 @@ def lines(findings: dict[str, Any]) -> list[str]:
 
 
 def _model(model: Recognition, header: Header) -> dict[str, Any]:
+    plans = {name: memory_plan(model, *size) for name, size in PICTURES.items()}
     scaled = any(name.endswith(("scale_weight", "weight_scale")) for name in header.tensors)
     return {
         "family": model.family.title,
@@ -75,7 +88,11 @@ def _model(model: Recognition, header: Header) -> dict[str, Any]:
         "quantised": scaled or header.container == "GGUF",
         "sizes": asdict(model.config),
         "preset": asdict(model.family.preset),
-        "memory": {name: asdict(memory_plan(model, *size)) for name, size in PICTURES.items()},
+        "memory": {name: asdict(plan) for name, plan in plans.items()},
+        "cache_forms": {
+            name: [asdict(form) for form in cache_forms(model, plan)]
+            for name, plan in plans.items()
+        },
         "licence": model.family.licence,
         "source": model.family.source,
         "reasons": list(model.reasons),

@@ -34,6 +34,9 @@ def common_options(command: Command) -> Command:
     for option in (
         click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
         click.option(
+            "--disable-metadata", is_flag=True, help="Do not write the workflow into the files."
+        ),
+        click.option(
             "--out",
             type=FILE,
             default=Path("output"),

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from ...stream.timecode import time_label
 from ..events import BarMoved, ChunkDone, Event, FileSaved, Notice
 
 PLAIN_INTERVAL_S = 5.0  # between lines if the output is not a terminal
@@ -21,7 +22,7 @@ PLAIN_INTERVAL_S = 5.0  # between lines if the output is not a terminal
 def describe(chunk: ChunkDone) -> str:
     """Describe the progress of a run in one line, without unknown values."""
     of = f"/{chunk.chunks}" if chunk.chunks else ""
-    left = [f"{clock(chunk.eta_s)} left"] if chunk.eta_s is not None else []
+    left = [f"{time_label(chunk.eta_s, tenths=False)} left"] if chunk.eta_s is not None else []
     return " · ".join([f"chunk {chunk.chunk + 1}{of}", *_facts(chunk), *left])
 
 
@@ -43,13 +44,6 @@ def _facts(chunk: ChunkDone) -> list[str]:
     if chunk.first_frame_s is not None:
         facts.append(f"first frame after {chunk.first_frame_s:.2f} s")
     return facts
-
-
-def clock(seconds: float) -> str:
-    """Format seconds as M:SS or H:MM:SS."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @dataclass(slots=True)

@@ -134,16 +134,19 @@ class _CoreTraceback(Exception):
 
 
 @contextmanager
-def open_core(comfy: Path, out_dir: Path, listener: Listener) -> Iterator[CoreHost]:
+def open_core(
+    comfy: Path, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
+) -> Iterator[CoreHost]:
     """Start the core of the checkout `comfy`, with its log in `out_dir`; stop it after the
     block.
     """
+    flags = ["--disable-metadata"] if disable_metadata else []
     check_checkout(comfy)
     log = out_dir / ".longtake" / "comfyui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as log_file:
         process = subprocess.Popen(
-            [str(core_python(comfy)), str(CHILD), str(comfy.resolve()), str(PACK)],
+            [str(core_python(comfy)), str(CHILD), str(comfy.resolve()), str(PACK), *flags],
             cwd=comfy,
             env={**os.environ, "PYTHONPATH": str(comfy.resolve())},
             stdin=subprocess.PIPE,

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
+from aiohttp.typedefs import Middleware
 
 from ...stream.preview.messages import Emit, JsonObject
 from ...stream.preview.routes import GUARDED, Handler, take_routes
@@ -26,7 +27,6 @@ from .access import THIS_MACHINE, Access
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 PAGE = WEB / "page.html"
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 FILE_FIELDS = ("filename", "subfolder", "type")
 
 

@@ -9,7 +9,7 @@ import torch
 from ...attention.cache.kv_cache import planned_bytes
 from ...attention.storage.shape import CacheShape
 from ..config import PATCH
-from ..files.header import ITEM_BYTES
+from ..files.header import ITEM_BYTES, TensorInfo
 from ..preset import DEMO
 from ..preset_cache import preset_cache
 from ..vae.wan_state import decoder_state_values
@@ -57,12 +57,18 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
 
 def weight_bytes(model: Recognition) -> int:
     """Bytes of the weights once loaded: wide floats are kept in the compute dtype."""
-    return sum(
-        tensor.count * COMPUTE.itemsize
-        if ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize
-        else tensor.stored_bytes
-        for tensor in model.tensors.values()
-    )
+    return sum(_loaded_bytes(tensor) for tensor in model.tensors.values())
+
+
+def _loaded_bytes(tensor: TensorInfo) -> int:
+    if ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize:
+        return tensor.count * COMPUTE.itemsize
+    return tensor.stored_bytes
+
+
+def largest_weight_bytes(model: Recognition) -> int:
+    """Bytes of the largest weight, which must be on the card however many others wait elsewhere."""
+    return max(_loaded_bytes(tensor) for tensor in model.tensors.values())
 
 
 def _vae_bytes(model: Recognition, latent_area: int) -> int:

@@ -1,11 +1,12 @@
-"""Whether a VAE belongs to the latents it is given, where channels alone do not tell.
+"""Whether a VAE seems to belong to the latents it is given, where channels alone do not tell.
 
 Two VAEs of as many channels may mean quite different things by them, and each decodes the other's
 latents to noise. But a VAE knows its own: what it makes of a latent, encoded again, is that latent
 again. Over 200 latents of the demo the correlation is .994 and more with its own VAE, and .70 and
 more at half or twice their contrast; of genuine Wan 2.1 latents, decoded and encoded by the demo's,
-it is at most .15. So below `LEAST` a VAE is another model's. That holds for a VAE that can see at
-all: one that does not give a plain picture back (weights are random) is not judged.
+it is at most .15. So below `LEAST` a VAE is doubted, if it can see at all: one that does not give a
+plain picture back (weights are random) is not judged. It is no proof: of 340 latents of the demo at
+48x32 pixels in two steps, one agrees with itself by .28.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ MAX_LATENT_SIDE = 32  # rows and columns that are looked at
 PROBE_LATENT_SIDE = 12
 
 
-def agreement(open_encoder: OpenCoder, latent: Tensor, picture: Tensor, factor: int) -> float:
+def agreement(
+    open_encoder: OpenCoder, latent: Tensor, picture: Tensor, factor: int
+) -> float | None:
     """Correlation of a first latent (c, h, w) with the latent of its picture (3, H, W) in [0, 1].
 
-    `factor` is pixels per latent row. Only the middle of a large picture is compared.
+    `factor` is pixels per latent row. Only the middle of a large picture is compared. None for a
+    latent without a picture: each of its channels is constant.
     """
+    if torch.equal(latent.amax((1, 2)), latent.amin((1, 2))):
+        return None
     rows, columns = (_middle(side) for side in latent.shape[1:])
     part = latent[:, rows, columns]
     tall, wide = (slice(factor * span.start, factor * span.stop) for span in (rows, columns))

@@ -47,7 +47,7 @@ class KnownClip:
         if self.fps not in (None, fps):
             raise BadInput(
                 f"The video is read at {self.fps:g} frames per second and the model makes {fps:g}; "
-                f"set fps of Video to Frames (Stream) to {fps:g}."
+                f"set fps of the node before Known Video (Stream) to {fps:g}."
             )
         frame = round(self.start * fps if self.unit == SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
@@ -124,7 +124,20 @@ def _latents(latent: Mapping[str, Any]) -> Tensor:
             "The latent of the known frames has a mask, but only whole frames can be known; remove "
             "the mask."
         )
+    _check_shown(samples[0].transpose(0, 1))
     return normalise(samples[0].transpose(0, 1).float()).cpu()
+
+
+def _check_shown(samples: Tensor) -> None:
+    """Refuse raw latents (f, c, h, w) with an empty frame, which no VAE makes of a picture."""
+    empty = (~samples.flatten(1).any(1)).nonzero().flatten().tolist()
+    if not empty:
+        return
+    part = "The latent" if len(empty) == len(samples) else f"Latent frame {empty[0]}"
+    raise BadInput(
+        f"{part} of the known frames is empty: all its values are zero, as in an Empty Latent; "
+        "connect VAE Encode (Stream) with pictures."
+    )
 
 
 def _inputs() -> list[io.Input]:

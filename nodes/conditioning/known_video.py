@@ -12,9 +12,8 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import FRAMES_PER_LATENT
-from ...stream.video.reader import VideoReader
-from ...stream.video.source import VideoClip
 from .. import categories, host, sockets
+from ..frames.pictures import PictureFrames, frames_input, rate_of, to_frames
 from ..frames.video_frames import VideoFrames
 from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..schema import build
@@ -37,7 +36,7 @@ class KnownVideo(io.ComfyNode):
             "or to continue it. It is read and encoded chunk by chunk, with constant memory.",
             search_aliases=["video to video", "v2v", "continue video", "restyle", "redraw"],
             inputs=[
-                sockets.Frames.Input("frames", tooltip="From Video to Frames (Stream)."),
+                frames_input("frames", "From Video to Frames (Stream)."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 *start_inputs(),
                 level_input(),
@@ -52,7 +51,7 @@ class KnownVideo(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
-        frames: VideoFrames,
+        frames: Tensor | VideoFrames | PictureFrames,
         vae: object,
         start: float,
         start_unit: str,
@@ -61,14 +60,15 @@ class KnownVideo(io.ComfyNode):
         ahead: int = 0,
     ) -> io.NodeOutput:
         """Open the video; latents are encoded when the shot needs them."""
-        if not isinstance(frames, VideoFrames):
+        fps, frames = rate_of(frames), to_frames(frames)
+        if not isinstance(frames, VideoFrames | PictureFrames):
             raise BadInput(
                 "Known Video needs the frames of a video file, but these are generated; connect "
                 "Video to Frames (Stream), or encode them with VAE Encode (Stream) for Known "
                 "Frames."
             )
         latents = VideoLatents(frames, streaming_vae(vae))
-        clip = KnownClip(latents, start, start_unit, 1, level, ahead, frames.fps)
+        clip = KnownClip(latents, start, start_unit, 1, level, ahead, fps)
         return io.NodeOutput((*known_frames, clip))
 
 
@@ -78,7 +78,7 @@ class VideoLatents(Sequence["VideoLatent"]):
     The VAE is claimed together with the model that makes the shot: see `Claim`.
     """
 
-    def __init__(self, frames: VideoFrames, vae: StreamingVAE) -> None:
+    def __init__(self, frames: VideoFrames | PictureFrames, vae: StreamingVAE) -> None:
         factor = vae.form.spatial_factor
         if frames.width % factor or frames.height % factor:
             raise BadInput(
@@ -89,8 +89,8 @@ class VideoLatents(Sequence["VideoLatent"]):
         self.patcher = vae.patcher
         self.shape = (vae.form.channels, frames.height // factor, frames.width // factor)
         weights = fingerprint(dict(vae.tree.state_dict()))
-        self.name = f"{frames.clip.digest} {weights} {vae.dtype}"
-        self._length = vae.open_encoder().latent_frames(frames.clip.frame_total)
+        self.name = f"{frames.digest} {weights} {vae.dtype}"
+        self._length = vae.open_encoder().latent_frames(frames.frame_total)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._reading: _Encoding | None = None
 
@@ -138,23 +138,23 @@ class VideoLatents(Sequence["VideoLatent"]):
         if self._reading is None or not self._reading.leads_to(index):
             if self._reading is not None:
                 self._reading.close()
-            self._reading = _Encoding(self._frames.clip, self._vae, index)
+            self._reading = _Encoding(self._frames, self._vae, index)
         return self._reading
 
 
 class _Encoding:
-    """Encode a clip in order, so that `index` equals the result of encoding from the start.
+    """Encode frames in order, so that `index` equals the result of encoding from the start.
 
     The encoder starts early enough that no older frame can influence `index`.
     """
 
-    def __init__(self, clip: VideoClip, vae: StreamingVAE, index: int) -> None:
+    def __init__(self, frames: VideoFrames | PictureFrames, vae: StreamingVAE, index: int) -> None:
         self._encoder, self._device = vae.open_encoder(), vae.device
         self._looks_back = self._encoder.overlap_frames
         before = max(0, index - self._looks_back)
         self._number = before - before % 2  # some encoders make latents in pairs
         self._exact_from = index if self._number else 0
-        self._reader = VideoReader(clip, self._number * FRAMES_PER_LATENT)
+        self._reader = frames.open_reader(self._number * FRAMES_PER_LATENT)
         self.drained = False
 
     def leads_to(self, index: int) -> bool:

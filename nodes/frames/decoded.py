@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ...attention.sparse.stats import SparseStats
+from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.metrics import Meter, Report
@@ -18,7 +19,8 @@ from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from .. import host
-from ..models.streaming_vae import StreamingVAE, check_belongs
+from ..models.streaming_vae import StreamingVAE, doubt
+from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
@@ -77,23 +79,31 @@ class HostFrames(FrameStream):
     rollout: HostRollout
     vae: StreamingVAE
     album: Album
+    estimate: Estimate
+    node_id: str | None = None
     meter: Meter | None = None
     model_evals: int = 0
+    _vae_judged: bool = False
 
-    @cached_property
+    @property
     def plan(self) -> Plan:
         """The plan of the rollout, decoding included."""
-        rollout, estimate = self.rollout, self.rollout.estimate
-        decoder = self.vae.decoder_memory(*rollout.largest_latents)
-        weights = estimate.weights + host.weights(self.vae.patcher)
-        other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
-        memory = rollout.footprint.memory_beside(other, estimate.free_bytes)
-        return estimate.with_decoder(memory, decoder, weights).plan
+        return self.estimate.plan
 
     @property
     def resume_at_s(self) -> float | None:
         """The time in the video at which the next run resumes, in seconds."""
         return self.rollout.spec.resume_at_s
+
+    def content_key(self, index: int) -> str | None:
+        """The address of the latents of chunk `index`, and the VAE that decodes them."""
+        if self.chunk_count is not None and index >= self.chunk_count:
+            return None
+        return f"{self.rollout.run.state.chain.key(index)} {self._vae_fingerprint}"
+
+    @cached_property
+    def _vae_fingerprint(self) -> str:
+        return fingerprint(self.vae.tree.state_dict())
 
     def get_models(self) -> list[Any]:
         """Return the models that the host keeps loaded while the prompt runs."""
@@ -134,11 +144,14 @@ class HostFrames(FrameStream):
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         controls = self.controls
         self.meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
+        if first:
+            start = self.rollout.span(first).first
+            self.meter.begin_after(frames=frame_count(start), latent_frames=start)
         self.model_evals = 0
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
             if chunk.index == 0:
-                check_belongs(self.vae, chunk.latents.latents[0], chunk.frames[0])
+                self._warn_of_vae(chunk)
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
             )
@@ -156,10 +169,34 @@ class HostFrames(FrameStream):
             host.emit(CHUNK_EVENT, news)
             yield chunk
 
+    def _warn_of_vae(self, first: FrameChunk) -> None:
+        """Warn at the decoder, once, of a VAE that seems to be another model's."""
+        if self._vae_judged or first.latents is None:
+            return
+        self._vae_judged = True
+        reason = doubt(self.vae, first.latents.latents[0], first.frames[0])
+        if reason is not None:
+            host.warn(self.node_id, reason)
 
-def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
-    """Open the frames of `rollout`, decoded by `vae`."""
+
+def open_frames(
+    rollout: HostRollout, vae: StreamingVAE, fps: float, node_id: str | None = None
+) -> HostFrames:
+    """Open the frames of `rollout`, decoded by `vae` for the node `node_id`."""
     decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
+    estimate = _estimate(rollout, vae)  # before the stream, which begins the run
+    if estimate.is_tight and rollout.drop_key_copies():
+        estimate = _estimate(rollout, vae)
     frames = HostFrames(rollout, decoder, fps)
     frames.vae, frames.album = vae, Album()
+    frames.estimate, frames.node_id = estimate, node_id
     return frames
+
+
+def _estimate(rollout: HostRollout, vae: StreamingVAE) -> Estimate:
+    """What the rollout takes with its decoding."""
+    decoder = vae.decoder_memory(*rollout.largest_latents)
+    weights = rollout.estimate.weights + host.weights(vae.patcher)
+    other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
+    memory = rollout.footprint.memory_beside(other, rollout.estimate.free_bytes)
+    return rollout.estimate.with_decoder(memory, decoder, weights)

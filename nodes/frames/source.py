@@ -66,6 +66,12 @@ class FrameSource(Protocol):
     def resume_at_s(self) -> float | None:
         """Where in the video the next run resumes, in seconds; None where nothing is missing."""
 
+    def content_key(self, index: int) -> str | None:
+        """Equal for equal pictures in chunk `index`, also in another run; None where unknown.
+
+        The chunk must have been read, or be in the journal.
+        """
+
     def stats(self) -> TakeStats:
         """Speed, memory and state of the run, for the preview."""
 
@@ -121,6 +127,9 @@ class DerivedFrames:
     @property
     def resume_at_s(self) -> float | None:
         return self.source.resume_at_s
+
+    def content_key(self, index: int) -> str | None:
+        return None
 
     def stats(self) -> TakeStats:
         return self.source.stats()

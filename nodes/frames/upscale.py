@@ -16,6 +16,7 @@ from ...stream.lazy.mapped import MappedStream
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..schema import build
+from .pictures import frames_input, to_frames
 from .source import DerivedFrames, FrameSource
 
 MIN_TILE, MAX_TILE = 128, 4096
@@ -36,7 +37,7 @@ class UpscaleStream(io.ComfyNode):
             "with constant memory.",
             search_aliases=["super resolution", "esrgan", "enlarge video", "hires", "restore"],
             inputs=[
-                sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
+                frames_input("frames", "From VAE Decode (Stream)."),
                 io.UpscaleModel.Input("upscale_model", tooltip="From Load Upscale Model."),
                 io.Float.Input(
                     "scale",
@@ -64,9 +65,10 @@ class UpscaleStream(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames: FrameSource, upscale_model: Any, scale: float, tile: int
+        cls, frames: Tensor | FrameSource, upscale_model: Any, scale: float, tile: int
     ) -> io.NodeOutput:
         """Wrap the frames; chunks are enlarged when an output asks for them."""
+        frames = to_frames(frames)
         upscaler = Upscaler(upscale_model, scale, tile, cls.hidden.unique_id)
         larger = UpscaledFrames(frames, upscaler)
         host.show_status(

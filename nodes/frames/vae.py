@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,14 @@ from ...model.vae.latent_format import WAN21, WAN22, denormalise
 from ...model.vae.protocol import StreamingCoder
 from .. import categories, host, sockets
 from ..models.model_facts import facts
-from ..models.streaming_vae import StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 from .decoded import open_frames
+from .latent_frames import open_latent
+from .pictures import to_frames
 from .source import FrameSource
 
-PIECE_FRAMES = 16
 VAE_TIP = (
     "The VAE of the model: from Load Demo Model, or Load VAE with the Wan 2.1 VAE (Wan 2.2 VAE for "
     "Wan 2.2 5B). Load Wan VAE loads tiny ones, which are faster and coarser."
@@ -35,7 +36,7 @@ per cent (Wan's VAE with random weights), or exactly (the demo's).
 
 
 class VAEDecodeStream(io.ComfyNode):
-    """Turns a ROLLOUT into FRAMES."""
+    """Turns a ROLLOUT or a LATENT into FRAMES."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -48,7 +49,11 @@ class VAEDecodeStream(io.ComfyNode):
             "can share the frames; each chunk is made and decoded once.",
             search_aliases=["latent to frames", "decode video", "streaming vae"],
             inputs=[
-                sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler."),
+                io.MultiType.Input(
+                    "rollout",
+                    [sockets.Rollout, io.Latent],
+                    tooltip="From the Diffusion-Forcing Sampler, or a video latent (LATENT).",
+                ),
                 io.Vae.Input("vae", tooltip=VAE_TIP),
                 io.Int.Input(
                     "tile_size",
@@ -64,14 +69,20 @@ class VAEDecodeStream(io.ComfyNode):
                 ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, rollout: HostRollout, vae: Any, tile_size: int = 0) -> io.NodeOutput:
+    def execute(
+        cls, rollout: HostRollout | Mapping[str, Any], vae: Any, tile_size: int = 0
+    ) -> io.NodeOutput:
         """Open the frames; chunks are decoded when an output asks for them."""
-        decoding = streaming_vae(vae, tile_size)
-        decoding.check_fits(rollout.model.config.out_channels)
-        return io.NodeOutput(open_frames(rollout, decoding, facts(rollout.claim.model).preset.fps))
+        decoding, node_id = streaming_vae(vae, tile_size), cls.hidden.unique_id
+        if not isinstance(rollout, HostRollout):
+            return io.NodeOutput(open_latent(rollout, decoding, node_id))
+        model = rollout.claim.model
+        check_belongs(decoding, model, rollout.model.config.out_channels)
+        return io.NodeOutput(open_frames(rollout, decoding, facts(model).preset.fps, node_id))
 
 
 class VAEEncodeStream(io.ComfyNode):
@@ -118,13 +129,14 @@ class VAEEncodeStream(io.ComfyNode):
         cls, pixels: Tensor | FrameSource, vae: Any, pictures: str = VIDEO
     ) -> io.NodeOutput:
         """Encode a few pictures at a time."""
-        if not isinstance(pixels, Tensor) and pixels.plan_only:
+        frames = to_frames(pixels)
+        if frames.plan_only:
             host.show_status(
-                cls.hidden.unique_id, f"Dry run, nothing is encoded: {pixels.plan.text}"
+                cls.hidden.unique_id, f"Dry run, nothing is encoded: {frames.plan.text}"
             )
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
-        with _pieces(pixels, vae.form.spatial_factor) as pieces:
+        with _pieces(frames, vae.form.spatial_factor) as pieces:
             if pictures == VIDEO:
                 latents = await _video(vae, pieces)
             else:
@@ -174,24 +186,12 @@ def _drain(encoder: StreamingCoder) -> list[Tensor]:
 
 
 @contextmanager
-def _pieces(pixels: Tensor | FrameSource, multiple: int) -> Iterator[AsyncIterator[Tensor]]:
+def _pieces(frames: FrameSource, multiple: int) -> Iterator[AsyncIterator[Tensor]]:
     """Iterate over pictures (n, 3, H, W), a few at a time; refuse sides of no `multiple`."""
-    if isinstance(pixels, Tensor):
-        height, width = pixels.shape[1:3]
-    else:
-        height, width = pixels.height, pixels.width
-    if height % multiple or width % multiple:
+    if frames.height % multiple or frames.width % multiple:
         raise BadInput(
-            f"The pictures are {width}x{height}; scale or crop them to multiples of {multiple}."
+            f"The pictures are {frames.width}x{frames.height}; scale or crop them to multiples of "
+            f"{multiple}."
         )
-    if isinstance(pixels, Tensor):
-        yield _split(pixels)
-    else:
-        with pixels.chunks.subscribe() as reader:
-            yield (chunk.frames async for chunk in reader)
-
-
-async def _split(pictures: Tensor) -> AsyncIterator[Tensor]:
-    """Split an IMAGE (n, H, W, c) into pieces (n, 3, H, W)."""
-    for piece in pictures[..., :3].split(PIECE_FRAMES):
-        yield piece.movedim(-1, 1)
+    with frames.chunks.subscribe() as reader:
+        yield (chunk.frames async for chunk in reader)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from fractions import Fraction
 from typing import Any
@@ -13,11 +13,7 @@ from comfy_api.latest import io
 
 from ...model.vae.latent_format import WAN21
 from ...stream.lazy.frame_chunk import FrameChunk
-from ...stream.lazy.stream import Stream
-from ...stream.metrics import Meter, Report
-from ...stream.preview.album import Album
-from ...stream.preview.messages import Plan, TakeStats
-from ...stream.rollout.controls import Controls
+from ...stream.metrics import Meter
 from ...stream.video.reader import VideoReader
 from ...stream.video.sound import FileSound, Sound, SoundInMemory
 from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
@@ -25,8 +21,8 @@ from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..length import MAX_SECONDS
 from ..schema import build
+from .stored import PIECE_FRAMES, StoredFrames
 
-PIECE_FRAMES = 16
 SIDE_STEP = 2 * WAN21.spatial_factor
 LONGEST = float(MAX_SECONDS)
 
@@ -65,53 +61,27 @@ class VideoToFrames(io.ComfyNode):
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 
 
-class VideoFrames:
+class VideoFrames(StoredFrames):
     """The pictures of a video file."""
 
-    resume_at_s: float | None = None
-    plan_only = False
-    meter: Meter | None = None
-
     def __init__(self, clip: VideoClip) -> None:
-        self.clip, self.fps = clip, float(clip.request.fps)
-        self.width, self.height = clip.width, clip.height
-        self.frame_total = clip.frame_total
-        self.chunk_count = -(-clip.frame_total // PIECE_FRAMES)
-        self.chunks: Stream[FrameChunk] = Stream(self._read, length=self.chunk_count)
-        self.controls, self.album = Controls(), Album()
+        self.clip, count = clip, -(-clip.frame_total // PIECE_FRAMES)
+        super().__init__(
+            (clip.width, clip.height), float(clip.request.fps), clip.frame_total, count
+        )
 
     @property
-    def plan(self) -> Plan:
-        """The length and size of the video."""
-        seconds = self.frame_total / self.fps
-        text = (
-            f"{self.frame_total} frames of {self.width}x{self.height} ({seconds:.1f} s at "
-            f"{self.fps:g} per second)"
-        )
-        return Plan(self.frame_total, seconds, self.chunk_count, 0, 0, True, text)
+    def digest(self) -> str:
+        """A hash of the file, its range, size and rate."""
+        return self.clip.digest
 
-    def stats(self) -> TakeStats:
-        """Measurements of the reading."""
-        meter = self.meter or Meter()
-        return TakeStats(first_frame_s=meter.first_frame_s, frames_per_s=meter.frames_per_s)
-
-    def report(self, output_files: list[str]) -> Report:
-        """Report the reading so far."""
-        known = Report(
-            width=self.width, height=self.height, fps_target=self.fps, output_files=output_files
-        )
-        return (self.meter or Meter()).report(known)
-
-    def get_models(self) -> list[Any]:
-        """Return none: no model makes these frames."""
-        return []
-
-    def counts(self, written_bytes: Callable[[], int]) -> None:
-        """Ignore the file: a video has an end, so no disk limit applies."""
+    def open_reader(self, first: int) -> VideoReader:
+        """Open the file at picture number `first`."""
+        return VideoReader(self.clip, first)
 
     def _read(self, first: int) -> Iterator[FrameChunk]:
         self.meter = Meter()
-        return _ReadChunks(VideoReader(self.clip, first * PIECE_FRAMES), first, self.meter)
+        return _ReadChunks(self.open_reader(first * PIECE_FRAMES), first, self.meter)
 
 
 class _ReadChunks(Iterator[FrameChunk]):

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ...model.text import Encoded, TextEncoder
+from ...model.demo_phrases import DESCRIPTIONS
+from ...model.text import MIN_PADDING, Encoded, TextEncoder
 from ...model.vae.latent_format import (
     FRAMES_PER_LATENT,
     LATENT_CHANNELS,
@@ -28,6 +29,9 @@ from ...model.vae.tiny import TinyVAE
 from .. import host
 
 logger = logging.getLogger("longtake")
+
+MAX_CHOICES = 5
+"""Words that a warning offers; there are no more colours of the ball than that."""
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: [[embedding (1, l, c), options], ...]."""
@@ -93,12 +97,23 @@ def problems(encoded: Encoded) -> list[str]:
             f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; the prompt is "
             "used without it."
         )
+    sentences += [_misplaced(word, thing) for word, thing in encoded.misplaced]
     if encoded.dropped:
         sentences.append(
             f"The prompt is too long for the demo model, which ignores {encoded.dropped[0]!r} and "
-            "what follows."
+            f"what follows; use at most {len(encoded.embedding) - MIN_PADDING} words that it knows."
         )
     return sentences
+
+
+def _misplaced(word: str, thing: str) -> str:
+    choices = DESCRIPTIONS[thing][:MAX_CHOICES]
+    remedy = f"use {' or '.join(map(repr, choices))}" if choices else "leave it out"
+    known_for = " or ".join(repr(noun) for noun, words in DESCRIPTIONS.items() if word in words)
+    return (
+        f"The demo model knows {word!r} of {known_for}, not of {thing!r}, and cannot show it "
+        f"there; {remedy}."
+    )
 
 
 class DemoVAE:

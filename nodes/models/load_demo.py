@@ -9,7 +9,7 @@ from ...model.preset import DEMO_FOLDER
 from .. import categories, host
 from ..schema import build
 from .demo_objects import DemoCLIP, DemoVAE
-from .model_facts import remember_family
+from .model_facts import mark_demo, remember_family
 
 
 class LoadDemoModel(io.ComfyNode):
@@ -37,4 +37,5 @@ class LoadDemoModel(io.ComfyNode):
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
         model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")
         remember_family(model, "demo", "it is the demo")
+        mark_demo(model)
         return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))

@@ -11,7 +11,8 @@ from ...model.families.table import BY_KEY, Family
 from ...model.preset import Preset
 from .. import host
 
-KEY = "longtake.facts"
+KEY, DEMO_FILE = "longtake.facts", "longtake.demo_file"
+DEMO_TEXT_DIM = 64  # no other model's prompts are so narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,20 @@ def facts(model: Any) -> ModelFacts:
         return carried
     tree = host.module_tree(model)
     key = "causal-ar" if hasattr(tree, "forward_block") else "wan21-t2v"
-    if tree.text_embedding[0].in_features == 64:
+    if is_demo(model):
         key = "demo"
     return ModelFacts(BY_KEY[key], "assumed, because another node loaded the model")
+
+
+def mark_demo(model: Any) -> None:
+    """Note on a MODEL and all its clones that the demo's own file made it."""
+    host.attach(model, DEMO_FILE, True)
+
+
+def is_demo(model: Any) -> bool:
+    """Whether the demo's own file made a MODEL, whichever family it is taken for."""
+    width: int = host.module_tree(model).text_embedding[0].in_features
+    return host.get_attachment(model, DEMO_FILE) is not None or width == DEMO_TEXT_DIM
 
 
 def describe_preset_values(known: ModelFacts, values: Mapping[str, object]) -> str:

@@ -20,6 +20,7 @@ from ...model.vae.tiles import TiledDecoder, tiles
 from ...model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
 from ...model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
 from .demo_objects import DemoVAE
+from .model_facts import facts, is_demo
 
 RAW_LATENTS = "longtake_raw_latents"  # set on a host's VAE by Load Wan VAE
 
@@ -60,22 +61,40 @@ class StreamingVAE:
             )
 
 
-def check_belongs(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> None:
-    """Refuse (BadInput) a VAE that belongs to another model.
+def check_belongs(vae: StreamingVAE, model: Any, channels: int) -> None:
+    """Refuse (BadInput) a VAE by the `channels` of the MODEL's latents, or by whose file it is."""
+    vae.check_fits(channels)
+    of_demo = isinstance(vae.vae, DemoVAE)
+    if of_demo and not is_demo(model):
+        raise BadInput(
+            f"The VAE is the demo's, and the model is {facts(model).family.title}; connect Load "
+            f"VAE with a {vae.form.title} VAE."
+        )
+    if not of_demo and is_demo(model):
+        raise BadInput(
+            "The model is the demo's, and the VAE is not; connect the VAE of Load Demo Model."
+        )
+
+
+def doubt(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> str | None:
+    """A sentence if the VAE seems to belong to another model, else None.
 
     Such a VAE decodes the first latent (c, h, w) to a picture (3, H, W), but encodes that picture
-    to a very different latent.
+    to a very different latent. A single latent proves nothing, so this is no ground for refusal.
     """
     if not hasattr(vae.tree, "encoder"):
-        return
+        return None
     factor, place = vae.form.spatial_factor, picture.to(vae.device)
     score = agreement(vae.open_encoder, latent, place, factor)
-    if score < LEAST and sees(vae.open_encoder, vae.open_decoder, factor, place):
-        raise BadInput(
-            "The VAE belongs to another model: decoded and encoded again, the first latent agrees "
-            f"with itself by only {max(0.0, score):.2f} (0.9 or more is right). Connect the VAE of "
-            "this model, here and where known frames are encoded."
-        )
+    if score is None or score >= LEAST:
+        return None
+    if not sees(vae.open_encoder, vae.open_decoder, factor, place):
+        return None
+    return (
+        "The VAE may belong to another model: decoded and encoded again, the first latent agrees "
+        f"with itself by only {max(0.0, score):.2f} (0.9 or more is usual). If the pictures look "
+        "wrong, connect the VAE of this model, here and where known frames are encoded."
+    )
 
 
 class HostVAE(StreamingVAE):

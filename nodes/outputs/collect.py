@@ -15,6 +15,7 @@ from ...stream.video.spec import FragmentedMP4, VideoSpec
 from ...stream.video.writer import open_video
 from ...units import byte_size
 from .. import categories, host, sockets
+from ..frames.pictures import to_frames
 from ..frames.source import FrameSource
 from ..frames.vae import to_latent
 from ..runtime.host_rollout import HostRollout
@@ -49,9 +50,10 @@ class Collect(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, stream: FrameSource | HostRollout, collect: str = IMAGES, crf: int = 12
+        cls, stream: Tensor | FrameSource | HostRollout, collect: str = IMAGES, crf: int = 12
     ) -> io.NodeOutput:
         """Fill the chosen output; the two others name the choice that would fill them."""
+        stream = stream if isinstance(stream, HostRollout) else to_frames(stream)
         node_id = cls.hidden.unique_id
         if stream.plan_only:
             host.show_status(node_id, f"Dry run, nothing is collected: {stream.plan.text}")
@@ -148,9 +150,9 @@ def _inputs() -> list[io.Input]:
     return [
         io.MultiType.Input(
             "stream",
-            [sockets.Frames, sockets.Rollout],
-            tooltip="For images and video: frames, from VAE Decode (Stream). For a latent: the "
-            "rollout, from the sampler.",
+            [sockets.Frames, sockets.Rollout, io.Image],
+            tooltip="For images and video: frames, from VAE Decode (Stream), or pictures (IMAGE). "
+            "For a latent: the rollout, from the sampler.",
         ),
         io.Combo.Input(
             "collect",

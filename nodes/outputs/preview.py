@@ -7,11 +7,14 @@ from types import TracebackType
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ...errors import LongtakeError
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Shot
-from .. import categories, host, sockets
+from ...stream.preview.takes import Earlier
+from .. import categories, host
+from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource
 from ..runtime.session import session
 from ..schema import build
@@ -33,18 +36,22 @@ class StreamingPreview(io.ComfyNode):
             "stop it. After a cancel, Run continues.",
             search_aliases=["preview video", "watch", "live", "player"],
             is_output_node=True,
-            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
+            inputs=[frames_input("frames", "From VAE Decode (Stream).")],
             outputs=[],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
-    async def execute(cls, frames: FrameSource) -> io.NodeOutput:
+    async def execute(cls, frames: Tensor | FrameSource) -> io.NodeOutput:
         """Pass every chunk to the player's store."""
+        frames = to_frames(frames)
         node_id = cls.hidden.unique_id
         progress = host.Progress(node_id, frames.chunk_count or 0)
         canvas = cls.hidden.extra_pnginfo
-        with frames.chunks.subscribe() as reader, _Showing(frames, node_id, canvas) as showing:
+        with (
+            _Showing(frames, node_id, canvas) as showing,
+            frames.chunks.subscribe(showing.first) as reader,
+        ):
             async for chunk in reader:
                 showing.add(chunk)
                 progress.advance(chunk.index + 1)
@@ -63,9 +70,12 @@ class _Showing:
             resume_at_s=frames.resume_at_s,
         )  # fmt: skip
         self._frames = frames
+        last = None if frames.chunk_count is None else frames.chunk_count - 1  # is always read
+        origin = host.origin(node_id, canvas)
         self._take = session.takes.create(
-            shot, host.origin(node_id, canvas), host.messenger(), frames.controls
+            shot, origin, host.messenger(), frames.controls, Earlier(frames.content_key, last)
         )
+        self.first = self._take.chunk_count  # chunks of a cancelled run are here already
         frames.album.add_take(self._take)
 
     @property
@@ -75,7 +85,8 @@ class _Showing:
 
     def add(self, chunk: FrameChunk) -> None:
         """Show the next chunk."""
-        self._take.show(chunk.frames, chunk.first_frame, chunk.prompt, self._frames.stats())
+        stats, key = self._frames.stats(), self._frames.content_key(chunk.index)
+        self._take.show(chunk.frames, chunk.first_frame, chunk.prompt, stats, key)
 
     def __enter__(self) -> _Showing:
         return self

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ...stream.metrics import Report
+from ...stream.timecode import time_label
 from ...stream.video.contact_sheet import ContactSheet
+from ...stream.video.piece_reader import PieceReader
+from ...stream.video.pieces import PieceLog, begin_log, find_log
 from ...stream.video.spec import (
     FRAME_NAME,
     Container,
@@ -18,7 +23,8 @@ from ...stream.video.spec import (
     VideoSpec,
 )
 from ...stream.video.writer import open_video
-from .. import categories, host, sockets
+from .. import categories, host
+from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
@@ -40,22 +46,26 @@ class SaveVideo(io.ComfyNode):
             display_name="Save Video (Stream)",
             category=categories.SAVE,
             description="Writes frames to a video file while they are made. You can watch the file "
-            "as it grows, and it is complete up to the point where a run stops.",
+            "as it grows. After a cancel, Run adds to the same file. It also holds the workflow.",
             search_aliases=["export video", "video combine", "mp4"],
             is_output_node=True,
             inputs=[
-                sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
+                frames_input("frames", "From VAE Decode (Stream)."),
                 io.String.Input(
                     "filename_prefix",
                     default="longtake/clip",
-                    tooltip="File name in the output folder, with subfolders; a number is added.",
+                    tooltip="File name in the output folder, with subfolders; a number is added. "
+                    "Tokens are replaced as in Save Video: `%date:yyyy-MM-dd%`, `%Node.widget%`, "
+                    "`%width%`.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=[MP4, MKV, PNG],
                     default=MP4,
                     tooltip="`mp4`: plays everywhere. `mkv`: lossless (FFV1), about ten times the "
-                    "size. `png frames`: a folder of pictures.",
+                    "size. `png frames`: a folder of pictures. Drop an mp4 or the first picture on "
+                    "the canvas to load its workflow. ComfyUI cannot read it from an mkv: drop the "
+                    "contact sheet.",
                 ),
                 io.Int.Input(
                     "crf",
@@ -71,8 +81,8 @@ class SaveVideo(io.ComfyNode):
                     display_name="contact sheet + report",
                     default=True,
                     advanced=True,
-                    tooltip="Also saves a contact sheet (PNG) and the measurements of the run "
-                    "(JSON) next to the video.",
+                    tooltip="Also saves a contact sheet (PNG), from which the canvas loads the "
+                    "workflow, and the measurements of the run (JSON) next to the video.",
                 ),
                 io.Audio.Input(
                     "audio",
@@ -88,7 +98,7 @@ class SaveVideo(io.ComfyNode):
     @classmethod
     async def execute(  # noqa: PLR0913
         cls,
-        frames: FrameSource,
+        frames: Tensor | FrameSource,
         filename_prefix: str,
         format: str,
         crf: int,
@@ -96,23 +106,28 @@ class SaveVideo(io.ComfyNode):
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Write until the stream ends; always close the file."""
+        frames = to_frames(frames)
         if frames.plan_only:
             host.show_status(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
-        size, role = (frames.width, frames.height), ROLE.get(format, "video")
-        file = host.output_file(filename_prefix, SUFFIX[format], size)
+        node_id, role = cls.hidden.unique_id, ROLE.get(format, "video")
         metadata = host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
+        progress = host.Progress(node_id, frames.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
         if audio is not None and format == PNG:
-            host.warn(cls.hidden.unique_id, "PNG frames have no sound; choose mp4 or mkv.")
+            host.warn(node_id, "PNG frames have no sound; choose mp4 or mkv.")
         container, sound = _container(format, crf), sound_of(audio)
-        spec = VideoSpec(*size, frames.fps, container, sound, metadata)
-        with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
+        spec = VideoSpec(frames.width, frames.height, frames.fps, container, sound, metadata)
+        file, log = _choose_file(filename_prefix, format, spec, frames)
+        first = len(log.pieces) if log else 0
+        with frames.chunks.subscribe(first) as reader, open_video(file.path, spec, log) as video:
             frames.counts(lambda: video.bytes_written)
             _tell(role, file)
+            if log and first:
+                _show_resume(node_id, file, log.frames, frames.fps)
+                sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
-                video.write(chunk.frames)
+                video.write(chunk.frames, frames.content_key(chunk.index))
                 sheet.add(chunk.frames)
                 progress.advance(chunk.index + 1)
         beside = _save_sheet(file, format, sheet, metadata) if sheet_and_report else {}
@@ -128,6 +143,25 @@ class SaveVideo(io.ComfyNode):
 def _container(format: str, crf: int) -> Container:
     lossless: dict[str, Container] = {MKV: LosslessMKV(), PNG: PNGFrames()}
     return lossless.get(format, FragmentedMP4(crf))
+
+
+def _choose_file(
+    prefix: str, format: str, spec: VideoSpec, frames: FrameSource
+) -> tuple[host.OutputFile, PieceLog | None]:
+    """Return the file that an earlier run did not finish, or else a new one, and its pieces."""
+    file = host.output_file(prefix, SUFFIX[format], (spec.width, spec.height))
+    if frames.content_key(0) is None:
+        return file, None
+    earlier = find_log(file.path, spec, frames.content_key, frames.chunk_count)
+    if earlier is not None:
+        return replace(file, path=earlier.video), earlier
+    return file, begin_log(file.path, spec)
+
+
+def _show_resume(node_id: str | None, file: host.OutputFile, count: int, fps: float) -> None:
+    host.show_status(
+        node_id, f"Resuming at {time_label(count / fps)}: {file.name} has {count} frames already."
+    )
 
 
 def _save_sheet(

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...attention.storage.dense import DENSE
 from ...attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
 from ...attention.temp_cache.policy import TempCache
-from ...samplers.history.plan import planned_bytes
+from ...samplers.history.plan import bytes_of, planned_bytes
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import cost, describe_branches, peak_evaluations, without_guidance
 from ...samplers.settings import RolloutSettings
@@ -22,7 +22,7 @@ from .footprint import RolloutFootprint
 def describe_cache(footprint: RolloutFootprint) -> str:
     """The size of the KV cache on the device and elsewhere, and what its storage saves."""
     settings = footprint.settings
-    on_device = sum(plan.planned_bytes(settings.length) for plan in footprint.cache_plans)
+    on_device = bytes_of(footprint.cache_plans, settings.length)
     parts = [f"KV cache {byte_size(on_device)}"]
     if footprint.offloaded_bytes:
         where = "on disk" if isinstance(settings.placement, OnDisk) else "in main memory"
@@ -30,6 +30,15 @@ def describe_cache(footprint: RolloutFootprint) -> str:
     if settings.storage != DENSE:
         parts.append(_describe_saving(footprint))
     return " ".join(parts)
+
+
+def describe_lean_keys(footprint: RolloutFootprint) -> str:
+    """What a cache saves that keeps no rotated copy of its keys, a sentence."""
+    full = RolloutFootprint(replace(footprint.settings, hold_rotated=True), footprint.model)
+    return (
+        "To fit, keys are rotated in every pass and not kept rotated: "
+        f"{byte_size(full.copied_bytes)} less KV cache, a little slower, the same video."
+    )
 
 
 def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:

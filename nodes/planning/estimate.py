@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ...attention.temp_cache.policy import TempCache
@@ -14,7 +13,12 @@ from .. import host
 from ..advice import less_memory
 from ..attention.describe import describe_temp_cache
 from ..length import Length
-from .costs import describe_cache, describe_guidance_cost, offload_shortage
+from .costs import (
+    describe_cache,
+    describe_guidance_cost,
+    describe_lean_keys,
+    offload_shortage,
+)
 from .footprint import RolloutFootprint
 
 
@@ -49,6 +53,12 @@ class Estimate:
     def fits(self) -> bool:
         """Whether all of it fits at once."""
         return self.offload_shortage is None and self._needed <= self.free_bytes
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether it does not fit at once with all weights."""
+        everything = self._peak + self.weights.counted_bytes
+        return self.offload_shortage is None and everything > self.free_bytes
 
     @property
     def decoding_bytes(self) -> int | None:
@@ -101,31 +111,46 @@ class Estimate:
         )
 
 
-def estimate_rollout(
-    footprint: RolloutFootprint,
-    length: Length,
-    weights: host.Weights,
-    notes: Sequence[str] = (),
-    remedy_prefix: str = "",
-) -> Estimate:
-    """Estimate a rollout on its model's device; `weights` are the model's."""
-    cache = footprint.settings.cache
-    free = host.usable_memory_bytes(footprint.model.device)
-    guidance = describe_guidance_cost(footprint)
-    return Estimate(
-        length,
-        footprint.memory_beside(weights.counted_bytes, free),
-        weights,
-        free,
-        describe_cache(footprint),
-        remedy_prefix + less_memory(cache),
-        (
-            *([] if guidance is None else [guidance]),
-            *notes,
-            *([describe_temp_cache(cache)] if isinstance(cache, TempCache) else []),
-        ),
-        offload_shortage(footprint),
-    )
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans a rollout of that length on its model's device; `weights` are the model's.
+
+    `notes` are shown with the plan; `remedy_prefix` begins the advice where it does not fit.
+    """
+
+    length: Length
+    weights: host.Weights
+    notes: tuple[str, ...] = ()
+    remedy_prefix: str = ""
+
+    def estimate(self, footprint: RolloutFootprint) -> Estimate:
+        """What the rollout takes."""
+        weights, cache = self.weights, footprint.settings.cache
+        free = host.usable_memory_bytes(footprint.model.device)
+        guidance = describe_guidance_cost(footprint)
+        lean = None if footprint.settings.hold_rotated else describe_lean_keys(footprint)
+        return Estimate(
+            self.length,
+            footprint.memory_beside(weights.counted_bytes, free),
+            weights,
+            free,
+            describe_cache(footprint),
+            self.remedy_prefix + less_memory(cache),
+            (
+                *filter(None, (lean, guidance)),
+                *self.notes,
+                *([describe_temp_cache(cache)] if isinstance(cache, TempCache) else []),
+            ),
+            offload_shortage(footprint),
+        )
+
+    def fitting(self, footprint: RolloutFootprint) -> RolloutFootprint:
+        """The footprint, without copies of keys where it does not fit with them."""
+        if not footprint.copied_bytes:
+            return footprint
+        free = host.usable_memory_bytes(footprint.model.device)
+        tight = footprint.kv_bytes > free or self.estimate(footprint).is_tight
+        return footprint.lean if tight else footprint
 
 
 def describe_weights(weights: host.Weights, other_bytes: int, free_bytes: int) -> str:

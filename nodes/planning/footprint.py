@@ -26,6 +26,16 @@ class RolloutFootprint:
         self.settings, self.model = settings, model
 
     @cached_property
+    def lean(self) -> RolloutFootprint:
+        """The same rollout without rotated copies of its keys; the video is the same."""
+        return RolloutFootprint(replace(self.settings, hold_rotated=False), self.model)
+
+    @property
+    def copied_bytes(self) -> int:
+        """What copies of keys take that a rollout can do without."""
+        return self.kv_bytes - self.lean.kv_bytes if self.settings.hold_rotated else 0
+
+    @cached_property
     def cache_plans(self) -> tuple[CachePlan, ...]:
         """The KV caches at the beginning of the shot."""
         return cache_plans(self.settings, self.model.config, self.model.dtype)
@@ -48,7 +58,11 @@ class RolloutFootprint:
     @cached_property
     def working_bytes(self) -> int:
         """What a pass of the model takes beside weights and KV caches, by a rehearsal."""
-        on_device = partial(rollout_memory, device=self.model.device)
+        on_device = partial(
+            rollout_memory,
+            device=self.model.device,
+            check_interrupted=self.model.host.check_interrupted,
+        )
         return max(memory.working_bytes for memory in self._of_each_guidance(on_device))
 
     def memory_beside(self, other_bytes: int, free_bytes: int) -> RolloutMemory:

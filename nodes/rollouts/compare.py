@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.lazy.grid import Grid
@@ -15,6 +16,7 @@ from ...stream.video.spec import MAX_SIDE
 from .. import categories, sockets
 from ..frames.decoded import HostFrames
 from ..frames.joined import JoinedFrames, check_rate
+from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource
 from ..schema import build
 
@@ -62,17 +64,17 @@ class CompareRollouts(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
-        frames_a: FrameSource,
-        frames_b: FrameSource,
+        frames_a: Tensor | FrameSource,
+        frames_b: Tensor | FrameSource,
         layout: str,
         labels: str,
-        frames_c: FrameSource | None = None,
-        frames_d: FrameSource | None = None,
+        frames_c: Tensor | FrameSource | None = None,
+        frames_d: Tensor | FrameSource | None = None,
     ) -> io.NodeOutput:
         """Join the streams; chunks are made when an output asks for them."""
         shots = {"A": frames_a, "B": frames_b, "C": frames_c, "D": frames_d}
         connected = {letter: shot for letter, shot in shots.items() if shot is not None}
-        sources = list(connected.values())
+        sources = all_to_frames(list(connected.values()))
         check_rate(sources)
         columns = min(COLUMNS[layout], len(sources))
         texts = _labels(labels, list(connected))
@@ -87,10 +89,10 @@ class CompareRollouts(io.ComfyNode):
 
 
 def _shot(letter: str, *, optional: bool = False) -> io.Input:
-    return sockets.Frames.Input(
+    return frames_input(
         f"frames_{letter}",
+        f"Shot {letter.upper()}, from VAE Decode (Stream). All shots get the size of A.",
         optional=optional,
-        tooltip=f"Shot {letter.upper()}, from VAE Decode (Stream). All shots get the size of A.",
     )
 
 

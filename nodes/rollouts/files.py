@@ -31,7 +31,7 @@ from .. import categories, host, sockets
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
 from ..frames.vae import VAE_TIP
-from ..models.streaming_vae import StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
 from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_rollout
 from ..runtime.report import run_report
 from ..runtime.resolved_model import ResolvedModel
@@ -70,6 +70,7 @@ class SaveRollout(io.ComfyNode):
                     "filename_prefix",
                     default="longtake/rollout",
                     tooltip="File name in the output folder, with subfolders; a number is added. "
+                    "Tokens are replaced as in Save Video: `%date:yyyy-MM-dd%`, `%width%`. "
                     "Load Rollout lists files in longtake/ and in the output folder itself.",
                 ),
                 io.Vae.Input(
@@ -100,7 +101,7 @@ class SaveRollout(io.ComfyNode):
         """Take the stream to its end, then write its chunks from the journal."""
         decoding = None if vae is None else streaming_vae(vae)
         if decoding is not None:
-            decoding.check_fits(rollout.model.config.out_channels)
+            check_belongs(decoding, rollout.claim.model, rollout.model.config.out_channels)
         if rollout.plan_only:
             host.show_status(
                 cls.hidden.unique_id, f"Dry run, nothing is saved: {rollout.plan.text}"

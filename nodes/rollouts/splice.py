@@ -10,6 +10,7 @@ from ...stream.lazy.splice import Splice
 from ...stream.timecode import time_label
 from .. import categories, host, sockets
 from ..frames.joined import JoinedFrames, check_rate
+from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource
 from ..schema import build
 
@@ -31,8 +32,8 @@ class SpliceRollouts(io.ComfyNode):
             "of the second, which hides the seam.",
             search_aliases=["join", "concatenate", "crossfade", "append video", "transition"],
             inputs=[
-                sockets.Frames.Input("first", tooltip="The first shot; it must have an end."),
-                sockets.Frames.Input("second", tooltip="The second shot, of the same size."),
+                frames_input("first", "The first shot; it must have an end."),
+                frames_input("second", "The second shot, of the same size."),
                 io.Int.Input(
                     "overlap",
                     default=8,
@@ -59,7 +60,7 @@ class SpliceRollouts(io.ComfyNode):
         cls, first: FrameSource, second: FrameSource, overlap: int, method: str
     ) -> io.NodeOutput:
         """Join the streams; chunks are made when an output asks for them."""
-        sources = [first, second]
+        first, second = sources = all_to_frames([first, second])
         check_rate(sources)
         _check(first, second)
         assert first.frame_total is not None

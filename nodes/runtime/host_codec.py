@@ -11,7 +11,7 @@ from ...model.fingerprint import fingerprint
 from ...model.vae.protocol import StreamingCoder
 from ...samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from ...samplers.settings import RolloutSettings
-from ..models.streaming_vae import StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
 from .claim import Claim
 
 
@@ -58,7 +58,7 @@ def reserve_codec(settings: RolloutSettings, claim: Claim, channels: int) -> Rol
     if first_frame is None or not isinstance(first_frame.codec, HostCodec):
         return settings
     vae = first_frame.codec.vae
-    vae.check_fits(channels)
+    check_belongs(vae, claim.model, channels)
     memory = vae.decoder_memory(LOOKBACK_FRAMES + 1, settings.rows, settings.columns)
     sides = (vae.form.spatial_factor * side for side in (settings.rows, settings.columns))
     decoding, encoding = memory.state_bytes + memory.working_bytes, vae.encoder_bytes(1, *sides)

@@ -15,7 +15,7 @@ from ...stream.rollout.spec import RolloutSpec
 from .. import host
 from ..advice import less_memory
 from ..length import Length, length_of
-from ..planning.estimate import Estimate, estimate_rollout
+from ..planning.estimate import Planner
 from ..planning.footprint import RolloutFootprint
 from .claim import Claim
 from .host_codec import reserve_codec
@@ -48,19 +48,21 @@ class HostRollout(Rollout):
         spec: RolloutSpec,
         claim: Claim,
         provenance: Provenance,
-        footprint: RolloutFootprint,
-        estimate: Estimate,
+        planner: Planner,
     ) -> None:
+        footprint = planner.fitting(RolloutFootprint(spec.settings, spec.model))
+        spec = replace(spec, settings=footprint.settings)
         super().__init__(spec, host.running_prompt, self._observe)
-        self.claim, self.provenance = claim, provenance
-        self.footprint, self.estimate = footprint, estimate
+        self.claim, self.provenance, self.planner = claim, provenance, planner
+        self.footprint, self.estimate = footprint, planner.estimate(footprint)
         claim.co_claimed.update(spec.settings.known_frames.sources)
         if spec.model.device.type != "cpu":  # the host cannot make room in main memory
-            claim.working_bytes = lambda: footprint.working_bytes
+            claim.working_bytes = lambda: self.footprint.working_bytes
 
     def _observe(self) -> HostRunObserver:
         self.claim.load_s = None
-        return HostRunObserver(self.spec, self.provenance.node_id)
+        status = f"{self.plan.text} {self.provenance.from_model}".rstrip()
+        return HostRunObserver(self.spec, self.provenance.node_id, status)
 
     def get_models(self) -> list[Any]:
         """The models that the host keeps loaded while the prompt runs; the host calls this."""
@@ -70,6 +72,15 @@ class HostRollout(Rollout):
     def plan(self) -> Plan:
         """Length and memory, known before the run; without decoding."""
         return self.estimate.plan
+
+    def drop_key_copies(self) -> bool:
+        """Plan again without rotated copies of keys; False if it has none, or runs already."""
+        if self.has_begun or not self.footprint.copied_bytes:
+            return False
+        self.footprint = self.footprint.lean
+        self.estimate = self.planner.estimate(self.footprint)
+        self.spec = replace(self.spec, settings=self.footprint.settings)
+        return True
 
     @property
     def kv_on_host(self) -> bool:
@@ -118,6 +129,5 @@ def open_rollout(
         spec, settings=reserve_codec(spec.settings, claim, spec.model.config.out_channels)
     )
     length = length or length_of(spec.settings, spec.latent_frames, spec.fps)
-    footprint = RolloutFootprint(spec.settings, spec.model)
-    estimate = estimate_rollout(footprint, length, claim.weights, notes, remedy_prefix)
-    return HostRollout(spec, claim, provenance, footprint, estimate)
+    planner = Planner(length, claim.weights, tuple(notes), remedy_prefix)
+    return HostRollout(spec, claim, provenance, planner)

@@ -13,8 +13,9 @@ from .session import session
 class HostRunObserver:
     """Shows one run, which ends with the host's prompt, on the node `node_id`."""
 
-    def __init__(self, spec: RolloutSpec, node_id: str | None) -> None:
-        self._spec, self._node_id = spec, node_id
+    def __init__(self, spec: RolloutSpec, node_id: str | None, status: str) -> None:
+        """`status` is the text that the node shows when the run begins."""
+        self._spec, self._node_id, self._status = spec, node_id, status
         self._progress: host.Progress | None = None
         self._warned_of_drift = False
 
@@ -26,11 +27,16 @@ class HostRunObserver:
         """Show why the chunks wait."""
         host.show_status(self._node_id, f"Encoding the new prompt {text!r}.")
 
+    def on_encoded(self) -> None:
+        """Show again what the node showed before."""
+        host.show_text(self._node_id, self._status)
+
     def on_open(self, first: int, start_s: float) -> None:
         """Show where production begins."""
         if first:
             time = time_label(start_s)
-            host.show_status(self._node_id, f"Continuing at {time}, after {first} finished chunks.")
+            self._status = f"Continuing at {time}, after {first} finished chunks."
+            host.show_status(self._node_id, self._status)
         self._progress = host.Progress(self._node_id, self._spec.chunk_count or 0)
 
     def on_chunk(self, chunk: Chunk) -> None:
@@ -57,4 +63,5 @@ class HostRunObserver:
 
     def notify(self, sentence: str) -> None:
         """Show a warning at the node."""
+        self._status = f"Warning: {sentence}"
         host.warn(self._node_id, sentence)

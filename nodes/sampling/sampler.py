@@ -146,9 +146,9 @@ def _shot() -> list[io.Input]:
             max=MAX_FRAMES,
             step=0.01,
             tooltip="Length of the shot in seconds (or frames: `length_unit`), rounded up to whole "
-            "chunks, up to a day "
-            f"({MAX_FRAMES:,.0f} frames). A greater length keeps what exists. 0 is endless: until "
-            "Stop in the Streaming Preview, or until the shot fills "
+            f"chunks, up to a day ({MAX_FRAMES:,.0f} frames). A greater length keeps what exists, "
+            "except the last chunks of schedules with several chunks in progress. 0 is endless: "
+            "until Stop in the Streaming Preview, or until the shot fills "
             f"{DISK_CAP_BYTES / 2**30:.0f} GB of disk.",
         ),
         io.Combo.Input(

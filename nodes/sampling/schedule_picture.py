@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ...errors import StorageError
-from ...samplers.schedule.rows import NoiseSchedule, Row
+from ...samplers.schedule.row import Row
+from ...samplers.schedule.rows import NoiseSchedule
 from ...temporary_files import remove_leftovers, replacing
 
 Colour = tuple[int, int, int]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.vae.latent_format import picture_size
-from ..schedule.rows import Row
+from ..schedule.row import Row
 from ..solvers.noise_process import NoiseProcess, mix
 from .known_frame import KnownFrame, LazyLatents, LookaheadFrames
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ..current import CurrentSettings
@@ -48,23 +47,40 @@ class CacheFiller:
     def rebuild(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Commit again, group by group, all frames that the cache shows."""
         cache.restart()
+        for frames in self.groups(plan):
+            self.recommit(plan, cache, frames)
+
+    def groups(self, plan: CachePlan) -> list[list[HistoryFrame]]:
+        """The frames that a cache shows, oldest first, those that were committed together."""
         ranks = plan.frames.ranks(self._frames.numbers, self._settings.cache.sink_frames)
-        chosen = [self._frames.frames[rank] for rank in ranks]
-        for group in sorted({entry.group for entry in chosen}):
-            frames = [entry for entry in chosen if entry.group == group]
-            self.commit(plan, cache, frames, torch.stack([self._clean(entry) for entry in frames]))
+        chosen = (self._frames.frames[rank] for rank in ranks)
+        return [[*group] for _, group in groupby(chosen, lambda entry: entry.group)]
+
+    def recommit(
+        self, plan: CachePlan, cache: HistoryCache, frames: Sequence[HistoryFrame]
+    ) -> None:
+        """Commit frames that were committed together once again."""
+        self.commit(plan, cache, frames, torch.stack([self._clean(entry) for entry in frames]))
 
     def fill_with_noise(self, plan: CachePlan, cache: HistoryCache) -> None:
-        """Commit chunks of pure noise until the cache is as long as the history."""
-        s = self._settings
-        endless = s.cache.limit is None and s.length is None
-        most = math.inf if endless else capacity(s.cache, s.length)
-        while len(cache.kept_frames) < len(self._frames):
-            first = len(cache.kept_frames)
-            frames = range(first, int(min(first + s.schedule.chunk_frames, most)))
+        """Commit pure noise until the cache is exactly as long as the history.
+
+        The noise comes in whole chunks counted back from the newest frame, as a history does after
+        given frames. Where a front, a flush or a window changes what is left over for the oldest
+        chunk, the noise is passed anew; so it depends on the history's length alone.
+        """
+        s, count = self._settings, len(self._frames)
+        size = s.schedule.chunk_frames
+        done = len(cache.kept_frames)
+        if done > count or (count - done) % size:
+            cache.clear()
+            done = 0
+        while done < count:
+            frames = range(done, done + ((count - done) % size or size))
             noise = self._noise.draw(s.seed, frames, 0, "masked history")
             x = noise.expand(len(plan.rows), -1, -1, -1, -1)
-            self._pass(plan, cache, first, x, [[1.0] * len(frames)] * len(plan.rows))
+            self._pass(plan, cache, done, x, [[1.0] * len(frames)] * len(plan.rows))
+            done = frames.stop
 
     def _clean(self, entry: HistoryFrame) -> Tensor:
         """Clean latents (c, h, w) of a frame in a rebuilt history.
@@ -89,7 +105,9 @@ class CacheFiller:
         """Pass x (b, f, c, h, w), the latent frames from `first`, and keep keys and values."""
         prompts = [row.prompt for row in plan.rows]
         frames = range(first, first + x.shape[1])
-        attention = cache.attention_of_commit(self._settings.visible(frames))
+        one_chunk = (len(frames),) * len(frames)  # noise is numbered from 0, not from the origin
+        visible = one_chunk if plan.fill_mode == "noise" else self._settings.visible(frames)
+        attention = cache.attention_of_commit(visible)
         inputs = PassInputs(x, frames, levels, prompts, texts)
         prediction = self._evaluator.evaluate(inputs, attention, keep=True)
         cache.commit(prediction.keys_values, self._prompt_keys(plan))

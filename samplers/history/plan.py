@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,7 @@ from ..settings import RolloutSettings
 
 FillMode = Literal["committed", "rebuilt", "noise"]
 """How a cache comes by its content: each chunk is committed once; or what it shows is committed
-again before each chunk; or it holds pure noise, made once per prompt.
+again before each chunk; or it holds pure noise, as long as the history and made once per prompt.
 """
 
 
@@ -102,14 +103,12 @@ def _order(row: CacheRow) -> tuple[float, bool, str]:
 
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """Exact bytes of all KV caches; an unbounded full history only starts there."""
-    plans = cache_plans(settings, config, dtype)
-    return sum(plan.planned_bytes(settings.length) for plan in plans)
+    return bytes_of(cache_plans(settings, config, dtype), settings.length)
 
 
-def planned_offloaded(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Exact bytes of all KV caches in main memory or files."""
-    plans = cache_plans(settings, config, dtype)
-    return sum(plan.planned_offloaded(settings.length) for plan in plans)
+def bytes_of(plans: Iterable[CachePlan], length: int | None) -> int:
+    """Exact bytes of the planned caches in a rollout of `length` latent frames."""
+    return sum(plan.planned_bytes(length) for plan in plans)
 
 
 def row_of(branch: Branch) -> CacheRow:

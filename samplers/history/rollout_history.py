@@ -25,7 +25,12 @@ class RolloutHistory:
     The constructor allocates the KV caches, so the model must be claimed with their bytes before.
     """
 
-    def __init__(self, current: CurrentSettings, evaluator: Evaluator) -> None:
+    def __init__(
+        self,
+        current: CurrentSettings,
+        evaluator: Evaluator,
+        make_filler: type[CacheFiller] = CacheFiller,
+    ) -> None:
         settings, model = current.settings, evaluator.model
         self._current, self._device = current, model.device
         self.plans = cache_plans(settings, model.config, model.dtype)
@@ -38,7 +43,7 @@ class RolloutHistory:
             keep_departed=settings.reencoded_first_frame is not None,
         )
         self.sparse = SparseCaches(settings, self.plans, self.caches)
-        self._filler = CacheFiller(current, evaluator, self.frames)
+        self._filler = make_filler(current, evaluator, self.frames)
         self._not_committed = frozenset(
             i for i, plan in enumerate(self.plans) if plan.fill_mode != "committed"
         )

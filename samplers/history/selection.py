@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from ...attention.cache.policy import capacity
 from ..guidance import AllFrames, Branch, Prompt
 from ..settings import RolloutSettings
 from .plan import CachePlan, row_of, source
@@ -82,31 +80,3 @@ def _cache_of(
         return 0
     key = source(branch.view, settings)
     return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.frames) == key)
-
-
-FrameAndCommit = tuple[int, int]
-"""A latent frame of the history, and the first frame of its commit."""
-
-
-def steady_state_frames(settings: RolloutSettings) -> list[FrameAndCommit]:
-    """The frames in the history once the window is full, or before the last chunk, oldest first."""
-    policy, size = settings.cache, settings.schedule.chunk_frames
-    last = 2 * size + capacity(policy, settings.length)
-    if settings.length is not None:
-        last = min(last, settings.length - 1)
-    starts = [at for at in commit_starts(settings, last + 1) if at <= last]
-    remaining = list[FrameAndCommit]()
-    for start, stop in pairwise(starts):
-        remaining += [(frame, start) for frame in range(start, stop)]
-        while policy.limit is not None and len(remaining) > policy.limit:
-            del remaining[policy.victim([frame for frame, _ in remaining])]
-    return remaining
-
-
-def commit_starts(settings: RolloutSettings, stop: int) -> list[int]:
-    """The first frame of every commit before `stop`.
-
-    Given frames at the front are divided so that the first generated chunk is a whole one.
-    """
-    size = settings.schedule.chunk_frames
-    return sorted({0, *range(settings.origin % size, stop, size)})

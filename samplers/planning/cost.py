@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,10 +13,11 @@ import torch
 from ...model.config import DiTConfig
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames
 from ..guidance.prompt import describe_prompt
-from ..history.plan import CachePlan, cache_plans, planned_bytes, source
-from ..history.selection import FrameAndCommit, commit_starts, select, steady_state_frames
+from ..history.plan import CachePlan, bytes_of, cache_plans, source
+from ..history.selection import select
+from ..history.steady_state import commit_start, count_commits, steady_state_frames
 from ..loop import by_chunk
-from ..schedule.rows import Row
+from ..schedule.row import Row
 from ..settings import RolloutSettings
 
 ROUNDING = 1e-9
@@ -39,14 +40,22 @@ class Cost:
 def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Cost:
     """The cost of a chunk with a full window, or of the only chunk, under the first guidance."""
     s = settings.at(settings.origin)
-    made = list(islice(by_chunk(s.noise_rows(s.origin)), 2))
-    alone = len(made) == 1 and s.origin == 0  # never a history
+    chunks = list(islice(by_chunk(_rows_of_two_chunks(s)), 2))
+    alone = len(chunks) == 1 and s.origin == 0  # never a history
     plans = cache_plans(s, config, dtype)
     seen = _same_without_history if alone else partial(_read, s, plans, steady_state_frames(s))
-    rows = made[-1] if made else ()
+    rows = chunks[-1] if chunks else ()
     steps = sum(_count_views(s.guidance, row, seen, started=not alone) for row in rows)
     commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
-    return Cost(steps, commits, planned_bytes(s, config, dtype))
+    return Cost(steps, commits, bytes_of(plans, s.length))
+
+
+def _rows_of_two_chunks(settings: RolloutSettings) -> Iterator[Row]:
+    """The rows of a shot that is long enough for its first two chunks."""
+    schedule, length, origin = settings.schedule, settings.length, settings.origin
+    if length is not None:
+        length = origin + min(length - origin, schedule.frames_beside_two_chunks(length - origin))
+    return schedule.rows(origin, length, origin)
 
 
 def peak_evaluations(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
@@ -59,7 +68,9 @@ def peak_evaluations(settings: RolloutSettings, config: DiTConfig, dtype: torch.
         *(settings.at(change.start_frame) for change in settings.guidance_changes),
     ]
     most = max(cost(stage, config, dtype).evaluations for stage in in_force)
-    return most + (_refill(settings, config, dtype) if len(settings.prompts.entries) > 1 else 0)
+    if len(settings.prompts.entries) == 1:
+        return most
+    return most + _refill(settings, cache_plans(settings, config, dtype))
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:
@@ -89,7 +100,7 @@ def histories_used(settings: RolloutSettings) -> str:
 
 
 def _describe_use(settings: RolloutSettings) -> str:
-    guidance, frames = settings.guidance, [frame for frame, _ in steady_state_frames(settings)]
+    guidance, frames = settings.guidance, steady_state_frames(settings)
     scores = [
         f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.weighted_scores
     ]
@@ -107,17 +118,16 @@ def _same_without_history(branch: Branch) -> Hashable:
 def _read(
     settings: RolloutSettings,
     plans: Sequence[CachePlan],
-    held: Sequence[FrameAndCommit],
+    frames: Sequence[int],
     branch: Branch,
 ) -> Hashable:
-    frames = [frame for frame, _ in held]
     committed = frames[-1] + 1 if frames else 0
     return branch.prompt, select(branch, plans, settings, frames, committed)
 
 
 def _count_views(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) -> int:
     """The number of branches that a row evaluates."""
-    by_step = zip(row.now, row.steps, strict=True)
+    by_step = dict.fromkeys(zip(row.now, row.steps, strict=True))
     weights = [guidance.weights(*at, started=started) for at in by_step]
     sums: dict[Hashable, list[float]] = {}
     for branch, of_branch in zip(guidance.all_branches, zip(*weights, strict=True), strict=True):
@@ -129,11 +139,9 @@ def _count_views(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) 
     return len(needed)
 
 
-def _refill(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+def _refill(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
     """Evaluations that pass pure noise over the length of the history."""
-    rows = sum(
-        len(plan.rows) for plan in cache_plans(settings, config, dtype) if plan.fill_mode == "noise"
-    )
+    rows = sum(len(plan.rows) for plan in plans if plan.fill_mode == "noise")
     return rows * math.ceil(len(steady_state_frames(settings)) / settings.schedule.chunk_frames)
 
 
@@ -143,9 +151,9 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
         return len(plan.rows)
     if plan.fill_mode == "noise":
         return 0
-    held = steady_state_frames(settings)
-    chosen = plan.frames.ranks([frame for frame, _ in held], settings.cache.sink_frames)
-    return len(plan.rows) * len({held[rank][1] for rank in chosen})
+    frames = steady_state_frames(settings)
+    chosen = plan.frames.ranks(frames, settings.cache.sink_frames)
+    return len(plan.rows) * count_commits(settings, frames[chosen.start : chosen.stop])
 
 
 def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str:
@@ -180,7 +188,7 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
     evicts = cache.limit is not None and settings.length not in range(cache.limit + 1)
     averaged = evicts and cache.averaged_frames > 0
     if isinstance(view.frames, SinkFrames):
-        whole = cache.sink_frames in commit_starts(settings, cache.sink_frames + 1)
+        whole = commit_start(settings, cache.sink_frames) == cache.sink_frames
         if not whole:
             return "the sink's keys remember the rest of its chunk"
         return "the sink's keys are averages" if averaged else None
@@ -192,23 +200,23 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
 
 def idle_views(settings: RolloutSettings) -> list[str]:
     """Sentences about views that see nothing, or the whole window, once that is full."""
-    cache, frames = settings.cache, [frame for frame, _ in steady_state_frames(settings)]
+    cache, frames = settings.cache, steady_state_frames(settings)
     if cache.limit is None or len(frames) < cache.limit:
         return []
-    found = []
+    sentences = []
     for view in dict.fromkeys(branch.view for branch in settings.guidance.summed):
         seen = view.frames
         if not isinstance(seen, AgeRange):
             continue
         ranks = seen.ranks(frames, cache.sink_frames)
         if not ranks:
-            found.append(
+            sentences.append(
                 f"Guidance by {seen} sees nothing: that is older than the window of {cache.limit} "
                 "latent frames; choose a nearer range or a longer window."
             )
         elif len(ranks) == len(frames) and view.level == 0 and not view.exact:
-            found.append(
+            sentences.append(
                 f"Guidance by {seen} changes nothing: that is all of the window of {cache.limit} "
                 "latent frames; choose fewer (short_frames, oldest) or a longer window."
             )
-    return found
+    return sentences

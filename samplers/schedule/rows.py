@@ -16,45 +16,14 @@ from typing import Literal, Protocol
 
 from ...errors import BadInput
 from .levels import Ladder, check_ladder
+from .row import Row
+from .timing import ROUNDING, Timing
 
 Visibility = Literal["bidirectional", "block-causal"]
 """Which active latent frames a frame sees: all, or those of its own and earlier chunks."""
 
 MAX_CHUNK_FRAMES = 8
 MIN_LAG = 0.01
-ROUNDING = 1e-9  # 3 x (5 / 3) is 5
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One step of the active latent frames from `first` on.
-
-    `now` and `after` are their levels, `steps` their step numbers and `of_steps` their totals. A
-    frame whose level does not change takes part in attention and is returned unchanged. `lowest` is
-    the first latent frame that each may look at; empty sets no bound.
-    """
-
-    first: int
-    now: tuple[float, ...]
-    after: tuple[float, ...]
-    steps: tuple[int, ...]
-    of_steps: tuple[int, ...]
-    lowest: tuple[int, ...] = ()
-
-    @property
-    def frames(self) -> range:
-        """The active latent frames."""
-        return range(self.first, self.first + len(self.now))
-
-    @property
-    def progress(self) -> list[float]:
-        """The share of its steps that each frame has done."""
-        return [step / steps for step, steps in zip(self.steps, self.of_steps, strict=True)]
-
-    @property
-    def finished(self) -> int:
-        """The number of frames at the front that are clean after this row."""
-        return next((i for i, level in enumerate(self.after) if level > 0), len(self.after))
 
 
 class NoiseSchedule(Protocol):
@@ -70,10 +39,22 @@ class NoiseSchedule(Protocol):
     def active_frames(self, length: int | None, origin: int = 0) -> int:
         """The maximum number of latent frames that are active at once."""
 
+    def before_two_finishes(self, length: int, origin: int = 0) -> int:
+        """A latent frame near the end, from which on rows finish latent frames twice or more.
+
+        It is `origin` if no later one does.
+        """
+
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """The rows whose first unfinished latent frame is `first` or later.
 
         `length` None has no end.
+        """
+
+    def frames_beside_two_chunks(self, frames: int) -> int:
+        """Of a shot of `frames`, as many as are at different levels while two chunks are made.
+
+        A shot of that many makes its first two chunks in rows of the same levels and steps.
         """
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
@@ -125,18 +106,36 @@ class StaggeredSchedule:
         frames = math.ceil((len(self.ladder) - 1 - ROUNDING) / self.lag) * self.chunk_frames
         return frames if length is None else min(frames, length - origin)
 
+    def frames_beside_two_chunks(self, frames: int) -> int:
+        """All where chunks start one after another; else the ones that start, and a few."""
+        if not self.mirrored and self.lag:
+            return frames
+        longest = max(len(self.ladder), len(self.first_ladder))
+        chunks = 2 * (math.ceil(2 * longest / self.lag) + 2) + 1 if self.lag else 3
+        return min(frames, chunks * self.chunk_frames + frames % self.chunk_frames)
+
+    def before_two_finishes(self, length: int, origin: int = 0) -> int:
+        """Before the chunks that start together last, and those before them."""
+        if not self.lag:
+            return origin
+        last = (length - origin - 1) // self.chunk_frames
+        if self.mirrored:
+            last //= 2  # the middle is clean last
+        together = math.ceil(1 / self.lag)
+        return origin + max(0, last - 2 * together - 1) * self.chunk_frames
+
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """One step a row for every chunk that has started and is not clean."""
         self._check_length(length)
-        timing = _Timing(self, origin, length)
-        front, row = 0, 0
+        timing = Timing(self, origin, length)
+        front = max(0, -(-(first - origin) // self.chunk_frames))
+        row = timing.end_of_all(front)
+        front = timing.first_unfinished(front, row)
         while timing.exists(front):
             row = max(row, timing.start(front))
-            if origin + front * self.chunk_frames >= first:
-                yield timing.row(front, row)
+            yield timing.row(front, row)
             row += 1
-            while timing.exists(front) and timing.end(front) <= row:
-                front += 1
+            front = timing.first_unfinished(front, row)
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         """All active frames, or those of the frame's own and earlier chunks."""
@@ -146,73 +145,12 @@ class StaggeredSchedule:
         ends = ((f - origin) // chunk * chunk + chunk + origin for f in frames)
         return tuple(min(end, frames.stop) - frames.start for end in ends)
 
-    def lag_by(self, chunks: int) -> int:
-        """Rows between the starts of the first chunk and of the one `chunks` after it."""
-        return int(chunks * self.lag + ROUNDING)
-
     def _check_length(self, length: int | None) -> None:
         if length is None and (self.mirrored or self.lag == 0):
             raise BadInput(
                 "This schedule makes all latent frames together, so it cannot run without an end; "
                 "give the shot a length, or choose another schedule."
             )
-
-
-class _Timing:
-    """The rows in which each chunk of one rollout starts and ends."""
-
-    def __init__(self, schedule: StaggeredSchedule, origin: int, length: int | None) -> None:
-        self.schedule, self.origin, self.length = schedule, origin, length
-        self.opening = schedule.first_ladder if schedule.first_ladder and not origin else ()
-        frames = None if length is None else length - origin
-        self.chunks = None if frames is None else -(-frames // schedule.chunk_frames)
-
-    def exists(self, chunk: int) -> bool:
-        return self.chunks is None or chunk < self.chunks
-
-    def ladder(self, chunk: int) -> Ladder:
-        return self.opening if self.opening and chunk == 0 else self.schedule.ladder
-
-    def start(self, chunk: int) -> int:
-        if self.schedule.mirrored and self.chunks is not None:
-            chunk = min(chunk, self.chunks - 1 - chunk)
-        if not self.opening or chunk == 0:
-            return self.schedule.lag_by(chunk)
-        longer = len(self.opening) - len(self.schedule.ladder)
-        return self.schedule.lag_by(chunk) + max(longer, -self.schedule.lag_by(1))
-
-    def end(self, chunk: int) -> int:
-        """The row after which the chunk is clean, plus one."""
-        return self.start(chunk) + len(self.ladder(chunk)) - 1
-
-    def row(self, front: int, row: int) -> Row:
-        """Row number `row`; chunk `front` is the first that is not clean."""
-        last = front
-        while self.exists(last + 1) and (self.schedule.mirrored or self.start(last + 1) <= row):
-            last += 1
-        now, after, lowest = list[float](), list[float](), list[int]()
-        steps, of_steps = list[int](), list[int]()
-        size = self.schedule.chunk_frames
-        for chunk in range(front, last + 1):
-            ladder, steps_done = self.ladder(chunk), row - self.start(chunk)
-            step = min(max(steps_done, 0), len(ladder) - 1)
-            below = min(max(steps_done + 1, 0), len(ladder) - 1)
-            left = size if self.length is None else self.length - self.origin - chunk * size
-            frames = min(size, left)
-            now += [ladder[step]] * frames
-            after += [ladder[below]] * frames
-            steps += [step] * frames
-            of_steps += [len(ladder) - 1] * frames
-            lowest += [self.lowest(chunk, step, len(ladder) - 1)] * frames
-        seen = tuple(lowest) if self.schedule.reach else ()
-        numbers = tuple(steps), tuple(of_steps)
-        return Row(self.origin + front * size, tuple(now), tuple(after), *numbers, seen)
-
-    def lowest(self, chunk: int, step: int, steps: int) -> int:
-        """The first latent frame that a chunk may look at before one of its steps."""
-        reach = self.schedule.reach or (chunk + 1,)
-        back = reach[min(step * len(reach) // steps, len(reach) - 1)] - 1
-        return self.origin + (chunk - back) * self.schedule.chunk_frames
 
 
 def causal_chunks(

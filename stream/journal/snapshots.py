@@ -21,7 +21,7 @@ from .journal import Journal
 logger = logging.getLogger("longtake")
 
 ENDING, FORMAT = ".state.safetensors", "longtake_state"
-VERSION = 5
+VERSION = 6
 
 
 class Snapshots:

@@ -66,18 +66,27 @@ class JoinedStream(Generic[S, T]):
                 yield step
             number += 1
 
-    def subscribe(self) -> JoinedSubscription[S, T]:
-        """Read in step with the readers of the sources; requires a running event loop."""
-        return JoinedSubscription(self._sources, self._join(), at_once=self._at_once)
+    def subscribe(self, first: int = 0) -> JoinedSubscription[S, T]:
+        """Read in step with the readers of the sources; requires a running event loop.
+
+        Chunks before `first` are made too.
+        """
+        return JoinedSubscription(self._sources, self._join(), at_once=self._at_once, unread=first)
 
 
 class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
     """A reader in step with every other reader of the sources."""
 
     def __init__(
-        self, sources: Sequence[Readable[S]], steps: JoinSteps[T, S], *, at_once: bool
+        self,
+        sources: Sequence[Readable[S]],
+        steps: JoinSteps[T, S],
+        *,
+        at_once: bool,
+        unread: int = 0,
     ) -> None:
         self._sources = sources
+        self._unread = unread  # chunks to pass over
         self._steps: JoinSteps[T, S] | None = steps
         self._readers: dict[int, ClosableReader[S]] = {}
         if at_once:
@@ -100,9 +109,12 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
         try:
             while self._steps is not None:
                 step = self._steps.send(answer)
-                if not isinstance(step, NextChunk):
+                if isinstance(step, NextChunk):
+                    answer = await self._next_of(step.source)
+                elif not self._unread:
                     return step
-                answer = await self._next_of(step.source)
+                else:
+                    self._unread, answer = self._unread - 1, None
         except StopIteration:
             self.close()
         except BaseException:  # failed, interrupted or cancelled: release the others

@@ -25,8 +25,8 @@ class Readable(Protocol[T_co]):
     def read_from(self, index: int) -> Iterator[T_co]:
         """Read alone, from chunk `index` on."""
 
-    def subscribe(self) -> ClosableReader[T_co]:
-        """Read in step with others, from chunk 0."""
+    def subscribe(self, first: int = 0) -> ClosableReader[T_co]:
+        """Read in step with others, from chunk `first` on."""
 
 
 class ClosableReader(Protocol[T_co]):
@@ -67,9 +67,9 @@ class MappedStream(Generic[S, T]):
         newest = self._shared_newest()
         return (newest.convert(chunk) for chunk in self._source.read_from(index))
 
-    def subscribe(self) -> MappedSubscription[S, T]:
+    def subscribe(self, first: int = 0) -> MappedSubscription[S, T]:
         """Read in step with others, also of the source; requires a running event loop."""
-        return MappedSubscription(self._source.subscribe(), self._shared_newest())
+        return MappedSubscription(self._source.subscribe(first), self._shared_newest())
 
     def _shared_newest(self) -> _Newest[S, T]:
         newest = self._newest() if self._newest else None

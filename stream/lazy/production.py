@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Generic, NoReturn, Protocol, TypeVar, runtime_checkable
+
+from ...errors import LongtakeError
+
+logger = logging.getLogger("longtake")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -74,8 +79,7 @@ class Production(Generic[T]):
         """Whether task `reader` can take chunk `index` without leaving a subscriber behind."""
         if index < self.position or self._ended:
             return True
-        newest = self.position - 1
-        return not any(subscriber.holds_back(newest, reader) for subscriber in self.subscribers)
+        return not any(subscriber.holds_back(index - 1, reader) for subscriber in self.subscribers)
 
     def fail(self, error: BaseException) -> None:
         """Raise `error` in every subscriber; later readers start a new production."""
@@ -117,7 +121,10 @@ class Production(Generic[T]):
         raise StopIteration
 
     def __del__(self) -> None:
-        _close(self._producer)  # the last reader is gone
+        try:
+            _close(self._producer)  # the last reader is gone, so nobody else can be told
+        except LongtakeError as error:
+            logger.warning("%s", error)
 
 
 class Cursor(Iterator[T]):

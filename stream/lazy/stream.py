@@ -57,9 +57,9 @@ class Stream(Generic[T]):
         """Read alone, from chunk `index` on."""
         return Cursor(self._shared_production(), index)
 
-    def subscribe(self) -> Subscription[T]:
-        """Read in step with others from chunk 0; requires a running event loop."""
-        return Subscription(self._shared_production())
+    def subscribe(self, first: int = 0) -> Subscription[T]:
+        """Read in step with others from chunk `first` on; requires a running event loop."""
+        return Subscription(self._shared_production(), first)
 
     def _shared_production(self) -> Production[T]:
         production = self._production() if self._production else None

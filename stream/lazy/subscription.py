@@ -19,9 +19,9 @@ class Subscription(AsyncIterator[T]):
     closed, dropped or cancelled, the other readers continue without it.
     """
 
-    def __init__(self, production: Production[T]) -> None:
+    def __init__(self, production: Production[T], first: int = 0) -> None:
         self._production: Production[T] | None = production
-        self._cursor: Cursor[T] | None = Cursor(production, 0)
+        self._cursor: Cursor[T] | None = Cursor(production, first)
         self._woken = asyncio.Event()
         self._error: BaseException | None = None
         self._owner: asyncio.Task[object] | None = None

@@ -57,6 +57,11 @@ class Origin:
     workflow_id: str | None = None  # node ids are unique only within a workflow
     client_id: str | None = None
 
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """The node on one page, whichever prompt it ran in."""
+        return self.node_id, self.workflow_id, self.client_id
+
 
 @dataclass(frozen=True, slots=True)
 class TakeStats:

@@ -31,6 +31,8 @@ from .messages import (
 )
 from .take_controls import TakeControls
 
+KeyOf = Callable[[int], str | None]
+
 
 @dataclass(frozen=True, slots=True)
 class TakeStorage:
@@ -44,12 +46,24 @@ class TakeStorage:
 
 @dataclass(frozen=True, slots=True)
 class ChunkEntry:
-    """One encoded chunk; `prompt` is an index into the take's prompt changes."""
+    """One encoded chunk; `prompt` is an index into the take's prompt changes.
+
+    `key` identifies the pictures; None where that is unknown.
+    """
 
     first_frame: int
     count: int
     prompt: int
     blob: Blob
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first chunks of a take, and their prompt changes."""
+
+    chunks: tuple[ChunkEntry, ...]
+    prompts: tuple[PromptChange, ...]
 
 
 class Take:
@@ -91,11 +105,21 @@ class Take:
 
     # In: from the thread that makes frames
 
-    def show(self, frames: Tensor, first_frame: int, prompt: str, stats: TakeStats) -> None:
-        """Add the next chunk of frames (n, 3, H, W) in [0, 1], which must not change afterwards."""
+    def show(
+        self,
+        frames: Tensor,
+        first_frame: int,
+        prompt: str,
+        stats: TakeStats,
+        key: str | None = None,
+    ) -> None:
+        """Add the next chunk of frames (n, 3, H, W) in [0, 1], which must not change afterwards.
+
+        `key` identifies the pictures for a later run that makes them again.
+        """
         if not self._closing:
-            publish = partial(self._publish, first_frame, len(frames), prompt, stats)
-            self._encoder.put(frames, publish)
+            span = range(first_frame, first_frame + len(frames))
+            self._encoder.put(frames, partial(self._publish, span, key, prompt, stats))
 
     def finish(self, ending: Ending) -> None:
         """Record that no frames follow. Returns at once; the end is announced after encoding."""
@@ -133,6 +157,39 @@ class Take:
         with contextlib.suppress(OSError):  # never made, or not empty: the host empties its temp
             self._storage.folder.rmdir()
 
+    # From one take to the next
+
+    @property
+    def chunk_count(self) -> int:
+        """The number of chunks so far."""
+        return len(self._chunks)
+
+    def continues_as(self, shot: Shot, origin: Origin, key_of: KeyOf) -> bool:
+        """Whether a run of `origin` shows all chunks of this ended take again, and then goes on."""
+        mine = self._record
+        same = (mine.shot.width, mine.shot.height, mine.shot.fps) == (
+            shot.width, shot.height, shot.fps,
+        ) and mine.origin.place == origin.place  # fmt: skip
+        return same and all(
+            not chunk.blob.gone and chunk.key is not None and chunk.key == key_of(index)
+            for index, chunk in enumerate(self._chunks)
+        )
+
+    def hand_over(self, count: int) -> Beginning:
+        """Give up all chunks; the first `count` of them begin another take."""
+        with self._lock:
+            chunks, self._chunks = self._chunks, []
+            prompts = self._record.prompts[
+                : max((c.prompt for c in chunks[:count]), default=-1) + 1
+            ]
+        self._storage.store.drop(chunk.blob for chunk in chunks[count:])
+        return Beginning(tuple(chunks[:count]), tuple(prompts))
+
+    def begin_with(self, beginning: Beginning) -> None:
+        """Show the chunks of an earlier take first; call this before any other."""
+        self._chunks = list(beginning.chunks)
+        self._record.prompts = list(beginning.prompts)
+
     # Out: to browsers
 
     @property
@@ -145,7 +202,8 @@ class Take:
 
     def blob(self, seq: int) -> Blob | None:
         """Chunk `seq` as `jpeg.pack_frames` packs it; None if it does not exist yet."""
-        return self._chunks[seq].blob if seq < len(self._chunks) else None
+        chunks = self._chunks
+        return chunks[seq].blob if seq < len(chunks) else None
 
     def manifest(self) -> JsonObject:
         """Everything a player must know."""
@@ -175,7 +233,7 @@ class Take:
     # On the encoder's thread
 
     def _publish(
-        self, first_frame: int, count: int, prompt: str, stats: TakeStats, packed: bytes
+        self, span: range, key: str | None, prompt: str, stats: TakeStats, packed: bytes
     ) -> None:
         if self._dropped:
             return
@@ -185,12 +243,13 @@ class Take:
             prompts = self._record.prompts
             changed = not prompts or prompts[-1].text != prompt
             if changed:
-                prompts.append(PromptChange(first_frame, prompt))
-            self._chunks.append(ChunkEntry(first_frame, count, len(prompts) - 1, blob))
+                prompts.append(PromptChange(span.start, prompt))
+            entry = ChunkEntry(span.start, len(span), len(prompts) - 1, blob, key)
+            self._chunks.append(entry)
             self._record.stats = stats
         if self._dropped:  # while the chunk was being encoded
             self.drop()
-        news = {"seq": seq, "first_frame": first_frame, "count": count, "bytes": blob.size}
+        news = {"seq": seq, "first_frame": span.start, "count": len(span), "bytes": blob.size}
         self._emit(CHUNK_EVENT, {**self._record.head, **news, "stats": stats.to_json()})
         if changed:  # the first chunk is a change too, from waiting to running
             self.announce()

@@ -17,7 +17,7 @@ from ..rollout.controls import Controls
 from .blobs import BlobStore
 from .jpeg import pack_frames
 from .messages import Emit, Ending, Origin, Shot
-from .take import Take, TakeStorage
+from .take import KeyOf, Take, TakeStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class Limits:
     disk_bytes: int = 8 * 2**30
     takes: int = 32  # not counting those that still run
     finished_s: float = 24 * 3600.0  # how long a finished take is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a run shows: the key of each chunk, and how many may come from an earlier take."""
+
+    key_of: KeyOf
+    limit: int | None
 
 
 class Takes:
@@ -67,9 +75,18 @@ class Takes:
         return sum(take.waiting_bytes for take in takes)
 
     def create(
-        self, shot: Shot, origin: Origin, emit: Emit, controls: Controls | None = None
+        self,
+        shot: Shot,
+        origin: Origin,
+        emit: Emit,
+        controls: Controls | None = None,
+        earlier: Earlier | None = None,
     ) -> Take:
-        """Start a take and drop finished ones over the limits. Any thread may call `emit`."""
+        """Start a take and drop finished ones over the limits. Any thread may call `emit`.
+
+        With `earlier`, the take begins with the chunks of the last one of its node, if the run
+        shows all of these again; it takes its place.
+        """
         folder = self._folder() / "longtake" / secrets.token_hex(8)  # names are visible
         take = Take(
             TakeStorage(self._store, folder, self._encode, self._clock),
@@ -79,6 +96,8 @@ class Takes:
             controls,
         )
         with self._lock:
+            if earlier is not None:
+                self._continue(take, shot, earlier)
             expired = self._over_limits()
             for old in expired:
                 del self._takes[old.token]
@@ -109,6 +128,18 @@ class Takes:
             take.drop()
             take.finish(Ending("interrupted"))
             take.join()
+
+    def _continue(self, take: Take, shot: Shot, earlier: Earlier) -> None:
+        """Begin a take with the chunks of the last one of its node."""
+        ended = [old for old in self._takes.values() if old.ended_at is not None]
+        mine = [old for old in ended if old.origin.place == take.origin.place and old.chunk_count]
+        if not mine or not mine[-1].continues_as(shot, take.origin, earlier.key_of):
+            return
+        count = mine[-1].chunk_count
+        shared = count if earlier.limit is None else min(count, earlier.limit)
+        if shared:
+            del self._takes[mine[-1].token]
+            take.begin_with(mine[-1].hand_over(shared))
 
     def _is_expired(self, take: Take) -> bool:
         ended_at = take.ended_at

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from ...errors import LongtakeError
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .edit_queue import Edit
+from .observer import RunObserver
 from .spec import Prompter, RolloutSpec
 
 
@@ -19,14 +19,14 @@ def edited_settings(
     first: int,
     settings: RolloutSettings,
     spec: RolloutSpec,
-    on_encode: Callable[[str], None],
+    observer: RunObserver,
 ) -> RolloutSettings:
     """`settings` with `edit` in force from latent frame `first` on.
 
-    Calls `on_encode` before a prompt is encoded. A LongtakeError says why an edit is impossible.
+    The observer learns when a prompt is encoded. A LongtakeError says why an edit is impossible.
     """
     if edit.text is not None:
-        embedding = _encode(edit.text, spec.prompter, on_encode)
+        embedding = _encode(edit.text, spec.prompter, observer)
         fitted = fit_length(embedding, len(settings.prompts.negative))
         prompt = TimedPrompt(first, fitted, edit.text, active_from=first)
         settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
@@ -51,11 +51,14 @@ def timeline_line(
     return prompter.line(start_s, settings.prompts.at(first).text, edit.guidance)
 
 
-def _encode(text: str, prompter: Prompter | None, on_encode: Callable[[str], None]) -> Tensor:
+def _encode(text: str, prompter: Prompter | None, observer: RunObserver) -> Tensor:
     if prompter is None:
         raise LongtakeError(
             "The prompt cannot be changed during the shot because its prompts came without a text "
             "encoder; give the sampler a prompt timeline instead of one encoded prompt."
         )
-    on_encode(text)
-    return prompter.encode(text)
+    observer.on_encode(text)
+    try:
+        return prompter.encode(text)
+    finally:
+        observer.on_encoded()

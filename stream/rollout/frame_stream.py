@@ -1,6 +1,7 @@
 """FRAMES: the value on the decoder's socket, a rollout's chunks as pictures.
 
-A reader that starts in the middle first decodes a short overlap, which tests prove to suffice.
+A reader that starts in the middle first decodes a short overlap, which tests prove to suffice. The
+run hands out all earlier chunks too, since it measures and counts them, but they are not decoded.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class FrameStream:
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         decoder = self.open_decoder()
         start = self._overlap_start(first, decoder.overlap_frames)
-        for chunk in self.rollout.chunks.read_from(start):
+        run = self.rollout.run
+        for chunk in run.chunks.read_from(min(start, run.delivered)):
+            if chunk.index < start:
+                continue
             frames = decoder.feed(chunk.latents)
             if chunk.index >= first:
                 yield FrameChunk(

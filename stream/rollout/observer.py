@@ -16,6 +16,9 @@ class RunObserver(Protocol):
     def on_encode(self, text: str) -> None:
         """The prompt of an edit is about to be encoded; chunks wait for it."""
 
+    def on_encoded(self) -> None:
+        """That prompt is encoded, or cannot be."""
+
     def on_open(self, first: int, start_s: float) -> None:
         """Production begins at chunk `first`, which starts at `start_s` of the video."""
 
@@ -42,6 +45,8 @@ class SilentObserver:
     def on_edit(self) -> None: ...
 
     def on_encode(self, text: str) -> None: ...
+
+    def on_encoded(self) -> None: ...
 
     def on_open(self, first: int, start_s: float) -> None: ...
 

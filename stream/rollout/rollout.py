@@ -44,10 +44,15 @@ class Rollout:
     @property
     def run(self) -> Run:
         """The run in progress, or the one that the next reader starts."""
-        scope = self._scope()
-        if self._run is None or self._run_scope is not scope:
-            self._run, self._run_scope = Run(self.spec, self._new_observer()), scope
+        if self._run is None or not self.has_begun:
+            self._run_scope = self._scope()
+            self._run = Run(self.spec, self._new_observer())
         return self._run
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the next reader joins a run instead of starting one."""
+        return self._run is not None and self._run_scope is self._scope()
 
     @property
     def chunks(self) -> Stream[Chunk]:

@@ -21,6 +21,7 @@ from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
 from ..journal.records import touch
 from ..lazy.stream import Stream
+from ..timecode import time_label
 from .controls import Controls
 from .drift import DriftMeter
 from .edit_queue import Edit
@@ -56,7 +57,7 @@ class Run:
         self.kv_bytes: int | None = None
         self.sparse: SparseStats | None = None
         self._earlier_sparse: SparseStats | None = None  # from this run's earlier producers
-        self._admitted = self._delivered = 0  # chunks, counted from the start of the shot
+        self._admitted = self.delivered = 0  # chunks, counted from the start of the shot
         self._record = RunRecord(spec)
         self._producer: ChunkProducer | None = None
         self._thread = 0  # the one that produces chunks
@@ -170,16 +171,16 @@ class Run:
     def _handle_out_of_memory(self, first: int, error: Exception) -> None:
         if not is_out_of_memory(error):
             raise error
-        at_s = self.state.start_s(first)
+        at = time_label(self.state.start_s(first))
         if self._smaller:
             raise OutOfMemory(
-                f"Memory ran out again at {at_s:.1f} s, with the smaller plan too; everything "
+                f"Memory ran out again at {at}, with the smaller plan too; everything "
                 "before is kept: free memory, or "
                 f"{self.spec.memory_advice}; then run again."
             ) from error
         self._smaller = True
         self.notify(
-            f"Memory ran out at {at_s:.1f} s. Continuing with a smaller plan, which is a little "
+            f"Memory ran out at {at}. Continuing with a smaller plan, which is a little "
             "slower and may round differently."
         )
 
@@ -215,18 +216,18 @@ class Run:
 
     def _deliver(self, chunk: Chunk) -> None:
         """Account for a chunk that is handed out; a chunk that is read again does not count."""
-        if chunk.index < self._delivered:
+        if chunk.index < self.delivered:
             return
         if chunk.index == 0:
             touch(self.spec.journal, self.state.chain.id)
-        self._delivered = chunk.index + 1
+        self.delivered = chunk.index + 1
         tensors = (chunk.latents, *chunk.in_flight)
         self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in tensors)
         self.drift.chunk_done(chunk.latents, chunk.prompt)
         notice = self.observer.on_delivered(chunk, self.drift.warning)
         if notice is not None:
             self.notify(notice)
-        if self._delivered == self.spec.chunk_count:
+        if self.delivered == self.spec.chunk_count:
             self._record.restore(self.state.chain, chunk.index)
             self.controls.end(stopped=False)
 
@@ -265,9 +266,8 @@ class Run:
     def _edit(self, edit: Edit, index: int) -> None:
         """Apply `edit` from chunk `index` on. If that fails, say why; the shot continues."""
         state, first = self.state, self.state.chain.span(index).first
-        on_encode = self.observer.on_encode
         try:
-            settings = edited_settings(edit, first, state.settings, self.spec, on_encode)
+            settings = edited_settings(edit, first, state.settings, self.spec, self.observer)
         except LongtakeError as error:
             self.controls.edit_queue.fail(edit, str(error))
             return

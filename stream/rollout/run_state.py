@@ -12,6 +12,7 @@ from ...model.vae.latent_format import frame_count
 from ...samplers.loop import Chunk
 from ...samplers.settings import RolloutSettings
 from ..journal.chain import Chain
+from ..timecode import time_label
 from .recache import recached_chain
 from .spec import RolloutSpec
 
@@ -73,8 +74,9 @@ class RunState:
             return None
         self._follow(branch)
         return (
-            f"Continuing at {self.start_s(index):.1f} s from the window alone, as requested. This "
-            "is fast, but what follows differs from what the uninterrupted run would have given."
+            f"Continuing at {time_label(self.start_s(index))} from the window alone, as requested. "
+            "This is fast, but what follows differs from what the uninterrupted run would have "
+            "given."
         )
 
     def _follow(self, branch: Chain) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -56,6 +56,14 @@ class ContactSheet:
                 self._kept.append((self._frames, self._tile(frame)))
                 self._thin_out()
             self._frames += 1
+
+    def add_earlier(self, count: int, picture: Callable[[int], Tensor]) -> None:
+        """Begin as if `count` frames had been added; `picture` gives those that are needed."""
+        while -(-count // self._stride) >= 2 * self._tiles:
+            self._stride *= 2
+        numbers = range(0, count, self._stride)
+        self._kept = [(number, self._tile(picture(number))) for number in numbers]
+        self._frames = count
 
     def save(self, path: Path, metadata: Mapping[str, str] = NO_METADATA) -> None:
         """Write the sheet as PNG with these texts; ValueError if no frame was added."""

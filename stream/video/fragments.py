@@ -64,10 +64,16 @@ class MP4Fragments:
 
     def encode(self, pictures: Pictures) -> bytes:
         """The bytes that add `pictures` to the file."""
+        self._sample = pictures[:1]
         header = b"" if self._fragments else self._header(pictures)
         start, self._frames = self._frames, self._frames + len(pictures)
         sound = self._track.packets_until(self._frames / self._fps) if self._track else []
         return header + self._fragment(pictures, start, sound)
+
+    def skip(self, ends: Sequence[int]) -> None:
+        """Go on after pieces that the file has; `ends` are their frames, counted from the start."""
+        self._fragments = len(ends)
+        self._frames = _skip_sound(self._track, self._fps, ends)
 
     def finish(self) -> bytes:
         """The bytes of the remaining sound."""
@@ -78,7 +84,6 @@ class MP4Fragments:
 
     def _header(self, pictures: Pictures) -> bytes:
         """The boxes before all fragments, which describe the sound track from the beginning."""
-        self._sample = pictures[:1]
         sound = self._track.silence() if self._track else []
         flags = f"{FRAGMENT}+delay_moov" if sound else FRAGMENT
         file, _ = self._mux_file(self._sample, sound, flags)
@@ -172,6 +177,10 @@ class MatroskaClusters:
         piece = self._mux_file(pictures, first, sound)
         return piece[piece.index(MATROSKA_CLUSTER) :] if first else piece
 
+    def skip(self, ends: Sequence[int]) -> None:
+        """Go on after pieces that the file has; `ends` are their frames, counted from the start."""
+        self._frames = _skip_sound(self._track, self._fps, ends)
+
     def finish(self) -> bytes:
         """The bytes of the remaining sound."""
         packets = self._track.drain() if self._track and self._frames else []
@@ -203,6 +212,14 @@ class MatroskaClusters:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
         return file.getvalue()
+
+
+def _skip_sound(track: SoundTrack | None, fps: Fraction, ends: Sequence[int]) -> int:
+    """Encode the sound of earlier pieces again, since the next packets depend on it."""
+    for end in ends if track is not None else ():
+        assert track is not None
+        track.packets_until(end / fps)
+    return ends[-1]
 
 
 def _mux(

@@ -6,6 +6,7 @@ with closing(SoundReader(sound)) as reader:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +18,15 @@ from av.audio.resampler import AudioResampler
 from torch import Tensor
 
 from ...errors import BadInput
-from .source import VideoSource, open_container, open_file, start_s, tick_s, translate_errors
+from .source import (
+    VideoSource,
+    open_container,
+    open_file,
+    sample_digest,
+    start_s,
+    tick_s,
+    translate_errors,
+)
 
 Samples = npt.NDArray[np.float32]  # (channels, n), in [-1, 1]
 LAYOUTS = {1: "mono", 2: "stereo"}
@@ -34,6 +43,10 @@ class Sound(Protocol):
     @property
     def channels(self) -> int:
         """The number of channels, 1 or 2."""
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal sounds."""
 
     def blocks(self) -> Blocks:
         """The whole sound from its start, in pieces of any length."""
@@ -89,6 +102,11 @@ class FileSound:
             track = container.streams.audio[0]
             return cls(source, start, length, track.rate, min(2, track.channels))
 
+    @property
+    def digest(self) -> str:
+        """Equal for the same part of an equal file."""
+        return f"{sample_digest(self.source)} {self.start!r} {self.length!r}"
+
     def blocks(self) -> Blocks:
         """The track's blocks; silence fills its gaps and a start later than the pictures."""
         return _FileBlocks(self)
@@ -112,6 +130,12 @@ class SoundInMemory:
     def channels(self) -> int:
         """The number of channels, 1 or 2: of more, only the first two are used."""
         return min(2, self.waveform.shape[1])
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal samples at an equal rate."""
+        samples = self.waveform.detach().float().cpu().contiguous().numpy()
+        return f"{hashlib.sha256(samples.tobytes()).hexdigest()} {self.rate}"
 
     def blocks(self) -> Generator[Samples]:
         """The waveform in pieces of one second."""

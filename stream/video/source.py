@@ -72,7 +72,7 @@ class VideoClip:
         if total < 1:
             raise no_frames_left(float(length_s), request.start)
         size = (request.width or width, request.height or height)
-        described = f"{_sample_digest(source)} {request!r} {size}".encode()
+        described = f"{sample_digest(source)} {request!r} {size}".encode()
         return cls(source, request, *size, start, total, hashlib.sha256(described).hexdigest())
 
     def time(self, number: int) -> Fraction:
@@ -161,7 +161,7 @@ def _upright_size(container: InputContainer, stream: VideoStream) -> tuple[int, 
     raise BadInput("No picture of the video can be decoded; choose a file that plays.")
 
 
-def _sample_digest(source: VideoSource) -> str:
+def sample_digest(source: VideoSource) -> str:
     """A digest of a file's size, beginning, middle and end."""
     file = open(source, "rb") if isinstance(source, str) else io.BytesIO(source.getvalue())  # noqa: SIM115
     with file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from ..lazy.frame_chunk import Pictures
 from .faststart import move_index_to_front
 from .fragments import MatroskaClusters, MP4Fragments, require_encoder
 from .picture_texts import png_texts
+from .pieces import Piece
 from .sound_track import AAC, FLAC, SoundTrack
 from .spec import FRAME_NAME, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
 
@@ -41,6 +42,9 @@ class PieceEncoder(Protocol):
     def encode(self, pictures: Pictures) -> bytes:
         """The bytes that add the pictures to the file."""
 
+    def skip(self, ends: Sequence[int]) -> None:
+        """Go on after pieces that the file has; `ends` are their frames, counted from the start."""
+
     def finish(self) -> bytes:
         """The bytes that complete the file."""
 
@@ -60,16 +64,22 @@ class GrowingFile:
         encoder: PieceEncoder,
         track: SoundTrack | None,
         finish: Finish | None = None,
+        *,
+        earlier: Sequence[Piece] = (),
     ) -> None:
         self._path, self._encoder, self._track = path, encoder, track
         self._finish = finish
-        self._whole_bytes = 0
+        self._whole_bytes = earlier[-1].size if earlier else 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
-            self._file = path.open("wb", buffering=0)
+            self._file = path.open("r+b" if earlier else "wb", buffering=0)
+            self._file.truncate(self._whole_bytes)
+            self._file.seek(self._whole_bytes)
         except OSError as error:
             raise _cannot_write(path, error) from error
+        if earlier:
+            encoder.skip([piece.frames for piece in earlier])
 
     def append(self, pictures: Pictures) -> int:
         return self._write(lambda: self._encoder.encode(pictures))
@@ -125,9 +135,11 @@ class GrowingFile:
 class PNGFolder:
     """frame_000000.png and so on; no file is ever visible half-written."""
 
-    def __init__(self, folder: Path, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, metadata: Mapping[str, str], earlier: Sequence[Piece] = ()
+    ) -> None:
         self._folder, self._metadata = folder, metadata
-        self._frames = 0
+        self._frames = earlier[-1].frames if earlier else 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
@@ -158,8 +170,11 @@ class PNGFolder:
         return path.stat().st_size
 
 
-def open_target(path: Path, spec: VideoSpec) -> VideoTarget:
-    """Begin a video in place of an older one; StorageError or BadInput if that is impossible."""
+def open_target(path: Path, spec: VideoSpec, earlier: Sequence[Piece] = ()) -> VideoTarget:
+    """Begin a video in place of an older one, or go on after the `earlier` pieces of this one.
+
+    StorageError or BadInput if that is impossible.
+    """
     match spec.codec:
         case FragmentedMP4(crf):
             require_encoder("libx264")
@@ -167,13 +182,14 @@ def open_target(path: Path, spec: VideoSpec) -> VideoTarget:
             track = _sound_track(spec, AAC)
             encoder = MP4Fragments(spec.rate, crf, track, spec.metadata)
             finish = partial(move_index_to_front, metadata=spec.metadata)
-            return GrowingFile(path, encoder, track, finish)
+            return GrowingFile(path, encoder, track, finish, earlier=earlier)
         case LosslessMKV():
             require_encoder("ffv1")
             track = _sound_track(spec, FLAC)
-            return GrowingFile(path, MatroskaClusters(spec.rate, track, spec.metadata), track)
+            clusters = MatroskaClusters(spec.rate, track, spec.metadata)
+            return GrowingFile(path, clusters, track, earlier=earlier)
         case PNGFrames():
-            return PNGFolder(path, spec.metadata)
+            return PNGFolder(path, spec.metadata, earlier)
 
 
 def _sound_track(spec: VideoSpec, codec: str) -> SoundTrack | None:

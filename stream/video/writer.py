@@ -19,39 +19,47 @@ from types import TracebackType
 from torch import Tensor
 
 from ..lazy.frame_chunk import to_pictures
+from .pieces import PieceLog
 from .spec import VideoSpec
 from .target import VideoTarget, open_target
 
 WAITING_CHUNKS = 2
 
 
-def open_video(path: Path, spec: VideoSpec) -> VideoWriter:
+def open_video(path: Path, spec: VideoSpec, log: PieceLog | None = None) -> VideoWriter:
     """Begin a video at `path` (a folder for PNG frames), in place of an older one.
 
-    If that is impossible, StorageError or BadInput says why and nothing is left behind.
+    With a `log`, go on after the pieces that it lists, and note every piece there. If that is
+    impossible, StorageError or BadInput says why and nothing is left behind.
     """
-    return VideoWriter(open_target(path, spec), spec)
+    try:
+        return VideoWriter(open_target(path, spec, log.pieces if log else ()), spec, log)
+    except BaseException:
+        if log is not None:
+            log.close(complete=False)
+        raise
 
 
 class VideoWriter:
     """A growing video, which must be closed. The next write, flush or close raises its errors."""
 
-    def __init__(self, target: VideoTarget, spec: VideoSpec) -> None:
+    def __init__(self, target: VideoTarget, spec: VideoSpec, log: PieceLog | None = None) -> None:
         self.spec = spec
-        self.frames_written = 0  # in the file, as is `bytes_written`
-        self.bytes_written = 0
-        self._target = target
+        self.frames_written = log.frames if log else 0  # in the file, as is `bytes_written`
+        self.bytes_written = log.size if log else 0
+        self._target, self._log = target, log
         self._error: BaseException | None = None
         self._error_raised = False
         self._closed = self._complete = False
-        self._waiting: queue.Queue[Tensor | None] = queue.Queue(WAITING_CHUNKS)
+        self._waiting: queue.Queue[tuple[Tensor, str | None] | None] = queue.Queue(WAITING_CHUNKS)
         self._worker = threading.Thread(target=self._work, name="longtake video", daemon=True)
         self._worker.start()
 
-    def write(self, frames: Tensor) -> None:
+    def write(self, frames: Tensor, key: str | None = None) -> None:
         """Queue frames `(n, 3, H, W)`, RGB in [0, 1], which must not change afterwards.
 
-        Blocks while two chunks are waiting.
+        `key` identifies the pictures; a video with a log needs one. Blocks while two chunks are
+        waiting.
         """
         expected = (3, self.spec.height, self.spec.width)
         if frames.shape[1:] != expected:
@@ -60,7 +68,7 @@ class VideoWriter:
             raise ValueError("the video is closed")
         self._raise_error()
         if len(frames):
-            self._waiting.put(frames)
+            self._waiting.put((frames, key))
 
     def flush(self) -> None:
         """Wait until all queued frames are in the file."""
@@ -98,10 +106,10 @@ class VideoWriter:
 
     def _work(self) -> None:
         """Encode until the end; after a failure only empty the queue, so that no caller hangs."""
-        while (frames := self._waiting.get()) is not None:
+        while (queued := self._waiting.get()) is not None:
             if self._error is None:
-                self._attempt(functools.partial(self._append, frames))
-            del frames  # before waiting for the next
+                self._attempt(functools.partial(self._append, *queued))
+            del queued  # before waiting for the next
             self._waiting.task_done()
         self._attempt(self._finish)
         self._waiting.task_done()
@@ -115,8 +123,15 @@ class VideoWriter:
 
     def _finish(self) -> None:
         complete = self._complete and self._error is None
-        self.bytes_written += self._target.close(complete=complete)
+        try:
+            self.bytes_written += self._target.close(complete=complete)
+        finally:
+            if self._log is not None:
+                self._log.close(complete=complete)
 
-    def _append(self, frames: Tensor) -> None:
+    def _append(self, frames: Tensor, key: str | None) -> None:
         self.bytes_written += self._target.append(to_pictures(frames))
         self.frames_written += len(frames)
+        if self._log is not None:
+            assert key is not None, "a piece without a key cannot be found again"
+            self._log.append(key, self.frames_written, self.bytes_written)

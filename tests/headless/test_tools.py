@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from longtake.headless import cli
 from longtake.headless.commands import doctor
+from longtake.headless.commands.cards import CacheForm
 from longtake.headless.commands.inspect import inspect, lines
-from longtake.headless.console.progress import Progress, clock, describe, summary
+from longtake.headless.console.progress import Progress, describe, summary
 from longtake.headless.events import (
     BarMoved,
     ChunkDone,
@@ -27,6 +28,7 @@ from longtake.headless.events import (
     from_ui,
 )
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
+from longtake.stream.timecode import time_label
 from longtake.tests.support.model.family_files import header_only, official_shapes
 
 
@@ -64,7 +66,12 @@ def test_the_summary_names_chunks_of_an_earlier_run() -> None:
 
 
 def test_hours_appear_only_when_there_are_some() -> None:
-    assert [clock(one) for one in (0, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+    assert [time_label(s, tenths=False) for s in (0, 59.6, 3599, 3661)] == [
+        "0:00",
+        "1:00",
+        "59:59",
+        "1:01:01",
+    ]
 
 
 def test_without_chunk_events_time_left_comes_from_the_bar() -> None:
@@ -123,6 +130,29 @@ def test_inspect_plans_memory_by_the_published_figures(tmp_path: Path) -> None:
     assert plan["kv_bytes"] == plan["kv_frame_bytes"] // 2 * (18 + 21 + 21)  # keys, values, rotated
     assert plan["weight_bytes"] == inspect(path)["numbers"] * 2  # fp32 on disk, bf16 in memory
     assert abs(plan["vae_bytes"] - 1.89e9) < 0.01e9
+
+
+def test_inspect_says_which_cards_hold_which_form_of_the_cache(tmp_path: Path) -> None:
+    """The authors' cache holds 21 latent frames of keys and values: 5.6 GB."""
+    found = inspect(header_only(tmp_path / "self_forcing_dmd.safetensors", official_shapes("1.3B")))
+    plan, forms = found["memory"]["480p"], found["cache_forms"]["480p"]
+    frame = plan["kv_frame_bytes"]
+    assert round(21 * frame / 2**30, 1) == 5.6
+    by_name = {form["name"]: form for form in forms}
+    full, lean = by_name["as computed"], by_name["keys rotated in every pass"]
+    assert full["kv_bytes"] == plan["kv_bytes"]
+    assert lean["kv_bytes"] == frame * (18 + 21) // 2 + frame // 60 * 21  # one layer's rotated keys
+    assert lean["kv_bytes"] < 21 * frame  # less than the authors', whose window counts the chunk
+    sizes = [form["total_bytes"] for form in forms]
+    assert sizes == sorted(sizes, reverse=True)
+    text = "\n".join(lines(found))
+    for form in forms:
+        whole, offloading = CacheForm(**form).cards()
+        for gb in (8, 12, 16, 24):
+            assert (gb in whole) == (form["total_bytes"] + 2**29 <= gb * 2**30)
+            assert (gb in [*whole, *offloading]) == (form["least_bytes"] + 2**29 <= gb * 2**30)
+        assert f"480p, {form['name']}: KV cache" in text
+    assert 12 not in CacheForm(**full).cards()[0] and 12 in CacheForm(**lean).cards()[0]
 
 
 def test_inspect_plans_a_memory_bank(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ PERMANENT_IDS = {
     "LongtakeScoreGuidance",
     "LongtakeContextNoise",
     "LongtakeVideoToFrames",
+    "LongtakeImagesToFrames",
     "LongtakeKnownFrames",
     "LongtakeKnownVideo",
     "LongtakeSampler",

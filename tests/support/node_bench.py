@@ -25,7 +25,7 @@ CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 WORDS = ("a", "ball", "blue", "red")
 
 
-def tiny_demo(folder: Path) -> Path:
+def tiny_demo(folder: Path, config: DiTConfig = CONFIG) -> Path:
     """The demo's three files, tiny and random."""
     header = {"transformer": {"causal_ar": True, "num_heads": 2, "text_dim": 8}}
     vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
@@ -34,7 +34,7 @@ def tiny_demo(folder: Path) -> Path:
     randomise(encoder, 2)
     words = {"vocabulary": json.dumps(WORDS), "text_len": "6"}
     for name, module, meta in (
-        ("dit", random_dit(CONFIG), {"config": json.dumps(header)}),
+        ("dit", random_dit(config), {"config": json.dumps(header)}),
         ("vae", vae, {"format": "pt"}),
         ("text", encoder, words),
     ):

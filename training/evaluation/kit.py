@@ -55,12 +55,13 @@ def load_kit(folder: Path) -> Kit:
 class Recipe:
     """How a measurement samples: the demo's defaults unless a field says otherwise.
 
-    `length` and `window` count latent frames; `columns` counts latent columns. 42 latent frames are
-    10.3 s at 16 frames a second, and a whole number of chunks. `guidance` replaces CFG at `scale`;
-    `cache` replaces a window of `window` latent frames.
+    `length` and `window` count latent frames; `rows` and `columns` are the latent picture's. 42
+    latent frames are 10.3 s at 16 frames a second, and a whole number of chunks. `guidance`
+    replaces CFG at `scale`; `cache` replaces a window of `window` latent frames.
     """
 
     length: int = 42
+    rows: int = DEMO.height // SPATIAL_FACTOR
     columns: int = DEMO.width // SPATIAL_FACTOR
     window: int = DEMO.window_frames
     steps: int = DEMO.steps
@@ -83,7 +84,7 @@ def sample(
     entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
     settings = RolloutSettings(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
-        rows=DEMO.height // SPATIAL_FACTOR,
+        rows=recipe.rows,
         columns=recipe.columns,
         schedule=preset_schedule(replace(DEMO, steps=recipe.steps)),
         length=recipe.length,

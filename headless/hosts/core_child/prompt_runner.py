@@ -225,7 +225,7 @@ def main() -> None:
     channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     checkout, pack = (Path(argument) for argument in sys.argv[1:3])
-    sys.argv = ["main.py", *_device_flags()]
+    sys.argv = ["main.py", *_device_flags(), *sys.argv[3:]]
     try:
         core = Core(checkout, pack, channel)
     except Exception as error:

@@ -46,15 +46,17 @@ class InterruptProcessingException(BaseException):
 
 @dataclass(slots=True)
 class HostState:
-    """Folders, event listener and interrupt flag of one stand-in."""
+    """Folders, event listener, command line arguments and interrupt flag of one stand-in."""
 
     folders: dict[str, Path]
     listener: Listener
     interrupted: bool = field(default=False, init=False)
     page: PageServer | None = field(default=None, init=False)
+    arguments: SimpleNamespace = field(init=False)
     prompt: _ProgressState = field(init=False)
 
     def __post_init__(self) -> None:
+        self.arguments = SimpleNamespace(disable_metadata=False)
         self.start_prompt()
 
     def start_prompt(self) -> None:
@@ -146,7 +148,7 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
         ProgressBar=lambda total, node_id=None: ProgressBar(state, total, node_id),
         tiled_scale=tiled_scale,
     )
-    arguments = _module("comfy.cli_args", args=SimpleNamespace(disable_metadata=False))
+    arguments = _module("comfy.cli_args", args=state.arguments)
     modules = [
         arguments,
         _module(

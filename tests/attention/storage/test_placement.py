@@ -30,8 +30,8 @@ from longtake.attention.storage.quantize import (
     Part,
     coded_frame_bytes,
 )
+from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.history.plan import planned_bytes as planned
-from longtake.samplers.history.plan import planned_offloaded as planned_far
 from longtake.samplers.loop import generate
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, policies
@@ -158,7 +158,8 @@ def test_a_rollout_is_the_same_wherever_its_cache_lies_and_has_the_same_address(
         chosen = settings(length=9, cache=WindowSink(5, 1), storage=storage, placement=where)
         chunks = [*generate(chosen, MODEL)]
         assert chunks[-1].kv_bytes == planned(chosen, TINY, torch.float32)
-        assert (planned_far(chosen, TINY, torch.float32) > 0) == (where != ON_DEVICE)
+        plans = cache_plans(chosen, TINY, torch.float32)
+        assert any(plan.planned_offloaded(chosen.length) for plan in plans) == (where != ON_DEVICE)
         made.append(chunks)
         keys.append(Chain(chosen, "model").key(1))
     for other in made[1:]:

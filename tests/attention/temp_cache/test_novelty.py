@@ -14,7 +14,7 @@ from longtake.attention.ann.nearest import Exact
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
-from longtake.attention.temp_cache.novelty import TOKEN_STRIDE
+from longtake.attention.temp_cache.novelty import MAX_COMPARED, compared_tokens, redundancy
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.tests.support.attention.temp_caches import (
     HEADS,
@@ -27,6 +27,7 @@ from longtake.tests.support.attention.temp_caches import (
     queries,
 )
 from longtake.tests.support.laws import examples
+from longtake.tests.support.tiny_model import randn
 
 
 def policy(
@@ -46,7 +47,7 @@ def kept_by_lists(frames: int, chosen: TempCache, similar: int) -> set[tuple[int
     centre = frame_kv(0, like=0 if similar == 0 else None)[0][0].mean(0).flatten()
     for frame in range(frames):
         k, v = (x[0].flatten(1) for x in chunk_kv(range(frame, frame + 1), similar)[0])
-        asking = slice(frame % TOKEN_STRIDE, None, TOKEN_STRIDE)
+        asking = slice(frame % 2, None, 2)
         for at, (key, value, known) in kept.items():
             alike = torch.cosine_similarity(key[None], (k - centre)[asking], dim=-1)
             alike += torch.cosine_similarity(value[None], v[asking], dim=-1)
@@ -205,3 +206,28 @@ def test_latent_frames_of_one_token() -> None:
 def test_a_policy_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="least attended, redundant"):
         TempCache(3, eviction="oldest")
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 24, 800, 801, 1560, 3600])
+def test_frames_in_turn_compare_all_their_tokens_and_few_at_once(tokens: int) -> None:
+    compared = [range(tokens)[compared_tokens(frame, tokens)] for frame in range(9, 9 + 9)]
+    assert {token for numbers in compared for token in numbers} == {*range(tokens)}
+    assert max(map(len, compared)) <= max(MAX_COMPARED, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_redundancy_is_the_largest_sum_of_two_cosines(dtype: torch.dtype) -> None:
+    batch, heads, width = 2, 3, 8
+    cached, new = (
+        tuple(randn(batch, heads, count, width, seed=seed + count).to(dtype) for seed in (1, 2))
+        for count in (30, 7)
+    )
+    centre = randn(batch, heads, 1, width, seed=9).to(dtype)
+    sums = torch.zeros(batch, 7, 30, dtype=torch.float64)
+    for b, s, t in torch.cartesian_prod(*map(torch.arange, sums.shape)).tolist():
+        pairs = [(new[i][b, :, s].double(), cached[i][b, :, t].double()) for i in (0, 1)]
+        pairs[0] = tuple(key - centre[b, :, 0].double() for key in pairs[0])  # type: ignore[assignment]
+        sums[b, s, t] = sum(torch.cosine_similarity(x.flatten(), y.flatten(), 0) for x, y in pairs)
+    expected = sums.amax(1).mean(0)
+    tolerance = 1e-6 if dtype == torch.float32 else 4e-3  # of differences rounded to bfloat16
+    assert torch.allclose(redundancy(cached, new, centre).double(), expected, atol=tolerance)  # type: ignore[arg-type]

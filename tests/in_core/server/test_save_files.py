@@ -9,27 +9,28 @@ from urllib.parse import urlencode
 
 import pytest
 
-from longtake.tests.in_core.server.test_canvas import FOLDER, api_of, shortened
 from longtake.tests.in_core.support.canvas_runner import drive
 from longtake.tests.in_core.support.client import Client, Run
-from longtake.tests.in_core.support.graphs import SAVE
+from longtake.tests.in_core.support.graphs import EXAMPLE, SAVE, example
+from longtake.tests.in_core.support.places import ROOT
 
 pytestmark = pytest.mark.browser
 TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska", ".png": "image/png"}  # as browsers give
-EXAMPLE = "1_text_to_stream"
 
 
-def canvas_of(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+def example_canvas() -> dict[str, Any]:
+    """The canvas form of the example workflow."""
+    file = ROOT / "example_workflows" / EXAMPLE.name
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
-def run_with_canvas(client: Client, **inputs: Any) -> tuple[dict[str, Any], Run]:
+def run_with_canvas(client: Client, **inputs: Any) -> Run:
     """Queue the example in a short form, as the page does: with its canvas."""
-    workflow = shortened(api_of(EXAMPLE))
+    workflow = example(seed=19)
     workflow[SAVE]["inputs"] |= inputs
-    run = client.run(workflow, canvas=canvas_of(EXAMPLE))
+    run = client.run(workflow, canvas=example_canvas())
     assert run.end[0] == "execution_success", run.end
-    return workflow, run
+    return run
 
 
 def drop(entry: dict[str, str]) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def drop(entry: dict[str, str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("format", ["mp4 (h264)", "mkv (lossless)", "png frames"])
 def test_what_is_saved_brings_its_workflow_back(client: Client, format: str) -> None:
-    _, run = run_with_canvas(client, format=format, filename_prefix="drop/x")
+    run = run_with_canvas(client, format=format, filename_prefix="drop/x")
     [sheet] = [
         file for file in run.outputs[SAVE]["longtake_files"] if file["role"] == "contact_sheet"
     ]
@@ -56,15 +57,15 @@ def test_what_is_saved_brings_its_workflow_back(client: Client, format: str) -> 
         entries.append({**folder, "filename": folder["pattern"] % 0})
     elif format == "mp4 (h264)":
         entries += run.outputs[SAVE]["images"]
-    ids = {str(node["id"]) for node in canvas_of(EXAMPLE)["nodes"]}
+    ids = {str(node["id"]) for node in example_canvas()["nodes"]}
     for back in drive(client.url, [drop(entry) for entry in entries]):
         assert {str(node["id"]) for node in back["canvas"]["nodes"]} == ids
-        assert back["api"] == api_of(EXAMPLE)
+        assert back["api"] == json.loads(EXAMPLE.read_text(encoding="utf-8"))
 
 
 def test_the_canvas_does_not_read_the_workflow_of_an_mkv(client: Client) -> None:
     """README and the tooltip say so; if this fails, ComfyUI has learned it."""
-    _, run = run_with_canvas(client, format="mkv (lossless)", filename_prefix="drop/x")
+    run = run_with_canvas(client, format="mkv (lossless)", filename_prefix="drop/x")
     [entry] = run.outputs[SAVE]["images"]
     [back] = drive(client.url, [drop(entry)])
     assert [node["type"] for node in back["canvas"]["nodes"]] == ["LoadVideo"]
@@ -72,7 +73,7 @@ def test_the_canvas_does_not_read_the_workflow_of_an_mkv(client: Client) -> None
 
 def test_tokens_in_a_file_name_are_replaced_as_in_the_cores_save_video(client: Client) -> None:
     prefix = "%date:yyyy-MM-dd%/%Diffusion-Forcing Sampler.seed%-%width%-%Nobody.x%"
-    canvas = canvas_of(EXAMPLE)
+    canvas = example_canvas()
     [node] = [node for node in canvas["nodes"] if node["type"] == "LongtakeSaveVideo"]
     node["widgets_values"] = [
         prefix if value == "longtake/clip" else value for value in node["widgets_values"]

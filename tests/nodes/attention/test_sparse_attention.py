@@ -62,11 +62,13 @@ def test_what_it_did_goes_with_every_chunk_to_the_preview_and_into_the_report(
 ) -> None:
     """Of a model with a second layer, on pictures with blocks to choose from."""
     from longtake.nodes import host
+    from longtake.nodes.models.model_facts import mark_demo
 
     config = replace(CONFIG, num_layers=2)
     said = json.dumps({"transformer": {"num_heads": 2, "text_dim": CONFIG.text_dim}})
     save_file(dict(random_dit(config).state_dict()), tmp_path / "two.safetensors", {"config": said})
     model = host.load_diffusion_model(tmp_path / "two.safetensors")
+    mark_demo(model)
     [model] = bench.run(
         "LongtakeSparseAttention", model=model, preset="custom", density=0.05, recall_floor=floor,
         self_attention="always", temp_cache=False,

@@ -285,8 +285,8 @@ CANCELLED = """
             import os, signal
             from longtake.stream.video.writer import VideoWriter
             written = VideoWriter.write
-            def write(self, pictures):
-                written(self, pictures)
+            def write(self, pictures, key):
+                written(self, pictures, key)
                 if self.frames_written >= most:
                     self.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -315,4 +315,5 @@ def test_killed_while_it_was_saved_the_next_run_gives_all_pictures_and_all_sound
     again = run(tmp_path, 0)
     assert again.returncode == 0, again.stderr
     path = Path(again.stdout.strip().splitlines()[-1])
+    assert path == part  # it was added to
     assert np.abs(heard(path) - heard(tmp_path / "x.mkv")).max() < 1e-6

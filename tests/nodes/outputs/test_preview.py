@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def takes(bench: Bench, *, whole: bool = True) -> list[Take]:
     for take in kept if whole else ():
         take.join()
     return kept
+
+
+def session_of(bench: Bench) -> Any:
+    from longtake.nodes.runtime.session import session
+
+    return session
 
 
 def pictures(take: Take) -> torch.Tensor:
@@ -101,6 +108,91 @@ def test_after_a_cancel_it_stays_and_says_where_the_next_run_goes_on(bench: Benc
     assert takes(bench)[-1].manifest()["stats"]["resumed_from_s"] == 21 / 16
 
 
+def feeds(frames: Any) -> list[int]:
+    """A list of the latent frames that are decoded from now on."""
+    fed: list[int] = []
+    open_decoder = frames.open_decoder
+
+    def open_counted() -> Any:
+        decoder = open_decoder()
+        feed = decoder.feed
+        decoder.feed = lambda latents: (fed.append(len(latents)), feed(latents))[1]
+        return decoder
+
+    frames.open_decoder = open_counted
+    return fed
+
+
+def interrupted_take(bench: Bench, frames: Any, chunk: int = 3) -> Take:
+    cancel_after(bench, chunk)
+    with pytest.raises(InterruptProcessingException):
+        bench.run("LongtakePreview", frames=frames)
+    bench.state.start_prompt()
+    return takes(bench)[-1]
+
+
+def test_a_resumed_preview_goes_on_from_the_frames_of_the_cancelled_one(bench: Bench) -> None:
+    cut = interrupted_take(bench, bench.frames(length=69.0))
+    seen, text = pictures(cut), cut.manifest()["prompt_changes"]
+    assert 0 < len(seen) < 69
+    frames = bench.frames(length=69.0)
+    fed = feeds(frames)
+    bench.run("LongtakePreview", frames=frames)
+    [take] = takes(bench)  # it took the place of the cancelled one
+    known = take.manifest()
+    assert take is not cut and known["frames"] == 69 and known["prompt_changes"] == text
+    assert [chunk["seq"] for chunk in known["chunks"]] == [*range(len(known["chunks"]))]
+    whole = pictures(take)
+    assert torch.equal(whole[: len(seen)], seen) and sum(fed) < 18
+    images = bench.collect(frames)
+    assert torch.equal(whole, torch.stack([as_jpeg(image) for image in images]))
+    assert frames.report([]).frames == 69
+
+
+def test_with_a_preview_too_a_resumed_run_decodes_only_what_is_missing(bench: Bench) -> None:
+    """Save Video goes on in its file, the preview in its frames."""
+    calls = ["LongtakePreview", "LongtakeSaveVideo"]
+
+    def run(frames: Any) -> None:
+        asyncio.run(bench.side_by_side(*((call, {"frames": frames}) for call in calls)))
+
+    cancel_after(bench, 3)
+    with pytest.raises(InterruptProcessingException):
+        run(bench.frames(length=69.0))
+    bench.state.start_prompt()
+    takes(bench)
+    frames = bench.frames(length=69.0)
+    fed = feeds(frames)
+    run(frames)
+    assert takes(bench)[-1].manifest()["frames"] == 69 and sum(fed) < 18
+
+
+def test_other_pictures_another_page_or_an_edit_begin_a_take_of_their_own(bench: Bench) -> None:
+    cut = interrupted_take(bench, bench.frames(length=69.0))
+    seen = len(pictures(cut))
+    for frames in (bench.frames(length=69.0, seed=9), bench.frames(length=69.0, width=48)):
+        bench.run("LongtakePreview", frames=frames)
+        assert len(pictures(cut)) == seen and takes(bench)[-1].manifest()["frames"] == 69
+        assert takes(bench)[-1].token != cut.token
+    bench.state.start_prompt()
+    frames = bench.frames(length=69.0)
+    frames.controls.set_prompt("ball")  # only for this run
+    edited = interrupted_take(bench, frames)
+    count = len(takes(bench))
+    bench.run("LongtakePreview", frames=bench.frames(length=69.0))
+    assert len(takes(bench)) == count + 1 and len(pictures(edited)) > 0
+
+
+def test_a_page_never_gets_the_frames_of_another_page(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = interrupted_take(bench, bench.frames(length=69.0))
+    seen = len(pictures(cut))
+    monkeypatch.setattr(type(sys.modules["server"].PromptServer.instance), "client_id", "other")
+    bench.run("LongtakePreview", frames=bench.frames(length=69.0))
+    assert [len(pictures(take)) for take in takes(bench)] == [seen, 69]
+
+
 def test_a_resumed_run_says_before_its_first_chunk_where_it_resumes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +200,7 @@ def test_a_resumed_run_says_before_its_first_chunk_where_it_resumes(
     cancel_after(bench, 1)
     with pytest.raises(InterruptProcessingException):
         bench.run("LongtakePreview", frames=frames)
+    session_of(bench).takes.reset()  # as after a restart of the server
     announced: list[Any] = []
     announce = Take.announce
     monkeypatch.setattr(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
 import pytest
 from PIL import Image
 
 from longtake.errors import BadInput
-from longtake.headless.events import FileSaved
+from longtake.headless.events import ChunkDone, Event, FileSaved
+from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
+from longtake.stream.timecode import time_label
 from longtake.tests.support.node_bench import Bench
 
 PROMPT = {"8": {"class_type": "LongtakeSaveVideo", "inputs": {"crf": 18}}}
@@ -95,3 +101,103 @@ def test_a_second_run_of_a_shot_writes_nothing(bench: Bench, tmp_path: Path, for
     assert "is already running in process" in str(refusal.value)
     after = {path for path in tmp_path.rglob("*") if path.parent.name != "rollouts"}
     assert after <= before
+
+
+def cancelled(bench: Bench, frames: Any, chunk: int, *others: str, **inputs: Any) -> Path:
+    """The file of a run that Cancel ended when a chunk was done."""
+    tell = bench.state.listener
+
+    def listen(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == chunk:
+            bench.state.listener = tell
+            bench.state.interrupt()
+
+    bench.state.listener = listen
+    with pytest.raises(InterruptProcessingException):
+        save(bench, frames, *others, **inputs)
+    bench.state.start_prompt()
+    return [e.path for e in bench.events if isinstance(e, FileSaved)][-1]
+
+
+def save(bench: Bench, frames: Any, *others: str, **inputs: Any) -> dict[str, Path]:
+    """Save a stream beside other outputs; the files by their roles."""
+    bench.events.clear()
+    calls = [(other, {"frames": frames}) for other in others]
+    asyncio.run(bench.side_by_side(("LongtakeSaveVideo", {"frames": frames, **inputs}), *calls))
+    return saved(bench)
+
+
+def decoded(path: Path) -> list[Any]:
+    if path.is_dir():
+        return [np.asarray(Image.open(file)) for file in sorted(path.iterdir())]
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("format", ["mp4 (h264)", "mkv (lossless)", "png frames"])
+@pytest.mark.parametrize("others", [(), ("LongtakePreview",)])
+def test_a_resumed_run_adds_to_the_file_and_decodes_only_what_it_lacks(
+    bench: Bench, caplog: pytest.LogCaptureFixture, format: str, others: tuple[str, ...]
+) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    whole = save(bench, bench.frames(length=69.0), format=format, filename_prefix="whole/x")
+    for chunk_file in (bench.state.folders["output"] / "longtake").rglob("*.safetensors"):
+        chunk_file.unlink()
+    bench.state.start_prompt()
+    frames = bench.frames(length=69.0)
+    cut = cancelled(bench, frames, 3, *others, format=format, filename_prefix="parts/x")
+    count = len(decoded(cut))
+    assert 0 < count < 69
+    frames = bench.frames(length=69.0)
+    fed: list[int] = []
+    open_decoder = frames.open_decoder
+
+    def open_counted() -> Any:
+        decoder = open_decoder()
+        feed = decoder.feed
+        decoder.feed = lambda latents: (fed.append(len(latents)), feed(latents))[1]
+        return decoder
+
+    frames.open_decoder = open_counted
+    files = save(bench, frames, *others, format=format, filename_prefix="parts/x")
+    video = files["frames" if format == "png frames" else "video"]
+    assert video == cut and f"{video.name} has {count} frames already" in caplog.text
+    assert f"Resuming at {time_label(count / 16)}" in caplog.text
+    pairs = zip(
+        decoded(video), decoded(whole["frames" if video.is_dir() else "video"]), strict=True
+    )
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert frames.report([]).frames == 69 and frames.report([]).latent_frames == 18
+    if not others:  # the preview has lost the frames of the earlier run
+        assert sum(fed) < 18
+    names = sorted(path.name for path in video.parent.iterdir())
+    assert names == sorted(path.name for path in whole["report"].parent.iterdir())
+    with Image.open(files["contact_sheet"]) as a, Image.open(whole["contact_sheet"]) as b:
+        assert a.size == b.size
+
+
+def test_another_shot_begins_another_file(bench: Bench) -> None:
+    cut = cancelled(bench, bench.frames(), 1)
+    before = cut.read_bytes()
+    other = save(bench, bench.frames(seed=5))["video"]
+    assert (cut.name, other.name) == ("clip_00001_.mp4", "clip_00002_.mp4")
+    assert cut.read_bytes() == before and len(decoded(other)) == 33
+    assert save(bench, bench.frames())["video"] == cut and len(decoded(cut)) == 33
+    again = save(bench, bench.frames())["video"]  # nothing is unfinished any more
+    assert again.name == "clip_00003_.mp4"
+
+
+def test_a_file_with_a_live_edit_is_not_cut_by_the_run_without_it(bench: Bench) -> None:
+    frames = bench.frames(length=69.0)
+    frames.controls.set_prompt("ball")
+    cut = cancelled(bench, frames, 2)
+    before = cut.read_bytes()
+    assert save(bench, bench.frames(length=69.0))["video"] != cut
+    assert cut.read_bytes() == before
+
+
+def test_a_longer_shot_adds_to_the_file_of_a_shorter_one(bench: Bench) -> None:
+    cut = cancelled(bench, bench.frames(), 1)
+    longer = save(bench, bench.frames(length=45.0))["video"]
+    assert longer == cut and len(decoded(longer)) == 45

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,34 @@ def test_a_prompt_is_encoded_in_view_and_on_the_prompts_thread(
     pictures(bench, frames)
     assert threads == [threading.get_ident()] and statuses == ["encoding"]
     assert "Encoding the new prompt 'ball'." in caplog.text
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("no text encoder is that large")])
+def test_the_text_about_encoding_goes_when_encoding_is_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """However it ends; the node then shows again what it showed before."""
+    from longtake.nodes.conditioning import prompts
+
+    def embed(clip: Any, text: str, node_id: str | None) -> Any:
+        if error is not None:
+            raise error
+        return encode(clip, text, node_id)
+
+    shown: list[str] = []
+    page = sys.modules["server"].PromptServer.instance
+    monkeypatch.setattr(type(page), "client_id", "page")
+    monkeypatch.setattr(
+        type(page), "send_progress_text", lambda _, text, node, sid=None: shown.append(text)
+    )
+    encode = prompts.embed
+    frames = bench.frames()
+    monkeypatch.setattr(prompts, "embed", embed)
+    ask_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
+    pictures(bench, frames)
+    encoding = shown.index("Encoding the new prompt 'ball'.")
+    assert shown[encoding + 1].startswith(frames.rollout.plan.text)
+    assert [edit.status for edit in frames.controls.edits] == ["failed" if error else "applied"]
 
 
 def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: Bench) -> None:

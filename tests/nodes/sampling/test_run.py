@@ -18,6 +18,7 @@ import torch
 from longtake.errors import BadInput
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
+from longtake.model.text import TextEncoder
 from longtake.tests.support.node_bench import Bench
 
 
@@ -177,6 +178,48 @@ def test_unknown_words_are_named_and_left_out(
     more, _ = bench.rollout(text="a red quantum ball")
     assert "does not know 'quantum'" in caplog.text
     assert known.spec.key(0) == more.spec.key(0)
+
+
+@pytest.mark.parametrize("place", ["text", "negative", "live edit", "CLIP Text Encode"])
+def test_a_known_word_that_names_nothing_where_it_stands_is_named(
+    place: str, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.nodes.models.demo_objects import DemoCLIP
+
+    clip = DemoCLIP(TextEncoder(("a", "ball", "green", "hills", "over", "red"), 8, 24))
+    green = "a green ball over green hills"
+    if place == "CLIP Text Encode":
+        clip.encode_from_tokens_scheduled(clip.tokenize(green))
+    else:
+        prompts = {"text": "0: a red ball", "negative": "", place.replace(" ", "_"): green}
+        edit = prompts.pop("live_edit", None)
+        [timeline] = bench.run("LongtakePromptTimeline", clip=clip, **prompts)
+        if edit is not None:
+            timeline.prompter.encode(edit)
+    assert (
+        "The demo model knows 'green' of 'hills', not of 'ball', and cannot show it there; use "
+        "'red' or 'blue' or 'yellow' or 'white' or 'purple'."
+    ) in caplog.text
+    assert caplog.text.count("'green'") == 1
+
+
+@pytest.mark.parametrize("place", ["text", "negative", "live edit"])
+def test_a_prompt_that_would_fill_all_of_the_demos_text_is_cut_and_said(
+    place: str, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, clip, _ = bench.run("LongtakeLoadDemoModel")
+    full, short = " ".join(["red"] * 6), " ".join(["red"] * 5)  # of 6 rows
+    lines = {"text": f"0: a red ball\n1: {full}"} if place == "text" else {"text": "0: a red ball"}
+    negative = {"negative": full} if place == "negative" else {}
+    [timeline] = bench.run("LongtakePromptTimeline", clip=clip, **lines, **negative)
+    embedding = {
+        "text": timeline.entries[-1].embedding,
+        "negative": timeline.negative,
+        "live edit": timeline.prompter.encode(full),
+    }[place]
+    assert "too long for the demo model, which ignores 'red' and what follows" in caplog.text
+    assert torch.equal(embedding, clip.encode(short)[0])
+    assert not embedding[-1].any()
 
 
 def test_the_snap_and_the_memory_are_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

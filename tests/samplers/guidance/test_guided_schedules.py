@@ -50,6 +50,7 @@ from longtake.tests.support.samplers.guidance_cases import (
     cut,
     masked,
     whole,
+    windowed,
 )
 from longtake.tests.support.samplers.guided_rollouts import DIT, MODEL
 from longtake.tests.support.tiny_model import settings, timeline
@@ -92,18 +93,6 @@ def test_every_history_view_is_seen_by_frames_of_all_levels(name: str, way: str)
     guidance, terms = CASES[name]
     schedule, as_written = WAYS[way]
     assert_same(ours(schedule, guidance), reference(as_written, Guided(terms)))
-
-
-def windowed(terms: Terms, window: int) -> Terms:
-    """Of the newest frames alone, whose keys remember older ones unless they are made anew."""
-
-    def within(first: int, term: Term) -> Term:
-        visible = [frame for frame in term.visible if frame >= first - window]
-        if term.recommitted:
-            return dataclasses.replace(term, visible=visible)
-        return dataclasses.replace(term, visible=visible, kept=range(first), window=window)
-
-    return lambda first: [within(first, term) for term in terms(first)]
 
 
 @pytest.mark.parametrize("way", ["causal chunks", "rolling"])

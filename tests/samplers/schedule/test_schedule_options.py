@@ -40,8 +40,8 @@ from longtake.samplers.schedule.options import (
     ScheduleOptions,
     solver_for,
 )
+from longtake.samplers.schedule.row import Row
 from longtake.samplers.schedule.rows import (
-    Row,
     StaggeredSchedule,
     asynchronous,
     causal_chunks,

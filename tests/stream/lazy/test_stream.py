@@ -39,6 +39,39 @@ def test_readers_in_step_advance_together_and_each_chunk_is_made_once(readers: i
     assert [chunk for chunk, _ in events] == sorted([*range(LENGTH)] * readers)
 
 
+@pytest.mark.parametrize("order", [(0, 3), (3, 0), (3, 0, 5), (0, 0, 2, 2)])
+def test_readers_from_different_chunks_are_in_step_from_there_on(order: tuple[int, ...]) -> None:
+    """No chunk is made twice; who begins later does not hold back the others before."""
+    studio = Studio(kept=False)
+
+    async def output(stream: Stream[int], first: int) -> list[int]:
+        chunks = []
+        async for chunk in stream.subscribe(first):
+            chunks.append(chunk)
+            assert studio.made[-1] - chunk <= 1
+        return chunks
+
+    async def main() -> None:
+        stream = studio.stream()
+        read = await asyncio.gather(*(output(stream, first) for first in order))
+        assert read == [[*range(first, LENGTH)] for first in order]
+
+    run(main)
+    assert studio.made == [*range(LENGTH)] and studio.opened == [0]
+
+
+def test_readers_that_begin_later_only_do_not_have_the_earlier_chunks_made() -> None:
+    studio = Studio(kept=False)
+
+    async def main() -> None:
+        stream = studio.stream()
+        outputs = [collect(stream.subscribe(first)) for first in (4, 3)]
+        assert await asyncio.gather(*outputs) == [[*range(4, LENGTH)], [*range(3, LENGTH)]]
+
+    run(main)
+    assert studio.made == [*range(3, LENGTH)] and studio.opened == [3]
+
+
 def test_outputs_started_one_per_turn_as_the_host_does_share_the_first_chunk() -> None:
     studio = Studio(kept=False)
 

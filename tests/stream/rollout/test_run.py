@@ -353,6 +353,9 @@ class Noted:
     def on_encode(self, text: str) -> None:
         self.calls.append(("encode", text))
 
+    def on_encoded(self) -> None:
+        self.calls.append(("encoded",))
+
     def on_open(self, first: int, start_s: float) -> None:
         self.calls.append(("open", first, start_s))
 
@@ -377,7 +380,7 @@ def test_an_observer_sees_the_run_in_order(tmp_path: Path) -> None:
     watched(run, {0: prompt("77")})
     assert first.calls == [
         ("open", 0, 0.0), ("chunk", 0), ("delivered", 0, None), ("notify", "That was the first."),
-        ("encode", "77"), ("edit",), ("chunk", 1), ("delivered", 1, None), ("close",),
+        ("encode", "77"), ("encoded",), ("edit",), ("chunk", 1), ("delivered", 1, None), ("close",),
     ]  # fmt: skip
     assert run.controls.message == "That was the first."
     list(Run(spec, second).chunks)

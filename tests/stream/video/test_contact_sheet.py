@@ -75,7 +75,14 @@ def test_a_contact_sheet_that_cannot_be_written_is_one_sentence(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "label"), [(0, "0:00.0"), (59.96, "1:00.0"), (62.5, "1:02.5"), (3600, "60:00.0")]
+    ("seconds", "label"),
+    [
+        (0, "0:00.0"),
+        (59.96, "1:00.0"),
+        (62.5, "1:02.5"),
+        (3600, "1:00:00.0"),
+        (3599.96, "1:00:00.0"),
+    ],
 )
 def test_time_labels(seconds: float, label: str) -> None:
     assert time_label(seconds) == label

@@ -82,7 +82,8 @@ class Way:
     frames see all active ones or, `causal`, those of their own and earlier chunks.
 
     `mix` and `told` are the noise process: shares of clean and noise, and what the model is told.
-    Frames that are given start at `given_level`.
+    Frames that are given start at `given_level`. Chunks count from `origin`, and frames before it
+    were finished long ago, in chunks that end at it.
     """
 
     ladder: Sequence[float]
@@ -93,15 +94,25 @@ class Way:
     mix: Callable[[float], tuple[float, float]] = flow
     told: Callable[[float], float] = field(default=lambda level: 1000 * level)
     given_level: float = 0.0
+    origin: int = 0
 
     @property
     def steps(self) -> int:
         """Rows that a chunk takes."""
         return len(self.ladder) - 1
 
+    def chunk_of(self, frame: int) -> int:
+        """The number of a latent frame's chunk, negative before the origin."""
+        return (frame - self.origin) // self.chunk
+
+    def begin(self, frame: int) -> int:
+        """The first latent frame of a latent frame's chunk."""
+        return max(0, self.origin + self.chunk_of(frame) * self.chunk)
+
     def start(self, frame: int) -> int:
         """The row in which a latent frame takes its first step."""
-        return int(frame // self.chunk * min(self.lag, self.steps))
+        number = self.chunk_of(frame)
+        return int(number * (self.steps if number < 0 else min(self.lag, self.steps)))
 
     def noisy(self, clean: Tensor, level: float, noise: Tensor) -> Tensor:
         """Clean latents with noise to match a level."""
@@ -152,7 +163,7 @@ def noisy_history(scene: Scene, history: Tensor, frame: int, term: Term) -> Tens
     if term.again is not None and 0 < frame == term.visible[0]:
         return term.again(history[: frame + 1])
     if level == 1:
-        return noise(frame - term.visible[0], "masked history")
+        return noise(list(term.visible).index(frame), "masked history")
     purpose = "fractional history" if term.level else "context"
     return scene.way.noisy(history[frame], level, noise(frame, purpose, term.draw))
 
@@ -181,10 +192,10 @@ def branch(scene: Scene, term: Term, now: Moment) -> Tensor:
 
 def _sees(way: Way, term: Term, now: Moment, i: int, j: int) -> bool:
     """Whether latent frame i sees j: finished frames what was finished before or together with
-    them (pure noise, counted from its oldest frame, comes in chunks), active ones the visible past
-    and one another, known ones ahead the past and one another.
+    them (pure noise, counted back from its newest frame, comes in chunks), active ones the visible
+    past and one another, known ones ahead the past and one another.
     """
-    not_later = j // way.chunk <= i // way.chunk or not way.causal
+    not_later = way.chunk_of(j) <= way.chunk_of(i) or not way.causal
     if i < now.active.start:
         return j < now.active.start and _saw(way, term, i, j, not_later=not_later)
     if j < now.active.start:
@@ -197,8 +208,9 @@ def _sees(way: Way, term: Term, now: Moment, i: int, j: int) -> bool:
 def _saw(way: Way, term: Term, i: int, j: int, *, not_later: bool) -> bool:
     """The same of two finished frames."""
     if term.level == 1:
-        own, other = ((f - term.visible[0]) // way.chunk for f in (i, j))
-        return other <= own
+        seen = list(term.visible)
+        own, other = ((len(seen) - 1 - seen.index(f)) // way.chunk for f in (i, j))
+        return own <= other
     own, other = way.start(i), way.start(j)
     block = next(f for f in range(i + 1) if way.start(f) == own)
     in_window = term.window is None or j >= block - term.window
@@ -211,7 +223,7 @@ def per_frame_text(scene: Scene, term: Term, frames: Sequence[int], first: int) 
     for frame in frames:
         is_negative = term.negative if frame >= first else term.history_negative
         at = first if term.recommitted and frame < first else frame
-        prompt = scene.prompts.at(at // scene.way.chunk * scene.way.chunk).embedding
+        prompt = scene.prompts.at(scene.way.begin(at)).embedding
         in_force = scene.prompts.negative if is_negative else prompt
         texts.append(in_force if term.own is None else term.own)
     return project_text(scene.dit, torch.stack(texts)[None])

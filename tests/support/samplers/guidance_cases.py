@@ -72,6 +72,18 @@ def stable(terms: Terms, level: float) -> Terms:
     return lambda first: [dataclasses.replace(term, stable=level) for term in terms(first)]
 
 
+def windowed(terms: Terms, window: int) -> Terms:
+    """Of the newest frames alone, whose keys remember older ones unless they are made anew."""
+
+    def within(first: int, term: Term) -> Term:
+        visible = [frame for frame in term.visible if frame >= first - window]
+        if term.recommitted:
+            return dataclasses.replace(term, visible=visible)
+        return dataclasses.replace(term, visible=visible, kept=range(first), window=window)
+
+    return lambda first: [within(first, term) for term in terms(first)]
+
+
 NEGATIVE = {"negative": True, "history_negative": True}
 RAIN, SNOW = OwnPrompt(embedding(98), "rain"), OwnPrompt(embedding(99, words=4))
 CASES: dict[str, tuple[Guidance, Terms]] = {

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from longtake.samplers.schedule.levels import Ladder, flow_ladder
-from longtake.samplers.schedule.rows import NoiseSchedule, Row
+from longtake.samplers.schedule.row import Row
+from longtake.samplers.schedule.rows import NoiseSchedule
 
 Indices = tuple[tuple[int, ...], ...]
 
@@ -25,6 +26,12 @@ class MatrixSchedule:
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
         return len(self.indices[0])
+
+    def frames_beside_two_chunks(self, frames: int) -> int:
+        return frames
+
+    def before_two_finishes(self, length: int, origin: int = 0) -> int:
+        return origin
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         return (len(frames),) * len(frames)

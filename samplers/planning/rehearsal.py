@@ -1,0 +1,204 @@
+"""Rehearses a step and a commit of the sampling loop on a model without weights.
+
+Everything but numbers is real: the loop's own code runs, on tensors that have only a shape. A long
+history is taken as there instead of being committed frame by frame, and of the passes that rebuild
+it only the largest run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from ...attention.cache.policy import capacity
+from ...attention.cache.prompt_keys import PromptKeys
+from ...attention.history import HistoryCache
+from ...model.config import DiTConfig
+from ...model.memory import META, peak_bytes, shape_only
+from ..branches import Branches
+from ..conditioning.known_frame import LookaheadFrames
+from ..conditioning.prompts import PromptTimeline
+from ..current import CurrentSettings
+from ..denoiser import Denoiser, LocalHost
+from ..history.filler import CacheFiller
+from ..history.frames import HistoryFrame
+from ..history.plan import CachePlan
+from ..history.steady_state import commit_start
+from ..loop import by_chunk
+from ..schedule.row import Row
+from ..settings import RolloutSettings
+
+CheckInterrupted = Callable[[], None]
+"""Raises if the user wants to stop; called before every pass."""
+
+
+class RehearsalHost(LocalHost):
+    """A host without weights that still lets the user stop."""
+
+    def __init__(self, tree: object, check_interrupted: CheckInterrupted) -> None:
+        super().__init__(tree)
+        self._check = check_interrupted
+
+    def check_interrupted(self) -> None:
+        """Stop where the real host would."""
+        self._check()
+
+
+class RehearsalFiller(CacheFiller):
+    """Rebuilds a cache by its largest passes alone."""
+
+    def rebuild(self, plan: CachePlan, cache: HistoryCache) -> None:
+        """Commit every group that is larger than all later ones; the others are there already.
+
+        A pass takes more the longer the history before it and the more frames it commits.
+        """
+        cache.restart()
+        groups = self.groups(plan)
+        sizes = [len(group) for group in groups]
+        later = [0, *accumulate(reversed(sizes), max)][-2::-1]  # the largest after each group
+        for group, largest_later in zip(groups, later, strict=True):
+            if len(group) > largest_later:
+                self.recommit(plan, cache, group)
+            else:
+                cache.assume(len(group))
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A rollout of a model of this shape, which the user may interrupt."""
+
+    settings: RolloutSettings
+    config: DiTConfig
+    dtype: torch.dtype
+    check_interrupted: CheckInterrupted
+
+    def step(self) -> int:
+        """Bytes of a step with the maximum of active latent frames.
+
+        With sparse attention the last row of the chunk is measured too.
+        """
+        settings, first = self.settings, _frames_before(self.settings)
+        branches = self._branches(first)
+        rows = next(by_chunk(settings.noise_rows(first)))
+        rehearsed = rows[:1] if settings.sparsity.self_sparsity is None else [rows[0], rows[-1]]
+        ahead = settings.known_frames.max_lookahead
+
+        def run() -> None:
+            for row in rehearsed:  # dense at first; what is sparse later takes memory of its own
+                branches.velocity(*_example_inputs(branches, row, ahead))
+
+        return peak_bytes(_with_prompts(branches, first, run))
+
+    def commit(self) -> int:
+        """Bytes of the last commit; the frames that finish last are never committed."""
+        last = _last_commit(self.settings)
+        if last is None:
+            return 0
+        first, count = last
+        branches = self._branches(first)
+        clean = torch.empty(count, *branches.no_latents().shape[1:], device=META)
+        return peak_bytes(_with_prompts(branches, first, lambda: branches.commit(first, clean)))
+
+    def _branches(self, first: int) -> Branches:
+        """Branches with caches filled as before latent frame `first`.
+
+        Scores and the picture's CLIP features are left out: scores are measured separately.
+        """
+        settings = replace(
+            self.settings,
+            guidance=replace(self.settings.guidance, weighted_scores=()),
+            prompts=_prompts_together(self.settings, first),
+            reference=self.settings.reference and self.settings.reference.without_features(),
+            reencoded_first_frame=None,
+        )
+        host = RehearsalHost(shape_only(self.config, self.dtype), self.check_interrupted)
+        model = Denoiser(host, self.config, META, self.dtype)
+        branches = Branches(CurrentSettings(settings), model, RehearsalFiller)
+        branches.claim()
+        _fill(branches, settings, first)
+        return branches
+
+
+def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:
+    """Fill the history as before latent frame `first`."""
+    history, latents = branches.history, branches.no_latents()
+    frame_count = min(first, capacity(settings.cache, settings.length))
+    empty = latents.new_empty(latents.shape[1:])
+    numbers = range(first - frame_count, first)
+    frames = [HistoryFrame(at, commit_start(settings, at), False, empty) for at in numbers]
+    history.frames.assume(frames, committed=first)
+    chunks = -(-first // settings.schedule.chunk_frames)
+    for plan, cache in zip(history.plans, history.caches, strict=True):
+        count = min(frame_count, capacity(plan.policy, settings.length))
+        if count and plan.fill_mode != "rebuilt":
+            _fill_cache(plan, cache, count, min(plan.policy.chunks_until_full, chunks))
+            if settings.on_prompt_change == "flush":
+                cache.retain(sorted(cache.kept_frames))  # frames between may have been forgotten
+    history.sparse.history_changed()
+
+
+def _fill_cache(plan: CachePlan, cache: HistoryCache, count: int, commits: int) -> None:
+    """Have a cache hold `count` frames, the last of them by `commits` of one frame each."""
+    s = plan.shape
+    cache.assume(max(0, count - commits))
+    kv = torch.empty(s.batch, s.frame_tokens, s.heads, s.head_dim, device=META)
+    asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
+    for _ in range(commits):
+        cache.commit([(kv, kv)] * s.layers, asked)
+
+
+def _example_inputs(
+    branches: Branches, row: Row, ahead: int
+) -> tuple[Tensor, Row, LookaheadFrames | None]:
+    """A row with its latents and `ahead` known latent frames ahead of it."""
+    x, later = (
+        torch.empty(count, *branches.no_latents().shape[1:], device=META)
+        for count in (len(row.frames), ahead)
+    )
+    stop = row.frames.stop
+    seen = LookaheadFrames(range(stop, stop + ahead), later, [0.0] * ahead)
+    return x, row, seen if ahead else None
+
+
+def _with_prompts(branches: Branches, first: int, run: Callable[[], object]) -> Callable[[], None]:
+    def both() -> None:
+        branches.use(branches.current.settings, first)
+        run()
+
+    return both
+
+
+def _prompts_together(settings: RolloutSettings, first: int) -> PromptTimeline:
+    """A timeline with the maximum number of prompts in force from latent frame `first` on."""
+    prompt, chunk = settings.prompts.entries[0], settings.schedule.chunk_frames
+    later = (replace(prompt, start_frame=first + i * chunk)
+             for i in range(1, settings.prompts_at_once))  # fmt: skip
+    return PromptTimeline((prompt, *later), settings.prompts.negative)
+
+
+def _frames_before(settings: RolloutSettings) -> int:
+    """A latent frame that leads a full row and has the longest history behind it."""
+    chunk, active = settings.schedule.chunk_frames, settings.active_frames
+    origin, length = settings.origin, settings.length
+    most = capacity(settings.cache, settings.length)
+    if length is not None:
+        most = max(0, length - active)
+    elif settings.cache.limit is None:
+        most -= active
+    chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
+    return max(0 if origin == length else origin, origin + chunks * chunk)
+
+
+def _last_commit(settings: RolloutSettings) -> tuple[int, int] | None:
+    """First latent frame and number of those that are committed last; None if none are."""
+    if settings.length is None:
+        first = _frames_before(settings)
+        return first, next(row.finished for row in settings.noise_rows(first) if row.finished)
+    start = settings.schedule.before_two_finishes(settings.length, settings.origin)
+    rows = settings.noise_rows(start if start > settings.origin else 0)
+    finishes = [(row.first, row.finished) for row in rows if row.finished]
+    return finishes[-2] if len(finishes) > 1 else None

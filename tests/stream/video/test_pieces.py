@@ -1,0 +1,235 @@
+"""Laws of unfinished videos: a later run adds to them, and the result is as if it had been one."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtake.errors import StorageError
+from longtake.stream.video import pieces as pieces_module
+from longtake.stream.video.contact_sheet import ContactSheet
+from longtake.stream.video.fragments import MATROSKA_CLUSTER
+from longtake.stream.video.piece_reader import PieceReader
+from longtake.stream.video.pieces import begin_log, find_log
+from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.spec import (
+    Container,
+    FragmentedMP4,
+    LosslessMKV,
+    PNGFrames,
+    VideoSpec,
+)
+from longtake.stream.video.writer import open_video
+from longtake.tests.support.clips import beeps
+
+SOUND = SoundInMemory(torch.from_numpy(beeps(4, 44100))[None], 44100)
+CASES: list[tuple[Container, str, SoundInMemory | None]] = [
+    (FragmentedMP4(), "x_00001_.mp4", None),
+    (FragmentedMP4(), "x_00001_.mp4", SOUND),
+    (LosslessMKV(), "x_00001_.mkv", None),
+    (LosslessMKV(), "x_00001_.mkv", SOUND),
+    (PNGFrames(), "x_00001_frames", None),
+]
+COUNTS = (9, 12, 12, 12)
+
+
+def chunk(index: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(index)
+    return torch.rand(COUNTS[index], 3, 33, 48, generator=generator)
+
+
+def key(index: int) -> str:
+    return f"key {index}"
+
+
+def write(path: Path, spec: VideoSpec, indices: Sequence[int], *, complete: bool) -> None:
+    """Add chunks to a video, or begin it."""
+    log = find_log(path, spec, key, len(COUNTS)) if indices[0] else begin_log(path, spec)
+    assert log is not None and len(log.pieces) == indices[0]
+    video = open_video(log.video, spec, log)
+    for index in indices:
+        video.write(chunk(index), key(index))
+    video.close(complete=complete)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """The bytes of a video; of Matroska without the header, which has a random number."""
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    parts = {file.name: file.read_bytes() for file in files}
+    if path.suffix == ".mkv":
+        return {name: part[part.index(MATROSKA_CLUSTER) :] for name, part in parts.items()}
+    return parts
+
+
+@pytest.mark.parametrize(("codec", "name", "sound"), CASES)
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_video_in_two_runs_is_the_same_as_in_one(
+    tmp_path: Path, codec: Container, name: str, sound: SoundInMemory | None, cut: int
+) -> None:
+    whole, parts = tmp_path / "whole" / name, tmp_path / "parts" / name
+    spec = VideoSpec(48, 33, 16, codec, sound, {"prompt": "{}"})
+    write(whole, spec, range(4), complete=True)
+    write(parts, spec, range(cut), complete=False)
+    write(parts, spec, range(cut, 4), complete=True)
+    assert content(parts) == content(whole)
+    assert [path.name for path in parts.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("codec", "name", "sound"), CASES)
+def test_what_a_kill_leaves_is_cut_off_and_made_again(
+    tmp_path: Path, codec: Container, name: str, sound: SoundInMemory | None
+) -> None:
+    """Whole pieces stay; torn ones, also in the middle, end what is used."""
+    spec = VideoSpec(48, 33, 16, codec, sound)
+    write(tmp_path / "whole" / name, spec, range(4), complete=True)
+    chance = random.Random(5)
+    for trial in range(6):
+        path = tmp_path / str(trial) / name
+        write(path, spec, range(3), complete=False)
+        log_path = path.with_name(f".{name}.pieces")
+        if path.is_file():
+            data = bytearray(path.read_bytes())
+            if trial % 2:
+                data[chance.randrange(len(data) // 2, len(data))] ^= 1
+            path.write_bytes(data[: -chance.randrange(1, len(data) // 2) or None])
+        else:
+            (path / f"frame_{chance.randrange(10, 33):06}.png").unlink()
+        if trial > 3:
+            log_path.write_bytes(log_path.read_bytes()[: -chance.randrange(1, 40)])
+        log = find_log(path.with_name(name.replace("1", "2")), spec, key, 4)
+        start = len(log.pieces) if log else 0
+        assert start < 3
+        log = log or begin_log(path, spec)
+        with open_video(log.video, spec, log) as video:
+            for index in range(start, 4):
+                video.write(chunk(index), key(index))
+        assert content(path) == content(tmp_path / "whole" / name), trial
+
+
+SAME = VideoSpec(48, 33, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "key_of"),
+    [
+        ("y_00002_.mp4", SAME, key),
+        ("x_00002_.mkv", SAME, key),
+        ("x_00002_.mp4", VideoSpec(48, 32, 16), key),
+        ("x_00002_.mp4", VideoSpec(48, 33, 24), key),
+        ("x_00002_.mp4", VideoSpec(48, 33, 16, FragmentedMP4(20)), key),
+        ("x_00002_.mp4", VideoSpec(48, 33, 16, sound=SOUND), key),
+        ("x_00002_.mp4", SAME, lambda index: f"other {index}"),
+        ("x_00002_.mp4", SAME, lambda index: key(index) if index < 2 else "edited"),
+        ("x_00002_.mp4", SAME, lambda index: key(index) if index < 2 else None),
+    ],
+)
+def test_another_video_is_never_added_to(
+    tmp_path: Path, name: str, spec: VideoSpec, key_of: Callable[[int], str | None]
+) -> None:
+    path = tmp_path / "x_00001_.mp4"
+    write(path, SAME, range(3), complete=False)
+    before = content(path)
+    assert find_log(tmp_path / name, spec, key_of, None) is None
+    assert content(path) == before
+    assert find_log(tmp_path / "x_00002_.mp4", SAME, key, None) is not None
+
+
+def test_a_lossless_video_is_added_to_by_the_same_prompt_only(tmp_path: Path) -> None:
+    """Its texts are those of the first run; an MP4 gets those of the last."""
+    for codec, name, same in (
+        (LosslessMKV(), "x_1_.mkv", False),
+        (FragmentedMP4(), "x_1_.mp4", True),
+    ):
+        first = VideoSpec(48, 33, 16, codec, None, {"prompt": "{}", "workflow": "1"})
+        later = VideoSpec(48, 33, 16, codec, None, {"prompt": "{}", "workflow": "2"})
+        other = VideoSpec(48, 33, 16, codec, None, {"prompt": '{"1": {}}'})
+        write(tmp_path / name, first, range(2), complete=False)
+        found = find_log(tmp_path / name, other, key, None)
+        assert (found is not None) is same
+        if found is not None:
+            found.close(complete=False)
+        write(tmp_path / name, later, range(2, 4), complete=True)
+
+
+def test_a_video_that_another_run_writes_is_left_alone(tmp_path: Path) -> None:
+    log = begin_log(tmp_path / "x_1_.mp4", SAME)
+    with open_video(log.video, SAME, log) as video:
+        video.write(chunk(0), key(0))
+        video.flush()
+        assert find_log(tmp_path / "x_2_.mp4", SAME, key, None) is None
+    assert find_log(tmp_path / "x_2_.mp4", SAME, key, None) is None  # complete
+
+
+def test_what_a_kill_at_the_end_left_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    """The copy with its index at the front is as large as the video."""
+    write(tmp_path / "x_1_.mp4", SAME, range(4), complete=False)
+    half = tmp_path / "x_1_.mp4.999999999.1.longtake.tmp"
+    half.write_bytes(b"half")
+    assert find_log(tmp_path / "x_2_.mp4", SAME, lambda index: "other", None) is None
+    assert not half.exists()
+    log = find_log(tmp_path / "x_2_.mp4", SAME, key, 4)
+    assert log is not None and len(log.pieces) == 3  # there is always something to add
+
+
+def test_a_damaged_or_foreign_log_is_no_log_and_one_without_video_goes(tmp_path: Path) -> None:
+    write(tmp_path / "x_1_.mp4", SAME, range(2), complete=False)
+    path = tmp_path / ".x_1_.mp4.pieces"
+    head, *lines = path.read_text().splitlines()
+    bad = ['{"key": 1}', "[]", "x", '{"key": "key 0", "frames": "9", "size": 1, "checksum": 1}']
+    contents = [
+        "",
+        "[" * 100_000,
+        "\udcff",
+        "{}\n" + lines[0],
+        *("\n".join([head, line, ""]) for line in bad),
+    ]
+    for text in contents:
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        assert find_log(tmp_path / "x_2_.mp4", SAME, key, None) is None
+    (tmp_path / "x_1_.mp4").unlink()
+    assert find_log(tmp_path / "x_2_.mp4", SAME, key, None) is None and not path.exists()
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    log = begin_log(tmp_path / "x_1_.mp4", SAME)
+    monkeypatch.setattr(pieces_module, "_checksum", fail)
+    with (
+        pytest.raises(StorageError, match="pieces cannot be written .No space left on device."),
+        open_video(log.video, SAME, log) as video,
+    ):
+        video.write(chunk(0), key(0))
+
+
+@pytest.mark.parametrize(("codec", "name", "sound"), CASES)
+def test_a_contact_sheet_goes_on_where_the_video_does(
+    tmp_path: Path, codec: Container, name: str, sound: SoundInMemory | None
+) -> None:
+    spec = VideoSpec(48, 33, 16, codec, sound)
+    write(tmp_path / name, spec, range(3), complete=False)
+    log = find_log(tmp_path / name, spec, key, None)
+    assert log is not None
+    for columns, rows in itertools.product((1, 2, 3, 8), (1, 2)):
+        whole = ContactSheet(fps=16, columns=columns, rows=rows, tile_width=48)
+        later = ContactSheet(fps=16, columns=columns, rows=rows, tile_width=48)
+        for index in range(4):
+            whole.add(chunk(index))
+        later.add_earlier(log.frames, PieceReader(log, spec).picture)
+        later.add(chunk(3))
+        pairs = list(zip(whole._kept, later._kept, strict=True))
+        assert [a[0] for a, _ in pairs] == [b[0] for _, b in pairs]
+        exact = not isinstance(codec, FragmentedMP4)
+        for (_, a), (_, b) in pairs:
+            apart = np.abs(np.asarray(a, int) - np.asarray(b, int)).mean()
+            assert apart <= (0.01 if exact else 60), apart
+    log.close(complete=False)

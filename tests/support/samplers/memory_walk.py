@@ -1,0 +1,55 @@
+"""A rehearsal of a whole shot: every piece, every commit, the full length."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache.prompt_keys import PromptKeys
+from longtake.attention.history import HistoryCache
+from longtake.model.memory import META
+from longtake.samplers.history.filler import CacheFiller
+from longtake.samplers.history.plan import CachePlan
+from longtake.samplers.planning import memory, rehearsal
+
+WITH_PIECES = (
+    "rope", "pieces", "ann.int8", "ann.nearest", "storage.packed", "temp_cache.novelty",
+    "temp_cache.rotated_keys",
+)  # fmt: skip
+
+
+@contextmanager
+def whole_rehearsals() -> Iterator[None]:
+    """Leave nothing out of rehearsals: the reference for what they leave out."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WITH_PIECES:
+            module = importlib.import_module(f"longtake.attention.{name}")
+            patch.setattr(module, "piece_starts", lambda total, size, x: range(0, total, size))
+        patch.setattr(rehearsal.RehearsalFiller, "rebuild", CacheFiller.rebuild)
+        patch.setattr(rehearsal, "_fill_cache", _commit_all)
+        patch.setattr(memory, "shorter_shots", lambda settings: None)
+        yield
+
+
+def _commit_all(plan: CachePlan, cache: HistoryCache, count: int, commits: int) -> None:
+    s = plan.shape
+    kv = torch.empty(s.batch, count * s.frame_tokens, s.heads, s.head_dim, device=META)
+    asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
+    for _ in range(commits):
+        cache.commit([(kv, kv)] * s.layers, asked)
+
+
+class Counter:
+    """Counts calls of a function that it stands for."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return self.function(*args, **kwargs)
