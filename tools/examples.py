@@ -1,6 +1,7 @@
 """The example workflows: API form, and the places of their nodes.
 
-ComfyUI's front end turns these into the files of `example_workflows/`; see `tests/in_core/server/test_canvas.py`.
+ComfyUI's front end turns these into the files of `example_workflows/`; see
+`tests/in_core/server/test_canvas.py`.
 """
 
 from __future__ import annotations

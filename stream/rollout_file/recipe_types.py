@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from ...attention.cache.placed_windows import DistantSink, SharedWindow
 from ...attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -37,7 +38,8 @@ from ...samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 
 BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
-        FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, MemoryBank, TempCache,
+        FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
+        DistantSink, MemoryBank, TempCache,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

@@ -5,7 +5,7 @@
  */
 import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
-import * as measures from "./canvas_measures.mjs";
+import * as measures from "./measures.mjs";
 
 const LIMIT_MS = 120_000;
 const PROMPT_HEIGHT = 130; // pixels that a blueprint's prompt has beyond the least
