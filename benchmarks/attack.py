@@ -115,15 +115,15 @@ def _claim_servers(results: Results, plan: AttackPlan, waiting: Call) -> None:
         raise RuntimeError(f"the attack of the servers ended with {outcome.end}: {outcome.text}")
     attempts, problems, shown, seconds = json.loads(outcome.text)
     tally = Tally(Counter(attempts), problems)
-    asked = min(plan.servers, len(servers.KINDS))
-    _claim(results, "kinds of bad server", tally, asked, seconds, shown)
+    expected = min(plan.servers, len(servers.KINDS))
+    _claim(results, "kinds of bad server", tally, expected, seconds, shown)
 
 
 def _claim(  # noqa: PLR0913
-    results: Results, name: str, tally: Tally, asked: int, seconds: float, shown: list[str]
+    results: Results, name: str, tally: Tally, expected: int, seconds: float, shown: list[str]
 ) -> None:
     """Claim that there were as many attacks as asked for, and that none did harm."""
-    results.at_least(f"{name}, as many as asked for", tally.count, asked)
+    results.at_least(f"{name}, as many as asked for", tally.count, expected)
     results.at_most(f"{name} that did harm", len(tally.problems), 0)
     results.notes[name] = tally.summary
     results.samples[name] = [seconds]

@@ -78,7 +78,7 @@ class InstantComfyUI:
     async def queue(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"queue_running": [], "queue_pending": []})
 
-    async def taken(self, _: web.Request) -> web.StreamResponse:
+    async def accept(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({})
 
     async def view(self, _: web.Request) -> web.StreamResponse:
@@ -104,8 +104,8 @@ class InstantComfyUI:
                 web.post("/prompt", self.prompt),
                 web.get("/history/{prompt_id}", self.history),
                 web.get("/queue", self.queue),
-                web.post("/queue", self.taken),
-                web.post("/interrupt", self.taken),
+                web.post("/queue", self.accept),
+                web.post("/interrupt", self.accept),
                 web.get("/view", self.view),
             ]
         )

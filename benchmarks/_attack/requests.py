@@ -142,12 +142,18 @@ def _watched(folder: Path) -> Iterator[tuple[Page, Path, subprocess.Popen[bytes]
             [sys.executable, "-m", "longtake.headless.cli", "run", str(WORKFLOW), *changes,
              "--out", str(folder / "out"), "--watch"],
             cwd=package, stdout=output, stderr=subprocess.STDOUT,
+            preexec_fn=_hear_interrupts,
         )  # fmt: skip
         try:
             yield _wait_for_page(log, process), log, process
         finally:
             process.kill()
             process.wait()
+
+
+def _hear_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so do their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_for_page(log: Path, process: subprocess.Popen[bytes]) -> Page:

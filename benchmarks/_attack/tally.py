@@ -14,7 +14,7 @@ class Tally:
     problems: list[str] = field(default_factory=list)
 
     def add(self, kind: str) -> None:
-        """Count one attempt."""
+        """Count one attempt of a kind."""
         self.attempts[kind] += 1
 
     def fail(self, problem: str) -> None:
@@ -23,7 +23,7 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """All attempts."""
+        """The number of attempts of all kinds."""
         return self.attempts.total()
 
     @property
