@@ -109,10 +109,10 @@ def _judge(tally: Tally, folder: Path, whole: Outcome, attempts: list[Outcome]) 
         first_chunk = after.resumed_from or after.delivered  # 0: the journal had every chunk
         tally.lost += max(0, min(before.delivered, after.delivered) - first_chunk)
     tally.different += (last.latents, last.frames) != (whole.latents, whole.frames)
-    tally.torn += not _is_whole(folder)
+    tally.torn += not is_whole(folder)
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
     """Return whether there is one sound entry per chunk, one record naming all, and all frames.
 
     Taking the lock removes half-written files of killed processes.

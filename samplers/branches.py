@@ -105,8 +105,8 @@ class Branches:
 
         The model must be claimed. ValueError if the snapshot does not fit.
         """
-        self.history.restore(snapshot.part("history"))
         finished = snapshot.part("finished")
+        self.history.restore(snapshot.part("history"), finished.tensors["latents"].shape[1:])
         self._finished = finished.tensors["latents"].to(self.model.device)
         self._stop = finished.facts["stop"]
 

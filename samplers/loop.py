@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attention.snapshot import Snapshot, join
+from ..attention.snapshot import Snapshot, check_form, join
 from ..attention.sparse.stats import SparseStats
 from .branches import Branches
 from .current import CurrentSettings
@@ -151,9 +151,10 @@ class Loop:
 
         ValueError if the snapshot does not fit.
         """
+        self.branches.claim()
+        check_form(snapshot, self.snapshot(), snapshot.facts["first"])
         self._index, self._first = snapshot.facts["index"], snapshot.facts["first"]
         self._prompted = snapshot.facts["prompted"]
-        self.branches.claim()
         self.branches.restore(snapshot.part("branches"))
         self.anchors.restore(snapshot.part("anchors"))
         self.current.use_prompts(self.settings_at(self._prompted), self._prompted)

@@ -13,16 +13,20 @@ import io
 import json
 import os
 import signal
+import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...attention.cache.policy import WindowSink
+from ...errors import LongtakeError
 from ...model.config import DiTConfig
 from ...model.dit import WanDiT
 from ...model.vae.streaming import StreamingDecoder
@@ -57,7 +61,10 @@ WAYS = {"replay": 0, "snapshot": 1}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a process ended, the chunks it delivered, and the chunk it resumed from."""
+    """How a process ended, the chunks it delivered, and the chunk it resumed from.
+
+    `refusal` is the sentence with which it ended. `counts` are its points by operation.
+    """
 
     killed: bool
     delivered: int
@@ -65,22 +72,34 @@ class Outcome:
     points: int
     latents: str = ""
     frames: str = ""
+    refusal: str = ""
+    errors: str = ""  # what it printed as errors
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class CrashPoints:
-    """Count the places where power could fail, and kill the process at number `fatal`."""
+    """Count the places where power could fail, and kill the process at number `fatal`.
 
-    def __init__(self, fatal: int | None) -> None:
-        self.fatal, self.count = fatal, 0
+    With an `operation` only its places count: write, replace, fsync or unlink.
+    """
+
+    def __init__(self, fatal: int | None, operation: str | None = None) -> None:
+        self.fatal, self.operation = fatal, operation
+        self.counts = Counter[str]()
         self.on = True
 
-    def __call__(self) -> None:
-        """Count a point; the process may die here."""
+    def __call__(self, operation: str = "evaluation", *, after: bool = False) -> None:
+        """Count a point before or `after` an operation; the process may die here."""
         if not self.on:
             return
-        self.count += 1
-        if self.count == self.fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
+        self.counts[operation] += 1
+        counted = self.counts[self.operation] if self.operation else self.counts.total()
+        if counted == self.fatal and self.operation in (None, operation):
+            self.strike(after=after)
+
+    def strike(self, *, after: bool) -> None:
+        """Let the power fail."""
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _PiecewiseFile(io.BufferedRandom):
@@ -94,10 +113,10 @@ class _PiecewiseFile(io.BufferedRandom):
         whole = memoryview(content).cast("B")
         size = max(1, -(-len(whole) // PIECES))
         for start in range(0, len(whole), size):
-            self._point()
+            self._point("write")
             super().write(whole[start : start + size])
             super().flush()
-        self._point()
+        self._point("write", after=True)
         return len(whole)
 
 
@@ -110,16 +129,16 @@ def _counted_files(point: CrashPoints, folder: Path) -> Iterator[None]:
         inside = isinstance(file, str | Path) and str(file).startswith(str(folder))
         if not inside or not set(mode) & set("wxa"):
             return plain_open(file, mode, *positional, **named)
-        point()
+        point("write")
         raw = io.FileIO(file, f"{set(mode).intersection('wxa').pop()}+", opener=named.get("opener"))
         pieces = _PiecewiseFile(raw, point)
         return pieces if "b" in mode else io.TextIOWrapper(pieces, named.get("encoding", "utf-8"))
 
-    def with_points(call: Callable[..., Any]) -> Callable[..., Any]:
+    def with_points(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def around(*positional: Any, **named: Any) -> Any:
-            point()
+            point(name)
             result = call(*positional, **named)
-            point()
+            point(name, after=True)
             return result
 
         return around
@@ -128,7 +147,7 @@ def _counted_files(point: CrashPoints, folder: Path) -> Iterator[None]:
         builtins.open = open_counted
         io.open = open_counted
         for name, call in plain.items():
-            setattr(os, name, with_points(call))
+            setattr(os, name, with_points(name, call))
         yield
     finally:
         builtins.open = io.open = plain_open
@@ -170,16 +189,30 @@ class _PointHost(LocalHost):
 
 def run_once(folder: Path, kind: str, way: str, fatal: int | None) -> Outcome:
     """Run in a forked process that dies at point `fatal`; None lets it finish."""
+    outcome = run_with(CrashPoints(fatal), folder, kind, way)
+    if outcome.refusal:
+        raise RuntimeError(f"a run of {kind} by {way} was refused: {outcome.refusal}")
+    return outcome
+
+
+def run_with(point: CrashPoints, folder: Path, kind: str, way: str) -> Outcome:
+    """Run in a forked process in which `point` strikes."""
     reading, writing = os.pipe()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115
     child = os.fork()
     if child == 0:
         os.close(reading)
+        os.dup2(errors.fileno(), 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)  # a test may have replaced it
         status = 1
         try:
-            _run(folder, kind, way, CrashPoints(fatal), writing)
+            _run(folder, kind, way, point, writing)
+            status = 0
+        except LongtakeError as error:
+            os.write(writing, (json.dumps({"refusal": str(error)}) + "\n").encode())
             status = 0
         except Exception:
-            traceback.print_exc()
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(status)  # must not run the parent's clean-up
     os.close(writing)
@@ -187,13 +220,17 @@ def run_once(folder: Path, kind: str, way: str, fatal: int | None) -> Outcome:
         messages = [json.loads(line) for line in pipe if line.endswith("\n")]
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status)
+    with errors:
+        errors.seek(0)
+        printed = errors.read().decode("utf-8", "replace")
     if not killed and status:
-        raise RuntimeError(f"a run of {kind} by {way} failed; see its traceback above")
+        raise RuntimeError(f"a run of {kind} by {way} failed: {printed[-2000:]}")
     facts = {name: value for message in messages for name, value in message.items()}
     delivered = sum("chunk" in message for message in messages)
     return Outcome(
         killed, delivered, facts.get("resumed_from") or 0, facts.get("points", 0),
-        facts.get("latents", ""), facts.get("frames", ""),
+        facts.get("latents", ""), facts.get("frames", ""), facts.get("refusal", ""),
+        printed, facts.get("counts", {}),
     )  # fmt: skip
 
 
@@ -222,4 +259,5 @@ def _run(folder: Path, kind: str, way: str, point: CrashPoints, pipe: int) -> No
             video.write(chunk.frames)
             send(chunk=chunk.index)
     point.on = False
-    send(points=point.count, latents=latents.hexdigest(), frames=pictures.hexdigest())
+    send(points=point.counts.total(), counts=point.counts)
+    send(latents=latents.hexdigest(), frames=pictures.hexdigest())

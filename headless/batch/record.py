@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import BadInput, StorageError
+from ...temporary_files import remove_leftovers, replacing
 from ..json_text import parse_json
 
 FILE = "batch.jsonl"
@@ -97,11 +98,13 @@ class Records:
     def _write_all(self) -> None:
         """Write all records atomically: a kill leaves either the old file or the new one."""
         path = self.out / FILE
-        temporary = path.with_name(f"{FILE}.tmp")
-        with self._write("wb", temporary) as file:
-            file.write(_line({"batch_id": self.batch_id}))
-            file.writelines(_line(asdict(row)) for row in self.rows)
-        os.replace(temporary, path)
+        remove_leftovers(self.out)
+        try:
+            with replacing(path) as temporary, self._write("wb", temporary) as file:
+                file.write(_line({"batch_id": self.batch_id}))
+                file.writelines(_line(asdict(row)) for row in self.rows)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
 
     @contextmanager
     def _write(self, mode: str, path: Path) -> Iterator[IO[bytes]]:
@@ -111,9 +114,7 @@ class Records:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StorageError(
-                f"{path} cannot be written ({error.strerror}); free some space and run again."
-            ) from error
+            raise _cannot_write(path, error) from error
 
     def _merge_lines(self, row: Record, old: Record | None) -> Record:
         """Combine a row with its earlier state: done rows stay done, failed rows are retried."""
@@ -130,6 +131,12 @@ class Records:
             row.state, row.files, row.seconds = old.state, old.files, old.seconds
             row.report = old.report
         return row
+
+
+def _cannot_write(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} cannot be written ({error.strerror}); free some space and run again."
+    )
 
 
 def _load(path: Path) -> tuple[str, list[Record]]:

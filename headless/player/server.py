@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ...errors import BadInput
 from ...stream.preview.messages import JsonObject
@@ -76,7 +78,7 @@ class PageServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        runner = web.AppRunner(self._app, access_log=None)
+        runner = web.AppRunner(self._app, access_log=None, logger=_logger())
         await runner.setup()
         try:
             try:
@@ -88,6 +90,18 @@ class PageServer:
             await self._closing.wait()
         finally:
             await runner.cleanup()
+
+
+def _logger() -> logging.Logger:
+    """A logger without requests that are not HTTP, whose senders are told so by a status."""
+    logger = logging.getLogger("longtake.player")
+    logger.addFilter(_is_our_error)
+    return logger
+
+
+def _is_our_error(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def open_page(access: Access = THIS_MACHINE) -> PageServer:

@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import struct
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import StorageError
+from ...temporary_files import remove_leftovers, replacing
 from .header import ITEM_BYTES, TensorInfo
 from .pickle_file import DTYPES
 
@@ -41,27 +41,12 @@ def write(
     The file appears under its name only when it is complete. With `checksum` its last tensor is the
     SHA-256 of every byte before it, which `is_sound` checks.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        with partial.open("wb") as file:
-            planned = list(infos)
-            seal = [TensorInfo(CHECKSUM, "U8", (CHECKSUM_BYTES,), CHECKSUM_BYTES)] * checksum
-            hashed = _Hashed(file)
-            hashed.write(_header([*planned, *seal], metadata))
-            for info, (name, tensor) in zip(planned, tensors, strict=True):
-                if (info.name, info.shape) != (name, tuple(tensor.shape)):
-                    raise ValueError(f"expected {info.name} {info.shape}; got {name}")
-                _data(hashed, tensor, TORCH_DTYPES[info.dtype])
-            if checksum:
-                file.write(hashed.digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        os.replace(partial, path)
+        remove_leftovers(path.parent)
+        with replacing(path) as partial:
+            size = _write_all(partial, [*infos], tensors, metadata, checksum=checksum)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error}); free some room there.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return size
 
 
@@ -79,6 +64,30 @@ def info_of(name: str, tensor: Tensor) -> TensorInfo:
     """The header entry of a tensor that is written unchanged."""
     stored = tensor.numel() * tensor.element_size()
     return TensorInfo(name, DTYPES[tensor.dtype], tuple(tensor.shape), stored)
+
+
+def _write_all(
+    path: Path,
+    planned: Sequence[TensorInfo],
+    tensors: Iterable[tuple[str, Tensor]],
+    metadata: Mapping[str, str],
+    *,
+    checksum: bool,
+) -> int:
+    """Write a file and wait until it is on the disk; returns its bytes."""
+    with path.open("wb") as file:
+        seal = [TensorInfo(CHECKSUM, "U8", (CHECKSUM_BYTES,), CHECKSUM_BYTES)] * checksum
+        hashed = _Hashed(file)
+        hashed.write(_header([*planned, *seal], metadata))
+        for info, (name, tensor) in zip(planned, tensors, strict=True):
+            if (info.name, info.shape) != (name, tuple(tensor.shape)):
+                raise ValueError(f"expected {info.name} {info.shape}; got {name}")
+            _data(hashed, tensor, TORCH_DTYPES[info.dtype])
+        if checksum:
+            file.write(hashed.digest.digest())
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
 
 
 class _Hashed:

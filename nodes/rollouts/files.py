@@ -17,8 +17,15 @@ from ...samplers.loop import Chunk
 from ...stream.journal.chain import spans
 from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
-from ...stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
 from ...stream.rollout.spec import Prompter
+from ...stream.rollout_file.file import (
+    CFG,
+    SCALED,
+    SUFFIX,
+    RolloutExtras,
+    RolloutFile,
+    save_rollout,
+)
 from ...units import byte_size
 from .. import categories, host, sockets
 from ..conditioning.prompts import CLIPPrompter
@@ -33,7 +40,6 @@ from ..schema import build
 from .compatibility import check_compatible
 from .derive import announce_rollout
 
-CFG, SCALED = "cfg", "scaled"
 NO_STATE = (
     "The KV cache is not in the file, because nothing was made and none is in memory; continuing "
     "re-reads the shot."

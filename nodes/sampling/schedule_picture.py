@@ -6,7 +6,6 @@ have joined the history, are not active: they are drawn as flat grounds.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ...errors import StorageError
 from ...samplers.schedule.row import Row
 from ...samplers.schedule.rows import NoiseSchedule
+from ...temporary_files import remove_leftovers, replacing
 
 Colour = tuple[int, int, int]
 
@@ -40,11 +40,11 @@ def draw_schedule(schedule: NoiseSchedule, path: Path, frames: int | None = None
     """
     shown = frames_that_fit(schedule, frames) if frames else telling_frames(schedule)
     picture = picture_of(schedule, shown)
-    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(temporary, format="PNG")
-        os.replace(temporary, path)
+        remove_leftovers(path.parent)
+        with replacing(path) as temporary:
+            picture.save(temporary, format="PNG")
     except OSError as error:
         raise StorageError(
             f"The picture {path} cannot be written ({error.strerror or error}); free some space or "

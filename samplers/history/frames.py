@@ -109,10 +109,13 @@ class HistoryFrames:
         clean = {name: torch.stack(parts).cpu() for name, parts in stacks.items() if parts}
         return join(facts, {"clean": Snapshot(clean)})
 
-    def restore(self, snapshot: Snapshot, device: torch.device) -> None:
-        """Continue from `snapshot`, latents on `device`."""
+    def restore(self, snapshot: Snapshot, size: Sequence[int], device: torch.device) -> None:
+        """Continue from `snapshot`, latents of `size` (c, h, w) on `device`."""
         tensors, entries = snapshot.part("clean").tensors, snapshot.facts["frames"]
         clean, departed = tensors.get("latents"), tensors.get("departed")
+        for part in (clean, departed):
+            if part is not None and (part.ndim != 4 or tuple(part.shape[1:]) != tuple(size)):
+                raise ValueError(f"a snapshot's latents are {[*part.shape]} and must be {[*size]}")
         latents = [None] * len(entries) if clean is None else [*clean.to(device)]
         self.frames = [
             HistoryFrame(frame, group, known, part)

@@ -120,16 +120,28 @@ class RolloutHistory:
         parts = {"frames": self.frames.snapshot(), "sparse": self.sparse.snapshot(), **caches}
         return join({"stale": sorted(self._stale)}, parts)
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot, size: Sequence[int]) -> None:
         """Continue, bit for bit, from a snapshot of the same settings; the length may differ.
 
-        ValueError if the snapshot does not fit.
+        `size` is that of one latent frame (c, h, w). ValueError if the snapshot does not fit.
         """
         for i, cache in enumerate(self.caches):
             cache.restore(snapshot.part(f"cache{i}"))
-        self.frames.restore(snapshot.part("frames"), self._device)
+        self.frames.restore(snapshot.part("frames"), size, self._device)
+        self._check_frames()
         self._stale = set(snapshot.facts["stale"])
         self.sparse.restore(snapshot.part("sparse"))
+
+    def _check_frames(self) -> None:
+        """ValueError if the restored caches hold other latent frames than the history."""
+        numbers = self.frames.numbers
+        if numbers != sorted(set(numbers)):
+            raise ValueError(f"a history's latent frames are in order; got {numbers}")
+        for _, cache in self._committed_caches[:1]:
+            present = sorted(cache.kept_frames)
+            is_sound = len({*present}) == len(present) == len(numbers)
+            if not is_sound or present[-1:] >= [cache.committed]:
+                raise ValueError(f"a cache has latent frames {present} of a history of {numbers}")
 
     @property
     def _committed_caches(self) -> list[tuple[CachePlan, HistoryCache]]:

@@ -13,9 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import re
-import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -26,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ...errors import StorageError
+from ...temporary_files import remove_leftovers, replacing
 from .disk_sync import DiskSync, Force, force
 from .lock import ProcessLock
 
@@ -34,7 +32,6 @@ logger = logging.getLogger("longtake")
 CHECKSUM, FORMAT, ADDRESS = "sha256", "longtake_chunk", "address"
 VERSION = 2
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian u64, then that many bytes of JSON
-LEFTOVER = re.compile(r"[\w.]+\.(?P<process>\d+)\.\d+\.tmp")  # snapshots too
 
 
 def root_key(fields: Mapping[str, object]) -> str:
@@ -92,15 +89,10 @@ class Journal:
         owned = {name: _copy(tensor) for name, tensor in tensors.items()}
         header = {**meta, FORMAT: str(VERSION), ADDRESS: key}
         header[CHECKSUM] = _checksum(owned, header)
-        temporary = self.folder / f"{key}.{os.getpid()}.{threading.get_ident()}.tmp"
         with self._translate_errors():
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self._path(key)) as temporary:
                 temporary.write_bytes(save(owned, metadata=header))
-                os.replace(temporary, self._path(key))
-            finally:
-                with contextlib.suppress(OSError):  # it no longer exists after a success
-                    temporary.unlink()
             to_disk(self._path(key))
 
     @contextlib.contextmanager
@@ -130,7 +122,7 @@ class Journal:
         Also removes temporary files of processes that were killed while writing.
         """
         lock = self._lock(f"{rollout_id}.lock", f"Rollout {rollout_id}", shared=False)
-        self._remove_leftovers()
+        remove_leftovers(self.folder)
         return lock
 
     def reading(self, rollout_id: str, *, alone: bool = False) -> ProcessLock:
@@ -178,12 +170,6 @@ class Journal:
             )  # fmt: skip
             return None
         return tensors, meta
-
-    def _remove_leftovers(self) -> None:
-        for path in self.folder.glob("*.tmp"):
-            leftover = LEFTOVER.fullmatch(path.name)
-            if leftover and not _is_running(int(leftover["process"])):
-                path.unlink(missing_ok=True)
 
 
 def _hash(value: object) -> str:
@@ -245,15 +231,3 @@ def set_aside(path: Path, reason: ValueError) -> None:
         logger.warning(
             "%s is damaged (%s); renamed to %s and made again.", path, reason, aside.name
         )
-
-
-def _is_running(process: int) -> bool:
-    if sys.platform == "win32":
-        return True  # a check would have to open the process; leftovers are harmless
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it belongs to another user
-        return True
-    return True

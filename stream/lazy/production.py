@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Generic, NoReturn, Protocol, TypeVar, runtime_checkable
+
+from ...errors import LongtakeError
+
+logger = logging.getLogger("longtake")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -116,7 +121,10 @@ class Production(Generic[T]):
         raise StopIteration
 
     def __del__(self) -> None:
-        _close(self._producer)  # the last reader is gone
+        try:
+            _close(self._producer)  # the last reader is gone, so nobody else can be told
+        except LongtakeError as error:
+            logger.warning("%s", error)
 
 
 class Cursor(Iterator[T]):

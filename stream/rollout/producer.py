@@ -12,11 +12,15 @@ from ...samplers.loop import Chunk, Loop
 from ...samplers.settings import RolloutSettings
 from ..journal.snapshots import Snapshots
 from .hot_states import HotState
+from .out_of_memory import is_out_of_memory
 from .recache import chunks_to_replay, last_rebuild
 from .run_state import RunState
 from .spec import RolloutSpec
 
 logger = logging.getLogger("longtake")
+
+MISFITS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+"""What a state from a file may raise whose facts or tensors are not those of this loop."""
 
 
 class ChunkProducer:
@@ -111,10 +115,14 @@ class ChunkProducer:
         snapshot = self._find_snapshot(first)
         if snapshot is not None:
             try:
+                self._check_position(snapshot, first)
                 self.loop.restore(snapshot)
                 return range(self.loop.index, first)
-            except ValueError as error:
-                logger.warning("The loop's state is not used (%s); replaying.", error)
+            except MISFITS as error:
+                if is_out_of_memory(error):
+                    raise
+                reason = f"{type(error).__name__}: {error}"
+                logger.warning("The loop's state is not used (%s); replaying.", reason)
                 self._reset_loop()
         self.notice = self._state.try_recache(first)
         indices = chunks_to_replay(self._state.chain, first)
@@ -131,6 +139,14 @@ class ChunkProducer:
             return
         (chunk,) = self._state.replay([index])
         self.loop.anchors.note(chunk.first_frame, chunk.latents, start)
+
+    def _check_position(self, snapshot: Snapshot, first: int) -> None:
+        """ValueError if a snapshot is not of one of our chunks up to `first`."""
+        index, frame = snapshot.facts["index"], snapshot.facts["first"]
+        if type(index) is not int or not 0 <= index <= first:
+            raise ValueError(f"it is of chunk {index!r} and chunk {first} comes next")
+        if type(frame) is not int or frame != self._state.chain.span(index).first:
+            raise ValueError(f"its chunk {index} begins at latent frame {frame!r}")
 
     def _find_snapshot(self, first: int) -> Snapshot | None:
         """The state that the last run left in memory, or else the newest one on disk."""

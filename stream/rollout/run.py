@@ -138,6 +138,11 @@ class Run:
             self._deliver(chunk)
         return chunk
 
+    def _check_alone(self) -> None:
+        """BadInput if another process makes this shot, before anyone has a part of it."""
+        if self.spec.stored_chunks() != self.spec.chunk_count:
+            self._acquire_lock().release()
+
     def _acquire_lock(self) -> ProcessLock:
         try:
             return self.spec.journal.lock(self.spec.id)
@@ -234,6 +239,8 @@ class Run:
             return True
         if self.stopped_at is not None or index == self.spec.chunk_count:
             return False
+        if not self._admitted:
+            self._check_alone()
         try:
             host = self.spec.model.host
             self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Protocol
 
 from torch import Tensor
@@ -71,8 +72,9 @@ class RolloutSpec:
     @cached_property
     def planned_chunks(self) -> int | None:
         """The number of chunks of the whole shot; None if it runs until stopped."""
-        planned = None if self.settings.length is None else sum(1 for _ in spans(self.settings))
-        return planned if self.cut is None else min(self.cut, planned or self.cut)
+        if self.settings.length is None:
+            return self.cut
+        return sum(1 for _ in islice(spans(self.settings), self.cut))
 
     @property
     def chunk_count(self) -> int | None:

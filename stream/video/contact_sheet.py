@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...errors import StorageError
+from ...temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import to_pictures
 from ..timecode import time_label
 from .picture_texts import png_texts
@@ -69,11 +69,11 @@ class ContactSheet:
         if not self._kept:
             raise ValueError("a contact sheet needs at least one frame")
         sheet = self._draw(self._pick())
-        temporary = path.with_name(path.name + ".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(temporary, format="PNG", pnginfo=png_texts(metadata))
-            os.replace(temporary, path)
+            remove_leftovers(path.parent)
+            with replacing(path) as temporary:
+                sheet.save(temporary, format="PNG", pnginfo=png_texts(metadata))
         except OSError as error:
             raise StorageError(
                 f"The contact sheet {path} cannot be written ({error.strerror or error}); "

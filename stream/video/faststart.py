@@ -12,12 +12,9 @@ from pathlib import Path
 
 import av
 
+from ...temporary_files import replacing
+
 MOVFLAGS = "faststart+use_metadata_tags"
-
-
-def temporary_path(path: Path) -> Path:
-    """Where the new form of `path` is written before it takes the place of the old one."""
-    return path.with_name(f".{path.name}.tmp")
 
 
 def move_index_to_front(path: Path, metadata: Mapping[str, str]) -> None:
@@ -25,14 +22,10 @@ def move_index_to_front(path: Path, metadata: Mapping[str, str]) -> None:
 
     Raises av.FFmpegError or OSError and leaves the file as it was.
     """
-    temporary = temporary_path(path)
-    try:
+    with replacing(path) as temporary:
         _copy_packets(path, temporary, metadata)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copy_packets(path: Path, copy: Path, metadata: Mapping[str, str]) -> None:

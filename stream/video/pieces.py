@@ -18,8 +18,8 @@ from pathlib import Path
 import av
 
 from ...errors import LongtakeError, StorageError
+from ...temporary_files import remove_leftovers, replacing
 from ..journal.lock import ProcessLock
-from .faststart import temporary_path
 from .spec import FRAME_NAME, FragmentedMP4, VideoSpec
 
 FORMAT = 1
@@ -61,10 +61,9 @@ class PieceLog:
         lines = [{"longtake": FORMAT, "video": self._digest}, *map(asdict, self.pieces)]
         text = "".join(f"{json.dumps(line)}\n" for line in lines)
         path = _log_path(self.video)
-        temporary = path.with_name(f"{path.name}.tmp")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -102,12 +101,12 @@ def find_log(video: Path, spec: VideoSpec, key_of: KeyOf, limit: int | None) -> 
     their index, and fewer than `limit` of them are used: a run always has something to add.
     """
     digest = spec_digest(spec)
+    remove_leftovers(video.parent)
     for path in _unfinished(video):
         try:
             lock = _lock(path)
         except LongtakeError:  # another run writes it
             continue
-        temporary_path(path).unlink(missing_ok=True)  # of a run that was killed at its end
         pieces = _read_pieces(path, digest)
         if pieces and all(piece.key == key_of(index) for index, piece in enumerate(pieces)):
             sound = _sound_pieces(path, pieces)

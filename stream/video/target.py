@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import av
 from PIL import Image
 
 from ...errors import LongtakeError, StorageError
+from ...temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures
 from .faststart import move_index_to_front
 from .fragments import MatroskaClusters, MP4Fragments, require_encoder
@@ -71,6 +72,7 @@ class GrowingFile:
         self._whole_bytes = earlier[-1].size if earlier else 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
             self._file = path.open("r+b" if earlier else "wb", buffering=0)
             self._file.truncate(self._whole_bytes)
             self._file.seek(self._whole_bytes)
@@ -140,7 +142,10 @@ class PNGFolder:
         self._frames = earlier[-1].frames if earlier else 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "frame.tmp").touch()
+            remove_leftovers(folder)
+            remove_leftovers(folder.parent, "*/frame_*")  # each run has a folder of its own
+            with tempfile.TemporaryFile(dir=folder):
+                pass  # the folder is writable
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
@@ -148,19 +153,21 @@ class PNGFolder:
         return sum(self._save(Image.fromarray(picture)) for picture in pictures)
 
     def close(self, *, complete: bool) -> int:
-        (self._folder / "frame.tmp").unlink(missing_ok=True)
+        if not self._frames:
+            with contextlib.suppress(OSError):  # it holds an earlier run's pictures
+                self._folder.rmdir()
         return 0
 
     def _save(self, image: Image.Image) -> int:
-        temporary = self._folder / "frame.tmp"
+        path = self._folder / (FRAME_NAME % self._frames)
         try:
             texts = None if self._frames else png_texts(self._metadata)
-            image.save(temporary, format="PNG", compress_level=1, pnginfo=texts)
-            os.replace(temporary, self._folder / (FRAME_NAME % self._frames))
+            with replacing(path) as temporary:
+                image.save(temporary, format="PNG", compress_level=1, pnginfo=texts)
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
         self._frames += 1
-        return (self._folder / (FRAME_NAME % (self._frames - 1))).stat().st_size
+        return path.stat().st_size
 
 
 def open_target(path: Path, spec: VideoSpec, earlier: Sequence[Piece] = ()) -> VideoTarget:

@@ -38,14 +38,14 @@ def test_points_are_in_the_middle_of_writes_too(tmp_path: Path) -> None:
             break
     assert torn
     run_once(tmp_path, "causal", "replay", None)
-    assert not list(folder.glob("*.tmp")) and crash._is_whole(tmp_path)
+    assert not list(folder.glob("*.tmp")) and crash.is_whole(tmp_path)
 
 
 def test_the_suite_notices_what_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that forgets, or a loop that resumes wrongly, does not pass."""
     tally = Tally()
     whole = kill.Outcome(False, 4, 0, 100, "a", "b")
-    monkeypatch.setattr(crash, "_is_whole", lambda folder: False)
+    monkeypatch.setattr(crash, "is_whole", lambda folder: False)
     before = kill.Outcome(True, 3, 0, 0)
     after = kill.Outcome(False, 4, 1, 90, "a", "c")
     crash._judge(tally, Path(), whole, [before, after])

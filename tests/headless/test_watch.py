@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -165,3 +166,16 @@ def test_options_of_the_player_that_make_no_sense_are_wrong_usage(
 ) -> None:
     result = CliRunner().invoke(cli.main, ["run", str(EXAMPLE), *options])
     assert result.exit_code == 2 and reason in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"GET /?" + b"a" * 9000 + b" HTTP/1.1", b"\x00\xff", b"GET / HTTP/9.z"]
+)
+def test_a_request_that_is_not_http_prints_nothing(
+    watched_run: tuple[str, Path], caplog: pytest.LogCaptureFixture, request_line: bytes
+) -> None:
+    address = urlsplit(watched_run[0])
+    with socket.create_connection((address.hostname, address.port), 10) as connection:
+        connection.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
+        assert b" 400 " in connection.recv(4096)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []

@@ -16,29 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-NODES = {
-    "Count": {
-        "input": {
-            "required": {
-                "seed": ["INT", {"default": 0, "min": 0, "max": 99}],
-                "scale": ["FLOAT", {"default": 1.0}],
-                "text": ["STRING", {"default": ""}],
-                "kind": [["up", "down"], {}],
-            }
-        },
-        "output": ["IMAGE"],
-        "output_node": False,
-    },
-    "Save": {
-        "input": {"required": {"images": ["IMAGE"]}},
-        "output": [],
-        "output_node": True,
-    },
-}
-WORKFLOW = {
-    "1": {"class_type": "Count", "inputs": {"seed": 1, "scale": 1.0, "text": "a", "kind": "up"}},
-    "2": {"class_type": "Save", "inputs": {"images": ["1", 0]}, "_meta": {"title": "Keep"}},
-}
+from longtake.benchmarks._attack.instant_comfyui import NODES
 
 
 class FakeComfyUI:

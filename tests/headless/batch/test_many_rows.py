@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from longtake.benchmarks._attack.instant_comfyui import WORKFLOW, InstantComfyUI
 from longtake.headless import cli
-from longtake.tests.support.fake_comfyui import WORKFLOW
-from longtake.tests.support.instant_comfyui import InstantComfyUI
 
 ROWS_PER_SECOND = 50
 BYTES_PER_ROW = 5_000

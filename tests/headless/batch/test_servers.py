@@ -20,10 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from longtake.benchmarks._attack.instant_comfyui import WORKFLOW
 from longtake.headless import cli
 from longtake.headless.batch import remote, watch, worker
 from longtake.headless.batch.record import Records
-from longtake.tests.support.fake_comfyui import WORKFLOW, FakeComfyUI
+from longtake.tests.support.fake_comfyui import FakeComfyUI
 
 MAIN = f"""
 import signal

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, Event, FileSaved
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.stream.timecode import time_label
@@ -85,6 +86,21 @@ def test_a_saved_rollout_is_named_by_its_size_too(bench: Bench) -> None:
     shown = bench.shown("LongtakeSaveRollout", rollout=rollout, filename_prefix="%width%x%height%")
     [entry] = shown["longtake_files"]
     assert entry["filename"].startswith("48x32_00001_")
+
+
+@pytest.mark.parametrize("format", ["mp4 (h264)", "mkv (lossless)", "png frames"])
+def test_a_second_run_of_a_shot_writes_nothing(bench: Bench, tmp_path: Path, format: str) -> None:
+    """It has the chunks that the first run finished, but must not make a clip of these."""
+    rollout, vae = bench.rollout()
+    next(iter(rollout.chunks))
+    before = {path for path in tmp_path.rglob("*") if "longtake_state" not in path.name}
+    with rollout.spec.journal.lock(rollout.id), pytest.raises(BadInput) as refusal:
+        again, _ = bench.rollout()
+        [frames] = bench.run("LongtakeVAEDecode", rollout=again, vae=vae)
+        bench.run("LongtakeSaveVideo", frames=frames, format=format)
+    assert "is already running in process" in str(refusal.value)
+    after = {path for path in tmp_path.rglob("*") if path.parent.name != "rollouts"}
+    assert after <= before
 
 
 def cancelled(bench: Bench, frames: Any, chunk: int, *others: str, **inputs: Any) -> Path:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from longtake.attention.storage.quantize import Float8
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
+from longtake.model.files.safetensors_writer import CHECKSUM, info_of, write
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
 
@@ -135,3 +140,22 @@ def test_a_shot_that_does_not_fit_keeps_its_settings_and_says_so(
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
     with pytest.raises(BadInput, match="keeps its settings: .* or make a new one: lower"):
         load(bench, name, build_model(CONFIG))
+
+
+@pytest.mark.parametrize(("field", "value"), [("length", 10**9), ("rows", 10**9), ("seed", "7")])
+def test_a_made_up_shot_is_refused_at_once(
+    bench: Bench, tmp_path: Path, field: str, value: object
+) -> None:
+    """These numbers hung the prompt's thread, or took all memory."""
+    name = save_rollout(bench, CONFIG)
+    [path] = tmp_path.rglob("*.rollout.safetensors")
+    with safe_open(str(path), "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys() if key != CHECKSUM}  # noqa: SIM118
+        metadata = dict(file.metadata())
+    metadata["recipe"] = json.dumps({**json.loads(metadata["recipe"]), field: value})
+    infos = [info_of(key, tensor) for key, tensor in tensors.items()]
+    write(path, infos, tensors.items(), metadata, checksum=True)
+    start = time.perf_counter()
+    with pytest.raises(BadInput, match="is damaged, or no Longtake wrote it"):
+        load(bench, name, build_model(CONFIG))
+    assert time.perf_counter() - start < 2

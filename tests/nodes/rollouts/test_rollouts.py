@@ -13,7 +13,7 @@ from PIL import Image
 
 from longtake.errors import BadInput
 from longtake.samplers.loop import Loop
-from longtake.stream.rollout.file import RolloutFile
+from longtake.stream.rollout_file.file import RolloutFile
 from longtake.tests.support.node_bench import Bench
 
 TWO = "0: a red ball\n1: a blue ball"
@@ -336,7 +336,7 @@ def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
     """
     from longtake.nodes.sampling.kv_cache import KVCacheSettings
     from longtake.samplers.settings import RolloutSettings
-    from longtake.stream.rollout.recipe import from_record, to_record
+    from longtake.stream.rollout_file.recipe import from_record, to_record
 
     source, _ = bench.rollout()
     inputs = KVCacheSettings.define_schema().inputs

@@ -11,7 +11,7 @@ import pytest
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.stream.metrics import Meter, Report
-from longtake.stream.rollout.file import SUFFIX, RolloutFile
+from longtake.stream.rollout_file.file import SUFFIX, RolloutFile
 from longtake.tests.support.model.vaes import wan22
 from longtake.tests.support.node_bench import Bench
 

@@ -14,7 +14,7 @@ from longtake.samplers.planning.cost import histories_used
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.journal.chain import Chain
 from longtake.stream.journal.records import rollout_facts
-from longtake.stream.rollout.recipe import from_record, to_record
+from longtake.stream.rollout_file.recipe import from_record, to_record
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,

@@ -24,7 +24,7 @@ from longtake.samplers.guidance.scores import Palette, Pictures, Region
 from longtake.samplers.loop import generate
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.samplers.solvers.single_step import Euler, ReNoise, Solver
-from longtake.stream.rollout.recipe import from_record, to_record
+from longtake.stream.rollout_file.recipe import from_record, to_record
 from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae
 from longtake.tests.support.model.vaes import host_vae
 from longtake.tests.support.node_bench import Bench

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from longtake.errors import StorageError
 from longtake.stream.lazy.stream import Stream
 from longtake.stream.lazy.subscription import Subscription
 from longtake.tests.support.stream.stream_studio import (
@@ -144,3 +145,22 @@ def test_a_failed_production_leaves_no_cycle_that_keeps_its_memory() -> None:
         assert watched[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_disk_that_fails_as_the_last_reader_leaves_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A chunk is synced while the next one is made; Python would print a traceback."""
+
+    def produce(first: int) -> Iterator[int]:
+        try:
+            yield first
+        finally:
+            raise StorageError("The journal could not store a chunk; free some space.")
+
+    assert next(iter(Stream(produce))) == 0
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "The journal could not store a chunk; free some space."
+    ]

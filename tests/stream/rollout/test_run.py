@@ -32,7 +32,7 @@ from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import model_with_hooks
-from longtake.tests.support.stream.rollouts import Words
+from longtake.tests.support.stream.rollouts import Words, cut_after
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,
@@ -386,3 +386,15 @@ def test_an_observer_sees_the_run_in_order(tmp_path: Path) -> None:
     list(Run(spec, second).chunks)
     assert second.calls[0] == ("delivered", 0, None)  # stored chunks are delivered, not made
     assert ("open", 1, 9 / 16) in second.calls and second.calls[-1] == ("close",)
+
+
+def test_a_second_run_of_an_unfinished_shot_ends_before_its_first_chunk(tmp_path: Path) -> None:
+    cut_after(rollout(tmp_path), 2)
+    second = rollout(tmp_path)
+    with second.spec.journal.lock(second.id):
+        with pytest.raises(BadInput, match="is already running in process"):
+            next(iter(second.chunks))
+        assert second.controls.state == "stopped"
+    assert len(list(rollout(tmp_path).chunks)) == 5
+    with second.spec.journal.lock(second.id):  # a finished shot needs no production
+        assert len(list(rollout(tmp_path).chunks)) == 5

@@ -8,7 +8,29 @@ from typing import Any
 
 from aiohttp import web
 
-from .fake_comfyui import NODES
+NODES = {
+    "Count": {
+        "input": {
+            "required": {
+                "seed": ["INT", {"default": 0, "min": 0, "max": 99}],
+                "scale": ["FLOAT", {"default": 1.0}],
+                "text": ["STRING", {"default": ""}],
+                "kind": [["up", "down"], {}],
+            }
+        },
+        "output": ["IMAGE"],
+        "output_node": False,
+    },
+    "Save": {
+        "input": {"required": {"images": ["IMAGE"]}},
+        "output": [],
+        "output_node": True,
+    },
+}
+WORKFLOW = {
+    "1": {"class_type": "Count", "inputs": {"seed": 1, "scale": 1.0, "text": "a", "kind": "up"}},
+    "2": {"class_type": "Save", "inputs": {"images": ["1", 0]}, "_meta": {"title": "Keep"}},
+}
 
 ENTRY = {
     "outputs": {"2": {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}},
@@ -56,7 +78,7 @@ class InstantComfyUI:
     async def queue(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"queue_running": [], "queue_pending": []})
 
-    async def taken(self, _: web.Request) -> web.StreamResponse:
+    async def accept(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({})
 
     async def view(self, _: web.Request) -> web.StreamResponse:
@@ -82,8 +104,8 @@ class InstantComfyUI:
                 web.post("/prompt", self.prompt),
                 web.get("/history/{prompt_id}", self.history),
                 web.get("/queue", self.queue),
-                web.post("/queue", self.taken),
-                web.post("/interrupt", self.taken),
+                web.post("/queue", self.accept),
+                web.post("/interrupt", self.accept),
                 web.get("/view", self.view),
             ]
         )

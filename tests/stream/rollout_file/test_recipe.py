@@ -46,7 +46,8 @@ from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, ReNoise
 from longtake.stream.journal.chain import Chain
-from longtake.stream.rollout.recipe import from_record, known_types, to_record
+from longtake.stream.rollout_file.recipe import from_record, to_record
+from longtake.stream.rollout_file.recipe_types import known_types
 from longtake.tests.support.tiny_model import randn, settings, timeline
 
 LADDER = flow_ladder(4, 3.0)

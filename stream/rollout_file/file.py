@@ -10,7 +10,7 @@ A loaded rollout continues where it ends, on any machine, without making any chu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,31 +24,44 @@ from ...attention.snapshot import Snapshot
 from ...errors import BadInput, StorageError
 from ...model.files.safetensors_writer import info_of, is_sound, write
 from ...samplers.settings import RolloutSettings
-from ..journal.chain import Chain, ModelHistory
+from ..journal.chain import Chain
 from ..journal.journal import Journal
 from ..journal.snapshots import Snapshots
 from ..metrics import Report
-from .hot_states import HotState
+from ..rollout.hot_states import HotState
+from ..rollout.run_state import RunState
+from .checks import (
+    check_chunks,
+    check_finite,
+    parse_fps,
+    parse_guided,
+    parse_metas,
+    parse_models,
+    parse_report,
+    parse_state,
+)
 from .recipe import from_record, to_record
-from .run_state import RunState
+from .recipe_reader import Malformed
 
 VERSION = 2
 FORMAT = "longtake_rollout"
 SUFFIX = ".rollout.safetensors"
 THUMBNAIL, STATE = "thumbnail", "state."
+WHOLE_FLOATS = ("F32", "F64")  # latents, and the memory of solvers
+CFG, SCALED = GUIDED = "cfg", "scaled"
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutExtras:
     """What a file holds in addition to the rollout itself.
 
-    `thumbnail` is a PNG. `guided` says how a strength becomes guidance: `cfg` uses it as the scale,
-    `scaled` multiplies the existing guidance by it. `state` is the loop's after the last chunk.
+    `thumbnail` is a PNG. `guided` says how a strength becomes guidance: CFG uses it as the scale,
+    SCALED multiplies the existing guidance by it. `state` is the loop's after the last chunk.
     """
 
     report: Report
     thumbnail: bytes | None = None
-    guided: str = "cfg"
+    guided: str = CFG
     fps: float = 16.0
     state: HotState | None = None
 
@@ -112,21 +125,31 @@ class RolloutFile:
             self._tensors = {
                 name: file.get_tensor(name) for name in names if name.startswith("recipe.")
             }
-            models = json.loads(metadata["models"])
-            self.models = ModelHistory(models["identity"], tuple(map(tuple, models["later"])))
-            self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
-            self.channels = _channels(file) if self.metas else None  # of the latents
-            self._state: Any = json.loads(metadata.get("state", "null"))
+            self.models = parse_models(metadata["models"])
+            self.metas = parse_metas(metadata["chunks"])
+            self._shapes = _shapes(file, names)
+            self._state = parse_state(metadata.get("state", "null"))
             self.extras = RolloutExtras(
-                Report.from_json(metadata["report"]),
+                parse_report(metadata["report"]),
                 file.get_tensor(THUMBNAIL).numpy().tobytes() if THUMBNAIL in names else None,
-                metadata["guided"],
-                float(metadata["fps"]),
+                parse_guided(metadata["guided"], GUIDED),
+                parse_fps(metadata["fps"]),
             )
 
+    @property
+    def channels(self) -> int | None:
+        """The channels of the latents; None if there is no chunk."""
+        return self._shapes["chunk.0.latents"][1] if self.metas else None
+
     def settings(self, device: torch.device | str = "cpu") -> RolloutSettings:
-        """The settings of the rollout; decoders of scores are created on `device`."""
-        return from_record(self._recipe, self._tensors, device)
+        """The settings of the rollout; decoders of scores are created on `device`.
+
+        BadInput if the recipe is damaged, or the chunks in the file are not those of the recipe.
+        """
+        with self._translate_errors():
+            settings = from_record(self._recipe, self._tensors, device)
+            check_chunks(settings, len(self.metas), self._shapes.get)
+        return settings
 
     def keep_in(self, journal: Journal, chain: Chain) -> int:
         """Copy the chunks to where a run of `chain` finds them; returns the number of new ones."""
@@ -137,29 +160,39 @@ class RolloutFile:
                 key = chain.key(index)
                 if key in journal:
                     continue
-                tensors = {"latents": file.get_tensor(f"chunk.{index}.latents")}
+                tensors = {"latents": _read(file, f"chunk.{index}.latents")}
                 while (name := f"chunk.{index}.in_flight.{len(tensors) - 1}") in names:
-                    tensors[f"in_flight.{len(tensors) - 1}"] = file.get_tensor(name)
+                    tensors[f"in_flight.{len(tensors) - 1}"] = _read(file, name)
                 journal.write(key, tensors, meta)
                 new += 1
-            if self._state is not None:
-                self._keep_state(file, journal, chain)
+            if self._state is not None and self.metas:
+                self._keep_state(file, journal, chain, self._state)
         return new
 
-    def _keep_state(self, file: Any, journal: Journal, chain: Chain) -> None:
+    def _keep_state(
+        self, file: Any, journal: Journal, chain: Chain, state: Mapping[str, Any]
+    ) -> None:
         """Store the state as a snapshot, which a run ignores if it does not fit."""
         names = [name for name in file.keys() if name.startswith(STATE)]  # noqa: SIM118
-        tensors = {name.removeprefix(STATE): file.get_tensor(name) for name in names}
-        snapshot = Snapshot(tensors, self._state["facts"])
+        tensors = {name.removeprefix(STATE): _read(file, name) for name in names}
         key = chain.key(len(self.metas) - 1)
-        Snapshots(journal, self._state["made_for"]).keep(key, snapshot)
+        Snapshots(journal, state["made_for"]).keep(key, Snapshot(tensors, state["facts"]))
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
+        with self._translate_errors(), safe_open(str(self.path), "pt") as file:
+            yield file
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
         try:
-            with safe_open(str(self.path), "pt") as file:
-                yield file
-        except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
+            yield
+        except (ValueError, RecursionError) as error:
+            raise BadInput(
+                f"{self.path} is damaged, or no Longtake wrote it ({error}); copy it again, or "
+                "save the shot again."
+            ) from error
+        except (SafetensorError, KeyError, OSError) as error:
             raise BadInput(
                 f"{self.path} cannot be read as a rollout ({error}); it may be incomplete or not a "
                 "safetensors file: copy it again."
@@ -181,7 +214,17 @@ class RolloutFile:
             )
 
 
-def _channels(file: Any) -> int:
-    """The channels of the latents (f, c, h, w) in a file."""
-    shape: list[int] = file.get_slice("chunk.0.latents").get_shape()
-    return shape[1]
+def _shapes(file: Any, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all latents and solver states in a file by name, from its header."""
+    slices = {name: file.get_slice(name) for name in names if name.startswith("chunk.")}
+    for name, content in slices.items():
+        if content.get_dtype() not in WHOLE_FLOATS:
+            raise Malformed(name, content.get_dtype(), " or ".join(WHOLE_FLOATS))
+    return {name: tuple(content.get_shape()) for name, content in slices.items()}
+
+
+def _read(file: Any, name: str) -> Tensor:
+    """A tensor of the file, which must be finite."""
+    tensor: Tensor = file.get_tensor(name)
+    check_finite(name, tensor)
+    return tensor

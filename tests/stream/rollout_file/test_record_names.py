@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from longtake.stream.rollout.recipe import known_types
+from longtake.stream.rollout_file.recipe_types import known_types
 
 RECORDED = """
 AgeRange: newest oldest

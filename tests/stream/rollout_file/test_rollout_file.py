@@ -22,11 +22,11 @@ from longtake.samplers.solvers.multistep import UniPC2
 from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.metrics import Report
-from longtake.stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
 from longtake.stream.rollout.fork import Fork, extend
 from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
+from longtake.stream.rollout_file.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
 from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings

@@ -1,0 +1,134 @@
+"""Bounds on the settings of a saved rollout, beyond what a sampler node could have asked for.
+
+Opening a rollout plans its memory, addresses its chunks and compares its tensors. All that must
+take no time, whatever numbers a file claims.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from ...attention.cache.policy import MemoryBank, WindowSink
+from ...attention.temp_cache.policy import TempCache
+from ...samplers.guidance import Guidance
+from ...samplers.guidance.prompt import OwnPrompt, Prompt
+from ...samplers.guidance.terms import Branch
+from ...samplers.settings import RolloutSettings
+
+MAX_SIDE = 4096  # latent rows or columns
+MAX_FRAMES = 1_000_000  # latent frames: 46 hours at 24 frames a second
+MAX_WINDOW = 100_000  # latent frames
+MAX_SEED = 2**64 - 1
+MAX_ROW_WORK = 2_000_000  # latent frames times steps that are in flight at once
+MAX_STRENGTH = 1e6
+
+
+class Unusable(ValueError):
+    """Settings that no rollout can have."""
+
+
+def check_settings(settings: RolloutSettings) -> None:
+    """Refuse settings that are out of range, or whose tensors do not go together."""
+    _check_range("the latent rows", settings.rows, 2, MAX_SIDE)
+    _check_range("the latent columns", settings.columns, 2, MAX_SIDE)
+    if settings.length is not None:
+        _check_range("the length in latent frames", settings.length, 1, MAX_FRAMES)
+    _check_seeds(settings)
+    _check_times(settings)
+    _check_prompts(settings)
+    _check_cache(settings)
+    _check_strengths(settings)
+    if settings.reference is not None:
+        _check_axes("the picture's latents", settings.reference.channels, 4)
+    for known in settings.known_frames.frames:
+        if isinstance(known.latents, Tensor):
+            _check_axes("known latents", known.latents, 3)
+    in_flight = settings.schedule.active_frames(settings.length, settings.origin)
+    work = in_flight * len(getattr(settings.schedule, "ladder", ()))
+    _check_range("the schedule's latent frames in flight times steps", work, 0, MAX_ROW_WORK)
+
+
+def _check_seeds(settings: RolloutSettings) -> None:
+    for seed in (settings.seed, *(change.seed for change in settings.seed_changes)):
+        _check_range("a seed", seed, 0, MAX_SEED)
+
+
+def _check_times(settings: RolloutSettings) -> None:
+    """Refuse a change outside the longest rollout."""
+    starts = [change.start_frame for change in settings.guidance_changes]
+    starts += [change.start_frame for change in settings.seed_changes]
+    starts += [change.start_frame for change in settings.lora_changes]
+    known = settings.known_frames.frames
+    reaches = [frame for entry in known for frame in (entry.frame, entry.lookahead)]
+    for at in (*starts, *settings.recache_frames, *reaches):
+        _check_range("a latent frame", at, 0, MAX_FRAMES)
+    _check_range("the ramp of context noise", settings.context_noise.ramp_frames, 0, MAX_FRAMES)
+
+
+def _check_prompts(settings: RolloutSettings) -> None:
+    """Refuse prompts of several widths, and a time without a prompt."""
+    timeline = settings.prompts
+    width = timeline.negative.shape[-1]
+    prompts: list[Prompt | None] = [branch.prompt for branch in _branches(settings)]
+    prompts += [branch.view.commit_prompt for branch in _branches(settings)]
+    prompts += [guidance.base for guidance in _guidances(settings)]
+    own = [prompt.embedding for prompt in prompts if isinstance(prompt, OwnPrompt)]
+    for embedding in (timeline.negative, *(entry.embedding for entry in timeline.entries), *own):
+        _check_axes("a prompt", embedding, 2)
+        if embedding.shape[-1] != width:
+            raise Unusable(f"prompts are {width} and {embedding.shape[-1]} wide")
+    for entry in timeline.entries:
+        _check_range("a prompt's latent frame", entry.start_frame, 0, MAX_FRAMES)
+    covered = 0
+    first = sorted((entry.active_from, entry.active_until) for entry in timeline.entries
+                   if entry.start_frame == 0 and entry.active_until is not None)  # fmt: skip
+    for start, stop in first:
+        assert stop is not None
+        covered = max(covered, stop) if start <= covered else covered
+    always = [entry.active_from for entry in timeline.entries
+              if entry.start_frame == 0 and entry.active_until is None]  # fmt: skip
+    if min(always, default=0) > covered:
+        raise Unusable(f"no prompt is in force at latent frame {covered}")
+
+
+def _check_cache(settings: RolloutSettings) -> None:
+    cache = settings.cache
+    if isinstance(cache, WindowSink):
+        _check_range("the window in latent frames", cache.window_frames, 1, MAX_WINDOW)
+    if isinstance(cache, MemoryBank):
+        _check_range("the memory bank in latent frames", cache.bank_frames, 1, MAX_WINDOW)
+    if isinstance(cache, TempCache):
+        _check_range("the entries in latent frames", math.ceil(cache.entry_frames), 1, MAX_WINDOW)
+
+
+def _check_strengths(settings: RolloutSettings) -> None:
+    """Refuse factors that give infinite latents."""
+    factors = [settings.lora_factor, *(change.factor for change in settings.lora_changes)]
+    for guidance in _guidances(settings):
+        timing = guidance.timing
+        factors += [guidance.strength, *timing.per_step, timing.first_chunk]
+        factors += [branch.weight for branch in guidance.branches]
+        factors += [score.weight for score in guidance.weighted_scores]
+    if any(abs(factor) > MAX_STRENGTH for factor in factors):
+        raise Unusable(f"a strength or weight is beyond {MAX_STRENGTH:g}")
+
+
+def _guidances(settings: RolloutSettings) -> list[Guidance]:
+    return [settings.guidance, *(change.guidance for change in settings.guidance_changes)]
+
+
+def _branches(settings: RolloutSettings) -> list[Branch]:
+    return [branch for guidance in _guidances(settings) for branch in guidance.branches]
+
+
+def _check_axes(what: str, tensor: Tensor, axes: int) -> None:
+    if tensor.ndim != axes:
+        raise Unusable(f"{what} have {tensor.ndim} axes instead of {axes}")
+
+
+def _check_range(what: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        shown = f"{value:,}" if abs(value) < 10**20 else "a huge number"
+        raise Unusable(f"{what} must be from {low:,} to {high:,}; got {shown}")

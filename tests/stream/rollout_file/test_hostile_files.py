@@ -1,0 +1,157 @@
+"""A rollout file that is damaged or made up: one sentence at once, or a shot that plays."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from longtake.attention.snapshot import Snapshot, check_form
+from longtake.benchmarks._attack.rollout_files import judge, mutate, sample_file
+from longtake.errors import BadInput
+from longtake.model.files.safetensors_writer import CHECKSUM, info_of, write
+from longtake.samplers.loop import Loop
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import rolling
+from longtake.samplers.solvers.multistep import DPMSolverPP2M
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.hot_states import HotStates
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.stream.rollout_file.file import SUFFIX, RolloutFile
+from longtake.tests.support.stream.rollouts import KINDS, MODEL, rollout
+from longtake.tests.support.tiny_model import settings
+
+SHOTS: dict[str, dict[str, Any]] = {
+    "causal": {"length": 9},
+    "rolling": {
+        "schedule": rolling(flow_ladder(3, 3.0), 2), "solver": DPMSolverPP2M(), "length": 8,
+    },
+}  # fmt: skip
+
+
+def save_shot(folder: Path, **changes: Any) -> Path:
+    """A finished shot with its state."""
+    journal, hot = Journal(folder / "here"), HotStates(lambda: 10**9)
+    spec = RolloutSpec(settings(**changes), MODEL, "model", journal, hot=hot)
+    return sample_file(folder, MODEL, spec)
+
+
+def rewrite(path: Path, tensors: dict[str, Any] | None = None, **metadata: str) -> Path:
+    """The file with other metadata or tensors, sealed again as an attacker would."""
+    with safe_open(str(path), "pt") as file:
+        names = [name for name in file.keys() if name != CHECKSUM]  # noqa: SIM118
+        content = {name: file.get_tensor(name) for name in names}
+        known = dict(file.metadata())
+    content |= tensors or {}
+    largest_first = sorted(content.items(), key=lambda item: -item[1].element_size())
+    infos = [info_of(name, tensor) for name, tensor in largest_first]
+    made_up = path.with_name(f"made-up{SUFFIX}")
+    write(made_up, infos, largest_first, known | metadata, checksum=True)
+    return made_up
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    with safe_open(str(path), "pt") as file:
+        recipe: dict[str, Any] = json.loads(file.metadata()["recipe"])
+    return recipe
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each file is loaded in a forked process")
+@pytest.mark.parametrize("kind", SHOTS)
+def test_a_mutated_file_is_refused_in_a_sentence_or_plays(tmp_path: Path, kind: str) -> None:
+    sound = save_shot(tmp_path, **SHOTS[kind])
+    assert judge(sound, tmp_path / "there", MODEL).end == "done"
+    for number in range(40):
+        target = tmp_path / f"{number}{SUFFIX}"
+        mutation = mutate(sound, target, random.Random(f"{kind} {number}"))
+        outcome = judge(target, tmp_path / f"journal {number}", MODEL)
+        assert not outcome.is_bad, (mutation, outcome)
+        assert mutation.sealed or outcome.end == "refused", mutation
+
+
+HOSTILE = {
+    "length": 10**9, "rows": 10**9, "columns": 10**9, "seed": -1, "rows ": 4.0,
+    "recache_frames": [10**12], "hold_rotated": 1, "on_prompt_change": "melt",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", HOSTILE)
+def test_a_recipe_out_of_range_is_refused_at_once(tmp_path: Path, field: str) -> None:
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = {**read_recipe(path), field.strip(): HOSTILE[field]}
+    start = time.perf_counter()
+    with pytest.raises(BadInput, match=r"\w+.*; copy it again, or save the shot again\.$"):
+        RolloutFile(rewrite(path, recipe=json.dumps(recipe))).settings()
+    assert time.perf_counter() - start < 1
+
+
+def test_a_schedule_with_endless_rows_is_refused_at_once(tmp_path: Path) -> None:
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = read_recipe(path)
+    recipe["schedule"] |= {"lag": 0.01, "ladder": [*(1 - i / 5000 for i in range(5000)), 0.0]}
+    recipe["length"] = 1_000_000
+    start = time.perf_counter()
+    with pytest.raises(BadInput, match="in flight times steps"):
+        RolloutFile(rewrite(path, recipe=json.dumps(recipe))).settings()
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("fps", ["0", "-1", "nan", "inf", "1e9", "x", ""])
+def test_a_frame_rate_that_no_video_has_is_refused(tmp_path: Path, fps: str) -> None:
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    with pytest.raises(BadInput, match="is damaged, or no Longtake wrote it"):
+        RolloutFile(rewrite(path, fps=fps))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_latents_that_are_not_finite_do_not_enter_the_journal(tmp_path: Path, value: float) -> None:
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    latents = torch.zeros(3, MODEL.config.out_channels, 4, 6)
+    latents[1, 2, 3, 4] = value
+    file = RolloutFile(rewrite(path, {"chunk.1.latents": latents}))
+    spec = RolloutSpec(file.settings(), MODEL, file.models, Journal(tmp_path / "there"))
+    with pytest.raises(BadInput, match=r"chunk\.1\.latents is 'not finite'"):
+        file.keep_in(spec.journal, spec.chain)
+    assert spec.stored_chunks() == 1
+
+
+def test_a_decoder_of_any_size_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = read_recipe(path)
+    config = {"is": "TinyVAEConfig", "encoder_widths": [9, 9, 9], "decoder_widths": [4096] * 3}
+    palette = {"is": "Palette", "colours": [[0, 0, 0]],
+               "pictures": {"is": "Pictures", "config": config, "vae": {}}}  # fmt: skip
+    recipe["guidance"]["weighted_scores"] = [{"is": "WeightedScore", "score": palette}]
+    with pytest.raises(BadInput, match="one that its weights fit"):
+        RolloutFile(rewrite(path, recipe=json.dumps(recipe))).settings()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_state_of_a_loop_has_the_form_of_an_empty_one(tmp_path: Path, kind: str) -> None:
+    shot = rollout(tmp_path, **KINDS[kind])
+    loop, empty = Loop(shot.settings, MODEL), Loop(shot.settings, MODEL)
+    chunks = loop.chunks()
+    for _ in range(3):
+        next(chunks)
+    empty.branches.claim()
+    state, like = loop.snapshot(), empty.snapshot()
+    check_form(state, like, state.facts["first"])
+    name = "branches.finished.latents"
+    flat = {**state.tensors, name: state.tensors[name].flatten()}
+    for broken in (
+        Snapshot(flat, state.facts),
+        Snapshot({}, state.facts),
+        Snapshot(state.tensors, {**state.facts, "begun": {}}),
+        Snapshot(state.tensors, {**state.facts, "prompted": 10**9}),
+        Snapshot(state.tensors, {**state.facts, "branches": []}),
+    ):
+        with pytest.raises(ValueError, match="its|begun|prompted|branches"):
+            check_form(broken, like, state.facts["first"])

@@ -1,0 +1,102 @@
+"""What a killed writer leaves beside the files of users is removed by the next writer there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.headless.batch.record import Records
+from longtake.model.files.safetensors_writer import info_of, write
+from longtake.nodes.sampling.schedule_picture import draw_schedule
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks
+from longtake.stream.journal.journal import Journal
+from longtake.stream.video.contact_sheet import ContactSheet
+from longtake.stream.video.spec import PNGFrames, VideoSpec
+from longtake.stream.video.writer import open_video
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
+PICTURES = torch.zeros(2, 3, 16, 16)
+
+
+def save_tensors(folder: Path) -> None:
+    weights = {"a": torch.zeros(4)}
+    write(folder / "a.rollout.safetensors", [info_of("a", weights["a"])], weights.items(), {})
+
+
+def save_sheet(folder: Path) -> None:
+    sheet = ContactSheet(fps=16.0)
+    sheet.add(PICTURES)
+    sheet.save(folder / f"sheet_{sum(1 for _ in folder.glob('*.png'))}.png")
+
+
+def save_frames(folder: Path) -> None:
+    """Frames of each run are in a folder of their own, which no later run opens."""
+    number = sum(1 for _ in folder.glob("frames_*"))
+    with open_video(folder / f"frames_{number}", VideoSpec(16, 16, 16.0, PNGFrames())) as video:
+        video.write(PICTURES)
+
+
+def save_schedule(folder: Path) -> None:
+    name = f"schedule_{sum(1 for _ in folder.glob('*.png'))}.png"
+    draw_schedule(causal_chunks(flow_ladder(2, 3.0)), folder / name, 6)
+
+
+def save_chunk(folder: Path) -> None:
+    journal = Journal(folder)
+    with journal.lock("0" * 16):
+        journal.write("1" * 64, {"latents": torch.zeros(4)}, {})
+
+
+def save_batch(folder: Path) -> None:
+    Records(folder).start([])
+
+
+WRITERS = [save_tensors, save_sheet, save_frames, save_schedule, save_chunk, save_batch]
+
+
+def kill_at_rename(writer: Callable[[Path], None], folder: Path) -> None:
+    """Run a writer in a process that dies just before its file gets its name."""
+    child = os.fork()
+    if child == 0:
+
+        def die(*_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            os.replace = die  # type: ignore[assignment]
+            writer(folder)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_the_next_writer_removes_what_a_kill_left(
+    tmp_path: Path, writer: Callable[[Path], None]
+) -> None:
+    kill_at_rename(writer, tmp_path)
+    assert len(leftovers(tmp_path)) == 1
+    writer(tmp_path)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_files_of_running_processes_and_of_users_stay(
+    tmp_path: Path, writer: Callable[[Path], None]
+) -> None:
+    names = [f"a.png.{os.getppid()}.1.longtake.tmp", "mine.tmp", "mine.1.2.tmp", ".longtake.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    writer(tmp_path)
+    assert leftovers(tmp_path) == sorted(names)
