@@ -16,8 +16,10 @@ from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.bank_cache import BankCache
 from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
+from .cache.placed_windows import SharedWindow
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
+from .cache.shared_window import SharedWindowCache
 from .layout import HistoryAttention
 from .snapshot import Snapshot
 from .storage.dense import KeysValues, Storage
@@ -49,7 +51,7 @@ class HistoryCache(Protocol):
 
     @property
     def positions(self) -> list[int]:
-        """Window-relative position of the frame in each slot."""
+        """Position of the frame in each slot; that of the next frame is the number held."""
 
     @property
     def bytes(self) -> int:
@@ -87,8 +89,8 @@ class HistoryCache(Protocol):
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
 
-    def restart(self) -> None:
-        """Forget the frames held; they will be committed again, oldest first."""
+    def restart(self, frames: Sequence[int] = ()) -> None:
+        """Forget the frames held; `frames` of the rollout will be committed again, oldest first."""
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`."""
@@ -119,6 +121,8 @@ def open_cache(
             return PerHeadCache(shape, policy, length, device, storage)
         case MostAttended():
             return HeavyHitterCache(shape, policy, length, device, storage)
+        case SharedWindow():
+            return SharedWindowCache(shape, policy, length, device, storage)
         case MemoryBank():
             return BankCache(shape, policy, length, device, storage)
         case TempCache():

@@ -20,8 +20,11 @@ class Preset:
     chunk, which has no past to go by. `timesteps` is, in their place, a
     distilled model's list (1000 to 0, before the shift), `first_timesteps` another one for the
     first chunk alone; `shift_timesteps` is False where the list is final already: the model is told
-    it as it is, at the noise of the nearest of 1000 shifted timesteps.
+    it as it is, at the noise of the nearest of 1000 shifted timesteps. `whole_timesteps`: the model
+    is told whole numbers, rounded down.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
+    `shared_window`: the latent frames in work have their place in it; `distant_sink`: the sink
+    stays where it was in time;
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
     is); `bank_frames` more in every layer are a memory bank (0: none); `drops_first_frame`: the
     model was trained on windows without the first latent frame.
@@ -48,9 +51,12 @@ class Preset:
     timesteps: tuple[float, ...] = ()
     first_timesteps: tuple[float, ...] = ()
     shift_timesteps: bool = True
+    whole_timesteps: bool = False
     solver: str = EULER
     sink_decay: float = 0.0
     bank_frames: int = 0
+    shared_window: bool = False
+    distant_sink: bool = False
     drops_first_frame: bool = False
     rolling_chunks: int = 0
     rebuilt: bool = False

@@ -1,7 +1,7 @@
 """A window with a memory bank: every layer selects its own frames beside the common window.
 
-Positions count backwards from the next frame. Duplicate frames share one position, so window
-positions agree across layers.
+Positions count backwards from the next frame, by the frames' numbers. Duplicate frames share one
+position.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..rope import Rotation, rotate
+from ..rope import PositionTables, Rotation, position_tables, rotate
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, KeysValues, Storage
 from ..storage.shape import CacheShape
@@ -29,34 +29,37 @@ class BankLayout:
 
     def __init__(self, slots: FrameSlots, bank: Bank, shape: CacheShape) -> None:
         self.slots, self.bank, self.shape = slots, bank, shape
-        self._table: tuple[tuple[range, torch.device], Rotation] | None = None
+        self._tables: tuple[torch.device, list[int], PositionTables] | None = None
 
     def frames(self, layer: int) -> list[int]:
         """The latent frames of `layer`; a frame of the bank may occur several times."""
         return [*self.bank.visible_frames(layer), *self.slots.kept_frames]
 
     def rotation(self, layer: int, device: torch.device) -> Rotation:
-        """The rotation of a layer's bank at its own positions, and of the window."""
-        slots, frames = self.slots, self.frames(layer)
-        in_time = sorted({*frames, *slots.pending, slots.next_frame})
-        shift = len(slots.kept_frames) - in_time.index(slots.next_frame)
-        return self._look_up([in_time.index(frame) + shift for frame in frames], device)
+        """The rotation of a layer's bank and of the window."""
+        frames, (times, tables) = self.frames(layer), self._look_up_tables(device)
+        rows = torch.tensor(
+            [times.index(frame) for frame in frames], dtype=torch.long, device=device
+        )
+        places = torch.arange(self.shape.frame_tokens, device=device)
+        grid = len(frames), len(places)
+        rotation = tables.look_up(rows[:, None].expand(grid), places.expand(grid))
+        return Rotation(*(x.flatten(0, 1)[:, None] for x in (rotation.cos, rotation.sin)))
 
     def forget(self) -> None:
-        """Keep the table: it depends only on the number of frames and the device."""
+        """Drop the tables: the history or the device has changed."""
+        self._tables = None
 
-    def _look_up(self, positions: Sequence[int], device: torch.device) -> Rotation:
-        """The rotation at `positions`, from a table of all positions that any layer can have."""
-        visible, ahead = self.bank.visible_cells, len(self.slots.pending)
-        span = range(-visible, len(self.slots.kept_frames) + (visible + ahead if ahead else 0))
-        if self._table is None or self._table[0] != (span, device):
-            self._table = (span, device), self.shape.rotation(span, device)
-        table, tokens = self._table[1], self.shape.frame_tokens
-        rows = torch.tensor([p + visible for p in positions], dtype=torch.long, device=device)
-        cos, sin = (
-            x.unflatten(0, (-1, tokens))[rows].flatten(0, 1) for x in (table.cos, table.sin)
-        )
-        return Rotation(cos, sin)
+    def _look_up_tables(self, device: torch.device) -> tuple[list[int], PositionTables]:
+        """The frames of all layers, and tables with a row for each of their positions."""
+        if self._tables is None or self._tables[0] != device:
+            layers = range(self.shape.layers)
+            frames = sorted({frame for layer in layers for frame in self.frames(layer)})
+            first, s = self.slots.next_frame - len(self.slots.kept_frames), self.shape
+            times = [frame - first for frame in frames]
+            tables = position_tables(times, s.rows, s.columns, s.head_dim, device)
+            self._tables = device, frames, tables
+        return self._tables[1], self._tables[2]
 
 
 class BankCache(KVCache):
@@ -104,7 +107,7 @@ class BankCache(KVCache):
         super().clear()
         self._clear_bank()
 
-    def restart(self) -> None:
+    def restart(self, frames: Sequence[int] = ()) -> None:
         """Forget the window; its frames will be committed again under the numbers they have.
 
         Meanwhile they see the bank as it was before the last selection.

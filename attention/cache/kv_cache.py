@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ..layout import HistoryAttention
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, KeysValues, Storage, Store, frame_slice
 from ..storage.shape import CacheShape
@@ -60,7 +61,8 @@ class KVCache(FrameCache):
         device: torch.device | str = "cpu",
         storage: Storage = DENSE,
     ) -> None:
-        self.policy, self.slots = policy, FrameSlots()
+        self.policy = policy
+        self.slots = FrameSlots(keep_distances=policy.keeps_distances)
         super().__init__(shape, self.slots, device)
         self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
@@ -76,6 +78,18 @@ class KVCache(FrameCache):
     def offloaded_bytes(self) -> int:
         """Bytes in main memory or files."""
         return 0 if self.dropped else self._store.offloaded_bytes
+
+    def attention(
+        self,
+        frames: int,
+        visible: Sequence[int] = (),
+        *,
+        rows: slice = slice(None),
+        positions: Sequence[int] = (),
+    ) -> HistoryAttention:
+        """As in the base; frames that are committed again have their own places."""
+        places = positions or self.slots.next_positions(frames)
+        return super().attention(frames, visible, rows=rows, positions=places)
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order.
@@ -116,9 +130,11 @@ class KVCache(FrameCache):
         self.slots.clear()
         self.rotated_keys.forget()
 
-    def restart(self) -> None:
-        """Forget the frames held; they will be committed again, oldest first."""
+    def restart(self, frames: Sequence[int] = ()) -> None:
+        """Forget the frames held; `frames` of the rollout will be committed again, oldest first."""
         self.clear()
+        if self.policy.keeps_distances:
+            self.slots.commit_again(frames)
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`."""

@@ -58,6 +58,20 @@ class CachePolicy:
         return False
 
     @property
+    def keeps_distances(self) -> bool:
+        """Whether frames keep their distance in time when frames between them are evicted."""
+        return False
+
+    @property
+    def moves_keys(self) -> bool:
+        """Whether a frame's place differs from pass to pass, so that no rotated key is kept."""
+        return False
+
+    def when_rebuilt(self) -> CachePolicy:
+        """The policy of a history that is committed again as a whole: it remembers nothing."""
+        return self if self.limit is None else WindowSink(self.limit, self.sink_frames)
+
+    @property
     def remembers(self) -> bool:
         """Whether the history depends on frames no longer held, so that it cannot be rebuilt."""
         return self.averaged_frames > 0
@@ -230,6 +244,11 @@ class MemoryBank(WindowSink):
     @property
     def follows_prompt(self) -> bool:
         """True: the prompt selects the frames of the bank."""
+        return True
+
+    @property
+    def keeps_distances(self) -> bool:
+        """True: sink and bank stay where they were in time."""
         return True
 
 

@@ -11,10 +11,11 @@ class FrameSlots:
     Both `kept_slots` and `recent` list the frame in each of their slots. New frames pass through
     the recent slots first, where the store has any. `committed` counts the latent frames ever
     committed. `pending` lists frames that are about to be committed again under the numbers they
-    have.
+    have. With `keep_distances` evicted frames leave gaps between the positions of others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_distances: bool = False) -> None:
+        self.keep_distances = keep_distances
         self.committed = 0
         self.kept_slots: list[int] = []
         self.recent: list[int] = []
@@ -27,9 +28,23 @@ class FrameSlots:
 
     @property
     def positions(self) -> list[int]:
-        """The rank of the frame in each slot among all held frames."""
+        """The position of the frame in each slot; the next frame's is the number of held frames.
+
+        It is the frame's rank among all held frames, unless distances are kept.
+        """
+        if self.keep_distances:
+            first = self.next_frame - len(self.kept_frames)
+            return [frame - first for frame in self.kept_frames]
         rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
         return [rank[frame] for frame in self.kept_frames]
+
+    def next_positions(self, count: int) -> list[int]:
+        """The positions of the next `count` latent frames."""
+        first = len(self.kept_frames)
+        if not self.keep_distances:
+            return [*range(first, first + count)]
+        ahead = [*self.pending, *range(self.committed, self.committed + count)][:count]
+        return [frame - self.next_frame + first for frame in ahead]
 
     @property
     def next_frame(self) -> int:
@@ -49,6 +64,11 @@ class FrameSlots:
         self.kept_slots.clear()
         self.recent.clear()
         self.pending.clear()
+
+    def commit_again(self, frames: Sequence[int]) -> None:
+        """Empty all slots; `frames` will be committed again under these numbers."""
+        self.clear()
+        self.pending, self.committed = [*frames], frames[-1] + 1 if frames else 0
 
     def recommit(self) -> None:
         """Empty all slots; their frames will be committed again, oldest first."""

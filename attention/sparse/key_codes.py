@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ def entry_codes(cache: MergedCache) -> Codes | None:
     """The buckets by which a TempCache searches similar keys, None if it uses no buckets."""
     if not (cache.policy.merges and isinstance(cache.index, BucketIndex)):
         return None
-    return lambda layer: cache.store.codes(layer)[..., 0]
+    return lambda layer, frames: cache.store.codes(layer)[..., 0]
 
 
 class SlotCodes:
@@ -29,9 +31,14 @@ class SlotCodes:
         self._codes: dict[int, Tensor] = {}  # by layer, (b, n, t) in slot order
         self._frames: dict[int, list[int]] = {}  # by layer, the latent frame of each slot
 
-    def of_layer(self, layer: int) -> Tensor:
-        """The codes (b, n, t) int16 of a layer's history, in slot order."""
-        return self._codes[layer]
+    def of_layer(self, layer: int, frames: Sequence[int]) -> Tensor:
+        """The codes (b, n, t) int16 of latent `frames` of a layer's history."""
+        codes, in_slots = self._codes[layer], self._frames[layer]
+        if list(frames) == in_slots:
+            return codes
+        slots = torch.tensor([in_slots.index(frame) for frame in frames], device=codes.device)
+        by_frame = codes.unflatten(2, (len(in_slots), self.cache.shape.frame_tokens))
+        return by_frame[:, :, slots].flatten(2)
 
     def update(self) -> None:
         """Code the keys committed last.

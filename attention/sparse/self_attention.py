@@ -25,11 +25,11 @@ from .stats import SparseStats
 SAMPLED_QUERIES = 16
 ROUNDING = 1e-9
 
-Codes = Callable[[int], Tensor]
-"""The bucket (b, n, t) of every key of a layer's history."""
+Codes = Callable[[int, Sequence[int]], Tensor]
+"""The bucket (b, n, t) of every key of a layer's history, which holds these latent frames."""
 
-LayoutKey = tuple[int, int | None, int | None]
-"""A layer, and where the batch rows of a call begin and end."""
+LayoutKey = tuple[int, int | None, int | None, int]
+"""A layer, where the batch rows of a call begin and end, and how many keys of history they see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class SparseHistory:
 
     def layout(self, layer: int, rows: slice, inputs: AttentionInputs) -> BlockLayout:
         """The blocks of a layer's history for the batch `rows` of its cache."""
-        key = layer, rows.start, rows.stop
+        key = layer, rows.start, rows.stop, inputs.past
         if key not in self._layouts:
-            codes = None if self.codes is None else self.codes(layer)[rows]
+            codes = None if self.codes is None else self.codes(layer, inputs.frames)[rows]
             recent = self.settings.recent_frames
             self._layouts[key] = layout_history(inputs, self.sink_frames, recent, codes)
         return self._layouts[key]

@@ -124,7 +124,7 @@ class MergedCache(FrameCache):
         self.rotated_keys.refresh_extents()
         self.rotated_keys.forget()
 
-    def restart(self) -> None:
+    def restart(self, frames: Sequence[int] = ()) -> None:
         """Forget the frames held; they will be committed again, oldest first."""
         self.clear()
 

@@ -40,9 +40,12 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
     width, height = width // step * step, height // step * step
     rows, columns = height // step, width // step
     config, preset = model.config, model.family.preset
+    policy = preset_cache(preset)
     shape = CacheShape(
         layers=config.num_layers, batch=1, heads=config.num_heads, head_dim=config.head_dim,
-        rows=rows, columns=columns, chunk_frames=preset.chunk_frames, dtype=COMPUTE,
+        rows=rows, columns=columns, dtype=COMPUTE,
+        chunk_frames=preset.chunk_frames * max(1, preset.rolling_chunks),
+        hold_rotated=not policy.moves_keys,
     )  # fmt: skip
     return MemoryPlan(
         width,
@@ -50,7 +53,7 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
         rows * columns,
         weight_bytes(model),
         2 * config.num_layers * rows * columns * config.dim * COMPUTE.itemsize,
-        planned_bytes(shape, preset_cache(preset), None if preset.window_frames else FULL_LENGTH),
+        planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
         _vae_bytes(model, (height // latent_pixels) * (width // latent_pixels)),
     )
 

@@ -44,7 +44,7 @@ FEW_STEP = Preset(
 PLAIN = Preset(
     chunk_frames=21, steps=50, shift=5.0, guidance_scale=5.0, window_frames=0, sink_frames=0,
     context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, begins=999.0,
-    solver=UNIPC,
+    solver=UNIPC, whole_timesteps=True,
     note="not causal: it wants the full-sequence schedule, and long shots in windows",
 )  # fmt: skip
 FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
@@ -76,7 +76,8 @@ FAMILIES: tuple[Family, ...] = (
         "rolling-forcing", "Rolling Forcing", "t2v",
         "Tencent: academic use only, no commercial or production use",
         "TencentARC/RollingForcing a1477d0 configs/rolling_forcing_dmd.yaml",
-        replace(FEW_STEP, steps=5, window_frames=6, sink_frames=3, rolling_chunks=5,
+        replace(FEW_STEP, steps=5, window_frames=21, sink_frames=3, shared_window=True,
+                rolling_chunks=5,
                 timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0)),
         r"rolling_?forcing",
     ),
@@ -105,9 +106,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "longlive2", "LongLive 2.0", "ti2v-5b", APACHE,
-        "NVlabs/LongLive 7860ad9 (2.0) configs",
-        replace(FEW_STEP, chunk_frames=8, window_frames=24, sink_frames=8, fps=24.0, width=1280,
-                height=704),
+        "NVlabs/LongLive 7860ad9 configs/inference.yaml; pipeline/causal_diffusion_inference.py",
+        replace(PLAIN, chunk_frames=8, steps=4, guidance_scale=1.0, window_frames=24, sink_frames=8,
+                distant_sink=True, fps=24.0, width=1280, height=704, note=""),
         r"long_?live",
     ),
     Family(
@@ -118,13 +119,14 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "longlive", "LongLive 1.0", "t2v", APACHE,
         "NVlabs/LongLive branch v1.0 configs/longlive_inference.yaml",
-        replace(FEW_STEP, window_frames=9, sink_frames=3,
+        replace(FEW_STEP, window_frames=9, sink_frames=3, distant_sink=True,
                 note="made to run with its own LoRA at strength 1 (models/lora.pt)"),
         r"long_?live",
     ),
     Family(
-        "memflow", "MemFlow", "t2v", "see KlingTeam/MemFlow (none stated)",
-        "KlingTeam/MemFlow b3a4736 configs/interactive_inference.yaml",
+        "memflow", "MemFlow", "t2v",
+        "see KlingTeam/MemFlow: its LICENSE is Apache-2.0, some files say CC-BY-NC-SA-4.0",
+        "KlingTeam/MemFlow 7ed5147 configs/interactive_inference.yaml",
         replace(FEW_STEP, window_frames=9, sink_frames=3, bank_frames=3,
                 note="made to run with its own LoRA at strength 1 (lora.pt), and re-cached where "
                 "the prompt changes (prompt_switch)"),
@@ -132,9 +134,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "krea-realtime", "Krea Realtime", "t2v", NON_COMMERCIAL,
-        "krea-ai/realtime-video acf4b7b release_server.py, configs/self_forcing_server_14b.yaml",
+        "krea-ai/realtime-video acf4b7b release_server.py; v2v.py get_denoising_schedule",
         replace(FEW_STEP, window_frames=3, sink_frames=0, rebuilt=True, shift_timesteps=False,
-                timesteps=(1000.0, 937.0, 833.0, 625.0, 0.0), steps=5,
+                timesteps=(1000.0, 937.5, 2500 / 3, 625.0, 0.0), steps=5,
                 note="to begin its windows as its authors do, choose first_latent re-encode in KV "
                 "Cache Settings (it needs the VAE)"),
         r"krea",
@@ -151,7 +153,7 @@ FAMILIES: tuple[Family, ...] = (
         replace(FEW_STEP, chunk_frames=1, steps=3, shift=8.0, window_frames=5, sink_frames=3,
                 timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False,
                 note="made for video to video, from 700 on; from nothing it takes a first step at "
-                "1000"),
+                "1000; its authors' own loop makes no commits, so expect other pictures here"),
         r"stream_?diffusion_?v2|wan_causal_dmd_v2v",
     ),
     Family(

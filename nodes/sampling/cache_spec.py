@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...attention.cache.placed_windows import DistantSink, SharedWindow
 from ...attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -36,7 +37,8 @@ POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
 }
 _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
-    MemoryBank: BANK,
+    MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
+    DistantSink: f"{WINDOW} at its true distance",
 }  # fmt: skip
 
 

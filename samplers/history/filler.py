@@ -46,8 +46,9 @@ class CacheFiller:
 
     def rebuild(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Commit again, group by group, all frames that the cache shows."""
-        cache.restart()
-        for frames in self.groups(plan):
+        groups = self.groups(plan)
+        cache.restart([entry.frame for frames in groups for entry in frames])
+        for frames in groups:
             self.recommit(plan, cache, frames)
 
     def groups(self, plan: CachePlan) -> list[list[HistoryFrame]]:

@@ -134,6 +134,7 @@ def _plan(  # noqa: PLR0913
     config: DiTConfig,
     dtype: torch.dtype,
 ) -> CachePlan:
+    policy = _policy(fill_mode, seen, settings.cache)
     shape = CacheShape(
         layers=config.num_layers,
         batch=len(rows),
@@ -143,9 +144,8 @@ def _plan(  # noqa: PLR0913
         columns=settings.columns // PATCH,
         chunk_frames=settings.pass_frames,
         dtype=dtype,
-        hold_rotated=settings.hold_rotated,
+        hold_rotated=settings.hold_rotated and not policy.moves_keys,
     )
-    policy = _policy(fill_mode, seen, settings.cache)
     storage = with_placement(settings.storage, settings.placement)
     return CachePlan(fill_mode, seen, rows, shape, policy, storage)
 
@@ -158,7 +158,7 @@ def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> Ca
             return WindowSink(count if whole.limit is None else min(count, whole.limit))
         case SinkFrames():
             return WindowSink(max(1, whole.sink_frames))
-        case _ if fill_mode == "committed" or whole.limit is None:
+        case _ if fill_mode == "committed":
             return whole
-        case _:  # a rebuilt cache has nothing to remember
-            return WindowSink(whole.limit, whole.sink_frames)
+        case _:
+            return whole.when_rebuilt()

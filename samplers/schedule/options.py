@@ -208,7 +208,9 @@ def preset_solver(preset: Preset) -> Solver:
 
 
 def as_trained(solver: Solver, preset: Preset) -> Solver:
-    """The solver with a family's own timesteps, if the family lists them."""
+    """The solver with a family's own timesteps, if the family lists or rounds them."""
+    if preset.whole_timesteps and isinstance(solver.process, Flow):
+        return replace(solver, process=replace(solver.process, whole=True))
     if preset.shift_timesteps or not isinstance(solver, ReNoise):
         return solver
     levels = table_ladder(preset.timesteps, preset.shift)

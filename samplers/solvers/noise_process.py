@@ -32,17 +32,20 @@ class NoiseProcess(Protocol):
 class Flow:
     """Rectified flow: x = (1 - level) clean + level noise, timesteps 0..1000.
 
-    `timesteps` are pairs of a level and its timestep, where that is not 1000 times the level.
+    `timesteps` are pairs of a level and its timestep, where that is not 1000 times the level. With
+    `whole` timesteps are rounded down to whole numbers, as Wan's own schedulers do.
     """
 
     timesteps: tuple[tuple[float, float], ...] = ()
+    whole: bool = False
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - level, level
 
     def timestep(self, level: float) -> float:
         """1000 times the level, or the value in `timesteps`."""
-        return dict(self.timesteps).get(level, TIMESTEPS * level)
+        timestep = dict(self.timesteps).get(level, TIMESTEPS * level)
+        return math.floor(timestep) if self.whole else timestep
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...attention.cache.placed_windows import DistantSink, SharedWindow
 from ...attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -41,8 +42,8 @@ from ...samplers.solvers.noise_process import Flow, VariancePreserving
 from ...samplers.solvers.single_step import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
-    FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,
-    MemoryBank, TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers,
+    FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
+    DistantSink, MemoryBank, TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers,
     StaggeredSchedule, Flow, VariancePreserving, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2,
     Motion, Palette, Region,
 )  # fmt: skip

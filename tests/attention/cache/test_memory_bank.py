@@ -13,6 +13,7 @@ from torch import Tensor
 
 from longtake.attention.cache.bank_cache import BankCache
 from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.placed_windows import DistantSink
 from longtake.attention.cache.policy import MemoryBank, WindowSink
 from longtake.attention.cache.prompt_keys import PromptKeys
 from longtake.attention.history import open_cache, planned_bytes
@@ -194,7 +195,7 @@ def test_it_does_not_commit_without_a_prompt() -> None:
 
 def test_what_is_cut_out_by_age_is_cut_out_of_the_window() -> None:
     """Views of some or all window frames equal those of a window without a bank."""
-    bank, window = fill(BANK, 9), KVCache(SHAPE, WindowSink(5, 2), 60)
+    bank, window = fill(BANK, 9), KVCache(SHAPE, DistantSink(5, 2), 60)
     for first in range(0, 27, 3):
         window.commit(chunk_kv(range(first, first + 3)))
     assert (bank.kept_frames, bank.positions) == (window.kept_frames, window.positions)

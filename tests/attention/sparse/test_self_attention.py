@@ -252,7 +252,7 @@ def test_every_key_is_coded_once(kind: int) -> None:
         codes.update()
         codes.update()
         for layer in range(SHAPE.layers):
-            of_layer = codes.of_layer(layer).unflatten(2, (-1, TOKENS))
+            of_layer = codes.of_layer(layer, cache.kept_frames).unflatten(2, (-1, TOKENS))
             for slot, held in enumerate(cache.kept_frames):
                 first = at_first.setdefault((layer, held), of_layer[:, :, slot].clone())
                 assert torch.equal(of_layer[:, :, slot], first)

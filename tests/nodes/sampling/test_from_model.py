@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -126,7 +127,9 @@ def test_a_model_that_is_no_flow_gets_its_own_noise_schedule(bench: Bench, predi
 @pytest.mark.parametrize(
     ("key", "asked", "policy"),
     [
-        ("longlive", {"window_frames": 12}, WindowSink(12, 3)),
+        ("longlive", {"window_frames": 12}, DistantSink(12, 3)),
+        ("longlive-infinity", {"window_frames": 12}, WindowSink(12, 3)),
+        ("rolling-forcing", {"window_frames": 24}, SharedWindow(24, 3)),
         ("longlive", {"sink_frames": 0}, WindowSink(9, 0)),
         ("reward-forcing", {"window_frames": 8}, AveragingSink(8, 3, 0.999)),
         ("reward-forcing", {"sink_frames": 0}, WindowSink(6, 0)),
@@ -192,7 +195,8 @@ def test_what_the_model_decided_is_said_by_the_sampler_and_in_the_report(
     rollout = shot(bench, demo_as(bench, "longlive"), schedule=schedule, seed=3)
     sentence = (
         "Settings: schedule causal chunks, chunk_frames 3, shift 5, "
-        "first_steps 0, solver re-noise, context_noise 0, policy window + sink, window_frames 9, "
+        "first_steps 0, solver re-noise, context_noise 0, policy window + sink at its true "
+        "distance, window_frames 9, "
         "sink_frames 3, cfg 1 (from model: LongLive 1.0)."
     )
     assert said[-1].endswith(f" {sentence}") and said[-1].count("from model") == 1

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
+from longtake.attention.cache.placed_windows import DistantSink
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
     RebuiltWindow,
-    WindowSink,
 )
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
@@ -67,7 +67,7 @@ def test_families_with_a_cache_of_their_own_get_it(bench: Bench) -> None:
              for key in ("reward-forcing", "krea-realtime", "longlive", "wan21-t2v")}  # fmt: skip
     assert found == {
         "reward-forcing": AveragingSink(6, 3, 0.999), "krea-realtime": RebuiltWindow(3, 0),
-        "longlive": WindowSink(9, 3), "wan21-t2v": FullHistory(),
+        "longlive": DistantSink(9, 3), "wan21-t2v": FullHistory(),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -153,6 +154,9 @@ SPARSE = [
         (SMALL, F32, {"cache": FullHistory(), "storage": Packed(INT4, 3)}),
         (SMALL, BF16, {"cache": AveragingSink(6, 3)}),
         (SMALL, F32, {"cache": RebuiltWindow(6, 3)}),
+        (SMALL, BF16, {"cache": DistantSink(6, 3)}),
+        (SMALL, F32, {"cache": SharedWindow(9, 3)}),
+        (SMALL, BF16, {"cache": SharedWindow(9, 3), "schedule": rolling(flow_ladder(3, 3.0), 2)}),
         (SMALL, F32, {"cache": MostAttended(6, 1)}),
         (SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),
         (SMALL, BF16, {"cache": MemoryBank(6, 3, 2, 1), "length": 18}),
@@ -170,7 +174,8 @@ SPARSE = [
         (LIKE_1_3B, BF16, {"rows": 10, "columns": 14, "length": 9, "guidance": cfg(2.5)}),
     ],
     ids=[
-        "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "attended", "per-head",
+        "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "distant",
+        "shared", "shared-rolling", "attended", "per-head",
         "bank", "bank-not-held",
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),

@@ -15,9 +15,9 @@ from longtake.samplers.schedule.options import preset_schedule, preset_solver
 PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
     ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),
     ("causvid", (1, 0.75676, 0.52174, 0), 3, 18, 0),
-    ("krea-realtime", (1, 0.93687, 0.83278, 0.625, 0.00498, 0), 3, 3, 0),
+    ("krea-realtime", (1, 0.9375, 0.83333, 0.625, 0.00498, 0), 3, 3, 0),
     ("longlive", (1, 0.9375, 0.83333, 0.625, 0), 3, 9, 3),
-    ("longlive2", (1, 0.9375, 0.83333, 0.625, 0), 8, 24, 8),
+    ("longlive2", (0.9998, 0.93727, 0.83306, 0.62469, 0), 8, 24, 8),
     ("reward-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 6, 3),
     ("causal-forcing-framewise", (1, 0.9375, 0.83333, 0.625, 0), 1, 20, 0),
 ]

@@ -16,9 +16,10 @@ ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
 Dense:
+DistantSink: window_frames sink_frames
 Euler: process stochastic
 Float8:
-Flow: timesteps
+Flow: timesteps whole
 FullHistory:
 Guidance: branches base strength timing limits stabilise weighted_scores in_one_pass
 GuidanceTiming: interval per_step first_chunk
@@ -43,6 +44,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
+SharedWindow: window_frames sink_frames
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens
 SparseSelf: density dense_share dense_layers recall_floor recent_frames order min_keys kernel

@@ -56,7 +56,7 @@ class Banks:
     def __init__(
         self, size: int, asked: list[Tensor], turn: Callable[[Tensor, int], Tensor]
     ) -> None:
-        self.asked, self.turn = asked, turn
+        self.size, self.asked, self.turn = size, asked, turn
         self.layers = [LayerBank(size) for _ in asked]
 
     def record(self, block: int, frame: tuple[int, Layers]) -> None:
@@ -80,22 +80,16 @@ class Banks:
         self.asked = asked
 
     def beside(
-        self, past: Sequence[tuple[int, Layers]], frames: Sequence[int], window: Sequence[int]
+        self, past: Sequence[tuple[int, Layers]], frames: Sequence[int]
     ) -> Callable[[int], tuple[Layers, list[int], int]]:
-        """What each layer sees as `frames` pass behind `past`: its bank and these, their places,
-        and that of the first of `frames`. Places are those among all of the `window` too.
+        """What each layer sees as `frames` pass behind `past`: its bank and these, their
+        numbers, which are their places, and that of the first of `frames`.
         """
 
         def seen(layer: int) -> tuple[Layers, list[int], int]:
             bank = self.layers[layer].held
             numbers = [*(one for one, _, _ in bank), *(one for one, _ in past)]
-            place = places([*window, *frames], [one for one, _, _ in bank])
             own = [(k, v) for _, k, v in bank] + [layers[layer] for _, layers in past]
-            return own, [place[one] for one in numbers], place[frames[0]]
+            return own, numbers, frames[0]
 
         return seen
-
-
-def places(seen: Sequence[int], beside: Sequence[int]) -> dict[int, int]:
-    """Where latent frames stand, counted from the first of all of them, each once."""
-    return {frame: place for place, frame in enumerate(sorted({*seen, *beside}))}

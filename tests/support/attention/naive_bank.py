@@ -13,7 +13,7 @@ from longtake.attention.cache.policy import MemoryBank
 from longtake.attention.cache.prompt_keys import PromptKeys
 from longtake.attention.dense import attend
 from longtake.attention.rope import rotate, rotation
-from longtake.tests.support.attention.bank_loop import LayerBank, places
+from longtake.tests.support.attention.bank_loop import LayerBank
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv
 from longtake.tests.support.tiny_model import (
     randn,
@@ -66,16 +66,17 @@ class Naive:
     ) -> Tensor:
         """Attention of `active` frames to the bank, the window frames `seen`, and themselves.
 
-        Places are among all frames of the window, the bank and the active frames.
+        A frame's place is its number.
         """
         q, k, v = qkv
         bank = self.banks[layer].held
         of_window = [self.window[frame][layer] for frame in seen]
         keys = [*(one[1][None] for one in bank), *(one for one, _ in of_window), k]
         values = [*(one[2][None] for one in bank), *(one for _, one in of_window), v]
-        place = places([*self.window, *active], [frame for frame, _, _ in bank])
-        by = rotation_table([place[frame] for frame in (*(one[0] for one in bank), *seen, *active)])
-        now = rotation_table([place[frame] for frame in active])
+        by, now = (
+            rotation_table([*(one[0] for one in bank), *seen, *active]),
+            rotation_table(active),
+        )
         return attend(rotate(q, now), rotate(torch.cat(keys, 1), by), torch.cat(values, 1))
 
 

@@ -2,14 +2,13 @@
 no schedule, no solver of ours, and a forward of its own.
 
 Sources: guandeh17/Self-Forcing `pipeline/causal_inference.py` and `utils/scheduler.py`;
-TencentARC/RollingForcing `pipeline/rolling_forcing_inference.py`; krea-ai/realtime-video
-`release_server.py`; Wan-Video/Wan2.1 `wan/modules/model.py` for the forward.
+Wan-Video/Wan2.1 `wan/modules/model.py` for the forward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +30,6 @@ Seen = list[Layers] | Callable[[int], OfLayer]
 Noise = Callable[[int, int], Tensor]
 """(latent frame, 0 at the start or the number of the step that follows) -> (c, h, w)."""
 
-Again = Callable[[Tensor], Tensor]
-"""Latents (f, c, h, w) -> the last one (c, h, w), its last picture encoded as a video's first."""
-
 
 @dataclass(frozen=True)
 class Published:
@@ -45,12 +41,7 @@ class Published:
     attends: int = 21
     sink: int = 0
     warp: bool = True
-    first: tuple[float, ...] = ()
     channels: int = 16
-    decay: float = 0.0  # of a sink that averages what is evicted (Reward Forcing)
-    rebuilt: bool = False  # the past is passed anew, alone, before each block (Krea)
-    again: Again | None = None  # and begins with a latent frame encoded again
-    joint: int = 0  # blocks denoised together at rising noise (Rolling Forcing)
     bank: int = 0  # latent frames beside the window, in every layer its own (MemFlow)
 
 
@@ -59,19 +50,6 @@ class _Past:
     """Finished latent frames, oldest first: (its number, keys and values of every layer)."""
 
     frames: list[tuple[int, Layers]] = field(default_factory=list)
-
-    def average(self, family: Published) -> None:
-        """What no longer fits goes into the sink, a frame of each place into that place's."""
-        room = family.attends - family.block - family.sink
-        while len(self.frames) > family.sink + room:
-            number, layers = self.frames.pop(family.sink)
-            place, kept = self.frames[number % family.sink]
-            share = family.decay
-            mixed = [
-                (share * k + (1 - share) * gone_k, share * v + (1 - share) * gone_v)
-                for (k, v), (gone_k, gone_v) in zip(kept, layers, strict=True)
-            ]
-            self.frames[number % family.sink] = (place, mixed)
 
     def window(self, family: Published) -> list[tuple[int, Layers]]:
         """The sink and the newest ones that fit beside a block."""
@@ -92,8 +70,6 @@ def published_loop(  # noqa: PLR0913
     """Latents (f, c, h, w): block after block, re-noised after each step, then once more at 0. At a
     `switch` to another prompt, what is in the window is re-cached.
     """
-    if family.joint:
-        return _rolling_loop(w, heads, family, text, length, noise)
     sigmas = _table(family)
     rows, columns = noise(0, 0).shape[1:]
     past, made = _Past(), []
@@ -108,9 +84,8 @@ def published_loop(  # noqa: PLR0913
         else:
             banks.before_block()
         window = past.window(family)
-        seen = banks.beside(window, frames, [number for number, _ in window])
-        given = family.first if start == 0 and family.first else family.steps
-        told = [float(_warped(sigmas, t)) if family.warp else t for t in given]
+        seen = _seen_beside(banks, window, frames)
+        told = [float(_warped(sigmas, t)) if family.warp else t for t in family.steps]
         x = torch.stack([noise(frame, 0) for frame in frames])
         for i, t in enumerate(told):
             v, _ = forward(w, heads, x, [t] * len(x), text, seen)
@@ -124,10 +99,6 @@ def published_loop(  # noqa: PLR0913
         made.append(clean)
         if family.bank:
             banks.record(start // family.block, by_frame(kept, start, len(x))[0])
-        if family.decay:
-            past.average(family)
-        if family.rebuilt:
-            past = _passed_anew(w, heads, family, torch.cat(made), text)
     return torch.cat(made)
 
 
@@ -135,6 +106,15 @@ def _banks(w: Weights, heads: int, family: Published, text: Tensor, grid: tuple[
     """MemFlow's, before the first block."""
     turn = lambda k, frame: rotated(k, [frame], *grid)  # noqa: E731
     return Banks(family.bank, _asked(w, heads, text), turn)
+
+
+def _seen_beside(
+    banks: Banks, past: list[tuple[int, Layers]], frames: Sequence[int]
+) -> Seen:  # fmt: skip
+    """MemFlow's frames are at their own places, others in a row."""
+    if banks.size:
+        return banks.beside(past, frames)
+    return [layers for _, layers in past]
 
 
 def _asked(w: Weights, heads: int, text: Tensor) -> list[Tensor]:
@@ -154,55 +134,10 @@ def _re_cached(  # noqa: PLR0913
     numbers = [number for number, _ in past]
     for own in ([n for n in numbers if n // block == i] for i in range(len(clean) // block)):
         if own:
-            seen = banks.beside(again, own, numbers)
+            seen = _seen_beside(banks, again, own)
             _, kept = forward(w, heads, clean[own], [0.0] * len(own), text, seen)
             again = [*again, *by_frame(kept, own[0], len(own))]
     return _Past(again)
-
-
-def _rolling_loop(
-    w: Weights, heads: int, family: Published, text: Tensor, length: int, noise: Noise
-) -> Tensor:  # fmt: skip
-    """Windows of blocks, the first one a step from clean, the last one pure noise; after each
-    window its first block is passed at 0 (and counts once it is finished).
-    """
-    sigmas, steps, n = _table(family), len(family.steps), family.block
-    told = [float(_warped(sigmas, t)) for t in family.steps]
-    x = torch.stack([noise(frame, 0) for frame in range(length)])
-    past, beside = _Past(), family.block * (family.joint - 1)
-    room = replace(family, attends=family.attends - beside)
-    for window in range(length // n + steps - 1):
-        first, last = max(0, window - steps + 1), min(length // n - 1, window)
-        taken = [window - j for j in range(first, last + 1) for _ in range(n)]
-        part = x[first * n : (last + 1) * n]
-        v, _ = forward(w, heads, part, [told[i] for i in taken], text, past.seen(room))
-        levels = torch.tensor([_sigma(sigmas, told[i]) for i in taken]).double().view(-1, 1, 1, 1)
-        clean = (part.double() - levels * v.double()).float()
-        for i, frame in enumerate(range(first * n, (last + 1) * n)):
-            if taken[i] + 1 < steps:
-                after = _sigma(sigmas, told[taken[i] + 1])
-                x[frame] = (1 - after) * clean[i] + after * noise(frame, taken[i] + 1)
-            else:
-                x[frame] = clean[i]
-        if taken[0] + 1 == steps:
-            _, kept = forward(w, heads, clean[:n], [0.0] * n, text, past.seen(room))
-            past.frames += by_frame(kept, first * n, n)
-    return x
-
-
-def _passed_anew(w: Weights, heads: int, family: Published, clean: Tensor, text: Tensor) -> _Past:
-    """The newest latents, at timestep 0, as if nothing had been before them (Krea's
-    `recompute_kv_cache`); as many as one block, so that all of them see one another. The first
-    window is the video's own beginning; later ones may begin with a latent encoded again.
-    """
-    room = family.attends - family.block
-    assert room == family.block
-    first = len(clean) - room
-    seen = clean[-room:].clone()
-    if family.again is not None and first > 0:
-        seen[0] = family.again(clean[: first + 1])
-    _, kept = forward(w, heads, seen, [0.0] * room, text, [])
-    return _Past(by_frame(kept, first, room))
 
 
 def by_frame(kept: Layers, first: int, count: int) -> list[tuple[int, Layers]]:

@@ -37,15 +37,15 @@ class Guided:
 
 def unipc(steps: int, shift: float) -> Any:
     """diffusers' solver at the levels of Wan's own, `wan/utils/fm_solvers_unipc.py`: even ones from
-    .999 on, shifted; it is told timesteps that are not rounded.
+    .999 on, shifted; timesteps are rounded down to whole numbers.
     """
     made = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, solver_order=2
     )
     made.set_timesteps(steps)
     even = torch.linspace(0.999, 0, steps + 1, dtype=torch.float64)
-    made.sigmas = (shift * even / (1 + (shift - 1) * even)).float()
-    made.timesteps = 1000 * made.sigmas[:-1]
+    sigmas = shift * even / (1 + (shift - 1) * even)
+    made.sigmas, made.timesteps = sigmas.float(), (1000 * sigmas[:-1]).floor()
     return made
 
 

@@ -1,0 +1,43 @@
+"""Families by their presets, against what their authors' own code made of the same inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.model.families.table import BY_KEY
+from longtake.samplers.conditioning.first_frame import ReencodedFirstFrame
+from longtake.tests.support.samplers.authors import RUNS, AuthorsRun, ToyCodec
+
+CLOSE = {"rtol": 0, "atol": 5e-5}  # latents deviate by about 1; their levels are float32
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "krea-realtime": {"reencoded_first_frame": ReencodedFirstFrame(ToyCodec(), "toy")},
+}
+"""What a preset cannot say, since it takes a VAE."""
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("key", RUNS)
+def test_a_preset_is_the_authors_own_code(key: str) -> None:
+    """Levels, re-noising, commits, window, sink and places, from the first block to the last."""
+    run = AuthorsRun.read(RUNS[key])
+    made = run.rollout(BY_KEY[key].preset, **SETTINGS.get(key, {}))
+    torch.testing.assert_close(made, run.latents, **CLOSE)
+
+
+@torch.inference_mode()
+def test_a_sink_that_averages_much_is_the_authors_too() -> None:
+    """Reward Forcing's .999 hardly shows within a test; with .5 in its code instead, it does."""
+    run, preset = AuthorsRun.read("reward_forcing_half"), BY_KEY["reward-forcing"].preset
+    torch.testing.assert_close(run.rollout(replace(preset, sink_decay=0.5)), run.latents, **CLOSE)
+
+
+def test_two_windows_that_differ_in_places_alone_are_told_apart() -> None:
+    """LongLive 1.0 and infinity run on the same inputs here."""
+    plain, infinity = (AuthorsRun.read(name).latents for name in ("longlive", "longlive_infinity"))
+    assert torch.equal(plain[:12], infinity[:12])
+    assert (plain[15:] - infinity[15:]).abs().max() > 100 * CLOSE["atol"]
