@@ -11,11 +11,13 @@ class FrameSlots:
     Both `kept_slots` and `recent` list the frame in each of their slots. New frames pass through
     the recent slots first, where the store has any. `committed` counts the latent frames ever
     committed. `pending` lists frames that are about to be committed again under the numbers they
-    have. With `keep_distances` evicted frames leave gaps between the positions of others.
+    have. With `keep_distances` evicted frames leave gaps between the positions of others, of
+    `largest_gap` latent frames at most.
     """
 
-    def __init__(self, *, keep_distances: bool = False) -> None:
+    def __init__(self, *, keep_distances: bool = False, largest_gap: int | None = None) -> None:
         self.keep_distances = keep_distances
+        self.largest_gap = largest_gap
         self.committed = 0
         self.kept_slots: list[int] = []
         self.recent: list[int] = []
@@ -32,11 +34,12 @@ class FrameSlots:
 
         It is the frame's rank among all held frames, unless distances are kept.
         """
-        if self.keep_distances:
-            first = self.next_frame - len(self.kept_frames)
-            return [frame - first for frame in self.kept_frames]
         rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
-        return [rank[frame] for frame in self.kept_frames]
+        if not self.keep_distances:
+            return [rank[frame] for frame in self.kept_frames]
+        gone = self.next_frame - len(self.kept_frames)
+        gap = self._shown(gone)
+        return [max(frame - gone, rank[frame] - gap) for frame in self.kept_frames]
 
     def next_positions(self, count: int) -> list[int]:
         """The positions of the next `count` latent frames."""
@@ -44,7 +47,12 @@ class FrameSlots:
         if not self.keep_distances:
             return [*range(first, first + count)]
         ahead = [*self.pending, *range(self.committed, self.committed + count)][:count]
-        return [frame - self.next_frame + first for frame in ahead]
+        gone = (frame - self.next_frame - i for i, frame in enumerate(ahead))
+        return [first + i + self._shown(gap) for i, gap in enumerate(gone)]
+
+    def _shown(self, gap: int) -> int:
+        """What a gap of so many evicted frames is among positions."""
+        return gap if self.largest_gap is None else min(gap, self.largest_gap)
 
     @property
     def next_frame(self) -> int:
