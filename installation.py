@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from .attention.backends import usable_backends, version_of
+from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
 
 REQUIRED = ("numpy", "safetensors", "einops", "av", "pillow")
@@ -29,6 +30,7 @@ EXTRAS = {
     "spandrel": "models for Upscale (Stream)",
     "faiss": "approximate search in long histories",
 }
+WAIT_POLICY = "OMP_WAIT_POLICY"  # of OpenMP, read once when torch is loaded
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOW_BYTES = 1 << 30
 ROOT = Path(__file__).parent
@@ -58,9 +60,8 @@ def software() -> Iterator[Finding]:
 
 def devices(free_bytes: int) -> Iterator[Finding]:
     """Report the main memory, with `free_bytes` free, and every accelerator."""
-    cores = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     state = "ok" if free_bytes > LOW_BYTES else "note"
-    yield Finding("ok", "processor", f"{platform.machine()}, {cores}")
+    yield from _processor()
     yield Finding(state, "memory", f"{byte_size(free_bytes)} free")
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
@@ -117,6 +118,23 @@ def pack_version() -> str:
     text = project.read_text(encoding="utf-8") if project.is_file() else ""
     match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
     return match[1] if match else version_of("longtake") or "unknown version"
+
+
+def _processor() -> Iterator[Finding]:
+    """Report how torch uses the processor, and whether waiting threads take time from others."""
+    threads = torch.get_num_threads()
+    shares = share_threads(threads, flops=0)
+    text = f"{platform.machine()}, {threads} threads of {os.cpu_count()} cores"
+    if shares is not None:
+        text += f"; small models: {shares.main} to make chunks, {shares.side} to decode"
+    yield Finding("ok", "processor", text)
+    if threads > 1 and os.environ.get(WAIT_POLICY, "").upper() != "PASSIVE":
+        yield Finding(
+            "note",
+            "processor",
+            "threads that wait keep their cores busy, which slows shots on the processor while "
+            f"other programs run; start ComfyUI with {WAIT_POLICY}=PASSIVE in its environment",
+        )
 
 
 def _encoders() -> Iterator[Finding]:

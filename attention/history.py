@@ -46,12 +46,20 @@ class HistoryCache(Protocol):
         """Latent frames ever committed."""
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+
+    @property
     def kept_frames(self) -> list[int]:
         """The latent frame in each slot."""
 
     @property
     def positions(self) -> list[int]:
         """Position of the frame in each slot; that of the next frame is the number held."""
+
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
 
     @property
     def bytes(self) -> int:
@@ -82,6 +90,9 @@ class HistoryCache(Protocol):
 
         `prompt` is the prompt of the frames; only policies with `follows_prompt` need it.
         """
+
+    def leave_gap(self, frames: int) -> None:
+        """Leave so many positions between the sink and the window, which change no key stored."""
 
     def assume(self, frames: int) -> None:
         """Hold the next latent `frames`, whose content is undefined; for rehearsals."""

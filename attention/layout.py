@@ -21,6 +21,9 @@ class AttentionInputs:
     The first `past` keys are the history's. `bias` (b, n, t) is added to each key's logits; None
     stands for all 0. `parts` are runs of queries and how many active keys each run sees. `frames`
     is the latent frame of each `frame_tokens` keys of the history, -1 where they are of several.
+
+    `bias` includes the `weights`, one for each of `frames` or of the ages that their keys may have;
+    empty stands for all 0.
     """
 
     q: Tensor
@@ -31,6 +34,7 @@ class AttentionInputs:
     parts: Parts
     frames: Sequence[int]
     frame_tokens: int
+    weights: tuple[float, ...] = ()
 
 
 def attend_inputs(inputs: AttentionInputs) -> Tensor:
@@ -51,6 +55,17 @@ def select_heads(inputs: AttentionInputs, row: int, heads: slice) -> AttentionIn
     return replace(inputs, q=q, keys=keys, values=values, bias=bias)
 
 
+def select_frames(inputs: AttentionInputs, first: int, stop: int) -> AttentionInputs:
+    """The inputs of the active latent frames [first, stop) as queries; copies nothing."""
+    start, end = first * inputs.frame_tokens, stop * inputs.frame_tokens
+    parts = tuple(
+        (slice(max(at.start, start) - start, min(at.stop, end) - start), own)
+        for at, own in inputs.parts
+        if at.start < end and start < at.stop
+    )
+    return replace(inputs, q=inputs.q[:, :, start:end], parts=parts)
+
+
 class RotatedHistory(Protocol):
     """Rotated keys and values of a history, with room for the active frames behind them."""
 
@@ -63,6 +78,9 @@ class RotatedHistory(Protocol):
 
     def frames(self, layer: int) -> list[int]:
         """The latent frame of each `frame_tokens` keys, -1 where the keys are of several."""
+
+    def key_frames(self, layer: int, rows: slice = slice(None)) -> Tensor | None:
+        """The latent frame (b, n, t) of each key, b and n may be 1; None where `frames` tells."""
 
     def workspace(
         self, layer: int, rows: slice = slice(None)
@@ -84,6 +102,16 @@ class InputGatherer(Protocol):
         """The inputs for un-rotated q, k, v (b, s, n, d), valid until the next layer."""
 
 
+class HistoryReader(InputGatherer, Protocol):
+    """An attention to a history, whose inputs another one can change or compute with."""
+
+    def key_frames(self, layer: int) -> Tensor | None:
+        """The latent frame (b, n, t) of each key of the history; None where the inputs tell."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryAttention:
     """Self-attention of the active latent frames over a history and themselves.
@@ -102,6 +130,10 @@ class HistoryAttention:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
         return attend_inputs(self.gather(layer, q, k, v)).transpose(1, 2)
+
+    def key_frames(self, layer: int) -> Tensor | None:
+        """The latent frame (b, n, t) of each key of the history; None where the inputs tell."""
+        return self.history.key_frames(layer, self.rows)
 
     def gather(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
         """Put the active keys and values behind the history, in the cache's own memory.

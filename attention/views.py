@@ -8,8 +8,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from .dense import attend, attend_in_parts, parts
+from .dense import attend, parts
 from .history import HistoryCache
+from .layout import AttentionInputs, attend_inputs
 from .rope import rotate
 
 
@@ -32,7 +33,9 @@ class PartialHistory:
         self.cache, self.rows = cache, rows
         shape, device, slot_positions = cache.shape, cache.device, cache.positions
         self._active = shape.rotation(positions, device)
-        self._parts = parts(visible, len(slots), shape.frame_tokens)
+        self._parts = parts(visible, 0, shape.frame_tokens)
+        numbers = cache.kept_frames
+        self._frames = [numbers[slot] for slot in slots]
         self._past = (
             shape.rotation([slot_positions[slot] for slot in slots], device) if slots else None
         )
@@ -40,12 +43,23 @@ class PartialHistory:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
+        return attend_inputs(self.gather(layer, q, k, v)).transpose(1, 2)
+
+    def key_frames(self, layer: int) -> Tensor | None:
+        """None: the inputs tell the latent frame of every slot."""
+
+    def gather(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
+        """The chosen slots' keys and values in front of the active ones, copied."""
         keys, values = rotate(k, self._active), v
         if self._past is not None:
             past = [tensor[self.rows][:, self._tokens] for tensor in self.cache.history(layer)]
             keys = torch.cat([rotate(past[0], self._past), keys], 1)
             values = torch.cat([past[1], values], 1)
-        return attend_in_parts(rotate(q, self._active), keys, values, self._parts)
+        queries = rotate(q, self._active)
+        return AttentionInputs(
+            queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), None,
+            len(self._tokens), self._parts, self._frames, self.cache.shape.frame_tokens,
+        )  # fmt: skip
 
 
 class LimitedLookback:
@@ -109,3 +123,14 @@ class SplitRows:
         return torch.cat(
             [part(layer, *row) for (_, part), row in zip(self.parts, rows, strict=True)]
         )
+
+
+class SplitFrames:
+    """Several attentions in one pass: each attends its own run of active frames, in order."""
+
+    def __init__(self, parts: Sequence[SelfAttention]) -> None:
+        self.parts = parts
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend q, k, v (b, s, n, d); every part gets all of them and returns its own run."""
+        return torch.cat([part(layer, q, k, v) for part in self.parts], 1)

@@ -3,14 +3,23 @@
 history     a chunk after 4 to 256 latent frames: recomputed, from the full cache, from a window
 vae         streaming decode and encode against all at once
 overhead    a whole headless run: the time outside model, VAE and encoding
+busy        whole runs, idle and beside a program that keeps a core busy
+
+    python -m longtake.benchmarks.core --only busy --before DIR --json out.json
+
+runs one part, here against the command line of another checkout, and may take fewer rounds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import click
+
 from ._shared import overhead, vae
+from ._shared.busy_core import ROOT, BusyPlan, measure_busy
 from ._shared.history import CASES as HISTORY_CASES
 from ._shared.history import cache_bytes, history_case, history_once
 from ._shared.paired import Interval, median_interval, paired_seconds, ratio_interval
@@ -29,6 +38,7 @@ class CorePlan:
     vae_latent_frames: int = 64
     chunks: int = 41
     memory: bool = True
+    busy: BusyPlan = field(default_factory=BusyPlan)
 
 
 def main(json_path: Path | None) -> None:
@@ -37,11 +47,12 @@ def main(json_path: Path | None) -> None:
     results.publish(json_path)
 
 
-def measure(plan: CorePlan) -> Results:
+def measure(plan: CorePlan, only: str | None = None) -> Results:
+    """Measure all parts, or one of them."""
     results = Results("core")
-    measure_history(plan, results)
-    measure_vae(plan, results)
-    measure_overhead(plan, results)
+    for name, part in PARTS.items():
+        if only in (None, name):
+            part(plan, results)
     return results
 
 
@@ -108,3 +119,29 @@ def measure_overhead(plan: CorePlan, results: Results) -> None:
         results.figures[f"run: share of {name}"] = ratio_interval(values, walls)
     share = results.figures["run: share of engine"]
     results.at_most("the engine takes less than 5 % of a run", share.high, 0.05)
+
+
+PARTS: dict[str, Callable[[CorePlan, Results], None]] = {
+    "history": measure_history,
+    "vae": measure_vae,
+    "overhead": measure_overhead,
+    "busy": lambda plan, results: measure_busy(plan.busy, results),
+}
+
+
+@click.command()
+@click.option("--only", type=click.Choice(list(PARTS)), help="Measure one part.")
+@click.option("--before", type=click.Path(path_type=Path, exists=True), default=ROOT)
+@click.option("--rounds", default=BusyPlan().rounds, show_default=True, help="Of the part busy.")
+@click.option("--seconds", default=BusyPlan().seconds, show_default=True, help="Of its videos.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path))
+def program(
+    only: str | None, before: Path, rounds: int, seconds: float, json_path: Path | None
+) -> None:
+    """Run `longtake bench core`, or a part of it."""
+    busy = BusyPlan(rounds, seconds, before.resolve())
+    measure(replace(CorePlan(), busy=busy), only).publish(json_path)
+
+
+if __name__ == "__main__":
+    program()

@@ -6,6 +6,13 @@ Exit codes: 0 done, 1 failed (with a one-line reason; --debug adds the traceback
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before torch is loaded below
+    import os
+
+    from .processor import choose_threads
+
+    choose_threads(os.environ)
+
 import importlib
 import json
 import pkgutil

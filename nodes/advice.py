@@ -81,6 +81,13 @@ ADVICE: dict[str, Callable[..., Any]] = {
     "context-noise": lambda cache: f"{plain_window(cache)}, or choose a constant context noise",
     "bank-order": lambda: f"choose the order of time, or {PLAIN_WINDOW}",
     "bank-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW}",
+    "positions-cache": lambda: (
+        f"{PLAIN_WINDOW} and no TempCache, or choose the positions `contiguous` in Memory Rules"
+    ),
+    "positions-parts": lambda: (
+        "choose the positions `contiguous` in Memory Rules, or a guidance that is not exact"
+    ),
+    "rules-reach": lambda: "choose another schedule, or turn the memory rules off",
     "heads-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW} and no TempCache",
     "heads-order": lambda: (
         "choose the order of time, or `most attended` for all heads together in KV Cache Settings"

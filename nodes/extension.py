@@ -31,6 +31,7 @@ from .rollouts.info import RolloutInfo
 from .rollouts.splice import SpliceRollouts
 from .sampling.context_noise import ContextNoiseSettings
 from .sampling.kv_cache import KVCacheSettings
+from .sampling.memory_rules import MemoryRulesNode
 from .sampling.model_settings import SettingsFromModel
 from .sampling.sampler import DiffusionForcingSampler
 from .sampling.schedule import DiffusionForcingSchedule
@@ -46,6 +47,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     SettingsFromModel,
     SparseAttentionNode,
     KVCacheSettings,
+    MemoryRulesNode,
     DiffusionForcingSchedule,
     ContextNoiseSettings,
     DiffusionForcingSampler,

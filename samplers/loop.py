@@ -20,6 +20,7 @@ from ..attention.sparse.stats import SparseStats
 from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser
+from .rules.anchor import AnchorChunks
 from .schedule.row import Row
 from .settings import RolloutSettings
 from .solvers.single_step import Move, State
@@ -83,6 +84,7 @@ class Loop:
         self.current, self.device = CurrentSettings(settings), model.device
         self.settings_at: SettingsAt = settings_at or settings.at
         self.branches = Branches(self.current, model)
+        self.anchors = AnchorChunks(settings.anchor, model.config.out_channels)
         self._index = self._first = 0  # the first chunk and latent frame that is not committed
         self._begun = False  # whether that chunk is in the making, its prompt projected
         self._prompted = 0  # the latent frame from which on the prompt of the caches is in force
@@ -120,6 +122,7 @@ class Loop:
             count, first = rows[-1].finished, rows[-1].first
             clean, active = active[0][:count], tuple(part[count:] for part in active)
             self.branches.check_finite(clean, first)
+            clean = self.anchors.apply(first, clean, self._known(first, count), self._prompt_start)
             done = (first, clean)
             chunk_evals, seconds = self.branches.evals - evals, time.perf_counter() - began
             latents, prompt = clean.float().cpu(), self.current.prompts.front.text
@@ -140,7 +143,8 @@ class Loop:
             "begun": self._begun,
             "prompted": self._prompted,
         }
-        return join(facts, {"branches": self.branches.snapshot()})
+        parts = {"branches": self.branches.snapshot(), "anchors": self.anchors.snapshot()}
+        return join(facts, parts)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot: chunk `index` is then the first of the `finished` ones.
@@ -151,6 +155,7 @@ class Loop:
         self._prompted = snapshot.facts["prompted"]
         self.branches.claim()
         self.branches.restore(snapshot.part("branches"))
+        self.anchors.restore(snapshot.part("anchors"))
         self.current.use_prompts(self.settings_at(self._prompted), self._prompted)
         if snapshot.facts["begun"]:  # perhaps under another prompt than this loop's
             self.branches.history.forget_prompts()
@@ -163,6 +168,7 @@ class Loop:
         for chunk in finished:
             self.settled = False
             self._begin(chunk.first_frame)
+            self.anchors.note(chunk.first_frame, chunk.latents, self._prompt_start)
             self._commit(chunk.first_frame, chunk.latents.to(self.device))
             index, first = chunk.index + 1, chunk.first_frame + len(chunk.latents)
             self._index, self._first, self.settled = index, first, True
@@ -222,8 +228,15 @@ class Loop:
         return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
 
     def _commit(self, first: int, clean: Tensor) -> None:
-        known = self.settings.known_frames.are_known(range(first, first + len(clean)))
-        self.branches.commit(first, clean, known)
+        self.branches.commit(first, clean, self._known(first, len(clean)))
+
+    def _known(self, first: int, count: int) -> list[bool]:
+        return self.settings.known_frames.are_known(range(first, first + count))
+
+    @property
+    def _prompt_start(self) -> int:
+        """The first latent frame of the chunk from which the prompt in force holds."""
+        return self.current.prompts.prompts[0][0]
 
     def _fresh_noise(self, row: Row) -> Tensor:
         addresses = zip(row.frames, row.steps, strict=True)

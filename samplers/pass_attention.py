@@ -6,10 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..attention.history import HistoryCache
-from ..attention.views import LimitedLookback, PartialHistory, SplitRows
+from ..attention.layout import HistoryReader
+from ..attention.views import LimitedLookback, PartialHistory, SplitFrames, SplitRows
 from ..model.dit import SelfAttention
+from .history.extent import HistoryExtent, extent
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
+from .rules.reading import ReadingMoment, ReadingRule
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReading:
+    """How the `frames` of a pass, all of one chunk, read the history.
+
+    The chunk begins `offset` latent frames after the first active one.
+    """
+
+    frames: range
+    offset: int
+    moment: ReadingMoment
+    rules: Sequence[ReadingRule]
+
+    def over(self, attention: HistoryReader, ends: HistoryExtent) -> HistoryReader:
+        """The attention of these frames to a history with those `ends`, under the rules."""
+        return ends.weigh(attention, self.rules, self.moment, self.frames, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +39,15 @@ class PassVisibility:
     `visible` counts, from the front, the frames of the pass that each frame sees. `offsets` are the
     frames' places and `lowest` the first place that each may look at; both count from the first
     active frame. `lowest` is empty where the schedule sets no bound. `progress` is the share of
-    its steps that each frame has behind it.
+    its steps that each frame has behind it. `readings` divide the frames by chunk where rules say
+    how they read the history; empty reads it as it is.
     """
 
     visible: Sequence[int]
     offsets: Sequence[int]
     lowest: Sequence[int]
     progress: Sequence[float]
+    readings: Sequence[ChunkReading] = ()
 
     def attention_for(self, views: Sequence[CacheView], history: RolloutHistory) -> SelfAttention:
         """The attention of all `views` in one pass, neighbouring cache rows together."""
@@ -49,5 +71,25 @@ class PassVisibility:
             return LimitedLookback(cache, self.visible, rows, chosen, positions, lowest)
         if slots is None:
             whole = cache.attention(len(positions), self.visible, rows=rows, positions=positions)
-            return history.sparse.over(index, whole, self.progress)
-        return PartialHistory(cache, self.visible, rows, slots, positions)
+            return self._ruled(run[0], whole, history, sparse=True)
+        part = PartialHistory(cache, self.visible, rows, slots, positions)
+        return self._ruled(run[0], part, history, sparse=False)
+
+    def _ruled(
+        self, view: CacheView, attention: HistoryReader, history: RolloutHistory, *, sparse: bool
+    ) -> SelfAttention:
+        """The attention of each chunk under its rules, `sparse` as the history is."""
+        if not self.readings:
+            return (
+                history.sparse.over(view.cache, attention, self.progress) if sparse else attention
+            )
+        cache, plan = history.caches[view.cache], history.plans[view.cache]
+        missing = view.position - cache.next_position
+        ends = extent(plan, cache, history.sink_frames, missing)
+        parts: list[SelfAttention] = []
+        for reading in self.readings:
+            frames = reading.frames
+            ruled = reading.over(attention, ends)
+            progress = self.progress[frames.start : frames.stop]
+            parts.append(history.sparse.over(view.cache, ruled, progress) if sparse else ruled)
+        return parts[0] if len(parts) == 1 else SplitFrames(parts)

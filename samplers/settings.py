@@ -17,6 +17,8 @@ from .conditioning.known_frames import KnownFrames
 from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
 from .guidance import Guidance
+from .rules.anchor import Anchor
+from .rules.memory import MemoryRules
 from .schedule.context_noise import ContextNoise
 from .schedule.row import Row
 from .schedule.rows import NoiseSchedule
@@ -65,7 +67,8 @@ class RolloutSettings:
 
     `placement` and `hold_rotated` do not change the video. `sparsity` skips attention that matters
     little. At each of `recache_frames`, which begin chunks, the history was rebuilt from its window
-    alone. `reencoded_first_frame` makes a rebuilt window begin as a video does.
+    alone. `reencoded_first_frame` makes a rebuilt window begin as a video does. `memory` holds the
+    rules on what passes read of the history; `anchor` holds the colours of finished chunks.
     """
 
     prompts: PromptTimeline
@@ -91,6 +94,8 @@ class RolloutSettings:
     lora_changes: tuple[TimedLora, ...] = ()
     recache_frames: tuple[int, ...] = ()
     reencoded_first_frame: ReencodedFirstFrame | None = None
+    memory: MemoryRules = MemoryRules()
+    anchor: Anchor | None = None
 
     def __post_init__(self) -> None:
         checks.check_size(self.rows, self.columns, self.length)
@@ -139,14 +144,25 @@ class RolloutSettings:
             *range(first, stop),
             *(known.frame for known in self.known_frames.seen(stop, stop)),
         ):
-            chunk = max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
+            chunk = self.chunk_start(frame)
             prompt = self.prompts.at(chunk, first)
             by_chunk[self._next_chunk(prompt.start_frame)] = prompt
         return ActivePrompts(tuple(by_chunk.items()))
 
+    def chunk_start(self, frame: int) -> int:
+        """The first latent frame of the chunk that holds `frame`."""
+        return max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
+
     def _next_chunk(self, frame: int) -> int:
         """The first latent frame, from `frame` on, that begins a chunk."""
         return frame + (self.origin - frame) % self.schedule.chunk_frames
+
+    def position_gap(self, next_frame: int, past_frames: int) -> int:
+        """The positions between sink and window while `past_frames` come before `next_frame`."""
+        positions = self.memory.positions
+        if positions is None or self.cache.sink_frames == 0:
+            return 0
+        return positions.gap(next_frame, past_frames, self.active_frames)
 
     def noise_rows(self, first: int = 0) -> Iterator[Row]:
         """The rows of the schedule from the one in which latent frame `first` leads.
@@ -206,6 +222,8 @@ class RolloutSettings:
             checks.check_reencoding(self.cache)
         checks.check_context_noise(self.cache, self.context_noise)
         checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
+        checks.check_memory_rules(self.memory, self.schedule)
+        checks.check_positions(self.memory, self.cache, self.guidance)
         checks.check_own_heads(self.cache, self.schedule, self.sparsity)
         checks.check_own_heads_storage(
             self.cache, self.storage, self.placement, recaches=self.on_prompt_change == "re-cache"

@@ -12,6 +12,7 @@ from ..attention.storage.placement import ON_DEVICE, Placement
 from ..errors import BadInput, Unsupported
 from ..model.config import PATCH
 from .guidance import AgeRange, Guidance, SinkFrames
+from .rules.memory import MemoryRules
 from .schedule.context_noise import ContextNoise
 from .schedule.rows import NoiseSchedule, StaggeredSchedule
 from .solvers.noise_process import Flow
@@ -72,6 +73,34 @@ def check_memory_bank(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Spa
             "the schedule bounds how far back chunks look, and a memory bank holds frames beyond "
             "that bound",
             "bank-reach",
+        )
+
+
+def check_memory_rules(memory: MemoryRules, schedule: NoiseSchedule) -> None:
+    """Refuse two bounds on how far back chunks look."""
+    if memory.of_denoising and _reaches_back(schedule):
+        raise Unsupported(
+            "the schedule bounds how far back chunks look, and so do the memory rules",
+            "rules-reach",
+        )
+
+
+def check_positions(memory: MemoryRules, cache: CachePolicy, guidance: Guidance) -> None:
+    """Refuse a gap between sink and window where there is no such place."""
+    if memory.positions is None:
+        return
+    if not cache.window_follows_sink:
+        raise Unsupported(
+            "top-aligned positions leave a gap between the sink and the window, and this KV cache "
+            "is not a sink and a window",
+            "positions-cache",
+        )
+    views = [branch.view for branch in guidance.branches]
+    if any(view.rebuilt and isinstance(view.frames, AgeRange) for view in views):
+        raise Unsupported(
+            "top-aligned positions belong to the whole history, and the guidance rebuilds a part "
+            "of it",
+            "positions-parts",
         )
 
 

@@ -15,7 +15,8 @@ from .evaluator import Evaluator, PassInputs
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
-from .pass_attention import PassVisibility
+from .pass_attention import ChunkReading, PassVisibility
+from .rules.reading import ReadingMoment
 from .schedule.row import Row
 
 
@@ -63,7 +64,26 @@ class ViewPasses:
         furthest = [-row.first] * count if row.lowest else []  # frames ahead see all of the past
         lowest = [*furthest, *(frame - row.first for frame in row.lowest)]
         progress = [*[1.0] * count, *row.progress]
-        return PassVisibility([count] * count + visible, offsets, lowest, progress)
+        readings = self._readings(row, count)
+        return PassVisibility([count] * count + visible, offsets, lowest, progress, readings)
+
+    def _readings(self, row: Row, ahead: int) -> list[ChunkReading]:
+        """How each chunk of a row reads the history; frames `ahead` read as the first one does."""
+        settings = self.current.settings
+        rules = settings.memory.of_denoising
+        if not rules:
+            return []
+        readings, start = list[ChunkReading](), 0
+        by_chunk = groupby(range(len(row.now)), lambda i: settings.chunk_start(row.frames[i]))
+        for _, numbers in by_chunk:
+            first, *rest = numbers
+            stop = ahead + first + len(rest) + 1
+            size = settings.schedule.chunk_frames
+            since = self.current.prompts.frames_since_change(row.frames[first])
+            moment = ReadingMoment(size, row.steps[first], row.of_steps[first], since)
+            readings.append(ChunkReading(range(start, stop), first, moment, rules))
+            start = stop
+        return readings
 
     def _known_ahead(
         self, ahead: LookaheadFrames | None, least: float | None, first: int

@@ -1,6 +1,6 @@
-"""The example workflows and the blueprint: API form, and the places of their nodes.
+"""The example workflows: API form, and the places of their nodes.
 
-ComfyUI's front end turns these into the files of `example_workflows/` and `subgraphs/`; see
+ComfyUI's front end turns these into the files of `example_workflows/`; see
 `tests/in_core/server/test_canvas.py`.
 """
 
@@ -62,7 +62,7 @@ def long_shot() -> Example:
     api = {**world_nodes(HALF_A_MINUTE), **shot_nodes(seed=3, length=30.0), **output_nodes("6")}
     groups = [
         group_box("What is shown, and when", 320, 0, 460, 220),
-        group_box("Constant memory: the model's window", 320, 330, 300, 250),
+        group_box("The model's window", 320, 330, 300, 250),
     ]
     return Example(api, PLACES, groups)
 
@@ -77,7 +77,7 @@ def image_to_stream() -> Example:
         **output_nodes("6"),
     }
     api["5"]["inputs"]["known_frames"] = ["14", 0]
-    groups = [group_box("Any Load Image can stand here", *PICTURE["13"])]
+    groups = [group_box("Any Load Image fits here", *PICTURE["13"])]
     return Example(api, {**PLACES, **PICTURE}, groups)
 
 
@@ -96,7 +96,7 @@ def first_and_last_picture() -> Example:
     api["5"]["inputs"]["known_frames"] = ["22", 0]
     lower = {str(int(key) + 6): (x, y + 520, w, h) for key, (x, y, w, h) in PICTURE.items()}
     known = {"21": (2240, 1340, 300, 230), "22": (2240, 1860, 300, 230)}
-    groups = [group_box("Any Load Image can stand here", *PICTURE["13"]),
+    groups = [group_box("Any Load Image fits here", *PICTURE["13"]),
               group_box("And here", *lower["19"])]  # fmt: skip
     return Example(api, {**PLACES, **PICTURE, **lower, **known}, groups)
 
@@ -141,7 +141,7 @@ def continue_video() -> Example:
     api["8"]["inputs"]["audio"] = ["14", 1]
     places = {
         **PLACES, **BELOW, **FILE, "15": (1600, 1660, 300, 230), "16": (1980, 1660, 260, 80),
-        "17": (1220, 180, 300, 130), "7": (1600, 0, 420, 460), "8": (2080, 0, 300, 220),
+        "17": (1220, 180, 300, 130), "7": (1600, 0, 420, 460), "8": (2080, 0, 300, 420),
     }  # fmt: skip
     return Example(api, places, [group_box(ANY_VIDEO, *FILE["12"])])
 
@@ -169,7 +169,7 @@ def fork_after_rewind() -> Example:
     places = {
         **PLACES, "9": (1220, 200, 320, 260), "10": (1220, 540, 320, 260),
         "11": (1600, 440, 260, 80), "12": (1600, 0, 320, 220), "13": (1600, 620, 340, 220),
-        "7": (1980, 0, 420, 360), "8": (2460, 0, 300, 200),
+        "7": (1980, 0, 420, 360), "8": (2460, 0, 300, 400),
     }  # fmt: skip
     return Example(api, places, [group_box("Another way from here on", 1220, 200, 320, 620)])
 
@@ -216,9 +216,9 @@ def history_guidance() -> Example:
         "12": (1060, 1340, 300, 340), "13": (1420, 1340, 320, 500),
         "14": (1800, 1340, 260, 80), "18": (2120, 1340, 300, 340), "16": (2480, 1340, 320, 500),
         "17": (2860, 1340, 260, 80), "19": (1220, 180, 320, 260), "7": (1600, 0, 420, 460),
-        "8": (2080, 0, 300, 200),
+        "8": (2080, 0, 300, 400),
     }  # fmt: skip
-    groups = [group_box("What the others are compared with", 840, 0, 320, 500)]
+    groups = [group_box("What the others are compared with", *PLACES["5"])]
     return Example(api, places, groups)
 
 
@@ -238,24 +238,15 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
 The template browser shows a pack's files in the order of the folder on disk, and in this order if
 the user sorts them by name.
 """
-BLUEPRINT = "Long shot"
-INSIDE = ("2", "4", "5", "6")
-PROMOTED = (
-    ("2", "text"), ("5", "length"), ("5", "length_unit"), ("5", "width"), ("5", "height"),
-    ("5", "cfg"), ("4", "steps"),
-)  # fmt: skip
-DESCRIPTION = (
-    "Prompts at times become a stream of frames: timeline, schedule, sampler and decoder in one."
-)
 PLACES: dict[str, Place] = {
     "1": (0, 0, 260, 100),
     "2": (320, 0, 460, 220),
     "3": (320, 330, 300, 250),
-    "4": (320, 660, 300, 350),
-    "5": (840, 0, 320, 500),
+    "4": (320, 660, 300, 640),  # with its text and its picture, which appear at the first run
+    "5": (840, 0, 320, 590),
     "6": (1220, 0, 260, 80),
     "7": (1220, 160, 420, 460),
-    "8": (1700, 0, 300, 200),
+    "8": (1700, 0, 300, 400),
 }
 
 BELOW: dict[str, Place] = {
@@ -270,4 +261,4 @@ PICTURE: dict[str, Place] = {
     "14": (1880, 1340, 300, 130),
 }
 FILE: dict[str, Place] = {"12": (1220, 1340, 280, 110), "14": (1600, 1340, 300, 230)}
-ANY_VIDEO = "Any Load Video can stand here"
+ANY_VIDEO = "Any Load Video fits here"

@@ -5,13 +5,13 @@ import { api } from "../../scripts/api.js";
 
 const MODULES = [
   "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/graph", "comfy/host",
-  "comfy/insert_node", "comfy/menu", "comfy/new_seed", "comfy/prompt_lines", "comfy/saved_videos",
-  "takes/byte_store", "takes/fetcher", "takes/library", "takes/packed_chunk", "takes/tab_sharing",
-  "takes/take", "takes/transport", "view/bitmaps", "view/dom", "view/edit_list", "view/fork_button",
-  "view/format", "view/hover_preview", "view/overlay", "view/playback_bar", "view/player",
-  "view/playhead", "view/reel", "view/restart_buttons", "view/run_controls", "view/screen",
-  "view/scrub_bar", "view/shortcuts", "view/status_strip", "view/style", "view/take_picker",
-  "words",
+  "comfy/insert_node", "comfy/menu", "comfy/new_seed", "comfy/node_layout", "comfy/prompt_lines",
+  "comfy/saved_videos", "takes/byte_store", "takes/fetcher", "takes/library", "takes/packed_chunk",
+  "takes/tab_sharing", "takes/take", "takes/transport", "view/bitmaps", "view/dom",
+  "view/edit_list", "view/fork_button", "view/format", "view/hover_preview", "view/overlay",
+  "view/playback_bar", "view/player", "view/playhead", "view/reel", "view/restart_buttons",
+  "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts", "view/status_strip",
+  "view/style", "view/take_picker", "words",
 ];
 
 /** Revalidate every module, then import what is used of them. ComfyUI disables browser caching of .js
@@ -30,7 +30,7 @@ app.registerExtension({
   init: () => host.loadLanguage(), // before any node is created
   setup: () => host.connect(),
   nodeCreated: (/** @type {any} */ node) => {
-    host.addPlayer(node);
+    host.prepare(node);
     replaceTokens(node, app, window.comfyAPI.utils.applyTextReplacements);
   },
   afterConfigureGraph: () => host.bind(),

@@ -46,6 +46,9 @@ class BankLayout:
         rotation = tables.look_up(rows[:, None].expand(grid), places.expand(grid))
         return Rotation(*(x.flatten(0, 1)[:, None] for x in (rotation.cos, rotation.sin)))
 
+    def key_frames(self, layer: int) -> Tensor | None:
+        """None: all heads of a layer hold the same frames."""
+
     def forget(self) -> None:
         """Drop the tables: the history or the device has changed."""
         self._tables = None

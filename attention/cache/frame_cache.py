@@ -21,12 +21,20 @@ class FrameNumbers(Protocol):
         """Latent frames ever committed."""
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+
+    @property
     def kept_frames(self) -> list[int]:
         """The latent frames in the history, in its own order."""
 
     @property
     def positions(self) -> list[int]:
         """Window-relative position of each of them."""
+
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
 
 
 class AttendedKeys(RotatedHistory, Protocol):
@@ -55,6 +63,11 @@ class FrameCache:
         return self._numbers.committed
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+        return self._numbers.next_frame
+
+    @property
     def kept_frames(self) -> list[int]:
         """The latent frames that count as held, in the order of `positions`."""
         return self._numbers.kept_frames
@@ -63,6 +76,11 @@ class FrameCache:
     def positions(self) -> list[int]:
         """Window-relative position of each kept frame."""
         return self._numbers.positions
+
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+        return self._numbers.next_position
 
     def attention(
         self,
@@ -79,7 +97,8 @@ class FrameCache:
         that follow the history.
         """
         seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
+        start = self.next_position
+        after = range(start, start + frames)
         rotation = self.rotated_keys.active_rotation(positions or after)
         return HistoryAttention(self.rotated_keys, seen, rows, rotation)
 

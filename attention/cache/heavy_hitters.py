@@ -221,6 +221,10 @@ class HeadLayout:
         cos, sin = (x.transpose(1, 2).flatten(0, 1) for x in chosen)
         return Rotation(cos, sin)
 
+    def key_frames(self, layer: int) -> Tensor | None:
+        """The latent frame (1, n, t) of each key of a layer."""
+        return self.kept_frames[layer].repeat_interleave(self.shape.frame_tokens, -1).unsqueeze(0)
+
     def forget(self) -> None:
         """Drop the rotations of ranks."""
         self._ranks = None

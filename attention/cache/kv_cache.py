@@ -63,7 +63,9 @@ class KVCache(FrameCache):
     ) -> None:
         self.policy = policy
         self.slots = FrameSlots(
-            keep_distances=policy.keeps_distances, largest_gap=policy.largest_gap
+            policy.sink_frames,
+            keep_distances=policy.keeps_distances,
+            largest_gap=policy.largest_gap,
         )
         super().__init__(shape, self.slots, device)
         self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
@@ -114,6 +116,12 @@ class KVCache(FrameCache):
             layers = [(k[:, at], v[:, at]) for k, v in keys_values]
             self._append(self.slots.take_number(), layers)
         self.rotated_keys.forget()
+
+    def leave_gap(self, frames: int) -> None:
+        """Leave so many positions between the sink and the window."""
+        if frames != self.slots.gap:
+            self.slots.gap = frames
+            self.rotated_keys.forget()
 
     def assume(self, frames: int) -> None:
         """Hold the next latent `frames`, whose content is undefined; for rehearsals."""

@@ -18,6 +18,11 @@ class DistantSink(WindowSink):
     largest_gap: int | None = None
 
     @property
+    def window_follows_sink(self) -> bool:
+        """False: the gap behind the sink grows."""
+        return False
+
+    @property
     def keeps_distances(self) -> bool:
         """True: a gap opens behind the sink."""
         return True
@@ -34,6 +39,11 @@ class SharedWindow(WindowSink):
     A pass sees at most `window_frames`, its own included. While denoising it sees the sink, moved
     next to the newest frames that fit; a commit sees the newest frames, and no sink as such.
     """
+
+    @property
+    def window_follows_sink(self) -> bool:
+        """False: what a pass sees depends on its own frames."""
+        return False
 
     @property
     def moves_keys(self) -> bool:

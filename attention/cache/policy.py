@@ -102,6 +102,11 @@ class CachePolicy:
         return False
 
     @property
+    def window_follows_sink(self) -> bool:
+        """Whether the history is a sink and then a window of neighbouring frames."""
+        return False
+
+    @property
     def codes_rows(self) -> bool:
         """Whether coded storage codes each key and value by itself, so that heads may differ."""
         return False
@@ -131,6 +136,10 @@ class WindowSink(CachePolicy):
     @property
     def limit(self) -> int | None:
         return self.window_frames
+
+    @property
+    def window_follows_sink(self) -> bool:
+        return True
 
     def victim(self, frames: Sequence[int]) -> int:
         """The index of the oldest frame outside the sink."""
@@ -203,6 +212,11 @@ class MostAttended(WindowSink):
             raise ValueError(f"memory must be at least 0 and below 1; got {self.memory}")
 
     @property
+    def window_follows_sink(self) -> bool:
+        """False: the frames between may be any."""
+        return False
+
+    @property
     def remembers(self) -> bool:
         """True: scores of frames depend on every commit so far."""
         return True
@@ -230,6 +244,11 @@ class MemoryBank(WindowSink):
             raise ValueError(
                 f"bank_frames and every must be at least 1; got {self.bank_frames} and {self.every}"
             )
+
+    @property
+    def window_follows_sink(self) -> bool:
+        """False: the bank lies between."""
+        return False
 
     @property
     def remembers(self) -> bool:

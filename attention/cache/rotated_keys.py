@@ -30,6 +30,9 @@ class HistoryLayout(Protocol):
     def rotation(self, layer: int, device: torch.device) -> Rotation:
         """The rotation of the history's keys in `layer`."""
 
+    def key_frames(self, layer: int) -> Tensor | None:
+        """The latent frame (1, n, t) of each key of `layer`; None where `frames` tells."""
+
     def forget(self) -> None:
         """Drop rotations computed so far: the history or the device has changed."""
 
@@ -50,6 +53,9 @@ class SlotLayout:
         if self._rotation is None:
             self._rotation = self.shape.rotation(self.slots.positions, device)
         return self._rotation
+
+    def key_frames(self, layer: int) -> Tensor | None:
+        """None: all heads hold the same frames."""
 
     def forget(self) -> None:
         """Compute the rotation again at its next use: frames or positions have changed."""
@@ -80,6 +86,11 @@ class RotatedKeys:
     def frames(self, layer: int) -> list[int]:
         """The latent frame of each `frame_tokens` keys, -1 where heads differ."""
         return self.layout.frames(layer)
+
+    def key_frames(self, layer: int, rows: slice = slice(None)) -> Tensor | None:
+        """The latent frame (1, n, t) of each key, in all rows; None where `frames` tells."""
+        frames = self.layout.key_frames(layer)
+        return None if frames is None else frames.to(self.device)
 
     def length(self, layer: int) -> int:
         """Keys of the history in `layer`."""

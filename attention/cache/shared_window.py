@@ -43,6 +43,9 @@ class ChosenKeys:
         """The latent frame of each `frame_tokens` keys."""
         return self._frames
 
+    def key_frames(self, layer: int, rows: slice = slice(None)) -> None:
+        """None: `frames` tells the latent frame of every key."""
+
     def workspace(
         self, layer: int, rows: slice = slice(None)
     ) -> tuple[Tensor, Tensor, Tensor | None]:

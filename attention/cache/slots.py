@@ -9,16 +9,24 @@ class FrameSlots:
     """The latent frames of a history by slot; all layers share them.
 
     Both `kept_slots` and `recent` list the frame in each of their slots. New frames pass through
-    the recent slots first, where the store has any. `committed` counts the latent frames ever
+    the recent slots first, where the store has any. `gap` positions lie between the first
+    `sink_frames` and all others. `committed` counts the latent frames ever
     committed. `pending` lists frames that are about to be committed again under the numbers they
     have. With `keep_distances` evicted frames leave gaps between the positions of others, of
     `largest_gap` latent frames at most.
     """
 
-    def __init__(self, *, keep_distances: bool = False, largest_gap: int | None = None) -> None:
+    def __init__(
+        self,
+        sink_frames: int = 0,
+        *,
+        keep_distances: bool = False,
+        largest_gap: int | None = None,
+    ) -> None:
         self.keep_distances = keep_distances
         self.largest_gap = largest_gap
         self.committed = 0
+        self.sink_frames, self.gap = sink_frames, 0
         self.kept_slots: list[int] = []
         self.recent: list[int] = []
         self.pending: list[int] = []
@@ -30,20 +38,27 @@ class FrameSlots:
 
     @property
     def positions(self) -> list[int]:
-        """The position of the frame in each slot; the next frame's is the number of held frames.
+        """The position of the frame in each slot.
 
-        It is the frame's rank among all held frames, unless distances are kept.
+        It is the frame's rank among all held frames, plus the gap if it lies behind that. Where
+        distances are kept, frames count back from the next one, whose position is the number held.
         """
         rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
-        if not self.keep_distances:
-            return [rank[frame] for frame in self.kept_frames]
-        gone = self.next_frame - len(self.kept_frames)
-        gap = self._shown(gone)
-        return [max(frame - gone, rank[frame] - gap) for frame in self.kept_frames]
+        if self.keep_distances:
+            gone = self.next_frame - len(self.kept_frames)
+            gap = self._shown(gone)
+            return [max(frame - gone, rank[frame] - gap) for frame in self.kept_frames]
+        at = {f: i if f < self.sink_frames else i + self.gap for f, i in rank.items()}
+        return [at[frame] for frame in self.kept_frames]
+
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+        return len(self.kept_frames) + self.gap
 
     def next_positions(self, count: int) -> list[int]:
         """The positions of the next `count` latent frames."""
-        first = len(self.kept_frames)
+        first = self.next_position
         if not self.keep_distances:
             return [*range(first, first + count)]
         ahead = [*self.pending, *range(self.committed, self.committed + count)][:count]

@@ -37,7 +37,7 @@ class SlotCodes:
         if list(frames) == in_slots:
             return codes
         slots = torch.tensor([in_slots.index(frame) for frame in frames], device=codes.device)
-        by_frame = codes.unflatten(2, (len(in_slots), self.cache.shape.frame_tokens))
+        by_frame: Tensor = codes.unflatten(2, (len(in_slots), self.cache.shape.frame_tokens))
         return by_frame[:, :, slots].flatten(2)
 
     def update(self) -> None:

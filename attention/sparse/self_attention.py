@@ -17,7 +17,13 @@ from torch import Tensor
 
 from ..kernels.choice import AUTO, selected_kernel
 from ..kernels.key_selection import KeySelection, select_for_all_heads
-from ..layout import AttentionInputs, InputGatherer, attend_inputs, select_heads
+from ..layout import (
+    AttentionInputs,
+    InputGatherer,
+    attend_inputs,
+    select_frames,
+    select_heads,
+)
 from .blocks import QUERY_BLOCK, Blocks, build_blocks, choose_blocks
 from .settings import SparseSelf
 from .stats import SparseStats
@@ -28,8 +34,11 @@ ROUNDING = 1e-9
 Codes = Callable[[int, Sequence[int]], Tensor]
 """The bucket (b, n, t) of every key of a layer's history, which holds these latent frames."""
 
-LayoutKey = tuple[int, int | None, int | None, int]
-"""A layer, where the batch rows of a call begin and end, and how many keys of history they see."""
+Reading = tuple[tuple[int, ...], tuple[float, ...]]
+"""The latent frames that a pass reads of a layer's history, and their weights."""
+
+LayoutKey = tuple[int, int | None, int | None, Reading]
+"""A layer, where the batch rows of a call begin and end, and what it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class SparseHistory:
         self.settings, self.stats, self.codes = settings, stats, codes
         self.sink_frames, self.min_keys = sink_frames, min_keys
         self._layouts: dict[LayoutKey, BlockLayout] = {}
-        self._dense_heads: dict[tuple[int, int], list[int]] = {}  # by layer and batch row
+        self._dense_heads: dict[tuple[int, int, Reading], list[int]] = {}  # by layer and batch row
 
     def forget(self) -> None:
         """Drop blocks and dense heads: the history has changed."""
@@ -74,7 +83,7 @@ class SparseHistory:
 
     def layout(self, layer: int, rows: slice, inputs: AttentionInputs) -> BlockLayout:
         """The blocks of a layer's history for the batch `rows` of its cache."""
-        key = layer, rows.start, rows.stop, inputs.past
+        key = layer, rows.start, rows.stop, _reading(inputs)
         if key not in self._layouts:
             codes = None if self.codes is None else self.codes(layer, inputs.frames)[rows]
             recent = self.settings.recent_frames
@@ -86,12 +95,13 @@ class SparseHistory:
     ) -> list[list[int]]:
         """The heads of each batch row whose selected keys hold too little of the attention.
 
-        Estimated at a row's first call after a commit, from its own queries, so it does not matter
-        whether rows attend together or one after another.
+        Estimated at a row's first call after a commit that reads the same frames with the same
+        weights, from its own queries, so it does not matter whether rows attend together or one
+        after another.
         """
-        first, count = rows.start or 0, inputs.q.shape[0]
-        numbers = range(first, first + count)
-        new = [i for i, row in enumerate(numbers) if (layer, row) not in self._dense_heads]
+        first, count, reading = rows.start or 0, inputs.q.shape[0], _reading(inputs)
+        keys = [(layer, row, reading) for row in range(first, first + count)]
+        new = [i for i, key in enumerate(keys) if key not in self._dense_heads]
         if new:
             recall = sampled_recall(inputs, selection)  # (b, n)
             if recall.is_meta:  # a rehearsal has no numbers: one dense head costs the most
@@ -101,8 +111,8 @@ class SparseHistory:
             for i in new:
                 dense_heads = low_recall_heads(row_recall[i], self.settings.recall_floor)
                 self.stats.add_recall(row_recall[i], len(dense_heads))
-                self._dense_heads[layer, numbers[i]] = dense_heads
-        return [self._dense_heads[layer, row] for row in numbers]
+                self._dense_heads[keys[i]] = dense_heads
+        return [self._dense_heads[key] for key in keys]
 
 
 class SparseAttention:
@@ -153,6 +163,10 @@ class SparseAttention:
         self.history.stats.add_pairs(computed, _pairs(inputs))
 
 
+def _reading(inputs: AttentionInputs) -> Reading:
+    return tuple(inputs.frames), inputs.weights
+
+
 def split_runs(
     inputs: AttentionInputs, early: Sequence[bool]
 ) -> list[tuple[bool, AttentionInputs]]:
@@ -160,16 +174,8 @@ def split_runs(
     ends = [i for i in range(1, len(early)) if early[i] != early[i - 1]]
     if not ends:
         return [(early[0], inputs)]
-    runs = []
-    for first, stop in pairwise([0, *ends, len(early)]):
-        start, end = first * inputs.frame_tokens, stop * inputs.frame_tokens
-        parts = tuple(
-            (slice(max(at.start, start) - start, min(at.stop, end) - start), own)
-            for at, own in inputs.parts
-            if at.start < end and start < at.stop
-        )
-        runs.append((early[first], replace(inputs, q=inputs.q[:, :, start:end], parts=parts)))
-    return runs
+    runs = pairwise([0, *ends, len(early)])
+    return [(early[first], select_frames(inputs, first, stop)) for first, stop in runs]
 
 
 def layout_history(
@@ -181,7 +187,8 @@ def layout_history(
     """
     newest = max(inputs.frames, default=-1)
     recent = range(max(0, newest + 1 - recent_frames), newest + 1)
-    pinned = torch.tensor([0 <= f < sink_frames or f in recent for f in inputs.frames])
+    is_pinned = [0 <= frame < sink_frames or frame in recent for frame in inputs.frames]
+    pinned = torch.tensor(is_pinned, dtype=torch.bool)
     tokens = pinned.repeat_interleave(inputs.frame_tokens)[: inputs.past]
     always, rest = (_numbers(part, inputs.keys) for part in (tokens, ~tokens))
     rest_codes = None if codes is None else codes[:, :, rest]

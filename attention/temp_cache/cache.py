@@ -109,6 +109,11 @@ class MergedCache(FrameCache):
             keys.refresh_extents()
         keys.advance()
 
+    def leave_gap(self, frames: int) -> None:
+        """Refuse a gap: an entry stands where its newest key stood."""
+        if frames:
+            raise ValueError(f"a merged history has no gap after its sink; got {frames}")
+
     def assume(self, frames: int) -> None:
         """Count the next latent `frames` as committed, entries undefined; for rehearsals."""
         self._record.append(frames)

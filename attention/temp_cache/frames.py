@@ -19,6 +19,11 @@ class FrameRecord:
         self.kept_frames: list[int] = []
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+        return self.committed
+
+    @property
     def positions(self) -> list[int]:
         """Window-relative positions of held frames, for keys that are the newest of their entry.
 
@@ -26,6 +31,11 @@ class FrameRecord:
         """
         count = len(self.kept_frames)
         return [count - min(self.committed - frame, self.farthest) for frame in self.kept_frames]
+
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+        return len(self.kept_frames)
 
     @property
     def farthest(self) -> int:

@@ -62,6 +62,11 @@ class RotatedKeys:
         sink = min(self.record.policy.sink_frames, self.record.committed)
         return [*range(sink), *[-1] * (-(-self.slots_in_use[layer] // self.frame_tokens) - sink)]
 
+    def key_frames(self, layer: int, rows: slice = slice(None)) -> Tensor:
+        """The latent frame of each entry's newest key: (b, n, t), or (1, 1, t) for all heads."""
+        frames = self.store.own[layer]["frame"][:, :, : self.slots_in_use[layer]]
+        return frames[rows] if len(frames) == self.shape.batch else frames
+
     def is_unbiased(self, layer: int) -> bool:
         """Whether every slot in use is one key, so that no key needs a bias."""
         return self._unbiased[layer]

@@ -86,7 +86,9 @@ class KnownFrames(io.ComfyNode):
         ahead: int = 0,
     ) -> io.NodeOutput:
         """Append the clip to the chain."""
-        clip = KnownClip(_latents(latent), start, start_unit, spacing, level, ahead)
+        clip = KnownClip(
+            normalised_latents(latent, "known frames"), start, start_unit, spacing, level, ahead
+        )
         return io.NodeOutput((*known_frames, clip))
 
 
@@ -96,7 +98,11 @@ def place_clips(
     """Place the sampler's known frames on the shot; a plain LATENT is clean and begins at 0."""
     if known is None:
         return known_frames.KnownFrames()
-    clips = known if isinstance(known, tuple) else (KnownClip(_latents(known)),)
+    clips = (
+        known
+        if isinstance(known, tuple)
+        else (KnownClip(normalised_latents(known, "known frames")),)
+    )
     for clip in clips:
         if clip.channels != config.out_channels:
             raise BadInput(
@@ -106,23 +112,26 @@ def place_clips(
     return known_frames.merge(clip.place(fps) for clip in clips)
 
 
-def _latents(latent: Mapping[str, Any]) -> Tensor:
-    """Convert the host's raw LATENT (1, c, f, h, w) to normalised (f, c, h, w) on the CPU."""
+def normalised_latents(latent: Mapping[str, Any], what: str) -> Tensor:
+    """Convert the host's raw LATENT (1, c, f, h, w) to normalised (f, c, h, w) on the CPU.
+
+    Errors call it the latent of the `what`.
+    """
     samples = latent["samples"]
     if samples.ndim != 5 or samples.shape[1] not in FORMATS:
         raise BadInput(
-            "The latent of the known frames is from another kind of model; encode the pictures "
+            f"The latent of the {what} is from another kind of model; encode the pictures "
             "with VAE Encode (Stream) and the video model's VAE."
         )
     if samples.shape[0] != 1:
         raise BadInput(
-            f"The latent of the known frames is a batch of {samples.shape[0]} videos; use a Known "
-            "Frames node for each video."
+            f"The latent of the {what} is a batch of {samples.shape[0]} videos; use a node for "
+            "each video."
         )
     if latent.get("noise_mask") is not None:
         raise BadInput(
-            "The latent of the known frames has a mask, but only whole frames can be known; remove "
-            "the mask."
+            f"The latent of the {what} has a mask, but only whole frames can be used; remove the "
+            "mask."
         )
     _check_shown(samples[0].transpose(0, 1))
     return normalise(samples[0].transpose(0, 1).float()).cpu()

@@ -14,6 +14,7 @@ from ...attention.sparse.stats import SparseStats
 from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count
 from ...stream.lazy.frame_chunk import FrameChunk
+from ...stream.lazy.side_thread import SideThread
 from ...stream.metrics import Meter, Report
 from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
@@ -22,6 +23,7 @@ from .. import host
 from ..models.streaming_vae import StreamingVAE, doubt
 from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
+from ..runtime.decoding_threads import decoding_shares
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
 
@@ -37,7 +39,25 @@ class HostDecoder:
         self._planned = vae.decoder_memory(*latents)
         self._claim = claim
         self._claims_seen = claim.count
+        self._is_apart = self._is_loaded = False
         claim.co_claimed.add(self)
+
+    def prepare(self) -> None:
+        """Load the VAE for the next `feed`, unless the model's claim has just loaded both.
+
+        Call this on the host's thread; `feed` may then run on another.
+        """
+        if self._is_apart or self._claims_seen == self._claim.count:  # or read from the journal
+            host.claim([self.patcher], self.required_bytes)
+        self._claims_seen, self._is_loaded = self._claim.count, True
+
+    def leave_claim(self) -> None:
+        """From now on load the VAE apart: claims of the model must not touch it while it decodes.
+
+        Only for a CPU. On a card, two claims evict each other.
+        """
+        self._claim.co_claimed.discard(self)
+        self._is_apart = True
 
     @property
     def overlap_frames(self) -> int:
@@ -52,11 +72,9 @@ class HostDecoder:
 
     def feed(self, latents: Tensor) -> Tensor:
         """Decode the next latents."""
-        if (
-            self._claims_seen == self._claim.count
-        ):  # from the journal: nothing has claimed the VAE yet
-            host.claim([self.patcher], self.required_bytes)
-        self._claims_seen = self._claim.count
+        if not self._is_loaded:
+            self.prepare()
+        self._is_loaded = False
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
     def drain(self) -> Tensor | None:
@@ -140,6 +158,17 @@ class HostFrames(FrameStream):
             model_evals=self.model_evals,
         )  # fmt: skip
         return replace(known, output_files=output_files)
+
+    def _open_side(self, decoder: HostDecoder) -> SideThread | None:
+        """On a CPU, decode a small model's chunks while the next ones are made."""
+        shares = decoding_shares(self.rollout, self.vae.patcher.load_device)
+        if shares is None:
+            return None
+        decoder.leave_claim()
+        return SideThread(shares, host.set_interrupt)
+
+    def _prepare(self, decoder: HostDecoder) -> None:
+        decoder.prepare()
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         controls = self.controls

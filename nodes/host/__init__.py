@@ -6,8 +6,8 @@ Nodes call `host.claim(...)` without naming the module.
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
     comfy.cli_args            args .disable_metadata
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
-                              get_torch_device, intermediate_device, vae_device,
-                              vae_offload_device,
+                              get_torch_device, interrupt_current_processing(value),
+                              intermediate_device, vae_device, vae_offload_device,
                               load_models_gpu(patchers, memory_required=, force_full_load=),
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
@@ -111,6 +111,7 @@ from .progress import (
     check_interrupted,
     nothing_to_give,
     running_prompt,
+    set_interrupt,
     show_status,
     show_text,
     warn,
@@ -170,6 +171,7 @@ __all__ = [
     "runtime_device",
     "saved_file",
     "saved_files",
+    "set_interrupt",
     "show_status",
     "serve",
     "session_token",

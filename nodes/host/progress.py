@@ -38,6 +38,11 @@ def check_interrupted() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+def set_interrupt(interrupted: bool) -> None:
+    """Make the next check raise, on whatever thread, or prevent that."""
+    comfy.model_management.interrupt_current_processing(interrupted)
+
+
 def running_prompt() -> object:
     """An object that stands for the running prompt, or for the last one; a new one per prompt."""
     return get_progress_state()

@@ -75,7 +75,8 @@ class _Showing:
         self._take = session.takes.create(
             shot, origin, host.messenger(), frames.controls, Earlier(frames.content_key, last)
         )
-        self.first = self._take.chunk_count  # chunks of a cancelled run are here already
+        self.first = self._take.first_new  # chunks of a cancelled run are here already
+        frames.controls.edit_queue.hold(self.first)
         frames.album.add_take(self._take)
 
     @property

@@ -146,7 +146,10 @@ class Planner:
 
     def fitting(self, footprint: RolloutFootprint) -> RolloutFootprint:
         """The footprint, without copies of keys where it does not fit with them."""
-        tight = footprint.copied_bytes > 0 and self.estimate(footprint).is_tight
+        if not footprint.copied_bytes:
+            return footprint
+        free = host.usable_memory_bytes(footprint.model.device)
+        tight = footprint.kv_bytes > free or self.estimate(footprint).is_tight
         return footprint.lean if tight else footprint
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ...attention.sparse.stats import SparseStats
 from ...samplers.planning.cost import histories_used
+from ...samplers.planning.rules import describe_rules
 from ...stream.metrics import Meter, Report
 from ..attention.describe import describe_attention
 from ..models.model_facts import facts
@@ -49,6 +50,7 @@ def _further_versions(rollout: HostRollout) -> dict[str, str | None]:
         "guidance": histories_used(rollout.settings),
         "model": facts(rollout.claim.model).assumed,
         "from_model": rollout.provenance.from_model or None,
+        "memory_rules": describe_rules(rollout.settings, rollout.model.config.num_layers),
         "attention": describe_attention(rollout.settings, rollout.model.device) or None,
     }
     recached = rollout.run.state.settings.recache_frames

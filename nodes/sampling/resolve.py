@@ -11,6 +11,7 @@ from ...model.config import PATCH
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import idle_views
+from ...samplers.planning.rules import describe_rules
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
@@ -124,11 +125,11 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     settings = _with_cache(settings, resolved, cache)
     check_endless(length, settings.cache)
     check_resume(request.resume, settings.cache)
-    budget = describe_budget(cache, settings)
+    notes = describe_budget(cache, settings), describe_rules(settings, config.num_layers)
     guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
     return PlannedRollout(
         settings, length, guided,
-        notes=() if budget is None else (budget,),
+        notes=tuple(note for note in notes if note is not None),
         warnings=tuple(_warnings(resolved, request, settings, length)),
         values_from_preset=_values_from_preset(resolved, request, settings) | guidance_values,
         guidance_values=guidance_values,

@@ -102,6 +102,11 @@ class ActivePrompts:
         """The index of a latent frame's prompt; 0 before all of them."""
         return max(0, bisect_right(self.prompts, frame, key=lambda entry: entry[0]) - 1)
 
+    def frames_since_change(self, frame: int) -> int | None:
+        """Latent frames from the beginning of a frame's prompt to it; None for the first prompt."""
+        start, prompt = self.prompts[self.text_of(frame)]
+        return frame - start if prompt.start_frame > 0 else None
+
     def same(self, other: ActivePrompts) -> bool:
         """Whether both hold the same prompt objects at the same frames."""
         pairs = zip(self.prompts, other.prompts, strict=False)

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
+from ...model.dit import SelfAttention
 from ..current import CurrentSettings
 from ..evaluator import Evaluator, PassInputs
 from ..noise import LatentNoise
+from ..rules.reading import ReadingMoment
 from ..settings import RolloutSettings
 from ..solvers.noise_process import mix
+from .extent import extent
 from .frames import HistoryFrame, HistoryFrames
 from .plan import CachePlan, CacheRow
 
@@ -106,12 +109,26 @@ class CacheFiller:
         """Pass x (b, f, c, h, w), the latent frames from `first`, and keep keys and values."""
         prompts = [row.prompt for row in plan.rows]
         frames = range(first, first + x.shape[1])
-        one_chunk = (len(frames),) * len(frames)  # noise is numbered from 0, not from the origin
-        visible = one_chunk if plan.fill_mode == "noise" else self._settings.visible(frames)
-        attention = cache.attention_of_commit(visible)
+        attention = self._attention_of_commit(plan, cache, frames)
         inputs = PassInputs(x, frames, levels, prompts, texts)
         prediction = self._evaluator.evaluate(inputs, attention, keep=True)
         cache.commit(prediction.keys_values, self._prompt_keys(plan))
+
+    def _attention_of_commit(
+        self, plan: CachePlan, cache: HistoryCache, frames: range
+    ) -> SelfAttention:
+        """What finished `frames` see when they are committed, under the rules of commits."""
+        settings = self._settings
+        cache.leave_gap(settings.position_gap(frames.start, len(cache.kept_frames)))
+        one_chunk = (len(frames),) * len(frames)  # noise is numbered from 0, not from the origin
+        visible = one_chunk if plan.fill_mode == "noise" else settings.visible(frames)
+        attention = cache.attention_of_commit(visible)
+        rules = settings.memory.of_commits
+        if not rules:
+            return attention
+        moment = ReadingMoment(settings.schedule.chunk_frames, 1, 1)
+        ends = extent(plan, cache, settings.cache.sink_frames)
+        return ends.weigh(attention, rules, moment, range(len(frames)))
 
     def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:
         """The keys of the base prompt, for a cache whose policy follows the prompt."""

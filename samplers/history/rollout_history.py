@@ -55,6 +55,11 @@ class RolloutHistory:
         return sum(cache.bytes for cache in self.caches)
 
     @property
+    def sink_frames(self) -> int:
+        """How many of the first latent frames are never evicted."""
+        return self._current.settings.cache.sink_frames
+
+    @property
     def sparse_stats(self) -> SparseStats | None:
         """What sparse attention did so far; None where attention is dense."""
         return self.sparse.stats
@@ -99,11 +104,15 @@ class RolloutHistory:
         chosen = select(
             branch, self.plans, self._current.settings, frames.numbers, frames.committed
         )
+        gap = self._current.settings.position_gap(frames.committed, len(frames))
         if not chosen.is_nothing:
             self._refresh(chosen.cache)
+            self.caches[chosen.cache].leave_gap(gap)
         slots = None if chosen.ranks is None else self._slots(chosen.cache, chosen.ranks)
         level = branch.view.level_ahead if ahead else None
-        return CacheView(branch.prompt, chosen.cache, chosen.row, slots, chosen.position, level)
+        return CacheView(
+            branch.prompt, chosen.cache, chosen.row, slots, chosen.position + gap, level
+        )
 
     def snapshot(self) -> Snapshot:
         """All caches, the frames in them, and the codes of their keys."""

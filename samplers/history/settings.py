@@ -15,6 +15,8 @@ from ...model.config import DiTConfig
 from ...model.preset import Preset
 from ...model.vae.protocol import StreamingCodec
 from ..conditioning.first_frame import ReencodedFirstFrame
+from ..rules.anchor import Anchor
+from ..rules.memory import MemoryRules
 from ..settings import OnPromptChange, RolloutSettings
 from .budget import within_budget
 
@@ -30,7 +32,7 @@ class CacheSettings:
     """How a history is kept.
 
     `budget_bytes` may shorten its window; None is no budget. `codec` is the VAE, with its digest,
-    that re-encodes a first latent frame.
+    that re-encodes a first latent frame. `memory` and `anchor` are the rules of the history.
     """
 
     policy: CachePolicy
@@ -40,6 +42,8 @@ class CacheSettings:
     first_latent: FirstLatent = "automatic"
     budget_bytes: int | None = None
     codec: tuple[StreamingCodec, str] | None = None
+    memory: MemoryRules = MemoryRules()
+    anchor: Anchor | None = None
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """Return these settings: they are the same for every model."""
@@ -73,6 +77,8 @@ class CacheSettings:
             placement=self.placement,
             on_prompt_change=self.on_prompt_change,
             reencoded_first_frame=self._reencoded_first_frame(),
+            memory=self.memory,
+            anchor=self.anchor,
         )
         return self.fit_to(chosen, config, dtype)
 

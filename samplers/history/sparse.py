@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...attention.ann.choice import open_buckets
 from ...attention.history import HistoryCache
-from ...attention.layout import HistoryAttention
+from ...attention.layout import HistoryReader
 from ...attention.snapshot import Snapshot, join
 from ...attention.sparse.blocks import TIME_ORDERS
 from ...attention.sparse.key_codes import SlotCodes, entry_codes
@@ -52,7 +52,7 @@ class SparseCaches:
         return replace(self._stats) if self._histories else None
 
     def over(
-        self, cache: int, attention: HistoryAttention, progress: Sequence[float]
+        self, cache: int, attention: HistoryReader, progress: Sequence[float]
     ) -> SelfAttention:
         """Sparse attention over cache number `cache`, for latent frames at that `progress`."""
         if not self._histories:

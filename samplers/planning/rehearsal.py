@@ -57,7 +57,7 @@ class RehearsalFiller(CacheFiller):
         A pass takes more the longer the history before it and the more frames it commits.
         """
         groups = self.groups(plan)
-        cache.restart([entry.frame for group in groups for entry in group])
+        cache.restart([entry.frame for frames in groups for entry in frames])
         sizes = [len(group) for group in groups]
         later = [0, *accumulate(reversed(sizes), max)][-2::-1]  # the largest after each group
         for group, largest_later in zip(groups, later, strict=True):

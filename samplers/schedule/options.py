@@ -209,9 +209,18 @@ def preset_solver(preset: Preset) -> Solver:
 
 def as_trained(solver: Solver, preset: Preset) -> Solver:
     """The solver with a family's own timesteps, if the family lists or rounds them."""
-    if preset.whole_timesteps and isinstance(solver.process, Flow):
-        return replace(solver, process=replace(solver.process, whole=True))
+    if preset.whole_timesteps:
+        return _with_whole_timesteps(solver)
     if preset.shift_timesteps or not isinstance(solver, ReNoise):
         return solver
     levels = table_ladder(preset.timesteps, preset.shift)
     return replace(solver, process=Flow(tuple(zip(levels, preset.timesteps, strict=False))))
+
+
+def _with_whole_timesteps(solver: Solver) -> Solver:
+    process = solver.process
+    if isinstance(solver, (Euler, ReNoise, DDIM, UniPC2, DPMSolverPP2M)) and isinstance(
+        process, Flow
+    ):
+        return replace(solver, process=replace(process, whole=True))
+    return solver

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...attention.sparse.settings import Sparsity
 from ...samplers.conditioning.known_frame import KnownFrame
 from ...samplers.conditioning.prompts import embedding_digest
+from ...samplers.rules.memory import MemoryRules
 from ...samplers.settings import RolloutSettings
 from .journal import next_key, root_key
 
@@ -152,6 +153,8 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
         "on_prompt_change": s.on_prompt_change,
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
+        **({"memory": s.memory} if s.memory != MemoryRules() else {}),
+        **({"anchor": s.anchor} if s.anchor else {}),
         **({"reference": s.reference.digest} if s.reference else {}),
         **(
             {"reencoded_first_frame": s.reencoded_first_frame.digest}

@@ -58,14 +58,6 @@ class ChunkEntry:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """The first chunks of a take, and their prompt changes."""
-
-    chunks: tuple[ChunkEntry, ...]
-    prompts: tuple[PromptChange, ...]
-
-
 class Take:
     """The frames of one rollout.
 
@@ -82,6 +74,7 @@ class Take:
         controls: Controls | None,
     ) -> None:
         self.ended_at: float | None = None
+        self.first_new = 0  # the chunk after those of an earlier take
         self._storage = storage
         self._emit = emit
         self._lock = threading.Lock()  # guards the records below
@@ -159,36 +152,27 @@ class Take:
 
     # From one take to the next
 
-    @property
-    def chunk_count(self) -> int:
-        """The number of chunks so far."""
-        return len(self._chunks)
-
-    def continues_as(self, shot: Shot, origin: Origin, key_of: KeyOf) -> bool:
-        """Whether a run of `origin` shows all chunks of this ended take again, and then goes on."""
-        mine = self._record
+    def count_shared(self, shot: Shot, place: tuple[str | None, ...], key_of: KeyOf) -> int:
+        """The number of chunks, if a run at `place` shows all of this ended take again; else 0."""
+        mine, chunks = self._record, self._chunks
         same = (mine.shot.width, mine.shot.height, mine.shot.fps) == (
             shot.width, shot.height, shot.fps,
-        ) and mine.origin.place == origin.place  # fmt: skip
-        return same and all(
+        ) and mine.origin.place == place  # fmt: skip
+        known = all(
             not chunk.blob.gone and chunk.key is not None and chunk.key == key_of(index)
-            for index, chunk in enumerate(self._chunks)
+            for index, chunk in enumerate(chunks)
         )
+        return len(chunks) if same and known else 0
 
-    def hand_over(self, count: int) -> Beginning:
-        """Give up all chunks; the first `count` of them begin another take."""
-        with self._lock:
-            chunks, self._chunks = self._chunks, []
-            prompts = self._record.prompts[
-                : max((c.prompt for c in chunks[:count]), default=-1) + 1
-            ]
+    def take_over(self, earlier: Take, count: int) -> None:
+        """Begin with `count` chunks of an ended take, which loses all; call this before `show`."""
+        with earlier._lock:
+            chunks, earlier._chunks = earlier._chunks, []
+        self._chunks = chunks[:count]
+        self.first_new = count
+        prompts = 1 + max((chunk.prompt for chunk in self._chunks), default=-1)
+        self._record.prompts = earlier._record.prompts[:prompts]
         self._storage.store.drop(chunk.blob for chunk in chunks[count:])
-        return Beginning(tuple(chunks[:count]), tuple(prompts))
-
-    def begin_with(self, beginning: Beginning) -> None:
-        """Show the chunks of an earlier take first; call this before any other."""
-        self._chunks = list(beginning.chunks)
-        self._record.prompts = list(beginning.prompts)
 
     # Out: to browsers
 
@@ -216,7 +200,7 @@ class Take:
             known = self._record.to_json(state, edits, rev)
             frames = sum(entry.count for entry in self._chunks)
             dropped = sum(entry.count for entry in self._chunks if entry.blob.gone)
-        loss = self._describe_loss(dropped) if dropped else None
+        loss = _describe_loss(self._storage.store, dropped) if dropped else None
         message = known["message"] or self.controls.message or loss
         return {**known, "frames": frames, "message": message}
 
@@ -224,11 +208,6 @@ class Take:
         """Send the summary to the page that queued the rollout."""
         with self._announcing:
             self._emit(TAKE_EVENT, self.summary())
-
-    def _describe_loss(self, frames: int) -> str:
-        error = self._storage.store.disk_error
-        why = f"The temp folder cannot be used ({error})" if error else "The preview store is full"
-        return f"{why}: the oldest {frames} frames can be seen in saved files only."
 
     # On the encoder's thread
 
@@ -267,6 +246,12 @@ class Take:
         self.controls.close()
         with self._lock:
             self._record.ending = Ending("error", f"The preview cannot encode frames ({error}).")
+
+
+def _describe_loss(store: BlobStore, frames: int) -> str:
+    error = store.disk_error
+    why = f"The temp folder cannot be used ({error})" if error else "The preview store is full"
+    return f"{why}: the oldest {frames} frames can be seen in saved files only."
 
 
 def _chunks_json(chunks: list[ChunkEntry]) -> list[JsonObject]:

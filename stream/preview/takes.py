@@ -132,14 +132,14 @@ class Takes:
     def _continue(self, take: Take, shot: Shot, earlier: Earlier) -> None:
         """Begin a take with the chunks of the last one of its node."""
         ended = [old for old in self._takes.values() if old.ended_at is not None]
-        mine = [old for old in ended if old.origin.place == take.origin.place and old.chunk_count]
-        if not mine or not mine[-1].continues_as(shot, take.origin, earlier.key_of):
-            return
-        count = mine[-1].chunk_count
-        shared = count if earlier.limit is None else min(count, earlier.limit)
-        if shared:
-            del self._takes[mine[-1].token]
-            take.begin_with(mine[-1].hand_over(shared))
+        mine = [old for old in ended if old.origin.place == take.origin.place]
+        for old in reversed(mine):
+            count = old.count_shared(shot, take.origin.place, earlier.key_of)
+            shared = count if earlier.limit is None else min(count, earlier.limit)
+            if shared:
+                del self._takes[old.token]
+                take.take_over(old, shared)
+                return
 
     def _is_expired(self, take: Take) -> bool:
         ended_at = take.ended_at

@@ -73,6 +73,11 @@ class Controls:
         """Whether no more chunks will come."""
         return self._state in ("stopped", "done")
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether a pause, a stop or an edit waits for the next chunk."""
+        return self._state != "running" or self.edit_queue.waiting
+
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after every change; the returned function ends that."""
         with self._changed:

@@ -55,6 +55,7 @@ class EditQueue:
         self._lock, self._on_change = lock, on_change
         self._edits: list[Edit] = []
         self._closed = False
+        self._first_chunk = 0
 
     @property
     def all(self) -> tuple[Edit, ...]:
@@ -62,21 +63,32 @@ class EditQueue:
         with self._lock:
             return tuple(self._edits)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an edit waits for the next chunk."""
+        with self._lock:
+            return bool(self._edits) and self._edits[-1].status == "queued"
+
     def add(self, edit: Edit) -> None:
         """Queue an edit; it fails at once if the run has ended."""
         with self._lock:
             if self._closed:
                 self._edits.append(replace(edit, status="failed", error=ENDED))
-            elif self._edits and self._edits[-1].status == "queued":
+            elif self.waiting:
                 self._edits[-1] = _merge(self._edits[-1], edit)
             else:
                 self._edits.append(edit)
         self._on_change()
 
-    def take(self) -> Edit | None:
-        """The queued edit, if any. The caller must then `apply` or `fail` it."""
+    def hold(self, first_chunk: int) -> None:
+        """Let edits wait until this chunk: outputs have those before from an earlier run."""
+        self._first_chunk = max(self._first_chunk, first_chunk)
+
+    def take(self, chunk: int | None = None) -> Edit | None:
+        """The queued edit, if any, to act from `chunk` on; the caller must `apply` or `fail` it."""
         with self._lock:
-            if not self._edits or self._edits[-1].status != "queued":
+            too_early = chunk is not None and chunk < self._first_chunk
+            if too_early or not self.waiting:
                 return None
             edit = self._edits[-1] = replace(self._edits[-1], status="encoding")
         self._on_change()

@@ -7,11 +7,15 @@ run hands out all earlier chunks too, since it measures and counts them, but the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ...model.vae.latent_format import FORMATS, frame_count
-from ...model.vae.protocol import OpenCoder
+from ...model.vae.protocol import OpenCoder, StreamingCoder
+from ...samplers.loop import Chunk
+from ..lazy.ahead import convert_ahead
 from ..lazy.frame_chunk import FrameChunk
+from ..lazy.side_thread import SideThread
 from ..lazy.stream import Stream
 from .controls import Controls
 from .rollout import Rollout
@@ -69,15 +73,50 @@ class FrameStream:
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         decoder = self.open_decoder()
         start = self._overlap_start(first, decoder.overlap_frames)
+        chunks = self._chunks_from(start)
+        side = self._open_side(decoder)
+        decoded = (
+            self._decode_in_turn(chunks, decoder)
+            if side is None
+            else self._decode_ahead(chunks, decoder, side, first)
+        )
+        for frames in decoded:
+            if frames.index >= first:
+                yield frames
+
+    def _chunks_from(self, start: int) -> Iterator[Chunk]:
         run = self.rollout.run
         for chunk in run.chunks.read_from(min(start, run.delivered)):
-            if chunk.index < start:
-                continue
-            frames = decoder.feed(chunk.latents)
-            if chunk.index >= first:
-                yield FrameChunk(
-                    chunk.index, frame_count(chunk.first_frame), frames.float().cpu(), chunk
-                )
+            if chunk.index >= start:
+                yield chunk
+
+    def _open_side(self, decoder: StreamingCoder) -> SideThread | None:
+        """Open the thread that decodes while the next chunk is made; None to decode in turn."""
+        return None
+
+    def _prepare(self, decoder: StreamingCoder) -> None:
+        """Called on the reader's thread before each chunk is decoded."""
+
+    def _decode_in_turn(
+        self, chunks: Iterator[Chunk], decoder: StreamingCoder
+    ) -> Iterator[FrameChunk]:
+        for chunk in chunks:
+            self._prepare(decoder)
+            yield _to_frames(decoder, chunk)
+
+    def _decode_ahead(
+        self, chunks: Iterator[Chunk], decoder: StreamingCoder, side: SideThread, first: int
+    ) -> Iterator[FrameChunk]:
+        controls = self.controls
+
+        def start(chunk: Chunk) -> Future[FrameChunk]:
+            self._prepare(decoder)
+            return side.start(_to_frames, decoder, chunk)
+
+        def is_urgent(last: Chunk | None) -> bool:
+            return last is None or last.index < first or controls.has_requests
+
+        return convert_ahead(chunks, start, side, is_urgent)
 
     def _overlap_start(self, first: int, overlap: int) -> int:
         """The chunk at which decoding must start so that chunk `first` is exact."""
@@ -87,3 +126,8 @@ class FrameStream:
         ):
             start -= 1
         return start
+
+
+def _to_frames(decoder: StreamingCoder, chunk: Chunk) -> FrameChunk:
+    frames = decoder.feed(chunk.latents).float().cpu()
+    return FrameChunk(chunk.index, frame_count(chunk.first_frame), frames, chunk)

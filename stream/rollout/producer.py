@@ -117,7 +117,20 @@ class ChunkProducer:
                 logger.warning("The loop's state is not used (%s); replaying.", error)
                 self._reset_loop()
         self.notice = self._state.try_recache(first)
-        return chunks_to_replay(self._state.chain, first)
+        indices = chunks_to_replay(self._state.chain, first)
+        self._note_anchor(first, indices)
+        return indices
+
+    def _note_anchor(self, first: int, replayed: Sequence[int]) -> None:
+        """Take the anchor of chunk `first` from a chunk that a recache does not commit again."""
+        chain, settings = self._state.chain, self._start
+        frame = chain.span(first).first
+        start = settings.active_prompts(frame, frame + 1).prompts[0][0]
+        index = chain.chunk_at(start)
+        if settings.anchor is None or index >= first or index in replayed:
+            return
+        (chunk,) = self._state.replay([index])
+        self.loop.anchors.note(chunk.first_frame, chunk.latents, start)
 
     def _find_snapshot(self, first: int) -> Snapshot | None:
         """The state that the last run left in memory, or else the newest one on disk."""

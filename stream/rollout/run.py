@@ -242,7 +242,7 @@ class Run:
                 return self._stop(index)
             if self.spec.chunk_count is None and self.disk.is_full():
                 return self._stop(index)
-            edit = self.controls.edit_queue.take()
+            edit = self.controls.edit_queue.take(index)
             if edit is not None:
                 self._edit(edit, index)
         except BaseException:  # the host wants to end the run

@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.nn import functional
 
 from ...errors import StorageError
+from ..lazy.frame_chunk import to_pictures
 from ..timecode import time_label
 from .picture_texts import png_texts
 from .spec import NO_METADATA
@@ -89,16 +88,10 @@ class ContactSheet:
     def _tile(self, frame: Tensor) -> Image.Image:
         """A frame (3, H, W) as a picture `tile_width` wide."""
         _, height, width = frame.shape
-        tile_height = max(1, round(height * self._tile_width / width))
-        with torch.inference_mode():
-            resized = functional.interpolate(
-                frame[None].float().cpu(),
-                (tile_height, self._tile_width),
-                mode="bilinear",
-                antialias=True,
-            )
-            pixels = resized[0].clamp(0, 1).mul(255).round().to(torch.uint8)
-        return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())  # (H, W, 3)
+        size = self._tile_width, max(1, round(height * self._tile_width / width))
+        [picture] = to_pictures(frame[None])
+        # Pillow stays on this thread. Torch would start all its threads for each of these moments.
+        return Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
 
     def _pick(self) -> list[tuple[int, Image.Image]]:
         """Pick one frame per tile, evenly from the first to the last."""

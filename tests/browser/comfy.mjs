@@ -96,6 +96,7 @@ async function close() {
 async function ready(page) {
   await page.waitForFunction(() => window.app?.extensionManager && app.graph && app.canvas?.ctx
     && window.LiteGraph?.registered_node_types?.NumberFrames);
+  await page.waitForFunction(() => !app.extensionManager.spinner); // then its own last workflow is in place
   await page.waitForFunction(() => !document.querySelector(".p-blockui-mask"));
 }
 

@@ -67,6 +67,7 @@ async function pasted(canvas) {
     return menu.map((/** @type {any} */ item) => item?.content).filter(Boolean);
   }, node);
   assert.deepEqual(offered, ["Save this frame", "Copy this frame", "Open the saved video", "Download the saved video",
+    "Start afresh with a new seed",
     "Play all previews from here together"]);
   await other.until(({ shown }) => Number(shown) < 30);
   await Promise.all([one, other].map((each) => each.until(({ shown, playing }) => shown === "32" && playing === "false")));

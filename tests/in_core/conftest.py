@@ -11,6 +11,7 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,28 @@ def _install(target: Path) -> None:
 @pytest.fixture(scope="session")
 def client(base: Path) -> Iterator[Client]:
     """A running server and a client connected to it."""
+    with _serve(base, base / "server.log") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client_of_two_threads(base: Path, monkeypatch_module: pytest.MonkeyPatch) -> Iterator[Client]:
+    """Another server over the same folders, whose torch has two threads."""
+    monkeypatch_module.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch_module.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    with _serve(base, base / "server_of_two_threads.log") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@contextmanager
+def _serve(base: Path, log: Path) -> Iterator[Client]:
     port = free_port()
-    log = base / "server.log"
     command = [
         sys.executable,
         "main.py",

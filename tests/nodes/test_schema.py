@@ -23,6 +23,7 @@ PERMANENT_IDS = {
     "LongtakeModelSettings",
     "LongtakePromptTimeline",
     "LongtakeKVCacheSettings",
+    "LongtakeMemoryRules",
     "LongtakeSchedule",
     "LongtakeHistoryGuidance",
     "LongtakeGuidanceTerm",

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE
@@ -21,6 +22,10 @@ from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import Chunk, Loop, generate
+from longtake.samplers.rules.anchor import Anchor
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.positions import TopAligned
+from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -46,7 +51,14 @@ TEMP_CACHES = st.builds(
     max_mass=st.sampled_from([None, 1]),
 )
 OTHERS = st.sampled_from(
-    [FullHistory(), WindowSink(6, 1), MostAttended(6, 1), MostAttended(6, 1, per_head=True)]
+    [
+        FullHistory(),
+        WindowSink(6, 1),
+        MostAttended(6, 1),
+        MostAttended(6, 1, per_head=True),
+        DistantSink(6, 1),
+        SharedWindow(9, 1),
+    ]
 )
 BLOCKS = st.builds(
     SparseSelf,
@@ -59,6 +71,15 @@ BLOCKS = st.builds(
     recent_frames=st.sampled_from([1, 3]),
 )
 PROMPTS = st.sampled_from([None, SparseCross(from_tokens=0), SparseCross(True, 2, from_tokens=0)])
+
+RULES = st.just(MemoryRules()) | st.builds(
+    MemoryRules,
+    commit=st.none() | st.builds(NewestFrames, st.integers(0, 5)),
+    positions=st.none() | st.just(TopAligned(12)),
+    recency=st.none() | st.just(RecencyBias()),
+    far=st.none() | st.builds(FarReading, st.integers(1, 4), st.integers(0, 2), st.just(0.5)),
+    past=st.none() | st.builds(PastWeight, st.sampled_from([0.0, 0.3, 2.0]), st.integers(1, 2)),
+)
 
 
 @st.composite
@@ -74,6 +95,8 @@ def rollouts(draw: Any) -> RolloutSettings:
             sparsity=Sparsity(draw(st.none() | BLOCKS), draw(PROMPTS)),
             guidance=draw(st.sampled_from([Guidance(), cfg(2.0), vanilla(1.5, SINK)])),
             on_prompt_change=draw(st.sampled_from(["keep", "re-cache", "flush"])),
+            memory=draw(RULES),
+            anchor=draw(st.sampled_from([None, Anchor(0.5)])),
         )
     except BadInput:
         reject()

@@ -63,9 +63,9 @@ class HostState:
         """Begin a new prompt."""
         self.prompt = _ProgressState()
 
-    def interrupt(self) -> None:
-        """Make the next check raise."""
-        self.interrupted = True
+    def interrupt(self, interrupted: bool = True) -> None:
+        """Make the next check raise, or prevent that."""
+        self.interrupted = interrupted
 
     def check_interrupted(self) -> None:
         """Raise once after `interrupt`."""
@@ -259,6 +259,7 @@ def _model_management(state: HostState) -> ModuleType:
     return _module(
         "comfy.model_management",
         InterruptProcessingException=InterruptProcessingException,
+        interrupt_current_processing=state.interrupt,
         throw_exception_if_processing_interrupted=state.check_interrupted,
         get_torch_device=lambda: compute,
         unet_offload_device=lambda: cpu,

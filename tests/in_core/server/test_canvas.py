@@ -25,12 +25,15 @@ from longtake.tests.in_core.support.client import Client
 from longtake.tests.in_core.support.outputs import frames_of, saved
 from longtake.tests.in_core.support.places import ROOT
 from longtake.tools import examples
+from longtake.tools.blueprints import BLUEPRINTS, OUTPUTS, PREVIEW
 from longtake.tools.example_notes import NOTES, PLACE, TITLE
 
 FOLDER = ROOT / "example_workflows"
-BLUEPRINT = ROOT / "subgraphs" / f"{examples.BLUEPRINT}.json"
+SUBGRAPHS = ROOT / "subgraphs"
 PICTURES = ROOT / "web" / "docs"
 PICTURE_WIDTH = 320
+FILES = {"LongtakeLoadVAE": {"vae_name": "wan_2.1_vae.safetensors"},
+         "LongtakeLoadRollout": {"file": "shot_00001.rollout.safetensors"}}  # fmt: skip
 SHORT_S = 3.0
 HEADLESS = """
 import sys
@@ -80,27 +83,83 @@ def test_an_example_gives_the_same_frames_in_the_core_and_headless(
     assert max(apart) < 1  # of 255: rounding in the model and in h264
 
 
-def test_the_core_offers_the_blueprint(client: Client) -> None:
+def test_the_core_offers_the_blueprints(client: Client) -> None:
     listed = json.loads(client.get("/global_subgraphs"))
-    [number] = [i for i, one in listed.items() if one["info"]["node_pack"].endswith("longtake")]
-    entry = json.loads(client.get(f"/global_subgraphs/{number}"))
-    assert entry["name"] == examples.BLUEPRINT
-    blueprint = json.loads(entry["data"])
-    [definition] = blueprint["definitions"]["subgraphs"]
-    assert blueprint["nodes"][0]["type"] == definition["id"]
-    types = {one["type"] for one in definition["nodes"]}
-    assert types == {"LongtakePromptTimeline", "LongtakeSchedule", "LongtakeSampler",
-                     "LongtakeVAEDecode"}  # fmt: skip
-    promoted = {one["name"] for one in definition["inputs"]}
-    assert promoted >= {"clip", "model", "vae", *(name for _, name in examples.PROMOTED)}
+    ours = {entry["name"]: number for number, entry in listed.items()
+            if entry["info"]["node_pack"].endswith("longtake")}  # fmt: skip
+    assert set(ours) == set(BLUEPRINTS)
+    for name, made in BLUEPRINTS.items():
+        entry = json.loads(client.get(f"/global_subgraphs/{ours[name]}"))
+        blueprint = json.loads(entry["data"])
+        [definition] = blueprint["definitions"]["subgraphs"]
+        assert blueprint["nodes"][0]["type"] == definition["id"]
+        api = made.example().api
+        types = sorted(node["type"] for node in definition["nodes"])
+        assert types == sorted(api[number]["class_type"] for number in made.inside)
+        assert {output["name"] for output in definition["outputs"]} <= set(OUTPUTS)
+        promoted = {one["name"] for one in definition["inputs"]}
+        assert promoted >= {"clip", "model", "vae", *(name for name, _ in made.promoted)}
 
 
-def test_a_subgraph_gives_what_its_nodes_give(client: Client) -> None:
-    [made] = drive(client.url, [blueprint_step()])
-    folded = shortened(made["prompt"])
-    inner = [number for number in folded if ":" in number]
-    assert len(inner) == len(examples.INSIDE)
-    run, plain = client.run(folded), client.run(shortened(api_of("1_text_to_stream")))
+@pytest.mark.parametrize(
+    ("query", "place"), [("text to video", 1), ("image to video", 1), ("video", 5), ("endless", 1)]
+)
+def test_the_node_search_finds_us(client: Client, query: str, place: int) -> None:
+    [names] = drive(client.url, [{"do": "search", "query": query}])
+    assert any(name in BLUEPRINTS for name in names[:place]), names[: place + 3]
+
+
+@pytest.mark.parametrize("vue", [False, True])
+def test_a_blueprints_prompt_has_room_for_eight_lines(client: Client, vue: bool) -> None:
+    for name in BLUEPRINTS:
+        canvas = json.loads((SUBGRAPHS / f"{name}.json").read_text("utf-8"))
+        [lines] = drive(client.url, [{"do": "promptLines", "canvas": canvas, "vue": vue}])
+        assert lines >= 8, name
+
+
+def test_no_group_is_narrower_than_its_title(client: Client) -> None:
+    steps = [{"do": "groupTitles", "canvas": json.loads(path.read_text("utf-8"))}
+             for path in FOLDER.glob("*.json")]  # fmt: skip
+    for title, needed, width in (group for groups in drive(client.url, steps) for group in groups):
+        assert needed <= width, title
+
+
+@pytest.mark.parametrize("vue", [False, True])
+def test_the_first_run_makes_no_node_of_an_example_cover_another(client: Client, vue: bool) -> None:
+    canvas = json.loads((FOLDER / "2_long_shot.json").read_text("utf-8"))
+    step = {"do": "firstRun", "canvas": canvas, "vue": vue, "seconds": SHORT_S}
+    [sizes] = drive(client.url, [step])
+    for kind, (before, after) in sizes.items():
+        assert after <= before + 4, kind  # pixels
+
+
+@pytest.mark.parametrize("vue", [False, True])
+def test_a_status_text_is_broken_between_words(client: Client, vue: bool) -> None:
+    canvas = json.loads((FOLDER / "1_text_to_stream.json").read_text("utf-8"))
+    step = {"do": "brokenWords", "canvas": canvas, "vue": vue, "seconds": SHORT_S}
+    assert drive(client.url, [step]) == [[]]
+
+
+def test_a_new_schedule_has_room_for_its_first_run(client: Client) -> None:
+    [before, after] = drive(client.url, [{"do": "newSchedule", "vue": True}])[0]
+    assert after <= before + 4
+
+
+def test_the_page_restores_its_own_workflow_before_it_takes_ours(client: Client) -> None:
+    assert drive(client.url, [{"do": "openLate", "ms": 2000}]) == [False]
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_gives_what_its_nodes_give(client: Client, name: str) -> None:
+    [made] = drive(client.url, [blueprint_step(name)])
+    folded, blueprint = shortened(made["prompt"]), BLUEPRINTS[name]
+    assert sum(":" in number for number in folded) == len(blueprint.inside)
+    [example] = [key for key, make in examples.EXAMPLES.items() if make is blueprint.example]
+    api = {**api_of(example)}
+    if "9" in api:  # the folded graph has no schedule for the clip that the example generates
+        for workflow in (api, folded):
+            workflow["9"]["inputs"].pop("schedule", None)
+    run, plain = client.run(folded), client.run(shortened(api))
     assert run.end[0] == plain.end[0] == "execution_success"
     [save] = [n for n, one in folded.items() if one["class_type"] == "LongtakeSaveVideo"]
     assert frames_of(saved(client, run, save)) and np.array_equal(
@@ -152,20 +211,21 @@ def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: C
 
 
 @remakes
-def test_remake_examples_and_blueprint(client: Client) -> None:
+def test_remake_examples_and_blueprints(client: Client) -> None:
     steps = [
         {"do": "example", "api": made.api, "places": made.places, "groups": made.groups,
          "note": {"title": TITLE, "place": PLACE, "text": NOTES[name].strip()}}
         for name, made in ((name, make()) for name, make in examples.EXAMPLES.items())
     ]  # fmt: skip
-    *made, blueprint = drive(client.url, [*steps, blueprint_step()])
-    for name, one in zip(examples.EXAMPLES, made, strict=True):
+    made = drive(client.url, [*steps, *map(blueprint_step, BLUEPRINTS)])
+    for name, one in zip(examples.EXAMPLES, made, strict=False):
         write_json(FOLDER / f"{name}.json", one["canvas"])
         write_json(FOLDER / "api" / f"{name}.json", one["api"])
-    canvas = blueprint["canvas"]
-    [definition] = canvas["definitions"]["subgraphs"]
-    definition |= {"category": "Longtake", "description": examples.DESCRIPTION}
-    write_json(BLUEPRINT, canvas)
+    for name, one in zip(BLUEPRINTS, made[len(examples.EXAMPLES) :], strict=True):
+        canvas = one["canvas"]
+        [definition] = canvas["definitions"]["subgraphs"]
+        definition |= {"category": "Longtake", "description": BLUEPRINTS[name].description}
+        write_json(SUBGRAPHS / f"{name}.json", canvas)
 
 
 @remakes
@@ -190,7 +250,8 @@ def sheet(frames: list[np.ndarray]) -> np.ndarray:
 @remakes
 def test_remake_pictures_of_nodes(client: Client) -> None:
     types = sorted(page.stem for page in PICTURES.glob("*.md"))
-    steps = [{"do": "picture", "type": name, "width": PICTURE_WIDTH} for name in types]
+    steps = [{"do": "picture", "type": name, "width": PICTURE_WIDTH, "values": FILES.get(name, {})}
+             for name in types]  # fmt: skip
     for name, made in zip(types, drive(client.url, steps), strict=True):
         picture = Image.open(io.BytesIO(base64.b64decode(made["png"])))
         picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(
@@ -198,12 +259,13 @@ def test_remake_pictures_of_nodes(client: Client) -> None:
         )
 
 
-def blueprint_step() -> dict[str, Any]:
-    """Fold the inner nodes of the first example into one."""
-    made = examples.text_to_stream()
-    api = {number: one for number, one in made.api.items() if number != "7"}
-    return {"do": "blueprint", "api": api, "places": made.places, "inside": examples.INSIDE,
-            "promoted": examples.PROMOTED, "title": examples.BLUEPRINT}  # fmt: skip
+def blueprint_step(name: str) -> dict[str, Any]:
+    """Fold the inner nodes of an example into one."""
+    blueprint = BLUEPRINTS[name]
+    made = blueprint.example()
+    api = {number: one for number, one in made.api.items() if number != PREVIEW}
+    return {"do": "blueprint", "api": api, "places": made.places, "inside": blueprint.inside,
+            "promoted": blueprint.promoted, "outputs": OUTPUTS, "title": name}  # fmt: skip
 
 
 def write_json(path: Path, content: object) -> None:

@@ -21,7 +21,14 @@ from longtake.tests.in_core.support.graphs import (
     named,
     node,
 )
-from longtake.tests.in_core.support.outputs import frame_count, newest_clip, plain, saved, seen
+from longtake.tests.in_core.support.outputs import (
+    frame_count,
+    newest_clip,
+    packets,
+    plain,
+    saved,
+    seen,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 
@@ -38,7 +45,7 @@ def test_a_stopped_shot_goes_on_when_it_is_queued_again(client: Client) -> None:
     again = client.run(workflow)
     assert set(again.cached) >= {SAMPLER, DECODE, SAVE, CONTROL}  # now there is nothing to do
     whole = plain(client, 31, "whole")
-    assert saved(client, resumed).read_bytes() == whole.read_bytes()
+    assert packets(saved(client, resumed)) == packets(whole)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +66,9 @@ def test_an_edit_is_of_its_run_only_and_the_kept_line_gives_it_again(
     assert seen(unedited) == ["done"] and SAMPLER not in unedited.cached
     kept = client.run(named(seed, "kept", f"\n{line}"))
     assert kept.values(SAMPLER) == []  # all of it is the edited run's, from the journal
-    videos = [saved(client, run).read_bytes() for run in (edited, unedited, kept)]
-    assert videos[0] == videos[2] != videos[1] == plain(client, seed, "anew").read_bytes()
-    assert plain(client, seed, "kept_anew", f"\n{line}").read_bytes() == videos[0]
+    videos = [packets(saved(client, run)) for run in (edited, unedited, kept)]
+    assert videos[0] == videos[2] != videos[1] == packets(plain(client, seed, "anew"))
+    assert packets(plain(client, seed, "kept_anew", f"\n{line}")) == videos[0]
 
 
 def test_everything_unloaded_in_mid_run_changes_no_bit(client: Client) -> None:
@@ -69,7 +76,7 @@ def test_everything_unloaded_in_mid_run_changes_no_bit(client: Client) -> None:
     run = client.run(controlled(33, "unload", "unload"))
     state, *loaded, bytes_left = seen(run)
     assert state == "done" and "LongtakeKVCache" in loaded and bytes_left == "0"
-    assert saved(client, run).read_bytes() == plain(client, 33, "never").read_bytes()
+    assert packets(saved(client, run)) == packets(plain(client, 33, "never"))
 
 
 def test_free_leaves_no_rollout_and_no_kv_cache_behind(client: Client) -> None:
@@ -110,7 +117,7 @@ def test_cancel_while_paused_keeps_a_playable_file_and_the_next_run_goes_on(
     assert frame_count(newest_clip(client)) == 33
     resumed = client.run(workflow)
     assert resumed.values(SAMPLER)[0] > 3
-    assert saved(client, resumed).read_bytes() == plain(client, 35, "unpaused").read_bytes()
+    assert packets(saved(client, resumed)) == packets(plain(client, 35, "unpaused"))
 
 
 def test_a_plan_makes_no_file_and_no_error(client: Client) -> None:

@@ -21,7 +21,7 @@ from longtake.tests.in_core.support.graphs import (
     named,
     node,
 )
-from longtake.tests.in_core.support.outputs import plain, saved, seen
+from longtake.tests.in_core.support.outputs import packets, plain, saved, seen
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 
@@ -68,7 +68,7 @@ def snapshots(client: Client) -> list[Path]:
 def video(client: Client, workflow: Workflow) -> tuple[Run, bytes]:
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
-    return run, saved(client, run).read_bytes()
+    return run, packets(saved(client, run))
 
 
 def test_states_of_several_rollouts_share_a_budget_and_go_to_disk_or_are_replayed(
@@ -117,7 +117,7 @@ def test_free_memory_in_mid_run_takes_the_caches_and_changes_no_bit(client: Clie
     run = client.run(controlled(75, "free_memory", "free_memory"))
     state, left = seen(run)
     assert (state, left) == ("done", "0")
-    assert saved(client, run).read_bytes() == plain(client, 75, "never").read_bytes()
+    assert packets(saved(client, run)) == packets(plain(client, 75, "never"))
 
 
 @pytest.mark.parametrize("strength", [0.7])
@@ -131,4 +131,4 @@ def test_another_nodes_lora_on_the_same_base_between_chunks_changes_no_weight_an
     run, beside = video(client, workflow)
     ours, theirs = (literal_eval(text) for text in run.outputs["12"]["text"])
     assert len({*ours}) == len({*theirs}) == 1 and ours[0] != theirs[0] and len(ours) == 6
-    assert beside == plain(client, 76, "alone").read_bytes()
+    assert beside == packets(plain(client, 76, "alone"))

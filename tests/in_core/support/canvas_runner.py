@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "browser" / "canvas.mjs"
+SCRIPT = Path(__file__).parents[2] / "browser" / "canvas" / "canvas.mjs"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LIMIT_S = 1200
 

@@ -19,6 +19,12 @@ def frames_of(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
 
 
+def packets(path: Path) -> list[bytes]:
+    """The encoded pictures and sound of a video file, without the workflow in its header."""
+    with av.open(str(path)) as video:
+        return [bytes(packet) for packet in video.demux() if packet.size]
+
+
 def pictures(client: Client, run: Run, at: str) -> list[np.ndarray]:
     """The pictures that the host's Save Image wrote."""
     files = [

@@ -175,12 +175,33 @@ def test_other_pictures_another_page_or_an_edit_begin_a_take_of_their_own(bench:
         assert len(pictures(cut)) == seen and takes(bench)[-1].manifest()["frames"] == 69
         assert takes(bench)[-1].token != cut.token
     bench.state.start_prompt()
-    frames = bench.frames(length=69.0)
+    frames = bench.frames(length=69.0, seed=11)
     frames.controls.set_prompt("ball")  # only for this run
     edited = interrupted_take(bench, frames)
     count = len(takes(bench))
-    bench.run("LongtakePreview", frames=bench.frames(length=69.0))
+    bench.run("LongtakePreview", frames=bench.frames(length=69.0, seed=11))
     assert len(takes(bench)) == count + 1 and len(pictures(edited)) > 0
+
+
+def test_an_edit_while_a_run_resumes_acts_from_the_first_new_chunk(bench: Bench) -> None:
+    """What is in the file and in the preview already was made without it."""
+    calls = ["LongtakePreview", "LongtakeSaveVideo"]
+
+    def run(frames: Any) -> None:
+        asyncio.run(bench.side_by_side(*((call, {"frames": frames}) for call in calls)))
+
+    cancel_after(bench, 2)
+    with pytest.raises(InterruptProcessingException):
+        run(bench.frames(length=69.0))
+    bench.state.start_prompt()
+    cut = len(pictures(takes(bench)[-1]))
+    frames = bench.frames(length=69.0)
+    frames.controls.set_prompt("ball")  # before any chunk
+    run(frames)
+    [edit] = frames.controls.edits
+    assert edit.status == "applied" and edit.first_frame is not None and edit.first_frame >= cut
+    changes = takes(bench)[-1].manifest()["prompt_changes"]
+    assert [change["frame"] for change in changes if change["text"] == "ball"] == [edit.first_frame]
 
 
 def test_a_page_never_gets_the_frames_of_another_page(

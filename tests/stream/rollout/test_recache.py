@@ -19,6 +19,7 @@ from longtake.attention.cache.policy import (
 from longtake.errors import Unsupported
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import Chunk, generate
+from longtake.samplers.rules.anchor import Anchor
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout import recache
@@ -32,7 +33,7 @@ from longtake.tests.support.stream.rollouts import (
     cut_after,
     rollout,
 )
-from longtake.tests.support.tiny_model import settings
+from longtake.tests.support.tiny_model import settings, timeline
 
 WINDOW = WindowSink(5, 1)  # of chunks of 3 latent frames
 LONG: dict[str, Any] = {"length": 24, "cache": WINDOW}
@@ -98,6 +99,15 @@ def test_a_stored_state_is_resumed_exactly(tmp_path: Path) -> None:
     made = quick(tmp_path)
     assert_same_bits(list(made.chunks), whole)
     assert made.run.state.settings.recache_frames == ()
+
+
+def test_a_recached_shot_keeps_the_anchor_that_has_left_its_window(tmp_path: Path) -> None:
+    """No sink: the first chunk is not committed again, and still anchors what follows."""
+    changes = {**LONG, "cache": WindowSink(4), "anchor": Anchor(1.0), "prompts": timeline(0)}
+    cut_after(rollout(tmp_path, **changes), 5)
+    chunks = list(quick(tmp_path, **changes).chunks)
+    first, last = (chunks[i].latents.mean((0, 2, 3)) for i in (0, -1))
+    torch.testing.assert_close(last, first)
 
 
 def test_a_recache_commits_only_the_window(tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ from longtake.samplers.guidance import (
     temporal,
 )
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
+from longtake.samplers.rules.anchor import Anchor, ChannelStatistics
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.positions import TopAligned
+from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import asynchronous, pyramid
@@ -76,6 +80,12 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "judged": {"cache": MostAttended(9, 1, per_head=True), "on_prompt_change": "flush"},
     "in main memory": {"cache": RebuiltWindow(6), "placement": InMainMemory()},
+    "ruled": {
+        "memory": MemoryRules(NewestFrames(3), RecencyBias(2.0), PastWeight(0.5), FarReading(3))
+    },
+    "top-aligned": {"memory": MemoryRules(positions=TopAligned(21)), "cache": WindowSink(6, 2)},
+    "anchored": {"anchor": Anchor(0.35)},
+    "anchored to a picture": {"anchor": Anchor(1.0, ChannelStatistics.of(randn(1, 4, 4, 6)))},
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
 }
 

@@ -9,15 +9,18 @@ from longtake.stream.rollout.recipe import known_types
 RECORDED = """
 AgeRange: newest oldest
 AllFrames:
+Anchor: strength target
 AsComputed:
 AveragingSink: window_frames sink_frames sink_decay
 Branch: weight prompt view
+ChannelStatistics: mean deviation
 ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
 Dense:
 DistantSink: window_frames sink_frames largest_gap
 Euler: process stochastic
+FarReading: near_frames last_steps last_layers
 Float8:
 Flow: timesteps whole
 FullHistory:
@@ -29,13 +32,17 @@ KnownFrames: frames
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
+MemoryRules: commit recency past far positions
 Motion: min_change
+NewestFrames: frames
 NoFrames:
 OnDevice:
 OwnPrompt: embedding text
 Packed: codec recent_frames placement
 Palette: colours pictures
+PastWeight: weight chunks
 PromptTimeline: entries negative
+RecencyBias: depth
 ReNoise: process stochastic
 RebuiltWindow: window_frames sink_frames
 ReencodedFirstFrame: codec digest room_bytes
@@ -44,6 +51,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
+    memory anchor
 SharedWindow: window_frames sink_frames
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens
@@ -58,6 +66,7 @@ TimedLora: start_frame factor
 TimedPrompt: start_frame embedding text active_from active_until
 TimedSeed: start_frame seed
 TinyVAEConfig: encoder_widths decoder_widths
+TopAligned: trained_frames
 UniPC2: process stochastic
 VariancePreserving: betas
 View: frames level exact commit_prompt

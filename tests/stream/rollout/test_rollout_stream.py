@@ -17,6 +17,9 @@ from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
+from longtake.samplers.rules.anchor import Anchor
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.reading import NewestFrames
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import StaggeredSchedule, rolling
 from longtake.samplers.solvers.multistep import UniPC2
@@ -111,6 +114,7 @@ def test_a_known_frame_changes_only_chunks_that_it_can_influence(tmp_path: Path)
         {"identity": "other"}, {"seed": 6}, {"rows": 8}, {"columns": 4}, {"solver": ReNoise()},
         {"guidance": cfg(2.0)}, {"cache": FullHistory()}, {"cache": WindowSink(4)},
         {"context_noise": 0.1}, {"schedule": dataclasses.replace(CHUNKS, chunk_frames=1)},
+        {"memory": MemoryRules(commit=NewestFrames(0))}, {"anchor": Anchor(0.5)},
     ],
     ids=str,
 )  # fmt: skip

@@ -30,6 +30,15 @@ from longtake.samplers.guidance import (
     vanilla,
 )
 from longtake.samplers.loop import Chunk
+from longtake.samplers.rules.anchor import Anchor
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.positions import TopAligned
+from longtake.samplers.rules.reading import (
+    FarReading,
+    NewestFrames,
+    PastWeight,
+    RecencyBias,
+)
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid, rolling
@@ -57,6 +66,7 @@ class Words:
 MODEL = local_denoiser(random_dit(), TINY)
 FEW = SparseSelf(0.3, 0.0, (), 0.5, min_keys=0, recent_frames=1)
 BUCKETS = replace(FEW, order="k-means")
+RULES = MemoryRules(NewestFrames(3), RecencyBias(), PastWeight(0.3), FarReading(2, 1, 0.5))
 LONG_HISTORIES: dict[str, dict[str, Any]] = {
     "TempCache, what differs": {
         "cache": TempCache(5, eviction=REDUNDANT, sink_frames=1),
@@ -69,6 +79,17 @@ LONG_HISTORIES: dict[str, dict[str, Any]] = {
     "sparse by buckets, int8": {
         "cache": WindowSink(7, 1),
         "storage": Packed(INT8, 3),
+        "sparsity": Sparsity(BUCKETS),
+    },
+    "memory rules, anchored": {
+        "cache": WindowSink(7, 1),
+        "memory": replace(RULES, positions=TopAligned(12)),
+        "anchor": Anchor(0.5),
+    },
+    "memory rules, sparse, TempCache": {
+        "cache": TempCache(5, 0.9, index="k-means"),
+        "memory": RULES,
+        "anchor": Anchor(1.0),
         "sparsity": Sparsity(BUCKETS),
     },
     "sparse, each head its own": {

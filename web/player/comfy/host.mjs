@@ -7,6 +7,7 @@ import { renewSeed } from "./new_seed.mjs";
 import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
 import { menuItems } from "./menu.mjs";
+import { layOut } from "./node_layout.mjs";
 import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
@@ -82,8 +83,9 @@ export class Host {
     attach();
   }
 
-  /** Add a player to a new preview node. @param {any} node */
-  addPlayer(node) {
+  /** Lay out a new node of this pack, and add a player to a preview. @param {any} node */
+  prepare(node) {
+    layOut(node);
     if (node.comfyClass !== NODE) return;
     const player = new Player(this.server, {
       emptyHint: () => hint(node),

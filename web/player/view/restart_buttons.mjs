@@ -16,7 +16,7 @@ export class RestartButtons {
     this.afresh = textButton(translate("Start afresh"), () => this.run(true));
     this.afresh.title = translate("Run with a new seed. The earlier shot stays on disk: its seed brings it back.");
     /** @type {HTMLElement} */
-    this.element = element("div", { class: "lt-run" }, this.resume, this.afresh);
+    this.element = element("div", { class: "lt-restart" }, this.resume, this.afresh);
   }
 
   update() {

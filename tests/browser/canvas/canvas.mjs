@@ -5,8 +5,10 @@
  */
 import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
+import * as measures from "./measures.mjs";
 
 const LIMIT_MS = 120_000;
+const PROMPT_HEIGHT = 130; // pixels that a blueprint's prompt has beyond the least
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
   "Comfy.Workflow.ShowMissingNodesWarning": true,
@@ -21,7 +23,7 @@ const SETTINGS = {
 /** @typedef {{title: string, text: string, place: [number, number, number, number]}} Note */
 /** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
 
-const STEPS = { example, prompt, blueprint, picture, saysIn, textOf, dropFile };
+const STEPS = { openLate, example, prompt, blueprint, picture, saysIn, textOf, dropFile, ...measures };
 
 const [url] = process.argv.slice(2);
 const job = JSON.parse(await text(process.stdin));
@@ -44,21 +46,35 @@ try {
 async function open() {
   const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
   page.setDefaultTimeout(LIMIT_MS);
-  await page.addInitScript(() => localStorage.setItem("Comfy.userId", "default"));
+  await page.addInitScript(() => {
+    localStorage.setItem("Comfy.userId", "default");
+    window.nodeDefs = () => /** @type {any} */ (document.querySelector("#vue-app"))
+      .__vue_app__.config.globalProperties.$pinia._s.get("nodeDef"); // the store that the node search reads
+  });
+  await page.context().request.post(`${url}/api/settings`, { data: SETTINGS }); // a first page opens a dialog
   await page.goto(url);
   await ready(page);
-  await page.evaluate(async (settings) => {
-    for (const [id, value] of Object.entries(settings)) {
-      await app.extensionManager.setting.set(id, value);
-    }
-  }, SETTINGS);
   return page;
+}
+
+/** Open the front end again on a busy machine, which restores its last workflow late; return whether it is
+ * still at it. @param {Page} page @param {{ms: number}} given */
+async function openLate(page, { ms }) {
+  await page.evaluate(() => app.extensionManager.setting.set("Comfy.Workflow.Persist", true));
+  await page.route("**/userdata**", async (route) => {
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    await route.continue();
+  });
+  await page.reload();
+  await ready(page);
+  return await page.evaluate(() => app.extensionManager.spinner);
 }
 
 /** @param {Page} page */
 async function ready(page) {
   await page.waitForFunction(() => window.app?.extensionManager && app.graph && app.canvas?.ctx);
   await page.waitForFunction(() => window.LiteGraph?.registered_node_types?.LongtakeSampler);
+  await page.waitForFunction(() => !app.extensionManager.spinner); // then its own last workflow is in place
 }
 
 /**
@@ -117,37 +133,44 @@ async function prompt(page, { canvas }) {
 /**
  * Fold some nodes of a workflow into a subgraph; return the whole in API form, and the subgraph alone.
  * @param {Page} page
- * @param {{api: object, places: Places, inside: string[], promoted: [string, string][],
- *   title: string}} given
+ * @param {{api: object, places: Places, inside: string[], promoted: [string, string[]][],
+ *   outputs: string[], title: string}} given `promoted`: an input, and the nodes that take it
  */
 async function blueprint(page, given) {
   await load(page, given);
-  return await page.evaluate(async ({ inside, promoted, title }) => {
+  return await page.evaluate(async ({ inside, promoted, outputs, title, more }) => {
     const chosen = new Set(app.graph.nodes.filter((/** @type {any} */ node) => inside.includes(String(node.id))));
     const { node, subgraph } = app.graph.convertToSubgraph(chosen);
     subgraph.name = node.title = title;
-    for (const [id, name] of promoted) {
-      const inner = subgraph.getNodeById(Number(id));
-      const slot = inner.inputs.find((/** @type {any} */ one) => one.name === name);
-      subgraph.addInput(name, slot.type).connect(slot, inner);
+    for (const [name, takers] of promoted) {
+      const slots = takers.map((id) => {
+        const inner = subgraph.getNodeById(Number(id));
+        return { inner, slot: inner.inputs.find((/** @type {any} */ each) => each.name === name) };
+      });
+      const input = subgraph.addInput(name, slots[0].slot.type);
+      for (const { inner, slot } of slots) input.connect(slot, inner);
+    }
+    for (const output of [...subgraph.outputs]) {
+      if (!outputs.includes(output.name)) subgraph.removeOutput(output);
     }
     const { output } = await app.graphToPrompt();
     for (const other of [...app.graph.nodes]) {
       if (other !== node) app.graph.remove(other);
     }
     node.pos = [0, 0];
-    node.setSize([400, node.computeSize()[1]]);
+    node.setSize([400, node.computeSize()[1] + more]); // the prompt's box takes it
     return { prompt: output, canvas: app.graph.serialize() };
-  }, given);
+  }, { ...given, more: PROMPT_HEIGHT });
 }
 
 /**
  * Return a PNG of one node alone, in base64.
  * @param {Page} page
- * @param {{type: string, width: number, vue?: boolean}} given
+ * @param {{type: string, width: number, vue?: boolean, values?: Record<string, string>}} given `values` of
+ *   widgets that have no default here, such as files
  */
-async function picture(page, { type, width, vue = false }) {
-  await page.evaluate(async ({ type, width, vue }) => {
+async function picture(page, { type, width, vue = false, values = {} }) {
+  await page.evaluate(async ({ type, width, vue, values }) => {
     await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue);
     app.graph.clear();
     app.graph.last_node_id = Math.floor(performance.now()); // a reused id brings old values
@@ -157,12 +180,18 @@ async function picture(page, { type, width, vue = false }) {
     const elements = node.widgets?.filter((/** @type {any} */ one) => one.element).length ?? 0;
     const tall = type === "LongtakePreview" ? 300 : 80; // the player, or a few lines of text
     node.setSize([width, node.computeSize()[1] + tall * elements]);
+    for (const [name, value] of Object.entries(values)) {
+      const widget = node.widgets.find((/** @type {any} */ each) => each.name === name);
+      widget.options.values = [value]; // the host marks a value that no file has
+      widget.value = value;
+    }
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [200, 160];
     app.canvas.deselectAll?.();
     app.canvas.setDirty(true, true);
-  }, { type, width, vue });
+  }, { type, width, vue, values });
   await page.waitForTimeout(400);
+  if (await page.getByRole("dialog").count()) throw new Error(`A dialog covers the picture of ${type}.`);
   const box = await page.evaluate(() => {
     const [node] = app.graph.nodes;
     const rect = app.canvas.canvas.getBoundingClientRect();

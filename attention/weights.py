@@ -1,0 +1,141 @@
+"""How strongly each latent frame of a history is read: a log weight, -inf for a frame not read.
+
+A weight w is added to the logits of a frame's keys, which multiplies their attention by exp w
+before the softmax divides. Keys of frames that are not read are left out where a run of keys is of
+one frame, and hidden where heads hold different frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress, groupby
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layout import AttentionInputs, HistoryReader, attend_inputs, select_frames
+
+NOT_READ = -math.inf
+
+
+class FrameWeights(Protocol):
+    """The log weights of a history's frames, which end before `next_frame`.
+
+    Frames at least `horizon` before it weigh the same, except the first `sink_frames`.
+    """
+
+    @property
+    def next_frame(self) -> int: ...
+
+    @property
+    def horizon(self) -> int: ...
+
+    @property
+    def sink_frames(self) -> int: ...
+
+    def log_weight(self, layer: int, frame: int) -> float:
+        """The log weight of latent frame `frame` in `layer`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedHistory:
+    """The `attention` of the active frames [first, stop) to a history of weighted frames."""
+
+    attention: HistoryReader
+    weights: FrameWeights
+    first: int
+    stop: int
+
+    @property
+    def rows(self) -> slice:
+        """The batch rows of the cache that attend."""
+        return self.attention.rows
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend un-rotated q, k, v (b, s, n, d); returns the output of these frames alone."""
+        return attend_inputs(self.gather(layer, q, k, v)).transpose(1, 2)
+
+    def key_frames(self, layer: int) -> Tensor | None:
+        """The latent frame (b, n, t) of each key of the history; None where the inputs tell."""
+        return self.attention.key_frames(layer)
+
+    def gather(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
+        """The inputs of these frames; valid until the next layer is gathered."""
+        inputs = select_frames(self.attention.gather(layer, q, k, v), self.first, self.stop)
+        mixed = self.attention.key_frames(layer)
+        if mixed is None:
+            weights = [self.weights.log_weight(layer, frame) for frame in inputs.frames]
+            return weigh_frames(inputs, weights)
+        return weigh_keys(inputs, layer, mixed, self.weights)
+
+
+def weigh_frames(inputs: AttentionInputs, weights: Sequence[float]) -> AttentionInputs:
+    """The inputs with a log weight for each of their frames; frames of -inf are left out."""
+    if not any(weights):
+        return inputs
+    seen = [weight != NOT_READ for weight in weights]
+    if not all(seen):
+        inputs = _leave_out(inputs, seen)
+    finite = tuple(weight for weight in weights if weight != NOT_READ)
+    if not any(finite):
+        return inputs
+    by_frame = torch.tensor(finite, dtype=torch.float32, device=inputs.keys.device)
+    by_key = by_frame.repeat_interleave(inputs.frame_tokens)[: inputs.past]
+    return _add_bias(inputs, by_key.expand(*inputs.keys.shape[:2], -1), finite)
+
+
+def weigh_keys(
+    inputs: AttentionInputs, layer: int, key_frames: Tensor, weights: FrameWeights
+) -> AttentionInputs:
+    """The inputs with the log weight of each key's latent frame `key_frames` (b, n, past)."""
+    sink, newest = weights.sink_frames, weights.next_frame - 1
+    recent = [weights.log_weight(layer, newest - i) for i in range(weights.horizon)]
+    first = [weights.log_weight(layer, frame) for frame in range(sink)]
+    values = (*recent, *first)
+    if not any(values):
+        return inputs
+    table = torch.tensor(values, dtype=torch.float32, device=key_frames.device)
+    number = (newest - key_frames).clamp(0, weights.horizon - 1)
+    number = torch.where(key_frames < sink, len(recent) + key_frames, number)
+    by_key = table[number.long()].expand(*inputs.keys.shape[:2], -1)
+    return _add_bias(inputs, by_key, values)
+
+
+def _behind_one_another(x: Tensor, runs: Sequence[slice]) -> Tensor:
+    """The `runs` of x (b, n, t, ...) behind one another; nothing for no runs."""
+    if not runs:
+        return x[:, :, :0]
+    return x[:, :, runs[0]] if len(runs) == 1 else torch.cat([x[:, :, run] for run in runs], 2)
+
+
+def _leave_out(inputs: AttentionInputs, seen: Sequence[bool]) -> AttentionInputs:
+    """The inputs without the history's frames that are not `seen`."""
+    tokens, past = inputs.frame_tokens, inputs.past
+    by_value = [(value, [*run]) for value, run in groupby(range(len(seen)), seen.__getitem__)]
+    runs = [slice(run[0] * tokens, (run[-1] + 1) * tokens) for value, run in by_value if value]
+    joined = [*runs, slice(past, inputs.keys.shape[2])]
+    if runs and runs[-1].stop == past:
+        joined[-2:] = [slice(runs[-1].start, inputs.keys.shape[2])]
+    return replace(
+        inputs,
+        keys=_behind_one_another(inputs.keys, joined),
+        values=_behind_one_another(inputs.values, joined),
+        bias=None if inputs.bias is None else _behind_one_another(inputs.bias, joined),
+        past=sum(run.stop - run.start for run in runs),
+        frames=[*compress(inputs.frames, seen)],
+    )
+
+
+def _add_bias(
+    inputs: AttentionInputs, by_key: Tensor, weights: tuple[float, ...]
+) -> AttentionInputs:
+    """The inputs with `by_key` (b, n, past) added to the logits of the history's keys."""
+    own = inputs.keys.shape[2] - inputs.past
+    bias = F.pad(by_key, (0, own))
+    if inputs.bias is not None:
+        bias = bias + inputs.bias
+    return replace(inputs, bias=bias, weights=weights)

@@ -1,0 +1,72 @@
+"""Memory rules in words, for the plan and the report."""
+
+from __future__ import annotations
+
+from ...attention.cache.policy import CachePolicy
+from ..history.steady_state import steady_state_frames
+from ..rules.reading import FarReading, NewestFrames
+from ..settings import RolloutSettings
+
+
+def describe_rules(settings: RolloutSettings, layers: int) -> str | None:
+    """One sentence on the memory rules and the anchor; None where there are none."""
+    memory, anchor = settings.memory, settings.anchor
+    parts = []
+    if memory.commit is not None:
+        parts.append(_describe_commit(memory.commit, settings.cache))
+    if memory.recency is not None:
+        parts.append(f"older frames are read less (log weight down to -{memory.recency.depth:g})")
+    if memory.far is not None:
+        parts.append(_describe_far(memory.far, settings, layers))
+    if memory.positions is not None:
+        parts.append(f"positions are top-aligned in {memory.positions.trained_frames}")
+    if memory.past is not None:
+        chunks = memory.past.chunks
+        parts.append(
+            f"the past counts {memory.past.weight:g} times for {chunks} "
+            f"chunk{'s' if chunks > 1 else ''} after a change of prompt"
+        )
+    if anchor is not None:
+        to = "the first chunk of each prompt" if anchor.target is None else "a picture"
+        parts.append(f"chunks move {anchor.strength:.0%} of the way to {to}")
+    return f"Memory rules: {'; '.join(parts)}." if parts else None
+
+
+def read_share(settings: RolloutSettings, layers: int) -> float:
+    """The share of a full history's keys that denoising reads, over all steps and layers."""
+    far, held = settings.memory.far, steady_state_frames(settings)
+    if far is None or not held:
+        return 1.0
+    newest, sink = held[-1], settings.cache.sink_frames
+    near = [frame < sink or newest - frame < far.near_frames for frame in held]
+    steps = _steps(settings)
+    reading = layers - far.first_layer(layers)
+    places = min(far.last_steps, steps) * reading / (steps * layers)
+    return (sum(near) + places * (len(held) - sum(near))) / len(held)
+
+
+def _steps(settings: RolloutSettings) -> int:
+    """The steps of a chunk in the middle of a shot."""
+    rows = settings.noise_rows(settings.origin)
+    return max(steps for row, _ in zip(rows, range(64), strict=False) for steps in row.of_steps)
+
+
+def _describe_commit(rule: NewestFrames, cache: CachePolicy) -> str:
+    if rule.frames == 0:
+        return "a commit sees its chunk alone"
+    if rule.frames is None:
+        idle = "" if cache.sink_frames else ", of which there is none"
+        return f"a commit sees all but the sink{idle}"
+    return f"a commit sees its chunk and the newest {rule.frames} latent frames, without the sink"
+
+
+def _describe_far(far: FarReading, settings: RolloutSettings, layers: int) -> str:
+    reading = layers - far.first_layer(layers)
+    where = f"in the last {min(far.last_steps, _steps(settings))} of {_steps(settings)} steps and "
+    where += f"{reading} of {layers} layers"
+    if not far.last_steps:
+        where = "by no step"
+    return (
+        f"frames beyond the newest {far.near_frames} and the sink are read {where}, "
+        f"{read_share(settings, layers):.0%} of the history's keys in all"
+    )

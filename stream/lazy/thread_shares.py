@@ -1,0 +1,35 @@
+"""How the CPU's threads are divided while chunks are made and decoded side by side.
+
+A pass of a small model is too short to keep several threads busy, so decoding beside it is faster
+than decoding after it. A large model uses all threads well: there, decoding in turn is as fast and
+shows each chunk earlier.
+"""
+
+from __future__ import annotations
+
+from ...model.config import PATCH, DiTConfig
+from ...samplers.settings import RolloutSettings
+from .side_thread import ThreadShares
+
+LARGE_PASS_FLOPS = 4e9
+MIN_THREADS_WITH_ENCODERS = 3
+
+
+def share_threads(threads: int, flops: float) -> ThreadShares | None:
+    """Divide `threads` for passes of so many `flops`; None to decode in turn, with all of them.
+
+    Of three threads or more, one is left to the encoders of video and preview. Nothing is measured
+    here: the number of threads changes the last bits of a chunk, so a shot must never change it.
+    """
+    if threads < 2 or flops >= LARGE_PASS_FLOPS:
+        return None
+    shared = threads - 1 if threads >= MIN_THREADS_WITH_ENCODERS else threads
+    side = max(1, 2 * shared // 5)  # the demo decodes for two fifths of its time
+    return ThreadShares(max(1, shared - side), side)
+
+
+def pass_flops(settings: RolloutSettings, config: DiTConfig) -> float:
+    """Multiplications and additions of one branch's pass, without those of attention itself."""
+    tokens = settings.pass_frames * settings.rows * settings.columns / PATCH**2
+    projections = 6 * config.dim**2 + 2 * config.dim * config.ffn_dim
+    return 2 * tokens * config.num_layers * projections

@@ -1,0 +1,140 @@
+// @ts-check
+/** Steps of canvas.mjs that measure what a user sees on ComfyUI's canvas. */
+
+/** @typedef {import("playwright-core").Page} Page */
+
+/** Open a workflow with a renderer. @param {Page} page @param {{canvas: object, vue: boolean}} given */
+async function show(page, { canvas, vue }) {
+  await page.evaluate(async ({ canvas, vue }) => {
+    await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue);
+    await app.loadGraphData(canvas);
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [200, 160];
+    app.canvas.setDirty(true, true);
+  }, { canvas, vue });
+  await page.waitForTimeout(800); // nodes settle after some frames
+}
+
+/** Return the heights of the nodes by type, in canvas pixels. @param {Page} page @returns {Promise<Record<string, number>>} */
+function heights(page) {
+  return page.evaluate(() => Object.fromEntries(app.graph.nodes.map((/** @type {any} */ node) => {
+    const drawn = /** @type {HTMLElement|null} */ (document.querySelector(`[data-node-id="${node.id}"]`));
+    return [node.type, Math.max(node.size[1], (drawn?.offsetHeight ?? 0) - LiteGraph.NODE_TITLE_HEIGHT)];
+  })));
+}
+
+/** Run the workflow on the canvas to its end. @param {Page} page */
+async function run(page) {
+  await page.evaluate(() => new Promise((resolve) => {
+    for (const end of ["execution_success", "execution_error"]) {
+      window.comfyAPI.api.api.addEventListener(end, resolve, { once: true });
+    }
+    app.queuePrompt(0, 1);
+  }));
+  await page.waitForTimeout(1500); // pictures and videos load
+}
+
+/** @param {Record<string, number>} before @param {Record<string, number>} after */
+function pairs(before, after) {
+  return Object.fromEntries(Object.entries(before).map(([type, height]) => [type, [height, after[type]]]));
+}
+
+/** Return the names that ComfyUI's node search finds, best first. @param {Page} page @param {{query: string}} given */
+export async function search(page, { query }) {
+  await page.waitForFunction(() => [...window.nodeDefs().visibleNodeDefs].some(({ python_module: module }) => module === "blueprint"));
+  return await page.evaluate((query) =>
+    window.nodeDefs().nodeSearchService.searchNode(query, [], { limit: 64 }).map((/** @type {any} */ each) => each.display_name), query);
+}
+
+/** Return how many lines of a blueprint's prompt are seen. @param {Page} page
+ * @param {{canvas: object, vue: boolean}} given */
+export async function promptLines(page, given) {
+  await show(page, given);
+  return await page.evaluate(() => {
+    const [box] = [...document.querySelectorAll("textarea")].filter((each) => each.offsetHeight > 0 && /^0: /.test(each.value));
+    const { lineHeight, fontSize, paddingTop, paddingBottom } = getComputedStyle(box);
+    const line = Number.parseFloat(lineHeight) || 1.2 * Number.parseFloat(fontSize);
+    return Math.floor((box.clientHeight - Number.parseFloat(paddingTop) - Number.parseFloat(paddingBottom)) / line);
+  });
+}
+
+/** Return each group's title, the width that it needs and the width of the group. @param {Page} page
+ * @param {{canvas: object}} given */
+export async function groupTitles(page, { canvas }) {
+  await show(page, { canvas, vue: false });
+  return await page.evaluate(() => app.graph.groups.map((/** @type {any} */ group) => {
+    const { ctx } = app.canvas;
+    ctx.save();
+    ctx.font = `${LiteGraph.GROUP_TEXT_SIZE}px ${LiteGraph.GROUP_FONT}`;
+    const needed = ctx.measureText(group.title).width + LiteGraph.GROUP_TEXT_SIZE;
+    ctx.restore();
+    return [group.title, Math.round(needed), group.size[0]];
+  }));
+}
+
+/** Return the height of each node before and after a workflow's first run. @param {Page} page
+ * @param {{canvas: object, vue: boolean, seconds: number}} given */
+export async function firstRun(page, { seconds, ...given }) {
+  await show(page, given);
+  await page.evaluate((seconds) => {
+    const find = (/** @type {string} */ type, /** @type {string} */ name) =>
+      app.graph.nodes.find((/** @type {any} */ node) => node.type === type).widgets.find((/** @type {any} */ each) => each.name === name);
+    find("LongtakePromptTimeline", "text").value = "0: a red ball bouncing over green hills by day";
+    find("LongtakeSampler", "length").value = seconds;
+    find("LongtakeSampler", "seed").value = Math.floor(Math.random() * 1e9);
+    find("LongtakeSchedule", "stagger").value = 2 + Math.random(); // else the core takes its output from its cache
+  }, seconds);
+  const before = await heights(page);
+  await run(page);
+  return pairs(before, await heights(page));
+}
+
+/** Return the height of a new Schedule node with the demo's model before and after its first run.
+ * @param {Page} page @param {{vue: boolean}} given */
+export async function newSchedule(page, { vue }) {
+  await show(page, { canvas: { version: 0.4, nodes: [], links: [], last_node_id: 0, last_link_id: 0 }, vue });
+  await page.evaluate(() => {
+    const add = (/** @type {string} */ type, /** @type {number} */ x) => {
+      const node = LiteGraph.createNode(type);
+      app.graph.add(node);
+      node.pos = [x, 0];
+      return node;
+    };
+    const [model, schedule] = [add("LongtakeLoadDemoModel", 0), add("LongtakeSchedule", 320)];
+    const [sampler, info] = [add("LongtakeSampler", 700), add("LongtakeRolloutInfo", 1100)];
+    model.connect(0, schedule, schedule.findInputSlot("model"));
+    model.connect(0, sampler, sampler.findInputSlot("model"));
+    schedule.connect(0, sampler, sampler.findInputSlot("schedule"));
+    const timeline = add("LongtakePromptTimeline", 700);
+    timeline.pos = [700, 900];
+    timeline.widgets.find((/** @type {any} */ each) => each.name === "text").value = "0: a red ball";
+    model.connect(1, timeline, timeline.findInputSlot("clip"));
+    timeline.connect(0, sampler, sampler.findInputSlot("prompts"));
+    sampler.connect(0, info, 0);
+    schedule.widgets.find((/** @type {any} */ each) => each.name === "stagger").value = 2 + Math.random();
+  });
+  await page.waitForTimeout(500);
+  const before = await heights(page);
+  await run(page);
+  return [before.LongtakeSchedule, (await heights(page)).LongtakeSchedule];
+}
+
+/** Return the words of the status texts that are broken, after a workflow's first run. @param {Page} page
+ * @param {{canvas: object, vue: boolean, seconds: number}} given */
+export async function brokenWords(page, given) {
+  await firstRun(page, given);
+  return await page.evaluate(() => {
+    const texts = [...document.querySelectorAll("span")].filter((each) => /^(Warning|Settings|[\d.]+ s,)/.test(each.textContent ?? ""));
+    if (!texts.length) throw new Error("No node shows a status text.");
+    const broken = [];
+    for (const text of texts.flatMap((each) => [...each.childNodes]).filter((each) => each.nodeType === Node.TEXT_NODE)) {
+      for (const word of (text.textContent ?? "").matchAll(/\S+/g)) {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        if (range.getClientRects().length > 1) broken.push(word[0]);
+      }
+    }
+    return broken;
+  });
+}
