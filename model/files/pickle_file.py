@@ -109,7 +109,16 @@ def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, T
         seen.add(id(content))
         for key, value in content.items():
             if isinstance(key, str):
-                yield from _flat(value, f"{prefix}{key}.", seen)
+                yield from _flat(_numbered(value), f"{prefix}{key}.", seen)
+
+
+def _numbered(value: object) -> object:
+    """Tensors in a list, or under whole numbers, as a dictionary of names; all else as it is."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    pairs = enumerate(value) if isinstance(value, list) else pairs
+    names = {str(n): tensor for n, tensor in pairs if isinstance(n, int)}
+    are_tensors = bool(names) and all(isinstance(tensor, Tensor) for tensor in names.values())
+    return names if are_tensors and len(names) == len(value) else value  # type: ignore[arg-type]
 
 
 def _check_stored(path: Path, name: str, tensor: Tensor) -> None:
