@@ -114,11 +114,13 @@ def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, T
 
 def _numbered(value: object) -> object:
     """Tensors in a list, or under whole numbers, as a dictionary of names; all else as it is."""
-    pairs = value.items() if isinstance(value, dict) else ()
-    pairs = enumerate(value) if isinstance(value, list) else pairs
-    names = {str(n): tensor for n, tensor in pairs if isinstance(n, int)}
-    are_tensors = bool(names) and all(isinstance(tensor, Tensor) for tensor in names.values())
-    return names if are_tensors and len(names) == len(value) else value  # type: ignore[arg-type]
+    numbered = dict(enumerate(value)) if isinstance(value, list) else value
+    if not isinstance(numbered, dict) or not all(
+        isinstance(number, int) and isinstance(tensor, Tensor)
+        for number, tensor in numbered.items()
+    ):
+        return value
+    return {str(number): tensor for number, tensor in numbered.items()}
 
 
 def _check_stored(path: Path, name: str, tensor: Tensor) -> None:
