@@ -103,7 +103,8 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
     places: dict[Part, str] = {}
     unused = []
     for stored in weights.header.tensors:
-        part = None if NOT_THE_MODELS.search(stored) else _part(unwrap(stored), layers, flat)
+        name = _by_order(unwrap(stored))
+        part = None if NOT_THE_MODELS.search(stored) else _part(name, layers, flat)
         if part is None or part in places or not KNOWN_ROLES.fullmatch(part[1]):
             unused.append(stored)
             continue
@@ -114,6 +115,20 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
             )
         places[part] = stored
     return places, tuple(unused)
+
+
+def _by_order(stored: str) -> str:
+    """The name of a tensor that a file only numbers, as Clean Forcing's do; others as they are.
+
+    Their order is that of the modules: block after block, q, k, v and o of its self-attention, down
+    and up of each (illustro1/clean-forcing `self_forcing/wan/modules/lora.py`).
+    """
+    numbered = re.fullmatch(r"lora\.(\d+)", stored)
+    if not numbered:
+        return stored
+    layer, is_up = divmod(int(numbered[1]), 2)
+    block, letter = divmod(layer, 4)
+    return f"blocks.{block}.self_attn.{'qkvo'[letter]}.lora_{'AB'[is_up]}.weight"
 
 
 def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:

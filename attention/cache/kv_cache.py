@@ -62,7 +62,11 @@ class KVCache(FrameCache):
         storage: Storage = DENSE,
     ) -> None:
         self.policy = policy
-        self.slots = FrameSlots(policy.sink_frames, keep_distances=policy.keeps_distances)
+        self.slots = FrameSlots(
+            policy.sink_frames,
+            keep_distances=policy.keeps_distances,
+            largest_gap=policy.largest_gap,
+        )
         super().__init__(shape, self.slots, device)
         self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)

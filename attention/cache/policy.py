@@ -63,6 +63,11 @@ class CachePolicy:
         return False
 
     @property
+    def largest_gap(self) -> int | None:
+        """The most latent frames of a gap between kept distances; None is no end."""
+        return None
+
+    @property
     def moves_keys(self) -> bool:
         """Whether a frame's place differs from pass to pass, so that no rotated key is kept."""
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..preset import DEMO, RENOISE, UNIPC, Preset
+from ..preset import DEMO, EULER, RENOISE, UNIPC, Preset
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
 WAN_TEXT = 512
@@ -55,6 +55,24 @@ SKYREELS = replace(
     "a first picture",
 )  # fmt: skip
 
+AR_FRAMEWISE = replace(
+    PLAIN, chunk_frames=1, guidance_scale=3.0, window_frames=20,
+    note="the stage before distillation: it takes many steps, and its authors show it 81 frames",
+)  # fmt: skip
+STEP_DISTILL = replace(
+    PLAIN, steps=4, guidance_scale=1.0, timesteps=FOUR, solver=EULER, begins=1000.0,
+    whole_timesteps=False,
+    note="bidirectional, not causal: Self-Forcing's loss trained it, but each frame sees the whole "
+    "clip, so it has no KV cache; it makes one clip, and long shots in windows",
+)  # fmt: skip
+BEFORE_DMD = "a stage before the last one, made to train others from: expect softer pictures"
+STREAM_V2 = (
+    "made for video to video, from 700 on; from nothing it takes a first step at 1000; its "
+    "authors' own loop makes no commits, so expect other pictures here"
+)
+
+SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"
+DISTILLED = r"step_?distill|lightx2v.*4_?step"
 APACHE = "Apache-2.0"
 NON_COMMERCIAL = "CC-BY-NC-SA-4.0: no commercial use"
 WAN = "Apache-2.0 (Wan 2.1)"
@@ -94,15 +112,62 @@ FAMILIES: tuple[Family, ...] = (
         r"(causal_?forcing.*)?framewise_2_?step",
     ),
     Family(
+        "one-forcing", "One-Forcing framewise, 1 step", "t2v", APACHE,
+        "Aurora-edu/One-Forcing ca345b3 scripts/infer.sh, which takes the raw copy",
+        replace(FRAMEWISE, steps=1, timesteps=(1000.0,), first_timesteps=FOUR),
+        r"one_?forcing", copy="raw",
+    ),
+    Family(
+        "sgf-framewise", "Self Gradient Forcing framewise", "t2v", APACHE,
+        "zhuang2002/Self_Gradient_Forcing of 2026-07-24 scripts/infer_self_gradient_forcing.sh",
+        replace(FRAMEWISE, sink_frames=4), rf"{SGF}.*framewise|framewise_(ar_model|.*{SGF})",
+    ),
+    Family(
+        "sgf", "Self Gradient Forcing chunkwise", "t2v", APACHE,
+        "zhuang2002/Self_Gradient_Forcing of 2026-07-24 scripts/infer_self_gradient_forcing.sh",
+        replace(FEW_STEP, window_frames=9, sink_frames=3, distant_sink=True, sink_gap=9),
+        rf"{SGF}|chunkwise_ar_model",
+    ),
+    Family(
+        "causal-forcing-cd-framewise", "Causal Forcing framewise, consistency stage", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc configs/causal_cd_framewise.yaml",
+        replace(FRAMEWISE, note=BEFORE_DMD), r"framewise.*causal_cd",
+    ),
+    Family(
+        "causal-forcing-cd", "Causal Forcing chunkwise, consistency stage", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc configs/causal_cd_chunkwise.yaml",
+        replace(FEW_STEP, note=BEFORE_DMD), r"causal_cd", copy="raw",
+    ),
+    Family(
+        "causal-forcing-ode-framewise", "Causal Forcing framewise, ODE stage", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc configs/causal_ode_framewise.yaml",
+        replace(FRAMEWISE, note=BEFORE_DMD), r"framewise.*causal_ode",
+    ),
+    Family(
+        "causal-forcing-ode", "Causal Forcing chunkwise, ODE stage", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc configs/causal_ode_chunkwise.yaml",
+        replace(FEW_STEP, note=BEFORE_DMD), r"(?<!wan_)causal_ode", copy="raw",
+    ),
+    Family(
+        "causal-forcing-ar-framewise", "Causal Forcing framewise, diffusion stage", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_diffusion_inference.py", AR_FRAMEWISE,
+        r"framewise.*ar_diffusion", copy="raw",
+    ),
+    Family(
+        "causal-forcing-ar", "Causal Forcing chunkwise, diffusion stage", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_diffusion_inference.py",
+        replace(AR_FRAMEWISE, chunk_frames=3, window_frames=18), r"ar_diffusion", copy="raw",
+    ),
+    Family(
         "causal-forcing-framewise", "Causal Forcing framewise", "t2v", APACHE,
         "thu-ml/Causal-Forcing 1fc7bbc configs/causal_forcing_dmd_framewise.yaml", FRAMEWISE,
-        r"causal_?forcing.*framewise|framewise.*(causal_?forcing|ar_diffusion)",
+        r"causal_?forcing.*framewise|framewise.*causal_?forcing",
     ),
     Family(
         "causal-forcing", "Causal Forcing chunkwise", "t2v", APACHE,
         "thu-ml/Causal-Forcing 1fc7bbc configs/causal_forcing_dmd_chunkwise.yaml; README: the raw "
         "copy", FEW_STEP,
-        r"causal_?forcing|chunkwise_(longvideo|ar_diffusion)", copy="raw",
+        r"causal_?forcing|chunkwise_longvideo", copy="raw",
     ),
     Family(
         "longlive2", "LongLive 2.0", "ti2v-5b", APACHE,
@@ -152,9 +217,18 @@ FAMILIES: tuple[Family, ...] = (
         "chenfengxu714/StreamDiffusionV2 020df41 configs/wan_causal_dmd_v2v.yaml",
         replace(FEW_STEP, chunk_frames=1, steps=3, shift=8.0, window_frames=5, sink_frames=3,
                 timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False,
-                note="made for video to video, from 700 on; from nothing it takes a first step at "
-                "1000; its authors' own loop makes no commits, so expect other pictures here"),
+                note=STREAM_V2),
         r"stream_?diffusion_?v2|wan_causal_dmd_v2v",
+    ),
+    Family(
+        "streamdiffusionv2-14b", "StreamDiffusionV2 14B", "t2v",
+        "see jerryfeng/StreamDiffusionV2: made with GoatWu/CausVid-Plus, which continues CausVid "
+        "(CC-BY-NC-SA-4.0)",
+        "chenfengxu714/StreamDiffusionV2 c5a0f20 configs/wan_causal_dmd_v2v_14b.yaml",
+        replace(FEW_STEP, chunk_frames=1, steps=5, shift=8.0, window_frames=5, sink_frames=3,
+                timesteps=(1000.0, 700.0, 500.0, 400.0, 200.0), shift_timesteps=False,
+                note=STREAM_V2),
+        r"stream_?diffusion_?v2.*14b|wan_causal_dmd_v2v_14b",
     ),
     Family(
         "self-forcing", "Self-Forcing", "t2v", APACHE,
@@ -179,6 +253,16 @@ FAMILIES: tuple[Family, ...] = (
         r"wan_?2_?2.*(high|low|a14b)|(high|low)_noise", causal=False,
         refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
         "Longtake runs one model; use a Wan 2.1 model",
+    ),
+    Family(
+        "stepdistill-t2v", "Wan 2.1 StepDistill text to video", "t2v", APACHE,
+        "ModelTC/LightX2V f8aee98 lightx2v/models/schedulers/wan/step_distill/scheduler.py",
+        STEP_DISTILL, rf"{DISTILLED}", causal=False,
+    ),
+    Family(
+        "stepdistill-i2v", "Wan 2.1 StepDistill image to video", "i2v", APACHE,
+        "ModelTC/LightX2V f8aee98 lightx2v/models/schedulers/wan/step_distill/scheduler.py",
+        STEP_DISTILL, rf"{DISTILLED}", causal=False,
     ),
     Family(
         "wan21-t2v", "Wan 2.1 text to video", "t2v", WAN,

@@ -109,7 +109,18 @@ def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, T
         seen.add(id(content))
         for key, value in content.items():
             if isinstance(key, str):
-                yield from _flat(value, f"{prefix}{key}.", seen)
+                yield from _flat(_numbered(value), f"{prefix}{key}.", seen)
+
+
+def _numbered(value: object) -> object:
+    """Tensors in a list, or under whole numbers, as a dictionary of names; all else as it is."""
+    numbered = dict(enumerate(value)) if isinstance(value, list) else value
+    if not isinstance(numbered, dict) or not all(
+        isinstance(number, int) and isinstance(tensor, Tensor)
+        for number, tensor in numbered.items()
+    ):
+        return value
+    return {str(number): tensor for number, tensor in numbered.items()}
 
 
 def _check_stored(path: Path, name: str, tensor: Tensor) -> None:

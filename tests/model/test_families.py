@@ -79,6 +79,27 @@ PUBLISHED = [  # where a file lies, what it holds, family, seed of the copy to t
         "streamdiffusionv2",
         0,
     ),
+    ("wan_causal_dmd_v2v_14b/model.pt", {"generator": rename(state(), MODEL)},
+     "streamdiffusionv2-14b", 0),
+    ("checkpoints/one_forcing.pt", two_sets(FSDP, MODEL), "one-forcing", 0),
+    ("models--JunhaoZhuang--Self_Gradient_Forcing/framewise/ar/model.pt", two_sets(MODEL, FSDP),
+     "sgf-framewise", 1),
+    ("models--JunhaoZhuang--Self_Gradient_Forcing/init/framewise/causal_cd.pt",
+     two_sets(MODEL, MODEL), "causal-forcing-cd-framewise", 1),
+    ("checkpoints/framewise/ar/model.pt", two_sets(MODEL, MODEL), "sgf-framewise", 1),
+    ("models--JunhaoZhuang--Self_Gradient_Forcing/chunkwise/ar/model.pt", two_sets(MODEL, FSDP),
+     "sgf", 1),
+    ("checkpoints/chunkwise/ar/model.pt", two_sets(MODEL, MODEL), "sgf", 1),
+    ("framewise/causal_cd.pt", two_sets(FSDP, MODEL), "causal-forcing-cd-framewise", 1),
+    ("chunkwise/causal_cd.pt", two_sets(FSDP, MODEL), "causal-forcing-cd", 0),
+    ("framewise/causal_ode.pt", {"generator": rename(state(), FSDP)},
+     "causal-forcing-ode-framewise", 0),
+    ("chunkwise/causal_ode.pt", {"generator": rename(state(), MODEL)}, "causal-forcing-ode", 0),
+    ("framewise/ar_diffusion.pt", {"generator": rename(state(), MODEL)},
+     "causal-forcing-ar-framewise", 0),
+    ("chunkwise/ar_diffusion.pt", {"generator": rename(state(), FSDP)}, "causal-forcing-ar", 0),
+    ("wan_causal_ode_checkpoint_model_003000/model.pt", {"generator": rename(state(), MODEL)},
+     "causvid", 0),
     ("self_forcing_compiled.pth", {"state_dict": rename(state(), prefix("_orig_mod."))},
      "self-forcing", 0),
 ]  # fmt: skip
@@ -99,6 +120,10 @@ def test_a_published_pickle_is_recognised_and_the_right_copy_taken(
 
 FLAT = [  # file, size, prefix, metadata, family
     ("self_forcing_dmd_14b.safetensors", "14B", "model.", {}, "self-forcing"),
+    ("Wan2.1-T2V-14B-StepDistill-CfgDistill-Lightx2v/distill_models/distill_model.safetensors",
+     "14B", "", {}, "stepdistill-t2v"),
+    ("Wan2.1-I2V-14B-480P-StepDistill-CfgDistill-Lightx2v/distill_model.safetensors", "I2V-14B",
+     "", {}, "stepdistill-i2v"),
     ("krea-realtime-video-14b.safetensors", "14B", "model.", {}, "krea-realtime"),
     ("causal_forcing-framewise.safetensors", "1.3B", "", {"config": CAUSAL},
      "causal-forcing-framewise"),
@@ -279,6 +304,10 @@ BESIDE = [
     ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game: "),
     ({"patch_short.weight": (2, 2)}, "is Helios: "),
     ({"control_adapter.conv.weight": (2, 2)}, "is a Wan control, audio or character model"),
+    (
+        {"blocks.0.self_attn.q.memory_weight": (256, 256), "memory_modulation": (1, 6, 256)},
+        "is Self Gradient Forcing Plus: .*use Self Gradient Forcing",
+    ),
 ]
 
 

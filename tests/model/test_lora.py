@@ -14,7 +14,13 @@ from torch import Tensor
 from longtake.errors import BadInput
 from longtake.model.families.names import from_diffusers, to_diffusers
 from longtake.model.lora import DOWN, UP, Lora, open_lora
-from longtake.tests.support.model.family_files import State, block_fsdp, official_shapes, state
+from longtake.tests.support.model.family_files import (
+    SMALL,
+    State,
+    block_fsdp,
+    official_shapes,
+    state,
+)
 from longtake.tests.support.model.lora_files import (
     LAYERS,
     RANK,
@@ -261,3 +267,30 @@ def test_random_damage_never_gets_past_the_border(tmp_path: Path) -> None:
             assert open_lora(spoilt, shapes()).layers > 0
         except BadInput as refusal:
             assert "\n" not in str(refusal)
+
+
+def clean_forcing(order: type) -> dict[str, object]:
+    """`torch.save({"lora": ...})`: down and up of each layer of self-attention, without names."""
+    tensors = []
+    for block in range(SMALL.num_layers):
+        for number, _ in enumerate("qkvo"):
+            seed = 1 + 4 * block + number
+            tensors += [randn(RANK, SMALL.dim, seed=-seed), randn(SMALL.dim, RANK, seed=seed)]
+    return {"lora": tensors if order is list else dict(enumerate(tensors)), "step": 4000}
+
+
+@pytest.mark.parametrize("order", [list, dict])
+def test_clean_forcings_tensors_without_names_belong_to_self_attention(
+    tmp_path: Path, order: type
+) -> None:
+    """illustro1/clean-forcing `wan/modules/lora.py`: x + scale B(A(x)), with a scale of 1."""
+    lora = open_lora(pickled(tmp_path / "lora_cf_v1.pt", clean_forcing(order)), shapes())
+    weights = {name: tensor.clone() for name, tensor in state().items()}
+    for block in range(SMALL.num_layers):
+        for number, letter in enumerate("qkvo"):
+            seed = 1 + 4 * block + number
+            up, down = randn(SMALL.dim, RANK, seed=seed), randn(RANK, SMALL.dim, seed=-seed)
+            weights[f"blocks.{block}.self_attn.{letter}.weight"] += up @ down
+    assert lora.layers == 4 * SMALL.num_layers and not lora.unused
+    for name, tensor in added(lora).items():
+        torch.testing.assert_close(tensor, weights[name])

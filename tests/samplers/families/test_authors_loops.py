@@ -10,6 +10,8 @@ import torch
 
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.conditioning.first_frame import ReencodedFirstFrame
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.positions import TopAligned
 from longtake.tests.support.samplers.authors import RUNS, AuthorsRun, ToyCodec
 
 CLOSE = {"rtol": 0, "atol": 5e-5}  # latents deviate by about 1; their levels are float32
@@ -34,6 +36,16 @@ def test_a_sink_that_averages_much_is_the_authors_too() -> None:
     """Reward Forcing's .999 hardly shows within a test; with .5 in its code instead, it does."""
     run, preset = AuthorsRun.read("reward_forcing_half"), BY_KEY["reward-forcing"].preset
     torch.testing.assert_close(run.rollout(replace(preset, sink_decay=0.5)), run.latents, **CLOSE)
+
+
+@torch.inference_mode()
+def test_top_aligned_positions_are_self_gradient_forcings() -> None:
+    """The rule of the memory and the preset's sink are two ways to the same places."""
+    run, preset = AuthorsRun.read("sgf_chunkwise"), BY_KEY["sgf"].preset
+    beside = replace(preset, distant_sink=False)
+    made = run.rollout(beside, memory=MemoryRules(positions=TopAligned(21)))
+    torch.testing.assert_close(made, run.latents, **CLOSE)
+    assert (run.rollout(beside) - run.latents).abs().max() > 100 * CLOSE["atol"]
 
 
 def test_two_windows_that_differ_in_places_alone_are_told_apart() -> None:

@@ -37,6 +37,9 @@ PUBLISHED = {  # the repositories' configuration files, named in model/families/
     "streamdiffusionv2": Published(
         (1000.0, 700.0, 500.0), block=1, shift=8.0, attends=6, sink=3, warp=False
     ),
+    "streamdiffusionv2-14b": Published(
+        (1000.0, 700.0, 500.0, 400.0, 200.0), block=1, shift=8.0, attends=6, sink=3, warp=False
+    ),
     "causal-ar": Published(FOUR, block=1),
 }
 ROWS, COLUMNS, SEED = 2, 4, 7
@@ -100,7 +103,9 @@ def test_every_family_that_can_be_run_has_a_loop() -> None:
     """SkyReels-V2's and plain Wan's are in test_whole_loops; Wan 2.1 I2V's is plain Wan's, with
     its steps compared with the host's own in tests/in_core.
     """
-    others = {"demo", "skyreels-df-fps", "wan21-t2v", "wan22-ti2v-5b", "wan21-i2v"}
+    others = {"demo", "skyreels-df-fps", "stepdistill-t2v", "stepdistill-i2v", "wan21-t2v",
+              "wan22-ti2v-5b", "wan21-i2v"}  # fmt: skip
+    assert BY_KEY["stepdistill-i2v"].preset == BY_KEY["stepdistill-t2v"].preset
     assert {*PUBLISHED, *RUNS, *others} == {row.key for row in FAMILIES if not row.refusal}
     assert BY_KEY["skyreels-df"].preset == BY_KEY["skyreels-df-fps"].preset
 

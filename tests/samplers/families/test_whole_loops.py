@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,16 @@ def test_plain_wan_makes_all_frames_together(tmp_path: Path, key: str) -> None:
     expected = full_sequence_loop(guided, x, preset.steps, preset.shift)
     assert expected.std() > 0.5
     torch.testing.assert_close(rollout(dit, config, preset, 6), expected, **CLOSE)
+
+
+@torch.inference_mode()
+def test_step_distill_makes_all_frames_together_by_euler(tmp_path: Path) -> None:
+    """LightX2V `lightx2v/models/schedulers/wan/step_distill/scheduler.py`, shift 5, no guidance."""
+    dit, config, velocity = wan(tmp_path, "wan21-t2v")
+    levels = [5 * s / (1 + 4 * s) for s in (1.0, 0.75, 0.5, 0.25)]
+    x = noise(range(6), config.out_channels)
+    for now, after in pairwise([*levels, 0.0]):
+        x = x + (after - now) * velocity(x, torch.full((6,), 1000 * now), TEXT)
+    assert x.std() > 0.5
+    ours = rollout(dit, config, BY_KEY["stepdistill-t2v"].preset, 6)
+    torch.testing.assert_close(ours, x, **CLOSE)

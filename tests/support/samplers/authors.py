@@ -35,6 +35,15 @@ RUNS = {
     "causal-forcing-framewise": "causal_forcing_framewise",
     "causal-forcing-1step": "causal_forcing_1step",
     "causal-forcing-2step": "causal_forcing_2step",
+    "one-forcing": "causal_forcing_1step",  # the same bits
+    "sgf-framewise": "sgf_framewise",
+    "sgf": "sgf_chunkwise",
+    "causal-forcing-cd": "self_forcing",  # run by the same code and the same settings
+    "causal-forcing-cd-framewise": "causal_forcing_framewise",
+    "causal-forcing-ode": "self_forcing",
+    "causal-forcing-ode-framewise": "causal_forcing_framewise",
+    "causal-forcing-ar": "causal_forcing_ar",
+    "causal-forcing-ar-framewise": "causal_forcing_ar_framewise",
     "reward-forcing": "reward_forcing",
     "rolling-forcing": "rolling_forcing",
     "longlive": "longlive",
