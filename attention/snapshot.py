@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,10 +56,17 @@ def _check_facts(facts: Any, like: Any, most: int, place: str) -> None:
             _check_facts(value, like.get(name, []), most, str(name))
     elif isinstance(like, list):
         values = [*_numbers(facts)] if isinstance(facts, list) else [None]
-        if not all(isinstance(value, int) and -1 <= value <= most for value in values):
+        if not all(_is_usable(value, most) for value in values):
             raise ValueError(f"{place} is not a list of numbers up to {most}")
     elif not isinstance(facts, int) or type(facts) is not type(like) or not -1 <= facts <= most:
         raise ValueError(f"{place} is not a number up to {most}")
+
+
+def _is_usable(value: Any, most: int) -> bool:
+    """Whether a value is a number up to `most`, or a measured one, which is finite."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and -1 <= value <= most
 
 
 def _numbers(facts: Any) -> Iterator[Any]:
