@@ -96,7 +96,7 @@ class VAEEncodeStream(io.ComfyNode):
             display_name="VAE Encode (Stream)",
             category=categories.FRAMES,
             description="Encodes any number of pictures into one video latent, with constant "
-            "memory. Takes the whole stream before what follows runs.",
+            "memory. Takes the whole stream before the next node runs.",
             search_aliases=["encode video", "image to latent", "video to latent"],
             inputs=[
                 io.MultiType.Input(

@@ -36,7 +36,7 @@ class Collect(io.ComfyNode):
             display_name="Collect (Stream)",
             category=categories.SAVE,
             description="Turns a stream into one IMAGE, VIDEO or LATENT for any other node. Takes "
-            "the whole stream before what follows runs.",
+            "the whole stream before the next node runs.",
             search_aliases=["frames to images", "frames to video", "image batch", "create video",
                             "rollout to latent", "collect frames"],
             inputs=_inputs(),

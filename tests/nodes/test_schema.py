@@ -226,7 +226,7 @@ def test_outputs_are_terminal_and_wait_side_by_side(nodes: list[Any]) -> None:
         if schema.is_output_node:
             assert schema.outputs == []
         elif schema.node_id.startswith("LongtakeCollect"):
-            assert "whole stream before what follows runs" in schema.description
+            assert "whole stream before the next node runs" in schema.description
 
 
 def to_api(canvas: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
