@@ -136,7 +136,7 @@ class Takes:
         for old in reversed(mine):
             count = old.count_shared(shot, take.origin.place, earlier.key_of)
             shared = count if earlier.limit is None else min(count, earlier.limit)
-            if shared:
+            if shared > 0:
                 del self._takes[old.token]
                 take.take_over(old, shared)
                 return

@@ -9,7 +9,7 @@ import pytest
 
 from longtake.tests.in_core.support.client import Client
 from longtake.tests.in_core.support.graphs import PREVIEW, SAMPLER, SAVE, example, node
-from longtake.tests.in_core.support.outputs import frame_count, newest_clip, saved
+from longtake.tests.in_core.support.outputs import frame_count, newest_clip, packets, saved
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 
@@ -25,10 +25,10 @@ def test_a_thread_each_side_gives_the_bits_of_one_thread_in_turn(
     assert "small models: 1 to make chunks, 1 to decode" in findings
     ahead = client_of_two_threads.run(example(seed=51))
     assert ahead.end[0] == "execution_success"
-    made = saved(client_of_two_threads, ahead).read_bytes()
+    made = packets(saved(client_of_two_threads, ahead))
     forget_chunks(client)
     in_turn = client.run(example(seed=51))
-    assert in_turn.values(SAMPLER)[0] == 1 and saved(client, in_turn).read_bytes() == made
+    assert in_turn.values(SAMPLER)[0] == 1 and packets(saved(client, in_turn)) == made
 
 
 def test_cancel_and_resume(client_of_two_threads: Client) -> None:
@@ -48,7 +48,7 @@ def test_cancel_and_resume(client_of_two_threads: Client) -> None:
     forget_chunks(client)
     workflow[SAVE]["inputs"]["filename_prefix"] = "longtake/uninterrupted"
     whole = client.run(workflow)
-    assert saved(client, whole).read_bytes() == saved(client, resumed).read_bytes()
+    assert packets(saved(client, whole)) == packets(saved(client, resumed))
 
 
 def test_two_shots_of_one_vae_side_by_side_are_as_each_alone(
@@ -65,4 +65,4 @@ def test_two_shots_of_one_vae_side_by_side_are_as_each_alone(
     forget_chunks(client)
     for at, seed in ((SAVE, 53), ("18", 54)):
         alone = client.run(example(seed=seed))
-        assert saved(client, alone).read_bytes() == saved(client, together, at).read_bytes()
+        assert packets(saved(client, alone)) == packets(saved(client, together, at))

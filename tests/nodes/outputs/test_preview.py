@@ -297,6 +297,14 @@ def test_a_plan_is_shown_and_nothing_made(bench: Bench) -> None:
     assert known["plan"]["fits"] and known["plan"]["text"]
 
 
+def test_a_plan_after_a_plan_makes_nothing(bench: Bench) -> None:
+    """The take of the first one has no chunk to go on from."""
+    for _ in range(2):
+        frames = bench.frames(plan_only=True)
+        bench.run("LongtakePreview", frames=frames)
+        assert frames.rollout.run.delivered == 0
+
+
 def test_a_file_saved_from_the_same_frames_is_named(bench: Bench) -> None:
     frames = bench.frames()
     calls = [("LongtakePreview", {"frames": frames}), ("LongtakeSaveVideo", {"frames": frames})]
