@@ -56,6 +56,7 @@ def _fill(panel: Axes, measure: str, differences: Sequence[Difference]) -> None:
     names = [difference.case.split(": ")[1] for difference in differences]
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
+    panel.locator_params(axis="x", nbins=5)
 
 
 def _has(differences: Sequence[Difference], measure: str) -> bool:

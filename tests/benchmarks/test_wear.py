@@ -36,9 +36,11 @@ from longtake.benchmarks._wear.plot import draw
 from longtake.benchmarks._wear.results import WearResults
 from longtake.benchmarks._wear.rollout import Returns, Script, WearStats, colours, script
 from longtake.errors import BadInput
+from longtake.model.config import DiTConfig
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.support.tenths import run_here
 from longtake.training.evaluation.kit import Kit, Recipe, load_kit
+from longtake.training.train_dit import build, copy_of, save
 from longtake.training.world.renderer import render
 from longtake.training.world.scene import Shot, scene
 
@@ -226,6 +228,17 @@ def test_a_twin_that_is_not_there_is_omitted_by_name(tmp_path: Path) -> None:
     results = wear.measure(plan)
     assert not results.figures
     assert "--train --twins" in results.omitted[TWIN]
+
+
+def test_the_twin_s_rollouts_are_made_with_the_twin_s_weights(tmp_path: Path) -> None:
+    networks = build(DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=64))
+    (tmp_path / "teacher-forcing").mkdir()
+    save(tmp_path / "teacher-forcing", copy_of(networks), networks)
+    plan = wear.WearPlan(latents=30, twins=tmp_path)
+    assert plan.made_with != wear.WearPlan(latents=30, twins=Path("none")).made_with
+    figures = wear.measure_job(plan, (f"{TWIN}: recency", 0)).figures
+    assert figures["adherence"] < 0.9  # of random weights
+    assert figures != wear.measure_job(plan, (f"{TWIN}: default", 0)).figures
 
 
 @pytest.mark.parametrize("latents", [1, 29])
