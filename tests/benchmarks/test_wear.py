@@ -238,7 +238,6 @@ def test_the_twin_s_rollouts_are_made_with_the_twin_s_weights(tmp_path: Path) ->
     assert plan.made_with != wear.WearPlan(latents=30, twins=Path("none")).made_with
     figures = wear.measure_job(plan, (f"{TWIN}: recency", 0)).figures
     assert figures["adherence"] < 0.9  # of random weights
-    assert figures != wear.measure_job(plan, (f"{TWIN}: default", 0)).figures
 
 
 @pytest.mark.parametrize("latents", [1, 29])
