@@ -2,9 +2,9 @@
 
 The ball always has the same size and light, so its picture is a template. A place shows a ball
 where the picture differs from the template by no more than MOST_ERROR. In decoded truth of all 72
-looks of the world with a coloured ball, the ball differs by .066 (once .097), any other place by
-.11 or more. A white ball is too like snow and clouds, so it is not counted. A smeared ball counts as
-missing.
+looks of the world with a coloured ball, the ball differs by less than .1 (all but one by less than
+.07), and any other place by .11 or more. A smeared ball counts as missing. A white ball is too like
+snow and clouds, so it is not counted.
 """
 
 from __future__ import annotations
