@@ -24,8 +24,13 @@ BUDGET = DiTTraining(steps=900, only="narrow")  # half an hour of a core each; s
 def train_twins(folder: Path) -> None:
     """Train every missing or unfinished twin; a stopped training resumes."""
     for name in RECIPES:
-        if not is_trained(folder / name):
-            train(DEMO_FOLDER / "vae.safetensors", folder / name, replace(BUDGET, recipe=name))
+        train_twin(folder, name)
+
+
+def train_twin(folder: Path, name: str) -> None:
+    """Train one twin, unless it is finished; a stopped training resumes."""
+    if not is_trained(folder / name):
+        train(DEMO_FOLDER / "vae.safetensors", folder / name, replace(BUDGET, recipe=name))
 
 
 def twins_in(folder: Path) -> dict[str, Path]:

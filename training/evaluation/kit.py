@@ -24,6 +24,8 @@ from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ...samplers.denoiser import local_denoiser
 from ...samplers.guidance import Guidance, cfg
 from ...samplers.loop import Chunk, generate
+from ...samplers.rules.anchor import Anchor
+from ...samplers.rules.memory import MemoryRules
 from ...samplers.schedule.context_noise import ContextNoise
 from ...samplers.schedule.options import preset_schedule
 from ...samplers.settings import RolloutSettings
@@ -57,7 +59,8 @@ class Recipe:
 
     `length` and `window` count latent frames; `rows` and `columns` are the latent picture's. 42
     latent frames are 10.3 s at 16 frames a second, and a whole number of chunks. `guidance`
-    replaces CFG at `scale`; `cache` replaces a window of `window` latent frames.
+    replaces CFG at `scale`; `cache` replaces a window of `window` latent frames. `memory` and
+    `anchor` are the memory rules.
     """
 
     length: int = 42
@@ -71,6 +74,8 @@ class Recipe:
     cache: CachePolicy | None = None
     storage: Storage = DENSE
     sparsity: Sparsity = Sparsity()
+    memory: MemoryRules = MemoryRules()
+    anchor: Anchor | None = None
 
 
 def sample(
@@ -94,6 +99,8 @@ def sample(
         storage=recipe.storage,
         sparsity=recipe.sparsity,
         context_noise=recipe.noise,
+        memory=recipe.memory,
+        anchor=recipe.anchor,
     )
     return generate(settings, local_denoiser(kit.dit, kit.config), history)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...model.checkpoint import load_tiny_vae
 from ...model.preset import DEMO
-from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ...model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
 from ...model.vae.streaming import StreamingDecoder
 from ...model.vae.tiny import decode_all, encode_all
 from ...samplers.loop import Chunk
@@ -113,12 +113,13 @@ def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> d
     The history is a true clip whose camera panned one way for 30 latent frames. The model continues
     with the opposite pan. The comparison covers the tree band in the third of the picture where
     scenery re-enters. It starts when the ramp is over and the scenery was last seen at least 8
-    latent frames ago.
+    latent frames ago. The recipe's own cache, if it has one, replaces every window.
     """
     shot, prompts = _there_and_back(seed)
     recipe = replace(recipe, length=2 * TURN)
-    truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0]
-    history = as_chunks(encode_shots(kit.vae, [shot], TURN, DEMO.width)[0])
+    width = recipe.columns * SPATIAL_FACTOR
+    truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, width)[0]
+    history = as_chunks(encode_shots(kit.vae, [shot], TURN, width)[0])
     agreement = {}
     for window in windows:
         chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
