@@ -70,7 +70,8 @@ class _Showing:
             resume_at_s=frames.resume_at_s,
         )  # fmt: skip
         self._frames = frames
-        last = None if frames.chunk_count is None else max(0, frames.chunk_count - 1)  # is always read
+        count = frames.chunk_count
+        last = None if count is None else max(0, count - 1)  # the last chunk is always read
         origin = host.origin(node_id, canvas)
         self._take = session.takes.create(
             shot, origin, host.messenger(), frames.controls, Earlier(frames.content_key, last)
