@@ -213,8 +213,9 @@ def _choices() -> list[io.Input]:
             default=AUTO,
             optional=True,
             advanced=True,
-            tooltip="With `merged`: how the nearest key is found. `auto`: by size and device, as "
-            "measured; the report says why. `exact`: compares all keys. `int8`: compares 8-bit "
-            "codes. `lsh`, `k-means`: search buckets. `faiss`, `faiss ivf`: must be installed.",
+            tooltip="With `merged`: how the nearest key is found. `auto`: `exact`, since no "
+            "other is faster on every processor. `exact`: compares all keys. `int8`: compares "
+            "8-bit codes. `lsh`, `k-means`: search buckets. `faiss`, `faiss ivf`: must be "
+            "installed.",
         ),
     ]
