@@ -6,6 +6,7 @@ spec never changes, so the next run gives the unedited video again. Controls act
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import torch
 
 from ...attention.sparse.stats import SparseStats
-from ...errors import LongtakeError, OutOfMemory
+from ...errors import LongtakeError, OutOfMemory, StorageError
 from ...model.vae.latent_format import frame_count
 from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
@@ -140,7 +141,9 @@ class Run:
 
     def _check_alone(self) -> None:
         """BadInput if another process makes this shot, before anyone has a part of it."""
-        if self.spec.stored_chunks() != self.spec.chunk_count:
+        if self.spec.stored_chunks() == self.spec.chunk_count:
+            return
+        with contextlib.suppress(StorageError):  # raised when the first new chunk needs the lock
             self._acquire_lock().release()
 
     def _acquire_lock(self) -> ProcessLock:
