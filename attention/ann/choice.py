@@ -1,14 +1,13 @@
 """Choose the index that finds nearest keys, by name or `auto`, and give the reason.
 
-`auto` depends on size and device and follows measurements (`longtake bench attention_index`). On
-kinds of devices without a committed result it compares all pairs.
+`auto` compares all pairs. Products of int8 codes are faster from 32,768 keys on where a processor
+has instructions for them (`longtake bench attention_index`), and several times slower elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from ..storage.shape import CacheShape
@@ -34,12 +33,6 @@ MAKERS: Mapping[str, Callable[[CacheShape, BucketedNearest], Index]] = {
 NAMES = (AUTO, *MAKERS)
 BY_BUCKETS = ("lsh", "k-means")
 """Indexes that search buckets, through a kernel that can be chosen."""
-MEASURED: Mapping[str, tuple[tuple[int, str], ...]] = {"cpu": ((0, EXACT), (32_768, "int8"))}
-"""For each kind of device with a committed result: pairs (least cached keys a head, index).
-
-A listed index is faster than comparing all pairs, at the bound of the interval in
-`benchmarks/results`, and misses at most one in a hundred nearest keys.
-"""
 
 
 def open_index(name: str, shape: CacheShape, kernel: str = AUTO) -> Index:
@@ -47,15 +40,14 @@ def open_index(name: str, shape: CacheShape, kernel: str = AUTO) -> Index:
     return MAKERS[name](shape, bucket_match(kernel if name in BY_BUCKETS else AUTO))
 
 
-def choose_index(name: str, keys: int, device: torch.device) -> tuple[str, str]:
-    """The index that `name` stands for at `keys` cached keys a head, and the reason."""
-    if name != AUTO:
-        return name, "chosen by name"
-    measured = MEASURED.get(device.type)
-    if measured is None:
-        return EXACT, f"no committed result shows another index to be faster on {device.type}"
-    _, index = max(row for row in measured if row[0] <= keys)
-    return index, f"at {keys:,} keys a head, as measured on {device.type}"
+def choose_index(name: str) -> str:
+    """The index that `name` stands for."""
+    return EXACT if name == AUTO else name
+
+
+def index_reason(index: str) -> str:
+    """Why an index is in use."""
+    return "no other is faster on every processor" if index == EXACT else "chosen by name"
 
 
 def index_unavailable_reason(name: str) -> str | None:

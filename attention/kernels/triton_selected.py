@@ -3,7 +3,8 @@
 The running softmax of FlashAttention (arXiv 2205.14135) over a list of keys for each block of
 queries, with a bias (log mass) for each key. Triton is an optional package; its interpreter runs
 the kernel on a CPU. Float32 products are IEEE, not TF32, Triton's default on NVIDIA. The kernel has
-not been measured on a GPU yet, so `auto` never chooses it.
+not run on a GPU yet, so `auto` never chooses it. In bfloat16 it is untested: it only compiles,
+since the interpreter has no bfloat16.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from ..ann.buckets import BucketIndex, Buckets
 from ..history import HistoryCache
 from ..snapshot import Snapshot
 from ..temp_cache.cache import MergedCache
-from .self_attention import Codes
+from .self_attention import Codes, TokenNumbers
 
 
 def entry_codes(cache: MergedCache) -> Codes | None:
@@ -19,6 +19,13 @@ def entry_codes(cache: MergedCache) -> Codes | None:
     if not (cache.policy.merges and isinstance(cache.index, BucketIndex)):
         return None
     return lambda layer, frames: cache.store.codes(layer)[..., 0]
+
+
+def entry_numbers(cache: HistoryCache) -> TokenNumbers | None:
+    """The tokens of a TempCache whose heads agree; None for other caches."""
+    if not isinstance(cache, MergedCache) or cache.policy.merges:
+        return None
+    return cache.rotated_keys.token_numbers
 
 
 class SlotCodes:

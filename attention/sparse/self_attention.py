@@ -3,13 +3,13 @@
 Every query reads the sink, the newest frames, and the active frames. Of the other keys, a block of
 queries reads the blocks estimated to hold most of its attention. The blocks of a history are built
 once after a commit. Whether they hold enough attention is estimated from sampled queries, once a
-chunk and layer.
+step and layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -24,15 +24,19 @@ from ..layout import (
     select_frames,
     select_heads,
 )
-from .blocks import QUERY_BLOCK, Blocks, build_blocks, choose_blocks
+from .block_layout import BlockLayout, layout_history, split_frames, split_tokens
+from .blocks import QUERY_BLOCK, choose_blocks
+from .recall import DenseHeads, sampled_recall
 from .settings import SparseSelf
 from .stats import SparseStats
 
-SAMPLED_QUERIES = 16
 ROUNDING = 1e-9
 
 Codes = Callable[[int, Sequence[int]], Tensor]
 """The bucket (b, n, t) of every key of a layer's history, which holds these latent frames."""
+
+TokenNumbers = Callable[[int], Tensor]
+"""The number (t,) in the rollout of the token of every key of a layer's history, -1 for none."""
 
 Reading = tuple[tuple[int, ...], tuple[float, ...]]
 """The latent frames that a pass reads of a layer's history, and their weights."""
@@ -41,21 +45,13 @@ LayoutKey = tuple[int, int | None, int | None, Reading]
 """A layer, where the batch rows of a call begin and end, and what it reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockLayout:
-    """The keys of a layer's history: `always` read (m,), and `blocks` to choose from."""
-
-    always: Tensor
-    blocks: Blocks
-
-
 class SparseHistory:
     """Sparse attention over one cache, with the blocks of its history until the next commit.
 
     The first `sink_frames` are always read; histories of fewer than `min_keys` keys stay dense.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         settings: SparseSelf,
         stats: SparseStats,
@@ -63,11 +59,13 @@ class SparseHistory:
         sink_frames: int,
         min_keys: int,
         codes: Codes | None = None,
+        token_numbers: TokenNumbers | None = None,
     ) -> None:
         self.settings, self.stats, self.codes = settings, stats, codes
+        self.token_numbers = token_numbers
         self.sink_frames, self.min_keys = sink_frames, min_keys
         self._layouts: dict[LayoutKey, BlockLayout] = {}
-        self._dense_heads: dict[tuple[int, int, Reading], list[int]] = {}  # by layer and batch row
+        self._dense_heads = DenseHeads(settings.recall_floor, stats)
 
     def forget(self) -> None:
         """Drop blocks and dense heads: the history has changed."""
@@ -86,33 +84,31 @@ class SparseHistory:
         key = layer, rows.start, rows.stop, _reading(inputs)
         if key not in self._layouts:
             codes = None if self.codes is None else self.codes(layer, inputs.frames)[rows]
-            recent = self.settings.recent_frames
-            self._layouts[key] = layout_history(inputs, self.sink_frames, recent, codes)
+            pinned = self.sink_frames, self.settings.recent_frames
+            if self.token_numbers is None:
+                always, rest = split_frames(inputs, *pinned)
+            else:
+                numbers = self.token_numbers(layer)
+                always, rest = split_tokens(numbers, inputs.frame_tokens, *pinned)
+            self._layouts[key] = layout_history(inputs, always, rest, codes)
         return self._layouts[key]
 
     def dense_heads(
-        self, layer: int, rows: slice, inputs: AttentionInputs, selection: KeySelection
+        self,
+        layer: int,
+        rows: slice,
+        inputs: AttentionInputs,
+        selection: KeySelection,
+        step: tuple[float, ...],
     ) -> list[list[int]]:
         """The heads of each batch row whose selected keys hold too little of the attention.
 
-        Estimated at a row's first call after a commit that reads the same frames with the same
-        weights, from its own queries, so it does not matter whether rows attend together or one
-        after another.
+        Estimated at a row's first call in each step, from its own queries, so it does not matter
+        whether rows attend together or one after another.
         """
         first, count, reading = rows.start or 0, inputs.q.shape[0], _reading(inputs)
         keys = [(layer, row, reading) for row in range(first, first + count)]
-        new = [i for i, key in enumerate(keys) if key not in self._dense_heads]
-        if new:
-            recall = sampled_recall(inputs, selection)  # (b, n)
-            if recall.is_meta:  # a rehearsal has no numbers: one dense head costs the most
-                dense = [0] if self.settings.recall_floor > 0 else []
-                return [dense, *[[]] * (count - 1)]
-            row_recall = recall.tolist()
-            for i in new:
-                dense_heads = low_recall_heads(row_recall[i], self.settings.recall_floor)
-                self.stats.add_recall(row_recall[i], len(dense_heads))
-                self._dense_heads[keys[i]] = dense_heads
-        return [self._dense_heads[key] for key in keys]
+        return self._dense_heads.update(keys, step, lambda: sampled_recall(inputs, selection))
 
 
 class SparseAttention:
@@ -122,6 +118,7 @@ class SparseAttention:
         self, history: SparseHistory, attention: InputGatherer, progress: Sequence[float]
     ) -> None:
         self.history, self.attention = history, attention
+        self._step = tuple(progress)
         share = history.settings.dense_share
         self._early = [done < share - ROUNDING for done in progress]
 
@@ -145,7 +142,7 @@ class SparseAttention:
         history, rows, settings = self.history, self.attention.rows, self.history.settings
         layout = history.layout(layer, rows, inputs)
         selections = [select_keys(layout, inputs, *part, settings.density) for part in inputs.parts]
-        dense = history.dense_heads(layer, rows, inputs, selections[-1])
+        dense = history.dense_heads(layer, rows, inputs, selections[-1], self._step)
         self._count(inputs, selections, sum(map(len, dense)))
         return attend_mixed(inputs, selections, dense, settings.kernel)
 
@@ -178,30 +175,6 @@ def split_runs(
     return [(early[first], select_frames(inputs, first, stop)) for first, stop in runs]
 
 
-def layout_history(
-    inputs: AttentionInputs, sink_frames: int, recent_frames: int, codes: Tensor | None
-) -> BlockLayout:
-    """The history as blocks of keys, except the sink and the newest frames, which are always read.
-
-    Keys are sorted by `codes` (b, n, past) if given.
-    """
-    newest = max(inputs.frames, default=-1)
-    recent = range(max(0, newest + 1 - recent_frames), newest + 1)
-    is_pinned = [0 <= frame < sink_frames or frame in recent for frame in inputs.frames]
-    pinned = torch.tensor(is_pinned, dtype=torch.bool)
-    tokens = pinned.repeat_interleave(inputs.frame_tokens)[: inputs.past]
-    always, rest = (_numbers(part, inputs.keys) for part in (tokens, ~tokens))
-    rest_codes = None if codes is None else codes[:, :, rest]
-    return BlockLayout(always, build_blocks(inputs.keys, inputs.bias, rest, rest_codes))
-
-
-def _numbers(chosen: Tensor, keys: Tensor) -> Tensor:
-    """The numbers of the `chosen` ones (t,) among `keys`, on their device."""
-    if keys.is_meta:  # a rehearsal: their count is enough
-        return keys.new_empty(int(chosen.sum()), dtype=torch.long)
-    return chosen.nonzero().flatten().to(keys.device)
-
-
 def select_keys(
     layout: BlockLayout, inputs: AttentionInputs, queries: slice, own: int, density: float
 ) -> KeySelection:
@@ -213,11 +186,6 @@ def select_keys(
     return select_for_all_heads(
         layout.blocks.tokens, chosen, torch.cat([layout.always, own_tokens])
     )
-
-
-def low_recall_heads(recall: Sequence[float], floor: float) -> list[int]:
-    """The heads whose `recall` is below `floor`."""
-    return [head for head, value in enumerate(recall) if value < floor]
 
 
 def attend_mixed(
@@ -268,27 +236,6 @@ def _attend_selected(
         for (queries, _), selection in zip(inputs.parts, selections, strict=True)
     ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
-
-
-def sampled_recall(inputs: AttentionInputs, selection: KeySelection) -> Tensor:
-    """The share (b, n) of attention that falls on the selected keys.
-
-    Estimated from sampled queries of the last part; `selection` must be for all heads.
-    """
-    queries, own = inputs.parts[-1]
-    q, stop = inputs.q[:, :, queries], inputs.past + own
-    at = torch.linspace(0, q.shape[2] - 1, min(SAMPLED_QUERIES, q.shape[2]), device=q.device).long()
-    logits = (q[:, :, at] @ inputs.keys[:, :, :stop].transpose(2, 3)).float() * q.shape[-1] ** -0.5
-    if inputs.bias is not None:
-        logits = logits + inputs.bias[:, :, None, :stop]
-    weights = logits.softmax(-1)  # (b, n, queries, t)
-    keys = selection.key_numbers(at // QUERY_BLOCK).unflatten(
-        0, weights.shape[:2]
-    )  # (b, n, queries, m)
-    seen = weights.new_zeros(*weights.shape[:3], stop + 1)
-    seen.scatter_(3, keys.masked_fill(keys < 0, stop), 1.0)
-    recall: Tensor = (weights * seen[..., :stop]).sum(-1).mean(2)
-    return recall
 
 
 def _pairs(inputs: AttentionInputs) -> float:

@@ -21,7 +21,8 @@ class SparseSelf:
 
     `density` is the share of the history's blocks that a block of queries reads. The first
     `dense_share` of a latent frame's steps are dense, and so are `dense_layers`. A head whose
-    blocks hold less than `recall_floor` of the attention of sampled queries is dense for the chunk.
+    blocks hold less than `recall_floor` of the attention of sampled queries in a step is dense for
+    the rest of the chunk.
     Histories of fewer than `min_keys` keys are dense, since that is faster; None takes the measured
     number. `kernel` names the kernel that attends to the chosen keys.
     """

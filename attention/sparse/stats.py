@@ -48,7 +48,7 @@ class SparseStats:
     def add_recall(self, recalls: list[float], fallbacks: int) -> None:
         """Count the recall of each head of a layer and batch row.
 
-        `fallbacks` heads of them are dense for the rest of the chunk.
+        `fallbacks` heads of them are dense from now on.
         """
         self.recalls += sum(recalls)
         self.sampled += len(recalls)

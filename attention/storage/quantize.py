@@ -59,7 +59,7 @@ class RowCodec(Protocol):
 
     @property
     def half_step(self) -> float:
-        """The largest error of a decoded value, relative to its vector's largest element."""
+        """The largest error of a value decoded to float32, relative to its vector's largest."""
 
     def row_parts(self, width: int) -> tuple[Part, ...]:
         """The parts of one vector."""

@@ -1,9 +1,10 @@
 """TempCache: a history of merged keys, a fixed number of entries a head whatever the length.
 
 A shot too short to fill all entries gets only as many as it has keys. Entries are added by
-`merge.absorb` or `novelty.keep_novel`, frame by frame, so the chunk size changes nothing. Keys are
-stored un-rotated and rotated when read: an entry stands where its newest key stood, at most
-`reach_frames` before the active frames. Tensors are (b, n, c, d) here: each head has its own.
+`merge.absorb` or `novelty.keep_novel`, frame by frame. The chunk size changes only which merged
+entries are evicted, since their attention is measured once a commit. Keys are stored un-rotated and
+rotated when read: an entry stands where its newest key stood, at most `reach_frames` before the
+active frames. Tensors are (b, n, c, d) here: each head has its own.
 """
 
 from __future__ import annotations

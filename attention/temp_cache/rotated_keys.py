@@ -67,6 +67,15 @@ class RotatedKeys:
         frames = self.store.own[layer]["frame"][:, :, : self.slots_in_use[layer]]
         return frames[rows] if len(frames) == self.shape.batch else frames
 
+    def token_numbers(self, layer: int) -> Tensor:
+        """The number (t,) in the rollout of each entry's token, -1 for an empty slot.
+
+        Only for entries on which all heads and rows agree.
+        """
+        own, stop = self.store.own[layer], self.slots_in_use[layer]
+        frame, place, mass = (own[name][0, 0, :stop] for name in ("frame", "place", "mass"))
+        return (frame.long() * self.frame_tokens + place).masked_fill(mass <= 0, -1)
+
     def is_unbiased(self, layer: int) -> bool:
         """Whether every slot in use is one key, so that no key needs a bias."""
         return self._unbiased[layer]

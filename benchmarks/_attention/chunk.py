@@ -16,7 +16,7 @@ from torch import Tensor
 from ...attention.ann.choice import open_buckets
 from ...attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from ...attention.history import HistoryCache, open_cache
-from ...attention.sparse.key_codes import SlotCodes
+from ...attention.sparse.key_codes import SlotCodes, entry_numbers
 from ...attention.sparse.prompt_attention import SparsePrompt
 from ...attention.sparse.self_attention import SparseHistory
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -184,8 +184,9 @@ def denoise(  # noqa: PLR0913
     stats, cross, codes = tools
     chosen = case.sparsity.self_sparsity
     history = chosen and SparseHistory(
-        chosen, stats, sink_frames=0, min_keys=0, codes=None if codes is None else codes.of_layer
-    )
+        chosen, stats, sink_frames=0, min_keys=0,
+        codes=None if codes is None else codes.of_layer, token_numbers=entry_numbers(cache),
+    )  # fmt: skip
     ladder = flow_ladder(DEMO.steps, DEMO.shift)
     size = 1, CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed))

@@ -19,7 +19,7 @@ from ...attention.cache.policy import FullHistory
 from ...attention.history import HistoryCache, open_cache, planned_bytes
 from ...attention.snapshot import Snapshot
 from ...attention.sparse.blocks import TIME_ORDERS
-from ...attention.sparse.key_codes import SlotCodes, entry_codes
+from ...attention.sparse.key_codes import SlotCodes, entry_codes, entry_numbers
 from ...attention.sparse.prompt_attention import SparsePrompt
 from ...attention.sparse.self_attention import SparseHistory
 from ...attention.sparse.stats import SparseStats
@@ -208,7 +208,10 @@ class SpeedBench:
             codes = entry_codes(cache)
         else:
             codes = self._codes[case.cache, chosen.order].of_layer
-        return SparseHistory(chosen, stats, sink_frames=SINK, min_keys=least, codes=codes)
+        return SparseHistory(
+            chosen, stats, sink_frames=SINK, min_keys=least, codes=codes,
+            token_numbers=entry_numbers(cache),
+        )  # fmt: skip
 
     def _open_codes(self, case: SpeedCase) -> None:
         """Open bucket codes for a cache whose keys are sorted by buckets and that has none

@@ -19,7 +19,7 @@ from ...attention.kernels.key_selection import KeySelection, select_for_all_head
 from ...attention.kernels.selected import attend_selected
 from ...attention.layout import AttentionInputs, attend_inputs
 from ...attention.sparse.blocks import build_blocks, choose_blocks
-from ...attention.sparse.self_attention import sampled_recall
+from ...attention.sparse.recall import sampled_recall
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
 from ...attention.temp_cache.policy import REDUNDANT, TempCache

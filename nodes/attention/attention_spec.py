@@ -21,7 +21,6 @@ from ...model.preset import Preset
 from ...samplers.history.settings import CacheSettings
 from ...samplers.settings import RolloutSettings
 from .. import host
-from .describe import frame_tokens
 
 KEY = "longtake.attention"
 
@@ -103,10 +102,10 @@ class SparseAttentionSpec:
         blocks = apply_measurements(self.sparsity, self.device).self_sparsity is not None
         return blocks or (self.merges and self.index in BUCKETED)
 
-    def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
+    def over(self, cache: CacheSettings, preset: Preset) -> CacheSettings:
         """Turn the requested history `cache` into a TempCache, if the node asks for one.
 
-        Every latent frame of the window becomes `tokens` entries, or more.
+        Every latent frame of the window becomes as many entries as it has tokens, or more.
         """
         if not self.temp_cache:
             return cache
@@ -132,13 +131,7 @@ class SparseAttentionSpec:
         storage = cache.storage
         if isinstance(storage, Packed):
             storage = replace(storage, recent_frames=0)
-        return replace(cache, policy=self._choose_index(merged, tokens), storage=storage)
-
-    def choose_index(self, settings: RolloutSettings) -> RolloutSettings:
-        """`settings` with the index that suits the number of entries within the budget."""
-        if not isinstance(settings.cache, TempCache):
-            return settings
-        return replace(settings, cache=self._choose_index(settings.cache, frame_tokens(settings)))
+        return replace(cache, policy=self._with_index(merged), storage=storage)
 
     def matches(self, settings: RolloutSettings) -> bool:
         """Whether `settings` are as sparse, and keep the history in the same way."""
@@ -158,11 +151,11 @@ class SparseAttentionSpec:
         merging = (cache.threshold, cache.floor), cache.max_mass
         return merging == (above, self.merging.max_mass) and self.index in (AUTO, cache.index)
 
-    def _choose_index(self, cache: TempCache, tokens: int) -> TempCache:
+    def _with_index(self, cache: TempCache) -> TempCache:
         """Choose the index and the kernel that find nearest keys, where keys are merged."""
         if not cache.merges:
             return cache
-        index, _ = choose_index(self.index, cache.slots(tokens, None), self.device)
+        index = choose_index(self.index)
         kernel = self.kernel if index in BUCKETED else AUTO_KERNEL
         return replace(cache, index=index, kernel=kernel)
 

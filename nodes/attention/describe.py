@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import torch
 
-from ...attention.ann.choice import AUTO, choose_index
+from ...attention.ann.choice import index_reason
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.sparse.thresholds import min_keys, min_prompt_tokens
 from ...attention.temp_cache.policy import TempCache
-from ...model.config import PATCH
 from ...samplers.settings import RolloutSettings
 
 
@@ -22,7 +21,7 @@ def describe_attention(settings: RolloutSettings, device: torch.device) -> str:
     if isinstance(cache, TempCache):
         parts.append(describe_temp_cache(cache))
         if cache.merges:
-            parts.append(_describe_index(cache, frame_tokens(settings), device))
+            parts.append(f"Nearest keys by {cache.index}: {index_reason(cache.index)}.")
     return " ".join(filter(None, [*parts, describe_sparsity(settings.sparsity, device)]))
 
 
@@ -61,15 +60,3 @@ def describe_block_sparsity(self_sparsity: SparseSelf, device: torch.device, whe
 def describe_prompt_padding(prompt_sparsity: SparseCross, device: torch.device) -> str:
     """How a prompt's padding is attended to on `device`, and why."""
     return f"Prompt padding: {min_prompt_tokens(prompt_sparsity.from_tokens, device)[1]}."
-
-
-def frame_tokens(settings: RolloutSettings) -> int:
-    """Tokens per latent frame."""
-    return (settings.rows // PATCH) * (settings.columns // PATCH)
-
-
-def _describe_index(cache: TempCache, tokens: int, device: torch.device) -> str:
-    automatic, why = choose_index(AUTO, cache.slots(tokens, None), device)
-    if automatic != cache.index:
-        why = "chosen by name"
-    return f"Nearest keys by {cache.index}: {why}."

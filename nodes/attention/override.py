@@ -6,23 +6,17 @@ override that was there before. q, k and v are (b, s, n d), as ComfyUI lays them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...attention.kernels.key_selection import KeySelection
 from ...attention.layout import AttentionInputs
+from ...attention.sparse.block_layout import layout_history, split_frames
 from ...attention.sparse.prompt_attention import SparsePrompt, attend_prompt, merge_padding
-from ...attention.sparse.self_attention import (
-    ROUNDING,
-    attend_mixed,
-    layout_history,
-    low_recall_heads,
-    sampled_recall,
-    select_keys,
-)
+from ...attention.sparse.recall import DenseHeads, sampled_recall
+from ...attention.sparse.self_attention import ROUNDING, attend_mixed, select_keys
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.sparse.stats import SparseStats
 from ...attention.sparse.thresholds import min_keys, min_prompt_tokens
@@ -71,7 +65,8 @@ class AttentionOverride:
         self.prompt_attention = SparsePrompt(self.sparsity.prompt_sparsity or SparseCross())
         self._call: Call = (-1, 0)
         self._level = 0.0
-        self._dense_heads: dict[tuple[Call, Row], list[int]] = {}
+        self_sparsity = self.sparsity.self_sparsity or SparseSelf()
+        self._dense_heads = DenseHeads(self_sparsity.recall_floor, self.stats)
 
     def __call__(self, dense: Attend, *inputs: Any, **options: Any) -> Tensor:
         """Attend sparsely, or pass the call on to `previous` or to `dense`."""
@@ -160,11 +155,11 @@ class AttentionOverride:
             return None
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
         inputs = AttentionInputs(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
-        selection = select_keys(
-            layout_history(inputs, 0, 0, None), inputs, slice(0, tokens), 0, chosen.density
-        )
-        dense = self._low_recall_heads(
-            chosen.recall_floor, inputs, selection, _rows(options, len(q))
+        layout = layout_history(inputs, *split_frames(inputs, 0, 0))
+        selection = select_keys(layout, inputs, slice(0, tokens), 0, chosen.density)
+        rows = [(self._call, row) for row in _rows(options, len(q))]
+        dense = self._dense_heads.update(
+            rows, self._level, lambda: sampled_recall(inputs, selection)
         )
         dense_heads = sum(map(len, dense))
         sparse = q.shape[0] * q.shape[1] - dense_heads
@@ -175,19 +170,6 @@ class AttentionOverride:
             if sparse
             else None
         )
-
-    def _low_recall_heads(
-        self, floor: float, inputs: AttentionInputs, selection: KeySelection, rows: Sequence[Row]
-    ) -> list[list[int]]:
-        """The heads of each row that stay dense for the run, found in its first sparse step."""
-        keys = [(self._call, row) for row in rows]
-        if any(key not in self._dense_heads for key in keys):
-            recall = sampled_recall(inputs, selection).tolist()  # (b, n)
-            for key, row_recall in zip(keys, recall, strict=True):
-                if key not in self._dense_heads:
-                    self._dense_heads[key] = low_recall_heads(row_recall, floor)
-                    self.stats.add_recall(row_recall, len(self._dense_heads[key]))
-        return [self._dense_heads[key] for key in keys]
 
 
 def _dense_reason(

@@ -152,7 +152,9 @@ def _strengths() -> list[io.Input]:
             max=1.0,
             step=0.05,
             advanced=True,
-            tooltip="With `custom`: share of the history that a query reads (no unit, 0.05 to 1).",
+            tooltip="With `custom`: share of the history's blocks that a query reads (no unit, "
+            "0.05 to 1). Sink, newest frames and its own chunk are always read: of a 21-frame "
+            "history, 0.3 reads about half.",
         ),
         io.Float.Input(
             "recall_floor",
@@ -162,7 +164,8 @@ def _strengths() -> list[io.Input]:
             step=0.05,
             advanced=True,
             tooltip="With `custom`: a head whose chosen blocks hold less than this share of its "
-            "attention stays dense for the chunk (no unit, 0 to 1). The preview counts them.",
+            "attention in a step is dense for the rest of the chunk (no unit, 0 to 1). The preview "
+            "counts them.",
         ),
         io.Combo.Input(
             "prompt_attention",
@@ -210,8 +213,9 @@ def _choices() -> list[io.Input]:
             default=AUTO,
             optional=True,
             advanced=True,
-            tooltip="With `merged`: how the nearest key is found. `auto`: by size and device, as "
-            "measured; the report says why. `exact`: compares all keys. `int8`: compares 8-bit "
-            "codes. `lsh`, `k-means`: search buckets. `faiss`, `faiss ivf`: must be installed.",
+            tooltip="With `merged`: how the nearest key is found. `auto`: `exact`, since no "
+            "other is faster on every processor. `exact`: compares all keys. `int8`: compares "
+            "8-bit codes. `lsh`, `k-means`: search buckets. `faiss`, `faiss ivf`: must be "
+            "installed.",
         ),
     ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...attention.temp_cache.policy import TempCache
-from ...model.config import PATCH
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import idle_views
@@ -103,7 +102,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     preset, config = resolved.preset, resolved.engine.config
     size = latent_size(request.width, request.height, config.out_channels)
     schedule = request.schedule_spec.resolve(preset)
-    cache = _cache_settings(resolved, request, size)
+    cache = _cache_settings(resolved, request)
     policy = cache.policy_for(drops_first_frame=preset.drops_first_frame)
     has_sink = policy.sink_frames > 0
     guidance = request.guidance_spec.resolve(preset, sink=has_sink)
@@ -136,15 +135,12 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     )  # fmt: skip
 
 
-def _cache_settings(
-    resolved: ResolvedModel, request: RolloutRequest, size: tuple[int, int]
-) -> CacheSettings:
-    """The requested history, as ANN-Sparse Attention keeps it; `size` counts latent pixels."""
+def _cache_settings(resolved: ResolvedModel, request: RolloutRequest) -> CacheSettings:
+    """The requested history, as ANN-Sparse Attention keeps it."""
     cache = request.cache_spec.resolve(resolved.preset)
     if resolved.attention is None:
         return cache
-    tokens = size[0] * size[1] // PATCH**2
-    return resolved.attention.over(cache, resolved.preset, tokens)
+    return resolved.attention.over(cache, resolved.preset)
 
 
 def _with_cache(
@@ -154,11 +150,10 @@ def _with_cache(
     engine, attention = resolved.engine, resolved.attention
     if attention is not None:
         settings = replace(settings, sparsity=attention.sparsity)
-    settings = cache.apply_to(
+    return cache.apply_to(
         settings, engine.config, (engine.device, engine.dtype),
         drops_first_frame=resolved.preset.drops_first_frame,
     )  # fmt: skip
-    return settings if attention is None else attention.choose_index(settings)
 
 
 def _values_from_preset(

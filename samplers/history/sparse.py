@@ -10,7 +10,7 @@ from ...attention.history import HistoryCache
 from ...attention.layout import HistoryReader
 from ...attention.snapshot import Snapshot, join
 from ...attention.sparse.blocks import TIME_ORDERS
-from ...attention.sparse.key_codes import SlotCodes, entry_codes
+from ...attention.sparse.key_codes import SlotCodes, entry_codes, entry_numbers
 from ...attention.sparse.self_attention import Codes, SparseHistory
 from ...attention.sparse.stats import SparseStats
 from ...attention.sparse.thresholds import apply_measurements
@@ -43,6 +43,7 @@ class SparseCaches:
                     sink_frames=settings.cache.sink_frames,
                     min_keys=sparsity.min_keys or 0,
                     codes=self._codes_for(plan, cache, sparsity.order),
+                    token_numbers=entry_numbers(cache),
                 )
             )
 

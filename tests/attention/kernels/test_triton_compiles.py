@@ -1,4 +1,4 @@
-"""Compile Triton's kernels for an NVIDIA GPU; no GPU is needed.
+"""Compile Triton's kernels for three generations of NVIDIA GPUs; no GPU is needed.
 
 The compiler checks rules that the interpreter ignores, such as fixed types of loop variables.
 """
@@ -43,11 +43,14 @@ def kind(one, values, keys):
         return "*i64" if one in int64 else "*" + keys if one in inputs else "*fp32"
     return "fp32" if one == "scale" else "i32"
 
-for keys, has_bias in product(("fp32", "fp16", "bf16"), (True, False)):
+for keys, has_bias, capability in product(
+    ("fp32", "fp16", "bf16"), (True, False), (80, 89, 90)
+):
     values = {{**sizes, "has_bias": has_bias}}
     types = {{one: kind(one, values, keys) for one in kernel.arg_names}}
     values = {{one: value for one, value in values.items() if one in types}}
-    made = triton.compile(ASTSource(kernel, types, values), target=GPUTarget("cuda", 90, 32))
+    target = GPUTarget("cuda", capability, 32)
+    made = triton.compile(ASTSource(kernel, types, values), target=target)
     assert "cubin" in made.asm
 """
 

@@ -19,7 +19,8 @@ from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.attention.sparse.blocks import KEY_BLOCK, build_blocks, choose_blocks
 from longtake.attention.sparse.key_codes import SlotCodes
-from longtake.attention.sparse.self_attention import SparseHistory, sampled_recall, select_keys
+from longtake.attention.sparse.recall import sampled_recall
+from longtake.attention.sparse.self_attention import SparseHistory, select_keys
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
 from longtake.attention.temp_cache.cache import MergedCache
@@ -151,6 +152,29 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     history.forget()
     history.over(attention, [1.0] * 3)(0, *queries())
     assert history.stats.dense_fallbacks == 2 * int(poor.sum())
+
+
+def test_a_head_is_dense_from_the_step_on_in_which_its_keys_hold_too_little() -> None:
+    """Attention sharpens as noise falls: what the first step says does not hold for the last."""
+    cache = fill_cache(12)
+    attention, chosen = cache.attention(3), settings(density=0.1, recall_floor=0.6)
+    q, k, v = queries()
+    own = 40 * k, k, v  # looks at its own chunk, which is always read
+    old = cache.history(0)[0][:, TOKENS : 2 * TOKENS].repeat(1, 3, 1, 1)
+    far = 0.02 * (q + old), k, v  # looks everywhere
+    history = sparse(cache, chosen)
+    first = history.over(attention, [0.3] * 3)(0, *own)
+    assert history.stats.dense_fallbacks == 0 and history.stats.recall > 0.6
+    assert not torch.equal(first, attention(0, *own))
+    history.over(attention, [0.3] * 3)(0, *far)
+    assert history.stats.dense_fallbacks == 0  # one check a step
+    assert torch.equal(history.over(attention, [0.6] * 3)(0, *far), attention(0, *far))
+    assert history.stats.dense_fallbacks == 3
+    assert torch.equal(history.over(attention, [0.9] * 3)(0, *own), attention(0, *own))
+    assert history.stats.dense_fallbacks == 3 and history.stats.sampled == 9
+    history.forget()
+    history.over(attention, [0.3] * 3)(0, *own)
+    assert history.stats.dense_fallbacks == 3
 
 
 def test_rows_attend_together_as_they_do_one_after_another() -> None:

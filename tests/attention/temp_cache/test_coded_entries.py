@@ -36,6 +36,7 @@ from longtake.tests.support.attention.temp_caches import (
     queries,
     softmax_attention,
 )
+from longtake.tests.support.tiny_model import randn
 
 CODECS = {"int8": INT8, "int4": INT4, "fp8": FLOAT8}
 KEPT = TempCache(5, sink_frames=1, eviction=REDUNDANT)
@@ -115,6 +116,20 @@ def test_how_the_history_was_cut_into_chunks_changes_nothing(policy: TempCache, 
     fill(other, 0, frames, 3, 3)
     for layer in range(SHAPE.layers):
         assert torch.equal(*(c.attention(2)(layer, *queries()) for c in (one, other)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least", "most"),
+    [(torch.float32, 0.9, 1.01), (torch.float16, 0.9, 1.2), (torch.bfloat16, 1.5, 2.01)],
+)
+def test_an_int8_value_is_off_by_half_a_step_and_by_a_whole_one_in_bfloat16(
+    dtype: torch.dtype, least: float, most: float
+) -> None:
+    vectors = randn(1, 2, 4000, 64).to(dtype)
+    decoded = INT8.decode_rows(INT8.encode_rows(vectors), 64, dtype)
+    half_step = vectors.float().abs().amax(-1, keepdim=True) / 127 / 2
+    error = ((decoded.float() - vectors.float()).abs() / half_step).max()
+    assert least < float(error) < most
 
 
 @pytest.mark.parametrize("codec", CODECS)

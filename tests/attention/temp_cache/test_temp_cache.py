@@ -20,7 +20,7 @@ from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
-from longtake.attention.temp_cache.policy import TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.tests.support.attention.temp_caches import (
     DIM,
     HEADS,
@@ -196,6 +196,19 @@ def test_the_least_attended_entries_give_way() -> None:
     cache.commit(chunk_kv(range(2, 3)))
     frames = cache.entries(0).frame[0, 0].tolist()
     assert frames == [0] * TOKENS + [2] * TOKENS
+
+
+def test_how_the_history_was_cut_changes_which_merged_entries_are_evicted() -> None:
+    """Attention is measured once a commit; until it decides an eviction, cuts change nothing."""
+
+    def tokens_left(policy: TempCache, frames: int, chunk: int) -> Tensor:
+        own = fill_cache(policy, frames, chunk=chunk).store.own[0]
+        return own["frame"] * TOKENS + own["place"]
+
+    evicted = TempCache(4, NEVER, floor=2.0)
+    assert not torch.equal(tokens_left(evicted, 12, 1), tokens_left(evicted, 12, 3))
+    for policy, frames in ((evicted, 4), (TempCache(4, eviction=REDUNDANT), 12)):
+        assert torch.equal(tokens_left(policy, frames, 1), tokens_left(policy, frames, 3))
 
 
 def test_an_entry_that_was_just_merged_into_does_not_give_way_to_the_same_frame() -> None:

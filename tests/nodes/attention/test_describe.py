@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from longtake.attention.ann import choice
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
@@ -62,19 +62,17 @@ def test_a_budget_is_said_of_entries_as_they_were_asked_for(bench: Bench) -> Non
     assert f"MB allows entries for {kept} latent frames." in half.plan.text
 
 
-def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_index_is_chosen_by_size_alone(bench: Bench) -> None:
     from longtake.nodes.attention.describe import describe_attention
 
-    monkeypatch.setattr(choice, "MEASURED", {"cpu": ((0, "exact"), (100, "int8"))})
-    roomy = planned(bench, {}, keep="merged")  # 192 keys a head
-    assert roomy.settings.cache.index == "int8"
+    automatic = planned(bench, {}, keep="merged").settings
+    assert automatic.cache.index == "exact"
+    large = replace(automatic, cache=replace(automatic.cache, entry_frames=100_000))
+    assert "Nearest keys by exact: no other is faster on every" in describe_attention(large, CPU)
+    roomy = planned(bench, {}, keep="merged", index="lsh")
     budget = {"budget_gb": roomy.kv_bytes_planned / 2**30 / 4}
-    small = planned(bench, budget, keep="merged").settings
-    assert small.cache.index == "exact"
-    assert "Nearest keys by exact: at 36 keys a head" in describe_attention(small, CPU)
     named = planned(bench, budget, keep="merged", index="lsh").settings
+    assert named.cache.index == "lsh"
     assert "Nearest keys by lsh: chosen by name." in describe_attention(named, CPU)
 
 
@@ -110,7 +108,7 @@ def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
 
     def reach(key: str, window: int, *asked: int) -> Any:
         node = SparseAttentionSpec(True, Sparsity(), PRESETS["fast"], CPU, REDUNDANT, *asked)
-        return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset, 4).policy
+        return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset).policy
 
     for key, window, asked, expected in (
         ("demo", 21, (), 64), ("demo", 21, (30,), 30), ("demo", 99, (), 99),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.sparse.blocks import KEY_BLOCK
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.nodes.attention.override import AttentionOverride
@@ -58,6 +59,18 @@ def test_poor_heads_are_dense_for_a_run_and_judged_again_in_the_next() -> None:
         found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(level))
         assert torch.equal(found, expected)
         assert override.stats.dense_fallbacks == fallbacks
+
+
+def test_a_head_is_dense_from_the_step_on_in_which_its_blocks_hold_too_little() -> None:
+    override = AttentionOverride(Sparsity(SparseSelf(0.2, 0.0, (), 0.6, min_keys=0)))
+    q, k, v = qkv(200, 200)
+    loud = 4 * q[:, :1].sign()  # towards the keys of one block
+    k = torch.cat([k[:, :KEY_BLOCK] + loud, k[:, KEY_BLOCK:]], 1)
+    sharp, broad = loud.expand_as(q), 0.01 * q
+    for level, queries, fallbacks in ((0.9, sharp, 0), (0.5, broad, 2), (0.3, sharp, 2)):
+        attended = override(dense, queries, k, v, HEADS, transformer_options=options(level))
+        assert override.stats.dense_fallbacks == fallbacks
+        assert not fallbacks or torch.equal(attended, dense(queries, k, v, HEADS))
 
 
 @pytest.mark.parametrize("named", ["cond_or_uncond", "uuids"])

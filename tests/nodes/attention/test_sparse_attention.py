@@ -139,7 +139,7 @@ def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench)
     found = report(bench, preset="fast", temp_cache=True, keep="merged", kernel="gathered")
     assert found["versions"]["attention"] == (
         "TempCache: entries for 24 latent frames, 3 of them a sink, reach 64, merges like keys. "
-        "Nearest keys by exact: at 96 keys a head, as measured on cpu. Sparse "
+        "Nearest keys by exact: no other is faster on every processor. Sparse "
         "self-attention: dense, since no committed result shows it to be faster on cpu at these "
         "settings. Kernel gathered: chosen by name. Prompt padding: merged from 512 tokens on, as "
         "measured on cpu."
