@@ -50,7 +50,7 @@ class NumberFrames(io.ComfyNode):
                     yield replace(chunk, frames=drawn)
 
         numbered = Numbered(frames.rollout, frames.open_decoder, frames.fps)
-        numbered.vae, numbered.album = frames.vae, frames.album
+        numbered.vae, numbered.album, numbered.estimate = frames.vae, frames.album, frames.estimate
         return io.NodeOutput(numbered)
 
 
