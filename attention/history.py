@@ -15,6 +15,7 @@ from torch import Tensor
 from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.bank_cache import BankCache
+from .cache.frame_cache import FrameNumbers
 from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
 from .cache.placed_windows import SharedWindow
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
@@ -28,7 +29,7 @@ from .temp_cache import cache
 from .temp_cache.policy import TempCache
 
 
-class HistoryCache(Protocol):
+class HistoryCache(FrameNumbers, Protocol):
     """Keys and values of finished latent frames, for all layers and guidance branches.
 
     Only `commit`, `restart`, `retain`, `clear` and `restore` change the history.
@@ -40,26 +41,6 @@ class HistoryCache(Protocol):
     """Counts how often the history was forgotten; later frames may repeat earlier numbers."""
     dropped: bool
     """Whether the memory was freed."""
-
-    @property
-    def committed(self) -> int:
-        """Latent frames ever committed."""
-
-    @property
-    def next_frame(self) -> int:
-        """The number of the latent frame that is committed next."""
-
-    @property
-    def kept_frames(self) -> list[int]:
-        """The latent frame in each slot."""
-
-    @property
-    def positions(self) -> list[int]:
-        """Position of the frame in each slot; that of the next frame is the number held."""
-
-    @property
-    def next_position(self) -> int:
-        """The position of the frame that follows the history."""
 
     @property
     def bytes(self) -> int:

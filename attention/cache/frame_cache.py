@@ -30,7 +30,7 @@ class FrameNumbers(Protocol):
 
     @property
     def positions(self) -> list[int]:
-        """Window-relative position of each of them."""
+        """Window-relative position of each of them; the next frame's follows."""
 
     @property
     def next_position(self) -> int:

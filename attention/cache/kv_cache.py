@@ -91,7 +91,10 @@ class KVCache(FrameCache):
         rows: slice = slice(None),
         positions: Sequence[int] = (),
     ) -> HistoryAttention:
-        """As in the base; frames that are committed again have their own places."""
+        """Attention to the history, of frames at the places where they are committed next.
+
+        Frames that are committed again have the places that they had.
+        """
         places = positions or self.slots.next_positions(frames)
         return super().attention(frames, visible, rows=rows, positions=places)
 

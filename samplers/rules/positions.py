@@ -27,7 +27,7 @@ class TopAligned:
     def gap(self, next_frame: int, past_frames: int, active_frames: int) -> int:
         """The positions between sink and window while `past_frames` come before `next_frame`.
 
-        None are left until frames leave the window, nor where the window fills the range.
+        0 until frames leave the window, and where the window fills the trained range.
         """
         first_active = min(next_frame, self.trained_frames - active_frames)
         return max(0, first_active - past_frames)
