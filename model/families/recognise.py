@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
-from ..config import PATCH, DiTConfig
+from ..config import PATCH, DiTConfig, camera_of
 from ..files.header import Header, TensorInfo
 from .folder import declared_classes, plain_name
 from .names import Copy, copies
@@ -116,6 +116,7 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
         text_dim=shapes["text_embedding.0.weight"][1],
         in_channels=shapes["patch_embedding.weight"][1],
         out_channels=shapes["head.head.bias"][0] // PATCH**2,
+        camera=camera_of(shapes),
     )
 
 
