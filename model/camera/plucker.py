@@ -56,7 +56,8 @@ def rays(camera: CameraFrames, device: torch.device = CPU) -> Tensor:
     directions = F.normalize(directions, dim=-1).flatten(1, 2)
     directions = directions @ steps[:, :3, :3].transpose(1, 2)
     origins = steps[:, None, :3, 3].expand_as(directions)
-    return torch.cat([origins, directions], -1).unflatten(1, (height, width))
+    both: Tensor = torch.cat([origins, directions], -1).unflatten(1, (height, width))
+    return both
 
 
 def ray_features(camera: CameraFrames, device: torch.device = CPU) -> Tensor:
