@@ -71,6 +71,13 @@ STREAM_V2 = (
     "authors' own loop makes no commits, so expect other pictures here"
 )
 
+LINGBOT = Preset(
+    chunk_frames=3, steps=4, shift=10.0, guidance_scale=1.0, window_frames=18, sink_frames=3,
+    distant_sink=True, context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480,
+    timesteps=(999.0, 820.179, 641.358, 320.679), whole_timesteps=True, solver=RENOISE,
+    note="an image-to-video model that takes a camera: connect WanImageToVideo and Camera Path",
+)  # fmt: skip  # steps 0, 179, 358 and 679 of 1000 even ones from 999 on
+
 SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"
 DISTILLED = r"step_?distill|lightx2v.*4_?step"
 APACHE = "Apache-2.0"
@@ -277,6 +284,18 @@ FAMILIES: tuple[Family, ...] = (
         "Wan-Video/Wan2.2 42bf4cf", PLAIN, causal=False,
         refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
         "Longtake runs one model; use a Wan 2.1 model",
+    ),
+    Family(
+        "lingbot-world-2", "LingBot-World 2.0 causal fast", "i2v-camera", NON_COMMERCIAL,
+        "robbyant/lingbot-world-v2 2648877 wan/image2video.py, run_fast.sh",
+        replace(LINGBOT, chunk_frames=4, window_frames=14, sink_frames=6,
+                timesteps=(999.0, 749.25, 499.5, 249.75)),
+        r"lingbot.*(v2|2_0)",
+    ),
+    Family(
+        "lingbot-world-fast", "LingBot-World fast", "i2v-camera", APACHE,
+        "robbyant/lingbot-world-v2 2648877 wan/image2video.py, whose steps and window of a chunk "
+        "of 3 are version 1's", LINGBOT,
     ),
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
