@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..preset import DEMO, EULER, RENOISE, UNIPC, Preset
+from .lingbot import LINGBOT, LINGBOT_2, LINGBOT_SOURCE
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
 WAN_TEXT = 512
@@ -70,13 +71,6 @@ STREAM_V2 = (
     "made for video to video, from 700 on; from nothing it takes a first step at 1000; its "
     "authors' own loop makes no commits, so expect other pictures here"
 )
-
-LINGBOT = Preset(
-    chunk_frames=3, steps=4, shift=10.0, guidance_scale=1.0, window_frames=18, sink_frames=3,
-    distant_sink=True, context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480,
-    timesteps=(999.0, 820.179, 641.358, 320.679), whole_timesteps=True, solver=RENOISE,
-    note="an image-to-video model that takes a camera: connect WanImageToVideo and Camera Path",
-)  # fmt: skip  # steps 0, 179, 358 and 679 of 1000 even ones from 999 on
 
 SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"
 DISTILLED = r"step_?distill|lightx2v.*4_?step"
@@ -287,15 +281,10 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "lingbot-world-2", "LingBot-World 2.0 causal fast", "i2v-camera", NON_COMMERCIAL,
-        "robbyant/lingbot-world-v2 2648877 wan/image2video.py, run_fast.sh",
-        replace(LINGBOT, chunk_frames=4, window_frames=14, sink_frames=6,
-                timesteps=(999.0, 749.25, 499.5, 249.75)),
-        r"lingbot.*(v2|2_0)",
+        LINGBOT_SOURCE, LINGBOT_2, r"lingbot.*(v2|2_0)",
     ),
     Family(
-        "lingbot-world-fast", "LingBot-World fast", "i2v-camera", APACHE,
-        "robbyant/lingbot-world-v2 2648877 wan/image2video.py, whose steps and window of a chunk "
-        "of 3 are version 1's", LINGBOT,
+        "lingbot-world-fast", "LingBot-World fast", "i2v-camera", APACHE, LINGBOT_SOURCE, LINGBOT,
     ),
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
