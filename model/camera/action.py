@@ -42,8 +42,12 @@ def embed_action(tree: Any, action: Tensor, like: Tensor) -> Tensor:
 
 
 def action_hooks(tree: Any, camera: CameraFrames) -> Hooks:
-    """Add the action of every latent frame to its time embedding."""
-    action = pan_speeds(camera)[None]
+    """Add the pan of every latent frame to its time embedding."""
+    return pan_hooks(tree, pan_speeds(camera)[None])
+
+
+def pan_hooks(tree: Any, action: Tensor) -> Hooks:
+    """Add pans (b, f), -1 left to 1 right, to the time embedding of their latent frames."""
 
     def add(e: Tensor) -> Tensor:
         return e + embed_action(tree, action, e)
