@@ -81,9 +81,9 @@ def _repetition(
     if args and result is args[0]:
         return _first_argument if _key_of(result) == key[1] else None
     tensors = list(tensors_in(result))
-    given = {_storage(x) for x in tensors_in((args, *kwargs.values()))}
+    of_arguments = {_storage(x) for x in tensors_in((args, *kwargs.values()))}
     storages = {_storage(x) for x in tensors}
-    if len(storages) < len(tensors) or storages & given or not all(map(_is_whole, tensors)):
+    if len(storages) < len(tensors) or storages & of_arguments or not all(map(_is_whole, tensors)):
         return None
     forms = [(x.shape, x.stride(), x.dtype) for x in tensors]
     if isinstance(result, Tensor):
