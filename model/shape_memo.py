@@ -99,7 +99,8 @@ def _first_argument(args: Arguments) -> Any:
 
 
 def _storage(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
+    address: int = x.untyped_storage()._cdata
+    return address
 
 
 def _is_whole(x: Tensor) -> bool:
