@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from longtake.attention.cache.policy import WindowSink
-from longtake.model.config import Camera
+from longtake.model.config import PATCH, Camera
 from longtake.samplers.camera.implied import implied_motion
 from longtake.samplers.camera.moves import STILL, CameraMotion, read_motion
 from longtake.samplers.camera.path import STILL_PATH, CameraPath
@@ -18,6 +18,7 @@ from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.conditioning.prompts import PromptTimeline
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.loop import generate
+from longtake.samplers.planning.memory import max_bytes, rollout_memory
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
 from longtake.samplers.settings import RolloutSettings
@@ -167,3 +168,16 @@ def test_hooks_are_made_once_for_all_steps_of_a_chunk(monkeypatch: pytest.Monkey
     list(generate(made, model("plucker")))
     steps, commits = 2, 1  # chunks; the commit of the first one follows the next claim
     assert len(calls) == steps + commits
+
+
+def test_the_plan_counts_the_scales_and_shifts_of_every_layer() -> None:
+    made = shot(camera=path((0, "forward")))
+    plain, steered = (
+        rollout_memory(made, replace(TINY, num_layers=3, camera=camera), torch.float32)
+        for camera in ("none", "plucker")
+    )
+    tokens = made.active_frames * made.rows * made.columns // PATCH**2
+    kept = 2 * 3 * tokens * TINY.dim * 4  # scale and shift, layers, float32
+    assert steered.kv_bytes == plain.kv_bytes
+    assert steered.working_bytes >= plain.working_bytes + kept
+    assert max_bytes(made, replace(TINY, camera="plucker"), torch.float32) >= steered.total_bytes
