@@ -237,10 +237,10 @@ def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
     help="Train a model whose pan obeys keys; half of the clips have some.",
 )
 def main(vae: Path, out: Path, **choices: Any) -> None:
-    camera = choices.pop("camera")
-    driven = {"config": replace(CONFIG, camera="action"), "tasks": DRIVEN_TASKS} if camera else {}
+    if choices.pop("camera"):
+        choices |= {"config": replace(CONFIG, camera="action"), "tasks": DRIVEN_TASKS}
     with reporting():
-        train(vae, out, DiTTraining(**choices, **driven))
+        train(vae, out, DiTTraining(**choices))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,11 @@ def ray_features(camera: CameraFrames, device: torch.device = CPU) -> Tensor:
     return features
 
 
+def max_values_per_token(dim: int, layers: int) -> int:
+    """An upper bound of the float32 values per token: rays and their copies, scales and shifts."""
+    return 6 * RAY_FEATURES + (2 * layers + 8) * dim
+
+
 class RayModulation:
     """Scales and shifts of every block for the frames of one chunk, computed once."""
 
