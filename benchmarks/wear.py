@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import click
@@ -167,6 +167,7 @@ def measure_job(plan: WearPlan, job: Job) -> Measurement:
         return Measurement(measure_wear(kit, seed, recipe, situation.turn_every), np.zeros((0, 0)))
 
 
+@lru_cache(maxsize=1)
 def _kit(plan: WearPlan, situation: str) -> Kit:
     kit = load_kit(DEMO_FOLDER)
     return twin_kit(kit, plan.twin) if situation == TWIN else kit
