@@ -35,6 +35,20 @@ def describe_rules(settings: RolloutSettings, layers: int) -> str | None:
     return f"Memory rules: {'; '.join(parts)}." if parts else None
 
 
+def name_rules(settings: RolloutSettings) -> str | None:
+    """Name the rules that act, in a few words; None where there are none."""
+    memory, anchor = settings.memory, settings.anchor
+    names = (
+        memory.commit and "commit forcing",
+        memory.recency and f"recency {memory.recency.depth:g}",
+        memory.far and "far past in the last steps",
+        memory.positions and "top-aligned positions",
+        memory.past and f"past weight {memory.past.weight:g}",
+        anchor and f"anchor {anchor.strength:g}",
+    )
+    return ", ".join(filter(None, names)) or None
+
+
 def read_share(settings: RolloutSettings, layers: int) -> float:
     """The share of a full history's keys that denoising reads, over all steps and layers."""
     far, held = settings.memory.far, steady_state_frames(settings)
