@@ -55,7 +55,7 @@ class WearPlan:
     """Situations and rules (empty: all), and the rules that make one more case `together`.
 
     `rollouts` and `latents` replace each situation's own. No rollout starts after `hours`. `record`
-    is a folder with a file of finished rollouts for each situation, `twins` the folder of the twins.
+    is a folder with finished rollouts, a file for each situation; `twins` has the twins.
     """
 
     rollouts: int | None = None

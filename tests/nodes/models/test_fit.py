@@ -68,7 +68,10 @@ def test_the_demo_fits_anywhere() -> None:
     assert answer.fits and "at 96x64. Fits 1.0 GB of free main memory." in answer.text
 
 
-@pytest.mark.parametrize(("name", "words"), [("none", "none.safetensors is not a safetensors file"), ("vae", "VAE")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("none", "none.safetensors is not a safetensors file"), ("vae", "VAE")],
+)
 def test_a_file_that_is_no_such_model_gives_its_sentence(
     tmp_path: Path, name: str, words: str
 ) -> None:
