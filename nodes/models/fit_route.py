@@ -26,11 +26,14 @@ def open_fit_route() -> None:
 
     from ...stream.preview.routes import GUARDED
 
+    routes = web.RouteTableDef()
+
+    @routes.get(PATH)
     async def answer(request: web.Request) -> web.Response:
         found = await asyncio.get_running_loop().run_in_executor(None, fit_of, request.query)
         return web.json_response(asdict(found), headers=GUARDED)
 
-    host.serve([web.get(PATH, answer)])
+    host.serve(routes)
 
 
 def fit_of(choice: Mapping[str, str]) -> Fit:

@@ -38,13 +38,14 @@ def describe_rules(settings: RolloutSettings, layers: int) -> str | None:
 def name_rules(settings: RolloutSettings) -> str | None:
     """Name the rules that act, in a few words; None where there are none."""
     memory, anchor = settings.memory, settings.anchor
+    recency, past = memory.recency, memory.past
     names = (
-        memory.commit and "commit forcing",
-        memory.recency and f"recency {memory.recency.depth:g}",
-        memory.far and "far past in the last steps",
-        memory.positions and "top-aligned positions",
-        memory.past and f"past weight {memory.past.weight:g}",
-        anchor and f"anchor {anchor.strength:g}",
+        "commit forcing" if memory.commit else None,
+        f"recency {recency.depth:g}" if recency else None,
+        "far past in the last steps" if memory.far else None,
+        "top-aligned positions" if memory.positions else None,
+        f"past weight {past.weight:g}" if past else None,
+        f"anchor {anchor.strength:g}" if anchor else None,
     )
     return ", ".join(filter(None, names)) or None
 
