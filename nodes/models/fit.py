@@ -90,11 +90,11 @@ def fit(
 def _answer(forms: CacheForms, machine: Machine) -> Fit:
     """Take the first form that fits whole, else the first that fits with weights offloaded."""
     have = f"{byte_size(machine.memory_bytes)} of {machine.name}"
-    found = _first_fitting(forms, machine)
-    form, whole = found or (forms.of(IN_INT4), False)
+    fitting = _first_fitting(forms, machine)
+    form, whole = fitting or (forms.of(IN_INT4), False)
     beside = byte_size(form.total_bytes - forms.plan.weight_bytes)
     memory = f"{beside} memory at {forms.plan.width}x{forms.plan.height}."
-    if found is None:
+    if fitting is None:
         needed = form.total_bytes if machine.device == CPU else form.least_bytes
         text = f"Does not fit {have}: even with `storage` int4 it needs {byte_size(needed)}."
         return Fit(f"{memory} {text} Choose a smaller model or picture.", False)

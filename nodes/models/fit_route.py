@@ -30,8 +30,8 @@ def open_fit_route() -> None:
 
     @routes.get(PATH)
     async def answer(request: web.Request) -> web.Response:
-        found = await asyncio.get_running_loop().run_in_executor(None, fit_of, request.query)
-        return web.json_response(asdict(found), headers=GUARDED)
+        verdict = await asyncio.get_running_loop().run_in_executor(None, fit_of, request.query)
+        return web.json_response(asdict(verdict), headers=GUARDED)
 
     host.serve(routes)
 
