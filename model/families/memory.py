@@ -9,10 +9,11 @@ import torch
 from ...attention.cache.kv_cache import planned_bytes
 from ...attention.storage.shape import CacheShape
 from ..config import PATCH
-from ..files.header import ITEM_BYTES, TensorInfo
+from ..files.header import ITEM_BYTES
 from ..preset import DEMO
 from ..preset_cache import preset_cache
 from ..vae.wan_state import decoder_state_values
+from .quantised import FP8_ROWS
 from .recognise import Recognition
 
 COMPUTE = torch.bfloat16  # what the host computes in on a GPU, whatever the file stores
@@ -60,18 +61,23 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
 
 def weight_bytes(model: Recognition) -> int:
     """Bytes of the weights once loaded: wide floats are kept in the compute dtype."""
-    return sum(_loaded_bytes(tensor) for tensor in model.tensors.values())
+    return sum(_loaded_bytes(model, name) for name in model.tensors)
 
 
-def _loaded_bytes(tensor: TensorInfo) -> int:
-    if ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize:
+def _loaded_bytes(model: Recognition, name: str) -> int:
+    tensor = model.header.tensors[model.copy.names[name]]
+    layer, _, end = name.rpartition(".")
+    unpacked = model.quantised.formats.get(layer) == FP8_ROWS
+    if unpacked and end not in ("weight", "bias"):
+        return 0  # a scale, which is multiplied in
+    if unpacked or ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize:
         return tensor.count * COMPUTE.itemsize
     return tensor.stored_bytes
 
 
 def largest_weight_bytes(model: Recognition) -> int:
     """Bytes of the largest weight, which must be on the card however many others wait elsewhere."""
-    return max(_loaded_bytes(tensor) for tensor in model.tensors.values())
+    return max(_loaded_bytes(model, name) for name in model.tensors)
 
 
 def _vae_bytes(model: Recognition, latent_area: int) -> int:
