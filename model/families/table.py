@@ -100,6 +100,15 @@ FAMILIES: tuple[Family, ...] = (
         r"rolling_?forcing",
     ),
     Family(
+        "wave-forcing", "WaveForcing preview, 5 steps", "t2v", APACHE,
+        "SJTU-DENG-Lab/WaveForcing 2644d7a README.md; wave_rt/denoiser/exchange/common.py:60-103",
+        replace(FEW_STEP, steps=5, window_frames=24, sink_frames=3, wavefront=True,
+                rolling_chunks=5, timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0),
+                note="a preview of a model for several GPUs: five chunks are in work together, so "
+                "expect the first one after five steps of up to five chunks"),
+        r"wave_?forcing",
+    ),
+    Family(
         "causal-forcing-1step", "Causal Forcing++ framewise, 1 step", "t2v", APACHE,
         "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_inference.py:35-44",
         replace(FRAMEWISE, steps=1, timesteps=(1000.0,), first_timesteps=FOUR),
@@ -233,7 +242,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "self-forcing", "Self-Forcing", "t2v", APACHE,
         "guandeh17/Self-Forcing 33593df configs/self_forcing_dmd.yaml", FEW_STEP,
-        r"self_?forcing|ode_init",
+        r"self_?forcing|ode_init|sf_?wan",
     ),
     Family(
         "skyreels-df-fps", "SkyReels-V2 Diffusion Forcing 1.3B", "t2v-fps", SKYWORK,
