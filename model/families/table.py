@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..preset import DEMO, EULER, RENOISE, UNIPC, Preset
+from .lingbot import LINGBOT, LINGBOT_2, LINGBOT_SOURCE
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
 WAN_TEXT = 512
@@ -95,8 +96,7 @@ FAMILIES: tuple[Family, ...] = (
         "Tencent: academic use only, no commercial or production use",
         "TencentARC/RollingForcing a1477d0 configs/rolling_forcing_dmd.yaml",
         replace(FEW_STEP, steps=5, window_frames=21, sink_frames=3, shared_window=True,
-                rolling_chunks=5,
-                timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0)),
+                rolling_chunks=5, timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0)),
         r"rolling_?forcing",
     ),
     Family(
@@ -104,10 +104,7 @@ FAMILIES: tuple[Family, ...] = (
         "SJTU-DENG-Lab/WaveForcing 2644d7a README.md; wave_rt/denoiser/exchange/common.py:60-103",
         replace(FEW_STEP, steps=5, window_frames=24, sink_frames=3, wavefront=True,
                 rolling_chunks=5, timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0),
-                note="a preview of a model for several GPUs: five chunks are in work together, so "
-                "expect the first one after five steps of up to five chunks"),
-        r"wave_?forcing",
-    ),
+                note="made for several GPUs: 5 chunks are in work together"), r"wave_?forcing"),
     Family(
         "causal-forcing-1step", "Causal Forcing++ framewise, 1 step", "t2v", APACHE,
         "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_inference.py:35-44",
@@ -225,8 +222,7 @@ FAMILIES: tuple[Family, ...] = (
         "streamdiffusionv2", "StreamDiffusionV2", "t2v", "see chenfengxu714/StreamDiffusionV2",
         "chenfengxu714/StreamDiffusionV2 020df41 configs/wan_causal_dmd_v2v.yaml",
         replace(FEW_STEP, chunk_frames=1, steps=3, shift=8.0, window_frames=5, sink_frames=3,
-                timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False,
-                note=STREAM_V2),
+                timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False, note=STREAM_V2),
         r"stream_?diffusion_?v2|wan_causal_dmd_v2v",
     ),
     Family(
@@ -286,6 +282,13 @@ FAMILIES: tuple[Family, ...] = (
         "Wan-Video/Wan2.2 42bf4cf", PLAIN, causal=False,
         refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
         "Longtake runs one model; use a Wan 2.1 model",
+    ),
+    Family(
+        "lingbot-world-2", "LingBot-World 2.0 causal fast", "i2v-camera", NON_COMMERCIAL,
+        LINGBOT_SOURCE, LINGBOT_2, r"lingbot.*(v2|2_0)",
+    ),
+    Family(
+        "lingbot-world-fast", "LingBot-World fast", "i2v-camera", APACHE, LINGBOT_SOURCE, LINGBOT,
     ),
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
