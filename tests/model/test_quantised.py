@@ -15,7 +15,7 @@ from longtake.errors import BadInput
 from longtake.headless.commands.convert import Conversion, convert
 from longtake.headless.commands.inspect import inspect, lines
 from longtake.model.checkpoint import load_dit, open_checkpoint
-from longtake.model.families.memory import weight_bytes
+from longtake.model.families.memory import memory_plan
 from longtake.model.host_layers import swap_halves
 from longtake.tests.support.model.family_files import (
     SMALL,
@@ -61,7 +61,7 @@ def test_lightx2vs_fp8_becomes_bf16_since_the_host_has_no_scale_for_each_row(
         assert mine[name].dtype == torch.bfloat16
         torch.testing.assert_close(mine[name].float(), plain[name], **CLOSE)
     in_bf16 = sum(2 * tensor.numel() for tensor in plain.values())
-    assert weight_bytes(opened.recognition) == in_bf16
+    assert memory_plan(opened.recognition, 832, 480).weight_bytes == in_bf16
 
 
 def test_lightx2vs_int8_is_the_hosts_once_it_is_listed(tmp_path: Path) -> None:
