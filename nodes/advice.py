@@ -29,7 +29,7 @@ def less_memory(cache: CachePolicy) -> str:
     if isinstance(cache, TempCache):
         return (
             "lower width or height, choose the preset `fast` of ANN-Sparse Attention, or `custom` "
-            "and fewer window_frames, or set budget_gb, int8 or int4 storage in KV Cache "
+            "and fewer entry_frames, or set budget_gb, int8 or int4 storage in KV Cache "
             "Settings, or switch temp_cache off"
         )
     if cache.limit is None:
