@@ -2,7 +2,7 @@
 
 No node offers an index: `exact` is as fast or faster on every processor measured, except `int8`
 where a processor multiplies 8-bit codes (`longtake bench attention_index`). The others serve the
-ablation of merging, and `faiss` also the retrieval of far keys.
+ablation of merging.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .nearest import CodedKeys, Exact, Index, Nearest
 
 EXACT = "exact"
 PROBES = 4
-LSH_BITS, CENTRES, FAISS_LISTS = 6, 32, 64
+LSH_BITS, CENTRES = 6, 32
 TRITON = "triton"
 MAKERS: Mapping[str, Callable[[CacheShape, BucketedNearest], Index]] = {
     EXACT: lambda shape, match: Exact(),
@@ -30,7 +30,6 @@ MAKERS: Mapping[str, Callable[[CacheShape, BucketedNearest], Index]] = {
     "lsh": lambda shape, match: BucketIndex(open_buckets("lsh", shape), PROBES, match),
     "k-means": lambda shape, match: BucketIndex(open_buckets("k-means", shape), PROBES, match),
     "faiss": lambda shape, match: Faiss(),
-    "faiss ivf": lambda shape, match: Faiss(FAISS_LISTS),
 }
 BY_BUCKETS = ("lsh", "k-means")
 """Indexes that search buckets, through a kernel that can be chosen."""
@@ -43,7 +42,7 @@ def open_index(name: str, shape: CacheShape, kernel: str = AUTO) -> Index:
 
 def index_unavailable_reason(name: str) -> str | None:
     """Why an index cannot be used here, or None."""
-    return faiss_unavailable_reason() if name.startswith("faiss") else None
+    return faiss_unavailable_reason() if name == "faiss" else None
 
 
 def bucket_match(kernel: str) -> BucketedNearest:
