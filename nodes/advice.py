@@ -87,6 +87,10 @@ ADVICE: dict[str, Callable[..., Any]] = {
     "positions-parts": lambda: (
         "choose the positions `contiguous` in Memory Rules, or a guidance that is not exact"
     ),
+    "retrieval-cache": lambda cache: f"read the whole far past, or {_same_for_all_heads(cache)}",
+    "retrieval-blocks": lambda: (
+        "read the whole far past, or set self_attention of ANN-Sparse Attention to `off`"
+    ),
     "rules-reach": lambda: "choose another schedule, or turn the memory rules off",
     "heads-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW} and no TempCache",
     "heads-order": lambda: (
