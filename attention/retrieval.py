@@ -47,7 +47,8 @@ def frame_estimates(inputs: AttentionInputs, mean_keys: Tensor | None = None) ->
         mean_keys = inputs.keys[:, :, : inputs.past].unflatten(2, (-1, inputs.frame_tokens)).mean(3)
     stride = -(-inputs.q.shape[2] // MAX_QUERIES)
     logits = inputs.q[:, :, ::stride] @ mean_keys.mT * inputs.q.shape[-1] ** -0.5
-    return logits.float().softmax(-1).mean((1, 2))
+    estimate: Tensor = logits.float().softmax(-1).mean((1, 2))
+    return estimate
 
 
 def _select(inputs: AttentionInputs, retrieved: Tensor, near: Sequence[int]) -> AttentionInputs:
