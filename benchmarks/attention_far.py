@@ -113,10 +113,10 @@ def chunk_ratio(seconds: Mapping[str, float]) -> float:
 def _bytes(results: Results) -> None:
     """Plan the bytes of all layers in bfloat16, on the device and in main memory."""
     heads, layers, dtype = layer.WHOLE_HEADS, layer.LAYERS, torch.bfloat16
-    held, lean = (layer.wan_shape(heads, layers, dtype, hold_rotated=x) for x in (True, False))
+    copied, lean = (layer.wan_shape(heads, layers, dtype, hold_rotated=x) for x in (True, False))
     memory, window = WindowSink(layer.MEMORY), WindowSink(layer.WINDOW)
     device = planned_bytes(lean, memory, None, layer.FAR_STORAGE)
-    windows = {"with rotated copies": planned_bytes(held, window, None, DENSE),
+    windows = {"with rotated copies": planned_bytes(copied, window, None, DENSE),
                "without": planned_bytes(lean, window, None, DENSE)}  # fmt: skip
     results.bytes["200 latent frames, device"] = device
     results.bytes["200 latent frames, main memory"] = planned_offloaded(
