@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .attention.sparse_attention import SparseAttentionNode
+from .conditioning.camera_path import CameraPathNode
 from .conditioning.known_frames import KnownFrames
 from .conditioning.known_video import KnownVideo
 from .conditioning.prompts import PromptTimeline
@@ -42,6 +43,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadWanLora,
     LoadWanVAE,
     PromptTimeline,
+    CameraPathNode,
     KnownFrames,
     KnownVideo,
     SettingsFromModel,

@@ -30,6 +30,7 @@ from .history.selection import CacheView
 from .noise import LatentNoise
 from .schedule.row import Row
 from .settings import RolloutSettings
+from .steering import Steering
 from .view_passes import ViewPasses
 
 
@@ -50,7 +51,8 @@ class Branches:
         self._finished = self.no_latents()  # the last finished latent frames, for scores
         self._stop = 0  # the latent frame after them
         process, reference = settings.solver.process, settings.reference
-        self._evaluator = Evaluator(model, process, reference, settings.sparsity)
+        steering = Steering(current, model.config)
+        self._evaluator = Evaluator(model, process, reference, settings.sparsity, steering)
         self._history: RolloutHistory | None = None  # made by the first claim
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..preset import DEMO, EULER, RENOISE, UNIPC, Preset
+from .lingbot import LINGBOT, LINGBOT_2, LINGBOT_SOURCE
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
 WAN_TEXT = 512
@@ -277,6 +278,13 @@ FAMILIES: tuple[Family, ...] = (
         "Wan-Video/Wan2.2 42bf4cf", PLAIN, causal=False,
         refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
         "Longtake runs one model; use a Wan 2.1 model",
+    ),
+    Family(
+        "lingbot-world-2", "LingBot-World 2.0 causal fast", "i2v-camera", NON_COMMERCIAL,
+        LINGBOT_SOURCE, LINGBOT_2, r"lingbot.*(v2|2_0)",
+    ),
+    Family(
+        "lingbot-world-fast", "LingBot-World fast", "i2v-camera", APACHE, LINGBOT_SOURCE, LINGBOT,
     ),
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
