@@ -135,7 +135,7 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
 
 TEMP: list[dict[str, Any]] = [
     {"eviction": REDUNDANT}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
-    {"index": "faiss"}, {"index": "faiss ivf"},
+    {"index": "faiss"},
 ]  # fmt: skip
 SPARSE = [
     Sparsity(None, SparseCross(from_tokens=0)),
