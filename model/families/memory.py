@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,6 +14,7 @@ from ..files.header import ITEM_BYTES, TensorInfo
 from ..preset import DEMO
 from ..preset_cache import preset_cache
 from ..vae.wan_state import decoder_state_values
+from .quantised import FP8_ROWS
 from .recognise import Recognition
 
 COMPUTE = torch.bfloat16  # what the host computes in on a GPU, whatever the file stores
@@ -60,7 +62,7 @@ def memory_plan(
         chunk_frames=preset.chunk_frames * max(1, preset.rolling_chunks),
         hold_rotated=not policy.moves_keys,
     )  # fmt: skip
-    weights = [_loaded_bytes(weight, compute, weight_dtype) for weight in model.tensors.values()]
+    weights = [_loaded_bytes(weight, compute, weight_dtype) for weight in _unpacked(model)]
     return MemoryPlan(
         width,
         height,
@@ -71,6 +73,16 @@ def memory_plan(
         planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
         _vae_values(model, rows * columns * PATCH**2) * compute.itemsize,
     )
+
+
+def _unpacked(model: Recognition) -> Iterator[TensorInfo]:
+    """The tensors as they are loaded: fp8 with a scale for each row as wide numbers."""
+    for name, tensor in model.tensors.items():
+        layer, _, end = name.rpartition(".")
+        if model.quantised.formats.get(layer) != FP8_ROWS:
+            yield tensor
+        elif end in ("weight", "bias"):
+            yield replace(tensor, dtype="F32", stored_bytes=4 * tensor.count)
 
 
 def _loaded_bytes(weight: TensorInfo, compute: torch.dtype, loaded: torch.dtype | None) -> int:

@@ -58,8 +58,8 @@ def read_share(settings: RolloutSettings, layers: int) -> float:
     newest, sink = held[-1], settings.cache.sink_frames
     near = [frame < sink or newest - frame < far.near_frames for frame in held]
     steps = _steps(settings)
-    reading = layers - far.first_layer(layers)
-    places = min(far.last_steps, steps) * reading / (steps * layers)
+    reading = len(far.reading_layers(layers))
+    places = far.share * min(far.last_steps, steps) * reading / (steps * layers)
     return (sum(near) + places * (len(held) - sum(near))) / len(held)
 
 
@@ -79,12 +79,13 @@ def _describe_commit(rule: NewestFrames, cache: CachePolicy) -> str:
 
 
 def _describe_far(far: FarReading, settings: RolloutSettings, layers: int) -> str:
-    reading = layers - far.first_layer(layers)
+    reading = len(far.reading_layers(layers))
     where = f"in the last {min(far.last_steps, _steps(settings))} of {_steps(settings)} steps and "
     where += f"{reading} of {layers} layers"
     if not far.last_steps:
         where = "by no step"
+    chosen = "" if far.share == 1 else f"the {far.share:.0%} most attended "
     return (
-        f"frames beyond the newest {far.near_frames} and the sink are read {where}, "
+        f"{chosen}frames beyond the newest {far.near_frames} and the sink are read {where}, "
         f"{read_share(settings, layers):.0%} of the history's keys in all"
     )
