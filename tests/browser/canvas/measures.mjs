@@ -151,7 +151,7 @@ export async function fitLines(page, { vue, files }) {
       node.pos = [360 * i, 0];
     });
   });
-  const lines = [await fitLine(page, "LongtakeLoadDemoModel", "Demo")];
+  const lines = [await fitLine(page, "LongtakeLoadDemoModel")];
   for (const file of files) {
     await page.evaluate((file) => {
       const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === "LongtakeLoadModel");
