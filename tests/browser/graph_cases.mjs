@@ -89,7 +89,8 @@ test("nothing is put where nothing feeds the input", () => {
 function loader(comfyClass, values) {
   const widgets = Object.entries(values).map(([name, value]) => ({ name, value }));
   return /** @type {any} */ ({
-    comfyClass, widgets,
+    comfyClass, widgets, size: [200, 160],
+    setSize(/** @type {number[]} */ size) { this.size = size; },
     addDOMWidget(/** @type {string} */ name, /** @type {string} */ _, /** @type {any} */ element) {
       const widget = { name, element };
       this.widgets = [...this.widgets, widget];
@@ -134,7 +135,10 @@ test("a loader asks again for a changed widget, and only the newest answer stays
   await settled();
   assert.equal(line.textContent, "c does not fit");
   assert.ok(line.classes.has("longtake-fit-no"));
-  node.onConfigure(); // a workflow was opened
+  assert.ok(node.size[1] >= 160 + 84);
+  node.size = [200, 100]; // a workflow of an older version was opened
+  node.onConfigure();
+  assert.ok(node.size[1] >= 160 + 84);
   await settled();
   asked[2][1]({ ok: false });
   await settled();

@@ -7,6 +7,7 @@ import { translate } from "../words.mjs";
 const HEIGHTS = { LongtakeLoadModel: 84, LongtakeLoadDemoModel: 36 };
 const WIDGET_TYPE = "LONGTAKE_FIT"; // the host's widget registry must not contain it
 const LINE = "fit"; // the widget's name
+const WIDTH = 260, MARGIN = 8; // canvas pixels
 
 /**
  * Add the line to a new loader. It asks again when a widget changes or a workflow is opened.
@@ -27,7 +28,10 @@ export function addFitLine(node, request) {
   widget.serialize = false; // not in the workflow
   const ask = asker(node, line, request);
   for (const each of node.widgets) if (each !== widget) chain(each, "callback", ask);
-  chain(node, "onConfigure", ask);
+  const size = [Math.max(node.size[0], WIDTH), node.size[1] + height + MARGIN];
+  const grow = () => node.setSize([Math.max(node.size[0], size[0]), Math.max(node.size[1], size[1])]);
+  chain(node, "onConfigure", () => { grow(); ask(); }); // a saved workflow may know no line
+  grow();
   ask();
 }
 
