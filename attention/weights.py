@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layout import AttentionInputs, HistoryReader, attend_inputs, select_frames
+from .retrieval import retrieve_frames
 
 NOT_READ = -math.inf
 
@@ -39,6 +40,9 @@ class FrameWeights(Protocol):
 
     def log_weight(self, layer: int, frame: int) -> float:
         """The log weight of latent frame `frame` in `layer`."""
+
+    def retrieved_share(self, frame: int) -> float:
+        """The share of frames like `frame` that a pass reads, chosen by its queries; 1 is all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class WeightedHistory:
         mixed = self.attention.key_frames(layer)
         if mixed is None:
             weights = [self.weights.log_weight(layer, frame) for frame in inputs.frames]
-            return weigh_frames(inputs, weights)
+            read = weigh_frames(inputs, weights)
+            return retrieve_frames(read, [self.weights.retrieved_share(f) for f in read.frames])
         return weigh_keys(inputs, layer, mixed, self.weights)
 
 

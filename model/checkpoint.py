@@ -19,16 +19,20 @@ from torch.nn import functional
 from ..errors import BadInput
 from .config import DiTConfig
 from .dit import WanDiT
+from .families.quantised import FP8_ROWS, PLAIN_SCALES
 from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.tensors import QUANTISED
+from .files.header import TensorInfo
 from .files.weights import Weights, open_weights
+from .host_layers import HostLayers, HostTensor, host_layers
 from .text import TextEncoder
 from .vae.tiny import TinyVAE, TinyVAEConfig
 
 TEXT_TO_VIDEO = ("t2v", "t2v-fps")
 WAN_TEXT_DIM = 4096
 FPS = ("fps_embedding.", "fps_projection.")
+HEADLESS = (*PLAIN_SCALES, FP8_ROWS)  # formats of layers that run without ComfyUI
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -54,14 +58,29 @@ class Checkpoint:
     weights: Weights
 
     def read(self, name: str) -> Tensor:
-        """One tensor by its official name, mapped from disk."""
+        """One tensor by its official name as it is stored, mapped from disk."""
         return self.weights.read(self.recognition.copy.names[name])
 
+    def infos(self) -> dict[str, TensorInfo]:
+        """All tensors for the host's Wan model by official name, quantisation scales included."""
+        unused, layers = set(self.recognition.unused), self.host_layers
+        stored = self.recognition.tensors
+        plain = {
+            name: info
+            for name, info in stored.items()
+            if name not in unused | layers.dropped and not name.startswith(FPS)
+        }
+        return plain | {n: self._computed_info(n, tensor) for n, tensor in layers.tensors.items()}
+
+    def _computed_info(self, name: str, tensor: HostTensor) -> TensorInfo:
+        source = self.recognition.tensors[tensor.sources[0]]
+        shape = () if tensor.is_number else source.shape
+        return replace(source, name=name, dtype=tensor.dtype, shape=shape)
+
     @property
-    def names(self) -> list[str]:
-        """Official names of all tensors for the host's Wan model, quantisation scales included."""
-        unused = set(self.recognition.unused)
-        return [n for n in self.recognition.copy.names if n not in unused and not n.startswith(FPS)]
+    def host_layers(self) -> HostLayers:
+        """What takes the place of quantised layers that the host would not know."""
+        return host_layers(self.recognition.quantised, self.recognition.tensors)
 
     def at_rate(self, fps: float | None) -> Checkpoint:
         """The same checkpoint for `fps` frames a second (16 or 24; None is its own).
@@ -80,8 +99,13 @@ class Checkpoint:
         SkyReels' embedding of the frame rate is a constant added to the time projection, so it is
         folded into that bias.
         """
-        for name in self.names:
-            tensor = self.read(name)
+        computed = self.host_layers.tensors
+        for name in self.infos():
+            rewritten = computed.get(name)
+            if rewritten is None:
+                tensor = self.read(name)
+            else:
+                tensor = rewritten.compute(*map(self.read, rewritten.sources))
             if name == "time_projection.1.bias" and self.recognition.family.shape == "t2v-fps":
                 shift = self._fps_shift(self.recognition.family.preset.fps)
                 tensor = (tensor.float() + shift).to(tensor.dtype)
@@ -104,16 +128,20 @@ class Checkpoint:
             transformer["causal_ar"] = True
         entries = {"config": json.dumps({"transformer": transformer})} if transformer else {}
         quantised = quantisation(self.recognition.header)
-        return entries | ({QUANTISATION: self._renamed_layers(quantised)} if quantised else {})
+        layers = self._listed_layers(quantised)
+        listed = {QUANTISATION: json.dumps({**quantised, "layers": layers})} if layers else {}
+        return entries | listed
 
-    def _renamed_layers(self, quantised: dict[str, Any]) -> str:
-        """The host's list of quantised layers, by official names."""
+    def _listed_layers(self, quantised: dict[str, Any]) -> dict[str, Any]:
+        """The host's list of quantised layers by official names, unmarked ones included."""
         official = {stored: name for name, stored in self.recognition.copy.names.items()}
         layers = {
             official.get(f"{layer}.weight", f"{layer}.weight").removesuffix(".weight"): form
-            for layer, form in quantised["layers"].items()
+            for layer, form in quantised.get("layers", {}).items()
         }
-        return json.dumps({**quantised, "layers": layers})
+        formats = self.recognition.quantised.formats
+        unmarked = {n: formats[n] for n in sorted(self.recognition.quantised.unmarked)}
+        return layers | {n: {"format": form} for n, form in unmarked.items() if form != FP8_ROWS}
 
     def _fps_shift(self, fps: float) -> Tensor:
         """SkyReels-V2 `modules/transformer.py`: index 0 is 16 fps, 1 is 24; two linear layers."""
@@ -141,6 +169,12 @@ def load_dit(path: Path) -> WanDiT:
         raise BadInput(
             f"{path} is {recognition.family.title}, which needs ComfyUI; without it, use a "
             "text-to-video model that is not quantised."
+        )
+    packed = [n for n, f in recognition.quantised.formats.items() if f not in HEADLESS]
+    if packed:
+        raise BadInput(
+            f"{path} is quantised in a way that needs ComfyUI ({packed[0]}: "
+            f"{recognition.quantised.formats[packed[0]]}); use an fp16, bf16 or scaled fp8 file."
         )
     if recognition.unused:
         raise BadInput(

@@ -28,9 +28,11 @@ class Preset:
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
     is); `bank_frames` more in every layer are a memory bank (0: none); `drops_first_frame`: the
     model was trained on windows without the first latent frame.
-    `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
-    window is rebuilt, as if nothing had been before it, before each chunk. `noisy_history`:
-    trained with pasts at any noise level (Diffusion Forcing), so that pure noise is no past to it.
+    `rolling_chunks` are denoised together at rising noise (0: one after another); `wavefront`: each
+    of them sees itself and the cleaner ones alone, in a window as WaveForcing counts it.
+    `rebuilt`: the window is rebuilt, as if nothing had been before it, before each chunk.
+    `noisy_history`: trained with pasts at any noise level (Diffusion Forcing), so that pure noise
+    is no past to it.
     `reach_frames` is how far back it was trained to look, 0 as far as its window.
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
@@ -60,6 +62,7 @@ class Preset:
     sink_gap: int = 0
     drops_first_frame: bool = False
     rolling_chunks: int = 0
+    wavefront: bool = False
     rebuilt: bool = False
     first_steps: int = 0
     noisy_history: bool = False

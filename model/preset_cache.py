@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..attention.cache.placed_windows import DistantSink, SharedWindow
+from ..attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ..attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -24,6 +24,8 @@ def preset_cache(preset: Preset) -> CachePolicy:
         return MemoryBank(preset.window_frames, preset.sink_frames, preset.bank_frames)
     if preset.rebuilt:
         return RebuiltWindow(preset.window_frames, preset.sink_frames)
+    if preset.wavefront:
+        return WaveWindow(preset.window_frames, preset.sink_frames)
     if preset.shared_window:
         return SharedWindow(preset.window_frames, preset.sink_frames)
     if preset.distant_sink and preset.sink_frames:

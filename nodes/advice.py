@@ -29,7 +29,7 @@ def less_memory(cache: CachePolicy) -> str:
     if isinstance(cache, TempCache):
         return (
             "lower width or height, choose the preset `fast` of ANN-Sparse Attention, or `custom` "
-            "and fewer window_frames, or set budget_gb, int8 or int4 storage in KV Cache "
+            "and fewer entry_frames, or set budget_gb, int8 or int4 storage in KV Cache "
             "Settings, or switch temp_cache off"
         )
     if cache.limit is None:
@@ -86,6 +86,10 @@ ADVICE: dict[str, Callable[..., Any]] = {
     ),
     "positions-parts": lambda: (
         "choose the positions `contiguous` in Memory Rules, or a guidance that is not exact"
+    ),
+    "retrieval-cache": lambda cache: f"read the whole far past, or {_same_for_all_heads(cache)}",
+    "retrieval-blocks": lambda: (
+        "read the whole far past, or set self_attention of ANN-Sparse Attention to `off`"
     ),
     "rules-reach": lambda: "choose another schedule, or turn the memory rules off",
     "heads-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW} and no TempCache",

@@ -17,6 +17,7 @@ from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
 from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
+from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
@@ -81,6 +82,7 @@ class LongtakeExtension(ComfyExtension):
     async def on_load(self) -> None:
         """Called once, before the host's web server takes its routes."""
         open_to_browsers()
+        open_fit_route()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of this pack, in the order of the node menu."""

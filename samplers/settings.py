@@ -227,6 +227,7 @@ class RolloutSettings:
         checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
         checks.check_memory_rules(self.memory, self.schedule)
         checks.check_positions(self.memory, self.cache, self.guidance)
+        checks.check_retrieval(self.memory, self.cache, self.sparsity)
         checks.check_own_heads(self.cache, self.schedule, self.sparsity)
         checks.check_own_heads_storage(
             self.cache, self.storage, self.placement, recaches=self.on_prompt_change == "re-cache"

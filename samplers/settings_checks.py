@@ -85,6 +85,24 @@ def check_memory_rules(memory: MemoryRules, schedule: NoiseSchedule) -> None:
         )
 
 
+def check_retrieval(memory: MemoryRules, cache: CachePolicy, sparsity: Sparsity) -> None:
+    """Refuse to retrieve frames where heads hold no whole frames or choose blocks themselves."""
+    if memory.far is None or memory.far.share == 1:
+        return
+    if cache.heads_differ:
+        raise Unsupported(
+            "a share of the far past is retrieved in whole latent frames, and the heads of this KV "
+            "cache hold tokens of their own",
+            "retrieval-cache",
+            cache=cache,
+        )
+    if sparsity.self_sparsity is not None:
+        raise Unsupported(
+            "a share of the far past is retrieved, and block-sparse attention chooses for itself",
+            "retrieval-blocks",
+        )
+
+
 def check_positions(memory: MemoryRules, cache: CachePolicy, guidance: Guidance) -> None:
     """Refuse a gap between sink and window where there is no such place."""
     if memory.positions is None:

@@ -182,8 +182,7 @@ def long_memory() -> Example:
     api = {**world_nodes(THERE_AND_BACK), **shot_nodes(seed=5, length=16.0), **output_nodes("6")}
     api["9"] = node(
         "LongtakeSparseAttention", "ANN-Sparse Attention", model=["1", 0], preset="balanced",
-        temp_cache=True, merge_above=0.95, self_attention="where faster", density=0.3,
-        recall_floor=0.85, prompt_attention="merge padding", keep="what differs", kernel="auto",
+        temp_cache=True, self_attention="where faster", prompt_attention="merge padding",
     )  # fmt: skip
     api["5"]["inputs"]["model"] = ["9", 0]
     places = {**PLACES, "9": (0, 520, 300, 500)}

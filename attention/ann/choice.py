@@ -1,7 +1,8 @@
-"""Choose the index that finds nearest keys, by name or `auto`, and give the reason.
+"""Open the index that finds nearest keys, by name.
 
-`auto` compares all pairs. Products of int8 codes are faster from 32,768 keys on where a processor
-has instructions for them (`longtake bench attention_index`), and several times slower elsewhere.
+No node offers an index: `exact` is as fast or faster on every processor measured, except `int8`
+where a processor multiplies 8-bit codes (`longtake bench attention_index`). The others serve the
+ablation of merging.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from ..kernels.choice import AUTO
 from ..storage.shape import CacheShape
 from .buckets import BucketedNearest, BucketIndex, Buckets, bucketed_nearest
 from .faiss_index import Faiss, faiss_unavailable_reason
@@ -18,9 +20,9 @@ from .kmeans import OnlineKMeans
 from .lsh import RandomProjection
 from .nearest import CodedKeys, Exact, Index, Nearest
 
-AUTO, EXACT = "auto", "exact"
+EXACT = "exact"
 PROBES = 4
-LSH_BITS, CENTRES, FAISS_LISTS = 6, 32, 64
+LSH_BITS, CENTRES = 6, 32
 TRITON = "triton"
 MAKERS: Mapping[str, Callable[[CacheShape, BucketedNearest], Index]] = {
     EXACT: lambda shape, match: Exact(),
@@ -28,9 +30,7 @@ MAKERS: Mapping[str, Callable[[CacheShape, BucketedNearest], Index]] = {
     "lsh": lambda shape, match: BucketIndex(open_buckets("lsh", shape), PROBES, match),
     "k-means": lambda shape, match: BucketIndex(open_buckets("k-means", shape), PROBES, match),
     "faiss": lambda shape, match: Faiss(),
-    "faiss ivf": lambda shape, match: Faiss(FAISS_LISTS),
 }
-NAMES = (AUTO, *MAKERS)
 BY_BUCKETS = ("lsh", "k-means")
 """Indexes that search buckets, through a kernel that can be chosen."""
 
@@ -40,19 +40,9 @@ def open_index(name: str, shape: CacheShape, kernel: str = AUTO) -> Index:
     return MAKERS[name](shape, bucket_match(kernel if name in BY_BUCKETS else AUTO))
 
 
-def choose_index(name: str) -> str:
-    """The index that `name` stands for."""
-    return EXACT if name == AUTO else name
-
-
-def index_reason(index: str) -> str:
-    """Why an index is in use."""
-    return "no other is faster on every processor" if index == EXACT else "chosen by name"
-
-
 def index_unavailable_reason(name: str) -> str | None:
     """Why an index cannot be used here, or None."""
-    return faiss_unavailable_reason() if name.startswith("faiss") else None
+    return faiss_unavailable_reason() if name == "faiss" else None
 
 
 def bucket_match(kernel: str) -> BucketedNearest:

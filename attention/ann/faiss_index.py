@@ -1,46 +1,85 @@
-"""Nearest keys by FAISS (github.com/facebookresearch/faiss): flat or inverted lists, CPU or GPU.
+"""Nearest keys by FAISS (github.com/facebookresearch/faiss), an optional package: `faiss-cpu`.
 
-FAISS is an optional package: `faiss-cpu` or, where a GPU wheel exists, `faiss-gpu-cu12`. This index
-stores neither codes of keys nor trained lists: every search builds and trains an index of a head's
-current keys. So it serves as a reference for the others. The k-means index keeps its lists and the
-code that a key got when it was cached.
+Each head has one flat index for as long as the cache lives. A search first removes the keys that
+changed or may not be found any more, and adds new ones; it never builds an index again. The indexes
+lie in main memory, also for a cache on a GPU, and take two float32 copies of the keys there, which
+a rollout's plan does not contain.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .nearest import CodedKeys, Nearest, StatelessIndex, no_match
 
-POINTS_PER_LIST = 39
-"""Fewest points on which FAISS trains a list without a warning."""
-GPU_SCRATCH_BYTES = 2**28
-"""Scratch memory of all GPU searches, outside a rollout's plan; FAISS's default is 1.5 GiB."""
+Vectors = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+NEVER = torch.iinfo(torch.long).max
+TIED = 4  # matches of which the first slot is taken, so that ties do not go by insertion
 
 
 def faiss_unavailable_reason() -> str | None:
     """Why FAISS cannot be used, or None."""
     if importlib.util.find_spec("faiss") is None:
-        return "faiss is not installed (pip install faiss-cpu, or faiss-gpu-cu12 for CUDA)"
+        return "faiss is not installed (pip install faiss-cpu)"
     return None
 
 
+class HeadIndex:
+    """The unit keys of one head in a FAISS index, by slot."""
+
+    def __init__(self, faiss: Any, width: int) -> None:
+        self.index = faiss.IndexIDMap2(faiss.IndexFlatIP(width))
+        self._vectors: Vectors = np.empty((0, width), np.float32)
+        self._indexed: Flags = np.zeros(0, np.bool_)
+
+    def update(self, vectors: Vectors, allowed: Flags) -> None:
+        """Hold exactly the `allowed` of the unit `vectors` (t, d), of slots 0 to t - 1."""
+        self._resize(len(vectors))
+        same = (self._vectors == vectors).all(1) & self._indexed & allowed
+        gone, new = (np.flatnonzero(flags & ~same) for flags in (self._indexed, allowed))
+        if len(gone):
+            self.index.remove_ids(gone)
+        if len(new):
+            self.index.add_with_ids(np.ascontiguousarray(vectors[new]), new)
+        self._vectors[new] = vectors[new]
+        self._indexed = allowed.copy()
+
+    def search(self, queries: Vectors) -> tuple[Tensor, Tensor]:
+        """Cosine and slot of the nearest key of each unit query (s, d); the first slot of a tie."""
+        cosine, slot = map(torch.from_numpy, self.index.search(queries, TIED))
+        tied = (cosine == cosine[:, :1]) & (slot >= 0)
+        return cosine[:, 0], slot.masked_fill(~tied, NEVER).amin(1)
+
+    def _resize(self, count: int) -> None:
+        """Have room for `count` slots; slots beyond are removed."""
+        gone = np.flatnonzero(self._indexed[count:]) + count
+        if len(gone):
+            self.index.remove_ids(gone)
+        more = max(0, count - len(self._vectors))
+        self._vectors = np.pad(self._vectors[:count], ((0, more), (0, 0)))
+        self._indexed = np.pad(self._indexed[:count], (0, more))
+
+
 class Faiss(StatelessIndex):
-    """Flat search, or inverted `lists` of which `probes` are searched."""
+    """Flat search of persistent indexes; `builds` counts how many were built."""
 
     code_width = 0
     code_dtype = torch.int8
 
-    def __init__(self, lists: int = 0, probes: int = 8) -> None:
-        self.lists, self.probes = lists, probes
+    def __init__(self) -> None:
+        self.builds = 0
         self._faiss: Any = importlib.import_module("faiss")
-        self._resources: Any = None  # scratch memory, from the first GPU search on
+        self._heads: dict[tuple[int, int, int], HeadIndex] = {}
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
         """Codes (b, n, s, 0): faiss searches the keys themselves."""
@@ -54,46 +93,29 @@ class Faiss(StatelessIndex):
             return matches
         for b in range(new.shape[0]):
             for n in range(new.shape[1]):
-                allowed = cached.allowed[b, n].nonzero().flatten()
-                if len(allowed):
-                    keys = F.normalize(cached.keys[b, n, allowed].float(), dim=-1)
-                    queries = F.normalize(new[b, n].float(), dim=-1)
-                    cosine, at = self._search(queries, keys)
-                    matches.similarity[b, n] = cosine.to(new.device)
-                    matches.number[b, n] = allowed[at.to(new.device).clamp(min=0)]
+                allowed = cached.allowed[b, n].cpu().numpy()
+                if not allowed.any():
+                    continue
+                index = self._head((layer, b, n), new.shape[3])
+                index.update(_unit(cached.keys[b, n]), allowed)
+                cosine, slot = index.search(_unit(new[b, n]))
+                matches.similarity[b, n] = cosine.to(new.device)
+                matches.number[b, n] = slot.to(new.device)
         return matches
 
-    def move_to(self, index: Any, device: torch.device) -> Any:
-        """FAISS's `index` on `device`, or as it is if this FAISS has no GPU support."""
-        faiss = self._faiss
-        if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
-            return index
-        if self._resources is None:
-            self._resources = faiss.StandardGpuResources()
-            self._resources.setTempMemory(GPU_SCRATCH_BYTES)
-        return faiss.index_cpu_to_gpu(self._resources, device.index or 0, index)
+    def restore(self, learnt: Mapping[str, Tensor]) -> None:
+        """Forget all indexes: other keys lie in the slots."""
+        self._heads.clear()
 
-    def _search(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and number of the best of keys (t, d) for each of queries (s, d).
+    def _head(self, place: tuple[int, int, int], width: int) -> HeadIndex:
+        """The index of a layer's batch row and head."""
+        if place not in self._heads:
+            self.builds += 1
+            self._heads[place] = HeadIndex(self._faiss, width)
+        return self._heads[place]
 
-        The cosine is -inf where the searched lists are empty.
-        """
-        index = self._index(keys)
-        cosine, at = index.search(queries.cpu().contiguous().numpy(), 1)
-        similarity, number = torch.from_numpy(cosine[:, 0]), torch.from_numpy(at[:, 0])
-        return similarity.masked_fill(number < 0, -torch.inf), number
 
-    def _index(self, keys: Tensor) -> Any:
-        """An index of unit keys (t, d)."""
-        faiss, d = self._faiss, keys.shape[1]
-        index = faiss.IndexFlatIP(d)
-        lists = min(self.lists, len(keys) // POINTS_PER_LIST)
-        if lists > 1:
-            index = faiss.IndexIVFFlat(index, d, lists, faiss.METRIC_INNER_PRODUCT)
-            index.nprobe = self.probes
-        index = self.move_to(index, keys.device)
-        points = keys.cpu().contiguous().numpy()
-        if lists > 1:
-            index.train(points)
-        index.add(points)
-        return index
+def _unit(keys: Tensor) -> Vectors:
+    """Unit vectors of keys (t, d), in main memory."""
+    vectors: Vectors = F.normalize(keys.float(), dim=-1).cpu().contiguous().numpy()
+    return vectors

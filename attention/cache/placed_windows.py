@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .policy import WindowSink
@@ -60,6 +61,33 @@ class SharedWindow(WindowSink):
         room = max(0, self.window_frames - self.sink_frames - active)
         return [*range(sink), *range(max(sink, count - room), count)]
 
-    def oldest_seen(self, first: int, active: int) -> int:
-        """The oldest frame that `active` ones from `first` on see when they are committed."""
-        return first + active - self.window_frames
+    def sink_distance(self, sink: int, others: int) -> int:
+        """How many latent frames before the active ones a `sink` begins, beside `others` seen."""
+        return sink + others
+
+    def seen_by_commit(self, frames: Sequence[int], first: int, active: int) -> list[int]:
+        """Those of the held `frames` that `active` ones from `first` on see when committed."""
+        return [frame for frame in frames if frame >= first + active - self.window_frames]
+
+
+@dataclass(frozen=True, slots=True)
+class WaveWindow(SharedWindow):
+    """A shared window as WaveForcing's runtime counts it: without the newest finished chunk.
+
+    That chunk is committed while later ones are denoised, and comes on top; a sink is one chunk
+    too. So denoising sees `window_frames`, of which the oldest behind the sink have the same
+    places in time as the sink. A commit sees the sink too, and `sink_frames` fewer in all.
+    """
+
+    def when_rebuilt(self) -> WaveWindow:
+        """The same policy: sharing needs no memory."""
+        return self
+
+    def sink_distance(self, sink: int, others: int) -> int:
+        """As far as the oldest of the `others`, whose places the sink shares."""
+        return max(sink, others)
+
+    def seen_by_commit(self, frames: Sequence[int], first: int, active: int) -> list[int]:
+        """The sink, and the newest that fit beside sink and active frames."""
+        room = max(0, self.window_frames - 2 * self.sink_frames - active)
+        return [frame for frame in frames if frame < self.sink_frames or frame >= first - room]

@@ -78,13 +78,19 @@ class SharedWindowCache(KVCache):
         """Attention of `frames` active latent frames to the sink and the newest that fit."""
         by_time = sorted(self.kept_frames)
         seen = [by_time[rank] for rank in self.policy.ranks_seen(len(by_time), frames)]
-        return self._attention_to(seen, self.shape.visible(frames, visible), rows, positions)
+        sink = sum(frame < self.policy.sink_frames for frame in seen)
+        others = len(seen) - sink
+        begins = -self.policy.sink_distance(sink, others)
+        places = [*range(begins, begins + sink), *range(-others, 0)]
+        return self._attention_to(
+            seen, places, self.shape.visible(frames, visible), rows, positions
+        )
 
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
         """Attention of finished frames to the newest ones that fit, whether sink or not."""
-        oldest = self.policy.oldest_seen(self.slots.next_frame, len(visible))
-        seen = [frame for frame in sorted(self.kept_frames) if frame >= oldest]
-        return self._attention_to(seen, visible, slice(None), ())
+        by_time, first = sorted(self.kept_frames), self.slots.next_frame
+        seen = self.policy.seen_by_commit(by_time, first, len(visible))
+        return self._attention_to(seen, range(-len(seen), 0), visible, slice(None), ())
 
     def restart(self, frames: Sequence[int] = ()) -> None:
         """Forget the frames held; `frames` will be committed again under their own numbers."""
@@ -92,11 +98,16 @@ class SharedWindowCache(KVCache):
         self.slots.commit_again(frames)
 
     def _attention_to(
-        self, seen: Sequence[int], visible: Sequence[int], rows: slice, positions: Sequence[int]
+        self,
+        seen: Sequence[int],
+        places: Sequence[int],
+        visible: Sequence[int],
+        rows: slice,
+        positions: Sequence[int],
     ) -> HistoryAttention:
-        """Attention to the held frames `seen`, which are next to the active frames."""
+        """Attention to the held frames `seen` at `places`, negative: before the active frames."""
         count, frames = len(self.kept_frames), len(visible)
         slots = [self.kept_frames.index(frame) for frame in seen]
-        keys = ChosenKeys(self, slots, range(count - len(seen), count), frames)
+        keys = ChosenKeys(self, slots, [count + place for place in places], frames)
         active = self.rotated_keys.active_rotation(positions or range(count, count + frames))
         return HistoryAttention(keys, parts(visible, 0, keys.frame_tokens), rows, active)

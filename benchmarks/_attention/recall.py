@@ -99,7 +99,7 @@ def recall_figures(
     history.
     """
     clip = there_and_back(kit, turn, seed)
-    texts = {text: _prompt(kit, text) for text in (clip.away, clip.back)}
+    texts = {text: encode_prompt(kit, text) for text in (clip.away, clip.back)}
     caches = fill_caches(kit, clip, texts, shares)
     past = clip.latents[:-CHUNK]
     shown = decode_chunk(kit, past, clip.latents[-CHUNK:])
@@ -208,7 +208,7 @@ def _pass(kit: Kit, latents: Tensor, text: TextKV, cache: HistoryCache) -> tuple
     return predict(kit.dit, x, t, text, attention, PassOptions(keep=True)).keys_values
 
 
-def _prompt(kit: Kit, text: str) -> TextKV:
+def encode_prompt(kit: Kit, text: str) -> TextKV:
     """Return a text, and the empty text, as the two rows of a guided pass."""
     rows = torch.stack([kit.text.encode(words).embedding for words in (text, "")])
     return project_text(kit.dit, rows[:, None])

@@ -49,14 +49,13 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
         )
     if not out.parent.is_dir():
         raise BadInput(f"the folder {out.parent} does not exist; create it first.")
-    infos = [_output_info(checkpoint, name, how.dtype) for name in checkpoint.names]
+    infos = [_output_info(name, info, how.dtype) for name, info in checkpoint.infos().items()]
     at_rate = checkpoint.at_rate(how.fps)
     return write(out, infos, _checked_tensors(at_rate, len(infos), advance), _metadata(at_rate))
 
 
-def _output_info(checkpoint: Checkpoint, name: str, dtype: str) -> TensorInfo:
+def _output_info(name: str, info: TensorInfo, dtype: str) -> TensorInfo:
     """Return a tensor's official name and its dtype in the output."""
-    info = checkpoint.recognition.tensors[name]
     target = DTYPES[dtype] if info.dtype in UNQUANTISED and not _is_scale(name) else None
     return replace(info, name=name, dtype=target or info.dtype)
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from ...errors import BadInput
 from ...model.families.memory import MemoryPlan, memory_plan
+from ...model.families.quantised import describe
 from ...model.families.recognise import Recognition, recognise
 from ...model.files.header import Header, main_dtype
 from ...model.files.weights import open_weights
+from ...samplers.planning.cache_forms import CacheForm, CacheForms, describe_form
 from ...units import byte_size
-from .cards import CacheForm, cache_forms, describe_form
 
 COUNTED = (
     "(weights, KV cache, a pass and the VAE's state, with the family's guidance; decoding takes "
@@ -58,6 +59,7 @@ def lines(findings: dict[str, Any]) -> list[str]:
         f"family      {findings['family']} ({findings['key']})",
         f"sizes       {_sizes(findings['sizes'])}",
         f"preset      {_preset(findings['preset'])}",
+        *(f"quantised   {line}" for line in findings["formats"]),
         *(f"note        {note}" for note in (findings["preset"]["note"],) if note),
         *(f"memory      {_memory(name, plan)}" for name, plan in findings["memory"].items()),
         *(
@@ -78,19 +80,19 @@ def lines(findings: dict[str, Any]) -> list[str]:
 
 def _model(model: Recognition, header: Header) -> dict[str, Any]:
     plans = {name: memory_plan(model, *size) for name, size in PICTURES.items()}
-    scaled = any(name.endswith(("scale_weight", "weight_scale")) for name in header.tensors)
     return {
         "family": model.family.title,
         "key": model.family.key,
         "causal": model.family.causal,
         "layout": model.copy.layout,
         "copy": model.copy.prefix,
-        "quantised": scaled or header.container == "GGUF",
+        "quantised": bool(model.quantised.formats) or header.container == "GGUF",
+        "formats": describe(model.quantised),
         "sizes": asdict(model.config),
         "preset": asdict(model.family.preset),
         "memory": {name: asdict(plan) for name, plan in plans.items()},
         "cache_forms": {
-            name: [asdict(form) for form in cache_forms(model, plan)]
+            name: [asdict(form) for form in CacheForms(model, plan).all()]
             for name, plan in plans.items()
         },
         "licence": model.family.licence,

@@ -19,7 +19,8 @@ from ..files.header import Header, TensorInfo
 from .folder import declared_classes, plain_name
 from .names import Copy, copies
 from .others import other
-from .stated import quantisation, transformer_config, unscale
+from .quantised import Quantisation, quantised_layers
+from .stated import transformer_config, unscale
 from .table import BY_KEY, FAMILIES, Family
 from .tensors import QUANTISED, expected_shapes, wrong
 
@@ -32,7 +33,7 @@ FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """A model that can be run: its family, sizes, the copy to take, and the reasons."""
+    """A model that can be run: family, sizes, the copy to take, reasons, quantised layers."""
 
     family: Family
     config: DiTConfig
@@ -40,6 +41,7 @@ class Recognition:
     header: Header
     reasons: tuple[str, ...]
     unused: tuple[str, ...]
+    quantised: Quantisation = Quantisation({})
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
@@ -63,9 +65,10 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
         raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
     model_copy, which = _pick(candidates, copy, row)
     unused = _check(header, model_copy, config, shape)
-    quantisation(header)
+    quantised = quantised_layers(header, model_copy)
     reasons = (_why_shape(shape, config), why, which)
-    return Recognition(row, config, model_copy, header, tuple(r for r in reasons if r), unused)
+    said = tuple(reason for reason in reasons if reason)
+    return Recognition(row, config, model_copy, header, said, unused, quantised)
 
 
 class OtherInputs(ValueError):

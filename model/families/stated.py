@@ -30,7 +30,7 @@ def quantisation(header: Header) -> dict[str, Any]:
 
 def unscale(dtypes: Mapping[str, str], weights: Collection[str]) -> str | None:
     """The first of the `weights` that is stored as whole numbers of a layer without a scale."""
-    scaled = {n.rpartition(".")[0] for n in dtypes if n.endswith(SCALES)}
+    scaled = {n.rpartition(".")[0] for n in dtypes if n.endswith((*SCALES, ".weight_s_rel"))}
     for name in weights:
         if dtypes[name] in WHOLE_NUMBERS and name.rpartition(".")[0] not in scaled:
             return name

@@ -96,10 +96,15 @@ FAMILIES: tuple[Family, ...] = (
         "Tencent: academic use only, no commercial or production use",
         "TencentARC/RollingForcing a1477d0 configs/rolling_forcing_dmd.yaml",
         replace(FEW_STEP, steps=5, window_frames=21, sink_frames=3, shared_window=True,
-                rolling_chunks=5,
-                timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0)),
+                rolling_chunks=5, timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0)),
         r"rolling_?forcing",
     ),
+    Family(
+        "wave-forcing", "WaveForcing preview, 5 steps", "t2v", APACHE,
+        "SJTU-DENG-Lab/WaveForcing 2644d7a README.md; wave_rt/denoiser/exchange/common.py:60-103",
+        replace(FEW_STEP, steps=5, window_frames=24, sink_frames=3, wavefront=True,
+                rolling_chunks=5, timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0),
+                note="made for several GPUs: 5 chunks are in work together"), r"wave_?forcing"),
     Family(
         "causal-forcing-1step", "Causal Forcing++ framewise, 1 step", "t2v", APACHE,
         "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_inference.py:35-44",
@@ -217,8 +222,7 @@ FAMILIES: tuple[Family, ...] = (
         "streamdiffusionv2", "StreamDiffusionV2", "t2v", "see chenfengxu714/StreamDiffusionV2",
         "chenfengxu714/StreamDiffusionV2 020df41 configs/wan_causal_dmd_v2v.yaml",
         replace(FEW_STEP, chunk_frames=1, steps=3, shift=8.0, window_frames=5, sink_frames=3,
-                timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False,
-                note=STREAM_V2),
+                timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False, note=STREAM_V2),
         r"stream_?diffusion_?v2|wan_causal_dmd_v2v",
     ),
     Family(
@@ -234,7 +238,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "self-forcing", "Self-Forcing", "t2v", APACHE,
         "guandeh17/Self-Forcing 33593df configs/self_forcing_dmd.yaml", FEW_STEP,
-        r"self_?forcing|ode_init",
+        r"self_?forcing|ode_init|sf_?wan",
     ),
     Family(
         "skyreels-df-fps", "SkyReels-V2 Diffusion Forcing 1.3B", "t2v-fps", SKYWORK,

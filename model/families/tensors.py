@@ -15,7 +15,8 @@ CLIP_DIM = 1280  # of the CLIP vision features that image-to-video models take
 # What quantised files hold beside a layer's weight: scales, and the name of the format.
 QUANTISED = (
     "scale_weight", "scale_input", "weight_scale", "weight_scale_2", "input_scale", "comfy_quant",
-    "scaled_fp8",
+    "scaled_fp8", "pre_quant_scale", "weight_s_rel", "weight_s_channel", "weight_codebook",
+    "weight_global_scale", "input_absmax", "input_global_scale", "alpha",
 )  # fmt: skip
 
 

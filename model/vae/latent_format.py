@@ -72,7 +72,7 @@ def picture_size(channels: int, rows: int, columns: int) -> str:
 
 def frame_count(latent_frames: int) -> int:
     """Pixel frames that `latent_frames` latent frames decode to: 1 + 4 (n - 1), and 0 for none."""
-    return max(0, FRAMES_PER_LATENT * latent_frames - 3)
+    return 1 + FRAMES_PER_LATENT * (latent_frames - 1) if latent_frames > 0 else 0
 
 
 def latent_frame_count(frames: int) -> int:

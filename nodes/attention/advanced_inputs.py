@@ -1,4 +1,4 @@
-"""Inputs of ANN-Sparse Attention for experiments, and the values that they stand for."""
+"""Inputs of ANN-Sparse Attention that a first week does not need, and the layers they name."""
 
 from __future__ import annotations
 
@@ -7,48 +7,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...attention.sparse.settings import ORDERS, SparseCross, SparseSelf
+from ...attention.kernels import choice
+from ...attention.sparse.settings import SparseCross, SparseSelf
 from ...errors import BadInput
 from .. import host
-from .attention_spec import NEVER, Merging
+from ..from_model import FROM_MODEL, TIP
 
-ONE, ALL = "one key", "all its keys"
 FIRST_LAYER = "0"
 MAX_TOKENS = 512  # of a Wan prompt
-
-Thresholds = tuple[tuple[float, ...], ...]
-
-
-def merging(model: Any, floor: float, counts_as: str, head_thresholds: str) -> Merging:
-    """How TempCache merges in `model`."""
-    select_heads: Thresholds | None = None
-    if head_thresholds.strip():
-        tree = host.module_tree(model)
-        select_heads = thresholds(head_thresholds, len(tree.blocks), int(tree.num_heads))
-    return Merging(floor, 1 if counts_as == ONE else None, select_heads)
-
-
-def thresholds(text: str, layers: int, heads: int) -> Thresholds:
-    """Read a cosine for each head from lines such as `0.9 0.95`, one for all layers or each."""
-    lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
-    try:
-        rows = tuple(tuple(float(word) for word in line) for line in lines)
-    except ValueError as error:
-        raise BadInput(
-            f"head_thresholds of ANN-Sparse Attention has a word that is not a number ({error}); "
-            "write cosines separated by spaces, such as 0.9 0.95."
-        ) from error
-    if len(rows) not in (1, layers) or any(len(row) != heads for row in rows):
-        raise BadInput(
-            f"head_thresholds of ANN-Sparse Attention needs {heads} cosines per line, and one line "
-            f"or {layers}, one for each layer; got lines of "
-            f"{', '.join(str(len(row)) for row in rows)}."
-        )
-    if any(not 0 <= cosine <= NEVER for row in rows for cosine in row):
-        raise BadInput(
-            f"head_thresholds of ANN-Sparse Attention are cosines from 0 to {NEVER}; got {text!r}."
-        )
-    return rows if len(rows) == layers else rows * layers
+MAX_FRAMES = 4096
 
 
 def dense_layers(model: Any, text: str) -> tuple[int, ...]:
@@ -75,41 +42,59 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
 
 def inputs() -> list[io.Input]:
     """The inputs, part by part."""
-    return [*_merge_options(), *_blocks(), _fewest_tokens()]
+    return [*_entries(), *_shares(), *_blocks(), _fewest_tokens()]
 
 
-def _merge_options() -> list[io.Input]:
+def _entries() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "entry_frames",
+            default=FROM_MODEL,
+            min=FROM_MODEL,
+            max=MAX_FRAMES,
+            optional=True,
+            advanced=True,
+            tooltip="With `custom`: entries, counted in latent frames, 1 to 4096. -1: as many as "
+            "the window of KV Cache Settings.",
+        ),
+        io.Int.Input(
+            "reach_frames",
+            default=FROM_MODEL,
+            min=FROM_MODEL,
+            max=MAX_FRAMES,
+            optional=True,
+            advanced=True,
+            tooltip="How far back an entry may lie, in latent frames, 1 to 4096; never less than "
+            f"the window. {TIP} The demo has 64, others their own window.",
+        ),
+    ]
+
+
+def _shares() -> list[io.Input]:
     return [
         io.Float.Input(
-            "merge_floor",
-            default=NEVER,
+            "density",
+            default=SparseSelf().density,
+            min=0.05,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            advanced=True,
+            tooltip="With `custom`: share of the history's blocks that a query reads (no unit, "
+            "0.05 to 1). Sink, newest frames and its own chunk are always read: of a 21-frame "
+            "history, 0.3 reads about half.",
+        ),
+        io.Float.Input(
+            "recall_floor",
+            default=SparseSelf().recall_floor,
             min=0.0,
-            max=NEVER,
-            step=0.01,
+            max=1.0,
+            step=0.05,
             optional=True,
             advanced=True,
-            tooltip="With `merged`: when the cache is full, keys more similar than this are merged "
-            "before any is dropped (cosine, no unit, 0 to 1.01). No effect above merge_above.",
-        ),
-        io.Combo.Input(
-            "counts_as",
-            options=[ONE, ALL],
-            default=ONE,
-            optional=True,
-            advanced=True,
-            tooltip="With `merged`: the weight of an entry. `one key`: its newest key; far better "
-            "on the demo. `all its keys`: as many as were merged, + log m in the logit, as in the "
-            "paper.",
-        ),
-        io.String.Input(
-            "head_thresholds",
-            default="",
-            multiline=True,
-            optional=True,
-            advanced=True,
-            tooltip="With `merged`: a merge threshold for each head (cosines, 0 to 1.01, separated "
-            "by spaces), in one line for all layers or one line per layer. Empty: merge_above, or "
-            "the preset's.",
+            tooltip="With `custom`: a head whose chosen blocks hold less than this share of its "
+            "attention in a step is dense for the rest of the chunk (no unit, 0 to 1). The preview "
+            "counts them.",
         ),
     ]
 
@@ -134,14 +119,14 @@ def _blocks() -> list[io.Input]:
             tooltip="Layers that are always dense, counted from 0, such as `0, 5-7`. Empty: none.",
         ),
         io.Combo.Input(
-            "order",
-            options=[*ORDERS],
-            default=ORDERS[0],
+            "kernel",
+            options=[*choice.NAMES],
+            default=choice.AUTO,
             optional=True,
             advanced=True,
-            tooltip="Which keys share a block. `auto` is `time`: neighbours in time and picture. "
-            "`lsh`, `k-means`: keys of one bucket; with TempCache only if it is `merged` with that "
-            "index. Diffusion-Forcing Sampler only.",
+            tooltip="What attends to the chosen keys. `auto`: `gathered` (plain PyTorch) until "
+            "another is measured to be faster. `flex`: compiled FlexAttention. `triton`: needs an "
+            "NVIDIA GPU.",
         ),
     ]
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 
-from ...attention.ann.choice import AUTO, choose_index
 from ...attention.cache.policy import WindowSink
-from ...attention.kernels.choice import AUTO as AUTO_KERNEL
+from ...attention.kernels.choice import AUTO
 from ...attention.sparse.settings import Sparsity
 from ...attention.sparse.thresholds import apply_measurements
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import ON_DEVICE
-from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT, TempCache
+from ...attention.temp_cache.policy import REDUNDANT, TempCache
 from ...errors import BadInput
 from ...model.preset import Preset
 from ...samplers.history.settings import CacheSettings
@@ -23,115 +22,87 @@ from ...samplers.settings import RolloutSettings
 from .. import host
 
 KEY = "longtake.attention"
+OF_MODEL = 0  # the reach that the model was trained with, or the entries of the window
 
 
 @dataclass(frozen=True, slots=True)
 class Strength:
     """A preset of the node.
 
-    Keys merge above the cosine `merge_above`. Heads with a recall below `recall_floor` stay dense.
-    TempCache has entries for at least `entry_frames` latent frames, `sink_frames` of them a sink.
+    Heads with a recall below `recall_floor` stay dense. A TempCache has entries for the share
+    `entries` of the latent frames that the model looks back on, `sink_frames` of them a sink.
     """
 
-    merge_above: float
     density: float
     recall_floor: float
-    entry_frames: int = 1
-    sink_frames: int = 0
+    entries: float
+    sink_frames: int
+
+    def entry_frames(self, span: int, chunk_frames: int) -> int:
+        """Latent frames of entries for a model that looks back `span` latent frames.
+
+        The newest chunk always stays whole: it takes at most half of what the sink leaves.
+        """
+        least = min(span, self.sink_frames + 2 * chunk_frames)
+        return max(least, round(self.entries * span))
 
 
-PRESETS = {  # entries: docs/measurements/attention.md, from `bench attention_quality`
-    "quality": Strength(0.97, 0.5, 0.9, 64, 3),
-    "balanced": Strength(0.95, 0.3, 0.85, 48, 3),
-    "fast": Strength(0.9, 0.15, 0.7, 24, 3),
+PRESETS = {  # shares of the demo's 64: docs/measurements/attention.md, `bench attention_quality`
+    "quality": Strength(0.5, 0.9, 1.0, 3),
+    "balanced": Strength(0.3, 0.85, 0.75, 3),
+    "fast": Strength(0.15, 0.7, 0.375, 3),
 }
-OF_MODEL = 0  # the reach that the model was trained with
-BUCKETED = ("lsh", "k-means")  # indexes whose buckets a kernel searches
-NEVER = 1.01  # no two keys have a cosine above it
 
 
 @dataclass(frozen=True, slots=True)
-class Merging:
-    """How a TempCache merges keys.
+class CustomEntries:
+    """Entries for `frames` latent frames; OF_MODEL is as many as the window has."""
 
-    Where entries run out, keys merge down to the cosine `floor`. An entry counts as at most
-    `max_mass` keys (None: as all keys merged into it). `select_heads` is the cosine by layer and
-    head; None uses the preset's for all heads.
-    """
-
-    floor: float = NEVER
-    max_mass: float | None = 1
-    select_heads: tuple[tuple[float, ...], ...] | None = None
-
-    def above(self, cosine: float) -> tuple[float | tuple[tuple[float, ...], ...], float]:
-        """Threshold and floor where the preset merges above `cosine`.
-
-        A floor above all thresholds has no effect and is lowered to the highest of them.
-        """
-        if self.select_heads is None:
-            return cosine, min(self.floor, cosine)
-        return self.select_heads, min(self.floor, max(map(max, self.select_heads)))
+    frames: int = OF_MODEL
 
 
 @dataclass(frozen=True, slots=True)
 class SparseAttentionSpec:
     """What an ANN-Sparse Attention node attaches to a MODEL on `device`.
 
-    A TempCache has at least the entries and the sink of `strength`, and entries reach back at most
-    `reach_frames`. `index` and `kernel` find the nearest keys where keys are merged.
+    `entries` says how many entries a TempCache has; they reach back at most `reach_frames`.
     """
 
     temp_cache: bool
     sparsity: Sparsity
-    strength: Strength
+    entries: Strength | CustomEntries
     device: torch.device
-    eviction: str = REDUNDANT
     reach_frames: int = OF_MODEL
-    index: str = AUTO
-    kernel: str = AUTO_KERNEL
-    merging: Merging = Merging()
-
-    @property
-    def merges(self) -> bool:
-        """Whether keys are merged, which needs a search for nearest keys."""
-        return self.temp_cache and self.eviction == LEAST_ATTENDED
+    kernel: str = AUTO
 
     @property
     def attends_with_kernel(self) -> bool:
-        """Whether the kernel is used, for block-sparse attention or for searching buckets."""
-        blocks = apply_measurements(self.sparsity, self.device).self_sparsity is not None
-        return blocks or (self.merges and self.index in BUCKETED)
+        """Whether the kernel is used, for block-sparse attention."""
+        return apply_measurements(self.sparsity, self.device).self_sparsity is not None
 
     def over(self, cache: CacheSettings, preset: Preset) -> CacheSettings:
-        """Turn the requested history `cache` into a TempCache, if the node asks for one.
-
-        Every latent frame of the window becomes as many entries as it has tokens, or more.
-        """
+        """Turn the requested history `cache` into a TempCache, if the node asks for one."""
         if not self.temp_cache:
             return cache
-        window, chosen = cache.policy, self.strength
-        if type(window) is not WindowSink or cache.placement != ON_DEVICE:
-            raise BadInput(
-                "TempCache of ANN-Sparse Attention replaces a plain window on the device; choose "
-                "`window + sink` and placement `device` in KV Cache Settings, or switch "
-                "temp_cache off."
-            )
-        if cache.first_latent == "re-encode" and not window.sink_frames:
-            raise BadInput(
-                "first_latent is re-encode in KV Cache Settings, which TempCache of ANN-Sparse "
-                "Attention does not support; choose another first_latent, or switch temp_cache off."
-            )
-        frames = max(window.window_frames, chosen.entry_frames)
-        merged = TempCache(
-            frames, *self.merging.above(chosen.merge_above),
-            max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
-            max(window.window_frames, self.reach_frames or preset.trained_reach),
-            max_mass=self.merging.max_mass, eviction=self.eviction,
-        )  # fmt: skip
+        window = _plain_window(cache)
+        reach = max(window.window_frames, self.reach_frames or preset.trained_reach)
+        span = max(window.window_frames, preset.trained_reach)
+        frames, sink = self._entries(window, span, preset.chunk_frames)
         storage = cache.storage
         if isinstance(storage, Packed):
             storage = replace(storage, recent_frames=0)
-        return replace(cache, policy=self._with_index(merged), storage=storage)
+        policy = TempCache(
+            frames, sink_frames=min(sink, frames - 1), reach_frames=reach, max_mass=1,
+            eviction=REDUNDANT,
+        )  # fmt: skip
+        return replace(cache, policy=policy, storage=storage)
+
+    def _entries(self, window: WindowSink, span: int, chunk_frames: int) -> tuple[int, int]:
+        """Latent frames of entries in place of `window`, and how many of them are a sink."""
+        if isinstance(self.entries, CustomEntries):
+            return self.entries.frames or window.window_frames, window.sink_frames
+        frames = self.entries.entry_frames(span, chunk_frames)
+        return frames, max(window.sink_frames, self.entries.sink_frames)
 
     def matches(self, settings: RolloutSettings) -> bool:
         """Whether `settings` are as sparse, and keep the history in the same way."""
@@ -141,23 +112,24 @@ class SparseAttentionSpec:
         if not isinstance(cache, TempCache) or not self.temp_cache:
             return isinstance(cache, TempCache) == self.temp_cache
         reach = math.inf if cache.reach_frames is None else cache.reach_frames
-        if cache.eviction != self.eviction or reach < self.reach_frames:
-            return False
-        return not cache.merges or self._merges_as(cache)
+        return not cache.merges and reach >= self.reach_frames
 
-    def _merges_as(self, cache: TempCache) -> bool:
-        """Whether `cache` merges keys in the same way."""
-        above = self.merging.above(self.strength.merge_above)
-        merging = (cache.threshold, cache.floor), cache.max_mass
-        return merging == (above, self.merging.max_mass) and self.index in (AUTO, cache.index)
 
-    def _with_index(self, cache: TempCache) -> TempCache:
-        """Choose the index and the kernel that find nearest keys, where keys are merged."""
-        if not cache.merges:
-            return cache
-        index = choose_index(self.index)
-        kernel = self.kernel if index in BUCKETED else AUTO_KERNEL
-        return replace(cache, index=index, kernel=kernel)
+def _plain_window(cache: CacheSettings) -> WindowSink:
+    """The window that entries replace; BadInput for any other history."""
+    window = cache.policy
+    if type(window) is not WindowSink or cache.placement != ON_DEVICE:
+        raise BadInput(
+            "TempCache of ANN-Sparse Attention replaces a plain window on the device; choose "
+            "`window + sink` and placement `device` in KV Cache Settings, or switch "
+            "temp_cache off."
+        )
+    if cache.first_latent == "re-encode" and not window.sink_frames:
+        raise BadInput(
+            "first_latent is re-encode in KV Cache Settings, which TempCache of ANN-Sparse "
+            "Attention does not support; choose another first_latent, or switch temp_cache off."
+        )
+    return window
 
 
 def attention_spec_of(model: Any) -> SparseAttentionSpec | None:

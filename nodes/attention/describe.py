@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 
-from ...attention.ann.choice import index_reason
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.sparse.thresholds import min_keys, min_prompt_tokens
@@ -21,7 +20,7 @@ def describe_attention(settings: RolloutSettings, device: torch.device) -> str:
     if isinstance(cache, TempCache):
         parts.append(describe_temp_cache(cache))
         if cache.merges:
-            parts.append(f"Nearest keys by {cache.index}: {index_reason(cache.index)}.")
+            parts.append(f"Nearest keys by {cache.index}.")
     return " ".join(filter(None, [*parts, describe_sparsity(settings.sparsity, device)]))
 
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...attention.ann.choice import AUTO, index_unavailable_reason
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT
 from ...errors import BadInput
 from ..from_model import FROM_MODEL, set_or_none
 from . import advanced_inputs as advanced
-from .attention_spec import NEVER, OF_MODEL, PRESETS, SparseAttentionSpec, Strength
+from .attention_spec import OF_MODEL, PRESETS, CustomEntries, SparseAttentionSpec
 
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
-EVICTIONS = {"what differs": REDUNDANT, "merged": LEAST_ATTENDED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,55 +22,42 @@ class SparseAttentionRequest:
 
     preset: str
     temp_cache: bool
-    merge_above: float
     self_attention: str
-    density: float
-    recall_floor: float
     prompt_attention: str
-    keep: str
-    kernel: str
+    entry_frames: int = FROM_MODEL
     reach_frames: int = FROM_MODEL
-    index: str = AUTO
-    merge_floor: float = NEVER
-    counts_as: str = advanced.ONE
-    head_thresholds: str = ""
+    density: float = SparseSelf().density
+    recall_floor: float = SparseSelf().recall_floor
     dense_share: float = SparseSelf().dense_share
     dense_layers: str = advanced.FIRST_LAYER
-    order: str = SparseSelf().order
+    kernel: str = choice.AUTO
     min_tokens: int = SparseCross().min_tokens
 
     def spec(self, model: Any) -> SparseAttentionSpec:
         """The specification for `model`; BadInput where its device lacks what is requested."""
+        entries = set_or_none("entry_frames", self.entry_frames, 1) or OF_MODEL
         spec = SparseAttentionSpec(
             self.temp_cache,
             Sparsity(self._self_sparsity(model), self._prompt_sparsity),
-            self._strength,
+            PRESETS.get(self.preset) or CustomEntries(entries),
             model.load_device,
-            EVICTIONS[self.keep],
             set_or_none("reach_frames", self.reach_frames, 1) or OF_MODEL,
-            self.index,
             self.kernel,
-            advanced.merging(model, self.merge_floor, self.counts_as, self.head_thresholds),
         )
         _check_available(spec)
         return spec
-
-    @property
-    def _strength(self) -> Strength:
-        custom = Strength(self.merge_above, self.density, self.recall_floor)
-        return PRESETS.get(self.preset) or custom
 
     def _self_sparsity(self, model: Any) -> SparseSelf | None:
         layers = advanced.dense_layers(model, self.dense_layers)
         if self.self_attention == OFF:
             return None
+        strength = PRESETS.get(self.preset)
         return SparseSelf(
-            density=self._strength.density,
-            recall_floor=self._strength.recall_floor,
+            density=strength.density if strength else self.density,
+            recall_floor=strength.recall_floor if strength else self.recall_floor,
             min_keys=0 if self.self_attention == ALWAYS else None,
             dense_share=self.dense_share,
             dense_layers=layers,
-            order=self.order,
             kernel=self.kernel,
         )
 
@@ -86,15 +70,10 @@ class SparseAttentionRequest:
 
 
 def _check_available(spec: SparseAttentionSpec) -> None:
-    """Refuse (BadInput) a kernel or an index that would be used but is not available."""
-    device = spec.device
-    for what, name, is_used, reason in (
-        ("kernel", spec.kernel, spec.attends_with_kernel,
-         choice.kernel_unavailable_reason(spec.kernel, device)),
-        ("index", spec.index, spec.merges, index_unavailable_reason(spec.index)),
-    ):  # fmt: skip
-        if is_used and reason is not None:
-            raise BadInput(
-                f"the {what} {name} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
-                "choose `auto`."
-            )
+    """Refuse (BadInput) a kernel that would be used but is not available."""
+    reason = choice.kernel_unavailable_reason(spec.kernel, spec.device)
+    if spec.attends_with_kernel and reason is not None:
+        raise BadInput(
+            f"the kernel {spec.kernel} of ANN-Sparse Attention cannot be used on {spec.device}: "
+            f"{reason}; choose `auto`."
+        )

@@ -7,11 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...attention.ann.choice import AUTO
-from ...attention.ann.choice import NAMES as INDEXES
-from ...attention.kernels import choice
 from .. import categories, host
-from ..from_model import FROM_MODEL, TIP
 from ..schema import build
 from . import advanced_inputs as advanced
 from .attention_spec import KEY, PRESETS
@@ -21,7 +17,6 @@ from .override import AttentionOverride
 from .request import (
     ALWAYS,
     CUSTOM,
-    EVICTIONS,
     MERGE_PADDING,
     OFF,
     PRUNE,
@@ -30,13 +25,9 @@ from .request import (
 )
 
 PARTS = {
-    "TempCache": (
-        "temp_cache", "merge_above", "keep", "reach_frames", "index", "merge_floor", "counts_as",
-        "head_thresholds",
-    ),
+    "TempCache": ("temp_cache", "entry_frames", "reach_frames"),
     "AnnSA": (
-        "self_attention", "density", "recall_floor", "kernel", "dense_share", "dense_layers",
-        "order",
+        "self_attention", "density", "recall_floor", "dense_share", "dense_layers", "kernel",
     ),
     "AnnCA": ("prompt_attention", "min_tokens"),
 }  # fmt: skip
@@ -62,7 +53,7 @@ class SparseAttentionNode(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="A Wan model. For causal models on KSampler, see the help."
                 ),
-                *label_parts([*_preset(), *_strengths(), *_choices(), *advanced.inputs()]),
+                *label_parts([*_preset(), *_sparsity(), *advanced.inputs()]),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -113,30 +104,20 @@ def _preset() -> list[io.Input]:
             options=[*PRESETS, CUSTOM],
             default="balanced",
             tooltip="`quality` leaves out little, `balanced` more, `fast` most. TempCache then "
-            "stores at least 64, 48 or 24 latent frames' worth of entries, 3 of them a sink. "
-            "`custom` uses merge_above, density and recall_floor, and the window of KV Cache "
-            "Settings.",
+            "stores entries for 100, 75 or 38 percent of the latent frames that the model looks "
+            "back on, 3 of them a sink. `custom`: the inputs entry_frames, density and "
+            "recall_floor.",
         ),
         io.Boolean.Input(
             "temp_cache",
             default=False,
-            tooltip="On: the window of KV Cache Settings becomes as many entries per head, taken "
-            "from the whole shot. Diffusion-Forcing Sampler only.",
-        ),
-        io.Float.Input(
-            "merge_above",
-            default=0.95,
-            min=0.5,
-            max=1.01,
-            step=0.01,
-            advanced=True,
-            tooltip="With `custom` and `merged`: keys more similar than this are merged (cosine, "
-            "no unit, 0.5 to 1.01; 1.01 never merges).",
+            tooltip="On: entries from the whole shot take the place of the window of KV Cache "
+            "Settings. Diffusion-Forcing Sampler only.",
         ),
     ]
 
 
-def _strengths() -> list[io.Input]:
+def _sparsity() -> list[io.Input]:
     return [
         io.Combo.Input(
             "self_attention",
@@ -145,28 +126,6 @@ def _strengths() -> list[io.Input]:
             tooltip="`where faster`: sparse where it was measured to be faster on this kind of "
             "device, else dense. `always`: for experiments. `off`: dense.",
         ),
-        io.Float.Input(
-            "density",
-            default=0.3,
-            min=0.05,
-            max=1.0,
-            step=0.05,
-            advanced=True,
-            tooltip="With `custom`: share of the history's blocks that a query reads (no unit, "
-            "0.05 to 1). Sink, newest frames and its own chunk are always read: of a 21-frame "
-            "history, 0.3 reads about half.",
-        ),
-        io.Float.Input(
-            "recall_floor",
-            default=0.85,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            advanced=True,
-            tooltip="With `custom`: a head whose chosen blocks hold less than this share of its "
-            "attention in a step is dense for the rest of the chunk (no unit, 0 to 1). The preview "
-            "counts them.",
-        ),
         io.Combo.Input(
             "prompt_attention",
             options=[WHERE_FASTER, MERGE_PADDING, PRUNE, OFF],
@@ -174,48 +133,5 @@ def _strengths() -> list[io.Input]:
             tooltip="`merge padding`: exact. `where faster`: the same where it was measured to be "
             "faster, else dense. `prune`: also leaves out words that no query of the chunk is "
             "near. `off`: dense.",
-        ),
-    ]
-
-
-def _choices() -> list[io.Input]:
-    return [
-        io.Combo.Input(
-            "keep",
-            options=[*EVICTIONS],
-            default="what differs",
-            advanced=True,
-            tooltip="`what differs`: merges nothing; when the cache is full, keys that newer ones "
-            "repeat are dropped. `merged`: merges similar keys, then drops the least attended.",
-        ),
-        io.Combo.Input(
-            "kernel",
-            options=[*choice.NAMES],
-            default=choice.AUTO,
-            advanced=True,
-            tooltip="What attends to the chosen keys. `auto`: `gathered` (plain PyTorch) until "
-            "another is measured to be faster. `flex`: compiled FlexAttention. `triton`: needs an "
-            "NVIDIA GPU; also finds nearest keys for `lsh` and `k-means`.",
-        ),
-        io.Int.Input(
-            "reach_frames",
-            default=FROM_MODEL,
-            min=FROM_MODEL,
-            max=4096,
-            optional=True,
-            advanced=True,
-            tooltip="How far back an entry may lie, in latent frames, 1 to 4096; never less than "
-            f"the window. {TIP} The demo has 64, others their own window.",
-        ),
-        io.Combo.Input(
-            "index",
-            options=[*INDEXES],
-            default=AUTO,
-            optional=True,
-            advanced=True,
-            tooltip="With `merged`: how the nearest key is found. `auto`: `exact`, since no "
-            "other is faster on every processor. `exact`: compares all keys. `int8`: compares "
-            "8-bit codes. `lsh`, `k-means`: search buckets. `faiss`, `faiss ivf`: must be "
-            "installed.",
         ),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...attention.cache.placed_windows import DistantSink, SharedWindow
+from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ...attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -38,6 +38,7 @@ POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
 _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
     MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
+    WaveWindow: f"{WINDOW}, shared with the latent frames in work, as WaveForcing counts it",
     DistantSink: f"{WINDOW} at its true distance",
 }  # fmt: skip
 

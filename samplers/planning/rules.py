@@ -35,6 +35,21 @@ def describe_rules(settings: RolloutSettings, layers: int) -> str | None:
     return f"Memory rules: {'; '.join(parts)}." if parts else None
 
 
+def name_rules(settings: RolloutSettings) -> str | None:
+    """Name the rules that act, in a few words; None where there are none."""
+    memory, anchor = settings.memory, settings.anchor
+    recency, past = memory.recency, memory.past
+    names = (
+        "commit forcing" if memory.commit else None,
+        f"recency {recency.depth:g}" if recency else None,
+        "far past in the last steps" if memory.far else None,
+        "top-aligned positions" if memory.positions else None,
+        f"past weight {past.weight:g}" if past else None,
+        f"anchor {anchor.strength:g}" if anchor else None,
+    )
+    return ", ".join(filter(None, names)) or None
+
+
 def read_share(settings: RolloutSettings, layers: int) -> float:
     """The share of a full history's keys that denoising reads, over all steps and layers."""
     far, held = settings.memory.far, steady_state_frames(settings)
@@ -43,8 +58,8 @@ def read_share(settings: RolloutSettings, layers: int) -> float:
     newest, sink = held[-1], settings.cache.sink_frames
     near = [frame < sink or newest - frame < far.near_frames for frame in held]
     steps = _steps(settings)
-    reading = layers - far.first_layer(layers)
-    places = min(far.last_steps, steps) * reading / (steps * layers)
+    reading = len(far.reading_layers(layers))
+    places = far.share * min(far.last_steps, steps) * reading / (steps * layers)
     return (sum(near) + places * (len(held) - sum(near))) / len(held)
 
 
@@ -64,12 +79,13 @@ def _describe_commit(rule: NewestFrames, cache: CachePolicy) -> str:
 
 
 def _describe_far(far: FarReading, settings: RolloutSettings, layers: int) -> str:
-    reading = layers - far.first_layer(layers)
+    reading = len(far.reading_layers(layers))
     where = f"in the last {min(far.last_steps, _steps(settings))} of {_steps(settings)} steps and "
     where += f"{reading} of {layers} layers"
     if not far.last_steps:
         where = "by no step"
+    chosen = "" if far.share == 1 else f"the {far.share:.0%} most attended "
     return (
-        f"frames beyond the newest {far.near_frames} and the sink are read {where}, "
+        f"{chosen}frames beyond the newest {far.near_frames} and the sink are read {where}, "
         f"{read_share(settings, layers):.0%} of the history's keys in all"
     )

@@ -117,12 +117,15 @@ class FarReading:
 
     There most of the far past's use is (arXiv 2609.19729: the last of 4 steps, the last third of
     the layers). The sink is always read. `last_steps` 0 never reads the far past while denoising;
-    `last_layers` is a share of all layers.
+    `last_layers` is a share of all layers, and every `layer_stride`-th of them reads, from the last
+    back. A pass reads the `share` of the far frames that its queries attend to most.
     """
 
     near_frames: int
     last_steps: int = 1
     last_layers: float = 1 / 3
+    layer_stride: int = 1
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.near_frames < 1 or self.last_steps < 0:
@@ -135,6 +138,11 @@ class FarReading:
                 "the share of layers that read the far past must be above 0 and at most 1; got "
                 f"{self.last_layers}."
             )
+        if self.layer_stride < 1 or not 0 < self.share <= 1:
+            raise BadInput(
+                "every first or later layer can read the far past, and a share of it above 0 and "
+                f"at most 1; got {self.layer_stride} and {self.share}."
+            )
 
     @property
     def horizon(self) -> int:
@@ -145,11 +153,12 @@ class FarReading:
         if place.in_sink or place.age <= self.near_frames:
             return 0.0
         late = moment.step >= moment.steps - self.last_steps
-        return 0.0 if late and place.layer >= self.first_layer(place.layers) else NOT_READ
+        return 0.0 if late and place.layer in self.reading_layers(place.layers) else NOT_READ
 
-    def first_layer(self, layers: int) -> int:
-        """The first of all `layers` that reads the far past."""
-        return layers - math.ceil(self.last_layers * layers - ROUNDING)
+    def reading_layers(self, layers: int) -> range:
+        """Those of all `layers` that read the far past, from the last back."""
+        first = layers - math.ceil(self.last_layers * layers - ROUNDING)
+        return range(layers - 1, first - 1, -self.layer_stride)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +216,13 @@ class RuledFrames:
         age = max(1, self.next_frame - frame)
         place = FramePlace(age, frame < self.sink_frames, layer, self.layers)
         return sum(rule.log_weight(place, self.moment) for rule in self.rules)
+
+    def retrieved_share(self, frame: int) -> float:
+        """The share of the far frames that is read; 1 for the sink and near frames."""
+        age = self.next_frame - frame
+        shares = [
+            rule.share
+            for rule in self.rules
+            if isinstance(rule, FarReading) and age > rule.near_frames
+        ]
+        return 1.0 if frame < self.sink_frames else min(shares, default=1.0)

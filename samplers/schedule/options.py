@@ -111,6 +111,8 @@ class ScheduleOptions:
         schedule = KINDS[kind](ladder, used.chunk_frames, self.stagger)
         schedule = replace(schedule, first_ladder=opening)
         within = ATTENTION[self.attention]
+        if within is None and used.wavefront and kind == ROLLING:
+            within = "block-causal"
         return schedule if within is None else replace(schedule, visibility=within)
 
     def in_place_of(self, preset: Preset) -> Preset:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from ...attention.cache.placed_windows import DistantSink, SharedWindow
+from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ...attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -39,7 +39,7 @@ from ...samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
         FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
-        DistantSink, MemoryBank, TempCache,
+        WaveWindow, DistantSink, MemoryBank, TempCache,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

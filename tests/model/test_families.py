@@ -160,6 +160,7 @@ FOLDERS = [  # where a file lies, `_class_name` of config.json and of model_inde
     ("mine/transformer", "SkyReelsV2Transformer3DModel", "", "skyreels-df"),
     ("mine/transformer", "SkyReelsV2Transformer3DModel", "SkyReelsV2Pipeline", "wan21-t2v"),
     ("mine", "CausalWanModel", "", "causal-ar"),
+    ("SFWan2.1-T2V-1.3B-Diffusers/transformer", "CausalWanTransformer3DModel", "", "self-forcing"),
     (f"models--Skywork--SkyReels-V2-DF-14B-540P/snapshots/{COMMIT}", "", "", "skyreels-df"),
     (f"models--tianweiy--CausVid/snapshots/{COMMIT}/a/b/c/d", "", "", "causvid"),
     (f"models--gdhe17--Self-Forcing/snapshots/{COMMIT}/checkpoints", "WanModel", "",

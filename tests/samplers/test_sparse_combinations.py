@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE
@@ -58,6 +58,7 @@ OTHERS = st.sampled_from(
         MostAttended(6, 1, per_head=True),
         DistantSink(6, 1),
         SharedWindow(9, 1),
+        WaveWindow(9, 1),
     ]
 )
 BLOCKS = st.builds(

@@ -184,14 +184,25 @@ def test_flat_faiss_equals_brute_force(d: int) -> None:
 
 
 @needs_faiss
-def test_faiss_lists_equal_brute_force_when_all_are_probed_and_lose_little_otherwise() -> None:
-    new = randn(1, 2, 50, 12)
-    keys = torch.cat([new + 0.3 * randn(1, 2, 50, 12, seed=5), randn(1, 2, 500, 12, seed=6)], 2)
-    open_ = torch.ones(1, 2, 550, dtype=torch.bool)
-    ours = search(Exact(), new, keys, open_)
-    assert torch.equal(search(Faiss(8, 8), new, keys, open_).number, ours.number)
-    some = search(Faiss(8, 2), new, keys, open_)
-    assert 0.6 < float((some.number == ours.number).float().mean()) <= 1
+def test_a_persistent_faiss_index_equals_a_rebuilt_one_and_is_built_once() -> None:
+    """Slots are overwritten, taken out, and one key lies in two slots."""
+    index, keys, open_ = Faiss(), randn(1, 2, 40, 12), torch.ones(1, 2, 40, dtype=torch.bool)
+    for turn in range(6):
+        keys[:, :, 5 * turn : 5 * turn + 7] = randn(1, 2, 7, 12, seed=20 + turn)
+        open_[:, :, turn] = turn % 2 == 0
+        keys[:, :, 39] = keys[:, :, 7]
+        new = torch.cat([keys[:, :, 7:8], randn(1, 2, 9, 12, seed=40 + turn)], 2)
+        match, rebuilt = search(index, new, keys, open_), search(Faiss(), new, keys, open_)
+        torch.testing.assert_close(match.similarity, rebuilt.similarity)
+        assert torch.equal(match.number, rebuilt.number)
+        assert torch.equal(match.number, search(Exact(), new, keys, open_).number)
+    assert index.builds == 2
+    more = torch.ones(1, 2, 30, dtype=torch.bool)
+    fewer = search(index, keys[:, :, :3], keys[:, :, :30], more)
+    assert fewer.number.max() < 30 and index.builds == 2
+    index.restore({})
+    search(index, keys[:, :, :3], keys, open_)
+    assert index.builds == 4
 
 
 # kernels

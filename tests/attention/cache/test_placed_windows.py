@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.dense import attend
 from longtake.attention.history import open_cache
@@ -120,6 +120,29 @@ def test_a_shared_window_has_room_for_active_frames_too(
     )
 
 
+@examples(40)
+@given(window=st.integers(4, 9), sink=st.integers(0, 3), frames=st.integers(0, 14))
+def test_a_wave_windows_sink_has_the_places_of_the_oldest_behind_it(
+    window: int, sink: int, frames: int
+) -> None:
+    """While denoising; a commit sees the sink just before the newest frames, and fewer of these."""
+    policy = WaveWindow(window, sink)
+    cache = open_cache(SHAPE, policy, DENSE, None, "cpu")
+    for frame in range(frames):
+        cache.commit(chunk_kv([frame]))
+    held, now = frame_list(policy, frames), [frames, frames + 1]
+    first, rest = held[:sink], held[sink:]
+    newest = rest[max(0, len(rest) - max(0, window - sink - ACTIVE)) :]
+    after = [frames - len(newest) + i for i in range(len(newest))]
+    begins = frames - max(len(first), len(newest))
+    places = [begins + i for i in range(len(first))] + after
+    assert_attention(cache.attention(ACTIVE), reference(first + newest, places, now))
+    committed = first + rest[max(0, len(rest) - max(0, window - 2 * sink - ACTIVE)) :]
+    in_a_row = [frames - len(committed) + i for i in range(len(committed))]
+    commit = cache.attention_of_commit((ACTIVE,) * ACTIVE)
+    assert_attention(commit, reference(committed, in_a_row, now))
+
+
 def test_a_window_that_holds_all_is_the_same_wherever_its_sink_would_be() -> None:
     """Until something is evicted, all three are one."""
     outputs = []
@@ -156,7 +179,7 @@ ROLLING = rolling(flow_ladder(3, 3.0), 2)
 MODEL = local_denoiser(random_dit(), TINY)
 
 
-@pytest.mark.parametrize("policy", [DistantSink(6, 2), SharedWindow(8, 2)])
+@pytest.mark.parametrize("policy", [DistantSink(6, 2), SharedWindow(8, 2), WaveWindow(8, 2)])
 @pytest.mark.parametrize(
     "changes",
     [{}, {"guidance": cfg(2.0)}, {"schedule": ROLLING}, {"storage": Packed(INT8, 2)},
@@ -189,12 +212,13 @@ def test_a_rollout_goes_on_bit_for_bit_in_planned_bytes(
 
 @pytest.mark.parametrize("order", ["time", "lsh"])
 @pytest.mark.parametrize("schedule", [CHUNKS, ROLLING], ids=["chunks", "rolling"])
+@pytest.mark.parametrize("policy", [SharedWindow(8, 2), WaveWindow(8, 2)])
 def test_sparse_attention_to_every_block_of_a_shared_window_is_dense(
-    schedule: NoiseSchedule, order: str
+    policy: SharedWindow, schedule: NoiseSchedule, order: str
 ) -> None:
     """Codes of keys follow the frames that a pass sees."""
     sparse = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, min_keys=0, recent_frames=1, order=order))
-    s = settings(length=18, cache=SharedWindow(8, 2), schedule=schedule)
+    s = settings(length=18, cache=policy, schedule=schedule)
     dense, every_block = (
         join(generate(replace(s, sparsity=one), MODEL)) for one in (Sparsity(), sparse)
     )

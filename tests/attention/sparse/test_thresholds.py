@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.attention.ann.choice import AUTO, EXACT, MAKERS, choose_index, index_reason
 from longtake.attention.dense import attend
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -72,9 +71,3 @@ def test_prompts_shorter_than_measured_are_dense_bit_for_bit() -> None:
     assert asked is not None and asked.from_tokens == MERGED["cpu"]
     sparse = SparsePrompt(asked)
     assert torch.equal(sparse(0, q, k, k), attend(q, k, k)) and sparse.share == 1
-
-
-def test_an_index_other_than_exact_is_chosen_by_name_only() -> None:
-    assert choose_index(AUTO) == EXACT
-    assert [choose_index(name) for name in MAKERS] == [*MAKERS]
-    assert index_reason("int8") == "chosen by name" != index_reason(EXACT)

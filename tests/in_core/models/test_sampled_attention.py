@@ -54,8 +54,8 @@ def behind_the_node(folder: Path, name: str, **inputs: Any) -> Any:
     hidden = {"hidden": SimpleNamespace(unique_id=NODE)}
     node = type("Prepared", (SparseAttentionNode,), hidden)
     chosen = {
-        "preset": "custom", "temp_cache": False, "merge_above": 0.95, **ALWAYS,
-        "prompt_attention": "merge padding", "keep": "what differs", "kernel": "auto", **inputs,
+        "preset": "custom", "temp_cache": False, **ALWAYS,
+        "prompt_attention": "merge padding", **inputs,
     }  # fmt: skip
     return node.execute(model, **chosen).args[0]
 

@@ -93,10 +93,7 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(
     prepared = type(
         "Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": None})}
     )
-    settings = {
-        "temp_cache": False, "merge_above": 0.95, "self_attention": "off", "density": 0.3,
-        "recall_floor": 0.85, "keep": "what differs", "kernel": "auto",
-    }  # fmt: skip
+    settings = {"temp_cache": False, "self_attention": "off"}
     padding = {"preset": "balanced", "prompt_attention": "merge padding"}
     twin = prepared.execute(model, **settings, **padding).args[0]
     assert twin is not model

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_cache.policy import TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.tests.support.node_bench import Bench
 
@@ -31,63 +31,29 @@ def behind_the_node(bench: Bench, **inputs: Any) -> Any:
     return bench.run("LongtakeSparseAttention", model=model, **inputs)[0]
 
 
-def cache(bench: Bench, **inputs: Any) -> Any:
-    """What remembers, with those widgets."""
-    merging = {"preset": "custom", "temp_cache": True, "keep": "merged", "merge_above": 0.9}
-    return planned(bench, behind_the_node(bench, **merging, **inputs)).settings.cache
-
-
 def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) -> None:
     """They have no values in it, and none may change what there is."""
     from longtake.nodes.attention.sparse_attention import SparseAttentionNode
 
     prepared = type("Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": 1})})
     model = bench.run("LongtakeLoadDemoModel")[0]
-    asked = {
-        "temp_cache": True, "merge_above": 0.95, "self_attention": "always", "density": 0.3,
-        "recall_floor": 0.85, "prompt_attention": "prune", "keep": "merged", "kernel": "auto",
-    }  # fmt: skip
-    saved = {"preset": "balanced", **asked, "reach_frames": 64, "index": "auto"}
-    old = planned(bench, prepared.execute(model, **saved).args[0])
-    assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, max_mass=1)
+    asked = {"temp_cache": True, "self_attention": "always", "prompt_attention": "prune"}
+    old = planned(bench, prepared.execute(model, preset="balanced", **asked).args[0])
+    assert old.settings.cache == TempCache(
+        48, sink_frames=3, reach_frames=64, max_mass=1, eviction=REDUNDANT
+    )
     assert old.settings.sparsity == Sparsity(
         SparseSelf(min_keys=0), SparseCross(prune=True, from_tokens=0)
     )
     assert planned(bench, behind_the_node(bench, **asked)).spec.key(0) == old.spec.key(0)
 
 
-@pytest.mark.parametrize(
-    ("asked", "threshold", "floor", "max_mass"),
-    [
-        ({"merge_floor": 0.8}, 0.9, 0.8, 1),
-        ({"merge_floor": 0.95}, 0.9, 0.9, 1),
-        ({"counts_as": "all its keys"}, 0.9, 0.9, None),
-        ({"head_thresholds": "0.7, 0.8"}, ((0.7, 0.8),), 0.8, 1),
-        ({"head_thresholds": "\n0.7 0.8\n", "merge_floor": 0.2}, ((0.7, 0.8),), 0.2, 1),
-    ],
-)
-def test_how_keys_are_merged(
-    bench: Bench, asked: dict[str, Any], threshold: Any, floor: float, max_mass: float | None
-) -> None:
-    found = cache(bench, **asked)
-    assert (found.threshold, found.floor, found.max_mass) == (threshold, floor, max_mass)
-
-
-def test_one_line_of_thresholds_is_for_all_layers_and_several_are_each_for_one(
-    bench: Bench,
-) -> None:
-    from longtake.nodes.attention.advanced_inputs import thresholds
-
-    assert thresholds("0.7 0.8", 3, 2) == ((0.7, 0.8),) * 3
-    assert thresholds("0.7 0.8\n0.9 1", 2, 2) == ((0.7, 0.8), (0.9, 1.0))
-
-
 def test_which_passes_are_sparse_and_how_much_of_a_prompt_stays(bench: Bench) -> None:
     model = behind_the_node(
         bench, preset="fast", self_attention="always", dense_share=0.5, dense_layers="",
-        order="lsh", prompt_attention="prune", min_tokens=3,
+        prompt_attention="prune", min_tokens=3,
     )  # fmt: skip
-    expected = SparseSelf(0.15, 0.5, (), 0.7, order="lsh", min_keys=0)
+    expected = SparseSelf(0.15, 0.5, (), 0.7, min_keys=0)
     override = model.model_options["transformer_options"]["optimized_attention_override"]
     wanted = Sparsity(expected, SparseCross(True, 3, from_tokens=0))
     assert planned(bench, model).settings.sparsity == override.sparsity == wanted
@@ -109,10 +75,6 @@ def test_layers_are_numbers_and_ranges(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("asked", "refused"),
     [
-        ({"head_thresholds": "0.9"}, "needs 2 cosines per line, and one line or 1, .* lines of 1"),
-        ({"head_thresholds": "0.9 high"}, "a word that is not a number .* write cosines"),
-        ({"head_thresholds": "0.9 1.5"}, "are cosines from 0 to 1.01; got '0.9 1.5'"),
-        ({"head_thresholds": "0.9 nan"}, "are cosines from 0 to 1.01"),
         ({"dense_layers": "first"}, "has 'first', which is not a layer; write numbers from 0"),
         ({"dense_layers": "3-1"}, "has '3-1', which is not a layer"),
         ({"dense_layers": "1"}, "names layer 1, but the model has layers 0 to 0"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,18 +61,11 @@ def test_a_budget_is_said_of_entries_as_they_were_asked_for(bench: Bench) -> Non
     assert f"MB allows entries for {kept} latent frames." in half.plan.text
 
 
-def test_no_index_is_chosen_by_size_alone(bench: Bench) -> None:
+def test_the_index_of_a_loaded_shot_that_merges_is_named() -> None:
     from longtake.nodes.attention.describe import describe_attention
 
-    automatic = planned(bench, {}, keep="merged").settings
-    assert automatic.cache.index == "exact"
-    large = replace(automatic, cache=replace(automatic.cache, entry_frames=100_000))
-    assert "Nearest keys by exact: no other is faster on every" in describe_attention(large, CPU)
-    roomy = planned(bench, {}, keep="merged", index="lsh")
-    budget = {"budget_gb": roomy.kv_bytes_planned / 2**30 / 4}
-    named = planned(bench, budget, keep="merged", index="lsh").settings
-    assert named.cache.index == "lsh"
-    assert "Nearest keys by lsh: chosen by name." in describe_attention(named, CPU)
+    merges = settings(cache=TempCache(5, index="lsh"))
+    assert describe_attention(merges, CPU).endswith("merges like keys. Nearest keys by lsh.")
 
 
 def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
@@ -101,20 +93,34 @@ def test_guidance_may_look_at_the_sink_that_temp_cache_has(bench: Bench) -> None
     assert rollout.settings.cache.sink_frames == 3
 
 
+def policy(key: str, window: int, *, preset: str = "fast", reach: int = 0) -> Any:
+    """The TempCache of a model family's preset in place of a window."""
+    from longtake.nodes.attention.attention_spec import PRESETS, SparseAttentionSpec
+
+    node = SparseAttentionSpec(True, Sparsity(), PRESETS[preset], CPU, reach)
+    return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset).policy
+
+
 @pytest.mark.usefixtures("bench")
 def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
     """Unless another is asked for, or the window is longer."""
-    from longtake.nodes.attention.attention_spec import PRESETS, SparseAttentionSpec
-
-    def reach(key: str, window: int, *asked: int) -> Any:
-        node = SparseAttentionSpec(True, Sparsity(), PRESETS["fast"], CPU, REDUNDANT, *asked)
-        return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset).policy
-
     for key, window, asked, expected in (
-        ("demo", 21, (), 64), ("demo", 21, (30,), 30), ("demo", 99, (), 99),
-        ("self-forcing", 18, (), 18), ("self-forcing", 5, (), 18), ("wan21-t2v", 9, (), 21),
+        ("demo", 21, 0, 64), ("demo", 21, 30, 30), ("demo", 99, 0, 99),
+        ("self-forcing", 18, 0, 18), ("self-forcing", 5, 0, 18), ("wan21-t2v", 9, 0, 21),
     ):  # fmt: skip
-        assert reach(key, window, *asked).reach_frames == expected
+        assert policy(key, window, reach=asked).reach_frames == expected
+
+
+@pytest.mark.usefixtures("bench")
+def test_entries_are_a_share_of_how_far_the_model_looks_back() -> None:
+    """Never more than it looks back; the newest chunk stays whole beside the sink."""
+    for key, window, entries in (
+        ("demo", 21, (64, 48, 24)), ("demo", 99, (99, 74, 37)), ("demo", 5, (64, 48, 24)),
+        ("longlive", 9, (9, 9, 9)), ("self-forcing", 18, (18, 14, 9)),
+    ):  # fmt: skip
+        chosen = [policy(key, window, preset=name) for name in ("quality", "balanced", "fast")]
+        assert tuple(cache.entry_frames for cache in chosen) == entries
+        assert all(cache.sink_frames == 3 for cache in chosen)
 
 
 def test_a_first_frame_that_is_to_be_encoded_again_is_refused(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4
-from longtake.attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.tests.support.node_bench import CONFIG, Bench
@@ -49,7 +49,7 @@ def report(bench: Bench, **inputs: Any) -> dict[str, Any]:
 def test_the_report_says_what_sparse_attention_did(bench: Bench) -> None:
     found = report(
         bench, preset="custom", density=0.05, recall_floor=1.0, self_attention="always",
-        temp_cache=True, merge_above=0.9,
+        temp_cache=True,
     )  # fmt: skip
     assert found["attention_density"] == 1  # the model's one layer is dense
     assert (found["ann_recall"], found["dense_fallbacks"]) == (None, 0)
@@ -102,10 +102,7 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     chosen = rollout.settings.cache
     assert isinstance(chosen, TempCache)
     assert (chosen.entry_frames, chosen.sink_frames, chosen.reach_frames) == (64, 3, 64)
-    assert (chosen.threshold, chosen.floor, chosen.max_mass) == (0.97, 0.97, 1)
-    assert chosen.eviction == REDUNDANT
-    rollout, _ = run_sampler(bench, preset="quality", temp_cache=True, keep="merged")
-    assert rollout.settings.cache.eviction == LEAST_ATTENDED
+    assert (chosen.eviction, chosen.max_mass) == (REDUNDANT, 1)
     assert rollout.settings.sparsity.self_sparsity == SparseSelf(0.5, recall_floor=0.9)
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     bench.run("LongtakeSparseAttention", model=model)
@@ -121,6 +118,8 @@ def test_a_custom_temp_cache_has_the_windows_entries_and_never_reaches_less_far(
         chosen = rollout.settings.cache
         assert (chosen.entry_frames, chosen.sink_frames) == (5, 0)
         assert chosen.reach_frames == expected
+    rollout, _ = run_sampler(bench, preset="custom", temp_cache=True, entry_frames=8)
+    assert rollout.settings.cache.entry_frames == 8
 
 
 def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:
@@ -135,33 +134,14 @@ def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:
         run_sampler(bench, {"placement": "main memory"}, temp_cache=True)
 
 
-def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench) -> None:
-    found = report(bench, preset="fast", temp_cache=True, keep="merged", kernel="gathered")
+def test_the_report_says_which_cache_and_kernel_were_taken_and_why(bench: Bench) -> None:
+    found = report(bench, preset="fast", temp_cache=True, kernel="gathered")
     assert found["versions"]["attention"] == (
-        "TempCache: entries for 24 latent frames, 3 of them a sink, reach 64, merges like keys. "
-        "Nearest keys by exact: no other is faster on every processor. Sparse "
-        "self-attention: dense, since no committed result shows it to be faster on cpu at these "
-        "settings. Kernel gathered: chosen by name. Prompt padding: merged from 512 tokens on, as "
-        "measured on cpu."
+        "TempCache: entries for 24 latent frames, 3 of them a sink, reach 64, keeps what differs. "
+        "Sparse self-attention: dense, since no committed result shows it to be faster on cpu at "
+        "these settings. Kernel gathered: chosen by name. Prompt padding: merged from 512 tokens "
+        "on, as measured on cpu."
     )
-    rollout, _ = run_sampler(bench, preset="fast", temp_cache=True, keep="merged", index="lsh")
-    assert rollout.settings.cache.index == "lsh"
-
-
-def test_an_index_that_is_not_installed_is_refused(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from longtake.attention.ann import choice
-
-    monkeypatch.setattr(choice, "faiss_unavailable_reason", lambda: "faiss is not installed")
-    model, _, _ = bench.run("LongtakeLoadDemoModel")
-    with pytest.raises(BadInput, match="the index faiss ivf .* not installed; choose `auto`"):
-        bench.run(
-            "LongtakeSparseAttention", model=model, index="faiss ivf", temp_cache=True,
-            keep="merged",
-        )  # fmt: skip
-    bench.run("LongtakeSparseAttention", model=model, index="faiss ivf", temp_cache=True)
-    bench.run("LongtakeSparseAttention", model=model, index="faiss ivf", keep="merged")
 
 
 def test_a_budget_holds_for_the_entries_that_take_a_windows_place(bench: Bench) -> None:
@@ -232,11 +212,6 @@ def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: B
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
         bench.run("LongtakeSparseAttention", model=model, kernel="triton", self_attention="always")
-    buckets = {"temp_cache": True, "index": "lsh", "self_attention": "off", "kernel": "triton"}
-    with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
-        bench.run("LongtakeSparseAttention", model=model, keep="merged", **buckets)
-    rollout, _ = run_sampler(bench, **buckets)  # `what differs` looks for nothing
-    assert rollout.settings.cache.kernel == "auto"
     bench.run("LongtakeSparseAttention", model=model, kernel="triton")  # dense on a CPU
 
 

@@ -44,7 +44,6 @@ def sparse(kernel: str, min_keys: int | None = 0) -> Sparsity:
     ("changes", "says"),
     [
         ({"cache": TempCache(5, index="faiss")}, "index faiss .* faiss is not installed"),
-        ({"cache": TempCache(5, index="faiss ivf")}, "index faiss ivf .* faiss is not installed"),
         ({"cache": TempCache(5, index="lsh", kernel="triton")}, "kernel triton .* not installed"),
         ({"sparsity": sparse("triton")}, "kernel triton .* not installed"),
     ],

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -135,7 +135,7 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
 
 TEMP: list[dict[str, Any]] = [
     {"eviction": REDUNDANT}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
-    {"index": "faiss"}, {"index": "faiss ivf"},
+    {"index": "faiss"},
 ]  # fmt: skip
 SPARSE = [
     Sparsity(None, SparseCross(from_tokens=0)),
@@ -157,6 +157,7 @@ SPARSE = [
         (SMALL, F32, {"cache": RebuiltWindow(6, 3)}),
         (SMALL, BF16, {"cache": DistantSink(6, 3)}),
         (SMALL, F32, {"cache": SharedWindow(9, 3)}),
+        (SMALL, F32, {"cache": WaveWindow(9, 3)}),
         (SMALL, BF16, {"cache": SharedWindow(9, 3), "schedule": rolling(flow_ladder(3, 3.0), 2)}),
         (SMALL, F32, {"cache": MostAttended(6, 1)}),
         (SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     CachePolicy,
     FullHistory,
@@ -108,6 +108,7 @@ def test_a_view_of_the_sink_keeps_its_distance() -> None:
         TempCache(6, sink_frames=1),
         DistantSink(6, 1),
         SharedWindow(9, 1),
+        WaveWindow(9, 1),
     ],
     ids=str,
 )

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from longtake.attention.cache.placed_windows import WaveWindow
 from longtake.attention.cache.policy import FullHistory, MemoryBank, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
-from longtake.samplers.schedule.options import preset_schedule, preset_solver
+from longtake.samplers.schedule.options import ScheduleOptions, preset_schedule, preset_solver
 
 PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
     ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),
@@ -71,6 +72,18 @@ def test_few_step_models_open_with_four_steps() -> None:
 def test_rolling_forcing_denoises_five_chunks_together() -> None:
     schedule = preset_schedule(BY_KEY["rolling-forcing"].preset)
     assert schedule.active_frames(None) == 15
+
+
+def test_wave_forcings_chunks_see_no_noisier_ones() -> None:
+    """--kv-context causal of its published command; another attention can still be chosen."""
+    preset = BY_KEY["wave-forcing"].preset
+    schedule = preset_schedule(preset)
+    assert schedule.active_frames(None) == 15
+    assert schedule.visible(range(3, 12)) == (3, 3, 3, 6, 6, 6, 9, 9, 9)
+    assert preset_cache(preset) == WaveWindow(24, 3)
+    chosen = ScheduleOptions(attention="bidirectional").schedule(preset)
+    assert chosen.visible(range(3, 12)) == (9,) * 9
+    assert ScheduleOptions(kind="causal chunks").schedule(preset).visibility == "bidirectional"
 
 
 def test_plain_models_take_the_whole_sequence_and_all_of_the_past() -> None:

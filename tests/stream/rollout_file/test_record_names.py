@@ -72,6 +72,7 @@ TopAligned: trained_frames
 UniPC2: process stochastic
 VariancePreserving: betas
 View: frames level exact commit_prompt
+WaveWindow: window_frames sink_frames
 WeightedScore: score weight limit
 WindowSink: window_frames sink_frames
 """

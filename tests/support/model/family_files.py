@@ -27,7 +27,7 @@ SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
     "LingBot-1.3B": (1536, 8960, 30, 36, 16),
     "LingBot-14B": (5120, 13824, 40, 36, 16),
 }
-ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "U8": 1}
+ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1}
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -83,14 +83,22 @@ def fps_state(dim: int, seed: int = 3) -> State:
 
 
 def header_only(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16", **metadata: str
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str = "BF16",
+    dtypes: Mapping[str, str] | None = None,
+    **metadata: str,
 ) -> Path:
-    """A safetensors file of real size whose data is a hole: it takes no room on disk."""
+    """A safetensors file of real size whose data is a hole: it takes no room on disk.
+
+    All tensors are `dtype`, except those of other `dtypes`.
+    """
     content: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     at = 0
     for name, shape in shapes.items():
-        size = ITEM[dtype] * torch.Size(shape).numel()
-        content[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        own = (dtypes or {}).get(name, dtype)
+        size = ITEM[own] * torch.Size(shape).numel()
+        content[name] = {"dtype": own, "shape": shape, "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(content).encode()
     path.parent.mkdir(parents=True, exist_ok=True)

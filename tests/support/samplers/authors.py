@@ -46,6 +46,7 @@ RUNS = {
     "causal-forcing-ar-framewise": "causal_forcing_ar_framewise",
     "reward-forcing": "reward_forcing",
     "rolling-forcing": "rolling_forcing",
+    "wave-forcing": "wave_forcing",
     "longlive": "longlive",
     "longlive-infinity": "longlive_infinity",
     "memflow": "memflow",

@@ -1,0 +1,100 @@
+"""One layer of Wan 1.3B at 832x480 over a window, and over 200 latent frames read far and near.
+
+Attention runs in the engine's own caches, with random keys, for one latent frame of queries and
+three of the twelve heads. The time of attention is linear in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...attention.cache.kv_cache import KVCache
+from ...attention.cache.policy import WindowSink
+from ...attention.storage.dense import DENSE, Storage
+from ...attention.storage.packed import Packed
+from ...attention.storage.placement import InMainMemory
+from ...attention.storage.quantize import INT8
+from ...attention.storage.shape import CacheShape
+from ...samplers.history.extent import HistoryExtent
+from ...samplers.rules.memory import MemoryRules
+from ...samplers.rules.reading import ReadingMoment
+from .._shared.paired import Prepare
+from .far_recall import far_rules
+from .wan_shaped import WAN_1_3B
+
+WINDOW, MEMORY, ROWS, COLUMNS, STEPS, CHUNK = 21, 200, 30, 52, 4, 3
+HEADS = 3
+WHOLE_HEADS, HEAD_DIM, LAYERS = WAN_1_3B.num_heads, 128, WAN_1_3B.num_layers
+WINDOW_PASS, NEAR_PASS, FAR_PASS, LINEAR = "window", "near", "far", "linear"
+FAR_STORAGE = Packed(INT8, WINDOW, InMainMemory())
+"""The near window stays on the device as computed; older frames are int8 in main memory."""
+
+
+def wan_shape(heads: int, layers: int, dtype: torch.dtype, *, hold_rotated: bool) -> CacheShape:
+    """Return the cache sizes of 1.3B at 832x480 with some of its heads and layers."""
+    return CacheShape(layers, 1, heads, HEAD_DIM, ROWS, COLUMNS, CHUNK, dtype, hold_rotated)
+
+
+class LayerBench:
+    """The caches of one layer, filled with random keys, and the queries of one latent frame."""
+
+    def __init__(self, memory_frames: int = MEMORY, share: float = 0.25) -> None:
+        shape = wan_shape(HEADS, 1, torch.float32, hold_rotated=True)
+        self.rules = far_rules(WINDOW, share)
+        self.window = _filled(shape, WINDOW, DENSE)
+        self.memory = _filled(shape, memory_frames, FAR_STORAGE)
+        tokens = shape.frame_tokens
+        self.q, self.k, self.v = _random(0, 3, 1, tokens, HEADS, HEAD_DIM)
+        config, heads = WAN_1_3B, HEADS / WHOLE_HEADS
+        self.x = _random(1, tokens, config.dim)
+        self.square = _random(2, round(heads * config.dim), config.dim)
+        self.wide = _random(3, round(heads * config.ffn_dim), config.dim)
+
+    def cases(self) -> dict[str, Prepare]:
+        """Return what is timed: attention over a window, near, far, and the linear layers."""
+        runs: dict[str, Callable[[], object]] = {
+            WINDOW_PASS: lambda: self.window.attention(1)(0, self.q, self.k, self.v),
+            NEAR_PASS: lambda: self.attend(0),
+            FAR_PASS: lambda: self.attend(STEPS - 1),
+            LINEAR: self.multiply,
+        }
+        return {name: lambda run=run: run for name, run in runs.items()}  # type: ignore[misc]
+
+    def attend(self, step: int) -> Tensor:
+        """Attend in one step, as the last layer does, under the rules."""
+        ends = HistoryExtent(self.memory.next_frame, 0, 1)
+        moment = ReadingMoment(CHUNK, step, STEPS)
+        attention = ends.weigh(
+            self.memory.attention(1), self.rules.of_denoising, moment, range(1)
+        )
+        return attention(0, self.q, self.k, self.v)
+
+    def multiply(self) -> list[Tensor]:
+        """Multiply as the linear layers do for these heads: six square ones and two wide ones."""
+        outputs = [F.linear(self.x, self.square) for _ in range(6)]
+        wide = F.linear(self.x, self.wide)
+        return [*outputs, wide, wide @ self.wide]
+
+
+def passes(memory: MemoryRules) -> tuple[int, int]:
+    """Return how many of a chunk's layer passes, commit included, read near and far."""
+    far = 0 if memory.far is None else memory.far.last_steps * len(
+        memory.far.reading_layers(LAYERS)
+    )  # fmt: skip
+    return LAYERS * (STEPS + 1) - far, far
+
+
+def _filled(shape: CacheShape, frames: int, storage: Storage) -> KVCache:
+    cache = KVCache(shape, WindowSink(frames), frames + CHUNK, storage=storage)
+    for frame in range(frames):
+        k, v = _random(frame + 9, 2, 1, shape.frame_tokens, shape.heads, shape.head_dim)
+        cache.commit([(k, v)])
+    return cache
+
+
+def _random(seed: int, *size: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,193 @@
+"""`longtake bench attention_far`: what does a memory of 200 latent frames cost, and recall?
+
+The far past is read in the last two of four steps and every second layer of the last half, where
+queries retrieve a quarter of its frames; elsewhere passes read the near window alone. The suite
+measures one layer of Wan 1.3B's sizes on this processor and adds up a chunk from it. It plans the
+bytes of the caches. On the demo it measures, in the same configuration, how well scenery is
+recalled that left the picture 16 to 40 latent frames ago.
+
+    python -m longtake.benchmarks.attention_far --clips 8 --rounds 3 --record far.jsonl --json F
+
+runs parts of the suite; with --record a stopped run continues. 0 clips or rounds leave a part out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from ..attention.cache.kv_cache import planned_bytes, planned_offloaded
+from ..attention.cache.policy import WindowSink
+from ..attention.storage.dense import DENSE
+from ..model.checkpoint import read
+from ..model.fingerprint import fingerprint
+from ..model.preset import DEMO_FOLDER
+from ..training.command import reporting
+from ..training.evaluation.estimate import Estimate, estimate
+from ..training.evaluation.kit import Kit, load_kit
+from ._attention import far_layer as layer
+from ._attention.far_recall import (
+    FULL,
+    NEAR,
+    NEAR_FRAMES,
+    RETRIEVED,
+    SHARE,
+    WHOLE,
+    far_recall,
+    far_rules,
+)
+from ._attention.recall import AWAY, half_way
+from ._shared.measures import Measurement
+from ._shared.paired import Interval, median_interval, paired_seconds
+from ._shared.records import FOREVER, Job, Records
+from ._shared.report import Results
+
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+MORE_TIME, MORE_BYTES, RECALLED = 1.15, 1.35, 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class FarPlan:
+    """Clips of each turn of the camera, and timed rounds of one layer; 0 leaves a part out."""
+
+    clips: int = 24
+    rounds: int = 5
+    minutes: float = FOREVER
+    record: Path | None = None
+
+
+def main(json_path: Path | None) -> None:
+    """Run the suite, show the results, and save them to `json_path` if given."""
+    measure(FarPlan()).publish(json_path)
+
+
+def measure(plan: FarPlan) -> Results:
+    """Measure one layer, plan the bytes, and measure recall."""
+    results = Results("attention_far")
+    far = far_rules(layer.WINDOW, SHARE).far
+    assert far is not None
+    results.notes["far reading"] = f"{far}, near {NEAR_FRAMES} of the demo; keys as they are"
+    if plan.rounds:
+        _time(results, plan)
+    _bytes(results)
+    if plan.clips:
+        _recall(results, plan)
+    return results
+
+
+def _time(results: Results, plan: FarPlan) -> None:
+    """Time one layer, and add up a chunk of 30 layers in four steps and a commit."""
+    bench = layer.LayerBench(share=SHARE)
+    seconds = paired_seconds(
+        bench.cases(), rounds=plan.rounds, budget_s=60 * plan.minutes, clock=time.process_time
+    )
+    results.samples.update({f"{name}, a pass": values for name, values in seconds.items()})
+    for name, values in seconds.items():
+        results.figures[f"{name}, a pass"] = median_interval(values)
+    more = median_interval([chunk_ratio(dict(zip(seconds, row, strict=True)))
+                            for row in zip(*seconds.values(), strict=True)])  # fmt: skip
+    results.figures["chunk over 200 / chunk over 21"] = more
+    as_window = {**seconds, layer.NEAR_PASS: seconds[layer.WINDOW_PASS]}
+    lean = median_interval([chunk_ratio(dict(zip(as_window, row, strict=True)))
+                            for row in zip(*as_window.values(), strict=True)])  # fmt: skip
+    results.figures["the same, near passes as fast as a window's"] = lean
+    results.at_most("200 latent frames take no more time than allowed", more.high, MORE_TIME)
+
+
+def chunk_ratio(seconds: Mapping[str, float]) -> float:
+    """A chunk's time with 200 latent frames over that with a window, from one pass of a layer."""
+    near, far = layer.passes(far_rules(layer.WINDOW, SHARE))
+    count, linear = near + far, seconds[layer.LINEAR]
+    window = count * (seconds[layer.WINDOW_PASS] + linear)
+    memory = near * seconds[layer.NEAR_PASS] + far * seconds[layer.FAR_PASS] + count * linear
+    return memory / window
+
+
+def _bytes(results: Results) -> None:
+    """Plan the bytes of all layers in bfloat16, on the device and in main memory."""
+    heads, layers, dtype = layer.WHOLE_HEADS, layer.LAYERS, torch.bfloat16
+    copied, lean = (layer.wan_shape(heads, layers, dtype, hold_rotated=x) for x in (True, False))
+    memory, window = WindowSink(layer.MEMORY), WindowSink(layer.WINDOW)
+    device = planned_bytes(lean, memory, None, layer.FAR_STORAGE)
+    windows = {"with rotated copies": planned_bytes(copied, window, None, DENSE),
+               "without": planned_bytes(lean, window, None, DENSE)}  # fmt: skip
+    results.bytes["200 latent frames, device"] = device
+    results.bytes["200 latent frames, main memory"] = planned_offloaded(
+        lean, memory, None, layer.FAR_STORAGE
+    )
+    for name, count in windows.items():
+        results.bytes[f"window of 21, device, {name}"] = count
+        results.at_most(f"device bytes over a bf16 window's {name}", device / count, MORE_BYTES)
+
+
+def _recall(results: Results, plan: FarPlan) -> None:
+    """Measure recall on the demo, as a mean over the turns of every seed."""
+    weights = [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
+    made_with = {"suite": "attention_far", "weights": weights, "share": SHARE, "near": NEAR_FRAMES}
+    records = Records(plan.record, made_with)
+    jobs = [(str(away), seed) for seed in range(plan.clips) for away in AWAY]
+    missing = [job for job in jobs if job not in records.measurements]
+    records.complete(measure_clip, missing, 1, time.monotonic() + 60 * plan.minutes)
+    rows = {job: clip.figures for job, clip in records.measurements.items()}
+    results.notes["recall"] = "figures of agreement are means over clips"
+    for away in AWAY:
+        _summarise(results, f"{away} away", [row for (name, _), row in rows.items()
+                                             if name == str(away)])  # fmt: skip
+    seeds = sorted({seed for _, seed in rows})
+    whole = [[rows[str(away), seed] for away in AWAY] for seed in seeds
+             if all((str(away), seed) in rows for away in AWAY)]  # fmt: skip
+    means = [{name: float(np.mean([row[name] for row in turns])) for name in turns[0]}
+             for turns in whole]  # fmt: skip
+    _summarise(results, "all turns", means)
+    if means:
+        over = estimate([row[RETRIEVED] - RECALLED * row[FULL] for row in means])
+        results.figures["recall less nine tenths of full history's"] = _interval(over)
+        results.at_least("recall is nine tenths of full history's", over.low, 0.0)
+
+
+def _summarise(results: Results, label: str, rows: list[dict[str, float]]) -> None:
+    for name in (FULL, NEAR, WHOLE, RETRIEVED) if rows else ():
+        results.samples[f"{label}: {name}"] = [row[name] for row in rows]
+        results.figures[f"{label}: {name}"] = _interval(estimate([row[name] for row in rows]))
+
+
+def _interval(value: Estimate) -> Interval:
+    """A mean over clips in the form of a figure."""
+    return Interval(value.mean, value.low, value.high, value.clips)
+
+
+@cache
+def _kit() -> Kit:
+    """Load the demo model once."""
+    return load_kit(DEMO_FOLDER)
+
+
+def measure_clip(job: Job) -> Measurement:
+    """Measure one clip in all cases."""
+    away, seed = job
+    figures = far_recall(_kit(), half_way(int(away)), seed)
+    return Measurement(figures, np.zeros((0, 0)))
+
+
+@click.command(help=__doc__)
+@click.option("--clips", type=click.IntRange(0), default=24, show_default=True)
+@click.option("--rounds", type=click.IntRange(0), default=5, show_default=True)
+@click.option("--minutes", default=FOREVER, help="Start no clip or round after this many minutes.")
+@click.option("--record", type=NEW_FILE, help="Keep finished clips in FILE and continue from it.")
+@click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
+def command(
+    clips: int, rounds: int, minutes: float, record: Path | None, json_path: Path | None
+) -> None:
+    with reporting():
+        measure(FarPlan(clips, rounds, minutes, record)).publish(json_path)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,139 @@
+"""The core's fp8, MXFP8, NVFP4 and int8 files, and LightX2V's, through our forward."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from longtake.attention.dense import WholeSequence
+from longtake.attention.rope import rotation
+from longtake.model.checkpoint import open_checkpoint
+from longtake.model.dit import predict, project_text
+from longtake.tests.support.model.family_files import SMALL, State, state
+from longtake.tests.support.model.lightx2v_files import (
+    Layer,
+    file_and_meaning,
+    fp8,
+    int8,
+    nvfp4,
+    nvfp4_with_alpha,
+    quantised_layers,
+)
+
+FRAMES, ROWS, COLUMNS = 3, 8, 12
+HALF = 2e-2  # the host computes in half precision
+WIDE = replace(SMALL, ffn_dim=64)  # every format divides it
+
+
+@pytest.fixture(scope="module")
+def host(core: Any) -> Any:
+    from longtake.nodes import host
+
+    return host
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    seeded = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 16, FRAMES, ROWS, COLUMNS, generator=seeded)
+    context = torch.randn(1, 9, SMALL.text_dim, generator=seeded)
+    return x, torch.tensor([[900.0, 500.0, 20.0]]), context
+
+
+@torch.inference_mode()
+def ours(tree: Any) -> Tensor:
+    x, t, context = inputs()
+    attention = WholeSequence(rotation(range(FRAMES), ROWS // 2, COLUMNS // 2, SMALL.head_dim))
+    text = project_text(tree, context.unsqueeze(1), None)
+    return predict(tree, x.transpose(1, 2), t, text, attention).velocity.transpose(1, 2)
+
+
+def loaded(host: Any, path: Path) -> Any:
+    """The module tree of the host's MODEL for a file."""
+    checkpoint = open_checkpoint(path)
+    model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), None)
+    host.claim([model], 0)
+    return host.module_tree(model)
+
+
+def saved(path: Path, weights: State, **metadata: str) -> Path:
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata)
+    return path
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    return float((one.float() - other.float()).norm() / other.float().norm())
+
+
+def core_file(layout: str, options: dict[str, Any]) -> tuple[State, State]:
+    """The core's own quantisation of every matrix, and the plain weights it stands for."""
+    from comfy.quant_ops import QuantizedTensor
+
+    stored, plain = state(WIDE), state(WIDE)
+    for name in quantised_layers(stored):
+        scale = {"scale": "recalculate"} if "FP8E" in layout else {}
+        packed = QuantizedTensor.from_float(stored.pop(name), layout, **scale, **options)
+        plain[name] = packed.dequantize()[: plain[name].shape[0], : plain[name].shape[1]]
+        parts = packed.layout_cls.state_dict_tensors(packed._qdata, packed._params)
+        stored |= {f"{name}{end}": part for end, part in parts.items()}
+    return stored, plain
+
+
+CORE = [  # the core's name, its layout, how it quantises, what the layer's list says
+    ("float8_e4m3fn", "TensorCoreFP8E4M3Layout", {}, {}),
+    ("float8_e5m2", "TensorCoreFP8E5M2Layout", {}, {}),
+    ("mxfp8", "TensorCoreMXFP8Layout", {}, {}),
+    ("nvfp4", "TensorCoreNVFP4Layout", {}, {}),
+    ("int8_tensorwise", "TensorWiseINT8Layout", {}, {}),
+    ("int8_tensorwise", "TensorWiseINT8Layout", {"per_channel": True}, {}),
+    ("int8_tensorwise", "TensorWiseINT8Layout",
+     {"per_channel": True, "convrot": True, "convrot_groupsize": 16},
+     {"convrot": True, "convrot_groupsize": 16}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["header", "comfy_quant"])
+@pytest.mark.parametrize("case", CORE, ids=str)
+@torch.inference_mode()
+def test_every_format_of_the_core_runs_through_our_forward(
+    host: Any, tmp_path: Path, case: tuple[str, str, dict[str, Any], dict[str, Any]], listed: bool
+) -> None:
+    """As the host's own forward, and close to the weights that the format stands for."""
+    form, layout, how, more = case
+    stored, plain = core_file(layout, how)
+    layers = [name.removesuffix(".weight") for name in quantised_layers(plain)]
+    said = {"format": form, **more}
+    metadata = {}
+    if listed:
+        metadata["_quantization_metadata"] = json.dumps({"layers": dict.fromkeys(layers, said)})
+    else:
+        text = torch.tensor([*json.dumps(said).encode()], dtype=torch.uint8)
+        stored |= {f"{layer}.comfy_quant": text.clone() for layer in layers}
+    tree = loaded(host, saved(tmp_path / "self_forcing_quantised.safetensors", stored, **metadata))
+    assert type(tree.blocks[1].ffn[0].weight).__name__ == "QuantizedTensor"
+    mine, (x, t, context) = ours(tree), inputs()
+    assert apart(mine, tree(x, t, context=context)) < HALF
+    wanted = ours(loaded(host, saved(tmp_path / "self_forcing.safetensors", plain)))
+    loss = apart(ours(loaded(host, saved(tmp_path / "exact.safetensors", state(WIDE)))), wanted)
+    assert apart(mine, wanted) < max(HALF, loss / 2)
+
+
+@pytest.mark.parametrize("pack", [fp8, int8, nvfp4, nvfp4_with_alpha])
+@torch.inference_mode()
+def test_lightx2vs_self_forcing_runs_through_our_forward(
+    host: Any, tmp_path: Path, pack: Callable[[Tensor], Layer]
+) -> None:
+    """Its quantised weights, by this test's own unpacking, run in the same host."""
+    stored, plain = file_and_meaning(state(WIDE), pack)
+    tree = loaded(host, saved(tmp_path / "self_forcing_quantised.safetensors", stored))
+    wanted = ours(loaded(host, saved(tmp_path / "self_forcing.safetensors", plain)))
+    assert apart(ours(tree), wanted) < HALF
+    x, t, context = inputs()
+    assert apart(ours(tree), tree(x, t, context=context)) < HALF

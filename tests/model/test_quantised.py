@@ -1,0 +1,175 @@
+"""Quantised layers: their format is told, and LightX2V's are rewritten in the host's form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from longtake.errors import BadInput
+from longtake.headless.commands.convert import Conversion, convert
+from longtake.headless.commands.inspect import inspect, lines
+from longtake.model.checkpoint import load_dit, open_checkpoint
+from longtake.model.families.memory import memory_plan
+from longtake.model.host_layers import swap_halves
+from longtake.tests.support.model.family_files import (
+    SMALL,
+    State,
+    header_only,
+    official_shapes,
+    state,
+)
+from longtake.tests.support.model.lightx2v_files import (
+    Layer,
+    file_and_meaning,
+    fp8,
+    int8,
+    nvfp4,
+    nvfp4_with_alpha,
+    quantised_layers,
+)
+
+NAME = "self_forcing_quantised.safetensors"
+CLOSE = {"rtol": 2**-8, "atol": 0.0}  # half a step of bf16
+BLOCK = "blocks.1.self_attn.q"
+Pack = Callable[[torch.Tensor], Layer]
+
+
+def saved(path: Path, tensors: State, **metadata: str) -> Path:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+    return path
+
+
+def listed(metadata: dict[str, str]) -> dict[str, dict[str, str]]:
+    return json.loads(metadata["_quantization_metadata"])["layers"]
+
+
+def test_lightx2vs_fp8_becomes_bf16_since_the_host_has_no_scale_for_each_row(
+    tmp_path: Path,
+) -> None:
+    stored, plain = file_and_meaning(state(), fp8)
+    opened = open_checkpoint(saved(tmp_path / NAME, stored))
+    assert opened.recognition.family.key == "self-forcing" and not opened.recognition.unused
+    mine = opened.state()
+    assert mine.keys() == plain.keys() and "_quantization_metadata" not in opened.metadata()
+    for name in quantised_layers(plain):
+        assert mine[name].dtype == torch.bfloat16
+        torch.testing.assert_close(mine[name].float(), plain[name], **CLOSE)
+    in_bf16 = sum(2 * tensor.numel() for tensor in plain.values())
+    assert memory_plan(opened.recognition, 832, 480).weight_bytes == in_bf16
+
+
+def test_lightx2vs_int8_is_the_hosts_once_it_is_listed(tmp_path: Path) -> None:
+    """Without the list, the host would take the whole numbers themselves for weights."""
+    stored, plain = file_and_meaning(state(), int8)
+    path = saved(tmp_path / NAME, stored)
+    opened = open_checkpoint(path)
+    layers = [name.removesuffix(".weight") for name in quantised_layers(plain)]
+    assert listed(opened.metadata()) == {n: {"format": "int8_tensorwise"} for n in sorted(layers)}
+    assert torch.equal(opened.state()[f"{BLOCK}.weight"], stored[f"model.{BLOCK}.weight"])
+    ran = load_dit(path).state_dict()[f"{BLOCK}.weight"]
+    torch.testing.assert_close(ran, plain[f"{BLOCK}.weight"])
+
+
+@pytest.mark.parametrize("pack", [nvfp4, nvfp4_with_alpha])
+def test_lightx2vs_nvfp4_has_the_hosts_scales_and_order(tmp_path: Path, pack: Pack) -> None:
+    stored, plain = file_and_meaning(state(), pack)
+    path = saved(tmp_path / NAME, stored)
+    opened = open_checkpoint(path)
+    mine, weight = opened.state(), plain[f"{BLOCK}.weight"]
+    assert not {"alpha", "input_absmax", "weight_global_scale", "input_global_scale"} & {
+        name.rpartition(".")[2] for name in mine
+    }
+    assert listed(opened.metadata())[BLOCK] == {"format": "nvfp4"}
+    largest = state()[f"{BLOCK}.weight"].abs().max()
+    torch.testing.assert_close(mine[f"{BLOCK}.weight_scale_2"], largest / 2688)
+    torch.testing.assert_close(mine[f"{BLOCK}.input_scale"], torch.tensor(5.0 / 2688))
+    first = mine[f"{BLOCK}.weight"][:, 0] >> 4  # the host's first number is in the high half
+    assert torch.equal(first > 8, weight[:, 0] < 0)
+    with pytest.raises(BadInput, match="needs ComfyUI .*nvfp4"):
+        load_dit(path)
+
+
+def test_two_numbers_of_a_byte_change_places() -> None:
+    packed = torch.tensor([0x1F, 0xF0], dtype=torch.uint8)
+    assert swap_halves(packed).tolist() == [0xF1, 0x0F]
+
+
+@pytest.mark.parametrize("pack", [fp8, int8, nvfp4])
+def test_a_quantised_file_converts_to_one_that_needs_no_more_rewriting(
+    tmp_path: Path, pack: Pack
+) -> None:
+    stored, _ = file_and_meaning(state(), pack)
+    source = open_checkpoint(saved(tmp_path / NAME, stored))
+    out = tmp_path / "self_forcing_clean.safetensors"
+    convert(source, out, Conversion(), lambda done, all_: None)
+    again = open_checkpoint(out)
+    assert not again.recognition.quantised.unmarked
+    assert again.metadata().get("_quantization_metadata") == source.metadata().get(
+        "_quantization_metadata"
+    )
+    written, wanted = load_file(out), source.state()
+    assert written.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert written[name].dtype == tensor.dtype, name
+        assert torch.equal(written[name].float(), tensor.float()), name
+
+
+TWO = official_shapes("1.3B", 2)
+Q = TWO[f"{BLOCK}.weight"]
+FORMS = [  # dtype of the weight, its shape, what lies beside it, what inspect says
+    ("F8_E4M3", Q, {"weight_scale": ("F32", (Q[0], 1))}, "scale for each row, loaded as bf16"),
+    ("F8_E4M3", Q, {"weight_scale": ("F32", ())}, "fp8 with scales: .* RTX 40 or newer"),
+    ("F8_E5M2", Q, {"weight_scale": ("F32", (1,))}, r"fp8 \(e5m2\)"),
+    ("I8", Q, {"weight_scale": ("F32", (Q[0], 1))}, "int8 with scales: .* RTX 20 or newer"),
+    ("U8", (Q[0], Q[1] // 2), {"weight_scale": ("F8_E4M3", (1536, 96)), "comfy_quant": ("U8", (9,)),
+     "weight_scale_2": ("F32", ())}, "NVFP4: .* RTX 50, B100 or newer"),
+    ("F8_E4M3", Q, {"weight_scale": ("F8_E8M0", (1536, 48)), "comfy_quant": ("U8", (9,))}, "MXFP8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "shape", "beside", "says"), FORMS)
+def test_inspect_names_the_format_and_the_cards_that_multiply_in_it(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...],
+    beside: dict[str, tuple[str, tuple[int, ...]]], says: str,
+) -> None:  # fmt: skip
+    shapes = TWO | {f"{BLOCK}.weight": shape} | {f"{BLOCK}.{k}": s for k, (_, s) in beside.items()}
+    dtypes = {f"{BLOCK}.weight": dtype} | {f"{BLOCK}.{k}": d for k, (d, _) in beside.items()}
+    path = header_only(tmp_path / NAME, shapes, dtypes=dtypes)
+    shown = [line for line in lines(inspect(path)) if line.startswith("quantised")]
+    assert len(shown) == 1 and re.search(says, shown[0]) and "(1 layers)" in shown[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "beside"),
+    [("U8", (Q[0], Q[1] // 2), {"weight_scale": ("F8_E8M0", (1536, 48))}),
+     ("U8", (Q[0], 3 * Q[1] // 4), {"weight_scale": ("F8_E8M0", (1536, 48))}),
+     ("F8_E4M3", Q, {"weight_scale": ("F32", (12, 12))})],
+    ids=["mxfp4", "mxfp6", "blocks of 128"],
+)  # fmt: skip
+def test_a_packing_without_layers_in_the_host_is_refused(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...],
+    beside: dict[str, tuple[str, tuple[int, ...]]],
+) -> None:  # fmt: skip
+    shapes = TWO | {f"{BLOCK}.weight": shape} | {f"{BLOCK}.{k}": s for k, (_, s) in beside.items()}
+    dtypes = {f"{BLOCK}.weight": dtype} | {f"{BLOCK}.{k}": d for k, (d, _) in beside.items()}
+    path = header_only(tmp_path / NAME, shapes, dtypes=dtypes)
+    with pytest.raises(BadInput, match=rf"{BLOCK}.weight as {dtype}.*use an fp8, NVFP4, int8 or"):
+        open_checkpoint(path)
+
+
+def test_a_rotated_int8_layer_is_not_run_as_a_plain_one(tmp_path: Path) -> None:
+    weights = state()
+    weights[f"{BLOCK}.weight"] = torch.zeros(SMALL.dim, SMALL.dim, dtype=torch.int8)
+    weights[f"{BLOCK}.weight_scale"] = torch.ones(SMALL.dim, 1)
+    form = {"format": "int8_tensorwise", "convrot": True}
+    listing = json.dumps({"layers": {BLOCK: form}})
+    path = saved(tmp_path / NAME, weights, _quantization_metadata=listing)
+    assert "rotated int8" in inspect(path)["formats"][0]
+    with pytest.raises(BadInput, match="needs ComfyUI"):
+        load_dit(path)
