@@ -42,7 +42,8 @@ from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
-from ...stream.video.spec import LosslessMKV, VideoSpec
+from ...stream.video.codecs import FFV1, Encoding
+from ...stream.video.spec import VideoSpec
 from ...stream.video.writer import open_video
 
 SIZES = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8)
@@ -248,7 +249,7 @@ def _run(folder: Path, kind: str, way: str, point: CrashPoints, pipe: int) -> No
     ))  # fmt: skip
     frames = FrameStream(rollout, lambda: StreamingDecoder(vae), 16.0)
     latents, pictures = hashlib.sha256(), hashlib.sha256()
-    spec = VideoSpec(frames.width, frames.height, 16.0, LosslessMKV())
+    spec = VideoSpec(frames.width, frames.height, 16.0, Encoding(FFV1))
     with _counted_files(point, folder), open_video(folder / "shot.mkv", spec) as video:
         for chunk in frames.chunks:
             if chunk.index == 0 or rollout.resumed_from:

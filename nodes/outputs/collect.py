@@ -11,7 +11,8 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.video.spec import FragmentedMP4, VideoSpec
+from ...stream.video.codecs import H264, Encoding
+from ...stream.video.spec import VideoSpec
 from ...stream.video.writer import open_video
 from ...units import byte_size
 from .. import categories, host, sockets
@@ -93,7 +94,7 @@ async def collect_video(
     """Write the frames to a file in the temp folder."""
     file = host.output_file("longtake_video", ".mp4", (frames.width, frames.height), temporary=True)
     progress = host.Progress(node_id, frames.chunk_count or 0)
-    spec = VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
+    spec = VideoSpec(frames.width, frames.height, frames.fps, Encoding(H264, crf))
     with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
         async for chunk in reader:
             video.write(chunk.frames)

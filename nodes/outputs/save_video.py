@@ -12,27 +12,31 @@ from torch import Tensor
 from ...stream.metrics import Report
 from ...stream.timecode import time_label
 from ...stream.video.contact_sheet import ContactSheet
+from ...stream.video.frame_rate import at_rate
 from ...stream.video.piece_reader import PieceReader
 from ...stream.video.pieces import PieceLog, begin_log, find_log
-from ...stream.video.spec import (
-    FRAME_NAME,
-    Container,
-    FragmentedMP4,
-    LosslessMKV,
-    PNGFrames,
-    VideoSpec,
-)
+from ...stream.video.spec import FRAME_NAME, AnimatedPicture, VideoSpec
 from ...stream.video.writer import open_video
 from .. import categories, host
 from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
+from .video_formats import (
+    AS_FRAMES,
+    AUTO_BITS,
+    FORMATS,
+    GIF,
+    PNG,
+    USUAL,
+    WEBP,
+    frame_rate,
+    name_ending,
+    video_format,
+)
 
 FILE_EVENT = "longtake.file"
-MP4, MKV, PNG = "mp4 (h264)", "mkv (lossless)", "png frames"
 ROLE = {PNG: "frames"}
-SUFFIX = {MP4: ".mp4", MKV: ".mkv", PNG: "frames"}
 
 
 class SaveVideo(io.ComfyNode):
@@ -49,48 +53,7 @@ class SaveVideo(io.ComfyNode):
             "as it grows. After a cancel, Run adds to the same file. It also holds the workflow.",
             search_aliases=["export video", "video combine", "mp4"],
             is_output_node=True,
-            inputs=[
-                frames_input("frames", "From VAE Decode (Stream)."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="longtake/clip",
-                    tooltip="File name in the output folder, with subfolders; a number is added. "
-                    "Tokens are replaced as in Save Video: `%date:yyyy-MM-dd%`, `%Node.widget%`, "
-                    "`%width%`.",
-                ),
-                io.Combo.Input(
-                    "format",
-                    options=[MP4, MKV, PNG],
-                    default=MP4,
-                    tooltip="`mp4`: plays everywhere. `mkv`: lossless (FFV1), about ten times the "
-                    "size. `png frames`: a folder of pictures. Drop an mp4 or the first picture on "
-                    "the canvas to load its workflow. ComfyUI cannot read it from an mkv: drop the "
-                    "contact sheet.",
-                ),
-                io.Int.Input(
-                    "crf",
-                    default=18,
-                    min=0,
-                    max=51,
-                    advanced=True,
-                    tooltip="For mp4: quality, 0 (best, largest) to 51 (worst). 18 looks like the "
-                    "source.",
-                ),
-                io.Boolean.Input(
-                    "sheet_and_report",
-                    display_name="contact sheet + report",
-                    default=True,
-                    advanced=True,
-                    tooltip="Also saves a contact sheet (PNG), from which the canvas loads the "
-                    "workflow, and the measurements of the run (JSON) next to the video.",
-                ),
-                io.Audio.Input(
-                    "audio",
-                    optional=True,
-                    tooltip="Sound for the video, from its start: from Video to Frames (Stream), "
-                    "Load Audio or another node. Cut to the video's length. Not for png frames.",
-                ),
-            ],
+            inputs=[*_file_inputs(), *_further_inputs()],
             outputs=[],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
@@ -104,6 +67,8 @@ class SaveVideo(io.ComfyNode):
         crf: int,
         sheet_and_report: bool,
         audio: Mapping[str, Any] | None = None,
+        bits: str = AUTO_BITS,
+        fps: float = AS_FRAMES,
     ) -> io.NodeOutput:
         """Write until the stream ends; always close the file."""
         frames = to_frames(frames)
@@ -113,11 +78,13 @@ class SaveVideo(io.ComfyNode):
         node_id, role = cls.hidden.unique_id, ROLE.get(format, "video")
         metadata = host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         progress = host.Progress(node_id, frames.chunk_count or 0)
-        sheet = ContactSheet(fps=frames.fps)
-        if audio is not None and format == PNG:
-            host.warn(node_id, "PNG frames have no sound; choose mp4 or mkv.")
-        container, sound = _container(format, crf), sound_of(audio)
-        spec = VideoSpec(frames.width, frames.height, frames.fps, container, sound, metadata)
+        if audio is not None and format in (PNG, GIF, WEBP):
+            host.warn(node_id, f"{format} has no sound; choose mp4, webm, mov or mkv.")
+        rate, own_rate = frame_rate(fps, frames.fps), frame_rate(AS_FRAMES, frames.fps)
+        sheet = ContactSheet(fps=float(rate))
+        written = video_format(format, crf, bits)
+        size = frames.width, frames.height
+        spec = VideoSpec(*size, rate, written, sound_of(audio), metadata)
         file, log = _choose_file(filename_prefix, format, spec, frames)
         first = len(log.pieces) if log else 0
         frames.controls.edit_queue.hold(first)
@@ -125,11 +92,12 @@ class SaveVideo(io.ComfyNode):
             frames.counts(lambda: video.bytes_written)
             _tell(role, file)
             if log and first:
-                _show_resume(node_id, file, log.frames, frames.fps)
+                _show_resume(node_id, file, log.frames, float(rate))
                 sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
-                video.write(chunk.frames, frames.content_key(chunk.index))
-                sheet.add(chunk.frames)
+                steady = at_rate(chunk.frames, chunk.first_frame, own_rate, rate)
+                video.write(steady, frames.content_key(chunk.index))
+                sheet.add(steady)
                 progress.advance(chunk.index + 1)
         beside = _save_sheet(file, format, sheet, metadata) if sheet_and_report else {}
         report = frames.report([str(saved.path) for saved in (file, *beside.values())])
@@ -141,22 +109,92 @@ class SaveVideo(io.ComfyNode):
         return io.NodeOutput(ui={**shown, **_further(beside, report)})
 
 
-def _container(format: str, crf: int) -> Container:
-    lossless: dict[str, Container] = {MKV: LosslessMKV(), PNG: PNGFrames()}
-    return lossless.get(format, FragmentedMP4(crf))
+def _file_inputs() -> list[io.Input]:
+    return [
+        frames_input("frames", "From VAE Decode (Stream)."),
+        io.String.Input(
+            "filename_prefix",
+            default="longtake/clip",
+            tooltip="File name in the output folder, with subfolders; a number is added. "
+            "Tokens are replaced as in Save Video: `%date:yyyy-MM-dd%`, `%Node.widget%`, "
+            "`%width%`.",
+        ),
+        io.Combo.Input(
+            "format",
+            options=FORMATS,
+            default=FORMATS[0],
+            tooltip="`mp4 (h264)`: plays everywhere. `h265`, `av1`: smaller, newer players "
+            "only. `webm`: for web pages. `prores`: for editors. `mkv`: lossless, about "
+            "ten times the size. `gif`, `webp`: short clips, complete only at the end.",
+        ),
+        io.Int.Input(
+            "crf",
+            default=USUAL,
+            min=USUAL,
+            max=63,
+            advanced=True,
+            tooltip="Quality, from 0 (best, largest) to 51, for AV1 and VP9 to 63. -1: the "
+            "usual one, which looks like the source. ProRes, mkv and pictures have none.",
+        ),
+    ]
+
+
+def _further_inputs() -> list[io.Input]:
+    return [
+        io.Boolean.Input(
+            "sheet_and_report",
+            display_name="contact sheet + report",
+            default=True,
+            advanced=True,
+            tooltip="Also saves a contact sheet (PNG), from which the canvas loads the "
+            "workflow, and the measurements of the run (JSON) next to the video.",
+        ),
+        io.Audio.Input(
+            "audio",
+            optional=True,
+            tooltip="Sound for the video, from its start: from Video to Frames (Stream), "
+            "Load Audio or another node. Cut to the video's length. Not for pictures.",
+        ),
+        io.Combo.Input(
+            "bits",
+            optional=True,
+            options=[AUTO_BITS, "8", "10"],
+            default=AUTO_BITS,
+            advanced=True,
+            tooltip="Bits of a colour value. 10 shows smooth skies without bands, in h264, "
+            "h265, AV1 and ProRes; some players cannot play 10 bits in h264.",
+        ),
+        io.Float.Input(
+            "fps",
+            optional=True,
+            default=AS_FRAMES,
+            min=0.0,
+            max=240.0,
+            step=0.01,
+            advanced=True,
+            tooltip="Frames per second of the file. 0: as the stream. At another rate, "
+            "frames are shown again or left out, and the speed stays.",
+        ),
+    ]
 
 
 def _choose_file(
     prefix: str, format: str, spec: VideoSpec, frames: FrameSource
 ) -> tuple[host.OutputFile, PieceLog | None]:
     """Return the file that an earlier run did not finish, or else a new one, and its pieces."""
-    file = host.output_file(prefix, SUFFIX[format], (spec.width, spec.height))
-    if frames.content_key(0) is None:
+    file = host.output_file(prefix, name_ending(format), (spec.width, spec.height))
+    if frames.content_key(0) is None or not _grows_by_pieces(spec, frames):
         return file, None
     earlier = find_log(file.path, spec, frames.content_key, frames.chunk_count)
     if earlier is not None:
         return replace(file, path=earlier.video), earlier
     return file, begin_log(file.path, spec)
+
+
+def _grows_by_pieces(spec: VideoSpec, frames: FrameSource) -> bool:
+    """Whether every chunk is a piece of the file, so that another run can add to it."""
+    no_frame_is_left_out = spec.rate >= frame_rate(AS_FRAMES, frames.fps)
+    return no_frame_is_left_out and not isinstance(spec.format, AnimatedPicture)
 
 
 def _show_resume(node_id: str | None, file: host.OutputFile, count: int, fps: float) -> None:
@@ -200,7 +238,7 @@ def _further(beside: dict[str, host.OutputFile], report: Report) -> dict[str, ob
 
 def _beside(video: host.OutputFile, format: str, ending: str) -> host.OutputFile:
     """Name a file after the video, with another ending; dots inside the name stay."""
-    stem = video.name.removesuffix(SUFFIX[format])
+    stem = video.name.removesuffix(name_ending(format))
     return host.OutputFile(video.path.with_name(f"{stem}{ending}"), video.subfolder)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ...samplers.loop import Chunk
 
-Pictures = npt.NDArray[np.uint8]  # (n, H, W, 3), RGB
+Pictures = npt.NDArray[np.uint8 | np.uint16]  # (n, H, W, 3), RGB, to 255 or 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,16 @@ class FrameChunk:
         return "" if self.latents is None else self.latents.prompt
 
 
-def to_pictures(frames: Tensor) -> Pictures:
-    """Convert (n, 3, H, W) in [0, 1] to 8 bits, (n, H, W, 3); on any thread.
+def to_pictures(frames: Tensor, bits: int = 8) -> Pictures:
+    """Convert (n, 3, H, W) in [0, 1] to (n, H, W, 3) of 8 bits, or 16 for more; on any thread.
 
     Works frame by frame, since float copies of a whole chunk would be many times larger.
     """
     count, _, height, width = frames.shape
-    pictures: Pictures = np.empty((count, height, width, 3), np.uint8)
+    dtype = np.uint8 if bits == 8 else np.uint16
+    pictures: Pictures = np.empty((count, height, width, 3), dtype)
     with torch.inference_mode():  # a worker thread does not inherit the host's
         for frame, picture in zip(frames, pictures, strict=True):
-            scaled = frame.float().clamp(0, 1).mul_(255).round_()
-            torch.from_numpy(picture).copy_(scaled.permute(1, 2, 0))  # (H, W, 3)
+            scaled = frame.float().clamp(0, 1).mul_(np.iinfo(dtype).max).round_()
+            picture[...] = scaled.permute(1, 2, 0).numpy(force=True)  # (H, W, 3)
     return pictures

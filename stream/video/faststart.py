@@ -1,7 +1,8 @@
-"""Rewrites a finished MP4 with its index at the front.
+"""Rewrites a finished video with its index at the front.
 
 While it grows, an MP4 is a row of fragments, each with an index of its own. Players must search all
-of them before they can seek, and some programs do not read such files at all.
+of them before they can seek, and some programs do not read such files at all. A growing WebM has
+neither an index nor a length.
 """
 
 from __future__ import annotations
@@ -13,28 +14,34 @@ from pathlib import Path
 import av
 
 from ...temporary_files import replacing
+from .codecs import Container
 
-MOVFLAGS = "faststart+use_metadata_tags"
+MP4_OPTIONS = {"movflags": "faststart+use_metadata_tags"}
+OPTIONS: Mapping[Container, dict[str, str]] = {
+    "mp4": MP4_OPTIONS, "mov": MP4_OPTIONS, "webm": {"cues_to_front": "1"},
+}  # fmt: skip
 
 
-def move_index_to_front(path: Path, metadata: Mapping[str, str]) -> None:
+def move_index_to_front(path: Path, container: Container, metadata: Mapping[str, str]) -> None:
     """Rewrite the file with the same packets; until it is replaced as a whole, it stays playable.
 
     Raises av.FFmpegError or OSError and leaves the file as it was.
     """
     with replacing(path) as temporary:
-        _copy_packets(path, temporary, metadata)
+        _copy_packets(path, temporary, container, metadata)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
 
 
-def _copy_packets(path: Path, copy: Path, metadata: Mapping[str, str]) -> None:
+def _copy_packets(
+    path: Path, copy: Path, container: Container, metadata: Mapping[str, str]
+) -> None:
     with (
         av.open(path) as source,
-        av.open(copy, "w", format="mp4", options={"movflags": MOVFLAGS}) as target,
+        av.open(copy, "w", format=container, options=OPTIONS[container]) as target,
     ):
         target.metadata.update(metadata)
-        streams = [target.add_stream_from_template(stream) for stream in source.streams]
+        streams = [target.add_stream_from_template(own, opaque=True) for own in source.streams]
         for packet in source.demux():
             if packet.dts is not None:  # the packet that flushes a decoder has none
                 packet.stream = streams[packet.stream.index]

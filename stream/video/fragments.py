@@ -4,10 +4,10 @@ Such a file is playable after every piece. An interruption costs at most the pie
 Each piece is muxed in memory as a file of its own, and its header is cut off. Every piece begins
 with a key frame.
 
-    MP4       ftyp moov | moof mdat | moof mdat | ...      h264, yuv420p, BT.709
-    Matroska  EBML Segment Info Tracks | Cluster | ...     FFV1, bgr0, bit exact
+    MP4, MOV        ftyp moov | moof mdat | moof mdat | ...
+    Matroska, WebM  EBML Segment Info Tracks | Cluster | ...
 
-The sound of a `SoundTrack` lies between the pictures of its time: AAC in MP4, FLAC in Matroska.
+The sound of a `SoundTrack` lies between the pictures of its time.
 """
 
 from __future__ import annotations
@@ -19,29 +19,25 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from av.video.stream import VideoStream
 
-from ...errors import BadInput
 from ..lazy.frame_chunk import Pictures
+from .codecs import Encoding
+from .picture_stream import PictureEncoder
 from .sound_track import SoundTrack
 from .spec import NO_METADATA
 
 if TYPE_CHECKING:
     from .sound_track import SoundPacket
 
-NO_MORE_KEY_FRAMES = 1 << 30  # effectively infinite for x264
-BT709 = 1  # ITU-T H.273: for primaries, transfer and matrix
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 VIDEO, SOUND = 1, 2  # track numbers in MP4
-FRAGMENT = "frag_keyframe+empty_moov+default_base_moof+skip_trailer+use_metadata_tags"
+FRAGMENT = "frag_custom+empty_moov+default_base_moof+skip_trailer+use_metadata_tags"
 
 
 class MP4Fragments:
-    """h264 at a constant quality `crf`. Odd sizes repeat the last row or column.
+    """Pieces of an MP4 or MOV file.
 
     Every fragment holds the sound of its time too. An edit list in the header compensates for the
     delay of the sound encoder.
@@ -50,15 +46,15 @@ class MP4Fragments:
     def __init__(
         self,
         fps: Fraction,
-        crf: int,
+        encoding: Encoding,
         track: SoundTrack | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
         self._fps = fps
-        self._crf = crf
+        self._container = encoding.codec.container
+        self._pictures = PictureEncoder(encoding)
         self._track = track
         self._metadata = metadata
-        self._to_yuv = VideoReformatter()
         self._frames = 0
         self._fragments = 0
 
@@ -117,18 +113,13 @@ class MP4Fragments:
         """A complete file, and the length of a tick of its video clock in seconds."""
         file, number = io.BytesIO(), str(self._fragments + 1)
         options = {"movflags": flags, "fragment_index": number}
-        with av.open(file, "w", format="mp4", options=options) as container:
+        with av.open(file, "w", format=self._container, options=options) as container:
             container.metadata.update(self._metadata)
-            stream = self._add_stream(container, pictures)
+            stream = self._pictures.add_stream(container, self._fps, pictures)
             audio = self._track.add_to(container) if self._track else None
             container.start_encoding()
-            for place, picture in enumerate(_pad_to_even(pictures) if visible else ()):
-                frame = self._to_yuv.reformat(
-                    av.VideoFrame.from_ndarray(picture, format="rgb24"),
-                    format="yuv420p",
-                    dst_colorspace=Colorspace.ITU709,
-                    dst_color_range=ColorRange.MPEG,
-                )
+            shown = self._pictures.frames(pictures) if visible else ()
+            for place, frame in enumerate(shown):
                 frame.pts = place
                 container.mux(stream.encode(frame))
             if visible:
@@ -137,36 +128,22 @@ class MP4Fragments:
             timescale = _time_base(stream.time_base)
         return file.getbuffer(), timescale
 
-    def _add_stream(self, container: OutputContainer, pictures: Pictures) -> VideoStream:
-        # No B frames: they would give a piece negative times. One key frame, at the beginning. The
-        # same options for all pieces, since they share the header of the first one.
-        # No look-ahead: with it, the same pictures do not always give the same bytes.
-        options = {"crf": str(self._crf), "preset": "veryfast", "bf": "0", "sc_threshold": "0"}
-        options |= {"x264-params": "mbtree=0:rc-lookahead=0"}
-        stream = container.add_stream("libx264", rate=self._fps, options=options)
-        _, height, width, _ = pictures.shape
-        stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"
-        codec = stream.codec_context
-        codec.gop_size = NO_MORE_KEY_FRAMES
-        codec.color_primaries = codec.color_trc = codec.colorspace = BT709
-        codec.color_range = ColorRange.MPEG
-        return stream
-
 
 class MatroskaClusters:
-    """FFV1, lossless and checksummed by slice."""
+    """Pieces of a Matroska or WebM file, which are its clusters."""
 
     def __init__(
         self,
         fps: Fraction,
+        encoding: Encoding,
         track: SoundTrack | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> None:
         self._fps = fps
+        self._container = encoding.codec.container
+        self._pictures = PictureEncoder(encoding)
         self._track = track
         self._metadata = metadata
-        self._to_bgr = VideoReformatter()
         self._frames = 0
 
     def encode(self, pictures: Pictures) -> bytes:
@@ -195,19 +172,14 @@ class MatroskaClusters:
         """A complete file with sound and, if `visible`, pictures from number `first` on."""
         file = io.BytesIO()
         # `live` writes a segment of unknown size, the only kind that may grow.
-        with av.open(file, "w", format="matroska", options={"live": "1"}) as container:
+        with av.open(file, "w", format=self._container, options={"live": "1"}) as container:
             container.metadata.update(NO_METADATA if first else self._metadata)
-            checked = {"level": "3", "slicecrc": "1"}
-            stream = container.add_stream("ffv1", rate=self._fps, options=checked)
-            _, stream.height, stream.width, _ = pictures.shape
-            stream.pix_fmt = "bgr0"
+            stream = self._pictures.add_stream(container, self._fps, pictures)
             audio = self._track.add_to(container) if self._track else None
             container.start_encoding()
             _mux(container, audio, sound)
-            for place, picture in enumerate(pictures if visible else (), first):
-                frame = self._to_bgr.reformat(
-                    av.VideoFrame.from_ndarray(picture, format="rgb24"), format="bgr0"
-                )
+            shown = self._pictures.frames(pictures) if visible else ()
+            for place, frame in enumerate(shown, first):
                 frame.pts = place
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
@@ -229,21 +201,6 @@ def _mux(
         assert audio is not None, "packets need a track"
         packet.stream = audio
         container.mux(packet)
-
-
-def require_encoder(name: str) -> None:
-    """Raise BadInput if this build of FFmpeg lacks the encoder `name`."""
-    if name not in av.codecs_available:
-        raise BadInput(
-            f"The installed PyAV {av.__version__} has no {name} encoder; "
-            f"install the wheel from PyPI (pip install --force-reinstall av) or save as PNG frames."
-        )
-
-
-def _pad_to_even(pictures: Pictures) -> Pictures:
-    """Repeat the last row or column of odd sizes, since 4:2:0 colour covers 2 x 2 pixels."""
-    _, height, width, _ = pictures.shape
-    return np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _boxes(file: memoryview) -> Iterator[tuple[bytes, bytes]]:

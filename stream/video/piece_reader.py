@@ -39,7 +39,7 @@ class PieceReader:
             if index != self._index:
                 self._index, self._pictures = index, _decode(self._read(index))
             picture = self._pictures[number - (self._pieces[index - 1].frames if index else 0)]
-        picture = picture[: self._height, : self._width]  # MP4 rounds odd sizes up
+        picture = picture[: self._height, : self._width]  # most codecs round odd sizes up
         return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
 
     def _read(self, index: int) -> bytes:
@@ -53,7 +53,7 @@ class PieceReader:
 
 
 def _header_bytes(video: Path, first: bytes) -> int:
-    if video.suffix == ".mp4":
+    if video.suffix in (".mp4", ".mov"):
         return first.index(MP4_FRAGMENT) - 4  # after the size of the box
     return first.index(MATROSKA_CLUSTER)
 

@@ -20,7 +20,8 @@ import av
 from ...errors import LongtakeError, StorageError
 from ...temporary_files import remove_leftovers, replacing
 from ..journal.lock import ProcessLock
-from .spec import FRAME_NAME, FragmentedMP4, VideoSpec
+from .codecs import Encoding, is_rewritten
+from .spec import FRAME_NAME, VideoSpec
 
 FORMAT = 1
 READ_BYTES = 1 << 20
@@ -121,12 +122,12 @@ def find_log(video: Path, spec: VideoSpec, key_of: KeyOf, limit: int | None) -> 
 def spec_digest(spec: VideoSpec) -> str:
     """Equal for videos whose pieces fit together.
 
-    Only an MP4 is rewritten at its end, with the metadata of the last run; others keep the prompt
-    of the first run, so that it must be the same.
+    A file that is rewritten at its end gets the metadata of the last run; others keep the prompt of
+    the first run, so that it must be the same.
     """
-    rewritten = isinstance(spec.codec, FragmentedMP4)
+    rewritten = isinstance(spec.format, Encoding) and is_rewritten(spec.format.codec)
     facts = [
-        spec.width, spec.height, str(spec.rate), repr(spec.codec), av.__version__,
+        spec.width, spec.height, str(spec.rate), repr(spec.format), av.__version__,
         None if spec.sound is None else spec.sound.digest,
         None if rewritten else spec.metadata.get("prompt"),
     ]  # fmt: skip

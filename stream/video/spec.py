@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
+from typing import Literal
 
 from ...errors import BadInput
+from .codecs import Encoding
 from .sound import Sound
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -17,41 +19,33 @@ MAX_SIDE = 16384  # the limit of h264 and FFV1
 
 
 @dataclass(frozen=True, slots=True)
-class FragmentedMP4:
-    """h264, which plays everywhere. `crf` is 0 (best) to 51; 18 looks like the source."""
-
-    crf: int = 18
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.crf <= 51:
-            raise BadInput(f"crf must be from 0 to 51; got {self.crf}.")
-
-
-@dataclass(frozen=True, slots=True)
-class LosslessMKV:
-    """FFV1: every 8-bit value survives. About ten times the size of an MP4."""
-
-
-@dataclass(frozen=True, slots=True)
 class PNGFrames:
     """A folder of numbered PNG files."""
 
 
-Container = FragmentedMP4 | LosslessMKV | PNGFrames
+@dataclass(frozen=True, slots=True)
+class AnimatedPicture:
+    """A GIF or WebP that repeats for ever, complete only at its end."""
+
+    kind: Literal["gif", "webp"]
+
+
+VideoFormat = Encoding | AnimatedPicture | PNGFrames
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """Size in pixels, frames per second and container. MP4 rounds odd sizes up.
+    """Size in pixels, frames per second and format. Most codecs round odd sizes up.
 
-    `sound` is cut to the length of the pictures. A folder of PNG files has no sound. `metadata` are
-    texts by key; in a folder of PNG files, the first picture has them.
+    `sound` is cut to the length of the pictures. Folders of PNG files and animated pictures have no
+    sound. `metadata` are texts by key: in a folder of PNG files, the first picture has them; an
+    animated picture has none.
     """
 
     width: int
     height: int
     fps: float | Fraction
-    codec: Container = FragmentedMP4()
+    format: VideoFormat = Encoding()
     sound: Sound | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,6 +57,11 @@ class VideoSpec:
             )
         if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
             raise BadInput(f"The video's fps must be above 0 and at most 1000; got {self.fps}.")
+
+    @property
+    def bits(self) -> int:
+        """Bits of a colour value in the file."""
+        return self.format.bits if isinstance(self.format, Encoding) else 8
 
     @property
     def rate(self) -> Fraction:

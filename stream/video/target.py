@@ -13,15 +13,18 @@ from typing import Protocol
 import av
 from PIL import Image
 
-from ...errors import LongtakeError, StorageError
 from ...temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures
+from .animated import AnimatedFile
+from .codecs import Encoding, is_rewritten
+from .failures import explain_failures
 from .faststart import move_index_to_front
-from .fragments import MatroskaClusters, MP4Fragments, require_encoder
+from .fragments import MatroskaClusters, MP4Fragments
+from .picture_stream import require_encoder
 from .picture_texts import png_texts
 from .pieces import Piece
-from .sound_track import AAC, FLAC, SoundTrack
-from .spec import FRAME_NAME, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
+from .sound_track import SoundTrack
+from .spec import FRAME_NAME, AnimatedPicture, PNGFrames, VideoSpec
 
 logger = logging.getLogger("longtake")
 
@@ -70,14 +73,12 @@ class GrowingFile:
         self._path, self._encoder, self._track = path, encoder, track
         self._finish = finish
         self._whole_bytes = earlier[-1].size if earlier else 0
-        try:
+        with explain_failures(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
             self._file = path.open("r+b" if earlier else "wb", buffering=0)
             self._file.truncate(self._whole_bytes)
             self._file.seek(self._whole_bytes)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
         if earlier:
             encoder.skip([piece.frames for piece in earlier])
 
@@ -111,25 +112,18 @@ class GrowingFile:
             )  # fmt: skip
 
     def _write(self, encode: Callable[[], bytes]) -> int:
-        piece = memoryview(self._run_encoder(encode))
-        try:
-            written = 0
-            while written < len(piece):
-                written += self._file.write(piece[written:])
-        except OSError as error:
-            with contextlib.suppress(OSError):  # if this fails too, players skip the rest
-                self._file.truncate(self._whole_bytes)
-            raise _cannot_write(self._path, error) from error
+        with explain_failures(self._path):
+            piece = memoryview(encode())
+            try:
+                written = 0
+                while written < len(piece):
+                    written += self._file.write(piece[written:])
+            except OSError:
+                with contextlib.suppress(OSError):  # if this fails too, players skip the rest
+                    self._file.truncate(self._whole_bytes)
+                raise
         self._whole_bytes += len(piece)
         return len(piece)
-
-    def _run_encoder(self, encode: Callable[[], bytes]) -> bytes:
-        try:
-            return encode()
-        except av.FFmpegError as error:
-            raise LongtakeError(
-                f"The encoder failed on {self._path} ({error}); choose another size or container."
-            ) from error
 
 
 class PNGFolder:
@@ -140,14 +134,12 @@ class PNGFolder:
     ) -> None:
         self._folder, self._metadata = folder, metadata
         self._frames = earlier[-1].frames if earlier else 0
-        try:
+        with explain_failures(folder):
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
             remove_leftovers(folder.parent, "*/frame_*")  # each run has a folder of its own
             with tempfile.TemporaryFile(dir=folder):
                 pass  # the folder is writable
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
 
     def append(self, pictures: Pictures) -> int:
         return sum(self._save(Image.fromarray(picture)) for picture in pictures)
@@ -160,12 +152,9 @@ class PNGFolder:
 
     def _save(self, image: Image.Image) -> int:
         path = self._folder / (FRAME_NAME % self._frames)
-        try:
-            texts = None if self._frames else png_texts(self._metadata)
-            with replacing(path) as temporary:
-                image.save(temporary, format="PNG", compress_level=1, pnginfo=texts)
-        except OSError as error:
-            raise _cannot_write(self._folder, error) from error
+        texts = None if self._frames else png_texts(self._metadata)
+        with explain_failures(self._folder), replacing(path) as temporary:
+            image.save(temporary, format="PNG", compress_level=1, pnginfo=texts)
         self._frames += 1
         return path.stat().st_size
 
@@ -175,29 +164,25 @@ def open_target(path: Path, spec: VideoSpec, earlier: Sequence[Piece] = ()) -> V
 
     StorageError or BadInput if that is impossible.
     """
-    match spec.codec:
-        case FragmentedMP4(crf):
-            require_encoder("libx264")
-            require_encoder(AAC)
-            track = _sound_track(spec, AAC)
-            encoder = MP4Fragments(spec.rate, crf, track, spec.metadata)
-            finish = partial(move_index_to_front, metadata=spec.metadata)
-            return GrowingFile(path, encoder, track, finish, earlier=earlier)
-        case LosslessMKV():
-            require_encoder("ffv1")
-            track = _sound_track(spec, FLAC)
-            clusters = MatroskaClusters(spec.rate, track, spec.metadata)
-            return GrowingFile(path, clusters, track, earlier=earlier)
+    match spec.format:
         case PNGFrames():
             return PNGFolder(path, spec.metadata, earlier)
+        case AnimatedPicture() as format:
+            return AnimatedFile(path, spec, format)
+        case Encoding() as encoding:
+            return _growing_file(path, spec, encoding, earlier)
 
 
-def _sound_track(spec: VideoSpec, codec: str) -> SoundTrack | None:
-    return None if spec.sound is None else SoundTrack(spec.sound, codec)
-
-
-def _cannot_write(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"The video {path} cannot be written ({error.strerror or error}); "
-        f"free some space or choose another folder."
-    )
+def _growing_file(
+    path: Path, spec: VideoSpec, encoding: Encoding, earlier: Sequence[Piece]
+) -> GrowingFile:
+    codec = encoding.codec
+    require_encoder(codec.encoder)
+    require_encoder(codec.sound)
+    track = None if spec.sound is None else SoundTrack(spec.sound, codec.sound)
+    pieces = MP4Fragments if codec.container in ("mp4", "mov") else MatroskaClusters
+    encoder = pieces(spec.rate, encoding, track, spec.metadata)
+    if not is_rewritten(codec):
+        return GrowingFile(path, encoder, track, earlier=earlier)
+    finish = partial(move_index_to_front, container=codec.container, metadata=spec.metadata)
+    return GrowingFile(path, encoder, track, finish, earlier=earlier)

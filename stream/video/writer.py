@@ -130,7 +130,7 @@ class VideoWriter:
                 self._log.close(complete=complete)
 
     def _append(self, frames: Tensor, key: str | None) -> None:
-        self.bytes_written += self._target.append(to_pictures(frames))
+        self.bytes_written += self._target.append(to_pictures(frames, self.spec.bits))
         self.frames_written += len(frames)
         if self._log is not None:
             assert key is not None, "a piece without a key cannot be found again"

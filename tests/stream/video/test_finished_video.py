@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from longtake.stream.video import faststart
+from longtake.stream.video.codecs import FFV1, Encoding
 from longtake.stream.video.contact_sheet import ContactSheet
 from longtake.stream.video.sound import SoundInMemory
-from longtake.stream.video.spec import FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
+from longtake.stream.video.spec import PNGFrames, VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import beeps, heard
 
@@ -65,7 +66,7 @@ def test_a_finished_mp4_has_its_index_first_and_is_otherwise_the_same(
     tmp_path: Path, sound: SoundInMemory | None
 ) -> None:
     path = tmp_path / "x.mp4"
-    video = open_video(path, VideoSpec(48, 32, 12.5, FragmentedMP4(), sound, TEXTS))
+    video = open_video(path, VideoSpec(48, 32, 12.5, Encoding(), sound, TEXTS))
     for place in range(3):
         video.write(frames(place, 9))
     video.flush()
@@ -144,7 +145,7 @@ def test_a_kill_while_the_index_is_moved_leaves_a_video_that_plays(tmp_path: Pat
 
 
 def test_a_lossless_video_has_the_texts_from_its_first_piece_on(tmp_path: Path) -> None:
-    spec = VideoSpec(48, 32, 16, LosslessMKV(), metadata=TEXTS)
+    spec = VideoSpec(48, 32, 16, Encoding(FFV1), metadata=TEXTS)
     with open_video(tmp_path / "x.mkv", spec) as video:
         for place in range(2):
             video.write(frames(place, 9))

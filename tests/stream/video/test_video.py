@@ -21,12 +21,29 @@ from torch import Tensor
 
 from longtake.errors import BadInput, LongtakeError, StorageError
 from longtake.stream.video import writer as video_module
+from longtake.stream.video.codecs import (
+    AV1,
+    FFV1,
+    H264,
+    H265,
+    PRORES_4444,
+    PRORES_HQ,
+    VP9,
+    Encoding,
+)
 from longtake.stream.video.fragments import MP4Fragments
-from longtake.stream.video.spec import Container, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
+from longtake.stream.video.spec import PNGFrames, VideoFormat, VideoSpec
 from longtake.stream.video.writer import open_video
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = [(FragmentedMP4(), "video.mp4"), (LosslessMKV(), "video.mkv")]
+FILES = [(Encoding(), "video.mp4"), (Encoding(FFV1), "video.mkv")]
+OTHERS = [
+    (Encoding(H264, 12, 10), "video.mp4"),
+    *((Encoding(H265, 12, bits), "video.mp4") for bits in (8, 10)),
+    *((Encoding(AV1, 12, bits), "video.mp4") for bits in (8, 10)),
+    (Encoding(VP9, 12), "video.webm"),
+    *((Encoding(codec, bits=10), "video.mov") for codec in (PRORES_HQ, PRORES_4444)),
+]
 
 
 def moving_frames(first: int, count: int, height: int = 32, width: int = 48) -> Tensor:
@@ -53,9 +70,9 @@ def played(path: Path) -> tuple[NDArray[np.uint8], list[Fraction], Fraction | No
 
 def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """The picture in a frame; yuv by ITU-R BT.709, since PyAV's conversion differs by version."""
-    if frame.format.name != "yuv420p":
+    if not frame.format.name.startswith("yuv"):
         return frame.to_ndarray(format="rgb24")
-    y, u, v = frame.to_ndarray(format="yuv444p").astype(float)
+    y, u, v = frame.reformat(format="yuv444p").to_ndarray().astype(float)
     y, u, v = (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
     channels = [y + 1.5748 * v, y - 0.1873 * u - 0.4681 * v, y + 1.8556 * u]
     return (np.stack(channels, -1).clip(0, 1) * 255).round().astype(np.uint8)
@@ -71,13 +88,13 @@ def close_to(pictures: NDArray[np.uint8], frames: Tensor) -> bool:
     return pictures.shape == expected.shape and bool(np.abs(pictures - expected).mean() < 4)
 
 
-@pytest.mark.parametrize(("codec", "name"), FILES)
+@pytest.mark.parametrize(("codec", "name"), [*FILES, *OTHERS])
 @pytest.mark.parametrize(
     ("fps", "counts"),
     [(12.5, (9, 12, 1, 12)), (Fraction(30000, 1001), (9, 12, 1, 12)), (16.0, (1, 12, 40))],
 )
 def test_a_growing_file_plays_after_every_chunk(
-    tmp_path: Path, codec: Container, name: str, fps: float | Fraction, counts: tuple[int, ...]
+    tmp_path: Path, codec: VideoFormat, name: str, fps: float | Fraction, counts: tuple[int, ...]
 ) -> None:
     path, sizes, total = tmp_path / "new" / name, [0], 0
     with open_video(path, VideoSpec(48, 32, fps, codec)) as video:
@@ -100,7 +117,7 @@ def test_a_growing_file_plays_after_every_chunk(
 def test_lossless_is_bit_exact(tmp_path: Path, height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (7, 3, height, width), generator=generator)
-    with open_video(tmp_path / "x.mkv", VideoSpec(width, height, 16, LosslessMKV())) as video:
+    with open_video(tmp_path / "x.mkv", VideoSpec(width, height, 16, Encoding(FFV1))) as video:
         for some in (pixels / 255).split(3):
             video.write(some)
     pictures, _, _ = played(tmp_path / "x.mkv")
@@ -159,14 +176,14 @@ def test_the_same_pictures_always_give_the_same_mp4(tmp_path: Path) -> None:
 
 
 def test_values_outside_the_range_are_clipped(tmp_path: Path) -> None:
-    with open_video(tmp_path / "x.mkv", VideoSpec(2, 2, 16, LosslessMKV())) as video:
+    with open_video(tmp_path / "x.mkv", VideoSpec(2, 2, 16, Encoding(FFV1))) as video:
         video.write(torch.tensor([-1.0, 0.5, 2.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2))
     assert (played(tmp_path / "x.mkv")[0] == [0, 128, 255]).all()
 
 
 @pytest.mark.parametrize(("codec", "name"), [*FILES, (PNGFrames(), "frames")])
 def test_an_unwritable_folder_is_one_sentence_and_leaves_nothing(
-    tmp_path: Path, codec: Container, name: str
+    tmp_path: Path, codec: VideoFormat, name: str
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=f"file/{name} cannot be written.*choose another folder"):
@@ -175,7 +192,9 @@ def test_an_unwritable_folder_is_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(("codec", "name"), [*FILES, (PNGFrames(), "frames")])
-def test_a_video_without_frames_leaves_no_file(tmp_path: Path, codec: Container, name: str) -> None:
+def test_a_video_without_frames_leaves_no_file(
+    tmp_path: Path, codec: VideoFormat, name: str
+) -> None:
     video = open_video(tmp_path / name, VideoSpec(48, 32, 16, codec))
     video.write(torch.empty(0, 3, 32, 48))
     video.close()
@@ -195,7 +214,7 @@ def test_impossible_videos_are_refused_with_the_value(wrong: dict[str, float]) -
     with pytest.raises(BadInput, match=str(*wrong.values())):
         VideoSpec(**{**possible, **wrong})  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="crf"):
-        FragmentedMP4(crf=52)
+        Encoding(crf=52)
 
 
 def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -258,7 +277,7 @@ def test_an_unraised_error_is_raised_by_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = open_video(tmp_path / "x.mp4", VideoSpec(48, 32, 16))
-    monkeypatch.setattr(video_module, "to_pictures", lambda frames: 1 / 0)
+    monkeypatch.setattr(video_module, "to_pictures", lambda frames, bits: 1 / 0)
     video.write(moving_frames(0, 1))
     with pytest.raises(ZeroDivisionError):
         video.close()
@@ -268,7 +287,7 @@ def test_an_unraised_error_is_raised_by_close(
 
 @pytest.mark.parametrize(("codec", "name"), FILES)
 def test_a_full_disk_is_one_sentence_and_the_file_plays_up_to_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: Container, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: VideoFormat, name: str
 ) -> None:
     pieces = _piece_sizes(tmp_path / "try", codec)
     plain_open = Path.open
@@ -285,7 +304,7 @@ def test_a_full_disk_is_one_sentence_and_the_file_plays_up_to_there(
     assert len(played(tmp_path / name)[0]) == video.frames_written == 12
 
 
-def _piece_sizes(path: Path, codec: Container) -> list[int]:
+def _piece_sizes(path: Path, codec: VideoFormat) -> list[int]:
     sizes = [0]
     video = open_video(path, VideoSpec(48, 32, 16, codec))
     for chunk in range(3):
@@ -338,8 +357,9 @@ def test_a_killed_writer_leaves_playable_files(tmp_path: Path) -> None:
         f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r})\n"
         "import sys, torch; from pathlib import Path\n"
         "from longtake.stream.video.spec import *\n"
+        "from longtake.stream.video.codecs import *\n"
         "from longtake.stream.video.writer import *\n"
-        "specs = [VideoSpec(48, 32, 16, codec) for codec in (FragmentedMP4(), LosslessMKV())]\n"
+        "specs = [VideoSpec(48, 32, 16, codec) for codec in (Encoding(), Encoding(FFV1))]\n"
         "videos = [open_video(Path(path), spec) for path, spec in zip(sys.argv[1:], specs)]\n"
         "while True:\n"
         "    for video in videos:\n"
@@ -359,7 +379,7 @@ def test_a_killed_writer_leaves_playable_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("codec", "name"), FILES)
 def test_a_torn_last_piece_costs_only_that_piece(
-    tmp_path: Path, codec: Container, name: str
+    tmp_path: Path, codec: VideoFormat, name: str
 ) -> None:
     """Simulates a power cut in the middle of an append."""
     path, pieces = tmp_path / name, _piece_sizes(tmp_path / name, codec)

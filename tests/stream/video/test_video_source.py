@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
+from longtake.stream.video.codecs import FFV1, Encoding
 from longtake.stream.video.reader import VideoReader
 from longtake.stream.video.sound import FileSound, SoundReader
 from longtake.stream.video.source import FrameRequest, VideoClip
-from longtake.stream.video.spec import FragmentedMP4, LosslessMKV, VideoSpec
+from longtake.stream.video.spec import VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import (
     beeps,
@@ -125,7 +126,7 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path, content: object
 def test_texts_in_another_encoding_do_not_keep_a_video_from_being_read(
     tmp_path: Path, name: str
 ) -> None:
-    codec = FragmentedMP4() if name == "x.mp4" else LosslessMKV()
+    codec = Encoding() if name == "x.mp4" else Encoding(FFV1)
     spec = VideoSpec(48, 32, 16, codec, metadata={"title": "Latin-X text"})
     with open_video(tmp_path / name, spec) as video:
         video.write(torch.rand(5, 3, 32, 48))
@@ -209,7 +210,7 @@ def test_a_saved_video_leaves_the_file_of_its_sound_closed(tmp_path: Path, name:
     """The pictures end before the sound does."""
     path = tmp_path / "x.mkv"
     write_clip(path, 48, sound=beeps(3, 48000), codec="ffv1")
-    codec = FragmentedMP4() if name == "y.mp4" else LosslessMKV()
+    codec = Encoding() if name == "y.mp4" else Encoding(FFV1)
     with open_video(tmp_path / name, VideoSpec(96, 64, 16, codec, FileSound.probe(str(path)))) as y:
         y.write(torch.rand(8, 3, 64, 96))
         y.flush()

@@ -1,0 +1,80 @@
+"""The pictures of a video file: one stream of packets in a container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from ...errors import BadInput
+from ..lazy.frame_chunk import Pictures
+from .codecs import Encoding
+
+NO_MORE_KEY_FRAMES = 1 << 30  # effectively infinite: a piece has one, at its beginning
+BT709 = 1  # ITU-T H.273: for primaries, transfer and matrix
+os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder otherwise prints 20 lines for every piece
+
+
+class PictureEncoder:
+    """Encodes pictures (n, H, W, 3) of 8 or 16 bits, with ITU-R BT.709 colours."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._yuv = encoding.pixel_format.startswith("yuv")
+        self._reformatter = VideoReformatter()
+
+    def add_stream(
+        self, container: OutputContainer, fps: Fraction, pictures: Pictures
+    ) -> VideoStream:
+        """Add a stream for such pictures; the same for every piece, which share one header."""
+        codec = self._encoding.codec
+        stream = container.add_stream(codec.encoder, rate=fps, options=self._encoding.options)
+        assert isinstance(stream, VideoStream)
+        _, stream.height, stream.width, _ = self._pad(pictures[:1]).shape
+        stream.pix_fmt = self._encoding.pixel_format
+        if codec.tag:
+            stream.codec_context.codec_tag = codec.tag
+        if self._yuv:
+            context = stream.codec_context
+            context.gop_size = NO_MORE_KEY_FRAMES
+            context.color_primaries = context.color_trc = context.colorspace = BT709
+            context.color_range = ColorRange.MPEG
+        return stream
+
+    def frames(self, pictures: Pictures) -> Iterator[av.VideoFrame]:
+        """The pictures as the codec takes them."""
+        deep = pictures.dtype == np.uint16
+        for picture in self._pad(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb48le" if deep else "rgb24")
+            if self._yuv:
+                yield self._reformatter.reformat(
+                    frame,
+                    format=self._encoding.pixel_format,
+                    dst_colorspace=Colorspace.ITU709,
+                    dst_color_range=ColorRange.MPEG,
+                )
+            else:
+                yield self._reformatter.reformat(frame, format=self._encoding.pixel_format)
+
+    def _pad(self, pictures: Pictures) -> Pictures:
+        """Repeat the last row or column of odd sizes: 4:2:0 colour covers 2 x 2 pixels."""
+        if not self._yuv:
+            return pictures
+        _, height, width, _ = pictures.shape
+        return np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def require_encoder(name: str) -> None:
+    """Raise BadInput if this build of FFmpeg lacks the encoder `name`."""
+    if name not in av.codecs_available:
+        raise BadInput(
+            f"The installed PyAV {av.__version__} has no {name} encoder; "
+            f"install the wheel from PyPI (pip install --force-reinstall av) or choose another "
+            "format."
+        )

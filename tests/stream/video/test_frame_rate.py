@@ -1,0 +1,60 @@
+"""Laws of another frame rate: chunks equal the whole, and FFmpeg's own filter agrees."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.filter import Graph
+
+from longtake.stream.video.frame_rate import at_rate
+
+RATES = [(16, 24), (16, 30), (24, 16), (Fraction(30000, 1001), 25), (16, 8), (16, 16), (12.5, 60)]
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_chunks_give_the_frames_of_the_whole_video(
+    source: float | Fraction, target: float | Fraction
+) -> None:
+    numbers = torch.arange(160)
+    source, target = Fraction(source), Fraction(target)
+    whole = at_rate(numbers, 0, source, target)
+    for sizes in ((1,) * 160, (9, *(12,) * 12, 7), (1, 159)):
+        chunks, first = [], 0
+        for size in sizes:
+            chunks.append(at_rate(numbers[first : first + size], first, source, target))
+            first += size
+        assert torch.equal(torch.cat(chunks), whole)
+    assert len(whole) == -(-160 * target // source)
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_ffmpegs_fps_filter_shows_the_same_frames(
+    source: float | Fraction, target: float | Fraction
+) -> None:
+    """Rounding down, the filter shows at each moment the frame that began last."""
+    source, target = Fraction(source), Fraction(target)
+    graph = Graph()
+    begin = graph.add_buffer(
+        width=16, height=16, format=av.VideoFormat("gray"), time_base=Fraction(1, 1_000_000)
+    )
+    rate = graph.add("fps", f"fps={target.numerator}/{target.denominator}:round=up:start_time=0")
+    end = graph.add("buffersink")
+    begin.link_to(rate)
+    rate.link_to(end)
+    graph.configure()
+    shown = list[int]()
+    for number in range(100):
+        frame = av.VideoFrame.from_ndarray(np.full((16, 16), number, np.uint8), format="gray")
+        frame.pts, frame.time_base = -int(-number * 1_000_000 // source), Fraction(1, 1_000_000)
+        begin.push(frame)
+        try:
+            while True:
+                shown.append(int(end.pull().to_ndarray()[0, 0]))
+        except av.BlockingIOError:
+            continue
+    expected = at_rate(torch.arange(100), 0, source, target).tolist()
+    assert len(shown) > 40 and shown == expected[: len(shown)]
