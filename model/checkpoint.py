@@ -21,12 +21,13 @@ from .config import DiTConfig
 from .dit import WanDiT
 from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
+from .families.table import TWIN
 from .families.tensors import QUANTISED
 from .files.weights import Weights, open_weights
 from .text import TextEncoder
 from .vae.tiny import TinyVAE, TinyVAEConfig
 
-TEXT_TO_VIDEO = ("t2v", "t2v-fps")
+TEXT_TO_VIDEO = ("t2v", "t2v-fps", TWIN)
 WAN_TEXT_DIM = 4096
 FPS = ("fps_embedding.", "fps_projection.")
 
@@ -62,6 +63,12 @@ class Checkpoint:
         """Official names of all tensors for the host's Wan model, quantisation scales included."""
         unused = set(self.recognition.unused)
         return [n for n in self.recognition.copy.names if n not in unused and not n.startswith(FPS)]
+
+    @property
+    def twin(self) -> Checkpoint | None:
+        """The weights of the same file that make the commits, if it has any."""
+        model = self.recognition.twin_model
+        return None if model is None else replace(self, recognition=model)
 
     def at_rate(self, fps: float | None) -> Checkpoint:
         """The same checkpoint for `fps` frames a second (16 or 24; None is its own).
@@ -141,6 +148,11 @@ def load_dit(path: Path) -> WanDiT:
         raise BadInput(
             f"{path} is {recognition.family.title}, which needs ComfyUI; without it, use a "
             "text-to-video model that is not quantised."
+        )
+    if recognition.twin is not None:
+        raise BadInput(
+            f"{path} holds two sets of weights; load it with Load Causal Video Model, which keeps "
+            "both."
         )
     if recognition.unused:
         raise BadInput(

@@ -22,7 +22,10 @@ FIVE_B = "ti2v-5b"
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes at one picture size; the KV cache without guidance, which doubles it."""
+    """Bytes at one picture size; the KV cache without guidance, which doubles it.
+
+    Of a model that is two, it is the KV cache of both.
+    """
 
     width: int
     height: int
@@ -40,7 +43,7 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
     width, height = width // step * step, height // step * step
     rows, columns = height // step, width // step
     config, preset = model.config, model.family.preset
-    policy = preset_cache(preset)
+    policy, histories = preset_cache(preset), 2 if preset.boundary else 1
     shape = CacheShape(
         layers=config.num_layers, batch=1, heads=config.num_heads, head_dim=config.head_dim,
         rows=rows, columns=columns, dtype=COMPUTE,
@@ -53,14 +56,18 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
         rows * columns,
         weight_bytes(model),
         2 * config.num_layers * rows * columns * config.dim * COMPUTE.itemsize,
-        planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
+        histories * planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
         _vae_bytes(model, (height // latent_pixels) * (width // latent_pixels)),
     )
 
 
 def weight_bytes(model: Recognition) -> int:
-    """Bytes of the weights once loaded: wide floats are kept in the compute dtype."""
-    return sum(_loaded_bytes(tensor) for tensor in model.tensors.values())
+    """Bytes of the weights once loaded: wide floats are kept in the compute dtype.
+
+    A twin in the same file counts too, the other file of a pair does not.
+    """
+    own = sum(_loaded_bytes(tensor) for tensor in model.tensors.values())
+    return own if model.twin_model is None else own + weight_bytes(model.twin_model)
 
 
 def _loaded_bytes(tensor: TensorInfo) -> int:

@@ -17,10 +17,10 @@ from ...errors import BadInput
 from ..config import PATCH, DiTConfig
 from ..files.header import Header, TensorInfo
 from .folder import declared_classes, plain_name
-from .names import Copy, copies
+from .names import Copy, copies, without_twin
 from .others import other
 from .stated import quantisation, transformer_config, unscale
-from .table import BY_KEY, FAMILIES, Family
+from .table import BY_KEY, FAMILIES, TWIN, Family
 from .tensors import QUANTISED, expected_shapes, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
@@ -32,7 +32,10 @@ FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """A model that can be run: its family, sizes, the copy to take, and the reasons."""
+    """A model that can be run: its family, sizes, the copy to take, and the reasons.
+
+    `twin` holds the weights that make the commits, under the official names, where a file has any.
+    """
 
     family: Family
     config: DiTConfig
@@ -40,11 +43,17 @@ class Recognition:
     header: Header
     reasons: tuple[str, ...]
     unused: tuple[str, ...]
+    twin: Copy | None = None
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
-        """The copy's tensors by official name."""
+        """The copy's tensors by official name, without those of a twin."""
         return {name: self.header.tensors[stored] for name, stored in self.copy.names.items()}
+
+    @property
+    def twin_model(self) -> Recognition | None:
+        """The model that makes the commits, as one of its own."""
+        return None if self.twin is None else replace(self, copy=self.twin, twin=None, unused=())
 
 
 def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognition:
@@ -53,19 +62,23 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     if not candidates:
         raise BadInput(_not_a_model(header))
     config_json = transformer_config(header)
-    first = {name: header.tensors[stored].shape for name, stored in candidates[0].names.items()}
+    own, twin = without_twin(candidates[0])
+    first = {name: header.tensors[stored].shape for name, stored in own.names.items()}
     kind = other(candidates[0].names)
     if kind is not None:
         raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
     config, shape = _describe(header.path, first, config_json)
+    shape = TWIN if shape == "t2v" and twin is not None else shape
     row, why = _family(header, shape, config, config_json, family)
-    if row.refusal:
-        raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
-    model_copy, which = _pick(candidates, copy, row)
+    picked, which = _pick(candidates, copy, row)
+    model_copy, twin = without_twin(picked)
     unused = _check(header, model_copy, config, shape)
+    if twin is not None:
+        _check(header, twin, config, shape)
     quantisation(header)
     reasons = (_why_shape(shape, config), why, which)
-    return Recognition(row, config, model_copy, header, tuple(r for r in reasons if r), unused)
+    reasons = tuple(reason for reason in reasons if reason)
+    return Recognition(row, config, model_copy, header, reasons, unused, twin)
 
 
 class OtherInputs(ValueError):
@@ -216,6 +229,7 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
         f"{config.out_channels}"
         + (", with CLIP image layers" if shape == "i2v" else "")
         + (", with an fps embedding" if shape == "t2v-fps" else "")
+        + (", with a twin of every weight" if shape == TWIN else "")
     )
 
 
