@@ -76,8 +76,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     if twin is not None:
         _check(header, twin, config, shape)
     quantisation(header)
-    reasons = (_why_shape(shape, config), why, which)
-    reasons = tuple(reason for reason in reasons if reason)
+    reasons = tuple(reason for reason in (_why_shape(shape, config), why, which) if reason)
     return Recognition(row, config, model_copy, header, reasons, unused, twin)
 
 
