@@ -7,12 +7,12 @@ right readings, drift of colour and contrast against rendered truth, motion, mis
 balls, the seam between chunks, and agreement of scenery that returns. A rule is better or worse
 where the whole 95 % interval of its difference is.
 
-    python -m longtake.benchmarks.wear --case "strong guidance" --rule recency --record w.jsonl
-    python -m longtake.benchmarks.wear --together recency --together "anchor 0.3" --record w.jsonl
+    python -m longtake.benchmarks.wear --case "strong guidance" --rule recency --record wear
+    python -m longtake.benchmarks.wear --together recency --together "anchor 0.3" --record wear
 
-run parts of the suite; the same record continues. The whole suite takes many hours on a CPU. The
-twin is not shipped: the bench reads the folder `twins`, and without it omits this situation. Train
-the twin before the first recorded run, in half an hour of a core:
+run parts of the suite; the same records continue, a file for each situation. The whole suite takes
+many hours on a CPU. The twin is not shipped: the bench reads the folder `twins`, and without it
+omits this situation. Half an hour of a core trains the twin:
 
     python -m longtake.benchmarks.wear --train
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import click
@@ -46,6 +46,7 @@ from ._wear.rollout import measure_wear
 
 RECIPE = "teacher-forcing"
 MIN_LATENTS = 30  # a tenth is a chunk
+FOLDER = click.Path(path_type=Path, file_okay=False)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -54,7 +55,7 @@ class WearPlan:
     """Situations and rules (empty: all), and the rules that make one more case `together`.
 
     `rollouts` and `latents` replace each situation's own. No rollout starts after `hours`. `record`
-    is the file of finished rollouts, `twins` the folder of the twins.
+    is a folder with finished rollouts, a file for each situation; `twins` has the twins.
     """
 
     rollouts: int | None = None
@@ -93,14 +94,23 @@ class WearPlan:
         names |= {known[name].control for name in names}
         return {f"{situation}: {name}": rule for name, rule in known.items() if name in names}
 
-    @property
-    def made_with(self) -> dict[str, object]:
-        """Everything that determines a rollout, except its case and seed."""
+    def made_with(self, situation: str) -> dict[str, object]:
+        """Everything that determines a situation's rollouts, except their rule and seed."""
         files = [*sorted(DEMO_FOLDER.glob("*.safetensors"))]
-        files += sorted(self.twin.glob("*.safetensors")) if is_trained(self.twin) else []
-        lengths = {name: self.length(name) for name in SITUATIONS}
+        files += sorted(self.twin.glob("*.safetensors")) if situation == TWIN else []
         weights = [fingerprint(read(file)[0]) for file in files]
-        return {"suite": "wear", "latent_frames": lengths, "weights": weights}
+        length = self.length(situation)
+        return {
+            "suite": "wear",
+            "situation": situation,
+            "latent_frames": length,
+            "weights": weights,
+        }
+
+    def records(self, situation: str) -> Records:
+        """Open the situation's record, so that no other situation's weights count in it."""
+        path = self.record and self.record / f"{situation.replace(',', '').replace(' ', '-')}.jsonl"
+        return Records(path, self.made_with(situation))
 
 
 def main(json_path: Path | None) -> None:
@@ -113,8 +123,7 @@ def main(json_path: Path | None) -> None:
 
 def measure(plan: WearPlan) -> WearResults:
     """Measure every case seed by seed; compare each with the default and with its control."""
-    records = Records(plan.record, plan.made_with)
-    results, jobs = WearResults(plan, records.made_with), list[Job]()
+    results, until = WearResults(plan), time.monotonic() + 3600 * plan.hours
     situations = [*(plan.situations or SITUATIONS)]
     if TWIN in situations and not is_trained(plan.twin):
         situations.remove(TWIN)
@@ -123,12 +132,10 @@ def measure(plan: WearPlan) -> WearResults:
             f"longtake.benchmarks.wear --train --twins {plan.twins}` trains them."
         )
     for name in situations:
-        jobs += records.missing([*plan.cases(name)], plan.seeds(name))
-    jobs.sort(key=lambda job: job[1])  # so that a run that stops has all cases of its seeds
-    records.complete(
-        partial(measure_job, plan), jobs, plan.workers, time.monotonic() + 3600 * plan.hours
-    )
-    for name in situations:
+        records = plan.records(name)
+        jobs = records.missing([*plan.cases(name)], plan.seeds(name))
+        records.complete(partial(measure_job, plan), jobs, plan.workers, until)
+        results.made_with[name] = records.made_with
         summarise(results, records, plan, name)
     return results
 
@@ -160,6 +167,7 @@ def measure_job(plan: WearPlan, job: Job) -> Measurement:
         return Measurement(measure_wear(kit, seed, recipe, situation.turn_every), np.zeros((0, 0)))
 
 
+@lru_cache(maxsize=1)
 def _kit(plan: WearPlan, situation: str) -> Kit:
     kit = load_kit(DEMO_FOLDER)
     return twin_kit(kit, plan.twin) if situation == TWIN else kit
@@ -183,10 +191,10 @@ def _kit(plan: WearPlan, situation: str) -> Kit:
 @click.option(
     "--hours", default=float("inf"), help="Start no rollout after this many hours; 0: none."
 )
-@click.option("--twins", type=click.Path(path_type=Path), default=Path("twins"), show_default=True)
+@click.option("--twins", type=FOLDER, default=Path("twins"), show_default=True)
 @click.option("--train", is_flag=True, help="Only train the twin; a stopped training resumes.")
 @click.option(
-    "--record", type=NEW_FILE, help="Keep finished rollouts in FILE and continue from it."
+    "--record", type=FOLDER, help="Keep finished rollouts in FOLDER and continue from there."
 )
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
 @click.option("--plot", type=NEW_FILE, help="Plot the results to FILE (needs matplotlib).")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -12,6 +13,22 @@ from ..errors import BadInput
 PATCH = 2  # rows and columns per token; one latent frame deep
 FREQ_DIM = 256
 EPS = 1e-6
+
+Camera = Literal["none", "action", "plucker"]
+"""How a model takes a camera, see `model/camera/modules.py`."""
+
+CAMERA_TENSORS: Mapping[Camera, str] = {
+    "action": "action_embedding.0.weight",
+    "plucker": "patch_embedding_wancamctrl.weight",
+}
+"""For each kind of camera a tensor that only such models have."""
+
+
+def camera_of(names: Iterable[str]) -> Camera:
+    """The kind of camera that a model with tensors of these names takes."""
+    known = {*names}
+    return next((kind for kind, name in CAMERA_TENSORS.items() if name in known), "none")
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,7 @@ class DiTConfig:
     text_dim: int
     in_channels: int = 16
     out_channels: int = 16
+    camera: Camera = "none"
 
     def __post_init__(self) -> None:
         if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2:
@@ -57,4 +75,5 @@ def config_from_shapes(state: Mapping[str, Tensor], num_heads: int | None = None
         text_dim=state["text_embedding.0.weight"].shape[1],
         in_channels=state["patch_embedding.weight"].shape[1],
         out_channels=state["head.head.weight"].shape[0] // PATCH**2,
+        camera=camera_of(state),
     )

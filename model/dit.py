@@ -21,7 +21,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..attention.dense import attend
+from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
+from .hooks import NO_HOOKS, Hooks, through, through_layer
+from .modulation import gate, modulate, sinusoid
 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v) -> out, all (b, s, n, d) and un-rotated: what the current tokens may look at."""
@@ -85,12 +88,14 @@ class PassOptions:
     """How a pass differs from a plain one.
 
     `to_prompt` replaces dense attention to the prompt. `keep` returns the new keys and values of
-    every layer, for a commit. `cast` fetches the bare parameters.
+    every layer, for a commit. `cast` fetches the bare parameters. `hooks` are those of modules
+    beside the transformer.
     """
 
     to_prompt: PromptAttention | None = None
     keep: bool = False
     cast: Cast | None = None
+    hooks: Hooks = NO_HOOKS
 
 
 PLAIN = PassOptions()
@@ -160,6 +165,8 @@ class WanDiT(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(WanBlock(config) for _ in range(config.num_layers))
         self.head = WanHead(config)
+        if config.camera != "none":
+            CAMERA_MODULES[config.camera].add_layers(self, dim, nn.Linear)
 
 
 def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> TextKV:
@@ -200,51 +207,58 @@ def predict(
     options: PassOptions = PLAIN,
 ) -> Prediction:
     """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000."""
-    fetch, to_prompt = options.cast or _as_is, options.to_prompt
+    fetch, to_prompt, hooks = options.cast or _as_is, options.to_prompt, options.hooks
     rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
     tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
-    tokens = rearrange(tokens, "b c f h w -> b f (h w) c")
-    e = tree.time_embedding(_sinusoid(t).to(x))  # (b, f, c)
+    tokens = through(hooks.patches, rearrange(tokens, "b c f h w -> b f (h w) c"))
+    e = through(hooks.time, tree.time_embedding(sinusoid(t).to(x)))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
     by_layer: list[KeysValues] = []
     for index, block in enumerate(tree.blocks):
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
         to_text = partial(_cross_attention, block.cross_attn, text.of(index), text.runs, by)
-        tokens, keys_values = _block(
-            block, tokens, m.unbind(2), tree.num_heads, partial(attention, index), to_text
-        )
+        ways = _Ways(index, partial(attention, index), to_text, hooks)
+        tokens, keys_values = _block(block, tokens, m.unbind(2), tree.num_heads, ways)
         if options.keep:
             by_layer.append(keys_values)
         del keys_values  # or the next layer would run beside them
     m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
     shift, scale = m.unbind(2)  # (b, f, 1, c)
-    out = tree.head.head(_modulate(tree.head.norm(tokens), shift, scale))
+    out = tree.head.head(modulate(tree.head.norm(tokens), shift, scale))
     velocity = rearrange(
         out, "b f (h w) (p q c) -> b f c (h p) (w q)", h=rows, w=columns, p=PATCH, q=PATCH
     )
     return Prediction(velocity, tuple(by_layer))
 
 
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """What the tokens of one layer meet: the history, the prompt, and modules' hooks."""
+
+    layer: int
+    attention: Attend
+    to_text: Callable[[Tensor], Tensor]
+    hooks: Hooks
+
+
 def _block(
-    block: Any,
-    x: Tensor,
-    m: tuple[Tensor, ...],
-    heads: int,
-    attention: Attend,
-    to_text: Callable[[Tensor], Tensor],
+    block: Any, x: Tensor, m: tuple[Tensor, ...], heads: int, ways: _Ways
 ) -> tuple[Tensor, KeysValues]:
     """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
     sa = block.self_attn
-    y = _modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
+    y = modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
     q = sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1))
     k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
     v = sa.v(y).unflatten(-1, (heads, -1))
-    y = sa.o(attention(q, k, v).flatten(-2)).view_as(x)
-    x = _gate(x, y, m[2])
-    x = x + to_text(block.norm3(x))
-    y = block.ffn(_modulate(block.norm2(x), m[3], m[4]))
-    return _gate(x, y, m[5]), (k, v)
+    y = sa.o(ways.attention(q, k, v).flatten(-2))
+    for hook in ways.hooks.in_attention:
+        y = y + hook(ways.layer, q, k, v)
+    x = gate(x, y.view_as(x), m[2])
+    x = through_layer(ways.hooks.after_attention, ways.layer, x)
+    x = x + ways.to_text(block.norm3(x))
+    y = block.ffn(modulate(block.norm2(x), m[3], m[4]))
+    return through_layer(ways.hooks.after_block, ways.layer, gate(x, y, m[5])), (k, v)
 
 
 def _cross_attention(
@@ -272,22 +286,6 @@ def _attend_each(q: Tensor, k: Tensor, v: Tensor, by: Attend) -> Tensor:
     if k.shape[1] > 1:
         return by(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
     return by(q.flatten(1, 2), k[:, 0], v[:, 0])
-
-
-def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return (x.float() * (1 + scale) + shift).to(x.dtype)
-
-
-def _gate(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
-    return (x.float() + y.float() * gate).to(x.dtype)
-
-
-def _sinusoid(t: Tensor) -> Tensor:
-    """Timesteps (b, f) to cosines then sines (b, f, FREQ_DIM), angles in float64 on the CPU."""
-    half = FREQ_DIM // 2
-    frequencies = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
-    angles = t.cpu().double().unsqueeze(-1) * frequencies
-    return torch.cat([angles.cos(), angles.sin()], -1).float()
 
 
 def _as_is(parameter: Tensor) -> Tensor:

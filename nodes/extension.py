@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .attention.sparse_attention import SparseAttentionNode
+from .conditioning.camera_path import CameraPathNode
 from .conditioning.known_frames import KnownFrames
 from .conditioning.known_video import KnownVideo
 from .conditioning.prompts import PromptTimeline
@@ -16,6 +17,7 @@ from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
 from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
+from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
@@ -44,6 +46,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ModelPair,
     LoadWanVAE,
     PromptTimeline,
+    CameraPathNode,
     KnownFrames,
     KnownVideo,
     SettingsFromModel,
@@ -81,6 +84,7 @@ class LongtakeExtension(ComfyExtension):
     async def on_load(self) -> None:
         """Called once, before the host's web server takes its routes."""
         open_to_browsers()
+        open_fit_route()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of this pack, in the order of the node menu."""

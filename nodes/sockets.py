@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+CameraPath = io.Custom("CAMERA_PATH")  # nodes/conditioning/camera_spec.py
 Rollout = io.Custom("ROLLOUT")  # stream/rollout/rollout.py
 Frames = io.Custom("FRAMES")  # stream/rollout/rollout.py
 KVCache = io.Custom("KV_CACHE")  # nodes/sampling/cache_spec.py

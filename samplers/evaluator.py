@@ -23,10 +23,12 @@ from ..model.dit import (
     predict,
     project_text,
 )
+from ..model.hooks import NO_HOOKS, Hooks
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
 from .guidance import Prompt
 from .solvers.noise_process import NoiseProcess
+from .steering import Steering
 
 DENSE_ATTENTION = Sparsity()
 
@@ -57,8 +59,9 @@ class Evaluator:
 
     A prompt may have several texts, for latent frames of different times. `process` turns a noise
     level into the model's timestep. `reference` is the picture of a model that takes one.
-    `sparsity` may make attention to prompts sparse. Evaluators of several weights share a `turn`:
-    a pass claims its weights where others were claimed since.
+    `sparsity` may make attention to prompts sparse. `steering` moves the camera of a model that
+    takes one. Evaluators of several weights share a `turn`: a pass claims its weights where others
+    were claimed since.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Evaluator:
         process: NoiseProcess,
         reference: Reference | None = None,
         sparsity: Sparsity = DENSE_ATTENTION,
+        steering: Steering | None = None,
         turn: Turn | None = None,
     ) -> None:
         self.model, self.process, self.reference = model, process, reference
@@ -78,6 +82,7 @@ class Evaluator:
         self._prompts: tuple[Prompt, ...] = ()
         self._text: TextKV | None = None
         self._rows: dict[tuple[tuple[int, ...], Runs], TextKV] = {}
+        self._steering = steering
 
     def claim(self, kv_bytes: int) -> None:
         """Claim the model, for a chunk or for its turn, before `kv_bytes` are allocated."""
@@ -85,6 +90,8 @@ class Evaluator:
         if before is not None and before is not self:
             before._step_back()
         self._tree = self.model.host.claim(kv_bytes)
+        if self._steering is not None:
+            self._steering.forget()
 
     def project(self, embeddings: Mapping[Prompt, Sequence[Tensor]]) -> None:
         """Put prompts in force: the same number of texts (l, text_dim) for each prompt."""
@@ -111,6 +118,8 @@ class Evaluator:
         """Leave the turn to other weights: only one set keeps projected prompts on the device."""
         self._forget_text()
         self._tree = None
+        if self._steering is not None:
+            self._steering.forget()
 
     def _forget_text(self) -> None:
         self._text = None
@@ -146,8 +155,11 @@ class Evaluator:
             t,
             self._text_rows(inputs.prompts, inputs.texts or (0,) * x.shape[1]),
             attention,
-            PassOptions(self._to_prompt, keep, self.model.host.cast),
+            PassOptions(self._to_prompt, keep, self.model.host.cast, self._hooks(frames)),
         )
+
+    def _hooks(self, frames: Sequence[int]) -> Hooks:
+        return NO_HOOKS if self._steering is None else self._steering.hooks(self._tree, frames)
 
     def _with_reference(self, x: Tensor, frames: Sequence[int]) -> Tensor:
         if self.reference is None:

@@ -26,6 +26,7 @@ from .history.plan import planned_bytes
 from .history.rollout_history import RolloutHistory
 from .settings import RolloutSettings
 from .solvers.noise_process import TIMESTEPS, NoiseProcess
+from .steering import Steering
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,10 @@ class Experts:
 
     def _evaluator(self, model: Denoiser) -> Evaluator:
         s = self._current.settings
-        return Evaluator(model, s.solver.process, s.reference, s.sparsity, self._turn)
+        steering = Steering(self._current, model.config)
+        return Evaluator(
+            model, s.solver.process, s.reference, s.sparsity, steering, self._turn
+        )
 
     @property
     def _evaluators(self) -> list[Evaluator]:

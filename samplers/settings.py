@@ -12,6 +12,7 @@ from ..attention.sparse.settings import Sparsity
 from ..attention.storage.dense import DENSE, Storage
 from ..attention.storage.placement import ON_DEVICE, Placement
 from . import settings_checks as checks
+from .camera.path import CameraPath
 from .conditioning.first_frame import ReencodedFirstFrame
 from .conditioning.known_frames import KnownFrames
 from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
@@ -69,6 +70,7 @@ class RolloutSettings:
     little. At each of `recache_frames`, which begin chunks, the history was rebuilt from its window
     alone. `reencoded_first_frame` makes a rebuilt window begin as a video does. `memory` holds the
     rules on what passes read of the history; `anchor` holds the colours of finished chunks.
+    `camera` steers a model that takes a camera.
     """
 
     prompts: PromptTimeline
@@ -96,6 +98,7 @@ class RolloutSettings:
     reencoded_first_frame: ReencodedFirstFrame | None = None
     memory: MemoryRules = MemoryRules()
     anchor: Anchor | None = None
+    camera: CameraPath | None = None
 
     def __post_init__(self) -> None:
         checks.check_size(self.rows, self.columns, self.length)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..model.config import PATCH
 from .recipes import DIFFUSION_FORCING, BatchLayout, NoiseRecipe
-from .world.clips import quick_reversals, random_shot, reversal_shot
+from .world.clips import perhaps_driven, quick_reversals, random_shot, reversal_shot
 from .world.dataset import ClipMaker, Pool, PoolSpec
 
 TEXT_DROPOUT = 0.1
@@ -47,6 +47,13 @@ TASKS: Mapping[str, Task] = {
 }
 
 
+DRIVEN_TASKS: Mapping[str, Task] = {
+    name: replace(task, pool=replace(task.pool, script=perhaps_driven(task.pool.script)))
+    for name, task in TASKS.items()
+}
+"""The same tasks, with half of the clips driven by keys."""
+
+
 def task_at(share: float, rng: random.Random) -> str:
     """Draw the task for a step at `share` of the run: narrow pictures first, then width and memory.
 
@@ -63,7 +70,7 @@ class Batch:
     `x` (b, f, c, h, w): latents. `levels` (b, f): noise levels. `target` (b, m, c, h, w): velocity
     of the noisy copy. `captions` (b, k, l): word ids. `which` (b, f): caption index of each frame.
     `positions` (f,): positions in the clip. `mask` (s, s): attention mask over tokens. `weight` (b,
-    m, h, w): loss weights.
+    m, h, w): loss weights. `pans` (b, f): the camera's pan at each frame, -1 left to 1 right.
     """
 
     x: Tensor
@@ -74,6 +81,7 @@ class Batch:
     positions: list[int]
     mask: Tensor
     weight: Tensor
+    pans: Tensor
 
 
 class BatchFeed:
@@ -109,6 +117,7 @@ def make_batch(
     start = 0 if opening else rng.randrange(1, task.pool.latent_frames - task.context + 1)
     clean = pool.latents[rows, start : start + task.context].float()
     which = pool.which[rows, start : start + task.context]
+    pans = pool.pans[rows, start : start + task.context]
     memory = task.noisy < task.context
     shape = BatchLayout(task.batch, task.context, len(noisy), chunk, memory=memory)
     levels = recipe.levels(rng, shape)
@@ -125,6 +134,7 @@ def make_batch(
         positions=[*range(task.context), *noisy],
         mask=token_mask(frame_mask(task.context, noisy, chunk, window), clean),
         weight=cell_weight(pool.ball[rows, start : start + task.context][:, noisy], memory=memory),
+        pans=torch.cat([pans, pans[:, noisy]], 1),
     )
 
 

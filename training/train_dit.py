@@ -14,6 +14,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -21,12 +22,24 @@ from torch import Tensor, nn
 
 from ..attention.dense import WholeSequence
 from ..attention.rope import rotation
+from ..model.camera.action import pan_hooks
 from ..model.checkpoint import load_tiny_vae
 from ..model.config import PATCH, DiTConfig
-from ..model.dit import WanDiT, predict, project_text
+from ..model.dit import PassOptions, WanDiT, predict, project_text
+from ..model.hooks import NO_HOOKS, Hooks
 from ..model.text import TextEncoder
 from ..model.vae.tiny import TinyVAE
-from .batches import TASKS, Batch, BatchFeed, Task, frame_mask, make_batch, task_at, token_mask
+from .batches import (
+    DRIVEN_TASKS,
+    TASKS,
+    Batch,
+    BatchFeed,
+    Task,
+    frame_mask,
+    make_batch,
+    task_at,
+    token_mask,
+)
 from .command import FILE, FOLDER, keep_freed_memory, reporting
 from .muon import Muon
 from .recipes import RECIPES
@@ -44,6 +57,7 @@ PROBE = replace(
 PROBE_WINDOWS = (8, 16, 32, 63)
 ZERO_AT_START = (
     ".self_attn.o.weight", ".cross_attn.o.weight", ".ffn.2.weight", "head.head.weight",
+    "action_embedding.2.weight",
 )  # fmt: skip
 
 logger = logging.getLogger("longtake")
@@ -79,8 +93,15 @@ class Networks(nn.Module):
         rows, columns = batch.x.shape[-2] // PATCH, batch.x.shape[-1] // PATCH
         rotary = rotation(batch.positions, rows, columns, self.dit.dim // self.dit.num_heads)
         attention = WholeSequence(rotary, batch.mask)
-        velocity = predict(self.dit, batch.x, 1000 * batch.levels, prompts, attention).velocity
+        options = PassOptions(hooks=self._hooks(batch.pans))
+        levels = 1000 * batch.levels
+        velocity = predict(self.dit, batch.x, levels, prompts, attention, options).velocity
         return velocity[:, -batch.target.shape[1] :]
+
+    def _hooks(self, pans: Tensor) -> Hooks:
+        """The pans of the frames (b, f), for a model that takes a camera."""
+        takes_camera = hasattr(self.dit, "action_embedding")
+        return pan_hooks(self.dit, pans) if takes_camera else NO_HOOKS
 
 
 def loss_of(networks: Networks, batch: Batch) -> Tensor:
@@ -210,9 +231,16 @@ def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
     type=click.Choice(list(TASKS)),
     help="Train on this task only (default: all tasks in turn).",
 )
-def main(vae: Path, out: Path, steps: int, seed: int, recipe: str, only: str | None) -> None:
+@click.option(
+    "--camera",
+    is_flag=True,
+    help="Train a model whose pan obeys keys; half of the clips have some.",
+)
+def main(vae: Path, out: Path, **choices: Any) -> None:
+    if choices.pop("camera"):
+        choices |= {"config": replace(CONFIG, camera="action"), "tasks": DRIVEN_TASKS}
     with reporting():
-        train(vae, out, DiTTraining(steps=steps, seed=seed, recipe=recipe, only=only))
+        train(vae, out, DiTTraining(**choices))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class WearResults:
     """
 
     plan: object
-    made_with: Mapping[str, object]
+    made_with: dict[str, Mapping[str, object]] = field(default_factory=dict)
     suite: str = "wear"
     figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     samples: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)

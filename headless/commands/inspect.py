@@ -12,8 +12,8 @@ from ...model.families.memory import MemoryPlan, memory_plan
 from ...model.families.recognise import Recognition, recognise
 from ...model.files.header import Header, main_dtype
 from ...model.files.weights import open_weights
+from ...samplers.planning.cache_forms import CacheForm, CacheForms, describe_form
 from ...units import byte_size
-from .cards import CacheForm, cache_forms, describe_form
 
 COUNTED = (
     "(weights, KV cache, a pass and the VAE's state, with the family's guidance; decoding takes "
@@ -90,7 +90,7 @@ def _model(model: Recognition, header: Header) -> dict[str, Any]:
         "preset": asdict(model.family.preset),
         "memory": {name: asdict(plan) for name, plan in plans.items()},
         "cache_forms": {
-            name: [asdict(form) for form in cache_forms(model, plan)]
+            name: [asdict(form) for form in CacheForms(model, plan).all()]
             for name, plan in plans.items()
         },
         "licence": model.family.licence,

@@ -24,20 +24,33 @@ FIVE_B = "ti2v-5b"
 class MemoryPlan:
     """Bytes at one picture size; the KV cache without guidance, which doubles it.
 
-    Of a model that is two, it is the KV cache of both.
+    Of a model that is two, it is the KV cache of both, beside the weights of one file. A twin in
+    the same file counts with its weights.
+
+    `largest_weight_bytes` must be on the card however many other weights wait elsewhere.
     """
 
     width: int
     height: int
     frame_tokens: int
     weight_bytes: int
+    largest_weight_bytes: int
     kv_frame_bytes: int
     kv_bytes: int
     vae_bytes: int
 
 
-def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
-    """The plan for pictures of about `width` x `height`, snapped to the model's own grid."""
+def memory_plan(
+    model: Recognition,
+    width: int,
+    height: int,
+    compute: torch.dtype = COMPUTE,
+    weight_dtype: torch.dtype | None = None,
+) -> MemoryPlan:
+    """The plan for pictures of about `width` x `height`, snapped to the model's own grid.
+
+    Weights are loaded in `weight_dtype`, or as stored (None), wide floats in `compute`.
+    """
     latent_pixels = 16 if model.family.shape == FIVE_B else 8
     step = latent_pixels * PATCH
     width, height = width // step * step, height // step * step
@@ -46,44 +59,35 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
     policy, histories = preset_cache(preset), 2 if preset.boundary else 1
     shape = CacheShape(
         layers=config.num_layers, batch=1, heads=config.num_heads, head_dim=config.head_dim,
-        rows=rows, columns=columns, dtype=COMPUTE,
+        rows=rows, columns=columns, dtype=compute,
         chunk_frames=preset.chunk_frames * max(1, preset.rolling_chunks),
         hold_rotated=not policy.moves_keys,
     )  # fmt: skip
+    twin = {} if model.twin_model is None else model.twin_model.tensors
+    stored = *model.tensors.values(), *twin.values()
+    weights = [_loaded_bytes(weight, compute, weight_dtype) for weight in stored]
     return MemoryPlan(
         width,
         height,
         rows * columns,
-        weight_bytes(model),
-        2 * config.num_layers * rows * columns * config.dim * COMPUTE.itemsize,
+        sum(weights),
+        max(weights),
+        2 * config.num_layers * rows * columns * config.dim * compute.itemsize,
         histories * planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
-        _vae_bytes(model, (height // latent_pixels) * (width // latent_pixels)),
+        _vae_values(model, rows * columns * PATCH**2) * compute.itemsize,
     )
 
 
-def weight_bytes(model: Recognition) -> int:
-    """Bytes of the weights once loaded: wide floats are kept in the compute dtype.
-
-    A twin in the same file counts too, the other file of a pair does not.
-    """
-    own = sum(_loaded_bytes(tensor) for tensor in model.tensors.values())
-    return own if model.twin_model is None else own + weight_bytes(model.twin_model)
-
-
-def _loaded_bytes(tensor: TensorInfo) -> int:
-    if ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize:
-        return tensor.count * COMPUTE.itemsize
-    return tensor.stored_bytes
+def _loaded_bytes(weight: TensorInfo, compute: torch.dtype, loaded: torch.dtype | None) -> int:
+    if loaded is not None:
+        return weight.count * loaded.itemsize
+    if ITEM_BYTES.get(weight.dtype, 0) > compute.itemsize:
+        return weight.count * compute.itemsize
+    return weight.stored_bytes
 
 
-def largest_weight_bytes(model: Recognition) -> int:
-    """Bytes of the largest weight, which must be on the card however many others wait elsewhere."""
-    return max(_loaded_bytes(tensor) for tensor in model.tensors.values())
-
-
-def _vae_bytes(model: Recognition, latent_area: int) -> int:
-    """The state of the Wan VAE's streaming decoder; the demo's own VAE keeps next to nothing."""
+def _vae_values(model: Recognition, latent_area: int) -> int:
+    """The values in the state of the Wan VAE's decoder; the demo's VAE keeps next to nothing."""
     if model.family.preset == DEMO:
         return 0
-    values = decoder_state_values(five_b=model.family.shape == FIVE_B)
-    return values * latent_area * COMPUTE.itemsize
+    return decoder_state_values(five_b=model.family.shape == FIVE_B) * latent_area

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
-from ..config import PATCH, DiTConfig
+from ..config import PATCH, DiTConfig, camera_of
 from ..files.header import Header, TensorInfo
 from .folder import declared_classes, plain_name
 from .names import Copy, copies, without_twin
@@ -103,7 +103,7 @@ def _describe(
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The word that the table's rows use: t2v, t2v-fps, i2v, i2v-no-clip, ti2v-5b."""
+    """The word that the table's rows use: t2v, t2v-fps, i2v, i2v-no-clip, i2v-camera, ti2v-5b."""
     inputs = shapes["patch_embedding.weight"][1]
     outputs = shapes["head.head.bias"][0] // PATCH**2
     clip = "blocks.0.cross_attn.k_img.weight" in shapes
@@ -112,6 +112,8 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     name = known.get((inputs, outputs, clip))
     if name is None:
         raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
+    if name == "i2v-no-clip" and camera_of(shapes) == "plucker":
+        return "i2v-camera"
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
 
 
@@ -128,6 +130,7 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
         text_dim=shapes["text_embedding.0.weight"][1],
         in_channels=shapes["patch_embedding.weight"][1],
         out_channels=shapes["head.head.bias"][0] // PATCH**2,
+        camera=camera_of(shapes),
     )
 
 

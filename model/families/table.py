@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..preset import DEMO, Preset
+from .lingbot import LINGBOT, LINGBOT_2, LINGBOT_SOURCE
 from .presets import AR_FRAMEWISE, FEW_STEP, FOUR, FRAMEWISE, PLAIN, SKYREELS, STEP_DISTILL
 
 
@@ -271,6 +272,13 @@ FAMILIES: tuple[Family, ...] = (
         "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_i2v_A14B.py",
         replace(PLAIN, steps=40, shift=5.0, guidance_scale=3.5, boundary=0.9, note=ONE_OF_TWO),
         causal=False,
+    ),
+    Family(
+        "lingbot-world-2", "LingBot-World 2.0 causal fast", "i2v-camera", NON_COMMERCIAL,
+        LINGBOT_SOURCE, LINGBOT_2, r"lingbot.*(v2|2_0)",
+    ),
+    Family(
+        "lingbot-world-fast", "LingBot-World fast", "i2v-camera", APACHE, LINGBOT_SOURCE, LINGBOT,
     ),
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,

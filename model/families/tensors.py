@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..config import FREQ_DIM, PATCH, DiTConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -34,6 +35,7 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
     }
     for layer in range(config.num_layers):
         shapes.update(_block(f"blocks.{layer}", config, image=image))
+    shapes.update(_camera(config))
     if image:
         shapes.update(_image_embedding(dim))
     if fps:
@@ -61,6 +63,24 @@ def _block(prefix: str, config: DiTConfig, *, image: bool) -> Shapes:
         for name in ("k_img", "v_img"):
             shapes.update(_linear(f"{prefix}.cross_attn.{name}", dim, dim))
         shapes[f"{prefix}.cross_attn.norm_k_img.weight"] = (dim,)
+    return shapes
+
+
+def _camera(config: DiTConfig) -> Shapes:
+    """The layers of the module that takes a camera."""
+    dim = config.dim
+    if config.camera == "action":
+        return {
+            **_linear("action_embedding.0", FREQ_DIM, dim),
+            **_linear("action_embedding.2", dim, dim),
+        }
+    shapes: Shapes = {}
+    if config.camera == "plucker":
+        first, *others = ROOT_LAYERS
+        shapes.update(_linear(first, RAY_FEATURES, dim))
+        blocks = [f"blocks.{i}.{name}" for i in range(config.num_layers) for name in BLOCK_LAYERS]
+        for name in (*others, *blocks):
+            shapes.update(_linear(name, dim, dim))
     return shapes
 
 

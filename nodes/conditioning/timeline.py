@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.rollout.controls import MAX_GUIDANCE, STRENGTH_DIGITS
 from ...stream.rollout.spec import Prompter
+from .timed_lines import MAX_SECONDS, TIMED, timed_lines
 
-_TIMED = re.compile(
-    r"^\s*(?P<time>[-+]?\d[\d.:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"
-    r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$",
-    re.IGNORECASE,
-)
-_TIME = re.compile(r"(?:(\d+):)?(\d+(?:\.\d*)?)")
 _OPTION = re.compile(
     r"\s*(?P<name>guidance|over)\s+(?P<value>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE
 )
-MAX_SECONDS = 1_000_000
+EXAMPLES = "`5.5: a red ball` or `1:30: a blue ball`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +59,10 @@ def parse(text: str) -> list[TimedText]:
     `(guidance STRENGTH)` holds until another line changes it, and `(over SECONDS)` blends the
     prompt in; both may stand together with a comma between.
     """
-    entries: list[TimedText] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        match = _TIMED.match(line)
-        if match:
-            guidance, over_s = _options(match["option"], number)
-            start_s = _seconds(match["time"], number)
-            entries.append(TimedText(start_s, match["text"], guidance, over_s))
-        elif entries:
-            last = entries.pop()
-            entries.append(replace(last, text=f"{last.text} {line.strip()}".strip()))
-        elif line.strip():
-            entries.append(TimedText(0.0, line.strip()))
+    entries = [
+        TimedText(line.start_s, line.text, *_options(line.option, line.number))
+        for line in timed_lines(text, EXAMPLES)
+    ]
     first = min((entry.start_s for entry in entries), default=0.0)
     if first != 0:
         raise BadInput(f"The first prompt starts at {first:g} s; add a line that starts at 0.")
@@ -91,7 +78,7 @@ def format_line(entry: TimedText) -> str:
     options += [f"over {_short(entry.over_s)}"] if entry.over_s else []
     start = _short(entry.start_s)
     rest = f" ({', '.join(options)}): {entry.text}" if options else f": {entry.text}"
-    read = _TIMED.match(f"{start}{rest}")
+    read = TIMED.match(f"{start}{rest}")
     return f"{start}{rest}" if read and read["time"] == start else f"{start} s{rest}"
 
 
@@ -115,14 +102,3 @@ def _options(text: str | None, line: int) -> tuple[float | None, float]:
             )
         options[name] = value
     return options.get("guidance"), options.get("over", 0.0)
-
-
-def _seconds(text: str, line: int) -> float:
-    match = _TIME.fullmatch(text)
-    seconds = 60 * int(match[1] or 0) + float(match[2]) if match else -1.0
-    if not 0 <= seconds <= MAX_SECONDS:
-        raise BadInput(
-            f"Line {line} starts with {text!r}, which is not a time from 0 to {MAX_SECONDS} s; "
-            "write lines such as `5.5: a red ball` or `1:30: a blue ball`."
-        )
-    return seconds

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...attention.sparse.stats import SparseStats
 from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count
+from ...samplers.planning.rules import name_rules
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.side_thread import SideThread
 from ...stream.metrics import Meter, Report
@@ -145,6 +146,7 @@ class HostFrames(FrameStream):
             attention_density=sparse.density,
             ann_recall=sparse.recall,
             dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
+            memory_rules=name_rules(rollout.settings),
         )
 
     def counts(self, written_bytes: Callable[[], int]) -> None:

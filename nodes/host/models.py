@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
 from ...errors import BadInput
+from ...model.camera.modules import CAMERA_MODULES
+from ...model.config import camera_of
 
 T = TypeVar("T")
 
@@ -49,9 +52,28 @@ def build_diffusion_model(
                 "This ComfyUI does not know the architecture of these weights; update ComfyUI."
             )
         model.cached_patcher_init = (build, ())
+        _add_camera(model, read)
         return model
 
     return build()
+
+
+def _add_camera(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
+    """Add the layers of a camera module, which the host does not know, to a MODEL of its own.
+
+    They are layers of the host's kind, so it moves and casts them as it does the others.
+    """
+    tree, state = model.model.diffusion_model, read()
+    kind = camera_of(state)
+    names = {name for name, _ in tree.named_parameters()}
+    if kind == camera_of(names):
+        return
+    like = tree.time_embedding[0]
+    layer = partial(type(like), dtype=like.weight.dtype, device=like.weight.device)
+    CAMERA_MODULES[kind].add_layers(tree, like.out_features, layer)
+    added = {name for name, _ in tree.named_parameters()} - names
+    tree.load_state_dict({name: state[name] for name in added}, strict=False)
+    model.size = 0  # so that the host measures it again
 
 
 def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:

@@ -16,6 +16,7 @@ from ...samplers.settings import RolloutSettings
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
 from ...stream.rollout.spec import Prompter
+from ..conditioning.camera_spec import CameraSpec, camera_path
 from ..conditioning.known_frames import KnownClip, place_clips
 from ..conditioning.prompt_plan import (
     check_own_prompts,
@@ -57,6 +58,7 @@ class RolloutRequest:
     snapshot_chunks: int = 0
     picture: list[Any] | None = None
     resume: Resume = "exact"
+    camera: CameraSpec | None = None
     schedule: schedule_spec.Resolvable | None = None
 
     @property
@@ -121,6 +123,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         known_frames=known.before(length.latent_frames),
         guidance_changes=guidance_changes(request.prompts, length, guided),
         reference=reference(config, request.picture, request.prompts),
+        camera=camera_path(request.camera, config, preset.fps),
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)
     check_second_weights(settings, resolved.engine)
@@ -179,6 +182,7 @@ def _warnings(
         *_model_warnings(resolved),
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
+        *_camera_warnings(request, settings, length),
         *truncated_prompts(
             request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
         ),
@@ -186,6 +190,15 @@ def _warnings(
             resolved.facts, settings, size, by_cfg=request.guidance is None
         ),
     ]
+
+
+def _camera_warnings(
+    request: RolloutRequest, settings: RolloutSettings, length: Length
+) -> list[str]:
+    """Where the camera path ends before the shot does."""
+    if request.camera is None or settings.camera is None:
+        return []
+    return request.camera.shortfall(settings.camera, length)
 
 
 def _model_warnings(resolved: ResolvedModel) -> list[str]:

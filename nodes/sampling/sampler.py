@@ -50,7 +50,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             search_aliases=["text to video", "t2v", "video", "generate video", "endless",
                             "infinite length", "ksampler", "causal", "autoregressive",
                             "streaming"],
-            inputs=[*_models(), *_shot(), *_more()],
+            inputs=[*_models(), *_shot(), *_more(), *_steering()],
             outputs=[sockets.Rollout.Output(display_name="rollout")],
             hidden=[io.Hidden.unique_id],
         )  # fmt: skip
@@ -228,6 +228,17 @@ def _more() -> list[io.Input]:
             "the result equals an uninterrupted run. `recache`: re-reads only the window; fast "
             "for an hour-long shot, but the video differs from there on. Not used with a saved "
             "cache.",
+        ),
+    ]
+
+
+def _steering() -> list[io.Input]:
+    return [
+        sockets.CameraPath.Input(
+            "camera",
+            optional=True,
+            advanced=True,
+            tooltip="From Camera Path: how the camera moves. Only for models that take a camera.",
         ),
     ]
 

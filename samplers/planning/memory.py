@@ -15,6 +15,7 @@ import torch
 from ...attention.ann.buckets import GATHERED
 from ...attention.cache.policy import capacity
 from ...attention.kernels.biased import simulate_device
+from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import DiTConfig
 from ...model.memory import META, peak_bytes
 from ...model.shape_memo import ShapeMemo
@@ -93,6 +94,9 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     tokens = of_layers + 32 * (active + words) + 12 * history
     candidates = 2 * config.num_heads * GATHERED if settings.cache.remembers else 0
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim + candidates)
+    if config.camera != "none":
+        module = CAMERA_MODULES[config.camera]
+        values += active * module.max_values_per_token(config.dim, config.num_layers)
     return (
         _at_any_length(settings, partial(_score_bytes, config=config))
         + _beginning(settings)

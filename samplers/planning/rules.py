@@ -35,6 +35,21 @@ def describe_rules(settings: RolloutSettings, layers: int) -> str | None:
     return f"Memory rules: {'; '.join(parts)}." if parts else None
 
 
+def name_rules(settings: RolloutSettings) -> str | None:
+    """Name the rules that act, in a few words; None where there are none."""
+    memory, anchor = settings.memory, settings.anchor
+    recency, past = memory.recency, memory.past
+    names = (
+        "commit forcing" if memory.commit else None,
+        f"recency {recency.depth:g}" if recency else None,
+        "far past in the last steps" if memory.far else None,
+        "top-aligned positions" if memory.positions else None,
+        f"past weight {past.weight:g}" if past else None,
+        f"anchor {anchor.strength:g}" if anchor else None,
+    )
+    return ", ".join(filter(None, names)) or None
+
+
 def read_share(settings: RolloutSettings, layers: int) -> float:
     """The share of a full history's keys that denoising reads, over all steps and layers."""
     far, held = settings.memory.far, steady_state_frames(settings)

@@ -65,7 +65,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class TakeStats:
-    """Measurements of a run in seconds and bytes; None means unknown."""
+    """Measurements of a run in seconds and bytes; None means unknown.
+
+    `memory_rules` names the rules against drift that act, if any.
+    """
 
     first_frame_s: float | None = None
     frames_per_s: float | None = None
@@ -80,6 +83,7 @@ class TakeStats:
     ann_recall: float | None = None
     paused_s: float | None = None
     kv_on_host: bool = False
+    memory_rules: str | None = None
 
     def to_json(self) -> JsonObject:
         """Every field; numbers that are not finite become null."""

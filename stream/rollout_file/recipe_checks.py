@@ -62,7 +62,8 @@ def _check_times(settings: RolloutSettings) -> None:
     starts += [change.start_frame for change in settings.lora_changes]
     known = settings.known_frames.frames
     reaches = [frame for entry in known for frame in (entry.frame, entry.lookahead)]
-    for at in (*starts, *settings.recache_frames, *reaches):
+    turns = settings.camera.starts if settings.camera else ()
+    for at in (*starts, *settings.recache_frames, *reaches, *turns):
         _check_range("a latent frame", at, 0, MAX_FRAMES)
     _check_range("the ramp of context noise", settings.context_noise.ramp_frames, 0, MAX_FRAMES)
 

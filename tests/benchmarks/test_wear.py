@@ -209,7 +209,7 @@ def test_rules_are_judged_seed_by_seed_saved_shown_and_plotted(tmp_path: Path) -
 
 def test_a_measure_that_one_of_two_rollouts_lacks_is_not_compared() -> None:
     """Where the ball hides all that returns, a rollout has no agreement after turns."""
-    results = WearResults(None, {})
+    results = WearResults(None)
     for case, names in (("a: default", ("adherence", "seam")), ("a: b", ("adherence", "motion"))):
         results.add(case, {0: Measurement(dict.fromkeys(names, 1.0), np.zeros((0, 0)))})
     difference = results.compare("a: b", "a: default")
@@ -235,9 +235,25 @@ def test_the_twin_s_rollouts_are_made_with_the_twin_s_weights(tmp_path: Path) ->
     (tmp_path / "teacher-forcing").mkdir()
     save(tmp_path / "teacher-forcing", copy_of(networks), networks)
     plan = wear.WearPlan(latents=30, twins=tmp_path)
-    assert plan.made_with != wear.WearPlan(latents=30, twins=Path("none")).made_with
     figures = wear.measure_job(plan, (f"{TWIN}: recency", 0)).figures
     assert figures["adherence"] < 0.9  # of random weights
+
+
+def test_only_the_twin_s_record_depends_on_the_twin_s_weights(tmp_path: Path) -> None:
+    """The record of another situation continues when the twin is trained meanwhile."""
+    plan, twin = wear.WearPlan(latents=30, twins=tmp_path, record=tmp_path / "records"), []
+    (tmp_path / "teacher-forcing").mkdir()
+    for layers in (1, 2):
+        networks = build(DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=layers, text_dim=64))
+        save(tmp_path / "teacher-forcing", copy_of(networks), networks)
+        plan.records(GUIDED).add((f"{GUIDED}: {DEFAULT}", layers), known(0, 0.0))
+        twin.append(plan.made_with(TWIN))
+        if layers == 1:
+            plan.records(TWIN)
+    assert len(plan.records(GUIDED).of(f"{GUIDED}: {DEFAULT}")) == 2
+    assert twin[0] != twin[1]
+    with pytest.raises(BadInput, match="choose another --record"):
+        plan.records(TWIN)
 
 
 @pytest.mark.parametrize("latents", [1, 29])
@@ -253,7 +269,7 @@ def test_a_tiny_run_is_recorded_and_continued(
     monkeypatch.setattr(Records, "complete", run_here)
     small = replace(SITUATIONS[TURNING], recipe=Recipe(window=9, columns=4, steps=2))
     monkeypatch.setitem(wear.SITUATIONS, TURNING, small)
-    out, record = tmp_path / "out.json", tmp_path / "record.jsonl"
+    out, record = tmp_path / "out.json", tmp_path / "record"
     words = ["--case", TURNING, "--rule", "anchor 0.3", "--rollouts", "1", "--latents", "48",
              "--record", str(record), "--json", str(out), "--twins", str(tmp_path)]  # fmt: skip
     first = CliRunner().invoke(wear.command, words)
@@ -262,7 +278,7 @@ def test_a_tiny_run_is_recorded_and_continued(
     figures = saved["samples"][f"{TURNING}: anchor 0.3"]["0"]
     assert 0 <= figures["adherence"] <= 1 and -1 <= figures["revisit agreement"] <= 1
     assert figures != saved["samples"][f"{TURNING}: default"]["0"]
-    assert saved["made_with"]["latent_frames"][TURNING] == 48
+    assert saved["made_with"][TURNING]["latent_frames"] == 48
 
     def again(plan: wear.WearPlan, job: Job) -> Measurement:
         raise AssertionError(f"{job} was measured again")

@@ -2,6 +2,7 @@
 /** Graph traversal, in Node.js alone. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
 
@@ -82,4 +83,66 @@ test("nothing is put where nothing feeds the input", () => {
   assert.equal(insertBefore(litegraph, decode, "rollout", "Fork"), null);
   assert.equal(insertBefore(litegraph, decode, "latents", "Fork"), null);
   assert.deepEqual(said, []);
+});
+
+/** A loader as the host makes it, with the given widgets. @param {string} comfyClass @param {Record<string, string>} values */
+function loader(comfyClass, values) {
+  const widgets = Object.entries(values).map(([name, value]) => ({ name, value }));
+  return /** @type {any} */ ({
+    comfyClass, widgets,
+    addDOMWidget(/** @type {string} */ name, /** @type {string} */ _, /** @type {any} */ element) {
+      const widget = { name, element };
+      this.widgets = [...this.widgets, widget];
+      return widget;
+    },
+  });
+}
+
+/** A document that makes elements with a text and classes. */
+function fakeDocument() {
+  const createElement = () => {
+    const classes = new Set();
+    const toggle = (/** @type {string} */ name, /** @type {boolean} */ on) => (on ? classes.add(name) : classes.delete(name));
+    return { textContent: "", classes, classList: { toggle }, setAttribute() {}, append() {} };
+  };
+  return /** @type {any} */ ({ createElement });
+}
+
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+
+test("a loader asks again for a changed widget, and only the newest answer stays", async () => {
+  globalThis.document = fakeDocument();
+  /** @type {[string, (answer: any) => void][]} */
+  const asked = [];
+  const request = (/** @type {string} */ path) => new Promise((resolve) => asked.push([path, resolve]));
+  const say = (/** @type {number} */ at, /** @type {string} */ text, fits = true) =>
+    asked[at][1]({ ok: true, json: async () => ({ text, fits }) });
+  const node = loader("LongtakeLoadModel", { model_name: "a b.safetensors", family: "auto" });
+  addFitLine(node, /** @type {any} */ (request));
+  await settled();
+  const [, , { element: line }] = node.widgets;
+  assert.deepEqual(asked.map(([path]) => path),
+    ["/longtake/fit?node=LongtakeLoadModel&model_name=a+b.safetensors&family=auto"]);
+  node.widgets[0].value = "c";
+  node.widgets[0].callback("c");
+  node.widgets[1].callback("auto"); // two changes of one moment are one question
+  await settled();
+  assert.equal(asked.length, 2);
+  say(1, "c does not fit", false);
+  await settled();
+  say(0, "a fits");
+  await settled();
+  assert.equal(line.textContent, "c does not fit");
+  assert.ok(line.classes.has("longtake-fit-no"));
+  node.onConfigure(); // a workflow was opened
+  await settled();
+  asked[2][1]({ ok: false });
+  await settled();
+  assert.equal(line.textContent, "ComfyUI does not answer whether this model fits.");
+});
+
+test("no other node gets the line of a loader", () => {
+  const node = loader("LongtakeSampler", { steps: "4" });
+  addFitLine(node, async () => { throw new Error("asked"); });
+  assert.equal(node.widgets.length, 1);
 });

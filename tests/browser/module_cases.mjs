@@ -9,7 +9,7 @@ import { Playhead } from "../../web/player/view/playhead.mjs";
 import { Fetcher } from "../../web/player/takes/fetcher.mjs";
 import { SavedVideos } from "../../web/player/comfy/saved_videos.mjs";
 import { Library } from "../../web/player/takes/library.mjs";
-import { DRIFT_WARNING, warningsOf } from "../../web/player/view/status_strip.mjs";
+import { DRIFT_WARNING, driftOf, warningsOf } from "../../web/player/view/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
 import { hasLine, withLine } from "../../web/player/comfy/prompt_lines.mjs";
@@ -281,6 +281,13 @@ test("only as much drift as the engine warns of is a warning", () => {
   const take = new Take("t");
   const said = (/** @type {number|null} */ drift) => warningsOf({ ...take.info, stats: { drift } }, true).length;
   assert.deepEqual([null, 0.07, DRIFT_WARNING, 0.51].map(said), [0, 0, 0, 1]);
+});
+
+test("the drift line names the rules that act", () => {
+  assert.equal(driftOf({}), null);
+  assert.equal(driftOf({ drift: 0.617 }), "0.62");
+  assert.equal(driftOf({ memory_rules: "recency 4" }), "not seen, with recency 4");
+  assert.equal(driftOf({ drift: 0.6, memory_rules: "recency 4" }), "0.60, with recency 4");
 });
 
 test("a take of another format is refused in one sentence", async () => {

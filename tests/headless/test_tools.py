@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from longtake.headless import cli
 from longtake.headless.commands import doctor
-from longtake.headless.commands.cards import CacheForm
 from longtake.headless.commands.inspect import inspect, lines
 from longtake.headless.console.progress import Progress, describe, summary
 from longtake.headless.events import (
@@ -28,6 +27,7 @@ from longtake.headless.events import (
     from_ui,
 )
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
+from longtake.samplers.planning.cache_forms import CacheForm
 from longtake.stream.timecode import time_label
 from longtake.tests.support.model.family_files import header_only, official_shapes
 

@@ -134,6 +134,10 @@ FLAT = [  # file, size, prefix, metadata, family
     ("wan2.2_ti2v_5B_fp16.safetensors", "5B", "", {}, "wan22-ti2v-5b"),
     ("LongLive-2.0-5B/model_bf16.safetensors", "5B", "generator_ema.model.", {}, "longlive2"),
     ("Wan2_1-SkyReels-V2-DF-14B-540P.safetensors", "14B", "", {}, "skyreels-df"),
+    ("lingbot-world-base-cam/lingbot_world_fast/model.safetensors", "LingBot-14B", "", {},
+     "lingbot-world-fast"),
+    ("lingbot-world-v2-1.3b-causal-fast/model.safetensors", "LingBot-1.3B", "", {},
+     "lingbot-world-2"),
 ]  # fmt: skip
 
 

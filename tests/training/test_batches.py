@@ -48,7 +48,8 @@ def random_pool(spec: PoolSpec = SPEC) -> Pool:
     captions = torch.randint(1, 60, (spec.clips, 12, 24), generator=generator)
     latents = torch.randn(shape, generator=generator).half()
     ball = torch.rand(spec.clips, spec.latent_frames, 4, 2, generator=generator) < 0.2
-    return Pool(latents, captions, which.expand(spec.clips, -1).clone(), ball)
+    pans = 2 * torch.rand(spec.clips, spec.latent_frames, generator=generator) - 1
+    return Pool(latents, captions, which.expand(spec.clips, -1).clone(), ball, pans)
 
 
 def tiny_vae() -> TinyVAE:

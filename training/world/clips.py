@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 
 from .attributes import ATTRIBUTES, changed_values, random_values
 from .scene import Shot
+
+Script = Callable[[random.Random, int], Shot]
+"""Scripts a clip of a number of latent frames."""
 
 
 def random_shot(rng: random.Random, latent_frames: int) -> Shot:
@@ -40,6 +45,30 @@ def reversal_shot(
 def quick_reversals(rng: random.Random, latent_frames: int) -> Shot:
     """Script a clip with early camera reversals: most entering scenery was seen moments before."""
     return reversal_shot(rng, latent_frames, shortest=3, longest=14)
+
+
+def driven_shot(rng: random.Random, latent_frames: int) -> Shot:
+    """Script a clip whose camera obeys keys: random pans, long, short and stopped ones.
+
+    Its captions name a pan of their own, which the keys overrule.
+    """
+    shot = random_shot(rng, latent_frames)
+    drive: list[tuple[int, float]] = []
+    at = 0
+    while at < latent_frames:
+        speed = rng.choice([-1.0, 1.0, 0.0, rng.uniform(-1, 1)])
+        drive.append((latent_start(at), speed))
+        at += rng.choice([1, 2, 3, 6, 12])
+    return replace(shot, drive=tuple(drive))
+
+
+def perhaps_driven(script: Script) -> Script:
+    """Script half of the clips as `script` does and half with keys."""
+
+    def either(rng: random.Random, latent_frames: int) -> Shot:
+        return (driven_shot if rng.random() < 0.5 else script)(rng, latent_frames)
+
+    return either
 
 
 def latent_start(latent_frame: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,11 +14,10 @@ from ...model.text import TextEncoder
 from ...model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
 from ...model.vae.tiny import TinyVAE
 from .attributes import caption
-from .clips import latent_start
+from .clips import Script, latent_start
 from .renderer import BALL_RADIUS, ball_centre, render
-from .scene import Shot, scene
+from .scene import Shot, pan_velocity, scene
 
-Script = Callable[[random.Random, int], Shot]
 MAX_CAPTIONS = 12  # one per camera reversal and the first
 HEIGHT = 64
 RENDERED_LATENTS = 12  # latent frames rendered and encoded at once; bounds memory
@@ -30,13 +29,14 @@ class Pool:
 
     `latents` (n, f, 16, h, w) fp16. `captions` (n, MAX_CAPTIONS, text_len): word ids. `which` (n,
     f): index of the caption in force at each latent frame. `ball` (n, f, h, w) bool: cells that the
-    ball touches.
+    ball touches. `pans` (n, f): the camera's pan, -1 left to 1 right.
     """
 
     latents: Tensor
     captions: Tensor
     which: Tensor
     ball: Tensor
+    pans: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,16 @@ class ClipMaker:
         """Replace `count` clips of `pool` in place."""
         at = self.rng.randrange(spec.clips - count + 1)
         new = self._clips(spec, count)
-        columns = pool.latents, pool.captions, pool.which, pool.ball
+        columns = pool.latents, pool.captions, pool.which, pool.ball, pool.pans
         for column, value in zip(columns, new, strict=True):
             column[at : at + count] = value
 
-    def _clips(self, spec: PoolSpec, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _clips(self, spec: PoolSpec, count: int) -> tuple[Tensor, ...]:
         shots = [spec.script(self.rng, spec.latent_frames) for _ in range(count)]
         ids, which = caption_rows(self.text, shots, spec.latent_frames, self.rng)
         latents = encode_shots(self.vae, shots, spec.latent_frames, spec.width).half()
-        return latents, ids, which, ball_cells(shots, spec.latent_frames, spec.width)
+        ball = ball_cells(shots, spec.latent_frames, spec.width)
+        return latents, ids, which, ball, latent_pans(shots, spec.latent_frames)
 
 
 @torch.no_grad()
@@ -104,6 +105,13 @@ def ball_cells(shots: Sequence[Shot], latent_frames: int, width: int) -> Tensor:
     near = near & ((columns - x[..., None, None]).abs() < reach)
     later = near[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT)).any(2)
     return torch.cat([near[:, :1], later], 1)
+
+
+def latent_pans(shots: Sequence[Shot], latent_frames: int) -> Tensor:
+    """The mean pan (n, f) of each latent frame's frames; the first one has not moved yet."""
+    velocities = [pan_velocity(shot, frame_count(latent_frames)) for shot in shots]
+    later = torch.stack(velocities)[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT)).mean(2)
+    return torch.cat([torch.zeros(len(shots), 1), later], 1)
 
 
 def caption_rows(

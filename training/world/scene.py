@@ -59,10 +59,14 @@ class Scene:
 class Shot:
     """One clip as a script: (first frame, attribute values) pairs; the first pair starts at frame
     0.
+
+    `drive` are pairs of a first frame and a pan, -1 left to 1 right. They move the camera instead
+    of the captions' words; empty: the words do.
     """
 
     values: tuple[tuple[int, dict[str, str]], ...]
     seed: int
+    drive: tuple[tuple[int, float], ...] = ()
 
     def values_at(self, frame: int) -> dict[str, str]:
         """Return the values in force at `frame`."""
@@ -83,13 +87,23 @@ def scene(shots: Sequence[Shot], frames: int) -> Scene:
     for shot in shots:
         rng = random.Random(shot.seed)
         weights = _ramp(shot, frames)
-        pan = weights[:, SLICES["pan"]]
-        velocity = pan[:, 1] - pan[:, 0]  # right minus left, in pixels a frame
+        velocity = pan_velocity(shot, frames)
         cameras.append(rng.uniform(-4000, 4000) + velocity.cumsum(0) - velocity[0])
         rows.append(weights)
         balls.append([rng.random(), rng.uniform(36, 44), rng.random(), rng.uniform(140, 180)])
     seeds = torch.tensor([shot.seed % 100_003 for shot in shots])
     return Scene(torch.stack(rows), torch.stack(cameras), seeds, torch.tensor(balls))
+
+
+def pan_velocity(shot: Shot, frames: int) -> Tensor:
+    """The camera's velocity (t,) at every frame, in pixels a frame, right positive."""
+    if not shot.drive:
+        pan = _ramp(shot, frames)[:, SLICES["pan"]]
+        return pan[:, 1] - pan[:, 0]  # right minus left
+    velocity = torch.zeros(frames)
+    for start, pan_speed in shot.drive:
+        velocity[start:] = pan_speed
+    return velocity
 
 
 def _ramp(shot: Shot, frames: int) -> Tensor:

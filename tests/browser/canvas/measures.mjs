@@ -138,3 +138,43 @@ export async function brokenWords(page, given) {
     return broken;
   });
 }
+
+/** Return the lines under new loaders: of the demo, and of each file when it is chosen. The last file
+ * is that of a workflow that is opened, saved from this canvas. @param {Page} page
+ * @param {{vue: boolean, files: string[]}} given */
+export async function fitLines(page, { vue, files }) {
+  await show(page, { canvas: { version: 0.4, nodes: [], links: [], last_node_id: 0, last_link_id: 0 }, vue });
+  await page.evaluate(() => {
+    ["LongtakeLoadDemoModel", "LongtakeLoadModel"].forEach((type, i) => {
+      const node = LiteGraph.createNode(type);
+      app.graph.add(node);
+      node.pos = [360 * i, 0];
+    });
+  });
+  const lines = [await fitLine(page, "LongtakeLoadDemoModel", "Demo")];
+  for (const file of files) {
+    await page.evaluate((file) => {
+      const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === "LongtakeLoadModel");
+      const widget = node.widgets.find((/** @type {any} */ each) => each.name === "model_name");
+      widget.value = file;
+      widget.callback?.(file);
+    }, file);
+    await page.waitForTimeout(3000); // the header is read, a pass rehearsed
+    lines.push(await fitLine(page, "LongtakeLoadModel"));
+  }
+  const canvas = await page.evaluate(() => app.graph.serialize());
+  await show(page, { canvas, vue });
+  lines.push(await fitLine(page, "LongtakeLoadModel"));
+  return lines;
+}
+
+/** Wait for the line of a node that contains `words`, and return it. @param {Page} page @param {string} type @param {string} [words] */
+async function fitLine(page, type, words = "") {
+  const read = (/** @type {string[]} */ [type, words]) => {
+    const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === type);
+    const { element } = node.widgets.find((/** @type {any} */ each) => each.name === "fit");
+    const text = element.isConnected && element.offsetHeight ? element.textContent : "";
+    return text.includes(words) ? text : "";
+  };
+  return await (await page.waitForFunction(read, [type, words])).jsonValue();
+}

@@ -12,7 +12,7 @@ from longtake.attention.cache.policy import WindowSink
 from longtake.attention.layout import AttentionInputs, attend_inputs
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
-from longtake.samplers.planning.rules import describe_rules, read_share
+from longtake.samplers.planning.rules import describe_rules, name_rules, read_share
 from longtake.samplers.rules.anchor import Anchor, ChannelStatistics
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.positions import TopAligned
@@ -79,3 +79,15 @@ def test_an_anchor_is_named() -> None:
     assert "35% of the way to a picture" in (
         describe_rules(shot(MemoryRules(), Anchor(0.35, picture)), 2) or ""
     )
+
+
+def test_the_player_s_line_names_every_rule_that_acts() -> None:
+    memory = MemoryRules(
+        NewestFrames(), RecencyBias(), PastWeight(0.3), FarReading(3), TopAligned(21)
+    )
+    assert name_rules(shot(memory, Anchor(0.35))) == (
+        "commit forcing, recency 4, far past in the last steps, top-aligned positions, "
+        "past weight 0.3, anchor 0.35"
+    )
+    assert name_rules(shot(MemoryRules(recency=RecencyBias()))) == "recency 4"
+    assert name_rules(shot(MemoryRules())) is None

@@ -21,6 +21,8 @@ from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.storage.quantize import INT4
 from longtake.errors import BadInput
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.samplers.camera.moves import read_motion
+from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.conditioning.reference import Reference
@@ -87,6 +89,7 @@ CASES: dict[str, dict[str, Any]] = {
     "top-aligned": {"memory": MemoryRules(positions=TopAligned(21)), "cache": WindowSink(6, 2)},
     "anchored": {"anchor": Anchor(0.35)},
     "anchored to a picture": {"anchor": Anchor(1.0, ChannelStatistics.of(randn(1, 4, 4, 6)))},
+    "steered": {"camera": path_of_motions([TimedMotion(2, read_motion("zoom in", 1), 3)], 0.25)},
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
 }
 

@@ -13,6 +13,7 @@ Anchor: strength target
 AsComputed:
 AveragingSink: window_frames sink_frames sink_decay
 Branch: weight prompt view
+CameraPath: starts steps growths lens full_step frame_s
 ChannelStatistics: mean deviation
 ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
@@ -29,6 +30,7 @@ GuidanceTiming: interval per_step first_chunk
 Integers: bits key_tokens value_channels zero_points
 KnownFrame: frame latents level lookahead digest
 KnownFrames: frames
+Lens: focal_x focal_y centre_x centre_y
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
@@ -51,7 +53,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
-    memory anchor
+    memory anchor camera
 SharedWindow: window_frames sink_frames
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens

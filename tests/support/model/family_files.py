@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longtake.model.config import DiTConfig
+from longtake.model.config import Camera, DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.tests.support.tiny_model import random_dit
 
@@ -24,6 +24,8 @@ SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
     "14B": (5120, 13824, 40, 16, 16),
     "I2V-14B": (5120, 13824, 40, 36, 16),
     "5B": (3072, 14336, 30, 48, 48),
+    "LingBot-1.3B": (1536, 8960, 30, 36, 16),
+    "LingBot-14B": (5120, 13824, 40, 36, 16),
 }
 ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "U8": 1}
 State = dict[str, Tensor]
@@ -40,8 +42,9 @@ def official_shapes(size: str, layers: int | None = None) -> Shapes:
     """Names and shapes of a published model (of its first `layers` blocks)."""
     dim, ffn, all_layers, inputs, outputs = SIZES[size]
     layers = layers or all_layers
+    camera: Camera = "plucker" if size.startswith("LingBot") else "none"
     with torch.device("meta"):
-        dit = WanDiT(DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs))
+        dit = WanDiT(DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs, camera))
     shapes = {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()}
     if size == "I2V-14B":
         shapes |= image_shapes(dim, layers)

@@ -1,6 +1,7 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
 import { Failures } from "./failures.mjs";
+import { addFitLine } from "./fit_line.mjs";
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
@@ -85,9 +86,10 @@ export class Host {
     attach();
   }
 
-  /** Lay out a new node of this pack, and add a player to a preview. @param {any} node */
+  /** Lay out a new node of this pack; add a line to a loader and a player to a preview. @param {any} node */
   prepare(node) {
     layOut(node);
+    addFitLine(node, (path) => this.api.fetchApi(path));
     if (node.comfyClass !== NODE) return;
     const player = new Player(this.server, {
       emptyHint: () => hint(node),

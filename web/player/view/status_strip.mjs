@@ -56,12 +56,21 @@ function measurements({ stats, state }, growing) {
   add(translate("speed"), format(stats.frames_per_s, (rate) => `${rate.toFixed(1)} fps`), translate("Frames generated per second"));
   if (growing && state !== "paused") add(translate("left"), format(stats.eta_s, duration), translate("Estimated time left"));
   add(translate("chunk p95"), format(stats.chunk_p95_s, duration), translate("95 % of the chunks took at most this long"));
-  add(translate("drift"), format(stats.drift, (drift) => drift.toFixed(2)),
+  add(translate("drift"), driftOf(stats),
     translate("Distance of the picture's statistics from the start of the shot; above {limit} looks wrong", { limit: DRIFT_WARNING }));
   add(translate("density"), format(stats.attention_density, percent), translate("Share of attention that was computed"));
   add(translate("recall"), format(stats.ann_recall, percent), translate("Share of attention on the chosen keys, measured on samples"));
   add(translate("KV"), memory(stats.kv_bytes, stats.kv_bytes_planned), translate("KV cache: actual size of planned size"));
   return found;
+}
+
+/** The drift, known only where it is too large, and the rules against it. @param {import("../types.mjs").Stats} stats
+ * @returns {string|null} */
+export function driftOf({ drift, memory_rules: rules }) {
+  const value = drift == null ? null : drift.toFixed(2);
+  if (!rules) return value;
+  return value === null
+    ? translate("not seen, with {rules}", { rules }) : translate("{drift}, with {rules}", { drift: value, rules });
 }
 
 /** @param {number} share */

@@ -1,0 +1,23 @@
+"""What a model's own module reads of a camera for the latent frames of a pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFrames:
+    """A camera at f latent frames of a latent picture of `rows` x `columns`.
+
+    `steps` (f, 4, 4): each frame's motion since the frame before, camera to world, float64; moves
+    are parts of a full step, at most 1 long. `lenses` (f, 4): focal lengths and centre, x before y,
+    in parts of the picture's width and height. `turns` (f,): degrees a second to the right.
+    """
+
+    steps: Tensor
+    lenses: Tensor
+    turns: Tensor
+    rows: int
+    columns: int

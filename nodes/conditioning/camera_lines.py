@@ -1,0 +1,79 @@
+"""Lines of camera moves as users type them, and the path that they give."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...errors import BadInput
+from ...samplers.camera.moves import CameraMotion, read_motion
+from ...samplers.camera.path import CameraPath, Lens
+from ...samplers.camera.script import TimedMotion, path_of_motions
+from ..length import MAX_SECONDS, latent_frame_at
+from .timed_lines import timed_lines
+
+EXAMPLES = "`4: forward` or `1:30 (over 2): pan left 20`"
+MAX_OVER_S = 600.0
+_OPTION = re.compile(r"\s*(?P<name>over|smooth)\s+(?P<value>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedMoves:
+    """A motion from `start_s` seconds on, reached over `over_s` seconds, evenly or `smooth`ly."""
+
+    start_s: float
+    motion: CameraMotion
+    over_s: float = 0.0
+    smooth: bool = False
+
+
+def read_moves(text: str) -> tuple[TimedMoves, ...]:
+    """Read `SECONDS: moves` lines, in any order; before the first line the camera stands still.
+
+    After the time, `(over SECONDS)` changes the speed evenly and `(smooth SECONDS)` slowly at both
+    ends.
+    """
+    return tuple(
+        TimedMoves(
+            _checked_start(line.start_s, line.number),
+            read_motion(line.text, line.number),
+            *_option(line.option, line.number),
+        )
+        for line in timed_lines(text, EXAMPLES)
+    )
+
+
+def path_of_lines(moves: tuple[TimedMoves, ...], fps: float, frame_s: float) -> CameraPath:
+    """The path of moves at `fps` frames a second, with latent frames of `frame_s` seconds.
+
+    A move begins with the nearest latent frame; of two for one frame the lower line counts.
+    """
+    timed = [
+        TimedMotion(
+            round(latent_frame_at(line.start_s, fps)),
+            line.motion,
+            round(line.over_s / frame_s),
+            line.smooth,
+        )
+        for line in moves
+    ]
+    return path_of_motions(timed, frame_s, Lens())
+
+
+def _checked_start(start_s: float, line: int) -> float:
+    if start_s > MAX_SECONDS:
+        raise BadInput(f"Line {line} starts at {start_s:g} s; a shot is at most {MAX_SECONDS} s.")
+    return start_s
+
+
+def _option(text: str | None, line: int) -> tuple[float, bool]:
+    """Read the seconds of a change of speed, and whether it is smooth, from a line's brackets."""
+    if text is None:
+        return 0.0, False
+    match = _OPTION.fullmatch(text)
+    if match is None or float(match["value"]) > MAX_OVER_S:
+        raise BadInput(
+            f"Line {line} has ({text}) before its colon; write (over 2) or (smooth 2) with the "
+            f"seconds in which the speed changes, at most {MAX_OVER_S:g}, or nothing."
+        )
+    return float(match["value"]), match["name"].lower() == "smooth"

@@ -1,0 +1,61 @@
+"""What a Camera Path node asks for, before the model's frame rate is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ...errors import BadInput
+from ...model.config import DiTConfig
+from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...samplers.camera.path import CameraPath, path_of_poses
+from ..length import Length
+from .camera_lines import TimedMoves, path_of_lines
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSpec:
+    """Moves at times, or poses (n, 4, 4) of a file; `per_latent` poses belong to latent frames."""
+
+    moves: tuple[TimedMoves, ...] = ()
+    poses: Tensor | None = field(default=None, repr=False)
+    per_latent: bool = False
+    source: str = ""
+
+    def resolve(self, fps: float) -> CameraPath:
+        """The path at `fps` frames a second.
+
+        Of poses per frame of video each fourth counts, from the first on: those that end a latent
+        frame.
+        """
+        frame_s = FRAMES_PER_LATENT / fps
+        if self.poses is None:
+            return path_of_lines(self.moves, fps, frame_s)
+        poses = self.poses if self.per_latent else self.poses[::FRAMES_PER_LATENT]
+        return path_of_poses(poses, frame_s, source=self.source)
+
+    def shortfall(self, path: CameraPath, length: Length) -> list[str]:
+        """A sentence where the poses end before the shot does."""
+        last = path.starts[-1]
+        if self.poses is None or (
+            length.latent_frames is not None and last >= length.latent_frames
+        ):
+            return []
+        seconds = last * path.frame_s
+        return [
+            f"The camera path of {self.source} ends after {last} latent frames ({seconds:.1f} s); "
+            "the camera then keeps its last pose."
+        ]
+
+
+def camera_path(spec: CameraSpec | None, config: DiTConfig, fps: float) -> CameraPath | None:
+    """The path of a connected Camera Path; BadInput for a model that takes no camera."""
+    if spec is None:
+        return None
+    if config.camera == "none":
+        raise BadInput(
+            "This model takes no camera path; disconnect `camera` and write the camera's motion "
+            "into the prompt, or load a model with a camera, such as LingBot-World."
+        )
+    return spec.resolve(fps)

@@ -1,0 +1,58 @@
+"""Lines of text with a time in front, as users type them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ...errors import BadInput
+
+MAX_SECONDS = 1_000_000
+
+TIMED = re.compile(
+    r"^\s*(?P<time>[-+]?\d[\d.:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"
+    r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$",
+    re.IGNORECASE,
+)
+_TIME = re.compile(r"(?:(\d+):)?(\d+(?:\.\d*)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLine:
+    """A line's number from 1, its start in seconds, what its brackets hold, and its text."""
+
+    number: int
+    start_s: float
+    option: str | None
+    text: str
+
+
+def timed_lines(text: str, examples: str) -> list[TimedLine]:
+    """Read `SECONDS: text` or `MINUTES:SECONDS: text` lines, in any order.
+
+    A line without a time continues the text above, or starts at second 0. BadInput names a line
+    whose time cannot be read, and `examples` of lines that can.
+    """
+    entries: list[TimedLine] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        match = TIMED.match(line)
+        if match:
+            start_s = _seconds(match["time"], number, examples)
+            entries.append(TimedLine(number, start_s, match["option"], match["text"]))
+        elif entries:
+            last = entries.pop()
+            entries.append(replace(last, text=f"{last.text} {line.strip()}".strip()))
+        elif line.strip():
+            entries.append(TimedLine(number, 0.0, None, line.strip()))
+    return entries
+
+
+def _seconds(text: str, line: int, examples: str) -> float:
+    match = _TIME.fullmatch(text)
+    seconds = 60 * int(match[1] or 0) + float(match[2]) if match else -1.0
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise BadInput(
+            f"Line {line} starts with {text!r}, which is not a time from 0 to {MAX_SECONDS} s; "
+            f"write lines such as {examples}."
+        )
+    return seconds

@@ -1,0 +1,66 @@
+"""The HTTP route that answers whether a model file fits, on the host's web server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from ...errors import BadInput
+from ...model.families.recognise import AUTO, EMA, RAW
+from ...model.families.table import BY_KEY
+from ...model.preset import DEMO_FOLDER
+from .. import host
+from .fit import Fit, Machine, fit
+from .load_model import DTYPES, FOLDER
+
+PATH, DEMO_NODE = "/longtake/fit", "LongtakeLoadDemoModel"
+
+
+def open_fit_route() -> None:
+    """Add the route if there is a web server; called once, when the pack loads."""
+    if not host.has_web_server():
+        return
+    from aiohttp import web  # comes with a web server only
+
+    from ...stream.preview.routes import GUARDED
+
+    routes = web.RouteTableDef()
+
+    @routes.get(PATH)
+    async def answer(request: web.Request) -> web.Response:
+        verdict = await asyncio.get_running_loop().run_in_executor(None, fit_of, request.query)
+        return web.json_response(asdict(verdict), headers=GUARDED)
+
+    host.serve(routes)
+
+
+def fit_of(choice: Mapping[str, str]) -> Fit:
+    """Answer for the class of a loader, `node`, and the values of its widgets.
+
+    A `model_name` must be in the host's own list, so no path can be asked for.
+    """
+    try:
+        family, weights = choice.get("family", AUTO), choice.get("weights", AUTO)
+        dtype = choice.get("weight_dtype", "auto")
+        known = family in (AUTO, *BY_KEY) and weights in (AUTO, EMA, RAW) and dtype in DTYPES
+        if not known:
+            raise BadInput("This loader has a value that Longtake does not know; choose another.")
+        return fit(_file(choice), _machine(), family, weights, DTYPES[dtype])
+    except BadInput as error:
+        return Fit(str(error), False)
+
+
+def _file(choice: Mapping[str, str]) -> Path:
+    if choice.get("node") == DEMO_NODE:
+        return DEMO_FOLDER / "dit.safetensors"
+    name = choice.get("model_name", "")
+    if name not in host.model_files(FOLDER):
+        raise BadInput(f"{name!r} is not in the {FOLDER} folder; choose another file.")
+    return host.model_file(FOLDER, name)
+
+
+def _machine() -> Machine:
+    device = host.compute_device()
+    return Machine(device, host.usable_memory_bytes(device))

@@ -1,0 +1,44 @@
+"""The camera's motion that a prompt names, such as "the camera pans left"."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from .moves import MOVES, OTHER_NAMES, STILL, CameraMotion
+from .path import STILL_PATH, CameraPath
+
+_VERBS = {
+    "pan": "pan", "pans": "pan", "panning": "pan",
+    "turn": "pan", "turns": "pan", "turning": "pan",
+    "tilt": "tilt", "tilts": "tilt", "tilting": "tilt",
+    "roll": "roll", "rolls": "roll", "rolling": "roll",
+    "orbit": "orbit", "orbits": "orbit", "orbiting": "orbit",
+    "zoom": "zoom", "zooms": "zoom", "zooming": "zoom",
+    "move": "", "moves": "", "moving": "", "dolly": "dolly", "dollies": "dolly",
+}  # fmt: skip
+_SIDES = "left|right|up|down|in|out|forwards?|backwards?|back"
+_PHRASE = re.compile(
+    rf"(?:\b(?:camera|view)\s+(?:slowly\s+|quickly\s+)?(?P<verb>{'|'.join(_VERBS)})"
+    r"|\b(?P<alone>panning|tilting|zooming)|(?:^|[,;.:])\s*(?P<first>moving))"
+    rf"\s+(?:to\s+the\s+)?(?P<side>{_SIDES})\b"
+)
+
+
+@lru_cache(maxsize=256)
+def implied_motion(text: str) -> CameraMotion:
+    """Add the camera moves that a prompt names, at their usual speeds; still without any."""
+    total = STILL
+    for match in _PHRASE.finditer(text.lower()):
+        verb = _VERBS[match["verb"] or match["alone"] or match["first"]]
+        name = f"{verb} {match['side']}".strip()
+        move = MOVES.get(OTHER_NAMES.get(name, name))
+        if move is not None:
+            total += move.at_one.scaled(move.usual)
+    return total
+
+
+def implied_path(text: str) -> CameraPath:
+    """The path of a camera that always moves as a prompt says; its lens stays as it is."""
+    motion = implied_motion(text)
+    return STILL_PATH.then(1, motion.twist(STILL_PATH.frame_s))

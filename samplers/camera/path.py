@@ -1,0 +1,172 @@
+"""The path of a camera: how it moves from each latent frame to the next, without an end.
+
+A path belongs to no model. Each family's own module turns it into what that model reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
+
+import torch
+from torch import Tensor
+
+from ...errors import BadInput
+from .rigid import fault, from_twist, inverse
+
+MAX_ZOOM = 20.0  # times, in or out; a lens that grows for an hour would overflow
+MOVING = 1e-6  # a shorter step, in a file's units, counts as none
+SMALLEST_STEP = 1e-9  # of a path at full speed
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """Focal lengths and optical centre, in parts of the picture's width and height.
+
+    The default is the lens of LingBot-World's and minWM's examples, 53 degrees wide.
+    """
+
+    focal_x: float = 0.5050505
+    focal_y: float = 0.89786756
+    centre_x: float = 0.5
+    centre_y: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.values)) or min(self.focal_x, self.focal_y) <= 0:
+            raise BadInput(
+                "the camera's focal lengths must be positive numbers, in parts of the picture's "
+                f"width and height; got {self.focal_x:g} and {self.focal_y:g}."
+            )
+
+    @property
+    def values(self) -> tuple[float, float, float, float]:
+        """Focal lengths, then centre, x before y."""
+        return self.focal_x, self.focal_y, self.centre_x, self.centre_y
+
+    def grown(self, factor: float) -> Lens:
+        """The lens with `factor` times the focal length."""
+        return Lens(self.focal_x * factor, self.focal_y * factor, self.centre_x, self.centre_y)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPath:
+    """Steps of a camera: entry k holds from latent frame `starts[k]` until the next entry.
+
+    `steps` (k, 4, 4), float64, is the motion from one latent frame to the next, camera to world,
+    in the earlier frame's axes. Frame 0 does not move. `growths` (k,) is the logarithm by which
+    the focal length grows per latent frame. `full_step` is the length of a step at full speed,
+    `frame_s` the seconds of a latent frame. The last entry goes on without end.
+    """
+
+    starts: tuple[int, ...]
+    steps: Tensor = field(repr=False, compare=False)
+    growths: tuple[float, ...]
+    lens: Lens = Lens()
+    full_step: float = 1.0
+    frame_s: float = 0.25
+    digest: str = field(init=False)
+    _grown: tuple[float, ...] = field(init=False, repr=False, compare=False)  # before each entry
+
+    def __post_init__(self) -> None:
+        if self.starts[:1] != (0,) or any(
+            b <= a for a, b in zip(self.starts, self.starts[1:], strict=False)
+        ):
+            raise BadInput(f"a camera path's entries must begin at 0 and increase: {self.starts}.")
+        if self.steps.shape != (len(self.starts), 4, 4) or len(self.growths) != len(self.starts):
+            raise BadInput("a camera path needs one 4 x 4 step and one growth per entry.")
+        object.__setattr__(self, "steps", self.steps.double())
+        problem = fault(self.steps)
+        if problem or not all(map(math.isfinite, (*self.growths, self.frame_s))):
+            raise BadInput(f"a camera path cannot be used: {problem or 'it is not finite'}.")
+        if min(self.full_step, self.frame_s) < SMALLEST_STEP:
+            raise BadInput(f"a camera's steps cannot be {self.full_step:g} in {self.frame_s:g} s.")
+        lengths = (b - max(a, 1) for a, b in zip(self.starts, self.starts[1:], strict=False))
+        grown = accumulate(map(mul, self.growths, lengths), initial=0.0)
+        object.__setattr__(self, "_grown", tuple(grown))
+        object.__setattr__(self, "digest", self.digest_of(self.starts))
+
+    def step(self, frame: int) -> Tensor:
+        """The motion (4, 4) from latent frame `frame` - 1 to `frame`; none for frame 0."""
+        if frame <= 0:
+            return torch.eye(4, dtype=torch.float64)
+        return self.steps[self._entry(frame)]
+
+    def relative(self, frames: Sequence[int]) -> Tensor:
+        """The steps (f, 4, 4) of `frames`, moves as parts of a full step, at most 1 long."""
+        steps = torch.stack([self.step(frame) for frame in frames])
+        moves = steps[:, :3, 3] / self.full_step
+        steps[:, :3, 3] = moves / moves.norm(dim=-1, keepdim=True).clamp(min=1.0)
+        return steps
+
+    def pose(self, frame: int) -> Tensor:
+        """The camera at a latent frame in the axes of frame 0, camera to world (4, 4)."""
+        pose = torch.eye(4, dtype=torch.float64)
+        for start, stop, step in zip(
+            self.starts, (*self.starts[1:], frame + 1), self.steps, strict=True
+        ):
+            count = min(stop, frame + 1) - max(start, 1)
+            pose = pose @ torch.linalg.matrix_power(step, count) if count > 0 else pose
+        return pose
+
+    def turn_per_second(self, frame: int) -> float:
+        """How fast the camera turns right at a latent frame, in degrees a second."""
+        step = self.step(frame)
+        return math.degrees(math.atan2(float(step[0, 2]), float(step[2, 2]))) / self.frame_s
+
+    def lens_at(self, frame: int) -> Lens:
+        """The lens at a latent frame; it grows at most MAX_ZOOM times, either way."""
+        entry = self._entry(frame)
+        since = frame + 1 - max(self.starts[entry], 1)
+        total = self._grown[entry] + self.growths[entry] * max(0, since)
+        limit = math.log(MAX_ZOOM)
+        return self.lens.grown(math.exp(min(limit, max(-limit, total))))
+
+    def then(self, frame: int, twist: Tensor, growth: float = 0.0) -> CameraPath:
+        """This path, but from latent frame `frame` on every frame moves by `twist` (6,)."""
+        count = sum(start < frame for start in self.starts)
+        steps = torch.cat([self.steps[:count], from_twist(twist)[None]])
+        starts, growths = (*self.starts[:count], frame), (*self.growths[:count], growth)
+        return CameraPath(starts, steps, growths, self.lens, self.full_step, self.frame_s)
+
+    def digest_of(self, frames: Iterable[int]) -> str:
+        """A short hash of all that a model reads of `frames`, for chunk addresses.
+
+        Values are rounded to float32, so that the last bit of a machine's sine does not count.
+        """
+        listed = [*frames]
+        lenses = torch.tensor([self.lens_at(frame).values for frame in listed])
+        steps = torch.stack([self.step(frame) for frame in listed]).float()
+        parts = steps.contiguous(), lenses, torch.tensor([self.full_step, self.frame_s])
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
+
+    def _entry(self, frame: int) -> int:
+        return bisect_right(self.starts, frame) - 1
+
+
+STILL_PATH = CameraPath((0,), torch.eye(4, dtype=torch.float64)[None], (0.0,))
+
+
+def path_of_poses(
+    poses: Tensor, frame_s: float = 0.25, lens: Lens | None = None, source: str = "the poses"
+) -> CameraPath:
+    """A path through cameras (f, 4, 4), camera to world, one per latent frame of `frame_s` seconds.
+
+    After the last pose the camera stays still. Full speed is the longest step.
+    """
+    problem = fault(poses) if len(poses) else "there are none"
+    if problem:
+        raise BadInput(f"{source} cannot be a camera path: {problem}.")
+    poses = poses.double()
+    steps = inverse(poses[:-1]) @ poses[1:]
+    rest = torch.eye(4, dtype=torch.float64)[None]
+    longest = float(steps[:, :3, 3].norm(dim=-1).max()) if len(steps) else 0.0
+    full_step = longest if longest > MOVING else 1.0
+    starts = tuple(range(len(poses) + 1))
+    still = (0.0,) * len(starts)
+    steps = torch.cat([rest, steps, rest])
+    return CameraPath(starts, steps, still, lens or Lens(), full_step, frame_s)

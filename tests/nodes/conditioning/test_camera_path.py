@@ -1,0 +1,181 @@
+"""Camera Path: what users type or give as a file, and the shot that it steers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from longtake.errors import BadInput
+from longtake.headless.hosts.stand_in import host_modules
+from longtake.model.vae.latent_format import FRAMES_PER_LATENT
+from longtake.samplers.camera.path import path_of_poses
+from longtake.samplers.camera.rigid import from_twist
+from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
+from longtake.tests.support.tiny_model import randn
+
+FPS, FRAME_S = 16.0, 0.25
+
+
+@pytest.fixture
+def _host(tmp_path: Path) -> Iterator[None]:
+    with host_modules(tmp_path, lambda event: None):
+        yield
+
+
+@pytest.fixture
+def steered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A host whose demo model takes a camera."""
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    tiny_demo(demo, replace(CONFIG, camera="action"))
+    with node_bench(tmp_path / "out", demo, monkeypatch) as bench:
+        yield bench
+
+
+def lines(text: str) -> Any:
+    from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
+
+    return path_of_lines(read_moves(text), FPS, FRAME_S)
+
+
+def read(path: Path) -> Any:
+    from longtake.nodes.conditioning.camera_poses import read_poses
+
+    return read_poses(path)
+
+
+def random_poses(count: int) -> torch.Tensor:
+    return torch.stack([from_twist(randn(6, seed=i).double()) for i in range(count)])
+
+
+@pytest.mark.usefixtures("_host")
+def test_a_move_starts_with_the_nearest_latent_frame_and_the_last_one_goes_on() -> None:
+    path = lines("2: forward\n0: pan left\n4 (over 1): still")
+    turns = [path.turn_per_second(frame) for frame in range(30)]
+    assert turns[:9] == pytest.approx([0, *[-15] * 8])
+    speeds = [float(path.step(frame)[2, 3]) / FRAME_S for frame in range(8, 24)]
+    assert speeds == pytest.approx([0, *[1] * 8, 0.875, 0.625, 0.375, 0.125, 0, 0, 0])
+
+
+@pytest.mark.usefixtures("_host")
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("0: flip", "Line 1 has the move 'flip'"), ("0: up\n-3: down", "Line 2 starts with '-3'"),
+     ("0 (slow): up", r"Line 1 has \(slow\)"), ("0 (over 601): up", "at most 600"),
+     ("0: zoom in 101", "at most 100 per cent"), ("90000: up", "at most 86400 s")],
+)  # fmt: skip
+def test_a_bad_line_is_one_sentence(text: str, complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        lines(text)
+
+
+@pytest.mark.usefixtures("_host")
+@pytest.mark.parametrize("form", ["json", "json of names", "npy", "npz", "txt", "3 rows"])
+def test_every_form_of_a_file_gives_the_same_poses(form: str, tmp_path: Path) -> None:
+    poses = random_poses(5)
+    suffix = form if form in ("npy", "npz", "txt") else "json"
+    path = tmp_path / f"poses.{suffix}"
+    if form == "npy":
+        np.save(path, poses.numpy())
+    elif form == "npz":
+        np.savez(path, poses=poses.numpy(), intrinsics=np.ones(4))
+    elif form == "txt":
+        np.savetxt(path, poses.flatten(1).numpy(), fmt="%.17g")
+    else:
+        table = (poses[:, :3] if form == "3 rows" else poses).tolist()
+        path.write_text(json.dumps({"c2w": table} if form == "json of names" else table))
+    content, per_latent = read(path)
+    assert torch.equal(content, poses) and not per_latent
+
+
+@pytest.mark.usefixtures("_host")
+def test_a_string_of_keys_is_minwms(tmp_path: Path) -> None:
+    """Against the steps and angles of minWM df522a2, one per latent frame."""
+    path = tmp_path / "keys.txt"
+    path.write_text("w*2, l, dn*1\n")
+    poses, per_latent = read(path)
+    assert per_latent and len(poses) == 5
+    sine, cosine = np.sin(np.deg2rad(3)), np.cos(np.deg2rad(3))
+    expected = np.eye(4)
+    expected[:3, :3] = [[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]
+    expected[:3, 3] = [0, 0.08, 0.16]
+    assert torch.allclose(poses[4], torch.from_numpy(expected), atol=1e-12)
+
+
+@pytest.mark.usefixtures("_host")
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [("a.json", "[1, 2]", "holds float64"), ("a.json", "{", "cannot be read"),
+     ("a.json", '{"one": 1, "two": 2}', "not `poses`"), ("a.npy", "x", "cannot be read"),
+     ("a.csv", "1", "ends in .csv"), ("a.txt", "1 2 3", "cannot be read"),
+     ("a.txt", "w*3,fly", "'fly' cannot be read"), ("a.json", "[]", "holds float64")],
+)  # fmt: skip
+def test_a_bad_file_is_one_sentence(
+    name: str, content: str, complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=complaint):
+        read(tmp_path / name)
+
+
+def test_a_path_steers_the_shot_and_is_part_of_its_address(steered: Bench) -> None:
+    [left] = steered.run("LongtakeCameraPath", moves="0: pan left")
+    [turned] = steered.run("LongtakeCameraPath", moves="0: pan left\n1: pan right")
+    shots = [steered.rollout(camera=camera)[0] for camera in (left, turned, None)]
+    one, two, plain = (
+        torch.cat([chunk.latents for chunk in shot.chunks]) for shot in shots
+    )
+    assert torch.equal(one[:3], two[:3]) and not torch.equal(one[3:], two[3:])
+    assert not torch.equal(one[:3], plain[:3])
+    keys = [shot.spec.key(0) for shot in shots]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_poses_of_a_file_count_every_fourth_frame_and_end_with_a_warning(
+    steered: Bench, tmp_path: Path
+) -> None:
+    from longtake.nodes.conditioning.camera_spec import CameraSpec
+    from longtake.nodes.length import Length
+
+    poses = random_poses(9)
+    spec = CameraSpec((), poses, per_latent=False, source="p.json")
+    path = spec.resolve(FPS)
+    expected = path_of_poses(poses[::FRAMES_PER_LATENT], FRAME_S)
+    assert path == replace(expected) and path.digest == expected.digest
+    rollout, _ = steered.rollout(camera=spec, plan_only=True)
+    assert rollout.spec.settings.camera == path
+    short, long = (Length(frames, 3, 0, FPS) for frames in (9, None))
+    for length in (short, long):
+        [warning] = spec.shortfall(path, length)
+        assert "p.json ends after 3 latent frames (0.8 s)" in warning
+    assert spec.shortfall(path, Length(3, 3, 0, FPS)) == []
+
+
+def test_a_file_of_the_input_folder_is_read_again_when_it_changes(steered: Bench) -> None:
+    import folder_paths
+
+    from longtake.nodes.conditioning.camera_path import CameraPathNode
+
+    path = Path(folder_paths.get_input_directory()) / "drive.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("w*3")
+    [spec] = steered.run("LongtakeCameraPath", moves="", pose_file="drive.txt")
+    assert spec.per_latent and len(spec.poses) == 4
+    before = CameraPathNode.fingerprint_inputs(moves="", pose_file="drive.txt")
+    path.write_text("w*3,a*5")
+    assert before != CameraPathNode.fingerprint_inputs(moves="", pose_file="drive.txt")
+    with pytest.raises(BadInput, match="not in the output or input folder"):
+        steered.run("LongtakeCameraPath", moves="", pose_file="../../etc/passwd")
+
+
+def test_a_model_without_a_camera_refuses_a_path(bench: Bench) -> None:
+    [camera] = bench.run("LongtakeCameraPath", moves="0: up")
+    with pytest.raises(BadInput, match="takes no camera path"):
+        bench.rollout(camera=camera)

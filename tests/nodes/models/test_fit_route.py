@@ -1,0 +1,62 @@
+"""The route of the line under the loaders, in a host's table of routes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from longtake.headless.hosts.stand_in import host_modules
+from longtake.tests.support.model.family_files import header_only, official_shapes
+
+FILE = "self_forcing_dmd.safetensors"
+
+
+@pytest.fixture
+def routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[web.RouteTableDef]:
+    """The stand-in with a table of routes, and a models folder with one file."""
+    models, table = tmp_path / "models" / "diffusion_models", web.RouteTableDef()
+    models.mkdir(parents=True)
+    header_only(models / FILE, official_shapes("1.3B"))
+    header_only(tmp_path / "models" / FILE, official_shapes("1.3B"))
+    monkeypatch.chdir(tmp_path)
+    with host_modules(tmp_path / "out", lambda event: None):
+        from longtake.nodes.models.fit_route import open_fit_route
+
+        open_fit_route()  # without a web server it adds nothing
+        sys.modules["server"].PromptServer.instance.routes = table
+        open_fit_route()
+        yield table
+
+
+def ask(routes: web.RouteTableDef, **choice: str) -> tuple[str, bool]:
+    async def answer() -> tuple[str, bool]:
+        app = web.Application()
+        app.add_routes(routes)
+        async with TestClient(TestServer(app)) as client:
+            response = await client.get("/longtake/fit", params=choice)
+            assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            said = await response.json()
+            return said["text"], said["fits"]
+
+    return asyncio.run(answer())
+
+
+def test_the_route_answers_for_a_loaders_widgets(routes: web.RouteTableDef) -> None:
+    text, fits = ask(routes, node="LongtakeLoadDemoModel")
+    assert fits and "at 96x64. Fits" in text
+    text, _ = ask(routes, node="LongtakeLoadModel", model_name=FILE, weight_dtype="fp8_e4m3fn")
+    assert text.startswith("Self-Forcing, float8_e4m3fn: 1.3 GB weights + ")
+    text, fits = ask(routes, node="LongtakeLoadModel", model_name=FILE, family="nonsense")
+    assert not fits and "does not know" in text
+
+
+def test_the_route_reads_listed_files_alone(routes: web.RouteTableDef, tmp_path: Path) -> None:
+    for name in (f"../{FILE}", str(tmp_path / "models" / FILE), "", "/etc/passwd"):
+        text, fits = ask(routes, node="LongtakeLoadModel", model_name=name)
+        assert not fits and "is not in the diffusion_models folder" in text

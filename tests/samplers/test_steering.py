@@ -1,0 +1,183 @@
+"""A camera in the loop: each chunk sees its own part of the path, and no chunk more than that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache.policy import WindowSink
+from longtake.model.config import PATCH, Camera
+from longtake.samplers.camera.implied import implied_motion
+from longtake.samplers.camera.moves import STILL, CameraMotion, read_motion
+from longtake.samplers.camera.path import STILL_PATH, CameraPath
+from longtake.samplers.camera.script import TimedMotion, path_of_motions
+from longtake.samplers.conditioning.prompts import PromptTimeline
+from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.loop import generate
+from longtake.samplers.planning.memory import max_bytes, rollout_memory
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import rolling
+from longtake.samplers.settings import RolloutSettings
+from longtake.stream.journal.chain import Chain
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.fork import Fork
+from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings, timeline
+
+LENGTH, CHUNK, TURN_AT = 10, 3, 6
+KINDS: tuple[Camera, ...] = ("action", "plucker")
+
+
+def model(camera: Camera, seed: int = 0) -> Denoiser:
+    """A random model that takes a camera; all its layers are random."""
+    config = replace(TINY, camera=camera)
+    return local_denoiser(random_dit(config, seed), config)
+
+
+def path(*entries: tuple[int, str]) -> CameraPath:
+    """A path of moves at latent frames."""
+    return path_of_motions([TimedMotion(f, read_motion(t, 1)) for f, t in entries], 0.25)
+
+
+def shot(**changes: Any) -> RolloutSettings:
+    """Ten latent frames of three a chunk, in a short window."""
+    return settings(**{"length": LENGTH, "cache": WindowSink(4, 1), **changes})
+
+
+def latents(made: RolloutSettings, engine: Denoiser) -> torch.Tensor:
+    """All latent frames of a shot."""
+    return torch.cat([chunk.latents for chunk in generate(made, engine)])
+
+
+@pytest.mark.parametrize("camera", KINDS)
+def test_a_turn_changes_the_video_from_its_chunk_on_and_not_before(camera: Camera) -> None:
+    engine = model(camera)
+    straight = latents(shot(camera=path((0, "pan left"))), engine)
+    turned = latents(shot(camera=path((0, "pan left"), (TURN_AT, "pan right"))), engine)
+    assert torch.equal(straight[:TURN_AT], turned[:TURN_AT])
+    assert not torch.allclose(straight[TURN_AT:], turned[TURN_AT:], atol=1e-3)
+
+
+@pytest.mark.parametrize("camera", KINDS)
+def test_addresses_share_what_the_camera_shares(camera: Camera) -> None:
+    one = Chain(shot(camera=path((0, "pan left"))), "m")
+    two = Chain(shot(camera=path((0, "pan left"), (TURN_AT, "pan right"))), "m")
+    same = [one.key(i) == two.key(i) for i in range(4)]
+    assert same == [True, True, False, False]
+    assert one.id != two.id
+
+
+def test_a_shot_without_a_camera_keeps_its_addresses() -> None:
+    plain = Chain(shot(), "m")
+    steered = Chain(shot(camera=STILL_PATH), "m")
+    assert plain.key(0) != steered.key(0)
+    assert "camera" not in str(plain._camera(plain.span(0), ()))
+
+
+@pytest.mark.parametrize("camera", KINDS)
+@pytest.mark.parametrize("kind", ["chunks", "rolling"])
+def test_resumed_equals_uninterrupted(camera: Camera, kind: str, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"schedule": rolling(flow_ladder(3, 3.0), 2)}
+    made = shot(camera=path((0, "forward"), (4, "orbit left, zoom in")),
+                **(changes if kind == "rolling" else {}))  # fmt: skip
+    engine = model(camera)
+    whole = latents(made, engine)
+    journal = Journal(tmp_path)
+    for count in (1, 2, None):
+        rollout = Rollout(RolloutSpec(made, engine, "m", journal))
+        chunks = []
+        for chunk in rollout.chunks:
+            chunks.append(chunk.latents)
+            if count is not None and len(chunks) > count:
+                break
+    assert torch.equal(torch.cat(chunks), whole)
+
+
+def test_a_fork_keeps_the_camera() -> None:
+    made = shot(camera=path((0, "pan left"), (TURN_AT, "pan right")))
+    assert Fork(frame=3, seed=9).apply(made).camera == made.camera
+
+
+@pytest.mark.parametrize("camera", KINDS)
+def test_no_path_is_a_camera_that_stands_still(camera: Camera) -> None:
+    engine = model(camera)
+    assert torch.equal(latents(shot(), engine), latents(shot(camera=STILL_PATH), engine))
+
+
+def test_a_model_without_a_camera_ignores_none() -> None:
+    engine = local_denoiser(random_dit(), TINY)
+    assert torch.equal(latents(shot(), engine), latents(shot(camera=path((0, "up"))), engine))
+
+
+def _timeline(*texts: tuple[int, str]) -> PromptTimeline:
+    plain = timeline(*(start for start, _ in texts))
+    entries = tuple(
+        replace(entry, text=text, embedding=embedding(1))
+        for entry, (_, text) in zip(plain.entries, texts, strict=True)
+    )
+    return replace(plain, entries=entries)
+
+
+def test_the_words_of_the_prompt_move_the_camera_of_the_demo() -> None:
+    engine = model("action")
+    words = _timeline((0, "a hill, the camera pans left"), (TURN_AT, "a hill, panning right"))
+    plain = _timeline((0, "a hill"), (TURN_AT, "a hill at night"))
+    by_path = path((0, "pan left"), (TURN_AT, "pan right"))
+    by_words = latents(shot(prompts=words), engine)
+    assert torch.equal(by_words, latents(shot(prompts=plain, camera=by_path), engine))
+    assert not torch.allclose(by_words, latents(shot(prompts=plain), engine), atol=1e-3)
+
+
+def test_a_path_overrules_the_words() -> None:
+    engine, words = model("action"), _timeline((0, "the camera pans left"), (3, "moving left"))
+    plain = _timeline((0, "a hill"), (3, "a ball"))
+    drive = path((0, "pan right 4"))
+    assert torch.equal(
+        latents(shot(prompts=words, camera=drive), engine),
+        latents(shot(prompts=plain, camera=drive), engine),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "motion"),
+    [("the camera pans left, a ball", read_motion("pan left", 1)),
+     ("moving right: hills", read_motion("right", 1)),
+     ("a ball moving right over hills", STILL),
+     ("a dog turning left", STILL), ("a road, the camera moves forward", CameraMotion(forward=1)),
+     ("The camera slowly tilts up and a view rolling right", read_motion("tilt up, roll right", 1)),
+     ("static camera", STILL)],
+)  # fmt: skip
+def test_only_words_about_the_camera_move_it(text: str, motion: CameraMotion) -> None:
+    assert implied_motion(text) == motion
+
+
+def test_hooks_are_made_once_for_all_steps_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    from longtake.model.camera import plucker
+
+    calls = []
+    original = plucker.ray_features
+    monkeypatch.setattr(
+        plucker, "ray_features", lambda camera, *rest: calls.append(1) or original(camera, *rest)
+    )
+    made = shot(length=6, camera=path((0, "forward")))
+    list(generate(made, model("plucker")))
+    steps, commits = 2, 1  # chunks; the commit of the first one follows the next claim
+    assert len(calls) == steps + commits
+
+
+def test_the_plan_counts_the_scales_and_shifts_of_every_layer() -> None:
+    made = shot(camera=path((0, "forward")))
+    plain, steered = (
+        rollout_memory(made, replace(TINY, num_layers=3, camera=camera), torch.float32)
+        for camera in ("none", "plucker")
+    )
+    tokens = made.active_frames * made.rows * made.columns // PATCH**2
+    kept = 2 * 3 * tokens * TINY.dim * 4  # scale and shift, layers, float32
+    assert steered.kv_bytes == plain.kv_bytes
+    assert steered.working_bytes >= plain.working_bytes + kept
+    assert max_bytes(made, replace(TINY, camera="plucker"), torch.float32) >= steered.total_bytes
