@@ -22,6 +22,7 @@ from .dit import WanDiT
 from .families.quantised import FP8_ROWS, PLAIN_SCALES
 from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
+from .families.table import TWIN
 from .families.tensors import QUANTISED
 from .files.header import TensorInfo
 from .files.weights import Weights, open_weights
@@ -29,7 +30,7 @@ from .host_layers import HostLayers, HostTensor, host_layers
 from .text import TextEncoder
 from .vae.tiny import TinyVAE, TinyVAEConfig
 
-TEXT_TO_VIDEO = ("t2v", "t2v-fps")
+TEXT_TO_VIDEO = ("t2v", "t2v-fps", TWIN)
 WAN_TEXT_DIM = 4096
 FPS = ("fps_embedding.", "fps_projection.")
 HEADLESS = (*PLAIN_SCALES, FP8_ROWS)  # formats of layers that run without ComfyUI
@@ -81,6 +82,12 @@ class Checkpoint:
     def host_layers(self) -> HostLayers:
         """What takes the place of quantised layers that the host would not know."""
         return host_layers(self.recognition.quantised, self.recognition.tensors)
+
+    @property
+    def twin(self) -> Checkpoint | None:
+        """The weights of the same file that make the commits, if it has any."""
+        model = self.recognition.twin_model
+        return None if model is None else replace(self, recognition=model)
 
     def at_rate(self, fps: float | None) -> Checkpoint:
         """The same checkpoint for `fps` frames a second (16 or 24; None is its own).
@@ -175,6 +182,11 @@ def load_dit(path: Path) -> WanDiT:
         raise BadInput(
             f"{path} is quantised in a way that needs ComfyUI ({packed[0]}: "
             f"{recognition.quantised.formats[packed[0]]}); use an fp16, bf16 or scaled fp8 file."
+        )
+    if recognition.twin is not None:
+        raise BadInput(
+            f"{path} holds two sets of weights; load it with Load Causal Video Model, which keeps "
+            "both."
         )
     if recognition.unused:
         raise BadInput(

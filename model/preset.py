@@ -33,6 +33,9 @@ class Preset:
     `rebuilt`: the window is rebuilt, as if nothing had been before it, before each chunk.
     `noisy_history`: trained with pasts at any noise level (Diffusion Forcing), so that pure noise
     is no past to it.
+    `boundary`: the model is two, and the second takes over at timesteps below 1000 times that (0:
+    it is one). `halves`: the first was trained to come from noise to the boundary, the second from
+    there to clean latents.
     `reach_frames` is how far back it was trained to look, 0 as far as its window.
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
@@ -66,6 +69,8 @@ class Preset:
     rebuilt: bool = False
     first_steps: int = 0
     noisy_history: bool = False
+    boundary: float = 0.0
+    halves: bool = False
     reach_frames: int = 0
     history_scale: float = 1.5
     note: str = ""

@@ -22,6 +22,7 @@ from .models.load_demo import LoadDemoModel
 from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
 from .models.load_vae import LoadWanVAE
+from .models.model_pair import ModelPair
 from .outputs.collect import Collect
 from .outputs.preview import StreamingPreview
 from .outputs.routes import open_to_browsers
@@ -42,6 +43,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,
     LoadCausalVideoModel,
     LoadWanLora,
+    ModelPair,
     LoadWanVAE,
     PromptTimeline,
     CameraPathNode,

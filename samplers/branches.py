@@ -13,24 +13,25 @@ from torch import Tensor
 
 from ..attention.history import HistoryCache
 from ..attention.snapshot import Snapshot, join
+from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput, NotFinite
+from ..model.dit import KeysValues
 from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import ActivePrompts, fit_length
 from .current import CurrentSettings
 from .denoiser import Denoiser
-from .evaluator import Evaluator, PassInputs
-from .guidance import Branch, OwnPrompt, Prompt, View
+from .evaluator import PassInputs
+from .experts import Expert, Experts
+from .guidance import Branch, Guidance, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limit
 from .guidance.prompt import order
 from .guidance.score import SCORE_LOOKBACK_FRAMES
 from .history.filler import CacheFiller
-from .history.plan import planned_bytes
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
 from .schedule.row import Row
 from .settings import RolloutSettings
-from .steering import Steering
 from .view_passes import ViewPasses
 
 
@@ -43,42 +44,43 @@ class Branches:
         model: Denoiser,
         make_filler: type[CacheFiller] = CacheFiller,
     ) -> None:
-        settings, self._make_filler = current.settings, make_filler
+        settings = current.settings
         self.current, self.model = current, model
         self._planned = _views(settings)
         self._prompts = settings.guidance.prompts
         self._noise = LatentNoise.of(settings, model)
         self._finished = self.no_latents()  # the last finished latent frames, for scores
         self._stop = 0  # the latent frame after them
-        process, reference = settings.solver.process, settings.reference
-        steering = Steering(current, model.config)
-        self._evaluator = Evaluator(model, process, reference, settings.sparsity, steering)
-        self._history: RolloutHistory | None = None  # made by the first claim
+        self._experts = Experts(current, model, make_filler)
 
     @property
     def evals(self) -> int:
         """Evaluations of the model so far; each branch of each pass counts."""
-        return self._evaluator.evals
+        return self._experts.evals
 
     @property
     def history(self) -> RolloutHistory:
-        """The history, which exists from the first claim on."""
-        assert self._history is not None
-        return self._history
+        """The history of the first weights, which exists from the first claim on."""
+        return self._experts.histories[0]
 
     @property
     def caches(self) -> Sequence[HistoryCache]:
-        """The KV caches; none before the first claim."""
-        return () if self._history is None else self._history.caches
+        """The KV caches of all histories; none before the first claim."""
+        return [cache for history in self._experts.histories for cache in history.caches]
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of all caches."""
+        return sum(history.bytes for history in self._experts.histories)
+
+    @property
+    def sparse_stats(self) -> SparseStats | None:
+        """What sparse attention did so far; None where attention is dense."""
+        return self._experts.sparse_stats
 
     def claim(self) -> None:
         """Claim the model; the first claim asks for the KV caches' bytes and allocates them."""
-        if self._history is not None:
-            self._evaluator.claim(0)
-            return
-        model = self.model
-        self._evaluator.claim(planned_bytes(self.current.settings, model.config, model.dtype))
-        self._history = RolloutHistory(self.current, self._evaluator, self._make_filler)
+        self._experts.claim()
 
     def use(self, settings: RolloutSettings, first: int) -> None:
         """Put `settings` in force from latent frame `first` on; other prompts are projected."""
@@ -90,17 +92,21 @@ class Branches:
         before = self.current.prompts
         self.current.use(settings, first)
         prompts = self.current.prompts
-        if self._evaluator.projected and prompts.same(before):
+        if self._experts.projected and prompts.same(before):
             return
-        self._evaluator.project({prompt: self._texts(prompt, prompts) for prompt in self._prompts})
+        self._experts.project({prompt: self._texts(prompt, prompts) for prompt in self._prompts})
         if prompts.front is not before.front:
-            self.history.prompts_changed()
+            self._experts.in_turn(RolloutHistory.prompts_changed)
+
+    def forget_prompts(self) -> None:
+        """Mark every cache stale that depends on one prompt alone."""
+        self._experts.in_turn(RolloutHistory.forget_prompts)
 
     def snapshot(self) -> Snapshot:
         """All that later chunks depend on, except the prompts in force."""
         latents = {"latents": self._finished.to("cpu", copy=True)}
         finished = Snapshot(latents, {"stop": self._stop})
-        return join({}, {"finished": finished, "history": self.history.snapshot()})
+        return join({}, {"finished": finished, "experts": self._experts.snapshot()})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue, bit for bit, from a snapshot of the same settings and prompts.
@@ -108,7 +114,7 @@ class Branches:
         The model must be claimed. ValueError if the snapshot does not fit.
         """
         finished = snapshot.part("finished")
-        self.history.restore(snapshot.part("history"), finished.tensors["latents"].shape[1:])
+        self._experts.restore(snapshot.part("experts"), finished.tensors["latents"].shape[1:])
         self._finished = finished.tensors["latents"].to(self.model.device)
         self._stop = finished.facts["stop"]
 
@@ -117,17 +123,18 @@ class Branches:
 
         Known frames `ahead` pass the model in front of them: they see the history and one another.
         """
-        guidance = self.current.settings.guidance
-        started = self.history.frames.committed > 0
+        guidance, expert = self.current.settings.guidance, self._experts.at(row.now)
+        history = expert.history
+        started = history.frames.committed > 0
         steps = list(zip(row.now, row.steps, strict=True))
         weights = [guidance.weights(level, step, started=started) for level, step in steps]
-        sums = self._weighted_views(weights, ahead=ahead is not None)
+        sums = self._weighted_views(history, weights, ahead=ahead is not None)
         views = sorted(sums, key=_pass_order)
-        passes = ViewPasses(self.current, self._evaluator, self.history, self._noise)
+        passes = ViewPasses(self.current, expert.evaluator, history, self._noise)
         predictions = passes.predict(x, row, views, ahead).float()
         v = combine(predictions, [sums[view] for view in views])
         if guidance.limits.need_base:
-            base = self._base_view(ahead=ahead is not None)
+            base = _base_view(guidance, history, ahead=ahead is not None)
             v = limit(v, predictions[views.index(base)], guidance.limits)
         levels = torch.tensor(row.now, device=v.device).view(-1, 1, 1, 1)
         factors = [guidance.factor(level, step, started=started) for level, step in steps]
@@ -143,7 +150,8 @@ class Branches:
 
         `known` marks known frames, which were not generated; the default is none.
         """
-        self.history.commit(first, clean, known or [False] * len(clean))
+        marks = known or [False] * len(clean)
+        self._experts.in_turn(lambda history: history.commit(first, clean, marks))
         earlier = self._finished if first == self._stop else self._finished[:0]
         self._finished = torch.cat([earlier, clean.float()])[-SCORE_LOOKBACK_FRAMES:]
         self._stop = first + len(clean)
@@ -152,23 +160,31 @@ class Branches:
         """Raise NotFinite, naming the layer, unless the latents from frame `first` are finite."""
         if torch.isfinite(latents).all():
             return
-        frames = range(first, first + len(latents))
-        inputs = PassInputs(
-            self.noise(frames, 0, "start", at=first).unsqueeze(0),
-            frames,
-            [[1.0] * len(latents)],
-            [self.history.plans[0].rows[0].prompt],
-        )
-        attention = self.history.caches[0].attention(len(latents), rows=slice(0, 1))
-        layers = self._evaluator.evaluate(inputs, attention, keep=True).keys_values
-        bad = (
-            f"layer {i}" for i, kv in enumerate(layers) if not all(x.isfinite().all() for x in kv)
-        )
         raise NotFinite(
             f"the model produced values that are not finite at latent frame {first}, first seen in "
-            f"{next(bad, 'its output')}, in {self.model.dtype}; earlier chunks are kept: "
-            "try float32 or bfloat16 weights, or a lower guidance scale."
+            f"{self._first_bad_layer(first, len(latents))}, in {self.model.dtype}; earlier chunks "
+            "are kept: try float32 or bfloat16 weights, or a lower guidance scale."
         )
+
+    def _first_bad_layer(self, first: int, count: int) -> str:
+        """The first layer of an expert that makes values that are not finite out of pure noise."""
+        for i, expert in enumerate(self._experts):
+            of = ["", " of the second model"][i]
+            for layer, kv in enumerate(self._keys_values(expert, range(first, first + count))):
+                if not all(x.isfinite().all() for x in kv):
+                    return f"layer {layer}{of}"
+        return "its output"
+
+    def _keys_values(self, expert: Expert, frames: range) -> tuple[KeysValues, ...]:
+        """What an expert would store of pure noise in the place of `frames`."""
+        inputs = PassInputs(
+            self.noise(frames, 0, "start", at=frames.start).unsqueeze(0),
+            frames,
+            [[1.0] * len(frames)],
+            [expert.history.plans[0].rows[0].prompt],
+        )
+        attention = expert.history.caches[0].attention(len(frames), rows=slice(0, 1))
+        return expert.evaluator.evaluate(inputs, attention, keep=True).keys_values
 
     def no_latents(self) -> Tensor:
         """Latents (0, c, h, w)."""
@@ -191,7 +207,7 @@ class Branches:
         return [negative] * len(active.prompts)
 
     def _weighted_views(
-        self, weights: Sequence[Sequence[float]], *, ahead: bool
+        self, history: RolloutHistory, weights: Sequence[Sequence[float]], *, ahead: bool
     ) -> dict[CacheView, list[float]]:
         """The views to evaluate, each with its weight per frame; `weights` is (f, branches).
 
@@ -202,17 +218,17 @@ class Branches:
         by_branch = zip(*weights, strict=True)
         for branch, frame_weights in zip(guidance.all_branches, by_branch, strict=True):
             if any(frame_weights):
-                view = self.history.view_of(branch, ahead=ahead)
+                view = history.view_of(branch, ahead=ahead)
                 total = sums.setdefault(view, [0.0] * len(frame_weights))
                 total[:] = [a + b for a, b in zip(total, frame_weights, strict=True)]
         sums = {view: total for view, total in sums.items() if any(abs(w) > 1e-9 for w in total)}
         if guidance.limits.need_base:
-            sums.setdefault(self._base_view(ahead=ahead), [0.0] * len(weights))
+            sums.setdefault(_base_view(guidance, history, ahead=ahead), [0.0] * len(weights))
         return sums
 
-    def _base_view(self, *, ahead: bool) -> CacheView:
-        base = Branch(0.0, self.current.settings.guidance.base)
-        return self.history.view_of(base, ahead=ahead)
+
+def _base_view(guidance: Guidance, history: RolloutHistory, *, ahead: bool) -> CacheView:
+    return history.view_of(Branch(0.0, guidance.base), ahead=ahead)
 
 
 def _pass_order(view: CacheView) -> tuple[object, ...]:

@@ -69,13 +69,45 @@ class LocalHost:
 
 
 @dataclass(frozen=True, slots=True)
+class LowNoise:
+    """The steps at timesteps below 1000 times `below` (0 to 1).
+
+    These weights read a history of their own, which they write too (Wan 2.2's experts).
+    """
+
+    below: float
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """The passes that write the one history, which the steps of the first weights read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondWeights:
+    """Further weights of a model, and the passes that they make in place of the first ones."""
+
+    model: Denoiser
+    passes: LowNoise | Commits
+
+
+@dataclass(frozen=True, slots=True)
 class Denoiser:
-    """A model to evaluate: its host, its sizes, and where and in which dtype it computes."""
+    """A model to evaluate: its host, its sizes, and where and in which dtype it computes.
+
+    `second` makes some of its passes with other weights of the same sizes.
+    """
 
     host: ModelHost
     config: DiTConfig
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+    second: SecondWeights | None = None
+
+    @property
+    def histories(self) -> int:
+        """How many histories a rollout keeps, each with KV caches of its own."""
+        return 2 if self.second and isinstance(self.second.passes, LowNoise) else 1
 
 
 def local_denoiser(tree: Any, config: DiTConfig) -> Denoiser:

@@ -48,13 +48,20 @@ class PassInputs:
     texts: Sequence[int] = ()
 
 
+class Turn:
+    """Whose turn it is: the weights of all others may have left the device."""
+
+    holder: Evaluator | None = None
+
+
 class Evaluator:
     """Evaluates a model under one of several prompts per batch row; `evals` counts rows.
 
     A prompt may have several texts, for latent frames of different times. `process` turns a noise
     level into the model's timestep. `reference` is the picture of a model that takes one.
     `sparsity` may make attention to prompts sparse. `steering` moves the camera of a model that
-    takes one.
+    takes one. Evaluators of several weights share a `turn`: a pass claims its weights where others
+    were claimed since.
     """
 
     def __init__(
@@ -64,47 +71,71 @@ class Evaluator:
         reference: Reference | None = None,
         sparsity: Sparsity = DENSE_ATTENTION,
         steering: Steering | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self.model, self.process, self.reference = model, process, reference
-        self.evals = 0
+        self.evals, self._turn = 0, turn or Turn()
         prompt_sparsity = apply_measurements(sparsity, model.device).prompt_sparsity
         self._to_prompt = None if prompt_sparsity is None else SparsePrompt(prompt_sparsity)
         self._tree: Any = None
+        self._embeddings: Mapping[Prompt, Sequence[Tensor]] = {}
         self._prompts: tuple[Prompt, ...] = ()
         self._text: TextKV | None = None
         self._rows: dict[tuple[tuple[int, ...], Runs], TextKV] = {}
         self._steering = steering
 
     def claim(self, kv_bytes: int) -> None:
-        """Claim the model for a chunk, before `kv_bytes` are allocated."""
+        """Claim the model, for a chunk or for its turn, before `kv_bytes` are allocated."""
+        before, self._turn.holder = self._turn.holder, self
+        if before is not None and before is not self:
+            before._step_back()
         self._tree = self.model.host.claim(kv_bytes)
         if self._steering is not None:
             self._steering.forget()
 
-    @torch.no_grad()
     def project(self, embeddings: Mapping[Prompt, Sequence[Tensor]]) -> None:
         """Put prompts in force: the same number of texts (l, text_dim) for each prompt."""
-        self._prompts = tuple(embeddings)
-        context = torch.stack([torch.stack([*texts]) for texts in embeddings.values()])
-        picture = None if self.reference is None else self.reference.features
-        if picture is not None:
-            picture = picture.to(self.model.device, self.model.dtype).expand(len(context), -1, -1)
-        context = context.to(self.model.device, self.model.dtype)
-        self._text = project_text(self._tree, context, picture)
+        self._embeddings, self._prompts = embeddings, tuple(embeddings)
+        self._forget_text()
+        if self._turn.holder is self:
+            self._project()
+
+    @torch.no_grad()
+    def _project(self) -> TextKV:
+        """The keys and values of the prompts in force."""
+        if self._text is None:
+            texts = self._embeddings.values()
+            context = torch.stack([torch.stack([*of_prompt]) for of_prompt in texts])
+            picture = None if self.reference is None else self.reference.features
+            if picture is not None:
+                picture = picture.to(self.model.device, self.model.dtype)
+                picture = picture.expand(len(context), -1, -1)
+            context = context.to(self.model.device, self.model.dtype)
+            self._text = project_text(self._tree, context, picture)
+        return self._text
+
+    def _step_back(self) -> None:
+        """Leave the turn to other weights: only one set keeps projected prompts on the device."""
+        self._forget_text()
+        self._tree = None
+        if self._steering is not None:
+            self._steering.forget()
+
+    def _forget_text(self) -> None:
+        self._text = None
         self._rows.clear()
         if self._to_prompt is not None:
             self._to_prompt.forget()
 
     def prompt_keys(self, prompt: Prompt, row: int) -> PromptKeys:
         """The keys of a prompt's first text, per layer, for a cache's batch `row`."""
-        assert self._text is not None
-        i = self._prompts.index(prompt)
-        return PromptKeys(tuple(k[i, 0].float().mean(0) for k, _ in self._text.layers), row)
+        i, text = self._prompts.index(prompt), self._project()
+        return PromptKeys(tuple(k[i, 0].float().mean(0) for k, _ in text.layers), row)
 
     @property
     def projected(self) -> bool:
         """Whether prompts are in force."""
-        return self._text is not None
+        return bool(self._embeddings)
 
     @torch.no_grad()
     def evaluate(
@@ -112,6 +143,8 @@ class Evaluator:
     ) -> Prediction:
         """Predict the velocity of `inputs`; `keep` returns keys and values of every layer."""
         x, frames = inputs.x, inputs.frames
+        if self._turn.holder is not self:
+            self.claim(0)
         self.model.host.check_interrupted()
         self.evals += len(x)
         times = [[self.process.timestep(level) for level in row] for row in inputs.levels]
@@ -135,12 +168,12 @@ class Evaluator:
         return torch.cat([x, channels.expand(len(x), -1, -1, -1, -1)], 2)
 
     def _text_rows(self, prompts: Sequence[Prompt], texts: Sequence[int]) -> TextKV:
-        assert self._text is not None
+        text = self._project()
         indices = tuple(self._prompts.index(prompt) for prompt in prompts)
-        several = self._text.layers[0][0].shape[1] > 1
-        runs = tuple((text, len([*same])) for text, same in groupby(texts)) if several else ()
+        several = text.layers[0][0].shape[1] > 1
+        runs = tuple((i, len([*same])) for i, same in groupby(texts)) if several else ()
         if indices == tuple(range(len(self._prompts))) and not runs:
-            return self._text
+            return text
         if (indices, runs) not in self._rows:
-            self._rows[indices, runs] = self._text.rows(indices, runs)
+            self._rows[indices, runs] = text.rows(indices, runs)
         return self._rows[indices, runs]

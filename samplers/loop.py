@@ -127,9 +127,9 @@ class Loop:
             chunk_evals, seconds = self.branches.evals - evals, time.perf_counter() - began
             latents, prompt = clean.float().cpu(), self.current.prompts.front.text
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
-            kv_bytes = self.branches.history.bytes
+            kv_bytes = self.branches.kv_bytes
             self._begun = False
-            sparse = self.branches.history.sparse_stats
+            sparse = self.branches.sparse_stats
             yield Chunk(
                 index, first, latents, prompt, chunk_evals, seconds, kv_bytes, in_flight, sparse
             )
@@ -159,7 +159,7 @@ class Loop:
         self.anchors.restore(snapshot.part("anchors"))
         self.current.use_prompts(self.settings_at(self._prompted), self._prompted)
         if snapshot.facts["begun"]:  # perhaps under another prompt than this loop's
-            self.branches.history.forget_prompts()
+            self.branches.forget_prompts()
 
     def _replay(self, finished: Iterable[Chunk], in_flight: State) -> tuple[int, int, State]:
         """Commit `finished` chunks again; returns the next chunk's index, its first latent frame

@@ -14,7 +14,7 @@ from torch import nn
 from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...model.dit import project_text
-from ...model.families.table import FEW_STEP
+from ...model.families.presets import FEW_STEP
 from ...model.memory import META, shape_only
 from ...model.vae.latent_format import SPATIAL_FACTOR
 from ...model.vae.taehv import TAEHVConfig, TAEHVDecoder

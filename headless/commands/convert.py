@@ -47,6 +47,11 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
         raise BadInput(
             f"{source.path} is GGUF and cannot be converted; load it with a GGUF loader."
         )
+    if checkpoint.twin is not None:
+        raise BadInput(
+            f"{source.path} holds two sets of weights, and a converted file has one; use it as it "
+            "is."
+        )
     if not out.parent.is_dir():
         raise BadInput(f"the folder {out.parent} does not exist; create it first.")
     infos = [_output_info(name, info, how.dtype) for name, info in checkpoint.infos().items()]

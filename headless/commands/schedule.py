@@ -26,7 +26,7 @@ from ..events import RunFiles
 
 DEFAULTS = ScheduleOptions()
 CHOICES = (FROM_MODEL, *KINDS)
-FAMILY_KEYS = [row.key for row in FAMILIES if not row.refusal]
+FAMILY_KEYS = [row.key for row in FAMILIES]
 PRESETS = (OWN_STEPS, *STEP_PRESETS)
 
 

@@ -26,6 +26,9 @@ FIVE_B = "ti2v-5b"
 class MemoryPlan:
     """Bytes at one picture size; the KV cache without guidance, which doubles it.
 
+    Of a model that is two, it is the KV cache of both, beside the weights of one file. A twin in
+    the same file counts with its weights.
+
     `largest_weight_bytes` must be on the card however many other weights wait elsewhere.
     """
 
@@ -55,14 +58,16 @@ def memory_plan(
     width, height = width // step * step, height // step * step
     rows, columns = height // step, width // step
     config, preset = model.config, model.family.preset
-    policy = preset_cache(preset)
+    policy, histories = preset_cache(preset), 2 if preset.boundary else 1
     shape = CacheShape(
         layers=config.num_layers, batch=1, heads=config.num_heads, head_dim=config.head_dim,
         rows=rows, columns=columns, dtype=compute,
         chunk_frames=preset.chunk_frames * max(1, preset.rolling_chunks),
         hold_rotated=not policy.moves_keys,
     )  # fmt: skip
-    weights = [_loaded_bytes(weight, compute, weight_dtype) for weight in _unpacked(model)]
+    twin = () if model.twin_model is None else _unpacked(model.twin_model)
+    stored = *_unpacked(model), *twin
+    weights = [_loaded_bytes(weight, compute, weight_dtype) for weight in stored]
     return MemoryPlan(
         width,
         height,
@@ -70,7 +75,7 @@ def memory_plan(
         sum(weights),
         max(weights),
         2 * config.num_layers * rows * columns * config.dim * compute.itemsize,
-        planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
+        histories * planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
         _vae_values(model, rows * columns * PATCH**2) * compute.itemsize,
     )
 

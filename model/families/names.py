@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_COPIES = 16  # in one file; a trainer writes two or three
 _WRAPPER = re.compile(
@@ -92,6 +92,33 @@ class Copy:
     def is_ema(self) -> bool:
         """Whether these are averaged weights."""
         return "ema" in re.split(r"[._]", self.prefix)
+
+
+_TWIN = re.compile(
+    r"(^|\.)memory_(?=(weight|bias|modulation|(patch|text|time)_embedding|time_projection|head)\b)"
+)
+
+
+def twin_name(name: str) -> str | None:
+    """The official name of a tensor of the twin that makes the commits; None for other tensors.
+
+    Self Gradient Forcing Plus: `q.memory_weight` beside `q.weight`, `memory_head` beside `head`.
+    """
+    official = _TWIN.sub(r"\1", name)
+    return official if official != name else None
+
+
+def without_twin(model_copy: Copy) -> tuple[Copy, Copy | None]:
+    """A copy without the twin's tensors, and the twin under the official names if there is one."""
+    twins = {name: twin_name(name) for name in model_copy.names}
+    own = {name: stored for name, stored in model_copy.names.items() if twins[name] is None}
+    twin = {
+        official: model_copy.names[name]
+        for name, official in twins.items() if official is not None
+    }  # fmt: skip
+    if not twin:
+        return model_copy, None
+    return replace(model_copy, names=own), replace(model_copy, names=twin)
 
 
 def copies(stored: Iterable[str]) -> list[Copy]:

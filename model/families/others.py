@@ -39,11 +39,6 @@ OTHERS = (
         "model",
     ),
     Other(
-        "Self Gradient Forcing Plus", r"\.memory_(weight|bias)$|(^|\.)memory_modulation$",
-        "it writes its KV cache with a second set of weights, which Longtake cannot yet; use Self "
-        "Gradient Forcing",
-    ),
-    Other(
         "Wan VACE", r"(^|\.)vace_(patch_embedding|blocks)\.",
         "its control branch is not causal; use the plain Wan 2.1 or a causal model",
     ),

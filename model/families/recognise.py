@@ -17,11 +17,11 @@ from ...errors import BadInput
 from ..config import PATCH, DiTConfig, camera_of
 from ..files.header import Header, TensorInfo
 from .folder import declared_classes, plain_name
-from .names import Copy, copies
+from .names import Copy, copies, without_twin
 from .others import other
 from .quantised import Quantisation, quantised_layers
 from .stated import transformer_config, unscale
-from .table import BY_KEY, FAMILIES, Family
+from .table import BY_KEY, FAMILIES, TWIN, Family
 from .tensors import QUANTISED, expected_shapes, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
@@ -33,7 +33,10 @@ FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """A model that can be run: family, sizes, the copy to take, reasons, quantised layers."""
+    """A model that can be run: family, sizes, the copy to take, reasons, quantised layers.
+
+    `twin` holds the weights that make the commits, under the official names, where a file has any.
+    """
 
     family: Family
     config: DiTConfig
@@ -42,11 +45,20 @@ class Recognition:
     reasons: tuple[str, ...]
     unused: tuple[str, ...]
     quantised: Quantisation = Quantisation({})
+    twin: Copy | None = None
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
-        """The copy's tensors by official name."""
+        """The copy's tensors by official name, without those of a twin."""
         return {name: self.header.tensors[stored] for name, stored in self.copy.names.items()}
+
+    @property
+    def twin_model(self) -> Recognition | None:
+        """The model that makes the commits, as one of its own."""
+        if self.twin is None:
+            return None
+        quantised = quantised_layers(self.header, self.twin)
+        return replace(self, copy=self.twin, twin=None, unused=(), quantised=quantised)
 
 
 def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognition:
@@ -55,20 +67,23 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     if not candidates:
         raise BadInput(_not_a_model(header))
     config_json = transformer_config(header)
-    first = {name: header.tensors[stored].shape for name, stored in candidates[0].names.items()}
+    own, twin = without_twin(candidates[0])
+    first = {name: header.tensors[stored].shape for name, stored in own.names.items()}
     kind = other(candidates[0].names)
     if kind is not None:
         raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
     config, shape = _describe(header.path, first, config_json)
+    shape = TWIN if shape == "t2v" and twin is not None else shape
     row, why = _family(header, shape, config, config_json, family)
-    if row.refusal:
-        raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
-    model_copy, which = _pick(candidates, copy, row)
+    picked, which = _pick(candidates, copy, row)
+    model_copy, twin = without_twin(picked)
     unused = _check(header, model_copy, config, shape)
+    if twin is not None:
+        _check(header, twin, config, shape)
     quantised = quantised_layers(header, model_copy)
     reasons = (_why_shape(shape, config), why, which)
     said = tuple(reason for reason in reasons if reason)
-    return Recognition(row, config, model_copy, header, said, unused, quantised)
+    return Recognition(row, config, model_copy, header, said, unused, quantised, twin)
 
 
 class OtherInputs(ValueError):
@@ -222,6 +237,7 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
         f"{config.out_channels}"
         + (", with CLIP image layers" if shape == "i2v" else "")
         + (", with an fps embedding" if shape == "t2v-fps" else "")
+        + (", with a twin of every weight" if shape == TWIN else "")
     )
 
 

@@ -7,13 +7,11 @@ commits read, with file and line where a figure is not in the configuration file
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from ..preset import DEMO, EULER, RENOISE, UNIPC, Preset
+from ..preset import DEMO, Preset
 from .lingbot import LINGBOT, LINGBOT_2, LINGBOT_SOURCE
-
-FOUR = (1000.0, 750.0, 500.0, 250.0)
-WAN_TEXT = 512
+from .presets import AR_FRAMEWISE, FEW_STEP, FOUR, FRAMEWISE, PLAIN, SKYREELS, STEP_DISTILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +32,20 @@ class Family:
     named: str = ""
     copy: str = "ema"
     causal: bool = True
-    refusal: str = field(default="", kw_only=True)
 
 
-FEW_STEP = Preset(
-    chunk_frames=3, steps=4, shift=5.0, guidance_scale=1.0, window_frames=18, sink_frames=0,
-    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480,
-    timesteps=FOUR, solver=RENOISE,
-)  # fmt: skip
-PLAIN = Preset(
-    chunk_frames=21, steps=50, shift=5.0, guidance_scale=5.0, window_frames=0, sink_frames=0,
-    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, begins=999.0,
-    solver=UNIPC, whole_timesteps=True,
-    note="not causal: it wants the full-sequence schedule, and long shots in windows",
-)  # fmt: skip
-FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
-SKYREELS = replace(
-    PLAIN, chunk_frames=5, steps=30, shift=8.0, guidance_scale=6.0, window_frames=20,
-    rebuilt=True, context_noise=0.02, fps=24.0, width=960, height=544, noisy_history=True,
-    note="trained by Diffusion Forcing: any schedule fits; its authors take shift 5 and cfg 5 with "
-    "a first picture",
-)  # fmt: skip
-
-AR_FRAMEWISE = replace(
-    PLAIN, chunk_frames=1, guidance_scale=3.0, window_frames=20,
-    note="the stage before distillation: it takes many steps, and its authors show it 81 frames",
-)  # fmt: skip
-STEP_DISTILL = replace(
-    PLAIN, steps=4, guidance_scale=1.0, timesteps=FOUR, solver=EULER, begins=1000.0,
-    whole_timesteps=False,
-    note="bidirectional, not causal: Self-Forcing's loss trained it, but each frame sees the whole "
-    "clip, so it has no KV cache; it makes one clip, and long shots in windows",
-)  # fmt: skip
 BEFORE_DMD = "a stage before the last one, made to train others from: expect softer pictures"
 STREAM_V2 = (
     "made for video to video, from 700 on; from nothing it takes a first step at 1000; its "
     "authors' own loop makes no commits, so expect other pictures here"
 )
 
+TWIN = "t2v-twin"
+TWIN_NOTE = "its file holds two sets of weights: one makes the steps, the other every commit"
+ONE_OF_TWO = (
+    "one of two models that take turns in every chunk: connect both to Model Pair, or half of the "
+    "noise levels get the wrong one"
+)
 SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"
 DISTILLED = r"step_?distill|lightx2v.*4_?step"
 APACHE = "Apache-2.0"
@@ -133,6 +107,17 @@ FAMILIES: tuple[Family, ...] = (
         "zhuang2002/Self_Gradient_Forcing of 2026-07-24 scripts/infer_self_gradient_forcing.sh",
         replace(FEW_STEP, window_frames=9, sink_frames=3, distant_sink=True, sink_gap=9),
         rf"{SGF}|chunkwise_ar_model",
+    ),
+    Family(
+        "sgf-plus-framewise", "Self Gradient Forcing Plus framewise", TWIN, APACHE,
+        "Zihan-Su/Self_Gradient_Forcing_Plus ec746eb scripts/infer_sgf_plus.sh",
+        replace(FRAMEWISE, sink_frames=4, note=TWIN_NOTE), r"framewise",
+    ),
+    Family(
+        "sgf-plus", "Self Gradient Forcing Plus chunkwise", TWIN, APACHE,
+        "Zihan-Su/Self_Gradient_Forcing_Plus ec746eb scripts/infer_sgf_plus.sh",
+        replace(FEW_STEP, window_frames=9, sink_frames=3, distant_sink=True, sink_gap=9,
+                note=TWIN_NOTE),
     ),
     Family(
         "causal-forcing-cd-framewise", "Causal Forcing framewise, consistency stage", "t2v", APACHE,
@@ -254,10 +239,19 @@ FAMILIES: tuple[Family, ...] = (
         "ComfyUI comfy_extras/nodes_ar_video.py: the header says `causal_ar`", FRAMEWISE,
     ),
     Family(
-        "wan22-expert", "Wan 2.2 A14B", "t2v", APACHE, "Wan-Video/Wan2.2 42bf4cf", PLAIN,
+        "causal-wan22", "FastVideo's causal Wan 2.2 A14B", "t2v", APACHE,
+        "hao-ai-lab/FastVideo 2f3d407 fastvideo/pipelines/stages/causal_denoising.py, "
+        "fastvideo/configs/pipelines/wan.py",
+        replace(FEW_STEP, steps=8, shift=12.0, boundary=0.875, halves=True, note=ONE_OF_TWO,
+                timesteps=(1000.0, 850.0, 700.0, 550.0, 350.0, 275.0, 200.0, 125.0)),
+        r"(causal|sf)_?wan_?2_?2(.*(high|low|a14b))?",
+    ),
+    Family(
+        "wan22-a14b", "Wan 2.2 A14B text to video", "t2v", APACHE,
+        "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_t2v_A14B.py",
+        replace(PLAIN, steps=40, shift=12.0, guidance_scale=3.5, boundary=0.875,
+                note=f"{ONE_OF_TWO}; its authors guide by 4 at high and 3 at low noise"),
         r"wan_?2_?2.*(high|low|a14b)|(high|low)_noise", causal=False,
-        refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
-        "Longtake runs one model; use a Wan 2.1 model",
     ),
     Family(
         "stepdistill-t2v", "Wan 2.1 StepDistill text to video", "t2v", APACHE,
@@ -278,10 +272,10 @@ FAMILIES: tuple[Family, ...] = (
         "Wan-Video/Wan2.1 9737cba wan/configs", replace(PLAIN, steps=40, shift=3.0), causal=False,
     ),
     Family(
-        "wan22-i2v-expert", "Wan 2.2 A14B image to video", "i2v-no-clip", APACHE,
-        "Wan-Video/Wan2.2 42bf4cf", PLAIN, causal=False,
-        refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
-        "Longtake runs one model; use a Wan 2.1 model",
+        "wan22-i2v-a14b", "Wan 2.2 A14B image to video", "i2v-no-clip", APACHE,
+        "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_i2v_A14B.py",
+        replace(PLAIN, steps=40, shift=5.0, guidance_scale=3.5, boundary=0.9, note=ONE_OF_TWO),
+        causal=False,
     ),
     Family(
         "lingbot-world-2", "LingBot-World 2.0 causal fast", "i2v-camera", NON_COMMERCIAL,

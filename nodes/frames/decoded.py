@@ -126,7 +126,7 @@ class HostFrames(FrameStream):
 
     def get_models(self) -> list[Any]:
         """Return the models that the host keeps loaded while the prompt runs."""
-        return [self.rollout.claim.model, self.vae.patcher]
+        return [*self.rollout.claim.models, self.vae.patcher]
 
     def stats(self) -> TakeStats:
         """Measurements for the status strip of the player."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -87,6 +87,10 @@ class Weights:
             self.counted_bytes + other.counted_bytes,
             self.min_bytes + other.min_bytes,
         )
+
+    def in_turn(self, other: Weights) -> Weights:
+        """Both, where the device needs only one of them at a time."""
+        return replace(self + other, min_bytes=max(self.min_bytes, other.min_bytes))
 
 
 def weights(patcher: Any) -> Weights:

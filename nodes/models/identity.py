@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...model.fingerprint import fingerprint
 from .. import host
+from .pair import second_model
 from .patches import live_code
 
 SAMPLED_VALUES = 64  # of each tensor of a patch
@@ -19,6 +20,20 @@ MAX_NAMES = 5
 
 def identity(model: Any) -> tuple[str, str | None]:
     """The model's name in chunk addresses, and why that name ends with the session, if it does.
+
+    The name of a pair tells both models and the passes of the second.
+    """
+    name, reason = _identity(model)
+    second = second_model(model)
+    if second is None:
+        return name, reason
+    second_name, second_reason = _identity(second.model)
+    both = hashlib.sha256(f"{name} {second.passes!r} {second_name}".encode())
+    return both.hexdigest()[:32], reason or second_reason
+
+
+def _identity(model: Any) -> tuple[str, str | None]:
+    """The name of one MODEL, and why it ends with the session, if it does.
 
     Patches are identified by samples of their tensors and their strengths; the host's ids of them
     are random.

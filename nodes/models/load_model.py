@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -9,16 +11,18 @@ from torch import Tensor
 from ...model.checkpoint import Checkpoint, finite, open_checkpoint
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import FAMILIES
+from ...samplers.denoiser import Commits
 from .. import categories, host
 from ..schema import build
 from .model_facts import remember
+from .pair import pair
 
 FOLDER = "diffusion_models"
 DTYPES = {"auto": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2,
           "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}  # fmt: skip
 FROM_MODEL = "from model"
 FRAME_RATES = {FROM_MODEL: None, "16": 16.0, "24": 24.0}
-ROWS = [row for row in FAMILIES if not row.refusal and row.key != "demo"]
+ROWS = [row for row in FAMILIES if row.key != "demo"]
 
 
 class LoadCausalVideoModel(io.ComfyNode):
@@ -32,8 +36,8 @@ class LoadCausalVideoModel(io.ComfyNode):
             display_name="Load Causal Video Model",
             category=categories.LOAD,
             description="Loads Self-Forcing, CausVid, LongLive, Rolling Forcing, Causal Forcing, "
-            "Krea, Reward Forcing, SkyReels-V2 DF, plain Wan 2.1 and relatives. The MODEL is "
-            "ComfyUI's own, so LoRA, fp8 and offload work as usual. Inputs set to `from model` "
+            "Krea, Reward Forcing, SkyReels-V2 DF, plain Wan 2.1 and 2.2, and relatives. The MODEL "
+            "is ComfyUI's own, so LoRA, fp8 and offload work as usual. Inputs set to `from model` "
             "take the family's published settings.",
             search_aliases=["self forcing", "checkpoint", "unet", "diffusion model", "wan"],
             inputs=_inputs(),
@@ -48,16 +52,24 @@ class LoadCausalVideoModel(io.ComfyNode):
         """Recognise the file, let the host build it, and show what was assumed."""
         path = host.model_file(FOLDER, model_name)
         checkpoint = open_checkpoint(path, family, weights).at_rate(FRAME_RATES[fps])
-
-        def read() -> dict[str, Tensor]:
-            state = checkpoint.state()
-            finite(state, path)
-            return state
-
-        model = host.build_diffusion_model(read, checkpoint.metadata(), DTYPES[weight_dtype])
-        remember(model, checkpoint.recognition)
+        model, twin = _build(checkpoint, DTYPES[weight_dtype]), checkpoint.twin
+        if twin is not None:
+            model = pair(model, _build(twin, DTYPES[weight_dtype]), Commits())
         _show_family(cls.hidden.unique_id, checkpoint)
         return io.NodeOutput(model)
+
+
+def _build(checkpoint: Checkpoint, dtype: torch.dtype | None) -> Any:
+    """A MODEL that knows its family; the host may read the file again later."""
+
+    def read() -> dict[str, Tensor]:
+        state = checkpoint.state()
+        finite(state, checkpoint.recognition.header.path)
+        return state
+
+    model = host.build_diffusion_model(read, checkpoint.metadata(), dtype)
+    remember(model, checkpoint.recognition)
+    return model
 
 
 def _show_family(node_id: str | None, checkpoint: Checkpoint) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...model.families.recognise import Recognition
@@ -11,16 +13,21 @@ from ...model.families.table import BY_KEY, Family
 from ...model.preset import Preset
 from .. import host
 
+HIGH, LOW = "high", "low"
 KEY, DEMO_FILE = "longtake.facts", "longtake.demo_file"
 DEMO_TEXT_DIM = 64  # no other model's prompts are so narrow
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The family of a MODEL and why it was chosen, one sentence."""
+    """The family of a MODEL and why it was chosen, one sentence.
+
+    `noise` says which of two models it is by its file's name: high, low, or "" where that is open.
+    """
 
     family: Family
     why: str
+    noise: str = ""
 
     @property
     def assumed(self) -> str:
@@ -36,7 +43,15 @@ class ModelFacts:
 def remember(model: Any, recognition: Recognition) -> None:
     """Attach the family that a file was recognised as to a MODEL and all its clones."""
     why = next(reason for reason in recognition.reasons if reason.startswith("family: "))
-    host.attach(model, KEY, ModelFacts(recognition.family, why.removeprefix("family: ")))
+    noise = noise_side(recognition.header.path)
+    host.attach(model, KEY, ModelFacts(recognition.family, why.removeprefix("family: "), noise))
+
+
+def noise_side(path: Path) -> str:
+    """Which of two models a file is by its name or diffusers' folder: high, low, or ""."""
+    if re.search(r"low[ _-]?noise|transformer_2", str(path), re.IGNORECASE):
+        return LOW
+    return HIGH if re.search(r"high[ _-]?noise", str(path), re.IGNORECASE) else ""
 
 
 def remember_family(model: Any, key: str, why: str) -> None:

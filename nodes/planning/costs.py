@@ -22,8 +22,10 @@ from .footprint import RolloutFootprint
 def describe_cache(footprint: RolloutFootprint) -> str:
     """The size of the KV cache on the device and elsewhere, and what its storage saves."""
     settings = footprint.settings
-    on_device = bytes_of(footprint.cache_plans, settings.length)
+    on_device = footprint.histories * bytes_of(footprint.cache_plans, settings.length)
     parts = [f"KV cache {byte_size(on_device)}"]
+    if footprint.histories > 1:
+        parts.append(f"(of {footprint.histories} models)")
     if footprint.offloaded_bytes:
         where = "on disk" if isinstance(settings.placement, OnDisk) else "in main memory"
         parts.append(f"and {byte_size(footprint.offloaded_bytes)} {where}")
@@ -43,7 +45,8 @@ def describe_lean_keys(footprint: RolloutFootprint) -> str:
 
 def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
     """What guidance adds to the prompt alone, one sentence; None where that is nothing."""
-    settings, kind = footprint.settings, (footprint.model.config, footprint.model.dtype)
+    settings, model = footprint.settings, footprint.model
+    kind = model.config, model.dtype, model.histories
     guided, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
     most = peak_evaluations(settings, *kind)
     if guided == plain and most == plain.evaluations:

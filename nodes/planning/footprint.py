@@ -25,6 +25,11 @@ class RolloutFootprint:
     def __init__(self, settings: RolloutSettings, model: Denoiser) -> None:
         self.settings, self.model = settings, model
 
+    @property
+    def histories(self) -> int:
+        """How many histories the model keeps, each with these KV caches."""
+        return self.model.histories
+
     @cached_property
     def lean(self) -> RolloutFootprint:
         """The same rollout without rotated copies of its keys; the video is the same."""
@@ -37,23 +42,25 @@ class RolloutFootprint:
 
     @cached_property
     def cache_plans(self) -> tuple[CachePlan, ...]:
-        """The KV caches at the beginning of the shot."""
+        """The KV caches of one history at the beginning of the shot."""
         return cache_plans(self.settings, self.model.config, self.model.dtype)
 
     @cached_property
     def kv_bytes(self) -> int:
         """The most that the KV caches take, exactly."""
-        return max(self._of_each_guidance(planned_bytes))
+        return self.histories * max(self._of_each_guidance(planned_bytes))
 
     @property
     def offloaded_bytes(self) -> int:
         """KV cache bytes in main memory or on disk."""
-        return sum(plan.planned_offloaded(self.settings.length) for plan in self.cache_plans)
+        length = self.settings.length
+        return self.histories * sum(plan.planned_offloaded(length) for plan in self.cache_plans)
 
     @cached_property
     def max_bytes(self) -> int:
         """An upper bound for KV caches and passes that needs no rehearsal."""
-        return max(self._of_each_guidance(max_bytes))
+        further = self.kv_bytes - self.kv_bytes // self.histories  # of the second history
+        return max(self._of_each_guidance(max_bytes)) + further
 
     @cached_property
     def working_bytes(self) -> int:

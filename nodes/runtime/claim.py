@@ -31,7 +31,7 @@ class Claim:
 
     `connected_model` is the MODEL as connected on the canvas. `model` is the clone that the current
     run uses; the strength of its LoRAs may differ. `reservations` keeps co-claimed objects alive
-    that nobody else holds.
+    that nobody else holds. `second` are the second weights of a pair, which take turns with these.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
@@ -43,24 +43,35 @@ class Claim:
         self.count = 0
         self.load_s: float | None = None  # duration of the first claim of a run
         self.working_bytes: Callable[[], int] = lambda: 0  # of a pass of the model
+        self.second: SecondClaim | None = None
 
     @property
     def weights(self) -> host.Weights:
-        """The sizes of the model's weights."""
-        return host.weights(self.model)
+        """The sizes of the weights; of a pair, only one set must be on the device at once."""
+        own = host.weights(self.model)
+        return own if self.second is None else own.in_turn(host.weights(self.second.model))
+
+    @property
+    def models(self) -> list[Any]:
+        """The MODELs that the current run uses."""
+        return [self.model, *([] if self.second is None else [self.second.model])]
 
     def claim(self, kv_bytes: int) -> nn.Module:
         """Load the model and return its tree, with room for `kv_bytes`, a pass and the VAEs."""
+        return self.claim_weights(self.model, kv_bytes)
+
+    def claim_weights(self, model: Any, kv_bytes: int) -> nn.Module:
+        """Load the first or the second MODEL of the shot, with all that is loaded beside it."""
         start = time.perf_counter()
         self.count += 1
         partner_bytes = sum(partner.required_bytes for partner in self.co_claimed)
         caches: list[Any] = [self.memory] if self.memory.in_use else []
         caches.append(session.state_memory(self.memory.load_device))  # so that /free reaches it
-        patchers = [self.model, *(partner.patcher for partner in self.co_claimed), *caches]
+        patchers = [model, *(partner.patcher for partner in self.co_claimed), *caches]
         host.claim(patchers, kv_bytes + self.working_bytes() + partner_bytes)
         if self.load_s is None:
             self.load_s = time.perf_counter() - start
-        return host.module_tree(self.model)
+        return host.module_tree(model)
 
     def claim_sources(self, sources: Iterable[CoClaimed]) -> None:
         """Load the VAEs of known frames that are still to be encoded, without the model."""
@@ -86,8 +97,30 @@ class Claim:
     @property
     def scale_loras(self) -> Callable[[float], None] | None:
         """Multiply the strength of all LoRAs from the next claim on; None without LoRAs."""
-        return self._scale_loras if host.has_lora(self.connected_model) else None
+        connected = [self.connected_model, *([self.second.connected_model] if self.second else [])]
+        return self._scale_loras if any(map(host.has_lora, connected)) else None
 
     def _scale_loras(self, factor: float) -> None:
-        connected = self.connected_model
-        self.model = connected if factor == 1 else host.with_lora_factor(connected, factor)
+        self.model = _scaled(self.connected_model, factor)
+        if self.second is not None:
+            self.second.model = _scaled(self.second.connected_model, factor)
+
+
+class SecondClaim:
+    """The engine's `ModelHost` for the second MODEL of a pair: everything else is the first's."""
+
+    scale_loras: Callable[[float], None] | None = None  # the first claim scales both
+
+    def __init__(self, model: Any, first: Claim) -> None:
+        self.model = self.connected_model = model
+        self._first = first
+        self.cast, self.check_interrupted = first.cast, first.check_interrupted
+        self.register_cache, self.offload_caches = first.register_cache, first.offload_caches
+
+    def claim(self, kv_bytes: int) -> nn.Module:
+        """Load the second model; the host may move the first one away."""
+        return self._first.claim_weights(self.model, kv_bytes)
+
+
+def _scaled(model: Any, factor: float) -> Any:
+    return model if factor == 1 else host.with_lora_factor(model, factor)

@@ -66,7 +66,7 @@ class HostRollout(Rollout):
 
     def get_models(self) -> list[Any]:
         """The models that the host keeps loaded while the prompt runs; the host calls this."""
-        return [self.claim.model]
+        return self.claim.models
 
     @property
     def plan(self) -> Plan:

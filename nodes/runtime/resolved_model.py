@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ...model.config import config_from_shapes
+from ...errors import BadInput
+from ...model.config import DiTConfig, config_from_shapes
 from ...model.preset import Preset
-from ...samplers.denoiser import Denoiser
+from ...samplers.denoiser import Denoiser, SecondWeights
 from .. import host
 from ..attention.attention_spec import SparseAttentionSpec, attention_spec_of
 from ..models.channels import check_channels
 from ..models.identity import identity
 from ..models.model_facts import ModelFacts, facts
+from ..models.pair import second_model
 from ..models.patches import ignored_patches
-from .claim import Claim
+from .claim import Claim, SecondClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,16 @@ class ResolvedModel:
     def of(cls, model: Any) -> ResolvedModel:
         """Resolve a MODEL; BadInput where it is not a Wan video model."""
         name, session_only = identity(model)
+        second = second_model(model)
+        models = [model, *([] if second is None else [second.model])]
+        ignored = [name for each in models for name in ignored_patches(each)]
         return cls(
             engine=denoiser(model),
             facts=facts(model),
             identity=name,
             session_only=session_only,
             attention=attention_spec_of(model),
-            ignored_patches=tuple(ignored_patches(model)),
+            ignored_patches=tuple(dict.fromkeys(ignored)),
         )
 
     @property
@@ -60,9 +65,26 @@ class ResolvedModel:
 
 
 def denoiser(model: Any) -> HostDenoiser:
-    """The engine's view of a MODEL; BadInput where it is not a Wan video model."""
+    """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
+    device, dtype = host.compute_place(model)
+    claim = Claim(model, device)
+    engine = HostDenoiser(claim, _config(model), device, dtype)
+    second = second_model(model)
+    if second is None:
+        return engine
+    claim.second = SecondClaim(second.model, claim)
+    _, second_dtype = host.compute_place(second.model)
+    if second_dtype != dtype:
+        raise BadInput(
+            f"The two models of the pair compute in {dtype} and {second_dtype}; load both with the "
+            "same weight_dtype."
+        )
+    other = Denoiser(claim.second, _config(second.model), device, dtype)
+    return replace(engine, second=SecondWeights(other, second.passes))
+
+
+def _config(model: Any) -> DiTConfig:
     tree = host.module_tree(model)
     config = config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
     check_channels(config)
-    device, dtype = host.compute_place(model)
-    return HostDenoiser(Claim(model, device), config, device, dtype)
+    return config

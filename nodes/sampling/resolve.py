@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...attention.temp_cache.policy import TempCache
+from ...samplers.experts import check_second_weights
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import idle_views
@@ -125,6 +126,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         camera=camera_path(request.camera, config, preset.fps),
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)
+    check_second_weights(settings, resolved.engine)
     check_endless(length, settings.cache)
     check_resume(request.resume, settings.cache)
     notes = describe_budget(cache, settings), describe_rules(settings, config.num_layers)
@@ -151,6 +153,8 @@ def _with_cache(
 ) -> RolloutSettings:
     """Apply the history, within its budget, and the model's sparse attention."""
     engine, attention = resolved.engine, resolved.attention
+    if cache.budget_bytes is not None:  # of all histories together
+        cache = replace(cache, budget_bytes=cache.budget_bytes // engine.histories)
     if attention is not None:
         settings = replace(settings, sparsity=attention.sparsity)
     return cache.apply_to(
@@ -198,12 +202,17 @@ def _camera_warnings(
 
 
 def _model_warnings(resolved: ResolvedModel) -> list[str]:
-    """Patches without effect, and chunks that a restart makes useless."""
+    """Patches without effect, half a pair, and chunks that a restart makes useless."""
     warnings, names = [], resolved.ignored_patches
     if names:
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         shown = ", ".join(names[:MAX_NAMES])
         warnings.append(f"These patches on the model have no effect here: {shown}{more}.")
+    if resolved.preset.boundary and resolved.engine.second is None:
+        warnings.append(
+            f"{resolved.facts.family.title} is two models and this is one of them, so pictures "
+            "stay blurred or noisy; connect the high and the low noise model to Model Pair."
+        )
     if resolved.session_only:
         warnings.append(
             f"Finished chunks can be reused only until ComfyUI restarts: {resolved.session_only}."

@@ -37,8 +37,13 @@ class Cost:
         return self.steps + self.commits
 
 
-def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Cost:
-    """The cost of a chunk with a full window, or of the only chunk, under the first guidance."""
+def cost(
+    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, histories: int = 1
+) -> Cost:
+    """The cost of a chunk with a full window, or of the only chunk, under the first guidance.
+
+    Each of the model's `histories` has KV caches and commits of its own.
+    """
     s = settings.at(settings.origin)
     chunks = list(islice(by_chunk(_rows_of_two_chunks(s)), 2))
     alone = len(chunks) == 1 and s.origin == 0  # never a history
@@ -47,7 +52,7 @@ def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Co
     rows = chunks[-1] if chunks else ()
     steps = sum(_count_views(s.guidance, row, seen, started=not alone) for row in rows)
     commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
-    return Cost(steps, commits, bytes_of(plans, s.length))
+    return Cost(steps, histories * commits, histories * bytes_of(plans, s.length))
 
 
 def _rows_of_two_chunks(settings: RolloutSettings) -> Iterator[Row]:
@@ -58,7 +63,9 @@ def _rows_of_two_chunks(settings: RolloutSettings) -> Iterator[Row]:
     return schedule.rows(origin, length, origin)
 
 
-def peak_evaluations(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+def peak_evaluations(
+    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, histories: int = 1
+) -> int:
     """Model evaluations of the most expensive chunk.
 
     Counts guidance changes and, per prompt change, one extra pass over the noise history.
@@ -67,10 +74,10 @@ def peak_evaluations(settings: RolloutSettings, config: DiTConfig, dtype: torch.
         settings,
         *(settings.at(change.start_frame) for change in settings.guidance_changes),
     ]
-    most = max(cost(stage, config, dtype).evaluations for stage in in_force)
+    most = max(cost(stage, config, dtype, histories).evaluations for stage in in_force)
     if len(settings.prompts.entries) == 1:
         return most
-    return most + _refill(settings, cache_plans(settings, config, dtype))
+    return most + histories * _refill(settings, cache_plans(settings, config, dtype))
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:

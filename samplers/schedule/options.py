@@ -9,8 +9,8 @@ from ...errors import BadInput
 from ...model.preset import DEMO, Preset, overridden
 from ..solvers.multistep import DPMSolverPP2M, UniPC2
 from ..solvers.noise_process import Betas, Flow, VariancePreserving
-from ..solvers.single_step import DDIM, Euler, Prediction, ReNoise, Solver
-from .levels import Ladder, flow_ladder, parse_steps, preset_ladders, table_ladder
+from ..solvers.single_step import DDIM, Euler, Prediction, ReNoise, ReNoiseInHalves, Solver
+from .levels import TIMESTEPS, Ladder, flow_ladder, parse_steps, preset_ladders, table_ladder
 from .rows import (
     MAX_CHUNK_FRAMES,
     StaggeredSchedule,
@@ -210,9 +210,15 @@ def preset_solver(preset: Preset) -> Solver:
 
 
 def as_trained(solver: Solver, preset: Preset) -> Solver:
-    """The solver with a family's own timesteps, if the family lists or rounds them."""
+    """The solver with a family's own timesteps, if the family lists or rounds them.
+
+    Of a family of two halves, re-noising stops between them.
+    """
     if preset.whole_timesteps:
         return _with_whole_timesteps(solver)
+    if preset.halves and isinstance(solver, ReNoise):
+        [boundary, _] = table_ladder((TIMESTEPS * preset.boundary,), preset.shift)
+        return ReNoiseInHalves(boundary)
     if preset.shift_timesteps or not isinstance(solver, ReNoise):
         return solver
     levels = table_ladder(preset.timesteps, preset.shift)

@@ -94,6 +94,35 @@ class ReNoise:
 
 
 @dataclass(frozen=True, slots=True)
+class ReNoiseInHalves:
+    """The step of two few-step models, one from noise to level b `boundary`, one from there.
+
+    Above b: to the estimate at b, y = x - (s - b) v in float64, then noise of the next level,
+    x' = a y + sqrt(s'^2 - a^2 b^2) eps with a = (1 - s') / (1 - b). The step that crosses b adds
+    none: the second model gets y at its first level. Below b as `ReNoise` (FastVideo
+    `pipelines/stages/causal_denoising.py`, `scheduling_self_forcing_flow_match.py`).
+    """
+
+    boundary: float
+    process: Flow = Flow()
+    stochastic: bool = True
+
+    def start(self, x: Tensor) -> State:
+        return ()
+
+    def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
+        assert move.noise is not None
+        b = self.boundary
+        floor = torch.where(move.now >= b, b, 0.0)
+        estimate = (wide(x) - (wide(move.now) - wide(floor)) * wide(v)).to(x.dtype)
+        crosses = (move.now >= b) & (move.after < b)
+        signal = (1 - move.after) / (1 - floor)
+        noise = (move.after**2 - (signal * floor) ** 2).clamp(min=0).sqrt()
+        moved = torch.where(crosses, estimate, signal * estimate + noise * move.noise)
+        return moved.where(move.now != move.after, x), state
+
+
+@dataclass(frozen=True, slots=True)
 class DDIM:
     """DDIM (arXiv 2010.02502, eq. 12 and 16) for any process and kind of prediction.
 

@@ -74,8 +74,8 @@ class ChunkProducer:
         hot, loop = self._spec.hot, self.loop
         if hot is None or not self._is_whole:
             return
-        if not hot.has_room_for(loop.branches.history.bytes):
-            size = f"{loop.branches.history.bytes / 2**30:.1f} GB"
+        if not hot.has_room_for(loop.branches.kv_bytes):
+            size = f"{loop.branches.kv_bytes / 2**30:.1f} GB"
             logger.info("The rollout's state of %s is dropped; the next run will replay it.", size)
             return
         key = self._newest_key()

@@ -34,7 +34,7 @@ from ...samplers.schedule.rows import NoiseSchedule, StaggeredSchedule
 from ...samplers.settings import RolloutSettings
 from ...samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from ...samplers.solvers.noise_process import Flow, NoiseProcess, VariancePreserving
-from ...samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
+from ...samplers.solvers.single_step import DDIM, Euler, ReNoise, ReNoiseInHalves, Solver
 
 BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
@@ -46,7 +46,7 @@ BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     Codec: (AsComputed, Float8, Integers),
     NoiseSchedule: (StaggeredSchedule,),
     NoiseProcess: (Flow, VariancePreserving),
-    Solver: (Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2),
+    Solver: (Euler, ReNoise, ReNoiseInHalves, DDIM, DPMSolverPP2M, UniPC2),
     Score: (Motion, Palette, Region),
     LazyLatents: (),  # read before they are saved
     StreamingCodec: (),  # a host's own, which no file can hold

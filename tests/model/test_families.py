@@ -309,10 +309,6 @@ BESIDE = [
     ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game: "),
     ({"patch_short.weight": (2, 2)}, "is Helios: "),
     ({"control_adapter.conv.weight": (2, 2)}, "is a Wan control, audio or character model"),
-    (
-        {"blocks.0.self_attn.q.memory_weight": (256, 256), "memory_modulation": (1, 6, 256)},
-        "is Self Gradient Forcing Plus: .*use Self Gradient Forcing",
-    ),
 ]
 
 
@@ -341,19 +337,22 @@ def test_models_with_control_channels_are_named(tmp_path: Path) -> None:
         found_in(header_only(tmp_path / "fun.safetensors", shapes))
 
 
-def test_experts_of_wan_2_2_are_refused(tmp_path: Path) -> None:
+def test_models_of_wan_2_2s_pairs_are_known_by_name_and_inputs(tmp_path: Path) -> None:
     shapes = official_shapes("14B")
-    path = tmp_path / "wan2.2_t2v_high_noise_14B_fp16.safetensors"
-    with pytest.raises(BadInput, match="one of Wan 2.2's two experts"):
-        found_in(header_only(path, shapes))
-    folder = tmp_path / "Wan2.2-T2V-A14B-Diffusers" / "transformer_2"
-    with pytest.raises(BadInput, match="one of Wan 2.2's two experts"):
-        found_in(header_only(folder / "diffusion_pytorch_model.safetensors", shapes))
     no_clip = dict(official_shapes("I2V-14B"))
     for name in image_shapes(5120, 40):
         del no_clip[name]
-    with pytest.raises(BadInput, match="one of Wan 2.2's two experts"):
-        found_in(header_only(tmp_path / "i2v.safetensors", no_clip))
+    layout = "Diffusers/transformer_2/diffusion_pytorch_model.safetensors"
+    for name, tensors, key, boundary in (
+        ("wan2.2_t2v_high_noise_14B_fp16.safetensors", shapes, "wan22-a14b", 0.875),
+        (f"Wan2.2-T2V-A14B-{layout}", shapes, "wan22-a14b", 0.875),
+        ("i2v.safetensors", no_clip, "wan22-i2v-a14b", 0.9),
+        (f"CausalWan2.2-I2V-A14B-Preview-{layout}", shapes, "causal-wan22", 0.875),
+        (f"models--rand0nmr--SFWan2.2-T2V-A14B-{layout}", shapes, "causal-wan22", 0.875),
+    ):
+        family = found_in(header_only(tmp_path / name, tensors)).family
+        assert (family.key, family.preset.boundary) == (key, boundary), name
+        assert "Model Pair" in family.preset.note
 
 
 def test_a_lora_as_pickle_is_refused_too(tmp_path: Path) -> None:

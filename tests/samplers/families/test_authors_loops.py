@@ -10,6 +10,9 @@ import torch
 
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.conditioning.first_frame import ReencodedFirstFrame
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.denoiser import Commits, LowNoise
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.positions import TopAligned
 from longtake.tests.support.samplers.authors import RUNS, AuthorsRun, ToyCodec
@@ -18,8 +21,10 @@ CLOSE = {"rtol": 0, "atol": 5e-5}  # latents deviate by about 1; their levels ar
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "krea-realtime": {"reencoded_first_frame": ReencodedFirstFrame(ToyCodec(), "toy")},
+    "sgf-plus": {"passes": Commits()},
+    "sgf-plus-framewise": {"passes": Commits()},
 }
-"""What a preset cannot say, since it takes a VAE."""
+"""What a preset cannot say: a VAE, and the passes of second weights."""
 
 
 @torch.inference_mode()
@@ -46,6 +51,26 @@ def test_top_aligned_positions_are_self_gradient_forcings() -> None:
     made = run.rollout(beside, memory=MemoryRules(positions=TopAligned(21)))
     torch.testing.assert_close(made, run.latents, **CLOSE)
     assert (run.rollout(beside) - run.latents).abs().max() > 100 * CLOSE["atol"]
+
+
+@torch.inference_mode()
+def test_causal_wan_22_is_fastvideos_own_loop() -> None:
+    """Five chunks behind a picture; their loop had a window of 7 latent frames with the chunk."""
+    run, preset = AuthorsRun.read("fastvideo_pair"), BY_KEY["causal-wan22"].preset
+    picture = KnownFrames((KnownFrame(0, run.latents[0]),))
+    passes = LowNoise(preset.boundary)
+    made = run.rollout(replace(preset, window_frames=4), passes, known_frames=picture)
+    torch.testing.assert_close(made, run.latents, **CLOSE)
+    for other in (None, Commits(), LowNoise(0.95)):
+        away = run.rollout(replace(preset, window_frames=4), other, known_frames=picture)
+        assert (away - run.latents).abs().max() > 100 * CLOSE["atol"]
+
+
+@torch.inference_mode()
+def test_sgf_plus_is_not_sgf() -> None:
+    """The commits by its second weights show."""
+    plus, plain = (AuthorsRun.read(f"sgf{name}_chunkwise").latents for name in ("_plus", ""))
+    assert (plus[3:] - plain[3:]).abs().max() > 0.1
 
 
 def test_two_windows_that_differ_in_places_alone_are_told_apart() -> None:

@@ -22,7 +22,7 @@ from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.conditioning.known_frames import from_latents
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.denoiser import LowNoise, SecondWeights, local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
@@ -56,7 +56,8 @@ def noise(frames: range, channels: int = 16, purpose: str = "start") -> Tensor:
 
 
 def rollout(dit: WanDiT, config: Any, preset: Preset, length: int, **changes: Any) -> Tensor:
-    """Ours."""
+    """Ours; `model` may stand for `dit`."""
+    model = changes.pop("model", None) or local_denoiser(dit, config)
     prompts = PromptTimeline((TimedPrompt(0, TEXT, "a"),), NEGATIVE)
     given = {
         "schedule": preset_schedule(preset), "solver": preset_solver(preset),
@@ -64,7 +65,7 @@ def rollout(dit: WanDiT, config: Any, preset: Preset, length: int, **changes: An
         "context_noise": ContextNoise(preset.context_noise), **changes,
     }  # fmt: skip
     settings = RolloutSettings(prompts, ROWS, COLUMNS, length=length, seed=SEED, **given)
-    return torch.cat([c.latents for c in generate(settings, local_denoiser(dit, config))])
+    return torch.cat([c.latents for c in generate(settings, model)])
 
 
 def skyreels(folder: Path, block: int) -> tuple[WanDiT, Any, Guided]:
@@ -154,10 +155,13 @@ def test_skyreels_goes_on_behind_known_frames(tmp_path: Path) -> None:
     torch.testing.assert_close(ours[5:], expected[5:], **CLOSE)
 
 
-def wan(folder: Path, key: str) -> tuple[WanDiT, Any, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+def wan(
+    folder: Path, key: str, seed: int = 1
+) -> tuple[WanDiT, Any, Callable[[Tensor, Tensor, Tensor], Tensor]]:
     """A random model of that family: ours from the file, and theirs."""
     channels = 48 if key == "wan22-ti2v-5b" else 16
-    theirs = store("WanTransformer3DModel", folder, in_channels=channels, out_channels=channels)
+    inputs = {"in_channels": channels, "out_channels": channels}
+    theirs = store("WanTransformer3DModel", folder, seed, **inputs)
 
     def velocity(x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         per_token = t[None].repeat_interleave(ROWS * COLUMNS // 4, 1)
@@ -178,6 +182,27 @@ def test_plain_wan_makes_all_frames_together(tmp_path: Path, key: str) -> None:
     expected = full_sequence_loop(guided, x, preset.steps, preset.shift)
     assert expected.std() > 0.5
     torch.testing.assert_close(rollout(dit, config, preset, 6), expected, **CLOSE)
+
+
+@torch.inference_mode()
+def test_plain_wan_22_changes_models_at_its_boundary(tmp_path: Path) -> None:
+    """Wan-Video/Wan2.2 `wan/text2video.py`: the high noise model at timesteps of the boundary or
+    above; one solver for both, timesteps rounded down.
+    """
+    preset = replace(BY_KEY["wan22-a14b"].preset, steps=12)
+    (high, config, first), (low, _, second) = (
+        wan(tmp_path / str(seed), "wan21-t2v", seed) for seed in (1, 2)
+    )
+
+    def velocity(x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        return (first if t[0] >= 1000 * preset.boundary else second)(x, t, text)
+
+    guided = Guided(velocity, TEXT, NEGATIVE, preset.guidance_scale)
+    expected = full_sequence_loop(guided, noise(range(6)), preset.steps, preset.shift)
+    passes = SecondWeights(local_denoiser(low, config), LowNoise(preset.boundary))
+    model = replace(local_denoiser(high, config), second=passes)
+    torch.testing.assert_close(rollout(high, config, preset, 6, model=model), expected, **CLOSE)
+    assert (rollout(high, config, preset, 6) - expected).abs().max() > 0.1
 
 
 @torch.inference_mode()

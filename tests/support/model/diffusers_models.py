@@ -31,10 +31,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def store(kind: str, folder: Path, **more: Any) -> Any:
+def store(kind: str, folder: Path, seed: int = 1, **more: Any) -> Any:
     """A random model of diffusers, in the files that diffusers writes."""
     model = getattr(diffusers, kind)(**SIZES, **more)
-    randomise(model, 1)
+    randomise(model, seed)
     model.eval().save_pretrained(folder, max_shard_size="2MB")
     return model
 

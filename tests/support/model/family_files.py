@@ -136,3 +136,16 @@ def image_state() -> State:
         for name, shape in image_shapes(SMALL.dim, 2).items()
     }
     return state(config) | extra
+
+
+def twin_state() -> tuple[State, State, State]:
+    """Self Gradient Forcing Plus: its own weights, its twin's, and both as its files name them."""
+    own, twin = state(seed=1), state(seed=2)
+    named = dict(own)
+    for name, tensor in twin.items():
+        first, *rest = name.split(".")
+        inside = [*rest[:-1], f"memory_{rest[-1]}"]
+        named[".".join([first, *inside] if first == "blocks" else [f"memory_{first}", *rest])] = (
+            tensor
+        )
+    return own, twin, rename(named, prefix("model."))

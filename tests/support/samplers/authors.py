@@ -5,7 +5,7 @@ The files lie in `tests/data/authors`; its README says how they were made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from longtake.model.dit import WanDiT
 from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.denoiser import (
+    Commits,
+    Denoiser,
+    LowNoise,
+    SecondWeights,
+    local_denoiser,
+)
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
@@ -38,6 +44,8 @@ RUNS = {
     "one-forcing": "causal_forcing_1step",  # the same bits
     "sgf-framewise": "sgf_framewise",
     "sgf": "sgf_chunkwise",
+    "sgf-plus-framewise": "sgf_plus_framewise",
+    "sgf-plus": "sgf_plus_chunkwise",
     "causal-forcing-cd": "self_forcing",  # run by the same code and the same settings
     "causal-forcing-cd-framewise": "causal_forcing_framewise",
     "causal-forcing-ode": "self_forcing",
@@ -117,20 +125,23 @@ class AuthorsRun:
         tensors = load_file(FOLDER / f"{name}.safetensors")
         return cls(**tensors)
 
-    def rollout(self, preset: Preset, **changes: Any) -> Tensor:
-        """Ours on the same inputs, by `preset`."""
+    def rollout(
+        self, preset: Preset, passes: LowNoise | Commits | None = None, **changes: Any
+    ) -> Tensor:
+        """Ours on the same inputs, by `preset`; `passes` are those of the second weights."""
         self._check_noise()
-        dit = WanDiT(TINY)
-        dit.load_state_dict(load_file(FOLDER / "weights.safetensors"))
         prompts = PromptTimeline((TimedPrompt(0, self.text, "a"),), torch.zeros_like(self.text))
         rows, columns = self.latents.shape[2:]
         settings = RolloutSettings(
             prompts, rows, columns, preset_schedule(preset), length=len(self.latents), seed=SEED,
-            solver=preset_solver(preset), cache=preset_cache(preset), 
+            solver=preset_solver(preset), cache=preset_cache(preset),
             guidance=cfg(preset.guidance_scale), context_noise=ContextNoise(preset.context_noise),
             **changes,
         )  # fmt: skip
-        chunks = generate(settings, local_denoiser(dit.eval().requires_grad_(False), TINY))
+        model = _model("weights")
+        if passes is not None:
+            model = replace(model, second=SecondWeights(_model("weights_twin"), passes))
+        chunks = generate(settings, model)
         return torch.cat([chunk.latents for chunk in chunks])
 
     def _check_noise(self) -> None:
@@ -142,3 +153,9 @@ class AuthorsRun:
             for frame, noise in enumerate(by_frame):
                 ours = addressed_noise(SEED, frame, step, purpose, tuple(noise.shape))
                 assert torch.equal(ours, noise), f"{purpose}, step {step}, latent frame {frame}"
+
+
+def _model(name: str) -> Denoiser:
+    dit = WanDiT(TINY)
+    dit.load_state_dict(load_file(FOLDER / f"{name}.safetensors"))
+    return local_denoiser(dit.eval().requires_grad_(False), TINY)
