@@ -82,6 +82,11 @@ class CachePolicy:
         return self.averaged_frames > 0
 
     @property
+    def keeps_leavers(self) -> bool:
+        """Whether a chunk's worth of frames that left the window waits for the next commit."""
+        return False
+
+    @property
     def extra_frames(self) -> int:
         """Latent frames that every layer keeps for itself besides the window."""
         return 0

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.cache.tether import TetherCache
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.conditioning.first_frame import ReencodedFirstFrame
 from longtake.samplers.rules.memory import MemoryRules
@@ -46,6 +48,16 @@ def test_top_aligned_positions_are_self_gradient_forcings() -> None:
     made = run.rollout(beside, memory=MemoryRules(positions=TopAligned(21)))
     torch.testing.assert_close(made, run.latents, **CLOSE)
     assert (run.rollout(beside) - run.latents).abs().max() > 100 * CLOSE["atol"]
+
+
+@torch.inference_mode()
+def test_memories_by_attention_and_diversity_are_tether_caches() -> None:
+    """Self-Forcing with 2 latent frames of sink, 6 memories and 4 newest ones, 3 in work."""
+    run, preset = AuthorsRun.read("tethercache"), BY_KEY["self-forcing"].preset
+    made = run.rollout(preset, cache=TetherCache(9, 2))
+    torch.testing.assert_close(made, run.latents, **CLOSE)
+    for other in (WindowSink(9, 2), TetherCache(9, 2, alignment=0.0), TetherCache(9, 2, 2)):
+        assert (run.rollout(preset, cache=other) - run.latents).abs().max() > 100 * CLOSE["atol"]
 
 
 def test_two_windows_that_differ_in_places_alone_are_told_apart() -> None:

@@ -117,7 +117,7 @@ class AuthorsRun:
         return cls(**tensors)
 
     def rollout(self, preset: Preset, **changes: Any) -> Tensor:
-        """Ours on the same inputs, by `preset`."""
+        """Ours on the same inputs, by `preset` and with other settings."""
         self._check_noise()
         dit = WanDiT(TINY)
         dit.load_state_dict(load_file(FOLDER / "weights.safetensors"))
@@ -125,9 +125,9 @@ class AuthorsRun:
         rows, columns = self.latents.shape[2:]
         settings = RolloutSettings(
             prompts, rows, columns, preset_schedule(preset), length=len(self.latents), seed=SEED,
-            solver=preset_solver(preset), cache=preset_cache(preset), 
-            guidance=cfg(preset.guidance_scale), context_noise=ContextNoise(preset.context_noise),
-            **changes,
+            solver=preset_solver(preset), guidance=cfg(preset.guidance_scale),
+            context_noise=ContextNoise(preset.context_noise),
+            **{"cache": preset_cache(preset), **changes},
         )  # fmt: skip
         chunks = generate(settings, local_denoiser(dit.eval().requires_grad_(False), TINY))
         return torch.cat([chunk.latents for chunk in chunks])
