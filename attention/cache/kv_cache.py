@@ -62,11 +62,7 @@ class KVCache(FrameCache):
         storage: Storage = DENSE,
     ) -> None:
         self.policy = policy
-        self.slots = FrameSlots(
-            policy.sink_frames,
-            keep_distances=policy.keeps_distances,
-            largest_gap=policy.largest_gap,
-        )
+        self.slots = FrameSlots(policy.sink_frames, keep_distances=policy.keeps_distances)
         super().__init__(shape, self.slots, device)
         self._store = storage.open(shape, *_slot_counts(shape, policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ...attention.cache.placed_windows import DistantSink, SharedWindow
@@ -21,11 +21,13 @@ from ...errors import BadInput
 from ...model.preset import Preset, overridden
 from ...model.preset_cache import preset_cache
 from ...samplers.history.settings import CacheSettings
+from ...samplers.rules.memory import preset_rules
 from ...samplers.schedule.options import FROM_MODEL
 
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
 BANK, DEEP, DIVERSE = "window + memory bank", "window + deep sink", "attention + diversity"
+TOP_ALIGNED = "top-aligned"
 OWN_SINKS = {EMA: 3, DIVERSE: 3}
 """Latent frames of the sink that a policy has by default: Reward Forcing's and TetherCache's."""
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
@@ -65,7 +67,8 @@ class KVCacheSpec:
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """The cache settings for a model with `preset`."""
-        return self.settings(self._policy(preset))
+        policy = self._policy(preset)
+        return replace(self.settings(policy), memory=preset_rules(preset, policy))
 
     def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """The settings that come from `preset`, by name."""
@@ -76,6 +79,8 @@ class KVCacheSpec:
         if isinstance(policy, WindowSink):
             requested = {"window_frames": self.window_frames, "sink_frames": self.sink_frames}
             values |= {name: getattr(policy, name) for name in requested if requested[name] is None}
+        if preset_rules(preset, policy).positions is not None:
+            values["positions"] = TOP_ALIGNED
         return values
 
     def _policy(self, preset: Preset) -> CachePolicy:

@@ -11,8 +11,9 @@ import torch
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.cache.tether import TetherCache
 from longtake.model.families.table import BY_KEY
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.conditioning.first_frame import ReencodedFirstFrame
-from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.memory import MemoryRules, preset_rules
 from longtake.samplers.rules.positions import TopAligned
 from longtake.tests.support.samplers.authors import RUNS, AuthorsRun, ToyCodec
 
@@ -42,12 +43,11 @@ def test_a_sink_that_averages_much_is_the_authors_too() -> None:
 
 @torch.inference_mode()
 def test_top_aligned_positions_are_self_gradient_forcings() -> None:
-    """The rule of the memory and the preset's sink are two ways to the same places."""
+    """Without the rule that its preset sets, the window follows the sink."""
     run, preset = AuthorsRun.read("sgf_chunkwise"), BY_KEY["sgf"].preset
-    beside = replace(preset, distant_sink=False)
-    made = run.rollout(beside, memory=MemoryRules(positions=TopAligned(21)))
-    torch.testing.assert_close(made, run.latents, **CLOSE)
-    assert (run.rollout(beside) - run.latents).abs().max() > 100 * CLOSE["atol"]
+    assert preset_rules(preset, preset_cache(preset)) == MemoryRules(positions=TopAligned(21))
+    beside = run.rollout(preset, memory=MemoryRules())
+    assert (beside - run.latents).abs().max() > 100 * CLOSE["atol"]
 
 
 @torch.inference_mode()

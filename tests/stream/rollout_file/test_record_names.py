@@ -18,7 +18,7 @@ ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
 Dense:
-DistantSink: window_frames sink_frames largest_gap
+DistantSink: window_frames sink_frames
 Euler: process stochastic
 FarReading: near_frames last_steps last_layers
 Float8:

@@ -21,6 +21,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
+from longtake.samplers.rules.memory import preset_rules
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.settings import RolloutSettings
@@ -123,11 +124,13 @@ class AuthorsRun:
         dit.load_state_dict(load_file(FOLDER / "weights.safetensors"))
         prompts = PromptTimeline((TimedPrompt(0, self.text, "a"),), torch.zeros_like(self.text))
         rows, columns = self.latents.shape[2:]
+        cache = preset_cache(preset)
+        of_family = {"cache": cache, "memory": preset_rules(preset, cache)}
         settings = RolloutSettings(
             prompts, rows, columns, preset_schedule(preset), length=len(self.latents), seed=SEED,
             solver=preset_solver(preset), guidance=cfg(preset.guidance_scale),
             context_noise=ContextNoise(preset.context_noise),
-            **{"cache": preset_cache(preset), **changes},
+            **{**of_family, **changes},
         )  # fmt: skip
         chunks = generate(settings, local_denoiser(dit.eval().requires_grad_(False), TINY))
         return torch.cat([chunk.latents for chunk in chunks])
