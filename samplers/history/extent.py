@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...attention.cache.part_keys import read_part
 from ...attention.history import HistoryCache
 from ...attention.layout import HistoryReader
 from ...attention.weights import WeightedHistory
@@ -32,7 +33,8 @@ class HistoryExtent:
         """The attention of active `frames` under `rules`; their chunk begins at `offset`."""
         follows = self.next_frame + offset
         weights = RuledFrames(rules, moment, follows, self.sink_frames, self.layers)
-        return WeightedHistory(attention, weights, frames.start, frames.stop)
+        part = read_part(attention, weights)
+        return WeightedHistory(part, weights, frames.start, frames.stop)
 
 
 def extent(
