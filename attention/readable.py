@@ -72,8 +72,7 @@ def _readable(bias: Tensor, most: int) -> tuple[Tensor, Tensor]:
     place = place.masked_fill(~readable, most).clamp(max=most)  # all others in a place behind
     numbers = torch.arange(bias.shape[2], device=bias.device).expand_as(place)
     index = place.new_zeros(*bias.shape[:2], most + 1).scatter_(2, place, numbers)
-    found = readable.sum(-1, keepdim=True)
-    padding = torch.arange(most, device=bias.device) >= found
+    padding = torch.arange(most, device=bias.device) >= readable.sum(-1, keepdim=True)
     return index[..., :most], padding
 
 

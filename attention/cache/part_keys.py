@@ -60,18 +60,18 @@ class PartKeys:
         The history comes first, then scratch for active frames. The tensors are views, valid until
         the next layer is read.
         """
-        kept, recent = self._kept_and_recent(layer)
+        slots, recent = self._kept_and_recent(layer)
         ahead, _ = self._kept_and_recent((layer + 1) % self.whole.shape.layers)
-        past, values = self.store.read_part(layer, kept, recent, ahead)
+        past, values = self.store.read_part(layer, slots, recent, ahead)
         rotated = self.store.rotated(layer)
         rotate_into(rotated[rows], past[rows], self._rotation(layer))
         return rotated[rows].transpose(1, 2), values[rows].transpose(1, 2), None
 
     def _kept_and_recent(self, layer: int) -> tuple[list[int], list[int]]:
         """The kept slots that `layer` reads, and the recent ones, each counted from 0."""
-        kept = len(self.whole.slots.kept_slots)
-        slots = self.slots(layer)
-        return [s for s in slots if s < kept], [s - kept for s in slots if s >= kept]
+        first_recent = len(self.whole.slots.kept_slots)
+        recent = [slot - first_recent for slot in self.slots(layer) if slot >= first_recent]
+        return [slot for slot in self.slots(layer) if slot < first_recent], recent
 
     def _rotation(self, layer: int) -> Rotation:
         """The rotation of the keys that `layer` reads; most layers read the same ones."""

@@ -220,9 +220,9 @@ class TetheredCache(KVCache):
         slots, store = self.layer_slots.by_layer[layer], self._store
         for frame, content in self._aligned(layer).items():
             store.write(layer, slots.index(frame), *content)
-        held = [*self.seen_after(layer), *new]
-        waiting = self.policy.waiting(held)
-        placed = place(slots, waiting, without(held, waiting))
+        frames = [*self.seen_after(layer), *new]
+        waiting = self.policy.waiting(frames)
+        placed = place(slots, waiting, without(frames, waiting))
         old = {frame: slot for slot, frame in enumerate(slots)}
         store.arrange(layer, [old.get(frame, slot) for slot, frame in enumerate(placed)])
         for i, frame in enumerate(new):
