@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from .config import DiTConfig
 from .dit import WanDiT
+from .shape_memo import ShapeMemo, tensors_in
 
 META = torch.device("meta")
 
@@ -36,9 +35,14 @@ Scratch = Callable[[Any, Sequence[Any], Any], int]
 """Bytes that a kernel takes while it runs, beside what it makes: of operator, arguments, result."""
 
 
-def peak_bytes(run: Callable[[], object], scratch: Scratch | None = None) -> int:
-    """The most bytes that tensors made by `run` take at once; those given to it do not count."""
-    live = _LiveBytes(scratch)
+def peak_bytes(
+    run: Callable[[], object], scratch: Scratch | None = None, shapes: ShapeMemo | None = None
+) -> int:
+    """The most bytes that tensors made by `run` take at once; those given to it do not count.
+
+    `shapes` remembers the shapes of operations from run to run.
+    """
+    live = _LiveBytes(scratch, shapes or ShapeMemo())
     with torch.no_grad(), _FusedAttention(), live:
         run()
     return live.peak
@@ -47,10 +51,10 @@ def peak_bytes(run: Callable[[], object], scratch: Scratch | None = None) -> int
 class _LiveBytes(TorchDispatchMode):
     """Counts the storages that come and go."""
 
-    def __init__(self, scratch: Scratch | None) -> None:
+    def __init__(self, scratch: Scratch | None, shapes: ShapeMemo) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no annotations
         self.peak = 0
-        self._scratch = scratch
+        self._scratch, self._shapes = scratch, shapes
         self._now = 0
         self._known: dict[int, weakref.finalize[..., torch.UntypedStorage]] = {}
 
@@ -61,9 +65,12 @@ class _LiveBytes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        for argument in _storages((args, kwargs or {})):
+        named = kwargs or {}
+        for argument in _storages((args, *named.values())):
             self._note(argument, 0)
-        result = func(*args, **(kwargs or {}))
+        if func.is_view:  # makes nothing
+            return func(*args, **named)
+        result = self._shapes.call(func, args, named)
         for storage in _storages(result):
             self._note(storage, storage.nbytes())
         beside = self._scratch(func, args, result) if self._scratch else 0
@@ -98,4 +105,4 @@ class _FusedAttention(TorchFunctionMode):
 
 
 def _storages(values: object) -> Iterator[torch.UntypedStorage]:
-    return (leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+    return (tensor.untyped_storage() for tensor in tensors_in(values))

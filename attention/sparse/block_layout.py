@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -37,6 +39,12 @@ def split_frames(
     newest = max(inputs.frames, default=-1)
     recent = range(max(0, newest + 1 - recent_frames), newest + 1)
     is_pinned = [0 <= frame < sink_frames or frame in recent for frame in inputs.frames]
+    if inputs.keys.is_meta:  # a rehearsal: counts are enough
+        keys = range(0, inputs.past, inputs.frame_tokens)  # the first of each frame
+        counts = (min(inputs.frame_tokens, inputs.past - first) for first in keys)
+        pinned_keys = sum(compress(counts, is_pinned))
+        numbers = partial(inputs.keys.new_empty, dtype=torch.long)
+        return numbers(pinned_keys), numbers(inputs.past - pinned_keys)
     pinned = torch.tensor(is_pinned, dtype=torch.bool)
     tokens = pinned.repeat_interleave(inputs.frame_tokens)[: inputs.past]
     return _numbers(tokens, inputs.keys), _numbers(~tokens, inputs.keys)
@@ -61,6 +69,4 @@ def split_tokens(
 
 def _numbers(chosen: Tensor, keys: Tensor) -> Tensor:
     """The numbers of the `chosen` ones (t,) among `keys`, on their device."""
-    if keys.is_meta:  # a rehearsal: their count is enough
-        return keys.new_empty(int(chosen.sum()), dtype=torch.long)
     return chosen.nonzero().flatten().to(keys.device)

@@ -48,6 +48,13 @@ async def hanging(_: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def stopping(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    await answer.write(b"{")
+    return await hanging(request)
+
+
 async def drop_connection(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
@@ -75,6 +82,9 @@ LIES: dict[str, dict[str, Handler]] = {
     "history hangs": {"history": hanging},
     "history is cut": {"history": drop_connection},
     "prompts hang": {"prompt": hanging},
+    "the queue hangs": {"history": answering({}), "queue": hanging},
+    "files hang": {"view": hanging},
+    "history stops after a byte": {"history": stopping},
     "node types of its own": {"specs": answering({"Count": {"input": 3}, "Save": []})},
     "a web site": {"greet": answering("<html>")},
     "no files": {"view": answering("", 404)},

@@ -7,8 +7,9 @@ that nothing it says can be trusted. Every other error is final and one sentence
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from yarl import URL
 from ...errors import BadInput, LongtakeError, StorageError
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .answers import BadAnswer, as_object, decode, is_listed, node_errors, short
+from .silence import Silences, answer_unless_silent
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
 GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is down
@@ -27,6 +29,7 @@ MAX_MESSAGE_BYTES = 1 << 26
 MAX_FILE_BYTES = 1 << 36
 PIECE_BYTES = 1 << 18
 TOO_LARGE = 413
+GREETING = "system_stats"
 OUR_NODES = "Longtake"  # prefix of this pack's node ids
 TEXT = aiohttp.WSMsgType.TEXT
 
@@ -63,10 +66,11 @@ class Client:
         self._session = session
         self._url = url
         self._client_id = client_id
+        self._silences = Silences()
 
     async def greet(self) -> None:
         """Return if a ComfyUI server answers; raise `BadInput` if anything else does."""
-        status, text = await self._ask("GET", "system_stats")
+        status, text = await self._ask("GET", GREETING)
         if status in (401, 403):
             raise BadInput(
                 f"{self.name} needs a password ({status}); write it as http://USER:PASSWORD@HOST."
@@ -123,7 +127,7 @@ class Client:
     async def download(self, place: Mapping[str, str], target: Path) -> None:
         """Copy one output file; it gets its name only when complete."""
         part = target.with_name(f"{target.name}.part")
-        async with self._open("GET", self._url / "view", params=dict(place)) as answer:
+        async with self._open("GET", "view", params=dict(place)) as answer:
             if answer.status != 200:
                 raise FileMissing(
                     f"it lists the file {short(place['filename'])} and does not have it (/view "
@@ -166,8 +170,7 @@ class Client:
         return answer
 
     async def _ask(self, method: str, *path: str, body: object = None) -> tuple[int, str]:
-        url = self._url.joinpath(*path, encoded=True)
-        async with self._open(method, url, json=body, timeout=ANSWER_TIMEOUT) as answer:
+        async with self._open(method, *path, json=body, timeout=ANSWER_TIMEOUT) as answer:
             text = bytearray()
             async for piece in answer.content.iter_chunked(PIECE_BYTES):
                 text += piece
@@ -177,15 +180,38 @@ class Client:
 
     @asynccontextmanager
     async def _open(
-        self, method: str, url: URL, **options: Any
+        self, method: str, *path: str, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        route, began = path[0], time.monotonic()
+        request = self._session.request(
+            method, self._url.joinpath(*path, encoded=True), **options
+        )
         try:
-            async with self._session.request(method, url, **options) as answer:
+            async with await self._first_bytes(request, route) as answer:
                 if answer.status in GATEWAY_ERRORS:
                     raise ServerLost(f"a gateway answers {answer.status}")
                 yield answer
-        except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
+            self._silences.forget(route)
+        except asyncio.TimeoutError as error:
+            if not isinstance(error, aiohttp.ConnectionTimeoutError) and route != GREETING:
+                self._silences.add(route, began)
+            raise ServerLost(str(error) or f"no answer to /{route}") from error
+        except (aiohttp.ClientError, ConnectionError) as error:
             raise ServerLost(str(error) or type(error).__name__) from error
+
+    async def _first_bytes(
+        self, request: Awaitable[aiohttp.ClientResponse], route: str
+    ) -> aiohttp.ClientResponse:
+        """The answer with its body still to come."""
+        return await (request if route == GREETING else answer_unless_silent(request, self._greets))
+
+    async def _greets(self, limit_s: float) -> bool:
+        """Whether the server answers anything at all within `limit_s`."""
+        limit = aiohttp.ClientTimeout(total=limit_s)
+        with suppress(aiohttp.ClientError, asyncio.TimeoutError, ConnectionError):
+            async with self._session.get(self._url / GREETING, timeout=limit):
+                return True
+        return False
 
 
 def _spec(name: str, record: Any) -> NodeSpec:

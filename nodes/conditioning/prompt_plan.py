@@ -15,17 +15,16 @@ from ...samplers.conditioning.prompts import (
     PromptTimeline,
     TimedPrompt,
     chunk_start,
-    fit_length,
 )
 from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance
 from ...units import byte_size
 from ..length import Length, latent_frame_at
 from .reference import PICTURE_CONDITIONS
+from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
 from .timeline import TimedEmbedding, Timeline
 
 UMT5 = " (umt5 by Load CLIP of type `wan`; for `longtake run`, that needs --comfy DIR)"
-TEXT_LEN, WAN_TEXT_DIM = 512, 4096  # of the Wan family, whose attention includes the padding
 STEPS_BEYOND = 16  # chunks after a shot's end in which prompts still blend, for a later continue
 MAX_STEPS_BYTES = 4 * 2**30  # all embeddings of blends; one of Wan's is 8 MB
 OTHER_CONDITIONS = (  # what the host's nodes attach to a prompt for its own sampler
@@ -35,28 +34,29 @@ OTHER_CONDITIONS = (  # what the host's nodes attach to a prompt for its own sam
 
 
 def prompt_timeline(
-    prompts: Timeline | list[Any], config: DiTConfig, length: Length
+    prompts: Timeline | list[Any], config: DiTConfig, length: Length, text_len: int = TEXT_LEN
 ) -> PromptTimeline:
     """Put the prompts of a timeline, or of the host's CONDITIONING, on their nearest chunks.
 
     A prompt that blends in becomes one prompt per chunk until it is complete or the shot ends.
+    `text_len` is the most rows of text that the model was trained with.
     """
     timeline = _timeline(prompts, config)
-    text_len = _text_len(timeline, config)
+    rows = _text_rows(timeline, config, text_len)
     entries: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
     blends: list[tuple[TimedPrompt, range]] = []
     for entry in timeline.entries:
         _check_width(entry.embedding, config)
         start = _start(entry, length)
-        entries[start] = TimedPrompt(start, fit_length(entry.embedding, text_len), entry.text)
+        entries[start] = TimedPrompt(start, rows.fit(entry.embedding), entry.text)
         if entry.over_s and start:
             end = _start(replace(entry, start_s=entry.start_s + entry.over_s), length)
             blends.append((entries[start], range(start, end, length.chunk_frames)))
     in_order = tuple(entries[start] for start in sorted(entries))
-    placed = PromptTimeline(in_order, fit_length(timeline.negative, text_len))
+    placed = PromptTimeline(in_order, rows.fit(timeline.negative))
     blends = [blend for blend in blends if entries[blend[0].start_frame] is blend[0]]
     steps = [_steps(starts, entries, length) for _, starts in blends]
-    _check_steps(sum(steps), text_len * config.text_dim * timeline.negative.element_size())
+    _check_steps(sum(steps), rows.count * config.text_dim * timeline.negative.element_size())
     for (prompt, starts), count in zip(blends, steps, strict=True):
         placed = placed.blend(prompt, starts, count)
     return placed
@@ -81,16 +81,20 @@ def check_own_prompts(guidance: Guidance, config: DiTConfig) -> None:
 
 
 def truncated_prompts(
-    prompts: Timeline | list[Any], config: DiTConfig, own: Sequence[OwnPrompt] = ()
+    prompts: Timeline | list[Any],
+    config: DiTConfig,
+    own: Sequence[OwnPrompt] = (),
+    text_len: int = TEXT_LEN,
 ) -> list[str]:
-    """Write a sentence for each prompt that is longer than the model's text."""
+    """Write a sentence for each prompt with more words than the model takes."""
     timeline = _timeline(prompts, config)
-    limit = _text_len(timeline, config)
+    rows = _text_rows(timeline, config, text_len)
     return [
-        f"The prompt {prompt.text[:40]!r} has {len(prompt.embedding)} tokens and the model takes "
-        f"{limit}; the rest is left out."
+        f"The prompt{f' {prompt.text[:40]!r}' if prompt.text else ''} has "
+        f"{count_words(prompt.embedding)} tokens and the model takes {rows.words}; the rest is "
+        "left out."
         for prompt in (*timeline.entries, *own)
-        if len(prompt.embedding) > limit
+        if rows.is_cut(prompt.embedding)
     ]
 
 
@@ -123,11 +127,8 @@ def _check_width(embedding: Tensor, config: DiTConfig) -> None:
         )
 
 
-def _text_len(timeline: Timeline, config: DiTConfig) -> int:
-    """Return how many tokens a model attends to, padding included; Wan always 512."""
-    if config.text_dim == WAN_TEXT_DIM:
-        return TEXT_LEN
-    return min(TEXT_LEN, max(len(entry.embedding) for entry in timeline.entries))
+def _text_rows(timeline: Timeline, config: DiTConfig, text_len: int) -> TextRows:
+    return TextRows.of(config, text_len, (entry.embedding for entry in timeline.entries))
 
 
 def guidance_changes(

@@ -13,7 +13,7 @@ from .. import categories, host, sockets
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
-from .prompt_plan import TEXT_LEN
+from .text_rows import TEXT_LEN
 from .timeline import TimedEmbedding, TimedText, Timeline, format_line, parse
 
 EXAMPLE = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left

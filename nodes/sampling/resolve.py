@@ -114,7 +114,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     )  # fmt: skip
     guided = request.guidance_spec.at_strength(guidance)
     settings = RolloutSettings(
-        prompt_timeline(request.prompts, config, length), *size, schedule.schedule,
+        prompt_timeline(request.prompts, config, length, preset.text_len), *size, schedule.schedule,
         length=length.latent_frames, seed=request.seed, solver=schedule.solver,
         context_noise=schedule.context_noise, guidance=guidance, cache=policy,
         known_frames=known.before(length.latent_frames),
@@ -175,7 +175,9 @@ def _warnings(
         *_model_warnings(resolved),
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
-        *truncated_prompts(request.prompts, config, settings.guidance.own_prompts),
+        *truncated_prompts(
+            request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
+        ),
         *out_of_distribution_warnings(
             resolved.facts, settings, size, by_cfg=request.guidance is None
         ),

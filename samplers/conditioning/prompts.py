@@ -115,9 +115,13 @@ class ActivePrompts:
 
 
 def fit_length(embedding: Tensor, text_len: int) -> Tensor:
-    """Pad (l, text_dim) with zeros, or cut it, to the family's text length."""
-    missing = text_len - embedding.shape[0]
-    return F.pad(embedding, (0, 0, 0, missing)) if missing >= 0 else embedding[:text_len]
+    """Pad (l, text_dim) with zeros, or cut it, to the family's text length.
+
+    A longer one first loses its rows of zeros: joined prompts hold the padding of each.
+    """
+    if len(embedding) > text_len:
+        embedding = embedding[embedding.any(-1)][:text_len]
+    return F.pad(embedding, (0, 0, 0, text_len - len(embedding)))
 
 
 def chunk_start(latent_frame: float, chunk_frames: int, origin: int = 0) -> int:

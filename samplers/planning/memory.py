@@ -17,6 +17,7 @@ from ...attention.cache.policy import capacity
 from ...attention.kernels.biased import simulate_device
 from ...model.config import DiTConfig
 from ...model.memory import META, peak_bytes
+from ...model.shape_memo import ShapeMemo
 from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
 from ..history.plan import bytes_of, cache_plans, planned_bytes
 from ..settings import RolloutSettings
@@ -55,10 +56,11 @@ def rollout_memory(
     are measured in the worst case: prompts projected, history full, keys not yet rotated (as after
     a resume). `check_interrupted` is called before every pass.
     """
+    shapes = ShapeMemo()
 
     def working_bytes(shot: RolloutSettings) -> int:
         rehearsals = [
-            Rehearsal(shot, replace(config, num_layers=layers), dtype, check_interrupted)
+            Rehearsal(shot, replace(config, num_layers=layers), dtype, check_interrupted, shapes)
             for layers in REHEARSED_LAYERS
         ]
         with simulate_device(device):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -18,7 +19,9 @@ from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ...model.config import DiTConfig
+from ...model.dit import WanDiT
 from ...model.memory import META, peak_bytes, shape_only
+from ...model.shape_memo import ShapeMemo
 from ..branches import Branches
 from ..conditioning.known_frame import LookaheadFrames
 from ..conditioning.prompts import PromptTimeline
@@ -67,14 +70,18 @@ class RehearsalFiller(CacheFiller):
                 cache.assume(len(group))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rehearsal:
-    """A rollout of a model of this shape, which the user may interrupt."""
+    """A rollout of a model of this shape, which the user may interrupt.
+
+    `shapes` saves operations that another rehearsal has done.
+    """
 
     settings: RolloutSettings
     config: DiTConfig
     dtype: torch.dtype
     check_interrupted: CheckInterrupted
+    shapes: ShapeMemo
 
     def step(self) -> int:
         """Bytes of a step with the maximum of active latent frames.
@@ -91,7 +98,7 @@ class Rehearsal:
             for row in rehearsed:  # dense at first; what is sparse later takes memory of its own
                 branches.velocity(*_example_inputs(branches, row, ahead))
 
-        return peak_bytes(_with_prompts(branches, first, run))
+        return self._peak_bytes(_with_prompts(branches, first, run))
 
     def commit(self) -> int:
         """Bytes of the last commit; the frames that finish last are never committed."""
@@ -101,7 +108,16 @@ class Rehearsal:
         first, count = last
         branches = self._branches(first)
         clean = torch.empty(count, *branches.no_latents().shape[1:], device=META)
-        return peak_bytes(_with_prompts(branches, first, lambda: branches.commit(first, clean)))
+        return self._peak_bytes(
+            _with_prompts(branches, first, lambda: branches.commit(first, clean))
+        )
+
+    def _peak_bytes(self, run: Callable[[], object]) -> int:
+        return peak_bytes(run, shapes=self.shapes)
+
+    @cached_property
+    def _tree(self) -> WanDiT:
+        return shape_only(self.config, self.dtype)
 
     def _branches(self, first: int) -> Branches:
         """Branches with caches filled as before latent frame `first`.
@@ -115,11 +131,12 @@ class Rehearsal:
             reference=self.settings.reference and self.settings.reference.without_features(),
             reencoded_first_frame=None,
         )
-        host = RehearsalHost(shape_only(self.config, self.dtype), self.check_interrupted)
-        model = Denoiser(host, self.config, META, self.dtype)
-        branches = Branches(CurrentSettings(settings), model, RehearsalFiller)
-        branches.claim()
-        _fill(branches, settings, first)
+        with self.shapes:
+            host = RehearsalHost(self._tree, self.check_interrupted)
+            model = Denoiser(host, self.config, META, self.dtype)
+            branches = Branches(CurrentSettings(settings), model, RehearsalFiller)
+            branches.claim()
+            _fill(branches, settings, first)
         return branches
 
 

@@ -34,6 +34,10 @@ def take_routes(takes: Takes) -> web.RouteTableDef:
     """The routes for the takes in a store."""
     routes = web.RouteTableDef()
 
+    @routes.get("/longtake/alive")
+    async def alive(request: web.Request) -> web.Response:
+        return _json({})
+
     @routes.get(TAKE)
     @_with_errors
     async def manifest(request: web.Request) -> web.Response:

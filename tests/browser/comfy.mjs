@@ -153,6 +153,21 @@ export class CanvasPage extends PlayerPage {
       return true;
     });
     await this.root.waitFor();
+    await this.#standsStill();
+  }
+
+  /** Wait until the player stays at one place of the window. With Nodes 2.0 it follows the canvas some frames
+   * later, and a busy page draws few frames: until then a click or a turn of the wheel meets something else. */
+  async #standsStill() {
+    const handle = await this.root.elementHandle();
+    await this.page.waitForFunction((root) => new Promise((resolve) => {
+      const place = () => JSON.stringify(root?.getBoundingClientRect());
+      const before = place();
+      requestAnimationFrame(() => requestAnimationFrame(() => {
+        const { left = -1, top = -1 } = root?.getBoundingClientRect() ?? {};
+        resolve(place() === before && left >= 0 && top >= 0 && left < innerWidth && top < innerHeight);
+      }));
+    }), handle);
   }
 
   /** Press Run for a shot of some seconds; `pace`: minimum seconds per chunk.

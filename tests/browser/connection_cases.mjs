@@ -1,8 +1,9 @@
 // @ts-check
 /** What the player shows while its server cannot be reached, and where a run resumes. */
 import assert from "node:assert/strict";
+import { kill as signal } from "node:process";
 import { test } from "node:test";
-import { eventually, onPage, useBrowser } from "./harness.mjs";
+import { eventually, onPage, URL, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const RUN = { frames: 1800, chunk_s: 0.3 };
@@ -47,6 +48,36 @@ test("a dead server is shown at once, and its run cannot be controlled", onPage(
   await player.button("Stop").click();
   await player.until(({ state }) => state === "stopped");
 }, { prepare, errors }));
+
+test("a server that hangs is shown soon, and its run is followed again when it answers", onPage(async (player) => {
+  const process = await (await fetch(`${URL}/fake/process`)).json();
+  await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 24);
+  await player.button("Edit prompt").click();
+  signal(process, "SIGSTOP"); // its websocket stays open
+  try {
+    await player.root.getByText("The server does not answer. This page keeps asking.").waitFor({ timeout: 2 * NOTICE_MS });
+    assert.equal(await player.button(/LIVE/).isVisible(), false);
+    for (const name of ["Pause run", "Stop", "Edit prompt", "Apply"]) {
+      assert.equal(await player.button(name).isDisabled(), true, name);
+    }
+  } finally {
+    signal(process, "SIGCONT");
+  }
+  const { frames } = await player.data();
+  await player.until((data) => data.connected === "true" && Number(data.frames) > Number(frames));
+  await player.button(/LIVE/).waitFor();
+  await player.button("Stop").click();
+  await player.until(({ state }) => state === "stopped");
+}, { errors }));
+
+test("a page without a run does not ask whether its server answers", onPage(async (player) => {
+  await player.finished({ frames: 24 });
+  let asked = 0;
+  await player.page.route("**/longtake/alive", (route) => (asked++, route.continue()));
+  await new Promise((resolve) => setTimeout(resolve, 4000));
+  assert.equal(asked, 0);
+}));
 
 test("a dead server is shown before the first frame too", onPage(async (player) => {
   await player.start({ ...RUN, first_s: 30 });

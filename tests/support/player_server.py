@@ -3,13 +3,15 @@
     python -m longtake.tests.support.player_server --port 8765     (in the folder above)
 
 POST /fake/run {"client_id": ..., fields of `FakeRun`} starts a rollout and answers {"take": token};
-GET /fake/store says what the frames of all takes, and the whole process, hold.
+GET /fake/store says what the frames of all takes, and the whole process, hold; GET /fake/process
+its number.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import threading
 import time
@@ -161,8 +163,12 @@ def player_server(folder: Path, limits: Limits = LIMITS) -> web.Application:
     async def reset(_: web.Application) -> None:
         takes.reset()
 
+    async def process(_: web.Request) -> web.Response:
+        return web.json_response(os.getpid())
+
     app.router.add_post("/fake/run", run)
     app.router.add_get("/fake/store", store)
+    app.router.add_get("/fake/process", process)
     app.on_cleanup.append(reset)
     return app
 

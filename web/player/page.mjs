@@ -3,6 +3,7 @@
  * The player on a plain page, without ComfyUI; shows the takes of its server. The address may end in
  * the key of a run (`longtake run --watch`). Without a key the page is a client of its own.
  */
+import { keepAsking } from "./takes/heartbeat.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT } from "./takes/library.mjs";
 import { Player } from "./view/player.mjs";
 import { loadStyle } from "./view/style.mjs";
@@ -50,3 +51,4 @@ loadStyle();
 document.querySelector("main")?.append(player.element);
 library.listen(showNewest);
 connect();
+keepAsking(library);

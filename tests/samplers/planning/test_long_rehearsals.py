@@ -25,6 +25,7 @@ from longtake.attention.storage.quantize import INT4, INT8
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.model import memory as model_memory
 from longtake.model.config import DiTConfig
+from longtake.samplers import noise
 from longtake.samplers.conditioning.known_frames import KnownFrames, from_latents, merge
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance import View, last
@@ -43,6 +44,7 @@ from longtake.samplers.schedule.rows import (
     trapezoid,
 )
 from longtake.samplers.settings import RolloutSettings
+from longtake.tests.support.model.calls import CallsOfTorch
 from longtake.tests.support.samplers.memory_walk import Counter, whole_rehearsals
 
 A_DAY = 345_600  # latent frames at 16 frames a second
@@ -161,6 +163,21 @@ def test_the_work_of_a_rehearsal_does_not_grow_with_the_shot(
     assert day <= 1.05 * minute
     assert operations(length=2400, rows=512, columns=512) <= 1.1 * minute
     assert peak < 2**23
+
+
+@pytest.mark.parametrize("name", ["window", "TempCache int8", "sparse lsh"])
+def test_the_rehearsals_of_a_shot_infer_each_shape_once(name: str) -> None:
+    with CallsOfTorch() as calls:
+        rollout_memory(shot(**CASES[name]), SIZES, torch.float32)
+    aliasing = "_unsafe_view", ".out", "lift_fresh"  # results in the storages of arguments
+    again = [call for call, count in calls.counts.items() if count > 1]
+    assert [call for call in again if not any(part in call[0] for part in aliasing)] == []
+
+
+def test_a_rehearsal_draws_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "addressed_noise", Counter(None))
+    rollout_memory(shot(**CASES["made anew"]), SIZES, torch.float32)
+    rollout_memory(shot(**CASES["fractional"]), SIZES, torch.float32)
 
 
 def test_the_user_can_stop_a_rehearsal() -> None:

@@ -45,7 +45,8 @@ headers = st.dictionaries(
     max_size=4,
 )  # fmt: skip
 parts = st.sampled_from(
-    ["longtake", "takes", "TOKEN", "chunks", "control", "attach", "0", "2", "..", "%2e", "api", ""]
+    ["longtake", "takes", "TOKEN", "chunks", "control", "attach", "alive"]
+    + ["0", "2", "..", "%2e", "api", ""]
 )
 paths = st.lists(parts | plain, max_size=6).map(lambda names: "/" + "/".join(names)) | (
     st.sampled_from([

@@ -13,6 +13,7 @@ import torch
 from longtake.attention.cache.prompt_keys import PromptKeys
 from longtake.attention.history import HistoryCache
 from longtake.model.memory import META
+from longtake.model.shape_memo import ShapeMemo
 from longtake.samplers.history.filler import CacheFiller
 from longtake.samplers.history.plan import CachePlan
 from longtake.samplers.planning import memory, rehearsal
@@ -33,6 +34,7 @@ def whole_rehearsals() -> Iterator[None]:
         patch.setattr(rehearsal.RehearsalFiller, "rebuild", CacheFiller.rebuild)
         patch.setattr(rehearsal, "_fill_cache", _commit_all)
         patch.setattr(memory, "shorter_shots", lambda settings: None)
+        patch.setattr(ShapeMemo, "call", lambda _, func, args, named: func(*args, **named))
         yield
 
 

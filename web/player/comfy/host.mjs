@@ -6,6 +6,7 @@ import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
 import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
+import { keepAsking } from "../takes/heartbeat.mjs";
 import { menuItems } from "./menu.mjs";
 import { layOut } from "./node_layout.mjs";
 import { passEventsThrough } from "./event_passthrough.mjs";
@@ -67,6 +68,7 @@ export class Host {
     this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
     this.api.addEventListener("reconnected", () => this.library.catchUp());
     this.#attachOnce();
+    keepAsking(this.library);
   }
 
   /** Attach to the server's takes. The client id arrives with the first status message. */

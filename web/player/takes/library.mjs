@@ -22,6 +22,7 @@ export class Library {
   /** @type {Set<() => void>} */
   #listeners = new Set();
   #connected = true;
+  #answering = true;
 
   /** @param {Server} server @param {number} [storeBytes] */
   constructor(server, storeBytes = STORE_BYTES) {
@@ -48,7 +49,7 @@ export class Library {
     const known = this.#sessions.get(token);
     if (known) return known;
     const take = new Take(token);
-    take.connected = this.#connected;
+    this.#tell(take);
     const transport = new Transport(this.server, take);
     const fetcher = new Fetcher(take, transport, this.store);
     const session = { take, transport, fetcher, shownIn: new Map() };
@@ -110,7 +111,24 @@ export class Library {
   /** Tell all takes whether the page has a connection to the server. @param {boolean} connected */
   setConnected(connected) {
     this.#connected = connected;
-    for (const { take } of this.#sessions.values()) take.setConnected(connected);
+    this.setAnswering(true);
+  }
+
+  /** Tell all takes whether the connected server answers. @param {boolean} answering */
+  setAnswering(answering) {
+    this.#answering = answering;
+    for (const { take } of this.#sessions.values()) this.#tell(take);
+  }
+
+  /** Whether the server should answer, and whether it does matters now. */
+  get expectsAnswers() {
+    const growing = [...this.#sessions.values()].some(({ take }) => take.growing);
+    return this.#connected && (growing || !this.#answering);
+  }
+
+  /** @param {Take} take */
+  #tell(take) {
+    take.setConnection(this.#connected ? (this.#answering ? "open" : "silent") : "closed");
   }
 
   /** Refresh all growing takes after a lost connection. */

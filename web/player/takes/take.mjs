@@ -11,8 +11,8 @@ export class Take {
   messageCount = 0;
   /** False once the server no longer has the take. */
   known = true;
-  /** Whether the page has a connection to the server. */
-  connected = true;
+  /** The page's connection to the server: `silent` is open without answers. @type {"open"|"silent"|"closed"} */
+  connection = "open";
 
   /** @param {string} token */
   constructor(token) {
@@ -40,6 +40,11 @@ export class Take {
   /** Whether more frames may come. */
   get growing() {
     return this.known && ["waiting", "running", "paused", "stopping"].includes(this.info.state);
+  }
+
+  /** Whether the server can be reached from this page. */
+  get connected() {
+    return this.connection === "open";
   }
 
   /** Whether the run can be followed and controlled from this page. */
@@ -109,9 +114,10 @@ export class Take {
     this.notify();
   }
 
-  /** @param {boolean} connected */
-  setConnected(connected) {
-    this.connected = connected;
+  /** @param {"open"|"silent"|"closed"} connection */
+  setConnection(connection) {
+    if (connection === this.connection) return;
+    this.connection = connection;
     this.notify();
   }
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
 /** @import { Take } from "../takes/take.mjs" */
+/** @import { Place } from "../types.mjs" */
 import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
 import { translate } from "../words.mjs";
@@ -42,12 +43,18 @@ export class Overlay {
     if (failure) return translate("The run failed: {reason}", { reason: failure });
     if (!take) return null;
     const { state, resume_at_s: at, message } = take.info;
-    if (!take.connected) return take.growing ? this.reel.place.lostHint() : translate("No connection to the server.");
+    if (!take.connected) return take.growing ? lostText(take, this.reel.place) : translate("No connection to the server.");
     if (this.reel.inGap) return translate("This part is no longer on the server.");
     if (state === "error") return message ?? translate("The run failed. See the console for the reason.");
     if (state === "interrupted") return resumeText(at);
     return null;
   }
+}
+
+/** @param {Take} take @param {Place} place */
+function lostText(take, place) {
+  if (take.connection === "closed") return place.lostHint();
+  return translate("The server does not answer. This page keeps asking.");
 }
 
 /** @param {number|null} at */
@@ -78,7 +85,7 @@ function cardText({ take, place, screen, failure }) {
   if (!take && screen.video) return null;
   if (!take) return { title: translate("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;
-  if (!take.connected && take.growing) return { title: translate("No connection"), text: place.lostHint(), bad: true };
+  if (!take.connected && take.growing) return { title: translate("No connection"), text: lostText(take, place), bad: true };
   const { state, message, resume_at_s: at, plan } = take.info;
   if (state === "error") return { title: translate("The run failed"), text: message ?? "", bad: true };
   if (plan && !take.growing) return planText(plan);

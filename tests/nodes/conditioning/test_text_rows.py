@@ -1,0 +1,44 @@
+"""How prompts fit the rows of text that a model attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.headless.hosts.stand_in import host_modules
+from longtake.model.config import DiTConfig
+
+CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
+
+
+@pytest.fixture(autouse=True)
+def _host(tmp_path: Path) -> Iterator[None]:
+    with host_modules(tmp_path, lambda event: None):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("words", "shown", "is_cut"),
+    [((3, 4), 7, False), ((12, 11), 23, False), ((12, 12), 23, True), ((23, 23), 23, True)],
+)
+def test_demo_prompts_that_conditioning_concat_joins_share_the_text_length(
+    words: tuple[int, int], shown: int, is_cut: bool
+) -> None:
+    """ComfyUI joins them along the tokens, with the zeros of each behind its words."""
+    from longtake.model.preset import DEMO
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline, truncated_prompts
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    parts = [torch.rand(count, 8) + 1 for count in words]
+    padded = [torch.cat([part, torch.zeros(24 - len(part), 8)]) for part in parts]
+    joined = [[torch.cat(padded)[None], {}]]
+    length = snapped_length(1.0, SECONDS, 16.0, 3)
+    fitted = prompt_timeline(joined, CONFIG, length, DEMO.text_len).entries[0].embedding
+    assert torch.equal(fitted[:shown], torch.cat(parts)[:shown])
+    assert fitted.shape == (24, 8) and not fitted[shown:].any()
+    said = truncated_prompts(joined, CONFIG, text_len=DEMO.text_len)
+    sentence = f"The prompt has {sum(words)} tokens and the model takes 23; the rest is left out."
+    assert said == ([sentence] if is_cut else [])
