@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ..layout import HistoryAttention, HistoryReader
 from ..pieces import runs
+from ..readable import NOT_READ
 from ..rope import Rotation, rotate_into
 from ..storage.packed import PackedStore
-from ..weights import NOT_READ, FrameWeights
+from ..weights import FrameWeights
 from .rotated_keys import RotatedKeys
 
 
