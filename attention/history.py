@@ -21,6 +21,8 @@ from .cache.placed_windows import SharedWindow
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
 from .cache.shared_window import SharedWindowCache
+from .cache.tether import TetherCache
+from .cache.tethered_cache import TetheredCache
 from .layout import HistoryAttention
 from .snapshot import Snapshot
 from .storage.dense import KeysValues, Storage
@@ -117,6 +119,8 @@ def open_cache(
             return SharedWindowCache(shape, policy, length, device, storage)
         case MemoryBank():
             return BankCache(shape, policy, length, device, storage)
+        case TetherCache():
+            return TetheredCache(shape, policy, length, device, storage)
         case TempCache():
             index = open_index(policy.effective_index, shape, policy.kernel)
             return cache.MergedCache(shape, policy, index, device, storage, length)

@@ -118,7 +118,8 @@ class HistoryAttention:
 
     `parts` says which active keys each run of queries sees, so no mask is ever made. `rows` are the
     batch rows of the cache that attend; `rotation` is that of the active frames. `record`, if
-    given, receives the inputs of every layer. Valid until the next commit.
+    given, receives the inputs of every layer, and `prepare` its un-rotated queries (b, s, n, d)
+    before the history is read. Valid until the next commit.
     """
 
     history: RotatedHistory
@@ -126,6 +127,7 @@ class HistoryAttention:
     rows: slice
     rotation: Rotation
     record: Callable[[int, AttentionInputs], None] | None = None
+    prepare: Callable[[int, Tensor], None] | None = None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
@@ -140,6 +142,8 @@ class HistoryAttention:
 
         Valid until the next layer is gathered.
         """
+        if self.prepare is not None:
+            self.prepare(layer, q)
         past = self.history.length(layer)
         stop = past + k.shape[1]
         keys, values, bias = self.history.workspace(layer, self.rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 
 from torch import Tensor
 
@@ -36,3 +37,10 @@ def collect_pieces(
         parts.append(make(first))
         count = first // size + 1
     return parts
+
+
+def runs(numbers: Sequence[int]) -> list[slice]:
+    """Neighbouring rising `numbers` together, each run as the slice from its first to its last."""
+    by_offset = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    together = ([number for _, number in pairs] for _, pairs in by_offset)
+    return [slice(run[0], run[-1] + 1) for run in together]

@@ -1,15 +1,14 @@
 """How strongly each latent frame of a history is read: a log weight, -inf for a frame not read.
 
 A weight w is added to the logits of a frame's keys, which multiplies their attention by exp w
-before the softmax divides. Keys of frames that are not read are left out where a run of keys is of
-one frame, and hidden where heads hold different frames.
+before the softmax divides. Keys of frames that are not read are left out. Where heads hold other
+frames, sparse attention hides them instead.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import compress, groupby
 from typing import Protocol
 
@@ -18,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layout import AttentionInputs, HistoryReader, attend_inputs, select_frames
+from .readable import NOT_READ, KeyCounts, leave_out_keys
 from .retrieval import retrieve_frames
-
-NOT_READ = -math.inf
 
 
 class FrameWeights(Protocol):
@@ -38,6 +36,9 @@ class FrameWeights(Protocol):
     @property
     def sink_frames(self) -> int: ...
 
+    @property
+    def layers(self) -> int: ...
+
     def log_weight(self, layer: int, frame: int) -> float:
         """The log weight of latent frame `frame` in `layer`."""
 
@@ -47,12 +48,16 @@ class FrameWeights(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WeightedHistory:
-    """The `attention` of the active frames [first, stop) to a history of weighted frames."""
+    """The `attention` of the active frames [first, stop) to a history of weighted frames.
+
+    `counts` holds how many keys are read, until the history changes.
+    """
 
     attention: HistoryReader
     weights: FrameWeights
     first: int
     stop: int
+    counts: KeyCounts = field(default_factory=KeyCounts)
 
     @property
     def rows(self) -> slice:
@@ -61,7 +66,11 @@ class WeightedHistory:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d); returns the output of these frames alone."""
-        return attend_inputs(self.gather(layer, q, k, v)).transpose(1, 2)
+        inputs = self.gather(layer, q, k, v)
+        if NOT_READ in inputs.weights:
+            at = layer, self.weights.next_frame
+            inputs = leave_out_keys(inputs, self.counts.most(*at, inputs.weights, self._count_read))
+        return attend_inputs(inputs).transpose(1, 2)
 
     def key_frames(self, layer: int) -> Tensor | None:
         """The latent frame (b, n, t) of each key of the history; None where the inputs tell."""
@@ -76,6 +85,17 @@ class WeightedHistory:
             read = weigh_frames(inputs, weights)
             return retrieve_frames(read, [self.weights.retrieved_share(f) for f in read.frames])
         return weigh_keys(inputs, layer, mixed, self.weights)
+
+    def _count_read(self, read: Tensor) -> list[int]:
+        """The most keys that a head of each layer has of the ages that are `read` (w,)."""
+        counts = list[Tensor]()
+        for layer in range(self.weights.layers):
+            frames = self.attention.key_frames(layer)
+            if frames is None or frames.is_meta:
+                return [0 if frames is None else frames.shape[-1]] * self.weights.layers
+            seen = read.to(frames.device)[_numbers(frames, self.weights)]
+            counts.append(seen.sum(-1).max())
+        return torch.stack(counts).tolist()
 
 
 def weigh_frames(inputs: AttentionInputs, weights: Sequence[float]) -> AttentionInputs:
@@ -97,17 +117,22 @@ def weigh_keys(
     inputs: AttentionInputs, layer: int, key_frames: Tensor, weights: FrameWeights
 ) -> AttentionInputs:
     """The inputs with the log weight of each key's latent frame `key_frames` (b, n, past)."""
-    sink, newest = weights.sink_frames, weights.next_frame - 1
+    newest = weights.next_frame - 1
     recent = [weights.log_weight(layer, newest - i) for i in range(weights.horizon)]
-    first = [weights.log_weight(layer, frame) for frame in range(sink)]
+    first = [weights.log_weight(layer, frame) for frame in range(weights.sink_frames)]
     values = (*recent, *first)
     if not any(values):
         return inputs
     table = torch.tensor(values, dtype=torch.float32, device=key_frames.device)
-    number = (newest - key_frames).clamp(0, weights.horizon - 1)
-    number = torch.where(key_frames < sink, len(recent) + key_frames, number)
-    by_key = table[number.long()].expand(*inputs.keys.shape[:2], -1)
+    by_key = table[_numbers(key_frames, weights)].expand(*inputs.keys.shape[:2], -1)
     return _add_bias(inputs, by_key, values)
+
+
+def _numbers(key_frames: Tensor, weights: FrameWeights) -> Tensor:
+    """For each key's latent frame its number among the weights: ages first, then the sink's."""
+    number = (weights.next_frame - 1 - key_frames).clamp(0, weights.horizon - 1)
+    in_sink = key_frames < weights.sink_frames
+    return torch.where(in_sink, weights.horizon + key_frames, number).long()
 
 
 def _behind_one_another(x: Tensor, runs: Sequence[slice]) -> Tensor:

@@ -24,7 +24,8 @@ class Preset:
     is told whole numbers, rounded down.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `shared_window`: the latent frames in work have their place in it; `distant_sink`: the sink
-    stays where it was in time, at most `sink_gap` latent frames before the window (0: no end);
+    stays where it was in time. `aligned_frames`: the latent frames in work end a trained range of
+    so many, whose bottom the sink keeps (0: the window follows the sink).
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
     is); `bank_frames` more in every layer are a memory bank (0: none); `drops_first_frame`: the
     model was trained on windows without the first latent frame.
@@ -62,7 +63,7 @@ class Preset:
     bank_frames: int = 0
     shared_window: bool = False
     distant_sink: bool = False
-    sink_gap: int = 0
+    aligned_frames: int = 0
     drops_first_frame: bool = False
     rolling_chunks: int = 0
     wavefront: bool = False

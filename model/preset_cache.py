@@ -29,5 +29,5 @@ def preset_cache(preset: Preset) -> CachePolicy:
     if preset.shared_window:
         return SharedWindow(preset.window_frames, preset.sink_frames)
     if preset.distant_sink and preset.sink_frames:
-        return DistantSink(preset.window_frames, preset.sink_frames, preset.sink_gap or None)
+        return DistantSink(preset.window_frames, preset.sink_frames)
     return WindowSink(preset.window_frames, preset.sink_frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..attention.history import HistoryCache
 from ..attention.layout import HistoryReader
@@ -86,6 +86,7 @@ class PassVisibility:
         cache, plan = history.caches[view.cache], history.plans[view.cache]
         missing = view.position - cache.next_position
         ends = extent(plan, cache, history.sink_frames, missing)
+        ends = replace(ends, counts=history.key_counts[view.cache])
         parts: list[SelfAttention] = []
         for reading in self.readings:
             frames = reading.frames

@@ -31,7 +31,7 @@ def planned_bytes(
     shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
 ) -> int:
     """Exact value of `KVCache.bytes`; an unbounded full history only starts there."""
-    stored = storage.planned_bytes(shape, *_slot_counts(policy, length))
+    stored = storage.planned_bytes(shape, *_slot_counts(shape, policy, length))
     return stored + sink_average.planned_bytes(shape, policy.averaged_frames)
 
 
@@ -39,12 +39,12 @@ def planned_offloaded(
     shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
 ) -> int:
     """Exact value of `KVCache.offloaded_bytes`."""
-    return storage.planned_offloaded(shape, *_slot_counts(policy, length))
+    return storage.planned_offloaded(shape, *_slot_counts(shape, policy, length))
 
 
-def _slot_counts(policy: CachePolicy, length: int | None) -> tuple[int, int]:
+def _slot_counts(shape: CacheShape, policy: CachePolicy, length: int | None) -> tuple[int, int]:
     """Latent frames stored, and how many of them never pass through a recent slot."""
-    beside = policy.extra_frames
+    beside = policy.extra_frames + (shape.chunk_frames if policy.keeps_leavers else 0)
     return capacity(policy, length) + beside, policy.sink_frames + beside
 
 
@@ -62,13 +62,9 @@ class KVCache(FrameCache):
         storage: Storage = DENSE,
     ) -> None:
         self.policy = policy
-        self.slots = FrameSlots(
-            policy.sink_frames,
-            keep_distances=policy.keeps_distances,
-            largest_gap=policy.largest_gap,
-        )
+        self.slots = FrameSlots(policy.sink_frames, keep_distances=policy.keeps_distances)
         super().__init__(shape, self.slots, device)
-        self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
+        self._store = storage.open(shape, *_slot_counts(shape, policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
         layout = SlotLayout(self.slots, shape)
         self.rotated_keys = RotatedKeys(self._store, self.slots, layout, shape, self.device)

@@ -12,11 +12,8 @@ from .policy import WindowSink
 class DistantSink(WindowSink):
     """A window whose sink stays where it was in time, ever further away (LongLive 1.0).
 
-    The gap behind it grows to `largest_gap` latent frames, where that is given (Self Gradient
-    Forcing). The sink of an ordinary window is always next to the frames that follow it.
+    The sink of an ordinary window is always next to the frames that follow it.
     """
-
-    largest_gap: int | None = None
 
     @property
     def window_follows_sink(self) -> bool:

@@ -63,11 +63,6 @@ class CachePolicy:
         return False
 
     @property
-    def largest_gap(self) -> int | None:
-        """The most latent frames of a gap between kept distances; None is no end."""
-        return None
-
-    @property
     def moves_keys(self) -> bool:
         """Whether a frame's place differs from pass to pass, so that no rotated key is kept."""
         return False
@@ -85,6 +80,11 @@ class CachePolicy:
     def extra_frames(self) -> int:
         """Latent frames that every layer keeps for itself besides the window."""
         return 0
+
+    @property
+    def keeps_leavers(self) -> bool:
+        """Whether a chunk's worth of frames that left the window waits for the next commit."""
+        return False
 
     @property
     def chunks_until_full(self) -> int:

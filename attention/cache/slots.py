@@ -12,19 +12,11 @@ class FrameSlots:
     the recent slots first, where the store has any. `gap` positions lie between the first
     `sink_frames` and all others. `committed` counts the latent frames ever
     committed. `pending` lists frames that are about to be committed again under the numbers they
-    have. With `keep_distances` evicted frames leave gaps between the positions of others, of
-    `largest_gap` latent frames at most.
+    have. With `keep_distances` evicted frames leave gaps between the positions of others.
     """
 
-    def __init__(
-        self,
-        sink_frames: int = 0,
-        *,
-        keep_distances: bool = False,
-        largest_gap: int | None = None,
-    ) -> None:
+    def __init__(self, sink_frames: int = 0, *, keep_distances: bool = False) -> None:
         self.keep_distances = keep_distances
-        self.largest_gap = largest_gap
         self.committed = 0
         self.sink_frames, self.gap = sink_frames, 0
         self.kept_slots: list[int] = []
@@ -43,11 +35,10 @@ class FrameSlots:
         It is the frame's rank among all held frames, plus the gap if it lies behind that. Where
         distances are kept, frames count back from the next one, whose position is the number held.
         """
-        rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
         if self.keep_distances:
-            gone = self.next_frame - len(self.kept_frames)
-            gap = self._shown(gone)
-            return [max(frame - gone, rank[frame] - gap) for frame in self.kept_frames]
+            first = self.next_frame - len(self.kept_frames)
+            return [frame - first for frame in self.kept_frames]
+        rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
         at = {f: i if f < self.sink_frames else i + self.gap for f, i in rank.items()}
         return [at[frame] for frame in self.kept_frames]
 
@@ -62,12 +53,7 @@ class FrameSlots:
         if not self.keep_distances:
             return [*range(first, first + count)]
         ahead = [*self.pending, *range(self.committed, self.committed + count)][:count]
-        gone = (frame - self.next_frame - i for i, frame in enumerate(ahead))
-        return [first + i + self._shown(gap) for i, gap in enumerate(gone)]
-
-    def _shown(self, gap: int) -> int:
-        """What a gap of so many evicted frames is among positions."""
-        return gap if self.largest_gap is None else min(gap, self.largest_gap)
+        return [frame - self.next_frame + first for frame in ahead]
 
     @property
     def next_frame(self) -> int:

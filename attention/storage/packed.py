@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..pieces import piece_starts
+from ..pieces import piece_starts, runs
 from .dense import Storage, changed_slots, empty_frames, frame_slice
 from .placement import ON_DEVICE, Placement, Tier
 from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
@@ -128,18 +128,28 @@ class PackedStore:
 
     def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
         """Keys (b, s, n, d) and values with room behind, in the buffers that all layers share."""
-        tokens = self.shape.frame_tokens
-        coded = self._coded.fetch(layer, kept_slots)
-        for first in piece_starts(kept_slots, DECODED_AT_ONCE, self._decoded[0]):
-            stop = min(first + DECODED_AT_ONCE, kept_slots)
+        return self.read_part(layer, range(kept_slots), range(recent), range(kept_slots))
+
+    def read_part(
+        self, layer: int, kept_slots: Sequence[int], recent: Sequence[int], ahead: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """As `read`, but of these slots alone; `ahead` are kept slots that the next layer reads."""
+        count, tokens = len(kept_slots), self.shape.frame_tokens
+        coded = self._coded.fetch(layer, kept_slots, ahead)
+        for first in piece_starts(count, DECODED_AT_ONCE, self._decoded[0]):
+            stop = min(first + DECODED_AT_ONCE, count)
             decoded = self._decode([part[first:stop] for part in coded])
             for into, content in zip(self._decoded, decoded, strict=True):
                 into[:, first * tokens : stop * tokens] = content
-        behind = slice(kept_slots * tokens, (kept_slots + recent) * tokens)
-        for into, part in zip(self._decoded, self._recent[layer], strict=True):
-            into[:, behind] = part[:, : recent * tokens]
+        filled = count * tokens
+        for run in runs(recent):
+            at = slice(run.start * tokens, run.stop * tokens)
+            behind = slice(filled, filled + at.stop - at.start)
+            for into, part in zip(self._decoded, self._recent[layer], strict=True):
+                into[:, behind] = part[:, at]
+            filled = behind.stop
         keys, values = self._decoded
-        return keys[:, : behind.stop], values
+        return keys[:, :filled], values
 
     def select(self, kept_slots: Sequence[int], recent: Sequence[int]) -> None:
         """Move the slots, given in rising order, to the front."""

@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..pieces import runs
 from .quantize import Part
 
 Parts = tuple[Tensor, ...]
@@ -37,8 +38,11 @@ class Tier(Protocol):
     def offloaded_bytes(self) -> int:
         """Bytes in main memory or in files."""
 
-    def fetch(self, layer: int, frames: int) -> Parts:
-        """The first `frames` of a layer on the device, valid until two more layers are fetched."""
+    def fetch(self, layer: int, slots: Sequence[int], ahead: Sequence[int]) -> Parts:
+        """The frames in rising `slots` of a layer on the device, one behind another.
+
+        Valid until two more layers are fetched. `ahead` are the slots that the next layer reads.
+        """
 
     def invalidate(self) -> None:
         """Drop prefetched copies: `layers` were written to."""
@@ -143,9 +147,13 @@ class DeviceTier:
         """Bytes of all tensors."""
         return sum(part.nbytes for parts in self.layers for part in parts)
 
-    def fetch(self, layer: int, frames: int) -> Parts:
-        """Views of the first `frames` of a layer."""
-        return tuple(part[:frames] for part in self.layers[layer])
+    def fetch(self, layer: int, slots: Sequence[int], ahead: Sequence[int]) -> Parts:
+        """Views of frames of a layer, or copies where other slots lie between them."""
+        chosen = runs(slots) or [slice(0, 0)]
+        return tuple(
+            part[chosen[0]] if len(chosen) == 1 else torch.cat([part[run] for run in chosen])
+            for part in self.layers[layer]
+        )
 
     def invalidate(self) -> None:
         """Do nothing: views show every change."""
@@ -160,7 +168,7 @@ class OffloadedTier:
 
     def __init__(self, layers: list[Parts], device: torch.device) -> None:
         self.layers = layers
-        self._prefetched: tuple[int, int] | None = None  # a layer, and how many of its frames
+        self._prefetched: tuple[int, list[int]] | None = None  # a layer and its slots
         self.move(device)
 
     @property
@@ -173,15 +181,15 @@ class OffloadedTier:
         """Bytes of all layers."""
         return sum(part.nbytes for parts in self.layers for part in parts)
 
-    def fetch(self, layer: int, frames: int) -> Parts:
-        """The first `frames` of a layer on the device; starts to prefetch the next layer."""
-        if self._prefetched != (layer, frames):
-            self._start(layer, frames)
+    def fetch(self, layer: int, slots: Sequence[int], ahead: Sequence[int]) -> Parts:
+        """The frames in `slots` of a layer on the device; starts to prefetch the next layer."""
+        if self._prefetched != (layer, [*slots]):
+            self._start(layer, slots)
         if self._stream is not None:
             torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
         parts = self._buffers[self._current]
-        self._start((layer + 1) % len(self.layers), frames)
-        return tuple(part[:frames] for part in parts)
+        self._start((layer + 1) % len(self.layers), ahead)
+        return tuple(part[: len(slots)] for part in parts)
 
     def invalidate(self) -> None:
         """Drop the prefetched layer."""
@@ -196,15 +204,19 @@ class OffloadedTier:
         self._current = 0  # the buffer written last
         self._prefetched = None
 
-    def _start(self, layer: int, frames: int) -> None:
-        """Start to copy a layer into the other buffer, concurrently with the computation."""
+    def _start(self, layer: int, slots: Sequence[int]) -> None:
+        """Start to copy frames of a layer into the other buffer, beside the computation."""
         self._current = 1 - self._current
         if self._stream is not None:  # wait until computations that read that buffer are done
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
             for into, part in zip(self._buffers[self._current], self.layers[layer], strict=True):
-                into[:frames].copy_(part[:frames], non_blocking=True)
-        self._prefetched = layer, frames
+                copied = 0
+                for run in runs(slots):
+                    stop = copied + run.stop - run.start
+                    into[copied:stop].copy_(part[run], non_blocking=True)
+                    copied = stop
+        self._prefetched = layer, [*slots]
 
 
 def _zeros(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:

@@ -105,7 +105,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "sgf", "Self Gradient Forcing chunkwise", "t2v", APACHE,
         "zhuang2002/Self_Gradient_Forcing of 2026-07-24 scripts/infer_self_gradient_forcing.sh",
-        replace(FEW_STEP, window_frames=9, sink_frames=3, distant_sink=True, sink_gap=9),
+        replace(FEW_STEP, window_frames=9, sink_frames=3, aligned_frames=21),
         rf"{SGF}|chunkwise_ar_model",
     ),
     Family(
@@ -116,8 +116,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "sgf-plus", "Self Gradient Forcing Plus chunkwise", TWIN, APACHE,
         "Zihan-Su/Self_Gradient_Forcing_Plus ec746eb scripts/infer_sgf_plus.sh",
-        replace(FEW_STEP, window_frames=9, sink_frames=3, distant_sink=True, sink_gap=9,
-                note=TWIN_NOTE),
+        replace(FEW_STEP, window_frames=9, sink_frames=3, aligned_frames=21, note=TWIN_NOTE),
     ),
     Family(
         "causal-forcing-cd-framewise", "Causal Forcing framewise, consistency stage", "t2v", APACHE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
@@ -16,24 +16,30 @@ from ...attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from ...attention.cache.tether import TetherCache
 from ...errors import BadInput
 from ...model.preset import Preset, overridden
 from ...model.preset_cache import preset_cache
 from ...samplers.history.settings import CacheSettings
+from ...samplers.rules.memory import preset_rules
 from ...samplers.schedule.options import FROM_MODEL
 
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
-BANK = "window + memory bank"
-EMA_SINK = 3  # latent frames of Reward Forcing's sink, the default
+BANK, DEEP, DIVERSE = "window + memory bank", "window + deep sink", "attention + diversity"
+TOP_ALIGNED = "top-aligned"
+OWN_SINKS = {EMA: 3, DIVERSE: 3}
+"""Latent frames of the sink that a policy has by default: Reward Forcing's and TetherCache's."""
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     WINDOW: WindowSink,
     FULL: lambda window, sink: FullHistory(),
-    EMA: lambda window, sink: AveragingSink(window, sink or EMA_SINK),
+    EMA: lambda window, sink: AveragingSink(window, sink or OWN_SINKS[EMA]),
     REBUILT: RebuiltWindow,
     ATTENDED: MostAttended,
     BY_HEAD: lambda window, sink: MostAttended(window, sink, per_head=True),
     BANK: MemoryBank,
+    DEEP: lambda window, sink: WindowSink(window, sink or window // 2),
+    DIVERSE: lambda window, sink: TetherCache(window, sink or OWN_SINKS[DIVERSE]),
 }
 _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
@@ -62,7 +68,8 @@ class KVCacheSpec:
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """The cache settings for a model with `preset`."""
-        return self.settings(self._policy(preset))
+        policy = self._policy(preset)
+        return replace(self.settings(policy), memory=preset_rules(preset, policy))
 
     def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """The settings that come from `preset`, by name."""
@@ -73,6 +80,8 @@ class KVCacheSpec:
         if isinstance(policy, WindowSink):
             requested = {"window_frames": self.window_frames, "sink_frames": self.sink_frames}
             values |= {name: getattr(policy, name) for name in requested if requested[name] is None}
+        if preset_rules(preset, policy).positions is not None:
+            values["positions"] = TOP_ALIGNED
         return values
 
     def _policy(self, preset: Preset) -> CachePolicy:
@@ -93,7 +102,7 @@ class KVCacheSpec:
 
 
 def _check(policy: str, window_frames: int, sink_frames: int) -> None:
-    sink_frames = sink_frames or (EMA_SINK if policy == EMA else 0)
+    sink_frames = sink_frames or OWN_SINKS.get(policy, 0)
     if sink_frames >= window_frames:
         raise BadInput(
             f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part of "

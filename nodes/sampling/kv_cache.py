@@ -94,7 +94,9 @@ def _what() -> list[io.Input]:
             "leaves the window into the sink (Reward Forcing). `rebuilt window`: recomputes the "
             "window before each chunk, so errors do not build up, at the cost of a pass (Krea). "
             "`most attended`: keeps the most used latent frames, for all heads or per head. "
-            "`window + memory bank`: adds the three latent frames most like the prompt (MemFlow).",
+            "`window + memory bank`: adds the three latent frames most like the prompt (MemFlow). "
+            "`window + deep sink`: half of the window is sink (Deep Forcing). `attention + "
+            "diversity`: every layer keeps what it uses, spread over time (TetherCache).",
         ),
         io.Int.Input(
             "window_frames",
@@ -127,7 +129,8 @@ def _how() -> list[io.Input]:
             advanced=True,
             tooltip="Format of older latent frames. `as computed`: unchanged. `fp8` and `int8` "
             "take about half of bf16's bytes, `int4` 0.3; all are a little slower. int8 can hardly "
-            "be told from the original. Not with `most attended, per head`.",
+            "be told from the original. Not with `most attended, per head` or `attention + "
+            "diversity`.",
         ),
         io.Int.Input(
             "unquantised_frames",

@@ -12,7 +12,7 @@ from ...samplers.rules.anchor import Anchor, ChannelStatistics
 from .. import categories, sockets
 from ..conditioning.known_frames import normalised_latents
 from ..schema import build
-from .cache_spec import KVCacheSpec, Resolvable
+from .cache_spec import TOP_ALIGNED, KVCacheSpec, Resolvable
 from .rules_spec import (
     COMMIT_FORCING,
     CONTIGUOUS,
@@ -21,7 +21,6 @@ from .rules_spec import (
     FROM_MODEL,
     OFF,
     RECENCY_FORCING,
-    TOP_ALIGNED,
     CustomRules,
     RuledCacheSpec,
 )
@@ -55,15 +54,15 @@ class MemoryRulesNode(io.ComfyNode):
         near_frames: int = 0,
         far_steps: int = 1,
         far_layers: float = 1 / 3,
-        positions: str = CONTIGUOUS,
+        positions: str = FROM_MODEL,
         past_weight: float = 1.0,
         past_chunks: int = 1,
         anchor_picture: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Return the history's settings with the rules; the sampler fills in the model's."""
         custom = CustomRules(
-            commit_sees, recency_depth, near_frames, far_steps, far_layers,
-            positions == TOP_ALIGNED, past_weight, past_chunks,
+            commit_sees, recency_depth, near_frames, far_steps, far_layers, positions,
+            past_weight, past_chunks,
         )  # fmt: skip
         target = _anchor_of(anchor, anchor_picture)
         cache = kv_cache or KVCacheSpec(CacheSettings)
@@ -89,10 +88,10 @@ def _rules() -> list[io.Input]:
             "rules",
             options=[FROM_MODEL, OFF, COMMIT_FORCING, RECENCY_FORCING, CUSTOM],
             default=FROM_MODEL,
-            tooltip="`from model`: as measured to help, none so far. `off`: none. `commit "
-            "forcing`: finished frames are stored without a look at the sink. `recency forcing`: "
-            "older frames count less while denoising. `custom`: the inputs below, which the "
-            "others ignore; `anchor` always counts.",
+            tooltip="`from model`: as trained or measured to help, few so far. `off`: none. "
+            "`commit forcing`: finished frames are stored without a look at the sink. `recency "
+            "forcing`: older frames count less while denoising. `custom`: the inputs below, which "
+            "the others ignore; `anchor` always counts.",
         ),
         io.Float.Input(
             "anchor",
@@ -167,13 +166,14 @@ def _positions() -> list[io.Input]:
     return [
         io.Combo.Input(
             "positions",
-            options=[CONTIGUOUS, TOP_ALIGNED],
-            default=CONTIGUOUS,
+            options=[FROM_MODEL, CONTIGUOUS, TOP_ALIGNED],
+            default=FROM_MODEL,
             optional=True,
             advanced=True,
-            tooltip="Where frames stand in time for the model. `contiguous`: the window follows "
-            "the sink. `top-aligned`: the window ends at the top of the trained range, with a gap "
-            "after the sink (SGF). Changes nothing without a sink.",
+            tooltip="Where frames stand in time for the model. `from model`: as trained. "
+            "`contiguous`: the window follows the sink. `top-aligned`: the window ends at the top "
+            "of the trained range, with a gap after the sink (SGF). Changes nothing without a "
+            "sink.",
         ),
     ]
 

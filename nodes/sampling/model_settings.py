@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ...model.preset import Preset, overridden
 from ...model.preset_cache import preset_cache
 from ...samplers.history.settings import CacheSettings
+from ...samplers.rules.memory import preset_rules
 from ...samplers.schedule.context_noise import ContextNoise
 from ...samplers.schedule.options import SOLVERS, preset_schedule, preset_solver
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
@@ -66,11 +67,11 @@ class SettingsFromModel(io.ComfyNode):
         notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
         text = f"{known.assumed}.{_describe_changes(known.preset, preset)}"
         host.show_status(cls.hidden.unique_id, text, *notes)
-        noise = ContextNoise(preset.context_noise)
+        noise, policy = ContextNoise(preset.context_noise), preset_cache(preset)
         schedule = ScheduleSettings(preset_schedule(preset), preset_solver(preset), noise)
         return io.NodeOutput(
             schedule,
-            CacheSettings(preset_cache(preset)),
+            CacheSettings(policy, memory=preset_rules(preset, policy)),
             preset.guidance_scale,
             preset.width,
             preset.height,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ...attention.cache.part_keys import read_part
 from ...attention.history import HistoryCache
 from ...attention.layout import HistoryReader
+from ...attention.readable import KeyCounts
 from ...attention.weights import WeightedHistory
 from ..guidance import AgeRange
 from ..rules.reading import ReadingMoment, ReadingRule, RuledFrames
@@ -15,11 +17,15 @@ from .plan import CachePlan
 
 @dataclass(frozen=True, slots=True)
 class HistoryExtent:
-    """The history of a cache: it ends before `next_frame` and begins with `sink_frames`."""
+    """The history of a cache: it ends before `next_frame` and begins with `sink_frames`.
+
+    `counts` holds how many keys are read, until the history changes.
+    """
 
     next_frame: int
     sink_frames: int
     layers: int
+    counts: KeyCounts = field(default_factory=KeyCounts)
 
     def weigh(
         self,
@@ -32,7 +38,8 @@ class HistoryExtent:
         """The attention of active `frames` under `rules`; their chunk begins at `offset`."""
         follows = self.next_frame + offset
         weights = RuledFrames(rules, moment, follows, self.sink_frames, self.layers)
-        return WeightedHistory(attention, weights, frames.start, frames.stop)
+        part = read_part(attention, weights)
+        return WeightedHistory(part, weights, frames.start, frames.stop, self.counts)
 
 
 def extent(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from ...attention.history import HistoryCache
+from ...attention.readable import KeyCounts
 from ...attention.snapshot import Snapshot, join
 from ...attention.sparse.stats import SparseStats
 from ..current import CurrentSettings
@@ -43,6 +44,7 @@ class RolloutHistory:
             keep_departed=settings.reencoded_first_frame is not None,
         )
         self.sparse = SparseCaches(settings, self.plans, self.caches)
+        self.key_counts = [KeyCounts() for _ in self.caches]
         self._filler = make_filler(current, evaluator, self.frames)
         self._not_committed = frozenset(
             i for i, plan in enumerate(self.plans) if plan.fill_mode != "committed"
@@ -73,7 +75,7 @@ class RolloutHistory:
         self.frames.committed += len(added)
         self.frames.keep(survivors())
         self._stale |= self._not_committed
-        self.sparse.history_changed()
+        self._history_changed()
 
     def prompts_changed(self) -> None:
         """Treat the history as `on_prompt_change` says, after other prompts were put in force."""
@@ -86,7 +88,7 @@ class RolloutHistory:
                 self._flush()
             case "keep":
                 pass
-        self.sparse.history_changed()
+        self._history_changed()
 
     def forget_prompts(self) -> None:
         """Mark every cache stale that depends on one prompt alone."""
@@ -131,6 +133,8 @@ class RolloutHistory:
         self._check_frames()
         self._stale = set(snapshot.facts["stale"])
         self.sparse.restore(snapshot.part("sparse"))
+        for counts in self.key_counts:
+            counts.clear()
 
     def _check_frames(self) -> None:
         """ValueError if the restored caches hold other latent frames than the history."""
@@ -166,6 +170,13 @@ class RolloutHistory:
         else:
             self._filler.rebuild(plan, cache)
         self._stale.remove(index)
+        self.key_counts[index].clear()
+
+    def _history_changed(self) -> None:
+        """Forget what was derived from the old history."""
+        self.sparse.history_changed()
+        for counts in self.key_counts:
+            counts.clear()
 
     def _flush(self) -> None:
         """Forget all but the sink and the newest latent frame, which the next one follows."""

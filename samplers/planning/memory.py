@@ -87,7 +87,8 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     shapes = [plan.shape for plan in plans]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
     active = settings.pass_frames * shapes[0].frame_tokens
-    frames = capacity(settings.cache, settings.length) + settings.cache.extra_frames
+    waiting = settings.pass_frames if settings.cache.keeps_leavers else 0
+    frames = capacity(settings.cache, settings.length) + settings.cache.extra_frames + waiting
     history = frames * shapes[0].frame_tokens
     words = settings.prompts_at_once * settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)

@@ -150,7 +150,8 @@ def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:
     history.frames.assume(frames, committed=first)
     chunks = -(-first // settings.schedule.chunk_frames)
     for plan, cache in zip(history.plans, history.caches, strict=True):
-        count = min(frame_count, capacity(plan.policy, settings.length))
+        waiting = plan.shape.chunk_frames if plan.policy.keeps_leavers else 0
+        count = min(first, frame_count + waiting, capacity(plan.policy, settings.length) + waiting)
         if count and plan.fill_mode != "rebuilt":
             _fill_cache(plan, cache, count, min(plan.policy.chunks_until_full, chunks))
             if settings.on_prompt_change == "flush":

@@ -87,5 +87,13 @@ def _describe_far(far: FarReading, settings: RolloutSettings, layers: int) -> st
     chosen = "" if far.share == 1 else f"the {far.share:.0%} most attended "
     return (
         f"{chosen}frames beyond the newest {far.near_frames} and the sink are read {where}, "
-        f"{read_share(settings, layers):.0%} of the history's keys in all"
+        f"{read_share(settings, layers):.0%} of the history's keys in all{_fetched(settings)}"
     )
+
+
+def _fetched(settings: RolloutSettings) -> str:
+    """Whether only what is read is fetched, for histories that are not on the device."""
+    if not settings.placement.buffers:
+        return ""
+    is_whole = settings.cache.extra_frames > 0 or settings.cache.moves_keys
+    return ", and all are fetched" if is_whole else ", and only these are fetched"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...attention.cache.policy import CachePolicy
+from ...model.preset import Preset
 from .positions import TopAligned
 from .reading import FarReading, NewestFrames, PastWeight, ReadingRule, RecencyBias
 
@@ -33,3 +35,10 @@ class MemoryRules:
     def of_denoising(self) -> tuple[ReadingRule, ...]:
         """The rules of denoising passes."""
         return tuple(rule for rule in (self.recency, self.past, self.far) if rule is not None)
+
+
+def preset_rules(preset: Preset, cache: CachePolicy) -> MemoryRules:
+    """The rules that a family was trained with, as far as they concern this `cache`."""
+    if preset.aligned_frames and cache.window_follows_sink:
+        return MemoryRules(positions=TopAligned(preset.aligned_frames))
+    return MemoryRules()

@@ -19,6 +19,7 @@ from ...attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from ...attention.cache.tether import TetherCache
 from ...attention.storage.dense import Dense, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import OnDevice, Placement
@@ -39,7 +40,7 @@ from ...samplers.solvers.single_step import DDIM, Euler, ReNoise, ReNoiseInHalve
 BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
         FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
-        WaveWindow, DistantSink, MemoryBank, TempCache,
+        WaveWindow, DistantSink, MemoryBank, TempCache, TetherCache,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.packed import Packed
@@ -56,6 +57,8 @@ OTHERS = st.sampled_from(
         WindowSink(6, 1),
         MostAttended(6, 1),
         MostAttended(6, 1, per_head=True),
+        TetherCache(6, 1),
+        TetherCache(6, 2, 2, alignment=0.0),
         DistantSink(6, 1),
         SharedWindow(9, 1),
         WaveWindow(9, 1),

@@ -11,6 +11,7 @@ import torch
 
 from longtake.attention.cache.heavy_hitters import PerHeadCache
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8, Codec
@@ -205,7 +206,12 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
 
 @pytest.mark.parametrize(
     "cache",
-    [TempCache(5), TempCache(5, eviction=REDUNDANT), MostAttended(5, 1, per_head=True)],
+    [
+        TempCache(5),
+        TempCache(5, eviction=REDUNDANT),
+        MostAttended(5, 1, per_head=True),
+        TetherCache(5, 1),
+    ],
 )
 def test_a_schedule_that_says_how_far_back_chunks_look_needs_whole_latent_frames(
     cache: Any,

@@ -80,25 +80,6 @@ def test_a_distant_sink_stays_at_its_own_place(window: int, sink: int, frames: i
 
 
 @examples(40)
-@given(
-    window=st.integers(2, 7), sink=st.integers(1, 3), frames=st.integers(0, 14),
-    gap=st.integers(1, 6),
-)  # fmt: skip
-def test_a_distant_sink_is_no_further_away_than_the_largest_gap(
-    window: int, sink: int, frames: int, gap: int
-) -> None:
-    """The window is where it is in time, and the sink follows it once the gap is the largest."""
-    policy = DistantSink(window, min(sink, window - 1), gap)
-    cache = open_cache(SHAPE, policy, DENSE, None, "cpu")
-    for frame in range(frames):
-        cache.commit(chunk_kv([frame]))
-    held = frame_list(policy, frames)
-    moved = max(0, frames - len(held) - gap)
-    places = [frame + moved if frame < policy.sink_frames else frame for frame in held]
-    assert_attention(cache.attention(ACTIVE), reference(held, places, [frames, frames + 1]))
-
-
-@examples(40)
 @given(window=st.integers(2, 9), sink=st.integers(0, 3), frames=st.integers(0, 14))
 def test_a_shared_window_has_room_for_active_frames_too(
     window: int, sink: int, frames: int

@@ -137,16 +137,16 @@ def test_a_layer_is_on_its_way_while_the_one_before_it_is_computed() -> None:
     tier = InMainMemory().open(3, size, (4, 1), torch.device("cpu"))
     for layer, (part,) in enumerate(tier.layers):
         part.fill_(layer)
-    assert tier.fetch(0, 4)[0].eq(0).all()
+    assert tier.fetch(0, range(4), range(4))[0].eq(0).all()
     tier.layers[1][0].fill_(10)
     tier.layers[2][0].fill_(20)
-    assert tier.fetch(1, 4)[0].eq(1).all()
-    assert tier.fetch(2, 4)[0].eq(20).all()
+    assert tier.fetch(1, range(4), range(4))[0].eq(1).all()
+    assert tier.fetch(2, range(4), range(4))[0].eq(20).all()
     tier.invalidate()
-    assert tier.fetch(0, 2)[0].eq(0).all()
+    assert tier.fetch(0, range(2), range(2))[0].eq(0).all()
     tier.layers[1][0].fill_(11)
     tier.invalidate()
-    assert tier.fetch(1, 4)[0].eq(11).all()
+    assert tier.fetch(1, range(4), range(4))[0].eq(11).all()
 
 
 @pytest.mark.parametrize("storage", STORAGES)

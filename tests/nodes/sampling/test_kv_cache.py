@@ -17,6 +17,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.storage.placement import OnDisk
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
@@ -54,6 +55,8 @@ def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
         ("window + memory bank", MemoryBank(9, 3)),
         ("most attended", MostAttended(9, 3)),
         ("most attended, per head", MostAttended(9, 3, per_head=True)),
+        ("window + deep sink", WindowSink(9, 3)),
+        ("attention + diversity", TetherCache(9, 3)),
     ],
 )
 def test_every_policy_makes_a_video(bench: Bench, name: str, policy: object) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache.policy import WindowSink
+from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
+from longtake.model.families.table import BY_KEY
 from longtake.model.preset import DEMO
 from longtake.samplers.history.settings import CacheSettings
 from longtake.samplers.rules.anchor import Anchor
@@ -71,6 +72,35 @@ def test_the_widgets_are_the_rules(
     bench: Bench, inputs: dict[str, Any], memory: MemoryRules
 ) -> None:
     assert chosen(bench, **inputs) == CacheSettings(WindowSink(21, 0), memory=memory)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "memory"),
+    [
+        ({}, MemoryRules(positions=TopAligned(21))),
+        ({"rules": "off"}, MemoryRules()),
+        ({"rules": "commit forcing"}, MemoryRules(NewestFrames(), positions=TopAligned(21))),
+        ({"rules": "custom"}, MemoryRules(positions=TopAligned(21))),
+        ({"rules": "custom", "positions": "top-aligned"}, MemoryRules(positions=TopAligned(21))),
+        ({"rules": "custom", "positions": "contiguous"}, MemoryRules()),
+    ],
+    ids=str,
+)
+def test_what_a_model_was_trained_with_is_its_own_rule(
+    bench: Bench, inputs: dict[str, Any], memory: MemoryRules
+) -> None:
+    """SGF's positions; a history that is no sink and window does without them."""
+    [spec] = bench.run(RULES, **inputs)
+    preset = BY_KEY["sgf"].preset
+    assert spec.resolve(preset) == CacheSettings(WindowSink(9, 3), memory=memory)
+    is_own = inputs.get("rules") != "off" and "positions" not in inputs
+    assert ("positions" in spec.values_from_preset(preset)) == is_own
+    [whole] = bench.run("LongtakeKVCacheSettings", policy="full")
+    assert whole.resolve(preset) == CacheSettings(FullHistory())
+    [same] = bench.run("LongtakeKVCacheSettings")
+    assert same.resolve(preset) == CacheSettings(
+        WindowSink(9, 3), memory=MemoryRules(positions=TopAligned(21))
+    )
 
 
 def test_the_history_is_that_of_the_connected_settings(bench: Bench) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.cache.tether import TetherCache
 from longtake.model.families.table import BY_KEY
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.conditioning.first_frame import ReencodedFirstFrame
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.denoiser import Commits, LowNoise
-from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.memory import MemoryRules, preset_rules
 from longtake.samplers.rules.positions import TopAligned
 from longtake.tests.support.samplers.authors import RUNS, AuthorsRun, ToyCodec
 
@@ -45,12 +48,21 @@ def test_a_sink_that_averages_much_is_the_authors_too() -> None:
 
 @torch.inference_mode()
 def test_top_aligned_positions_are_self_gradient_forcings() -> None:
-    """The rule of the memory and the preset's sink are two ways to the same places."""
+    """Without the rule that its preset sets, the window follows the sink."""
     run, preset = AuthorsRun.read("sgf_chunkwise"), BY_KEY["sgf"].preset
-    beside = replace(preset, distant_sink=False)
-    made = run.rollout(beside, memory=MemoryRules(positions=TopAligned(21)))
+    assert preset_rules(preset, preset_cache(preset)) == MemoryRules(positions=TopAligned(21))
+    beside = run.rollout(preset, memory=MemoryRules())
+    assert (beside - run.latents).abs().max() > 100 * CLOSE["atol"]
+
+
+@torch.inference_mode()
+def test_memories_by_attention_and_diversity_are_tether_caches() -> None:
+    """Self-Forcing with 2 latent frames of sink, 6 memories and 4 newest ones, 3 in work."""
+    run, preset = AuthorsRun.read("tethercache"), BY_KEY["self-forcing"].preset
+    made = run.rollout(preset, cache=TetherCache(9, 2))
     torch.testing.assert_close(made, run.latents, **CLOSE)
-    assert (run.rollout(beside) - run.latents).abs().max() > 100 * CLOSE["atol"]
+    for other in (WindowSink(9, 2), TetherCache(9, 2, alignment=0.0), TetherCache(9, 2, 2)):
+        assert (run.rollout(preset, cache=other) - run.latents).abs().max() > 100 * CLOSE["atol"]
 
 
 @torch.inference_mode()

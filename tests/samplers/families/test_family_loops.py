@@ -20,6 +20,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
+from longtake.samplers.rules.memory import preset_rules
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.samplers.authors import RUNS
@@ -132,7 +133,8 @@ def compare(family: Published, preset: Preset, switch: int = 0, **changes: Any) 
     )  # fmt: skip
     settings = RolloutSettings(
         prompts, ROWS, COLUMNS, preset_schedule(preset), length=length, seed=SEED,
-        solver=preset_solver(preset), cache=preset_cache(preset), guidance=cfg(1.0), **changes,
+        solver=preset_solver(preset), cache=preset_cache(preset), guidance=cfg(1.0),
+        **{"memory": preset_rules(preset, preset_cache(preset)), **changes},
     )  # fmt: skip
     made = torch.cat([c.latents for c in generate(settings, local_denoiser(dit, config))])
     assert expected.std() > 0.5

@@ -17,6 +17,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import InMainMemory
@@ -79,6 +80,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rebuilt behind a clip": {"cache": RebuiltWindow(20, 3), "known_frames": clip(0, 4)},
     "attended": {"cache": MostAttended(21, 1)},
     "per head": {"cache": MostAttended(21, 1, per_head=True)},
+    "memories": {"cache": TetherCache(21, 3)},
     "bank": {"cache": MemoryBank(21, 3, 2, 3)},
     "TempCache": {"cache": TempCache(20, sink_frames=1), **LARGE},
     "redundant": {"cache": TempCache(20, eviction=REDUNDANT), **LARGE},

@@ -24,6 +24,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.kernels.choice import GATHERED
 from longtake.attention.kernels.choice import NAMES as KERNELS
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -161,6 +162,8 @@ SPARSE = [
         (SMALL, BF16, {"cache": SharedWindow(9, 3), "schedule": rolling(flow_ladder(3, 3.0), 2)}),
         (SMALL, F32, {"cache": MostAttended(6, 1)}),
         (SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),
+        (SMALL, F32, {"cache": TetherCache(6, 1)}),
+        (SMALL, BF16, {"cache": TetherCache(5, 2, 2), "hold_rotated": False, "length": 18}),
         (SMALL, BF16, {"cache": MemoryBank(6, 3, 2, 1), "length": 18}),
         (SMALL, F32, {"cache": MemoryBank(6, 3), "hold_rotated": False, "length": 36}),
         *((SMALL, F32, {"cache": TempCache(6, sink_frames=1, **of)}) for of in TEMP),
@@ -177,7 +180,7 @@ SPARSE = [
     ],
     ids=[
         "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "distant",
-        "shared", "shared-rolling", "attended", "per-head",
+        "shared", "shared-rolling", "attended", "per-head", "memories", "memories-not-held",
         "bank", "bank-not-held",
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),

@@ -18,6 +18,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput, Unsupported
 from longtake.samplers.denoiser import local_denoiser
@@ -106,6 +107,7 @@ def test_a_view_of_the_sink_keeps_its_distance() -> None:
         MostAttended(6, 1),
         MemoryBank(6, 1),
         TempCache(6, sink_frames=1),
+        TetherCache(6, 1),
         DistantSink(6, 1),
         SharedWindow(9, 1),
         WaveWindow(9, 1),

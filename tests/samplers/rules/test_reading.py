@@ -12,6 +12,7 @@ from torch import Tensor
 from longtake.attention import weights
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import CachePolicy, MostAttended, RebuiltWindow, WindowSink
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.layout import AttentionInputs, attend_inputs
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.attention.temp_cache.policy import TempCache
@@ -206,6 +207,7 @@ WHOLE_HISTORIES = [
     TempCache(LENGTH, 1.01, 0.0, 2),
     MostAttended(LENGTH, 2),
     MostAttended(LENGTH, 2, per_head=True),
+    TetherCache(LENGTH, 2),
     DistantSink(LENGTH, 2),
     SharedWindow(LENGTH + 3, 2),
 ]

@@ -19,7 +19,7 @@ ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
 Dense:
-DistantSink: window_frames sink_frames largest_gap
+DistantSink: window_frames sink_frames
 Euler: process stochastic
 FarReading: near_frames last_steps last_layers
 Float8:
@@ -63,6 +63,7 @@ StaggeredSchedule: ladder chunk_frames lag first_ladder mirrored visibility reac
 TAEHVConfig: channels widths patch raw
 TempCache: entry_frames threshold floor sink_frames reach_frames max_mass index eviction
     recent_frames kernel
+TetherCache: window_frames sink_frames newest_frames diversity alignment
 TimedGuidance: start_frame guidance
 TimedLora: start_frame factor
 TimedPrompt: start_frame embedding text active_from active_until

@@ -27,6 +27,7 @@ from longtake.samplers.denoiser import (
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
+from longtake.samplers.rules.memory import preset_rules
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.settings import RolloutSettings
@@ -128,15 +129,20 @@ class AuthorsRun:
     def rollout(
         self, preset: Preset, passes: LowNoise | Commits | None = None, **changes: Any
     ) -> Tensor:
-        """Ours on the same inputs, by `preset`; `passes` are those of the second weights."""
+        """Ours on the same inputs, by `preset` and other settings.
+
+        `passes` are those of the second weights.
+        """
         self._check_noise()
         prompts = PromptTimeline((TimedPrompt(0, self.text, "a"),), torch.zeros_like(self.text))
         rows, columns = self.latents.shape[2:]
+        cache = preset_cache(preset)
+        of_family = {"cache": cache, "memory": preset_rules(preset, cache)}
         settings = RolloutSettings(
             prompts, rows, columns, preset_schedule(preset), length=len(self.latents), seed=SEED,
-            solver=preset_solver(preset), cache=preset_cache(preset),
-            guidance=cfg(preset.guidance_scale), context_noise=ContextNoise(preset.context_noise),
-            **changes,
+            solver=preset_solver(preset), guidance=cfg(preset.guidance_scale),
+            context_noise=ContextNoise(preset.context_noise),
+            **{**of_family, **changes},
         )  # fmt: skip
         model = _model("weights")
         if passes is not None:

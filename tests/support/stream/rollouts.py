@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention.cache.policy import MemoryBank, MostAttended, WindowSink
+from longtake.attention.cache.tether import TetherCache
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
@@ -91,6 +92,11 @@ LONG_HISTORIES: dict[str, dict[str, Any]] = {
         "memory": RULES,
         "anchor": Anchor(1.0),
         "sparsity": Sparsity(BUCKETS),
+    },
+    "each layer its own memories": {
+        "cache": TetherCache(5, 1),
+        "memory": RULES,
+        "sparsity": Sparsity(FEW),
     },
     "sparse, each head its own": {
         "cache": MostAttended(5, 1, per_head=True),
