@@ -185,8 +185,7 @@ def load_dit(path: Path) -> WanDiT:
         )
     if recognition.twin is not None:
         raise BadInput(
-            f"{path} holds two sets of weights; load it with Load Causal Video Model, which keeps "
-            "both."
+            f"{path} holds two sets of weights; load it in ComfyUI, where both are kept."
         )
     if recognition.unused:
         raise BadInput(

@@ -16,7 +16,7 @@ LINGBOT = Preset(
     chunk_frames=3, steps=4, shift=10.0, guidance_scale=1.0, window_frames=18, sink_frames=3,
     distant_sink=True, context_noise=0.0, text_len=512, fps=16.0, width=832, height=480,
     timesteps=(999.0, 820.179, 641.358, 320.679), whole_timesteps=True, solver=RENOISE,
-    note="an image-to-video model that takes a camera: connect WanImageToVideo and Camera Path",
+    note="an image-to-video model that takes a camera: connect a start picture and a camera path",
 )  # fmt: skip
 LINGBOT_2 = replace(
     LINGBOT, chunk_frames=4, window_frames=14, sink_frames=6,

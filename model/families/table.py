@@ -43,7 +43,7 @@ STREAM_V2 = (
 TWIN = "t2v-twin"
 TWIN_NOTE = "its file holds two sets of weights: one makes the steps, the other every commit"
 ONE_OF_TWO = (
-    "one of two models that take turns in every chunk: connect both to Model Pair, or half of the "
+    "one of two models that take turns in every chunk: join both on the canvas, or half of the "
     "noise levels get the wrong one"
 )
 SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"

@@ -96,7 +96,7 @@ MOVES: Mapping[str, Move] = {
     "zoom out": Move(CameraMotion(zoom=-1), 20, _PERCENT),
     "still": Move(STILL, 0, _UNITS),
 }
-"""The moves by name; the help page of Camera Path lists the same table."""
+"""The moves by name; the help page of the camera node lists the same table."""
 
 OTHER_NAMES: Mapping[str, str] = {
     "turn left": "pan left", "turn right": "pan right",

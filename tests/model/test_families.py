@@ -352,7 +352,7 @@ def test_models_of_wan_2_2s_pairs_are_known_by_name_and_inputs(tmp_path: Path) -
     ):
         family = found_in(header_only(tmp_path / name, tensors)).family
         assert (family.key, family.preset.boundary) == (key, boundary), name
-        assert "Model Pair" in family.preset.note
+        assert "join both" in family.preset.note
 
 
 def test_a_lora_as_pickle_is_refused_too(tmp_path: Path) -> None:
