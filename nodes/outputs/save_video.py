@@ -124,8 +124,9 @@ def _file_inputs() -> list[io.Input]:
             options=FORMATS,
             default=FORMATS[0],
             tooltip="`mp4 (h264)`: plays everywhere. `h265`, `av1`: smaller, newer players "
-            "only. `webm`: for web pages. `prores`: for editors. `mkv`: lossless, about "
-            "ten times the size. `gif`, `webp`: short clips, complete only at the end.",
+            "only. `webm`: for web pages. `mov`: ProRes, for editors. `mkv`: lossless, about "
+            "ten times the size. `gif`, `webp`: short clips, complete only at the end. `png "
+            "frames`: a folder of pictures.",
         ),
         io.Int.Input(
             "crf",
@@ -161,8 +162,8 @@ def _further_inputs() -> list[io.Input]:
             options=[AUTO_BITS, "8", "10"],
             default=AUTO_BITS,
             advanced=True,
-            tooltip="Bits of a colour value. 10 shows smooth skies without bands, in h264, "
-            "h265, AV1 and ProRes; some players cannot play 10 bits in h264.",
+            tooltip="Bits of a colour value. `auto`: 8, and 10 for ProRes. 10 shows smooth skies "
+            "without bands, in h264, h265, AV1 and ProRes. Some players cannot play h264 so.",
         ),
         io.Float.Input(
             "fps",
@@ -172,7 +173,7 @@ def _further_inputs() -> list[io.Input]:
             max=240.0,
             step=0.01,
             advanced=True,
-            tooltip="Frames per second of the file. 0: as the stream. At another rate, "
+            tooltip="Frames per second of the file, up to 240. 0: as the stream. At another rate, "
             "frames are shown again or left out, and the speed stays.",
         ),
     ]
