@@ -160,10 +160,14 @@ def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:
 
 
 def _fill_cache(plan: CachePlan, cache: HistoryCache, count: int, commits: int) -> None:
-    """Have a cache hold `count` frames, the last of them by `commits` of one frame each."""
+    """Have a cache hold `count` frames, the last of them by `commits`.
+
+    A commit is of one frame, but of a chunk where frames that leave the window wait as a chunk.
+    """
     s = plan.shape
-    cache.assume(max(0, count - commits))
-    kv = torch.empty(s.batch, s.frame_tokens, s.heads, s.head_dim, device=META)
+    frames = min(s.chunk_frames, count) if plan.policy.keeps_leavers else 1
+    cache.assume(max(0, count - commits * frames))
+    kv = torch.empty(s.batch, frames * s.frame_tokens, s.heads, s.head_dim, device=META)
     asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
     for _ in range(commits):
         cache.commit([(kv, kv)] * s.layers, asked)

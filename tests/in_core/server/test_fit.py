@@ -49,4 +49,4 @@ def test_a_loader_says_whether_its_file_fits(client: Client, files: list[str], v
     assert bad.startswith("bad.safetensors is not a safetensors file")
     assert large.startswith("Krea Realtime, float32: 53.2 GB weights + ")
     assert small.startswith("Self-Forcing, float32: 5.3 GB weights + ") and "832x480" in small
-    assert reopened == small
+    assert reopened.split(". Fits")[0] == small.split(". Fits")[0]  # free memory changes

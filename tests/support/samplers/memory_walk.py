@@ -40,10 +40,13 @@ def whole_rehearsals() -> Iterator[None]:
 
 def _commit_all(plan: CachePlan, cache: HistoryCache, count: int, commits: int) -> None:
     s = plan.shape
-    kv = torch.empty(s.batch, count * s.frame_tokens, s.heads, s.head_dim, device=META)
     asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
+    most = s.chunk_frames if plan.policy.keeps_leavers else count  # frames of one commit
     for _ in range(commits):
-        cache.commit([(kv, kv)] * s.layers, asked)
+        for first in range(0, count, most):
+            tokens = min(most, count - first) * s.frame_tokens
+            kv = torch.empty(s.batch, tokens, s.heads, s.head_dim, device=META)
+            cache.commit([(kv, kv)] * s.layers, asked)
 
 
 class Counter:
