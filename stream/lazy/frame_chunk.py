@@ -35,6 +35,8 @@ class FrameChunk:
 def to_pictures(frames: Tensor, bits: int = 8) -> Pictures:
     """Convert (n, 3, H, W) in [0, 1] to (n, H, W, 3) of 8 bits, or 16 for more; on any thread.
 
+    Values outside the range are clipped, and NaN becomes 0.
+
     Works frame by frame, since float copies of a whole chunk would be many times larger.
     """
     count, _, height, width = frames.shape
@@ -42,6 +44,6 @@ def to_pictures(frames: Tensor, bits: int = 8) -> Pictures:
     pictures: Pictures = np.empty((count, height, width, 3), dtype)
     with torch.inference_mode():  # a worker thread does not inherit the host's
         for frame, picture in zip(frames, pictures, strict=True):
-            scaled = frame.float().clamp(0, 1).mul_(np.iinfo(dtype).max).round_()
+            scaled = frame.float().clamp(0, 1).nan_to_num_().mul_(np.iinfo(dtype).max).round_()
             picture[...] = scaled.permute(1, 2, 0).numpy(force=True)  # (H, W, 3)
     return pictures

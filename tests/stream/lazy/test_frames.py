@@ -14,6 +14,13 @@ def test_pictures_are_the_nearest_of_256_levels() -> None:
     expected = np.rint(np.clip(frames.numpy(), 0, 1) * np.float32(255))
     assert (to_pictures(frames) == expected.transpose(0, 2, 3, 1)).all()
     assert to_pictures(frames.bfloat16()).dtype == np.uint8
+    assert (to_pictures(torch.full((1, 3, 2, 2), torch.nan)) == 0).all()
+
+
+def test_more_than_8_bits_are_the_nearest_of_65536_levels() -> None:
+    frames = torch.linspace(-0.2, 1.2, 2 * 3 * 5 * 7).view(2, 3, 5, 7)
+    expected = np.rint(np.clip(frames.numpy(), 0, 1) * np.float32(65535))
+    assert (to_pictures(frames, 10) == expected.transpose(0, 2, 3, 1)).all()
 
 
 def test_a_chunk_is_converted_with_the_memory_of_one_frame() -> None:
