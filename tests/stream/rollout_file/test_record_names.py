@@ -21,7 +21,7 @@ DPMSolverPP2M: process stochastic
 Dense:
 DistantSink: window_frames sink_frames
 Euler: process stochastic
-FarReading: near_frames last_steps last_layers
+FarReading: near_frames last_steps last_layers layer_stride share
 Float8:
 Flow: timesteps whole
 FullHistory:
@@ -46,6 +46,7 @@ PastWeight: weight chunks
 PromptTimeline: entries negative
 RecencyBias: depth
 ReNoise: process stochastic
+ReNoiseInHalves: process boundary stochastic
 RebuiltWindow: window_frames sink_frames
 ReencodedFirstFrame: codec digest room_bytes
 Reference: channels features
