@@ -110,7 +110,7 @@ def test_a_folder_of_pictures_says_that_it_has_no_sound(
     monkeypatch.setattr(host, "warn", lambda node, text: said.append(text))
     frames, audio = read(bench, video(tmp_path, 1))
     bench.run("LongtakeSaveVideo", frames=frames, audio=audio, format="png frames")
-    assert said == ["PNG frames have no sound; choose mp4 or mkv."]
+    assert said == ["png frames has no sound; choose mp4, webm, mov or mkv."]
 
 
 @pytest.mark.parametrize(("level", "start"), [(0.5, 0.0), (0.0, 0.0), (0.3, 0.75)])

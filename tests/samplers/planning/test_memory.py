@@ -180,7 +180,7 @@ SPARSE = [
     ],
     ids=[
         "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "distant",
-        "shared", "shared-rolling", "attended", "per-head", "memories", "memories-not-held",
+        "shared", "wave", "shared-rolling", "attended", "per-head", "memories", "memories-not-held",
         "bank", "bank-not-held",
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
