@@ -22,7 +22,7 @@ from .failures import explain_failures
 from .picture_stream import require_encoder
 from .spec import AnimatedPicture, VideoSpec
 
-WEBP_QUALITY = "85"  # of 100; the usual 75 shows blocks in smooth skies
+WEBP_QUALITY = "85"  # of 100
 ENCODERS = {"gif": ("gif", "pal8"), "webp": ("libwebp_anim", "bgra")}
 
 
