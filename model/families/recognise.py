@@ -16,12 +16,13 @@ from typing import Any
 from ...errors import BadInput
 from ..config import PATCH, DiTConfig, camera_of
 from ..files.header import Header, TensorInfo
+from .family import Family
 from .folder import declared_classes, plain_name
 from .names import Copy, copies, without_twin
 from .others import other
 from .quantised import Quantisation, quantised_layers
 from .stated import transformer_config, unscale
-from .table import BY_KEY, FAMILIES, TWIN, Family
+from .table import BY_KEY, FAMILIES, TWIN
 from .tensors import QUANTISED, expected_shapes, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
