@@ -10,7 +10,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import mul
 
 import torch
@@ -112,6 +112,25 @@ class CameraPath:
             count = min(stop, frame + 1) - max(start, 1)
             pose = pose @ torch.linalg.matrix_power(step, count) if count > 0 else pose
         return pose
+
+    def placed(self, frames: Sequence[int], origin: int) -> Tensor:
+        """Cameras (f, 4, 4) at `frames` in the axes of that at `origin`; moves as in `relative`."""
+        order = sorted({*frames, origin})
+        poses = {order[0]: torch.eye(4, dtype=torch.float64)}
+        for before, frame in pairwise(order):
+            poses[frame] = poses[before] @ self._motion(before, frame)
+        home = inverse(poses[origin])
+        return torch.stack([home @ poses[frame] for frame in frames])
+
+    def _motion(self, before: int, frame: int) -> Tensor:
+        """The camera at a latent frame in the axes of an earlier one (4, 4)."""
+        motion = torch.eye(4, dtype=torch.float64)
+        for entry in range(self._entry(before + 1), self._entry(frame) + 1):
+            start = max(self.starts[entry], before + 1, 1)
+            stop = min((*self.starts, frame + 1)[entry + 1], frame + 1)
+            step = self.relative([start])[0]
+            motion = motion @ torch.linalg.matrix_power(step, max(0, stop - start))
+        return motion
 
     def turn_per_second(self, frame: int) -> float:
         """How fast the camera turns right at a latent frame, in degrees a second."""
