@@ -110,7 +110,7 @@ def _describe(
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The word that the table's rows use: t2v, t2v-fps, i2v, i2v-no-clip, i2v-camera, ti2v-5b."""
+    """The word that the table's rows use: t2v, t2v-fps, t2v-camera, i2v, i2v-no-clip, ..."""
     inputs = shapes["patch_embedding.weight"][1]
     outputs = shapes["head.head.bias"][0] // PATCH**2
     clip = "blocks.0.cross_attn.k_img.weight" in shapes
@@ -121,6 +121,8 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
         raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
     if name == "i2v-no-clip" and camera_of(shapes) == "plucker":
         return "i2v-camera"
+    if name == "t2v" and camera_of(shapes) == "prope":
+        return "t2v-camera"
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
 
 

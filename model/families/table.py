@@ -13,6 +13,7 @@ from dataclasses import replace
 from ..preset import DEMO
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
 from .lingbot import LINGBOT_WORLD
+from .minwm import MINWM
 from .presets import (
     AR_FRAMEWISE,
     BEFORE_DMD,
@@ -262,6 +263,7 @@ FAMILIES: tuple[Family, ...] = (
         causal=False,
     ),
     *LINGBOT_WORLD,
+    *MINWM,
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
         "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_ti2v_5B.py",

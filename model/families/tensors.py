@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
+from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FREQ_DIM, PATCH, DiTConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -76,6 +77,9 @@ def _camera(config: DiTConfig) -> Shapes:
             **_linear("action_embedding.2", dim, dim),
         }
     shapes: Shapes = {}
+    if config.camera == "prope":
+        for i in range(config.num_layers):
+            shapes.update(_linear(f"blocks.{i}.self_attn.{PROPE_LAYER}", dim, dim))
     if config.camera == "plucker":
         first, *others = ROOT_LAYERS
         shapes.update(_linear(first, RAY_FEATURES, dim))

@@ -138,6 +138,7 @@ FLAT = [  # file, size, prefix, metadata, family
      "lingbot-world-fast"),
     ("lingbot-world-v2-1.3b-causal-fast/model.safetensors", "LingBot-1.3B", "", {},
      "lingbot-world-2"),
+    ("minWM/Wan21/Action2V/dmd/model.safetensors", "minWM", "", {}, "minwm"),
 ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
     "5B": (3072, 14336, 30, 48, 48),
     "LingBot-1.3B": (1536, 8960, 30, 36, 16),
     "LingBot-14B": (5120, 13824, 40, 36, 16),
+    "minWM": (1536, 8960, 30, 16, 16),
 }
 ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1}
 State = dict[str, Tensor]
@@ -42,7 +43,8 @@ def official_shapes(size: str, layers: int | None = None) -> Shapes:
     """Names and shapes of a published model (of its first `layers` blocks)."""
     dim, ffn, all_layers, inputs, outputs = SIZES[size]
     layers = layers or all_layers
-    camera: Camera = "plucker" if size.startswith("LingBot") else "none"
+    kinds: dict[str, Camera] = {"LingBot": "plucker", "minWM": "prope"}
+    camera = kinds.get(size.partition("-")[0], "none")
     with torch.device("meta"):
         dit = WanDiT(DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs, camera))
     shapes = {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()}
