@@ -9,6 +9,7 @@ import torch
 
 from ..attention.projected import FrameMatrices, ProjectedReader
 from ..model.camera.frames import CameraFrames, PlacedCameras
+from ..model.camera.fun import PICTURES
 from ..model.camera.modules import CAMERA_MODULES, CameraModule
 from ..model.config import DiTConfig
 from ..model.hooks import NO_HOOKS, Hooks
@@ -56,8 +57,18 @@ class Steering:
         key = (*frames, *words, None if camera is None else camera.digest)
         if key not in self._by_frames:
             self._by_frames.clear()  # one chunk's at a time
-            self._by_frames[key] = module.hooks(tree, self._camera(frames, words))
+            hooks = module.hooks(tree, self._camera(frames, words))
+            self._by_frames[key] = hooks.then(self._of_pictures(module, tree, frames))
         return self._by_frames[key]
+
+    def _of_pictures(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
+        if module.of_pictures is None:
+            return NO_HOOKS
+        settings = self._current.settings
+        path = settings.camera or STILL_PATH
+        lenses = [path.lens_at(frame).values for frame in frames for _ in range(PICTURES)]
+        cameras = PlacedCameras(path.placed_pictures(frames, PICTURES), torch.tensor(lenses))
+        return module.of_pictures(tree, cameras, (settings.rows, settings.columns))
 
     def _matrices(self, frames: tuple[int, ...], origin: int) -> FrameMatrices:
         """The matrices of latent frames of history and pass, in the axes of one of them."""

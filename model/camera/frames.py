@@ -25,7 +25,7 @@ class CameraFrames:
 
 @dataclass(frozen=True, slots=True)
 class PlacedCameras:
-    """Cameras of f latent frames in the axes of one of them.
+    """Cameras of f latent frames, or of their pictures, in the axes of one of them.
 
     `poses` (f, 4, 4) take a camera's axes to the common ones, float64; moves add up parts of a full
     step. `lenses` (f, 4) are those of `CameraFrames`.

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ..preset import DEMO
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
+from .fun_camera import FUN_CAMERA
 from .lingbot import LINGBOT_WORLD
 from .minwm import MINWM
 from .presets import (
@@ -20,6 +21,7 @@ from .presets import (
     FEW_STEP,
     FOUR,
     FRAMEWISE,
+    ONE_OF_TWO,
     PLAIN,
     SKYREELS,
     STEP_DISTILL,
@@ -32,10 +34,6 @@ STREAM_V2 = (
 
 TWIN = "t2v-twin"
 TWIN_NOTE = "its file holds two sets of weights: one makes the steps, the other every commit"
-ONE_OF_TWO = (
-    "one of two models that take turns in every chunk: join both on the canvas, or half of the "
-    "noise levels get the wrong one"
-)
 SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"
 DISTILLED = r"step_?distill|lightx2v.*4_?step"
 
@@ -264,6 +262,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     *LINGBOT_WORLD,
     *MINWM,
+    *FUN_CAMERA,
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
         "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_ti2v_5B.py",

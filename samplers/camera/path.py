@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from .rigid import fault, from_twist, inverse
+from .rigid import fault, fractions, from_twist, inverse
 
 MAX_ZOOM = 20.0  # times, in or out; a lens that grows for an hour would overflow
 MOVING = 1e-6  # a shorter step, in a file's units, counts as none
@@ -121,6 +121,18 @@ class CameraPath:
             poses[frame] = poses[before] @ self._motion(before, frame)
         home = inverse(poses[origin])
         return torch.stack([home @ poses[frame] for frame in frames])
+
+    def placed_pictures(self, frames: Sequence[int], count: int) -> Tensor:
+        """Cameras (f count, 4, 4) of the `count` pictures of each of `frames`, as in `placed`.
+
+        The axes are those of the earliest picture. Frame 0 has one picture, again and again.
+        """
+        before = [max(frame - 1, 0) for frame in frames]
+        starts = self.placed(before, min(before))
+        parts = torch.stack([fractions(step, count) for step in self.relative(frames)])
+        poses = (starts[:, None] @ parts).flatten(0, 1)
+        earliest = min(range(len(frames)), key=frames.__getitem__)
+        return inverse(poses[earliest * count]) @ poses
 
     def _motion(self, before: int, frame: int) -> Tensor:
         """The camera at a latent frame in the axes of an earlier one (4, 4)."""

@@ -139,6 +139,10 @@ FLAT = [  # file, size, prefix, metadata, family
     ("lingbot-world-v2-1.3b-causal-fast/model.safetensors", "LingBot-1.3B", "", {},
      "lingbot-world-2"),
     ("minWM/Wan21/Action2V/dmd/model.safetensors", "minWM", "", {}, "minwm"),
+    ("Wan2.1-Fun-V1.1-1.3B-Control-Camera.safetensors", "FunCamera-1.3B", "", {},
+     "wan21-fun-camera"),
+    ("wan2.2_fun_camera_high_noise_14B_bf16.safetensors", "FunCamera-A14B", "", {},
+     "wan22-fun-camera"),
 ]  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings, timeline
 
 LENGTH, CHUNK, TURN_AT = 10, 3, 6
-KINDS: tuple[Camera, ...] = ("action", "plucker", "prope")
+KINDS: tuple[Camera, ...] = ("action", "plucker", "prope", "fun")
 
 
 def model(camera: Camera, seed: int = 0) -> Denoiser:
