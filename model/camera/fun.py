@@ -71,7 +71,8 @@ def adapt(tree: Any, maps: Tensor) -> Tensor:
     """The addition (f, s, c) to embedded patches, of ray maps (f, 24, h, w)."""
     adapter = tree.control_adapter
     features = adapter.residual_blocks(adapter.conv(F.pixel_unshuffle(maps, PIXELS)))
-    return rearrange(features, "f c h w -> f (h w) c")
+    addition: Tensor = rearrange(features, "f c h w -> f (h w) c")
+    return addition
 
 
 class RayAddition:

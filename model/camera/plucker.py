@@ -47,7 +47,8 @@ def rays(camera: CameraFrames, device: torch.device = CPU) -> Tensor:
     directions = pixel_directions(camera.lenses, size, device) @ steps[:, :3, :3].transpose(1, 2)
     origins = steps[:, None, :3, 3].expand_as(directions)
     both: Tensor = torch.cat([origins, directions], -1)
-    return both.unflatten(1, (PIXELS * size[0], PIXELS * size[1]))
+    pixels: Tensor = both.unflatten(1, (PIXELS * size[0], PIXELS * size[1]))
+    return pixels
 
 
 def pixel_directions(lenses: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
