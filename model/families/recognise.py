@@ -122,7 +122,9 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
                  ("fun", 32, True): "i2v-fun-camera", ("fun", 36, False): "i2v-fun-camera-2"}
     if outputs == 16 and (camera, inputs, clip) in of_camera:
         return of_camera[camera, inputs, clip]
-    name = None if camera == "fun" else known.get((inputs, outputs, clip))
+    name = known.get((inputs, outputs, clip))
+    if camera == "fun":
+        raise OtherInputs(f"a Fun-Camera takes 32 or 36 channels, and this file {inputs}")
     if name is None:
         raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name

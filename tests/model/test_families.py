@@ -138,11 +138,6 @@ FLAT = [  # file, size, prefix, metadata, family
      "lingbot-world-fast"),
     ("lingbot-world-v2-1.3b-causal-fast/model.safetensors", "LingBot-1.3B", "", {},
      "lingbot-world-2"),
-    ("minWM/Wan21/Action2V/dmd/model.safetensors", "minWM", "", {}, "minwm"),
-    ("Wan2.1-Fun-V1.1-1.3B-Control-Camera.safetensors", "FunCamera-1.3B", "", {},
-     "wan21-fun-camera"),
-    ("wan2.2_fun_camera_high_noise_14B_bf16.safetensors", "FunCamera-A14B", "", {},
-     "wan22-fun-camera"),
 ]  # fmt: skip
 
 
@@ -313,7 +308,7 @@ BESIDE = [
     ({"vace_patch_embedding.weight": (256, 96, 1, 2, 2)}, "is Wan VACE: "),
     ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game: "),
     ({"patch_short.weight": (2, 2)}, "is Helios: "),
-    ({"control_adapter.conv.weight": (2, 2)}, "is a Wan control, audio or character model"),
+    ({"face_adapter.weight": (2, 2)}, "is a Wan control, audio or character model"),
 ]
 
 
