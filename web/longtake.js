@@ -10,7 +10,7 @@ const MODULES = [
   "drive/keys", "drive/latency", "drive/touch_pad", "takes/byte_store", "takes/fetcher", "takes/heartbeat",
   "takes/library", "takes/packed_chunk", "takes/tab_sharing", "takes/take", "takes/transport",
   "view/bitmaps", "view/dom",
-  "view/edit_list", "view/fork_button", "view/format", "view/hover_preview", "view/overlay",
+  "view/edit_list", "view/fork_button", "view/format", "view/hover_preview", "view/live_address", "view/overlay",
   "view/playback_bar", "view/player", "view/playhead", "view/reel", "view/restart_buttons",
   "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts", "view/status_strip",
   "view/style", "view/take_picker", "words",

@@ -139,7 +139,7 @@ def _steer(take: Take, body: bytes) -> web.Response:
     answer = take.controls.steer(read_steer(body))
     if answer == "drives":
         return _json({"answer": answer, "motion": take.controls.drive_motion})
-    return _json({"answer": answer, "error": NOT_DRIVING[answer]}, 409)
+    return _json({"answer": answer, "error": NOT_DRIVING[answer]})
 
 
 def _take_json(take: Take) -> dict[str, str]:

@@ -20,13 +20,14 @@
  * @typedef {{driver: string|null, mode: "hold"|"history", motion: string, frame: number|null, number: number,
  *   start_s: number|null}} DriveInfo  what the camera's driver does; see stream/drive/drive.py
  * @typedef {{v?: number, take: string, node_id: string|null, display_node_id: string|null,
- *   prompt_id: string|null, workflow_id: string|null, control_rev: number, state: State,
+ *   prompt_id: string|null, workflow_id: string|null, control_rev: number, live?: string, state: State,
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
  *   message: string|null, plan: Plan|null, files: SavedFile[], drive: DriveInfo|null}} TakeInfo
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
- *   fileUrl: (file: SavedFile) => string|null}} Server  access to the server's routes
+ *   fileUrl: (file: SavedFile) => string|null,
+ *   url?: (path: string) => string}} Server  access to the server's routes; `url` gives a route's address for other programs
  * @typedef {import("./takes/library.mjs").Session} Session
  * @typedef {object} Place  callbacks of the page around a player. Callbacks that return text return an error
  *   message, or null; without a callback the player does not offer what it does

@@ -60,8 +60,8 @@ export class Player {
         keydown: (/** @type {KeyboardEvent} */ event) => drivePad.key(event, true) || shortcuts(event),
         keyup: (/** @type {KeyboardEvent} */ event) => drivePad.key(event, false),
         focusout: (/** @type {FocusEvent} */ event) => drivePad.focusOut(event) },
-      picker.element, stage, scrub.element, playbackBar.element, playbackBar.fork.note, drivePad.element,
-      runControls.element, statusStrip.element,
+      picker.element, stage, scrub.element, playbackBar.element, playbackBar.fork.note, playbackBar.address.note,
+      drivePad.element, runControls.element, statusStrip.element,
     );
   }
 

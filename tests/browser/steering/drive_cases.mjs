@@ -2,7 +2,7 @@
 /** Driving the camera: keys, buttons, two tabs, what is shown and measured. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PlayerPage, URL, eventually, onPage, useBrowser } from "./harness.mjs";
+import { PlayerPage, URL, eventually, onPage, useBrowser } from "../harness.mjs";
 
 useBrowser();
 const RUN = { frames: 1800, chunk_s: 0.5, camera: true };
@@ -124,6 +124,8 @@ test("of two tabs one drives, and the other is told and may take the wheel", onP
   await pad(other).getByText("Another tab drives this run.").waitFor();
   await other.button("Drive from here").click();
   await eventually(() => pad(other).getByText("Another tab drives this run.").isVisible(), false);
+  await page.bringToFront();
+  await other.button("Stop driving").focus();
   await page.keyboard.down("KeyS");
   await eventually(() => fact(other, "made"), "back 0.5");
   await pad(player).getByText("Another tab drives this run.").waitFor();
