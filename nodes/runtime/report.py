@@ -38,7 +38,10 @@ def run_report(
             dense_fallbacks=run.sparse and sparse.dense_fallbacks,
             drift=run.drift.largest,
             resumed_from_chunk=rollout.resumed_from,
-            edits=[edit.summary for edit in run.controls.edits if edit.applied],
+            edits=[
+                *(edit.summary for edit in run.controls.edits if edit.applied),
+                *(f"camera {line}" for line in run.controls.drive.lines),
+            ],
         )
     )
     return replace(report, versions={**(report.versions or {}), **_further_versions(rollout)})

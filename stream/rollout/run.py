@@ -25,6 +25,7 @@ from ..lazy.stream import Stream
 from ..timecode import time_label
 from .controls import Controls
 from .drift import DriftMeter
+from .driving import Driving
 from .edit_queue import Edit
 from .edits import edited_settings, timeline_line
 from .hot_states import HotState
@@ -60,6 +61,7 @@ class Run:
         self._earlier_sparse: SparseStats | None = None  # from this run's earlier producers
         self._admitted = self.delivered = 0  # chunks, counted from the start of the shot
         self._record = RunRecord(spec)
+        self._driving = Driving(spec, self.state, self.controls, self._record)
         self._producer: ChunkProducer | None = None
         self._thread = 0  # the one that produces chunks
         self._smaller = False  # memory ran out once
@@ -246,6 +248,7 @@ class Run:
             self._check_alone()
         try:
             host = self.spec.model.host
+            self._driving.wait_for_viewer(index)
             self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
             if index and self.controls.state == "stopping":
                 self.observer.on_edit()
@@ -255,6 +258,8 @@ class Run:
             edit = self.controls.edit_queue.take(index)
             if edit is not None:
                 self._edit(edit, index)
+            if self._driving.admit(index):
+                self.observer.on_edit()
         except BaseException:  # the host wants to end the run
             self.controls.end(stopped=True)
             raise
