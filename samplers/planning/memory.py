@@ -50,18 +50,20 @@ def rollout_memory(
     dtype: torch.dtype,
     device: torch.device = CPU,
     check_interrupted: CheckInterrupted = lambda: None,
+    shapes: ShapeMemo | None = None,
 ) -> RolloutMemory:
     """Plan a rollout on `device`; an endless full history counts only as it starts.
 
     `working_bytes` = max(step, commit, score gradient, first-frame re-encoding). Step and commit
     are measured in the worst case: prompts projected, history full, keys not yet rotated (as after
-    a resume). `check_interrupted` is called before every pass.
+    a resume). `check_interrupted` is called before every pass. `shapes` saves operations that
+    another plan has rehearsed.
     """
-    shapes = ShapeMemo()
+    memo = shapes or ShapeMemo()
 
     def working_bytes(shot: RolloutSettings) -> int:
         rehearsals = [
-            Rehearsal(shot, replace(config, num_layers=layers), dtype, check_interrupted, shapes)
+            Rehearsal(shot, replace(config, num_layers=layers), dtype, check_interrupted, memo)
             for layers in REHEARSED_LAYERS
         ]
         with simulate_device(device):
