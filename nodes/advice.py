@@ -92,6 +92,9 @@ ADVICE: dict[str, Callable[..., Any]] = {
         "read the whole far past, or set self_attention of ANN-Sparse Attention to `off`"
     ),
     "rules-reach": lambda: "choose another schedule, or turn the memory rules off",
+    "camera-cache": lambda cache: f"{plain_window(cache)}",
+    "camera-rules": lambda: "turn the memory rules off",
+    "camera-reach": lambda: "choose another schedule",
     "heads-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW} and no TempCache",
     "heads-order": lambda: (
         "choose the order of time, or `most attended` for all heads together in KV Cache Settings"

@@ -30,6 +30,7 @@ from .history.filler import CacheFiller
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
+from .pass_attention import ViewReader
 from .schedule.row import Row
 from .settings import RolloutSettings
 from .view_passes import ViewPasses
@@ -177,11 +178,14 @@ class Branches:
 
     def _keys_values(self, expert: Expert, frames: range) -> tuple[KeysValues, ...]:
         """What an expert would store of pure noise in the place of `frames`."""
+        prompt = expert.history.plans[0].rows[0].prompt
+        view = CacheView(prompt, 0, 0, None, expert.history.caches[0].next_position)
         inputs = PassInputs(
             self.noise(frames, 0, "start", at=frames.start).unsqueeze(0),
             frames,
             [[1.0] * len(frames)],
-            [expert.history.plans[0].rows[0].prompt],
+            [prompt],
+            ViewReader([view], expert.history, frames, (len(frames),) * len(frames)),
         )
         attention = expert.history.caches[0].attention(len(frames), rows=slice(0, 1))
         return expert.evaluator.evaluate(inputs, attention, keep=True).keys_values
