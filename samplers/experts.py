@@ -17,6 +17,7 @@ from torch import Tensor
 from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput
+from .control.branch import control_branch
 from .current import CurrentSettings
 from .denoiser import Commits, Denoiser, LowNoise, SecondWeights
 from .evaluator import Evaluator, Turn
@@ -55,7 +56,7 @@ class Experts:
 
     def _evaluator(self, model: Denoiser) -> Evaluator:
         s = self._current.settings
-        steering = Steering(self._current, model.config)
+        steering = Steering(self._current, model.config, control_branch(self._current, model))
         return Evaluator(
             model, s.solver.process, s.reference, s.sparsity, steering, self._turn
         )

@@ -13,20 +13,28 @@ from ..model.config import DiTConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.implied import implied_path
 from .camera.path import STILL_PATH
+from .control.branch import ControlBranch
 from .current import CurrentSettings
 
 
 class Steering:
-    """The hooks of a model that takes a camera; each chunk's are made once per claim."""
+    """The hooks of a model that takes a camera; each chunk's are made once per claim.
 
-    def __init__(self, current: CurrentSettings, config: DiTConfig) -> None:
-        self._current = current
+    `control` gives the hooks of a control video, which steps have and commits do not.
+    """
+
+    def __init__(
+        self, current: CurrentSettings, config: DiTConfig, control: ControlBranch | None = None
+    ) -> None:
+        self._current, self.control = current, control
         self._module = CAMERA_MODULES.get(config.camera)
         self._by_frames: dict[tuple[object, ...], Hooks] = {}
 
     def forget(self) -> None:
         """Drop all hooks: the host may have moved or changed the weights."""
         self._by_frames.clear()
+        if self.control is not None:
+            self.control.forget()
 
     def hooks(self, tree: Any, frames: Sequence[int]) -> Hooks:
         """The hooks of a pass over latent `frames`; none for a model without a camera."""
