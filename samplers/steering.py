@@ -13,7 +13,7 @@ from ..model.config import DiTConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.implied import implied_path
 from .camera.path import STILL_PATH
-from .control.branch import ControlBranch
+from .control_branch import ControlBranch
 from .current import CurrentSettings
 
 

@@ -50,6 +50,12 @@ class VaceModule(nn.Module):
         assert isinstance(block, VaceBlock)
         return block
 
+    def computing_in(self, dtype: torch.dtype) -> VaceModule:
+        """This module with its blocks in `dtype`; the embedding stays in float32."""
+        self.vace_blocks.to(dtype)
+        self.vace_patch_embedding.float()  # `embed` feeds it float32
+        return self
+
     @torch.no_grad()
     def embed(self, frames: Tensor, dtype: torch.dtype) -> Tensor:
         """Tokens (f, s, c) in `dtype` of control frames (f, channels, h, w)."""
@@ -60,6 +66,4 @@ class VaceModule(nn.Module):
 def shape_only_module(config: DiTConfig, dtype: torch.dtype) -> VaceModule:
     """A module of that shape without weights."""
     with torch.device("meta"):
-        module = VaceModule(config).to(dtype)
-    module.vace_patch_embedding.float()  # as it is loaded: `embed` feeds it float32
-    return module
+        return VaceModule(config).computing_in(dtype)

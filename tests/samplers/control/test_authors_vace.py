@@ -91,8 +91,8 @@ def test_the_comparison_fails_where_the_loop_is_another(
     wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run tells positions that go on, and hints in commits, from what Scope does."""
+    from longtake.samplers import control_branch as branch
     from longtake.samplers import evaluator
-    from longtake.samplers.control import branch
 
     if wrong == "positions":
         original = branch.ControlPass

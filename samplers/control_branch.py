@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import BadInput
-from ...model.dit import TextKV, project_layers
-from ...model.hooks import NO_HOOKS, Hooks
-from ...model.vace.hints import ControlPass, Hints
-from ...model.vace.module import VaceModule
-from ..current import CurrentSettings
-from ..denoiser import Denoiser
-from .video import ControlVideo
+from ..errors import BadInput
+from ..model.dit import TextKV, project_layers
+from ..model.hooks import NO_HOOKS, Hooks
+from ..model.vace.hints import ControlPass, Hints
+from ..model.vace.module import VaceModule
+from .control.video import ControlVideo
+from .current import CurrentSettings
+from .denoiser import Denoiser, LowNoise
+from .settings import RolloutSettings
 
 
 class ControlBranch:
@@ -69,13 +70,23 @@ class ControlBranch:
 
 
 def control_branch(current: CurrentSettings, model: Denoiser) -> ControlBranch | None:
-    """The branch of a rollout with a control video; BadInput for a model without a module."""
+    """The branch of a rollout with a control video and a model with a module, else None."""
     control = current.settings.control
-    if control is None:
+    if control is None or model.control is None:
         return None
-    if model.control is None:
-        raise BadInput(
-            "this model has no VACE module, so it cannot follow a control video; load one beside "
-            "the model, or disconnect the control video."
-        )
     return ControlBranch(current, control, model.control, model)
+
+
+def check_control(settings: RolloutSettings, model: Denoiser) -> None:
+    """BadInput where weights that make steps have no module to read the control video."""
+    if settings.control is None:
+        return
+    second = model.second
+    steps = [model, *([second.model] if second and isinstance(second.passes, LowNoise) else [])]
+    if all(weights.control is not None for weights in steps):
+        return
+    which = "this model has" if len(steps) == 1 else "one of the two models has"
+    raise BadInput(
+        f"{which} no VACE module, so it cannot follow a control video; load one beside the model, "
+        "or disconnect the control video."
+    )
