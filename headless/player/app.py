@@ -15,11 +15,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
 from aiohttp.typedefs import Middleware
 
+from ...stream.live.routes import live_routes
+from ...stream.live.sources import LiveSources
 from ...stream.preview.messages import Emit, JsonObject
 from ...stream.preview.routes import GUARDED, Handler, take_routes
 from ...stream.preview.takes import Takes
@@ -88,12 +91,18 @@ def application(
     app.router.add_get("/ws", sockets.serve)
     app.router.add_get("/web/{name:.*}", _web_files())
     app.router.add_get("/view", _files(takes, folders))
+    live = LiveSources(takes)
     for prefix in ("", "/api"):  # as ComfyUI does with the routes of packs
-        for route in take_routes(takes):
+        for route in (*take_routes(takes), *live_routes(live)):
             assert isinstance(route, web.RouteDef)
             web.RouteDef(route.method, prefix + route.path, route.handler, {}).register(app.router)
     _deliver_while_running(app, sockets)
+    app.on_shutdown.append(partial(_end_live, live))
     return app
+
+
+async def _end_live(live: LiveSources, _: web.Application) -> None:
+    live.close()
 
 
 def _deliver_while_running(app: web.Application, sockets: Sockets) -> None:

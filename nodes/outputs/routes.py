@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 
+from ...stream.live.sources import LiveSources
 from .. import host
 from ..runtime.session import session
 
@@ -11,7 +12,10 @@ from ..runtime.session import session
 def open_to_browsers() -> None:
     """Add the routes if there is a web server; called once, when the pack loads."""
     if host.has_web_server():
-        from ...stream.preview.routes import take_routes  # aiohttp comes with a web server only
+        from ...stream.live.routes import live_routes  # aiohttp comes with a web server only
+        from ...stream.preview.routes import take_routes
 
-        host.serve(take_routes(session.takes))
+        live = LiveSources(session.takes)
+        host.serve([*take_routes(session.takes), *live_routes(live)])
+        atexit.register(live.close)
         atexit.register(session.reset)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+from itertools import accumulate, pairwise
 
 from PIL import Image
 
@@ -22,6 +23,14 @@ def pack_frames(pictures: Pictures) -> bytes:
     count, height, width = pictures.shape[:3]
     sizes = struct.pack(f">{count}I", *(len(file) for file in files))
     return b"".join((MAGIC, struct.pack(">HHI", width, height, count), sizes, *files))
+
+
+def unpack_files(packed: bytes) -> list[bytes]:
+    """The JPEG files that `pack_frames` packed."""
+    (count,) = struct.unpack_from(">I", packed, len(MAGIC) + 4)
+    sizes = struct.unpack_from(f">{count}I", packed, len(MAGIC) + 8)
+    ends = list(accumulate(sizes, initial=len(MAGIC) + 8 + 4 * count))
+    return [packed[start:end] for start, end in pairwise(ends)]
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -125,6 +125,7 @@ class TakeRecord:
     """Everything about a take except its frames."""
 
     token: str
+    live: str  # the token of the live address, the same for all takes of a node
     shot: Shot
     origin: Origin
     prompts: list[PromptChange] = field(default_factory=list)
@@ -150,6 +151,7 @@ class TakeRecord:
         return {
             **self.head,
             "control_rev": control_rev,
+            "live": self.live,
             "state": state,
             "fps": self.shot.fps,
             "width": self.shot.width,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from .messages import (
     Emit,
     Ending,
     JsonObject,
-    Origin,
     PromptChange,
     Shot,
     TakeFile,
@@ -68,8 +66,7 @@ class Take:
     def __init__(
         self,
         storage: TakeStorage,
-        shot: Shot,
-        origin: Origin,
+        record: TakeRecord,
         emit: Emit,
         controls: Controls | None,
     ) -> None:
@@ -79,7 +76,8 @@ class Take:
         self._emit = emit
         self._lock = threading.Lock()  # guards the records below
         self._announcing = threading.Lock()  # so that the newest state is announced last
-        self._record = TakeRecord(secrets.token_urlsafe(16), shot, origin)
+        self._record = record
+        self.shot, self.origin = record.shot, record.origin
         self._chunks: list[ChunkEntry] = []
         self._dropped = False
         self._closing = False
@@ -90,11 +88,6 @@ class Take:
     def token(self) -> str:
         """The only way to find this take."""
         return self._record.token
-
-    @property
-    def origin(self) -> Origin:
-        """The node and the page that started the take."""
-        return self._record.origin
 
     # In: from the thread that makes frames
 
@@ -188,6 +181,11 @@ class Take:
         """Chunk `seq` as `jpeg.pack_frames` packs it; None if it does not exist yet."""
         chunks = self._chunks
         return chunks[seq].blob if seq < len(chunks) else None
+
+    @property
+    def chunks(self) -> Sequence[ChunkEntry]:
+        """All chunks so far, which grow."""
+        return self._chunks
 
     def manifest(self) -> JsonObject:
         """Everything a player must know."""

@@ -16,7 +16,8 @@ from ..lazy.frame_chunk import Pictures
 from ..rollout.controls import Controls
 from .blobs import BlobStore
 from .jpeg import pack_frames
-from .messages import Emit, Ending, Origin, Shot
+from .messages import Emit, Ending, Origin, Shot, TakeRecord
+from .places import Places
 from .take import KeyOf, Take, TakeStorage
 
 
@@ -55,6 +56,7 @@ class Takes:
         self._clock = clock
         self._store = BlobStore(limits.ram_bytes, limits.disk_bytes)
         self._takes: dict[str, Take] = {}  # oldest first
+        self._places = Places()
         self._lock = threading.Lock()
 
     @property
@@ -88,13 +90,11 @@ class Takes:
         shows all of these again; it takes its place.
         """
         folder = self._folder() / "longtake" / secrets.token_hex(8)  # names are visible
-        take = Take(
-            TakeStorage(self._store, folder, self._encode, self._clock),
-            shot,
-            origin,
-            emit,
-            controls,
-        )
+        storage = TakeStorage(self._store, folder, self._encode, self._clock)
+        with self._lock:
+            live = self._places.token(origin.place)
+        record = TakeRecord(secrets.token_urlsafe(16), live, shot, origin)
+        take = Take(storage, record, emit, controls)
         with self._lock:
             if earlier is not None:
                 self._continue(take, shot, earlier)
@@ -112,6 +112,13 @@ class Takes:
         with self._lock:
             take = self._takes.get(token)
         return None if take is None or self._is_expired(take) else take
+
+    def newest(self, live: str) -> Take | None:
+        """The newest take at a live address; None if the token is unknown or no take is left."""
+        with self._lock:
+            place = self._places.place(live)
+            takes = [take for take in self._takes.values() if take.origin.place == place]
+        return takes[-1] if place is not None and takes else None
 
     def of_client(self, client_id: str) -> list[Take]:
         """The newest take of each node that was queued by the page `client_id`."""

@@ -63,6 +63,7 @@ def test_a_fault_meets_the_disk_and_the_next_run_goes_on(tmp_path: Path) -> None
     assert run_with(faults.CrashPoints(None), tmp_path, "causal", "replay").refusal == ""
 
 
+@pytest.mark.slow
 def test_the_suite_notices_a_journal_without_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_checksum", lambda tensors, meta: "x")
     problems = list[str]()

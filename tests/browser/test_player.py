@@ -16,6 +16,7 @@ from .node import HERE, cases, lacking, player_server, run_cases
 
 MODULES = ["module_cases.mjs", "graph_cases.mjs"]
 PAGES = [
+    "address_cases.mjs",
     "playback_cases.mjs", "run_cases.mjs", "connection_cases.mjs",
     "lasting_cases.mjs", "looks_cases.mjs",
 ]  # fmt: skip

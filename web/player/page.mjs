@@ -21,6 +21,7 @@ sessionStorage.setItem("clientId", clientId); // a reload finds its takes again
 const server = {
   request: (path, init) => fetch(path, init),
   fileUrl: (file) => `/view?${new URLSearchParams({ ...file, clientId })}`,
+  url: (path) => new URL(path, location.href).href,
 };
 const library = new Library(server);
 const receive = shareWithTabs(library);

@@ -18,13 +18,14 @@
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
  * @typedef {{v?: number, take: string, node_id: string|null, display_node_id: string|null,
- *   prompt_id: string|null, workflow_id: string|null, control_rev: number, state: State,
+ *   prompt_id: string|null, workflow_id: string|null, control_rev: number, live?: string, state: State,
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
  *   message: string|null, plan: Plan|null, files: SavedFile[]}} TakeInfo
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
- *   fileUrl: (file: SavedFile) => string|null}} Server  access to the server's routes
+ *   fileUrl: (file: SavedFile) => string|null,
+ *   url?: (path: string) => string}} Server  access to the server's routes; `url` gives a route's address for other programs
  * @typedef {import("./takes/library.mjs").Session} Session
  * @typedef {object} Place  callbacks of the page around a player. Callbacks that return text return an error
  *   message, or null; without a callback the player does not offer what it does

@@ -18,7 +18,7 @@ from longtake.benchmarks._attack.lying_servers import (
     lying_server,
 )
 from longtake.headless import cli
-from longtake.headless.batch import client, remote, watch, worker
+from longtake.headless.batch import client, remote, silence, watch, worker
 from longtake.headless.batch.record import Record, Records
 
 ROWS = 6
@@ -31,6 +31,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "MAX_PAUSE_S", 0.02)
     monkeypatch.setattr(remote, "GREETING_PAUSE_S", 0.01)
     monkeypatch.setattr(client, "ANSWER_TIMEOUT", ClientTimeout(total=0.3))
+    monkeypatch.setattr(silence, "SILENT_S", 1)
     monkeypatch.setattr(client, "MAX_MESSAGE_BYTES", 1 << 16)
     monkeypatch.setattr(client, "MAX_FILE_BYTES", 1 << 16)
 

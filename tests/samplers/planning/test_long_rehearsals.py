@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -129,7 +130,12 @@ def test_a_rehearsal_takes_what_a_whole_one_takes(name: str) -> None:
     assert planned == whole
 
 
-@pytest.mark.parametrize("name", LONG)
+def marked(names: Iterable[str], slow: set[str]) -> list[Any]:
+    """Parameters, of which those in `slow` only run with `-m slow`."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
+
+
+@pytest.mark.parametrize("name", marked(LONG, slow={"int8", "made anew"}))
 def test_two_shorter_shots_tell_what_a_long_one_takes(name: str) -> None:
     settings = shot(**{"length": 700, **LONG[name]})
     assert shorter_shots(settings) is not None

@@ -45,6 +45,7 @@ export class Host {
         api.fetchApi(path, init),
       fileUrl: (/** @type {import("../types.mjs").SavedFile} */ file) =>
         api.apiURL(`/view?${new URLSearchParams({ ...file })}`),
+      url: (/** @type {string} */ path) => new URL(api.apiURL(path), location.href).href,
     };
     this.library = new Library(this.server);
     this.library.listen(() => this.bind());

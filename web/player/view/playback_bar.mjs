@@ -2,6 +2,7 @@
 /** @import { Player } from "./player.mjs" */
 import { element, iconButton, rename } from "./dom.mjs";
 import { ForkButton } from "./fork_button.mjs";
+import { LiveAddress } from "./live_address.mjs";
 import { time } from "./format.mjs";
 import { translate } from "../words.mjs";
 
@@ -26,9 +27,10 @@ export class PlaybackBar {
     this.save = iconButton("camera", translate("Save this frame as PNG (S)"), () => player.saveFrame());
     this.video = iconButton("film", translate("Play the saved video"), () => player.toggleVideo());
     this.fork = new ForkButton(player.reel);
+    this.address = new LiveAddress(player.reel);
     this.full = iconButton("full", translate("Fullscreen (F)"), () => player.toggleFullscreen());
     const left = [this.back, this.play, this.forward, this.live, this.time];
-    const right = [this.speed, this.loop, this.save, this.fork.button, this.video, this.full];
+    const right = [this.speed, this.loop, this.save, this.fork.button, this.address.button, this.video, this.full];
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-playback-bar", role: "toolbar", "aria-label": translate("Playback") },
@@ -60,6 +62,7 @@ export class PlaybackBar {
     const full = this.player.isFullscreen();
     this.full.setAttribute("aria-pressed", String(full));
     this.fork.update();
+    this.address.update();
   }
 }
 

@@ -54,7 +54,7 @@ export class Player {
       "div",
       { class: "longtake-player", role: "region", "aria-label": translate("Streaming preview"),
         "data-longtake-player": true, keydown: playerKeys(this) },
-      picker.element, stage, scrub.element, playbackBar.element, playbackBar.fork.note, runControls.element, statusStrip.element,
+      picker.element, stage, scrub.element, playbackBar.element, playbackBar.fork.note, playbackBar.address.note, runControls.element, statusStrip.element,
     );
   }
 

@@ -1,0 +1,120 @@
+"""Plays the pictures of one live address to all its viewers, at the rate of the video.
+
+A broadcast reads what the player shows. It never waits for a viewer, and the run never waits for a
+broadcast. Where the run is slower than its own frame rate, the last picture is held.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from fractions import Fraction
+
+from PIL import Image
+
+from ..preview.messages import Shot
+from .encoder import LiveEncoder, LivePacket
+from .jitter import JitterBuffer
+from .take_reader import Newest, TakeReader
+from .viewers import Viewer
+
+JITTER_S = 0.5
+MAX_BEHIND_S = 10.0  # then the broadcast goes on at the newest picture
+REPEAT_S = 1.0  # a held picture is sent again, so that a viewer that left is noticed
+
+
+class Broadcast:
+    """A frame rate, a size, and viewers, which may come and go on any thread."""
+
+    def __init__(self, newest: Newest, shot: Shot) -> None:
+        self.rate = Fraction(shot.fps).limit_denominator(1001)
+        self._size = (shot.width, shot.height)
+        self._form = _form(shot)
+        self._reader = TakeReader(newest, MAX_BEHIND_S)
+        self._jitter = JitterBuffer(JITTER_S)
+        self._jpeg = _black(self._size)
+        self._since_sent = 0  # ticks since the picture was sent
+        self._encoder: LiveEncoder | None = None
+        self._group: list[LivePacket] = []  # since the latest key frame
+        self._viewers: dict[Viewer, bool] = {}  # whether a viewer has received anything
+        self._lock = threading.Lock()
+
+    def join(self, viewer: Viewer) -> None:
+        """Show everything from the next tick on to `viewer` too."""
+        with self._lock:
+            self._viewers[viewer] = False
+
+    def leave(self, viewer: Viewer) -> None:
+        """Show nothing more to `viewer`; leaving twice is harmless."""
+        with self._lock:
+            self._viewers.pop(viewer, None)
+        viewer.queue.end()
+
+    @property
+    def viewers(self) -> list[Viewer]:
+        """All viewers that have not left."""
+        with self._lock:
+            return list(self._viewers)
+
+    def tick(self, now: float) -> bool:
+        """Show the next picture, or the last one again, at second `now`; False at the end.
+
+        The end comes when the newest run has another size or frame rate, or when no take is left.
+        """
+        take = self._reader.follow()
+        if take is None or _form(take.shot) != self._form:
+            return False
+        plays = self._jitter.may_play(now, self._reader.waiting)
+        jpeg = self._reader.next() if plays else None
+        self._jpeg = jpeg or self._jpeg
+        with self._lock:
+            viewers = dict(self._viewers)
+            self._viewers = dict.fromkeys(viewers, True)
+        self._show_pictures(viewers, is_new=jpeg is not None)
+        self._show_video(viewers, jpeg)
+        for viewer in viewers:
+            viewer.queue.wake()
+        return True
+
+    def close(self) -> None:
+        """Let all viewers go and free the encoder; call this after the last tick."""
+        for viewer in self.viewers:
+            self.leave(viewer)
+        self._drop_encoder()
+
+    def _show_pictures(self, viewers: dict[Viewer, bool], *, is_new: bool) -> None:
+        self._since_sent += 1
+        is_due = is_new or self._since_sent >= REPEAT_S * self.rate
+        for viewer, is_old in viewers.items():
+            if is_due or not is_old:
+                viewer.show(self._jpeg)
+        self._since_sent = 0 if is_due else self._since_sent
+
+    def _show_video(self, viewers: dict[Viewer, bool], jpeg: bytes | None) -> None:
+        """Encode the picture of this tick once, if anybody needs it."""
+        watching = {viewer: is_old for viewer, is_old in viewers.items() if viewer.wants_video}
+        if not watching:
+            self._drop_encoder()
+            return
+        if self._encoder is None:
+            self._encoder, jpeg = LiveEncoder(*self._size, self.rate), self._jpeg
+        packets = self._encoder.encode(jpeg)
+        for packet in packets:
+            self._group = [packet] if packet.is_key else [*self._group, packet]
+        for viewer, is_old in watching.items():
+            viewer.feed(self._encoder, packets if is_old else self._group)
+
+    def _drop_encoder(self) -> None:
+        if self._encoder is not None:
+            self._encoder.close()
+            self._encoder, self._group = None, []
+
+
+def _form(shot: Shot) -> tuple[float, int, int]:
+    return shot.fps, shot.width, shot.height
+
+
+def _black(size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size).save(file, format="JPEG")
+    return file.getvalue()

@@ -1,0 +1,120 @@
+"""Encodes the pictures of a live address once for all its viewers: H.264, and AAC silence.
+
+Viewers join at a key frame, of which there is one a second. B frames and look-ahead would delay the
+picture.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from PIL import Image
+
+from ..video.picture_stream import BT709, require_encoder
+
+SAMPLE_RATE = 48000
+SILENT_SAMPLES = 1024  # of an AAC packet
+KEY_FRAME_S = 1.0
+H264_OPTIONS = {
+    "preset": "veryfast", "tune": "zerolatency", "bf": "0", "crf": "20", "sc_threshold": "0",
+    "threads": "1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LivePacket:
+    """An encoded picture or piece of sound; `at` and `ticks` are in ticks of `tick_s` seconds."""
+
+    content: bytes
+    at: int
+    ticks: int  # how long it lasts
+    tick_s: Fraction
+    is_picture: bool
+    is_key: bool
+
+
+class LiveEncoder:
+    """Encodes pictures of `width` x `height` pixels at `rate` pictures a second.
+
+    `video` and `sound` describe the streams to muxers.
+    """
+
+    def __init__(self, width: int, height: int, rate: Fraction) -> None:
+        for name in ("libx264", "aac"):
+            require_encoder(name)
+        self._size = (width, height)
+        self._rate = rate
+        self._pictures = self._sounds = 0  # so far; a sound is a packet
+        self._reformatter = VideoReformatter()
+        self._holder = av.open(io.BytesIO(), "w", format="mp4")  # only describes the streams
+        self.video = self._video_stream(width + width % 2, height + height % 2)
+        self.sound = self._sound_stream()
+        self._holder.start_encoding()
+        self._shown = self._to_frame(Image.new("RGB", self._size))
+
+    def encode(self, jpeg: bytes | None) -> list[LivePacket]:
+        """The packets for one picture more, and for the sound of its time.
+
+        `jpeg` is scaled to the size; None shows the last picture again, at first a black one.
+        """
+        if jpeg is not None:
+            self._shown = self._to_frame(Image.open(io.BytesIO(jpeg)))
+        self._shown.pts, self._shown.time_base = self._pictures, 1 / self._rate
+        self._pictures += 1
+        packets = [
+            LivePacket(bytes(packet), packet.pts or 0, 1, 1 / self._rate, True, packet.is_keyframe)
+            for packet in self.video.encode(self._shown)
+        ]
+        return [*packets, *self._silence(until_s=self._pictures / self._rate)]
+
+    def close(self) -> None:
+        """Free the encoders' memory."""
+        self._holder.close()
+
+    def _silence(self, until_s: Fraction) -> Iterator[LivePacket]:
+        while self._sounds * SILENT_SAMPLES < until_s * SAMPLE_RATE:
+            frame = av.AudioFrame("fltp", "stereo", SILENT_SAMPLES)
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
+            frame.sample_rate, frame.pts = SAMPLE_RATE, self._sounds * SILENT_SAMPLES
+            frame.time_base = Fraction(1, SAMPLE_RATE)
+            self._sounds += 1
+            for packet in self.sound.encode(frame):
+                at, tick_s = packet.pts or 0, Fraction(1, SAMPLE_RATE)
+                yield LivePacket(bytes(packet), at, SILENT_SAMPLES, tick_s, False, False)
+
+    def _video_stream(self, width: int, height: int) -> VideoStream:
+        stream = self._holder.add_stream("libx264", rate=self._rate, options=H264_OPTIONS)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        context = stream.codec_context
+        context.gop_size = max(1, round(KEY_FRAME_S * self._rate))
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = ColorRange.MPEG
+        return stream
+
+    def _sound_stream(self) -> AudioStream:
+        stream = self._holder.add_stream("aac", rate=SAMPLE_RATE)
+        assert isinstance(stream, AudioStream)
+        stream.codec_context.layout = "stereo"
+        return stream
+
+    def _to_frame(self, image: Image.Image) -> av.VideoFrame:
+        """The picture as the encoder takes it: 4:2:0 colour needs even sides."""
+        width, height = self._size
+        image = image if image.size == self._size else image.resize(self._size)
+        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        return self._reformatter.reformat(
+            frame, format="yuv420p",
+            dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG,
+        )  # fmt: skip

@@ -1,0 +1,65 @@
+"""Reads the pictures of a live address as JPEG files, run after run, each picture once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ..preview.jpeg import unpack_files
+from ..preview.take import Take
+
+Newest = Callable[[], Take | None]
+
+
+class TakeReader:
+    """Begins at the newest chunk; a newer run takes the place of the one before.
+
+    `newest` gives the newest take of the address. `max_waiting_s` is how far the reader may fall
+    behind the run, in seconds of the video, before it goes on at the newest chunk.
+    """
+
+    def __init__(self, newest: Newest, max_waiting_s: float) -> None:
+        self._newest, self._max_waiting_s = newest, max_waiting_s
+        self._take: Take | None = None
+        self._seq = 0  # the next chunk to open
+        self._files: deque[bytes] = deque()  # of the chunk that is open
+
+    def follow(self) -> Take | None:
+        """Go to a newer run that has a picture of its own; the newest take, if there is one."""
+        take = self._newest()
+        if take is None or take is self._take:
+            return take
+        is_first = self._take is None
+        if len(take.chunks) > (0 if is_first else take.first_new):
+            self._take = take
+            self._go_to(len(take.chunks) - 1 if is_first else take.first_new)
+        return take
+
+    @property
+    def waiting(self) -> int:
+        """The number of pictures that are made and not read."""
+        chunks = self._take.chunks[self._seq :] if self._take else ()
+        return len(self._files) + sum(chunk.count for chunk in chunks)
+
+    def next(self) -> bytes | None:
+        """The next picture; None if there is none yet."""
+        take = self._take
+        if take is None:
+            return None
+        if self.waiting > self._max_waiting_s * take.shot.fps:
+            self._go_to(len(take.chunks) - 1)
+        if not self._files:
+            self._open_chunk(take)
+        return self._files.popleft() if self._files else None
+
+    def _open_chunk(self, take: Take) -> None:
+        """Open the next chunk that the preview's store still has."""
+        while not self._files and (blob := take.blob(self._seq)) is not None:
+            self._seq += 1
+            packed = blob.read()
+            if packed is not None:
+                self._files.extend(unpack_files(packed))
+
+    def _go_to(self, seq: int) -> None:
+        self._seq = seq
+        self._files.clear()
