@@ -91,7 +91,7 @@ class ReadablePictures(Protocol):
 
     @property
     def digest(self) -> str:
-        """Identifies all pictures."""
+        """A name that other pictures do not have."""
 
     def open_reader(self, first: int) -> Any:
         """Read from picture number `first` on: `read(count)`, `close()`."""
