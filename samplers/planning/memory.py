@@ -48,19 +48,21 @@ def rollout_memory(
     dtype: torch.dtype,
     device: torch.device = CPU,
     check_interrupted: CheckInterrupted = lambda: None,
+    shapes: ShapeMemo | None = None,
 ) -> RolloutMemory:
     """Plan a rollout on `device`; an endless full history counts only as it starts.
 
     `working_bytes` = max(step, commit, score gradient, first-frame re-encoding). Step and commit
     are measured in the worst case: prompts projected, history full, keys not yet rotated (as after
-    a resume). `check_interrupted` is called before every pass.
+    a resume). `check_interrupted` is called before every pass. `shapes` saves operations that
+    another plan has rehearsed.
     """
-    shapes = ShapeMemo()
+    memo = shapes or ShapeMemo()
 
     def working_bytes(shot: RolloutSettings) -> int:
         sizes = [replace(config, num_layers=layers, control_blocks=blocks)
                  for layers, blocks in _rehearsed_sizes(shot, config)]  # fmt: skip
-        rehearsals = [Rehearsal(shot, size, dtype, check_interrupted, shapes) for size in sizes]
+        rehearsals = [Rehearsal(shot, size, dtype, check_interrupted, memo) for size in sizes]
         with simulate_device(device):
             steps, commits = (
                 [part(rehearsal) for rehearsal in rehearsals]
