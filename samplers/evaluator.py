@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attention.cache.prompt_keys import PromptKeys
+from ..attention.projected import ProjectedReader
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
@@ -36,13 +37,14 @@ class PassInputs:
     """What one pass evaluates: latents x (b, f, c, h, w), the latent `frames`, at `levels` (b, f).
 
     `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
-    its prompt's texts; empty stands for 0.
+    its prompt's texts; empty stands for 0. `reader` opens another attention to the same history.
     """
 
     x: Tensor
     frames: Sequence[int]
     levels: Sequence[Sequence[float]]
     prompts: Sequence[Prompt]
+    reader: ProjectedReader
     texts: Sequence[int] = ()
 
 
@@ -167,7 +169,7 @@ class Evaluator:
         """The camera's hooks, and on steps those of the control video."""
         if self._steering is None:
             return NO_HOOKS
-        hooks = self._steering.hooks(self._tree, inputs.frames)
+        hooks = self._steering.hooks(self._tree, inputs.frames, inputs.reader)
         if self._control is None or self._control_text is None or commits:
             return hooks
         text = self._control_text.select(*self._rows(inputs))

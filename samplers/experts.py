@@ -57,7 +57,9 @@ class Experts:
 
     def _evaluator(self, model: Denoiser) -> Evaluator:
         s = self._current.settings
-        steering = Steering(self._current, model.config, control_branch(self._current, model))
+        steering = Steering(
+            self._current, model.config, model.device, control_branch(self._current, model)
+        )
         return Evaluator(
             model, s.solver.process, s.reference, s.sparsity, steering, self._turn
         )

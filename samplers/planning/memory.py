@@ -110,7 +110,8 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim + candidates)
     if config.camera != "none":
         module = CAMERA_MODULES[config.camera]
-        values += active * module.max_values_per_token(config.dim, config.num_layers)
+        read = active if module.second is None else active + history
+        values += read * module.max_values_per_token(config.dim, config.num_layers)
     if settings.control is not None:
         text = 2 * config.control_blocks * words
         values += branches * ((text + 32 * active) * config.dim + 2 * active * config.ffn_dim)
