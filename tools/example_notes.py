@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TITLE = "What this shows"
-PLACE = (0, 160, 280, 250)
+PLACE = (0, 180, 280, 250)
 """Left, top, width, height on the canvas, in its pixels: below the model's loader."""
 
 NOTES: dict[str, str] = {
@@ -51,5 +51,10 @@ NOTES: dict[str, str] = {
 - One shot under four guidances: text only, vanilla, vanilla in early steps only, fractional.
 - Strong `vanilla` guidance repeats itself and breaks; limited to early steps it stays clean.
 - Try another `scale`, or `from_level` among the advanced inputs.
+""",
+    "does_not_wear": """\
+- One shot twice, under guidance so strong that it wears out. On the right, a rule keeps it.
+- The rule: the first ten latent frames, half the window, are a sink and stay in sight.
+- Try a weaker `scale`, at which nothing wears out, or recency forcing in the node Memory Rules.
 """,
 }

@@ -22,10 +22,12 @@ from .example_nodes import (
     node,
     output_nodes,
     picture_nodes,
+    sampler_node,
     shot_nodes,
     video_frames_node,
     world_nodes,
 )
+from .example_places import BELOW, FILE, PICTURE, PLACES
 
 TEN_SECONDS = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 5: a blue ball bouncing over snowy mountains at sunset, clear sky, the camera pans left"""
@@ -39,6 +41,9 @@ THERE_AND_BACK = """0: a red ball bouncing over green hills by day, clear sky, t
 YELLOW = "a yellow ball bouncing over desert dunes at sunset, clear sky, the camera pans left"
 FROM_A_PICTURE = f"""0: {YELLOW}
 4: a yellow ball bouncing over snowy mountains at night, clear sky, the camera pans left"""
+WORN_AFTER = 30.0  # seconds
+STILL = "a golden ball bouncing over icy mountains at midday, cloudless sky, static camera"
+ANY_VIDEO = "Any Load Video fits here"
 REDRAWN = "0: a blue ball bouncing over snowy mountains at sunset, clear sky, the camera pans left"
 
 
@@ -221,6 +226,40 @@ def history_guidance() -> Example:
     return Example(api, places, groups)
 
 
+def does_not_wear() -> Example:
+    """A shot under guidance so strong that it wears out, and the same with half the window a sink.
+
+    Prompt and seed are the third shot of `longtake bench wear`.
+    """
+    steady = {
+        "10": node("LongtakeKVCacheSettings", "Half the window stays", sink_frames=10),
+        "11": sampler_node(
+            "The same shot, rule on", prompts=["2", 0], guidance=["9", 0], seed=2,
+            length=WORN_AFTER, length_unit="seconds",
+        ),
+        "12": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["11", 0], vae=["1", 2]),
+    }  # fmt: skip
+    steady["11"]["inputs"]["kv_cache"] = ["10", 0]
+    api = {
+        **world_nodes(f"0: {STILL}"),
+        **shot_nodes(seed=2, length=WORN_AFTER),
+        "9": guidance_node("Too strong, so that the shot wears", preset="vanilla", scale=2.0),
+        **steady,
+        "13": node(
+            "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["12", 0],
+            layout="row", labels="rule off\nrule on",
+        ),
+        **output_nodes("13"),
+    }  # fmt: skip
+    api["5"]["inputs"]["guidance"] = ["9", 0]
+    places = {
+        **PLACES, "9": (0, 520, 300, 340), "10": (320, 1400, 300, 250),
+        "11": (700, 1400, 320, 590), "12": (1080, 1400, 260, 80), "13": (1220, 180, 320, 220),
+        "7": (1600, 0, 420, 360), "8": (2080, 0, 300, 400),
+    }  # fmt: skip
+    return Example(api, places, [group_box("The rule against wear", *places["10"])])
+
+
 EXAMPLES: dict[str, Callable[[], Example]] = {
     "1_text_to_stream": text_to_stream,
     "2_long_shot": long_shot,
@@ -231,33 +270,10 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "7_fork_after_rewind": fork_after_rewind,
     "8_long_memory": long_memory,
     "9_history_guidance": history_guidance,
+    "does_not_wear": does_not_wear,
 }
 """By file name, from easy to advanced.
 
 The template browser shows a pack's files in the order of the folder on disk, and in this order if
 the user sorts them by name.
 """
-PLACES: dict[str, Place] = {
-    "1": (0, 0, 260, 100),
-    "2": (320, 0, 460, 220),
-    "3": (320, 330, 300, 250),
-    "4": (320, 660, 300, 640),  # with its text and its picture, which appear at the first run
-    "5": (840, 0, 320, 590),
-    "6": (1220, 0, 260, 80),
-    "7": (1220, 160, 420, 460),
-    "8": (1700, 0, 300, 400),
-}
-
-BELOW: dict[str, Place] = {
-    "9": (480, 1340, 320, 320),
-    "10": (0, 1340, 420, 180),
-    "11": (880, 1340, 260, 80),
-}
-PICTURE: dict[str, Place] = {
-    **BELOW,
-    "12": (1220, 1340, 260, 80),
-    "13": (1540, 1340, 280, 110),
-    "14": (1880, 1340, 300, 130),
-}
-FILE: dict[str, Place] = {"12": (1220, 1340, 280, 110), "14": (1600, 1340, 300, 230)}
-ANY_VIDEO = "Any Load Video fits here"

@@ -122,6 +122,7 @@ def _preset(preset: dict[str, Any]) -> str:
     return (
         f"chunks of {preset['chunk_frames']}, steps {levels} ({preset['solver']}, {shift})"
         + (f", first chunk {first}" if first else "")
+        + (f", the second model below noise level {p:g}" if (p := preset["boundary"]) else "")
         + f", {past}, "
         + (f"CFG {guidance:g}" if guidance != 1 else "no CFG")
         + f", {preset['width']}x{preset['height']} at {preset['fps']:g} fps"
@@ -130,9 +131,12 @@ def _preset(preset: dict[str, Any]) -> str:
 
 def _memory(name: str, plan: dict[str, Any]) -> str:
     p = MemoryPlan(**plan)
+    of_file, of_both, each = (
+        (" of this file", " of both models", " of each") if p.histories > 1 else ("", "", "")
+    )
     return (
-        f"{name} ({p.width}x{p.height}): weights {byte_size(p.weight_bytes)}, KV cache "
-        f"{byte_size(p.kv_bytes)} ({byte_size(p.kv_frame_bytes)} a latent frame)"
+        f"{name} ({p.width}x{p.height}): weights {byte_size(p.weight_bytes)}{of_file}, KV cache "
+        f"{byte_size(p.kv_bytes)}{of_both} ({byte_size(p.kv_frame_bytes)} a latent frame{each})"
         + (f", VAE {byte_size(p.vae_bytes)}" if p.vae_bytes else "")
     )
 

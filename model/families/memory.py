@@ -26,8 +26,8 @@ FIVE_B = "ti2v-5b"
 class MemoryPlan:
     """Bytes at one picture size; the KV cache without guidance, which doubles it.
 
-    Of a model that is two, it is the KV cache of both, beside the weights of one file. A twin in
-    the same file counts with its weights.
+    Of a model that is two, it is the KV cache of both `histories`, beside the weights of one file.
+    A twin in the same file counts with its weights.
 
     `largest_weight_bytes` must be on the card however many other weights wait elsewhere.
     """
@@ -40,6 +40,7 @@ class MemoryPlan:
     kv_frame_bytes: int
     kv_bytes: int
     vae_bytes: int
+    histories: int = 1
 
 
 def memory_plan(
@@ -77,6 +78,7 @@ def memory_plan(
         2 * config.num_layers * rows * columns * config.dim * compute.itemsize,
         histories * planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
         _vae_values(model, rows * columns * PATCH**2) * compute.itemsize,
+        histories,
     )
 
 

@@ -19,6 +19,7 @@ from .stated import quantisation
 
 FP8, FP8_WIDE, INT8, NVFP4 = "float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "nvfp4"
 MXFP8, ROTATED_INT8 = "mxfp8", "int8_tensorwise, rotated"
+ROTATED_INT4, INT4 = "convrot_w4a4", "asym_w4a8_int8"
 FP8_ROWS = "float8_e4m3fn, a scale for each row"
 UNKNOWN = "a format that its header does not name"
 PLAIN_SCALES = (FP8, FP8_WIDE, INT8)
@@ -32,13 +33,14 @@ HOST_FORMATS = {
     NVFP4: ("NVFP4", _BLACKWELL),
     INT8: ("int8 with scales", _TURING),
     ROTATED_INT8: ("rotated int8", _TURING),
-    "convrot_w4a4": ("rotated int4", _TURING),
-    "asym_w4a8_int8": ("int4 with int8 activations", "RTX 30 or newer"),
+    ROTATED_INT4: ("rotated int4", _TURING),
+    INT4: ("int4 with int8 activations", "RTX 30 or newer"),
 }
 """Each format's title, and NVIDIA's cards that multiply in it (comfy_kitchen 0.2.31
 `MIN_SM_VERSION`).
 """
 
+INT4_BYTES = 32  # of one scale: 64 numbers in pairs
 _SCALES = ("weight_scale", "scale_weight", "weight_s_rel", "comfy_quant")
 
 
@@ -67,8 +69,15 @@ def quantised_layers(header: Header, copy: Copy) -> Quantisation:
     formats = {layer: stated.get(layer) or _by_tensors(layer, tensors) for layer in layers}
     marked = {layer for layer in layers if layer in stated or _is_marked(layer, tensors)}
     unmarked = frozenset(layers) - marked
+    for layer, form in stated.items():
+        if form not in (*HOST_FORMATS, UNKNOWN):
+            raise BadInput(
+                f"{header.path} says that {layer}.weight is {form}, which ComfyUI 0.33 has no "
+                "layers for; use an fp8, MXFP8, NVFP4, int8, int4 (convrot_w4a4, asym_w4a8_int8) "
+                "or bf16 file."
+            )
     for layer in unmarked:
-        if formats[layer] in (UNKNOWN, MXFP8):
+        if formats[layer] in (UNKNOWN, MXFP8, ROTATED_INT4, INT4):
             raise BadInput(
                 f"{header.path} holds {layer}.weight as {tensors[f'{layer}.weight'].dtype} in a "
                 "packing that ComfyUI has no layers for; use an fp8, NVFP4, int8 or bf16 file."
@@ -119,6 +128,8 @@ def _by_tensors(layer: str, tensors: Mapping[str, TensorInfo]) -> str:
     """The format that dtypes and shapes show."""
     weight = tensors.get(f"{layer}.weight")
     scale = tensors.get(f"{layer}.weight_scale") or tensors.get(f"{layer}.scale_weight")
+    if weight is not None and weight.dtype == "I8" and f"{layer}.weight_s_rel" in tensors:
+        return INT4
     if weight is None or scale is None or not weight.shape:
         return UNKNOWN
     rows = weight.shape[0]
@@ -131,6 +142,8 @@ def _by_tensors(layer: str, tensors: Mapping[str, TensorInfo]) -> str:
             return FP8_WIDE
         case "I8" if scale.count in (1, rows):
             return INT8
+        case "I8" if scale.count * INT4_BYTES == weight.count:
+            return ROTATED_INT4
         case "U8" if _has_nvfp4_scales(layer, tensors):
             return NVFP4
         case _:

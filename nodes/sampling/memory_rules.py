@@ -39,7 +39,7 @@ class MemoryRulesNode(io.ComfyNode):
             description="Says how the model reads its past, against drift in long shots, without "
             "training. All rules are off by default.",
             search_aliases=["commit forcing", "recency forcing", "drift", "anchor", "color shift"],
-            inputs=[*_rules(), *_reading(), *_positions(), *_switch(), *_picture()],
+            inputs=[*_rules(), *_reading(), *_far(), *_positions(), *_switch(), *_picture()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],
         )
 
@@ -54,6 +54,8 @@ class MemoryRulesNode(io.ComfyNode):
         near_frames: int = 0,
         far_steps: int = 1,
         far_layers: float = 1 / 3,
+        far_stride: int = 1,
+        far_share: float = 1.0,
         positions: str = FROM_MODEL,
         past_weight: float = 1.0,
         past_chunks: int = 1,
@@ -61,8 +63,8 @@ class MemoryRulesNode(io.ComfyNode):
     ) -> io.NodeOutput:
         """Return the history's settings with the rules; the sampler fills in the model's."""
         custom = CustomRules(
-            commit_sees, recency_depth, near_frames, far_steps, far_layers, positions,
-            past_weight, past_chunks,
+            commit_sees, recency_depth, near_frames, far_steps, far_layers, far_stride, far_share,
+            positions, past_weight, past_chunks,
         )  # fmt: skip
         target = _anchor_of(anchor, anchor_picture)
         cache = kv_cache or KVCacheSpec(CacheSettings)
@@ -128,6 +130,11 @@ def _reading() -> list[io.Input]:
             tooltip="How much less older frames count while denoising, 0 to 16, no unit (a log "
             "weight). 0: not at all. 4: as published. The sink and the newest chunk count fully.",
         ),
+    ]
+
+
+def _far() -> list[io.Input]:
+    return [
         io.Int.Input(
             "near_frames",
             default=0,
@@ -158,6 +165,27 @@ def _reading() -> list[io.Input]:
             advanced=True,
             tooltip="Share of the layers, the last ones, that read beyond `near_frames`, 0.01 to "
             "1, no unit. A third is published.",
+        ),
+        io.Int.Input(
+            "far_stride",
+            default=1,
+            min=1,
+            max=100,
+            optional=True,
+            advanced=True,
+            tooltip="Which of `far_layers` read beyond `near_frames`: every n-th, from the last "
+            "back, 1 to 100. 1: all of them. 2: every second layer, at half the cost.",
+        ),
+        io.Float.Input(
+            "far_share",
+            default=1.0,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            advanced=True,
+            tooltip="Share of the frames beyond `near_frames` that is read, those that the pass "
+            "attends to most, 0.01 to 1, no unit. 1: all of them.",
         ),
     ]
 
@@ -213,3 +241,4 @@ def _picture() -> list[io.Input]:
             "anchor's, in place of the first chunk's.",
         ),
     ]
+

@@ -35,6 +35,8 @@ class CustomRules:
     near_frames: int = 0
     far_steps: int = 1
     far_layers: float = 1 / 3
+    far_stride: int = 1
+    far_share: float = 1.0
     positions: str = FROM_MODEL
     past_weight: float = 1.0
     past_chunks: int = 1
@@ -44,7 +46,9 @@ class CustomRules:
         commit = None if self.commit_sees == EVERYTHING else NewestFrames(self.commit_sees)
         far, past = None, None
         if self.near_frames:
-            far = FarReading(self.near_frames, self.far_steps, self.far_layers)
+            far = FarReading(
+                self.near_frames, self.far_steps, self.far_layers, self.far_stride, self.far_share
+            )
         if self.past_weight != 1:
             past = PastWeight(self.past_weight, self.past_chunks)
         return MemoryRules(

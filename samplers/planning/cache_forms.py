@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -15,6 +15,7 @@ from ...model.config import PATCH, DiTConfig
 from ...model.families.memory import COMPUTE, FULL_LENGTH, MemoryPlan
 from ...model.families.recognise import Recognition
 from ...model.preset_cache import preset_cache
+from ...model.shape_memo import ShapeMemo
 from ...units import byte_size
 from ..conditioning.prompts import PromptTimeline, TimedPrompt
 from ..guidance import Guidance, cfg
@@ -34,6 +35,7 @@ AS_COMPUTED, ROTATED, IN_INT8, IN_INT4 = "as computed", "keys rotated in every p
 class CacheForm:
     """One way to keep the KV cache, and what the model takes with it beside the card's reserve.
 
+    A pair takes turns on the card, so the weights are those of one file.
     `total_bytes` has all weights on the card, `least_bytes` only the largest one at a time.
     """
 
@@ -53,13 +55,15 @@ class CacheForm:
 class CacheForms:
     """The forms at the size of `plan`, with the family's schedule, window and guidance.
 
-    `dtype` and `device` are those of the computation.
+    `dtype` and `device` are those of the computation. The forms share most operations, so `shapes`
+    saves a part of each further rehearsal.
     """
 
     model: Recognition
     plan: MemoryPlan
     dtype: torch.dtype = COMPUTE
     device: torch.device = CUDA
+    shapes: ShapeMemo = field(default_factory=ShapeMemo, repr=False)
 
     def all(self) -> list[CacheForm]:
         """Every form, from the largest to the smallest."""
@@ -67,18 +71,22 @@ class CacheForms:
 
     def of(self, name: str) -> CacheForm:
         """What a rollout takes with one form; rehearses a pass in a fraction of a second."""
-        memory = rollout_memory(self.shots()[name], self._config, self.dtype, self.device)
-        beside = memory.total_bytes + self.plan.vae_bytes
+        memory = rollout_memory(
+            self.shots()[name], self._config, self.dtype, self.device, shapes=self.shapes
+        )
+        kv_bytes = self.plan.histories * memory.kv_bytes
+        beside = kv_bytes + memory.working_bytes + self.plan.vae_bytes
         return CacheForm(
             name,
-            memory.kv_bytes,
+            kv_bytes,
             beside + self.plan.weight_bytes,
             beside + self.plan.largest_weight_bytes,
         )
 
     def kv_bytes(self, name: str) -> int:
-        """The KV cache of one form, known at once."""
-        return planned_bytes(self.shots()[name], self._config, self.dtype)
+        """The KV cache of one form, known at once; of both models of a pair."""
+        one = planned_bytes(self.shots()[name], self._config, self.dtype)
+        return self.plan.histories * one
 
     def shots(self) -> Mapping[str, RolloutSettings]:
         """The settings of a rollout by the form's name."""

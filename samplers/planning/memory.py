@@ -50,18 +50,20 @@ def rollout_memory(
     dtype: torch.dtype,
     device: torch.device = CPU,
     check_interrupted: CheckInterrupted = lambda: None,
+    shapes: ShapeMemo | None = None,
 ) -> RolloutMemory:
     """Plan a rollout on `device`; an endless full history counts only as it starts.
 
     `working_bytes` = max(step, commit, score gradient, first-frame re-encoding). Step and commit
     are measured in the worst case: prompts projected, history full, keys not yet rotated (as after
-    a resume). `check_interrupted` is called before every pass.
+    a resume). `check_interrupted` is called before every pass. `shapes` saves operations that
+    another plan has rehearsed.
     """
-    shapes = ShapeMemo()
+    memo = shapes or ShapeMemo()
 
     def working_bytes(shot: RolloutSettings) -> int:
         rehearsals = [
-            Rehearsal(shot, replace(config, num_layers=layers), dtype, check_interrupted, shapes)
+            Rehearsal(shot, replace(config, num_layers=layers), dtype, check_interrupted, memo)
             for layers in REHEARSED_LAYERS
         ]
         with simulate_device(device):
@@ -97,7 +99,8 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim + candidates)
     if config.camera != "none":
         module = CAMERA_MODULES[config.camera]
-        values += active * module.max_values_per_token(config.dim, config.num_layers)
+        read = active if module.second is None else active + history
+        values += read * module.max_values_per_token(config.dim, config.num_layers)
     return (
         _at_any_length(settings, partial(_score_bytes, config=config))
         + _beginning(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -153,6 +154,19 @@ def test_inspect_says_which_cards_hold_which_form_of_the_cache(tmp_path: Path) -
             assert (gb in [*whole, *offloading]) == (form["least_bytes"] + 2**29 <= gb * 2**30)
         assert f"480p, {form['name']}: KV cache" in text
     assert 12 not in CacheForm(**full).cards()[0] and 12 in CacheForm(**lean).cards()[0]
+
+
+def test_inspect_counts_the_kv_cache_of_both_models_of_a_pair(tmp_path: Path) -> None:
+    """Wan 2.2 A14B is two models of Wan 2.1 14B's size, which take turns on the card."""
+    names = "wan2.1_t2v_14B.safetensors", "wan2.2_t2v_high_noise_14B.safetensors"
+    single, pair = (inspect(header_only(tmp_path / n, official_shapes("14B", 2))) for n in names)
+    for one, both in zip(*(x["cache_forms"]["480p"] for x in (single, pair)), strict=True):
+        assert both["kv_bytes"] == 2 * one["kv_bytes"]
+        assert both["total_bytes"] - one["total_bytes"] == one["kv_bytes"]
+    text = "\n".join(lines(pair))
+    assert "the second model below noise level 0.875, all of the past" in text
+    assert re.search(r"weights [\d.]+ GB of this file, KV cache [\d.]+ GB of both models", text)
+    assert "of each), VAE" in text and "join both on the canvas" in text
 
 
 def test_inspect_plans_a_memory_bank(tmp_path: Path) -> None:

@@ -130,6 +130,11 @@ FORMS = [  # dtype of the weight, its shape, what lies beside it, what inspect s
     ("U8", (Q[0], Q[1] // 2), {"weight_scale": ("F8_E4M3", (1536, 96)), "comfy_quant": ("U8", (9,)),
      "weight_scale_2": ("F32", ())}, "NVFP4: .* RTX 50, B100 or newer"),
     ("F8_E4M3", Q, {"weight_scale": ("F8_E8M0", (1536, 48)), "comfy_quant": ("U8", (9,))}, "MXFP8"),
+    ("I8", (Q[0], Q[1] // 2), {"weight_scale": ("F32", (24, 1536)), "comfy_quant": ("U8", (9,))},
+     "rotated int4: .* RTX 20 or newer"),
+    ("I8", (Q[0], Q[1] // 2), {"weight_s_rel": ("F8_E4M3", (1536, 96)),
+     "weight_s_channel": ("F32", (1536,)), "comfy_quant": ("U8", (9,))},
+     "int4 with int8 activations: .* RTX 30 or newer"),
 ]  # fmt: skip
 
 
@@ -149,8 +154,9 @@ def test_inspect_names_the_format_and_the_cards_that_multiply_in_it(
     ("dtype", "shape", "beside"),
     [("U8", (Q[0], Q[1] // 2), {"weight_scale": ("F8_E8M0", (1536, 48))}),
      ("U8", (Q[0], 3 * Q[1] // 4), {"weight_scale": ("F8_E8M0", (1536, 48))}),
-     ("F8_E4M3", Q, {"weight_scale": ("F32", (12, 12))})],
-    ids=["mxfp4", "mxfp6", "blocks of 128"],
+     ("F8_E4M3", Q, {"weight_scale": ("F32", (12, 12))}),
+     ("I8", (Q[0], Q[1] // 2), {"weight_scale": ("F32", (24, 1536))})],
+    ids=["mxfp4", "mxfp6", "blocks of 128", "int4 that no header names"],
 )  # fmt: skip
 def test_a_packing_without_layers_in_the_host_is_refused(
     tmp_path: Path, dtype: str, shape: tuple[int, ...],
@@ -160,6 +166,13 @@ def test_a_packing_without_layers_in_the_host_is_refused(
     dtypes = {f"{BLOCK}.weight": dtype} | {f"{BLOCK}.{k}": d for k, (d, _) in beside.items()}
     path = header_only(tmp_path / NAME, shapes, dtypes=dtypes)
     with pytest.raises(BadInput, match=rf"{BLOCK}.weight as {dtype}.*use an fp8, NVFP4, int8 or"):
+        open_checkpoint(path)
+
+
+def test_a_stated_format_that_the_host_does_not_have_is_refused_by_name(tmp_path: Path) -> None:
+    listing = json.dumps({"layers": {BLOCK: {"format": "svdquant_w4a4"}}})
+    path = saved(tmp_path / NAME, state(), _quantization_metadata=listing)
+    with pytest.raises(BadInput, match=rf"{BLOCK}.weight is svdquant_w4a4, .*use an fp8"):
         open_checkpoint(path)
 
 

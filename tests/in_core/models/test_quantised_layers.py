@@ -1,4 +1,4 @@
-"""The core's fp8, MXFP8, NVFP4 and int8 files, and LightX2V's, through our forward."""
+"""The core's fp8, MXFP8, NVFP4, int8 and int4 files, and LightX2V's, through our forward."""
 
 from __future__ import annotations
 
@@ -96,6 +96,10 @@ CORE = [  # the core's name, its layout, how it quantises, what the layer's list
     ("int8_tensorwise", "TensorWiseINT8Layout",
      {"per_channel": True, "convrot": True, "convrot_groupsize": 16},
      {"convrot": True, "convrot_groupsize": 16}),
+    ("convrot_w4a4", "TensorCoreConvRotW4A4Layout", {"convrot_groupsize": 16},
+     {"convrot_groupsize": 16}),
+    ("asym_w4a8_int8", "AsymW4A8Int8Layout", {"group_size": 16, "convrot_groupsize": 16},
+     {"group_size": 16, "convrot_groupsize": 16}),
 ]  # fmt: skip
 
 
@@ -119,10 +123,12 @@ def test_every_format_of_the_core_runs_through_our_forward(
     tree = loaded(host, saved(tmp_path / "self_forcing_quantised.safetensors", stored, **metadata))
     assert type(tree.blocks[1].ffn[0].weight).__name__ == "QuantizedTensor"
     mine, (x, t, context) = ours(tree), inputs()
-    assert apart(mine, tree(x, t, context=context)) < HALF
     wanted = ours(loaded(host, saved(tmp_path / "self_forcing.safetensors", plain)))
+    theirs = tree(x, t, context=context)
+    rounded = apart(theirs, wanted)  # inputs in 4 bits turn on the last bit
+    assert apart(mine, theirs) < max(HALF, rounded / 2)
     loss = apart(ours(loaded(host, saved(tmp_path / "exact.safetensors", state(WIDE)))), wanted)
-    assert apart(mine, wanted) < max(HALF, loss / 2)
+    assert apart(mine, wanted) < max(HALF, loss / 2, 1.1 * rounded)
 
 
 @pytest.mark.parametrize("pack", [fp8, int8, nvfp4, nvfp4_with_alpha])

@@ -58,6 +58,10 @@ def sparse_rollout(bench: Bench, kv_cache: Any) -> Any:
             MemoryRules(far=FarReading(9, 2, 0.5)),
         ),
         (
+            {"rules": "custom", "near_frames": 9, "far_stride": 2, "far_share": 0.25},
+            MemoryRules(far=FarReading(9, layer_stride=2, share=0.25)),
+        ),
+        (
             {"rules": "custom", "past_weight": 0.3, "past_chunks": 2},
             MemoryRules(past=PastWeight(0.3, 2)),
         ),

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from longtake.attention.cache.policy import CachePolicy, FullHistory, RebuiltWindow
-from longtake.model.checkpoint import load_dit, open_checkpoint
+from longtake.model.checkpoint import build_dit, load_dit, open_checkpoint
 from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.conditioning.known_frames import from_latents
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.denoiser import LowNoise, SecondWeights, local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
@@ -46,6 +47,7 @@ ROWS, COLUMNS, SEED, WORDS = 2, 4, 7, 5
 TEXT, NEGATIVE = randn(WORDS, 24, seed=3), randn(WORDS, 24, seed=4)
 PLAIN = ("wan21-t2v", "wan22-ti2v-5b")
 NOTHING = torch.empty(0, 16, ROWS, COLUMNS)
+NO_PICTURE = torch.empty(6, 0, ROWS, COLUMNS)
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -156,20 +158,23 @@ def test_skyreels_goes_on_behind_known_frames(tmp_path: Path) -> None:
 
 
 def wan(
-    folder: Path, key: str, seed: int = 1
+    folder: Path, key: str, seed: int = 1, picture: Tensor = NO_PICTURE
 ) -> tuple[WanDiT, Any, Callable[[Tensor, Tensor, Tensor], Tensor]]:
-    """A random model of that family: ours from the file, and theirs."""
+    """A random model of that family: ours from the file, and theirs beside a picture's channels."""
     channels = 48 if key == "wan22-ti2v-5b" else 16
-    inputs = {"in_channels": channels, "out_channels": channels}
+    inputs = {"in_channels": channels + picture.shape[1], "out_channels": channels}
     theirs = store("WanTransformer3DModel", folder, seed, **inputs)
 
     def velocity(x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        x = torch.cat([x, picture[: len(x)]], 1) if picture.numel() else x
         per_token = t[None].repeat_interleave(ROWS * COLUMNS // 4, 1)
         return theirs(x.transpose(0, 1)[None], per_token, text[None], return_dict=False)[0][
             0
         ].transpose(0, 1)
 
-    return load_dit(folder), open_checkpoint(folder).recognition.config, velocity
+    checkpoint = open_checkpoint(folder)
+    config = checkpoint.recognition.config
+    return build_dit(checkpoint.state(), config, folder), config, velocity
 
 
 @torch.inference_mode()
@@ -185,24 +190,32 @@ def test_plain_wan_makes_all_frames_together(tmp_path: Path, key: str) -> None:
 
 
 @torch.inference_mode()
-def test_plain_wan_22_changes_models_at_its_boundary(tmp_path: Path) -> None:
-    """Wan-Video/Wan2.2 `wan/text2video.py`: the high noise model at timesteps of the boundary or
-    above; one solver for both, timesteps rounded down.
+@pytest.mark.parametrize("key", ["wan22-a14b", "wan22-i2v-a14b"])
+def test_plain_wan_22_changes_models_at_its_boundary(tmp_path: Path, key: str) -> None:
+    """Wan-Video/Wan2.2 `wan/text2video.py` and `wan/image2video.py`: the high noise model at
+    timesteps of the boundary or above; one solver for both, timesteps rounded down; the picture
+    beside the noise of both.
     """
-    preset = replace(BY_KEY["wan22-a14b"].preset, steps=12)
+    preset = replace(BY_KEY[key].preset, steps=12)
+    picture = randn(6, 20, ROWS, COLUMNS, seed=6) if "i2v" in key else NO_PICTURE
     (high, config, first), (low, _, second) = (
-        wan(tmp_path / str(seed), "wan21-t2v", seed) for seed in (1, 2)
+        wan(tmp_path / str(seed), "wan21-t2v", seed, picture) for seed in (1, 2)
     )
+    calls = []
 
     def velocity(x: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        return (first if t[0] >= 1000 * preset.boundary else second)(x, t, text)
+        calls.append(t[0] >= 1000 * preset.boundary)
+        return (first if calls[-1] else second)(x, t, text)
 
     guided = Guided(velocity, TEXT, NEGATIVE, preset.guidance_scale)
     expected = full_sequence_loop(guided, noise(range(6)), preset.steps, preset.shift)
+    assert {bool(is_high) for is_high in calls} == {True, False}
     passes = SecondWeights(local_denoiser(low, config), LowNoise(preset.boundary))
     model = replace(local_denoiser(high, config), second=passes)
-    torch.testing.assert_close(rollout(high, config, preset, 6, model=model), expected, **CLOSE)
-    assert (rollout(high, config, preset, 6) - expected).abs().max() > 0.1
+    given = {"reference": Reference(picture)} if picture.numel() else {}
+    ours = rollout(high, config, preset, 6, model=model, **given)
+    torch.testing.assert_close(ours, expected, **CLOSE)
+    assert (rollout(high, config, preset, 6, **given) - expected).abs().max() > 0.1
 
 
 @torch.inference_mode()

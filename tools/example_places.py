@@ -1,0 +1,29 @@
+"""Where the nodes of the example workflows stand on the canvas, by their numbers."""
+
+from __future__ import annotations
+
+from .example_nodes import Place
+
+PLACES: dict[str, Place] = {
+    "1": (0, 0, 260, 100),
+    "2": (320, 0, 460, 220),
+    "3": (320, 330, 300, 250),
+    "4": (320, 660, 300, 640),  # with its text and its picture, which appear at the first run
+    "5": (840, 0, 320, 590),
+    "6": (1220, 0, 260, 80),
+    "7": (1220, 160, 420, 460),
+    "8": (1700, 0, 300, 400),
+}
+
+BELOW: dict[str, Place] = {
+    "9": (480, 1340, 320, 320),
+    "10": (0, 1340, 420, 180),
+    "11": (880, 1340, 260, 80),
+}
+PICTURE: dict[str, Place] = {
+    **BELOW,
+    "12": (1220, 1340, 260, 80),
+    "13": (1540, 1340, 280, 110),
+    "14": (1880, 1340, 300, 130),
+}
+FILE: dict[str, Place] = {"12": (1220, 1340, 280, 110), "14": (1600, 1340, 300, 230)}
