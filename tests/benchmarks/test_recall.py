@@ -49,6 +49,9 @@ def test_no_gain_is_no_claim_that_holds() -> None:
     recall.summarise(results, "128 away, 64 back", rows(0.0))
     (claim,) = (c for c in results.claims if f"than {WINDOW} " in c.text)
     assert not claim.holds
+    few = recall.RecallResults()
+    recall.summarise(few, "128 away, 64 back", rows(0.3)[: recall.MIN_CLIPS - 1])
+    assert few.differences and not few.claims
 
 
 def test_rows_as_served_come_last_and_are_few() -> None:
