@@ -40,11 +40,11 @@ OTHERS = (
     ),
     Other(
         "Wan VACE", r"(^|\.)vace_(patch_embedding|blocks)\.",
-        "its control branch is not causal; use the plain Wan 2.1 or a causal model",
+        "choose it in Load VACE Module, and load a causal Wan 2.1 model of the same size here",
     ),
     Other(
         "a Wan control, audio or character model",
-        r"control_adapter\.|audio_proj\.|casual_audio_encoder\.|face_adapter\.|motion_encoder\."
+        r"audio_proj\.|casual_audio_encoder\.|face_adapter\.|motion_encoder\."
         r"|patch_embedding_(pose|mask|global)\.|(^|\.)ref_conv\.|(q|k|v)_loras\.",
         "its extra inputs are not supported; use a Wan 2.1 text-to-video or image-to-video model",
     ),

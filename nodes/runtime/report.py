@@ -31,6 +31,8 @@ def run_report(
             fps_target=fps,
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
+            kv_offloaded_bytes=run.offloaded_bytes,
+            recalled=[*run.recalled] or None,
             model_load_s=rollout.claim.load_s,
             model_evals=model_evals,
             attention_density=sparse.density,
