@@ -25,7 +25,7 @@ from ..conditioning.prompt_plan import (
     truncated_prompts,
     unused_prompts,
 )
-from ..conditioning.reference import reference
+from ..conditioning.reference import RAYS_REPLACED, end_of_rays, reference
 from ..conditioning.timeline import Timeline
 from ..from_model import set_or_none
 from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
@@ -195,10 +195,11 @@ def _warnings(
 def _camera_warnings(
     request: RolloutRequest, settings: RolloutSettings, length: Length
 ) -> list[str]:
-    """Where the camera path ends before the shot does."""
-    if request.camera is None or settings.camera is None:
-        return []
-    return request.camera.shortfall(settings.camera, length)
+    """Where the camera's path or rays end before the shot does, or one replaces the other."""
+    path, rays = settings.camera, settings.reference and settings.reference.rays
+    if request.camera is None or path is None:
+        return [] if rays is None else end_of_rays(rays, length)
+    return request.camera.shortfall(path, length) + ([] if rays is None else [RAYS_REPLACED])
 
 
 def _model_warnings(resolved: ResolvedModel) -> list[str]:
