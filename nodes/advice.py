@@ -108,6 +108,10 @@ ADVICE: dict[str, Callable[..., Any]] = {
     ),
     "heads-ages": lambda cache: f"choose an exact view, or {_same_for_all_heads(cache)}",
     "budget": _budget,
+    "recall-rebuilt": lambda: (
+        "choose keep or flush for prompt_switch in KV Cache Settings, or a guidance that is not "
+        f"exact, or {PLAIN_WINDOW}"
+    ),
     "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
 }
 """For each rule of the engine what to change, given the values that broke it."""

@@ -6,7 +6,7 @@ latents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -99,9 +99,9 @@ class Branches:
         if prompts.front is not before.front:
             self._experts.in_turn(RolloutHistory.prompts_changed)
 
-    def forget_prompts(self) -> None:
-        """Mark every cache stale that depends on one prompt alone."""
-        self._experts.in_turn(RolloutHistory.forget_prompts)
+    def in_turn(self, change: Callable[[RolloutHistory], None]) -> None:
+        """Do something to every history."""
+        self._experts.in_turn(change)
 
     def snapshot(self) -> Snapshot:
         """All that later chunks depend on, except the prompts in force."""

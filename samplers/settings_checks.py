@@ -57,6 +57,20 @@ def check_context_noise(cache: CachePolicy, noise: ContextNoise) -> None:
         )
 
 
+def check_recall(
+    cache: CachePolicy, guidance: Guidance, *, recaches: bool
+) -> None:
+    """Refuse to commit frames again in a history that fetches them as they were."""
+    exact = any(branch.view.rebuilt for branch in guidance.branches)
+    if cache.recall_frames and (recaches or exact):
+        raise Unsupported(
+            "the KV cache recalls latent frames as they were committed, and "
+            + ("a change of prompt" if recaches else "an exact view of the guidance")
+            + " commits them again",
+            "recall-rebuilt",
+        )
+
+
 def check_memory_bank(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Sparsity) -> None:
     """Refuse what needs every layer to see the same latent frames."""
     if not cache.extra_frames:

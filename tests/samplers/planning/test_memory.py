@@ -27,6 +27,7 @@ from longtake.attention.cache.policy import (
 from longtake.attention.cache.tether import TetherCache
 from longtake.attention.kernels.choice import GATHERED
 from longtake.attention.kernels.choice import NAMES as KERNELS
+from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8
@@ -50,6 +51,7 @@ from longtake.samplers.guidance.score import (
     slope_of,
 )
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
+from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.planning.memory import RolloutMemory, max_bytes, rollout_memory
 from longtake.samplers.schedule.levels import flow_ladder
@@ -201,6 +203,17 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
     assert claimed == plan.kv_bytes
     assert plan.total_bytes <= max_bytes(chosen, config, dtype)
     assert abs(measured - plan.total_bytes) <= WITHIN * plan.total_bytes, (measured, plan)
+
+
+def test_an_archive_of_frames_comes_on_top_of_the_plan_on_a_cpu() -> None:
+    """On a CPU main memory is the device; elsewhere the archive takes nothing of the device."""
+    chosen = settings(SMALL, cache=RecallWindow(6, 1, 3), length=18)
+    plan, (caches, *_) = rollout_memory(chosen, SMALL, F32), cache_plans(chosen, SMALL, F32)
+    measured, claimed = peak_of(chosen, SMALL, F32)
+    assert claimed == plan.kv_bytes
+    assert plan.total_bytes <= max_bytes(chosen, SMALL, F32)
+    beside = measured - caches.planned_offloaded(18)
+    assert abs(beside - plan.total_bytes) <= WITHIN * plan.total_bytes
 
 
 @pytest.mark.parametrize(
