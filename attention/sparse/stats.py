@@ -53,8 +53,3 @@ class SparseStats:
         self.recalls += sum(recalls)
         self.sampled += len(recalls)
         self.dense_fallbacks += fallbacks
-
-
-def joint_stats(earlier: SparseStats | None, current: SparseStats | None) -> SparseStats | None:
-    """The totals of all loops of a run; None if sparse attention is off."""
-    return current if earlier is None or current is None else earlier + current
