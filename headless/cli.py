@@ -1,4 +1,4 @@
-"""The command line: run, batch, rollouts, inspect, convert, schedule, doctor, bench.
+"""The command line: run, batch, push, osc, rollouts, inspect, convert, schedule, doctor, bench.
 
 Exit codes: 0 done, 1 failed (with a one-line reason; --debug adds the traceback), 2 wrong usage,
 130 interrupted (with a hint how to resume).
@@ -33,12 +33,14 @@ from .batch.command import batch
 from .commands import convert as converting
 from .commands import doctor
 from .commands import inspect as inspection
+from .commands.push import push
 from .commands.rollouts import rollouts
 from .commands.schedule import schedule
 from .commands.watch import check_watchable, watch_run
 from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
 from .events import RunFiles
+from .osc.command import osc
 from .player.access import Access
 from .runner import Job, prepare_folder
 from .session import session
@@ -84,6 +86,8 @@ def run(  # noqa: PLR0913
 
 
 main.add_command(batch)
+main.add_command(push)
+main.add_command(osc)
 main.add_command(rollouts)
 main.add_command(schedule)
 

@@ -11,6 +11,7 @@ from .conditioning.known_frames import KnownFrames
 from .conditioning.known_video import KnownVideo
 from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
+from .frames.interpolate import InterpolateStream
 from .frames.pictures import ImagesToFrames
 from .frames.upscale import UpscaleStream
 from .frames.vae import VAEDecodeStream, VAEEncodeStream
@@ -74,6 +75,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VAEDecodeStream,
     VAEEncodeStream,
     UpscaleStream,
+    InterpolateStream,
     StreamingPreview,
     SaveVideo,
     Collect,

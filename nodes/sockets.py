@@ -9,6 +9,7 @@ ControlVideo = io.Custom("CONTROL_VIDEO")  # nodes/conditioning/control_spec.py
 Mask = io.Custom("MASK")  # the host's: a tensor (n, H, W)
 Rollout = io.Custom("ROLLOUT")  # stream/rollout/rollout.py
 Frames = io.Custom("FRAMES")  # stream/rollout/rollout.py
+InterpolationModel = io.Custom("INTERP_MODEL")  # of the host: nodes/host/interpolation.py
 KVCache = io.Custom("KV_CACHE")  # nodes/sampling/cache_spec.py
 Guidance = io.Custom("GUIDANCE")  # nodes/guidance/guidance_spec.py
 KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/conditioning/known_frames.py

@@ -1,6 +1,7 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `memory`, `metadata`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`.
+By subject: `interpolation`, `memory`, `metadata`, `models`, `loras`, `upscaling`, `paths`,
+`progress`, `server`.
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
@@ -60,6 +61,7 @@ from __future__ import annotations
 
 from comfy.model_patcher import ModelPatcher
 
+from .interpolation import interpolate, interpolator
 from .loras import (
     has_lora,
     layer_shapes,
@@ -154,6 +156,8 @@ __all__ = [
     "free_memory_bytes",
     "has_lora",
     "has_web_server",
+    "interpolate",
+    "interpolator",
     "layer_shapes",
     "is_wan",
     "load_diffusion_model",
