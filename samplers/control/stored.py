@@ -80,7 +80,7 @@ class StoredPicture:
         return None
 
     def read(self) -> Tensor:
-        """The latents themselves."""
+        """The latents, which are in memory already."""
         return self.latents
 
 
