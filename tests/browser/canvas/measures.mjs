@@ -152,6 +152,8 @@ export async function fitLines(page, { vue, files }) {
     });
   });
   const lines = [await fitLine(page, "LongtakeLoadDemoModel")];
+  await page.waitForTimeout(400); // the node has grown
+  if (await isCut(page, "LongtakeLoadDemoModel")) throw new Error("The demo's fit line is cut.");
   for (const file of files) {
     await page.evaluate((file) => {
       const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === "LongtakeLoadModel");
@@ -166,6 +168,18 @@ export async function fitLines(page, { vue, files }) {
   await show(page, { canvas, vue });
   lines.push(await fitLine(page, "LongtakeLoadModel"));
   return lines;
+}
+
+/** Whether a line is higher than its place, or reaches below its node on the classic canvas.
+ * @param {Page} page @param {string} type */
+function isCut(page, type) {
+  return page.evaluate((type) => {
+    const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === type);
+    const { element } = node.widgets.find((/** @type {any} */ each) => each.name === "fit");
+    const below = element.getBoundingClientRect().bottom - app.canvas.canvas.getBoundingClientRect().top;
+    const bottom = node.pos[1] + node.size[1] + app.canvas.ds.offset[1];
+    return element.scrollHeight > element.clientHeight + 1 || (!LiteGraph.vueNodesMode && below > bottom + 1);
+  }, type);
 }
 
 /** Wait for the line of a node that contains `words`, and return it. @param {Page} page @param {string} type @param {string} [words] */
