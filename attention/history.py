@@ -24,6 +24,11 @@ from .cache.shared_window import SharedWindowCache
 from .cache.tether import TetherCache
 from .cache.tethered_cache import TetheredCache
 from .layout import HistoryAttention
+from .recall import cache as recall_cache
+from .recall import content as content_cache
+from .recall.cache import RecallCache
+from .recall.content import ContentCache
+from .recall.window import RecallWindow
 from .snapshot import Snapshot
 from .storage.dense import KeysValues, Storage
 from .storage.shape import CacheShape
@@ -121,6 +126,10 @@ def open_cache(
             return BankCache(shape, policy, length, device, storage)
         case TetherCache():
             return TetheredCache(shape, policy, length, device, storage)
+        case RecallWindow(by="content"):
+            return ContentCache(shape, policy, length, device, storage)
+        case RecallWindow():
+            return RecallCache(shape, policy, length, device, storage)
         case TempCache():
             index = open_index(policy.effective_index, shape, policy.kernel)
             return cache.MergedCache(shape, policy, index, device, storage, length)
@@ -139,3 +148,18 @@ def planned_bytes(
         index = open_index(policy.effective_index, shape)
         return cache.planned_bytes(shape, policy, index, storage, length)
     return kv_cache.planned_bytes(shape, policy, length, storage)
+
+
+def planned_offloaded(
+    shape: CacheShape, policy: CachePolicy, storage: Storage, length: int | None
+) -> int:
+    """Exact value of `offloaded_bytes` of the opened cache.
+
+    A history or an archive without bound or end grows beyond it.
+    """
+    match policy:
+        case RecallWindow(by="content"):
+            return content_cache.planned_offloaded(shape, policy, length, storage)
+        case RecallWindow():
+            return recall_cache.planned_offloaded(shape, policy, length, storage)
+    return kv_cache.planned_offloaded(shape, policy, length, storage)

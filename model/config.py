@@ -14,12 +14,14 @@ PATCH = 2  # rows and columns per token; one latent frame deep
 FREQ_DIM = 256
 EPS = 1e-6
 
-Camera = Literal["none", "action", "plucker"]
+Camera = Literal["none", "action", "plucker", "prope", "fun"]
 """How a model takes a camera, see `model/camera/modules.py`."""
 
 CAMERA_TENSORS: Mapping[Camera, str] = {
     "action": "action_embedding.0.weight",
     "plucker": "patch_embedding_wancamctrl.weight",
+    "fun": "control_adapter.conv.weight",
+    "prope": "blocks.0.self_attn.prope_o.weight",
 }
 """For each kind of camera a tensor that only such models have."""
 

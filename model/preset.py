@@ -38,6 +38,7 @@ class Preset:
     it is one). `halves`: the first was trained to come from noise to the boundary, the second from
     there to clean latents.
     `reach_frames` is how far back it was trained to look, 0 as far as its window.
+    `flat_world`: its camera moves along a painted strip, so that turns are moves sideways.
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
     """
@@ -69,6 +70,7 @@ class Preset:
     wavefront: bool = False
     rebuilt: bool = False
     first_steps: int = 0
+    flat_world: bool = False
     noisy_history: bool = False
     boundary: float = 0.0
     halves: bool = False
@@ -86,7 +88,7 @@ DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     drops_first_frame=True, first_steps=8, noisy_history=True, history_scale=1.2,
-    reach_frames=64,
+    reach_frames=64, flat_world=True,
 )  # fmt: skip
 
 

@@ -92,6 +92,9 @@ ADVICE: dict[str, Callable[..., Any]] = {
         "read the whole far past, or set self_attention of ANN-Sparse Attention to `off`"
     ),
     "rules-reach": lambda: "choose another schedule, or turn the memory rules off",
+    "camera-cache": lambda cache: f"{plain_window(cache)}",
+    "camera-rules": lambda: "turn the memory rules off",
+    "camera-reach": lambda: "choose another schedule",
     "heads-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW} and no TempCache",
     "heads-order": lambda: (
         "choose the order of time, or `most attended` for all heads together in KV Cache Settings"
@@ -105,6 +108,10 @@ ADVICE: dict[str, Callable[..., Any]] = {
     ),
     "heads-ages": lambda cache: f"choose an exact view, or {_same_for_all_heads(cache)}",
     "budget": _budget,
+    "recall-rebuilt": lambda: (
+        "choose keep or flush for prompt_switch in KV Cache Settings, or a guidance that is not "
+        f"exact, or {PLAIN_WINDOW}"
+    ),
     "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
 }
 """For each rule of the engine what to change, given the values that broke it."""

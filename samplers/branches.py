@@ -6,7 +6,7 @@ latents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from .history.filler import CacheFiller
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
+from .pass_attention import ViewReader
 from .schedule.row import Row
 from .settings import RolloutSettings
 from .view_passes import ViewPasses
@@ -98,9 +99,9 @@ class Branches:
         if prompts.front is not before.front:
             self._experts.in_turn(RolloutHistory.prompts_changed)
 
-    def forget_prompts(self) -> None:
-        """Mark every cache stale that depends on one prompt alone."""
-        self._experts.in_turn(RolloutHistory.forget_prompts)
+    def in_turn(self, change: Callable[[RolloutHistory], None]) -> None:
+        """Do something to every history."""
+        self._experts.in_turn(change)
 
     def snapshot(self) -> Snapshot:
         """All that later chunks depend on, except the prompts in force."""
@@ -177,11 +178,14 @@ class Branches:
 
     def _keys_values(self, expert: Expert, frames: range) -> tuple[KeysValues, ...]:
         """What an expert would store of pure noise in the place of `frames`."""
+        prompt = expert.history.plans[0].rows[0].prompt
+        view = CacheView(prompt, 0, 0, None, expert.history.caches[0].next_position)
         inputs = PassInputs(
             self.noise(frames, 0, "start", at=frames.start).unsqueeze(0),
             frames,
             [[1.0] * len(frames)],
-            [expert.history.plans[0].rows[0].prompt],
+            [prompt],
+            ViewReader([view], expert.history, frames, (len(frames),) * len(frames)),
         )
         attention = expert.history.caches[0].attention(len(frames), rows=slice(0, 1))
         return expert.evaluator.evaluate(inputs, attention, keep=True).keys_values

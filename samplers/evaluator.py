@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..attention.cache.prompt_keys import PromptKeys
+from ..attention.projected import ProjectedReader
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
@@ -38,13 +39,14 @@ class PassInputs:
     """What one pass evaluates: latents x (b, f, c, h, w), the latent `frames`, at `levels` (b, f).
 
     `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
-    its prompt's texts; empty stands for 0.
+    its prompt's texts; empty stands for 0. `reader` opens another attention to the same history.
     """
 
     x: Tensor
     frames: Sequence[int]
     levels: Sequence[Sequence[float]]
     prompts: Sequence[Prompt]
+    reader: ProjectedReader
     texts: Sequence[int] = ()
 
 
@@ -155,11 +157,13 @@ class Evaluator:
             t,
             self._text_rows(inputs.prompts, inputs.texts or (0,) * x.shape[1]),
             attention,
-            PassOptions(self._to_prompt, keep, self.model.host.cast, self._hooks(frames)),
+            PassOptions(self._to_prompt, keep, self.model.host.cast, self._hooks(inputs)),
         )
 
-    def _hooks(self, frames: Sequence[int]) -> Hooks:
-        return NO_HOOKS if self._steering is None else self._steering.hooks(self._tree, frames)
+    def _hooks(self, inputs: PassInputs) -> Hooks:
+        if self._steering is None:
+            return NO_HOOKS
+        return self._steering.hooks(self._tree, inputs.frames, inputs.reader)
 
     def _with_reference(self, x: Tensor, frames: Sequence[int]) -> Tensor:
         if self.reference is None:

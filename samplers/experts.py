@@ -55,7 +55,7 @@ class Experts:
 
     def _evaluator(self, model: Denoiser) -> Evaluator:
         s = self._current.settings
-        steering = Steering(self._current, model.config)
+        steering = Steering(self._current, model.config, model.device)
         return Evaluator(
             model, s.solver.process, s.reference, s.sparsity, steering, self._turn
         )

@@ -20,6 +20,7 @@ from ..attention.sparse.stats import SparseStats
 from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser
+from .history.rollout_history import RolloutHistory
 from .rules.anchor import AnchorChunks
 from .schedule.row import Row
 from .settings import RolloutSettings
@@ -31,9 +32,11 @@ class Chunk:
     """Latent frames that finished together: latents (f, c, h, w), float32, CPU, normalised.
 
     `first_frame` is the index of the first latent frame in the rollout. `seconds` is the time spent
-    and `kv_bytes` the size of the KV cache afterwards (0 for chunks that were read back).
+    and `kv_bytes` the size of the KV cache afterwards (0 for chunks that were read back), with
+    `offloaded_bytes` in main memory or files beside it.
     `in_flight` is the state of later latent frames that were active then (f, ...): their latents
     and the solver's memory. `sparse` holds the totals of sparse attention in the rollout so far.
+    `recalled` are the past latent frames that were fetched into the window for this chunk.
     """
 
     index: int
@@ -45,6 +48,8 @@ class Chunk:
     kv_bytes: int = 0
     in_flight: State = ()
     sparse: SparseStats | None = None
+    recalled: tuple[int, ...] = ()
+    offloaded_bytes: int = 0
 
 
 SettingsAt = Callable[[int], RolloutSettings]
@@ -128,11 +133,13 @@ class Loop:
             latents, prompt = clean.float().cpu(), self.current.prompts.front.text
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
             kv_bytes = self.branches.kv_bytes
+            offloaded = sum(cache.offloaded_bytes for cache in self.branches.caches)
             self._begun = False
             sparse = self.branches.sparse_stats
             yield Chunk(
-                index, first, latents, prompt, chunk_evals, seconds, kv_bytes, in_flight, sparse
-            )
+                index, first, latents, prompt, chunk_evals, seconds, kv_bytes, in_flight, sparse,
+                self.branches.history.recalled, offloaded,
+            )  # fmt: skip
             index += 1
 
     def snapshot(self) -> Snapshot:
@@ -159,7 +166,7 @@ class Loop:
         self.anchors.restore(snapshot.part("anchors"))
         self.current.use_prompts(self.settings_at(self._prompted), self._prompted)
         if snapshot.facts["begun"]:  # perhaps under another prompt than this loop's
-            self.branches.forget_prompts()
+            self.branches.in_turn(RolloutHistory.forget_prompts)
 
     def _replay(self, finished: Iterable[Chunk], in_flight: State) -> tuple[int, int, State]:
         """Commit `finished` chunks again; returns the next chunk's index, its first latent frame
@@ -190,6 +197,8 @@ class Loop:
         self.branches.use(self.settings_at(first), first)
         if self.current.prompts.front is not before:
             self._prompted = first
+        frames = range(first, first + self.settings.schedule.chunk_frames)
+        self.branches.in_turn(lambda history: history.begin_chunk(frames))
 
     def _step(self, row: Row, active: State) -> State:
         """Take one row from the previous state to the state of all its frames at the next level.

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 from ..attention.history import HistoryCache
 from ..attention.layout import HistoryReader
+from ..attention.projected import MatricesOf, ProjectedAttention, ReadFrames
 from ..attention.views import LimitedLookback, PartialHistory, SplitFrames, SplitRows
 from ..model.dit import SelfAttention
 from .history.extent import HistoryExtent, extent
+from .history.reads import numbers_by_slot, shown_numbers
 from .history.rollout_history import RolloutHistory
-from .history.selection import CacheView
+from .history.selection import CacheView, neighbours
 from .rules.reading import ReadingMoment, ReadingRule
 
 
@@ -51,13 +53,7 @@ class PassVisibility:
 
     def attention_for(self, views: Sequence[CacheView], history: RolloutHistory) -> SelfAttention:
         """The attention of all `views` in one pass, neighbouring cache rows together."""
-        runs: list[list[CacheView]] = []
-        for view in views:
-            if runs and view.continues(runs[-1][-1]):
-                runs[-1].append(view)
-            else:
-                runs.append([view])
-        parts = [(len(run), self._attention_of(run, history)) for run in runs]
+        parts = [(len(run), self._attention_of(run, history)) for run in neighbours(views)]
         return parts[0][1] if len(parts) == 1 else SplitRows(parts)
 
     def _attention_of(self, run: Sequence[CacheView], history: RolloutHistory) -> SelfAttention:
@@ -94,3 +90,33 @@ class PassVisibility:
             progress = self.progress[frames.start : frames.stop]
             parts.append(history.sparse.over(view.cache, ruled, progress) if sparse else ruled)
         return parts[0] if len(parts) == 1 else SplitFrames(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewReader:
+    """Opens the second attention of a pass over `active` latent frames for `views` of the history.
+
+    Active frame i sees the first `visible[i]` active ones.
+    """
+
+    views: Sequence[CacheView]
+    history: RolloutHistory
+    active: Sequence[int]
+    visible: Sequence[int]
+
+    def __call__(self, matrices: MatricesOf) -> SelfAttention:
+        """Open the attention, for the pass's batch rows in order."""
+        runs = neighbours(self.views)
+        parts = [(len(run), ProjectedAttention(self._read(run), matrices)) for run in runs]
+        return parts[0][1] if len(parts) == 1 else SplitRows(parts)
+
+    def _read(self, run: Sequence[CacheView]) -> ReadFrames:
+        first, history = run[0], self.history
+        cache, plan = history.caches[first.cache], history.plans[first.cache]
+        shown = shown_numbers(plan, history.frames, history.sink_frames)
+        slots = range(len(cache.kept_frames)) if first.slots is None else first.slots
+        numbers = numbers_by_slot(cache, shown) if slots else []
+        past = tuple(numbers[slot] for slot in slots)
+        rows = slice(first.row, first.row + len(run))
+        active, visible = tuple(self.active), tuple(self.visible)
+        return ReadFrames(cache, rows, tuple(slots), past, active, visible)

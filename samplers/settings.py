@@ -224,6 +224,9 @@ class RolloutSettings:
         if self.reencoded_first_frame is not None:
             checks.check_reencoding(self.cache)
         checks.check_context_noise(self.cache, self.context_noise)
+        recaches = self.on_prompt_change == "re-cache"
+        for timed in (self.guidance, *(change.guidance for change in self.guidance_changes)):
+            checks.check_recall(self.cache, timed, recaches=recaches)
         checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
         checks.check_memory_rules(self.memory, self.schedule)
         checks.check_positions(self.memory, self.cache, self.guidance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..attention.cache.policy import CachePolicy
+from ..attention.cache.policy import CachePolicy, FullHistory, RebuiltWindow, WindowSink
 from ..attention.sparse.blocks import TIME_ORDERS
 from ..attention.sparse.settings import Sparsity
 from ..attention.storage.dense import DENSE, Storage
@@ -54,6 +54,20 @@ def check_context_noise(cache: CachePolicy, noise: ContextNoise) -> None:
             "in a bank",
             "context-noise",
             cache=cache,
+        )
+
+
+def check_recall(
+    cache: CachePolicy, guidance: Guidance, *, recaches: bool
+) -> None:
+    """Refuse to commit frames again in a history that fetches them as they were."""
+    exact = any(branch.view.rebuilt for branch in guidance.branches)
+    if cache.recall_frames and (recaches or exact):
+        raise Unsupported(
+            "the KV cache recalls latent frames as they were committed, and "
+            + ("a change of prompt" if recaches else "an exact view of the guidance")
+            + " commits them again",
+            "recall-rebuilt",
         )
 
 
@@ -119,6 +133,31 @@ def check_positions(memory: MemoryRules, cache: CachePolicy, guidance: Guidance)
             "top-aligned positions belong to the whole history, and the guidance rebuilds a part "
             "of it",
             "positions-parts",
+        )
+
+
+def check_second_attention(
+    cache: CachePolicy, memory: MemoryRules, schedule: NoiseSchedule
+) -> None:
+    """Refuse what the second self-attention of a model with a camera cannot follow."""
+    if type(cache) not in (FullHistory, WindowSink, RebuiltWindow):
+        raise Unsupported(
+            "the model reads its history twice, the second time by each latent frame's camera, and "
+            "this KV cache does not keep whole latent frames in order of time",
+            "camera-cache",
+            cache=cache,
+        )
+    if memory.of_denoising or memory.of_commits:
+        raise Unsupported(
+            "the memory rules choose what attention reads, and the model reads its history a "
+            "second time by each latent frame's camera",
+            "camera-rules",
+        )
+    if _reaches_back(schedule):
+        raise Unsupported(
+            "the schedule bounds how far back chunks look, and the model reads its history a "
+            "second time by each latent frame's camera",
+            "camera-reach",
         )
 
 

@@ -7,39 +7,81 @@ from typing import Any
 
 import torch
 
-from ..model.camera.frames import CameraFrames
-from ..model.camera.modules import CAMERA_MODULES
+from ..attention.projected import FrameMatrices, ProjectedReader
+from ..model.camera.frames import CameraFrames, PlacedCameras
+from ..model.camera.fun import PICTURES
+from ..model.camera.modules import CAMERA_MODULES, CameraModule
 from ..model.config import DiTConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.implied import implied_path
 from .camera.path import STILL_PATH
 from .current import CurrentSettings
+from .settings import RolloutSettings
+from .settings_checks import check_second_attention
+
+CPU = torch.device("cpu")
 
 
 class Steering:
     """The hooks of a model that takes a camera; each chunk's are made once per claim."""
 
-    def __init__(self, current: CurrentSettings, config: DiTConfig) -> None:
-        self._current = current
+    def __init__(
+        self, current: CurrentSettings, config: DiTConfig, device: torch.device = CPU
+    ) -> None:
+        check_camera(current.settings, config)
+        self._current, self._device = current, device
         self._module = CAMERA_MODULES.get(config.camera)
         self._by_frames: dict[tuple[object, ...], Hooks] = {}
+        self._by_past: dict[tuple[object, ...], FrameMatrices] = {}
 
     def forget(self) -> None:
         """Drop all hooks: the host may have moved or changed the weights."""
         self._by_frames.clear()
+        self._by_past.clear()
 
-    def hooks(self, tree: Any, frames: Sequence[int]) -> Hooks:
-        """The hooks of a pass over latent `frames`; none for a model without a camera."""
+    def hooks(self, tree: Any, frames: Sequence[int], reader: ProjectedReader) -> Hooks:
+        """The hooks of a pass over latent `frames`; none for a model without a camera.
+
+        `reader` opens another attention over the history that the pass reads.
+        """
         if self._module is None:
             return NO_HOOKS
+        own = self._own_hooks(self._module, tree, frames)
+        second = self._module.second
+        return own if second is None else own.then(second.hooks(tree, reader(self._matrices)))
+
+    def _own_hooks(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
         camera, words = self._current.settings.camera, list[str]()
-        if camera is None and self._module.reads_prompt:
+        if camera is None and module.reads_prompt:
             words = [self._text_of(frame) for frame in frames]
         key = (*frames, *words, None if camera is None else camera.digest)
         if key not in self._by_frames:
             self._by_frames.clear()  # one chunk's at a time
-            self._by_frames[key] = self._module.hooks(tree, self._camera(frames, words))
+            hooks = module.hooks(tree, self._camera(frames, words))
+            self._by_frames[key] = hooks.then(self._of_pictures(module, tree, frames))
         return self._by_frames[key]
+
+    def _of_pictures(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
+        if module.of_pictures is None:
+            return NO_HOOKS
+        settings = self._current.settings
+        path = settings.camera or STILL_PATH
+        lenses = [path.lens_at(frame).values for frame in frames for _ in range(PICTURES)]
+        cameras = PlacedCameras(path.placed_pictures(frames, PICTURES), torch.tensor(lenses))
+        return module.of_pictures(tree, cameras, (settings.rows, settings.columns))
+
+    def _matrices(self, frames: tuple[int, ...], origin: int) -> FrameMatrices:
+        """The matrices of latent frames of history and pass, in the axes of one of them."""
+        assert self._module is not None
+        assert self._module.second is not None
+        path = self._current.settings.camera or STILL_PATH
+        key = frames, origin, path.digest
+        if key not in self._by_past:
+            lenses = torch.tensor([path.lens_at(frame).values for frame in frames])
+            cameras = PlacedCameras(path.placed(frames, origin), lenses)
+            matrices = self._module.second.matrices(cameras)
+            self._by_past[key] = matrices.to(self._device)
+        return self._by_past[key]
 
     def _camera(self, frames: Sequence[int], words: Sequence[str]) -> CameraFrames:
         settings = self._current.settings
@@ -57,3 +99,10 @@ class Steering:
     def _text_of(self, frame: int) -> str:
         prompts = self._current.prompts
         return prompts.prompts[prompts.text_of(frame)][1].text
+
+
+def check_camera(settings: RolloutSettings, config: DiTConfig) -> None:
+    """Refuse settings that leave a model's camera module without what it reads."""
+    module = CAMERA_MODULES.get(config.camera)
+    if module is not None and module.second is not None:
+        check_second_attention(settings.cache, settings.memory, settings.schedule)

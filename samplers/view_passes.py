@@ -15,7 +15,7 @@ from .evaluator import Evaluator, PassInputs
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
-from .pass_attention import ChunkReading, PassVisibility
+from .pass_attention import ChunkReading, PassVisibility, ViewReader
 from .rules.reading import ReadingMoment
 from .schedule.row import Row
 
@@ -47,14 +47,16 @@ class ViewPasses:
         """Velocities (b, f, c, h, w) of the active frames for views with equal frames ahead."""
         known = [self._known_ahead(ahead, view.level_ahead, row.first) for view in views]
         frames, count = (*known[0].frames, *row.frames), len(known[0].frames)
+        visibility = self._visibility(row, frames, count)
         inputs = PassInputs(
             torch.stack([torch.cat([part.latents, x]) for part in known]),
             frames,
             [(*part.levels, *row.now) for part in known],
             [view.prompt for view in views],
+            ViewReader(views, self.history, frames, visibility.visible),
             [self.current.prompts.text_of(frame) for frame in frames],
         )
-        attention = self._visibility(row, frames, count).attention_for(views, self.history)
+        attention = visibility.attention_for(views, self.history)
         return self.evaluator.evaluate(inputs, attention).velocity[:, count:]
 
     def _visibility(self, row: Row, frames: Sequence[int], count: int) -> PassVisibility:

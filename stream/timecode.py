@@ -1,6 +1,10 @@
-"""Formats times for people: moments of a video, and how long something takes."""
+"""Formats times for people: moments of a video, how long something takes, and which frames."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..attention.pieces import runs
 
 
 def time_label(seconds: float, *, tenths: bool = True) -> str:
@@ -10,3 +14,9 @@ def time_label(seconds: float, *, tenths: bool = True) -> str:
     hours, minutes = divmod(minutes, 60)
     before = f"{hours}:{minutes:02}" if hours else str(minutes)
     return f"{before}:{rest / 10:04.1f}" if tenths else f"{before}:{rest // 10:02}"
+
+
+def frame_spans(frames: Sequence[int]) -> str:
+    """Rising latent frames as text: `17-25, 40`."""
+    spans = ((run.start, run.stop - 1) for run in runs(frames))
+    return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in spans)

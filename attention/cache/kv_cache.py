@@ -45,7 +45,8 @@ def planned_offloaded(
 def _slot_counts(shape: CacheShape, policy: CachePolicy, length: int | None) -> tuple[int, int]:
     """Latent frames stored, and how many of them never pass through a recent slot."""
     beside = policy.extra_frames + (shape.chunk_frames if policy.keeps_leavers else 0)
-    return capacity(policy, length) + beside, policy.sink_frames + beside
+    direct = policy.sink_frames + policy.recall_frames + beside
+    return capacity(policy, length) + beside, direct
 
 
 class KVCache(FrameCache):

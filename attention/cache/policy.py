@@ -82,6 +82,11 @@ class CachePolicy:
         return 0
 
     @property
+    def recall_frames(self) -> int:
+        """Latent frames of the window that are fetched from the past before each chunk."""
+        return 0
+
+    @property
     def keeps_leavers(self) -> bool:
         """Whether a chunk's worth of frames that left the window waits for the next commit."""
         return False

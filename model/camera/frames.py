@@ -1,4 +1,4 @@
-"""What a model's own module reads of a camera for the latent frames of a pass."""
+"""What a model's own module reads of a camera, for a pass or for its history."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ class CameraFrames:
     turns: Tensor
     rows: int
     columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedCameras:
+    """Cameras of f latent frames, or of their pictures, in the axes of one of them.
+
+    `poses` (f, 4, 4) take a camera's axes to the common ones, float64; moves add up parts of a full
+    step. `lenses` (f, 4) are those of `CameraFrames`.
+    """
+
+    poses: Tensor
+    lenses: Tensor

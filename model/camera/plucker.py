@@ -42,22 +42,31 @@ def rays(camera: CameraFrames, device: torch.device = CPU) -> Tensor:
 
     The camera of a frame lies in the axes of the frame before. Pixels count from their middle.
     """
-    height, width = PIXELS * camera.rows, PIXELS * camera.columns
+    size = camera.rows, camera.columns
+    steps = camera.steps.to(device, torch.float32)
+    directions = pixel_directions(camera.lenses, size, device) @ steps[:, :3, :3].transpose(1, 2)
+    origins = steps[:, None, :3, 3].expand_as(directions)
+    both: Tensor = torch.cat([origins, directions], -1)
+    pixels: Tensor = both.unflatten(1, (PIXELS * size[0], PIXELS * size[1]))
+    return pixels
+
+
+def pixel_directions(lenses: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Unit vectors (f, h w, 3) through the middle of each pixel, in the camera's own axes.
+
+    `size` counts latent rows and columns.
+    """
+    height, width = (PIXELS * side for side in size)
     y, x = torch.meshgrid(
         (torch.arange(height, device=device) + 0.5) / height,
         (torch.arange(width, device=device) + 0.5) / width,
         indexing="ij",
     )
-    steps = camera.steps.to(device, torch.float32)
-    lens = camera.lenses.to(device, torch.float32)[:, :, None, None]
+    lens = lenses.to(device, torch.float32)[:, :, None, None]
     focal_x, focal_y, centre_x, centre_y = lens.unbind(1)
     across, below = (x - centre_x) / focal_x, (y - centre_y) / focal_y  # (f, h, w)
     directions = torch.stack([across, below, torch.ones_like(across)], -1)
-    directions = F.normalize(directions, dim=-1).flatten(1, 2)
-    directions = directions @ steps[:, :3, :3].transpose(1, 2)
-    origins = steps[:, None, :3, 3].expand_as(directions)
-    both: Tensor = torch.cat([origins, directions], -1).unflatten(1, (height, width))
-    return both
+    return F.normalize(directions, dim=-1).flatten(1, 2)
 
 
 def ray_features(camera: CameraFrames, device: torch.device = CPU) -> Tensor:

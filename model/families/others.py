@@ -44,7 +44,7 @@ OTHERS = (
     ),
     Other(
         "a Wan control, audio or character model",
-        r"control_adapter\.|audio_proj\.|casual_audio_encoder\.|face_adapter\.|motion_encoder\."
+        r"audio_proj\.|casual_audio_encoder\.|face_adapter\.|motion_encoder\."
         r"|patch_embedding_(pose|mask|global)\.|(^|\.)ref_conv\.|(q|k|v)_loras\.",
         "its extra inputs are not supported; use a Wan 2.1 text-to-video or image-to-video model",
     ),

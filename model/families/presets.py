@@ -8,6 +8,11 @@ from ..preset import EULER, RENOISE, UNIPC, Preset
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
 WAN_TEXT = 512
+BEFORE_DMD = "a stage before the last one, made to train others from: expect softer pictures"
+ONE_OF_TWO = (
+    "one of two models that take turns in every chunk: join both on the canvas, or half of the "
+    "noise levels get the wrong one"
+)
 
 FEW_STEP = Preset(
     chunk_frames=3, steps=4, shift=5.0, guidance_scale=1.0, window_frames=18, sink_frames=0,

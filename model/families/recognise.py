@@ -16,18 +16,20 @@ from typing import Any
 from ...errors import BadInput
 from ..config import PATCH, DiTConfig, camera_of
 from ..files.header import Header, TensorInfo
+from .family import Family
 from .folder import declared_classes, plain_name
 from .names import Copy, copies, without_twin
 from .others import other
 from .quantised import Quantisation, quantised_layers
 from .stated import transformer_config, unscale
-from .table import BY_KEY, FAMILIES, TWIN, Family
+from .table import BY_KEY, FAMILIES, TWIN
 from .tensors import QUANTISED, expected_shapes, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
 MAX_LAYERS = 200  # the largest model has 40
 METADATA_KEY, NOTED_FPS = "longtake", "fps"
+WITH_CLIP = ("i2v", "i2v-fun-camera")
 FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 
@@ -109,17 +111,22 @@ def _describe(
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The word that the table's rows use: t2v, t2v-fps, i2v, i2v-no-clip, i2v-camera, ti2v-5b."""
+    """The word that the table's rows use: t2v, t2v-fps, t2v-camera, i2v, ..."""
     inputs = shapes["patch_embedding.weight"][1]
     outputs = shapes["head.head.bias"][0] // PATCH**2
     clip = "blocks.0.cross_attn.k_img.weight" in shapes
     known = {(16, 16, False): "t2v", (36, 16, True): "i2v", (36, 16, False): "i2v-no-clip",
              (48, 48, False): "ti2v-5b"}  # fmt: skip
+    camera = camera_of(shapes)
+    of_camera = {("plucker", 36, False): "i2v-camera", ("prope", 16, False): "t2v-camera",
+                 ("fun", 32, True): "i2v-fun-camera", ("fun", 36, False): "i2v-fun-camera-2"}
+    if outputs == 16 and (camera, inputs, clip) in of_camera:
+        return of_camera[camera, inputs, clip]
     name = known.get((inputs, outputs, clip))
+    if camera == "fun":
+        raise OtherInputs(f"a Fun-Camera takes 32 or 36 channels, and this file {inputs}")
     if name is None:
         raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
-    if name == "i2v-no-clip" and camera_of(shapes) == "plucker":
-        return "i2v-camera"
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
 
 
@@ -212,7 +219,7 @@ def _pick(candidates: list[Copy], choice: str, row: Family) -> tuple[Copy, str]:
 def _check(header: Header, model_copy: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:
     """Refuse a copy that is not whole; the names that the model has no use for."""
     shapes = {name: header.tensors[stored].shape for name, stored in model_copy.names.items()}
-    needed = expected_shapes(config, image=shape == "i2v", fps=shape == "t2v-fps")
+    needed = expected_shapes(config, image=shape in WITH_CLIP, fps=shape == "t2v-fps")
     problem = wrong(shapes, needed)
     if problem:
         raise BadInput(
@@ -235,7 +242,7 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
     return (
         f"architecture: {shape}, since it takes {config.in_channels} channels and gives "
         f"{config.out_channels}"
-        + (", with CLIP image layers" if shape == "i2v" else "")
+        + (", with CLIP image layers" if shape in WITH_CLIP else "")
         + (", with an fps embedding" if shape == "t2v-fps" else "")
         + (", with a twin of every weight" if shape == TWIN else "")
     )

@@ -2,39 +2,31 @@
 
 Causal and plain Wan files hold the same tensors. What tensors cannot tell comes from the file's
 metadata, from its name (`named`), or from the user. Sources are repositories on GitHub at the
-commits read, with file and line where a figure is not in the configuration file itself.
+commits read, with file and line where a figure is not in the configuration file itself. Models that
+take a camera have a file each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ..preset import DEMO, Preset
-from .lingbot import LINGBOT, LINGBOT_2, LINGBOT_SOURCE
-from .presets import AR_FRAMEWISE, FEW_STEP, FOUR, FRAMEWISE, PLAIN, SKYREELS, STEP_DISTILL
+from ..preset import DEMO
+from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
+from .fun_camera import FUN_CAMERA
+from .lingbot import LINGBOT_WORLD
+from .minwm import MINWM
+from .presets import (
+    AR_FRAMEWISE,
+    BEFORE_DMD,
+    FEW_STEP,
+    FOUR,
+    FRAMEWISE,
+    ONE_OF_TWO,
+    PLAIN,
+    SKYREELS,
+    STEP_DISTILL,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One family of models.
-
-    `shape` is the architecture that its tensors show, see `recognise`. `named` is a pattern in the
-    names of file and folder, lower case, other characters as one `_`. `copy` is the copy to take of
-    a file with several. `causal` says whether the model was trained to look only back.
-    """
-
-    key: str
-    title: str
-    shape: str
-    licence: str
-    source: str
-    preset: Preset
-    named: str = ""
-    copy: str = "ema"
-    causal: bool = True
-
-
-BEFORE_DMD = "a stage before the last one, made to train others from: expect softer pictures"
 STREAM_V2 = (
     "made for video to video, from 700 on; from nothing it takes a first step at 1000; its "
     "authors' own loop makes no commits, so expect other pictures here"
@@ -42,16 +34,8 @@ STREAM_V2 = (
 
 TWIN = "t2v-twin"
 TWIN_NOTE = "its file holds two sets of weights: one makes the steps, the other every commit"
-ONE_OF_TWO = (
-    "one of two models that take turns in every chunk: join both on the canvas, or half of the "
-    "noise levels get the wrong one"
-)
 SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"
 DISTILLED = r"step_?distill|lightx2v.*4_?step"
-APACHE = "Apache-2.0"
-NON_COMMERCIAL = "CC-BY-NC-SA-4.0: no commercial use"
-WAN = "Apache-2.0 (Wan 2.1)"
-SKYWORK = "Skywork community licence: commercial use under its terms"
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -276,13 +260,9 @@ FAMILIES: tuple[Family, ...] = (
         replace(PLAIN, steps=40, shift=5.0, guidance_scale=3.5, boundary=0.9, note=ONE_OF_TWO),
         causal=False,
     ),
-    Family(
-        "lingbot-world-2", "LingBot-World 2.0 causal fast", "i2v-camera", NON_COMMERCIAL,
-        LINGBOT_SOURCE, LINGBOT_2, r"lingbot.*(v2|2_0)",
-    ),
-    Family(
-        "lingbot-world-fast", "LingBot-World fast", "i2v-camera", APACHE, LINGBOT_SOURCE, LINGBOT,
-    ),
+    *LINGBOT_WORLD,
+    *MINWM,
+    *FUN_CAMERA,
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
         "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_ti2v_5B.py",

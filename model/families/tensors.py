@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..camera.fun import CHANNELS as FUN_CHANNELS
 from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
+from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FREQ_DIM, PATCH, DiTConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -76,6 +78,13 @@ def _camera(config: DiTConfig) -> Shapes:
             **_linear("action_embedding.2", dim, dim),
         }
     shapes: Shapes = {}
+    if config.camera == "prope":
+        for i in range(config.num_layers):
+            shapes.update(_linear(f"blocks.{i}.self_attn.{PROPE_LAYER}", dim, dim))
+    if config.camera == "fun":
+        shapes.update(_convolution("control_adapter.conv", FUN_CHANNELS, dim, PATCH))
+        for name in ("conv1", "conv2"):
+            shapes.update(_convolution(f"control_adapter.residual_blocks.0.{name}", dim, dim, 3))
     if config.camera == "plucker":
         first, *others = ROOT_LAYERS
         shapes.update(_linear(first, RAY_FEATURES, dim))
@@ -98,6 +107,10 @@ def _image_embedding(dim: int) -> Shapes:
 
 def _linear(name: str, inputs: int, outputs: int) -> Shapes:
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _convolution(name: str, inputs: int, outputs: int, side: int) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs, side, side), f"{name}.bias": (outputs,)}
 
 
 def wrong(shapes: Mapping[str, tuple[int, ...]], needed: Shapes) -> str | None:

@@ -56,6 +56,6 @@ def camera_path(spec: CameraSpec | None, config: DiTConfig, fps: float) -> Camer
     if config.camera == "none":
         raise BadInput(
             "This model takes no camera path; disconnect `camera` and write the camera's motion "
-            "into the prompt, or load a model with a camera, such as LingBot-World."
+            "into the prompt, or load a model with a camera, such as LingBot-World or minWM."
         )
     return spec.resolve(fps)

@@ -14,7 +14,7 @@ from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...model.vae.latent_format import normalise
 from ...samplers.conditioning.reference import Reference
-from ..models.channels import MASK_CHANNELS
+from ..models.channels import MASK_CHANNELS, picture_has_mask
 
 PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output")
 
@@ -26,7 +26,9 @@ def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:
     for conditioning in conditionings:
         options = conditioning[0][1] if isinstance(conditioning, list) else {}
         if options.get(PICTURE_CONDITIONS[0]) is not None:
-            return Reference(_beside(options, config.out_channels), _features(options))
+            channels = _beside(options, config.out_channels)
+            picked = channels if picture_has_mask(config) else channels[:, MASK_CHANNELS:]
+            return Reference(picked, _features(options))
     raise BadInput(
         "This image-to-video model needs a picture; connect the positive conditioning of "
         "WanImageToVideo, with a start_image, to `picture`."

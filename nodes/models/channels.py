@@ -14,9 +14,15 @@ def channels_with_picture(latent: int) -> int:
     return 2 * latent + MASK_CHANNELS
 
 
+def picture_has_mask(config: DiTConfig) -> bool:
+    """Whether a model takes a mask beside the picture's latents; Wan 2.1 Fun-Camera does not."""
+    return config.in_channels != 2 * config.out_channels
+
+
 def check_channels(config: DiTConfig) -> None:
     """Refuse (BadInput) a model that is neither text-to-video nor image-to-video of Wan."""
-    takes = (config.out_channels, channels_with_picture(config.out_channels))
+    takes = [config.out_channels, channels_with_picture(config.out_channels)]
+    takes += [2 * config.out_channels] if config.camera == "fun" else []
     if config.in_channels not in takes or config.out_channels not in FORMATS:
         raise BadInput(
             f"The model takes {config.in_channels} channels and returns {config.out_channels}; use "

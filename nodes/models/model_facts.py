@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...model.families.family import Family
 from ...model.families.recognise import Recognition
-from ...model.families.table import BY_KEY, Family
+from ...model.families.table import BY_KEY
 from ...model.preset import Preset
 from .. import host
 

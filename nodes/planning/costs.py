@@ -90,8 +90,8 @@ def offload_shortage(footprint: RolloutFootprint) -> str | None:
             free, where = host.free_memory_bytes(), "in main memory"
         case OnDisk(folder):
             free, where = shutil.disk_usage(_nearest_existing(folder)).free, f"in {folder}"
-        case _:
-            return None
+        case _:  # an archive, if the history has one
+            free, where = host.free_memory_bytes(), "in main memory"
     needed = footprint.offloaded_bytes
     if needed <= free:
         return None

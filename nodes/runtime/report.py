@@ -31,6 +31,8 @@ def run_report(
             fps_target=fps,
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
+            kv_offloaded_bytes=run.offloaded_bytes,
+            recalled=[*run.recalled] or None,
             model_load_s=rollout.claim.load_s,
             model_evals=model_evals,
             attention_density=sparse.density,
@@ -38,7 +40,10 @@ def run_report(
             dense_fallbacks=run.sparse and sparse.dense_fallbacks,
             drift=run.drift.largest,
             resumed_from_chunk=rollout.resumed_from,
-            edits=[edit.summary for edit in run.controls.edits if edit.applied],
+            edits=[
+                *(edit.summary for edit in run.controls.edits if edit.applied),
+                *(f"camera {line}" for line in run.controls.drive.lines),
+            ],
         )
     )
     return replace(report, versions={**(report.versions or {}), **_further_versions(rollout)})

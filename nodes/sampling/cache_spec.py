@@ -17,6 +17,7 @@ from ...attention.cache.policy import (
     WindowSink,
 )
 from ...attention.cache.tether import TetherCache
+from ...attention.recall.window import RecallBy, RecallWindow
 from ...errors import BadInput
 from ...model.preset import Preset, overridden
 from ...model.preset_cache import preset_cache
@@ -27,9 +28,20 @@ from ...samplers.schedule.options import FROM_MODEL
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
 BANK, DEEP, DIVERSE = "window + memory bank", "window + deep sink", "attention + diversity"
+BY_VIEW, BY_CONTENT = "window + recall by view", "window + recall by content"
 TOP_ALIGNED = "top-aligned"
+RECALLED_SHARE = 3 / 7
+"""The part of a window that recalls the past by default: 9 of 21 latent frames were measured."""
 OWN_SINKS = {EMA: 3, DIVERSE: 3}
 """Latent frames of the sink that a policy has by default: Reward Forcing's and TetherCache's."""
+
+
+def recalling(window: int, sink: int, by: RecallBy = "view") -> RecallWindow:
+    """A window whose usual share recalls past frames."""
+    room = max(0, window - sink - 1)
+    return RecallWindow(window, sink, min(room, int(RECALLED_SHARE * window)), by=by)
+
+
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     WINDOW: WindowSink,
     FULL: lambda window, sink: FullHistory(),
@@ -40,6 +52,8 @@ POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     BANK: MemoryBank,
     DEEP: lambda window, sink: WindowSink(window, sink or window // 2),
     DIVERSE: lambda window, sink: TetherCache(window, sink or OWN_SINKS[DIVERSE]),
+    BY_VIEW: recalling,
+    BY_CONTENT: lambda window, sink: recalling(window, sink, "content"),
 }
 _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
@@ -54,13 +68,17 @@ class KVCacheSpec:
     """What KV Cache Settings requests.
 
     The model's preset fills in the policy `from model`, and a window or a sink of None (in latent
-    frames). `settings` completes a policy with the other widgets.
+    frames). A window that recalls takes `recall_frames`, None for its usual share, from the last
+    `archive_frames` that left it, None for all. `settings` completes a policy with the other
+    widgets.
     """
 
     settings: Callable[[CachePolicy], CacheSettings]
     policy: str = FROM_MODEL
     window_frames: int | None = None
     sink_frames: int | None = None
+    recall_frames: int | None = None
+    archive_frames: int | None = None
 
     def __post_init__(self) -> None:
         if self.policy != FULL and None not in (self.window_frames, self.sink_frames):
@@ -98,7 +116,27 @@ class KVCacheSpec:
         _check(self.policy, used.window_frames, used.sink_frames)
         if self.policy == FROM_MODEL:
             return preset_cache(used)
-        return POLICIES[self.policy](used.window_frames, used.sink_frames)
+        policy = POLICIES[self.policy](used.window_frames, used.sink_frames)
+        return self._recalling(policy, preset) if isinstance(policy, RecallWindow) else policy
+
+    def _recalling(self, policy: RecallWindow, preset: Preset) -> RecallWindow:
+        """The policy with the requested numbers, in the world of the model."""
+        recall = policy.recall_frames if self.recall_frames is None else self.recall_frames
+        room = policy.window_frames - policy.sink_frames - 1
+        if recall > room:
+            raise BadInput(
+                f"recall_frames is {recall} and the window has room for {room} beside its sink and "
+                "one newest latent frame; set recall_frames to a smaller number."
+            )
+        if self.archive_frames is not None and self.archive_frames < recall:
+            raise BadInput(
+                f"archive_frames is {self.archive_frames} and recall_frames {recall}; the archive "
+                "must hold as many latent frames as are recalled, so set a larger number, or 0."
+            )
+        return replace(
+            policy, recall_frames=recall, archive_frames=self.archive_frames,
+            flat_world=preset.flat_world,
+        )  # fmt: skip
 
 
 def _check(policy: str, window_frames: int, sink_frames: int) -> None:

@@ -45,8 +45,10 @@ class KVCacheSettings(io.ComfyNode):
             category=categories.SAMPLE,
             description="Sets how much of the past the model sees, and how it is stored. A longer "
             "window remembers more and costs memory and time; the sampler shows how much.",
-            search_aliases=["window", "sink", "context length", "memory", "int8", "offload"],
-            inputs=[*_what(), *_how(), *_when()],
+            search_aliases=[
+                "window", "sink", "context length", "memory", "int8", "offload", "recall",
+            ],
+            inputs=[*_what(), *_how(), *_when(), *_past()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],
         )
 
@@ -63,6 +65,8 @@ class KVCacheSettings(io.ComfyNode):
         prompt_switch: OnPromptChange = "keep",
         first_latent: FirstLatent = "automatic",
         vae: Any = None,
+        recall_frames: int = FROM_MODEL_NUMBER,
+        archive_frames: int = 0,
     ) -> io.NodeOutput:
         """Return the settings; the sampler fills in the values from its model."""
         settings = partial(
@@ -76,7 +80,10 @@ class KVCacheSettings(io.ComfyNode):
         )
         sink = set_or_none("sink_frames", sink_frames, 0)
         window = set_or_none("window_frames", window_frames, 1)
-        return io.NodeOutput(KVCacheSpec(settings, policy, window, sink))
+        recall = set_or_none("recall_frames", recall_frames, 0)
+        return io.NodeOutput(
+            KVCacheSpec(settings, policy, window, sink, recall, archive_frames or None)
+        )
 
 
 def _storage(name: str, unquantised_frames: int) -> Storage:
@@ -96,7 +103,10 @@ def _what() -> list[io.Input]:
             "`most attended`: keeps the most used latent frames, for all heads or per head. "
             "`window + memory bank`: adds the three latent frames most like the prompt (MemFlow). "
             "`window + deep sink`: half of the window is sink (Deep Forcing). `attention + "
-            "diversity`: every layer keeps what it uses, spread over time (TetherCache).",
+            "diversity`: every layer keeps what it uses, spread over time (TetherCache). `window + "
+            "recall by view`: keeps the past in main memory and fetches, before each chunk, what "
+            "the camera saw there. `window + recall by content`: fetches what the newest chunk "
+            "attends to.",
         ),
         io.Int.Input(
             "window_frames",
@@ -195,5 +205,32 @@ def _when() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="For `first_latent` re-encode: the VAE of the model's family.",
+        ),
+    ]
+
+
+def _past() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "recall_frames",
+            default=FROM_MODEL_NUMBER,
+            min=FROM_MODEL_NUMBER,
+            max=4094,
+            optional=True,
+            advanced=True,
+            tooltip="For `recall` policies: latent frames of the window that are fetched from the "
+            "past before each chunk, one run of neighbours, 0 to 4094. The rest of the window is "
+            "the newest. -1: three sevenths of the window, 9 of 21.",
+        ),
+        io.Int.Input(
+            "archive_frames",
+            default=0,
+            min=0,
+            max=1_000_000,
+            optional=True,
+            advanced=True,
+            tooltip="For `recall` policies: newest latent frames that are kept in main memory "
+            "after they left the window, 0 to 1000000 (0: all). The sampler shows their size; "
+            "`storage` int8 halves it.",
         ),
     ]

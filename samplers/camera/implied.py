@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from .moves import MOVES, OTHER_NAMES, STILL, CameraMotion
 from .path import STILL_PATH, CameraPath
 
+_AT_FULL_SPEED = replace(STILL_PATH, full_step=STILL_PATH.frame_s)  # 1 unit a second
 _VERBS = {
     "pan": "pan", "pans": "pan", "panning": "pan",
     "turn": "pan", "turns": "pan", "turning": "pan",
@@ -41,4 +43,4 @@ def implied_motion(text: str) -> CameraMotion:
 def implied_path(text: str) -> CameraPath:
     """The path of a camera that always moves as a prompt says; its lens stays as it is."""
     motion = implied_motion(text)
-    return STILL_PATH.then(1, motion.twist(STILL_PATH.frame_s))
+    return _AT_FULL_SPEED.then(1, motion.twist(_AT_FULL_SPEED.frame_s))

@@ -110,6 +110,15 @@ OTHER_NAMES: Mapping[str, str] = {
     "static": "still", "stop": "still", "hold": "still",
 }  # fmt: skip
 
+AXES: Mapping[str, tuple[str, str]] = {
+    "forward": ("forward", "back"), "right": ("right", "left"), "down": ("down", "up"),
+    "tilt": ("tilt up", "tilt down"), "turn": ("pan right", "pan left"),
+    "roll": ("roll right", "roll left"), "zoom": ("zoom in", "zoom out"),
+}  # fmt: skip
+"""For each field of a motion the moves that make it positive and negative."""
+
+SPEED_DIGITS = 2  # decimals of a speed in a text
+
 _MOVE = re.compile(r"(?P<name>[a-z][a-z ]*?)\s*(?P<speed>\d+(?:\.\d*)?|\.\d+)?")
 
 
@@ -138,3 +147,19 @@ def _read_move(text: str, line: int) -> CameraMotion:
             f"Line {line} has {text!r}; the speed of `{name}` is at most {largest:g} {move.unit}."
         )
     return move.at_one.scaled(speed)
+
+
+def write_motion(motion: CameraMotion) -> str:
+    """Write a motion as `read_motion` reads it, with speeds to 2 decimals; `still` for none."""
+    parts = []
+    for axis, moves in AXES.items():
+        speed = round(getattr(motion, axis), SPEED_DIGITS)
+        if speed:
+            number = f"{abs(speed):.{SPEED_DIGITS}f}".rstrip("0").rstrip(".")
+            parts.append(f"{moves[speed < 0]} {number}")
+    return ", ".join(parts) or "still"
+
+
+def round_speeds(motion: CameraMotion) -> CameraMotion:
+    """The motion that the text of a motion gives, bit for bit."""
+    return read_motion(write_motion(motion), 1)

@@ -10,14 +10,14 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import mul
 
 import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from .rigid import fault, from_twist, inverse
+from .rigid import fault, fractions, from_twist, inverse
 
 MAX_ZOOM = 20.0  # times, in or out; a lens that grows for an hour would overflow
 MOVING = 1e-6  # a shorter step, in a file's units, counts as none
@@ -112,6 +112,37 @@ class CameraPath:
             count = min(stop, frame + 1) - max(start, 1)
             pose = pose @ torch.linalg.matrix_power(step, count) if count > 0 else pose
         return pose
+
+    def placed(self, frames: Sequence[int], origin: int) -> Tensor:
+        """Cameras (f, 4, 4) at `frames` in the axes of that at `origin`; moves as in `relative`."""
+        order = sorted({*frames, origin})
+        poses = {order[0]: torch.eye(4, dtype=torch.float64)}
+        for before, frame in pairwise(order):
+            poses[frame] = poses[before] @ self._motion(before, frame)
+        home = inverse(poses[origin])
+        return torch.stack([home @ poses[frame] for frame in frames])
+
+    def placed_pictures(self, frames: Sequence[int], count: int) -> Tensor:
+        """Cameras (f count, 4, 4) of the `count` pictures of each of `frames`, as in `placed`.
+
+        The axes are those of the earliest picture. Frame 0 has one picture, again and again.
+        """
+        before = [max(frame - 1, 0) for frame in frames]
+        starts = self.placed(before, min(before))
+        parts = torch.stack([fractions(step, count) for step in self.relative(frames)])
+        poses = (starts[:, None] @ parts).flatten(0, 1)
+        earliest = min(range(len(frames)), key=frames.__getitem__)
+        return inverse(poses[earliest * count]) @ poses
+
+    def _motion(self, before: int, frame: int) -> Tensor:
+        """The camera at a latent frame in the axes of an earlier one (4, 4)."""
+        motion = torch.eye(4, dtype=torch.float64)
+        for entry in range(self._entry(before + 1), self._entry(frame) + 1):
+            start = max(self.starts[entry], before + 1, 1)
+            stop = min((*self.starts, frame + 1)[entry + 1], frame + 1)
+            step = self.relative([start])[0]
+            motion = motion @ torch.linalg.matrix_power(step, max(0, stop - start))
+        return motion
 
     def turn_per_second(self, frame: int) -> float:
         """How fast the camera turns right at a latent frame, in degrees a second."""

@@ -50,6 +50,27 @@ def inverse(motion: Tensor) -> Tensor:
     return result
 
 
+def fractions(motion: Tensor, count: int) -> Tensor:
+    """The motion (4, 4) after 1 to `count` of `count` equal parts (count, 4, 4).
+
+    `count` is a power of 2, and the whole turn is less than half a circle.
+    """
+    if count == 1:
+        return motion[None]
+    half = fractions(_half(motion), count // 2)
+    return torch.cat([half, half[-1] @ half])
+
+
+def _half(motion: Tensor) -> Tensor:
+    """The motion which, made twice, is this one."""
+    result, whole = motion.clone(), torch.eye(3).to(motion) + motion[:3, :3]
+    left, _, right = torch.linalg.svd(whole)
+    result[:3, :3] = left @ right
+    moved = torch.eye(3).to(motion) + result[:3, :3]
+    result[:3, 3] = torch.linalg.solve(moved, motion[:3, 3])
+    return result
+
+
 def fault(poses: Tensor) -> str | None:
     """Say what keeps matrices (f, 4, 4) from being rigid motions, None if they are."""
     bad = (~poses.isfinite()).flatten(1).any(1)

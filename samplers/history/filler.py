@@ -20,6 +20,7 @@ from ..solvers.noise_process import mix
 from .extent import extent
 from .frames import HistoryFrame, HistoryFrames
 from .plan import CachePlan, CacheRow
+from .reads import CommitReader
 
 
 class CacheFiller:
@@ -109,19 +110,27 @@ class CacheFiller:
         """Pass x (b, f, c, h, w), the latent frames from `first`, and keep keys and values."""
         prompts = [row.prompt for row in plan.rows]
         frames = range(first, first + x.shape[1])
-        attention = self._attention_of_commit(plan, cache, frames)
-        inputs = PassInputs(x, frames, levels, prompts, texts)
+        visible = self._visible(plan, frames)
+        attention = self._attention_of_commit(plan, cache, frames, visible)
+        reader = CommitReader(
+            plan, cache, self._frames, self._settings.cache.sink_frames, visible
+        )
+        inputs = PassInputs(x, frames, levels, prompts, reader, texts)
         prediction = self._evaluator.evaluate(inputs, attention, keep=True)
         cache.commit(prediction.keys_values, self._prompt_keys(plan))
 
+    def _visible(self, plan: CachePlan, frames: range) -> Sequence[int]:
+        """How many of finished `frames` each of them sees when they are committed."""
+        if plan.fill_mode == "noise":  # numbered from 0, not from the origin
+            return (len(frames),) * len(frames)
+        return self._settings.visible(frames)
+
     def _attention_of_commit(
-        self, plan: CachePlan, cache: HistoryCache, frames: range
+        self, plan: CachePlan, cache: HistoryCache, frames: range, visible: Sequence[int]
     ) -> SelfAttention:
         """What finished `frames` see when they are committed, under the rules of commits."""
         settings = self._settings
         cache.leave_gap(settings.position_gap(frames.start, len(cache.kept_frames)))
-        one_chunk = (len(frames),) * len(frames)  # noise is numbered from 0, not from the origin
-        visible = one_chunk if plan.fill_mode == "noise" else settings.visible(frames)
         attention = cache.attention_of_commit(visible)
         rules = settings.memory.of_commits
         if not rules:

@@ -77,6 +77,14 @@ class HistoryFrames:
             self.departed = [*self.departed, *latents][-LOOKBACK_FRAMES:]
         self.frames = [*frames]
 
+    def hold(self, numbers: Sequence[int]) -> None:
+        """Have these frames; those that come back stand alone, as generated ones."""
+        present = {entry.frame: entry for entry in self.frames}
+        self.frames = [
+            present.get(number) or HistoryFrame(number, number, False, None)
+            for number in sorted(numbers)
+        ]
+
     def in_window(self, policy: CachePolicy) -> list[HistoryFrame]:
         """The frames that remain when `policy` evicts until its limit is met."""
         remaining = list(self.frames)

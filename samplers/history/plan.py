@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 
 from ...attention import history
-from ...attention.cache import kv_cache
 from ...attention.cache.policy import CachePolicy, WindowSink
 from ...attention.history import HistoryCache
 from ...attention.storage.dense import Storage
@@ -61,7 +60,7 @@ class CachePlan:
 
     def planned_offloaded(self, length: int | None) -> int:
         """The cache's bytes in main memory or files."""
-        return kv_cache.planned_offloaded(self.shape, self.policy, length, self.storage)
+        return history.planned_offloaded(self.shape, self.policy, self.storage, length)
 
     def open(self, length: int | None, device: torch.device) -> HistoryCache:
         """Open the cache, without content."""

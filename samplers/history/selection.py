@@ -50,6 +50,17 @@ class CacheView:
         return ours == theirs and (self.slots == () or self.row == before.row + 1)
 
 
+def neighbours(views: Sequence[CacheView]) -> list[list[CacheView]]:
+    """The views in runs, each of which one attention serves."""
+    runs: list[list[CacheView]] = []
+    for view in views:
+        if runs and view.continues(runs[-1][-1]):
+            runs[-1].append(view)
+        else:
+            runs.append([view])
+    return runs
+
+
 def select(
     branch: Branch,
     plans: Sequence[CachePlan],

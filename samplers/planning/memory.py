@@ -99,7 +99,8 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim + candidates)
     if config.camera != "none":
         module = CAMERA_MODULES[config.camera]
-        values += active * module.max_values_per_token(config.dim, config.num_layers)
+        read = active if module.second is None else active + history
+        values += read * module.max_values_per_token(config.dim, config.num_layers)
     return (
         _at_any_length(settings, partial(_score_bytes, config=config))
         + _beginning(settings)

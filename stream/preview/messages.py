@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..drive.drive import DriveState
 from ..rollout.edit_queue import Edit
 
 VERSION = 1  # as FORMAT in web/player/takes/transport.mjs, which refuses others
@@ -145,7 +146,9 @@ class TakeRecord:
             "workflow_id": self.origin.workflow_id,
         }
 
-    def to_json(self, state: str, edits: Sequence[Edit], control_rev: int) -> JsonObject:
+    def to_json(
+        self, state: str, edits: Sequence[Edit], control_rev: int, drive: DriveState | None = None
+    ) -> JsonObject:
         """The manifest without the fields that depend on the chunks."""
         ending = self.ending or Ending("done", None, self.shot.resume_at_s)
         return {
@@ -159,6 +162,7 @@ class TakeRecord:
             "total_frames": self.shot.total_frames,
             "prompt_changes": [_change_json(change, edits) for change in self.prompts],
             "edits": [asdict(edit) for edit in edits],
+            "drive": asdict(drive) if drive else None,
             "stats": self.stats.to_json(),
             "resume_at_s": ending.resume_at_s,
             "message": ending.message,

@@ -30,7 +30,7 @@ class Control:
 
 def read_control(body: bytes) -> Control:
     """Read {"op": ..., "rev": ...} with the "text", "guidance" or "lora" of the op."""
-    fields = _fields(body, {"op", "rev", "text", "guidance", "lora"})
+    fields = read_fields(body, {"op", "rev", "text", "guidance", "lora"})
     rev = fields.get("rev")
     if type(rev) is not int or not 1 <= rev <= MAX_REV:
         raise BadRequest(f"rev must be a whole number from 1 to {MAX_REV}.")
@@ -39,7 +39,7 @@ def read_control(body: bytes) -> Control:
 
 def read_client_id(body: bytes) -> str:
     """Read {"client_id": ...}, the browser tab that asks."""
-    return _text(_fields(body, {"client_id"}), "client_id", MAX_CLIENT_ID)
+    return read_text(read_fields(body, {"client_id"}), "client_id", MAX_CLIENT_ID)
 
 
 def _command(fields: dict[str, Any]) -> Command:
@@ -50,7 +50,7 @@ def _command(fields: dict[str, Any]) -> Command:
     }
     op = fields.get("op")
     if op == "prompt":
-        text = _text(fields, "text", MAX_PROMPT_CHARACTERS)
+        text = read_text(fields, "text", MAX_PROMPT_CHARACTERS)
         return lambda controls: controls.set_prompt(text)
     if op == "guidance":
         strength = _strength(fields, "guidance", 0, MAX_GUIDANCE)
@@ -63,7 +63,8 @@ def _command(fields: dict[str, Any]) -> Command:
     raise BadRequest("op must be pause, resume, stop, prompt, guidance or lora.")
 
 
-def _fields(body: bytes, known: set[str]) -> dict[str, Any]:
+def read_fields(body: bytes, known: set[str]) -> dict[str, Any]:
+    """Read a JSON object that has no other fields than the `known` ones."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:  # RecursionError: brackets a thousand deep
@@ -73,7 +74,8 @@ def _fields(body: bytes, known: set[str]) -> dict[str, Any]:
     return fields
 
 
-def _text(fields: dict[str, Any], name: str, max_characters: int) -> str:
+def read_text(fields: dict[str, Any], name: str, max_characters: int) -> str:
+    """Read a text that is not blank and whose characters are whole."""
     text = fields.get(name)
     if not isinstance(text, str) or not text.strip() or len(text) > max_characters:
         raise BadRequest(f"{name} must be a text of 1 to {max_characters} characters.")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from .requests import BadRequest, read_client_id, read_control
+from .steer_request import read_steer
 from .take import Take
 from .takes import Takes
 
@@ -20,6 +21,11 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_LIMIT_S = 15.0
 TAKE = r"/longtake/takes/{take:[A-Za-z0-9_-]{1,64}}"
 UNKNOWN = "This clip is no longer in the preview store; run the workflow again to see it."
+NOT_DRIVING = {
+    "other": "Another tab drives; take the wheel to drive from here.",
+    "ended": "The run has ended; its drive can be kept.",
+    "no camera": "Nothing moves this run's camera; connect a camera path to drive it.",
+}
 GUARDED = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -53,6 +59,17 @@ def take_routes(takes: Takes) -> web.RouteTableDef:
     async def control(request: web.Request) -> web.Response:
         body = await _read_post(request)
         return _control(_take(takes, request), body)
+
+    @routes.get(TAKE + "/drive")
+    @_with_errors
+    async def drive_lines(request: web.Request) -> web.Response:
+        return _json({"lines": _take(takes, request).controls.drive_lines})
+
+    @routes.post(TAKE + "/drive")
+    @_with_errors
+    async def steer(request: web.Request) -> web.Response:
+        body = await _read_post(request)
+        return _steer(_take(takes, request), body)
 
     @routes.post("/longtake/attach")
     @_with_errors
@@ -116,6 +133,13 @@ def _control(take: Take, body: bytes) -> web.Response:
         return _json(state)
     error = "The take has ended or a newer request came first; see state and control_rev."
     return _json({**state, "error": error}, 409)
+
+
+def _steer(take: Take, body: bytes) -> web.Response:
+    answer = take.controls.steer(read_steer(body))
+    if answer == "drives":
+        return _json({"answer": answer, "motion": take.controls.drive_motion})
+    return _json({"answer": answer, "error": NOT_DRIVING[answer]})
 
 
 def _take_json(take: Take) -> dict[str, str]:

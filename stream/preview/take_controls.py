@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from ..drive.drive import Answer, DriveState, Steer
 from ..rollout.controls import Controls
 from ..rollout.edit_queue import Edit
 
@@ -21,6 +22,8 @@ class TakeControls:
         self._closed = controls is None
         self._last_edits: tuple[Edit, ...] = ()
         self._last_message: str | None = None
+        self._last_drive: DriveState | None = None
+        self._last_lines: list[str] = []
         self._lock = threading.Lock()
         self._stop_listening = controls.listen(on_change) if controls else None
 
@@ -35,6 +38,31 @@ class TakeControls:
         """The run's last sentence for users."""
         controls = self._controls
         return controls.message if controls else self._last_message
+
+    @property
+    def drive(self) -> DriveState | None:
+        """What the camera's driver does; None if there is nothing to drive."""
+        controls = self._controls
+        return controls.drive.state if controls else self._last_drive
+
+    @property
+    def drive_lines(self) -> list[str]:
+        """What was driven, as lines of a camera's timeline."""
+        controls = self._controls
+        return controls.drive.lines if controls else self._last_lines
+
+    @property
+    def drive_motion(self) -> str:
+        """What is held now, as a line's moves."""
+        controls = self._controls
+        return controls.drive.motion if controls else ""
+
+    def steer(self, message: Steer) -> Answer:
+        """Pass on what a page's person holds, unless the take has ended."""
+        controls = self._controls
+        if controls is None or self._closed:
+            return "ended"
+        return controls.drive.steer(message)
 
     @property
     def run_state(self) -> str:
@@ -67,6 +95,7 @@ class TakeControls:
             return
         self.close()
         self._last_edits, self._last_message = controls.edits, controls.message
+        self._last_drive, self._last_lines = controls.drive.state, controls.drive.lines
         if self._stop_listening is not None:
             self._stop_listening()
         self._controls = None

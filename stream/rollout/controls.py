@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ...errors import BadInput
+from ..drive.drive import Drive
 from .edit_queue import Edit, EditQueue
 
 State = Literal["running", "paused", "stopping", "stopped", "done"]
@@ -25,7 +26,7 @@ STRENGTH_DIGITS = 4  # decimals of a strength, here and in a timeline's line
 
 
 class Controls:
-    """Pause, resume, stop and edits of one run; every method is safe on any thread.
+    """Pause, resume, stop, edits and live keys of one run; every method is safe on any thread.
 
     Listeners are called on the thread that made the change, without any lock.
     """
@@ -34,6 +35,7 @@ class Controls:
         self.long_pause_s = long_pause_s
         self._changed = threading.Condition()
         self.edit_queue = EditQueue(self._changed, self._announce)
+        self.drive = Drive(self._announce)
         self._state: State = "running"
         self._revision = 0
         self._message: str | None = None
@@ -161,6 +163,7 @@ class Controls:
                 return
             self._state = "stopped" if stopped else "done"
             self.edit_queue.close()
+            self.drive.close()
             self._changed.notify_all()
         self._announce()
 

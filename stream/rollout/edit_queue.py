@@ -84,11 +84,14 @@ class EditQueue:
         """Let edits wait until this chunk: outputs have those before from an earlier run."""
         self._first_chunk = max(self._first_chunk, first_chunk)
 
+    def is_early(self, chunk: int) -> bool:
+        """Whether outputs have this chunk from an earlier run, so that nothing may change it."""
+        return chunk < self._first_chunk
+
     def take(self, chunk: int | None = None) -> Edit | None:
         """The queued edit, if any, to act from `chunk` on; the caller must `apply` or `fail` it."""
         with self._lock:
-            too_early = chunk is not None and chunk < self._first_chunk
-            if too_early or not self.waiting:
+            if (chunk is not None and self.is_early(chunk)) or not self.waiting:
                 return None
             edit = self._edits[-1] = replace(self._edits[-1], status="encoding")
         self._on_change()

@@ -114,7 +114,8 @@ class FrameStream:
             return side.start(_to_frames, decoder, chunk)
 
         def is_urgent(last: Chunk | None) -> bool:
-            return last is None or last.index < first or controls.has_requests
+            awaited = controls.has_requests or controls.drive.is_live
+            return last is None or last.index < first or awaited
 
         return convert_ahead(chunks, start, side, is_urgent)
 

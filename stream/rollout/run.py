@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -22,9 +23,10 @@ from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
 from ..journal.records import touch
 from ..lazy.stream import Stream
-from ..timecode import time_label
+from ..timecode import frame_spans, time_label
 from .controls import Controls
 from .drift import DriftMeter
+from .driving import Driving
 from .edit_queue import Edit
 from .edits import edited_settings, timeline_line
 from .hot_states import HotState
@@ -42,6 +44,7 @@ class Run:
     """One run of a rollout, from its first reader to the end of its scope.
 
     `state` is what is in force, `sparse` what sparse attention did in the chunks of this run.
+    `recalled` tells which past frames its chunks fetched, in words.
     `stopped_at` is the chunk that a stop left out, `resumed_from` the one production last began at
     (None for the first).
     """
@@ -57,9 +60,12 @@ class Run:
         self.resumed_from: int | None = None
         self.kv_bytes: int | None = None
         self.sparse: SparseStats | None = None
+        self.offloaded_bytes: int | None = None
+        self.recalled: deque[str] = deque(maxlen=1000)  # of the newest chunks
         self._earlier_sparse: SparseStats | None = None  # from this run's earlier producers
         self._admitted = self.delivered = 0  # chunks, counted from the start of the shot
         self._record = RunRecord(spec)
+        self._driving = Driving(spec, self.state, self.controls, self._record)
         self._producer: ChunkProducer | None = None
         self._thread = 0  # the one that produces chunks
         self._smaller = False  # memory ran out once
@@ -206,13 +212,16 @@ class Run:
             "dtype": str(model.dtype),
             "device": str(model.device),
             "torch": torch.__version__,
+            **({"recalled": frame_spans(chunk.recalled)} if chunk.recalled else {}),
         }
         in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
         tensors = {"latents": chunk.latents, **in_flight}
         # First the record, so that no chunk is ever without one.
         self._record.note(self.state.chain, chunk.index)
         self.spec.journal.write(self.state.chain.key(chunk.index), tensors, meta, to_disk)
-        self.kv_bytes = chunk.kv_bytes
+        self.kv_bytes, self.offloaded_bytes = chunk.kv_bytes, chunk.offloaded_bytes
+        spans = frame_spans(chunk.recalled)
+        self.recalled += [f"chunk {chunk.index}: {spans}"] if spans else []
         self.sparse = _sum(self._earlier_sparse, chunk.sparse)
         self.observer.on_chunk(chunk)
         self._deliver(chunk)
@@ -246,6 +255,7 @@ class Run:
             self._check_alone()
         try:
             host = self.spec.model.host
+            self._driving.wait_for_viewer(index)
             self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
             if index and self.controls.state == "stopping":
                 self.observer.on_edit()
@@ -255,6 +265,8 @@ class Run:
             edit = self.controls.edit_queue.take(index)
             if edit is not None:
                 self._edit(edit, index)
+            if self._driving.admit(index):
+                self.observer.on_edit()
         except BaseException:  # the host wants to end the run
             self.controls.end(stopped=True)
             raise

@@ -29,6 +29,11 @@ class RunRecord:
             )  # fmt: skip
         self._writer.note(index)
 
+    def follow(self, chain: Chain) -> None:
+        """Go on in the same record with a chain that only the camera's drive changed."""
+        if self._writer is not None:
+            self._writer.chain = chain
+
     def restore(self, chain: Chain, last: int) -> None:
         """Write a lost or damaged record again after a run that made no chunk."""
         journal = self._spec.journal

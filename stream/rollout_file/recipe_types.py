@@ -20,6 +20,7 @@ from ...attention.cache.policy import (
     WindowSink,
 )
 from ...attention.cache.tether import TetherCache
+from ...attention.recall.window import RecallWindow
 from ...attention.storage.dense import Dense, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import OnDevice, Placement
@@ -40,7 +41,7 @@ from ...samplers.solvers.single_step import DDIM, Euler, ReNoise, ReNoiseInHalve
 BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
         FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
-        WaveWindow, DistantSink, MemoryBank, TempCache, TetherCache,
+        WaveWindow, DistantSink, MemoryBank, TempCache, TetherCache, RecallWindow,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

@@ -12,6 +12,8 @@ import { Library } from "../../web/player/takes/library.mjs";
 import { DRIFT_WARNING, driftOf, warningsOf } from "../../web/player/view/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
+import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
+import { Latency } from "../../web/player/drive/latency.mjs";
 import { hasLine, withLine } from "../../web/player/comfy/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
 
@@ -300,4 +302,27 @@ test("a take of another format is refused in one sentence", async () => {
     assert.equal(take.info.message, state === "error"
       ? "This page and the server run different versions of Longtake; reload the page." : null);
   }
+});
+
+test("a kept drive replaces a camera's lines from its first time on", () => {
+  const drive = ["2.06: forward 0.5", "4.31: still"];
+  const text = "0: forward\n1:30: still\n1 (smooth 1): forward,\nturn right 20\n3: left";
+  const kept = "0: forward\n1 (smooth 1): forward,\nturn right 20";
+  assert.equal(withDrive(text, drive), `${kept}\n${drive.join("\n")}`);
+  assert.equal(withDrive("pan left", drive), `pan left\n${drive.join("\n")}`);
+  assert.equal(withDrive("pan left", ["0.00: up"]), "0.00: up");
+});
+
+test("a key's time ends with the first picture of the chunk that read it", () => {
+  const latency = new Latency();
+  latency.sent(1, 100);
+  latency.sent(2, 200);
+  latency.read(1, 21);
+  latency.shown(20, 900);
+  assert.equal(latency.percentile(0.5), null);
+  latency.shown(21, 1100);
+  latency.read(5, 33);
+  latency.shown(40, 3200);
+  assert.deepEqual(latency.measured, [1000, 3000]);
+  assert.deepEqual([latency.percentile(0.5), latency.percentile(0.95)], [1, 3]);
 });

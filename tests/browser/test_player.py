@@ -18,7 +18,7 @@ MODULES = ["module_cases.mjs", "graph_cases.mjs"]
 PAGES = [
     "address_cases.mjs",
     "playback_cases.mjs", "run_cases.mjs", "connection_cases.mjs",
-    "lasting_cases.mjs", "looks_cases.mjs",
+    "steering/drive_cases.mjs", "lasting_cases.mjs", "looks_cases.mjs",
 ]  # fmt: skip
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
 run_once = cache(run_cases)

@@ -308,7 +308,7 @@ BESIDE = [
     ({"vace_patch_embedding.weight": (256, 96, 1, 2, 2)}, "is Wan VACE: "),
     ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game: "),
     ({"patch_short.weight": (2, 2)}, "is Helios: "),
-    ({"control_adapter.conv.weight": (2, 2)}, "is a Wan control, audio or character model"),
+    ({"face_adapter.weight": (2, 2)}, "is a Wan control, audio or character model"),
 ]
 
 

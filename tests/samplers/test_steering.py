@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache.policy import WindowSink
+from longtake.attention.cache.policy import FullHistory, RebuiltWindow, WindowSink
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
+from longtake.attention.temp_cache.policy import TempCache
+from longtake.errors import Unsupported
 from longtake.model.config import PATCH, Camera
 from longtake.samplers.camera.implied import implied_motion
 from longtake.samplers.camera.moves import STILL, CameraMotion, read_motion
@@ -17,8 +21,11 @@ from longtake.samplers.camera.path import STILL_PATH, CameraPath
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.conditioning.prompts import PromptTimeline
 from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.guidance.presets import temporal, vanilla
 from longtake.samplers.loop import generate
 from longtake.samplers.planning.memory import max_bytes, rollout_memory
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.reading import NewestFrames
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
 from longtake.samplers.settings import RolloutSettings
@@ -30,7 +37,7 @@ from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings, timeline
 
 LENGTH, CHUNK, TURN_AT = 10, 3, 6
-KINDS: tuple[Camera, ...] = ("action", "plucker")
+KINDS: tuple[Camera, ...] = ("action", "plucker", "prope", "fun")
 
 
 def model(camera: Camera, seed: int = 0) -> Denoiser:
@@ -181,3 +188,68 @@ def test_the_plan_counts_the_scales_and_shifts_of_every_layer() -> None:
     assert steered.kv_bytes == plain.kv_bytes
     assert steered.working_bytes >= plain.working_bytes + kept
     assert max_bytes(made, replace(TINY, camera="plucker"), torch.float32) >= steered.total_bytes
+
+
+PAST = {  # the six latent frames before the one at 9, or what the history keeps of them
+    "window": ({"cache": WindowSink(6)}, [*range(3, 9)]),
+    "sink": ({"cache": WindowSink(6, 2)}, [0, 1, 5, 6, 7, 8]),
+    "full": ({"cache": FullHistory()}, [*range(9)]),
+    "rebuilt": ({"cache": RebuiltWindow(6, 1)}, [0, 4, 5, 6, 7, 8]),
+    "int8": ({"cache": WindowSink(6), "storage": Packed(INT8, 3)}, [*range(3, 9)]),
+    "re-cache": ({"cache": WindowSink(6), "prompts": timeline(0, 9),
+                  "on_prompt_change": "re-cache"}, [*range(3, 9)]),
+    "flush": ({"cache": WindowSink(6, 1), "prompts": timeline(0, 9),
+               "on_prompt_change": "flush"}, [0, 8]),
+    "noise": ({"cache": WindowSink(6), "guidance": vanilla(2.0)}, [*range(3, 9)]),
+    "short": ({"cache": WindowSink(6), "guidance": temporal(0.5, scale=2.0)}, [*range(3, 9)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PAST)
+def test_the_second_attention_knows_the_frames_of_every_history(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Caches number their frames themselves; their cameras are those of the rollout's frames."""
+    changes, past = PAST[kind]
+    asked: list[tuple[int, ...]] = []
+    original = CameraPath.placed
+
+    def placed(self: CameraPath, frames: tuple[int, ...], origin: int) -> torch.Tensor:
+        asked.append((*sorted(frames[: frames.index(origin)]), *frames[frames.index(origin) :]))
+        return original(self, frames, origin)
+
+    monkeypatch.setattr(CameraPath, "placed", placed)
+    list(generate(shot(length=12, camera=path((0, "forward")), **changes), model("prope")))
+    active = (9, 10, 11)
+    reads = {frames[: -len(active)] for frames in asked if frames[-len(active) :] == active}
+    assert tuple(past) in reads
+    for read in reads - {tuple(past)}:  # a part of it that the guidance compares with
+        assert set(read) <= set(past)
+    for frames in asked:  # whichever pass: the past lies before what is made
+        assert [*frames] == sorted({*frames})
+
+
+def test_the_plan_counts_a_second_attention_and_no_second_cache() -> None:
+    made = shot(camera=path((0, "forward")), cache=WindowSink(6))
+    plain, steered = (
+        rollout_memory(made, replace(TINY, camera=camera), torch.float32)
+        for camera in ("none", "prope")
+    )
+    assert steered.kv_bytes == plain.kv_bytes
+    assert steered.working_bytes > plain.working_bytes
+    assert max_bytes(made, replace(TINY, camera="prope"), torch.float32) >= steered.total_bytes
+
+
+REFUSED = {
+    "camera-cache": {"cache": TempCache(6)},
+    "camera-rules": {"memory": MemoryRules(commit=NewestFrames(3))},
+    "camera-reach": {"schedule": replace(rolling(flow_ladder(3, 3.0), 2), reach=(2,))},
+}
+
+
+@pytest.mark.parametrize("code", REFUSED)
+def test_what_the_second_attention_cannot_follow_is_refused(code: str) -> None:
+    with pytest.raises(Unsupported) as refusal:
+        list(generate(shot(**REFUSED[code]), model("prope")))
+    assert refusal.value.code == code
+    assert latents(shot(**REFUSED[code]), model("plucker")).isfinite().all()

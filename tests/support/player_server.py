@@ -23,6 +23,7 @@ from aiohttp import web
 
 from longtake.benchmarks._shared.process_memory import resident_bytes
 from longtake.headless.player.app import Sockets, application
+from longtake.model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
 from longtake.stream.preview.messages import Ending, Origin, Shot, TakeStats
 from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Limits, Takes
@@ -53,6 +54,7 @@ class FakeRun:
     end: str = "done"
     endless: bool = False
     sparse: bool = False  # whether it says what sparse attention did
+    camera: bool = False  # whether keys can drive it
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
     grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
 
@@ -82,6 +84,8 @@ def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
     origin = Origin(run.node_id, shown_at, run.prompt_id, run.workflow_id, run.client_id)
     controls = FakeControls()
     controls.encode_s = run.encode_s
+    if run.camera:
+        controls.drive.open(run.fps)
     take = takes.create(shot, origin, sockets.emitter(run.client_id), controls)
     threading.Thread(target=_produce, args=(take, controls, run), daemon=True).start()
     return take
@@ -104,6 +108,7 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
             break
         text = next((new for start, new in reversed(run.prompts) if start == first), text)
         text = controls.apply(first, run.fps) or text
+        _drive(controls, run, first)
         count = min(run.chunk_frames, run.frames - first)
         rate = (first + count) / max(time.monotonic() - began, 1e-3)
         stats = TakeStats(
@@ -123,6 +128,15 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
         )  # fmt: skip
     controls.end(stopped=controls.state == "stopping")
     take.finish(_ending(controls, run))
+
+
+def _drive(controls: FakeControls, run: FakeRun, first: int) -> None:
+    """Read the keys for the chunk from frame `first` on, as a rollout does it."""
+    latent = latent_frame_count(first) if first else 0
+    frames, frame_s = run.chunk_frames // FRAMES_PER_LATENT, FRAMES_PER_LATENT / run.fps
+    motions = controls.drive.read(frames, frame_s)
+    if motions is not None:
+        controls.drive.note(latent, motions)
 
 
 def _resume_point(run: FakeRun, first: int) -> float | None:

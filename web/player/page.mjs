@@ -27,7 +27,7 @@ const library = new Library(server);
 const receive = shareWithTabs(library);
 const hint = key ? translate("Frames appear here while they are generated.") : translate("Start a run. Its frames appear here.");
 const lostHint = () => translate("No connection to the server. Run the same command again to resume.");
-const place = { emptyHint: () => hint, lostHint, keepLine: null, fork: null, restart: null };
+const place = { emptyHint: () => hint, lostHint, keepLine: null, keepDrive: null, fork: null, restart: null };
 const player = new Player(server, place);
 const showNewest = () => player.offer([...library.newest(null).values()]);
 

@@ -17,11 +17,13 @@
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
+ * @typedef {{driver: string|null, mode: "hold"|"history", motion: string, frame: number|null, number: number,
+ *   start_s: number|null}} DriveInfo  what the camera's driver does; see stream/drive/drive.py
  * @typedef {{v?: number, take: string, node_id: string|null, display_node_id: string|null,
  *   prompt_id: string|null, workflow_id: string|null, control_rev: number, live?: string, state: State,
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
- *   message: string|null, plan: Plan|null, files: SavedFile[]}} TakeInfo
+ *   message: string|null, plan: Plan|null, files: SavedFile[], drive: DriveInfo|null}} TakeInfo
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null,
@@ -33,6 +35,7 @@
  * @property {() => string} lostHint what to do when a run's server does not answer
  * @property {((session: Session, line: string) => string|null)|null} keepLine writes an edit into the workflow
  * @property {(session: Session, line: string) => boolean} [isKept] whether the workflow contains an edit
+ * @property {((session: Session, lines: string[]) => string|null)|null} [keepDrive] writes a drive into the workflow
  * @property {(session: Session, file: SavedFile) => void} [keep] remembers the saved file of a run
  * @property {((session: Session, seconds: number) => string|null)|null} fork forks the shot
  * @property {((session: Session, afresh: boolean) => string|null)|null} restart runs the workflow again,

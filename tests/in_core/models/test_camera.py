@@ -38,12 +38,15 @@ def velocity(tree: Any, config: DiTConfig) -> torch.Tensor:
     x = torch.randn(1, FRAMES, config.in_channels, ROWS, COLUMNS, generator=seeded)
     text = project_text(tree, torch.randn(1, 1, 9, config.text_dim, generator=seeded))
     attention = WholeSequence(rotation(range(FRAMES), ROWS // 2, COLUMNS // 2, config.head_dim))
-    hooks = CAMERA_MODULES[config.camera].hooks(tree, camera_frames())
+    module = CAMERA_MODULES[config.camera]
+    hooks = module.hooks(tree, camera_frames())
+    if module.second is not None:  # any other attention, since both trees get the same one
+        hooks = hooks.then(module.second.hooks(tree, attention))
     options = PassOptions(hooks=hooks)
     return predict(tree, x, torch.full((1, FRAMES), 500.0), text, attention, options).velocity
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [("action", 16), ("plucker", 36)])
+@pytest.mark.parametrize(("kind", "inputs"), [("action", 16), ("plucker", 36), ("prope", 16)])
 def test_the_hosts_model_gets_the_layers_of_the_camera(
     core: Any, tmp_path: Path, kind: Camera, inputs: int
 ) -> None:

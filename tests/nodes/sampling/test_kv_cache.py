@@ -18,6 +18,7 @@ from longtake.attention.cache.policy import (
     WindowSink,
 )
 from longtake.attention.cache.tether import TetherCache
+from longtake.attention.recall.window import RecallWindow
 from longtake.attention.storage.placement import OnDisk
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
@@ -57,6 +58,8 @@ def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
         ("most attended, per head", MostAttended(9, 3, per_head=True)),
         ("window + deep sink", WindowSink(9, 3)),
         ("attention + diversity", TetherCache(9, 3)),
+        ("window + recall by view", RecallWindow(9, 3, 3, flat_world=True)),
+        ("window + recall by content", RecallWindow(9, 3, 3, by="content", flat_world=True)),
     ],
 )
 def test_every_policy_makes_a_video(bench: Bench, name: str, policy: object) -> None:
@@ -87,6 +90,32 @@ def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
     assert torch.equal(pictures(bench, frames), near)
     if placement == "disk":
         assert isinstance(cache.placement, OnDisk) and not [*tmp_path.rglob("*.kv")]
+
+
+def test_recalled_frames_are_planned_in_main_memory_and_reported(bench: Bench) -> None:
+    cache = chosen(bench, policy="window + recall by view", window_frames=4, recall_frames=2)
+    assert cache.policy == RecallWindow(4, 0, 2, flat_world=True)
+    frames = bench.frames(kv_cache=cache)
+    pictures(bench, frames)
+    report, length = frames.report([]), frames.rollout.settings.length
+    assert report.recalled is not None and len(report.recalled) == -(-length // 3) - 1
+    assert report.recalled[0].startswith("chunk 1: 0")
+    assert report.kv_bytes == report.kv_bytes_planned
+    assert report.kv_offloaded_bytes == frames.rollout.footprint.offloaded_bytes
+    assert report.kv_offloaded_bytes and "in main memory" in frames.plan.text
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [({"recall_frames": 9}, "recall_frames is 9 and the window has room for 7"),
+     ({"recall_frames": 4, "archive_frames": 2}, "archive_frames is 2 and recall_frames 4"),
+     ({"recall_frames": -2}, "recall_frames is -2")],
+)  # fmt: skip
+def test_a_window_has_room_for_what_it_recalls(
+    bench: Bench, inputs: dict[str, int], sentence: str
+) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        chosen(bench, policy="window + recall by view", window_frames=9, sink_frames=1, **inputs)
 
 
 def test_an_ema_sink_that_is_not_told_its_size_is_reward_forcings(bench: Bench) -> None:

@@ -27,6 +27,7 @@ from longtake.attention.cache.policy import (
 from longtake.attention.cache.tether import TetherCache
 from longtake.attention.kernels.choice import GATHERED
 from longtake.attention.kernels.choice import NAMES as KERNELS
+from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8
@@ -50,6 +51,7 @@ from longtake.samplers.guidance.score import (
     slope_of,
 )
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
+from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.planning.memory import RolloutMemory, max_bytes, rollout_memory
 from longtake.samplers.schedule.levels import flow_ladder
@@ -175,6 +177,8 @@ SPARSE = [
         (SMALL, F32, {"guidance": vanilla(1.5)}),
         (SMALL, F32, {"guidance": temporal(0.5, scale=2.0)}),
         (SMALL, F32, {"guidance": fractional(1.5, 0.4)}),
+        (replace(SMALL, camera="prope"), F32, {}),
+        (replace(SMALL, camera="prope"), BF16, {"cache": FullHistory(), "guidance": cfg(2.5)}),
         (LIKE_1_3B, F32, {"rows": 10, "columns": 14, "length": 9, "cache": WindowSink(3)}),
         (LIKE_1_3B, BF16, {"rows": 10, "columns": 14, "length": 9, "guidance": cfg(2.5)}),
     ],
@@ -185,7 +189,7 @@ SPARSE = [
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
-        "fractional", "1.3B", "1.3B-cfg",
+        "fractional", "second", "second-full", "1.3B", "1.3B-cfg",
     ],
 )  # fmt: skip
 def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
@@ -198,6 +202,17 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
     assert claimed == plan.kv_bytes
     assert plan.total_bytes <= max_bytes(chosen, config, dtype)
     assert abs(measured - plan.total_bytes) <= WITHIN * plan.total_bytes, (measured, plan)
+
+
+def test_an_archive_of_frames_comes_on_top_of_the_plan_on_a_cpu() -> None:
+    """On a CPU main memory is the device; elsewhere the archive takes nothing of the device."""
+    chosen = settings(SMALL, cache=RecallWindow(6, 1, 3), length=18)
+    plan, (caches, *_) = rollout_memory(chosen, SMALL, F32), cache_plans(chosen, SMALL, F32)
+    measured, claimed = peak_of(chosen, SMALL, F32)
+    assert claimed == plan.kv_bytes
+    assert plan.total_bytes <= max_bytes(chosen, SMALL, F32)
+    beside = measured - caches.planned_offloaded(18)
+    assert abs(beside - plan.total_bytes) <= WITHIN * plan.total_bytes
 
 
 @pytest.mark.parametrize(

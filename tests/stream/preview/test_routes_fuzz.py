@@ -31,6 +31,9 @@ nearly_right = st.fixed_dictionaries(
         "lora": json_values,
         "more": json_values,
     },
+) | st.fixed_dictionaries(
+    {"driver": st.just("a") | json_values, "number": st.integers(-5, 2**60) | json_values},
+    optional={name: json_values for name in ("keys", "sticks", "look", "mode", "shown", "leave")},
 )
 bodies = st.binary(max_size=200) | (nearly_right | json_values).map(
     lambda value: json.dumps(value).encode()
@@ -45,13 +48,14 @@ headers = st.dictionaries(
     max_size=4,
 )  # fmt: skip
 parts = st.sampled_from(
-    ["longtake", "takes", "TOKEN", "chunks", "control", "attach", "alive"]
+    ["longtake", "takes", "TOKEN", "chunks", "control", "drive", "attach", "alive"]
     + ["0", "2", "..", "%2e", "api", ""]
 )
 paths = st.lists(parts | plain, max_size=6).map(lambda names: "/" + "/".join(names)) | (
     st.sampled_from([
         "/longtake/takes/TOKEN", "/longtake/takes/TOKEN/chunks/1", "/longtake/attach",
-        "/longtake/takes/TOKEN/control", "/api/longtake/takes/TOKEN/control",
+        "/longtake/takes/TOKEN/drive", "/longtake/takes/TOKEN/control",
+        "/api/longtake/takes/TOKEN/control",
     ])
 )  # fmt: skip
 

@@ -16,7 +16,10 @@ from torch import Tensor
 from longtake.model.vae.protocol import StreamingCoder
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.samplers.camera.keys import KeyState
+from longtake.samplers.camera.path import STILL_PATH
 from longtake.samplers.denoiser import local_denoiser
+from longtake.stream.drive.drive import Steer
 from longtake.stream.journal.journal import Journal
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.side_thread import SideThread, ThreadShares
@@ -140,6 +143,26 @@ def test_an_edit_takes_effect_at_the_same_chunk_and_is_seen_at_once(tmp_path: Pa
     assert [chunk.prompt for chunk in ahead][2:4] != [ahead[2].prompt] * 2
     place = events.index("delivered 2")
     assert events[place : place + 4] == ["delivered 2", "made 3", "delivered 3", "made 4"]
+
+
+def test_while_somebody_drives_no_chunk_waits_for_its_pictures(tmp_path: Path) -> None:
+    """A key must be seen as soon as possible, so nothing is made before a chunk is delivered."""
+    events: list[str] = []
+    config = dataclasses.replace(CONFIG, camera="action")
+    model = model_with_hooks(
+        local_denoiser(random_dit(config), config), on_claim=lambda _: events.append("made")
+    )
+    stream = frames(tmp_path, model=model, length=18, camera=STILL_PATH)
+    drive = stream.controls.drive
+    for chunk in stream.chunks:
+        events.append(f"delivered {chunk.index}")
+        if chunk.index == 1:
+            drive.steer(Steer("page", 1, KeyState(frozenset("w"))))
+        if chunk.index == 3:
+            drive.steer(Steer("page", 2, leave=True))
+    driven = events.index("delivered 2")
+    assert events[driven : driven + 4] == ["delivered 2", "made", "delivered 3", "made"]
+    assert events[: events.index("delivered 1")].count("made") == 3  # one ahead
 
 
 def test_a_pause_shows_every_chunk_that_is_made_first(tmp_path: Path) -> None:

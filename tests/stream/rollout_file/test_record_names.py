@@ -44,6 +44,7 @@ Packed: codec recent_frames placement
 Palette: colours pictures
 PastWeight: weight chunks
 PromptTimeline: entries negative
+RecallWindow: window_frames sink_frames recall_frames runs by archive_frames flat_world
 RecencyBias: depth
 ReNoise: process stochastic
 ReNoiseInHalves: process boundary stochastic

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,9 @@ SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
     "5B": (3072, 14336, 30, 48, 48),
     "LingBot-1.3B": (1536, 8960, 30, 36, 16),
     "LingBot-14B": (5120, 13824, 40, 36, 16),
+    "minWM": (1536, 8960, 30, 16, 16),
+    "FunCamera-1.3B": (1536, 8960, 30, 32, 16),
+    "FunCamera-A14B": (5120, 13824, 40, 36, 16),
 }
 ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1}
 State = dict[str, Tensor]
@@ -42,11 +46,12 @@ def official_shapes(size: str, layers: int | None = None) -> Shapes:
     """Names and shapes of a published model (of its first `layers` blocks)."""
     dim, ffn, all_layers, inputs, outputs = SIZES[size]
     layers = layers or all_layers
-    camera: Camera = "plucker" if size.startswith("LingBot") else "none"
+    kinds: dict[str, Camera] = {"LingBot": "plucker", "minWM": "prope", "FunCamera": "fun"}
+    camera = kinds.get(size.partition("-")[0], "none")
     with torch.device("meta"):
         dit = WanDiT(DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs, camera))
     shapes = {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()}
-    if size == "I2V-14B":
+    if size in ("I2V-14B", "FunCamera-1.3B"):
         shapes |= image_shapes(dim, layers)
     return shapes
 
@@ -136,6 +141,13 @@ def image_state() -> State:
         for name, shape in image_shapes(SMALL.dim, 2).items()
     }
     return state(config) | extra
+
+
+def fun_camera_state(*, clip: bool) -> State:
+    """A small Fun-Camera: Wan 2.1's has 32 channels in and a CLIP branch, Wan 2.2's has 36."""
+    config = replace(SMALL, in_channels=32 if clip else 36, camera="fun")
+    images = {name: tensor for name, tensor in image_state().items() if "img" in name}
+    return state(config) | (images if clip else {})
 
 
 def twin_state() -> tuple[State, State, State]:

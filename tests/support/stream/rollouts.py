@@ -13,6 +13,7 @@ from torch import Tensor
 
 from longtake.attention.cache.policy import MemoryBank, MostAttended, WindowSink
 from longtake.attention.cache.tether import TetherCache
+from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
@@ -97,6 +98,16 @@ LONG_HISTORIES: dict[str, dict[str, Any]] = {
         "cache": TetherCache(5, 1),
         "memory": RULES,
         "sparsity": Sparsity(FEW),
+    },
+    "recalled by view, sparse, int8": {
+        "cache": RecallWindow(5, 1, 2, flat_world=True),
+        "storage": Packed(INT8, 1),
+        "sparsity": Sparsity(BUCKETS),
+    },
+    "recalled by content, memory rules": {
+        "cache": RecallWindow(5, 0, 3, 2, "content", archive_frames=6),
+        "memory": RULES,
+        "guidance": vanilla(2.0, NOISE),
     },
     "sparse, each head its own": {
         "cache": MostAttended(5, 1, per_head=True),

@@ -2,6 +2,7 @@
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
 import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
+import { keepDrive } from "./camera_lines.mjs";
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
@@ -97,6 +98,7 @@ export class Host {
       lostHint: () => translate("No connection to ComfyUI. When it runs again, press Run to resume."),
       keepLine: (session, line) => this.#keepLine(session, line),
       isKept: (session, line) => this.#isKept(session, line),
+      keepDrive: (session, lines) => this.#keepDrive(session, lines),
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
       restart: (session, afresh) => this.#restart(session, afresh),
@@ -226,6 +228,14 @@ export class Host {
     return null;
   }
 
+  /** Write a drive into the Camera Path upstream of the take's node. @param {Session} session @param {string[]} lines */
+  #keepDrive(session, lines) {
+    const error = keepDrive(this.#root, nodesOf(session, this.#workflow).at(-1) ?? "", lines);
+    session.driveKept = error === null;
+    this.app.canvas?.setDirty?.(true, true);
+    return error;
+  }
+
   /**
    * Insert a Fork, Rewind or Continue node, set to `fork`, before the take's decoder.
    * @param {Session} session @param {number} seconds @returns {string|null} an error message, or null
@@ -233,6 +243,10 @@ export class Host {
   #fork(session, seconds) {
     const unkept = session.take.info.edits.find(({ status, line, start_s: at }) =>
       status === "applied" && line !== null && (at ?? 0) < seconds && !this.#isKept(session, line));
+    const { start_s: driven } = session.take.info.drive ?? { start_s: null };
+    if (driven !== null && driven < seconds && !session.driveKept) {
+      return translate("Press Keep drive first, so that the fork starts from what you see.");
+    }
     const line = unkept?.line;
     if (line) return translate("Press Keep edit for “{line}” first, so that the fork starts from what you see.", { line });
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";

@@ -6,7 +6,7 @@ const TIMED = /^\s*([-+]?\d[\d.:e+]*)\s*s?\s*(?:\([^()]*\)\s*)?:/i;
 const TIME = /^(?:(\d+):)?(\d+(?:\.\d*)?)$/;
 
 /** Return a line's start in seconds, or null if it continues the line above. @param {string} line */
-function startOf(line) {
+export function startOf(line) {
   const match = TIME.exec(TIMED.exec(line)?.[1] ?? "");
   return match ? 60 * Number(match[1] ?? 0) + Number(match[2]) : null;
 }

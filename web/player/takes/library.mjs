@@ -11,7 +11,8 @@ export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
- * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>}}
+ * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
+ *   driveKept?: boolean}}
  *   Session  `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow
  */
 

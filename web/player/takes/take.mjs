@@ -22,7 +22,7 @@ export class Take {
       take: token, node_id: null, display_node_id: null, prompt_id: null, workflow_id: null,
       control_rev: 0, state: "waiting", fps: 16, width: 0, height: 0, total_frames: null,
       prompt_changes: [], edits: [], stats: {}, resume_at_s: null, message: null, plan: null,
-      files: [],
+      files: [], drive: null,
     };
   }
 

@@ -53,6 +53,25 @@ export class Transport {
     return sent;
   }
 
+  /** Say what a person holds who drives the camera. @param {object} body
+   * @returns {Promise<import("../drive/driver.mjs").Answer>} */
+  async steer(body) {
+    const answer = await this.server.request(`${this.path}/drive`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    const said = await answer.json();
+    if (!said.answer) throw new Error(said.error ?? `The server answered ${answer.status}.`);
+    return said;
+  }
+
+  /** Fetch the drive as lines of a camera's timeline. @returns {Promise<string[]>} */
+  async driveLines() {
+    const answer = await this.server.request(`${this.path}/drive`);
+    return answer.ok ? (await answer.json()).lines : [];
+  }
+
   /**
    * Send one request. The returned state is ignored, because a newer message may have overtaken it.
    * @param {string} op @param {object} fields

@@ -1,6 +1,7 @@
 // @ts-check
 /** @import { Place, SavedFile, Server } from "../types.mjs" */
 /** @import { Session } from "../takes/library.mjs" */
+import { DrivePad } from "../drive/drive_pad.mjs";
 import { PlaybackBar } from "./playback_bar.mjs";
 import { element } from "./dom.mjs";
 import { playerKeys } from "./shortcuts.mjs";
@@ -33,6 +34,7 @@ export class Player {
     this.scrub = new ScrubBar(this.reel);
     this.playbackBar = new PlaybackBar(this);
     this.runControls = new RunControls(this.reel);
+    this.drivePad = new DrivePad(this.reel);
     this.statusStrip = new StatusStrip(this.reel);
     this.element = this.#assemble();
     this.#resized.observe(this.element);
@@ -43,7 +45,8 @@ export class Player {
 
   /** @returns {HTMLElement} */
   #assemble() {
-    const { overlay, scrub, playbackBar, runControls, statusStrip, picker } = this;
+    const { overlay, scrub, playbackBar, runControls, drivePad, statusStrip, picker } = this;
+    const shortcuts = playerKeys(this);
     const stage = element(
       "div",
       { class: "lt-stage", tabindex: 0, role: "group", "aria-label": translate("Picture; Space plays or pauses"),
@@ -53,8 +56,12 @@ export class Player {
     return element(
       "div",
       { class: "longtake-player", role: "region", "aria-label": translate("Streaming preview"),
-        "data-longtake-player": true, keydown: playerKeys(this) },
-      picker.element, stage, scrub.element, playbackBar.element, playbackBar.fork.note, playbackBar.address.note, runControls.element, statusStrip.element,
+        "data-longtake-player": true,
+        keydown: (/** @type {KeyboardEvent} */ event) => drivePad.key(event, true) || shortcuts(event),
+        keyup: (/** @type {KeyboardEvent} */ event) => drivePad.key(event, false),
+        focusout: (/** @type {FocusEvent} */ event) => drivePad.focusOut(event) },
+      picker.element, stage, scrub.element, playbackBar.element, playbackBar.fork.note, playbackBar.address.note,
+      drivePad.element, runControls.element, statusStrip.element,
     );
   }
 
@@ -99,6 +106,7 @@ export class Player {
   dispose() {
     this.show(null);
     this.runControls.dispose();
+    this.drivePad.dispose();
     this.#resized.disconnect();
     this.#visibility.disconnect();
     document.removeEventListener("fullscreenchange", this.#onFullscreen);
@@ -116,11 +124,12 @@ export class Player {
   #tick(now) {
     this.#animationFrame = 0;
     const running = this.reel.tick(now, this.#visible);
-    const { overlay, picker, scrub, playbackBar, runControls, statusStrip } = this;
-    for (const view of [overlay, picker, scrub, playbackBar, runControls, statusStrip]) view.update();
+    const { overlay, picker, scrub, playbackBar, runControls, drivePad, statusStrip } = this;
+    drivePad.tick();
+    for (const view of [overlay, picker, scrub, playbackBar, runControls, drivePad, statusStrip]) view.update();
     this.#reportFile();
     this.#updateDataset();
-    if (running && this.#visible) this.refresh();
+    if ((running && this.#visible) || drivePad.driver.on) this.refresh();
   }
 
   /** Pass a saved file to the page around the player, once. */

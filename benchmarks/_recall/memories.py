@@ -1,0 +1,174 @@
+"""Scenery that returns, by memories of equal resident bytes, and what each of them recalls.
+
+The clip, the noise and the measure are those of `attention_recall`. All memories get the keys and
+values of a full history, so that they differ only in what they hold; `served_figures` instead runs
+the sampling loop itself, whose commits see no more than the memory.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ...attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from ...attention.history import HistoryCache, open_cache, planned_bytes
+from ...attention.recall.content import ContentCache
+from ...attention.recall.window import RecallWindow
+from ...attention.storage.dense import DENSE
+from ...attention.storage.shape import CacheShape
+from ...model.dit import PassOptions, TextKV, predict
+from ...model.preset import DEMO
+from ...samplers.camera.implied import implied_path
+from ...samplers.camera.track import CameraTrack
+from ...samplers.history.recall import view_scores
+from ...samplers.history.runs import best_runs
+from ...training.evaluation.kit import Kit, Recipe, decode, sample
+from ...training.evaluation.measures import as_chunks, entering_agreement
+from .._attention.chunk import decode_chunk
+from .._attention.recall import (
+    CHUNK,
+    CameraTurn,
+    Clip,
+    denoise,
+    encode_prompt,
+    merge,
+    there_and_back,
+)
+
+WINDOW_FRAMES, SINK_FRAMES, RECALL_FRAMES = DEMO.window_frames, 3, 9
+TRUTH, FULL, WINDOW, SINK, TEMP = "decoded truth", "full", "window", "window and sink", "TempCache"
+VIEW, TWO_VIEWS, CONTENT = "view", "view, two runs", "content"
+RANDOM_RUN, RANDOM_FRAMES = "random run", "random frames"
+RECALL = RecallWindow(WINDOW_FRAMES, 0, RECALL_FRAMES, by="content", flat_world=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """A clip before its last chunk, with its texts encoded."""
+
+    kit: Kit
+    clip: Clip
+    seed: int
+
+    @property
+    def history(self) -> int:
+        """Latent frames before the chunk."""
+        return len(self.clip.latents) - CHUNK
+
+    def text_at(self, frame: int) -> str:
+        """The caption in force at a latent frame."""
+        return self.clip.back if frame >= self.clip.turn else self.clip.away
+
+    def agreement(self, chunk: torch.Tensor) -> float:
+        """How well the scenery that enters in a chunk (f, c, h, w) agrees with the truth."""
+        shown = decode_chunk(self.kit, self.clip.latents[:-CHUNK], chunk)
+        return entering_agreement(shown[-1], self.clip.truth)
+
+
+@torch.inference_mode()
+def held_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
+    """Agreement, resident megabytes and first frame recalled, by memory."""
+    case = Returning(kit, there_and_back(kit, turn, seed), seed)
+    texts = {text: encode_prompt(kit, text) for text in (case.clip.away, case.clip.back)}
+    caches = _fill(case, texts)
+    figures = {TRUTH: case.agreement(case.clip.latents[-CHUNK:])}
+
+    def add(name: str, cache: HistoryCache) -> None:
+        figures[name] = case.agreement(denoise(kit, texts[case.clip.back], cache, seed))
+        figures[f"MB: {name}"] = cache.bytes / 1e6
+
+    for name, cache in caches.items():
+        if not isinstance(cache, ContentCache):
+            add(name, cache)
+            continue
+        for choice, frames in _choices(case, cache).items():
+            cache.recall(frames)
+            add(choice, cache)
+            figures[f"first frame: {choice}"] = min(frames)
+    return figures
+
+
+def _fill(case: Returning, texts: Mapping[str, TextKV]) -> dict[str, HistoryCache]:
+    """All memories, filled with the keys and values that a full history gives."""
+    c, latents = case.kit.config, case.clip.latents
+    side = latents.shape[-2] // 2, latents.shape[-1] // 2
+    shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
+    opened = {name: open_cache(shape, policy, DENSE, case.history, "cpu")
+              for name, policy in _policies(shape).items()}  # fmt: skip
+    recalling = next(cache for cache in opened.values() if isinstance(cache, ContentCache))
+    for first in range(0, case.history, CHUNK):
+        recalling.attention_of_commit((CHUNK,) * CHUNK)  # forgets the queries of the last pass
+        attention = replace(
+            opened[FULL].attention_of_commit((CHUNK,) * CHUNK), prepare=recalling.note_queries
+        )
+        x = latents[first : first + CHUNK].expand(2, -1, -1, -1, -1)
+        levels, text = torch.zeros(2, CHUNK), texts[case.text_at(first)]
+        kv = predict(case.kit.dit, x, levels, text, attention, PassOptions(keep=True)).keys_values
+        for cache in opened.values():
+            cache.commit(kv)
+    return opened
+
+
+def _policies(shape: CacheShape) -> dict[str, CachePolicy]:
+    """The policies, all but the full history of at most the window's bytes on the device."""
+    window = WindowSink(WINDOW_FRAMES)
+    most, tokens = planned_bytes(shape, window, DENSE, None), WINDOW_FRAMES * shape.frame_tokens
+    while planned_bytes(shape, merge(tokens / shape.frame_tokens), DENSE, None) > most:
+        tokens -= 1
+    return {
+        FULL: FullHistory(),
+        WINDOW: window,
+        SINK: WindowSink(WINDOW_FRAMES, SINK_FRAMES),
+        TEMP: merge(tokens / shape.frame_tokens),
+        "recall": RECALL,
+    }
+
+
+def _choices(case: Returning, cache: ContentCache) -> dict[str, list[int]]:
+    """The past frames that each way to choose recalls."""
+    past, rng = sorted(cache.archive.frames), random.Random(case.seed)
+    views = _view_scores(case, past)
+    start = rng.randrange(len(past) - RECALL_FRAMES + 1)
+
+    def chosen(scores: Sequence[float], runs: int) -> list[int]:
+        return [past[i] for i in best_runs(scores, RECALL_FRAMES, runs)]
+
+    return {
+        VIEW: chosen(views, 1),
+        TWO_VIEWS: chosen(views, 2),
+        CONTENT: chosen(cache.scores(past), 1),
+        RANDOM_RUN: past[start : start + RECALL_FRAMES],
+        RANDOM_FRAMES: sorted(rng.sample(past, RECALL_FRAMES)),
+    }
+
+
+def _view_scores(case: Returning, past: Sequence[int]) -> list[float]:
+    """How much of what the chunk sees each past frame saw, by the captions' pans."""
+    track = CameraTrack(case.clip.latents.shape[-1], flat_world=True)
+    for frame in range(case.history):
+        track.extend([implied_path(case.text_at(frame))])
+    return view_scores(track, [implied_path(case.clip.back)] * CHUNK, past)
+
+
+SERVED: Mapping[str, Callable[[], CachePolicy]] = {
+    WINDOW: lambda: WindowSink(WINDOW_FRAMES),
+    VIEW: lambda: replace(RECALL, by="view"),
+    CONTENT: lambda: RECALL,
+}
+
+
+def served_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
+    """Agreement by memory where the sampling loop makes all commits."""
+    clip = there_and_back(kit, turn, seed)
+    chunks = as_chunks(clip.latents)
+    prompts = [(0, clip.away), (clip.turn, clip.back)]
+    figures = {}
+    for name, policy in SERVED.items():
+        recipe = Recipe(length=len(clip.latents), cache=policy())
+        new = [*sample(kit, recipe, prompts, seed, chunks[:-1])]
+        shown = decode(kit, [*chunks[-3:-1], *new])
+        figures[name] = entering_agreement(shown[-1], clip.truth)
+    return figures

@@ -1,0 +1,100 @@
+"""Fun-Camera's camera: rays of every pixel of every picture, added to the embedded patches.
+
+Rays are told by their moment, origin x direction, and their direction. A latent frame has those of
+its four pictures; the first one has its only picture four times. The layers are the host's own.
+Source: ComfyUI `comfy/ldm/wan/model.py` (WanCamAdapter), `comfy_extras/nodes_camera_trajectory.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import PATCH
+from ..hooks import Hooks
+from .frames import PlacedCameras
+from .plucker import CPU, PIXELS, RAY, pixel_directions
+
+PICTURES = 4  # of a latent frame
+FULL_STEP = 1.5 / 81  # units of a picture's step: the host's pan at speed 1 over 81 pictures
+CHANNELS = PICTURES * RAY * PIXELS**2
+
+
+class Residual(nn.Module):
+    """Two convolutions beside their input."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(dim, dim, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (f, c, h, w)."""
+        both: Tensor = self.conv2(F.relu(self.conv1(x))) + x
+        return both
+
+
+class Adapter(nn.Module):
+    """The layers with the names that the host gives them."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(CHANNELS, dim, PATCH, PATCH)
+        self.residual_blocks = nn.Sequential(Residual(dim))
+
+
+def add_fun_layers(tree: Any, dim: int, linear: Callable[[int, int], nn.Module]) -> None:
+    """Add the camera's adapter to a module tree; its layers are convolutions."""
+    tree.control_adapter = Adapter(dim)
+
+
+def ray_maps(cameras: PlacedCameras, size: tuple[int, int], device: torch.device = CPU) -> Tensor:
+    """Moments and directions (f, 24, h, w), channels first, then pictures; `size` is in cells.
+
+    There are four cameras for each latent frame.
+    """
+    poses = cameras.poses.to(device, torch.float32)
+    directions = pixel_directions(cameras.lenses, size, device) @ poses[:, :3, :3].transpose(1, 2)
+    origins = (PICTURES * FULL_STEP * poses[:, None, :3, 3]).expand_as(directions)
+    both = torch.cat([torch.linalg.cross(origins, directions), directions], -1)
+    maps: Tensor = rearrange(
+        both, "(f k) (h w) c -> f (c k) h w", k=PICTURES, h=PIXELS * size[0]
+    )
+    return maps
+
+
+def adapt(tree: Any, maps: Tensor) -> Tensor:
+    """The addition (f, s, c) to embedded patches, of ray maps (f, 24, h, w)."""
+    adapter = tree.control_adapter
+    features = adapter.residual_blocks(adapter.conv(F.pixel_unshuffle(maps, PIXELS)))
+    addition: Tensor = rearrange(features, "f c h w -> f (h w) c")
+    return addition
+
+
+class RayAddition:
+    """The addition for the latent frames of one chunk, computed once."""
+
+    def __init__(self, tree: Any, cameras: PlacedCameras, size: tuple[int, int]) -> None:
+        self._tree, self._cameras, self._size = tree, cameras, size
+        self._addition: Tensor | None = None
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Add to tokens (b, f, s, c)."""
+        if self._addition is None:
+            maps = ray_maps(self._cameras, self._size, tokens.device).to(tokens.dtype)
+            self._addition = adapt(self._tree, maps).to(tokens.dtype)
+        return tokens + self._addition
+
+
+def fun_hooks(tree: Any, cameras: PlacedCameras, size: tuple[int, int]) -> Hooks:
+    """Add the rays of all pictures to the embedded patches."""
+    return Hooks(patches=(RayAddition(tree, cameras, size),))
+
+
+def max_values_per_token(dim: int, layers: int) -> int:
+    """An upper bound of the float32 values per token: rays, their copies, and the features."""
+    return 8 * PATCH**2 * CHANNELS + 12 * dim

@@ -1,0 +1,32 @@
+"""One family of models as a value, and the licences that several families have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..preset import Preset
+
+APACHE = "Apache-2.0"
+NON_COMMERCIAL = "CC-BY-NC-SA-4.0: no commercial use"
+WAN = "Apache-2.0 (Wan 2.1)"
+SKYWORK = "Skywork community licence: commercial use under its terms"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of models.
+
+    `shape` is the architecture that its tensors show, see `recognise`. `named` is a pattern in the
+    names of file and folder, lower case, other characters as one `_`. `copy` is the copy to take of
+    a file with several. `causal` says whether the model was trained to look only back.
+    """
+
+    key: str
+    title: str
+    shape: str
+    licence: str
+    source: str
+    preset: Preset
+    named: str = ""
+    copy: str = "ema"
+    causal: bool = True

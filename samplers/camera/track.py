@@ -1,0 +1,71 @@
+"""Where the camera stands at each latent frame of a rollout, as far as anything tells.
+
+A camera path tells it, else the words of the prompts. In a flat world the camera moves along a
+painted strip: turns and moves sideways are one and the same, and nothing comes round again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from ...model.camera.action import pan_speeds
+from ...model.camera.frames import CameraFrames
+from .overlap import NO_VIEWS, Views
+from .path import CameraPath
+
+DEPTHS = (1.0, 2.0, 4.0)
+"""How far the scenery is that two cameras share, in seconds at full speed."""
+STRIP_DEPTHS = (1.0,)
+STRIP_LENS = (1.0, 1.0, 0.5, 0.5)  # at depth 1 the picture is 1 wide
+FULL_PAN_COLUMNS = 0.5  # latent columns a latent frame: 1 pixel a frame in the demo's world
+
+
+class CameraTrack:
+    """The views of all latent frames so far; `columns` are the latent picture's."""
+
+    def __init__(self, columns: int, *, flat_world: bool) -> None:
+        self.views = NO_VIEWS
+        self._columns, self._flat = columns, flat_world
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """Where the scenery is, in the unit of the views."""
+        return STRIP_DEPTHS if self._flat else DEPTHS
+
+    def ahead(self, paths: Sequence[CameraPath]) -> Views:
+        """The views of the next latent frames, whose cameras follow `paths`, one for each."""
+        first = len(self.views)
+        poses = self.views.poses[-1] if first else torch.eye(4, dtype=torch.float64)
+        following: list[Tensor] = []
+        for frame, path in enumerate(paths, first):
+            poses = poses @ self._step(path, frame)
+            following.append(poses)
+        lenses = [self._lens(path, frame) for frame, path in enumerate(paths, first)]
+        return Views(torch.stack(following), torch.tensor(lenses, dtype=torch.float64))
+
+    def extend(self, paths: Sequence[CameraPath]) -> None:
+        """Take the next latent frames as made."""
+        self.views = self.views.then(self.ahead(paths))
+
+    def _step(self, path: CameraPath, frame: int) -> Tensor:
+        """The motion (4, 4) to a frame from the one before, in units of full speed."""
+        if self._flat:
+            move = torch.eye(4, dtype=torch.float64)
+            move[0, 3] = FULL_PAN_COLUMNS / self._columns * _pan(path, frame)
+            return move
+        step = path.step(frame).clone()
+        step[:3, 3] *= path.frame_s / path.full_step
+        return step
+
+    def _lens(self, path: CameraPath, frame: int) -> Iterable[float]:
+        return STRIP_LENS if self._flat else path.lens_at(frame).values
+
+
+def _pan(path: CameraPath, frame: int) -> float:
+    """The pan of one latent frame, -1 left to 1 right."""
+    turns = torch.tensor([path.turn_per_second(frame)])
+    lenses = torch.tensor([path.lens_at(frame).values])
+    return float(pan_speeds(CameraFrames(path.relative([frame]), lenses, turns, 0, 0)))

@@ -1,0 +1,51 @@
+"""The latent frames that a pass reads, by their numbers in the rollout.
+
+A cache renumbers its frames when it is rebuilt, and pure noise has numbers of its own. In either
+case the cache's frames, oldest first, stand for those of the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...attention.history import HistoryCache
+from ...attention.projected import MatricesOf, ProjectedAttention, ReadFrames
+from .frames import HistoryFrames
+from .plan import CachePlan
+
+
+def shown_numbers(plan: CachePlan, frames: HistoryFrames, sink_frames: int) -> list[int]:
+    """The latent frames that a cache shows once it is filled, oldest first."""
+    numbers = frames.numbers
+    if plan.fill_mode != "rebuilt":
+        return numbers
+    return [numbers[rank] for rank in plan.frames.ranks(numbers, sink_frames)]
+
+
+def numbers_by_slot(cache: HistoryCache, shown: Sequence[int]) -> list[int]:
+    """The latent frame in each slot of a cache that holds the first of the `shown` ones."""
+    rank = {number: i for i, number in enumerate(sorted(cache.kept_frames))}
+    return [shown[rank[number]] for number in cache.kept_frames]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReader:
+    """The second attention of a pass that fills a cache with its next `count` latent frames."""
+
+    plan: CachePlan
+    cache: HistoryCache
+    frames: HistoryFrames
+    sink_frames: int
+    visible: Sequence[int]
+
+    def __call__(self, matrices: MatricesOf) -> ProjectedAttention:
+        """Open the attention of all rows."""
+        shown = shown_numbers(self.plan, self.frames, self.sink_frames)
+        past = numbers_by_slot(self.cache, shown)
+        active = shown[len(past) : len(past) + len(self.visible)]
+        read = ReadFrames(
+            self.cache, slice(None), tuple(range(len(past))), tuple(past), tuple(active),
+            tuple(self.visible),
+        )  # fmt: skip
+        return ProjectedAttention(read, matrices)

@@ -1,0 +1,102 @@
+"""What a person held since a chunk last looked, and the pushes that this gives to a chunk's frames.
+
+`hold`: the keys that are down as a chunk begins act on all of it; a key that was tapped since the
+last chunk acts on as many latent frames as the tap lasted, at least one. `history`: what was held
+while the last chunk was made acts on this one, edge by edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from itertools import pairwise
+from typing import Literal
+
+from ...samplers.camera.keys import NO_PUSH, NOTHING, KeyState, Push, key_push, look_push
+
+Mode = Literal["hold", "history"]
+MODES: tuple[Mode, ...] = ("hold", "history")
+MAX_EDGES = 4096  # between two chunks; a long pause drops the oldest
+
+Look = tuple[float, float]
+
+
+class InputLog:
+    """Edges of keys and ways of a mouse since `start`, in seconds of any clock."""
+
+    def __init__(self, start: float) -> None:
+        self._start, self._before = start, NOTHING
+        self._edges: deque[tuple[float, KeyState]] = deque(maxlen=MAX_EDGES)
+        self._looks: deque[tuple[float, Look]] = deque(maxlen=MAX_EDGES)
+
+    @property
+    def current(self) -> KeyState:
+        """What is held now."""
+        return self._edges[-1][1] if self._edges else self._before
+
+    def add(self, at: float, state: KeyState, look: Look = (0.0, 0.0)) -> None:
+        """Note at time `at` what is held, and the mouse's way in pixels (right, down)."""
+        if state != self.current:
+            self._edges.append((at, state))
+        if look != (0.0, 0.0):
+            self._looks.append((at, look))
+
+    def read(self, now: float, count: int, frame_s: float, mode: Mode) -> list[Push]:
+        """The pushes of `count` latent frames of `frame_s` seconds of video; then begin anew."""
+        states = self._held(count, frame_s) if mode == "hold" else self._replayed(now, count)
+        looks = self._looks_of(now, count, mode)
+        pushes = [
+            state + look_push(*look, frame_s) for state, look in zip(states, looks, strict=True)
+        ]
+        self._before, self._start = self.current, now
+        self._edges.clear()
+        self._looks.clear()
+        return pushes
+
+    def _held(self, count: int, frame_s: float) -> list[Push]:
+        taps = self._taps()
+        frames = {key: max(1, math.ceil(seconds / frame_s)) for key, seconds in taps.items()}
+        now = self.current
+        return [
+            key_push(now.keys | {key for key, stop in frames.items() if i < stop}) + now.sticks
+            for i in range(count)
+        ]
+
+    def _taps(self) -> dict[str, float]:
+        """The seconds of each key that was pressed since the start and is up again."""
+        seconds: dict[str, float] = {}
+        before, pressed = self._before.keys, dict[str, float]()
+        for at, state in self._edges:
+            pressed |= dict.fromkeys(state.keys - before, at)
+            for key in (before - state.keys) & pressed.keys():
+                seconds[key] = seconds.get(key, 0.0) + at - pressed.pop(key)
+            before = state.keys
+        return {key: time for key, time in seconds.items() if key not in before}
+
+    def _replayed(self, now: float, count: int) -> list[Push]:
+        """The mean push of each of `count` equal parts of the time since the start."""
+        times = [self._start, *(at for at, _ in self._edges), max(now, self._start)]
+        states = [self._before, *(state for _, state in self._edges)]
+        if times[-1] <= times[0]:
+            return [self.current.push] * count
+        part = (times[-1] - times[0]) / count
+        pushes = [NO_PUSH] * count
+        for (begin, end), state in zip(pairwise(times), states, strict=True):
+            for i in range(count):
+                first = times[0] + i * part
+                share = (min(end, first + part) - max(begin, first)) / part
+                if share > 0:
+                    pushes[i] += state.push.scaled(share)
+        return pushes
+
+    def _looks_of(self, now: float, count: int, mode: Mode) -> list[Look]:
+        """The mouse's way of each latent frame: spread evenly, or where it was made."""
+        if mode == "hold":
+            across, down = (sum(look[i] for _, look in self._looks) / count for i in (0, 1))
+            return [(across, down)] * count
+        part = max(now - self._start, 1e-9) / count
+        ways = [(0.0, 0.0)] * count
+        for at, (across, down) in self._looks:
+            i = min(count - 1, max(0, int((at - self._start) / part)))
+            ways[i] = ways[i][0] + across, ways[i][1] + down
+        return ways

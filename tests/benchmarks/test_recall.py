@@ -1,0 +1,67 @@
+"""The rows and claims of the recall bench, and one clip with every memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from longtake.benchmarks import recall
+from longtake.benchmarks._attention.recall import CameraTurn
+from longtake.benchmarks._recall import memories
+from longtake.benchmarks._recall.memories import (
+    CONTENT,
+    FULL,
+    RANDOM_RUN,
+    RECALL_FRAMES,
+    TEMP,
+    VIEW,
+    WINDOW,
+)
+from longtake.model.preset import DEMO_FOLDER
+from longtake.training.evaluation.kit import load_kit
+
+BASE = {WINDOW: 0.3, TEMP: 0.2, CONTENT: 0.4, RANDOM_RUN: 0.1, FULL: 0.2}
+
+
+def rows(gain: float) -> list[dict[str, float]]:
+    """Clips that differ much, in which view is better than the window by about `gain`."""
+    made = []
+    for seed in range(12):
+        held = {name: value + 0.05 * seed for name, value in BASE.items()}
+        held[VIEW] = held[WINDOW] + gain + 0.01 * (seed % 3 - 1)
+        made.append({**held, **{f"MB: {name}": 1.0 for name in held}})
+    return made
+
+
+def test_gains_are_taken_within_clips() -> None:
+    results = recall.RecallResults()
+    recall.summarise(results, "48 away, 24 back", rows(0.2))
+    gain = results.differences[f"48 away, 24 back: {VIEW} less {WINDOW}"]
+    assert gain.low < 0.2 < gain.high and gain.high - gain.low < 0.02
+    held = {c.text.split(" than ")[1].split(" of ")[0]: c.holds for c in results.claims}
+    assert held == {WINDOW: True, TEMP: True, CONTENT: True, RANDOM_RUN: True}
+
+
+def test_no_gain_is_no_claim_that_holds() -> None:
+    results = recall.RecallResults()
+    recall.summarise(results, "128 away, 64 back", rows(0.0))
+    (claim,) = (c for c in results.claims if f"than {WINDOW} " in c.text)
+    assert not claim.holds
+
+
+def test_rows_as_served_come_last_and_are_few() -> None:
+    plan = recall.RecallPlan(away=(48, 128), clips=20)
+    assert [plan.turns, plan.served] == [
+        ["48 away, 24 back", "128 away, 64 back"],
+        ["48 away, 24 back, as served", "128 away, 64 back, as served"],
+    ]
+
+
+@pytest.mark.slow
+def test_a_clip_gives_every_memory_the_windows_bytes() -> None:
+    kit, turn = load_kit(DEMO_FOLDER), CameraTurn(24, 12)
+    figures = memories.held_figures(kit, turn, 0)
+    megabytes = {name[4:]: size for name, size in figures.items() if name.startswith("MB: ")}
+    assert max(size for name, size in megabytes.items() if name != FULL) == megabytes[WINDOW]
+    assert -1 <= min(figures[name] for name in megabytes) <= figures[memories.TRUTH] + 1
+    assert 0 <= figures[f"first frame: {VIEW}"] <= turn.history - 12 - RECALL_FRAMES
+    assert {*memories.served_figures(kit, turn, 0)} == {*memories.SERVED}

@@ -1,0 +1,163 @@
+// @ts-check
+/** Driving the camera: keys, buttons, two tabs, what is shown and measured. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { PlayerPage, URL, eventually, onPage, useBrowser } from "../harness.mjs";
+
+useBrowser();
+const RUN = { frames: 1800, chunk_s: 0.5, camera: true };
+
+/** @param {PlayerPage} player */
+const pad = (player) => player.root.locator(".lt-drive");
+/** @param {PlayerPage} player @param {string} name */
+const fact = (player, name) => pad(player).getAttribute(`data-${name}`);
+
+/** Begin a run that can be driven, and drive it. @param {PlayerPage} player */
+async function drive(player) {
+  const take = await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Drive").click();
+  await eventually(() => player.button("Stop driving").isVisible(), true);
+  return take;
+}
+
+/** Return the drive as the server has it. @param {PlayerPage} player @param {string} take */
+const lines = (player, take) => player.page.evaluate(async (token) =>
+  (await (await fetch(`/longtake/takes/${token}/drive`)).json()).lines.join("\n"), take);
+
+test("a run without a camera offers no wheel", onPage(async (player) => {
+  await player.start({ frames: 48, chunk_s: 0 });
+  await player.until(({ frames }) => Number(frames) >= 12);
+  assert.equal(await pad(player).isVisible(), false);
+}));
+
+test("held keys move the camera until they are released, and the page does not scroll", onPage(async (player) => {
+  const take = await drive(player);
+  await player.page.evaluate(() => { document.body.style.height = "4000px"; });
+  await player.page.keyboard.down("KeyW");
+  await player.page.keyboard.down("ArrowLeft");
+  await eventually(() => fact(player, "held"), "left w");
+  await eventually(() => fact(player, "made"), "forward 0.5, pan left 22.5");
+  await pad(player).getByText("Held: forward 0.5, pan left 22.5.").waitFor();
+  await player.page.keyboard.down("ShiftLeft");
+  await eventually(() => fact(player, "made"), "forward 1, pan left 45");
+  for (const key of ["KeyW", "ArrowLeft", "ShiftLeft"]) await player.page.keyboard.up(key);
+  await eventually(() => fact(player, "made"), "still");
+  assert.equal(await player.page.evaluate(() => window.scrollY), 0);
+  assert.match(await lines(player, take), /: forward 0\.5, pan left 22\.5\n.*: forward 1, pan left 45\n.*: still$/);
+}));
+
+test("a tap between two chunks is not lost", onPage(async (player) => {
+  const take = await drive(player);
+  await player.page.keyboard.press("KeyD");
+  await eventually(async () => /right 0\.5\n.*still/.test(await lines(player, take)), true);
+}));
+
+test("keys act only while the player has the focus", onPage(async (player) => {
+  const take = await drive(player);
+  await player.page.keyboard.down("KeyW");
+  await eventually(() => fact(player, "made"), "forward 0.5");
+  await player.page.evaluate(() => {
+    const other = document.body.appendChild(document.createElement("button"));
+    other.focus();
+  });
+  await eventually(() => fact(player, "held"), "");
+  await player.page.keyboard.down("KeyS");
+  await eventually(() => fact(player, "made"), "still");
+  assert.doesNotMatch(await lines(player, take), /back/);
+}));
+
+test("without Drive the keys are the player's shortcuts", onPage(async (player) => {
+  const take = await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 24);
+  await player.slider.press("Home");
+  await player.page.keyboard.press("ArrowRight");
+  await player.until(({ shown, playing }) => shown === "1" && playing === "false");
+  assert.equal(await lines(player, take), "");
+}));
+
+test("buttons on the screen drive while they are pressed, also from the keyboard", onPage(async (player) => {
+  const take = await drive(player);
+  const forward = player.button("Forward");
+  await forward.hover();
+  await player.page.mouse.down();
+  await eventually(() => fact(player, "made"), "forward 0.5");
+  assert.equal(await forward.getAttribute("aria-pressed"), "true");
+  await player.page.mouse.up();
+  await eventually(() => fact(player, "made"), "still");
+  await player.button("Turn right").press("Enter");
+  await eventually(async () => /pan right 22\.5/.test(await lines(player, take)), true);
+}));
+
+test("dragging looks around", onPage(async (player) => {
+  const take = await drive(player);
+  const box = await pad(player).locator(".lt-look").boundingBox();
+  assert.ok(box);
+  await player.page.mouse.move(box.x + 5, box.y + 5);
+  await player.page.mouse.down();
+  await player.page.mouse.move(box.x + 305, box.y + 5, { steps: 6 });
+  await player.page.mouse.up();
+  await eventually(async () => /pan right/.test(await lines(player, take)), true);
+  await eventually(() => fact(player, "made"), "still");
+}));
+
+test("a gamepad drives", onPage(async (player) => {
+  await drive(player);
+  await player.page.evaluate(() => {
+    const pad = { connected: true, axes: [0, -1, 0.575, 0], buttons: [] };
+    navigator.getGamepads = () => /** @type {any} */ ([null, pad]);
+  });
+  await eventually(() => fact(player, "made"), "forward 1, pan right 22.5");
+}));
+
+test("of two tabs one drives, and the other is told and may take the wheel", onPage(async (player) => {
+  await drive(player);
+  await player.page.keyboard.down("KeyW");
+  await eventually(() => fact(player, "made"), "forward 0.5");
+  const page = await player.page.context().newPage();
+  await page.addInitScript((id) => sessionStorage.setItem("clientId", id),
+    await player.page.evaluate(() => sessionStorage.getItem("clientId") ?? ""));
+  const other = new PlayerPage(page);
+  await other.page.goto(URL);
+  await other.until(({ frames }) => Number(frames) >= 12);
+  await other.button(/^Drive$/).click();
+  await pad(other).getByText("Another tab drives this run.").waitFor();
+  await other.button("Drive from here").click();
+  await eventually(() => pad(other).getByText("Another tab drives this run.").isVisible(), false);
+  await page.bringToFront();
+  await other.button("Stop driving").focus();
+  await page.keyboard.down("KeyS");
+  await eventually(() => fact(other, "made"), "back 0.5");
+  await pad(player).getByText("Another tab drives this run.").waitFor();
+}));
+
+test("the time from a key to its picture is measured and shown", onPage(async (player) => {
+  await drive(player);
+  for (let i = 0; i < 3; i++) {
+    await player.page.keyboard.down("KeyW");
+    await player.page.waitForTimeout(700);
+    await player.page.keyboard.up("KeyW");
+    await player.page.waitForTimeout(300);
+  }
+  await eventually(async () => Number(await fact(player, "latencies")) >= 4, true);
+  const text = await pad(player).getByText(/From key to picture/).innerText();
+  const [, half, most] = /: ([\d.]+) s \(p50\), ([\d.]+) s \(p95\)/.exec(text) ?? [];
+  assert.ok(Number(half) > 0 && Number(half) <= Number(most), text);
+}));
+
+test("every press, one chunk later: half a chunk's press is half its motion", onPage(async (player) => {
+  await drive(player);
+  await player.root.getByLabel("When keys act").selectOption("history");
+  await player.page.keyboard.down("KeyW");
+  await eventually(async () => /^forward 0\.\d+$/.test((await fact(player, "made")) ?? ""), true);
+  await eventually(() => fact(player, "made"), "forward 0.5");
+}));
+
+test("a drive can be saved as lines", onPage(async (player) => {
+  await drive(player);
+  await player.page.keyboard.down("KeyW");
+  await eventually(() => fact(player, "made"), "forward 0.5");
+  const download = player.page.waitForEvent("download");
+  await player.button("Save drive").click();
+  assert.equal((await download).suggestedFilename(), "longtake_drive.txt");
+}));

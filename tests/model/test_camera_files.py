@@ -1,0 +1,82 @@
+"""Files of models that take a camera: recognised by their layers, refused where these miss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.errors import BadInput
+from longtake.model.checkpoint import open_checkpoint
+from longtake.model.families.recognise import recognise
+from longtake.model.files.weights import open_weights
+from longtake.tests.support.model.family_files import (
+    SMALL,
+    block_fsdp,
+    fun_camera_state,
+    header_only,
+    official_shapes,
+    prefix,
+    rename,
+    state,
+)
+
+STAGES = {"dmd": "minwm", "causal_cd": "minwm-cd", "causal_ode": "minwm-ode",
+          "ar_diffusion_tf": "minwm-ar", "bidirectional": "minwm-bidirectional"}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_of_minwm_is_known_by_its_folder_and_its_layers(
+    tmp_path: Path, stage: str
+) -> None:
+    config = replace(SMALL, camera="prope")
+    content = {"generator": rename(state(config), prefix("model.")),
+               "generator_ema": rename(state(config, 1), block_fsdp)}  # fmt: skip
+    path = tmp_path / f"ckpts/Wan21/Action2V/{stage}/model.pt"
+    path.parent.mkdir(parents=True)
+    torch.save(content, path)
+    opened = open_checkpoint(path)
+    assert opened.recognition.family.key == STAGES[stage]
+    assert opened.recognition.config == config
+    assert opened.recognition.unused == ()
+    for name, value in state(config, 1).items():
+        assert torch.equal(opened.state()[name], value), name
+
+
+def test_a_camera_model_without_one_of_its_layers_is_refused(tmp_path: Path) -> None:
+    weights = state(replace(SMALL, camera="prope"))
+    del weights["blocks.1.self_attn.prope_o.bias"]
+    save_file(weights, tmp_path / "minwm.safetensors")
+    with pytest.raises(BadInput, match=r"blocks\.1\.self_attn\.prope_o\.bias"):
+        open_checkpoint(tmp_path / "minwm.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("place", "size", "key"),
+    [("minWM/Wan21/Action2V/dmd/model.safetensors", "minWM", "minwm"),
+     ("Wan2.1-Fun-V1.1-1.3B-Control-Camera.safetensors", "FunCamera-1.3B", "wan21-fun-camera"),
+     ("wan2.2_fun_camera_high_noise_14B_bf16.safetensors", "FunCamera-A14B", "wan22-fun-camera")],
+)  # fmt: skip
+def test_a_published_file_is_recognised_at_its_real_size(
+    tmp_path: Path, place: str, size: str, key: str
+) -> None:
+    match = recognise(open_weights(header_only(tmp_path / place, official_shapes(size))).header)
+    assert (match.family.key, match.unused) == (key, ())
+    assert match.config.head_dim == 128
+
+
+def test_fun_cameras_adapter_on_another_model_is_refused(tmp_path: Path) -> None:
+    save_file(state(replace(SMALL, camera="fun")), tmp_path / "model.safetensors")
+    with pytest.raises(BadInput, match="a Fun-Camera takes 32 or 36 channels, and this file 16"):
+        open_checkpoint(tmp_path / "model.safetensors")
+
+
+def test_small_files_of_fun_camera_are_whole(tmp_path: Path) -> None:
+    for clip, key in ((True, "wan21-fun-camera"), (False, "wan22-fun-camera")):
+        save_file(fun_camera_state(clip=clip), tmp_path / f"{clip}.safetensors")
+        opened = open_checkpoint(tmp_path / f"{clip}.safetensors")
+        assert (opened.recognition.family.key, opened.recognition.unused) == (key, ())
+        assert opened.recognition.config.camera == "fun"

@@ -1,0 +1,126 @@
+"""What two cameras both see, against points followed one by one."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.samplers.camera.implied import implied_path
+from longtake.samplers.camera.moves import read_motion
+from longtake.samplers.camera.overlap import PLACES, Views, overlap
+from longtake.samplers.camera.path import CameraPath, Lens
+from longtake.samplers.camera.rigid import from_twist
+from longtake.samplers.camera.script import TimedMotion, path_of_motions
+from longtake.samplers.camera.track import CameraTrack
+from longtake.tests.support.laws import examples
+
+DEPTHS = (1.0, 3.0)
+Camera = tuple[torch.Tensor, Lens]
+
+
+def views(*cameras: Camera) -> Views:
+    poses = torch.stack([pose for pose, _ in cameras])
+    return Views(poses, torch.tensor([lens.values for _, lens in cameras], dtype=torch.float64))
+
+
+def seen_by_both(a: Camera, b: Camera) -> float:
+    """Follow the middle of each cell of a's picture into b's, in plain Python."""
+    (pose_a, lens_a), (pose_b, lens_b) = a, b
+    count = 0
+    for depth in DEPTHS:
+        for row in range(PLACES[1]):
+            for column in range(PLACES[0]):
+                u, v = (column + 0.5) / PLACES[0], (row + 0.5) / PLACES[1]
+                ray = [(u - lens_a.centre_x) / lens_a.focal_x * depth,
+                       (v - lens_a.centre_y) / lens_a.focal_y * depth, depth, 1.0]  # fmt: skip
+                world = [sum(float(pose_a[i, j]) * ray[j] for j in range(4)) for i in range(3)]
+                apart = [world[i] - float(pose_b[i, 3]) for i in range(3)]
+                x, y, z = (sum(float(pose_b[i, j]) * apart[i] for i in range(3)) for j in range(3))
+                if z > 1e-6:
+                    across = lens_b.focal_x * x / z + lens_b.centre_x
+                    below = lens_b.focal_y * y / z + lens_b.centre_y
+                    count += 0 <= across <= 1 and 0 <= below <= 1
+    return count / (len(DEPTHS) * math.prod(PLACES))
+
+
+def random_camera(seed: int) -> Camera:
+    rng = random.Random(seed)
+    twist = torch.tensor([rng.uniform(-1.5, 1.5) for _ in range(6)], dtype=torch.float64)
+    return from_twist(twist), Lens(rng.uniform(0.4, 1.5), rng.uniform(0.4, 1.5))
+
+
+@examples(20)
+@given(st.integers(0, 10**6))
+def test_overlap_is_the_share_of_points_that_both_see(seed: int) -> None:
+    ours = [random_camera(seed + i) for i in range(2)]
+    past = [random_camera(seed + 10 + i) for i in range(2)]
+    table = overlap(views(*ours), views(*past), DEPTHS)
+    for i, a in enumerate(ours):
+        for j, b in enumerate(past):
+            assert float(table[i, j]) == pytest.approx(seen_by_both(a, b), abs=2 / 512)
+
+
+@examples(20)
+@given(st.integers(0, 10**6))
+def test_moving_the_world_changes_no_overlap(seed: int) -> None:
+    a, b, (world, _) = (random_camera(seed + i) for i in range(3))
+    moved = [(world @ pose, lens) for pose, lens in (a, b)]
+    before = overlap(views(a), views(b), DEPTHS)
+    torch.testing.assert_close(
+        overlap(views(moved[0]), views(moved[1]), DEPTHS), before, rtol=0, atol=2 / 512
+    )
+
+
+def test_a_camera_sees_all_of_its_own_view_and_nothing_behind_it() -> None:
+    here = (torch.eye(4, dtype=torch.float64), Lens())
+    turn = torch.tensor([0, 0, 0, 0, math.pi, 0], dtype=torch.float64)
+    behind = (from_twist(turn), Lens())
+    assert float(overlap(views(here), views(here), DEPTHS)) == 1
+    assert float(overlap(views(here), views(behind), DEPTHS)) == 0
+
+
+def test_a_closer_look_is_all_within_the_wide_one_and_not_the_reverse() -> None:
+    wide, near = ((torch.eye(4, dtype=torch.float64), Lens().grown(f)) for f in (1.0, 2.0))
+    assert float(overlap(views(near), views(wide), DEPTHS)) == 1
+    assert float(overlap(views(wide), views(near), DEPTHS)) == pytest.approx(0.25, abs=0.05)
+
+
+def steered(track: CameraTrack, path: CameraPath, frames: int) -> Views:
+    for _ in range(frames):
+        track.extend([path])
+    return track.views
+
+
+@pytest.mark.parametrize("text", ["the camera pans left, a ball", "moving left: hills"])
+def test_in_a_flat_world_words_move_the_view_along_a_strip(text: str) -> None:
+    columns, track = 12, CameraTrack(12, flat_world=True)
+    made = steered(track, implied_path(text), 8)
+    expected = [-frame * 4 / (8 * columns) for frame in range(8)]  # 4 pixels a latent frame
+    assert made.poses[:, 0, 3].tolist() == pytest.approx(expected)
+    shares = overlap(made.at([0]), made, track.depths)[0].tolist()
+    assert shares == pytest.approx([1 - abs(x) for x in expected], abs=1 / PLACES[0])
+
+
+def test_a_whole_turn_in_the_round_comes_back_and_on_a_strip_it_does_not() -> None:
+    path = path_of_motions([TimedMotion(0, read_motion("pan right 90", 1))], 0.25)
+    for flat, back in ((False, 1.0), (True, 0.0)):
+        track = CameraTrack(4, flat_world=flat)
+        made = steered(track, path, 17)  # 4 seconds
+        share = float(overlap(made.at([0]), made.at([16]), track.depths))
+        assert share == pytest.approx(back, abs=1 / PLACES[0])
+
+
+def test_the_views_ahead_are_those_that_the_camera_then_has() -> None:
+    motion = read_motion("forward, turn right 20, zoom in", 1)
+    path = path_of_motions([TimedMotion(0, motion)], 0.25)
+    track = CameraTrack(4, flat_world=False)
+    ahead = track.ahead([path] * 6)
+    made = steered(track, path, 6)
+    torch.testing.assert_close(made.poses, ahead.poses)
+    torch.testing.assert_close(made.lenses, ahead.lenses)
+    torch.testing.assert_close(made.poses[5], path.pose(5))

@@ -1,0 +1,125 @@
+"""One person at the wheel: who drives, what a chunk is told, and what is kept as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from longtake.samplers.camera.keys import NOTHING, KeyState
+from longtake.samplers.camera.moves import STILL, write_motion
+from longtake.stream.drive.drive import LEASE_S, Drive, Steer
+
+W = KeyState(frozenset("w"))
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def wheel() -> tuple[Drive, Clock, list[int]]:
+    """An open drive, its clock, and a list that grows with each change shown to pages."""
+    clock, changes = Clock(), list[int]()
+    drive = Drive(lambda: changes.append(1), clock)
+    drive.open(16.0)
+    return drive, clock, changes
+
+
+def says(driver: str = "a", number: int = 1, state: KeyState = W, **more: Any) -> Steer:
+    return Steer(driver, number, state, **more)
+
+
+def test_nobody_drives_a_run_without_a_camera() -> None:
+    drive = Drive(lambda: None)
+    assert drive.steer(says()) == "no camera"
+    assert drive.state is None and not drive.is_live
+
+
+def test_before_the_first_key_the_path_stays_as_it_is() -> None:
+    drive, _, _ = wheel()
+    drive.steer(says(state=NOTHING))
+    assert drive.read(3, 0.25) is None
+    assert not drive.is_live
+
+
+def test_of_two_pages_one_drives_and_the_other_is_told() -> None:
+    drive, clock, _ = wheel()
+    assert drive.steer(says("a")) == "drives"
+    assert drive.steer(says("b")) == "other"
+    assert drive.state and drive.state.driver == "a"
+    assert drive.steer(says("b", take_over=True)) == "drives"
+    assert drive.steer(says("a", 9)) == "other"
+    clock.now += LEASE_S + 1  # the page is silent
+    assert not drive.is_live
+    assert drive.steer(says("a", 10)) == "drives"
+
+
+def test_who_leaves_holds_nothing_and_frees_the_wheel() -> None:
+    drive, _, _ = wheel()
+    drive.steer(says("a"))
+    drive.steer(says("a", 2, W, leave=True))
+    assert drive.read(2, 0.25) is not None  # the tap
+    assert drive.read(2, 0.25) == (STILL, STILL)
+    assert drive.steer(says("b")) == "drives"
+
+
+def test_a_silent_page_lets_go_of_its_keys() -> None:
+    drive, clock, _ = wheel()
+    drive.steer(says())
+    assert [write_motion(motion) for motion in drive.read(1, 0.25) or ()] == ["forward 0.5"]
+    clock.now += LEASE_S + 1
+    assert drive.read(1, 0.25) == (STILL,)
+
+
+def test_a_message_that_was_overtaken_changes_nothing() -> None:
+    drive, _, _ = wheel()
+    drive.steer(says(number=5, state=W))
+    drive.steer(says(number=4, state=NOTHING))
+    assert [write_motion(motion) for motion in drive.read(1, 0.25) or ()] == ["forward 0.5"]
+
+
+def test_pages_learn_which_message_a_chunk_has_read() -> None:
+    drive, _, changes = wheel()
+    drive.steer(says(number=7))
+    motions = drive.read(3, 0.25)
+    assert motions is not None
+    drive.steer(says(number=8, state=NOTHING))  # after the chunk has looked
+    before = len(changes)
+    drive.note(3, motions)
+    state = drive.state
+    assert state is not None and len(changes) == before + 1
+    assert (state.number, state.frame, state.motion) == (7, 9, "forward 0.5")
+    assert state.start_s == 9 / 16
+
+
+def test_lines_name_each_change_once_with_the_time_of_its_latent_frame() -> None:
+    drive, _, _ = wheel()
+    for first in (3, 6):
+        drive.steer(says(number=first))
+        drive.note(first, drive.read(3, 0.25) or ())
+    drive.steer(says(number=20, state=NOTHING))
+    drive.note(9, drive.read(3, 0.25) or ())
+    assert drive.lines == ["0.56: forward 0.5", "2.06: still"]
+
+
+@pytest.mark.parametrize(("shown", "ahead"), [(None, False), (3, True), (9, False)])
+def test_a_chunk_waits_only_for_a_driver_who_follows(shown: int | None, ahead: bool) -> None:
+    drive, clock, _ = wheel()
+    drive.steer(says(shown=shown))
+    assert drive.is_ahead(9) is ahead
+    clock.now += LEASE_S + 1
+    assert not drive.is_ahead(9)
+
+
+def test_after_the_end_nobody_drives() -> None:
+    drive, _, _ = wheel()
+    drive.steer(says())
+    drive.note(0, drive.read(1, 0.25) or ())
+    drive.close()
+    assert drive.steer(says(number=2)) == "ended"
+    assert drive.lines == ["0.00: forward 0.5"] and not drive.is_live

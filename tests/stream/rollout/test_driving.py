@@ -1,0 +1,213 @@
+"""Laws of live keys: a drive equals the lines that it writes, also resumed, forked, rewound."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache.policy import WindowSink
+from longtake.model.config import Camera
+from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
+from longtake.samplers.camera.keys import KeyState
+from longtake.samplers.camera.path import CameraPath
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.loop import Chunk
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pipeline, rolling
+from longtake.samplers.settings import RolloutSettings
+from longtake.stream.drive.drive import Drive, Steer
+from longtake.stream.drive.input_log import Mode
+from longtake.stream.journal.chain import Chain
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.records import records
+from longtake.stream.rollout.fork import Fork
+from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.run import Run
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings
+
+KINDS: tuple[Camera, ...] = ("action", "plucker")
+BASE = "0: forward\n1.5: pan left"
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "chunks": {},
+    "rolling": {"schedule": rolling(flow_ladder(3, 3.0), 2)},
+    "pipeline": {"schedule": pipeline(flow_ladder(4, 3.0), 3, 2)},
+}
+KEYS = {0: "w", 1: "w left", 3: ""}  # pressed when that chunk is there
+
+
+def model(camera: Camera) -> Denoiser:
+    """A random model that takes a camera; all its layers are random."""
+    config = replace(TINY, camera=camera)
+    return local_denoiser(random_dit(config), config)
+
+
+def path(text: str) -> CameraPath:
+    """The path that a user's lines give."""
+    return path_of_lines(read_moves(text), 16.0, 0.25)
+
+
+def shot(text: str = BASE, **changes: Any) -> RolloutSettings:
+    """Fifteen latent frames in a short window."""
+    return settings(**{"length": 15, "cache": WindowSink(4, 1), "camera": path(text), **changes})
+
+
+def spec(folder: Path, engine: Denoiser, made: RolloutSettings, **changes: Any) -> RolloutSpec:
+    return RolloutSpec(made, engine, "m", Journal(folder), **changes)
+
+
+def press(drive: Drive, number: int, keys: str, mode: Mode = "hold") -> None:
+    """What a page sends for keys that are down."""
+    assert drive.steer(Steer("page", number, KeyState(frozenset(keys.split())), mode=mode)) == (
+        "drives"
+    )
+
+
+def drive_run(run: Run, keys: dict[int, str], mode: Mode = "hold") -> list[Chunk]:
+    """Collect all chunks, with other keys down from after some of them on."""
+    chunks = []
+    for chunk in run.chunks:
+        chunks.append(chunk)
+        if chunk.index in keys:
+            press(run.controls.drive, chunk.index + 1, keys[chunk.index], mode)
+    return chunks
+
+
+def written(base: str, drive: Drive) -> str:
+    """The timeline with the drive kept in it: what the page writes."""
+    start = drive.state.start_s if drive.state else None
+    assert start is not None
+    kept = [line for line in base.splitlines() if float(line.split(":")[0]) < start]
+    return "\n".join([*kept, *drive.lines])
+
+
+def bits(chunks: Iterable[Chunk]) -> torch.Tensor:
+    return torch.cat([chunk.latents for chunk in chunks])
+
+
+def keys(chain: Chain, count: int) -> list[str]:
+    return [chain.key(index) for index in range(count)]
+
+
+@pytest.mark.parametrize("mode", ["hold", "history"])
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.parametrize("camera", KINDS)
+def test_a_drive_is_bit_for_bit_the_shot_of_its_lines(
+    tmp_path: Path, camera: Camera, kind: str, mode: Mode
+) -> None:
+    engine, changes = model(camera), SCHEDULES[kind]
+    run = Rollout(spec(tmp_path / "live", engine, shot(**changes))).run
+    live = drive_run(run, KEYS, mode)
+    text = written(BASE, run.controls.drive)
+    again = spec(tmp_path / "text", engine, shot(text, **changes))
+    assert keys(run.state.chain, len(live)) == keys(again.chain, len(live))
+    assert torch.equal(bits(live), bits(Rollout(again).chunks))
+    plain = Rollout(spec(tmp_path / "plain", engine, shot(**changes)))
+    assert not torch.allclose(bits(live), bits(plain.chunks), atol=1e-3)
+
+
+@pytest.mark.parametrize("camera", KINDS)
+def test_resumed_forked_and_rewound_drives_have_the_bits_of_the_drive(
+    tmp_path: Path, camera: Camera
+) -> None:
+    engine = model(camera)
+    run = Rollout(spec(tmp_path, engine, shot())).run
+    live = drive_run(run, KEYS)
+    made = shot(written(BASE, run.controls.drive))
+    for cut in (2, 4):  # the last chunks are lost, and made again by replay
+        for index in range(cut, 5):
+            Journal(tmp_path)._path(run.state.chain.key(index)).unlink()
+        resumed = Rollout(spec(tmp_path, engine, made))
+        assert torch.equal(bits(resumed.chunks), bits(live))
+        assert resumed.resumed_from == cut
+    rewound = Rollout(spec(tmp_path, engine, made, cut=3))
+    assert torch.equal(bits(rewound.chunks), bits(live[:3]))
+    assert rewound.resumed_from is None  # nothing was made
+    fork = Fork(frame=9, seed=5).apply(made)
+    forked = bits(Rollout(spec(tmp_path, engine, fork)).chunks)
+    assert torch.equal(forked[:9], bits(live)[:9])
+    assert torch.equal(forked, bits(Rollout(spec(tmp_path / "new", engine, fork)).chunks))
+
+
+def test_a_drive_that_nobody_keeps_leaves_the_shot_as_it_was(tmp_path: Path) -> None:
+    engine = model("plucker")
+    rollout = Rollout(spec(tmp_path, engine, shot()))
+    drive_run(rollout.run, KEYS)
+    plain = bits(Rollout(spec(tmp_path, engine, shot())).chunks)
+    assert torch.equal(plain, bits(Rollout(spec(tmp_path / "new", engine, shot())).chunks))
+
+
+def test_a_whole_drive_has_one_record(tmp_path: Path) -> None:
+    run = Rollout(spec(tmp_path, model("action"), shot())).run
+    live = drive_run(run, {i: key for i, key in enumerate(["w", "a", "s", "d"])})
+    [driven, plain] = sorted(records(Journal(tmp_path)), key=lambda record: -len(record.keys))
+    assert list(driven.keys) == keys(run.state.chain, len(live))
+    assert len(plain.keys) == 1
+
+
+def test_keys_act_from_the_next_chunk_on_and_pages_are_told(tmp_path: Path) -> None:
+    engine = model("plucker")
+    run = Rollout(spec(tmp_path, engine, shot())).run
+    live = drive_run(run, {1: "w left"})
+    plain = [*Rollout(spec(tmp_path / "plain", engine, shot())).chunks]
+    same = [torch.equal(a.latents, b.latents) for a, b in zip(live, plain, strict=True)]
+    assert same == [True, True, False, False, False]
+    state = run.controls.drive.state
+    assert state is not None and state.start_s == 21 / 16
+    assert run.controls.drive.lines == ["1.31: forward 0.5, pan left 22.5"]
+
+
+def test_chunks_of_an_earlier_run_are_not_driven(tmp_path: Path) -> None:
+    run = Rollout(spec(tmp_path, model("plucker"), shot())).run
+    run.controls.edit_queue.hold(2)
+    press(run.controls.drive, 1, "w")
+    for _ in run.chunks:
+        pass
+    assert run.controls.drive.lines == ["1.31: forward 0.5"]
+
+
+@pytest.mark.parametrize("changes", [
+    {"camera": None},
+    {"known_frames": KnownFrames((KnownFrame(9, randn(TINY.out_channels, 4, 6), lookahead=9),))},
+])  # fmt: skip
+def test_a_shot_whose_path_is_read_ahead_is_not_driven(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run = Rollout(spec(tmp_path, model("plucker"), shot(**changes))).run
+    assert run.controls.drive.steer(Steer("page", 1)) == "no camera"
+
+
+def test_a_driver_who_watches_is_waited_for(tmp_path: Path) -> None:
+    """Chunk 2 begins only when its driver sees chunk 1."""
+    run = Rollout(spec(tmp_path, model("action"), shot())).run
+    drive, forward = run.controls.drive, KeyState(frozenset("w"))
+    drive.steer(Steer("page", 1, forward, shown=0))
+    indices, arrived = list[int](), threading.Event()
+
+    def read() -> None:
+        for chunk in run.chunks:
+            indices.append(chunk.index)
+            if chunk.index == 1:
+                arrived.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert arrived.wait(60)
+    reader.join(0.5)
+    assert indices == [0, 1] and reader.is_alive()
+    drive.steer(Steer("page", 2, forward, shown=9))
+    while len(indices) < 3:
+        reader.join(0.05)
+    run.controls.stop()
+    reader.join(60)
+    assert indices == [0, 1, 2]
+
+

@@ -1,0 +1,162 @@
+// @ts-check
+/** @import { Reel } from "../view/reel.mjs" */
+/** @import { Session } from "../types.mjs" */
+import { element, textButton } from "../view/dom.mjs";
+import { duration } from "../view/format.mjs";
+import { translate } from "../words.mjs";
+import { Driver, driverId } from "./driver.mjs";
+import { KEY_NAMES, sticksOf } from "./keys.mjs";
+import { TouchPad } from "./touch_pad.mjs";
+
+const TYPING = "input, textarea, select, video";
+const KEYBOARD = "keyboard";
+
+/** The wheel: a button to drive, keys on the screen, what is held and made, and how long a key takes. */
+export class DrivePad {
+  /** @type {Session|null} the take that is driven */
+  #session = null;
+  #outcome = "";
+
+  /** @param {Reel} reel */
+  constructor(reel) {
+    this.reel = reel;
+    const send = (/** @type {object} */ body) => this.#send(body);
+    this.driver = new Driver(driverId(), send, () => reel.onChange());
+    this.button = textButton(translate("Drive"), () => this.toggle());
+    this.button.title = translate("Move the camera with W A S D, Q E and the arrow keys, a gamepad or the buttons here");
+    this.takeOver = textButton(translate("Drive from here"), () => this.driver.start(true), "lt-primary");
+    this.keep = textButton(translate("Keep drive"), () => this.#keep());
+    this.keep.title = translate("Write the drive into the Camera Path, so that the workflow reproduces this shot");
+    this.save = textButton(translate("Save drive"), () => this.#save());
+    this.save.title = translate("Download the drive as lines for a Camera Path, or for longtake run --camera");
+    /** @type {HTMLSelectElement} */
+    this.mode = element("select", { "aria-label": translate("When keys act"), change: () => this.#setMode() },
+      element("option", { value: "hold" }, translate("Held keys")), element("option", { value: "history" }, translate("Every press, one chunk later")));
+    this.touch = new TouchPad(this.driver);
+    this.status = element("p", { class: "lt-drive-status", role: "status" });
+    this.facts = element("p", { class: "lt-note" });
+    const row = element("div", { class: "lt-run" }, this.button, this.takeOver, this.mode, this.keep, this.save);
+    /** @type {HTMLElement} */
+    this.element = element("div", { class: "lt-drive", role: "group", "aria-label": translate("Camera") },
+      row, this.touch.element, this.status, this.facts);
+    this.onBlur = () => this.driver.releaseAll();
+    window.addEventListener("blur", this.onBlur);
+  }
+
+  /** Press or release a key; returns whether it drives. @param {KeyboardEvent} event @param {boolean} down */
+  key(event, down) {
+    const key = KEY_NAMES[event.code];
+    const typing = /** @type {Element} */ (event.target).closest(TYPING);
+    if (!this.driver.on || !key) return false;
+    if (down && (typing || event.ctrlKey || event.metaKey || event.altKey)) return false;
+    this.driver.set(key, down, KEYBOARD);
+    event.preventDefault(); // the page does not scroll
+    event.stopPropagation();
+    return true;
+  }
+
+  /** Release what the keyboard holds when the focus leaves the player. @param {FocusEvent} event */
+  focusOut(event) {
+    const next = /** @type {Node|null} */ (event.relatedTarget);
+    if (!next || !/** @type {Element} */ (event.currentTarget).contains(next)) this.driver.releaseAll();
+  }
+
+  toggle() {
+    if (this.driver.on) return this.driver.stop();
+    this.#outcome = "";
+    this.#session = this.reel.session;
+    this.driver.start();
+    this.reel.goLive();
+  }
+
+  /** Send what is held and measure; call this on every animation frame. */
+  tick() {
+    const { take, head, screen } = this.reel;
+    const state = take?.info.drive;
+    if (this.driver.on && (this.reel.session !== this.#session || !take?.live)) this.driver.stop();
+    if (!this.driver.on) return;
+    if (state && state.frame !== null && state.driver === this.driver.id) this.driver.latency.read(state.number, state.frame);
+    if (screen.shown >= 0 && !screen.video) this.driver.latency.shown(screen.shown, performance.now());
+    if (document.hasFocus()) this.driver.setSticks(sticksOf(navigator.getGamepads?.() ?? []));
+    const follows = head.following && head.playing && !screen.video;
+    void this.driver.tick(follows ? Math.max(0, screen.shown) : null);
+  }
+
+  update() {
+    const { take, place } = this.reel;
+    const state = take?.info.drive ?? null;
+    const { driver } = this;
+    this.element.hidden = !state;
+    if (!state || !take) return;
+    const other = driver.on && driver.answer?.answer === "other";
+    this.button.hidden = !take.growing;
+    this.button.disabled = !take.live;
+    this.button.textContent = driver.on ? translate("Stop driving") : translate("Drive");
+    this.button.setAttribute("aria-pressed", String(driver.on));
+    this.takeOver.hidden = !other;
+    this.mode.hidden = this.touch.element.hidden = !driver.on || other;
+    this.keep.hidden = state.start_s === null || !place.keepDrive;
+    this.save.hidden = state.start_s === null;
+    this.touch.update();
+    this.#write(this.status, other ? translate("Another tab drives this run.") : this.#outcome || this.#motionText(state));
+    this.#write(this.facts, this.#latencyText());
+    this.element.dataset.held = driver.keys.join(" ");
+    this.element.dataset.made = state.motion;
+    this.element.dataset.latencies = String(driver.latency.measured.length);
+  }
+
+  dispose() {
+    this.driver.stop();
+    window.removeEventListener("blur", this.onBlur);
+  }
+
+  /** @param {import("../types.mjs").DriveInfo} state */
+  #motionText(state) {
+    const parts = [];
+    const held = this.driver.on ? this.driver.answer?.motion : "";
+    if (held) parts.push(translate("Held: {motion}.", { motion: held }));
+    if (state.motion) parts.push(translate("Newest chunk: {motion}.", { motion: state.motion }));
+    else if (this.driver.on) parts.push(translate("Press a key; it acts from the next chunk on."));
+    return parts.join(" ");
+  }
+
+  #latencyText() {
+    const { latency } = this.driver;
+    const [half, most] = [latency.percentile(0.5), latency.percentile(0.95)];
+    if (half === null || most === null) return "";
+    return translate("From key to picture: {half} (p50), {most} (p95).", { half: duration(half), most: duration(most) });
+  }
+
+  /** @param {HTMLElement} place @param {string} text */
+  #write(place, text) {
+    if (place.textContent !== text) place.textContent = text;
+    place.hidden = text === "";
+  }
+
+  #setMode() {
+    this.driver.mode = this.mode.value;
+    /** @type {HTMLElement|null} */ (this.element.closest("[data-longtake-player]")?.querySelector(".lt-stage"))?.focus();
+  }
+
+  /** @param {object} body */
+  async #send(body) {
+    if (!this.#session) throw new Error("No take is driven.");
+    return this.#session.transport.steer(body);
+  }
+
+  async #keep() {
+    const { session, place } = this.reel;
+    if (!session || !place.keepDrive) return;
+    const error = place.keepDrive(session, await session.transport.driveLines());
+    this.#outcome = error ?? translate("Kept in Camera Path");
+    this.reel.onChange();
+  }
+
+  async #save() {
+    const lines = await this.reel.session?.transport.driveLines();
+    if (!lines?.length) return;
+    const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/plain" }));
+    element("a", { href: url, download: "longtake_drive.txt" }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000); // the download has started by then
+  }
+}
