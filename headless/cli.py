@@ -1,4 +1,4 @@
-"""The command line: run, batch, rollouts, inspect, convert, schedule, doctor, bench.
+"""The command line: run, batch, push, osc, rollouts, inspect, convert, schedule, doctor, bench.
 
 Exit codes: 0 done, 1 failed (with a one-line reason; --debug adds the traceback), 2 wrong usage,
 130 interrupted (with a hint how to resume).
@@ -33,12 +33,14 @@ from .batch.command import batch
 from .commands import convert as converting
 from .commands import doctor
 from .commands import inspect as inspection
+from .commands.push import push
 from .commands.rollouts import rollouts
 from .commands.schedule import schedule
 from .commands.watch import check_watchable, watch_run
 from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
 from .events import RunFiles
+from .osc.command import osc
 from .player.access import Access
 from .runner import Job, prepare_folder
 from .session import session
@@ -52,6 +54,13 @@ def main() -> None:
 @main.command()
 @click.argument("workflow", type=FILE)
 @click.option("--report", type=FILE, metavar="FILE", help="Write the report (JSON) to FILE too.")
+@click.option(
+    "--camera",
+    type=FILE,
+    metavar="FILE",
+    help="Move the camera as FILE says: lines of a drive (.txt), or poses (.json, .npy, .npz, "
+    ".txt).",
+)
 @watch_options
 @common_options
 def run(  # noqa: PLR0913
@@ -59,6 +68,7 @@ def run(  # noqa: PLR0913
     changes: tuple[str, ...],
     out: Path,
     report: Path | None,
+    camera: Path | None,
     watch: Access | None,
     comfy: Path | None,
     disable_metadata: bool,
@@ -70,7 +80,7 @@ def run(  # noqa: PLR0913
     with report_failures(console, run_files, debug=debug):
         if report is not None:
             prepare_folder(report.resolve().parent)
-        job = Job(workflow, parse_changes(changes), out)
+        job = Job(workflow, parse_changes(changes), out, camera)
         if watch is not None:
             check_watchable(workflow)
         with (
@@ -84,6 +94,8 @@ def run(  # noqa: PLR0913
 
 
 main.add_command(batch)
+main.add_command(push)
+main.add_command(osc)
 main.add_command(rollouts)
 main.add_command(schedule)
 

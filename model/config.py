@@ -37,7 +37,8 @@ def camera_of(names: Iterable[str]) -> Camera:
 class DiTConfig:
     """Sizes of the transformer.
 
-    Everything else in the family is fixed (patch 1x2x2, qk-norm, eps 1e-6).
+    Everything else in the family is fixed (patch 1x2x2, qk-norm, eps 1e-6). `control_blocks` counts
+    the blocks of a VACE module beside the model, which has tensors of its own.
     """
 
     dim: int
@@ -48,6 +49,7 @@ class DiTConfig:
     in_channels: int = 16
     out_channels: int = 16
     camera: Camera = "none"
+    control_blocks: int = 0
 
     def __post_init__(self) -> None:
         if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2:

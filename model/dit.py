@@ -177,13 +177,15 @@ def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> T
     models with an image branch.
     """
     text = tree.text_embedding(context)
-    heads = tree.num_heads
-    layers = []
-    for block in tree.blocks:
-        attention = block.cross_attn
-        k = attention.norm_k(attention.k(text)).unflatten(-1, (heads, -1))
-        layers.append((k, attention.v(text).unflatten(-1, (heads, -1))))  # (b, p, l, n, d)
-    return TextKV(tuple(layers), () if picture is None else _project_picture(tree, picture))
+    layers = project_layers(tree.blocks, text, tree.num_heads)
+    return TextKV(layers, () if picture is None else _project_picture(tree, picture))
+
+
+def project_layers(blocks: Any, text: Tensor, heads: int) -> tuple[KeysValues, ...]:
+    """Keys and values (b, p, l, n, d) of embedded text (b, p, l, c), for every block."""
+    by_layer = (block.cross_attn for block in blocks)
+    pairs = ((ca.norm_k(ca.k(text)), ca.v(text)) for ca in by_layer)
+    return tuple((k.unflatten(-1, (heads, -1)), v.unflatten(-1, (heads, -1))) for k, v in pairs)
 
 
 def _project_picture(tree: Any, picture: Tensor) -> tuple[KeysValues, ...]:
@@ -217,9 +219,9 @@ def predict(
     for index, block in enumerate(tree.blocks):
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
-        to_text = partial(_cross_attention, block.cross_attn, text.of(index), text.runs, by)
-        ways = _Ways(index, partial(attention, index), to_text, hooks)
-        tokens, keys_values = _block(block, tokens, m.unbind(2), tree.num_heads, ways)
+        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, by)
+        ways = BlockWays(index, partial(attention, index), to_text, hooks)
+        tokens, keys_values = run_block(block, tokens, m.unbind(2), tree.num_heads, ways)
         if options.keep:
             by_layer.append(keys_values)
         del keys_values  # or the next layer would run beside them
@@ -233,7 +235,7 @@ def predict(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
+class BlockWays:
     """What the tokens of one layer meet: the history, the prompt, and modules' hooks."""
 
     layer: int
@@ -242,8 +244,8 @@ class _Ways:
     hooks: Hooks
 
 
-def _block(
-    block: Any, x: Tensor, m: tuple[Tensor, ...], heads: int, ways: _Ways
+def run_block(
+    block: Any, x: Tensor, m: tuple[Tensor, ...], heads: int, ways: BlockWays
 ) -> tuple[Tensor, KeysValues]:
     """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
     sa = block.self_attn
@@ -261,7 +263,7 @@ def _block(
     return through_layer(ways.hooks.after_block, ways.layer, gate(x, y, m[5])), (k, v)
 
 
-def _cross_attention(
+def attend_to_text(
     ca: Any, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend, x: Tensor
 ) -> Tensor:
     """Attend x (b, f, s, c) to its prompts and, separately, to the picture."""

@@ -6,10 +6,12 @@ from comfy_api.latest import ComfyExtension, io
 
 from .attention.sparse_attention import SparseAttentionNode
 from .conditioning.camera_path import CameraPathNode
+from .conditioning.control_video import ControlVideoNode
 from .conditioning.known_frames import KnownFrames
 from .conditioning.known_video import KnownVideo
 from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
+from .frames.interpolate import InterpolateStream
 from .frames.pictures import ImagesToFrames
 from .frames.upscale import UpscaleStream
 from .frames.vae import VAEDecodeStream, VAEEncodeStream
@@ -21,6 +23,7 @@ from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
+from .models.load_vace import LoadVaceModule
 from .models.load_vae import LoadWanVAE
 from .models.model_pair import ModelPair
 from .outputs.collect import Collect
@@ -44,9 +47,11 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadCausalVideoModel,
     LoadWanLora,
     ModelPair,
+    LoadVaceModule,
     LoadWanVAE,
     PromptTimeline,
     CameraPathNode,
+    ControlVideoNode,
     KnownFrames,
     KnownVideo,
     SettingsFromModel,
@@ -70,6 +75,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VAEDecodeStream,
     VAEEncodeStream,
     UpscaleStream,
+    InterpolateStream,
     StreamingPreview,
     SaveVideo,
     Collect,

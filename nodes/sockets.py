@@ -5,8 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 CameraPath = io.Custom("CAMERA_PATH")  # nodes/conditioning/camera_spec.py
+ControlVideo = io.Custom("CONTROL_VIDEO")  # nodes/conditioning/control_spec.py
+Mask = io.Custom("MASK")  # the host's: a tensor (n, H, W)
 Rollout = io.Custom("ROLLOUT")  # stream/rollout/rollout.py
 Frames = io.Custom("FRAMES")  # stream/rollout/rollout.py
+InterpolationModel = io.Custom("INTERP_MODEL")  # of the host: nodes/host/interpolation.py
 KVCache = io.Custom("KV_CACHE")  # nodes/sampling/cache_spec.py
 Guidance = io.Custom("GUIDANCE")  # nodes/guidance/guidance_spec.py
 KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/conditioning/known_frames.py

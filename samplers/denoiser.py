@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..attention.history import HistoryCache
 from ..model.config import DiTConfig
+from ..model.vace.module import VaceModule
 
 
 class ModelHost(Protocol):
@@ -95,7 +96,8 @@ class SecondWeights:
 class Denoiser:
     """A model to evaluate: its host, its sizes, and where and in which dtype it computes.
 
-    `second` makes some of its passes with other weights of the same sizes.
+    `second` makes some of its passes with other weights of the same sizes. `control` is the module
+    that reads a control video.
     """
 
     host: ModelHost
@@ -103,6 +105,7 @@ class Denoiser:
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     second: SecondWeights | None = None
+    control: VaceModule | None = None
 
     @property
     def histories(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -18,9 +17,7 @@ from ..attention.sparse.thresholds import apply_measurements
 from ..model.dit import (
     PassOptions,
     Prediction,
-    Runs,
     SelfAttention,
-    TextKV,
     predict,
     project_text,
 )
@@ -30,6 +27,7 @@ from .denoiser import Denoiser
 from .guidance import Prompt
 from .solvers.noise_process import NoiseProcess
 from .steering import Steering
+from .text_rows import TextRows
 
 DENSE_ATTENTION = Sparsity()
 
@@ -62,8 +60,8 @@ class Evaluator:
     A prompt may have several texts, for latent frames of different times. `process` turns a noise
     level into the model's timestep. `reference` is the picture of a model that takes one.
     `sparsity` may make attention to prompts sparse. `steering` moves the camera of a model that
-    takes one. Evaluators of several weights share a `turn`: a pass claims its weights where others
-    were claimed since.
+    takes one, and reads a control video. Evaluators of several weights share a `turn`: a pass
+    claims its weights where others were claimed since.
     """
 
     def __init__(
@@ -82,9 +80,10 @@ class Evaluator:
         self._tree: Any = None
         self._embeddings: Mapping[Prompt, Sequence[Tensor]] = {}
         self._prompts: tuple[Prompt, ...] = ()
-        self._text: TextKV | None = None
-        self._rows: dict[tuple[tuple[int, ...], Runs], TextKV] = {}
+        self._text: TextRows | None = None
+        self._control_text: TextRows | None = None
         self._steering = steering
+        self._control = None if steering is None else steering.control
 
     def claim(self, kv_bytes: int) -> None:
         """Claim the model, for a chunk or for its turn, before `kv_bytes` are allocated."""
@@ -103,7 +102,7 @@ class Evaluator:
             self._project()
 
     @torch.no_grad()
-    def _project(self) -> TextKV:
+    def _project(self) -> TextRows:
         """The keys and values of the prompts in force."""
         if self._text is None:
             texts = self._embeddings.values()
@@ -113,7 +112,9 @@ class Evaluator:
                 picture = picture.to(self.model.device, self.model.dtype)
                 picture = picture.expand(len(context), -1, -1)
             context = context.to(self.model.device, self.model.dtype)
-            self._text = project_text(self._tree, context, picture)
+            self._text = TextRows(project_text(self._tree, context, picture))
+            if self._control is not None:
+                self._control_text = TextRows(self._control.project(self._tree, context))
         return self._text
 
     def _step_back(self) -> None:
@@ -124,14 +125,13 @@ class Evaluator:
             self._steering.forget()
 
     def _forget_text(self) -> None:
-        self._text = None
-        self._rows.clear()
+        self._text = self._control_text = None
         if self._to_prompt is not None:
             self._to_prompt.forget()
 
     def prompt_keys(self, prompt: Prompt, row: int) -> PromptKeys:
         """The keys of a prompt's first text, per layer, for a cache's batch `row`."""
-        i, text = self._prompts.index(prompt), self._project()
+        i, text = self._prompts.index(prompt), self._project().text
         return PromptKeys(tuple(k[i, 0].float().mean(0) for k, _ in text.layers), row)
 
     @property
@@ -155,29 +155,28 @@ class Evaluator:
             self._tree,
             self._with_reference(x, frames).to(self.model.dtype),
             t,
-            self._text_rows(inputs.prompts, inputs.texts or (0,) * x.shape[1]),
+            self._project().select(*self._rows(inputs)),
             attention,
-            PassOptions(self._to_prompt, keep, self.model.host.cast, self._hooks(inputs)),
+            PassOptions(self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep)),
         )
 
-    def _hooks(self, inputs: PassInputs) -> Hooks:
+    def _rows(self, inputs: PassInputs) -> tuple[list[int], Sequence[int]]:
+        """The number of each batch row's prompt, and of each latent frame's text."""
+        prompts = [self._prompts.index(prompt) for prompt in inputs.prompts]
+        return prompts, inputs.texts or (0,) * inputs.x.shape[1]
+
+    def _hooks(self, inputs: PassInputs, commits: bool) -> Hooks:
+        """The camera's hooks, and on steps those of the control video."""
         if self._steering is None:
             return NO_HOOKS
-        return self._steering.hooks(self._tree, inputs.frames, inputs.reader)
+        hooks = self._steering.hooks(self._tree, inputs.frames, inputs.reader)
+        if self._control is None or self._control_text is None or commits:
+            return hooks
+        text = self._control_text.select(*self._rows(inputs))
+        return hooks.then(self._control.hooks(self._tree, inputs.frames, text))
 
     def _with_reference(self, x: Tensor, frames: Sequence[int]) -> Tensor:
         if self.reference is None:
             return x
         channels = self.reference.at(frames).to(x)
         return torch.cat([x, channels.expand(len(x), -1, -1, -1, -1)], 2)
-
-    def _text_rows(self, prompts: Sequence[Prompt], texts: Sequence[int]) -> TextKV:
-        text = self._project()
-        indices = tuple(self._prompts.index(prompt) for prompt in prompts)
-        several = text.layers[0][0].shape[1] > 1
-        runs = tuple((i, len([*same])) for i, same in groupby(texts)) if several else ()
-        if indices == tuple(range(len(self._prompts))) and not runs:
-            return text
-        if (indices, runs) not in self._rows:
-            self._rows[indices, runs] = text.rows(indices, runs)
-        return self._rows[indices, runs]

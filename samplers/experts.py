@@ -7,7 +7,7 @@ its own; or a second one writes the history that the first one reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import takewhile
 from operator import add
@@ -17,6 +17,7 @@ from torch import Tensor
 from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput
+from .control_branch import check_control, control_branch
 from .current import CurrentSettings
 from .denoiser import Commits, Denoiser, LowNoise, SecondWeights
 from .evaluator import Evaluator, Turn
@@ -47,6 +48,7 @@ class Experts:
         self, current: CurrentSettings, model: Denoiser, make_filler: type[CacheFiller]
     ) -> None:
         check_second_weights(current.settings, model)
+        check_control(current.settings, model)
         self._current, self._make_filler, self._turn = current, make_filler, Turn()
         self._first = self._evaluator(model)
         self._second = self._evaluator(model.second.model) if model.second else None
@@ -55,7 +57,9 @@ class Experts:
 
     def _evaluator(self, model: Denoiser) -> Evaluator:
         s = self._current.settings
-        steering = Steering(self._current, model.config, model.device)
+        steering = Steering(
+            self._current, model.config, model.device, control_branch(self._current, model)
+        )
         return Evaluator(
             model, s.solver.process, s.reference, s.sparsity, steering, self._turn
         )
@@ -153,7 +157,8 @@ def check_second_weights(settings: RolloutSettings, model: Denoiser) -> None:
     """BadInput where second weights cannot take turns with the first ones in such a rollout."""
     if model.second is None:
         return
-    if model.second.model.config != model.config:
+    sizes = (replace(weights.config, control_blocks=0) for weights in (model, model.second.model))
+    if len({*sizes}) > 1:
         raise BadInput(
             "the two models of a pair must have the same size and the same inputs; choose two "
             "files of one family."

@@ -17,6 +17,7 @@ from .conditioning.first_frame import ReencodedFirstFrame
 from .conditioning.known_frames import KnownFrames
 from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
+from .control.video import ControlVideo
 from .guidance import Guidance
 from .rules.anchor import Anchor
 from .rules.memory import MemoryRules
@@ -70,7 +71,7 @@ class RolloutSettings:
     little. At each of `recache_frames`, which begin chunks, the history was rebuilt from its window
     alone. `reencoded_first_frame` makes a rebuilt window begin as a video does. `memory` holds the
     rules on what passes read of the history; `anchor` holds the colours of finished chunks.
-    `camera` steers a model that takes a camera.
+    `camera` steers a model that takes a camera, `control` one with a control module.
     """
 
     prompts: PromptTimeline
@@ -99,12 +100,15 @@ class RolloutSettings:
     memory: MemoryRules = MemoryRules()
     anchor: Anchor | None = None
     camera: CameraPath | None = None
+    control: ControlVideo | None = None
 
     def __post_init__(self) -> None:
         checks.check_size(self.rows, self.columns, self.length)
         self.known_frames.check(self.rows, self.columns, self.length)
         if self.reference is not None:
             self.reference.check(self.rows, self.columns)
+        if self.control is not None:
+            self.control.check(self.rows, self.columns, self.schedule.chunk_frames)
         checks.check_times("guidance", [change.start_frame for change in self.guidance_changes])
         checks.check_times("seed", [change.start_frame for change in self.seed_changes])
         self._check_cache()

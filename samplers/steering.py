@@ -15,6 +15,7 @@ from ..model.config import DiTConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.implied import implied_path
 from .camera.path import STILL_PATH
+from .control_branch import ControlBranch
 from .current import CurrentSettings
 from .settings import RolloutSettings
 from .settings_checks import check_second_attention
@@ -23,13 +24,20 @@ CPU = torch.device("cpu")
 
 
 class Steering:
-    """The hooks of a model that takes a camera; each chunk's are made once per claim."""
+    """The hooks of a model that takes a camera; each chunk's are made once per claim.
+
+    `control` gives the hooks of a control video, which steps have and commits do not.
+    """
 
     def __init__(
-        self, current: CurrentSettings, config: DiTConfig, device: torch.device = CPU
+        self,
+        current: CurrentSettings,
+        config: DiTConfig,
+        device: torch.device = CPU,
+        control: ControlBranch | None = None,
     ) -> None:
         check_camera(current.settings, config)
-        self._current, self._device = current, device
+        self._current, self._device, self.control = current, device, control
         self._module = CAMERA_MODULES.get(config.camera)
         self._by_frames: dict[tuple[object, ...], Hooks] = {}
         self._by_past: dict[tuple[object, ...], FrameMatrices] = {}
@@ -38,6 +46,8 @@ class Steering:
         """Drop all hooks: the host may have moved or changed the weights."""
         self._by_frames.clear()
         self._by_past.clear()
+        if self.control is not None:
+            self.control.forget()
 
     def hooks(self, tree: Any, frames: Sequence[int], reader: ProjectedReader) -> Hooks:
         """The hooks of a pass over latent `frames`; none for a model without a camera.

@@ -40,7 +40,7 @@ OTHERS = (
     ),
     Other(
         "Wan VACE", r"(^|\.)vace_(patch_embedding|blocks)\.",
-        "its control branch is not causal; use the plain Wan 2.1 or a causal model",
+        "choose it in Load VACE Module, and load a causal Wan 2.1 model of the same size here",
     ),
     Other(
         "a Wan control, audio or character model",

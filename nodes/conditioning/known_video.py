@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -72,13 +74,36 @@ class KnownVideo(io.ComfyNode):
         return io.NodeOutput((*known_frames, clip))
 
 
+class ReadablePictures(Protocol):
+    """Pictures of one size that can be read from any number on."""
+
+    @property
+    def width(self) -> int:
+        """Pixels across a picture."""
+
+    @property
+    def height(self) -> int:
+        """Pixels down a picture."""
+
+    @property
+    def frame_total(self) -> int:
+        """The number of pictures."""
+
+    @property
+    def digest(self) -> str:
+        """A name that other pictures do not have."""
+
+    def open_reader(self, first: int) -> Any:
+        """Read from picture number `first` on: `read(count)`, `close()`."""
+
+
 class VideoLatents(Sequence["VideoLatent"]):
     """The latent frames of a video, in order; the most recently read ones stay in memory.
 
     The VAE is claimed together with the model that makes the shot: see `Claim`.
     """
 
-    def __init__(self, frames: VideoFrames | PictureFrames, vae: StreamingVAE) -> None:
+    def __init__(self, frames: ReadablePictures, vae: StreamingVAE) -> None:
         factor = vae.form.spatial_factor
         if frames.width % factor or frames.height % factor:
             raise BadInput(
@@ -88,8 +113,6 @@ class VideoLatents(Sequence["VideoLatent"]):
         self._frames, self._vae = frames, vae
         self.patcher = vae.patcher
         self.shape = (vae.form.channels, frames.height // factor, frames.width // factor)
-        weights = fingerprint(dict(vae.tree.state_dict()))
-        self.name = f"{frames.digest} {weights} {vae.dtype}"
         self._length = vae.open_encoder().latent_frames(frames.frame_total)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._reading: _Encoding | None = None
@@ -101,6 +124,16 @@ class VideoLatents(Sequence["VideoLatent"]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return VideoLatent(self, index)
+
+    @cached_property
+    def encoder_name(self) -> str:
+        """Identifies the VAE and its dtype."""
+        return f"{fingerprint(dict(self._vae.tree.state_dict()))} {self._vae.dtype}"
+
+    @cached_property
+    def name(self) -> str:
+        """Identifies the pictures and the VAE."""
+        return f"{self._frames.digest} {self.encoder_name}"
 
     @property
     def required_bytes(self) -> int:
@@ -148,7 +181,7 @@ class _Encoding:
     The encoder starts early enough that no older frame can influence `index`.
     """
 
-    def __init__(self, frames: VideoFrames | PictureFrames, vae: StreamingVAE, index: int) -> None:
+    def __init__(self, frames: ReadablePictures, vae: StreamingVAE, index: int) -> None:
         self._encoder, self._device = vae.open_encoder(), vae.device
         self._looks_back = self._encoder.overlap_frames
         before = max(0, index - self._looks_back)

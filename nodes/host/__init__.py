@@ -1,6 +1,7 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `memory`, `metadata`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`.
+By subject: `interpolation`, `memory`, `metadata`, `models`, `loras`, `upscaling`, `paths`,
+`progress`, `server`.
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
@@ -37,7 +38,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               cond_stage_model, and mostly a patcher: load_device, offload_device,
                               model_size(), loaded_size(), is_dynamic()
     of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
-                              model_options, wrappers, object_patches, injections, patches_uuid,
+                              offload_device, model_options, wrappers, object_patches,
+                              injections, patches_uuid,
                               weight_wrapper_patches -> {name: [function]}, forced_hooks,
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
                               backup -> {name: a tuple with the unpatched weight},
@@ -59,6 +61,7 @@ from __future__ import annotations
 
 from comfy.model_patcher import ModelPatcher
 
+from .interpolation import interpolate, interpolator
 from .loras import (
     has_lora,
     layer_shapes,
@@ -76,6 +79,7 @@ from .memory import (
     encoder_beside_models,
     free_memory_bytes,
     manage,
+    manage_beside,
     runtime_device,
     usable_memory_bytes,
     weights,
@@ -152,10 +156,13 @@ __all__ = [
     "free_memory_bytes",
     "has_lora",
     "has_web_server",
+    "interpolate",
+    "interpolator",
     "layer_shapes",
     "is_wan",
     "load_diffusion_model",
     "manage",
+    "manage_beside",
     "messenger",
     "model_file",
     "model_files",

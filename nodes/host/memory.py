@@ -21,6 +21,13 @@ def manage(module: nn.Module) -> Any:
     )
 
 
+def manage_beside(module: nn.Module, model: Any) -> Any:
+    """Put a module that runs beside a MODEL under the host's memory management."""
+    return comfy.model_patcher.CoreModelPatcher(
+        module, load_device=model.load_device, offload_device=model.offload_device
+    )
+
+
 def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
     """Load all `patchers` with their own patches, and keep `planned_bytes` free beside them.
 

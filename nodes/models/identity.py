@@ -13,6 +13,7 @@ from ...model.fingerprint import fingerprint
 from .. import host
 from .pair import second_model
 from .patches import live_code
+from .vace import vace_of
 
 SAMPLED_VALUES = 64  # of each tensor of a patch
 MAX_NAMES = 5
@@ -23,13 +24,22 @@ def identity(model: Any) -> tuple[str, str | None]:
 
     The name of a pair tells both models and the passes of the second.
     """
-    name, reason = _identity(model)
+    name, reason = _with_module(model)
     second = second_model(model)
     if second is None:
         return name, reason
-    second_name, second_reason = _identity(second.model)
+    second_name, second_reason = _with_module(second.model)
     both = hashlib.sha256(f"{name} {second.passes!r} {second_name}".encode())
     return both.hexdigest()[:32], reason or second_reason
+
+
+def _with_module(model: Any) -> tuple[str, str | None]:
+    """The name of one MODEL and of the VACE module that it may carry, and the reason."""
+    name, reason = _identity(model)
+    vace = vace_of(model)
+    if vace is None:
+        return name, reason
+    return hashlib.sha256(f"{name} vace {vace.digest}".encode()).hexdigest()[:32], reason
 
 
 def _identity(model: Any) -> tuple[str, str | None]:

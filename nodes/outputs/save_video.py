@@ -135,7 +135,7 @@ def _file_inputs() -> list[io.Input]:
             max=63,
             advanced=True,
             tooltip="Quality, from 0 (best, largest) to 51, for AV1 and VP9 to 63. -1: the "
-            "usual one, which looks like the source. ProRes, mkv and pictures have none.",
+            "codec's usual one. ProRes, mkv and pictures have none.",
         ),
     ]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...attention.history import HistoryCache
 from .. import host
+from ..models.vace import vace_of
 from .kv_memory import KVMemory
 from .session import session
 
@@ -32,6 +33,7 @@ class Claim:
     `connected_model` is the MODEL as connected on the canvas. `model` is the clone that the current
     run uses; the strength of its LoRAs may differ. `reservations` keeps co-claimed objects alive
     that nobody else holds. `second` are the second weights of a pair, which take turns with these.
+    `beside` are patchers of modules that run in the same passes.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
@@ -44,12 +46,15 @@ class Claim:
         self.load_s: float | None = None  # duration of the first claim of a run
         self.working_bytes: Callable[[], int] = lambda: 0  # of a pass of the model
         self.second: SecondClaim | None = None
+        self.beside: list[Any] = []
 
     @property
     def weights(self) -> host.Weights:
         """The sizes of the weights; of a pair, only one set must be on the device at once."""
         own = host.weights(self.model)
-        return own if self.second is None else own.in_turn(host.weights(self.second.model))
+        if self.second is not None:
+            own = own.in_turn(host.weights(self.second.model))
+        return sum(map(host.weights, self.beside), own)
 
     @property
     def models(self) -> list[Any]:
@@ -67,11 +72,17 @@ class Claim:
         partner_bytes = sum(partner.required_bytes for partner in self.co_claimed)
         caches: list[Any] = [self.memory] if self.memory.in_use else []
         caches.append(session.state_memory(self.memory.load_device))  # so that /free reaches it
-        patchers = [model, *(partner.patcher for partner in self.co_claimed), *caches]
+        partners = (partner.patcher for partner in self.co_claimed)
+        patchers = [model, *self.beside, *partners, *caches]
         host.claim(patchers, kv_bytes + self.working_bytes() + partner_bytes)
         if self.load_s is None:
             self.load_s = time.perf_counter() - start
         return host.module_tree(model)
+
+    def reserve_modules(self, *, reads_control: bool) -> None:
+        """Load the models' VACE modules in every claim of a shot that reads a control video."""
+        modules = map(vace_of, self.models) if reads_control else ()
+        self.beside = [vace.patcher for vace in modules if vace is not None]
 
     def claim_sources(self, sources: Iterable[CoClaimed]) -> None:
         """Load the VAEs of known frames that are still to be encoded, without the model."""

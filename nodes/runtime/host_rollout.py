@@ -56,6 +56,8 @@ class HostRollout(Rollout):
         self.claim, self.provenance, self.planner = claim, provenance, planner
         self.footprint, self.estimate = footprint, planner.estimate(footprint)
         claim.co_claimed.update(spec.settings.known_frames.sources)
+        if spec.settings.control is not None:
+            claim.co_claimed.update(spec.settings.control.sources)
         if spec.model.device.type != "cpu":  # the host cannot make room in main memory
             claim.working_bytes = lambda: self.footprint.working_bytes
 
@@ -128,6 +130,7 @@ def open_rollout(
     spec = replace(
         spec, settings=reserve_codec(spec.settings, claim, spec.model.config.out_channels)
     )
+    claim.reserve_modules(reads_control=spec.settings.control is not None)
     length = length or length_of(spec.settings, spec.latent_frames, spec.fps)
     planner = Planner(length, claim.weights, tuple(notes), remedy_prefix)
     return HostRollout(spec, claim, provenance, planner)

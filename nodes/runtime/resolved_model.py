@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import BadInput
-from ...model.config import DiTConfig, config_from_shapes
+from ...model.config import DiTConfig
 from ...model.preset import Preset
+from ...model.vace.module import VaceModule
 from ...samplers.denoiser import Denoiser, SecondWeights
 from .. import host
 from ..attention.attention_spec import SparseAttentionSpec, attention_spec_of
@@ -16,6 +17,7 @@ from ..models.identity import identity
 from ..models.model_facts import ModelFacts, facts
 from ..models.pair import second_model
 from ..models.patches import ignored_patches
+from ..models.vace import model_sizes, vace_of
 from .claim import Claim, SecondClaim
 
 
@@ -68,7 +70,7 @@ def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
     device, dtype = host.compute_place(model)
     claim = Claim(model, device)
-    engine = HostDenoiser(claim, _config(model), device, dtype)
+    engine = HostDenoiser(claim, _config(model), device, dtype, control=_module(model))
     second = second_model(model)
     if second is None:
         return engine
@@ -79,12 +81,19 @@ def denoiser(model: Any) -> HostDenoiser:
             f"The two models of the pair compute in {dtype} and {second_dtype}; load both with the "
             "same weight_dtype."
         )
-    other = Denoiser(claim.second, _config(second.model), device, dtype)
+    other = Denoiser(
+        claim.second, _config(second.model), device, dtype, control=_module(second.model)
+    )
     return replace(engine, second=SecondWeights(other, second.passes))
 
 
 def _config(model: Any) -> DiTConfig:
-    tree = host.module_tree(model)
-    config = config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
+    config, vace = model_sizes(model), vace_of(model)
     check_channels(config)
-    return config
+    return config if vace is None else replace(config, control_blocks=vace.blocks)
+
+
+def _module(model: Any) -> VaceModule | None:
+    """The module that reads a control video, if the MODEL carries one."""
+    vace = vace_of(model)
+    return None if vace is None else vace.module

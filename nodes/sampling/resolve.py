@@ -17,6 +17,7 @@ from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
 from ...stream.rollout.spec import Prompter
 from ..conditioning.camera_spec import CameraSpec, camera_path
+from ..conditioning.control_spec import ControlSpec, control_video
 from ..conditioning.known_frames import KnownClip, place_clips
 from ..conditioning.prompt_plan import (
     check_own_prompts,
@@ -59,6 +60,7 @@ class RolloutRequest:
     picture: list[Any] | None = None
     resume: Resume = "exact"
     camera: CameraSpec | None = None
+    control: ControlSpec | None = None
     schedule: schedule_spec.Resolvable | None = None
 
     @property
@@ -124,6 +126,9 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         guidance_changes=guidance_changes(request.prompts, length, guided),
         reference=reference(config, request.picture, request.prompts),
         camera=camera_path(request.camera, config, preset.fps),
+        control=control_video(
+            request.control, config, (request.width, request.height), preset.fps
+        ),
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)
     check_second_weights(settings, resolved.engine)
@@ -182,7 +187,7 @@ def _warnings(
         *_model_warnings(resolved),
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
-        *_camera_warnings(request, settings, length),
+        *_steering_warnings(request, settings, length, resolved.preset.fps),
         *truncated_prompts(
             request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
         ),
@@ -192,13 +197,14 @@ def _warnings(
     ]
 
 
-def _camera_warnings(
-    request: RolloutRequest, settings: RolloutSettings, length: Length
+def _steering_warnings(
+    request: RolloutRequest, settings: RolloutSettings, length: Length, fps: float
 ) -> list[str]:
-    """Where the camera path ends before the shot does."""
+    """Where the camera path or the control video has another length than the shot."""
+    texts = [] if request.control is None else request.control.remarks(length, fps)
     if request.camera is None or settings.camera is None:
-        return []
-    return request.camera.shortfall(settings.camera, length)
+        return texts
+    return [*request.camera.shortfall(settings.camera, length), *texts]
 
 
 def _model_warnings(resolved: ResolvedModel) -> list[str]:

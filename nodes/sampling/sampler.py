@@ -240,6 +240,13 @@ def _steering() -> list[io.Input]:
             advanced=True,
             tooltip="From Camera Path: how the camera moves. Only for models that take a camera.",
         ),
+        sockets.ControlVideo.Input(
+            "control",
+            optional=True,
+            advanced=True,
+            tooltip="From Control Video (Stream): frames, masks or pictures to follow. Only for "
+            "models with Load VACE Module.",
+        ),
     ]
 
 

@@ -25,8 +25,6 @@ from ..settings import RolloutSettings
 from .length_samples import extrapolate, shorter_shots
 from .rehearsal import CheckInterrupted, Rehearsal
 
-REHEARSED_LAYERS = 1, 2  # layers are alike, so each further one adds what the second adds
-
 CPU = torch.device("cpu")
 FLOAT32_BYTES = 4
 
@@ -62,21 +60,34 @@ def rollout_memory(
     memo = shapes or ShapeMemo()
 
     def working_bytes(shot: RolloutSettings) -> int:
-        rehearsals = [
-            Rehearsal(shot, replace(config, num_layers=layers), dtype, check_interrupted, memo)
-            for layers in REHEARSED_LAYERS
-        ]
+        sizes = [replace(config, num_layers=layers, control_blocks=blocks)
+                 for layers, blocks in _rehearsed_sizes(shot, config)]  # fmt: skip
+        rehearsals = [Rehearsal(shot, size, dtype, check_interrupted, memo) for size in sizes]
         with simulate_device(device):
             steps, commits = (
                 [part(rehearsal) for rehearsal in rehearsals]
                 for part in (Rehearsal.step, Rehearsal.commit)
             )
-        more = config.num_layers - 1
-        passes = (one + more * (two - one) for one, two in (steps, commits))
+        passes = (_of_all_layers(config, *part) for part in (steps, commits))
         return max(_score_bytes(shot, config), _beginning(shot), *passes)
 
     working = _at_any_length(settings, working_bytes)
     return RolloutMemory(planned_bytes(settings, config, dtype), working)
+
+
+def _rehearsed_sizes(settings: RolloutSettings, config: DiTConfig) -> list[tuple[int, int]]:
+    """Numbers of layers and of blocks of a control module; the last pair tells what a block adds.
+
+    A block's hint is computed in turn with its layer, so only its keys of the prompt add up.
+    """
+    blocks = min(1, config.control_blocks) if settings.control else 0
+    return [(1, blocks), (2, blocks), *([(2, 2)] if blocks and config.control_blocks > 1 else [])]
+
+
+def _of_all_layers(config: DiTConfig, one: int, two: int, *further: int) -> int:
+    """Bytes of a pass through all layers, of passes through one and two."""
+    blocks = sum((config.control_blocks - 1) * (more - two) for more in further)
+    return one + (config.num_layers - 1) * (two - one) + blocks
 
 
 def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
@@ -101,6 +112,9 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
         module = CAMERA_MODULES[config.camera]
         read = active if module.second is None else active + history
         values += read * module.max_values_per_token(config.dim, config.num_layers)
+    if settings.control is not None:
+        text = 2 * config.control_blocks * words
+        values += branches * ((text + 32 * active) * config.dim + 2 * active * config.ffn_dim)
     return (
         _at_any_length(settings, partial(_score_bytes, config=config))
         + _beginning(settings)

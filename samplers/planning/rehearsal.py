@@ -22,9 +22,11 @@ from ...model.config import DiTConfig
 from ...model.dit import WanDiT
 from ...model.memory import META, peak_bytes, shape_only
 from ...model.shape_memo import ShapeMemo
+from ...model.vace.module import VaceModule, shape_only_module
 from ..branches import Branches
 from ..conditioning.known_frame import LookaheadFrames
 from ..conditioning.prompts import PromptTimeline
+from ..control.example import example_control
 from ..current import CurrentSettings
 from ..denoiser import Denoiser, LocalHost
 from ..history.filler import CacheFiller
@@ -119,6 +121,10 @@ class Rehearsal:
     def _tree(self) -> WanDiT:
         return shape_only(self.config, self.dtype)
 
+    @cached_property
+    def _module(self) -> VaceModule | None:
+        return shape_only_module(self.config, self.dtype) if self.config.control_blocks else None
+
     def _branches(self, first: int) -> Branches:
         """Branches with caches filled as before latent frame `first`.
 
@@ -130,10 +136,11 @@ class Rehearsal:
             prompts=_prompts_together(self.settings, first),
             reference=self.settings.reference and self.settings.reference.without_features(),
             reencoded_first_frame=None,
+            control=self.settings.control and example_control(self.settings.control),
         )
         with self.shapes:
             host = RehearsalHost(self._tree, self.check_interrupted)
-            model = Denoiser(host, self.config, META, self.dtype)
+            model = Denoiser(host, self.config, META, self.dtype, control=self._module)
             branches = Branches(CurrentSettings(settings), model, RehearsalFiller)
             branches.claim()
             _fill(branches, settings, first)

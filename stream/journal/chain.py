@@ -85,6 +85,7 @@ class Chain:
             **({"models": self.models.later} if self.models.later else {}),
             **({"recached": s.recache_frames} if s.recache_frames else {}),
             **({"camera": s.camera.digest} if s.camera else {}),
+            **({"control": s.control.digest} if s.control else {}),
         }  # fmt: skip
         return next_key(self._keys[0], facts)[:16]
 
@@ -107,19 +108,18 @@ class Chain:
                 "known": _describe_known(known),
                 "prompt": digests if len(digests) > 1 else digests[0][1],
                 "guidance": self.settings.at(span.first).guidance,
-                **self._camera(span, known),
+                **self._steering(span, known),
                 **self._changes_from_root(span.first),
             }
             self._keys.append(next_key(self._keys[-1], inputs))
         return self._keys[index + 1]
 
-    def _camera(self, span: Span, ahead: Iterable[KnownFrame]) -> dict[str, str]:
-        """What a chunk's passes read of the camera's path; nothing without a path."""
-        camera = self.settings.camera
-        if camera is None:
-            return {}
-        frames = {*range(span.first, span.until), *(known.frame for known in ahead)}
-        return {"camera": camera.digest_of(sorted(frames))}
+    def _steering(self, span: Span, ahead: Iterable[KnownFrame]) -> dict[str, str]:
+        """What a chunk's passes read of the camera's path and of the control video, if anything."""
+        frames = sorted({*range(span.first, span.until), *(known.frame for known in ahead)})
+        parts = {"camera": self.settings.camera, "control": self.settings.control}
+        digests = {name: part.digest_of(frames) for name, part in parts.items() if part}
+        return {name: digest for name, digest in digests.items() if digest}
 
     def _changes_from_root(self, first: int) -> dict[str, object]:
         """What differs from the root for one chunk: seed, model, LoRA strength, a recache."""

@@ -38,19 +38,16 @@ class AnimatedFile:
         require_encoder(name)
         self._path, self._frames = path, 0
         self._fit = Palettes(spec) if format.kind == "gif" else Opaque()
-        self._file = contextlib.ExitStack()
-        with explain_failures(path):
+        self._tick = Fraction(1) / spec.rate
+        with contextlib.ExitStack() as file, explain_failures(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
-            self._temporary = self._file.enter_context(replacing(path))
-            self._container = av.open(
-                self._temporary, "w", format=format.kind, options={"loop": "0"}
+            self._temporary = file.enter_context(replacing(path))
+            self._container = file.enter_context(
+                av.open(self._temporary, "w", format=format.kind, options={"loop": "0"})
             )
-        options = {} if format.kind == "gif" else {"quality": WEBP_QUALITY}
-        stream = self._container.add_stream(name, rate=spec.rate, options=options)
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, self._pixels
-        self._stream, self._tick = stream, Fraction(1) / spec.rate
+            self._stream = self._add_stream(name, spec)
+            self._file = file.pop_all()  # from now on, `close` ends the file
 
     def append(self, pictures: Pictures) -> int:
         before = self._size()
@@ -74,6 +71,13 @@ class AnimatedFile:
             self._container.mux(self._stream.encode())
             self._container.close()
         return self._path.stat().st_size - before
+
+    def _add_stream(self, encoder: str, spec: VideoSpec) -> VideoStream:
+        options = {"quality": WEBP_QUALITY} if encoder == "libwebp_anim" else {}
+        stream = self._container.add_stream(encoder, rate=spec.rate, options=options)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, self._pixels
+        return stream
 
     def _size(self) -> int:
         return self._temporary.stat().st_size if self._temporary.exists() else 0

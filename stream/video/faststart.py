@@ -42,6 +42,8 @@ def _copy_packets(
     ):
         target.metadata.update(metadata)
         streams = [target.add_stream_from_template(own, opaque=True) for own in source.streams]
+        for stream, own in zip(streams, source.streams, strict=True):
+            stream.codec_context.codec_tag = own.codec_context.codec_tag  # else FFmpeg's usual one
         for packet in source.demux():
             if packet.dts is not None:  # the packet that flushes a decoder has none
                 packet.stream = streams[packet.stream.index]

@@ -46,6 +46,7 @@ PERMANENT_IDS = {
     "LongtakeSaveVideo",
     "LongtakeCollect",
     "LongtakeUpscale",
+    "LongtakeInterpolate",
     "LongtakeDoctor",
 }
 MENU_FOLDERS = (

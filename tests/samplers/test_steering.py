@@ -83,7 +83,7 @@ def test_a_shot_without_a_camera_keeps_its_addresses() -> None:
     plain = Chain(shot(), "m")
     steered = Chain(shot(camera=STILL_PATH), "m")
     assert plain.key(0) != steered.key(0)
-    assert "camera" not in str(plain._camera(plain.span(0), ()))
+    assert "camera" not in str(plain._steering(plain.span(0), ()))
 
 
 @pytest.mark.parametrize("camera", KINDS)

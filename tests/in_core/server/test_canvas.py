@@ -33,6 +33,7 @@ SUBGRAPHS = ROOT / "subgraphs"
 PICTURES = ROOT / "web" / "docs"
 PICTURE_WIDTH = 320
 FILES = {"LongtakeLoadVAE": {"vae_name": "wan_2.1_vae.safetensors"},
+         "LongtakeLoadVace": {"vace_name": "Wan2_1-VACE_module_1_3B_bf16.safetensors"},
          "LongtakeLoadRollout": {"file": "shot_00001.rollout.safetensors"}}  # fmt: skip
 SHORT_S = 3.0
 HEADLESS = """

@@ -98,3 +98,39 @@ def test_the_doctor_speaks_of_this_core(client: Client) -> None:
     assert text.startswith("All that Longtake needs is here") and f"{client.base}" in text
     again = client.run({"1": node("LongtakeDoctor")})
     assert "1" not in again.cached
+
+
+@pytest.fixture
+def interpolation_model(base: Path, core: Any) -> str:
+    """The name of a RIFE model with random weights that the core can load."""
+    from comfy_extras.frame_interpolation_models.ifnet import IFNet
+
+    folder = base / "models" / "frame_interpolation"
+    folder.mkdir(exist_ok=True)
+    generator = torch.Generator().manual_seed(0)
+    weights = IFNet(head_ch=4, channels=[16, 12, 8, 8, 8]).state_dict()
+    weights = {key: 0.05 * torch.randn(w.shape, generator=generator) for key, w in weights.items()}
+    save_file(weights, folder / "tiny.safetensors")
+    return "tiny.safetensors"
+
+
+def test_interpolated_chunk_by_chunk_is_what_the_hosts_own_node_makes_of_the_whole(
+    client: Client, interpolation_model: str
+) -> None:
+    workflow = example(seed=31)
+    del workflow[SAVE]
+    workflow["20"] = node("FrameInterpolationModelLoader", model_name=interpolation_model)
+    model = ["20", 0]
+    workflow["21"] = node(
+        "LongtakeInterpolate", frames=[DECODE, 0], interp_model=model, multiplier=3
+    )
+    workflow["22"] = collected("21")
+    workflow["23"] = node("SaveImage", images=["22", 0], filename_prefix="core/ours_smooth")
+    workflow["24"] = collected(DECODE)
+    workflow["25"] = node("FrameInterpolate", interp_model=model, images=["24", 0], multiplier=3)
+    workflow["26"] = node("SaveImage", images=["25", 0], filename_prefix="core/theirs_smooth")
+    run = client.run(workflow)
+    assert run.end[0] == "execution_success", run.end
+    ours, theirs = pictures(client, run, "23"), pictures(client, run, "26")
+    assert len(ours) == len(theirs) == 68 * 3 + 1
+    assert max(int(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True)) <= 1

@@ -223,3 +223,16 @@ async def control(client: Client, take: str, body: dict[str, Any], **headers: st
         session.post(url, json=body, headers=headers) as answer,
     ):
         return answer.status
+
+
+@pytest.mark.parametrize("ending", ["mp4", "ts"])
+def test_another_program_shows_the_last_picture_between_runs(client: Client, ending: str) -> None:
+    known = manifest(client, token(client.run(example(seed=26))))
+    last = pictures(client, known)[-1]
+    with av.open(f"{client.url}/longtake/live/{known['live']}/live.{ending}", timeout=60) as video:
+        for number, frame in enumerate(video.decode(video=0)):
+            shown = frame.to_ndarray(format="rgb24")
+            if number >= 40:  # the last chunk has been played
+                break
+    error = shown.astype(float) - last
+    assert shown.shape == last.shape and 10 * np.log10(255**2 / np.mean(error**2)) > 30  # dB

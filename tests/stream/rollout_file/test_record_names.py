@@ -15,6 +15,8 @@ AveragingSink: window_frames sink_frames sink_decay
 Branch: weight prompt view
 CameraPath: starts steps growths lens full_step frame_s
 ChannelStatistics: mean deviation
+ControlStrength: starts factors
+ControlVideo: frames references strength
 ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
@@ -55,7 +57,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
-    memory anchor camera
+    memory anchor camera control
 SharedWindow: window_frames sink_frames
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens

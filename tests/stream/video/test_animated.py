@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from longtake.errors import StorageError
+from longtake.stream.video.animated import ENCODERS
 from longtake.stream.video.spec import AnimatedPicture, VideoSpec
 from longtake.stream.video.writer import open_video
 
@@ -68,3 +69,13 @@ def test_an_unwritable_folder_is_one_sentence(tmp_path: Path, kind: Kind) -> Non
     spec = VideoSpec(47, 33, 16, AnimatedPicture(kind))
     with pytest.raises(StorageError, match="cannot be written.*choose another folder"):
         open_video(tmp_path / "file" / "x", spec)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_that_cannot_begin_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    monkeypatch.setitem(ENCODERS, kind, (ENCODERS[kind][0], "no such pixels"))
+    with pytest.raises(ValueError, match="no such pixels"):
+        open_video(tmp_path / f"x.{kind}", VideoSpec(47, 33, 16, AnimatedPicture(kind)))
+    assert not [*tmp_path.iterdir()]

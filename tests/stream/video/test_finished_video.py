@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from longtake.stream.video import faststart
-from longtake.stream.video.codecs import FFV1, Encoding
+from longtake.stream.video.codecs import FFV1, H265, Encoding
 from longtake.stream.video.contact_sheet import ContactSheet
 from longtake.stream.video.sound import SoundInMemory
 from longtake.stream.video.spec import PNGFrames, VideoSpec
@@ -168,3 +168,16 @@ def test_pictures_have_the_texts_where_the_canvas_reads_them(tmp_path: Path) -> 
         with Image.open(tmp_path / name) as picture:
             picture.load()
             assert {key: picture.info[key] for key in TEXTS if key in picture.info} == expected
+
+
+def test_h265_has_the_tag_that_apples_players_know(tmp_path: Path) -> None:
+    with open_video(tmp_path / "x.mp4", VideoSpec(64, 64, 16, Encoding(H265))) as video:
+        video.write(torch.rand(3, 3, 64, 64))
+        video.flush()
+        tags = [_tag(tmp_path / "x.mp4")]  # while it grows
+    assert [*tags, _tag(tmp_path / "x.mp4")] == ["hvc1", "hvc1"]
+
+
+def _tag(path: Path) -> str:
+    with av.open(path) as container:
+        return container.streams.video[0].codec_context.codec_tag

@@ -1,0 +1,32 @@
+"""`longtake push`: pass a live address on to a streaming service or a receiver."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from ...stream.live.relay import Relay
+from ..console.reporting import report_failures
+from ..events import RunFiles
+
+VARIABLE = "LONGTAKE_PUSH"
+
+
+@click.command()
+@click.argument("address")
+@click.argument("target", envvar=VARIABLE)
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def push(address: str, target: str, *, debug: bool) -> None:
+    """Send the live picture at ADDRESS on to TARGET until Ctrl-C.
+
+    ADDRESS is copied from the player (Use in OBS). TARGET begins with rtmp://, rtmps://, srt:// or
+    udp://. Give a TARGET that holds a key as the environment variable LONGTAKE_PUSH: other users of
+    the machine can read command lines.
+    """
+    console = Console(soft_wrap=True)
+    with report_failures(
+        console, RunFiles(), debug=debug, resume_hint=lambda _: "Ended; the run goes on."
+    ):
+        relay = Relay(address, target, lambda text: console.print(escape(text), highlight=False))
+        relay.run()

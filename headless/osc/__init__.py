@@ -1,0 +1,1 @@
+"""`longtake osc`: messages of Open Sound Control as requests to a run."""

@@ -1,0 +1,93 @@
+"""The OSC addresses that control a run, and the requests of the player's route that they stand for.
+
+Open Sound Control 1.0: an address, then arguments of the types text (s), number (f, i) or truth
+(T, F).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+PREFIX = "/longtake/"
+HELP = f"{PREFIX}help"
+
+Request = dict[str, Any]
+Arguments = Sequence[object]
+
+
+class Unreadable(ValueError):
+    """A message cannot be obeyed; the text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address: its arguments in words, what it does, and how it becomes a request."""
+
+    arguments: str
+    effect: str
+    read: Callable[[Arguments], Request]
+
+
+def _text(name: str, op: str) -> Callable[[Arguments], Request]:
+    def read(arguments: Arguments) -> Request:
+        if len(arguments) != 1 or not isinstance(arguments[0], str):
+            raise Unreadable(f"{PREFIX}{op} takes one text.")
+        return {"op": op, name: arguments[0]}
+
+    return read
+
+
+def _number(op: str) -> Callable[[Arguments], Request]:
+    def read(arguments: Arguments) -> Request:
+        [value] = arguments if len(arguments) == 1 else [None]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(cast("float", value)):
+            raise Unreadable(f"{PREFIX}{op} takes one number.")
+        return {"op": op, op: float(cast("float", value))}
+
+    return read
+
+
+def _switch(on: str, off: str | None = None) -> Callable[[Arguments], Request]:
+    """A button: pressed is no argument, true or not 0; released is false or 0."""
+
+    def read(arguments: Arguments) -> Request:
+        pressed = not arguments or bool(arguments[0])
+        op = on if pressed else off
+        return {"op": op} if op else {}
+
+    return read
+
+
+ADDRESSES: Mapping[str, Address] = {
+    f"{PREFIX}prompt": Address(
+        "text", "another prompt from the next chunk on", _text("text", "prompt")
+    ),
+    f"{PREFIX}guidance": Address(
+        "number, 0 to 30", "another guidance strength from the next chunk on", _number("guidance")
+    ),
+    f"{PREFIX}lora": Address(
+        "number, -20 to 20", "the LoRA strength, as a factor of the workflow's", _number("lora")
+    ),
+    f"{PREFIX}pause": Address(
+        "none or 1 pauses, 0 goes on", "wait before the next chunk", _switch("pause", "resume")
+    ),
+    f"{PREFIX}resume": Address("none", "go on after a pause", _switch("resume")),
+    f"{PREFIX}stop": Address("none", "end after this chunk and keep it", _switch("stop")),
+}
+
+
+def read_request(address: str, arguments: Arguments) -> Request:
+    """The request that a message stands for, empty for a button's release; or Unreadable."""
+    known = ADDRESSES.get(address)
+    if known is None:
+        raise Unreadable(f"{address} is unknown; send {HELP} for a list.")
+    return known.read(arguments)
+
+
+def describe() -> list[str]:
+    """One line for each address."""
+    return [f"{name} ({known.arguments}): {known.effect}" for name, known in ADDRESSES.items()]

@@ -1,0 +1,93 @@
+"""Controls the newest run of a server, by the player's own routes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from ...errors import BadInput, LongtakeError
+
+TIMEOUT_S = 10.0
+ACTIVE = ("waiting", "running", "paused")
+NO_RUN = "No run with a preview goes on there; the message has no effect."
+
+
+class RemoteRun:
+    """The run that a page of the server shows.
+
+    `address` is what `longtake run --watch` prints, with its key, or that of a ComfyUI. In ComfyUI
+    the run is the one that its queue says is running.
+    """
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise BadInput(f"{address} is no address; give one such as http://127.0.0.1:8188.")
+        self._server = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._key = parts.fragment
+        self._take: str | None = None
+        self._rev = 0
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Send a request of the control route; LongtakeError says in one sentence why not."""
+        if self._take is None or not self._obeys(self._take, request):
+            self._take = self._newest()
+            if not self._obeys(self._take, request):
+                raise LongtakeError(NO_RUN)
+
+    def _obeys(self, take: str, request: dict[str, Any]) -> bool:
+        """Whether the run obeyed. A newer number of another page's request is followed once."""
+        for _ in range(2):
+            answer = self._call(
+                f"/longtake/takes/{take}/control", {**request, "rev": self._rev + 1}, (404, 409)
+            )
+            behind = answer.get("control_rev", 0) > self._rev
+            self._rev = max(self._rev, answer.get("control_rev", 0))
+            if "error" not in answer:
+                return True
+            if not behind:
+                break
+        return False
+
+    def _newest(self) -> str:
+        for client in [self._key] if self._key else self._running_clients():
+            takes = self._call("/longtake/attach", {"client_id": client})["takes"]
+            for take in reversed(takes):
+                state = self._call(f"/longtake/takes/{take['take']}", None, (404,))
+                if state.get("state") in ACTIVE:
+                    self._rev = int(state["control_rev"])
+                    return str(take["take"])
+        raise LongtakeError(NO_RUN)
+
+    def _running_clients(self) -> list[str]:
+        """The pages that queued what ComfyUI runs."""
+        running = self._call("/queue")["queue_running"]
+        clients = [entry[3].get("client_id") for entry in running if len(entry) > 3]
+        return [client for client in clients if client]
+
+    def _call(self, path: str, body: object = None, statuses: tuple[int, ...] = ()) -> Any:
+        """The JSON answer, also where its status is one of `statuses`."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self._server + path, data, {"Content-Type": "application/json"})
+        try:
+            with urlopen(request, timeout=TIMEOUT_S) as answer:
+                return json.load(answer)
+        except HTTPError as error:
+            content = _as_json(error.read())
+            if error.code in statuses and content is not None:
+                return content
+            reason = (content or {}).get("error", f"status {error.code}")
+            raise LongtakeError(f"The server refuses: {reason}") from error
+        except (URLError, TimeoutError, ValueError) as error:
+            raise LongtakeError(f"{self._server} does not answer ({error}).") from error
+
+
+def _as_json(content: bytes) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None

@@ -1,0 +1,91 @@
+"""Reads VACE's module from a file of its own, or out of a whole Wan-VACE checkpoint."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ...errors import BadInput
+from ..checkpoint import dequantise, finite
+from ..config import DiTConfig
+from ..families.names import from_diffusers, unwrap
+from ..families.tensors import wrong
+from ..files.header import Header
+from ..files.weights import open_weights
+from .module import VaceModule, control_channels
+
+MAX_BLOCKS = 200  # the largest model has 40
+EMBEDDING = "vace_patch_embedding.weight"
+_OURS = re.compile(r"(?:.*\.)?vace_((?:patch_embedding|blocks\.\d{1,4})\..+)")
+_PROJECTIONS = {".proj_in.": ".before_proj.", ".proj_out.": ".after_proj."}  # diffusers' names
+
+
+def open_module(path: Path, config: DiTConfig) -> tuple[VaceModule, DiTConfig]:
+    """The module in float32 with the sizes that it was built for, beside a model of `config`.
+
+    BadInput if the file holds no module, or that of a model of another size.
+    """
+    weights = open_weights(path)
+    names = _official_names(weights.header)
+    shapes = {name: weights.header.tensors[stored].shape for name, stored in names.items()}
+    sizes = replace(config, control_blocks=_blocks(path, shapes, config))
+    with torch.device("meta"):
+        module = VaceModule(sizes)
+    needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    problem = wrong(shapes, needed)
+    if problem:
+        raise BadInput(f"{path} is no whole VACE module: {problem}; use the unmodified file.")
+    if weights.header.container == "GGUF":
+        raise BadInput(
+            f"{path} is a GGUF file, whose VACE module Longtake cannot read; use a .safetensors "
+            "file."
+        )
+    state = dequantise({name: weights.read(stored) for name, stored in names.items()}, path)
+    finite(state, path)
+    plain = {name: state[name].float() for name in needed}
+    module.load_state_dict(plain, assign=True)
+    return module.eval().requires_grad_(False), sizes
+
+
+def _official_names(header: Header) -> dict[str, str]:
+    """Official name to stored name of the module's tensors, in any layout and behind any prefix."""
+    names = {}
+    for stored in header.tensors:
+        match = _OURS.fullmatch(unwrap(stored))
+        if match:
+            name = from_diffusers(match[1])
+            for theirs, official in _PROJECTIONS.items():
+                name = name.replace(theirs, official)
+            names[f"vace_{name}"] = stored
+    return names
+
+
+def _blocks(path: Path, shapes: dict[str, tuple[int, ...]], config: DiTConfig) -> int:
+    """The number of blocks; BadInput where the module belongs to another model."""
+    if EMBEDDING not in shapes:
+        raise BadInput(
+            f"{path} holds no VACE module (no {EMBEDDING}); choose a Wan-VACE file, or a module "
+            "file whose tensors begin with vace_."
+        )
+    dim, channels, *_ = (*shapes[EMBEDDING], 0, 0)
+    if dim != config.dim:
+        raise BadInput(
+            f"The VACE module of {path} is {dim} wide and the model {config.dim}; choose the "
+            "module of a model of the same size (1536: 1.3B, 5120: 14B)."
+        )
+    if channels != control_channels(config.out_channels):
+        raise BadInput(
+            f"The VACE module of {path} reads {channels} channels, and one for this model reads "
+            f"{control_channels(config.out_channels)}; choose the module of a Wan 2.1 model."
+        )
+    numbers = {int(name.split(".")[1]) for name in shapes if name.startswith("vace_blocks.")}
+    blocks = 1 + max(numbers, default=-1)
+    if not 1 <= blocks <= MAX_BLOCKS or config.num_layers % blocks:
+        raise BadInput(
+            f"The VACE module of {path} has {blocks} blocks, which do not divide the model's "
+            f"{config.num_layers} layers evenly; choose the module of a model of the same size."
+        )
+    return blocks

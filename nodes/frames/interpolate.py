@@ -1,0 +1,128 @@
+"""Interpolate Frames (Stream): more frames a second, by a model of the host, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...stream.lazy.frame_chunk import FrameChunk
+from ...stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
+from ...stream.preview.messages import Plan
+from .. import categories, host, sockets
+from ..schema import build
+from .pictures import frames_input, to_frames
+from .source import DerivedFrames, FrameSource
+
+MAX_MULTIPLIER = 16
+
+Between = Callable[[Tensor], Tensor]
+"""Pictures (n, 3, H, W), n >= 2, with the same number of new ones between each two."""
+
+
+class InterpolateStream(io.ComfyNode):
+    """FRAMES to FRAMES with a higher frame rate."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return build(
+            io.Schema,
+            node_id="LongtakeInterpolate",
+            display_name="Interpolate Frames (Stream)",
+            category=categories.FRAMES,
+            description="Puts new frames between the others, with any model of Load Frame "
+            "Interpolation Model, chunk by chunk. The speed stays.",
+            search_aliases=["rife", "film", "frame interpolation", "smooth video", "60 fps", "vfi"],
+            inputs=[
+                frames_input("frames", "From VAE Decode (Stream)."),
+                sockets.InterpolationModel.Input(
+                    "interp_model", tooltip="From Load Frame Interpolation Model (RIFE or FILM)."
+                ),
+                io.Int.Input(
+                    "multiplier",
+                    default=2,
+                    min=2,
+                    max=MAX_MULTIPLIER,
+                    tooltip=f"How many times as many frames a second, 2 to {MAX_MULTIPLIER}. 2 "
+                    "makes 32 of 16.",
+                ),
+            ],
+            outputs=[sockets.Frames.Output(display_name="frames")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, frames: Tensor | FrameSource, interp_model: Any, multiplier: int
+    ) -> io.NodeOutput:
+        """Wrap the frames; new ones are made when an output asks for them."""
+        frames, node = to_frames(frames), host.interpolator()
+
+        def between(pictures: Tensor) -> Tensor:
+            return host.interpolate(node, interp_model, pictures, multiplier)
+
+        smoother = InterpolatedFrames(frames, between, multiplier, interp_model)
+        host.show_status(
+            cls.hidden.unique_id, f"{frames.fps:g} frames per second become {smoother.fps:g}."
+        )
+        return io.NodeOutput(smoother)
+
+
+class InterpolatedFrames(DerivedFrames):
+    """The frames of `source` with `multiplier` - 1 new ones between each two.
+
+    The chunk that was made last is held for other readers of the same chunk.
+    """
+
+    def __init__(
+        self, source: FrameSource, between: Between, multiplier: int, model: Any = None
+    ) -> None:
+        stream = JoinedStream([source.chunks], self._join, length=source.chunk_count)
+        super().__init__(source, stream)
+        self.fps = source.fps * multiplier
+        self.width, self.height = source.width, source.height
+        self._between, self._multiplier, self._model = between, multiplier, model
+        self._newest: tuple[FrameChunk, FrameChunk] | None = None
+
+    @property
+    def frame_total(self) -> int | None:
+        total = self.source.frame_total
+        return None if total is None else self._place(total - 1) + 1
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the source, which makes the frames before interpolation."""
+        return replace(self.source.plan, frames=self.frame_total)
+
+    def get_models(self) -> list[Any]:
+        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        return [*self.source.get_models(), *([self._model] if self._model else [])]
+
+    def _place(self, number: int) -> int:
+        """The new number of the source's frame `number`."""
+        return number * self._multiplier
+
+    def _join(self) -> JoinSteps[FrameChunk, FrameChunk]:
+        """The steps of a reader: each chunk with the frames between it and the one before."""
+        before: Tensor | None = None  # the last frame of the chunk before, (1, 3, H, W)
+        try:
+            while (chunk := (yield NextChunk(0))) is not None:
+                if self._newest is None or self._newest[0] is not chunk:
+                    self._newest = (chunk, self._interpolate(before, chunk))
+                before = chunk.frames[-1:]
+                yield self._newest[1]
+        finally:
+            self._newest = None
+
+    def _interpolate(self, before: Tensor | None, chunk: FrameChunk) -> FrameChunk:
+        seam = [] if before is None else [before]
+        pictures = torch.cat([*seam, chunk.frames])
+        if len(pictures) == 1:
+            return chunk
+        frames = self._between(pictures)[len(seam) :]
+        first = self._place(chunk.first_frame - 1) + 1 if seam else chunk.first_frame
+        return replace(chunk, first_frame=first, frames=frames)

@@ -1,0 +1,213 @@
+"""OSC messages from python-osc's own client become requests of the player's control route."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.errors import BadInput, LongtakeError
+from longtake.headless.osc.addresses import ADDRESSES, HELP, Unreadable, read_request
+from longtake.headless.osc.bridge import Bridge, Mailbox
+from longtake.headless.osc.remote import NO_RUN, RemoteRun
+from longtake.tests.support.server_process import free_port
+from longtake.tests.support.stream.take_site import Site, served
+
+udp_client = pytest.importorskip("pythonosc.udp_client", reason="needs python-osc")
+
+
+class Log:
+    """A target that records requests, and what a bridge said."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.said: list[str] = []
+
+    def send(self, request: dict[str, Any]) -> None:
+        self.requests.append(request)
+
+
+@contextmanager
+def listening(target: Any, said: list[str]) -> Iterator[Bridge]:
+    """A bridge that runs until the block ends, and then has passed everything on."""
+    bridge = Bridge(("127.0.0.1", 0), target, said.append)
+    thread = threading.Thread(target=bridge.run)
+    thread.start()
+    try:
+        yield bridge
+    finally:
+        bridge.close()
+        thread.join()
+
+
+def say(bridge: Bridge, name: str, value: Any) -> None:
+    """Send a message as python-osc's users do."""
+    with udp_client.SimpleUDPClient("127.0.0.1", bridge.port) as client:
+        client.send_message(f"/longtake/{name}", value)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def test_every_address_becomes_the_request_that_it_documents() -> None:
+    log = Log()
+    with listening(log, log.said) as bridge:
+        for count, (name, value) in enumerate([
+            ("prompt", "a blue ball"), ("guidance", 4.5), ("lora", -1), ("pause", 1), ("pause", 0),
+            ("pause", []), ("resume", True), ("stop", []),
+        ]):  # fmt: skip
+            say(bridge, name, value)
+            until(lambda count=count: len(log.requests) > count)
+    assert log.requests == [
+        {"op": "prompt", "text": "a blue ball"}, {"op": "guidance", "guidance": 4.5},
+        {"op": "lora", "lora": -1.0}, {"op": "pause"}, {"op": "resume"}, {"op": "pause"},
+        {"op": "resume"}, {"op": "stop"},
+    ]  # fmt: skip
+    assert {address.split("/")[-1] for address in ADDRESSES} == {
+        "prompt", "guidance", "lora", "pause", "resume", "stop",
+    }  # fmt: skip
+
+
+def test_bytes_written_by_hand_as_the_standard_says_are_read() -> None:
+    """Open Sound Control 1.0: padded strings, type tags, big-endian numbers; a bundle of two."""
+
+    def message(address: bytes, tags: bytes, content: bytes) -> bytes:
+        return _padded(address) + _padded(tags) + content
+
+    guidance = message(b"/longtake/guidance", b",f", struct.pack(">f", 2.5))
+    prompt = message(b"/longtake/prompt", b",s", _padded("ein Bär".encode()))
+    parts = b"".join(struct.pack(">i", len(part)) + part for part in (guidance, prompt))
+    bundle = _padded(b"#bundle") + struct.pack(">Q", 1) + parts
+    log = Log()
+    with listening(log, log.said) as bridge, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.sendto(bundle, ("127.0.0.1", bridge.port))
+        until(lambda: len(log.requests) == 2)
+    assert log.requests == [
+        {"op": "guidance", "guidance": 2.5}, {"op": "prompt", "text": "ein Bär"},
+    ]  # fmt: skip
+
+
+def _padded(text: bytes) -> bytes:
+    return text + b"\0" * (4 - len(text) % 4)
+
+
+def test_help_lists_every_address_to_the_sender() -> None:
+    with listening(Log(), []) as bridge, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.settimeout(30)
+        sender.sendto(_padded(HELP.encode()) + _padded(b","), ("127.0.0.1", bridge.port))
+        packets = importlib.import_module("pythonosc.osc_packet")
+        answers = [packets.OscPacket(sender.recv(4096)).messages[0].message for _ in ADDRESSES]
+    assert [answer.params[0] for answer in answers] == list(ADDRESSES)
+    assert all(answer.address == HELP for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b"", b"\0", b"noise", b"/longtake/prompt", b"\xff" * 64, b"#bundle\0" + b"\xff" * 12,
+        b"/a\0\0,s\0\0\xc3\x28\0\0",
+    ],
+)  # fmt: skip
+def test_what_is_not_osc_is_said_and_does_not_end_the_bridge(datagram: bytes) -> None:
+    log = Log()
+    with listening(log, log.said) as bridge, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.sendto(datagram, ("127.0.0.1", bridge.port))
+        until(lambda: bool(log.said))
+        say(bridge, "stop", [])
+        until(lambda: bool(log.requests))
+    assert log.requests == [{"op": "stop"}]
+
+
+@pytest.mark.parametrize(
+    ("address", "arguments", "words"),
+    [
+        ("/longtake/prompt", [3], "takes one text"),
+        ("/longtake/guidance", ["much"], "takes one number"),
+        ("/longtake/guidance", [float("nan")], "takes one number"),
+        ("/longtake/lora", [True], "takes one number"),
+        ("/longtake/sampler", [1], "/longtake/help"),
+    ],
+)
+def test_a_wrong_message_is_refused_in_one_sentence(
+    address: str, arguments: list[object], words: str
+) -> None:
+    with pytest.raises(Unreadable, match=words):
+        read_request(address, arguments)
+    assert read_request("/longtake/stop", [0]) == {}, "the release of a button"
+
+
+def test_while_a_request_is_under_way_the_newest_of_each_kind_waits() -> None:
+    mailbox = Mailbox()
+    for request in (
+        {"op": "guidance", "guidance": 1.0}, {"op": "pause"}, {"op": "guidance", "guidance": 2.0},
+        {"op": "prompt", "text": "a"}, {"op": "resume"},
+    ):  # fmt: skip
+        mailbox.put(request)
+    mailbox.close()
+    assert mailbox.replaced == 2
+    assert list(iter(mailbox.take, None)) == [
+        {"op": "guidance", "guidance": 2.0}, {"op": "prompt", "text": "a"}, {"op": "resume"},
+    ]  # fmt: skip
+
+
+def test_messages_reach_the_run_and_its_edits(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        address = f"{str(site.page.make_url('/')).rstrip('/')}/#page"
+        said: list[str] = []
+
+        def perform() -> None:
+            with listening(RemoteRun(address), said) as bridge:
+                for number, (name, value) in enumerate(
+                    [("prompt", "a blue ball"), ("guidance", 3.0), ("pause", 1), ("guidance", 99.0)]
+                ):
+                    say(bridge, name, value)
+                    until(lambda number=number: len(said) > number)
+
+        await asyncio.to_thread(perform)
+        [edit] = site.controls.edits
+        assert (edit.text, edit.guidance, site.controls.state) == ("a blue ball", 3.0, "paused")
+        assert "from 0 to 30" in said[-1]
+
+    served(tmp_path, test)
+
+
+def test_without_a_run_or_a_server_one_sentence_says_so(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        page = str(site.page.make_url("/")).rstrip("/")
+        with pytest.raises(LongtakeError, match="No run with a preview"):
+            await asyncio.to_thread(RemoteRun(f"{page}/#somebody").send, {"op": "stop"})
+        run = RemoteRun(f"{page}/#page")
+        await asyncio.to_thread(run.send, {"op": "stop"})
+        site.controls.end(stopped=True)
+        site.takes.reset()
+        with pytest.raises(LongtakeError) as failure:
+            await asyncio.to_thread(run.send, {"op": "pause"})
+        assert str(failure.value) == NO_RUN
+
+    served(tmp_path, test)
+    with pytest.raises(LongtakeError, match="does not answer"):
+        RemoteRun(f"http://127.0.0.1:{free_port()}/#page").send({"op": "stop"})
+    with pytest.raises(BadInput, match="is no address"):
+        RemoteRun("here")
+
+
+def test_a_port_in_use_and_a_missing_package_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(Log(), []) as bridge, pytest.raises(BadInput, match="choose another port"):
+        Bridge(("127.0.0.1", bridge.port), Log(), print)
+    monkeypatch.setitem(sys.modules, "pythonosc.osc_packet", None)
+    with pytest.raises(BadInput, match="pip install python-osc"):
+        Bridge(("127.0.0.1", 0), Log(), print)

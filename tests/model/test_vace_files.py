@@ -1,0 +1,100 @@
+"""VACE files: a module alone or a whole checkpoint, under any names; others are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from longtake.errors import BadInput
+from longtake.model.checkpoint import open_checkpoint
+from longtake.model.families.names import to_diffusers
+from longtake.model.vace.file import open_module
+from longtake.model.vace.module import VaceModule
+from longtake.tests.support.model.family_files import SMALL, state
+from longtake.tests.support.tiny_model import randomise
+
+CONFIG = replace(SMALL, num_layers=4)
+State = dict[str, Tensor]
+
+
+def module_state() -> State:
+    """Random weights of a module of two blocks."""
+    module = VaceModule(replace(CONFIG, control_blocks=2))
+    randomise(module, 7)
+    return dict(module.state_dict())
+
+
+def in_diffusers(names: State) -> State:
+    """The module as diffusers' WanVACETransformer3DModel names it."""
+    changed = {}
+    for name, tensor in names.items():
+        for ours, theirs in (("before_proj", "proj_in"), ("after_proj", "proj_out")):
+            name = name.replace(ours, theirs)
+        head, _, end = name.rpartition(".")
+        name = to_diffusers(name) if end == "modulation" else f"{to_diffusers(head)}.{end}"
+        changed[name.replace(".modulation", ".scale_shift_table")] = tensor
+    return changed
+
+
+LAYOUTS: dict[str, Callable[[State], State]] = {
+    "module": lambda names: names,
+    "whole checkpoint": lambda names: {**state(CONFIG), **names},
+    "behind a prefix": lambda names: {f"model.diffusion_model.{n}": t for n, t in names.items()},
+    "diffusers": in_diffusers,
+    "bf16": lambda names: {n: t.bfloat16() for n, t in names.items()},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_module_is_read_from_any_layout(tmp_path: Path, layout: str) -> None:
+    names = module_state()
+    save_file(LAYOUTS[layout](names), tmp_path / "x.safetensors")
+    module, sizes = open_module(tmp_path / "x.safetensors", CONFIG)
+    assert sizes == replace(CONFIG, control_blocks=2)
+    for name, tensor in module.state_dict().items():
+        expected = names[name].bfloat16().float() if layout == "bf16" else names[name]
+        assert torch.equal(tensor, expected), name
+
+
+def refused(tmp_path: Path, names: State) -> str:
+    save_file(names, tmp_path / "x.safetensors")
+    with pytest.raises(BadInput) as caught:
+        open_module(tmp_path / "x.safetensors", CONFIG)
+    return str(caught.value)
+
+
+def of_width(width: int) -> State:
+    module = VaceModule(replace(CONFIG, dim=width, num_heads=1, control_blocks=2))
+    return dict(module.state_dict())
+
+
+def without(names: State, name: str) -> State:
+    return {n: t for n, t in names.items() if n != name}
+
+
+def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    names = module_state()
+    assert "is 128 wide and the model 256" in refused(tmp_path, of_width(128))
+    assert "holds no VACE module" in refused(tmp_path, state(CONFIG))
+    missing = refused(tmp_path, without(names, "vace_blocks.1.after_proj.bias"))
+    assert "no whole VACE module: it has no vace_blocks.1.after_proj.bias" in missing
+    broken = {**names, "vace_blocks.0.ffn.0.bias": torch.full((CONFIG.ffn_dim,), torch.nan)}
+    assert "NaN or infinity in vace_blocks.0.ffn.0.bias" in refused(tmp_path, broken)
+    channels = {**names, "vace_patch_embedding.weight": torch.zeros(256, 132, 1, 2, 2)}
+    assert "reads 132 channels" in refused(tmp_path, channels)
+    third = {n.replace("blocks.1.", "blocks.2."): t for n, t in names.items()}
+    assert "has 3 blocks, which do not divide" in refused(tmp_path, third)
+    many = {n.replace("blocks.1.", "blocks.9999."): t for n, t in names.items()}
+    assert "has 10000 blocks" in refused(tmp_path, many)
+
+
+def test_the_models_loader_says_where_a_vace_file_goes(tmp_path: Path) -> None:
+    save_file({**state(CONFIG), **module_state()}, tmp_path / "wan2.1_vace.safetensors")
+    with pytest.raises(BadInput, match="Wan VACE: choose it in Load VACE Module"):
+        open_checkpoint(tmp_path / "wan2.1_vace.safetensors")

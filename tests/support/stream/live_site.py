@@ -1,0 +1,86 @@
+"""A server over live numbered frames, and ffmpeg as its viewer."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from longtake.stream.live.routes import live_routes
+from longtake.stream.live.sources import LiveSources
+from longtake.tests.support.numbered_frames import number_in
+from longtake.tests.support.stream.live_shot import HEIGHT, WIDTH, LiveShot
+
+FPS = 50.0
+FFMPEG = shutil.which("ffmpeg")
+needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="needs the program ffmpeg")
+
+
+class Site:
+    """A server over a run that makes pictures faster than they are shown."""
+
+    def __init__(self, shot: LiveShot, sources: LiveSources, port: int) -> None:
+        self.shot, self.sources = shot, sources
+        self.address = f"http://127.0.0.1:{port}/longtake/live/{shot.token}/live"
+
+    async def ended(self) -> None:
+        """Wait until no broadcast runs."""
+        while self.sources.thread_count:
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def site(folder: Path) -> AsyncIterator[Site]:
+    """A server with one run of 400 frames in chunks of 100."""
+    shot = LiveShot(folder, FPS)
+    sources, app = LiveSources(shot.takes), web.Application()
+    for route in live_routes(sources):
+        assert isinstance(route, web.RouteDef)
+        route.register(app.router)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        shot.add(100)
+        yield Site(shot, sources, runner.addresses[0][1])
+    finally:
+        sources.close()
+        shot.takes.reset()
+        await runner.cleanup()
+
+
+def served(folder: Path, test: Callable[[Site], Awaitable[None]]) -> None:
+    """Run a test against a server, for a minute at most."""
+
+    async def run() -> None:
+        async with site(folder) as opened:
+            await asyncio.wait_for(test(opened), 60)
+
+    asyncio.run(run())
+
+
+async def ffmpeg_numbers(address: str, count: int, *options: str) -> list[int]:
+    """The numbers of the first frames that ffmpeg reads from an address."""
+    assert FFMPEG
+    process = await asyncio.create_subprocess_exec(
+        FFMPEG, "-nostdin", "-v", "error", *options, "-i", address, "-frames:v", str(count),
+        "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    pixels, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    pictures = np.frombuffer(pixels, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
+    return [number_in(picture) for picture in pictures]
+
+
+def once_in_order(numbers: list[int]) -> bool:
+    """Whether each picture is there once, after black ones (0) and before the last one held."""
+    shown = numbers[next(place for place, number in enumerate(numbers) if number) :]
+    last = shown.index(shown[-1])
+    return shown[:last] == [*range(shown[0], shown[-1])]
