@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ...attention.sparse.stats import SparseStats
+from ...attention.sparse.stats import SparseStats, total
 from ...errors import LongtakeError, OutOfMemory, StorageError
 from ...model.vae.latent_format import frame_count
 from ...samplers.loop import Chunk
@@ -222,7 +222,7 @@ class Run:
         self.kv_bytes, self.offloaded_bytes = chunk.kv_bytes, chunk.offloaded_bytes
         spans = frame_spans(chunk.recalled)
         self.recalled += [f"chunk {chunk.index}: {spans}"] if spans else []
-        self.sparse = _sum(self._earlier_sparse, chunk.sparse)
+        self.sparse = total(self._earlier_sparse, chunk.sparse)
         self.observer.on_chunk(chunk)
         self._deliver(chunk)
 
@@ -298,8 +298,3 @@ class Run:
         line = timeline_line(edit, start_s, settings, first, self.spec.prompter)
         self.controls.edit_queue.apply(edit, frame, start_s, line)
         self.observer.on_edit()
-
-
-def _sum(earlier: SparseStats | None, current: SparseStats | None) -> SparseStats | None:
-    """The totals of all producers; None if sparse attention is off."""
-    return current if earlier is None or current is None else earlier + current
