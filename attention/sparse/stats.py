@@ -53,8 +53,3 @@ class SparseStats:
         self.recalls += sum(recalls)
         self.sampled += len(recalls)
         self.dense_fallbacks += fallbacks
-
-
-def total(earlier: SparseStats | None, current: SparseStats | None) -> SparseStats | None:
-    """The sum of what two parts of a run measured; None if sparse attention is off."""
-    return current if earlier is None or current is None else earlier + current
