@@ -9,7 +9,7 @@ hold the keys and values that a full history gives; rows *as served* run the sam
 commits see no more than the memory. Agreement is the correlation of the entering columns with the
 truth. Figures are means over clips with 95 % bootstrap intervals, differences are within clips.
 
-    python -m longtake.benchmarks.recall --away 48 --clips 8 --record recall.jsonl --json F
+    python -m longtake.benchmarks.recall --away 48 --clips 8 --record R --json F --plot PNG
 
 runs a part; with --record a stopped run continues.
 """
@@ -33,11 +33,13 @@ from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, load_kit
 from ._attention.recall import half_way
 from ._recall.memories import CONTENT, RANDOM_RUN, TEMP, VIEW, WINDOW, held_figures, served_figures
+from ._recall.plot import draw
 from ._shared.measures import Measurement
 from ._shared.records import FOREVER, Job, Records
 from ._shared.report import Claim, write
 
 AWAY, CLIPS, FEW = (48, 128), 24, 8
+MIN_CLIPS = 5  # fewer clips carry no claim
 SERVED = ", as served"
 OTHERS = (WINDOW, TEMP, CONTENT, RANDOM_RUN)
 """What a memory that recalls by view has to beat."""
@@ -137,7 +139,7 @@ def summarise(results: RecallResults, case: str, rows: list[dict[str, float]]) -
     for ours, other in dict.fromkeys(pairs):
         gain = estimate([row[ours] - row[other] for row in rows])
         results.differences[f"{case}: {ours} less {other}"] = gain
-        if ours == VIEW:
+        if ours == VIEW and len(rows) >= MIN_CLIPS:
             text = f"{case}: {ours} recalls more than {other} of as many resident bytes"
             results.claims.append(Claim(text, gain.low, 0.0, gain.low > 0))
 
@@ -147,13 +149,18 @@ def summarise(results: RecallResults, case: str, rows: list[dict[str, float]]) -
 @click.option("--clips", type=click.IntRange(1), default=CLIPS, show_default=True)
 @click.option("--minutes", default=FOREVER, help="Start no clip after this many minutes.")
 @click.option("--record", type=NEW_FILE, help="Keep finished clips in FILE and continue from it.")
+@click.option("--plot", type=NEW_FILE, help="Draw the results into FILE.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-def command(
-    away: tuple[int, ...], clips: int, minutes: float, record: Path | None, json_path: Path | None
-) -> None:
+def command(  # noqa: PLR0913
+    away: tuple[int, ...], clips: int, minutes: float, record: Path | None, plot: Path | None,
+    json_path: Path | None,
+) -> None:  # fmt: skip
     """Run a part of the suite."""
     with reporting():
-        measure(RecallPlan(away or AWAY, clips, minutes, record)).publish(json_path)
+        results = measure(RecallPlan(away or AWAY, clips, minutes, record))
+        results.publish(json_path)
+        if plot is not None:
+            draw(results.figures, results.differences, plot)
 
 
 if __name__ == "__main__":

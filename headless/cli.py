@@ -56,6 +56,13 @@ def main() -> None:
 @main.command()
 @click.argument("workflow", type=FILE)
 @click.option("--report", type=FILE, metavar="FILE", help="Write the report (JSON) to FILE too.")
+@click.option(
+    "--camera",
+    type=FILE,
+    metavar="FILE",
+    help="Move the camera as FILE says: lines of a drive (.txt), or poses (.json, .npy, .npz, "
+    ".txt).",
+)
 @watch_options
 @common_options
 def run(  # noqa: PLR0913
@@ -63,6 +70,7 @@ def run(  # noqa: PLR0913
     changes: tuple[str, ...],
     out: Path,
     report: Path | None,
+    camera: Path | None,
     watch: Access | None,
     comfy: Path | None,
     disable_metadata: bool,
@@ -74,7 +82,7 @@ def run(  # noqa: PLR0913
     with report_failures(console, run_files, debug=debug):
         if report is not None:
             prepare_folder(report.resolve().parent)
-        job = Job(workflow, parse_changes(changes), out)
+        job = Job(workflow, parse_changes(changes), out, camera)
         if watch is not None:
             check_watchable(workflow)
         with (

@@ -22,11 +22,12 @@ from .workflow.validation import check
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A workflow file to run, changes to its inputs, and the output folder."""
+    """A workflow file to run, changes to its inputs, the output folder, and a camera's file."""
 
     workflow: Path
     overrides: tuple[Override, ...]
     out_dir: Path
+    camera: Path | None = None
 
     def __str__(self) -> str:
         return " ".join([self.workflow.name, *map(str, self.overrides)])
@@ -76,6 +77,11 @@ def open_host(
 def run_workflow(host: Host, job: Job) -> None:
     """Check and run a job. The first Ctrl-C asks for a stop, the second forces it."""
     workflow = load(job.workflow)
+    if job.camera is not None:
+        from .workflow.camera import with_camera  # it loads torch
+
+        prepare_folder(job.out_dir)
+        workflow = with_camera(workflow, job.camera, job.out_dir.resolve())
     specs = host.specs([node.class_type for node in workflow.nodes.values()])
     checked = check(apply(workflow, job.overrides, specs), specs, host.unknown_remedy)
     prepare_folder(job.out_dir)

@@ -47,6 +47,12 @@ def peak_bytes(
     return live.peak
 
 
+def convolution_scratch(func: Any, args: Sequence[Any], result: Any) -> int:
+    """The copy of its input that a convolution's kernel makes in a layout of its own (oneDNN)."""
+    is_convolution = func is torch.ops.aten.convolution.default
+    return args[0].nbytes if is_convolution else 0
+
+
 class _LiveBytes(DispatchMode):
     """Counts the storages that come and go."""
 

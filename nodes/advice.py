@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..attention.cache.policy import CachePolicy, WindowSink
+from ..attention.recall.window import RecallWindow
 from ..attention.temp_cache.policy import TempCache
 from ..errors import BadInput, Unsupported
 
@@ -31,6 +32,11 @@ def less_memory(cache: CachePolicy) -> str:
             "lower width or height, choose the preset `fast` of ANN-Sparse Attention, or `custom` "
             "and fewer entry_frames, or set budget_gb, int8 or int4 storage in KV Cache "
             "Settings, or switch temp_cache off"
+        )
+    if isinstance(cache, RecallWindow):
+        return (
+            "lower width, height or archive_frames, choose int8 or int4 storage, or the policy "
+            "`window + sink`"
         )
     if cache.limit is None:
         return (

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..attention.cache.policy import CachePolicy
+from ..attention.recall.window import RecallWindow
 from ..errors import BadInput
 from ..model.config import PATCH
 from ..model.vae.latent_format import (
@@ -115,7 +116,14 @@ def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
 
 def check_endless(length: Length, cache: CachePolicy) -> None:
     """Refuse (BadInput) a history without a bound in a shot without an end."""
-    if length.latent_frames is None and cache.limit is None:
+    if length.latent_frames is not None:
+        return
+    if isinstance(cache, RecallWindow) and cache.recall_frames and cache.archive_frames is None:
+        raise BadInput(
+            "length is 0 (until Stop), and an archive of all latent frames would fill the main "
+            "memory. Set archive_frames in KV Cache Settings, or set a length."
+        )
+    if cache.limit is None:
         raise BadInput(
             "length is 0 (until Stop), and a KV cache with the full history would fill the memory. "
             "Choose the policy `window + sink`, or set a length."

@@ -75,6 +75,9 @@ class Steering:
         if module.of_pictures is None:
             return NO_HOOKS
         settings = self._current.settings
+        rays = None if settings.reference is None else settings.reference.rays_at(frames)
+        if settings.camera is None and rays is not None and module.of_rays is not None:
+            return module.of_rays(tree, rays)
         path = settings.camera or STILL_PATH
         lenses = [path.lens_at(frame).values for frame in frames for _ in range(PICTURES)]
         cameras = PlacedCameras(path.placed_pictures(frames, PICTURES), torch.tensor(lenses))

@@ -76,23 +76,44 @@ def adapt(tree: Any, maps: Tensor) -> Tensor:
 
 
 class RayAddition:
-    """The addition for the latent frames of one chunk, computed once."""
+    """The addition for the latent frames of one chunk, computed once, one frame after another.
 
-    def __init__(self, tree: Any, cameras: PlacedCameras, size: tuple[int, int]) -> None:
-        self._tree, self._cameras, self._size = tree, cameras, size
+    `maps` gives the rays (1, 24, h, w) of a frame, by its number in the chunk, on a device.
+    """
+
+    def __init__(
+        self, tree: Any, frames: int, maps: Callable[[int, torch.device], Tensor]
+    ) -> None:
+        self._tree, self._frames, self._maps = tree, frames, maps
         self._addition: Tensor | None = None
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Add to tokens (b, f, s, c)."""
         if self._addition is None:
-            maps = ray_maps(self._cameras, self._size, tokens.device).to(tokens.dtype)
-            self._addition = adapt(self._tree, maps).to(tokens.dtype)
+            device, dtype = tokens.device, tokens.dtype
+            frames = range(self._frames)
+            parts = [adapt(self._tree, self._maps(i, device).to(dtype)) for i in frames]
+            self._addition = torch.cat(parts).to(dtype)
         return tokens + self._addition
 
 
 def fun_hooks(tree: Any, cameras: PlacedCameras, size: tuple[int, int]) -> Hooks:
     """Add the rays of all pictures to the embedded patches."""
-    return Hooks(patches=(RayAddition(tree, cameras, size),))
+
+    def maps(frame: int, device: torch.device) -> Tensor:
+        at = slice(PICTURES * frame, PICTURES * (frame + 1))
+        return ray_maps(PlacedCameras(cameras.poses[at], cameras.lenses[at]), size, device)
+
+    return Hooks(patches=(RayAddition(tree, len(cameras.poses) // PICTURES, maps),))
+
+
+def ray_hooks(tree: Any, rays: Tensor) -> Hooks:
+    """Add given rays (f, 24, h, w), such as the host's `camera_conditions`."""
+
+    def maps(frame: int, device: torch.device) -> Tensor:
+        return rays[frame : frame + 1].to(device)
+
+    return Hooks(patches=(RayAddition(tree, len(rays), maps),))
 
 
 def max_values_per_token(dim: int, layers: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...attention.projected import FrameMatrices
 from ..config import Camera
@@ -43,7 +43,8 @@ class CameraModule:
 
     `add_layers` puts its layers, made by a factory, into a module tree of a width. `hooks` are
     those of the frames of a pass. `of_pictures` adds those of the cameras of all pictures, for
-    latent rows and columns; `second` those that read the history. `reads_prompt`:
+    latent rows and columns; `of_rays` those of rays (f, 24, h, w) that came with the picture;
+    `second` those that read the history. `reads_prompt`:
     without a path, the prompt's words move the camera. `max_values_per_token`, of a width and a
     number of layers, bounds what the hooks hold, also per token of the history for `second`.
     """
@@ -53,6 +54,7 @@ class CameraModule:
     reads_prompt: bool = False
     max_values_per_token: Callable[[int, int], int] = lambda dim, layers: 0
     of_pictures: PictureHooks | None = None
+    of_rays: Callable[[Any, Tensor], Hooks] | None = None
     second: SecondAttention | None = None
 
 
@@ -67,6 +69,7 @@ CAMERA_MODULES: Mapping[Camera, CameraModule] = {
         fun.add_fun_layers,
         max_values_per_token=fun.max_values_per_token,
         of_pictures=fun.fun_hooks,
+        of_rays=fun.ray_hooks,
     ),
     "prope": CameraModule(
         prope.add_prope_layers,

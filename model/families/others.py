@@ -35,8 +35,8 @@ OTHERS = (
     ),
     Other(
         "Matrix-Game", r"\.action_model\.",
-        "it is steered by keys and mouse, which Longtake does not feed yet; use a text-to-video "
-        "model",
+        "it is steered by keys and mouse in layers of their own, which Longtake does not run; for "
+        "keys use LingBot-World or minWM with a camera path",
     ),
     Other(
         "Wan VACE", r"(^|\.)vace_(patch_embedding|blocks)\.",

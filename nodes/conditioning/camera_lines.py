@@ -60,6 +60,19 @@ def path_of_lines(moves: tuple[TimedMoves, ...], fps: float, frame_s: float) -> 
     return path_of_motions(timed, frame_s, Lens())
 
 
+def with_drive(text: str, drive: str) -> str:
+    """The lines of a camera, replaced by those of a drive from its first time on."""
+    start_s = min(line.start_s for line in timed_lines(drive, EXAMPLES))
+    lines, entries = text.splitlines(), timed_lines(text, EXAMPLES)
+    stops = [entry.number - 1 for entry in entries[1:]]
+    before = [
+        "\n".join(lines[entry.number - 1 : stop]).rstrip()
+        for entry, stop in zip(entries, [*stops, len(lines)], strict=False)
+        if entry.start_s < start_s
+    ]
+    return "\n".join([*before, drive])
+
+
 def _checked_start(start_s: float, line: int) -> float:
     if start_s > MAX_SECONDS:
         raise BadInput(f"Line {line} starts at {start_s:g} s; a shot is at most {MAX_SECONDS} s.")

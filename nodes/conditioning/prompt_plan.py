@@ -30,6 +30,7 @@ MAX_STEPS_BYTES = 4 * 2**30  # all embeddings of blends; one of Wan's is 8 MB
 OTHER_CONDITIONS = (  # what the host's nodes attach to a prompt for its own sampler
     "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
     "concat_latent_image", "clip_vision_output", "reference_latents",
+    "camera_conditions",
 )  # fmt: skip
 
 

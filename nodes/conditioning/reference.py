@@ -11,12 +11,18 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...model.camera.fun import PICTURES
+from ...model.camera.plucker import PIXELS, RAY
 from ...model.config import DiTConfig
 from ...model.vae.latent_format import normalise
 from ...samplers.conditioning.reference import Reference
+from ..length import Length
 from ..models.channels import MASK_CHANNELS, picture_has_mask
 
-PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output")
+CAMERA_CONDITIONS = "camera_conditions"
+RAYS_REPLACED = "The camera path replaces the camera_conditions of the picture's conditioning."
+CHANNELS = PICTURES * RAY  # of the rays of a latent frame
+PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output", CAMERA_CONDITIONS)
 
 
 def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:
@@ -28,7 +34,7 @@ def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:
         if options.get(PICTURE_CONDITIONS[0]) is not None:
             channels = _beside(options, config.out_channels)
             picked = channels if picture_has_mask(config) else channels[:, MASK_CHANNELS:]
-            return Reference(picked, _features(options))
+            return Reference(picked, _features(options), rays=_rays(options, config, picked))
     raise BadInput(
         "This image-to-video model needs a picture; connect the positive conditioning of "
         "WanImageToVideo, with a start_image, to `picture`."
@@ -50,6 +56,36 @@ def _beside(options: dict[str, Any], latent_channels: int) -> Tensor:
         known = 1 - mask[0].transpose(0, 1).float().cpu()  # (f, 1 or 4, h, w)
         known_mask[: len(known)] = known.expand(-1, MASK_CHANNELS, -1, -1)
     return torch.cat([known_mask, latents], 1)
+
+
+def _rays(options: dict[str, Any], config: DiTConfig, channels: Tensor) -> Tensor | None:
+    """Return the rays (f, 24, 8 h, 8 w) of WanCameraEmbedding, None where there are none."""
+    conditions = options.get(CAMERA_CONDITIONS)
+    if conditions is None:
+        return None
+    if config.camera != "fun":
+        raise BadInput(
+            "The picture's conditioning carries camera_conditions, which only Fun-Camera models "
+            "take; leave them out of WanCameraImageToVideo."
+        )
+    rows, columns = channels.shape[-2:]
+    size = 1, CHANNELS, PIXELS * rows, PIXELS * columns
+    if conditions.ndim != 5 or (*conditions.shape[:2], *conditions.shape[3:]) != size:
+        raise BadInput(
+            "The camera_conditions have another size than the picture; set the same width and "
+            "height in WanCameraEmbedding and WanCameraImageToVideo."
+        )
+    return conditions[0].transpose(0, 1).float().cpu()
+
+
+def end_of_rays(rays: Tensor, length: Length) -> list[str]:
+    """Say where the rays (f, 24, h, w) of a conditioning end before the shot does."""
+    if length.latent_frames is not None and length.latent_frames <= len(rays):
+        return []
+    return [
+        f"The picture's camera_conditions end after {len(rays)} latent frames; the camera then "
+        "keeps its last place."
+    ]
 
 
 def _features(options: dict[str, Any]) -> Tensor | None:

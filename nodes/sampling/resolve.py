@@ -26,7 +26,7 @@ from ..conditioning.prompt_plan import (
     truncated_prompts,
     unused_prompts,
 )
-from ..conditioning.reference import reference
+from ..conditioning.reference import RAYS_REPLACED, end_of_rays, reference
 from ..conditioning.timeline import Timeline
 from ..from_model import set_or_none
 from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
@@ -200,11 +200,13 @@ def _warnings(
 def _steering_warnings(
     request: RolloutRequest, settings: RolloutSettings, length: Length, fps: float
 ) -> list[str]:
-    """Where the camera path or the control video has another length than the shot."""
+    """Where camera or control video have another length than the shot, or replace another one."""
     texts = [] if request.control is None else request.control.remarks(length, fps)
-    if request.camera is None or settings.camera is None:
-        return texts
-    return [*request.camera.shortfall(settings.camera, length), *texts]
+    path, rays = settings.camera, settings.reference and settings.reference.rays
+    if request.camera is None or path is None:
+        return texts if rays is None else [*end_of_rays(rays, length), *texts]
+    replaced = [] if rays is None else [RAYS_REPLACED]
+    return [*request.camera.shortfall(path, length), *replaced, *texts]
 
 
 def _model_warnings(resolved: ResolvedModel) -> list[str]:

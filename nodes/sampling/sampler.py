@@ -215,8 +215,8 @@ def _more() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="Only for image-to-video models (Wan 2.1 I2V): the positive conditioning of "
-            "ComfyUI's WanImageToVideo. Only its picture is used. Not needed if `prompts` is "
-            "connected to it.",
+            "ComfyUI's WanImageToVideo. Only its picture is used, and for Fun-Camera the camera of "
+            "WanCameraImageToVideo. Not needed if `prompts` is connected to it.",
         ),
         io.Combo.Input(
             "resume",

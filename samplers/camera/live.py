@@ -11,14 +11,14 @@ from .path import CameraPath
 from .rigid import from_twist
 
 
-def drive_path(path: CameraPath, start: int, motions: Sequence[CameraMotion]) -> CameraPath:
-    """`path`, but from latent frame `start` on each motion holds for a frame, the last without end.
+def drive_path(path: CameraPath, drive: Sequence[tuple[int, CameraMotion]]) -> CameraPath:
+    """`path` up to the first latent frame of `drive`, then its motions from their frames on.
 
-    1 unit a second is the path's full speed. Frame 0, which does not move, takes the motion of the
-    next one.
+    The last motion goes on without end. 1 unit a second is the path's full speed. Frame 0 does not
+    move, so its motion begins with frame 1. The entries are those that lines of the same motions
+    give, since where equal steps are divided decides about the last bit of a pose.
     """
-    by_frame = {max(1, start + i): motion for i, motion in enumerate(motions)}
-    entries = [(frame, motion) for frame, motion in by_frame.items()]
+    entries = [*{max(1, frame): motion for frame, motion in drive}.items()]
     count = sum(before < entries[0][0] for before in path.starts)
     scale = path.full_step / path.frame_s
     steps = [from_twist(_scaled(motion, scale).twist(path.frame_s)) for _, motion in entries]

@@ -22,25 +22,31 @@ class Reference:
     """A picture as a model takes it.
 
     `channels` (f, c, h, w) belong to the first latent frames; later frames repeat the last one.
-    `features` (s, 1280) are those of CLIP vision, None for a model without them.
+    `features` (s, 1280) are those of CLIP vision, None for a model without them. `rays`
+    (f, 24, 8 h, 8 w) are those of a Fun-Camera, None where a camera path or nothing moves it.
     """
 
     channels: Tensor = field(repr=False, compare=False)
     features: Tensor | None = field(default=None, repr=False, compare=False)
     digest: tuple[str, ...] = field(init=False)
+    rays: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        tensors = [tensor for tensor in (self.channels, self.features) if tensor is not None]
+        parts = self.channels, self.features, self.rays
+        tensors = [tensor for tensor in parts if tensor is not None]
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise BadInput(
-                "the picture's latents or features are not finite; encode it in float32."
+                "the picture's latents, features or rays are not finite; encode it in float32."
             )
         object.__setattr__(self, "digest", tuple(embedding_digest(tensor) for tensor in tensors))
 
     def at(self, frames: Sequence[int]) -> Tensor:
         """The extra channels of latent `frames`."""
-        last = len(self.channels) - 1
-        return self.channels[torch.tensor([min(frame, last) for frame in frames])]
+        return _held(self.channels, frames)
+
+    def rays_at(self, frames: Sequence[int]) -> Tensor | None:
+        """The rays of latent `frames`; the camera keeps its last place."""
+        return None if self.rays is None else _held(self.rays, frames)
 
     def without_features(self) -> Reference:
         """Drop the CLIP features."""
@@ -55,3 +61,9 @@ class Reference:
                 f"{picture_size(LATENT_CHANNELS, rows, columns)}; set the shot's width and height "
                 "where the picture is encoded."
             )
+
+
+def _held(values: Tensor, frames: Sequence[int]) -> Tensor:
+    """The values of latent `frames`, the last one for all later frames."""
+    last = len(values) - 1
+    return values[torch.tensor([min(frame, last) for frame in frames])]

@@ -20,7 +20,7 @@ from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ...model.config import DiTConfig
 from ...model.dit import WanDiT
-from ...model.memory import META, peak_bytes, shape_only
+from ...model.memory import META, convolution_scratch, peak_bytes, shape_only
 from ...model.shape_memo import ShapeMemo
 from ...model.vace.module import VaceModule, shape_only_module
 from ..branches import Branches
@@ -115,7 +115,7 @@ class Rehearsal:
         )
 
     def _peak_bytes(self, run: Callable[[], object]) -> int:
-        return peak_bytes(run, shapes=self.shapes)
+        return peak_bytes(run, convolution_scratch, self.shapes)
 
     @cached_property
     def _tree(self) -> WanDiT:

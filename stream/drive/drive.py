@@ -102,6 +102,12 @@ class Drive:
             return write_motion(self._log.current.push.motion) if self._log else ""
 
     @property
+    def timeline(self) -> tuple[tuple[int, CameraMotion], ...]:
+        """Each motion that was driven, with its first latent frame."""
+        with self._changed:
+            return tuple(self._motions)
+
+    @property
     def lines(self) -> list[str]:
         """The drive as lines of a camera's timeline, each motion from its latent frame on."""
         with self._changed:

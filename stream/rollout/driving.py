@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ...model.vae.latent_format import frame_count
 from ...samplers.camera.live import drive_path
+from ...samplers.camera.path import CameraPath
 from .controls import POLL_S, Controls
 from .run_record import RunRecord
 from .run_state import RunState
@@ -24,7 +25,7 @@ class Driving:
     ) -> None:
         self._spec, self._state, self._controls = spec, state, controls
         self._record = record
-        self._branched = False
+        self._base: CameraPath | None = None  # the path before the first key
         settings = spec.settings
         if settings.camera is not None and not settings.known_frames.max_lookahead:
             controls.drive.open(spec.fps)
@@ -39,14 +40,12 @@ class Driving:
         if motions is None:
             return False
         drive.note(start, motions)
-        path, frames = drive_path(camera, start, motions), range(start, stop)
-        if path.digest_of(frames) == camera.digest_of(frames):
-            return False
+        path, frames = drive_path(self._base or camera, drive.timeline), range(start, stop)
         self._state.branch(index, replace(self._state.settings, camera=path))
-        if self._branched:  # one record for a whole drive
+        if self._base is not None:  # one record for a whole drive
             self._record.follow(self._state.chain)
-        self._branched = True
-        return True
+        self._base = self._base or camera
+        return path.digest_of(frames) != camera.digest_of(frames)
 
     def _new_frames(self, index: int) -> tuple[int, int]:
         """The latent frames that chunk `index` is the first to begin."""

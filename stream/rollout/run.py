@@ -12,8 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-import torch
-
 from ...attention.sparse.stats import SparseStats
 from ...errors import LongtakeError, OutOfMemory, StorageError
 from ...model.vae.latent_format import frame_count
@@ -23,7 +21,7 @@ from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
 from ..journal.records import touch
 from ..lazy.stream import Stream
-from ..timecode import frame_spans, time_label
+from ..timecode import time_label
 from .controls import Controls
 from .drift import DriftMeter
 from .driving import Driving
@@ -33,7 +31,7 @@ from .hot_states import HotState
 from .observer import RunObserver
 from .out_of_memory import is_out_of_memory
 from .producer import ChunkProducer
-from .run_record import RunRecord
+from .run_record import RunRecord, chunk_facts
 from .run_state import RunState
 from .spec import RolloutSpec
 
@@ -205,23 +203,15 @@ class Run:
             self._producer.snapshot(index)
 
     def _keep(self, chunk: Chunk, to_disk: Force) -> None:
-        model = self.spec.model
-        meta = {
-            "index": str(chunk.index),
-            "prompt": chunk.prompt,
-            "dtype": str(model.dtype),
-            "device": str(model.device),
-            "torch": torch.__version__,
-            **({"recalled": frame_spans(chunk.recalled)} if chunk.recalled else {}),
-        }
+        meta = chunk_facts(chunk, self.spec.model)
         in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
         tensors = {"latents": chunk.latents, **in_flight}
         # First the record, so that no chunk is ever without one.
         self._record.note(self.state.chain, chunk.index)
         self.spec.journal.write(self.state.chain.key(chunk.index), tensors, meta, to_disk)
         self.kv_bytes, self.offloaded_bytes = chunk.kv_bytes, chunk.offloaded_bytes
-        spans = frame_spans(chunk.recalled)
-        self.recalled += [f"chunk {chunk.index}: {spans}"] if spans else []
+        if "recalled" in meta:
+            self.recalled.append(f"chunk {chunk.index}: {meta['recalled']}")
         self.sparse = _sum(self._earlier_sparse, chunk.sparse)
         self.observer.on_chunk(chunk)
         self._deliver(chunk)

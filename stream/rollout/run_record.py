@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import logging
 
+import torch
+
 from ...errors import LongtakeError
+from ...samplers.denoiser import Denoiser
+from ...samplers.loop import Chunk
 from ..journal.chain import Chain
 from ..journal.records import RecordWriter, is_lost
+from ..timecode import frame_spans
 from .spec import RolloutSpec
 
 logger = logging.getLogger("longtake")
+
+
+def chunk_facts(chunk: Chunk, model: Denoiser) -> dict[str, str]:
+    """What the journal says of a chunk beside its latents; `recalled` only where frames were."""
+    facts = {
+        "index": str(chunk.index),
+        "prompt": chunk.prompt,
+        "dtype": str(model.dtype),
+        "device": str(model.device),
+        "torch": torch.__version__,
+    }
+    return {**facts, "recalled": frame_spans(chunk.recalled)} if chunk.recalled else facts
 
 
 class RunRecord:

@@ -42,6 +42,8 @@ def check_settings(settings: RolloutSettings) -> None:
     _check_strengths(settings)
     if settings.reference is not None:
         _check_axes("the picture's latents", settings.reference.channels, 4)
+        if settings.reference.rays is not None:
+            _check_axes("the picture's rays", settings.reference.rays, 4)
     for known in settings.known_frames.frames:
         if isinstance(known.latents, Tensor):
             _check_axes("known latents", known.latents, 3)

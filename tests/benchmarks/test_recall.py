@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from longtake.benchmarks import recall
@@ -16,6 +18,7 @@ from longtake.benchmarks._recall.memories import (
     VIEW,
     WINDOW,
 )
+from longtake.benchmarks._recall.plot import draw
 from longtake.model.preset import DEMO_FOLDER
 from longtake.training.evaluation.kit import load_kit
 
@@ -46,6 +49,9 @@ def test_no_gain_is_no_claim_that_holds() -> None:
     recall.summarise(results, "128 away, 64 back", rows(0.0))
     (claim,) = (c for c in results.claims if f"than {WINDOW} " in c.text)
     assert not claim.holds
+    few = recall.RecallResults()
+    recall.summarise(few, "128 away, 64 back", rows(0.3)[: recall.MIN_CLIPS - 1])
+    assert few.differences and not few.claims
 
 
 def test_rows_as_served_come_last_and_are_few() -> None:
@@ -65,3 +71,11 @@ def test_a_clip_gives_every_memory_the_windows_bytes() -> None:
     assert -1 <= min(figures[name] for name in megabytes) <= figures[memories.TRUTH] + 1
     assert 0 <= figures[f"first frame: {VIEW}"] <= turn.history - 12 - RECALL_FRAMES
     assert {*memories.served_figures(kit, turn, 0)} == {*memories.SERVED}
+
+
+def test_the_plot_has_a_panel_for_each_row(tmp_path: Path) -> None:
+    results = recall.RecallResults()
+    for case in ("48 away, 24 back", "48 away, 24 back, as served"):
+        recall.summarise(results, case, rows(0.2))
+    draw(results.figures, results.differences, tmp_path / "recall.png")
+    assert (tmp_path / "recall.png").stat().st_size > 10_000

@@ -2,6 +2,7 @@
 /** Graph traversal, in Node.js alone. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { keepDrive } from "../../web/player/comfy/camera_lines.mjs";
 import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
@@ -149,4 +150,28 @@ test("no other node gets the line of a loader", () => {
   const node = loader("LongtakeSampler", { steps: "4" });
   addFitLine(node, async () => { throw new Error("asked"); });
   assert.equal(node.widgets.length, 1);
+});
+
+/** Camera Path 1 -> preview 2. @param {string} moves @param {string} file */
+function steered(moves, file) {
+  const widgets = [{ name: "moves", value: moves }, { name: "pose_file", value: file }];
+  const camera = { id: 1, comfyClass: "LongtakeCameraPath", inputs: [], widgets };
+  const root = graph({
+    nodes: { 1: camera, 2: { id: 2, inputs: [{ name: "frames", link: 5 }] } },
+    links: { 5: { origin_id: 1, origin_slot: 0 } },
+  });
+  return { root, widgets };
+}
+
+test("a drive is kept in the Camera Path before a preview", () => {
+  const { root, widgets } = steered("0: forward\n5: still", "");
+  assert.equal(keepDrive(root, "2", ["2.06: pan left 22.5"]), null);
+  assert.equal(widgets[0].value, "0: forward\n2.06: pan left 22.5");
+});
+
+test("a Camera Path that reads a file, or none, is named", () => {
+  const { root, widgets } = steered("0: forward", "poses.json");
+  assert.match(keepDrive(root, "2", ["2.06: up"]) ?? "", /reads a pose file/);
+  assert.equal(widgets[0].value, "0: forward");
+  assert.match(keepDrive(graphs(-10), "3", ["0: up"]) ?? "", /No Camera Path is connected/);
 });

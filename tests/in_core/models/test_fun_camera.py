@@ -98,6 +98,10 @@ def test_our_rollout_is_the_cores_own_euler_steps(core: Any, tmp_path: Path, kin
     still = replace(settings, camera=None)
     other = torch.cat([chunk.latents for chunk in generate(still, engine)])
     assert (other - ours).abs().max() > 1e-2
+    given = {**options, "camera_conditions": conditions(core, "Pan Left")}
+    by_rays = replace(still, reference=reference(engine.config, [[context, given]]))
+    same = torch.cat([chunk.latents for chunk in generate(by_rays, engine)])
+    torch.testing.assert_close(same, ours, rtol=1e-4, atol=1e-4)
 
     host.claim([model], 0)
     x = torch.stack([addressed_noise(5, f, 0, "start", (16, ROWS, COLUMNS)) for f in range(FRAMES)])

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
+from longtake.attention.recall.window import RecallWindow
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in import host_modules
 from longtake.model.config import DiTConfig
@@ -253,6 +254,9 @@ def test_a_length_of_0_has_no_end() -> None:
     check_endless(endless, WindowSink(12))
     with pytest.raises(BadInput, match="a KV cache with the full history would fill the memory"):
         check_endless(endless, FullHistory())
+    check_endless(endless, RecallWindow(12, archive_frames=99))
+    with pytest.raises(BadInput, match="Set archive_frames"):
+        check_endless(endless, RecallWindow(12))
 
 
 @pytest.mark.parametrize(

@@ -141,13 +141,16 @@ def test_a_budget_makes_a_window_of_a_history_without_end(bench: Bench) -> None:
     assert frames.rollout.settings.cache.limit and "allows a window of" in frames.plan.text
 
 
+@pytest.mark.parametrize(
+    "inputs", [{"placement": "main memory"}, {"policy": "window + recall by content"}]
+)
 def test_what_cannot_lie_in_main_memory_is_refused_with_the_bytes(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, inputs: dict[str, Any]
 ) -> None:
     from longtake.nodes import host
 
     monkeypatch.setattr(host, "free_memory_bytes", lambda: 1000)
-    cache = chosen(bench, placement="main memory")
+    cache = chosen(bench, **{"window_frames": 4, **inputs})
     with pytest.raises(BadInput, match="in main memory, but only 0.0 MB is available; lower"):
         bench.frames(kv_cache=cache)
 

@@ -179,6 +179,7 @@ SPARSE = [
         (SMALL, F32, {"guidance": fractional(1.5, 0.4)}),
         (replace(SMALL, camera="prope"), F32, {}),
         (replace(SMALL, camera="prope"), BF16, {"cache": FullHistory(), "guidance": cfg(2.5)}),
+        (replace(SMALL, camera="fun"), F32, {}),
         (LIKE_1_3B, F32, {"rows": 10, "columns": 14, "length": 9, "cache": WindowSink(3)}),
         (LIKE_1_3B, BF16, {"rows": 10, "columns": 14, "length": 9, "guidance": cfg(2.5)}),
     ],
@@ -189,7 +190,7 @@ SPARSE = [
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
-        "fractional", "second", "second-full", "1.3B", "1.3B-cfg",
+        "fractional", "second", "second-full", "rays", "1.3B", "1.3B-cfg",
     ],
 )  # fmt: skip
 def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(

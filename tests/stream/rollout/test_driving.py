@@ -34,7 +34,7 @@ from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings
 
-KINDS: tuple[Camera, ...] = ("action", "plucker")
+KINDS: tuple[Camera, ...] = ("action", "plucker", "prope", "fun")
 BASE = "0: forward\n1.5: pan left"
 SCHEDULES: dict[str, dict[str, Any]] = {
     "chunks": {},
@@ -110,6 +110,9 @@ def test_a_drive_is_bit_for_bit_the_shot_of_its_lines(
     again = spec(tmp_path / "text", engine, shot(text, **changes))
     assert keys(run.state.chain, len(live)) == keys(again.chain, len(live))
     assert torch.equal(bits(live), bits(Rollout(again).chunks))
+    ours, texts = run.state.settings.camera, again.settings.camera
+    assert ours is not None and texts is not None and ours.starts == texts.starts
+    assert torch.equal(ours.steps, texts.steps)
     plain = Rollout(spec(tmp_path / "plain", engine, shot(**changes)))
     assert not torch.allclose(bits(live), bits(plain.chunks), atol=1e-3)
 

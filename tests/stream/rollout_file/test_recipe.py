@@ -66,7 +66,7 @@ CASES: dict[str, dict[str, Any]] = {
         "guidance_changes": (TimedGuidance(3, cfg(3.0)),),
         "seed_changes": (TimedSeed(3, 2**64 - 1),),
         "lora_changes": (TimedLora(3, 0.5),),
-        "reference": Reference(randn(2, 8, 4, 6), randn(3, 1280)),
+        "reference": Reference(randn(2, 8, 4, 6), randn(3, 1280), rays=randn(2, 24, 32, 48)),
         "prompts": timeline(0, 3, 6),
         "length": None,
     },

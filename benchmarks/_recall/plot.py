@@ -1,0 +1,53 @@
+"""A plot of `bench recall`: agreement with the truth by memory, a panel for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import BadInput
+from .memories import TRUTH, WINDOW
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ...training.evaluation.estimate import Estimate
+
+GAIN, LOSS, UNCERTAIN, BASE = "C2", "C3", "0.4", "0.7"
+"""Colours: better or worse than the window within clips, no difference shown, no memory."""
+
+
+def draw(
+    figures: Mapping[str, Estimate], differences: Mapping[str, Estimate], path: Path
+) -> None:
+    """Save a panel for each row; a memory is a line with its interval. Needs matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise BadInput("--plot needs matplotlib; install it, or omit --plot.") from error
+    cases = [*dict.fromkeys(name.split(": ")[0] for name in figures)]
+    picture = Figure(figsize=(4.2 * len(cases), 3.4), layout="constrained")
+    for panel, case in zip(picture.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
+        names = [name.removeprefix(f"{case}: ") for name in figures if name.startswith(f"{case}: ")]
+        memories = {name: figures[f"{case}: {name}"] for name in names if ": " not in name}
+        colours = {name: _colour(name, differences.get(f"{case}: {name} less {WINDOW}"))
+                   for name in memories}  # fmt: skip
+        _fill(panel, memories, colours)
+        panel.set_title(f"{case} (n = {next(iter(memories.values())).clips})", fontsize="medium")
+    picture.suptitle("agreement with the truth, mean and 95 % interval")
+    picture.savefig(path, dpi=110)
+
+
+def _colour(name: str, gain: Estimate | None) -> str:
+    if name in (TRUTH, WINDOW) or gain is None:
+        return BASE
+    return GAIN if gain.low > 0 else LOSS if gain.high < 0 else UNCERTAIN
+
+
+def _fill(panel: Axes, memories: Mapping[str, Estimate], colours: Mapping[str, str]) -> None:
+    for row, (name, figure) in enumerate(memories.items()):
+        panel.plot([figure.low, figure.high], [row, row], color=colours[name], linewidth=3)
+        panel.plot(figure.mean, row, "o", color=colours[name])
+    panel.set_yticks(range(len(memories)), [*memories])
+    panel.invert_yaxis()

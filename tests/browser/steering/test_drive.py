@@ -1,0 +1,129 @@
+"""A drive from end to end: keys in the page of `--watch`, then `--camera` with what was driven.
+
+The model is the demo with an untrained action embedding. The cases are in watched_cases.mjs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from longtake.model.preset import DEMO_FOLDER
+from longtake.tests.support.tiny_model import randn
+
+from ..node import ROOT, lacking, run_cases
+
+FILE = "steering/watched_cases.mjs"
+RUN = """
+import runpy, signal, sys
+from pathlib import Path
+runpy.run_path("tests/conftest.py")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import longtake.headless.hosts.stand_in as stand_in
+plain = stand_in.our_extension
+def with_embedding():
+    extension = plain()
+    from longtake.nodes.models import load_demo
+    load_demo.DEMO_FOLDER = model
+    return extension
+stand_in.our_extension, model = with_embedding, Path(sys.argv.pop(1))
+from longtake.headless.cli import main
+main()
+"""
+SHORT = ("LongtakeSampler.length=40", "LongtakeSchedule.steps=1", "LongtakeSampler.cfg=1")
+
+
+def demo_with_embedding(folder: Path) -> Path:
+    """The demo's files, with random layers for a pan in its transformer."""
+    shutil.copytree(DEMO_FOLDER, folder)
+    path = folder / "dit.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    weights = load_file(path)
+    dim = weights["time_embedding.0.weight"].shape[0]
+    for name, shape in {"0.weight": (dim, 256), "0.bias": (dim,), "2.weight": (dim, dim),
+                        "2.bias": (dim,)}.items():  # fmt: skip
+        weights[f"action_embedding.{name}"] = 0.05 * randn(*shape)
+    save_file(weights, path, metadata)
+    return folder
+
+
+def workflow(folder: Path) -> Path:
+    """The first example, with a camera that stands still."""
+    content = json.loads((ROOT / "example_workflows/api/1_text_to_stream.json").read_text())
+    content["90"] = {"class_type": "LongtakeCameraPath", "inputs": {"moves": "0: still"}}
+    [sampler] = [node for node in content.values() if node["class_type"] == "LongtakeSampler"]
+    sampler["inputs"]["camera"] = ["90", 0]
+    path = folder / "driven.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def command(model: Path, shot: Path, out: Path, *more: str) -> list[str]:
+    changes = [part for change in SHORT for part in ("--set", change)]
+    return [sys.executable, "-c", RUN, str(model), "run", str(shot), "--out", str(out),
+            "--report", str(out / "report.json"), *changes, *more]  # fmt: skip
+
+
+def chunks(out: Path) -> dict[str, torch.Tensor]:
+    """The latents of all finished chunks, by their addresses."""
+    return {
+        path.stem: load_file(path)["latents"]
+        for path in (out / "longtake" / "rollouts").glob("*.safetensors")
+    }
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.timeout(900)
+def test_a_run_is_driven_in_a_browser_and_its_drive_replayed(tmp_path: Path) -> None:
+    model, shot = demo_with_embedding(tmp_path / "demo"), workflow(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"}
+    live = tmp_path / "live"
+    with subprocess.Popen(
+        command(model, shot, live, "--watch"), cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            url = _next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
+            failures = {case: why for case, why in run_cases(FILE, LONGTAKE_URL=url).items() if why}
+            assert not failures, failures
+            _next_match(process, r"(The player stays at)")
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    report = json.loads((live / "report.json").read_text())
+    lines = [edit.removeprefix("camera ") for edit in report["edits"]]
+    assert any("pan left 22.5" in line for line in lines), report["edits"]
+    drive = tmp_path / "drive.txt"
+    drive.write_text("\n".join(lines), encoding="utf-8")
+    again = tmp_path / "again"
+    length = f"LongtakeSampler.length={report['frames'] / 16}"
+    replay = command(model, shot, again, "--camera", str(drive), "--set", length)
+    subprocess.run(replay, cwd=ROOT, env=environment, check=True, timeout=300)
+    replayed, driven = chunks(again), chunks(live)
+    assert len(replayed) == report["latent_frames"] // 3 + bool(report["latent_frames"] % 3)
+    for key, latents in replayed.items():
+        assert torch.equal(latents, driven[key])
+
+
+def _next_match(process: subprocess.Popen[str], pattern: str) -> str:
+    """Return the first group of the pattern in the next matching line."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(pattern, line):
+            return found[1]
+    raise AssertionError(f"the command ended without {pattern}")

@@ -1,0 +1,116 @@
+"""Live keys on the demo with an untrained action embedding, and on a small LingBot-World."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from longtake.benchmarks._shared.demo import COLUMNS, ROWS, demo_dit, demo_prompt
+from longtake.model.dit import WanDiT
+from longtake.model.families.table import BY_KEY
+from longtake.model.preset import DEMO, Preset
+from longtake.model.preset_cache import preset_cache
+from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
+from longtake.samplers.camera.keys import KeyState
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from longtake.samplers.conditioning.reference import Reference
+from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.guidance import cfg
+from longtake.samplers.schedule.options import preset_schedule, preset_solver
+from longtake.samplers.settings import RolloutSettings
+from longtake.stream.drive.drive import Steer
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.fork import Fork
+from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.samplers.authors import FOLDER
+from longtake.tests.support.tiny_model import TINY, randomise
+
+CHUNKS = 5
+BASE = "0: still"
+
+
+def demo() -> tuple[Denoiser, RolloutSettings]:
+    """The shipped demo with random action layers, and its settings in one step."""
+    trained, config = demo_dit()
+    config = replace(config, camera="action")
+    dit = WanDiT(config)
+    randomise(dit, 3)
+    dit.load_state_dict(trained.state_dict(), strict=False)
+    prompt = demo_prompt("a red ball bouncing over green hills by day, clear sky")
+    preset = replace(DEMO, steps=1)
+    return _model(dit, config), _settings(prompt, preset, ROWS, COLUMNS)
+
+
+def lingbot() -> tuple[Denoiser, RolloutSettings]:
+    """The small LingBot-World on which the authors' code ran, with its picture."""
+    config = replace(TINY, in_channels=36, out_channels=16, camera="plucker")
+    run = load_file(FOLDER / "lingbot_world.safetensors")
+    dit = WanDiT(config)
+    weights = load_file(FOLDER / "lingbot_world_weights.safetensors")
+    dit.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    mask = torch.zeros(len(run["picture"]), 4, *run["picture"].shape[2:])
+    mask[0] = 1
+    text = run["text"]
+    prompt = PromptTimeline((TimedPrompt(0, text, "a"),), torch.zeros_like(text))
+    preset = replace(BY_KEY["lingbot-world-fast"].preset, window_frames=6)
+    made = _settings(prompt, preset, *run["picture"].shape[2:])
+    return _model(dit, config), replace(
+        made, reference=Reference(torch.cat([mask, run["picture"]], 1))
+    )
+
+
+def _model(dit: WanDiT, config: object) -> Denoiser:
+    return local_denoiser(dit.eval().requires_grad_(False), config)  # type: ignore[arg-type]
+
+
+def _settings(prompt: PromptTimeline, preset: Preset, rows: int, columns: int) -> RolloutSettings:
+    schedule = preset_schedule(preset)
+    return RolloutSettings(
+        prompt, rows, columns, schedule, length=CHUNKS * schedule.chunk_frames, seed=7,
+        solver=preset_solver(preset), cache=preset_cache(preset),
+        guidance=cfg(preset.guidance_scale),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("build", [demo, lingbot])
+def test_a_drive_is_its_lines_when_resumed_forked_and_rewound(
+    tmp_path: Path, build: object
+) -> None:
+    engine, plain = build()  # type: ignore[operator]
+    fps = 16.0
+
+    def shot(text: str) -> RolloutSettings:
+        return replace(plain, camera=path_of_lines(read_moves(text), fps, 4 / fps))
+
+    def rollout(made: RolloutSettings, folder: Path = tmp_path, cut: int | None = None) -> Rollout:
+        return Rollout(RolloutSpec(made, engine, "m", Journal(folder), fps=fps, cut=cut))
+
+    run, live = rollout(shot(BASE)).run, []
+    for chunk in run.chunks:
+        live.append(chunk.latents)
+        keys = {0: "left", 2: "right shift", 3: ""}.get(chunk.index)
+        if keys is not None:
+            run.controls.drive.steer(
+                Steer("page", chunk.index + 1, KeyState(frozenset(keys.split())))
+            )
+    text = "\n".join([BASE, *run.controls.drive.lines])
+    again = rollout(shot(text), tmp_path / "new")
+    assert torch.equal(torch.cat([chunk.latents for chunk in again.chunks]), torch.cat(live))
+    for index in (3, 4):
+        Journal(tmp_path)._path(run.state.chain.key(index)).unlink()
+    resumed = rollout(shot(text))
+    assert torch.equal(torch.cat([chunk.latents for chunk in resumed.chunks]), torch.cat(live))
+    assert resumed.resumed_from == 3
+    rewound = rollout(shot(text), cut=2)
+    assert torch.equal(torch.cat([c.latents for c in rewound.chunks]), torch.cat(live[:2]))
+    first = plain.schedule.chunk_frames * 3
+    fork = [c.latents for c in rollout(Fork(first, seed=1).apply(shot(text))).chunks]
+    assert torch.equal(torch.cat(fork[:3]), torch.cat(live[:3]))
+    still = [chunk.latents for chunk in rollout(shot(BASE)).chunks]
+    assert torch.equal(still[0], live[0])
+    assert not torch.allclose(still[1], live[1], atol=1e-3)
