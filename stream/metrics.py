@@ -47,8 +47,6 @@ class Report:
     resumed_from_chunk: int | None = None
     edits: list[str] | None = None
     output_files: list[str] | None = None
-    kv_offloaded_bytes: int | None = None
-    recalled: list[str] | None = None
     versions: dict[str, str | None] | None = None
 
     def to_json(self) -> str:

@@ -15,23 +15,18 @@ from torch.nn import functional as F
 from ...attention.cache.kv_cache import KVCache
 from ...attention.cache.policy import WindowSink
 from ...attention.storage.dense import DENSE, Storage
-from ...attention.storage.packed import Packed
-from ...attention.storage.placement import InMainMemory
-from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
 from ...samplers.history.extent import HistoryExtent
 from ...samplers.rules.memory import MemoryRules
 from ...samplers.rules.reading import ReadingMoment
 from .._shared.paired import Prepare
-from .far_recall import far_rules
+from .far_recall import FAR_STORAGE, far_rules
 from .wan_shaped import WAN_1_3B
 
 WINDOW, MEMORY, ROWS, COLUMNS, STEPS, CHUNK = 21, 200, 30, 52, 4, 3
 HEADS = 3
 WHOLE_HEADS, HEAD_DIM, LAYERS = WAN_1_3B.num_heads, 128, WAN_1_3B.num_layers
 WINDOW_PASS, NEAR_PASS, FAR_PASS, LINEAR = "window", "near", "far", "linear"
-FAR_STORAGE = Packed(INT8, WINDOW, InMainMemory())
-"""The near window stays on the device as computed; older frames are int8 in main memory."""
 
 
 def wan_shape(heads: int, layers: int, dtype: torch.dtype, *, hold_rotated: bool) -> CacheShape:

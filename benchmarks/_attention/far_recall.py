@@ -1,12 +1,15 @@
 """Recall of returning scenery where the far past is read in few steps and layers, on the demo.
 
 The near window ends before the scenery left the picture. Commits see the near window alone, as they
-do where nothing else is on the device. Every case but the full history attends to the same keys.
+do where nothing else is on the device. Every case but the full history attends to the same keys:
+the newest as computed, the others int8 in main memory.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +17,9 @@ from torch import Tensor
 from ...attention.cache.policy import FullHistory
 from ...attention.history import HistoryCache, open_cache
 from ...attention.storage.dense import DENSE
+from ...attention.storage.packed import Packed
+from ...attention.storage.placement import InMainMemory
+from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.weights import WeightedHistory
 from ...model.dit import PassOptions, SelfAttention, TextKV, predict
@@ -24,13 +30,21 @@ from ...samplers.rules.reading import FarReading, NewestFrames, ReadingMoment, R
 from ...samplers.schedule.levels import flow_ladder
 from ...training.evaluation.kit import Kit
 from ...training.evaluation.measures import entering_agreement
-from .chunk import decode_chunk
+from .chunk import decode_chunk, psnr_moving
 from .recall import CHUNK, CameraTurn, Clip, encode_prompt, there_and_back
 
 FULL, NEAR, WHOLE, RETRIEVED = "full history", "near window", "far, whole", "far, retrieved"
 NEAR_FRAMES = 12
 """Fewer than the shortest turn's 16: the entering scenery lies beyond the near window."""
 SHARE = 0.25
+FAR_STORAGE = Packed(INT8, 15, InMainMemory())
+"""The newest 15 frames stay on the device as computed; older ones are int8 in main memory.
+
+KV Cache Settings has both as `unquantised_frames` and `placement`. With all 21 frames of a real
+model's near window, the device would take 1.48 times the bytes of a window without rotated copies.
+"""
+STORAGE = replace(FAR_STORAGE, recent_frames=9)
+"""Of the demo's near window, the same share stays as computed."""
 
 
 def far_rules(near_frames: int, share: float) -> MemoryRules:
@@ -52,18 +66,36 @@ CASES: Mapping[str, MemoryRules] = {
 
 @torch.inference_mode()
 def far_recall(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
-    """Return the agreement of re-entering scenery with the truth for every case."""
+    """Return the agreement of re-entering scenery with the truth, for every case.
+
+    Beside it stand the share of the history's keys that denoising reads and the PSNR of the chunk's
+    moving pixels against the full history.
+    """
     clip = there_and_back(kit, turn, seed)
     texts = {text: encode_prompt(kit, text) for text in (clip.away, clip.back)}
     commits = {memory.of_commits for memory in CASES.values()}
     filled = {rules: _fill(kit, clip, texts, rules) for rules in commits}
     past = clip.latents[:-CHUNK]
-    figures = {}
+    figures, shown = {}, {}
     for name, memory in CASES.items():
         cache = filled[memory.of_commits]
         chunk = _denoise(kit, texts[clip.back], cache, memory.of_denoising, seed)
-        figures[name] = entering_agreement(decode_chunk(kit, past, chunk)[-1], clip.truth)
+        shown[name] = decode_chunk(kit, past, chunk)
+        figures[name] = entering_agreement(shown[name][-1], clip.truth)
+        figures[f"density: {name}"] = density(memory, len(past), kit.config.num_layers)
+        if name != FULL:
+            figures[f"PSNR: {name}"] = psnr_moving(shown[name], shown[FULL])
     return figures
+
+
+def density(memory: MemoryRules, history: int, layers: int) -> float:
+    """Return the share of the history's keys that denoising reads, over all steps and layers."""
+    rule = memory.far
+    if rule is None:
+        return 1.0
+    far = max(0, history - rule.near_frames)
+    places = rule.last_steps * len(rule.reading_layers(layers)) / (DEMO.steps * layers)
+    return (history - far + places * math.ceil(rule.share * far)) / history
 
 
 def _fill(
@@ -73,7 +105,7 @@ def _fill(
     c, history = kit.config, len(clip.latents) - CHUNK
     side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
-    cache = open_cache(shape, FullHistory(), DENSE, history, "cpu")
+    cache = open_cache(shape, FullHistory(), STORAGE if rules else DENSE, history, "cpu")
     for first in range(0, history, CHUNK):
         x = clip.latents[first : first + CHUNK].expand(2, CHUNK, *clip.latents.shape[1:])
         text = texts[clip.back if first >= clip.turn else clip.away]

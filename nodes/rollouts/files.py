@@ -134,7 +134,9 @@ class SaveRollout(io.ComfyNode):
                 progress.advance(count)
             if with_state and count:
                 state = rollout.run.state_after(count)
-        rollout.claim.claim_sources(rollout.settings.known_frames.sources)
+        control = rollout.settings.control
+        sources = [*rollout.settings.known_frames.sources, *(control.sources if control else [])]
+        rollout.claim.claim_sources(sources)
         file = host.output_file(filename_prefix, SUFFIX, _picture_size(rollout))
         report = _report(rollout, meter, model_evals, str(file.path))
         extras = RolloutExtras(report, picture, _guidance_of(rollout), rollout.fps, state)

@@ -31,8 +31,6 @@ def run_report(
             fps_target=fps,
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
-            kv_offloaded_bytes=run.offloaded_bytes,
-            recalled=[*run.recalled] or None,
             model_load_s=rollout.claim.load_s,
             model_evals=model_evals,
             attention_density=sparse.density,
@@ -58,6 +56,10 @@ def _further_versions(rollout: HostRollout) -> dict[str, str | None]:
         "memory_rules": describe_rules(rollout.settings, rollout.model.config.num_layers),
         "attention": describe_attention(rollout.settings, rollout.model.device) or None,
     }
+    if rollout.run.offloaded_bytes:
+        versions["kv_beside_device"] = f"{rollout.run.offloaded_bytes} bytes"
+    if rollout.run.recalled:
+        versions["recalled"] = "; ".join(rollout.run.recalled)
     recached = rollout.run.state.settings.recache_frames
     if recached:
         versions["recached"] = f"at latent frame {', '.join(map(str, recached))}"

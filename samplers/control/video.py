@@ -78,7 +78,8 @@ class ControlVideo:
     def sources(self) -> list[object]:
         """What a host must claim before anything is read."""
         own = [] if self.frames is None else self.frames.sources
-        return [*dict.fromkeys([*own, *(reference.source for reference in self.references)])]
+        pictures = (reference.source for reference in self.references)
+        return [*dict.fromkeys([*own, *(part for part in pictures if part is not None)])]
 
     def strength_at(self, frame: int) -> float:
         """The strength at a latent frame; 0 after the last control frame without references."""

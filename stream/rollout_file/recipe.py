@@ -16,6 +16,7 @@ from torch import Tensor
 from ...attention.storage.placement import ON_DEVICE
 from ...errors import BadInput
 from ...samplers.conditioning.known_frame import KnownFrame
+from ...samplers.control.stored import stored
 from ...samplers.guidance.scores import Pictures
 from ...samplers.settings import RolloutSettings
 from .recipe_checks import check_settings
@@ -26,11 +27,14 @@ from .recipe_types import known_types
 def to_record(settings: RolloutSettings) -> tuple[Any, dict[str, Tensor]]:
     """The settings as JSON, and the tensors (on the CPU) that the JSON names.
 
-    Known latents that are still lazy, such as a video's, are read now. The placement of the KV
-    cache is left out, since the file may be loaded on another machine.
+    Known latents that are still lazy, such as a video's, are read now, and a control video as far
+    as the shot goes. The placement of the KV cache is left out, since the file may be loaded on
+    another machine.
     """
     tensors: dict[str, Tensor] = {}
-    return _to_json(dataclasses.replace(settings, placement=ON_DEVICE), tensors), tensors
+    control = settings.control and stored(settings.control, settings.length)
+    portable = dataclasses.replace(settings, placement=ON_DEVICE, control=control)
+    return _to_json(portable, tensors), tensors
 
 
 def from_record(

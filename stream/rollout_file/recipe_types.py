@@ -30,6 +30,7 @@ from ...model.vae.protocol import StreamingCodec
 from ...model.vae.taehv import TAEHVConfig
 from ...model.vae.tiny import TinyVAEConfig
 from ...samplers.conditioning.known_frame import LazyLatents
+from ...samplers.control.stored import StoredControl, StoredPicture
 from ...samplers.control.video import ControlFrames
 from ...samplers.guidance.score import Score
 from ...samplers.guidance.scores import Motion, Palette, Pictures, Region
@@ -51,8 +52,8 @@ BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     NoiseProcess: (Flow, VariancePreserving),
     Solver: (Euler, ReNoise, ReNoiseInHalves, DDIM, DPMSolverPP2M, UniPC2),
     Score: (Motion, Palette, Region),
-    LazyLatents: (),  # read before they are saved
-    ControlFrames: (),  # read on demand, for a video of any length
+    LazyLatents: (StoredPicture,),  # others are read before they are saved
+    ControlFrames: (StoredControl,),
     StreamingCodec: (),  # a host's own, which no file can hold
 }  # fmt: skip
 """The dataclasses that stand behind each protocol, which the types of the fields do not name."""

@@ -152,6 +152,9 @@ export async function fitLines(page, { vue, files }) {
     });
   });
   const lines = [await fitLine(page, "LongtakeLoadDemoModel")];
+  await page.waitForTimeout(400); // the node has grown
+  const { needed, has, below } = await roomOf(page, "LongtakeLoadDemoModel");
+  if (needed > has + 1 || below > 1) throw new Error(`The demo's fit line is cut: ${needed} of ${has}, ${below} below.`);
   for (const file of files) {
     await page.evaluate((file) => {
       const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === "LongtakeLoadModel");
@@ -159,8 +162,7 @@ export async function fitLines(page, { vue, files }) {
       widget.value = file;
       widget.callback?.(file);
     }, file);
-    await page.waitForTimeout(3000); // the header is read, a pass rehearsed
-    lines.push(await fitLine(page, "LongtakeLoadModel"));
+    lines.push(await fitLine(page, "LongtakeLoadModel", lines.at(-1)));
   }
   const canvas = await page.evaluate(() => app.graph.serialize());
   await show(page, { canvas, vue });
@@ -168,13 +170,25 @@ export async function fitLines(page, { vue, files }) {
   return lines;
 }
 
-/** Wait for the line of a node that contains `words`, and return it. @param {Page} page @param {string} type @param {string} [words] */
-async function fitLine(page, type, words = "") {
-  const read = (/** @type {string[]} */ [type, words]) => {
+/** The pixels that a line needs and has, and by how many it reaches below its node on the classic canvas.
+ * @param {Page} page @param {string} type @returns {Promise<{needed: number, has: number, below: number}>} */
+function roomOf(page, type) {
+  return page.evaluate((type) => {
+    const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === type);
+    const { element } = node.widgets.find((/** @type {any} */ each) => each.name === "fit");
+    const end = element.getBoundingClientRect().bottom - app.canvas.canvas.getBoundingClientRect().top;
+    const bottom = node.pos[1] + node.size[1] + app.canvas.ds.offset[1];
+    return { needed: element.scrollHeight, has: element.clientHeight, below: LiteGraph.vueNodesMode ? 0 : end - bottom };
+  }, type);
+}
+
+/** Wait for the line of a node that is not the one `before`, and return it. @param {Page} page @param {string} type @param {string} [before] */
+async function fitLine(page, type, before = "") {
+  const read = (/** @type {string[]} */ [type, before]) => {
     const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === type);
     const { element } = node.widgets.find((/** @type {any} */ each) => each.name === "fit");
     const text = element.isConnected && element.offsetHeight ? element.textContent : "";
-    return text.includes(words) ? text : "";
+    return text === before ? "" : text;
   };
-  return await (await page.waitForFunction(read, [type, words])).jsonValue();
+  return await (await page.waitForFunction(read, [type, before])).jsonValue();
 }

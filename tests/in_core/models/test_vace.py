@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.dit import PassOptions, TextKV, predict, project_layers, project_text
+from longtake.model.vace.file import open_module
 from longtake.model.vace.hints import ControlPass, Hints
 from longtake.model.vace.module import VaceModule, control_channels
-from longtake.tests.support.model.family_files import SMALL
+from longtake.tests.support.model.family_files import SMALL, state
 from longtake.tests.support.tiny_model import randomise
 
 FRAMES, ROWS, COLUMNS, STRENGTHS = 5, 8, 12, (1.0, 0.6)
@@ -83,3 +87,29 @@ def test_one_pass_over_a_whole_clip_equals_the_cores_vace_model(core: Any, stren
         vace_context=context, vace_strength=[0.0],
     ).transpose(1, 2)  # fmt: skip
     assert torch.allclose(made, without, atol=1e-3) == (strength == 0.0)
+
+
+@torch.inference_mode()
+def test_the_hosts_model_carries_a_module_in_its_own_care(core: Any, tmp_path: Path) -> None:
+    """A file beside a MODEL of the core: claimed with it, in its dtype, the same sums."""
+    from longtake.nodes import host
+    from longtake.nodes.models.vace import model_sizes, vace_of, with_vace
+
+    weights = state(CONFIG)
+    header = {"config": json.dumps({"transformer": {"text_dim": CONFIG.text_dim}})}
+    model = host.build_diffusion_model(lambda: weights, header, torch.float32)
+    module = our_module(core_model())
+    path = tmp_path / "vace.safetensors"
+    save_file(dict(module.state_dict()), path)
+    loaded, sizes = open_module(path, model_sizes(model))
+    assert sizes.control_blocks == CONFIG.control_blocks
+    dtype = host.compute_place(model)[1]
+    carried = with_vace(model, loaded.computing_in(dtype), sizes.control_blocks, "digest")
+    attachment = vace_of(carried)
+    assert attachment is not None and vace_of(model) is None
+    assert vace_of(carried.clone()) is not None
+    host.claim([carried, attachment.patcher], 0)
+    for name, parameter in attachment.module.named_parameters():
+        kept = torch.float32 if name.startswith("vace_patch") else dtype
+        assert parameter.dtype == kept and parameter.device == carried.load_device
+        torch.testing.assert_close(parameter, module.get_parameter(name).to(kept))

@@ -24,7 +24,7 @@ from longtake.tests.in_core.support.canvas_runner import drive
 from longtake.tests.in_core.support.client import Client
 from longtake.tests.in_core.support.outputs import frames_of, saved
 from longtake.tests.in_core.support.places import ROOT
-from longtake.tools import examples
+from longtake.tools import community_examples, examples
 from longtake.tools.blueprints import BLUEPRINTS, OUTPUTS, PREVIEW
 from longtake.tools.example_notes import NOTES, PLACE, TITLE
 
@@ -59,10 +59,12 @@ def shortened(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
-@pytest.mark.parametrize("name", examples.EXAMPLES)
+@pytest.mark.parametrize("name", [*examples.EXAMPLES, "community/control_video"])
 def test_the_front_end_makes_the_api_form_of_each_canvas(client: Client, name: str) -> None:
     canvas = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    assert drive(client.url, [{"do": "prompt", "canvas": canvas}]) == [api_of(name)]
+    api = FOLDER / Path(name).parent / "api" / f"{Path(name).name}.json"
+    made = json.loads(api.read_text(encoding="utf-8"))
+    assert drive(client.url, [{"do": "prompt", "canvas": canvas}]) == [made]
 
 
 @pytest.mark.parametrize("name", examples.EXAMPLES)
@@ -230,6 +232,18 @@ def test_remake_examples_and_blueprints(client: Client) -> None:
 
 
 @remakes
+def test_remake_community_examples(client: Client) -> None:
+    """Their files need not be there: the front end keeps the names."""
+    for name, make in community_examples.COMMUNITY.items():
+        made, note = make(), community_examples.NOTES[name].strip()
+        step = {"do": "example", "api": made.api, "places": made.places, "groups": made.groups,
+                "note": {"title": TITLE, "place": community_examples.NOTE_PLACE, "text": note}}
+        [files] = drive(client.url, [step])
+        write_json(FOLDER / "community" / f"{name}.json", files["canvas"])
+        write_json(FOLDER / "community" / "api" / f"{name}.json", files["api"])
+
+
+@remakes
 @pytest.mark.parametrize("name", examples.EXAMPLES)
 def test_remake_thumbnail(client: Client, name: str) -> None:
     run = client.run(api_of(name))
@@ -270,7 +284,7 @@ def blueprint_step(name: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

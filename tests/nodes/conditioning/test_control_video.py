@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from longtake.errors import BadInput
+from longtake.samplers.loop import generate
+from longtake.stream.journal.chain import Chain
+from longtake.stream.rollout_file.file import RolloutFile
 from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae, with_encoder
 from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
 from longtake.tests.support.nodes.vace_files import (
@@ -192,12 +195,21 @@ def test_the_module_is_in_the_models_name_and_in_the_plan(bench: Bench, tmp_path
     assert more == module_bytes
 
 
-def test_a_shot_with_control_is_saved_and_goes_on(bench: Bench) -> None:
-    """Save Rollout says in a sentence that control frames stay outside of its file."""
-    rollout = controlled_shot(bench, control_frames=pictures(33))
-    latents(rollout)
-    with pytest.raises(BadInput, match="which a file cannot hold"):
-        bench.run("LongtakeSaveRollout", rollout=rollout, filename_prefix="x")
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_shot_with_control_is_saved_and_goes_on(
+    bench: Bench, tmp_path: Path, masked: bool
+) -> None:
+    """A saved shot, loaded again, has the addresses of its chunks, and makes the same bits."""
+    masks = {"masks": (pictures(33)[..., 0] > 0.5).float()} if masked else {}
+    given = {"control_frames": pictures(33), "reference": pictures(1), **masks}
+    rollout = controlled_shot(bench, **given)
+    whole = latents(rollout)
+    bench.run("LongtakeSaveRollout", rollout=rollout, filename_prefix="x")
+    [file] = (tmp_path / "out").rglob("*.rollout.safetensors")
+    settings = RolloutFile(file).settings()
+    assert Chain(settings, rollout.spec.identity).key(2) == keys(rollout)[2]
+    made = generate(settings, rollout.model)
+    assert torch.equal(torch.cat([chunk.latents for chunk in made]), whole)
     [fork] = bench.run("LongtakeEditRollout", action="fork", rollout=rollout, at=1.2, new_seed=9)
     assert keys(fork)[:1] == keys(rollout)[:1]
     assert fork.settings.control == rollout.settings.control

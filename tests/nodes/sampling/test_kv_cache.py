@@ -98,11 +98,14 @@ def test_recalled_frames_are_planned_in_main_memory_and_reported(bench: Bench) -
     frames = bench.frames(kv_cache=cache)
     pictures(bench, frames)
     report, length = frames.report([]), frames.rollout.settings.length
-    assert report.recalled is not None and len(report.recalled) == -(-length // 3) - 1
-    assert report.recalled[0].startswith("chunk 1: 0")
+    assert report.versions is not None
+    recalled = str(report.versions["recalled"]).split("; ")
+    assert len(recalled) == -(-length // 3) - 1
+    assert recalled[0].startswith("chunk 1: 0")
     assert report.kv_bytes == report.kv_bytes_planned
-    assert report.kv_offloaded_bytes == frames.rollout.footprint.offloaded_bytes
-    assert report.kv_offloaded_bytes and "in main memory" in frames.plan.text
+    beside = frames.rollout.footprint.offloaded_bytes
+    assert beside and report.versions["kv_beside_device"] == f"{beside} bytes"
+    assert "in main memory" in frames.plan.text
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ SinkFrames:
 SparseCross: prune min_tokens bits from_tokens
 SparseSelf: density dense_share dense_layers recall_floor recent_frames order min_keys kernel
 Sparsity: self_sparsity prompt_sparsity
+StoredControl: latents masks digests
+StoredPicture: latents digest
 StaggeredSchedule: ladder chunk_frames lag first_ladder mirrored visibility reach
 TAEHVConfig: channels widths patch raw
 TempCache: entry_frames threshold floor sink_frames reach_frames max_mass index eviction

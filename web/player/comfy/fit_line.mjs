@@ -8,6 +8,7 @@ const HEIGHTS = { LongtakeLoadModel: 84, LongtakeLoadDemoModel: 52 };
 const WIDGET_TYPE = "LONGTAKE_FIT"; // the host's widget registry must not contain it
 const LINE = "fit"; // the widget's name
 const WIDTH = 260, MARGIN = 8; // canvas pixels
+const INSET = 20; // what the classic canvas leaves free above and below an element, together
 
 /**
  * Add the line to a new loader. It asks again when a widget changes or a workflow is opened.
@@ -20,15 +21,15 @@ export function addFitLine(node, request) {
   const widget = node.addDOMWidget(LINE, WIDGET_TYPE, line, {
     serialize: false, // not in the prompt
     hideInPanel: true, // an element can only be in one place
-    getMinHeight: () => height,
-    getMaxHeight: () => height,
+    getMinHeight: () => height + INSET,
+    getMaxHeight: () => height + INSET,
     getValue: () => "",
     setValue: () => {},
   });
   widget.serialize = false; // not in the workflow
   const ask = asker(node, line, request);
   for (const each of node.widgets) if (each !== widget) chain(each, "callback", ask);
-  const size = [Math.max(node.size[0], WIDTH), node.size[1] + height + MARGIN];
+  const size = [Math.max(node.size[0], WIDTH), node.size[1] + height + INSET + MARGIN];
   const grow = () => node.setSize([Math.max(node.size[0], size[0]), Math.max(node.size[1], size[1])]);
   chain(node, "onConfigure", () => { grow(); ask(); }); // a saved workflow may know no line
   grow();

@@ -1,0 +1,77 @@
+"""Example workflows for community files, which nobody has until they download these.
+
+ComfyUI's front end turns these into the files of `example_workflows/community/`; see
+`tests/in_core/server/test_canvas.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .example_nodes import Place, group_box, node
+from .examples import Example
+
+SUBJECT = "a woman in a red raincoat walks through a neon-lit street in the rain, cinematic"
+LATER = "a woman in a red raincoat walks through a snowy forest at dawn, cinematic"
+WIDTH, HEIGHT, SECONDS = 832, 480, 10.0
+
+PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 210),
+    "2": (0, 500, 300, 90),
+    "3": (360, 330, 320, 130),
+    "4": (360, 0, 420, 240),
+    "5": (360, 560, 320, 90),
+    "6": (0, 800, 300, 90),
+    "7": (360, 800, 320, 240),
+    "8": (740, 800, 280, 150),
+    "9": (1080, 800, 280, 110),
+    "10": (840, 330, 340, 260),
+    "11": (1240, 0, 320, 620),
+    "12": (1620, 0, 260, 80),
+    "13": (1620, 160, 420, 460),
+    "14": (2100, 0, 300, 400),
+}
+
+
+def control_video() -> Example:
+    """The edges of a video of the user steer a causal 1.3B model through VACE's module."""
+    api = {
+        "1": node("LongtakeLoadModel", "Load Causal Video Model",
+                  model_name="self_forcing_dmd.pt", family="auto"),
+        "2": node("LongtakeLoadVace", "Load VACE Module", model=["1", 0],
+                  vace_name="Wan2_1-VACE_module_1_3B_bf16.safetensors"),
+        "3": node("CLIPLoader", "Load CLIP", type="wan", device="default",
+                  clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
+        "4": node("LongtakePromptTimeline", "Prompt Timeline", clip=["3", 0], negative="",
+                  text=f"0: {SUBJECT}\n5: {LATER}"),
+        "5": node("VAELoader", "Load VAE", vae_name="wan_2.1_vae.safetensors"),
+        "6": node("LoadVideo", "Your video", file="your_video.mp4"),
+        "7": node("LongtakeVideoToFrames", "Video to Frames (Stream)", video=["6", 0], fps=16.0,
+                  width=WIDTH, height=HEIGHT, start=0.0, length=SECONDS),
+        "8": node("LongtakeCollect", "Collect (Stream)", stream=["7", 0], collect="images"),
+        "9": node("Canny", "Edges (or depth, or pose)", image=["8", 0], low_threshold=0.2,
+                  high_threshold=0.6),
+        "10": node("LongtakeControlVideo", "Control Video (Stream)", vae=["5", 0],
+                   control_frames=["9", 0], strength="0: 1\n8 (over 2): 0.4"),
+        "11": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["2", 0],
+                   prompts=["4", 0], control=["10", 0], seed=7, width=WIDTH, height=HEIGHT,
+                   length=SECONDS, length_unit="seconds"),
+        "12": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["11", 0], vae=["5", 0]),
+        "13": node("LongtakePreview", "Streaming Preview", frames=["12", 0]),
+        "14": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["12", 0],
+                   filename_prefix="longtake/control", format="mp4 (h264)", crf=18,
+                   sheet_and_report=True),
+    }  # fmt: skip
+    return Example(api, PLACES, [group_box("What the shot follows", *PLACES["10"])])
+
+
+COMMUNITY: dict[str, Callable[[], Example]] = {"control_video": control_video}
+
+NOTES: dict[str, str] = {
+    "control_video": """\
+- A shot of Self-Forcing 1.3B follows the edges of your video; VACE's module needs no training.
+- Weights, Apache-2.0: gdhe17/Self-Forcing, and VACE's module in Kijai/WanVideo_comfy.
+- Put depth or pose nodes in Canny's place, or connect masks or a reference to Control Video.
+""",
+}
+NOTE_PLACE: Place = (0, 270, 300, 200)
