@@ -9,9 +9,11 @@ from __future__ import annotations
 if __name__ == "__main__":  # before torch is loaded below
     import os
 
+    from .allocator import keep_freed_memory
     from .processor import choose_threads
 
     choose_threads(os.environ)
+    keep_freed_memory(os.environ)
 
 import importlib
 import json

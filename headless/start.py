@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+from .allocator import keep_freed_memory
 from .processor import choose_threads
 
 
 def main() -> None:
     """Run the command line."""
     choose_threads(os.environ)
+    keep_freed_memory(os.environ)
     from .cli import main as run
 
     run()

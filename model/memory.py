@@ -8,17 +8,16 @@ code. A kernel's own workspace is counted only if `scratch` gives it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .config import DiTConfig
 from .dit import WanDiT
-from .shape_memo import ShapeMemo, tensors_in
+from .shape_memo import DispatchMode, ShapeMemo, tensors_in
 
 META = torch.device("meta")
 
@@ -54,7 +53,7 @@ def convolution_scratch(func: Any, args: Sequence[Any], result: Any) -> int:
     return args[0].nbytes if is_convolution else 0
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(DispatchMode):
     """Counts the storages that come and go."""
 
     def __init__(self, scratch: Scratch | None, shapes: ShapeMemo) -> None:
@@ -72,12 +71,13 @@ class _LiveBytes(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = kwargs or {}
-        for argument in _storages((args, *named.values())):
-            self._note(argument, 0)
+        for argument in tensors_in((*args, *named.values())):
+            self._note(argument.untyped_storage(), 0)
         if func.is_view:  # makes nothing
             return func(*args, **named)
         result = self._shapes.call(func, args, named)
-        for storage in _storages(result):
+        for tensor in tensors_in(result):
+            storage = tensor.untyped_storage()
             self._note(storage, storage.nbytes())
         beside = self._scratch(func, args, result) if self._scratch else 0
         self.peak = max(self.peak, self._now + beside)
@@ -108,7 +108,3 @@ class _FusedAttention(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
-
-
-def _storages(values: object) -> Iterator[torch.UntypedStorage]:
-    return (tensor.untyped_storage() for tensor in tensors_in(values))

@@ -6,7 +6,7 @@ operations for every layer, frame and piece, so their results are remembered by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,21 @@ Arguments = tuple[Any, ...]
 Make = Callable[[Arguments], Any]
 """Makes the result of an operation from its arguments."""
 
+SEQUENCES = list, tuple
 
-class ShapeMemo(TorchDispatchMode):
+
+class DispatchMode(TorchDispatchMode):
+    """A mode whose calls torch does not guard against its compiler: nothing compiles here.
+
+    The guard takes a quarter of a rehearsal's time.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class ShapeMemo(DispatchMode):
     """While active, operations on `meta` tensors give what they gave to equal shapes before.
 
     A result has the shape, strides, type and storage that the operation would give it.
@@ -48,13 +61,19 @@ class ShapeMemo(TorchDispatchMode):
         return result
 
 
-def tensors_in(values: object) -> Iterator[Tensor]:
+def tensors_in(values: object) -> list[Tensor]:
     """The tensors among nested arguments or results of an operation."""
     if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors_in(value)
+        return [values]
+    if not isinstance(values, SEQUENCES):
+        return []
+    tensors: list[Tensor] = []
+    for value in values:  # a plan looks at a hundred thousand values
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, SEQUENCES):
+            tensors += tensors_in(value)
+    return tensors
 
 
 def _key_of_call(
@@ -68,7 +87,7 @@ def _key_of(value: Any) -> Hashable | None:
     """All of an argument that a result's shape depends on; None for a tensor that has content."""
     if isinstance(value, Tensor):
         return (value.shape, value.stride(), value.dtype) if value.is_meta else None
-    if isinstance(value, list | tuple):
+    if isinstance(value, SEQUENCES):
         parts = tuple(map(_key_of, value))
         return None if None in parts else parts
     return type(value), value  # 1 and 1.0 give different types
@@ -80,7 +99,7 @@ def _repetition(
     """How to make such a result again from the arguments; None for one that shares a storage."""
     if args and result is args[0]:
         return _first_argument if _key_of(result) == key[1] else None
-    tensors = list(tensors_in(result))
+    tensors = tensors_in(result)
     of_arguments = {_storage(x) for x in tensors_in((args, *kwargs.values()))}
     storages = {_storage(x) for x in tensors}
     if len(storages) < len(tensors) or storages & of_arguments or not all(map(_is_whole, tensors)):

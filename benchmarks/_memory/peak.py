@@ -75,6 +75,6 @@ def _decoding() -> Peak:
     vae = demo_vae()
     decoder, latents = StreamingDecoder(vae), torch.zeros(DEMO.chunk_frames, 16, ROWS, COLUMNS)
     decoder.feed(latents)
-    planned = tiny_decoder_memory(vae, len(latents), ROWS, COLUMNS, torch.device("cpu"))
+    planned = tiny_decoder_memory(vae, len(latents), ROWS, COLUMNS)
     measured = allocator_peak(lambda: decoder.feed(latents))
     return Peak("decoding", planned.working_bytes, measured)

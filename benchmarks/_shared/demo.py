@@ -14,6 +14,7 @@ from ...model.dit import WanDiT
 from ...model.fingerprint import fingerprint
 from ...model.preset import DEMO, DEMO_FOLDER
 from ...model.vae.latent_format import SPATIAL_FACTOR
+from ...model.vae.memory_order import order_weights
 from ...model.vae.tiny import TinyVAE, TinyVAEConfig
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 
@@ -32,11 +33,12 @@ def demo_dit() -> tuple[WanDiT, DiTConfig]:
 
 
 def demo_vae() -> TinyVAE:
+    """Return the VAE, its decoder's weights in the order in which Load Demo Model puts them."""
     path = DEMO_FOLDER / "vae.safetensors"
-    if path.exists():
-        return load_tiny_vae(path)
     torch.manual_seed(0)
-    return TinyVAE(TinyVAEConfig()).eval().requires_grad_(False)
+    vae = load_tiny_vae(path) if path.exists() else TinyVAE(TinyVAEConfig())
+    order_weights(vae.decoder)
+    return vae.eval().requires_grad_(False)
 
 
 def demo_weights() -> list[str]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
+
+from ...samplers.camera.keys import PUSHES
 
 PREFIX = "/longtake/"
 HELP = f"{PREFIX}help"
@@ -42,13 +44,29 @@ def _text(name: str, op: str) -> Callable[[Arguments], Request]:
 
 def _number(op: str) -> Callable[[Arguments], Request]:
     def read(arguments: Arguments) -> Request:
-        [value] = arguments if len(arguments) == 1 else [None]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(cast("float", value)):
+        numbers = _finite(arguments)
+        if len(numbers) != 1:
             raise Unreadable(f"{PREFIX}{op} takes one number.")
-        return {"op": op, op: float(cast("float", value))}
+        return {"op": op, op: numbers[0]}
 
     return read
+
+
+def _push(arguments: Arguments) -> Request:
+    sticks = _finite(arguments)
+    if len(sticks) != PUSHES or max(map(abs, sticks)) > 1:
+        raise Unreadable(f"{PREFIX}camera takes {PUSHES} numbers from -1 to 1.")
+    return {"op": "camera", "sticks": sticks}
+
+
+def _finite(arguments: Arguments) -> list[float]:
+    """The arguments if all are finite numbers, else none."""
+    numbers = [
+        float(value)
+        for value in arguments
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ]
+    return numbers if len(numbers) == len(arguments) else []
 
 
 def _switch(on: str, off: str | None = None) -> Callable[[Arguments], Request]:
@@ -71,6 +89,9 @@ ADDRESSES: Mapping[str, Address] = {
     ),
     f"{PREFIX}lora": Address(
         "number, -20 to 20", "the LoRA strength, as a factor of the workflow's", _number("lora")
+    ),
+    f"{PREFIX}camera": Address(
+        "5 numbers, -1 to 1", "push the camera: right, up, forward, turned right, tilted up", _push
     ),
     f"{PREFIX}pause": Address(
         "none or 1 pauses, 0 goes on", "wait before the next chunk", _switch("pause", "resume")

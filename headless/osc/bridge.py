@@ -18,6 +18,7 @@ from .addresses import ADDRESSES, HELP, Request, Unreadable, describe, read_requ
 
 MAX_DATAGRAM = 65535
 POLL_S = 0.25
+REPEAT_S = 1.0  # a run lets go of a camera after 5 s: stream/drive/drive.py
 MISSING = (
     "OSC needs the package python-osc; install it with: pip install python-osc   (or "
     "pip install longtake[osc])."
@@ -29,6 +30,9 @@ class Target(Protocol):
 
     def send(self, request: Request) -> None:
         """Obey; LongtakeError says in one sentence why not."""
+
+    def repeat(self) -> None:
+        """Hold what must be said again and again; LongtakeError as in `send`."""
 
 
 class Mailbox:
@@ -54,12 +58,17 @@ class Mailbox:
             self._closed = True
             self._changed.notify()
 
-    def take(self) -> Request | None:
-        """The request that waits longest; blocks until there is one, None after the end."""
+    def take(self, wait_s: float | None = None) -> Request | None:
+        """The request that waits longest; blocks until there is one, but no longer than `wait_s`.
+
+        None after the end; empty if the time has passed.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._waiting or self._closed, wait_s)
             kind = next(iter(self._waiting), None)
-            return None if kind is None else self._waiting.pop(kind)
+            if kind is not None:
+                return self._waiting.pop(kind)
+            return None if self._closed else {}
 
 
 class Bridge:
@@ -135,10 +144,13 @@ class Bridge:
             self._socket.sendto(message.build().dgram, sender)
 
     def _send(self) -> None:
-        while (request := self._mailbox.take()) is not None:
+        while (request := self._mailbox.take(REPEAT_S)) is not None:
             try:
-                self._target.send(request)
-                self._tell(f"Sent: {_words(request)}")
+                if request:
+                    self._target.send(request)
+                    self._tell(f"Sent: {_words(request)}")
+                else:
+                    self._target.repeat()
             except LongtakeError as error:
                 self._tell(str(error))
 

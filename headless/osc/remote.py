@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -30,13 +31,34 @@ class RemoteRun:
         self._key = parts.fragment
         self._take: str | None = None
         self._rev = 0
+        self._driver, self._number = secrets.token_hex(8), 0  # of messages that push the camera
+        self._sticks: list[float] = []  # how the camera is pushed
 
     def send(self, request: dict[str, Any]) -> None:
         """Send a request of the control route; LongtakeError says in one sentence why not."""
-        if self._take is None or not self._obeys(self._take, request):
+        obeys = self._steers if request["op"] == "camera" else self._obeys
+        if self._take is None or not obeys(self._take, request):
             self._take = self._newest()
-            if not self._obeys(self._take, request):
+            if not obeys(self._take, request):
                 raise LongtakeError(NO_RUN)
+
+    def repeat(self) -> None:
+        """Say again how the camera is pushed: a run lets go of one that is silent."""
+        sticks, self._sticks = self._sticks, []
+        if any(sticks):
+            self.send({"op": "camera", "sticks": sticks})
+
+    def _steers(self, take: str, request: dict[str, Any]) -> bool:
+        """Whether the run's camera is pushed now; LongtakeError if it has none."""
+        self._number += 1
+        push = {"driver": self._driver, "number": self._number, "take_over": True}
+        answer = self._call(
+            f"/longtake/takes/{take}/drive", {**push, "sticks": request["sticks"]}, (404,)
+        )
+        if answer.get("answer") == "no camera":
+            raise LongtakeError(answer["error"])
+        self._sticks = request["sticks"]
+        return bool(answer.get("answer") == "drives")
 
     def _obeys(self, take: str, request: dict[str, Any]) -> bool:
         """Whether the run obeyed. A newer number of another page's request is followed once."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from .tiny import Grow, MemoryBlock, TinyVAE
 
-MAPS_AT_ONCE = 5  # in a memory block: its input, the past, both joined (two) and what comes of it
-COPIED_ON_CPU = 2  # oneDNN's convolution copies its input, those two, into a layout of its own
+MAPS_AT_ONCE = 4  # in a memory block: its input, that joined with the past (two), what comes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +17,13 @@ class DecoderMemory:
     working_bytes: int
 
 
-def tiny_decoder_memory(
-    vae: TinyVAE, frames: int, rows: int, columns: int, device: torch.device
-) -> DecoderMemory:
-    """Memory for chunks of `frames` latent frames of that size on `device`.
+def tiny_decoder_memory(vae: TinyVAE, frames: int, rows: int, columns: int) -> DecoderMemory:
+    """Memory for chunks of `frames` latent frames of that size.
 
     This is arithmetic. A rehearsal would cost a second before the first frame, and would miss the
-    workspace of convolutions.
+    copy of its weights that a convolution makes on a CPU, in an order of its own.
     """
     state, working, scale = 0, 0, 1
-    maps = MAPS_AT_ONCE + (COPIED_ON_CPU if device.type == "cpu" else 0)
     for layer in vae.decoder:
         if isinstance(layer, Grow):
             scale *= 2
@@ -37,5 +31,6 @@ def tiny_decoder_memory(
             weight = layer.out.weight
             one_frame = len(weight) * rows * columns * scale**2 * weight.element_size()
             state += one_frame
-            working = max(working, maps * frames * scale * one_frame)
+            copied = layer.join.weight.nbytes
+            working = max(working, MAPS_AT_ONCE * frames * scale * one_frame + copied)
     return DecoderMemory(state, working + state)  # the next state is made beside the last one

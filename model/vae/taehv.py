@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...errors import BadInput
 from .latent_format import LATENT_CHANNELS, denormalise
-from .tiny import CausalDecoder, Conv, Grow, MemoryBlock
+from .tiny import CausalDecoder, Conv, Grow, MemoryBlock, ReLU
 
 BLOCKS = 3  # memory blocks of each width but the last
 OUR_NAMES = {
@@ -48,13 +48,13 @@ class TAEHVDecoder(CausalDecoder):
         self.config, self.patch, self.raw = config, config.patch, config.raw
         self.latent_channels, w = config.channels, config.widths
         self.decoder = nn.ModuleList([
-            Conv(config.channels, w[0]), nn.ReLU(),
+            Conv(config.channels, w[0]), ReLU(),
             *(MemoryBlock(w[0]) for _ in range(BLOCKS)), Grow(w[0], frames=1, bias=False),
             Conv(w[0], w[1], bias=False),
             *(MemoryBlock(w[1]) for _ in range(BLOCKS)), Grow(w[1], bias=False),
             Conv(w[1], w[2], bias=False),
             *(MemoryBlock(w[2]) for _ in range(BLOCKS)), Grow(w[2], bias=False),
-            Conv(w[2], w[3], bias=False), nn.ReLU(), Conv(w[3], 3 * config.patch**2),
+            Conv(w[2], w[3], bias=False), ReLU(), Conv(w[3], 3 * config.patch**2),
         ])  # fmt: skip
 
     def squash(self, latents: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .latent_format import FRAMES_PER_LATENT, LATENT_CHANNELS
+from .memory_order import by_pixel, doubled, with_frame_before
+
+ReLU = partial(nn.ReLU, inplace=True)  # nothing else needs what a convolution returns
 
 Memory = list[Tensor | None]
 """One remembered input frame (b, c, h, w) per memory block, None before the first frame."""
@@ -56,10 +60,9 @@ class MemoryBlock(nn.Module):
     def forward(self, x: Tensor, past: Tensor | None) -> Tensor:
         """x (b, t, c, h, w); past (b, c, h, w) or None at the start, where the past is zero."""
         first = torch.zeros_like(x[:, :1]) if past is None else past.unsqueeze(1)
-        before = torch.cat([first, x[:, :-1]], 1)
-        y = F.relu(self.join(torch.cat([x, before], 2)))
-        y = self.out(F.relu(self.middle(y)))
-        return F.relu(x + y)
+        y = self.join(with_frame_before(x, first)).relu_()
+        y = self.out(self.middle(y).relu_())
+        return y.add_(x).relu_()  # type: ignore[no-any-return]
 
 
 class Pool(nn.Module):
@@ -85,8 +88,7 @@ class Grow(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.split(x.flatten(0, 1))
-        y = rearrange(y, "t (k c) h w -> (t k) c h w", k=self.frames)
-        y = F.interpolate(y, scale_factor=2.0, mode="nearest")
+        y = doubled(y.unflatten(1, (self.frames, -1)))
         return rearrange(y, "(b t) c h w -> b t c h w", b=len(x))
 
 
@@ -104,7 +106,7 @@ class CausalDecoder(nn.Module):
 
     def decode_groups(self, latents: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Latents (b, n, c, h, w) to frames (b, 4n, 3, H, W), and the memory after them."""
-        features, memory = _run(self.decoder, self.squash(latents), memory)
+        features, memory = _run(self.decoder, by_pixel(self.squash(latents)), memory)
         return F.pixel_shuffle(features, self.patch), memory
 
     def memory_of(self, latents: Tensor) -> Memory:
@@ -157,16 +159,16 @@ class TinyVAE(CausalDecoder):
         self.config = config
         e, d = config.encoder_widths, config.decoder_widths
         self.encoder = nn.ModuleList([
-            Conv(12, e[0]), nn.ReLU(),
-            Conv(e[0], e[1], stride=2), nn.ReLU(), Pool(e[1]), MemoryBlock(e[1]),
-            Conv(e[1], e[2], stride=2), nn.ReLU(), Pool(e[2]), MemoryBlock(e[2]), MemoryBlock(e[2]),
+            Conv(12, e[0]), ReLU(),
+            Conv(e[0], e[1], stride=2), ReLU(), Pool(e[1]), MemoryBlock(e[1]),
+            Conv(e[1], e[2], stride=2), ReLU(), Pool(e[2]), MemoryBlock(e[2]), MemoryBlock(e[2]),
             Conv(e[2], LATENT_CHANNELS),
         ])  # fmt: skip
         self.decoder = nn.ModuleList([
-            Conv(LATENT_CHANNELS, d[2]), nn.ReLU(),
+            Conv(LATENT_CHANNELS, d[2]), ReLU(),
             MemoryBlock(d[2]), MemoryBlock(d[2]), Grow(d[2]),
-            Conv(d[2], d[1]), nn.ReLU(), MemoryBlock(d[1]), MemoryBlock(d[1]), Grow(d[1]),
-            Conv(d[1], d[0]), nn.ReLU(), MemoryBlock(d[0]), Conv(d[0], 12),
+            Conv(d[2], d[1]), ReLU(), MemoryBlock(d[1]), MemoryBlock(d[1]), Grow(d[1]),
+            Conv(d[1], d[0]), ReLU(), MemoryBlock(d[0]), Conv(d[0], 12),
         ])  # fmt: skip
 
     def encode_groups(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ...model.checkpoint import load_text_encoder, load_tiny_vae
 from ...model.preset import DEMO_FOLDER
+from ...model.vae.memory_order import order_weights
 from .. import categories, host
 from ..schema import build
 from .demo_objects import DemoCLIP, DemoVAE
@@ -34,6 +35,7 @@ class LoadDemoModel(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         """Load the three files."""
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
+        order_weights(vae.decoder)
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
         model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")
         remember_family(model, "demo", "it is the demo")

@@ -68,7 +68,7 @@ class ContactSheet:
         """Write the sheet as PNG with these texts; ValueError if no frame was added."""
         if not self._kept:
             raise ValueError("a contact sheet needs at least one frame")
-        sheet = self._draw(self._pick())
+        sheet = self._draw([(number, self._resize(tile)) for number, tile in self._pick()])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
@@ -86,12 +86,19 @@ class ContactSheet:
             self._stride *= 2
 
     def _tile(self, frame: Tensor) -> Image.Image:
-        """A frame (3, H, W) as a picture `tile_width` wide."""
-        _, height, width = frame.shape
-        size = self._tile_width, max(1, round(height * self._tile_width / width))
-        [picture] = to_pictures(frame[None])
+        """A frame (3, H, W) as a picture, at most `tile_width` wide.
+
+        Smaller frames stay as they are until the sheet is drawn: most tiles are dropped before.
+        """
+        [pixels] = to_pictures(frame[None])
+        picture = Image.fromarray(pixels)
+        return picture if picture.width < self._tile_width else self._resize(picture)
+
+    def _resize(self, picture: Image.Image) -> Image.Image:
+        """The picture `tile_width` wide."""
+        size = self._tile_width, max(1, round(picture.height * self._tile_width / picture.width))
         # Pillow stays on this thread. Torch would start all its threads for each of these moments.
-        return Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
+        return picture.resize(size, Image.Resampling.BILINEAR)
 
     def _pick(self) -> list[tuple[int, Image.Image]]:
         """Pick one frame per tile, evenly from the first to the last."""

@@ -20,6 +20,7 @@ from longtake.errors import BadInput, LongtakeError
 from longtake.headless.osc.addresses import ADDRESSES, HELP, Unreadable, read_request
 from longtake.headless.osc.bridge import Bridge, Mailbox
 from longtake.headless.osc.remote import NO_RUN, RemoteRun
+from longtake.stream.drive.drive import Steer
 from longtake.tests.support.server_process import free_port
 from longtake.tests.support.stream.take_site import Site, served
 
@@ -35,6 +36,9 @@ class Log:
 
     def send(self, request: dict[str, Any]) -> None:
         self.requests.append(request)
+
+    def repeat(self) -> None:
+        """Hold nothing."""
 
 
 @contextmanager
@@ -69,16 +73,17 @@ def test_every_address_becomes_the_request_that_it_documents() -> None:
         for count, (name, value) in enumerate([
             ("prompt", "a blue ball"), ("guidance", 4.5), ("lora", -1), ("pause", 1), ("pause", 0),
             ("pause", []), ("resume", True), ("stop", []),
+            ("camera", [0, 0, 0.5, -1.0, 0.0]),
         ]):  # fmt: skip
             say(bridge, name, value)
             until(lambda count=count: len(log.requests) > count)
     assert log.requests == [
         {"op": "prompt", "text": "a blue ball"}, {"op": "guidance", "guidance": 4.5},
         {"op": "lora", "lora": -1.0}, {"op": "pause"}, {"op": "resume"}, {"op": "pause"},
-        {"op": "resume"}, {"op": "stop"},
+        {"op": "resume"}, {"op": "stop"}, {"op": "camera", "sticks": [0.0, 0.0, 0.5, -1.0, 0.0]},
     ]  # fmt: skip
     assert {address.split("/")[-1] for address in ADDRESSES} == {
-        "prompt", "guidance", "lora", "pause", "resume", "stop",
+        "prompt", "guidance", "lora", "camera", "pause", "resume", "stop",
     }  # fmt: skip
 
 
@@ -139,6 +144,8 @@ def test_what_is_not_osc_is_said_and_does_not_end_the_bridge(datagram: bytes) ->
         ("/longtake/guidance", ["much"], "takes one number"),
         ("/longtake/guidance", [float("nan")], "takes one number"),
         ("/longtake/lora", [True], "takes one number"),
+        ("/longtake/camera", [1, 0, 0, 0], "takes 5 numbers"),
+        ("/longtake/camera", [0, 0, 0, 0, 1.5], "takes 5 numbers"),
         ("/longtake/sampler", [1], "/longtake/help"),
     ],
 )
@@ -181,6 +188,46 @@ def test_messages_reach_the_run_and_its_edits(tmp_path: Path) -> None:
         [edit] = site.controls.edits
         assert (edit.text, edit.guidance, site.controls.state) == ("a blue ball", 3.0, "paused")
         assert "from 0 to 30" in said[-1]
+
+    served(tmp_path, test)
+
+
+def test_a_camera_that_is_pushed_stays_pushed_until_it_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longtake.headless.osc.bridge.REPEAT_S", 0.05)
+
+    async def test(site: Site) -> None:
+        drive = site.controls.drive
+        steers: list[Steer] = []
+        monkeypatch.setattr(drive, "steer", lambda steer: steers.append(steer) or "drives")
+        said: list[str] = []
+
+        def perform() -> None:
+            with listening(
+                RemoteRun(f"{str(site.page.make_url('/')).rstrip('/')}/#page"), said
+            ) as bridge:
+                say(bridge, "camera", [0.0, 0.0, 1.0, 0.0, 0.0])
+                until(lambda: len(steers) > 3)
+                say(bridge, "camera", [0.0] * 5)
+                until(lambda: not any(steers[-1].state.sticks.values))
+                time.sleep(0.3)
+
+        await asyncio.to_thread(perform)
+        pushes = [steer.state.sticks.values for steer in steers]
+        assert set(pushes[:-1]) == {(0.0, 0.0, 1.0, 0.0, 0.0)} and pushes[-1] == (0.0,) * 5
+        assert [steer.number for steer in steers] == [*range(1, len(steers) + 1)]
+        assert {steer.driver for steer in steers} == {steers[0].driver}
+
+    served(tmp_path, test)
+
+
+def test_a_run_without_a_camera_says_so(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        run = RemoteRun(f"{str(site.page.make_url('/')).rstrip('/')}/#page")
+        with pytest.raises(LongtakeError, match="connect a camera path"):
+            await asyncio.to_thread(run.send, {"op": "camera", "sticks": [1.0, 0, 0, 0, 0]})
+        await asyncio.to_thread(run.repeat)
 
     served(tmp_path, test)
 

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from longtake.errors import LongtakeError
+from longtake.headless.osc.remote import RemoteRun
 from longtake.tests.in_core.support.client import Client, Run
 from longtake.tests.in_core.support.graphs import DECODE, PREVIEW, SAMPLER, SAVE, example, node
 from longtake.tests.in_core.support.outputs import saved
@@ -236,3 +238,20 @@ def test_another_program_shows_the_last_picture_between_runs(client: Client, end
                 break
     error = shown.astype(float) - last
     assert shown.shape == last.shape and 10 * np.log10(255**2 / np.mean(error**2)) > 30  # dB
+
+
+def test_osc_finds_the_run_that_the_queue_is_at(client: Client) -> None:
+    async def perform(client: Client, name: str, data: Any) -> None:
+        if name == TAKE and data["state"] == "paused" and not data["edits"]:
+            run = RemoteRun(client.url)
+            for request in ({"op": "prompt", "text": "a blue ball"}, {"op": "resume"}):
+                await asyncio.to_thread(run.send, request)
+
+    workflow = example(seed=28)
+    pause = {"chunk": 1, "control": "pause", "text": "", "once": "osc"}
+    workflow["10"] = node("ControllingOutput", frames=[DECODE, 0], **pause)
+    known = manifest(client, token(client.run(workflow, perform)))
+    [edit] = known["edits"]
+    assert (edit["status"], edit["text"], edit["first_frame"]) == ("applied", "a blue ball", 21)
+    with pytest.raises(LongtakeError, match="No run with a preview"):
+        RemoteRun(client.url).send({"op": "stop"})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -154,18 +157,24 @@ def test_other_layouts_are_refused() -> None:
         StreamingEncoder(VAE).feed(torch.zeros(2, 16, 24, 3))
 
 
+def copied_weights(operator: Any, arguments: Sequence[Any], output: Any) -> int:
+    """Bytes of a convolution on a CPU beside its output."""
+    is_convolution = operator is torch.ops.aten.convolution.default
+    return arguments[1].nbytes if is_convolution else 0
+
+
 @pytest.mark.parametrize("size", [(3, 8, 12), (1, 5, 9), (8, 16, 6)])
 @pytest.mark.parametrize("widths", [(40, 64, 128), (16, 8, 4)])
 def test_the_decoders_memory_is_as_a_rehearsal_finds_it(
     size: tuple[int, int, int], widths: tuple[int, int, int]
 ) -> None:
-    """The state to the byte; the most that a chunk takes, kernels' own scratch apart, to 5 %."""
+    """The state to the byte; the most that a chunk takes, with copies of weights, to 5 %."""
     vae = TinyVAE(TinyVAEConfig(decoder_widths=widths))
-    planned = tiny_decoder_memory(vae, *size, torch.device("meta"))
+    planned = tiny_decoder_memory(vae, *size)
     frames, rows, columns = size
     decoder = StreamingDecoder(vae.to("meta"))
     latents = torch.empty(frames, 16, rows, columns, device="meta")
     decoder.feed(latents)
     assert decoder.state_bytes == planned.state_bytes
-    peak = peak_bytes(lambda: decoder.feed(latents))
+    peak = peak_bytes(lambda: decoder.feed(latents), copied_weights)
     assert abs(peak - planned.working_bytes) < 0.05 * peak

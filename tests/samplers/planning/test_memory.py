@@ -317,7 +317,7 @@ def without_onednn() -> Iterator[None]:
 def test_the_peak_of_decoding_is_within_5_percent_of_the_plan(size: tuple[int, int, int]) -> None:
     """The copies that convolutions make for themselves included, on the processor."""
     vae, latents = demo_vae(), torch.zeros(size[0], 16, *size[1:])
-    planned, decoder = tiny_decoder_memory(vae, *size, torch.device("cpu")), StreamingDecoder(vae)
+    planned, decoder = tiny_decoder_memory(vae, *size), StreamingDecoder(vae)
     decoder.feed(latents)
     assert decoder.state_bytes == planned.state_bytes
     measured = allocator_peak(lambda: decoder.feed(latents))

@@ -1,0 +1,83 @@
+"""A CPU decodes with all channels of a pixel together; pictures differ by rounding alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longtake.model.vae import tiny
+from longtake.model.vae.memory_order import (
+    by_pixel,
+    doubled,
+    is_by_pixel,
+    order_weights,
+    with_frame_before,
+)
+from longtake.model.vae.streaming import StreamingDecoder
+from longtake.tests.support.model.vaes import VAE
+from longtake.tests.support.tiny_model import randn
+
+SIZES = [(1, 3, 4, 2, 3), (2, 1, 5, 3, 2), (1, 2, 3, 1, 1)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_either_order_holds_the_same_values(size: tuple[int, ...]) -> None:
+    x, first = randn(*size), randn(*size)[:, :1]
+    ordered = by_pixel(x)
+    assert is_by_pixel(ordered) and torch.equal(ordered, x)
+    assert is_by_pixel(x) == (size[-2:] == (1, 1))  # one pixel lies the same in both orders
+    joined = with_frame_before(ordered, first)
+    assert is_by_pixel(joined) and torch.equal(joined, with_frame_before(x, first))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pixels_are_repeated_in_either_order(size: tuple[int, ...]) -> None:
+    x = randn(*size)
+    expected = F.interpolate(x.flatten(0, 1), scale_factor=2.0, mode="nearest")
+    for features in (x, by_pixel(x)):
+        assert torch.equal(doubled(features), expected)
+    assert is_by_pixel(doubled(by_pixel(x)))
+
+
+def test_the_decoder_keeps_the_order_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    convolve = tiny.Conv.forward
+
+    def look(layer: tiny.Conv, x: Tensor) -> Tensor:
+        y = convolve(layer, x)
+        seen.extend((is_by_pixel(x), is_by_pixel(y)))
+        return y
+
+    monkeypatch.setattr(tiny.Conv, "forward", look)
+    StreamingDecoder(VAE).feed(randn(2, 16, 2, 3))
+    assert len(seen) > 20 and all(seen)
+
+
+def test_pictures_are_those_of_the_plain_order_but_for_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ordered = copy.deepcopy(VAE)
+    order_weights(ordered.decoder)
+    weights = [layer.weight for layer in ordered.decoder.modules() if isinstance(layer, nn.Conv2d)]
+    assert len(weights) > 20 and all(is_by_pixel(weight) for weight in weights)
+    latents = [2 * randn(count, 16, 4, 6, seed=count) for count in (1, 3, 2)]
+    decoder = StreamingDecoder(ordered)
+    ours = torch.cat([decoder.feed(part) for part in latents])
+    monkeypatch.setattr(tiny, "by_pixel", lambda x: x)
+    decoder = StreamingDecoder(VAE)
+    plain = torch.cat([decoder.feed(part) for part in latents])
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-5)
+    levels = [(255 * frames).round() for frames in (ours, plain)]
+    assert (levels[0] - levels[1]).abs().max() <= 1
+    assert {k: v.shape for k, v in ordered.state_dict().items()} == {
+        k: v.shape for k, v in VAE.state_dict().items()
+    }
+
+
+def test_accelerators_keep_their_own_order() -> None:
+    x = torch.empty(1, 2, 3, 4, 5, device="meta")
+    assert by_pixel(x) is x
