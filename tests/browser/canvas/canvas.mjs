@@ -177,7 +177,8 @@ async function picture(page, { type, width, vue = false, values = {} }) {
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
     node.pos = [0, 0];
-    const elements = node.widgets?.filter((/** @type {any} */ one) => one.element).length ?? 0;
+    const elements = node.widgets?.filter( // without a height of their own
+      (/** @type {any} */ one) => one.element && !one.options.getMinHeight).length ?? 0;
     const tall = type === "LongtakePreview" ? 300 : 80; // the player, or a few lines of text
     node.setSize([width, node.computeSize()[1] + tall * elements]);
     for (const [name, value] of Object.entries(values)) {
