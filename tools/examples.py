@@ -67,7 +67,7 @@ def long_shot() -> Example:
     api = {**world_nodes(HALF_A_MINUTE), **shot_nodes(seed=3, length=30.0), **output_nodes("6")}
     groups = [
         group_box("What is shown, and when", 320, 0, 460, 220),
-        group_box("The model's window", 320, 330, 300, 250),
+        group_box("The model's window", *PLACES["3"]),
     ]
     return Example(api, PLACES, groups)
 
@@ -100,7 +100,7 @@ def first_and_last_picture() -> Example:
     api["4"]["inputs"] |= {"schedule": "full sequence", "steps": 16}
     api["5"]["inputs"]["known_frames"] = ["22", 0]
     lower = {str(int(key) + 6): (x, y + 520, w, h) for key, (x, y, w, h) in PICTURE.items()}
-    known = {"21": (2240, 1340, 300, 230), "22": (2240, 1860, 300, 230)}
+    known = {"21": (2240, 1390, 300, 230), "22": (2240, 1910, 300, 230)}
     groups = [group_box("Any Load Image fits here", *PICTURE["13"]),
               group_box("And here", *lower["19"])]  # fmt: skip
     return Example(api, {**PLACES, **PICTURE, **lower, **known}, groups)
@@ -120,7 +120,7 @@ def video_to_stream() -> Example:
     )  # fmt: skip
     api["5"]["inputs"]["known_frames"] = ["15", 0]
     api["8"]["inputs"]["audio"] = ["14", 1]
-    places = {**PLACES, **BELOW, **FILE, "15": (1980, 1340, 300, 200)}
+    places = {**PLACES, **BELOW, **FILE, "15": (1980, 1390, 300, 200)}
     groups = [group_box(ANY_VIDEO, *FILE["12"]), group_box("How much is redrawn", *places["15"])]
     return Example(api, places, groups)
 
@@ -216,10 +216,10 @@ def history_guidance() -> Example:
            "19": compared,
            **output_nodes("19")}  # fmt: skip
     places = {
-        **PLACES, "9": (0, 1340, 300, 340), "10": (360, 1340, 320, 500), "11": (740, 1340, 260, 80),
-        "12": (1060, 1340, 300, 340), "13": (1420, 1340, 320, 500),
-        "14": (1800, 1340, 260, 80), "18": (2120, 1340, 300, 340), "16": (2480, 1340, 320, 500),
-        "17": (2860, 1340, 260, 80), "19": (1220, 180, 320, 260), "7": (1600, 0, 420, 460),
+        **PLACES, "9": (0, 1390, 300, 340), "10": (360, 1390, 320, 500), "11": (740, 1390, 260, 80),
+        "12": (1060, 1390, 300, 340), "13": (1420, 1390, 320, 500),
+        "14": (1800, 1390, 260, 80), "18": (2120, 1390, 300, 340), "16": (2480, 1390, 320, 500),
+        "17": (2860, 1390, 260, 80), "19": (1220, 180, 320, 260), "7": (1600, 0, 420, 460),
         "8": (2080, 0, 300, 400),
     }  # fmt: skip
     groups = [group_box("What the others are compared with", *PLACES["5"])]
@@ -253,8 +253,8 @@ def does_not_wear() -> Example:
     }  # fmt: skip
     api["5"]["inputs"]["guidance"] = ["9", 0]
     places = {
-        **PLACES, "9": (0, 520, 300, 340), "10": (320, 1400, 300, 250),
-        "11": (700, 1400, 320, 590), "12": (1080, 1400, 260, 80), "13": (1220, 180, 320, 220),
+        **PLACES, "9": (0, 520, 300, 340), "10": (320, 1470, 300, 300),
+        "11": (700, 1470, 320, 590), "12": (1080, 1470, 260, 80), "13": (1220, 180, 320, 220),
         "7": (1600, 0, 420, 360), "8": (2080, 0, 300, 400),
     }  # fmt: skip
     return Example(api, places, [group_box("The rule against wear", *places["10"])])
