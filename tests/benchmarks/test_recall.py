@@ -74,6 +74,7 @@ def test_a_clip_gives_every_memory_the_windows_bytes() -> None:
 
 
 def test_the_plot_has_a_panel_for_each_row(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     results = recall.RecallResults()
     for case in ("48 away, 24 back", "48 away, 24 back, as served"):
         recall.summarise(results, case, rows(0.2))
