@@ -68,9 +68,9 @@ def test_every_socket_for_frames_takes_an_image_too(bench: Bench) -> None:
     assert {node for node, _ in found} == {
         "LongtakePreview", "LongtakeSaveVideo", "LongtakeUpscale", "LongtakeCollect",
         "LongtakeVAEEncode", "LongtakeKnownVideo", "LongtakeCompareRollouts",
-        "LongtakeSpliceRollouts",
+        "LongtakeSpliceRollouts", "LongtakeControlVideo", "LongtakeInterpolate",
     }  # fmt: skip
-    assert len(found) == 12
+    assert len(found) == 15
     assert all("IMAGE" in kinds for kinds in found.values())
 
 
