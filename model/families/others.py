@@ -40,7 +40,8 @@ OTHERS = (
     ),
     Other(
         "Wan VACE", r"(^|\.)vace_(patch_embedding|blocks)\.",
-        "choose it in Load VACE Module, and load a causal Wan 2.1 model of the same size here",
+        "its module goes beside a model: choose the file in the loader of VACE modules, and load a "
+        "causal Wan 2.1 model of the same size here",
     ),
     Other(
         "a Wan control, audio or character model",

@@ -96,5 +96,5 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
 
 def test_the_models_loader_says_where_a_vace_file_goes(tmp_path: Path) -> None:
     save_file({**state(CONFIG), **module_state()}, tmp_path / "wan2.1_vace.safetensors")
-    with pytest.raises(BadInput, match="Wan VACE: choose it in Load VACE Module"):
+    with pytest.raises(BadInput, match="choose the file in the loader of VACE modules"):
         open_checkpoint(tmp_path / "wan2.1_vace.safetensors")
