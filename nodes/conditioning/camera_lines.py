@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from ...errors import BadInput
@@ -10,11 +9,9 @@ from ...samplers.camera.moves import CameraMotion, read_motion
 from ...samplers.camera.path import CameraPath, Lens
 from ...samplers.camera.script import TimedMotion, path_of_motions
 from ..length import MAX_SECONDS, latent_frame_at
-from .timed_lines import timed_lines
+from .timed_lines import MAX_OVER_S, read_change, timed_lines
 
 EXAMPLES = "`4: forward` or `1:30 (over 2): pan left 20`"
-MAX_OVER_S = 600.0
-_OPTION = re.compile(r"\s*(?P<name>over|smooth)\s+(?P<value>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +80,11 @@ def _option(text: str | None, line: int) -> tuple[float, bool]:
     """Read the seconds of a change of speed, and whether it is smooth, from a line's brackets."""
     if text is None:
         return 0.0, False
-    match = _OPTION.fullmatch(text)
-    if match is None or float(match["value"]) > MAX_OVER_S:
+    change = read_change(text, ("over", "smooth"))
+    if change is None:
         raise BadInput(
             f"Line {line} has ({text}) before its colon; write (over 2) or (smooth 2) with the "
             f"seconds in which the speed changes, at most {MAX_OVER_S:g}, or nothing."
         )
-    return float(match["value"]), match["name"].lower() == "smooth"
+    kind, seconds = change
+    return seconds, kind == "smooth"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 
 import torch.nn.functional as F
@@ -24,11 +23,9 @@ from ..length import Length, latent_frame_at
 from ..models.streaming_vae import StreamingVAE
 from .control_frames import ControlPictures
 from .known_video import VideoLatents
-from .timed_lines import timed_lines
+from .timed_lines import MAX_OVER_S, read_change, timed_lines
 
 EXAMPLES = "`0: 1` or `4 (over 2): 0.3`"
-MAX_OVER_S = 600.0
-_OPTION = re.compile(r"\s*over\s+(\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +120,13 @@ def _factor(text: str, line: int) -> float:
 def _over(option: str | None, line: int) -> float:
     if option is None:
         return 0.0
-    match = _OPTION.fullmatch(option)
-    if match is None or float(match[1]) > MAX_OVER_S:
+    change = read_change(option, ("over",))
+    if change is None:
         raise BadInput(
             f"Line {line} of the strength has ({option}) before its colon; write (over 2) with "
             f"the seconds in which it changes, at most {MAX_OVER_S:g}, or nothing."
         )
-    return float(match[1])
+    return change[1]
 
 
 def control_video(

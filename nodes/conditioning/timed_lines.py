@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from ...errors import BadInput
 
 MAX_SECONDS = 1_000_000
+MAX_OVER_S = 600.0
+"""How long a line may take to come into force."""
 
 TIMED = re.compile(
     r"^\s*(?P<time>[-+]?\d[\d.:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"
@@ -15,6 +18,7 @@ TIMED = re.compile(
     re.IGNORECASE,
 )
 _TIME = re.compile(r"(?:(\d+):)?(\d+(?:\.\d*)?)")
+_CHANGE = re.compile(r"\s*(?P<kind>[a-z]+)\s+(?P<seconds>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,18 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
         elif line.strip():
             entries.append(TimedLine(number, 0.0, None, line.strip()))
     return entries
+
+
+def read_change(option: str, kinds: Container[str]) -> tuple[str, float] | None:
+    """How a line comes into force, such as ("over", 2.0) for `over 2`.
+
+    None for a kind that is not in `kinds`, and for more than `MAX_OVER_S` seconds.
+    """
+    match = _CHANGE.fullmatch(option)
+    if match is None or match["kind"].lower() not in kinds:
+        return None
+    seconds = float(match["seconds"])
+    return (match["kind"].lower(), seconds) if seconds <= MAX_OVER_S else None
 
 
 def _seconds(text: str, line: int, examples: str) -> float:
