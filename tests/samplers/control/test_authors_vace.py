@@ -16,15 +16,11 @@ from longtake.attention.cache.placed_windows import DistantSink
 from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.vace.module import VaceModule, control_channels
-from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.control.strength import ControlStrength
 from longtake.samplers.control.video import ControlVideo
 from longtake.samplers.denoiser import Denoiser, local_denoiser
-from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.schedule.options import preset_schedule, preset_solver
-from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.samplers.authors import FOLDER, SEED
+from longtake.tests.support.samplers.authors import FOLDER, SEED, preset_rollout
 from longtake.tests.support.samplers.control import ControlTensors, Picture
 from longtake.tests.support.tiny_model import TINY
 
@@ -47,13 +43,9 @@ def model() -> Denoiser:
 def rollout(control: ControlVideo | None) -> Tensor:
     """Ours on the same inputs."""
     preset = replace(BY_KEY["longlive"].preset, chunk_frames=CHUNK)
-    text = RUN["text"]
-    prompts = PromptTimeline((TimedPrompt(0, text, "a"),), torch.zeros_like(text))
-    settings = RolloutSettings(
-        prompts, ROWS, COLUMNS, preset_schedule(preset), length=FRAMES, seed=SEED,
-        solver=preset_solver(preset), cache=CACHE, control=control,
-    )  # fmt: skip
-    return torch.cat([chunk.latents for chunk in generate(settings, model())])
+    return preset_rollout(
+        RUN["text"], RUN["latents"], model(), preset, cache=CACHE, control=control
+    )
 
 
 def drawn(frame: int, purpose: str, channels: int) -> Tensor:

@@ -15,16 +15,10 @@ from torch import Tensor
 from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import Preset
-from longtake.model.preset_cache import preset_cache
 from longtake.samplers.camera.path import CameraPath, Lens, path_of_poses
-from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import cfg
-from longtake.samplers.loop import generate
-from longtake.samplers.schedule.options import preset_schedule, preset_solver
-from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.samplers.authors import FOLDER, SEED
+from longtake.tests.support.samplers.authors import FOLDER, preset_rollout
 from longtake.tests.support.tiny_model import TINY
 
 CONFIG = replace(TINY, in_channels=36, out_channels=16, camera="plucker")
@@ -53,15 +47,8 @@ def latents(path: CameraPath | None, preset: Preset = PRESET) -> Tensor:
     """Ours on the inputs of the authors' run, by a preset."""
     dit = WanDiT(CONFIG)
     dit.load_state_dict({name: tensor.float() for name, tensor in WEIGHTS.items()})
-    text = RUN["text"]
-    settings = RolloutSettings(
-        PromptTimeline((TimedPrompt(0, text, "a"),), torch.zeros_like(text)),
-        *RUN["latents"].shape[2:], preset_schedule(preset), length=len(RUN["latents"]), seed=SEED,
-        solver=preset_solver(preset), cache=preset_cache(preset),
-        guidance=cfg(preset.guidance_scale), reference=picture(), camera=path,
-    )  # fmt: skip
-    chunks = generate(settings, local_denoiser(dit.eval().requires_grad_(False), CONFIG))
-    return torch.cat([chunk.latents for chunk in chunks])
+    model = local_denoiser(dit.eval().requires_grad_(False), CONFIG)
+    return preset_rollout(RUN["text"], RUN["latents"], model, preset, reference=picture(), camera=path)
 
 
 @torch.inference_mode()

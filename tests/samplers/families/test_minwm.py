@@ -14,15 +14,9 @@ from torch import Tensor
 
 from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
-from longtake.model.preset_cache import preset_cache
 from longtake.samplers.camera.path import CameraPath, Lens, path_of_poses
-from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import cfg
-from longtake.samplers.loop import generate
-from longtake.samplers.schedule.options import preset_schedule, preset_solver
-from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.samplers.authors import FOLDER, SEED
+from longtake.tests.support.samplers.authors import FOLDER, preset_rollout
 from longtake.tests.support.tiny_model import TINY
 
 CONFIG = replace(TINY, camera="prope")
@@ -41,15 +35,8 @@ def latents(path: CameraPath | None) -> Tensor:
     """Ours on the inputs of the authors' run."""
     dit = WanDiT(CONFIG)
     dit.load_state_dict({**WEIGHTS, **{n: t for n, t in RUN.items() if n.startswith("blocks.")}})
-    text = RUN["text"]
-    settings = RolloutSettings(
-        PromptTimeline((TimedPrompt(0, text, "a"),), torch.zeros_like(text)),
-        *RUN["latents"].shape[2:], preset_schedule(PRESET), length=len(RUN["latents"]), seed=SEED,
-        solver=preset_solver(PRESET), cache=preset_cache(PRESET),
-        guidance=cfg(PRESET.guidance_scale), camera=path,
-    )  # fmt: skip
-    chunks = generate(settings, local_denoiser(dit.eval().requires_grad_(False), CONFIG))
-    return torch.cat([chunk.latents for chunk in chunks])
+    model = local_denoiser(dit.eval().requires_grad_(False), CONFIG)
+    return preset_rollout(RUN["text"], RUN["latents"], model, PRESET, camera=path)
 
 
 @torch.inference_mode()

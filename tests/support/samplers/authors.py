@@ -134,21 +134,10 @@ class AuthorsRun:
         `passes` are those of the second weights.
         """
         self._check_noise()
-        prompts = PromptTimeline((TimedPrompt(0, self.text, "a"),), torch.zeros_like(self.text))
-        rows, columns = self.latents.shape[2:]
-        cache = preset_cache(preset)
-        of_family = {"cache": cache, "memory": preset_rules(preset, cache)}
-        settings = RolloutSettings(
-            prompts, rows, columns, preset_schedule(preset), length=len(self.latents), seed=SEED,
-            solver=preset_solver(preset), guidance=cfg(preset.guidance_scale),
-            context_noise=ContextNoise(preset.context_noise),
-            **{**of_family, **changes},
-        )  # fmt: skip
         model = _model("weights")
         if passes is not None:
             model = replace(model, second=SecondWeights(_model("weights_twin"), passes))
-        chunks = generate(settings, model)
-        return torch.cat([chunk.latents for chunk in chunks])
+        return preset_rollout(self.text, self.latents, model, preset, **changes)
 
     def _check_noise(self) -> None:
         """Our rollout draws its noise by address; it must be the noise that the authors got."""
@@ -159,6 +148,26 @@ class AuthorsRun:
             for frame, noise in enumerate(by_frame):
                 ours = addressed_noise(SEED, frame, step, purpose, tuple(noise.shape))
                 assert torch.equal(ours, noise), f"{purpose}, step {step}, latent frame {frame}"
+
+
+def preset_rollout(
+    text: Tensor, latents: Tensor, model: Denoiser, preset: Preset, **changes: Any
+) -> Tensor:
+    """Ours with the authors' text and of the size of their `latents` (f, c, h, w).
+
+    By `preset` and other settings.
+    """
+    prompts = PromptTimeline((TimedPrompt(0, text, "a"),), torch.zeros_like(text))
+    cache = preset_cache(preset)
+    of_family = {
+        "cache": cache, "memory": preset_rules(preset, cache),
+        "guidance": cfg(preset.guidance_scale), "context_noise": ContextNoise(preset.context_noise),
+    }  # fmt: skip
+    settings = RolloutSettings(
+        prompts, *latents.shape[2:], preset_schedule(preset), length=len(latents), seed=SEED,
+        solver=preset_solver(preset), **{**of_family, **changes},
+    )  # fmt: skip
+    return torch.cat([chunk.latents for chunk in generate(settings, model)])
 
 
 def _model(name: str) -> Denoiser:
