@@ -1,4 +1,5 @@
-"""The command line: run, batch, push, osc, rollouts, inspect, convert, schedule, doctor, bench.
+"""The command line: run, batch, worker, push, osc, rollouts, inspect, convert, schedule, doctor and
+bench.
 
 Exit codes: 0 done, 1 failed (with a one-line reason; --debug adds the traceback), 2 wrong usage,
 130 interrupted (with a hint how to resume).
@@ -42,6 +43,7 @@ from .commands.watch import check_watchable, watch_run
 from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
 from .events import RunFiles
+from .leases.command import worker
 from .osc.command import osc
 from .player.access import Access
 from .runner import Job, prepare_folder
@@ -96,6 +98,7 @@ def run(  # noqa: PLR0913
 
 
 main.add_command(batch)
+main.add_command(worker)
 main.add_command(push)
 main.add_command(osc)
 main.add_command(rollouts)

@@ -1,4 +1,4 @@
-"""The command `longtake batch`, on this machine or with --server on ComfyUI servers."""
+"""The command `longtake batch`: on this machine, on ComfyUI servers, or on workers that join."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ...stream.journal.lock import ProcessLock
 from ..console.options import FILE, common_options, parse_changes
 from ..console.reporting import print_failure, print_files, report_failures
 from ..events import RunFiles
+from ..leases.driving import Driving, drive, driver_options
 from ..runner import Job, prepare_folder
 from ..session import Session, session
 from .local import jobs, record_end
@@ -52,6 +53,7 @@ LOCK_FILE = "batch.lock"
     metavar="SECONDS",
     help="Time to wait for a server that does not answer.",
 )
+@driver_options
 @common_options
 def batch(  # noqa: PLR0913
     workflows: tuple[Path, ...],
@@ -59,6 +61,7 @@ def batch(  # noqa: PLR0913
     params: Path | None,
     servers: tuple[str, ...],
     patience: float,
+    driving: Driving | None,
     changes: tuple[str, ...],
     out: Path,
     comfy: Path | None,
@@ -69,22 +72,26 @@ def batch(  # noqa: PLR0913
 
     Give several WORKFLOWS, a table of rows (--params), or repeat --set on one input for a grid. A
     failing run does not stop the others. OUT/results.html and results.csv show the results. With
-    --server, the same command resumes a stopped batch.
+    --server or --serve, the same command resumes a stopped batch.
     """
     paths = workflows if workflow is None else (*workflows, workflow)
     if not paths:
         raise click.UsageError("give at least one WORKFLOW")
     if servers and disable_metadata:
         raise click.UsageError("with --server, start the servers with --disable-metadata")
+    if servers and driving:
+        raise click.UsageError("give --server, or --serve or --ray; a worker may have a --server")
     console = Console(soft_wrap=True)
     records = Records(out)
-    hint = _resume_hint(records) if servers else None
+    hint = _resume_hint(records) if servers or driving else None
     with report_failures(console, RunFiles(), debug=debug, resume_hint=hint):
         prepare_folder(out)
         table = read_table(params) if params else None
         spec = BatchSpec(paths, parse_changes(changes), table)
         with ProcessLock(out / LOCK_FILE, f"A batch into {out}"), _results(records, console):
-            if servers:
+            if driving:
+                drive(spec, driving, comfy, records, console)
+            elif servers:
                 _run_there(spec, servers, patience, records, console)
             else:
                 opening = session(console, comfy, out, disable_metadata=disable_metadata)

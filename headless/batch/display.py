@@ -75,6 +75,11 @@ class Display:
         lane.began = lane.began or (done, self.now())
         self.refresh()
 
+    def leave(self, record: Record) -> None:
+        """Remove a row that has no worker any more."""
+        self.lanes.pop(record.number, None)
+        self.refresh()
+
     def finish(self, record: Record) -> None:
         """Print the line of a row that is done or has failed."""
         self.lanes.pop(record.number, None)
@@ -155,7 +160,7 @@ def _varying_names(records: Sequence[Record]) -> frozenset[str]:
 
 
 def _short(server: str | None) -> str:
-    return (server or "").partition("://")[2]
+    return (server or "").rpartition("://")[2]
 
 
 @contextmanager

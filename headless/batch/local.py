@@ -33,7 +33,12 @@ def record_end(
         SavedFile(file.role, file.path.relative_to(out.resolve()).as_posix())
         for file in run_files.files
     ]
-    record.report = {}
-    if run_files.last is not None:
-        known = ("frames", "first_frame_s", "frames_per_s", "resumed_from_chunk")
-        record.report = {name: getattr(run_files.last, name) for name in known}
+    record.report = report_of(run_files)
+
+
+def report_of(run_files: RunFiles) -> dict[str, object]:
+    """Return what the last chunk of a run tells about all of it."""
+    if run_files.last is None:
+        return {}
+    known = ("frames", "first_frame_s", "frames_per_s", "resumed_from_chunk")
+    return {name: getattr(run_files.last, name) for name in known}

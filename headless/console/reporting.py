@@ -37,16 +37,18 @@ def report_failures(
 
 def print_failure(console: Console, error: Exception, *, debug: bool) -> str:
     """Print the reason of a failure in one line, and return the line."""
-    known = isinstance(error, LongtakeError)
-    line = (
-        str(error)
-        if known
-        else f"internal error, {type(error).__name__}: {error} (--debug shows where)"
-    )
+    line = failure_line(error)
     if debug:
         console.print(escape("".join(traceback.format_exception(error))), highlight=False)
     console.print(f"[red]Failed:[/] {escape(line)}", highlight=False)
     return line
+
+
+def failure_line(error: Exception) -> str:
+    """Return the reason of a failure in one line."""
+    if isinstance(error, LongtakeError):
+        return str(error)
+    return f"internal error, {type(error).__name__}: {error} (--debug shows where)"
 
 
 def _report_interrupt(run_files: RunFiles) -> str:

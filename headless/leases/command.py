@@ -1,0 +1,83 @@
+"""`longtake worker`: runs rows of a batch that another machine drives."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import click
+from rich.console import Console
+from yarl import URL
+
+from ...errors import BadInput
+from ..console.options import FILE, comfy_option
+from ..console.reporting import report_failures
+from ..events import RunFiles
+from .key import read_key
+from .messages import WORKER
+
+
+@click.command()
+@click.option("--join", "driver", required=True, metavar="URL",
+              help="The driver's address, as `longtake batch --serve` prints it.")  # fmt: skip
+@click.option("--key-file", type=FILE, metavar="FILE",
+              help="The file with the driver's key (default: $LONGTAKE_KEY).")  # fmt: skip
+@click.option("--server", metavar="URL",
+              help="Run the rows on this ComfyUI server instead of in this process.")  # fmt: skip
+@click.option("--shared", type=FILE, metavar="DIR",
+              help="The driver's --out as seen here; then no file is sent.")  # fmt: skip
+@click.option("--work", type=FILE, default=Path("worker"), show_default=True, metavar="DIR",
+              help="Folder for this worker's journal and unfinished files.")  # fmt: skip
+@click.option("--name", metavar="NAME", help="This worker's name (default: host and process).")
+@click.option("--patience", type=click.FloatRange(min=0), default=600.0, show_default=True,
+              metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@comfy_option
+def worker(  # noqa: PLR0913
+    driver: str,
+    key_file: Path | None,
+    server: str | None,
+    shared: Path | None,
+    work: Path,
+    name: str | None,
+    patience: float,
+    comfy: Path | None,
+    debug: bool,
+) -> None:
+    """Run rows of a batch that `longtake batch --serve` drives.
+
+    Workers join and leave at any time. Each runs one row after another. The rows of a worker that
+    is lost go to the others.
+    """
+    from .joining import Joining, join  # aiohttp takes half a second to import
+
+    console = Console(soft_wrap=True)
+    hint = "Interrupted. The row went back to the driver."
+    with report_failures(console, RunFiles(), debug=debug, resume_hint=lambda _: hint):
+        joining = Joining(
+            _driver_url(driver), read_key(key_file), _name(name), patience, work, shared, server,
+            comfy,
+        )  # fmt: skip
+        join(joining, console)
+
+
+def _name(text: str | None) -> str:
+    """Return the worker's name; raise BadInput."""
+    name = text or f"{socket.gethostname()[:40]}-{os.getpid()}"
+    if not WORKER.fullmatch(name):
+        raise BadInput(
+            f"--name {name!r} is not a name: up to 64 letters, digits, dots, dashes, underscores."
+        )
+    return name
+
+
+def _driver_url(text: str) -> URL:
+    try:
+        url = URL(text if "://" in text else f"http://{text}")
+        valid = url.scheme in ("http", "https") and url.host
+    except ValueError:
+        valid = False
+    if not valid:
+        raise BadInput(f"--join {text!r} is not an address such as http://192.0.2.7:8290.")
+    return url.with_query(None).with_fragment(None)

@@ -1,0 +1,96 @@
+"""A batch whose rows are run by workers that join: the driver's side."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from rich.console import Console
+from rich.markup import escape
+
+from ...errors import BadInput
+from ..batch.display import open_display
+from ..batch.record import QUEUED, Record, Records
+from ..batch.row import Row
+from .driving import Place
+from .queue import LeaseQueue
+from .service import LeaseService
+from .staging import Staging
+
+TICK_S = 0.5
+FAREWELL_S = 10.0
+"""After the last row, workers that wait for a row are told within this time."""
+
+
+async def run_on_workers(
+    rows: Sequence[Row],
+    records: Records,
+    place: Place,
+    key: str,
+    console: Console,
+    on_open: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve leases until all rows have ended; `on_open` gets the address."""
+    records.merge_rows(row.record for row in rows)
+    staging = Staging(records.out)
+    with open_display(console, records.rows) as display:
+        queue = LeaseQueue(
+            rows, records, place.lease_s, time.monotonic(), _in_loop(display.finish)
+        )
+        staging.keep_only(records.prompt_id(row) for row in records.rows if row.state == QUEUED)
+        service = LeaseService(queue, staging, display, key)
+        async with _listening(service.application(), place) as address:
+            console.print(escape(_how_to_join(address)), highlight=False)
+            on_open(address)
+            while queue.unfinished:
+                await asyncio.sleep(TICK_S)
+                await service.expire()
+            await _say_farewell(service, place)
+
+
+def _in_loop(show: Callable[[Record], None]) -> Callable[[Record], None]:
+    """Return `show`, to be called from any thread."""
+    loop = asyncio.get_running_loop()
+
+    def show_there(record: Record) -> None:
+        loop.call_soon_threadsafe(show, record)
+
+    return show_there
+
+
+async def _say_farewell(service: LeaseService, place: Place) -> None:
+    """Wait until each worker that asked lately knows that all rows have ended."""
+    end = time.monotonic() + min(FAREWELL_S, place.lease_s)
+    while time.monotonic() < end:
+        recent = {name for name, at in service.seen.items() if at > end - 2 * place.lease_s}
+        if recent <= service.told:
+            return
+        await asyncio.sleep(TICK_S / 5)
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, place: Place) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, place.host, place.port).start()
+        except OSError as error:
+            raise BadInput(
+                f"the driver cannot listen at {place.host}:{place.port} "
+                f"({error.strerror or error}); choose another --serve."
+            ) from error
+        host, port = runner.addresses[0][:2]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def _how_to_join(address: str) -> str:
+    return (
+        f"Workers join with: longtake worker --join {address} --key-file FILE (through another "
+        "name of this machine, where they reach it by another)."
+    )

@@ -1,0 +1,130 @@
+"""How `longtake batch` becomes a driver of workers: its options, and the rows it checks first."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ...errors import BadInput
+from ..batch.record import Records
+from ..batch.row import BatchSpec, Row, build_rows
+from ..console.options import FILE
+from ..session import session
+from ..workflow.graph import load
+from .key import VARIABLE, read_key
+from .ray_cluster import ray_cluster, starter
+
+LEASE_S = 60.0
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the driver listens, and how long a lease lasts without a word of its worker."""
+
+    host: str
+    port: int
+    lease_s: float = LEASE_S
+
+
+def parse_place(text: str, lease_s: float = LEASE_S) -> Place:
+    """Return the place in `HOST:PORT` or `PORT` (this machine only); raise BadInput."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise BadInput(f"--serve {text!r} is not HOST:PORT, for example 0.0.0.0:8290.")
+    return Place(host.strip("[]") or "127.0.0.1", int(port), lease_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Driving:
+    """Where workers join: at `serve`, with the key in `key_file`; `workers` of them on a Ray
+    cluster.
+    """
+
+    serve: str | None
+    key_file: Path | None
+    lease_s: float
+    ray: str | None = None
+    workers: int = 1
+
+    def place(self, own: str | None) -> Place:
+        """Return where to listen: as the user says, else at this machine's own address."""
+        return parse_place(self.serve or f"{own}:0", self.lease_s)
+
+    def key(self) -> str:
+        """Return the key; only workers of a cluster can be given a random one."""
+        if self.ray is not None and self.key_file is None and VARIABLE not in os.environ:
+            return secrets.token_urlsafe(32)
+        return read_key(self.key_file)
+
+
+def driver_options(command: Command) -> Command:
+    """Add --serve, --key-file, --lease, --ray and --workers; the command gets `driving`, a Driving,
+    or None.
+    """
+
+    @functools.wraps(command)
+    def with_driving(
+        *, serve: str | None, key_file: Path | None, lease: float, ray: str | None,
+        workers: int, **others: Any,
+    ) -> None:  # fmt: skip
+        if serve is None and ray is None and key_file is not None:
+            raise click.UsageError("--key-file needs --serve or --ray")
+        driving = Driving(serve, key_file, lease, ray, workers) if serve or ray else None
+        command(driving=driving, **others)
+
+    for option in (
+        click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
+                     metavar="N", help="With --ray: the number of workers, each with a GPU, or a "
+                     "CPU slot in a cluster without GPUs."),
+        click.option("--ray", metavar="ADDRESS",
+                     help="Start workers on this Ray cluster: auto, local or HOST:PORT."),
+        click.option("--lease", type=click.FloatRange(min=1), default=LEASE_S, show_default=True,
+                     metavar="SECONDS", help="With --serve: the time after which the row of a "
+                     "silent worker goes to another."),
+        click.option("--key-file", type=FILE, metavar="FILE",
+                     help="With --serve: the file with the workers' key (default: $LONGTAKE_KEY)."),
+        click.option("--serve", metavar="HOST:PORT",
+                     help="Give the rows to `longtake worker`s that join here."),
+    ):  # fmt: skip
+        with_driving = option(with_driving)
+    return with_driving
+
+
+def drive(
+    spec: BatchSpec, driving: Driving, comfy: Path | None, records: Records, console: Console
+) -> None:
+    """Run all rows on workers. They are checked here first, by the nodes of this machine."""
+    from .driver import run_on_workers  # aiohttp takes half a second to import
+
+    key = driving.key()
+    with ExitStack() as stack:
+        own = stack.enter_context(ray_cluster(driving.ray)) if driving.ray else None
+        place = driving.place(own)
+        start = starter(driving.workers, key, comfy, console) if driving.ray else _start_nothing
+        rows = check_rows(spec, comfy, records.out, console)
+        records.resume()
+        asyncio.run(run_on_workers(rows, records, place, key, console, start))
+
+
+def _start_nothing(driver: str) -> None:
+    """Workers join the driver by themselves."""
+
+
+def check_rows(spec: BatchSpec, comfy: Path | None, out: Path, console: Console) -> list[Row]:
+    """Return all rows; raise BadInput at a fault. Packs other than ours need `comfy`."""
+    workflows = [load(path) for path in spec.workflows]
+    types = [node.class_type for flow in workflows for node in flow.nodes.values()]
+    with session(console, comfy, out) as live:
+        specs = live.host.specs(types)
+    return list(build_rows(workflows, spec, specs))

@@ -1,0 +1,143 @@
+"""What runs a worker's rows: the engine of this process, or a ComfyUI server beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ...errors import LongtakeError
+from ..batch.client import Client, FileMissing, Refusal, ServerLost
+from ..batch.local import report_of
+from ..batch.outputs import ROLES, fetch, outcome
+from ..batch.record import SavedFile
+from ..batch.watch import ProgressWatch
+from ..console.reporting import failure_line
+from ..events import FileSaved, RunFiles, role_of
+from ..runner import Job
+from ..session import Session
+from .link import Task
+from .loop import LoopThread
+from .queue import Ending
+
+WORKFLOW_FILE = "workflow.json"
+
+
+class Engine(Protocol):
+    """Runs one row at a time."""
+
+    @property
+    def chunks(self) -> tuple[int | None, int | None]:
+        """The finished chunks of the running row, and their number; None if not known."""
+
+    def run(self, task: Task, folder: Path) -> Ending:
+        """Run a row, with its files in `folder`; raise KeyboardInterrupt if interrupted."""
+
+    def interrupt(self) -> None:
+        """Ask the running row to stop soon."""
+
+
+@dataclass(slots=True)
+class OwnEngine:
+    """The stand-in host or the real core, in an open session."""
+
+    live: Session
+    _files: RunFiles = field(default_factory=RunFiles)
+
+    @property
+    def chunks(self) -> tuple[int | None, int | None]:
+        last = self._files.last
+        return (None, None) if last is None else (last.chunk + 1, last.chunks)
+
+    def run(self, task: Task, folder: Path) -> Ending:
+        self._files = RunFiles()
+        folder.mkdir(parents=True, exist_ok=True)
+        workflow = folder / WORKFLOW_FILE
+        workflow.write_text(json.dumps(task.workflow), encoding="utf-8")
+        began = time.monotonic()
+        try:
+            self.live.run(Job(workflow, (), folder), self._files)
+        except Exception as error:  # the row's fault or ours: the other rows go on
+            return Ending(time.monotonic() - began, error=failure_line(error))
+        finally:
+            workflow.unlink()
+        files = tuple(each for file in self._files.files for each in _saved(file, folder))
+        report = tuple(report_of(self._files).items())
+        return Ending(time.monotonic() - began, files, report)
+
+    def interrupt(self) -> None:
+        self.live.host.interrupt()
+
+
+def _saved(file: FileSaved, folder: Path) -> Iterator[SavedFile]:
+    """Yield a saved file, or each file of a folder of frames, below the row's folder."""
+    role = file.role if file.role in ROLES else role_of({"filename": file.path.name})
+    paths = sorted(file.path.iterdir()) if file.path.is_dir() else [file.path]
+    for path in paths:
+        yield SavedFile(role, path.relative_to(folder.resolve()).as_posix())
+
+
+@dataclass(slots=True)
+class ServerEngine:
+    """A ComfyUI server, which queues our rows among its own. Its requests run on `loop`."""
+
+    client: Client
+    loop: LoopThread
+    patience_s: float
+    chunks: tuple[int | None, int | None] = (None, None)
+    _prompt_id: str = ""
+
+    def run(self, task: Task, folder: Path) -> Ending:
+        self.chunks = (None, None)
+        try:
+            return self.loop.wait(self._run(task, folder))
+        except (Refusal, FileMissing) as error:
+            return Ending(0, error=str(error))
+
+    def interrupt(self) -> None:
+        self.loop.start(self.client.drop([self._prompt_id]))
+
+    async def _run(self, task: Task, folder: Path) -> Ending:
+        self._prompt_id = str(uuid.uuid4())
+        watch = ProgressWatch(self.client)
+        listener = asyncio.create_task(watch.run())
+        watch.follow(self._prompt_id, task.workflow, self._progress)
+        try:
+            await self.client.queue(task.workflow, self._prompt_id)
+            entry = await self._end(watch)
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+        seconds, report, problem = outcome(entry)
+        if problem is not None:
+            return Ending(seconds or 0, error=problem)
+        files = await fetch(self.client, entry, folder.parent, folder.name)
+        below = [SavedFile(f.role, f.path.partition("/")[2]) for f in files]
+        return Ending(seconds or 0, tuple(below), tuple(report.items()))
+
+    async def _end(self, watch: ProgressWatch) -> dict[str, object]:
+        """Return the prompt's entry in the history; a server that is away may come back."""
+        heard = time.monotonic()
+        while True:
+            try:
+                entry = await self.client.finished(self._prompt_id)
+                known = entry or await self.client.place(self._prompt_id)
+                entry = entry or (None if known else await self.client.finished(self._prompt_id))
+                heard = time.monotonic()
+            except ServerLost as error:
+                if time.monotonic() - heard > self.patience_s:
+                    raise LongtakeError(f"{self.client.name} does not answer ({error}).") from error
+                known, entry = "away", None
+            if entry is not None:
+                return entry
+            if not known:
+                raise Refusal(f"{self.client.name} accepts prompts and forgets them")
+            await watch.wait(self._prompt_id)
+
+    def _progress(self, done: int, total: int) -> None:
+        self.chunks = (done, total)

@@ -1,0 +1,78 @@
+"""Opens a worker's engine and its link to the driver."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from yarl import URL
+
+from ..batch.client import TIMEOUT, Client, server_url
+from ..session import session
+from .engine import Engine, OwnEngine, ServerEngine
+from .link import Link
+from .loop import LoopThread, loop_thread
+from .staging import FOLDER
+from .worker import Worker
+
+ROWS = "rows"  # below a worker's folder, until the driver has the files
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """Which driver a worker joins and what runs its rows: a `server`, else the core at `comfy`,
+    else the stand-in. The journal and unfinished files are in `work`.
+    """
+
+    driver: URL
+    key: str = field(repr=False)
+    name: str
+    patience_s: float
+    work: Path
+    shared: Path | None = None
+    server: str | None = None
+    comfy: Path | None = None
+
+
+def join(joining: Joining, console: Console) -> int:
+    """Work until the batch is done; return the number of rows that ended here."""
+    with (
+        loop_thread() as loop,
+        _requests(loop) as requests,
+        _engine(joining, loop, requests, console) as engine,
+    ):
+        link = Link(requests, joining.driver, joining.key, joining.patience_s)
+        rows = joining.work / ROWS if joining.shared is None else joining.shared / FOLDER
+        is_shared = joining.shared is not None
+        return Worker(joining.name, link, engine, loop, console, rows, is_shared=is_shared).run()
+
+
+@contextmanager
+def _requests(loop: LoopThread) -> Iterator[aiohttp.ClientSession]:
+    requests = loop.wait(_open())
+    try:
+        yield requests
+    finally:
+        loop.wait(requests.close())
+
+
+async def _open() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=TIMEOUT)
+
+
+@contextmanager
+def _engine(
+    joining: Joining, loop: LoopThread, requests: aiohttp.ClientSession, console: Console
+) -> Iterator[Engine]:
+    if joining.server is not None:
+        client = Client(requests, server_url(joining.server), str(uuid.uuid4()))
+        loop.wait(client.greet())
+        yield ServerEngine(client, loop, joining.patience_s)
+        return
+    with session(console, joining.comfy, joining.work) as live:
+        yield OwnEngine(live)

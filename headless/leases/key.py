@@ -1,0 +1,39 @@
+"""The secret that driver and workers share. It is never an argument, and never in a message."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from pathlib import Path
+
+from ...errors import BadInput
+
+VARIABLE = "LONGTAKE_KEY"
+MIN_LENGTH = 16
+HOW = 'make a key with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+SCHEME = "Bearer "
+
+
+def read_key(file: Path | None) -> str:
+    """Return the key in `file`, or in the environment if there is no file; raise BadInput."""
+    if file is None and VARIABLE not in os.environ:
+        raise BadInput(f"give --key-file FILE or set {VARIABLE}; {HOW}.")
+    where = VARIABLE if file is None else f"--key-file {file}"
+    try:
+        text = os.environ[VARIABLE] if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{where} cannot be read as text; {HOW}.") from error
+    key = text.strip()
+    if len(key) < MIN_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
+        raise BadInput(f"{where} holds no key of {MIN_LENGTH} or more letters; {HOW}.")
+    return key
+
+
+def header(key: str) -> dict[str, str]:
+    """Return the header with which a worker shows the key."""
+    return {"Authorization": f"{SCHEME}{key}"}
+
+
+def is_right(shown: str, key: str) -> bool:
+    """Return whether a request's Authorization header holds the key, in constant time."""
+    return hmac.compare_digest(shown.encode(), f"{SCHEME}{key}".encode())

@@ -1,0 +1,140 @@
+"""A worker's requests to its driver."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from ...errors import LongtakeError, StorageError
+from ..batch.answers import decode, short
+from ..batch.client import PIECE_BYTES, TIMEOUT
+from .key import header
+
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
+GONE, CONFLICT = 410, 409
+T = TypeVar("T")
+
+
+class DriverLost(Exception):
+    """The driver does not answer."""
+
+
+class LeaseEnded(Exception):
+    """The lease has ended; another worker has the row."""
+
+
+class AllEnded(Exception):
+    """All rows of the batch have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A leased row: its lease, the seconds within which to renew, a label and the workflow."""
+
+    lease: str
+    seconds: float
+    label: str
+    workflow: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Link:
+    """The driver at `url`. After `patience_s` without an answer its worker gives up."""
+
+    session: aiohttp.ClientSession
+    url: URL
+    key: str = field(repr=False)
+    patience_s: float
+
+    async def take(self, worker: str) -> Task | None:
+        """Return the next row, None while no row waits; raise `AllEnded` after the last."""
+        status, text = await self._ask("POST", "lease", json={"worker": worker})
+        if status == GONE:
+            raise AllEnded
+        return None if status == 204 else _task(text)
+
+    async def renew(self, task: Task, done: int | None, total: int | None) -> None:
+        """Prolong the lease and report the row's finished chunks."""
+        await self._ask("POST", "lease", task.lease, "renew", json={"done": done, "total": total})
+
+    async def send(self, task: Task, file: Path, path: str) -> None:
+        """Bring one file of the row; raise StorageError if it cannot be read here."""
+        try:
+            source = file.open("rb")
+        except OSError as error:
+            raise StorageError(f"{file} cannot be read ({error.strerror}).") from error
+        with source:
+            where = ("files", *path.split("/"))
+            await self._ask("PUT", "lease", task.lease, *where, data=_pieces(source))
+
+    async def end(self, task: Task, ending: Mapping[str, object]) -> None:
+        """Say how the row ended."""
+        await self._ask("POST", "lease", task.lease, "end", json=ending)
+
+    async def release(self, task: Task) -> None:
+        """Give the row back."""
+        await self._ask("DELETE", "lease", task.lease)
+
+    async def insist(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a request until the driver answers; raise LongtakeError after `patience_s`."""
+        since, pause = time.monotonic(), FIRST_PAUSE_S
+        while True:
+            try:
+                return await request()
+            except DriverLost as error:
+                if time.monotonic() - since >= self.patience_s:
+                    raise LongtakeError(
+                        f"the driver at {self.url} does not answer ({error}); is it running?"
+                    ) from error
+            await asyncio.sleep(min(pause, self.patience_s))
+            pause = min(pause * 2, MAX_PAUSE_S)
+
+    async def _ask(self, method: str, *path: str, **body: Any) -> tuple[int, str]:
+        url = self.url.joinpath(*path)
+        try:
+            async with self.session.request(
+                method, url, headers=header(self.key), timeout=TIMEOUT, **body
+            ) as answer:
+                return _checked(answer.status, await answer.text(errors="replace"), url)
+        except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
+            raise DriverLost(str(error) or type(error).__name__) from error
+
+
+async def _pieces(source: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(source.read, PIECE_BYTES):
+        yield piece
+
+
+def _checked(status: int, text: str, url: URL) -> tuple[int, str]:
+    """Return an answer of the driver; raise what the status means."""
+    if status in (200, 201, 204, GONE):
+        return status, text
+    if status == CONFLICT:
+        raise LeaseEnded
+    if status == 401:
+        raise LongtakeError(f"the driver at {url.origin()} has another key; check --key-file.")
+    if status == 400:
+        raise LongtakeError(f"the driver refuses: {short(text, 300)}")
+    if status >= 500:  # its disk is full, or a proxy answers for it
+        raise DriverLost(f"it answers {status} {short(text)}")
+    raise LongtakeError(
+        f"{url.origin()} is no driver of a batch (it answers {status}); check --join."
+    )
+
+
+def _task(text: str) -> Task:
+    content = decode(text)
+    with suppress(KeyError, TypeError, ValueError):
+        return Task(
+            str(content["lease"]), float(content["seconds"]), str(content["label"]),
+            dict(content["workflow"]),
+        )  # fmt: skip
+    raise LongtakeError(f"the driver leases {short(text, 60)}; is it another version of Longtake?")

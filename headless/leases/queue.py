@@ -1,0 +1,148 @@
+"""The rows of a batch, each leased to one worker for a time.
+
+A worker renews its lease while the row runs. A lease that is not renewed ends, and the next worker
+takes the row over under a new lease, whose number is higher. Whatever comes under the old lease
+afterwards is refused (a fencing token: Kleppmann, "How to do distributed locking", 2016).
+
+There is neither a clock nor a network here: times are seconds that the caller counts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records, SavedFile
+from ..batch.row import Row
+
+MAX_LOSSES = 6
+"""A row fails after so many. Where one worker in twenty dies in each row, one row in 60 million is
+lost so often by chance.
+"""
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right of one worker to run a row until a time. A row's leases have rising numbers."""
+
+    id: str
+    row: Row
+    number: int
+    worker: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a row ended at its worker: in `seconds`, with files and a report, or with an error."""
+
+    seconds: float
+    files: tuple[SavedFile, ...] = ()
+    report: tuple[tuple[str, object], ...] = ()
+    error: str | None = None
+
+
+class LeaseQueue:
+    """The unfinished rows, waiting or leased for `seconds`; records hold every change.
+
+    Rows that an earlier driver had leased are leased still: their workers go on and renew.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        records: Records,
+        seconds: float,
+        now: float,
+        on_end: Callable[[Record], None] = lambda _: None,
+    ) -> None:
+        self.seconds = seconds
+        self._records = records
+        self._on_end = on_end
+        self._waiting: deque[Row] = deque()
+        self._leases: OrderedDict[str, Lease] = OrderedDict()  # the next to end comes first
+        for row in rows:
+            if row.record.state == QUEUED and row.record.server:
+                self._add(row, now)
+            elif row.record.state not in (DONE, FAILED):
+                self._waiting.append(row)
+
+    @property
+    def unfinished(self) -> int:
+        """Number of rows that are neither done nor failed."""
+        return len(self._waiting) + len(self._leases)
+
+    def get(self, lease_id: str) -> Lease | None:
+        """Return a lease that has not ended."""
+        return self._leases.get(lease_id)
+
+    def take(self, worker: str, now: float) -> Lease | None:
+        """Lease the next row to a worker; return None while no row waits."""
+        self.expire(now)
+        while self._waiting:
+            row = self._waiting.popleft()
+            if row.record.losses >= MAX_LOSSES:
+                self._close(row, Ending(0, error=f"lost with its worker {MAX_LOSSES} times"))
+                continue
+            record = row.record
+            record.attempt += 1
+            record.server, record.state = worker, QUEUED
+            self._records.save(record)  # on disk first: no number is given twice
+            return self._add(row, now)
+        return None
+
+    def renew(self, lease_id: str, now: float) -> bool:
+        """Prolong a lease; return False if the lease has ended."""
+        self.expire(now)
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return False
+        lease.until = now + self.seconds
+        self._leases.move_to_end(lease_id)
+        return True
+
+    def end(self, lease_id: str, ending: Ending) -> bool:
+        """Record how a row ended; return False if the lease has ended before."""
+        lease = self._leases.pop(lease_id, None)
+        if lease is None:
+            return False
+        self._close(lease.row, ending)
+        return True
+
+    def release(self, lease_id: str) -> None:
+        """Give a row back unfinished, to be taken next; nothing happens if the lease has ended."""
+        lease = self._leases.pop(lease_id, None)
+        if lease is not None:
+            self._give_back(lease)
+
+    def expire(self, now: float) -> list[Lease]:
+        """End the leases whose time is over, and return them."""
+        ended = []
+        while self._leases and (lease := next(iter(self._leases.values()))).until <= now:
+            del self._leases[lease.id]
+            lease.row.record.losses += 1
+            self._give_back(lease)
+            ended.append(lease)
+        return ended
+
+    def _add(self, row: Row, now: float) -> Lease:
+        record = row.record
+        lease_id = self._records.prompt_id(record)
+        worker, until = record.server or "", now + self.seconds
+        lease = Lease(lease_id, row, record.attempt, worker, until)
+        self._leases[lease_id] = lease
+        return lease
+
+    def _give_back(self, lease: Lease) -> None:
+        record = lease.row.record
+        record.server, record.state = None, WAITING
+        self._waiting.appendleft(lease.row)
+
+    def _close(self, row: Row, ending: Ending) -> None:
+        record = row.record
+        record.state = DONE if ending.error is None else FAILED
+        record.error, record.seconds = ending.error, ending.seconds
+        record.files, record.report = list(ending.files), dict(ending.report)
+        self._records.save(record)
+        self._on_end(record)

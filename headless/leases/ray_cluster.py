@@ -1,0 +1,72 @@
+"""Workers on a Ray cluster: actors that join the driver as any other worker does.
+
+A lease is all that a worker has, so Ray needs to know nothing about rows. It starts an actor again
+where one died (docs.ray.io, "Actor fault tolerance"), and elsewhere where its machine is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from yarl import URL
+
+from ...errors import BadInput
+
+MISSING = (
+    "--ray needs Ray on every machine of the cluster: pip install 'longtake[ray]' (or ray), or "
+    "start `longtake worker` there yourself."
+)
+
+
+@contextmanager
+def ray_cluster(address: str) -> Iterator[str]:
+    """Connect to a cluster (`auto`, `local` or HOST:PORT); yield this machine's address in it."""
+    try:
+        import ray
+    except ImportError as error:
+        raise BadInput(MISSING) from error
+    try:
+        ray.init(address=None if address == "local" else address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BadInput(f"--ray {address!r}: there is no cluster ({error}).") from error
+    try:
+        yield str(ray.util.get_node_ip_address())
+    finally:
+        ray.shutdown()
+
+
+def starter(count: int, key: str, comfy: Path | None, console: Console) -> Callable[[str], None]:
+    """Return a function that starts `count` workers for the driver at an address."""
+    running: list[Any] = []  # Ray ends an actor that nobody refers to
+
+    def start(driver: str) -> None:
+        import ray
+
+        needs = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(RowActor)
+        for number in range(count):
+            worker = actor.remote()
+            running.append((worker, worker.work.remote(driver, key, f"ray-{number}", comfy)))
+        console.print(escape(f"{count} workers start on the Ray cluster."), highlight=False)
+
+    return start
+
+
+class RowActor:
+    """One worker on one GPU, or on one CPU slot."""
+
+    def work(self, driver: str, key: str, name: str, comfy: Path | None) -> int:
+        """Work until the batch is done; return the number of rows that ended here."""
+        from .joining import Joining, join
+
+        folder = Path(tempfile.gettempdir(), "longtake-ray", name)
+        own = f"{name}-{os.getpid()}"
+        joining = Joining(URL(driver), key, own, 600.0, folder, comfy=comfy)
+        return join(joining, Console(quiet=True))

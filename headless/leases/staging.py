@@ -1,0 +1,68 @@
+"""Files of leased rows: below OUT/.leases while a row runs, in the row's own folder when it ended.
+
+So a row's folder holds the files of one lease, all of them, or it does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from ...errors import StorageError
+from ..batch.record import SavedFile
+
+FOLDER = ".leases"
+MAX_PATH = 400  # characters; file systems allow more, below any folder of a user
+PART = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]{1,200}")
+
+
+def is_safe(path: str) -> bool:
+    """Return whether a path names a file below its folder, on every system."""
+    parts = path.split("/")
+    return len(path) <= MAX_PATH and all(
+        PART.fullmatch(part) and part == part.strip(". ") for part in parts
+    )
+
+
+class Staging:
+    """The files of leases in force, below the batch's output folder."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def folder(self, lease_id: str) -> Path:
+        """Return the folder of a lease, which need not exist."""
+        return self._out / FOLDER / lease_id
+
+    def keep_only(self, lease_ids: Iterable[str]) -> None:
+        """Remove what ended leases left."""
+        alive = set(lease_ids)
+        for folder in (self._out / FOLDER).glob("*"):
+            if folder.name not in alive:
+                self.remove(folder.name)
+
+    def remove(self, lease_id: str) -> None:
+        """Remove the files of a lease that has ended."""
+        shutil.rmtree(self.folder(lease_id), ignore_errors=True)
+
+    def missing(self, lease_id: str, files: Iterable[SavedFile]) -> list[str]:
+        """Return the paths of `files` that the lease's folder lacks."""
+        here = self.folder(lease_id)
+        return [file.path for file in files if not (here / file.path).is_file()]
+
+    def publish(self, lease_id: str, name: str, files: Iterable[SavedFile]) -> list[SavedFile]:
+        """Move a lease's folder to the row's folder `name`; return the files below OUT."""
+        here, target = self.folder(lease_id), self._out / name
+        try:
+            if target.exists():  # of a lease whose end was not recorded
+                shutil.rmtree(target)
+            if here.exists():
+                here.replace(target)
+        except OSError as error:
+            raise StorageError(
+                f"{target} cannot be written ({error.strerror}); free some space, or close the "
+                "program that has it open."
+            ) from error
+        return [SavedFile(file.role, str(PurePosixPath(name, file.path))) for file in files]

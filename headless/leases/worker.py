@@ -1,0 +1,127 @@
+"""A worker: leases rows of a driver, runs them, and brings the files."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from .engine import Engine
+from .link import AllEnded, DriverLost, LeaseEnded, Link, Task
+from .loop import LoopThread
+from .messages import ending_message
+from .queue import Ending
+
+BEATS = 3  # renewals within the time of a lease
+IDLE_S = 2.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """Runs rows until the batch is done. Files of a row are in `rows`, by the lease's id; where
+    that folder `is_shared` with the driver, they are not sent.
+    """
+
+    name: str
+    link: Link
+    engine: Engine
+    loop: LoopThread
+    console: Console
+    rows: Path
+    is_shared: bool = False
+    idle_s: float = IDLE_S
+    _lost: bool = field(default=False, init=False)
+
+    def run(self) -> int:
+        """Return the number of rows that ended here; raise LongtakeError without a driver."""
+        rows = 0
+        while (task := self._next()) is not None:
+            self._say(f"{task.label} begins.")
+            with self._folder(task) as folder, self._renewing(task):
+                rows += self._run(task, folder)
+        self._say(f"The batch is done; rows that ended here: {rows}.")
+        return rows
+
+    def _next(self) -> Task | None:
+        """Wait for a row; return None once all rows have ended."""
+        return self.loop.wait(self._wait_for_row())
+
+    async def _wait_for_row(self) -> Task | None:
+        with suppress(AllEnded):
+            while (task := await self.link.insist(lambda: self.link.take(self.name))) is None:
+                await asyncio.sleep(self.idle_s)
+            return task
+        return None
+
+    def _run(self, task: Task, folder: Path) -> bool:
+        """Run a row to its end; return False where another worker has taken the row over."""
+        try:
+            ending = self.engine.run(task, folder)
+            self.loop.wait(self._hand_over(task, ending, folder))
+        except LeaseEnded:
+            self._lost = True
+        except BaseException:
+            if not self._lost:
+                self._release(task)
+                raise
+        if self._lost:
+            self._say(f"{task.label} went to another worker.")
+        else:
+            self._say(f"{task.label} {'failed: ' + ending.error if ending.error else 'is done.'}")
+        return not self._lost
+
+    async def _hand_over(self, task: Task, ending: Ending, folder: Path) -> None:
+        """Bring the files, then say how the row ended."""
+        if not self.is_shared:
+            for file in ending.files:
+                path = file.path
+                await self.link.insist(partial(self.link.send, task, folder / path, path))
+        await self.link.insist(lambda: self.link.end(task, ending_message(ending)))
+
+    def _release(self, task: Task) -> None:
+        """Give a row back; without an answer its lease ends by itself."""
+        with suppress(DriverLost, LeaseEnded):
+            self.loop.wait(self.link.release(task))
+
+    @contextmanager
+    def _folder(self, task: Task) -> Iterator[Path]:
+        """Yield the folder for a row's files; the driver removes a shared one."""
+        folder = self.rows / task.lease
+        try:
+            yield folder
+        finally:
+            if not self.is_shared:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _renewing(self, task: Task) -> Iterator[None]:
+        """Renew the lease within the block; stop the engine where the lease has ended."""
+        self._lost = False
+        beat: Future[None] = self.loop.start(self._beat(task))
+        try:
+            yield
+        finally:
+            beat.cancel()
+
+    async def _beat(self, task: Task) -> None:
+        while True:
+            await asyncio.sleep(task.seconds / BEATS)
+            try:
+                await self.link.renew(task, *self.engine.chunks)
+            except DriverLost:
+                continue  # it may come back: the row's end insists
+            except LeaseEnded:
+                self._lost = True
+                self.engine.interrupt()
+                return
+
+    def _say(self, text: str) -> None:
+        self.console.print(escape(text), highlight=False)

@@ -1,0 +1,61 @@
+"""What a worker hands over of a run in its own process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtake.errors import BadInput
+from longtake.headless.batch.record import SavedFile
+from longtake.headless.events import ChunkDone, FileSaved, RunFiles
+from longtake.headless.leases.engine import OwnEngine
+from longtake.headless.leases.link import Task
+from longtake.headless.runner import Job
+
+TASK = Task("an-id", 60.0, "row 1", {"1": {"class_type": "Save", "inputs": {}}})
+
+
+@dataclass
+class FakeSession:
+    """A session whose workflow saves a video and a folder of frames, or fails."""
+
+    problem: str = ""
+
+    def run(self, job: Job, run_files: RunFiles) -> float:
+        assert json.loads(job.workflow.read_text()) == TASK.workflow
+        out = job.out_dir.resolve()
+        (out / "clip_frames").mkdir(parents=True)
+        for path in ("clip.mp4", "clip_frames/b.png", "clip_frames/a.png"):
+            (out / path).touch()
+        run_files.add(FileSaved("video", out / "clip.mp4"))
+        run_files.add(FileSaved("frames", out / "clip_frames"))
+        run_files.add(ChunkDone(chunk=2, chunks=3, frames=33, frames_per_s=8.0))
+        if self.problem:
+            raise BadInput(self.problem)
+        return 1.0
+
+
+def test_a_folder_of_frames_is_handed_over_as_its_files(tmp_path: Path) -> None:
+    engine = OwnEngine(FakeSession())
+    assert engine.chunks == (None, None)
+    ending = engine.run(TASK, tmp_path / "row")
+    assert ending.files == (
+        SavedFile("video", "clip.mp4"),
+        SavedFile("frames", "clip_frames/a.png"),
+        SavedFile("frames", "clip_frames/b.png"),
+    )
+    assert dict(ending.report)["frames"] == 33
+    assert engine.chunks == (3, 3)
+    assert not (tmp_path / "row" / "workflow.json").exists()
+
+
+def test_a_run_that_fails_ends_its_row_with_the_sentence(tmp_path: Path) -> None:
+    ending = OwnEngine(FakeSession("no such model.")).run(TASK, tmp_path)
+    assert ending.error == "no such model."
+    assert ending.files == ()
+
+
+def test_a_fault_of_ours_ends_that_row_alone(tmp_path: Path) -> None:
+    ending = OwnEngine(None).run(TASK, tmp_path)
+    assert ending.error is not None and ending.error.startswith("internal error, AttributeError")
