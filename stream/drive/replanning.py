@@ -38,7 +38,7 @@ class Replanning:
         at once. `goes_on` is called meanwhile: False ends the wait, and an exception passes on.
         """
         due, frame_s = frame - math.ceil(self._lead_s * self._fps), FRAMES_PER_LATENT / self._fps
-        while goes_on() and self._drive.replans and self._drive.is_ahead(due):
+        while self._drive.replans and self._drive.is_ahead(due) and goes_on():
             current = self._drive.read_again(count, frame_s)
             if current is not None and current != motions:
                 return current

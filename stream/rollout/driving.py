@@ -95,7 +95,7 @@ class Driving:
         if not index:
             return
         drive, seen = self._controls.drive, frame_count(self._state.chain.span(index - 1).first)
-        while self._goes_on() and drive.is_ahead(seen):
+        while drive.is_ahead(seen) and self._goes_on():
             drive.wait(POLL_S)
 
     def _goes_on(self) -> bool:

@@ -140,7 +140,7 @@ def test_a_chunk_is_due_as_long_before_its_first_frame_as_its_way_to_the_page_ta
         drive.steer(says(number=drive_number(), mode="re-plan", shown=shown))
         drive.read_again(3, 0.25)  # what is down is no news
         assert replanning.other_motions(100, 3, None, goes_on) is None
-        return len(polls) > 1
+        return len(polls) > 0
 
     numbers = iter(range(1, 20))
 

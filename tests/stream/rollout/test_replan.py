@@ -152,10 +152,10 @@ def test_a_stored_chunk_is_kept_back_too(
 
     def check() -> None:
         checks.append(1)
-        if len(checks) == 2:  # chunk 1 was read from disk, and nobody has seen it
+        if len(checks) == 1:  # chunk 1 was read from disk, and nobody has seen it
             press(drive, 2, "w", "re-plan", 0)
-        if len(checks) > 2:
-            drive.steer(Steer("page", len(checks), mode="re-plan", shown=100))
+        if len(checks) > 1:
+            drive.steer(Steer("page", 1 + len(checks), mode="re-plan", shown=100))
 
     rollout = Rollout(spec(tmp_path, engine, shot()))
     monkeypatch.setattr(engine.host, "check_interrupted", check)
