@@ -58,7 +58,8 @@ def summarise(shape: CacheShape, keys: Iterable[Tensor]) -> Tensor:
     by_layer = torch.stack([k.float().flatten(2) for k in keys])  # (l, b, s, c)
     grid = by_layer.flatten(0, 1).transpose(1, 2).unflatten(2, (shape.rows, shape.columns))
     means = F.adaptive_avg_pool2d(grid, _regions(shape)).flatten(2).transpose(1, 2)  # (l b, r, c)
-    return F.normalize(means, dim=-1).unflatten(0, by_layer.shape[:2])
+    summary: Tensor = F.normalize(means, dim=-1).unflatten(0, by_layer.shape[:2])
+    return summary
 
 
 def match(likeness: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...attention.cache.kv_cache import KVCache
-from ...attention.cache.policy import CachePolicy, WindowSink
+from ...attention.cache.policy import WindowSink
 from ...attention.recall.content import ContentCache
+from ...attention.recall.window import RecallWindow
 from ...attention.storage.dense import KeysValues
 from ...attention.storage.shape import CacheShape
 from ...samplers.history.extent import HistoryExtent
@@ -44,7 +45,7 @@ def wan_shape(heads: int, layers: int, dtype: torch.dtype, *, hold_rotated: bool
     return CacheShape(layers, 1, heads, HEAD_DIM, ROWS, COLUMNS, CHUNK, dtype, hold_rotated)
 
 
-def recalling(memory_frames: int) -> CachePolicy:
+def recalling(memory_frames: int) -> RecallWindow:
     """Return the recalling window whose archive and newest frames are so many."""
     return replace(RECALL, archive_frames=memory_frames - RECALL.newest_frames)
 
