@@ -252,6 +252,7 @@ def run_block(
     y = modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
     q = sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1))
     k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
+    q, k = through(ways.hooks.places, q), through(ways.hooks.places, k)
     v = sa.v(y).unflatten(-1, (heads, -1))
     y = sa.o(ways.attention(q, k, v).flatten(-2))
     for hook in ways.hooks.in_attention:
