@@ -21,7 +21,8 @@ from ...attention.storage.dense import DENSE
 from ...attention.storage.shape import CacheShape
 from ...model.dit import PassOptions, TextKV, predict
 from ...model.preset import DEMO
-from ...samplers.camera.implied import implied_path
+from ...samplers.camera.implied import turning_path
+from ...samplers.camera.path import CameraPath
 from ...samplers.camera.track import CameraTrack
 from ...samplers.history.recall import view_scores
 from ...samplers.history.runs import best_runs
@@ -61,6 +62,10 @@ class Returning:
     def text_at(self, frame: int) -> str:
         """The caption in force at a latent frame."""
         return self.clip.back if frame >= self.clip.turn else self.clip.away
+
+    def path_at(self, frame: int) -> CameraPath:
+        """The camera's path at a latent frame, by the captions' words."""
+        return turning_path(self.text_at(frame), self.clip.away, frame - self.clip.turn)
 
     def agreement(self, chunk: torch.Tensor) -> float:
         """How well the scenery that enters in a chunk (f, c, h, w) agrees with the truth."""
@@ -148,9 +153,9 @@ def _choices(case: Returning, cache: ContentCache) -> dict[str, list[int]]:
 def _view_scores(case: Returning, past: Sequence[int]) -> list[float]:
     """How much of what the chunk sees each past frame saw, by the captions' pans."""
     track = CameraTrack(case.clip.latents.shape[-1], flat_world=True)
-    for frame in range(case.history):
-        track.extend([implied_path(case.text_at(frame))])
-    return view_scores(track, [implied_path(case.clip.back)] * CHUNK, past)
+    track.extend([case.path_at(frame) for frame in range(case.history)])
+    ahead = range(case.history, case.history + CHUNK)
+    return view_scores(track, [case.path_at(frame) for frame in ahead], past)
 
 
 SERVED: Mapping[str, Callable[[], CachePolicy]] = {

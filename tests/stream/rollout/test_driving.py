@@ -34,7 +34,7 @@ from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings
 
-KINDS: tuple[Camera, ...] = ("action", "plucker", "prope", "fun")
+KINDS: tuple[Camera, ...] = ("action", "columns", "plucker", "prope", "fun")
 BASE = "0: forward\n1.5: pan left"
 SCHEDULES: dict[str, dict[str, Any]] = {
     "chunks": {},
