@@ -24,7 +24,8 @@ from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.dit import KeysValues, PassOptions, TextKV, predict, project_text
+from ...model.cross_attention import KeysValues
+from ...model.dit import PassOptions, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.latent_format import frame_count
 from ...samplers.schedule.levels import flow_ladder
