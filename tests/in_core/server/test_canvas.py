@@ -59,7 +59,9 @@ def shortened(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
-@pytest.mark.parametrize("name", [*examples.EXAMPLES, "community/control_video"])
+@pytest.mark.parametrize(
+    "name", [*examples.EXAMPLES, *(f"community/{name}" for name in community_examples.COMMUNITY)]
+)
 def test_the_front_end_makes_the_api_form_of_each_canvas(client: Client, name: str) -> None:
     canvas = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     api = FOLDER / Path(name).parent / "api" / f"{Path(name).name}.json"

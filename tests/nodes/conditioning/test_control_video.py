@@ -179,6 +179,16 @@ def test_a_model_without_a_module_says_where_it_comes_from(bench: Bench) -> None
         bench.rollout(control=control)
 
 
+def test_a_vae_of_another_model_is_refused_in_a_sentence(bench: Bench) -> None:
+    model, clip, _ = vace_model(bench)
+    other = vae_of(bench, "tiny")
+    [control] = bench.run("LongtakeControlVideo", vae=other, control_frames=pictures(33))
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball")
+    with pytest.raises(BadInput, match="At Control Video: The model is the demo's, and the VAE"):
+        bench.run("LongtakeSampler", model=model, prompts=prompts, width=32, height=32,
+                  length=33.0, length_unit="frames", control=control)  # fmt: skip
+
+
 def test_the_module_is_in_the_models_name_and_in_the_plan(bench: Bench, tmp_path: Path) -> None:
     from longtake.nodes.models.identity import identity
 
