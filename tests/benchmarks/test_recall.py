@@ -58,7 +58,8 @@ def test_rows_as_served_come_last_and_are_few() -> None:
     plan = recall.RecallPlan(away=(48, 128), clips=20)
     assert [plan.turns, plan.served] == [
         ["48 away, 24 back", "128 away, 64 back"],
-        ["48 away, 24 back, as served", "128 away, 64 back, as served"],
+        [f"{turn}, {way}" for way in ("as served", "the whole way back")
+         for turn in ("48 away, 24 back", "128 away, 64 back")],
     ]
 
 
@@ -71,6 +72,9 @@ def test_a_clip_gives_every_memory_the_windows_bytes() -> None:
     assert -1 <= min(figures[name] for name in megabytes) <= figures[memories.TRUTH] + 1
     assert 0 <= figures[f"first frame: {VIEW}"] <= turn.history - 12 - RECALL_FRAMES
     assert {*memories.served_figures(kit, turn, 0)} == {*memories.SERVED}
+    whole = memories.whole_figures(kit, turn, 0)
+    assert {*whole} == {memories.TRUTH, *memories.SERVED}
+    assert max(whole.values()) == whole[memories.TRUTH] > 0.5
 
 
 def test_the_plot_has_a_panel_for_each_row(tmp_path: Path) -> None:

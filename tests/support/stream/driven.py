@@ -26,7 +26,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
-CAMERAS: tuple[Camera, ...] = ("action", "plucker", "prope", "fun")
+CAMERAS: tuple[Camera, ...] = ("action", "columns", "plucker", "prope", "fun")
 BASE = "0: forward\n1.5: pan left"
 SCHEDULES: dict[str, dict[str, Any]] = {
     "chunks": {},
