@@ -109,12 +109,8 @@ def _fill(case: Returning, texts: Mapping[str, TextKV]) -> dict[str, HistoryCach
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
     opened = {name: open_cache(shape, policy, DENSE, case.history, "cpu")
               for name, policy in _policies(shape).items()}  # fmt: skip
-    recalling = next(cache for cache in opened.values() if isinstance(cache, ContentCache))
     for first in range(0, case.history, CHUNK):
-        recalling.attention_of_commit((CHUNK,) * CHUNK)  # forgets the queries of the last pass
-        attention = replace(
-            opened[FULL].attention_of_commit((CHUNK,) * CHUNK), prepare=recalling.note_queries
-        )
+        attention = opened[FULL].attention_of_commit((CHUNK,) * CHUNK)
         x = latents[first : first + CHUNK].expand(2, -1, -1, -1, -1)
         levels, text = torch.zeros(2, CHUNK), texts[case.text_at(first)]
         kv = predict(case.kit.dit, x, levels, text, attention, PassOptions(keep=True)).keys_values
