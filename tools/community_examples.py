@@ -16,8 +16,8 @@ LATER = "a woman in a red raincoat walks through a snowy forest at dawn, cinemat
 WIDTH, HEIGHT, SECONDS = 832, 480, 10.0
 
 PLACES: dict[str, Place] = {
-    "1": (0, 0, 300, 210),
-    "2": (0, 500, 300, 90),
+    "1": (0, 0, 300, 320),
+    "2": (0, 640, 300, 90),
     "3": (360, 330, 320, 130),
     "4": (360, 0, 420, 240),
     "5": (360, 560, 320, 90),
@@ -70,7 +70,7 @@ MOVES = """0: forward
 6 (over 0.5): still
 7: orbit left, tilt up 5"""
 CAMERA_PLACES: dict[str, Place] = {
-    "1": (0, 0, 300, 262),
+    "1": (0, 0, 300, 320),
     "2": (360, 330, 320, 130),
     "3": (360, 0, 420, 240),
     "4": (360, 560, 320, 90),
@@ -124,4 +124,4 @@ NOTES: dict[str, str] = {
 - Put depth or pose nodes in Canny's place, or connect masks or a reference to Control Video.
 """,
 }
-NOTE_PLACE: Place = (0, 270, 300, 200)
+NOTE_PLACE: Place = (0, 380, 300, 210)

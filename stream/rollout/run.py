@@ -120,6 +120,7 @@ class Run:
             raise
         finally:
             self._rest()
+            self.state.release()
             self.observer.on_close()
             lock.release()
 
@@ -128,6 +129,7 @@ class Run:
 
         Keys of a driver who has not seen it yet may have it made again.
         """
+        self.state.prepare(index)
         chunk = self._next(index)
         while chunk is not None:
             self._keep(chunk, to_disk)

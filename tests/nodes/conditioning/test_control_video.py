@@ -167,9 +167,10 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
         controlled_shot(bench, **control)
 
 
-def test_generated_frames_are_refused(bench: Bench) -> None:
-    with pytest.raises(BadInput, match="generated while they are shown"):
-        controlled_shot(bench, control_frames=bench.frames())
+def test_frames_that_are_changed_as_they_come_are_refused(bench: Bench) -> None:
+    [both] = bench.run("LongtakeSpliceRollouts", first=bench.frames(), second=bench.frames())
+    with pytest.raises(BadInput, match="connect VAE Decode .Stream. of their shot itself"):
+        controlled_shot(bench, control_frames=both)
 
 
 def test_a_model_without_a_module_says_where_it_comes_from(bench: Bench) -> None:
