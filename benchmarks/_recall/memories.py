@@ -200,7 +200,7 @@ def whole_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
         every = slice(FRAMES_PER_LATENT - 1, None, FRAMES_PER_LATENT)
         pairs = [*zip(shown[every], pictures[every], strict=True)]
         for name, reach in (("", 3), (OFF, CAMERA_OFF)):
-            yield name, sum(band_agreement(*pair, reach) for pair in pairs) / len(pairs)
+            yield name, sum(band_agreement(*pair, reach=reach) for pair in pairs) / len(pairs)
 
     ways: dict[str, Sequence[Chunk]] = {TRUTH: chunks[start:]}
     for name, policy in SERVED.items():

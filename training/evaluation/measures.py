@@ -163,7 +163,7 @@ def as_chunks(latents: Tensor) -> list[Chunk]:
     return [Chunk(i, DEMO.chunk_frames * i, part) for i, part in enumerate(parts)]
 
 
-def band_agreement(picture: Tensor, truth: Tensor, reach: int = 3) -> float:
+def band_agreement(picture: Tensor, truth: Tensor, *, reach: int = 3) -> float:
     """Return the best correlation of the tree band's right third within `reach` pixels of shift.
 
     Both pictures are (3, H, W). Row means are removed, so only horizontal changes count.
