@@ -133,6 +133,11 @@ class HistoryAttention:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
         return attend_inputs(self.gather(layer, q, k, v)).transpose(1, 2)
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether a cache wants to see the attention of every layer."""
+        return self.record is not None or self.prepare is not None
+
     def key_frames(self, layer: int) -> Tensor | None:
         """The latent frame (b, n, t) of each key of the history; None where the inputs tell."""
         return self.history.key_frames(layer, self.rows)

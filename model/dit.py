@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..attention.dense import attend
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
+from .cross_attention import Attend, KeysValues, Runs, attend_to_text
 from .hooks import NO_HOOKS, Hooks, through, through_layer
 from .modulation import gate, modulate, sinusoid
 
@@ -31,15 +32,6 @@ SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 PromptAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v) -> out: tokens q (b, s, n, d) to their prompt's k, v (b, l, n, d)."""
-
-KeysValues = tuple[Tensor, Tensor]
-"""Un-rotated keys and values of one layer, each (b, s, n, d)."""
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The same in one layer."""
-
-Runs = tuple[tuple[int, int], ...]
-"""(number of a prompt, how many latent frames in a row it serves), from the first frame on."""
 
 Cast = Callable[[Tensor], Tensor]
 """Fetches a bare parameter for use (the host may keep it elsewhere or in another dtype)."""
@@ -89,13 +81,14 @@ class PassOptions:
 
     `to_prompt` replaces dense attention to the prompt. `keep` returns the new keys and values of
     every layer, for a commit. `cast` fetches the bare parameters. `hooks` are those of modules
-    beside the transformer.
+    beside the transformer. A pass that is not `whole` ends with the last layer's keys and values.
     """
 
     to_prompt: PromptAttention | None = None
     keep: bool = False
     cast: Cast | None = None
     hooks: Hooks = NO_HOOKS
+    whole: bool = True
 
 
 PLAIN = PassOptions()
@@ -103,7 +96,10 @@ PLAIN = PassOptions()
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Flow velocity (noise minus clean) like x, and un-rotated keys and values if kept."""
+    """Flow velocity (noise minus clean) like x, and un-rotated keys and values if kept.
+
+    The velocity of a pass that is not whole is empty: (0, f, c, h, w).
+    """
 
     velocity: Tensor
     keys_values: tuple[KeysValues, ...]
@@ -220,10 +216,13 @@ def predict(
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
         to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, by)
-        ways = BlockWays(index, partial(attention, index), to_text, hooks)
+        ends = not options.whole and index + 1 == len(tree.blocks)
+        ways = BlockWays(index, None if ends else partial(attention, index), to_text, hooks)
         tokens, keys_values = run_block(block, tokens, m.unbind(2), tree.num_heads, ways)
         if options.keep:
             by_layer.append(keys_values)
+        if ends:
+            return Prediction(x[:0], tuple(by_layer))
         del keys_values  # or the next layer would run beside them
     m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
     shift, scale = m.unbind(2)  # (b, f, 1, c)
@@ -236,10 +235,13 @@ def predict(
 
 @dataclass(frozen=True, slots=True)
 class BlockWays:
-    """What the tokens of one layer meet: the history, the prompt, and modules' hooks."""
+    """What the tokens of one layer meet: the history, the prompt, and modules' hooks.
+
+    Without `attention` a block computes its keys and values alone.
+    """
 
     layer: int
-    attention: Attend
+    attention: Attend | None
     to_text: Callable[[Tensor], Tensor]
     hooks: Hooks
 
@@ -250,9 +252,11 @@ def run_block(
     """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
     sa = block.self_attn
     y = modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
-    q = sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1))
-    k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
+    k = through(ways.hooks.places, sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1)))
     v = sa.v(y).unflatten(-1, (heads, -1))
+    if ways.attention is None:
+        return x, (k, v)
+    q = through(ways.hooks.places, sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1)))
     y = sa.o(ways.attention(q, k, v).flatten(-2))
     for hook in ways.hooks.in_attention:
         y = y + hook(ways.layer, q, k, v)
@@ -261,33 +265,6 @@ def run_block(
     x = x + ways.to_text(block.norm3(x))
     y = block.ffn(modulate(block.norm2(x), m[3], m[4]))
     return through_layer(ways.hooks.after_block, ways.layer, gate(x, y, m[5])), (k, v)
-
-
-def attend_to_text(
-    ca: Any, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend, x: Tensor
-) -> Tensor:
-    """Attend x (b, f, s, c) to its prompts and, separately, to the picture."""
-    (words, meanings), *picture = sources
-    q = ca.norm_q(ca.q(x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
-    if runs:
-        parts = zip(q.split([count for _, count in runs], 1), runs, strict=True)
-        outputs = [
-            _attend_each(part, words[:, i, None], meanings[:, i, None], to_prompt)
-            for part, (i, _) in parts
-        ]
-        out = torch.cat(outputs, 1).reshape(x.shape)
-    else:
-        out = _attend_each(q, words, meanings, to_prompt).reshape(x.shape)
-    for k, v in picture:
-        out = out + _attend_each(q, k, v, attend).reshape(x.shape)
-    return ca.o(out)  # type: ignore[no-any-return]
-
-
-def _attend_each(q: Tensor, k: Tensor, v: Tensor, by: Attend) -> Tensor:
-    """q (b, f, s, n, d) to k and v (b, p, l, n, d), where p is 1 or f."""
-    if k.shape[1] > 1:
-        return by(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
-    return by(q.flatten(1, 2), k[:, 0], v[:, 0])
 
 
 def _as_is(parameter: Tensor) -> Tensor:

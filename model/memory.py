@@ -7,6 +7,7 @@ code. A kernel's own workspace is counted only if `scratch` gives it.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,13 @@ def shape_only(config: DiTConfig, dtype: torch.dtype) -> WanDiT:
         tree = WanDiT(config).to(dtype)
     tree.patch_embedding.float()  # as hosts keep it: `predict` feeds it float32
     return tree
+
+
+def first_layers(tree: WanDiT, layers: int) -> WanDiT:
+    """The same model with its first `layers` alone; all weights are shared."""
+    shallow = copy.copy(tree)
+    shallow._modules = {**tree._modules, "blocks": tree.blocks[:layers]}
+    return shallow
 
 
 Scratch = Callable[[Any, Sequence[Any], Any], int]

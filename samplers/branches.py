@@ -15,7 +15,7 @@ from ..attention.history import HistoryCache
 from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput, NotFinite
-from ..model.dit import KeysValues
+from ..model.cross_attention import KeysValues
 from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import ActivePrompts, fit_length
 from .current import CurrentSettings

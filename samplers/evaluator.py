@@ -141,9 +141,17 @@ class Evaluator:
 
     @torch.no_grad()
     def evaluate(
-        self, inputs: PassInputs, attention: SelfAttention, *, keep: bool = False
+        self,
+        inputs: PassInputs,
+        attention: SelfAttention,
+        *,
+        keep: bool = False,
+        whole: bool = True,
     ) -> Prediction:
-        """Predict the velocity of `inputs`; `keep` returns keys and values of every layer."""
+        """Predict the velocity of `inputs`; `keep` returns keys and values of every layer.
+
+        A pass that is not `whole` ends with these and predicts nothing.
+        """
         x, frames = inputs.x, inputs.frames
         if self._turn.holder is not self:
             self.claim(0)
@@ -157,7 +165,9 @@ class Evaluator:
             t,
             self._project().select(*self._rows(inputs)),
             attention,
-            PassOptions(self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep)),
+            PassOptions(
+                self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep), whole
+            ),
         )
 
     def _rows(self, inputs: PassInputs) -> tuple[list[int], Sequence[int]]:

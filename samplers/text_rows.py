@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from ..model.dit import Runs, TextKV
+from ..model.cross_attention import Runs
+from ..model.dit import TextKV
 
 
 class TextRows:

@@ -26,7 +26,8 @@ from ...attention.sparse.stats import SparseStats
 from ...attention.sparse.thresholds import min_keys
 from ...attention.storage.dense import DENSE
 from ...attention.temp_cache.cache import MergedCache
-from ...model.dit import KeysValues, PassOptions, Prediction, SelfAttention, predict
+from ...model.cross_attention import KeysValues
+from ...model.dit import PassOptions, Prediction, SelfAttention, predict
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import preset_ladders
 from .._shared.device import free_bytes, peak_in_work

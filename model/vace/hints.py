@@ -18,7 +18,8 @@ from torch import Tensor
 from ...attention.dense import attend
 from ...attention.rope import rotate, rotation
 from ..config import PATCH
-from ..dit import BlockWays, Cast, TextKV, attend_to_text, run_block
+from ..cross_attention import attend_to_text
+from ..dit import BlockWays, Cast, TextKV, run_block
 from ..hooks import NO_HOOKS, Hooks
 from .module import VaceModule
 

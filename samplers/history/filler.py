@@ -111,12 +111,12 @@ class CacheFiller:
         prompts = [row.prompt for row in plan.rows]
         frames = range(first, first + x.shape[1])
         visible = self._visible(plan, frames)
-        attention = self._attention_of_commit(plan, cache, frames, visible)
+        attention, observed = self._attention_of_commit(plan, cache, frames, visible)
         reader = CommitReader(
             plan, cache, self._frames, self._settings.cache.sink_frames, visible
         )
         inputs = PassInputs(x, frames, levels, prompts, reader, texts)
-        prediction = self._evaluator.evaluate(inputs, attention, keep=True)
+        prediction = self._evaluator.evaluate(inputs, attention, keep=True, whole=observed)
         cache.commit(prediction.keys_values, self._prompt_keys(plan))
 
     def _visible(self, plan: CachePlan, frames: range) -> Sequence[int]:
@@ -127,17 +127,21 @@ class CacheFiller:
 
     def _attention_of_commit(
         self, plan: CachePlan, cache: HistoryCache, frames: range, visible: Sequence[int]
-    ) -> SelfAttention:
-        """What finished `frames` see when they are committed, under the rules of commits."""
+    ) -> tuple[SelfAttention, bool]:
+        """What finished `frames` see when they are committed, under the rules of commits.
+
+        Also whether the cache looks at the attention of every layer.
+        """
         settings = self._settings
         cache.leave_gap(settings.position_gap(frames.start, len(cache.kept_frames)))
         attention = cache.attention_of_commit(visible)
         rules = settings.memory.of_commits
         if not rules:
-            return attention
+            return attention, attention.is_observed
         moment = ReadingMoment(settings.schedule.chunk_frames, 1, 1)
         ends = extent(plan, cache, settings.cache.sink_frames)
-        return ends.weigh(attention, rules, moment, range(len(frames)))
+        ruled = ends.weigh(attention, rules, moment, range(len(frames)))
+        return ruled, attention.is_observed
 
     def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:
         """The keys of the base prompt, for a cache whose policy follows the prompt."""

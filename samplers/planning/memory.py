@@ -17,13 +17,16 @@ from ...attention.cache.policy import capacity
 from ...attention.kernels.biased import simulate_device
 from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import DiTConfig
-from ...model.memory import META, peak_bytes
+from ...model.memory import META, peak_bytes, shape_only
 from ...model.shape_memo import ShapeMemo
 from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
 from ..history.plan import bytes_of, cache_plans, planned_bytes
 from ..settings import RolloutSettings
 from .length_samples import extrapolate, shorter_shots
 from .rehearsal import CheckInterrupted, Rehearsal
+
+STEP_DEPTH = 1  # layers are alike: each further one adds what the next one adds
+COMMIT_DEPTH = 2  # of the last layer a commit computes only keys and values
 
 CPU = torch.device("cpu")
 FLOAT32_BYTES = 4
@@ -58,36 +61,56 @@ def rollout_memory(
     another plan has rehearsed.
     """
     memo = shapes or ShapeMemo()
+    with memo:
+        deepest = min(config.num_layers, COMMIT_DEPTH + 1)
+        tree = shape_only(replace(config, num_layers=deepest), dtype)
 
-    def working_bytes(shot: RolloutSettings) -> int:
-        sizes = [replace(config, num_layers=layers, control_blocks=blocks)
-                 for layers, blocks in _rehearsed_sizes(shot, config)]  # fmt: skip
-        rehearsals = [Rehearsal(shot, size, dtype, check_interrupted, memo) for size in sizes]
-        with simulate_device(device):
-            steps, commits = (
-                [part(rehearsal) for rehearsal in rehearsals]
-                for part in (Rehearsal.step, Rehearsal.commit)
-            )
-        passes = (_of_all_layers(config, *part) for part in (steps, commits))
-        return max(_score_bytes(shot, config), _beginning(shot), *passes)
+    def rehearsal(shot: RolloutSettings, layers: int, blocks: int) -> Rehearsal:
+        size = replace(config, num_layers=layers, control_blocks=blocks)
+        return Rehearsal(shot, tree, size, dtype, check_interrupted, memo)
 
-    working = _at_any_length(settings, working_bytes)
-    return RolloutMemory(planned_bytes(settings, config, dtype), working)
+    def step(shot: RolloutSettings) -> int:
+        depth = COMMIT_DEPTH if _steps_commit(shot, config, dtype) else STEP_DEPTH
+        return _of_all_layers(shot, config, depth, lambda *of: rehearsal(shot, *of).step())
+
+    def commit(shot: RolloutSettings) -> int:
+        return _of_all_layers(shot, config, COMMIT_DEPTH, lambda *of: rehearsal(shot, *of).commit())
+
+    score = partial(_score_bytes, config=config)
+    with simulate_device(device):  # each grows evenly with the length, the largest of them may not
+        working = [_at_any_length(settings, part) for part in (step, commit, score)]
+    kv_bytes = planned_bytes(settings, config, dtype)
+    return RolloutMemory(kv_bytes, max(_beginning(settings), *working))
 
 
-def _rehearsed_sizes(settings: RolloutSettings, config: DiTConfig) -> list[tuple[int, int]]:
-    """Numbers of layers and of blocks of a control module; the last pair tells what a block adds.
+def _steps_commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> bool:
+    """Whether a cache is filled anew before a step, by passes that commit."""
+    if settings.on_prompt_change == "re-cache":
+        return True
+    return any(plan.fill_mode != "committed" for plan in cache_plans(settings, config, dtype))
 
-    A block's hint is computed in turn with its layer, so only its keys of the prompt add up.
+
+def _of_all_layers(
+    settings: RolloutSettings,
+    config: DiTConfig,
+    depth: int,
+    measure: Callable[[int, int], int],
+) -> int:
+    """Bytes of a pass through all layers, as `measure` gives them at `depth` and one layer deeper.
+
+    `measure` takes numbers of layers and of blocks of a control module. A block's hint is computed
+    in turn with its layer, so only its keys of the prompt add up.
     """
     blocks = min(1, config.control_blocks) if settings.control else 0
-    return [(1, blocks), (2, blocks), *([(2, 2)] if blocks and config.control_blocks > 1 else [])]
-
-
-def _of_all_layers(config: DiTConfig, one: int, two: int, *further: int) -> int:
-    """Bytes of a pass through all layers, of passes through one and two."""
-    blocks = sum((config.control_blocks - 1) * (more - two) for more in further)
-    return one + (config.num_layers - 1) * (two - one) + blocks
+    shallow = min(config.num_layers, depth)
+    by_depth = {shallow: measure(shallow, blocks)}
+    total = by_depth[shallow]
+    if config.num_layers > shallow:
+        by_depth[shallow + 1] = measure(shallow + 1, blocks)
+        total += (config.num_layers - shallow) * (by_depth[shallow + 1] - total)
+    if blocks and config.control_blocks > 1:
+        total += (config.control_blocks - 1) * (measure(2, 2) - by_depth[2])
+    return total
 
 
 def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:

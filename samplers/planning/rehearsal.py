@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -20,7 +19,7 @@ from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ...model.config import DiTConfig
 from ...model.dit import WanDiT
-from ...model.memory import META, convolution_scratch, peak_bytes, shape_only
+from ...model.memory import META, convolution_scratch, first_layers, peak_bytes
 from ...model.shape_memo import ShapeMemo
 from ...model.vace.module import VaceModule, shape_only_module
 from ..branches import Branches
@@ -74,12 +73,14 @@ class RehearsalFiller(CacheFiller):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A rollout of a model of this shape, which the user may interrupt.
+    """A rollout of the first layers of a model without weights, which the user may interrupt.
 
-    `shapes` saves operations that another rehearsal has done.
+    `config` has the number of layers, and of blocks of a control module. `shapes` saves operations
+    that another rehearsal has done.
     """
 
     settings: RolloutSettings
+    tree: WanDiT
     config: DiTConfig
     dtype: torch.dtype
     check_interrupted: CheckInterrupted
@@ -117,11 +118,6 @@ class Rehearsal:
     def _peak_bytes(self, run: Callable[[], object]) -> int:
         return peak_bytes(run, convolution_scratch, self.shapes)
 
-    @cached_property
-    def _tree(self) -> WanDiT:
-        return shape_only(self.config, self.dtype)
-
-    @cached_property
     def _module(self) -> VaceModule | None:
         return shape_only_module(self.config, self.dtype) if self.config.control_blocks else None
 
@@ -139,8 +135,9 @@ class Rehearsal:
             control=self.settings.control and example_control(self.settings.control),
         )
         with self.shapes:
-            host = RehearsalHost(self._tree, self.check_interrupted)
-            model = Denoiser(host, self.config, META, self.dtype, control=self._module)
+            tree = first_layers(self.tree, self.config.num_layers)
+            host = RehearsalHost(tree, self.check_interrupted)
+            model = Denoiser(host, self.config, META, self.dtype, control=self._module())
             branches = Branches(CurrentSettings(settings), model, RehearsalFiller)
             branches.claim()
             _fill(branches, settings, first)

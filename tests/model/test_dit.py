@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.dense import WholeSequence, block_causal_mask
 from longtake.attention.rope import rotation
 from longtake.attention.storage.shape import CacheShape
-from longtake.model.dit import KeysValues, PassOptions, TextKV, WanDiT, predict, project_text
+from longtake.model.cross_attention import KeysValues
+from longtake.model.dit import PassOptions, TextKV, WanDiT, predict, project_text
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
 
 ROWS, COLUMNS = 3, 5  # tokens: an odd grid
@@ -211,6 +214,36 @@ def test_keys_and_values_come_un_rotated_and_only_when_asked(dit: WanDiT) -> Non
     kept = predict(dit, x, t, text, spy, PassOptions(keep=True)).keys_values
     assert len(kept) == len(seen) == TINY.num_layers
     assert all(ours[i] is given[i] for ours, given in zip(kept, seen, strict=True) for i in (0, 1))
+
+
+def test_a_pass_that_is_not_whole_ends_with_the_same_keys_and_values(dit: WanDiT) -> None:
+    attended: list[int] = []
+    calls: list[str] = []
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        attended.append(layer)
+        return q + k + v
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: calls.append(name)
+
+    x, t, text = latents(2), timesteps(2), text_of(dit)
+    whole = predict(dit, x, t, text, attend, PassOptions(keep=True))
+    attended.clear()
+    last: Any = dit.blocks[-1]
+    parts = {"attention": last.self_attn.q, "prompt": last.cross_attn.q, "mlp": last.ffn}
+    hooks = [part.register_forward_hook(note(name)) for name, part in parts.items()]
+    hooks.append(dit.head.head.register_forward_hook(note("head")))
+    try:
+        short = predict(dit, x, t, text, attend, PassOptions(keep=True, whole=False))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert attended == [*range(TINY.num_layers - 1)] and not calls
+    assert short.velocity.shape == (0, *x.shape[1:])
+    assert len(short.keys_values) == TINY.num_layers
+    pairs = zip(short.keys_values, whole.keys_values, strict=True)
+    assert all(torch.equal(ours[i], given[i]) for ours, given in pairs for i in (0, 1))
 
 
 def test_every_bare_parameter_goes_through_the_hosts_cast(dit: WanDiT) -> None:

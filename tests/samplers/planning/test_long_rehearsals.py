@@ -189,7 +189,7 @@ def test_a_rehearsal_draws_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_user_can_stop_a_rehearsal() -> None:
     stops = Counter(lambda: None)
     rollout_memory(shot(), SIZES, torch.float32, check_interrupted=stops)
-    assert stops.calls >= 4  # a step and a commit, at one layer and at two
+    assert stops.calls >= 4  # a step and a commit, at two depths each
 
     def stop() -> None:
         raise InterruptedError

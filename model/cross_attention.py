@@ -1,0 +1,47 @@
+"""Attention of tokens to prompts, and to a reference picture beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..attention.dense import attend
+
+KeysValues = tuple[Tensor, Tensor]
+"""Un-rotated keys and values of one layer, each (b, s, n, d)."""
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(q, k, v) -> out, all (b, s, n, d): the attention of one layer."""
+
+Runs = tuple[tuple[int, int], ...]
+"""(number of a prompt, how many latent frames in a row it serves), from the first frame on."""
+
+
+def attend_to_text(
+    ca: Any, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend, x: Tensor
+) -> Tensor:
+    """Attend x (b, f, s, c) to its prompts and, separately, to the picture."""
+    (words, meanings), *picture = sources
+    q = ca.norm_q(ca.q(x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
+    if runs:
+        parts = zip(q.split([count for _, count in runs], 1), runs, strict=True)
+        outputs = [
+            _attend_each(part, words[:, i, None], meanings[:, i, None], to_prompt)
+            for part, (i, _) in parts
+        ]
+        out = torch.cat(outputs, 1).reshape(x.shape)
+    else:
+        out = _attend_each(q, words, meanings, to_prompt).reshape(x.shape)
+    for k, v in picture:
+        out = out + _attend_each(q, k, v, attend).reshape(x.shape)
+    return ca.o(out)  # type: ignore[no-any-return]
+
+
+def _attend_each(q: Tensor, k: Tensor, v: Tensor, by: Attend) -> Tensor:
+    """q (b, f, s, n, d) to k and v (b, p, l, n, d), where p is 1 or f."""
+    if k.shape[1] > 1:
+        return by(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+    return by(q.flatten(1, 2), k[:, 0], v[:, 0])
