@@ -36,8 +36,10 @@ from ..training.evaluation.kit import Kit, load_kit
 from ._attention.recall import half_way
 from ._recall.memories import (
     CONTENT,
+    OFF,
     RANDOM_RUN,
     TEMP,
+    TRUTH,
     VIEW,
     WINDOW,
     held_figures,
@@ -145,9 +147,10 @@ def summarise(results: RecallResults, case: str, rows: list[dict[str, float]]) -
     """Add a row's means, the gains of every memory over the window, and what view claims."""
     for name in rows[0]:
         results.figures[f"{case}: {name}"] = estimate([row[name] for row in rows])
-    own_commits = case.endswith((SERVED, WHOLE))
-    memories = [name for name in rows[0] if f"MB: {name}" in rows[0] or own_commits]
+    memories = _memories(case, rows[0])
     pairs = [(name, WINDOW) for name in memories if name != WINDOW]
+    if case.endswith(WHOLE):
+        pairs += [(f"{name}{OFF}", f"{WINDOW}{OFF}") for name, _ in [*pairs]]
     pairs += [(VIEW, other) for other in OTHERS if other in rows[0] and other != WINDOW]
     for ours, other in dict.fromkeys(pairs):
         gain = estimate([row[ours] - row[other] for row in rows])
@@ -155,6 +158,13 @@ def summarise(results: RecallResults, case: str, rows: list[dict[str, float]]) -
         if ours == VIEW and len(rows) >= MIN_CLIPS:
             text = f"{case}: {ours} recalls more than {other} of as many resident bytes"
             results.claims.append(Claim(text, gain.low, 0.0, gain.low > 0))
+
+
+def _memories(case: str, row: dict[str, float]) -> list[str]:
+    """The names of the memories among a clip's figures."""
+    if case.endswith((SERVED, WHOLE)):
+        return [name for name in row if name != TRUTH and not name.endswith(OFF)]
+    return [name for name in row if f"MB: {name}" in row]
 
 
 @click.command(help=__doc__)

@@ -8,7 +8,7 @@ the sampling loop itself, whose commits see no more than the memory.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,6 +49,7 @@ TRUTH, FULL, WINDOW, SINK, TEMP = "decoded truth", "full", "window", "window and
 VIEW, TWO_VIEWS, CONTENT = "view", "view, two runs", "content"
 RANDOM_RUN, RANDOM_FRAMES = "random run", "random frames"
 TURNED = 4  # latent frames after the turn from which pictures are compared
+CAMERA_OFF, OFF = 12, ", camera set right"
 RECALL = RecallWindow(WINDOW_FRAMES, 0, RECALL_FRAMES, by="content", flat_world=True)
 
 
@@ -185,7 +186,8 @@ def whole_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
     """Agreement by memory over the way back, which the model makes itself after a true history.
 
     It is the mean over latent frames from the end of the turn on. The turn is at the start of a
-    chunk. Here a wrong column stays in the history, and the camera may err too.
+    chunk. Here a wrong column stays in the history, and the camera may err too: figures `OFF` let
+    the picture be shifted by CAMERA_OFF pixels and so judge the scenery alone.
     """
     turn = CameraTurn(turn.away // CHUNK * CHUNK, turn.back)
     clip = there_and_back(kit, turn, seed)
@@ -193,17 +195,18 @@ def whole_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
     pictures = _way_back(turn, seed, len(clip.latents))
     prompts = [(0, clip.away), (clip.turn, clip.back)]
 
-    def agreement(way: Sequence[Chunk]) -> float:
+    def agreement(way: Sequence[Chunk]) -> Iterator[tuple[str, float]]:
         shown = decode(kit, [*chunks[start - 2 : start], *way])[-len(pictures) :]
         every = slice(FRAMES_PER_LATENT - 1, None, FRAMES_PER_LATENT)
         pairs = [*zip(shown[every], pictures[every], strict=True)]
-        return sum(band_agreement(*pair) for pair in pairs) / len(pairs)
+        for name, reach in (("", 3), (OFF, CAMERA_OFF)):
+            yield name, sum(band_agreement(*pair, reach=reach) for pair in pairs) / len(pairs)
 
-    figures = {TRUTH: agreement(chunks[start:])}
+    ways: dict[str, Sequence[Chunk]] = {TRUTH: chunks[start:]}
     for name, policy in SERVED.items():
         recipe = Recipe(length=len(clip.latents), cache=policy())
-        figures[name] = agreement([*sample(kit, recipe, prompts, seed, chunks[:start])])
-    return figures
+        ways[name] = [*sample(kit, recipe, prompts, seed, chunks[:start])]
+    return {f"{name}{end}": value for name, way in ways.items() for end, value in agreement(way)}
 
 
 def _way_back(turn: CameraTurn, seed: int, length: int) -> torch.Tensor:

@@ -32,7 +32,7 @@ WIDTHS = TinyVAEConfig((4, 4, 8), (4, 6, 8))
 PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)
 DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 COMMANDS = (
-    "train_vae", "refine_vae", "train_dit", "train_oracle", "evaluate",
+    "train_vae", "refine_vae", "train_dit", "train_oracle", "calibrate_detectors", "evaluate",
 )  # fmt: skip
 
 
