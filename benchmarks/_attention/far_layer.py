@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -56,12 +57,11 @@ class LayerBench:
     def __init__(self, memory_frames: int = MEMORY, share: float = 0.25) -> None:
         shape = wan_shape(HEADS, 1, torch.float32, hold_rotated=True)
         self.rules = far_rules(WINDOW_FRAMES, share)
+        self.shape, self.memory_frames = shape, memory_frames
         self.window = KVCache(shape, WindowSink(WINDOW_FRAMES))
-        self.memory = KVCache(shape, WindowSink(memory_frames), None, storage=FAR_STORAGE)
         policy = recalling(memory_frames)
         self.recall = ContentCache(shape, policy, None, storage=RECALL_STORAGE)
         _fill(self.window, shape, WINDOW_FRAMES)
-        _fill(self.memory, shape, memory_frames)
         _fill(self.recall, shape, memory_frames)
         tokens = CHUNK * shape.frame_tokens
         self.q, self.k, self.v = _random(0, 3, 1, tokens, HEADS, HEAD_DIM)
@@ -82,6 +82,14 @@ class LayerBench:
             RENEWAL: self.renew,
         }
         return {name: lambda run=run: run for name, run in runs.items()}  # type: ignore[misc]
+
+    @cached_property
+    def memory(self) -> KVCache:
+        """The memory that is read far and near."""
+        policy = WindowSink(self.memory_frames)
+        memory = KVCache(self.shape, policy, None, storage=FAR_STORAGE)
+        _fill(memory, self.shape, self.memory_frames)
+        return memory
 
     def attend(self, step: int) -> Tensor:
         """Attend in one step, as the last layer does, under the rules."""
