@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -37,13 +38,14 @@ def text_spans(settings: RolloutSettings, stop: int) -> list[tuple[int, str]]:
 def word_paths(settings: RolloutSettings, frames: Sequence[int]) -> list[CameraPath]:
     """The camera's path at each of latent `frames` by the prompts' words, turns included."""
     spans = text_spans(settings, max(frames) + 1)
-    paths = []
-    for frame in frames:
-        number = bisect_right(spans, frame, key=lambda span: span[0]) - 1
-        start, text = spans[number]
-        before = spans[number - 1][1] if number else text
-        paths.append(turning_path(text, before, frame - start))
-    return paths
+    return [_word_path(spans, frame) for frame in frames]
+
+
+def _word_path(spans: Sequence[tuple[int, str]], frame: int) -> CameraPath:
+    number = bisect_right(spans, frame, key=lambda span: span[0]) - 1
+    start, text = spans[number]
+    before = spans[number - 1][1] if number else text
+    return turning_path(text, before, frame - start)
 
 
 def travel(settings: RolloutSettings, frames: Sequence[int]) -> Tensor:
@@ -66,11 +68,15 @@ def travel(settings: RolloutSettings, frames: Sequence[int]) -> Tensor:
 def _pans(settings: RolloutSettings, stop: int) -> Iterator[tuple[int, float]]:
     """The pans before latent frame `stop`, each with the first latent frame that has it."""
     if settings.camera is not None:
-        for start in settings.camera.starts:
-            if start < stop:
-                yield start, strip_pan(settings.camera, max(start, 1))
+        yield from (piece for piece in _path_pans(settings.camera) if piece[0] < stop)
         return
     spans = text_spans(settings, stop)
     for (start, _), end in zip(spans, [*(start for start, _ in spans[1:]), stop], strict=True):
         for frame in range(start, min(end, start + len(TURN_SHARES) + 1)):
-            yield frame, strip_pan(word_paths(settings, [frame])[0], max(frame, 1))
+            yield frame, strip_pan(_word_path(spans, frame), max(frame, 1))
+
+
+@lru_cache(maxsize=4)
+def _path_pans(path: CameraPath) -> tuple[tuple[int, float], ...]:
+    """The pan of each entry of a path, with the first latent frame that has it."""
+    return tuple((start, strip_pan(path, max(start, 1))) for start in path.starts)

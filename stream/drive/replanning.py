@@ -10,7 +10,7 @@ from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.camera.moves import CameraMotion
 from .drive import POLL_S, Drive
 
-PAGE_S = 0.25  # how often a page says what it shows: HEARTBEAT_MS in web/player/drive/driver.mjs
+PAGE_S = 0.1  # how often a page says what it shows: HEARTBEAT_MS in web/player/drive/driver.mjs
 
 Motions = tuple[CameraMotion, ...]
 

@@ -90,12 +90,15 @@ class Driving:
         return chain.span(index - 1).until if index else 0, chain.span(index).until
 
     def wait_for_viewer(self, index: int) -> None:
-        """While somebody drives, begin a chunk only once they see the one before it."""
+        """While somebody drives, begin a chunk only once they see the one before it.
+
+        With re-plan it begins at once: later keys have it made again.
+        """
         self._replanning.note_arrival()
         if not index:
             return
         drive, seen = self._controls.drive, frame_count(self._state.chain.span(index - 1).first)
-        while drive.is_ahead(seen) and self._goes_on():
+        while not drive.replans and drive.is_ahead(seen) and self._goes_on():
             drive.wait(POLL_S)
 
     def _goes_on(self) -> bool:

@@ -147,10 +147,10 @@ def test_a_chunk_is_due_as_long_before_its_first_frame_as_its_way_to_the_page_ta
     def drive_number() -> int:
         return next(numbers)
 
-    assert is_kept_back(95) and not is_kept_back(96)  # a page tells it every quarter second
+    assert is_kept_back(97) and not is_kept_back(98)  # a page tells it every tenth of a second
     clock.now += 0.5  # decoded, encoded, taken
     replanning.note_arrival()
-    assert is_kept_back(87) and not is_kept_back(88)
+    assert is_kept_back(89) and not is_kept_back(90)
 
 
 def test_keys_change_a_chunk_that_is_kept_back_and_only_then() -> None:
