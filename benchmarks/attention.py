@@ -14,6 +14,7 @@ Memory and picture quality at lengths the model was trained for are separate sui
     python -m longtake.benchmarks.attention --history 256 --history 2048 --rounds 3 --case dense
     python -m longtake.benchmarks.attention --history 2048 --ablation
     python -m longtake.benchmarks.attention --device cuda
+    python -m longtake.benchmarks.attention --layer
 
 run parts of the suite, each on one model. `_attention/cases.py` defines the cases. Unless --case or
 --ablation names them, the cases of the paper's ablation are left out from 512 latent frames on, and
@@ -21,7 +22,9 @@ on a GPU. At each history a case makes one chunk per round and two more. On a CP
 a second in cases of bounded memory, whatever the history. Over the full history it takes 0.6 s at
 64 latent frames and 9 s at 2,048. So 21 cases take 4 minutes at 64. Cases over the full history end
 after 3 rounds if these took `--budget` seconds. The whole suite takes about an hour of one core,
-and 8 GB.
+and 8 GB. --layer measures one layer instead: from which history on are blocks faster? It goes
+through the four steps of a chunk. Two of the sparse steps are dense, one searches for blocks, and
+one estimates recall. Four dense steps run in the same rounds.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from ..training.evaluation.psnr import psnr
 from ._attention.cases import ABLATION, CASES, FULL
 from ._attention.claims import claim, summarise
 from ._attention.flat import CacheSnapshots, claim_flat, select_flat_cases, time_in_turn
+from ._attention.layer import LayerPlan, measure_layers
 from ._attention.plan import ON_CPU, ON_GPU, SpeedPlan
 from ._attention.speed import SpeedBench
 from ._attention.speed_model import SpeedModel, embed
@@ -160,11 +164,15 @@ def measure_memory(plan: SpeedPlan, results: Results, bench: SpeedBench, history
 @click.option("--ablation", is_flag=True, help="Run the ablation, besides any --case.")
 @click.option("--budget", "budget_s", default=ON_CPU.budget_s, show_default=True, help="Seconds.")
 @click.option("--device", type=click.Choice([*DEVICES]), default="cpu", show_default=True)
+@click.option("--layer", is_flag=True, help="Only one layer, dense and by blocks.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
 def command(  # noqa: PLR0913
     histories: tuple[int, ...], rounds: int, names: tuple[str, ...], ablation: bool,
-    budget_s: float, device: str, json_path: Path | None,
+    budget_s: float, device: str, layer: bool, json_path: Path | None,
 ) -> None:  # fmt: skip
+    if layer:
+        measure_layers(LayerPlan()).publish(json_path)
+        return
     default_plan, model = DEVICES[device]
     lengths = tuple(sorted(set(histories or default_plan.histories)))
     plan = replace(default_plan, histories=lengths, rounds=rounds, budget_s=budget_s)

@@ -7,7 +7,9 @@ attention.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -16,7 +18,8 @@ from ...attention.sparse.self_attention import SparseHistory
 from ...attention.sparse.settings import SparseSelf
 from ...attention.sparse.stats import SparseStats
 from ...model.preset import DEMO
-from .._shared.paired import Prepare
+from .._shared.paired import Prepare, median_interval, paired_seconds, ratio_interval
+from .._shared.report import Results
 
 QUERIES, FRAME_TOKENS, HEADS, WIDTH = 192, 64, 4, 48
 DENSITIES = (0.15, 0.3, 0.5)
@@ -61,3 +64,33 @@ def layer_case(name: str, history: int) -> Prepare:
         return lambda: [sparse.over(attention, [done])(1, x, x, x) for done in steps]
 
     return prepare
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """Histories in latent frames, and the number of timed rounds."""
+
+    histories: tuple[int, ...] = (64, 256, 1024)
+    rounds: int = 12
+    budget_s: float = 120.0
+
+
+def measure_layers(plan: LayerPlan) -> Results:
+    """Measure one layer by blocks and dense, in the same rounds, in processor time."""
+    results = Results("attention_layer")
+    for history in plan.histories:
+        cases = {"dense": layer_case("dense", history)}
+        cases |= {f"AnnSA {d:g}": layer_case(str(d), history) for d in DENSITIES}
+        seconds = paired_seconds(
+            cases, rounds=plan.rounds, budget_s=plan.budget_s, clock=time.process_time
+        )
+        keys = history * FRAME_TOKENS
+        for name, values in seconds.items():
+            label = f"{name}, {keys} keys"
+            results.samples[label] = values
+            results.figures[label] = median_interval(values)
+            if name != "dense":
+                ratio = ratio_interval(seconds["dense"], values)
+                results.figures[f"dense / {label}"] = ratio
+                results.at_least(f"{name} is faster than dense at {keys} keys", ratio.low, 1)
+    return results

@@ -9,11 +9,11 @@ import torch
 
 from longtake.attention.history import planned_bytes
 from longtake.attention.storage.shape import CacheShape
-from longtake.benchmarks import attention_layer, attention_quality, attention_recall
+from longtake.benchmarks import attention_quality, attention_recall
 from longtake.benchmarks._attention import drift
 from longtake.benchmarks._attention.chunk import chunk_cases, psnr_moving
 from longtake.benchmarks._attention.drift import BALANCED
-from longtake.benchmarks._attention.layer import layer_case
+from longtake.benchmarks._attention.layer import LayerPlan, layer_case, measure_layers
 from longtake.benchmarks._attention.recall import (
     FULL,
     FULL_INT8,
@@ -112,7 +112,7 @@ def test_sparse_steps_of_the_layer_bench_read_every_block_at_density_1() -> None
     dense, sparse = (layer_case(name, 4)()() for name in ("dense", "1.0"))
     for one, other in zip(dense, sparse, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    results = attention_layer.measure(attention_layer.LayerPlan((2,), 1, 0.0))
+    results = measure_layers(LayerPlan((2,), 1, 0.0))
     assert {claim.text for claim in results.claims} == {
         f"AnnSA {d:g} is faster than dense at 128 keys" for d in (0.15, 0.3, 0.5)
     }
