@@ -32,18 +32,18 @@ from rich.progress import Progress
 from ..errors import BadInput
 from ..model.checkpoint import open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW
-from .batch.command import batch
 from .commands import convert as converting
 from .commands import doctor
 from .commands import inspect as inspection
+from .commands.batch import batch
 from .commands.push import push
 from .commands.rollouts import rollouts
 from .commands.schedule import schedule
 from .commands.watch import check_watchable, watch_run
+from .commands.worker import worker
 from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
 from .events import RunFiles
-from .leases.command import worker
 from .osc.command import osc
 from .player.access import Access
 from .runner import Job, prepare_folder

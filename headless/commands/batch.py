@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...stream.journal.lock import ProcessLock
+from ..batch.local import jobs, record_end
+from ..batch.params import read_table
+from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records
+from ..batch.results import write_results
+from ..batch.row import BatchSpec
 from ..console.options import FILE, common_options, parse_changes
 from ..console.reporting import print_failure, print_files, report_failures
 from ..events import RunFiles
 from ..leases.driving import Driving, drive, driver_options
 from ..runner import Job, prepare_folder
 from ..session import Session, session
-from .local import jobs, record_end
-from .params import read_table
-from .record import DONE, FAILED, QUEUED, WAITING, Record, Records
-from .results import write_results
-from .row import BatchSpec
 
 LOCK_FILE = "batch.lock"
 
@@ -135,8 +135,8 @@ def _run_there(
     spec: BatchSpec, servers: tuple[str, ...], patience_s: float, records: Records, console: Console
 ) -> None:
     # Imported here because aiohttp takes half a second to import.
-    from .client import server_url
-    from .remote import run_on_servers
+    from ..batch.client import server_url
+    from ..batch.remote import run_on_servers
 
     urls = tuple(server_url(text) for text in servers)
     records.resume()

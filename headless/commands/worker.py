@@ -14,8 +14,8 @@ from ...errors import BadInput
 from ..console.options import FILE, comfy_option
 from ..console.reporting import report_failures
 from ..events import RunFiles
-from .key import read_key
-from .messages import WORKER
+from ..leases.key import read_key
+from ..leases.messages import WORKER
 
 
 @click.command()
@@ -50,7 +50,7 @@ def worker(  # noqa: PLR0913
     Workers join and leave at any time. Each runs one row after another. The rows of a worker that
     is lost go to the others.
     """
-    from .joining import Joining, join  # aiohttp takes half a second to import
+    from ..leases.joining import Joining, join  # aiohttp takes half a second to import
 
     console = Console(soft_wrap=True)
     hint = "Interrupted. The row went back to the driver."

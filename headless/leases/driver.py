@@ -15,7 +15,7 @@ from ...errors import BadInput
 from ..batch.display import open_display
 from ..batch.record import QUEUED, Record, Records
 from ..batch.row import Row
-from .driving import Place
+from .place import Place
 from .queue import LeaseQueue
 from .service import LeaseService
 from .staging import Staging
@@ -66,7 +66,7 @@ async def _say_farewell(service: LeaseService, place: Place) -> None:
     end = time.monotonic() + min(FAREWELL_S, place.lease_s)
     while time.monotonic() < end:
         recent = {name for name, at in service.seen.items() if at > end - 2 * place.lease_s}
-        if recent <= service.told:
+        if recent <= service.farewells:
             return
         await asyncio.sleep(TICK_S / 5)
 

@@ -15,34 +15,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ...errors import BadInput
 from ..batch.record import Records
 from ..batch.row import BatchSpec, Row, build_rows
 from ..console.options import FILE
 from ..session import session
 from ..workflow.graph import load
 from .key import VARIABLE, read_key
+from .place import LEASE_S, Place, parse_place
 from .ray_cluster import ray_cluster, starter
 
-LEASE_S = 60.0
 Command = Callable[..., None]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the driver listens, and how long a lease lasts without a word of its worker."""
-
-    host: str
-    port: int
-    lease_s: float = LEASE_S
-
-
-def parse_place(text: str, lease_s: float = LEASE_S) -> Place:
-    """Return the place in `HOST:PORT` or `PORT` (this machine only); raise BadInput."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise BadInput(f"--serve {text!r} is not HOST:PORT, for example 0.0.0.0:8290.")
-    return Place(host.strip("[]") or "127.0.0.1", int(port), lease_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,12 @@ class OwnEngine:
 
     @property
     def chunks(self) -> tuple[int | None, int | None]:
+        """The finished chunks of the running row, and their number."""
         last = self._files.last
         return (None, None) if last is None else (last.chunk + 1, last.chunks)
 
     def run(self, task: Task, folder: Path) -> Ending:
+        """Run a row here; any failure is the row's end."""
         self._files = RunFiles()
         folder.mkdir(parents=True, exist_ok=True)
         workflow = folder / WORKFLOW_FILE
@@ -71,6 +73,7 @@ class OwnEngine:
         return Ending(time.monotonic() - began, files, report)
 
     def interrupt(self) -> None:
+        """Ask the running row to stop soon."""
         self.live.host.interrupt()
 
 
@@ -93,6 +96,7 @@ class ServerEngine:
     _prompt_id: str = ""
 
     def run(self, task: Task, folder: Path) -> Ending:
+        """Queue a row on the server, and copy its files."""
         self.chunks = (None, None)
         try:
             return self.loop.wait(self._run(task, folder))
@@ -100,6 +104,7 @@ class ServerEngine:
             return Ending(0, error=str(error))
 
     def interrupt(self) -> None:
+        """Take the running row from the server."""
         self.loop.start(self.client.drop([self._prompt_id]))
 
     async def _run(self, task: Task, folder: Path) -> Ending:

@@ -44,7 +44,7 @@ class LoopThread:
 
 @contextmanager
 def loop_thread() -> Iterator[LoopThread]:
-    """Yield a running loop."""
+    """Yield a loop that runs within the block."""
     loop = LoopThread()
     try:
         yield loop

@@ -6,6 +6,7 @@ where one died (docs.ray.io, "Actor fault tolerance"), and elsewhere where its m
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,10 +29,7 @@ MISSING = (
 @contextmanager
 def ray_cluster(address: str) -> Iterator[str]:
     """Connect to a cluster (`auto`, `local` or HOST:PORT); yield this machine's address in it."""
-    try:
-        import ray
-    except ImportError as error:
-        raise BadInput(MISSING) from error
+    ray = _ray()
     try:
         ray.init(address=None if address == "local" else address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -47,16 +45,22 @@ def starter(count: int, key: str, comfy: Path | None, console: Console) -> Calla
     running: list[Any] = []  # Ray ends an actor that nobody refers to
 
     def start(driver: str) -> None:
-        import ray
-
-        needs = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
-        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(RowActor)
+        ray = _ray()
+        slot = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **{slot: 1})(RowActor)
         for number in range(count):
             worker = actor.remote()
             running.append((worker, worker.work.remote(driver, key, f"ray-{number}", comfy)))
         console.print(escape(f"{count} workers start on the Ray cluster."), highlight=False)
 
     return start
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise BadInput(MISSING) from error
 
 
 class RowActor:

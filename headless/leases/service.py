@@ -43,14 +43,14 @@ class LeaseService:
     staging: Staging
     display: Display
     key: str
-    told: set[str] = field(default_factory=set)
+    farewells: set[str] = field(default_factory=set)
     """The workers that know that all rows have ended."""
     seen: dict[str, float] = field(default_factory=dict)
     """When each worker last asked for a row."""
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def application(self) -> web.Application:
-        """Return the routes."""
+        """Return the routes of the service."""
         app = web.Application(middlewares=[self._with_key], client_max_size=MAX_MESSAGE_BYTES)
         app.router.add_post("/lease", self._take)
         app.router.add_post("/lease/{id}/renew", self._renew)
@@ -87,7 +87,7 @@ class LeaseService:
             return web.json_response(lease_message(lease, self.queue.seconds))
         if self.queue.unfinished:
             return web.Response(status=204)
-        self.told.add(name)
+        self.farewells.add(name)
         raise web.HTTPGone(text="All rows have ended.")
 
     async def _renew(self, request: web.Request) -> web.StreamResponse:

@@ -23,10 +23,10 @@ from longtake.headless.batch.record import DONE, FAILED, Record, Records, SavedF
 from longtake.headless.batch.row import Row
 from longtake.headless.leases import driver, link
 from longtake.headless.leases.driver import run_on_workers
-from longtake.headless.leases.driving import Place
 from longtake.headless.leases.key import header
 from longtake.headless.leases.link import Link, Task
 from longtake.headless.leases.loop import LoopThread, loop_thread
+from longtake.headless.leases.place import Place
 from longtake.headless.leases.queue import Ending
 from longtake.headless.leases.staging import FOLDER
 from longtake.headless.leases.worker import Worker
