@@ -56,6 +56,19 @@ def rotation(
     return Rotation(cos.view(-1, 1, head_dim), sin.view(-1, 1, head_dim))
 
 
+def column_turns(
+    columns: Tensor, head_dim: int, device: torch.device | str = "cpu"
+) -> Rotation:
+    """The turn (..., w) of the channels that depend on the column, for shifts `columns` (...).
+
+    These are the last w channels of a head. Turned so, a token in column c has the keys of one in
+    column c plus its shift, which need not be a whole number.
+    """
+    part = 2 * (head_dim // 6)
+    angles = _angles(columns.double().flatten().cpu(), part).view(*columns.shape, part // 2)
+    return _by_angles(angles, device)
+
+
 class LatestRotation:
     """A cache of one rotation: every step of a chunk asks for the same one."""
 

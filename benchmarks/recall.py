@@ -6,8 +6,10 @@ frames ago. The memories have the resident bytes of a window of 21 latent frames
 history. Those that recall hold the newest 12 and fetch 9 of the past: by view the run that saw most
 of what the chunk will see, by content the run that the newest chunk attends to most. All memories
 hold the keys and values that a full history gives; rows *as served* run the sampling loop, whose
-commits see no more than the memory. Agreement is the correlation of the entering columns with the
-truth. Figures are means over clips with 95 % bootstrap intervals, differences are within clips.
+commits see no more than the memory; in rows of *the whole way back* the model makes all of that
+itself, so that its errors stay in the history. Agreement is the correlation of the entering columns
+with the truth, and over the whole way back that of the third of the picture where scenery enters.
+Figures are means over clips with 95 % bootstrap intervals, differences are within clips.
 
     python -m longtake.benchmarks.recall --away 48 --clips 8 --record R --json F --plot PNG
 
@@ -32,7 +34,18 @@ from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, load_kit
 from ._attention.recall import half_way
-from ._recall.memories import CONTENT, RANDOM_RUN, TEMP, VIEW, WINDOW, held_figures, served_figures
+from ._recall.memories import (
+    CONTENT,
+    OFF,
+    RANDOM_RUN,
+    TEMP,
+    TRUTH,
+    VIEW,
+    WINDOW,
+    held_figures,
+    served_figures,
+    whole_figures,
+)
 from ._recall.plot import draw
 from ._shared.measures import Measurement
 from ._shared.records import FOREVER, Job, Records
@@ -40,7 +53,7 @@ from ._shared.report import Claim, write
 
 AWAY, CLIPS, FEW = (48, 128), 24, 8
 MIN_CLIPS = 5  # fewer clips carry no claim
-SERVED = ", as served"
+SERVED, WHOLE = ", as served", ", the whole way back"
 OTHERS = (WINDOW, TEMP, CONTENT, RANDOM_RUN)
 """What a memory that recalls by view has to beat."""
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -65,8 +78,8 @@ class RecallPlan:
 
     @property
     def served(self) -> list[str]:
-        """The rows as served."""
-        return [f"{turn}{SERVED}" for turn in self.turns]
+        """The rows in which the sampling loop makes commits, then those of the whole way back."""
+        return [f"{turn}{end}" for end in (SERVED, WHOLE) for turn in self.turns]
 
     def away_of(self, case: str) -> int:
         """The latent frames before the turn of a row."""
@@ -125,7 +138,8 @@ def _kit() -> Kit:
 def measure_clip(plan: RecallPlan, job: Job) -> Measurement:
     """Measure one clip with all memories."""
     case, seed = job
-    figures = served_figures if case.endswith(SERVED) else held_figures
+    ends = {SERVED: served_figures, WHOLE: whole_figures}
+    figures = next((ends[end] for end in ends if case.endswith(end)), held_figures)
     return Measurement(figures(_kit(), half_way(plan.away_of(case)), seed), np.zeros((0, 0)))
 
 
@@ -133,8 +147,10 @@ def summarise(results: RecallResults, case: str, rows: list[dict[str, float]]) -
     """Add a row's means, the gains of every memory over the window, and what view claims."""
     for name in rows[0]:
         results.figures[f"{case}: {name}"] = estimate([row[name] for row in rows])
-    memories = [name for name in rows[0] if f"MB: {name}" in rows[0] or case.endswith(SERVED)]
+    memories = _memories(case, rows[0])
     pairs = [(name, WINDOW) for name in memories if name != WINDOW]
+    if case.endswith(WHOLE):
+        pairs += [(f"{name}{OFF}", f"{WINDOW}{OFF}") for name, _ in [*pairs]]
     pairs += [(VIEW, other) for other in OTHERS if other in rows[0] and other != WINDOW]
     for ours, other in dict.fromkeys(pairs):
         gain = estimate([row[ours] - row[other] for row in rows])
@@ -142,6 +158,13 @@ def summarise(results: RecallResults, case: str, rows: list[dict[str, float]]) -
         if ours == VIEW and len(rows) >= MIN_CLIPS:
             text = f"{case}: {ours} recalls more than {other} of as many resident bytes"
             results.claims.append(Claim(text, gain.low, 0.0, gain.low > 0))
+
+
+def _memories(case: str, row: dict[str, float]) -> list[str]:
+    """The names of the memories among a clip's figures."""
+    if case.endswith((SERVED, WHOLE)):
+        return [name for name in row if name != TRUTH and not name.endswith(OFF)]
+    return [name for name in row if f"MB: {name}" in row]
 
 
 @click.command(help=__doc__)

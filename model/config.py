@@ -14,10 +14,11 @@ PATCH = 2  # rows and columns per token; one latent frame deep
 FREQ_DIM = 256
 EPS = 1e-6
 
-Camera = Literal["none", "action", "plucker", "prope", "fun"]
+Camera = Literal["none", "action", "columns", "plucker", "prope", "fun"]
 """How a model takes a camera, see `model/camera/modules.py`."""
 
 CAMERA_TENSORS: Mapping[Camera, str] = {
+    "columns": "world_columns",
     "action": "action_embedding.0.weight",
     "plucker": "patch_embedding_wancamctrl.weight",
     "fun": "control_adapter.conv.weight",

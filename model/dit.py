@@ -253,11 +253,11 @@ def run_block(
     """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
     sa = block.self_attn
     y = modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
-    k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
+    k = through(ways.hooks.places, sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1)))
     v = sa.v(y).unflatten(-1, (heads, -1))
     if ways.attention is None:
         return x, (k, v)
-    q = sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1))
+    q = through(ways.hooks.places, sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1)))
     y = sa.o(ways.attention(q, k, v).flatten(-2))
     for hook in ways.hooks.in_attention:
         y = y + hook(ways.layer, q, k, v)

@@ -5,10 +5,12 @@ forward calls them in this order, and hooks of one place in the order of their t
 
 1. `patches`: on the tokens, once, after the patch embedding.
 2. `time`: on the time embedding, once, before its projection; so it modulates every block.
-3. In every block `in_attention`: what it returns is added to the output of self-attention.
-4. In every block `after_attention`: on the tokens, after self-attention was added to them and
+3. In every block `places`: on queries and on keys, un-rotated, before anything attends or keeps
+   them.
+4. In every block `in_attention`: what it returns is added to the output of self-attention.
+5. In every block `after_attention`: on the tokens, after self-attention was added to them and
    before attention to the prompt.
-5. In every block `after_block`: on the tokens, after the feed-forward.
+6. In every block `after_block`: on the tokens, after the feed-forward.
 
 Patches of the host are older than hooks. LoRAs and quantised weights act within the modules that
 both call. No hook: the bits of a plain pass. A commit calls the same hooks as a step, unless the
@@ -28,6 +30,9 @@ TokenHook = Callable[[Tensor], Tensor]
 LayerHook = Callable[[int, Tensor], Tensor]
 """(layer, tokens (b, f, s, c)) -> tokens."""
 
+PlaceHook = Callable[[Tensor], Tensor]
+"""Changes queries or keys (b, f s, n, d), both alike."""
+
 AttentionHook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v), all (b, f s, n, d) and un-rotated -> an addition (b, f s, c)."""
 
@@ -38,6 +43,7 @@ class Hooks:
 
     patches: tuple[TokenHook, ...] = ()
     time: tuple[TokenHook, ...] = ()
+    places: tuple[PlaceHook, ...] = ()
     in_attention: tuple[AttentionHook, ...] = ()
     after_attention: tuple[LayerHook, ...] = ()
     after_block: tuple[LayerHook, ...] = ()
@@ -47,6 +53,7 @@ class Hooks:
         return Hooks(
             self.patches + later.patches,
             self.time + later.time,
+            self.places + later.places,
             self.in_attention + later.in_attention,
             self.after_attention + later.after_attention,
             self.after_block + later.after_block,
@@ -56,7 +63,7 @@ class Hooks:
 NO_HOOKS = Hooks()
 
 
-def through(hooks: tuple[TokenHook, ...], x: Tensor) -> Tensor:
+def through(hooks: tuple[TokenHook | PlaceHook, ...], x: Tensor) -> Tensor:
     """Pass x through hooks, one after another."""
     for hook in hooks:
         x = hook(x)

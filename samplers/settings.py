@@ -137,7 +137,7 @@ class RolloutSettings:
         """An upper bound on the number of prompts in force together."""
         size = self.schedule.chunk_frames
         chunks = -(-self.active_frames // size)
-        starts = [self._next_chunk(entry.start_frame) // size for entry in self.prompts.entries]
+        starts = [self.next_chunk(entry.start_frame) // size for entry in self.prompts.entries]
         later = [bisect_left(starts, at + chunks - 1) - i for i, at in enumerate(starts) if i]
         return min(len(starts), 1 + max(later, default=0) + self.known_frames.max_lookahead)
 
@@ -153,14 +153,14 @@ class RolloutSettings:
         ):
             chunk = self.chunk_start(frame)
             prompt = self.prompts.at(chunk, first)
-            by_chunk[self._next_chunk(prompt.start_frame)] = prompt
+            by_chunk[self.next_chunk(prompt.start_frame)] = prompt
         return ActivePrompts(tuple(by_chunk.items()))
 
     def chunk_start(self, frame: int) -> int:
         """The first latent frame of the chunk that holds `frame`."""
         return max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
 
-    def _next_chunk(self, frame: int) -> int:
+    def next_chunk(self, frame: int) -> int:
         """The first latent frame, from `frame` on, that begins a chunk."""
         return frame + (self.origin - frame) % self.schedule.chunk_frames
 

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..attention.projected import FrameMatrices, ProjectedReader
-from ..model.camera.frames import CameraFrames, PlacedCameras
+from ..model.camera.frames import NO_TRAVEL, CameraFrames, PlacedCameras
 from ..model.camera.fun import PICTURES
 from ..model.camera.modules import CAMERA_MODULES, CameraModule
 from ..model.config import DiTConfig
 from ..model.hooks import NO_HOOKS, Hooks
-from .camera.implied import implied_path
-from .camera.path import STILL_PATH
+from .camera.path import STILL_PATH, CameraPath
 from .control_branch import ControlBranch
 from .current import CurrentSettings
 from .settings import RolloutSettings
 from .settings_checks import check_second_attention
+from .strip import travel, word_paths
 
 CPU = torch.device("cpu")
 
@@ -41,6 +42,9 @@ class Steering:
         self._module = CAMERA_MODULES.get(config.camera)
         self._by_frames: dict[tuple[object, ...], Hooks] = {}
         self._by_past: dict[tuple[object, ...], FrameMatrices] = {}
+        self._latest: tuple[RolloutSettings, tuple[int, ...], list[CameraPath], Tensor] | None = (
+            None
+        )
 
     def forget(self) -> None:
         """Drop all hooks: the host may have moved or changed the weights."""
@@ -61,15 +65,26 @@ class Steering:
         return own if second is None else own.then(second.hooks(tree, reader(self._matrices)))
 
     def _own_hooks(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
-        camera, words = self._current.settings.camera, list[str]()
-        if camera is None and module.reads_prompt:
-            words = [self._text_of(frame) for frame in frames]
-        key = (*frames, *words, None if camera is None else camera.digest)
+        paths, places = self._places(module, frames)
+        key = (*frames, *(path.digest for path in paths), *places.tolist())
         if key not in self._by_frames:
             self._by_frames.clear()  # one chunk's at a time
-            hooks = module.hooks(tree, self._camera(frames, words))
+            hooks = module.hooks(tree, self._camera(frames, paths, places))
             self._by_frames[key] = hooks.then(self._of_pictures(module, tree, frames))
         return self._by_frames[key]
+
+    def _places(
+        self, module: CameraModule, frames: Sequence[int]
+    ) -> tuple[list[CameraPath], Tensor]:
+        """The camera's path at each of latent `frames`, and how far it came (f,)."""
+        settings, latest = self._current.settings, self._latest
+        if latest is None or latest[0] is not settings or latest[1] != tuple(frames):
+            words = settings.camera is None and module.reads_prompt
+            still = [settings.camera or STILL_PATH] * len(frames)
+            paths = word_paths(settings, frames) if words else still
+            places = travel(settings, frames) if module.reads_prompt else NO_TRAVEL
+            latest = self._latest = settings, tuple(frames), paths, places
+        return latest[2], latest[3]
 
     def _of_pictures(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
         if module.of_pictures is None:
@@ -96,22 +111,19 @@ class Steering:
             self._by_past[key] = matrices.to(self._device)
         return self._by_past[key]
 
-    def _camera(self, frames: Sequence[int], words: Sequence[str]) -> CameraFrames:
-        settings = self._current.settings
-        path = settings.camera or STILL_PATH
-        paths = [implied_path(text) for text in words] or [path] * len(frames)
-        pairs = [*zip(paths, frames, strict=True)]
+    def _camera(
+        self, frames: Sequence[int], paths: Sequence[CameraPath], places: Tensor
+    ) -> CameraFrames:
+        settings, pairs = self._current.settings, [*zip(paths, frames, strict=True)]
         return CameraFrames(
             torch.cat([path.relative([frame]) for path, frame in pairs]),
             torch.tensor([path.lens_at(frame).values for path, frame in pairs]),
             torch.tensor([path.turn_per_second(frame) for path, frame in pairs]),
             settings.rows,
             settings.columns,
+            places,
         )
 
-    def _text_of(self, frame: int) -> str:
-        prompts = self._current.prompts
-        return prompts.prompts[prompts.text_of(frame)][1].text
 
 
 def check_camera(settings: RolloutSettings, config: DiTConfig) -> None:

@@ -34,6 +34,14 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the fast suite run a part of the combinations of tests marked `each_value`."""
+    from longtake.tests.support.samples import mark_rest_slow
+
+    mark_rest_slow(items)
+
+
 @pytest.fixture(scope="session")
 def tiny_demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's three files, tiny and random."""

@@ -16,8 +16,8 @@ LATER = "a woman in a red raincoat walks through a snowy forest at dawn, cinemat
 WIDTH, HEIGHT, SECONDS = 832, 480, 10.0
 
 PLACES: dict[str, Place] = {
-    "1": (0, 0, 300, 210),
-    "2": (0, 500, 300, 90),
+    "1": (0, 0, 300, 320),
+    "2": (0, 640, 300, 90),
     "3": (360, 330, 320, 130),
     "4": (360, 0, 420, 240),
     "5": (360, 560, 320, 90),
@@ -65,13 +65,63 @@ def control_video() -> Example:
     return Example(api, PLACES, [group_box("What the shot follows", *PLACES["10"])])
 
 
-COMMUNITY: dict[str, Callable[[], Example]] = {"control_video": control_video}
+MOVES = """0: forward
+3 (smooth 1): forward, turn right 15
+6 (over 0.5): still
+7: orbit left, tilt up 5"""
+CAMERA_PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 320),
+    "2": (360, 330, 320, 130),
+    "3": (360, 0, 420, 240),
+    "4": (360, 560, 320, 90),
+    "5": (840, 0, 340, 300),
+    "6": (1240, 0, 320, 620),
+    "7": (1620, 0, 260, 80),
+    "8": (1620, 160, 420, 560),
+    "9": (2100, 0, 300, 400),
+}
+
+
+def camera_path() -> Example:
+    """A text-to-video model with a camera follows lines of moves, or live keys."""
+    api = {
+        "1": node("LongtakeLoadModel", "Load Causal Video Model", model_name="minwm_dmd.pt",
+                  family="auto"),
+        "2": node("CLIPLoader", "Load CLIP", type="wan", device="default",
+                  clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
+        "3": node("LongtakePromptTimeline", "Prompt Timeline", clip=["2", 0], negative="",
+                  text="0: a narrow street of an old town by the sea, morning light, cinematic"),
+        "4": node("VAELoader", "Load VAE", vae_name="wan_2.1_vae.safetensors"),
+        "5": node("LongtakeCameraPath", "Camera Path", moves=MOVES, pose_file="",
+                  poses_per="frame"),
+        "6": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
+                  prompts=["3", 0], camera=["5", 0], seed=7, width=WIDTH, height=HEIGHT,
+                  length=SECONDS, length_unit="seconds"),
+        "7": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["6", 0], vae=["4", 0]),
+        "8": node("LongtakePreview", "Streaming Preview", frames=["7", 0]),
+        "9": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["7", 0],
+                  filename_prefix="longtake/camera", format="mp4 (h264)", crf=18,
+                  sheet_and_report=True),
+    }  # fmt: skip
+    group = group_box("How the camera moves", *CAMERA_PLACES["5"])
+    return Example(api, CAMERA_PLACES, [group])
+
+
+COMMUNITY: dict[str, Callable[[], Example]] = {
+    "camera_path": camera_path,
+    "control_video": control_video,
+}
 
 NOTES: dict[str, str] = {
+    "camera_path": """\
+- The camera of minWM 1.3B follows lines of moves. While it runs, *Drive* moves it with your keys.
+- Weights, Apache-2.0: MIN-Lab/minWM, Wan21/Action2V/dmd/model.pt, here renamed to minwm_dmd.pt.
+- Try another move or speed; the help page of Camera Path lists all. A file of poses works too.
+""",
     "control_video": """\
 - A shot of Self-Forcing 1.3B follows the edges of your video; VACE's module needs no training.
 - Weights, Apache-2.0: gdhe17/Self-Forcing, and VACE's module in Kijai/WanVideo_comfy.
 - Put depth or pose nodes in Canny's place, or connect masks or a reference to Control Video.
 """,
 }
-NOTE_PLACE: Place = (0, 270, 300, 200)
+NOTE_PLACE: Place = (0, 380, 300, 210)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from ..model.config import PATCH
 from .recipes import DIFFUSION_FORCING, BatchLayout, NoiseRecipe
 from .world.clips import perhaps_driven, quick_reversals, random_shot, reversal_shot
-from .world.dataset import ClipMaker, Pool, PoolSpec
+from .world.dataset import ClipMaker, ClipSpec, Pool, PoolSpec
 
 TEXT_DROPOUT = 0.1
 EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at each side; their weight in memory tasks
@@ -36,6 +37,10 @@ class Task:
     context: int
     noisy: int
     windows: tuple[int, ...]
+
+    def draw(self, pool: Pool, rng: random.Random, recipe: NoiseRecipe) -> Batch:
+        """Draw a batch from the task's pool."""
+        return make_batch(pool, self, rng, recipe)
 
 
 TASKS: Mapping[str, Task] = {
@@ -71,6 +76,8 @@ class Batch:
     of the noisy copy. `captions` (b, k, l): word ids. `which` (b, f): caption index of each frame.
     `positions` (f,): positions in the clip. `mask` (s, s): attention mask over tokens. `weight` (b,
     m, h, w): loss weights. `pans` (b, f): the camera's pan at each frame, -1 left to 1 right.
+    `travel` (b, f): where the camera is, in latent frames at full pan. `copied`: the clean frame of
+    each noisy one.
     """
 
     x: Tensor
@@ -82,13 +89,29 @@ class Batch:
     mask: Tensor
     weight: Tensor
     pans: Tensor
+    travel: Tensor
+    copied: list[int]
+
+
+class BatchTask(Protocol):
+    """A kind of batch that a feed draws from a pool of its own."""
+
+    @property
+    def pool(self) -> ClipSpec:
+        """What the pool is made of."""
+
+    def draw(self, pool: Pool, rng: random.Random, recipe: NoiseRecipe) -> Batch:
+        """Draw a batch from the pool."""
 
 
 class BatchFeed:
     """Draw batches of any task. A task's pool is built on first use and partly renewed later."""
 
     def __init__(
-        self, maker: ClipMaker, tasks: Mapping[str, Task], recipe: NoiseRecipe = DIFFUSION_FORCING
+        self,
+        maker: ClipMaker,
+        tasks: Mapping[str, BatchTask],
+        recipe: NoiseRecipe = DIFFUSION_FORCING,
     ) -> None:
         self.maker = maker
         self.tasks = tasks
@@ -102,7 +125,7 @@ class BatchFeed:
             self.pools[name] = self.maker.fill(task.pool)
         if rng.random() < 8 / task.pool.latent_frames:
             self.maker.refresh(self.pools[name], task.pool, 1)
-        return make_batch(self.pools[name], task, rng, self.recipe)
+        return task.draw(self.pools[name], rng, self.recipe)
 
 
 def make_batch(
@@ -113,41 +136,78 @@ def make_batch(
     window = rng.choice(task.windows)
     opening = rng.random() < 0.5 or chunk == task.context  # a single chunk is the opening
     noisy = noisy_frames(task, chunk, rng, opening=opening)
-    rows = torch.tensor(rng.sample(range(task.pool.clips), task.batch))
+    rows = rng.sample(range(task.pool.clips), task.batch)
     start = 0 if opening else rng.randrange(1, task.pool.latent_frames - task.context + 1)
-    clean = pool.latents[rows, start : start + task.context].float()
-    which = pool.which[rows, start : start + task.context]
-    pans = pool.pans[rows, start : start + task.context]
-    memory = task.noisy < task.context
-    shape = BatchLayout(task.batch, task.context, len(noisy), chunk, memory=memory)
-    levels = recipe.levels(rng, shape)
-    latents = torch.cat([clean, clean[:, noisy]], 1)
-    noise = torch.randn_like(latents)
-    level = levels[:, :, None, None, None]
-    keep = torch.tensor([[[0 if rng.random() < TEXT_DROPOUT else 1]] for _ in range(task.batch)])
-    return Batch(
-        x=(1 - level) * latents + level * noise,
-        levels=levels,
-        target=(noise - latents)[:, task.context :],
-        captions=pool.captions[rows] * keep,
-        which=torch.cat([which, which[:, noisy]], 1),
-        positions=[*range(task.context), *noisy],
-        mask=token_mask(frame_mask(task.context, noisy, chunk, window), clean),
-        weight=cell_weight(pool.ball[rows, start : start + task.context][:, noisy], memory=memory),
-        pans=torch.cat([pans, pans[:, noisy]], 1),
+    clips = cut(pool, rows, slice(start, start + task.context))
+    layout = Layout(
+        [*range(task.context), *noisy],
+        noisy,
+        frame_mask(task.context, noisy, chunk, window),
+        edges=task.noisy < task.context,
+    )
+    shape = BatchLayout(task.batch, task.context, len(noisy), chunk, memory=layout.edges)
+    return lay_out(clips, layout, recipe.levels(rng, shape), rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The frames of a batch: clean ones, then a noisy copy of each clean frame in `copied`.
+
+    `positions` are the places in time of all of them, `mask` (f, f) tells which frame sees which.
+    `edges`: scenery that enters at the edges counts more.
+    """
+
+    positions: list[int]
+    copied: list[int]
+    mask: Tensor
+    edges: bool
+
+
+def cut(pool: Pool, rows: Sequence[int], frames: slice) -> Pool:
+    """The latent `frames` of some clips of a pool, with all captions of these clips."""
+    index = torch.tensor(rows)
+    return Pool(
+        pool.latents[index, frames].float(),
+        pool.captions[index],
+        *(column[index, frames] for column in (pool.which, pool.ball, pool.pans, pool.travel)),
     )
 
 
-def cell_weight(ball: Tensor, *, memory: bool) -> Tensor:
+def lay_out(clips: Pool, layout: Layout, levels: Tensor, rng: random.Random) -> Batch:
+    """Add noise at `levels` (b, f) to the clean frames of `clips` and to their copies."""
+    clean, copied = clips.latents, layout.copied
+    latents = torch.cat([clean, clean[:, copied]], 1)
+    noise = torch.randn_like(latents)
+    level = levels[:, :, None, None, None]
+    keep = torch.tensor([[[0 if rng.random() < TEXT_DROPOUT else 1]] for _ in clean])
+
+    def with_copies(column: Tensor) -> Tensor:
+        return torch.cat([column, column[:, copied]], 1)
+
+    return Batch(
+        x=(1 - level) * latents + level * noise,
+        levels=levels,
+        target=(noise - latents)[:, clean.shape[1] :],
+        captions=clips.captions * keep,
+        which=with_copies(clips.which),
+        positions=layout.positions,
+        mask=token_mask(layout.mask, clean),
+        weight=cell_weight(clips.ball[:, copied], edges=layout.edges),
+        pans=with_copies(clips.pans),
+        travel=with_copies(clips.travel),
+        copied=copied,
+    )
+
+
+def cell_weight(ball: Tensor, *, edges: bool) -> Tensor:
     """Return each latent cell's loss weight, mean 1. `ball` marks the ball; both are (b, m, h, w).
 
-    With a long history (`memory`) the edges matter most: scenery seen before re-enters there.
+    With a long history the `edges` matter too: scenery seen before re-enters there.
     """
-    if memory:
-        weight = torch.ones(ball.shape)
-        weight[..., :EDGE_COLUMNS] = weight[..., -EDGE_COLUMNS:] = EDGE_WEIGHT
-    else:
-        weight = 1 + (BALL_WEIGHT - 1) * ball
+    weight = 1 + (BALL_WEIGHT - 1) * ball
+    if edges:
+        weight[..., :EDGE_COLUMNS] *= EDGE_WEIGHT
+        weight[..., -EDGE_COLUMNS:] *= EDGE_WEIGHT
     return weight / weight.mean()
 
 

@@ -24,6 +24,7 @@ from .evaluation import measures
 from .evaluation.card import Results, card
 from .evaluation.estimate import estimate
 from .evaluation.kit import Recipe, load_kit
+from .evaluation.looks import MINUTE, looks
 from .evaluation.measures import Rows, spread
 from .world.attributes import ATTRIBUTES
 
@@ -42,9 +43,11 @@ class Sizes:
     drift_latents: int = 1000
     revisit: int = 32
     recall: int = 64
+    looks: int = 20
+    looks_latents: int = MINUTE
 
 
-QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4)
+QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4, 2, 40)
 WINDOWS = (8, 16, 32, 64)
 
 
@@ -67,7 +70,8 @@ class EvaluationJob:
 def measure(job: EvaluationJob) -> Results:
     """Run all measurements; log each when it is done."""
     results: Results = {}
-    for parts in (_of_the_vae(job), _of_prompts(job), _of_long_rollouts(job)):
+    parts_of = _of_the_vae, _of_prompts, _of_long_rollouts, _of_looks
+    for parts in (measures_of(job) for measures_of in parts_of):
         for name, rows in parts:
             results[name] = {key: estimate(values) for key, values in rows.items()}
             logger.info("%s %s", name, {key: str(value) for key, value in results[name].items()})
@@ -116,6 +120,15 @@ def _of_long_rollouts(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
     yield (
         "agreement of scenery that re-enters in one chunk after a true history",
         {key: [clip[key] for clip in recalls] for key in recalls[0]},
+    )
+
+
+def _of_looks(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
+    look = partial(looks, recipe=job.recipe, length=job.sizes.looks_latents)
+    shots = spread(look, job.clips(job.sizes.looks), job.folder, job.workers)
+    yield (
+        f"shares of frames in shots of {job.sizes.looks_latents} latent frames with switches",
+        {key: [shot[key] for shot in shots] for key in shots[0]},
     )
 
 

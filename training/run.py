@@ -23,16 +23,20 @@ from .muon import Muon
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Linear warm-up, flat, then linear decay to zero over the last `decay_share` of `steps`."""
+    """Linear warm-up, flat, then linear decay to zero over the last `decay_share` of `steps`.
+
+    The warm-up begins at step `begin`, where the optimisers know nothing yet.
+    """
 
     steps: int
     warmup: int = 30
     decay_share: float = 0.4
+    begin: int = 0
 
     def at(self, step: int) -> float:
         """Return the share (0 to 1) of the peak learning rate at `step`."""
         left = (self.steps - step) / (self.decay_share * self.steps)
-        return min(1.0, (step + 1) / self.warmup, max(0.0, left))
+        return min(1.0, (step + 1 - self.begin) / self.warmup, max(0.0, left))
 
 
 class Descent:

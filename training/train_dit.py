@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from ..attention.dense import WholeSequence
 from ..attention.rope import rotation
 from ..model.camera.action import pan_hooks
+from ..model.camera.columns import world_hooks
 from ..model.checkpoint import load_tiny_vae
-from ..model.config import PATCH, DiTConfig
+from ..model.config import PATCH, Camera, DiTConfig
 from ..model.dit import PassOptions, WanDiT, predict, project_text
 from ..model.hooks import NO_HOOKS, Hooks
 from ..model.text import TextEncoder
@@ -34,16 +35,20 @@ from .batches import (
     TASKS,
     Batch,
     BatchFeed,
+    BatchTask,
     Task,
     frame_mask,
     make_batch,
     task_at,
     token_mask,
 )
+from .beginnings import STEP, grow_columns, load_beginning
 from .command import FILE, FOLDER, keep_freed_memory, reporting
 from .muon import Muon
+from .own_history import SHARE, with_own_history
 from .recipes import RECIPES
 from .run import Curve, Descent, TrainingRun, save_half
+from .served import SECOND_TASKS, second_task_at
 from .world.attributes import vocabulary
 from .world.dataset import ClipMaker
 
@@ -65,15 +70,23 @@ logger = logging.getLogger("longtake")
 
 @dataclass(frozen=True, slots=True)
 class DiTTraining:
-    """Length and sizes of a run; `only` names a single task to train on instead of all tasks."""
+    """Length and sizes of a run; `only` names a single task to train on instead of all tasks.
+
+    `start` is a folder with the weights to begin with, `rate` a factor of all learning rates,
+    `task_at` draws a step's task, and `own_history` is the share of batches with such a history.
+    """
 
     steps: int = 3000
     seed: int = 0
     config: DiTConfig = CONFIG
-    tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)
+    tasks: Mapping[str, BatchTask] = field(default_factory=lambda: TASKS)
     probe: Task = PROBE
     recipe: str = "diffusion-forcing"
     only: str | None = None
+    start: Path | None = None
+    rate: float = 1.0
+    task_at: Callable[[float, random.Random], str] = task_at
+    own_history: float = 0.0
     report_every: int = 50
     save_every: int = 250
 
@@ -93,15 +106,17 @@ class Networks(nn.Module):
         rows, columns = batch.x.shape[-2] // PATCH, batch.x.shape[-1] // PATCH
         rotary = rotation(batch.positions, rows, columns, self.dit.dim // self.dit.num_heads)
         attention = WholeSequence(rotary, batch.mask)
-        options = PassOptions(hooks=self._hooks(batch.pans))
+        options = PassOptions(hooks=self._hooks(batch))
         levels = 1000 * batch.levels
         velocity = predict(self.dit, batch.x, levels, prompts, attention, options).velocity
         return velocity[:, -batch.target.shape[1] :]
 
-    def _hooks(self, pans: Tensor) -> Hooks:
-        """The pans of the frames (b, f), for a model that takes a camera."""
+    def _hooks(self, batch: Batch) -> Hooks:
+        """The camera of the frames, for a model that takes one."""
+        if hasattr(self.dit, "world_columns"):
+            return world_hooks(self.dit, batch.pans, batch.travel)
         takes_camera = hasattr(self.dit, "action_embedding")
-        return pan_hooks(self.dit, pans) if takes_camera else NO_HOOKS
+        return pan_hooks(self.dit, batch.pans) if takes_camera else NO_HOOKS
 
 
 def loss_of(networks: Networks, batch: Batch) -> Tensor:
@@ -126,14 +141,17 @@ def build(config: DiTConfig) -> Networks:
     return Networks(dit, text)
 
 
-def descent_of(networks: Networks, curve: Curve) -> Descent:
-    """Use Muon for the matrices inside blocks and AdamW for everything else."""
+def descent_of(networks: Networks, curve: Curve, rate: float = 1.0) -> Descent:
+    """Use Muon for the matrices inside blocks and AdamW for everything else.
+
+    `rate` multiplies the learning rates of both.
+    """
     inside = {id(p) for p in networks.dit.blocks.parameters() if p.ndim == 2}
     everything = list(networks.parameters())
     matrices = [p for p in everything if id(p) in inside]
     rest = [p for p in everything if id(p) not in inside]
-    adamw = torch.optim.AdamW(rest, 3e-3, betas=(0.9, 0.98), weight_decay=0.0)
-    return Descent([Muon(matrices, 0.02), adamw], curve, clipped=everything)
+    adamw = torch.optim.AdamW(rest, 3e-3 * rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return Descent([Muon(matrices, 0.02 * rate), adamw], curve, clipped=everything)
 
 
 def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
@@ -143,17 +161,24 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
     torch.manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
         networks = build(settings.config)
-    curve = Curve(settings.steps, warmup=60, decay_share=0.45)
-    run = TrainingRun(out / "dit.pt", networks, descent_of(networks, curve), copy_of(networks))
+    begin = 0 if settings.start is None else load_beginning(networks, settings.start)
+    curve = Curve(settings.steps, warmup=60, decay_share=0.45, begin=begin)
+    descent = descent_of(networks, curve, settings.rate)
+    run = TrainingRun(out / "dit.pt", networks, descent, copy_of(networks), begin)
     run.resume(rng, settings.seed)
     feed = BatchFeed(ClipMaker(vae, networks.text, rng), settings.tasks, RECIPES[settings.recipe])
     probe = memory_probe(vae, networks.text, settings.probe)
     recent: dict[str, float] = {}
     for step in range(run.done, settings.steps):
-        name = settings.only or task_at(step / settings.steps, rng)
-        loss = loss_of(networks, feed.draw(name))
+        name = settings.only or settings.task_at(step / settings.steps, rng)
+        batch = feed.draw(name)
+        if settings.own_history and rng.random() < settings.own_history:
+            batch = with_own_history(networks, batch)
+        grow_columns(networks, step)
+        loss = loss_of(networks, batch)
         run.descend(loss)
-        average(run.averaged, networks, 1 - min(EMA, (1 + step) / (10 + step)))
+        since = step - begin
+        average(run.averaged, networks, 1 - min(EMA, (1 + since) / (10 + since)))
         value = float(loss.detach())
         recent[name] = 0.97 * recent.get(name, value) + 0.03 * value
         if run.is_due(settings.report_every):
@@ -162,6 +187,7 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
         if run.is_due(settings.save_every):
             run.save()
             save(out, run.averaged, networks)
+            save(out / "start", copy_of(networks), networks, run.done)
             logger.info("  held-out loss by window: %s", describe(networks, probe))
 
 
@@ -173,21 +199,29 @@ def copy_of(networks: Networks) -> dict[str, Tensor]:
 @torch.no_grad()
 def average(averaged: dict[str, Tensor], networks: Networks, share: float) -> None:
     """Move `averaged` towards the weights by `share`, in place."""
+    fixed = {key for key, weight in networks.named_parameters() if not weight.requires_grad}
     for key, value in networks.state_dict().items():
-        averaged[key].lerp_(value, share)
+        averaged[key].lerp_(value, 1.0 if key in fixed else share)
 
 
-def save(out: Path, averaged: Mapping[str, Tensor], networks: Networks) -> None:
-    """Write `dit.safetensors` (a genuine Wan 2.1 file) and `text.safetensors`, both fp16."""
-    dit = {k.removeprefix("dit."): v for k, v in averaged.items() if k.startswith("dit.")}
-    words = {k.removeprefix("text."): v for k, v in averaged.items() if k.startswith("text.")}
+def save(
+    out: Path, weights: Mapping[str, Tensor], networks: Networks, step: int | None = None
+) -> None:
+    """Write `dit.safetensors` (a genuine Wan 2.1 file) and `text.safetensors`, both fp16.
+
+    `step` goes into the header of weights that a run may begin with.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    dit = {k.removeprefix("dit."): v for k, v in weights.items() if k.startswith("dit.")}
+    words = {k.removeprefix("text."): v for k, v in weights.items() if k.startswith("text.")}
     shape = {
         "causal_ar": True,
         "num_heads": networks.dit.num_heads,
         "text_dim": networks.text.words.embedding_dim,
     }
     config = json.dumps({"transformer": shape})
-    save_half(dit, out / "dit.safetensors", {"config": config, "format": "pt"})
+    count = {} if step is None else {STEP: str(step)}
+    save_half(dit, out / "dit.safetensors", {"config": config, "format": "pt", **count})
     text = networks.text
     header = {
         "vocabulary": json.dumps(text.vocabulary),
@@ -233,12 +267,22 @@ def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
 )
 @click.option(
     "--camera",
-    is_flag=True,
-    help="Train a model whose pan obeys keys; half of the clips have some.",
+    type=click.Choice(["action", "columns"]),
+    help="Train a model whose pan obeys keys (half of the clips have some): by an action "
+    "embedding, or with that and columns counted in the world.",
 )
-def main(vae: Path, out: Path, **choices: Any) -> None:
-    if choices.pop("camera"):
-        choices |= {"config": replace(CONFIG, camera="action"), "tasks": DRIVEN_TASKS}
+@click.option("--start", type=FOLDER, help="Begin with the weights in this folder.")
+@click.option("--rate", type=float, default=1.0, show_default=True, help="Of the peak rates.")
+@click.option(
+    "--second",
+    is_flag=True,
+    help="The second edition: a memory as it is served, and histories of its own.",
+)
+def main(vae: Path, out: Path, second: bool, camera: Camera | None, **choices: Any) -> None:
+    if camera is not None:
+        choices |= {"config": replace(CONFIG, camera=camera), "tasks": DRIVEN_TASKS}
+    if second:
+        choices |= {"tasks": SECOND_TASKS, "task_at": second_task_at, "own_history": SHARE}
     with reporting():
         train(vae, out, DiTTraining(**choices))
 

@@ -104,6 +104,12 @@ class RecallCache(KVCache):
         self.recalled = [*snapshot.facts["recalled"]]
         self.archive.restore(snapshot.facts["archived"], snapshot.tensors)
 
+    def move(self, device: torch.device | str) -> None:
+        """Take the window to `device`, bit for bit; the archive stays in main memory."""
+        super().move(device)
+        if not self.dropped:
+            self.archive.move(self.device)
+
     def drop(self) -> None:
         """Free all tensors; the cache cannot be used any more."""
         super().drop()

@@ -53,13 +53,18 @@ class FrameArchive:
         self.frames[slot : slot + 1] = [frame]
 
     def get(self, frame: int) -> KeysValues:
-        """Decode one frame's k and v (b, s, n, d) of every layer, in main memory."""
+        """One frame's k and v (b, s, n, d) of every layer, whose codes the device decodes."""
         slot = self.frames.index(frame)
-        decoded = (
-            self.codec.decode([part[slot, :, None] for part in parts], self.shape)
+        coded = (
+            [part[slot, :, None].to(self._device, non_blocking=True) for part in parts]
             for parts in self._layers
         )
+        decoded = (self.codec.decode(parts, self.shape) for parts in coded)
         return [(k.flatten(1, 2), v.flatten(1, 2)) for k, v in decoded]
+
+    def move(self, device: torch.device) -> None:
+        """Decode on another device from now on."""
+        self._device = device
 
     def clear(self) -> None:
         """Forget all frames; their slots stay."""

@@ -116,17 +116,22 @@ def recall_figures(
     return figures
 
 
-def there_and_back(kit: Kit, turn: CameraTurn, seed: int) -> Clip:
-    """Make a clip whose camera goes left, then right."""
+def turning_shot(turn: CameraTurn, seed: int) -> tuple[Shot, str, str]:
+    """Script a clip whose camera goes left, then right, with its two captions."""
     rng = random.Random(HELD_OUT_SEED + 980_000 + seed)
     away = {**random_values(rng), "pan": "left", "weather": "clear"}
     back = {**away, "pan": "right"}
     shot = Shot(((0, away), (latent_start(turn.away), back)), rng.randrange(2**31))
-    texts = caption(away, rng), caption(back, rng)
+    return shot, caption(away, rng), caption(back, rng)
+
+
+def there_and_back(kit: Kit, turn: CameraTurn, seed: int) -> Clip:
+    """Make a clip whose camera goes left, then right."""
+    shot, away, back = turning_shot(turn, seed)
     frames = turn.history + CHUNK
     truth = render(scene([shot], frame_count(frames)), DEMO.height, DEMO.width)[0, -1]
     latents = encode_shots(kit.vae, [shot], frames, DEMO.width)[0].float()
-    return Clip(latents, truth, *texts, turn.away)
+    return Clip(latents, truth, away, back, turn.away)
 
 
 def memories(

@@ -8,7 +8,7 @@ the sampling loop itself, whose commits see no more than the memory.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,12 +21,17 @@ from ...attention.storage.dense import DENSE
 from ...attention.storage.shape import CacheShape
 from ...model.dit import PassOptions, TextKV, predict
 from ...model.preset import DEMO
-from ...samplers.camera.implied import implied_path
+from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ...samplers.camera.implied import turning_path
+from ...samplers.camera.path import CameraPath
 from ...samplers.camera.track import CameraTrack
 from ...samplers.history.recall import view_scores
 from ...samplers.history.runs import best_runs
+from ...samplers.loop import Chunk
 from ...training.evaluation.kit import Kit, Recipe, decode, sample
-from ...training.evaluation.measures import as_chunks, entering_agreement
+from ...training.evaluation.measures import as_chunks, band_agreement, entering_agreement
+from ...training.world.renderer import render
+from ...training.world.scene import scene
 from .._attention.chunk import decode_chunk
 from .._attention.recall import (
     CHUNK,
@@ -36,12 +41,15 @@ from .._attention.recall import (
     encode_prompt,
     merge,
     there_and_back,
+    turning_shot,
 )
 
 WINDOW_FRAMES, SINK_FRAMES, RECALL_FRAMES = DEMO.window_frames, 3, 9
 TRUTH, FULL, WINDOW, SINK, TEMP = "decoded truth", "full", "window", "window and sink", "TempCache"
 VIEW, TWO_VIEWS, CONTENT = "view", "view, two runs", "content"
 RANDOM_RUN, RANDOM_FRAMES = "random run", "random frames"
+TURNED = 4  # latent frames after the turn from which pictures are compared
+CAMERA_OFF, OFF = 12, ", camera set right"
 RECALL = RecallWindow(WINDOW_FRAMES, 0, RECALL_FRAMES, by="content", flat_world=True)
 
 
@@ -61,6 +69,10 @@ class Returning:
     def text_at(self, frame: int) -> str:
         """The caption in force at a latent frame."""
         return self.clip.back if frame >= self.clip.turn else self.clip.away
+
+    def path_at(self, frame: int) -> CameraPath:
+        """The camera's path at a latent frame, by the captions' words."""
+        return turning_path(self.text_at(frame), self.clip.away, frame - self.clip.turn)
 
     def agreement(self, chunk: torch.Tensor) -> float:
         """How well the scenery that enters in a chunk (f, c, h, w) agrees with the truth."""
@@ -98,12 +110,8 @@ def _fill(case: Returning, texts: Mapping[str, TextKV]) -> dict[str, HistoryCach
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
     opened = {name: open_cache(shape, policy, DENSE, case.history, "cpu")
               for name, policy in _policies(shape).items()}  # fmt: skip
-    recalling = next(cache for cache in opened.values() if isinstance(cache, ContentCache))
     for first in range(0, case.history, CHUNK):
-        recalling.attention_of_commit((CHUNK,) * CHUNK)  # forgets the queries of the last pass
-        attention = replace(
-            opened[FULL].attention_of_commit((CHUNK,) * CHUNK), prepare=recalling.note_queries
-        )
+        attention = opened[FULL].attention_of_commit((CHUNK,) * CHUNK)
         x = latents[first : first + CHUNK].expand(2, -1, -1, -1, -1)
         levels, text = torch.zeros(2, CHUNK), texts[case.text_at(first)]
         kv = predict(case.kit.dit, x, levels, text, attention, PassOptions(keep=True)).keys_values
@@ -148,9 +156,9 @@ def _choices(case: Returning, cache: ContentCache) -> dict[str, list[int]]:
 def _view_scores(case: Returning, past: Sequence[int]) -> list[float]:
     """How much of what the chunk sees each past frame saw, by the captions' pans."""
     track = CameraTrack(case.clip.latents.shape[-1], flat_world=True)
-    for frame in range(case.history):
-        track.extend([implied_path(case.text_at(frame))])
-    return view_scores(track, [implied_path(case.clip.back)] * CHUNK, past)
+    track.extend([case.path_at(frame) for frame in range(case.history)])
+    ahead = range(case.history, case.history + CHUNK)
+    return view_scores(track, [case.path_at(frame) for frame in ahead], past)
 
 
 SERVED: Mapping[str, Callable[[], CachePolicy]] = {
@@ -172,3 +180,37 @@ def served_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
         shown = decode(kit, [*chunks[-3:-1], *new])
         figures[name] = entering_agreement(shown[-1], clip.truth)
     return figures
+
+
+def whole_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
+    """Agreement by memory over the way back, which the model makes itself after a true history.
+
+    It is the mean over latent frames from the end of the turn on. The turn is at the start of a
+    chunk. Here a wrong column stays in the history, and the camera may err too: figures `OFF` let
+    the picture be shifted by CAMERA_OFF pixels and so judge the scenery alone.
+    """
+    turn = CameraTurn(turn.away // CHUNK * CHUNK, turn.back)
+    clip = there_and_back(kit, turn, seed)
+    chunks, start = as_chunks(clip.latents), turn.away // CHUNK
+    pictures = _way_back(turn, seed, len(clip.latents))
+    prompts = [(0, clip.away), (clip.turn, clip.back)]
+
+    def agreement(way: Sequence[Chunk]) -> Iterator[tuple[str, float]]:
+        shown = decode(kit, [*chunks[start - 2 : start], *way])[-len(pictures) :]
+        every = slice(FRAMES_PER_LATENT - 1, None, FRAMES_PER_LATENT)
+        pairs = [*zip(shown[every], pictures[every], strict=True)]
+        for name, reach in (("", 3), (OFF, CAMERA_OFF)):
+            yield name, sum(band_agreement(*pair, reach=reach) for pair in pairs) / len(pairs)
+
+    ways: dict[str, Sequence[Chunk]] = {TRUTH: chunks[start:]}
+    for name, policy in SERVED.items():
+        recipe = Recipe(length=len(clip.latents), cache=policy())
+        ways[name] = [*sample(kit, recipe, prompts, seed, chunks[:start])]
+    return {f"{name}{end}": value for name, way in ways.items() for end, value in agreement(way)}
+
+
+def _way_back(turn: CameraTurn, seed: int, length: int) -> torch.Tensor:
+    """The rendered frames (t, 3, H, W) of a clip of `length` from the end of the turn on."""
+    shot, *_ = turning_shot(turn, seed)
+    first, stop = frame_count(turn.away) + FRAMES_PER_LATENT * TURNED, frame_count(length)
+    return render(scene([shot], stop).frames(first, stop), DEMO.height, DEMO.width)[0]

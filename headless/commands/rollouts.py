@@ -95,7 +95,7 @@ def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
         if as_json:
             click.echo(json.dumps(facts, indent=1))
             return
-        for label in ("id", "seconds", "chunks", "bytes", "own_bytes"):
+        for label in ("id", "seconds", "chunks", "replaced", "bytes", "own_bytes"):
             console.print(f"{label:10} {facts[label]}", highlight=False)
         for label in ("prompts", "seeds", "guidance"):
             for start, value in facts[label]:
@@ -151,6 +151,7 @@ def _facts(record: Record, now: Usage) -> dict[str, Any]:
     return {
         "id": record.id,
         "chunks": len(record.keys),
+        "replaced": record.replaced,
         "seconds": round(frame_count(record.latent_frames) / facts["fps"], 3),
         "width": facts["columns"] * factor,
         "height": facts["rows"] * factor,

@@ -21,8 +21,11 @@ from .frames import CameraFrames
 FULL_PAN = 15.0  # degrees a second, the usual pan; 1 pixel a frame in the demo's world
 POSITION = 10.0  # of a full pan on the sinusoid
 
+Linear = Callable[[int, int], nn.Module]
+"""Makes a linear layer with bias from numbers of inputs and outputs."""
 
-def add_action_layers(tree: Any, dim: int, linear: Callable[[int, int], nn.Module]) -> None:
+
+def add_action_layers(tree: Any, dim: int, linear: Linear) -> None:
     """Add `action_embedding.0` and `.2`, whose second layer is zero, to a module tree."""
     last: Any = linear(dim, dim)
     nn.init.zeros_(last.weight)

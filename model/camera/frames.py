@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+NO_TRAVEL = torch.zeros(1)
+"""That of cameras which stay in their place, or whose model does not ask for the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,7 @@ class CameraFrames:
     `steps` (f, 4, 4): each frame's motion since the frame before, camera to world, float64; moves
     are parts of a full step, at most 1 long. `lenses` (f, 4): focal lengths and centre, x before y,
     in parts of the picture's width and height. `turns` (f,): degrees a second to the right.
+    `travel` (f,): how far a camera came along a painted strip, in latent frames at full pan.
     """
 
     steps: Tensor
@@ -21,6 +26,7 @@ class CameraFrames:
     turns: Tensor
     rows: int
     columns: int
+    travel: Tensor = NO_TRAVEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...attention.projected import FrameMatrices
 from ..config import Camera
 from ..hooks import NO_HOOKS, AttentionHook, Hooks
-from . import action, fun, plucker, prope
+from . import action, columns, fun, plucker, prope
 from .frames import CameraFrames, PlacedCameras
 
 Linear = Callable[[int, int], nn.Module]
@@ -60,6 +60,7 @@ class CameraModule:
 
 CAMERA_MODULES: Mapping[Camera, CameraModule] = {
     "action": CameraModule(action.add_action_layers, action.action_hooks, reads_prompt=True),
+    "columns": CameraModule(columns.add_column_layers, columns.column_hooks, reads_prompt=True),
     "plucker": CameraModule(
         plucker.add_plucker_layers,
         plucker.plucker_hooks,

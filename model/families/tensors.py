@@ -72,10 +72,11 @@ def _block(prefix: str, config: DiTConfig, *, image: bool) -> Shapes:
 def _camera(config: DiTConfig) -> Shapes:
     """The layers of the module that takes a camera."""
     dim = config.dim
-    if config.camera == "action":
+    if config.camera in ("action", "columns"):
         return {
             **_linear("action_embedding.0", FREQ_DIM, dim),
             **_linear("action_embedding.2", dim, dim),
+            **({"world_columns": (1,)} if config.camera == "columns" else {}),
         }
     shapes: Shapes = {}
     if config.camera == "prope":

@@ -20,6 +20,7 @@ from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ..frames.pictures import PictureFrames
 from ..models.streaming_vae import StreamingVAE
 from .known_video import ReadablePictures, VideoLatents
+from .rollout_pictures import RolloutPictures
 
 GREY = 0.5
 INSIDE = 0.5  # a mask's pixel counts as inside above this
@@ -147,6 +148,8 @@ class ControlPictures:
     ) -> None:
         self._masks = masks
         self._names = _names(pictures, masks)
+        self._generated = [p for p in (pictures, masks) if isinstance(p, RolloutPictures)]
+        self._looks_back = vae.open_encoder().overlap_frames + 2
         if masks is None:
             steady = vae.open_encoder().overlap_frames + 1
             self._steady = steady + steady % 2  # some encoders make latents in pairs
@@ -172,6 +175,20 @@ class ControlPictures:
 
     def __len__(self) -> int:
         return len(self._inside)
+
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """Have the pictures behind these latent frames made, where another shot makes them."""
+        if not numbers:
+            return
+        first = max(0, min(numbers) - self._looks_back) * FRAMES_PER_LATENT
+        stop = (max(numbers) + 2) * FRAMES_PER_LATENT  # some encoders make latents in pairs
+        for pictures in self._generated:
+            pictures.prepare(min(first, pictures.frame_total - 1), stop)
+
+    def release(self) -> None:
+        """Let go of the shots that make the pictures."""
+        for pictures in self._generated:
+            pictures.release()
 
     def digest(self, index: int) -> str:
         """A hash of the VAE and of the pictures and masks that the frame depends on."""
@@ -212,6 +229,8 @@ def _names(pictures: ReadablePictures, masks: ReadablePictures | None) -> Sequen
 
 def _of_one(pictures: ReadablePictures, latents: int) -> Sequence[str]:
     """The names of one source: running hashes of an IMAGE; a file counts as a whole."""
+    if isinstance(pictures, RolloutPictures):
+        return pictures.names(latents)
     if not isinstance(pictures, PictureFrames):
         name = pictures.digest
         return [f"{name} {index}" for index in range(latents)]

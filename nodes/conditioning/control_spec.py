@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +21,7 @@ from ...samplers.control.strength import (
 from ...samplers.control.video import ControlVideo
 from ..frames.pictures import USUAL_FPS, PictureFrames
 from ..length import Length, latent_frame_at
-from ..models.streaming_vae import StreamingVAE
+from ..models.streaming_vae import StreamingVAE, check_belongs
 from .control_frames import ControlPictures
 from .known_video import VideoLatents
 from .timed_lines import MAX_OVER_S, read_change, timed_lines
@@ -130,9 +131,9 @@ def _over(option: str | None, line: int) -> float:
 
 
 def control_video(
-    spec: ControlSpec | None, config: DiTConfig, size: tuple[int, int], fps: float
+    spec: ControlSpec | None, model: Any, config: DiTConfig, size: tuple[int, int], fps: float
 ) -> ControlVideo | None:
-    """The connected control video; BadInput for a model without a VACE module."""
+    """The connected control video; BadInput where a MODEL has no module, or the VAE is not its."""
     if spec is None:
         return None
     if not config.control_blocks:
@@ -140,4 +141,8 @@ def control_video(
             "This model has no VACE module, which reads a control video; put Load VACE Module "
             "between the model's loader and the sampler, or disconnect `control`."
         )
+    try:
+        check_belongs(spec.vae, model, config.out_channels)
+    except BadInput as error:
+        raise BadInput(f"At Control Video: {error}") from error
     return spec.resolve(*size, fps)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.vace.module import PIXELS
 from .. import categories, sockets
+from ..frames.decoded import HostFrames
 from ..frames.pictures import USUAL_FPS, PictureFrames, frames_input, rate_of, to_frames
 from ..frames.source import FrameSource
 from ..frames.video_frames import VideoFrames
@@ -18,6 +19,7 @@ from ..schema import build
 from .control_frames import ControlPictures
 from .control_spec import ControlSpec, read_strengths
 from .known_video import ReadablePictures
+from .rollout_pictures import RolloutPictures
 
 
 class ControlVideoNode(io.ComfyNode):
@@ -104,9 +106,12 @@ def _mask_frames(masks: Tensor | FrameSource) -> FrameSource:
 def _readable(frames: FrameSource, name: str) -> ReadablePictures:
     if isinstance(frames, VideoFrames | PictureFrames):
         return frames
+    if isinstance(frames, HostFrames):
+        return RolloutPictures(frames)
     raise BadInput(
-        f"The {name} are generated while they are shown, and a control video is read in any "
-        "order; save them and connect Video to Frames (Stream), or connect pictures (IMAGE)."
+        f"The {name} are changed while they are shown, and a control video is read in any order; "
+        "connect VAE Decode (Stream) of their shot itself, or save them and connect Video to "
+        "Frames (Stream)."
     )
 
 
@@ -124,7 +129,7 @@ def _inputs() -> list[io.Input]:
         frames_input(
             "control_frames",
             "Depth, pose, scribble, layout, or the video to repaint: from Video to Frames "
-            "(Stream), in the shot's size and rate.",
+            "(Stream), or VAE Decode (Stream) of another shot, in the shot's size and rate.",
             optional=True,
         ),
         io.MultiType.Input(

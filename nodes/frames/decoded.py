@@ -120,6 +120,10 @@ class HostFrames(FrameStream):
             return None
         return f"{self.rollout.run.state.chain.key(index)} {self._vae_fingerprint}"
 
+    def planned_key(self, index: int) -> str:
+        """What `content_key` gives where nothing changes the rollout while it runs."""
+        return f"{self.rollout.spec.key(index)} {self._vae_fingerprint}"
+
     @cached_property
     def _vae_fingerprint(self) -> str:
         return fingerprint(self.vae.tree.state_dict())

@@ -105,8 +105,8 @@ def _what() -> list[io.Input]:
             "`window + deep sink`: half of the window is sink (Deep Forcing). `attention + "
             "diversity`: every layer keeps what it uses, spread over time (TetherCache). `window + "
             "recall by view`: keeps the past in main memory and fetches, before each chunk, what "
-            "the camera saw there. `window + recall by content`: fetches what the newest chunk "
-            "attends to.",
+            "the camera saw there. `window + recall by content`: fetches what came next where the "
+            "past looks like the newest latent frames.",
         ),
         io.Int.Input(
             "window_frames",

@@ -127,7 +127,8 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         reference=reference(config, request.picture, request.prompts),
         camera=camera_path(request.camera, config, preset.fps),
         control=control_video(
-            request.control, config, (request.width, request.height), preset.fps
+            request.control, resolved.engine.host.model, config,
+            (request.width, request.height), preset.fps,
         ),
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)

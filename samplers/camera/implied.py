@@ -9,6 +9,11 @@ from functools import lru_cache
 from .moves import MOVES, OTHER_NAMES, STILL, CameraMotion
 from .path import STILL_PATH, CameraPath
 
+TURN_SHARES = (5 / 16, 13 / 16)
+"""The shares of a new prompt's motion that a camera has in the first two latent frames.
+
+So the embedded model's world was drawn: its camera turns within 8 frames, half a second.
+"""
 _AT_FULL_SPEED = replace(STILL_PATH, full_step=STILL_PATH.frame_s)  # 1 unit a second
 _VERBS = {
     "pan": "pan", "pans": "pan", "panning": "pan",
@@ -44,3 +49,12 @@ def implied_path(text: str) -> CameraPath:
     """The path of a camera that always moves as a prompt says; its lens stays as it is."""
     motion = implied_motion(text)
     return _AT_FULL_SPEED.then(1, motion.twist(_AT_FULL_SPEED.frame_s))
+
+
+def turning_path(text: str, before: str, since: int) -> CameraPath:
+    """The path of a camera `since` latent frames after the prompt `before` gave way to `text`."""
+    motion, old = implied_motion(text), implied_motion(before)
+    if since >= len(TURN_SHARES) or motion == old:
+        return implied_path(text)
+    turning = old.toward(motion, TURN_SHARES[since])
+    return _AT_FULL_SPEED.then(1, turning.twist(_AT_FULL_SPEED.frame_s))

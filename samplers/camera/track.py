@@ -54,7 +54,7 @@ class CameraTrack:
         """The motion (4, 4) to a frame from the one before, in units of full speed."""
         if self._flat:
             move = torch.eye(4, dtype=torch.float64)
-            move[0, 3] = FULL_PAN_COLUMNS / self._columns * _pan(path, frame)
+            move[0, 3] = FULL_PAN_COLUMNS / self._columns * strip_pan(path, frame)
             return move
         step = path.step(frame).clone()
         step[:3, 3] *= path.frame_s / path.full_step
@@ -64,8 +64,8 @@ class CameraTrack:
         return STRIP_LENS if self._flat else path.lens_at(frame).values
 
 
-def _pan(path: CameraPath, frame: int) -> float:
-    """The pan of one latent frame, -1 left to 1 right."""
+def strip_pan(path: CameraPath, frame: int) -> float:
+    """The pan of one latent frame on a painted strip, -1 left to 1 right."""
     turns = torch.tensor([path.turn_per_second(frame)])
     lenses = torch.tensor([path.lens_at(frame).values])
     return float(pan_speeds(CameraFrames(path.relative([frame]), lenses, turns, 0, 0)))

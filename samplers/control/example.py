@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,12 @@ class ExampleFrames:
 
     def __len__(self) -> int:
         return ENDLESS
+
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """Do nothing: no other model is involved."""
+
+    def release(self) -> None:
+        """Do nothing: nothing makes frames."""
 
     def digest(self, index: int) -> str:
         """One name for all frames."""

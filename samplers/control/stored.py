@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -47,6 +48,12 @@ class StoredControl:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """Do nothing: no other model is involved."""
+
+    def release(self) -> None:
+        """Do nothing: nothing makes frames."""
 
     def digest(self, index: int) -> str:
         """The name that the frame had before it was stored."""

@@ -31,6 +31,12 @@ class ControlFrames(Protocol):
     def __len__(self) -> int:
         """The number of latent frames."""
 
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """Have frames ready that other models make; called before a chunk's models are loaded."""
+
+    def release(self) -> None:
+        """Let go of what makes frames; called when the shot's production ends."""
+
     def digest(self, index: int) -> str:
         """Identifies one frame without reading it."""
 
@@ -95,6 +101,17 @@ class ControlVideo:
             else self._read(number)
             for place, number in zip(places, numbers, strict=True)
         ]
+
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """Have the control frames of latent frames ready, before a chunk's models are loaded."""
+        if self.frames is not None:
+            count = len(self.frames)
+            self.frames.prepare([number for number in numbers if number < count])
+
+    def release(self) -> None:
+        """Let go of other shots, since this one makes no more chunks now."""
+        if self.frames is not None:
+            self.frames.release()
 
     def _read(self, number: int) -> Tensor | None:
         if self.frames is None or number >= len(self.frames):

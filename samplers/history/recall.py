@@ -15,6 +15,7 @@ from ..camera.overlap import Views, overlap
 from ..camera.path import CameraPath
 from ..camera.track import CameraTrack
 from ..current import CurrentSettings
+from ..strip import word_paths
 from .runs import best_runs
 
 
@@ -98,6 +99,8 @@ class ViewRecall:
         camera, prompts = self._current.settings.camera, self._current.prompts
         if camera is not None:
             return [camera] * len(frames)
+        if self._cache.policy.flat_world:
+            return word_paths(self._current.settings, frames)
         entries = (prompts.prompts[prompts.text_of(frame)][1] for frame in frames)
         return [implied_path(entry.text) for entry in entries]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...model.vae.latent_format import frame_count
@@ -18,6 +18,7 @@ from ...samplers.camera.keys import NOTHING, KeyState
 from ...samplers.camera.moves import CameraMotion, write_motion
 from .input_log import InputLog, Look, Mode
 
+POLL_S = 0.1  # how often a run that waits checks whether the host wants to end it
 LEASE_S = 5.0  # a page that says nothing for longer has lost the wheel, and holds nothing
 
 Answer = Literal["drives", "other", "ended", "no camera"]
@@ -46,7 +47,8 @@ class DriveState:
     """What pages show of a drive.
 
     `motion` is what the newest chunk does, from frame of video `frame` on. `number` is the newest
-    message of the driver that this chunk has read. `start_s` is where the drive began.
+    message of the driver that this chunk has read. `start_s` is where the drive began. `replanned`
+    counts the chunks that keys threw away before anybody saw them.
     """
 
     driver: str | None = None
@@ -55,6 +57,7 @@ class DriveState:
     frame: int | None = None
     number: int = 0
     start_s: float | None = None
+    replanned: int = 0
 
 
 class Drive:
@@ -93,7 +96,13 @@ class Drive:
     def is_live(self) -> bool:
         """Whether somebody drives now, so that a chunk should not begin before it must."""
         with self._changed:
-            return self._begun and self._driver is not None
+            return self._waits and self._driver is not None
+
+    @property
+    def replans(self) -> bool:
+        """Whether keys may still change a chunk that is made and that nobody has seen."""
+        with self._changed:
+            return self._state.mode == "re-plan" and self._driver is not None
 
     @property
     def motion(self) -> str:
@@ -144,29 +153,52 @@ class Drive:
             self._read = self._last.number if self._last else self._read
         return tuple(push.motion for push in pushes)
 
-    def note(self, first: int, motions: Sequence[CameraMotion]) -> None:
-        """Remember the motions that a chunk has from latent frame `first` on, and show them."""
+    def read_again(self, count: int, frame_s: float) -> tuple[CameraMotion, ...] | None:
+        """What the newest chunk would have read if it began now; None if nothing has changed."""
         with self._changed:
+            if not self._begun or self._log is None or not self._log.has_news:
+                return None
+            self._log.take_back()
+        return self.read(count, frame_s)
+
+    def note(self, first: int, motions: Sequence[CameraMotion]) -> None:
+        """Remember the motions that a chunk has from latent frame `first` on, and show them.
+
+        They take the place of what a chunk from there had that was thrown away.
+        """
+        with self._changed:
+            self._motions = [entry for entry in self._motions if entry[0] < first]
             for frame, motion in enumerate(motions, first):
                 if not self._motions or self._motions[-1][1] != motion:
                     self._motions.append((frame, motion))
             began = self._start_s(self._motions[0][0])
             self._state = DriveState(
                 self._driver, self._state.mode, write_motion(motions[-1]), frame_count(first),
-                self._read, began,
+                self._read, began, self._state.replanned,
             )  # fmt: skip
+        self._on_change()
+
+    def count_replanned(self) -> None:
+        """Count a chunk that was thrown away, and show the number."""
+        with self._changed:
+            self._state = replace(self._state, replanned=self._state.replanned + 1)
         self._on_change()
 
     def is_ahead(self, frame: int) -> bool:
         """Whether the driver has not yet seen this frame of video."""
         with self._changed:
             shown = None if self._driver is None or self._last is None else self._last.shown
-            return self._begun and shown is not None and shown < frame
+            return self._waits and shown is not None and shown < frame
 
     def wait(self, seconds: float) -> None:
         """Wait for a message, at most this long."""
         with self._changed:
             self._changed.wait(seconds)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether chunks wait for the driver: from the first key on, or as soon as keys re-plan."""
+        return self._begun or self._state.mode == "re-plan"
 
     @property
     def _driver(self) -> str | None:
@@ -181,10 +213,7 @@ class Drive:
         self._log.add(now, state, look)
         self._begun = self._begun or state != NOTHING or look != (0.0, 0.0)
         self._last, self._seen = message, now
-        old = self._state
-        self._state = DriveState(
-            self._driver, message.mode, old.motion, old.frame, old.number, old.start_s
-        )
+        self._state = replace(self._state, driver=self._driver, mode=message.mode)
         self._changed.notify_all()
 
     def _start_s(self, frame: int) -> float:

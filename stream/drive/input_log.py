@@ -1,8 +1,9 @@
 """What a person held since a chunk last looked, and the pushes that this gives to a chunk's frames.
 
 `hold`: the keys that are down as a chunk begins act on all of it; a key that was tapped since the
-last chunk acts on as many latent frames as the tap lasted, at least one. `history`: what was held
-while the last chunk was made acts on this one, edge by edge.
+last chunk acts on as many latent frames as the tap lasted, at least one. `re-plan`: the same, and a
+chunk that nobody has seen reads again. `history`: what was held while the last chunk was made acts
+on this one, edge by edge.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Literal
 
 from ...samplers.camera.keys import NO_PUSH, NOTHING, KeyState, Push, key_push, look_push
 
-Mode = Literal["hold", "history"]
-MODES: tuple[Mode, ...] = ("hold", "history")
+Mode = Literal["hold", "re-plan", "history"]
+MODES: tuple[Mode, ...] = ("hold", "re-plan", "history")
 MAX_EDGES = 4096  # between two chunks; a long pause drops the oldest
 
 Look = tuple[float, float]
@@ -28,11 +29,17 @@ class InputLog:
         self._start, self._before = start, NOTHING
         self._edges: deque[tuple[float, KeyState]] = deque(maxlen=MAX_EDGES)
         self._looks: deque[tuple[float, Look]] = deque(maxlen=MAX_EDGES)
+        self._last_read = (start, NOTHING, [*self._edges], [*self._looks])
 
     @property
     def current(self) -> KeyState:
         """What is held now."""
         return self._edges[-1][1] if self._edges else self._before
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was noted since the last read."""
+        return bool(self._edges or self._looks)
 
     def add(self, at: float, state: KeyState, look: Look = (0.0, 0.0)) -> None:
         """Note at time `at` what is held, and the mouse's way in pixels (right, down)."""
@@ -43,15 +50,23 @@ class InputLog:
 
     def read(self, now: float, count: int, frame_s: float, mode: Mode) -> list[Push]:
         """The pushes of `count` latent frames of `frame_s` seconds of video; then begin anew."""
-        states = self._held(count, frame_s) if mode == "hold" else self._replayed(now, count)
+        states = self._replayed(now, count) if mode == "history" else self._held(count, frame_s)
         looks = self._looks_of(now, count, mode)
         pushes = [
             state + look_push(*look, frame_s) for state, look in zip(states, looks, strict=True)
         ]
+        self._last_read = (self._start, self._before, [*self._edges], [*self._looks])
         self._before, self._start = self.current, now
         self._edges.clear()
         self._looks.clear()
         return pushes
+
+    def take_back(self) -> None:
+        """Undo the last read, so that the next one reads the same and what came since."""
+        self._start, self._before, edges, looks = self._last_read
+        self._edges = deque([*edges, *self._edges], MAX_EDGES)
+        self._looks = deque([*looks, *self._looks], MAX_EDGES)
+        self._last_read = (self._start, self._before, [], [])
 
     def _held(self, count: int, frame_s: float) -> list[Push]:
         taps = self._taps()
@@ -91,7 +106,7 @@ class InputLog:
 
     def _looks_of(self, now: float, count: int, mode: Mode) -> list[Look]:
         """The mouse's way of each latent frame: spread evenly, or where it was made."""
-        if mode == "hold":
+        if mode != "history":
             across, down = (sum(look[i] for _, look in self._looks) / count for i in (0, 1))
             return [(across, down)] * count
         part = max(now - self._start, 1e-9) / count

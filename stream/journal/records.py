@@ -60,6 +60,11 @@ class Record:
         """The rollout whose lock is held during production: for a live edit, its source."""
         return str(self.facts.get("lock", self.id))
 
+    @property
+    def replaced(self) -> int:
+        """Chunks that other ones replaced, such as those that keys threw away unseen."""
+        return len(self.owned - {*self.keys})
+
     def start(self, chunk: int) -> int:
         """The first latent frame of a chunk."""
         return sum(self.frames[:chunk])
@@ -119,6 +124,10 @@ class RecordWriter:
         new = range(self._known, index + 1)
         self._write([[i, self.chain.key(i), self.chain.span(i).count] for i in new])
         self._known = max(self._known, index + 1)
+
+    def follow(self, chain: Chain, index: int) -> None:
+        """Go on with another chain from chunk `index` on; the record owns what it replaces."""
+        self.chain, self._known = chain, min(self._known, index)
 
     def _read_before(self) -> Record | None:
         try:

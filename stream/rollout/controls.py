@@ -13,12 +13,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from ...errors import BadInput
-from ..drive.drive import Drive
+from ..drive.drive import POLL_S, Drive
 from .edit_queue import Edit, EditQueue
 
 State = Literal["running", "paused", "stopping", "stopped", "done"]
 
-POLL_S = 0.1  # how often a paused run checks whether the host wants to end it
 LONG_PAUSE_S = 60.0  # a longer pause gives the KV cache's memory back
 MAX_GUIDANCE = 30.0
 MAX_LORA_STRENGTH = 20.0

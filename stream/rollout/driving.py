@@ -1,4 +1,7 @@
-"""Live keys of a run: what is held as a chunk begins becomes the camera's path of its frames."""
+"""Live keys of a run: what is held as a chunk begins becomes the camera's path of its frames.
+
+With re-plan, keys change a chunk until its driver is about to see it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from dataclasses import replace
 from ...model.vae.latent_format import frame_count
 from ...samplers.camera.live import drive_path
 from ...samplers.camera.path import CameraPath
-from .controls import POLL_S, Controls
+from ..drive.drive import POLL_S
+from ..drive.replanning import Motions, Replanning
+from .controls import Controls
 from .run_record import RunRecord
 from .run_state import RunState
 from .spec import RolloutSpec
@@ -26,26 +31,58 @@ class Driving:
         self._spec, self._state, self._controls = spec, state, controls
         self._record = record
         self._base: CameraPath | None = None  # the path before the first key
+        self._motions: Motions | None = None  # of the newest chunk, if it is driven
+        self._replanning = Replanning(controls.drive, spec.fps)
         settings = spec.settings
         if settings.camera is not None and not settings.known_frames.max_lookahead:
             controls.drive.open(spec.fps)
 
     def admit(self, index: int) -> bool:
         """Read the keys for chunk `index`; True if they change what the chunk would have been."""
+        self._motions = None
+        camera, count = self._state.settings.camera, self._new_count(index)
+        if camera is None or not count:
+            return False
+        motions = self._controls.drive.read(count, camera.frame_s)
+        return motions is not None and self._steer(index, motions)
+
+    def replan(self, index: int) -> bool:
+        """Keep chunk `index`, which is made, back until it is due for its driver.
+
+        True if keys change it before, so that the settings are other ones and it is made again.
+        """
+        count = self._new_count(index)
+        if not index or self._state.settings.camera is None or not count:
+            return False
+        frame = frame_count(self._state.chain.span(index).first)
+        while True:
+            motions = self._replanning.other_motions(frame, count, self._motions, self._goes_on)
+            if motions is None:
+                return False
+            if self._steer(index, motions):
+                self._controls.drive.count_replanned()
+                return True
+
+    def _steer(self, index: int, motions: Motions) -> bool:
+        """Put motions into the settings from chunk `index` on; True if that changes the chunk."""
         drive, camera = self._controls.drive, self._state.settings.camera
-        if camera is None or self._controls.edit_queue.is_early(index):
-            return False
+        assert camera is not None
         start, stop = self._new_frames(index)
-        motions = drive.read(stop - start, camera.frame_s) if stop > start else None
-        if motions is None:
-            return False
+        self._motions = motions
         drive.note(start, motions)
         path, frames = drive_path(self._base or camera, drive.timeline), range(start, stop)
         self._state.branch(index, replace(self._state.settings, camera=path))
         if self._base is not None:  # one record for a whole drive
-            self._record.follow(self._state.chain)
+            self._record.follow(self._state.chain, index)
         self._base = self._base or camera
         return path.digest_of(frames) != camera.digest_of(frames)
+
+    def _new_count(self, index: int) -> int:
+        """How many latent frames of chunk `index` keys may drive."""
+        if self._controls.edit_queue.is_early(index):
+            return 0
+        start, stop = self._new_frames(index)
+        return max(0, stop - start)
 
     def _new_frames(self, index: int) -> tuple[int, int]:
         """The latent frames that chunk `index` is the first to begin."""
@@ -53,11 +90,18 @@ class Driving:
         return chain.span(index - 1).until if index else 0, chain.span(index).until
 
     def wait_for_viewer(self, index: int) -> None:
-        """While somebody drives, begin a chunk only once they see the one before it."""
+        """While somebody drives, begin a chunk only once they see the one before it.
+
+        With re-plan it begins at once: later keys have it made again.
+        """
+        self._replanning.note_arrival()
         if not index:
             return
-        drive, controls = self._controls.drive, self._controls
-        seen = frame_count(self._state.chain.span(index - 1).first)
-        while controls.state == "running" and drive.is_ahead(seen):
-            self._spec.model.host.check_interrupted()
+        drive, seen = self._controls.drive, frame_count(self._state.chain.span(index - 1).first)
+        while not drive.replans and drive.is_ahead(seen) and self._goes_on():
             drive.wait(POLL_S)
+
+    def _goes_on(self) -> bool:
+        """Whether a wait may last: nobody pauses, stops or interrupts the run."""
+        self._spec.model.host.check_interrupted()
+        return self._controls.state == "running"

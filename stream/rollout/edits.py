@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from torch import Tensor
 
 from ...errors import LongtakeError
+from ...model.vae.latent_format import frame_count
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora
-from .edit_queue import Edit
+from .edit_queue import Edit, EditQueue
 from .observer import RunObserver
+from .run_state import RunState
 from .spec import Prompter, RolloutSpec
+
+logger = logging.getLogger("longtake")
+
+
+def apply_edit(
+    edit: Edit, index: int, state: RunState, edits: EditQueue, observer: RunObserver
+) -> None:
+    """Put an edit in force from chunk `index` on. If that fails, say why; the shot continues."""
+    spec, first = state.spec, state.chain.span(index).first
+    try:
+        settings = edited_settings(edit, first, state.settings, spec, observer)
+    except LongtakeError as error:
+        edits.fail(edit, str(error))
+        return
+    except Exception as error:  # a third party's text encoder must not end the shot
+        logger.exception("An edit could not be encoded.")
+        edits.fail(edit, f"The text encoder failed with {type(error).__name__}: {error}")
+        return
+    state.branch(index, settings)
+    frame = frame_count(first)
+    line = timeline_line(edit, frame / spec.fps, settings, first, spec.prompter)
+    edits.apply(edit, frame, frame / spec.fps, line)
+    observer.on_edit()
 
 
 def edited_settings(

@@ -53,6 +53,14 @@ class ChunkProducer:
         self.chunks: Iterator[Chunk] = self.loop.chunks(state.replay(replayed), in_flight)
         state.may_recache = False
 
+    def make_again(self, index: int) -> None:
+        """Make chunk `index`, the newest one, again under what is now in force.
+
+        It is not committed yet, so the history is as it was when the chunk began.
+        """
+        before = self._state.read(index - 1) if index else None
+        self.chunks = self.loop.chunks((), before.in_flight if before else ())
+
     def is_outdated(self, first: int) -> bool:
         """Whether chunk `first` needs another producer, which commits the finished chunks again.
 

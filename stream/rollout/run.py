@@ -7,14 +7,12 @@ spec never changes, so the next run gives the unedited video again. Controls act
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
 
 from ...attention.sparse.stats import SparseStats
 from ...errors import LongtakeError, OutOfMemory, StorageError
-from ...model.vae.latent_format import frame_count
 from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
@@ -25,8 +23,7 @@ from ..timecode import time_label
 from .controls import Controls
 from .drift import DriftMeter
 from .driving import Driving
-from .edit_queue import Edit
-from .edits import edited_settings, timeline_line
+from .edits import apply_edit
 from .hot_states import HotState
 from .observer import RunObserver
 from .out_of_memory import is_out_of_memory
@@ -34,8 +31,6 @@ from .producer import ChunkProducer
 from .run_record import RunRecord, chunk_facts
 from .run_state import RunState
 from .spec import RolloutSpec
-
-logger = logging.getLogger("longtake")
 
 
 class Run:
@@ -87,6 +82,8 @@ class Run:
         if not self._admit(index):
             return None
         chunk = self.state.read(index) or self.state.read_recached(index)
+        while chunk is not None and self._replan(index):
+            chunk = self.state.read(index)
         if chunk is not None:
             self._deliver(chunk)
         return chunk
@@ -123,20 +120,40 @@ class Run:
             raise
         finally:
             self._rest()
+            self.state.release()
             self.observer.on_close()
             lock.release()
 
     def _make(self, index: int, to_disk: Force) -> Chunk | None:
-        """Make chunk `index` and put it into the journal; None at the end of the schedule."""
+        """Make chunk `index` and put it into the journal; None at the end of the schedule.
+
+        Keys of a driver who has not seen it yet may have it made again.
+        """
+        self.state.prepare(index)
         chunk = self._next(index)
-        if chunk is not None:
+        while chunk is not None:
             self._keep(chunk, to_disk)
-            self._snapshot(chunk.index)
+            if not self._replan(index):
+                self._snapshot(index)
+                self._deliver(chunk)
+                break
+            if self._producer is not None:
+                self._producer.make_again(index)
+            chunk = self._next(index)
         return chunk
+
+    def _replan(self, index: int) -> bool:
+        """Whether keys change chunk `index`, which is kept back until its driver is to see it."""
+        if index < self.delivered or not self._driving.replan(index):
+            return False
+        self.observer.on_edit()
+        return True
 
     def _find_kept(self, index: int) -> Chunk | None:
         """Chunk `index` from the journal, if it follows a hole; the producer then rests."""
         chunk = self.state.read(index)
+        while chunk is not None and self._replan(index):
+            chunk = self.state.read(index)
         if chunk is not None:
             self._rest()
             self._record.note(self.state.chain, index)
@@ -214,7 +231,6 @@ class Run:
             self.recalled.append(f"chunk {chunk.index}: {meta['recalled']}")
         self.sparse = _sum(self._earlier_sparse, chunk.sparse)
         self.observer.on_chunk(chunk)
-        self._deliver(chunk)
 
     def _deliver(self, chunk: Chunk) -> None:
         """Account for a chunk that is handed out; a chunk that is read again does not count."""
@@ -254,7 +270,7 @@ class Run:
                 return self._stop(index)
             edit = self.controls.edit_queue.take(index)
             if edit is not None:
-                self._edit(edit, index)
+                apply_edit(edit, index, self.state, self.controls.edit_queue, self.observer)
             if self._driving.admit(index):
                 self.observer.on_edit()
         except BaseException:  # the host wants to end the run
@@ -267,27 +283,6 @@ class Run:
         self.stopped_at = index
         self.controls.end(stopped=True)
         return False
-
-    def _edit(self, edit: Edit, index: int) -> None:
-        """Apply `edit` from chunk `index` on. If that fails, say why; the shot continues."""
-        state, first = self.state, self.state.chain.span(index).first
-        try:
-            settings = edited_settings(edit, first, state.settings, self.spec, self.observer)
-        except LongtakeError as error:
-            self.controls.edit_queue.fail(edit, str(error))
-            return
-        except Exception as error:  # a third party's text encoder must not end the shot
-            logger.exception("An edit could not be encoded.")
-            self.controls.edit_queue.fail(
-                edit, f"The text encoder failed with {type(error).__name__}: {error}"
-            )
-            return
-        state.branch(index, settings)
-        frame = frame_count(first)
-        start_s = frame / self.spec.fps
-        line = timeline_line(edit, start_s, settings, first, self.spec.prompter)
-        self.controls.edit_queue.apply(edit, frame, start_s, line)
-        self.observer.on_edit()
 
 
 def _sum(earlier: SparseStats | None, current: SparseStats | None) -> SparseStats | None:

@@ -46,10 +46,14 @@ class RunRecord:
             )  # fmt: skip
         self._writer.note(index)
 
-    def follow(self, chain: Chain) -> None:
-        """Go on in the same record with a chain that only the camera's drive changed."""
+    def follow(self, chain: Chain, index: int) -> None:
+        """Go on in the same record with a chain that only the camera's drive changed.
+
+        The chains part at chunk `index`. A chunk from there that was thrown away still belongs to
+        the record.
+        """
         if self._writer is not None:
-            self._writer.chain = chain
+            self._writer.follow(chain, index)
 
     def restore(self, chain: Chain, last: int) -> None:
         """Write a lost or damaged record again after a run that made no chunk."""

@@ -44,6 +44,18 @@ class RunState:
         in_flight = (tensors[f"in_flight.{i}"] for i in range(len(tensors) - 1))
         return Chunk(index, first, tensors["latents"], prompt, in_flight=tuple(in_flight))
 
+    def prepare(self, index: int) -> None:
+        """Have what chunk `index` reads of another shot made, before its own models are loaded."""
+        control = self.settings.control
+        if control is not None:
+            span = self.chain.span(index)
+            control.prepare(range(span.first, span.until))
+
+    def release(self) -> None:
+        """Let other shots go, when production ends."""
+        if self.settings.control is not None:
+            self.settings.control.release()
+
     def replay(self, indices: Iterable[int]) -> Iterator[Chunk]:
         """Read chunks that the journal must hold; StorageError if one is missing."""
         for index in indices:

@@ -25,11 +25,11 @@ NOTHING = AttackPlan(0, 0, 0, 0, 0, 0, seed=3)
 @pytest.mark.parametrize(
     "plan",
     [
-        AttackPlan(6, 0, 0, 0, 0, 0, seed=3),
-        AttackPlan(0, 9, 0, 0, 0, 0, seed=3),
-        AttackPlan(0, 0, 6, 0, 0, 0, seed=3),
+        pytest.param(AttackPlan(6, 0, 0, 0, 0, 0, seed=3), marks=pytest.mark.slow),
+        pytest.param(AttackPlan(0, 9, 0, 0, 0, 0, seed=3), marks=pytest.mark.slow),
+        pytest.param(AttackPlan(0, 0, 6, 0, 0, 0, seed=3), marks=pytest.mark.slow),
         AttackPlan(0, 0, 0, 12, 0, 0, seed=3),
-        AttackPlan(0, 0, 0, 0, 1, 0, seed=3),
+        pytest.param(AttackPlan(0, 0, 0, 0, 1, 0, seed=3), marks=pytest.mark.slow),
         AttackPlan(0, 0, 0, 0, 0, 60, seed=3),
     ],
     ids=["kills", "faults", "flips", "files", "servers", "requests"],

@@ -18,6 +18,7 @@ from longtake.benchmarks.crash import CrashPlan, Tally, kill_runs
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_killed_anywhere_and_run_again_is_the_uninterrupted_one(kind: str, way: str) -> None:

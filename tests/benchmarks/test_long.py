@@ -46,6 +46,7 @@ def test_a_seam_is_seen() -> None:
     assert step_at(change.tolist()) > 4
 
 
+@pytest.mark.slow
 def test_a_small_suite_makes_the_claims_of_the_long_one_and_resumes(tmp_path: Path) -> None:
     plan = LongShotPlan(latent_frames=30, window_frames=9, steps=1, record=tmp_path / "long.jsonl")
     results = measure(plan)

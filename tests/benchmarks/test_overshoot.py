@@ -44,6 +44,7 @@ def test_a_part_is_a_projection() -> None:
     assert part(-0.3 * direction.expand(3, 4, 8, 8), direction) == pytest.approx(-0.3)
 
 
+@pytest.mark.slow
 def test_in_one_step_guidance_throws_a_chunk_by_scale_less_one_and_errors_too(
     tmp_path: Path,
 ) -> None:

@@ -58,7 +58,8 @@ def test_rows_as_served_come_last_and_are_few() -> None:
     plan = recall.RecallPlan(away=(48, 128), clips=20)
     assert [plan.turns, plan.served] == [
         ["48 away, 24 back", "128 away, 64 back"],
-        ["48 away, 24 back, as served", "128 away, 64 back, as served"],
+        [f"{turn}, {way}" for way in ("as served", "the whole way back")
+         for turn in ("48 away, 24 back", "128 away, 64 back")],
     ]
 
 
@@ -71,6 +72,10 @@ def test_a_clip_gives_every_memory_the_windows_bytes() -> None:
     assert -1 <= min(figures[name] for name in megabytes) <= figures[memories.TRUTH] + 1
     assert 0 <= figures[f"first frame: {VIEW}"] <= turn.history - 12 - RECALL_FRAMES
     assert {*memories.served_figures(kit, turn, 0)} == {*memories.SERVED}
+    whole = memories.whole_figures(kit, turn, 0)
+    names = [memories.TRUTH, *memories.SERVED]
+    assert {*whole} == {f"{name}{end}" for name in names for end in ("", memories.OFF)}
+    assert max(whole[name] for name in names) == whole[memories.TRUTH] > 0.5
 
 
 def test_the_plot_has_a_panel_for_each_row(tmp_path: Path) -> None:
@@ -80,3 +85,14 @@ def test_the_plot_has_a_panel_for_each_row(tmp_path: Path) -> None:
         recall.summarise(results, case, rows(0.2))
     draw(results.figures, results.differences, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").stat().st_size > 10_000
+
+
+def test_over_the_whole_way_back_scenery_and_camera_are_told_apart() -> None:
+    whole = [{memories.TRUTH: 0.9, **{f"{name}{end}": value for name, value in row.items()
+                                      if name in memories.SERVED for end in ("", memories.OFF)}}
+             for row in rows(0.2)]  # fmt: skip
+    results, case = recall.RecallResults(), f"48 away, 24 back{recall.WHOLE}"
+    recall.summarise(results, case, whole)
+    names = {name.removeprefix(f"{case}: ") for name in results.differences}
+    assert f"{VIEW}{memories.OFF} less {WINDOW}{memories.OFF}" in names
+    assert not any(memories.TRUTH in name for name in names)

@@ -149,6 +149,7 @@ def test_rules_together_are_one_more_case() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_recipe_s_rules_reach_the_engine(kit: Kit) -> None:
     """A rule that the sampler ignores would be measured to change nothing."""
     with torch.inference_mode():
@@ -230,6 +231,7 @@ def test_a_twin_that_is_not_there_is_omitted_by_name(tmp_path: Path) -> None:
     assert "--train --twins" in results.omitted[TWIN]
 
 
+@pytest.mark.slow
 def test_the_twin_s_rollouts_are_made_with_the_twin_s_weights(tmp_path: Path) -> None:
     networks = build(DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=64))
     (tmp_path / "teacher-forcing").mkdir()

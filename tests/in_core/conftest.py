@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from longtake.tests.in_core.support.client import Client
 from longtake.tests.in_core.support.places import DEMO, ROOT
+from longtake.tests.support.model.action_demo import write_action_dit
 from longtake.tests.support.model.lora_files import random_lora
 from longtake.tests.support.server_process import free_port, serving
 from longtake.tools import archive
@@ -83,6 +84,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models" / "diffusion_models" / "demo.safetensors").symlink_to(
         DEMO / "dit.safetensors"
     )
+    write_action_dit(folder / "models" / "diffusion_models" / "demo_with_camera.safetensors")
     save_file(random_lora(), folder / "models" / "loras" / "random.safetensors")
     return folder
 

@@ -62,6 +62,32 @@ def test_a_module_is_read_from_any_layout(tmp_path: Path, layout: str) -> None:
         assert torch.equal(tensor, expected), name
 
 
+def in_fp8(names: State, scale_name: str | None) -> tuple[State, State]:
+    """Weights of layers in fp8, with a scale a layer where those have a name; and what they are."""
+    stored, meant = dict(names), dict(names)
+    for name, tensor in names.items():
+        if not name.startswith("vace_blocks.") or not name.endswith(".weight") or tensor.ndim < 2:
+            continue
+        scale = tensor.abs().max() / 448 if scale_name else torch.tensor(1.0)
+        stored[name] = (tensor / scale).to(torch.float8_e4m3fn)
+        meant[name] = stored[name].float() * scale
+        if scale_name:
+            stored[f"{name.removesuffix('.weight')}.{scale_name}"] = scale
+    return stored, meant
+
+
+@pytest.mark.parametrize("scale_name", [None, "scale_weight", "weight_scale"])
+def test_a_module_in_fp8_means_its_scaled_values(tmp_path: Path, scale_name: str | None) -> None:
+    names = module_state()
+    stored, meant = in_fp8(names, scale_name)
+    assert sum(t.dtype == torch.float8_e4m3fn for t in stored.values()) >= 20
+    save_file({**stored, "scaled_fp8": torch.zeros(2)}, tmp_path / "x.safetensors")
+    module, _ = open_module(tmp_path / "x.safetensors", CONFIG)
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, meant[name]), name
+        torch.testing.assert_close(tensor, names[name], atol=0.1, rtol=0.1)
+
+
 def refused(tmp_path: Path, names: State) -> str:
     save_file(names, tmp_path / "x.safetensors")
     with pytest.raises(BadInput) as caught:

@@ -37,7 +37,7 @@ from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings, timeline
 
 LENGTH, CHUNK, TURN_AT = 10, 3, 6
-KINDS: tuple[Camera, ...] = ("action", "plucker", "prope", "fun")
+KINDS: tuple[Camera, ...] = ("action", "columns", "plucker", "prope", "fun")
 
 
 def model(camera: Camera, seed: int = 0) -> Denoiser:
@@ -134,7 +134,8 @@ def test_the_words_of_the_prompt_move_the_camera_of_the_demo() -> None:
     engine = model("action")
     words = _timeline((0, "a hill, the camera pans left"), (TURN_AT, "a hill, panning right"))
     plain = _timeline((0, "a hill"), (TURN_AT, "a hill at night"))
-    by_path = path((0, "pan left"), (TURN_AT, "pan right"))
+    turning = (TURN_AT, "pan left 5.625"), (TURN_AT + 1, "pan right 9.375")
+    by_path = path((0, "pan left"), *turning, (TURN_AT + 2, "pan right"))
     by_words = latents(shot(prompts=words), engine)
     assert torch.equal(by_words, latents(shot(prompts=plain, camera=by_path), engine))
     assert not torch.allclose(by_words, latents(shot(prompts=plain), engine), atol=1e-3)

@@ -49,7 +49,7 @@ def random_pool(spec: PoolSpec = SPEC) -> Pool:
     latents = torch.randn(shape, generator=generator).half()
     ball = torch.rand(spec.clips, spec.latent_frames, 4, 2, generator=generator) < 0.2
     pans = 2 * torch.rand(spec.clips, spec.latent_frames, generator=generator) - 1
-    return Pool(latents, captions, which.expand(spec.clips, -1).clone(), ball, pans)
+    return Pool(latents, captions, which.expand(spec.clips, -1).clone(), ball, pans, pans.cumsum(1))
 
 
 def tiny_vae() -> TinyVAE:
@@ -188,13 +188,14 @@ def test_a_feed_makes_a_pool_when_its_task_is_first_drawn() -> None:
     assert set(feed.pools) == {"one"}
 
 
-def test_the_ball_counts_more_and_where_the_history_is_long_the_edges() -> None:
+def test_the_ball_counts_more_and_where_the_history_is_long_the_edges_too() -> None:
     ball = torch.zeros(1, 2, 8, 12, dtype=torch.bool)
-    ball[0, 1, 2, 5] = True
-    weight = cell_weight(ball, memory=False)
+    ball[0, 1, 2, 5] = ball[0, 1, 2, 0] = True
+    weight = cell_weight(ball, edges=False)
     assert weight[0, 1, 2, 5] == 3 * weight[0, 0, 0, 0]
-    edges = cell_weight(ball, memory=True)
-    assert torch.equal(edges, edges.flip(-1)) and edges[0, 0, 0, 1] == 4 * edges[0, 0, 0, 2]
+    edges = cell_weight(ball, edges=True)
+    assert torch.equal(edges[0, 0], edges[0, 0].flip(-1))
+    assert edges[0, 0, 0, 1] == 4 * edges[0, 0, 0, 2] == edges[0, 1, 2, 0] / 3
     for one in (weight, edges):
         torch.testing.assert_close(one.mean(), torch.tensor(1.0))
 

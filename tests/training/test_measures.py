@@ -45,6 +45,12 @@ def test_a_small_shift_is_forgiven(shift: int) -> None:
     assert band_agreement(picture.roll(shift, -1), picture) > 0.95
 
 
+def test_a_greater_shift_is_forgiven_within_a_greater_reach() -> None:
+    picture = randn(3, 64, 96)
+    assert band_agreement(picture.roll(9, -1), picture) < 0.3
+    assert band_agreement(picture.roll(9, -1), picture, reach=12) > 0.95
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_unrelated_bands_hardly_agree(seed: int) -> None:
     agreement = band_agreement(randn(3, 64, 96, seed=seed), randn(3, 64, 96, seed=10 + seed))

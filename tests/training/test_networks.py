@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import importlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from longtake.errors import BadInput
 from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from longtake.model.config import DiTConfig
 from longtake.model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
 from longtake.tests.support.tiny_model import randn, randomise
 from longtake.training import refine_vae, train_dit, train_oracle, train_vae
-from longtake.training.batches import TASKS
+from longtake.training.batches import TASKS, Batch
+from longtake.training.beginnings import GROWTH, load_beginning
 from longtake.training.evaluation import oracle
+from longtake.training.served import ReturnTask
 from longtake.training.train_vae import TrainedVAE, fold_norm, psnr
 from longtake.training.world.picture_pool import PicturePool, PictureSpec, held_out_clips
+from longtake.training.world.returns import ReturnSpec
 from longtake.training.world.scene import ATTRIBUTE_SIZE
 
 WIDTHS = TinyVAEConfig((4, 4, 8), (4, 6, 8))
 PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)
 DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
-COMMANDS = ("train_vae", "refine_vae", "train_dit", "train_oracle", "evaluate")
+COMMANDS = (
+    "train_vae", "refine_vae", "train_dit", "train_oracle", "calibrate_detectors", "evaluate",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -194,3 +201,45 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "is not the demo's VAE" in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_run_begins_with_given_weights_and_their_step(tmp_path: Path, vae_file: Path) -> None:
+    """The small state of a run is one to begin with, in fp16, for a model with a camera too."""
+    train_dit.train(vae_file, tmp_path / "a", tiny_dit_settings(2))
+    begun = load_file(tmp_path / "a" / "start" / "dit.safetensors")
+    assert "action_embedding.0.weight" not in begun
+    config = replace(DIT, camera="columns")
+    networks = train_dit.build(config)
+    assert load_beginning(networks, tmp_path / "a" / "start") == 2
+    weight = networks.dit.blocks[0].self_attn.q.weight
+    assert torch.equal(weight, begun["blocks.0.self_attn.q.weight"].float())
+    settings = replace(tiny_dit_settings(3), config=config, start=tmp_path / "a" / "start")
+    train_dit.train(vae_file, tmp_path / "b", settings)
+    assert torch.load(tmp_path / "b" / "dit.pt")["step"] == 3
+    assert load_beginning(networks, tmp_path / "b" / "start") == 3
+    other = train_dit.build(replace(DIT, num_layers=2))
+    with pytest.raises(BadInput, match="another model"):
+        load_beginning(other, tmp_path / "a" / "start")
+
+
+def test_the_second_edition_runs_all_its_parts(
+    tmp_path: Path, vae_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step on clips that return, after a pass that makes a history of its own."""
+    own: list[int] = []
+    make = train_dit.with_own_history
+
+    def count(predict: Callable[[Batch], torch.Tensor], batch: Batch) -> Batch:
+        own.append(len(batch.x))
+        return make(predict, batch)
+
+    monkeypatch.setattr(train_dit, "with_own_history", count)
+    task = ReturnTask(ReturnSpec(2, 16, farthest=10), 1)
+    settings = replace(
+        tiny_dit_settings(1), config=replace(DIT, camera="columns"), own_history=1.0,
+        tasks={"return": task}, task_at=lambda share, rng: "return", rate=0.5,
+    )  # fmt: skip
+    train_dit.train(vae_file, tmp_path, settings)
+    assert own == [1]
+    saved = load_file(tmp_path / "dit.safetensors")
+    assert saved["world_columns"].item() == pytest.approx(0.25 / GROWTH, rel=1e-2)

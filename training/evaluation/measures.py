@@ -163,16 +163,16 @@ def as_chunks(latents: Tensor) -> list[Chunk]:
     return [Chunk(i, DEMO.chunk_frames * i, part) for i, part in enumerate(parts)]
 
 
-def band_agreement(picture: Tensor, truth: Tensor) -> float:
-    """Return the best correlation of the tree band's right third within three pixels of shift.
+def band_agreement(picture: Tensor, truth: Tensor, *, reach: int = 3) -> float:
+    """Return the best correlation of the tree band's right third within `reach` pixels of shift.
 
     Both pictures are (3, H, W). Row means are removed, so only horizontal changes count.
     """
     width = truth.shape[-1]
-    left, right = 2 * width // 3, width - 3
+    left, right = 2 * width // 3, width - reach
     a = _without_row_means(truth[:, 16:46, left:right])
     best = -1.0
-    for shift in range(-3, 4):
+    for shift in range(-reach, reach + 1):
         b = _without_row_means(picture[:, 16:46, left + shift : right + shift])
         best = max(best, float((a * b).sum() / (a.norm() * b.norm() + 1e-8)))
     return best

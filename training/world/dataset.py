@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ class Pool:
 
     `latents` (n, f, 16, h, w) fp16. `captions` (n, MAX_CAPTIONS, text_len): word ids. `which` (n,
     f): index of the caption in force at each latent frame. `ball` (n, f, h, w) bool: cells that the
-    ball touches. `pans` (n, f): the camera's pan, -1 left to 1 right.
+    ball touches. `pans` (n, f): the camera's pan, -1 left to 1 right. `travel` (n, f): where the
+    camera is on the painted strip, in latent frames at full pan.
     """
 
     latents: Tensor
@@ -37,6 +39,7 @@ class Pool:
     which: Tensor
     ball: Tensor
     pans: Tensor
+    travel: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,34 @@ class PoolSpec:
     width: int
     script: Script
 
+    def make(self, maker: ClipMaker, count: int) -> Pool:
+        """Script `count` whole clips."""
+        shots = [self.script(maker.rng, self.latent_frames) for _ in range(count)]
+        ids, which = caption_rows(maker.text, shots, self.latent_frames, maker.rng)
+        return Pool(
+            encode_shots(maker.vae, shots, self.latent_frames, self.width).half(),
+            ids,
+            which,
+            ball_cells(shots, self.latent_frames, self.width),
+            latent_pans(shots, self.latent_frames),
+            latent_travel(shots, self.latent_frames),
+        )
+
+
+class ClipSpec(Protocol):
+    """What a pool is made of: `clips` clips, of which `make` makes some."""
+
+    @property
+    def clips(self) -> int:
+        """The number of clips in the pool."""
+
+    @property
+    def latent_frames(self) -> int:
+        """The latent frames of a clip."""
+
+    def make(self, maker: ClipMaker, count: int) -> Pool:
+        """Make `count` new clips."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClipMaker:
@@ -57,25 +88,23 @@ class ClipMaker:
     text: TextEncoder
     rng: random.Random
 
-    def fill(self, spec: PoolSpec) -> Pool:
+    def fill(self, spec: ClipSpec) -> Pool:
         """Make a whole pool."""
-        parts = [self._clips(spec, min(16, spec.clips - at)) for at in range(0, spec.clips, 16)]
-        return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        parts = [spec.make(self, min(16, spec.clips - at)) for at in range(0, spec.clips, 16)]
+        return joined(parts)
 
-    def refresh(self, pool: Pool, spec: PoolSpec, count: int) -> None:
+    def refresh(self, pool: Pool, spec: ClipSpec, count: int) -> None:
         """Replace `count` clips of `pool` in place."""
         at = self.rng.randrange(spec.clips - count + 1)
-        new = self._clips(spec, count)
-        columns = pool.latents, pool.captions, pool.which, pool.ball, pool.pans
-        for column, value in zip(columns, new, strict=True):
-            column[at : at + count] = value
+        new = spec.make(self, count)
+        for column in fields(Pool):
+            getattr(pool, column.name)[at : at + count] = getattr(new, column.name)
 
-    def _clips(self, spec: PoolSpec, count: int) -> tuple[Tensor, ...]:
-        shots = [spec.script(self.rng, spec.latent_frames) for _ in range(count)]
-        ids, which = caption_rows(self.text, shots, spec.latent_frames, self.rng)
-        latents = encode_shots(self.vae, shots, spec.latent_frames, spec.width).half()
-        ball = ball_cells(shots, spec.latent_frames, spec.width)
-        return latents, ids, which, ball, latent_pans(shots, spec.latent_frames)
+
+def joined(pools: Sequence[Pool]) -> Pool:
+    """One pool with the clips of all `pools`."""
+    names = [column.name for column in fields(Pool)]
+    return Pool(*(torch.cat([getattr(pool, name) for pool in pools]) for name in names))
 
 
 @torch.no_grad()
@@ -112,6 +141,17 @@ def latent_pans(shots: Sequence[Shot], latent_frames: int) -> Tensor:
     velocities = [pan_velocity(shot, frame_count(latent_frames)) for shot in shots]
     later = torch.stack(velocities)[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT)).mean(2)
     return torch.cat([torch.zeros(len(shots), 1), later], 1)
+
+
+def latent_travel(shots: Sequence[Shot], latent_frames: int) -> Tensor:
+    """Where the camera is at each latent frame (n, f), in latent frames at full pan.
+
+    That is its mean place in the frames that the latent frame stands for, from the clip's start.
+    """
+    camera = scene(shots, frame_count(latent_frames)).camera.double()
+    later = camera[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT)).mean(2)
+    places = torch.cat([camera[:, :1], later], 1) - camera[:, :1]
+    return (places / FRAMES_PER_LATENT).float()
 
 
 def caption_rows(

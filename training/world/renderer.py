@@ -24,6 +24,7 @@ GROUND_Y = 43.0
 BALL_RADIUS = 8.0
 BALL_FLOOR_Y = 59.0
 BOUNCE_HEIGHT = 26
+CLOUD_SHADE = 0.12  # share of the light that a cloudy sky takes
 
 Palette = tuple[tuple[float, float, float], ...]
 """One RGB colour per value of an attribute."""
@@ -49,14 +50,17 @@ _BALL: Palette = (
 )
 
 
-def render(batch: Scene, height: int, width: int) -> Tensor:
-    """Draw `batch` as RGB (b, t, 3, height, width) in [0, 1]; world height spans the picture."""
+def render(batch: Scene, height: int, width: int, *, ball: bool = True) -> Tensor:
+    """Draw `batch` as RGB (b, t, 3, height, width) in [0, 1]; world height spans the picture.
+
+    Without the `ball` the world is empty of it and its shadow.
+    """
     canvas = _canvas(batch, height, width)
     picture = _sky(canvas)
-    for opacity, colour in _layers(canvas):
+    for opacity, colour in _layers(canvas, ball=ball):
         opacity = opacity.unsqueeze(2)
         picture = picture * (1 - opacity) + colour * opacity
-    return (picture * (1 - 0.12 * canvas.cloudy[:, :, None])).clamp(0, 1)
+    return (picture * (1 - CLOUD_SHADE * canvas.cloudy[:, :, None])).clamp(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +133,15 @@ def _canvas(batch: Scene, height: int, width: int) -> Canvas:
     )
 
 
-def _layers(canvas: Canvas) -> Iterator[Layer]:
+def _layers(canvas: Canvas, *, ball: bool) -> Iterator[Layer]:
     """Yield every layer in front of the sky, back to front."""
     yield _sun(canvas)
     yield _clouds(canvas)
     yield _hills(canvas)
     yield _ground(canvas)
     yield from _plants(canvas)
-    yield from _ball(canvas)
+    if ball:
+        yield from _ball(canvas)
 
 
 def _sky(canvas: Canvas) -> Tensor:
@@ -231,6 +236,22 @@ def ball_centre(batch: Scene, span: float) -> tuple[Tensor, Tensor]:
     return span / 2 + 0.26 * span * swing, y
 
 
+def ball_shade(x: Tensor, y: Tensor) -> Tensor:
+    """How bright the ball is at x, y world units from its centre, lit from the upper left."""
+    facing = 1 - torch.hypot(x + 3, y + 3) / (1.9 * BALL_RADIUS)
+    return 0.62 + 0.5 * facing
+
+
+def ball_disc(values: Mapping[str, str], x: Tensor, y: Tensor) -> Tensor:
+    """The ball's colours (3, ...) at x, y world units from its centre, for attribute `values`."""
+    light = 0.55 + 0.45 * torch.tensor(_LIGHT[ATTRIBUTES["time"].index(values["time"])])
+    light = light * (1 - CLOUD_SHADE * ATTRIBUTES["weather"].index(values["weather"]))
+    colour = torch.tensor(_BALL[ATTRIBUTES["ball"].index(values["ball"])])
+    shade = ball_shade(x, y)
+    axes = (3,) + (1,) * shade.ndim
+    return (colour.view(axes) * shade).clamp(0, 1) * light.view(axes)
+
+
 def _ball(canvas: Canvas) -> Iterator[Layer]:
     """Yield the ball's shadow, then the ball, lit from the upper left."""
     ball_x, ball_y = (at[..., None, None] for at in ball_centre(canvas.batch, canvas.span))
@@ -239,7 +260,5 @@ def _ball(canvas: Canvas) -> Iterator[Layer]:
     shadow_width = BALL_RADIUS * (1 - 0.4 * lift)
     shadow = 1 - torch.hypot(x / shadow_width, (canvas.y - BALL_FLOOR_Y) / 2.2)
     yield canvas.coverage(shadow * 2) * (0.5 - 0.25 * lift), torch.zeros(1, 1, 3, 1, 1)
-    facing = 1 - torch.hypot(x + 3, y + 3) / (1.9 * BALL_RADIUS)
-    shade = (0.62 + 0.5 * facing).unsqueeze(2)
-    colour = (canvas.mixed(_BALL, "ball") * shade).clamp(0, 1)
+    colour = (canvas.mixed(_BALL, "ball") * ball_shade(x, y).unsqueeze(2)).clamp(0, 1)
     yield canvas.coverage(BALL_RADIUS - torch.hypot(x, y)), colour * light

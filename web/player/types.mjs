@@ -17,8 +17,8 @@
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
- * @typedef {{driver: string|null, mode: "hold"|"history", motion: string, frame: number|null, number: number,
- *   start_s: number|null}} DriveInfo  what the camera's driver does; see stream/drive/drive.py
+ * @typedef {{driver: string|null, mode: "hold"|"re-plan"|"history", motion: string, frame: number|null, number: number,
+ *   start_s: number|null, replanned?: number}} DriveInfo  what the camera's driver does; see stream/drive/drive.py
  * @typedef {{v?: number, take: string, node_id: string|null, display_node_id: string|null,
  *   prompt_id: string|null, workflow_id: string|null, control_rev: number, live?: string, state: State,
  *   fps: number, width: number, height: number, total_frames: number|null,

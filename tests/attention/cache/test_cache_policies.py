@@ -290,6 +290,7 @@ def test_after_a_flush_a_chunk_sees_the_newest_frame_alone() -> None:
     torch.testing.assert_close(made, expected, **CLOSE)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("on_prompt_change", ["keep", "re-cache", "flush"])
 @pytest.mark.parametrize(
     "policy",

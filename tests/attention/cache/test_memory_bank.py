@@ -220,6 +220,7 @@ def join_latents(chunks: list[Chunk]) -> Tensor:
     return torch.cat([chunk.latents for chunk in chunks])
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("on_prompt_change", ["keep", "re-cache", "flush"])
 @pytest.mark.parametrize(
     "changes",

@@ -1,8 +1,10 @@
-"""Past frames recalled by content, against loops over every query and key."""
+"""Past frames recalled by content, against loops over every region of every layer."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,60 +13,130 @@ from torch import Tensor
 from longtake.attention.history import open_cache
 from longtake.attention.history import planned_offloaded as planned
 from longtake.attention.recall.content import (
-    SAMPLED_QUERIES,
+    LEAD,
+    NEWEST,
+    SHARPNESS,
+    SUMMARY_LAYERS,
     ContentCache,
     planned_offloaded,
+    summarise,
+    summary_layers,
 )
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.storage.quantize import AS_COMPUTED
+from longtake.samplers.history.runs import best_runs
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, frame_kv
 from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.tiny_model import randn
 
+Frames = Callable[[int], list[tuple[Tensor, Tensor]]]
+
 POLICY = RecallWindow(6, 1, 2, by="content")
 
 
-def commit(cache: ContentCache, first: int, count: int = 3) -> list[Tensor]:
-    """Pass and commit frames; returns the un-rotated queries (1, s, n, d) of every layer."""
-    attention = cache.attention_of_commit((count,) * count)
-    queries = [randn(1, count * TOKENS, 2, 12, seed=900 + 2 * first + i) for i in range(2)]
-    kv = chunk_kv(range(first, first + count))
-    for layer, q in enumerate(queries):
-        attention(layer, q, *kv[layer])
-    cache.commit(kv)
-    return queries
+def commit(cache: ContentCache, first: int, count: int = 3) -> None:
+    """Commit latent frames, each with keys and values of its own."""
+    cache.commit(chunk_kv(range(first, first + count)))
 
 
-def by_loops(queries: list[Tensor], past: list[int]) -> list[float]:
-    """The share of attention of every query, head and layer that each frame's mean key gets."""
-    totals = [0.0] * len(past)
-    for layer, of_layer in enumerate(queries):
-        means = [frame_kv(frame)[layer][0][0].mean(0) for frame in past]  # (n, d)
-        for head in range(SHAPE.heads):
-            for q in of_layer[0, :, head]:
-                logits = [float(q @ mean[head]) / math.sqrt(SHAPE.head_dim) for mean in means]
-                total = sum(math.exp(logit) for logit in logits)
-                for i, logit in enumerate(logits):
-                    totals[i] += math.exp(logit) / total
-    count = sum(len(q[0]) for q in queries) * SHAPE.heads
-    return [total / count for total in totals]
+def cosine(one: int, other: int, kv: Frames = frame_kv) -> float:
+    """How much two frames look alike: the mean over layers, branches and tokens."""
+    cosines = []
+    for (a, _), (b, _) in zip(kv(one), kv(other), strict=True):
+        for row in range(len(a)):
+            for token in range(TOKENS):
+                x, y = a[row, token].flatten().tolist(), b[row, token].flatten().tolist()
+                product = sum(i * j for i, j in zip(x, y, strict=True))
+                cosines.append(product / math.hypot(*x) / math.hypot(*y))
+    return sum(cosines) / len(cosines)
 
 
-@pytest.mark.parametrize("storage", [DENSE, Packed(AS_COMPUTED, 1)])
-def test_scores_are_the_newest_chunks_attention_to_mean_keys(storage: object) -> None:
+def by_loops(newest: int, past: list[int], recall: int, kv: Frames = frame_kv) -> list[float]:
+    """The score of each past frame, from every match in both directions of time."""
+    means = {}
+    for step in (1, -1):
+        for i in range(len(past)):
+            ages = [age for age in range(NEWEST) if 0 <= i + step * age < len(past)]
+            likeness = [cosine(newest - age, past[i + step * age], kv) for age in ages]
+            means[i, step] = sum(likeness) / len(likeness)
+    mean = sum(means.values()) / len(means)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in means.values()) / len(means))
+    shares = {at: math.exp(SHARPNESS * (value - mean) / deviation) for at, value in means.items()}
+    scores = [0.0] * len(past)
+    for (i, step), share in shares.items():
+        first = i + step * min(LEAD, recall - 1)  # on the near side of the match
+        for place in range(recall):
+            if 0 <= first - step * place < len(past):
+                scores[first - step * place] += share / sum(shares.values())
+    return scores
+
+
+@pytest.mark.parametrize("storage", [DENSE, Packed(AS_COMPUTED, 1, InMainMemory())])
+def test_scores_are_of_runs_beside_the_newest_frames_seen_again(storage: object) -> None:
     cache = open_cache(SHAPE, POLICY, storage, 24, "cpu")  # type: ignore[arg-type]
     assert isinstance(cache, ContentCache)
     for first in range(0, 15, 3):
-        queries = commit(cache, first)
+        commit(cache, first)
         cache.recall(sorted(cache.archive.frames)[:2])
     past = sorted(cache.archive.frames)
     assert past == [*range(1, 12)]
-    assert 3 * TOKENS <= SAMPLED_QUERIES  # so that all queries count
-    assert cache.scores(past) == pytest.approx(by_loops(queries, past), rel=1e-4)
+    assert cache.scores(past) == pytest.approx(by_loops(14, past, 2), rel=1e-4)
+    assert cache.scores(past[:4]) == pytest.approx(by_loops(14, past[:4], 2), rel=1e-4)
     assert cache.offloaded_bytes == planned_offloaded(SHAPE, POLICY, 24, storage)
     assert cache.offloaded_bytes == planned(SHAPE, POLICY, storage, 24)
+
+
+@pytest.mark.parametrize(
+    ("again", "run"), [([19, 18, 17], range(12, 20)), ([15, 16, 17], range(15, 23))]
+)
+def test_what_came_next_in_either_direction_is_recalled(again: list[int], run: range) -> None:
+    """Frames pass again backwards or forwards: LEAD before frame 17, and five after it."""
+    cache = ContentCache(SHAPE, RecallWindow(11, 0, 8, by="content"), 60)
+    for first in range(0, 45, 3):
+        commit(cache, first)
+    for frame in again:
+        cache.commit([(k + 0.3 * randn(*k.shape, seed=frame), v) for k, v in frame_kv(frame)])
+    past = sorted(cache.archive.frames)
+    assert [past[i] for i in best_runs(cache.scores(past), 8, 1)] == [*run]
+
+
+def test_frames_that_are_all_alike_have_scores_too() -> None:
+    cache = ContentCache(SHAPE, POLICY, 24)
+    for _ in range(10):
+        cache.commit(frame_kv(3))
+    past = sorted(cache.archive.frames)
+    assert all(0 < score < 1 for score in cache.scores(past))
+    assert cache.scores(past[:1]) == [1.0]
+
+
+def test_a_summary_is_the_mean_key_of_each_region() -> None:
+    shape = replace(SHAPE, rows=9, columns=8)
+    keys = [randn(2, 72, 2, 12, seed=i) for i in range(2)]
+    summary = summarise(shape, keys)
+    assert summary.shape == (2, 2, 24, 24)
+    for layer, k in enumerate(keys):
+        grid = k.view(2, 9, 8, 24)
+        for region in range(24):
+            (top, bottom), (left, right) = span(region // 6, 4, 9), span(region % 6, 6, 8)
+            mean = grid[:, top:bottom, left:right].flatten(1, 2).mean(1)
+            unit = mean / mean.norm(dim=-1, keepdim=True)
+            torch.testing.assert_close(summary[layer, :, region], unit)
+
+
+def span(part: int, parts: int, size: int) -> tuple[int, int]:
+    """Where region `part` of `parts` begins and ends; neighbours share a row that lies between."""
+    return part * size // parts, -(-(part + 1) * size // parts)
+
+
+@pytest.mark.parametrize(
+    ("layers", "some"), [(2, [0, 1]), (6, [*range(6)]), (30, [*range(4, 30, 5)])]
+)
+def test_summaries_are_of_evenly_spaced_layers(layers: int, some: list[int]) -> None:
+    assert summary_layers(layers) == some
+    assert len(some) <= SUMMARY_LAYERS and some[-1] == layers - 1
 
 
 def test_a_snapshot_continues_with_the_same_scores() -> None:
@@ -84,13 +156,28 @@ def test_a_snapshot_continues_with_the_same_scores() -> None:
 def test_summaries_follow_an_archive_that_forgets_and_grows() -> None:
     limited = ContentCache(SHAPE, RecallWindow(5, 0, 2, by="content", archive_frames=3))
     for start in range(0, 15, 3):
-        queries = commit(limited, start)
+        commit(limited, start)
     past = sorted(limited.archive.frames)
     assert past == [9, 10, 11]
-    assert limited.scores(past) == pytest.approx(by_loops(queries, past), rel=1e-4)
+    assert limited.scores(past) == pytest.approx(by_loops(14, past, 2), rel=1e-4)
     growing = ContentCache(SHAPE, RecallWindow(5, 0, 2, by="content"), 6)
     for start in range(0, 24, 3):
-        queries = commit(growing, start)
+        commit(growing, start)
     past = sorted(growing.archive.frames)
-    assert len(past) == 21 and torch.tensor(growing.scores(past)).sum() == pytest.approx(1)
-    assert growing.scores(past) == pytest.approx(by_loops(queries, past), rel=1e-4)
+    assert len(past) == 21
+    assert growing.scores(past) == pytest.approx(by_loops(23, past, 2), rel=1e-4)
+
+
+def test_branches_count_alike() -> None:
+    """The cosines are means over the batch rows."""
+    shape = replace(SHAPE, batch=2)
+    cache = ContentCache(shape, RecallWindow(4, 0, 2, by="content"), 12)
+
+    def both(frame: int) -> list[tuple[Tensor, Tensor]]:
+        pairs = zip(frame_kv(frame), frame_kv(100 + frame), strict=True)
+        return [(torch.cat([a, c]), torch.cat([b, d])) for (a, b), (c, d) in pairs]
+
+    for frame in range(9):
+        cache.commit(both(frame))
+    past = sorted(cache.archive.frames)
+    assert cache.scores(past) == pytest.approx(by_loops(8, past, 2, both), rel=1e-4)

@@ -166,3 +166,16 @@ def test_a_flush_forgets_the_archive_too() -> None:
 def test_impossible_windows_are_refused(values: tuple[int, ...], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         RecallWindow(*values)
+
+
+def test_an_archive_decodes_on_the_device_and_stays_in_main_memory() -> None:
+    cache = RecallCache(SHAPE, RecallWindow(5, 0, 2), 24, storage=Packed(INT8, 2))
+    for first in range(0, 12, 3):
+        cache.commit(chunk_kv(range(first, first + 3)))
+    before, held = cache.archive.get(1), cache.archive.bytes
+    cache.move("meta")
+    assert {x.device.type for pair in cache.archive.get(1) for x in pair} == {"meta"}
+    assert cache.archive.bytes == held
+    cache.archive.move(torch.device("cpu"))
+    for one, other in zip(cache.archive.get(1), before, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

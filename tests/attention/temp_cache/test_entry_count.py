@@ -51,6 +51,7 @@ def assert_same_bits(ours: list[Tensor], theirs: list[Tensor]) -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("length", [1, 2, 9, 21, 63, None])
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", POLICIES)
@@ -79,6 +80,7 @@ def test_a_short_rollout_takes_no_more_than_a_tenth_over_its_window() -> None:
     assert window < entries < 1.1 * window
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("chunk", [1, 3])
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", POLICIES)
@@ -92,6 +94,7 @@ def test_what_is_kept_does_not_depend_on_the_length(name: str, storage: str, chu
         assert_same_bits(found[1], found[2])
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_longer_or_shorter_rollout_goes_on_from_a_snapshot_bit_for_bit(

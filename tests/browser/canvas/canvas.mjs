@@ -5,6 +5,7 @@
  */
 import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
+import { graphPicture } from "./graph_picture.mjs";
 import * as measures from "./measures.mjs";
 
 const LIMIT_MS = 120_000;
@@ -23,7 +24,7 @@ const SETTINGS = {
 /** @typedef {{title: string, text: string, place: [number, number, number, number]}} Note */
 /** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
 
-const STEPS = { openLate, example, prompt, blueprint, picture, saysIn, textOf, dropFile, ...measures };
+const STEPS = { openLate, example, prompt, blueprint, picture, saysIn, textOf, dropFile, graphPicture, ...measures };
 
 const [url] = process.argv.slice(2);
 const job = JSON.parse(await text(process.stdin));

@@ -12,9 +12,9 @@ const pad = (player) => player.root.locator(".lt-drive");
 /** @param {PlayerPage} player @param {string} name */
 const fact = (player, name) => pad(player).getAttribute(`data-${name}`);
 
-/** Begin a run that can be driven, and drive it. @param {PlayerPage} player */
-async function drive(player) {
-  const take = await player.start(RUN);
+/** Begin a run that can be driven, and drive it. @param {PlayerPage} player @param {object} [run] */
+async function drive(player, run = RUN) {
+  const take = await player.start(run);
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Drive").click();
   await eventually(() => player.button("Stop driving").isVisible(), true);
@@ -151,6 +151,24 @@ test("every press, one chunk later: half a chunk's press is half its motion", on
   await player.page.keyboard.down("KeyW");
   await eventually(async () => /^forward 0\.\d+$/.test((await fact(player, "made")) ?? ""), true);
   await eventually(() => fact(player, "made"), "forward 0.5");
+}));
+
+test("with re-plan, a key throws away what is made but not yet shown, and the player says so", onPage(async (player) => {
+  const take = await drive(player, { ...RUN, chunk_s: 0.3 });
+  await player.root.getByLabel("When keys act").selectOption("re-plan");
+  for (let i = 0; i < 20 && !(Number(await fact(player, "replanned")) >= 2); i++) {
+    await player.page.keyboard.down("KeyW");
+    await player.page.waitForTimeout(400);
+    await player.page.keyboard.up("KeyW");
+    await player.page.waitForTimeout(400);
+  }
+  const count = await fact(player, "replanned");
+  assert.ok(Number(count) >= 2, `made again: ${count}`);
+  await pad(player).getByText(/Unseen chunks made again: \d+\./).waitFor();
+  const starts = (await lines(player, take)).split("\n").map((line) => Number(line.split(":")[0]));
+  assert.deepEqual(starts, [...starts].sort((a, b) => a - b)); // no line of a chunk that was thrown away
+  const { frames, shown } = await player.data();
+  assert.ok(Number(frames) - Number(shown) <= 24, `shown ${shown} of ${frames}`); // two chunks
 }));
 
 test("a drive can be saved as lines", onPage(async (player) => {

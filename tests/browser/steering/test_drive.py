@@ -16,11 +16,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from longtake.model.preset import DEMO_FOLDER
-from longtake.tests.support.tiny_model import randn
+from longtake.tests.support.model.action_demo import write_action_dit
 
 from ..node import ROOT, lacking, run_cases
 
@@ -47,15 +46,7 @@ SHORT = ("LongtakeSampler.length=40", "LongtakeSchedule.steps=1", "LongtakeSampl
 def demo_with_embedding(folder: Path) -> Path:
     """The demo's files, with random layers for a pan in its transformer."""
     shutil.copytree(DEMO_FOLDER, folder)
-    path = folder / "dit.safetensors"
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    weights = load_file(path)
-    dim = weights["time_embedding.0.weight"].shape[0]
-    for name, shape in {"0.weight": (dim, 256), "0.bias": (dim,), "2.weight": (dim, dim),
-                        "2.bias": (dim,)}.items():  # fmt: skip
-        weights[f"action_embedding.{name}"] = 0.05 * randn(*shape)
-    save_file(weights, path, metadata)
+    write_action_dit(folder / "dit.safetensors")
     return folder
 
 

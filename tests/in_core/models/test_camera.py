@@ -28,7 +28,8 @@ def camera_frames() -> CameraFrames:
     path = path_of_motions([TimedMotion(0, read_motion("forward, pan left", 1))], 0.25)
     lenses = torch.tensor([path.lens_at(frame).values for frame in range(FRAMES)])
     turns = torch.tensor([path.turn_per_second(frame) for frame in range(FRAMES)])
-    return CameraFrames(path.relative(range(FRAMES)), lenses, turns, ROWS, COLUMNS)
+    steps, travel = path.relative(range(FRAMES)), -torch.arange(FRAMES).double()
+    return CameraFrames(steps, lenses, turns, ROWS, COLUMNS, travel)
 
 
 @torch.inference_mode()
@@ -46,7 +47,10 @@ def velocity(tree: Any, config: DiTConfig) -> torch.Tensor:
     return predict(tree, x, torch.full((1, FRAMES), 500.0), text, attention, options).velocity
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [("action", 16), ("plucker", 36), ("prope", 16)])
+INPUTS = [("action", 16), ("columns", 16), ("plucker", 36), ("prope", 16)]
+
+
+@pytest.mark.parametrize(("kind", "inputs"), INPUTS)
 def test_the_hosts_model_gets_the_layers_of_the_camera(
     core: Any, tmp_path: Path, kind: Camera, inputs: int
 ) -> None:

@@ -32,6 +32,8 @@ FOLDER = ROOT / "example_workflows"
 SUBGRAPHS = ROOT / "subgraphs"
 PICTURES = ROOT / "web" / "docs"
 PICTURE_WIDTH = 320
+GUIDE_WIDTH = 1000
+GUIDE_TYPES = ["LongtakeCameraPath", "LongtakeSampler", "LongtakeVAEDecode", "LongtakePreview"]
 FILES = {"LongtakeLoadVAE": {"vae_name": "wan_2.1_vae.safetensors"},
          "LongtakeLoadVace": {"vace_name": "Wan2_1-VACE_module_1_3B_bf16.safetensors"},
          "LongtakeLoadRollout": {"file": "shot_00001.rollout.safetensors"}}  # fmt: skip
@@ -59,7 +61,9 @@ def shortened(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
-@pytest.mark.parametrize("name", [*examples.EXAMPLES, "community/control_video"])
+@pytest.mark.parametrize(
+    "name", [*examples.EXAMPLES, *(f"community/{name}" for name in community_examples.COMMUNITY)]
+)
 def test_the_front_end_makes_the_api_form_of_each_canvas(client: Client, name: str) -> None:
     canvas = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     api = FOLDER / Path(name).parent / "api" / f"{Path(name).name}.json"
@@ -272,6 +276,17 @@ def test_remake_pictures_of_nodes(client: Client) -> None:
         picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(
             PICTURES / f"{name}.png", optimize=True
         )
+
+
+@remakes
+def test_remake_the_guides_picture(client: Client) -> None:
+    canvas = json.loads((FOLDER / "community" / "camera_path.json").read_text("utf-8"))
+    [png] = drive(client.url, [{"do": "graphPicture", "canvas": canvas, "types": GUIDE_TYPES}])
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    size = GUIDE_WIDTH, round(picture.height * GUIDE_WIDTH / picture.width)
+    picture.resize(size, Image.Resampling.LANCZOS).quantize(64).save(
+        ROOT / "docs" / "guide" / "camera_path.png", optimize=True
+    )
 
 
 def blueprint_step(name: str) -> dict[str, Any]:

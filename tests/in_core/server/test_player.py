@@ -10,7 +10,7 @@ import pytest
 from longtake.tests.browser.node import cases, lacking, run_cases
 from longtake.tests.in_core.support.client import Client
 
-FILES = ("comfy_cases.mjs", "comfy_many_cases.mjs")
+FILES = ("comfy_cases.mjs", "steering/comfy_drive_cases.mjs", "comfy_many_cases.mjs")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(lacking() is not None, reason=lacking() or ""),

@@ -167,9 +167,10 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
         controlled_shot(bench, **control)
 
 
-def test_generated_frames_are_refused(bench: Bench) -> None:
-    with pytest.raises(BadInput, match="generated while they are shown"):
-        controlled_shot(bench, control_frames=bench.frames())
+def test_frames_that_are_changed_as_they_come_are_refused(bench: Bench) -> None:
+    [both] = bench.run("LongtakeSpliceRollouts", first=bench.frames(), second=bench.frames())
+    with pytest.raises(BadInput, match="connect VAE Decode .Stream. of their shot itself"):
+        controlled_shot(bench, control_frames=both)
 
 
 def test_a_model_without_a_module_says_where_it_comes_from(bench: Bench) -> None:
@@ -177,6 +178,16 @@ def test_a_model_without_a_module_says_where_it_comes_from(bench: Bench) -> None
     [control] = bench.run("LongtakeControlVideo", vae=vae, control_frames=pictures(33))
     with pytest.raises(BadInput, match="put Load VACE Module between"):
         bench.rollout(control=control)
+
+
+def test_a_vae_of_another_model_is_refused_in_a_sentence(bench: Bench) -> None:
+    model, clip, _ = vace_model(bench)
+    other = vae_of(bench, "tiny")
+    [control] = bench.run("LongtakeControlVideo", vae=other, control_frames=pictures(33))
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball")
+    with pytest.raises(BadInput, match="At Control Video: The model is the demo's, and the VAE"):
+        bench.run("LongtakeSampler", model=model, prompts=prompts, width=32, height=32,
+                  length=33.0, length_unit="frames", control=control)  # fmt: skip
 
 
 def test_the_module_is_in_the_models_name_and_in_the_plan(bench: Bench, tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def decoded(path: Path) -> list[Any]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("format", ["mp4 (h264)", "mkv (lossless)", "png frames"])
 @pytest.mark.parametrize("others", [(), ("LongtakePreview",)])
 def test_a_resumed_run_adds_to_the_file_and_decodes_only_what_it_lacks(

@@ -75,6 +75,7 @@ def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
     assert by_hand.spec.key(0) == shot(bench, model).spec.key(0)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("name", "value"),
     [("chunk_frames", 2), ("steps", 7), ("shift", 3.0), ("solver", "ddim"), ("solver", "euler"),

@@ -63,6 +63,7 @@ def made(of: RolloutSettings) -> Tensor:
     return torch.cat([chunk.latents for chunk in generate(of, MODEL)])
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("chunk", "lag", "mirrored", "within"),
     [(3, 3, False, "bidirectional"), (1, 1, False, "block-causal"),
@@ -90,6 +91,7 @@ def test_known_frames_are_seen_at_their_levels_as_in_one_whole_sequence(  # noqa
     torch.testing.assert_close(made(of), expected, rtol=0, atol=atol)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("prompts", [(0, 2, 3), (0, 5)], ids=str)
 @pytest.mark.parametrize(
     ("chunk", "lag", "within"),
@@ -116,6 +118,7 @@ def test_every_chunk_in_flight_has_its_own_prompt_and_so_has_what_is_ahead(
         assert all(torch.equal(a.latents, b.latents) for a, b in pairs)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("reach", [(3, 2, 1), (2,), (1, 9)], ids=str)
 @pytest.mark.parametrize(("chunk", "lag"), [(1, 1), (2, 1), (2, 3), (3, 2)])
 def test_a_chunk_looks_back_as_far_as_its_part_of_the_steps_may(

@@ -48,7 +48,9 @@ def latents(path: CameraPath | None, preset: Preset = PRESET) -> Tensor:
     dit = WanDiT(CONFIG)
     dit.load_state_dict({name: tensor.float() for name, tensor in WEIGHTS.items()})
     model = local_denoiser(dit.eval().requires_grad_(False), CONFIG)
-    return preset_rollout(RUN["text"], RUN["latents"], model, preset, reference=picture(), camera=path)
+    return preset_rollout(
+        RUN["text"], RUN["latents"], model, preset, reference=picture(), camera=path
+    )
 
 
 @torch.inference_mode()

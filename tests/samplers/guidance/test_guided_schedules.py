@@ -87,6 +87,7 @@ def assert_same(made: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", IN_FLIGHT)
 @pytest.mark.parametrize("name", CASES)
 def test_every_history_view_is_seen_by_frames_of_all_levels(name: str, way: str) -> None:
@@ -95,6 +96,7 @@ def test_every_history_view_is_seen_by_frames_of_all_levels(name: str, way: str)
     assert_same(ours(schedule, guidance), reference(as_written, Guided(terms)))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", ["causal chunks", "rolling"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_history_view_is_of_what_the_window_holds(name: str, way: str) -> None:
@@ -105,6 +107,7 @@ def test_every_history_view_is_of_what_the_window_holds(name: str, way: str) -> 
     assert_same(made, reference(as_written, Guided(windowed(terms, 4))))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", ["causal chunks", "asynchronous"])
 @pytest.mark.parametrize("sink", [2, 3])
 @pytest.mark.parametrize("level", [0.0, 0.6])
@@ -140,6 +143,7 @@ def test_all_of_a_window_exact_is_a_pass_of_the_window_alone(way: str, level: fl
     assert_same(made, reference(as_written, Guided(terms)))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", ["causal chunks", "asynchronous"])
 @pytest.mark.parametrize("sink", [2, 3])
 @pytest.mark.parametrize("level", [0.0, 0.6])
@@ -163,6 +167,7 @@ def test_sink_and_window_are_passed_alone_once_frames_between_them_are_gone(
     assert_same(made, reference(as_written, Guided(terms)))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("fresh", "window"), [(True, LENGTH), (False, LENGTH), (True, 4)])
 def test_a_history_made_noisy_anew_is_so_for_every_view(fresh: bool, window: int, way: str) -> None:
@@ -223,6 +228,7 @@ UNEVEN: dict[str, tuple[Guidance, Terms, Terms]] = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", UNEVEN)
 def test_every_frame_of_a_pass_is_guided_as_strongly_as_its_own_level_and_step_say(
@@ -269,6 +275,7 @@ BOUNDS: dict[str, tuple[Limits, Callable[[Tensor, Tensor], Tensor]]] = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", ["causal chunks", "rolling"])
 @pytest.mark.parametrize("name", UNEVEN)
 @pytest.mark.parametrize("bound", BOUNDS)
@@ -285,6 +292,7 @@ def test_bounds_that_bind_compare_with_the_whole_history_under_the_base_prompt(
     assert (free - expected).abs().max() > 0.05
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", ["causal chunks", "rolling"])
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_bounds_come_after_the_strength_of_each_frame(bound: str, way: str) -> None:
@@ -325,6 +333,7 @@ STOCHASTIC: list[tuple[Solver, Step]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", ["causal chunks", "pyramid", "asynchronous"])
 @pytest.mark.parametrize(("solver", "step"), STOCHASTIC, ids=["re-noise", "eta 0.6", "eta 1"])
 def test_noise_is_added_once_to_the_composed_sample(solver: Solver, step: Step, way: str) -> None:
@@ -341,6 +350,7 @@ def test_noise_is_added_once_to_the_composed_sample(solver: Solver, step: Step, 
 THREE = ["three branches, text-free history", "fractional", "temporal with none", "cfg and vanilla"]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", THREE)
 def test_the_order_of_three_branches_changes_no_bit(name: str, way: str) -> None:

@@ -82,6 +82,7 @@ def test_what_is_known_ahead_is_seen_as_each_view_sees_the_history(name: str) ->
     torch.testing.assert_close(alone, expected, **CLOSE)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     "view", [View(), NOISE, DROP, View(level=0.5), last(4, exact=True), SINK, last(4)], ids=str
 )
@@ -157,6 +158,7 @@ def test_replay_continues_bit_for_bit_with_every_history(name: str) -> None:
         assert torch.equal(again, joined(made[finished:]))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("cache", [FullHistory(), WindowSink(5, 1), WindowSink(4)])
 @pytest.mark.parametrize("hold_rotated", [True, False])
 @pytest.mark.parametrize("name", CASES)

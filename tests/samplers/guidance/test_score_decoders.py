@@ -60,6 +60,7 @@ def latents_of(kind: str, count: int = MANY, seed: int = 0) -> Tensor:
     return randn(count, channels_of(kind), ROWS, COLUMNS, seed=seed)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("first", [1, 2, 7, 9])
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_after_finished_ones_are_those_of_the_stream(kind: str, first: int) -> None:
@@ -112,6 +113,7 @@ def score_of(kind: str, name: str) -> Score:
     return Region(randn(3, 20, 30).sigmoid(), (0.25, 0.0, 0.5, 0.75), pictures)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", ["palette", "region"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_is_the_slope_of_the_score(kind: str, name: str) -> None:
@@ -125,6 +127,7 @@ def test_the_gradient_is_the_slope_of_the_score(kind: str, name: str) -> None:
     assert (ours * way).sum().item() == pytest.approx((up - down).item() / 2, rel=1e-3)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("solver", [Euler(), ReNoise()], ids=["euler", "re-noise"])
 @pytest.mark.parametrize("kind", ["taew2_1", "lighttaew2_1", "taew2_2"])
 @pytest.mark.parametrize("name", ["palette", "region"])

@@ -162,6 +162,7 @@ def test_scores_act_when_guidance_does() -> None:
     assert not torch.equal(rollout(Guidance(weighted_scores=pulls)), rollout(Guidance()))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("solver", [Euler(), ReNoise()], ids=["euler", "re-noise"])
 @pytest.mark.parametrize("name", scores())
 def test_a_guided_rollout_fits_its_wish_better(name: str, solver: Solver) -> None:

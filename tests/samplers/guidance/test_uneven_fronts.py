@@ -74,6 +74,7 @@ def assert_same(made: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("front", [1, 2, 4])
 @pytest.mark.parametrize("name", CASES)
 def test_every_view_is_exact_after_a_front_of_any_length(name: str, front: int) -> None:
@@ -82,6 +83,7 @@ def test_every_view_is_exact_after_a_front_of_any_length(name: str, front: int) 
     assert_same(latents(shot(schedule, front, guidance=guidance)), reference(way, front, terms))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("front", [1, 5])
 @pytest.mark.parametrize("way", [name for name in WAYS if name != "causal chunks"])
 @pytest.mark.parametrize("name", NOISY)
@@ -94,6 +96,7 @@ def test_noise_is_exact_after_a_front_where_chunks_share_a_pass(
     assert_same(made, reference(as_written, front, terms))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("window", [4, 5, 6])
 @pytest.mark.parametrize("front", [0, 1, 2])
 @pytest.mark.parametrize("name", NOISY)
@@ -142,6 +145,7 @@ def test_noise_is_as_long_as_what_a_flush_leaves(
     assert_same(latents(changed), reference(way, front, terms))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("cache", [FullHistory(), WindowSink(5, 1), WindowSink(4)], ids=str)
 @pytest.mark.parametrize("changes", ["keep", "flush", "re-cache"])
 def test_replay_and_snapshots_continue_bit_for_bit_after_one_picture(

@@ -63,7 +63,8 @@ def by_lists(policy: RecallWindow, positions: list[float], width: float) -> list
 
 def test_each_chunk_recalls_the_run_that_saw_most_of_what_it_will_see() -> None:
     """Positions are in latent columns; the points of a picture lie finer than a step."""
-    steps = [0.0] + [-0.5] * 11 + [0.0] * 3 + [0.5] * 15
+    slowing, starting = [-0.5 * 11 / 16, -0.5 * 3 / 16, 0.0], [0.5 * 5 / 16, 0.5 * 13 / 16]
+    steps = [0.0] + [-0.5] * 11 + slowing + starting + [0.5] * 13
     positions = [sum(steps[: i + 1]) for i in range(LENGTH)]
     made = shot()
     assert isinstance(made.cache, RecallWindow)

@@ -37,11 +37,14 @@ from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.memory import META, peak_bytes, shape_only
+from longtake.model.vace.module import MASK_CHANNELS, VaceModule, shape_only_module
 from longtake.model.vae.decoder_memory import tiny_decoder_memory
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.taehv import taehv_decoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from longtake.samplers.control.stored import StoredControl
+from longtake.samplers.control.video import ControlVideo
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
 from longtake.samplers.guidance.score import (
     SCORE_LOOKBACK_FRAMES,
@@ -136,6 +139,22 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
     return RolloutSettings(prompts, **{"schedule": CHUNKS, **chosen})
 
 
+def control(frames: int = 12) -> ControlVideo:
+    """Control frames without content on every latent frame."""
+    latents, masks = torch.zeros(frames, 32, 12, 16), torch.ones(1, MASK_CHANNELS, 12, 16)
+    return ControlVideo(StoredControl(latents, masks, tuple(map(str, range(frames)))))
+
+
+def zero_module(config: DiTConfig, dtype: torch.dtype) -> VaceModule | None:
+    """A control module of zeros; None for a model without one."""
+    if not config.control_blocks:
+        return None
+    module = shape_only_module(config, dtype).to_empty(device="cpu").requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.zero_()
+    return module
+
+
 TEMP: list[dict[str, Any]] = [
     {"eviction": REDUNDANT}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
     {"index": "faiss"},
@@ -180,6 +199,8 @@ SPARSE = [
         (replace(SMALL, camera="prope"), F32, {}),
         (replace(SMALL, camera="prope"), BF16, {"cache": FullHistory(), "guidance": cfg(2.5)}),
         (replace(SMALL, camera="fun"), F32, {}),
+        (replace(SMALL, control_blocks=1), F32, {"control": control()}),
+        (replace(SMALL, control_blocks=5), BF16, {"control": control(), "guidance": cfg(2.5)}),
         (LIKE_1_3B, F32, {"rows": 10, "columns": 14, "length": 9, "cache": WindowSink(3)}),
         (LIKE_1_3B, BF16, {"rows": 10, "columns": 14, "length": 9, "guidance": cfg(2.5)}),
     ],
@@ -190,7 +211,8 @@ SPARSE = [
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
-        "fractional", "second", "second-full", "rays", "1.3B", "1.3B-cfg",
+        "fractional", "second", "second-full", "rays", "control", "control-cfg", "1.3B",
+        "1.3B-cfg",
     ],
 )  # fmt: skip
 def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
@@ -289,7 +311,8 @@ def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> t
     tree = zeros(config, dtype)
     claimed: list[int] = []
 
-    model = replace(model_with_claims(tree, config, claimed.append), dtype=dtype)
+    model = model_with_claims(tree, config, claimed.append)
+    model = replace(model, dtype=dtype, control=zero_module(config, dtype))
     latents = torch.zeros(3, 16, chosen.rows, chosen.columns)
     one_by_one = chosen.schedule == CHUNKS
     done = (chosen.length or 0) // 3 - 1 if one_by_one else 0

@@ -9,6 +9,7 @@ import pytest
 from longtake.samplers.camera.keys import NOTHING, KeyState
 from longtake.samplers.camera.moves import STILL, write_motion
 from longtake.stream.drive.drive import LEASE_S, Drive, Steer
+from longtake.stream.drive.replanning import Replanning
 
 W = KeyState(frozenset("w"))
 
@@ -123,3 +124,45 @@ def test_after_the_end_nobody_drives() -> None:
     drive.close()
     assert drive.steer(says(number=2)) == "ended"
     assert drive.lines == ["0.00: forward 0.5"] and not drive.is_live
+
+
+def test_a_chunk_is_due_as_long_before_its_first_frame_as_its_way_to_the_page_takes() -> None:
+    drive, clock, _ = wheel()
+    replanning = Replanning(drive, 16.0, clock)
+    polls = list[int]()
+
+    def goes_on() -> bool:
+        polls.append(1)
+        return len(polls) < 3
+
+    def is_kept_back(shown: int) -> bool:
+        polls.clear()
+        drive.steer(says(number=drive_number(), mode="re-plan", shown=shown))
+        drive.read_again(3, 0.25)  # what is down is no news
+        assert replanning.other_motions(100, 3, None, goes_on) is None
+        return len(polls) > 0
+
+    numbers = iter(range(1, 20))
+
+    def drive_number() -> int:
+        return next(numbers)
+
+    assert is_kept_back(97) and not is_kept_back(98)  # a page tells it every tenth of a second
+    clock.now += 0.5  # decoded, encoded, taken
+    replanning.note_arrival()
+    assert is_kept_back(89) and not is_kept_back(90)
+
+
+def test_keys_change_a_chunk_that_is_kept_back_and_only_then() -> None:
+    drive, clock, _ = wheel()
+    replanning = Replanning(drive, 16.0, clock)
+    drive.steer(says(mode="re-plan", shown=0))
+    motions = drive.read(2, 0.25)
+    drive.note(3, motions or ())
+    drive.steer(says(number=2, state=NOTHING, mode="re-plan", shown=0))
+    other = replanning.other_motions(50, 2, motions, lambda: True)
+    assert other is not None and other != motions
+    drive.note(3, other)
+    assert len(drive.lines) == 2  # the tap, then still
+    drive.steer(says(number=3, mode="hold", shown=0))
+    assert replanning.other_motions(50, 2, other, lambda: True) is None

@@ -98,3 +98,24 @@ def test_a_stick_counts_beside_keys(mode: Mode) -> None:
     log = InputLog(0.0)
     log.add(0.0, KeyState(frozenset("w"), Push((0.25, 0.0, 0.25, 0.0, 0.0))))
     assert log.read(1.0, 1, FRAME_S, mode)[0].values == (0.25, 0.0, 0.75, 0.0, 0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(EDGES, some.floats(0, 5), some.sampled_from(MODES))
+def test_a_read_that_is_taken_back_leaves_no_trace(
+    edges: list[tuple[float, frozenset[str]]], cut: float, mode: Mode
+) -> None:
+    """Two reads, the first taken back, are one read."""
+    once, twice = InputLog(0.0), InputLog(0.0)
+    edges = sorted(edges, key=lambda edge: edge[0])
+    for at, keys in edges:
+        once.add(at, KeyState(keys), (at, -1.0))
+        if at <= cut:
+            twice.add(at, KeyState(keys), (at, -1.0))
+    twice.read(cut, 3, FRAME_S, mode)
+    twice.take_back()
+    twice.take_back()  # nothing is left to take back
+    for at, keys in edges:
+        if at > cut:
+            twice.add(at, KeyState(keys), (at, -1.0))
+    assert twice.read(5.0, 3, FRAME_S, mode) == once.read(5.0, 3, FRAME_S, mode)

@@ -3,72 +3,39 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from longtake.attention.cache.policy import WindowSink
 from longtake.model.config import Camera
-from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
 from longtake.samplers.camera.keys import KeyState
-from longtake.samplers.camera.path import CameraPath
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
-from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.loop import Chunk
-from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import pipeline, rolling
-from longtake.samplers.settings import RolloutSettings
-from longtake.stream.drive.drive import Drive, Steer
+from longtake.stream.drive.drive import Steer
 from longtake.stream.drive.input_log import Mode
-from longtake.stream.journal.chain import Chain
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
-from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings
+from longtake.tests.support.stream.driven import (
+    BASE,
+    CAMERAS,
+    SCHEDULES,
+    bits,
+    keys,
+    model,
+    press,
+    shot,
+    spec,
+    written,
+)
+from longtake.tests.support.tiny_model import TINY, randn
 
-KINDS: tuple[Camera, ...] = ("action", "plucker", "prope", "fun")
-BASE = "0: forward\n1.5: pan left"
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "chunks": {},
-    "rolling": {"schedule": rolling(flow_ladder(3, 3.0), 2)},
-    "pipeline": {"schedule": pipeline(flow_ladder(4, 3.0), 3, 2)},
-}
 KEYS = {0: "w", 1: "w left", 3: ""}  # pressed when that chunk is there
-
-
-def model(camera: Camera) -> Denoiser:
-    """A random model that takes a camera; all its layers are random."""
-    config = replace(TINY, camera=camera)
-    return local_denoiser(random_dit(config), config)
-
-
-def path(text: str) -> CameraPath:
-    """The path that a user's lines give."""
-    return path_of_lines(read_moves(text), 16.0, 0.25)
-
-
-def shot(text: str = BASE, **changes: Any) -> RolloutSettings:
-    """Fifteen latent frames in a short window."""
-    return settings(**{"length": 15, "cache": WindowSink(4, 1), "camera": path(text), **changes})
-
-
-def spec(folder: Path, engine: Denoiser, made: RolloutSettings, **changes: Any) -> RolloutSpec:
-    return RolloutSpec(made, engine, "m", Journal(folder), **changes)
-
-
-def press(drive: Drive, number: int, keys: str, mode: Mode = "hold") -> None:
-    """What a page sends for keys that are down."""
-    assert drive.steer(Steer("page", number, KeyState(frozenset(keys.split())), mode=mode)) == (
-        "drives"
-    )
 
 
 def drive_run(run: Run, keys: dict[int, str], mode: Mode = "hold") -> list[Chunk]:
@@ -81,25 +48,9 @@ def drive_run(run: Run, keys: dict[int, str], mode: Mode = "hold") -> list[Chunk
     return chunks
 
 
-def written(base: str, drive: Drive) -> str:
-    """The timeline with the drive kept in it: what the page writes."""
-    start = drive.state.start_s if drive.state else None
-    assert start is not None
-    kept = [line for line in base.splitlines() if float(line.split(":")[0]) < start]
-    return "\n".join([*kept, *drive.lines])
-
-
-def bits(chunks: Iterable[Chunk]) -> torch.Tensor:
-    return torch.cat([chunk.latents for chunk in chunks])
-
-
-def keys(chain: Chain, count: int) -> list[str]:
-    return [chain.key(index) for index in range(count)]
-
-
 @pytest.mark.parametrize("mode", ["hold", "history"])
 @pytest.mark.parametrize("kind", SCHEDULES)
-@pytest.mark.parametrize("camera", KINDS)
+@pytest.mark.parametrize("camera", CAMERAS)
 def test_a_drive_is_bit_for_bit_the_shot_of_its_lines(
     tmp_path: Path, camera: Camera, kind: str, mode: Mode
 ) -> None:
@@ -117,7 +68,7 @@ def test_a_drive_is_bit_for_bit_the_shot_of_its_lines(
     assert not torch.allclose(bits(live), bits(plain.chunks), atol=1e-3)
 
 
-@pytest.mark.parametrize("camera", KINDS)
+@pytest.mark.parametrize("camera", CAMERAS)
 def test_resumed_forked_and_rewound_drives_have_the_bits_of_the_drive(
     tmp_path: Path, camera: Camera
 ) -> None:
@@ -212,5 +163,3 @@ def test_a_driver_who_watches_is_waited_for(tmp_path: Path) -> None:
     run.controls.stop()
     reader.join(60)
     assert indices == [0, 1, 2]
-
-

@@ -1,4 +1,4 @@
-"""Live keys on the demo with an untrained action embedding, and on a small LingBot-World."""
+"""Live keys on the demo with an untrained action embedding, and on a small model of each family."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg
+from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
+from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.drive.drive import Steer
 from longtake.stream.journal.journal import Journal
@@ -28,7 +30,7 @@ from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.samplers.authors import FOLDER
-from longtake.tests.support.tiny_model import TINY, randomise
+from longtake.tests.support.tiny_model import TINY, embedding, randn, randomise
 
 CHUNKS = 5
 BASE = "0: still"
@@ -64,6 +66,33 @@ def lingbot() -> tuple[Denoiser, RolloutSettings]:
     )
 
 
+def minwm() -> tuple[Denoiser, RolloutSettings]:
+    """The small minWM on which the authors' code ran."""
+    config = replace(TINY, camera="prope")
+    run, dit = load_file(FOLDER / "minwm.safetensors"), WanDiT(config)
+    layers = {name: tensor for name, tensor in run.items() if name.startswith("blocks.")}
+    dit.load_state_dict({**load_file(FOLDER / "weights.safetensors"), **layers})
+    prompt = PromptTimeline((TimedPrompt(0, run["text"], "a"),), torch.zeros_like(run["text"]))
+    preset = replace(BY_KEY["minwm"].preset, window_frames=8)
+    return _model(dit, config), _settings(prompt, preset, *run["latents"].shape[2:])
+
+
+def fun_camera() -> tuple[Denoiser, RolloutSettings]:
+    """A random small Fun-Camera with a start picture, in chunks over a window."""
+    config = replace(TINY, in_channels=36, out_channels=16, camera="fun")
+    dit, rows, columns = WanDiT(config), 4, 6
+    randomise(dit, 5)
+    mask = torch.zeros(3 * CHUNKS, 4, rows, columns)
+    mask[0] = 1
+    picture = randn(3 * CHUNKS, 16, rows, columns, seed=6)
+    prompt = PromptTimeline((TimedPrompt(0, embedding(1), "a"),), torch.zeros_like(embedding(1)))
+    family = BY_KEY["wan21-fun-camera"].preset
+    preset = replace(family, chunk_frames=3, window_frames=6, steps=2, guidance_scale=1.0)
+    made = _settings(prompt, preset, rows, columns)
+    made = replace(made, schedule=causal_chunks(flow_ladder(2, family.shift), 3))
+    return _model(dit, config), replace(made, reference=Reference(torch.cat([mask, picture], 1)))
+
+
 def _model(dit: WanDiT, config: object) -> Denoiser:
     return local_denoiser(dit.eval().requires_grad_(False), config)  # type: ignore[arg-type]
 
@@ -77,7 +106,7 @@ def _settings(prompt: PromptTimeline, preset: Preset, rows: int, columns: int) -
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("build", [demo, lingbot])
+@pytest.mark.parametrize("build", [demo, lingbot, minwm, fun_camera])
 def test_a_drive_is_its_lines_when_resumed_forked_and_rewound(
     tmp_path: Path, build: object
 ) -> None:

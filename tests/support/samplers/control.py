@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +34,12 @@ class ControlTensors:
 
     def __len__(self) -> int:
         return len(self.tensor)
+
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """Nothing is to be made."""
+
+    def release(self) -> None:
+        """Nothing is to be let go."""
 
     def digest(self, index: int) -> str:
         """A hash of the frame's values."""

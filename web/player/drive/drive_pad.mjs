@@ -31,7 +31,8 @@ export class DrivePad {
     this.save.title = translate("Download the drive as lines for a Camera Path, or for longtake run --camera");
     /** @type {HTMLSelectElement} */
     this.mode = element("select", { "aria-label": translate("When keys act"), change: () => this.#setMode() },
-      element("option", { value: "hold" }, translate("Held keys")), element("option", { value: "history" }, translate("Every press, one chunk later")));
+      element("option", { value: "hold" }, translate("Held keys")), element("option", { value: "re-plan" }, translate("Held keys, re-plan unseen chunks")),
+      element("option", { value: "history" }, translate("Every press, one chunk later")));
     this.touch = new TouchPad(this.driver);
     this.status = element("p", { class: "lt-drive-status", role: "status" });
     this.facts = element("p", { class: "lt-note" });
@@ -102,6 +103,7 @@ export class DrivePad {
     this.#write(this.facts, this.#latencyText());
     this.element.dataset.held = driver.keys.join(" ");
     this.element.dataset.made = state.motion;
+    this.element.dataset.replanned = String(state.replanned ?? 0);
     this.element.dataset.latencies = String(driver.latency.measured.length);
   }
 
@@ -117,6 +119,7 @@ export class DrivePad {
     if (held) parts.push(translate("Held: {motion}.", { motion: held }));
     if (state.motion) parts.push(translate("Newest chunk: {motion}.", { motion: state.motion }));
     else if (this.driver.on) parts.push(translate("Press a key; it acts from the next chunk on."));
+    if (state.replanned) parts.push(translate("Unseen chunks made again: {count}.", { count: state.replanned }));
     return parts.join(" ");
   }
 

@@ -1,7 +1,7 @@
 // @ts-check
 import { Latency } from "./latency.mjs";
 
-const HEARTBEAT_MS = 250; // the server forgets a silent driver after seconds
+const HEARTBEAT_MS = 100; // chunks begin, and are due, by the frame that this page says it shows
 
 /** @typedef {{answer: "drives"|"other"|"ended"|"no camera", motion?: string, error?: string}} Answer */
 /** @typedef {{keys: string[], sticks: number[], look: number[], at: number|null}} Snapshot */

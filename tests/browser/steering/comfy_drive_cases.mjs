@@ -1,0 +1,68 @@
+// @ts-check
+/** Driving in ComfyUI: keys on the canvas, the drive kept in its Camera Path, and its chunks found again. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { PLACES, anySeed, onCanvas } from "../comfy.mjs";
+import { eventually, useBrowser } from "../harness.mjs";
+
+/** @typedef {import("../comfy.mjs").CanvasPage} CanvasPage */
+
+useBrowser();
+const PACE = 0.3; // seconds for each chunk of 12 frames: half as long as they play
+
+test("classic: a drive is kept in the Camera Path, and the next run finds its chunks", onCanvas(PLACES[0], drivesAndKeeps));
+test("Nodes 2.0: a drive is kept in the Camera Path, and the next run finds its chunks", onCanvas(PLACES[2], drivesAndKeeps));
+
+/** @param {CanvasPage} canvas */
+async function drivesAndKeeps(canvas) {
+  const { page, root } = canvas;
+  const seed = anySeed();
+  await page.evaluate(withCamera);
+  await canvas.look();
+  await canvas.run(60, { seed, pace: PACE });
+  await canvas.until(({ shown }) => Number(shown) >= 0);
+  await canvas.button(/^Drive$/).click();
+  await root.getByLabel("When keys act").selectOption("re-plan");
+  const pad = root.locator(".lt-drive");
+  const made = () => pad.getAttribute("data-made");
+  for (const [key, motion] of [["ArrowLeft", "pan left 22.5"], ["ArrowRight", "pan right 22.5"]]) {
+    await page.keyboard.down(key);
+    await eventually(made, motion);
+    await page.keyboard.up(key);
+    await eventually(made, "still");
+  }
+  assert.equal(await canvas.get("LongtakeCameraPath", "moves"), "0: still", "a drive alone does not touch the workflow");
+  if (process.env.LONGTAKE_SHOT) await page.screenshot({ path: process.env.LONGTAKE_SHOT });
+  await canvas.button("Stop driving").click();
+  await root.getByRole("button", { name: "Stop", exact: true }).click();
+  const { frames, take } = await canvas.until(({ state }) => state === "stopped");
+  await canvas.button("Keep drive").click();
+  await pad.getByText("Kept in Camera Path").waitFor();
+  const moves = await canvas.get("LongtakeCameraPath", "moves");
+  assert.match(moves, /^0: still\n[\d.]+: pan left 22\.5\n[\d.]+: still\n[\d.]+: pan right 22\.5\n[\d.]+: still$/);
+  await canvas.run(60, { seed, pace: PACE });
+  await canvas.until(({ take: now }) => now !== take);
+  const end = Math.floor(Number(frames) / 16); // what was driven is not made again
+  await root.getByText(`Resumed at ${Math.floor(end / 60)}:${String(end % 60).padStart(2, "0")}`).waitFor();
+  await root.getByRole("button", { name: "Stop", exact: true }).click();
+  await canvas.until(({ state }) => state === "stopped");
+}
+
+/** Give the workflow a model that takes a camera and a Camera Path, in the page. */
+function withCamera() {
+  const find = (/** @type {string} */ type) => app.graph.nodes.find((/** @type {any} */ node) => node.comfyClass === type);
+  const demo = find("LongtakeLoadDemoModel");
+  const loader = LiteGraph.createNode("LongtakeLoadModel");
+  app.graph.add(loader);
+  loader.pos = [demo.pos[0], demo.pos[1] - 500];
+  loader.widgets.find((/** @type {any} */ widget) => widget.name === "model_name").value = "demo_with_camera.safetensors";
+  for (const id of [...demo.outputs[0].links]) {
+    const link = app.graph.links.get(id);
+    loader.connect(0, app.graph.getNodeById(link.target_id), link.target_slot);
+  }
+  const [camera, sampler] = [LiteGraph.createNode("LongtakeCameraPath"), find("LongtakeSampler")];
+  app.graph.add(camera);
+  camera.pos = [sampler.pos[0], sampler.pos[1] - 500];
+  camera.widgets.find((/** @type {any} */ widget) => widget.name === "moves").value = "0: still";
+  camera.connect(0, sampler, sampler.inputs.findIndex((/** @type {any} */ input) => input.name === "camera"));
+}

@@ -1,0 +1,80 @@
+"""The examples for community files, run with small random ones in place of those they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.headless.hosts.stand_in.modules import VideoFromFile
+from longtake.tests.support.clips import write_clip
+from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
+from longtake.tests.support.nodes.community import FOLDER, SIZE, example, run_example
+from longtake.tests.support.nodes.vace_files import module_state, write_module
+from longtake.tools.community_examples import COMMUNITY, NOTES
+
+
+@pytest.fixture
+def open_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
+    """Opens the stand-in with a small random demo of some sizes."""
+    monkeypatch.chdir(tmp_path)
+    opened = []
+
+    def begin(**sizes: Any) -> Bench:
+        demo = tmp_path / "demo"
+        demo.mkdir()
+        files = tiny_demo(demo, replace(CONFIG, **sizes))
+        opened.append(node_bench(tmp_path / "out", files, monkeypatch))
+        return opened[-1].__enter__()
+
+    yield begin
+    for context in opened:
+        context.__exit__(None, None, None)
+
+
+def latents(rollout: Any) -> torch.Tensor:
+    return torch.cat([chunk.latents for chunk in rollout.chunks])
+
+
+def test_control_video_follows_a_video(open_bench: Callable[..., Bench], tmp_path: Path) -> None:
+    api = example("control_video")
+    write_module(tmp_path, module_state(), str(api["2"]["inputs"]["vace_name"]))
+    write_clip(tmp_path / "x.mkv", 33, size=(SIZE, SIZE), codec="ffv1")
+    stands: Any = {
+        "LoadVideo": lambda _: (VideoFromFile(str(tmp_path / "x.mkv")),),
+        "Canny": lambda inputs: (inputs["image"],),
+    }
+    bench = open_bench()
+    followed = latents(run_example(bench, api, stands)["11"][0])
+    del api["11"]["inputs"]["control"]
+    plain = latents(run_example(bench, api, stands)["11"][0])
+    assert followed.shape == plain.shape and not torch.allclose(followed, plain, atol=1e-2)
+
+
+def test_camera_path_moves_the_camera(open_bench: Callable[..., Bench]) -> None:
+    api, bench = example("camera_path"), open_bench(camera="prope")
+    moved = latents(run_example(bench, api, {})["6"][0])
+    del api["6"]["inputs"]["camera"]
+    still = latents(run_example(bench, api, {})["6"][0])
+    assert moved.shape == still.shape and not torch.allclose(moved, still, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", COMMUNITY)
+def test_the_files_of_an_example_are_what_its_description_makes(name: str) -> None:
+    made, api = COMMUNITY[name]().api, example(name)
+    assert {n: node["class_type"] for n, node in api.items()} == {
+        n: node["class_type"] for n, node in made.items()
+    }
+    for number, node in made.items():
+        for field, value in node["inputs"].items():
+            assert api[number]["inputs"][field] == value, (number, field)
+    canvas = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    [note, *_] = canvas["nodes"]
+    assert note["type"] == "MarkdownNote"
+    assert note["widgets_values"] == [NOTES[name].strip()]
+    assert len(NOTES[name].strip().splitlines()) == 3

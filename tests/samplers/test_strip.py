@@ -1,0 +1,72 @@
+"""Places on a painted strip are those of the camera that draws the embedded model's world."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from longtake.samplers.camera.moves import CameraMotion
+from longtake.samplers.camera.script import TimedMotion, path_of_motions
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from longtake.samplers.strip import text_spans, travel, word_paths
+from longtake.tests.support.tiny_model import embedding, settings, timeline
+from longtake.training.world.attributes import caption, random_values
+from longtake.training.world.clips import latent_start
+from longtake.training.world.dataset import latent_pans, latent_travel
+from longtake.training.world.scene import Shot
+
+LENGTH = 48
+FRAMES = range(LENGTH)
+
+
+def timed(texts: dict[int, str]) -> PromptTimeline:
+    entries = (TimedPrompt(start, embedding(1), text) for start, text in texts.items())
+    return PromptTimeline(tuple(entries), timeline(0).negative)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_words_move_the_camera_as_the_world_was_drawn(seed: int) -> None:
+    rng = random.Random(seed)
+    values, entries = random_values(rng), {}
+    for start in (0, 12, 15, 33):
+        values = {**values, "pan": rng.choice(["left", "right", "still"])}
+        entries[start] = values
+    shot = Shot(tuple((latent_start(at), values) for at, values in entries.items()), 3)
+    texts = {at: caption(values, rng) for at, values in entries.items()}
+    made = settings(prompts=timed(texts), length=LENGTH)
+    truth = latent_travel([shot], LENGTH)[0].double()
+    assert float((travel(made, FRAMES) - truth).abs().max()) < 0.11
+    pans = [path.turn_per_second(frame) / 15 + float(path.relative([frame])[0, 0, 3])
+            for frame, path in enumerate(word_paths(made, FRAMES))]  # fmt: skip
+    torch.testing.assert_close(torch.tensor(pans), latent_pans([shot], LENGTH)[0],
+                               atol=5e-3, rtol=0)  # fmt: skip
+
+
+def test_a_path_moves_it_exactly() -> None:
+    speeds = {0: 1.0, 7: -0.5, 8: 0.0, 20: 0.25}
+    motions = [TimedMotion(at, CameraMotion(turn=15 * speed)) for at, speed in speeds.items()]
+    made = settings(prompts=timed({0: "panning left"}), length=LENGTH,
+                    camera=path_of_motions(motions, 0.25))  # fmt: skip
+    shot = Shot(((0, random_values(random.Random(0))),), 5,
+                tuple((latent_start(at), speed) for at, speed in speeds.items()))  # fmt: skip
+    torch.testing.assert_close(travel(made, FRAMES), latent_travel([shot], LENGTH)[0].double(),
+                               atol=1e-3, rtol=0)  # fmt: skip
+
+
+def test_any_frames_have_the_places_that_all_of_them_have() -> None:
+    made = settings(prompts=timed({0: "panning left", 9: "fixed view"}), length=LENGTH)
+    whole = travel(made, FRAMES)
+    assert torch.equal(travel(made, [40, 10, 0]), whole[[40, 10, 0]])
+
+
+def test_a_text_holds_from_its_chunk_on_and_a_forks_from_the_fork() -> None:
+    made = settings(prompts=timed({0: "a", 12: "b", 24: "b", 30: "c"}), length=LENGTH)
+    assert text_spans(made, LENGTH) == [(0, "a"), (12, "b"), (30, "c")]
+    assert text_spans(made, 12) == [(0, "a")]
+    old = replace(made.prompts.entries[0], active_until=6)
+    new = TimedPrompt(0, embedding(1), "d", active_from=6)
+    forked = replace(made, prompts=PromptTimeline((old, new), made.prompts.negative))
+    assert text_spans(forked, LENGTH) == [(0, "a"), (6, "d")]

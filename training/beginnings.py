@@ -1,0 +1,55 @@
+"""Where a training run begins: weights of an earlier run, and how many steps they have had.
+
+Such a folder has the files of `model/demo`, which count as no steps. A run writes one beside its
+state: its own weights in fp16, not averaged, with their step in the header. It is a twentieth of
+the state, so that it can be kept in the repository. The optimisers begin anew; their memory is 20
+to 50 steps long, and a warm-up bridges it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import nn
+
+from ..errors import BadInput
+from ..model.camera.columns import COLUMNS_PER_FRAME
+from ..model.checkpoint import read
+
+STEP = "step"
+GROWTH = 300  # steps
+
+
+def load_beginning(networks: nn.Module, folder: Path) -> int:
+    """Put the weights in `folder` into the networks; returns the steps that they have had.
+
+    Layers that the files lack, such as a camera's, stay as they are.
+    """
+    state = {
+        f"{part}.{name}": value.float()
+        for part in ("dit", "text")
+        for name, value in read(folder / f"{part}.safetensors")[0].items()
+    }
+    try:
+        missing, strange = networks.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise BadInput(f"the weights in {folder} belong to a model of another shape.") from error
+    if strange or not all(map(_of_camera, missing)):
+        raise BadInput(f"{folder} holds another model; differing tensors: {missing + strange}.")
+    with safe_open(folder / "dit.safetensors", "pt") as file:
+        return int((file.metadata() or {}).get(STEP, 0))
+
+
+def _of_camera(name: str) -> bool:
+    return name.startswith(("dit.action_embedding.", "dit.world_columns"))
+
+
+def grow_columns(networks: nn.Module, step: int) -> None:
+    """Let columns count in the world little by little, over the first GROWTH steps.
+
+    At once they would undo what weights without them have learned: the loss doubles.
+    """
+    columns = dict(networks.named_parameters()).get("dit.world_columns")
+    if columns is not None:
+        columns.data.fill_(COLUMNS_PER_FRAME * min(1.0, (step + 1) / GROWTH))
