@@ -36,7 +36,7 @@ POLICIES: dict[str, tuple[CachePolicy, bool]] = {
     "merged": (TempCache(6, sink_frames=1), True),
     "attended": (MostAttended(6, 1), True),
     "memories": (TetherCache(6, 1), True),
-    "content": (RecallWindow(9, 1, recall_frames=3, by="content"), True),
+    "content": (RecallWindow(9, 1, recall_frames=3, by="content"), False),
 }
 """Each policy, and whether its cache looks at the attention of every layer of a commit."""
 
