@@ -44,10 +44,16 @@ def rotation(
 
     A latent frame is a grid of `rows` x `columns` tokens.
     """
-    times, places = _angle_tables(frames, (rows, columns), head_dim, device)
-    grid = len(times), len(places), -1
-    angles = times.unsqueeze(1).expand(grid), places.unsqueeze(0).expand(grid)
-    return _by_angles(torch.cat(angles, -1).reshape(-1, 1, head_dim // 2), device)
+    tables = position_tables(frames, rows, columns, head_dim, device)
+    grid = len(frames), rows * columns, -1
+    cos, sin = (
+        torch.cat([time.unsqueeze(1).expand(grid), place.unsqueeze(0).expand(grid)], -1)
+        for time, place in (
+            (tables.times.cos, tables.places.cos),
+            (tables.times.sin, tables.places.sin),
+        )
+    )
+    return Rotation(cos.view(-1, 1, head_dim), sin.view(-1, 1, head_dim))
 
 
 def column_turns(

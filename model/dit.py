@@ -208,7 +208,8 @@ def predict(
     fetch, to_prompt, hooks = options.cast or _as_is, options.to_prompt, options.hooks
     rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
     tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
-    tokens = through(hooks.patches, rearrange(tokens, "b c f h w -> b f (h w) c"))
+    tokens = rearrange(tokens, "b c f h w -> b f (h w) c").contiguous()  # every layer adds to it
+    tokens = through(hooks.patches, tokens)
     e = through(hooks.time, tree.time_embedding(sinusoid(t).to(x)))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
     by_layer: list[KeysValues] = []

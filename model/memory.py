@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,13 @@ Scratch = Callable[[Any, Sequence[Any], Any], int]
 """Bytes that a kernel takes while it runs, beside what it makes: of operator, arguments, result."""
 
 
+Place = tuple[int, str]
+"""The number of a pass, and a part of it."""
+
+Peaks = dict[Place, int]
+"""The most bytes at once, by place."""
+
+
 def peak_bytes(
     run: Callable[[], object], scratch: Scratch | None = None, shapes: ShapeMemo | None = None
 ) -> int:
@@ -50,9 +58,38 @@ def peak_bytes(
     `shapes` remembers the shapes of operations from run to run.
     """
     live = _LiveBytes(scratch, shapes or ShapeMemo())
+    _rehearse(run, live)
+    return max(live.peaks.values())
+
+
+def peaks_by_place(
+    run: Callable[[], object], tree: WanDiT, scratch: Scratch | None, shapes: ShapeMemo
+) -> Peaks:
+    """The same for each part of the passes of `tree` that `run` makes.
+
+    A layer's attention is a part, and the rest of the layer; the first layer, the last one and
+    those between have parts of their own. What a part takes grows evenly with the number of layers
+    and with the length of the history, though the largest part may change.
+    """
+    live = _LiveBytes(scratch, shapes)
+    hooks = [tree.patch_embedding.register_forward_pre_hook(lambda *_: live.begin_pass())]
+    blocks: list[Any] = [*tree.blocks]
+    for index, block in enumerate(blocks):
+        which = "first" if index == 0 else "last" if index + 1 == len(blocks) else "between"
+        for module, part in ((block.norm1, "attention"), (block.self_attn.o, "rest")):
+            enter = partial(live.enter, f"{which}, {part}")
+            hooks.append(module.register_forward_pre_hook(enter))
+    try:
+        _rehearse(run, live)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return live.peaks
+
+
+def _rehearse(run: Callable[[], object], live: _LiveBytes) -> None:
     with torch.no_grad(), _FusedAttention(), live:
         run()
-    return live.peak
 
 
 def convolution_scratch(func: Any, args: Sequence[Any], result: Any) -> int:
@@ -66,10 +103,24 @@ class _LiveBytes(DispatchMode):
 
     def __init__(self, scratch: Scratch | None, shapes: ShapeMemo) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no annotations
-        self.peak = 0
+        self.peaks: Peaks = {(0, "before"): 0}
+        self._place: Place = (0, "before")
         self._scratch, self._shapes = scratch, shapes
         self._now = 0
         self._known: dict[int, weakref.finalize[..., torch.UntypedStorage]] = {}
+
+    def begin_pass(self) -> None:
+        """Note that another pass begins."""
+        self._place = self._place[0] + 1, "before"
+        self._raise_peak(self._now)
+
+    def enter(self, part: str, *_: object) -> None:
+        """Note that a part of the pass begins."""
+        self._place = self._place[0], part
+        self._raise_peak(self._now)
+
+    def _raise_peak(self, count: int) -> None:
+        self.peaks[self._place] = max(self.peaks.get(self._place, 0), count)
 
     def __torch_dispatch__(
         self,
@@ -88,7 +139,7 @@ class _LiveBytes(DispatchMode):
             storage = tensor.untyped_storage()
             self._note(storage, storage.nbytes())
         beside = self._scratch(func, args, result) if self._scratch else 0
-        self.peak = max(self.peak, self._now + beside)
+        self._raise_peak(self._now + beside)
         return result
 
     def _note(self, storage: torch.UntypedStorage, count: int) -> None:

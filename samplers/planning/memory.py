@@ -17,7 +17,7 @@ from ...attention.cache.policy import capacity
 from ...attention.kernels.biased import simulate_device
 from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import DiTConfig
-from ...model.memory import META, peak_bytes, shape_only
+from ...model.memory import META, Peaks, Place, peak_bytes, shape_only
 from ...model.shape_memo import ShapeMemo
 from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
 from ..history.plan import bytes_of, cache_plans, planned_bytes
@@ -25,8 +25,8 @@ from ..settings import RolloutSettings
 from .length_samples import extrapolate, shorter_shots
 from .rehearsal import CheckInterrupted, Rehearsal
 
-STEP_DEPTH = 1  # layers are alike: each further one adds what the next one adds
-COMMIT_DEPTH = 2  # of the last layer a commit computes only keys and values
+DEEPEST = 3  # layers of the deepest rehearsal: a first, a last, and one like all between
+LAST = "last, attention"
 
 CPU = torch.device("cpu")
 FLOAT32_BYTES = 4
@@ -62,55 +62,54 @@ def rollout_memory(
     """
     memo = shapes or ShapeMemo()
     with memo:
-        deepest = min(config.num_layers, COMMIT_DEPTH + 1)
-        tree = shape_only(replace(config, num_layers=deepest), dtype)
+        tree = shape_only(replace(config, num_layers=min(config.num_layers, DEEPEST)), dtype)
 
     def rehearsal(shot: RolloutSettings, layers: int, blocks: int) -> Rehearsal:
         size = replace(config, num_layers=layers, control_blocks=blocks)
         return Rehearsal(shot, tree, size, dtype, check_interrupted, memo)
 
-    def step(shot: RolloutSettings) -> int:
-        depth = COMMIT_DEPTH if _steps_commit(shot, config, dtype) else STEP_DEPTH
-        return _of_all_layers(shot, config, depth, lambda *of: rehearsal(shot, *of).step())
+    def step(shot: RolloutSettings) -> Peaks:
+        return _of_all_layers(shot, config, lambda *of: rehearsal(shot, *of).step())
 
-    def commit(shot: RolloutSettings) -> int:
-        return _of_all_layers(shot, config, COMMIT_DEPTH, lambda *of: rehearsal(shot, *of).commit())
+    def commit(shot: RolloutSettings) -> Peaks:
+        return _of_all_layers(shot, config, lambda *of: rehearsal(shot, *of).commit())
 
-    score = partial(_score_bytes, config=config)
-    with simulate_device(device):  # each grows evenly with the length, the largest of them may not
-        working = [_at_any_length(settings, part) for part in (step, commit, score)]
+    with simulate_device(device):
+        passes = [_at_any_length(settings, part) for part in (step, commit)]
+    scores = _scores_at_any_length(settings, config)
     kv_bytes = planned_bytes(settings, config, dtype)
-    return RolloutMemory(kv_bytes, max(_beginning(settings), *working))
-
-
-def _steps_commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> bool:
-    """Whether a cache is filled anew before a step, by passes that commit."""
-    if settings.on_prompt_change == "re-cache":
-        return True
-    return any(plan.fill_mode != "committed" for plan in cache_plans(settings, config, dtype))
+    return RolloutMemory(kv_bytes, max(_beginning(settings), scores, *passes))
 
 
 def _of_all_layers(
-    settings: RolloutSettings,
-    config: DiTConfig,
-    depth: int,
-    measure: Callable[[int, int], int],
-) -> int:
-    """Bytes of a pass through all layers, as `measure` gives them at `depth` and one layer deeper.
+    settings: RolloutSettings, config: DiTConfig, measure: Callable[[int, int], Peaks]
+) -> Peaks:
+    """Bytes of passes through all layers by place, from rehearsals of the first two and three.
 
     `measure` takes numbers of layers and of blocks of a control module. A block's hint is computed
     in turn with its layer, so only its keys of the prompt add up.
     """
     blocks = min(1, config.control_blocks) if settings.control else 0
-    shallow = min(config.num_layers, depth)
-    by_depth = {shallow: measure(shallow, blocks)}
-    total = by_depth[shallow]
-    if config.num_layers > shallow:
-        by_depth[shallow + 1] = measure(shallow + 1, blocks)
-        total += (config.num_layers - shallow) * (by_depth[shallow + 1] - total)
+    shallow = peaks = measure(min(config.num_layers, DEEPEST - 1), blocks)
+    if config.num_layers >= DEEPEST:
+        peaks = measure(DEEPEST, blocks)
+        peaks = _grow(peaks, shallow, peaks, config.num_layers - DEEPEST)
     if blocks and config.control_blocks > 1:
-        total += (config.control_blocks - 1) * (measure(2, 2) - by_depth[2])
-    return total
+        peaks = _grow(peaks, shallow, measure(DEEPEST - 1, 2), config.control_blocks - 1)
+    return peaks
+
+
+def _grow(peaks: Peaks, less: Peaks, more: Peaks, times: int) -> Peaks:
+    """`peaks` grown so many `times` by the difference of two rehearsals.
+
+    Layers between the first and the last one grow as the last one does.
+    """
+
+    def growth(place: Place) -> int:
+        alike = place if place in less else (place[0], LAST)
+        return more[alike] - less[alike]
+
+    return {place: count + times * growth(place) for place, count in peaks.items()}
 
 
 def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
@@ -139,19 +138,26 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
         text = 2 * config.control_blocks * words
         values += branches * ((text + 32 * active) * config.dim + 2 * active * config.ffn_dim)
     return (
-        _at_any_length(settings, partial(_score_bytes, config=config))
+        _scores_at_any_length(settings, config)
         + _beginning(settings)
         + bytes_of(plans, settings.length)
         + FLOAT32_BYTES * values
     )
 
 
-def _at_any_length(settings: RolloutSettings, measure: Callable[[RolloutSettings], int]) -> int:
-    """What `measure` finds, or would find where the shot is too long to be measured itself."""
+def _at_any_length(settings: RolloutSettings, measure: Callable[[RolloutSettings], Peaks]) -> int:
+    """The largest part that `measure` finds, or would find where the shot is too long for that."""
     shots = shorter_shots(settings)
     if shots is None:
-        return measure(settings)
-    return extrapolate([(shot.length or 0, measure(shot)) for shot in shots], settings.length or 0)
+        return max(measure(settings).values(), default=0)
+    (shorter, fewer), (longer, more) = ((shot.length or 0, measure(shot)) for shot in shots)
+    length = settings.length or 0
+    samples = ([(shorter, fewer.get(at, count)), (longer, count)] for at, count in more.items())
+    return max((extrapolate(sample, length) for sample in samples), default=0)
+
+
+def _scores_at_any_length(settings: RolloutSettings, config: DiTConfig) -> int:
+    return _at_any_length(settings, lambda shot: {(0, "score"): _score_bytes(shot, config)})
 
 
 def _beginning(settings: RolloutSettings) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -19,7 +20,7 @@ from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ...model.config import DiTConfig
 from ...model.dit import WanDiT
-from ...model.memory import META, convolution_scratch, first_layers, peak_bytes
+from ...model.memory import META, Peaks, convolution_scratch, first_layers, peaks_by_place
 from ...model.shape_memo import ShapeMemo
 from ...model.vace.module import VaceModule, shape_only_module
 from ..branches import Branches
@@ -86,8 +87,8 @@ class Rehearsal:
     check_interrupted: CheckInterrupted
     shapes: ShapeMemo
 
-    def step(self) -> int:
-        """Bytes of a step with the maximum of active latent frames.
+    def step(self) -> Peaks:
+        """Bytes of a step, by place, with the maximum of active latent frames.
 
         With sparse attention the last row of the chunk is measured too.
         """
@@ -101,22 +102,24 @@ class Rehearsal:
             for row in rehearsed:  # dense at first; what is sparse later takes memory of its own
                 branches.velocity(*_example_inputs(branches, row, ahead))
 
-        return self._peak_bytes(_with_prompts(branches, first, run))
+        return self._peaks(_with_prompts(branches, first, run))
 
-    def commit(self) -> int:
-        """Bytes of the last commit; the frames that finish last are never committed."""
+    def commit(self) -> Peaks:
+        """Bytes of the last commit, by place; the frames that finish last are never committed."""
         last = _last_commit(self.settings)
         if last is None:
-            return 0
+            return {}
         first, count = last
         branches = self._branches(first)
         clean = torch.empty(count, *branches.no_latents().shape[1:], device=META)
-        return self._peak_bytes(
-            _with_prompts(branches, first, lambda: branches.commit(first, clean))
-        )
+        return self._peaks(_with_prompts(branches, first, lambda: branches.commit(first, clean)))
 
-    def _peak_bytes(self, run: Callable[[], object]) -> int:
-        return peak_bytes(run, convolution_scratch, self.shapes)
+    def _peaks(self, run: Callable[[], object]) -> Peaks:
+        return peaks_by_place(run, self._tree, convolution_scratch, self.shapes)
+
+    @cached_property
+    def _tree(self) -> WanDiT:
+        return first_layers(self.tree, self.config.num_layers)
 
     def _module(self) -> VaceModule | None:
         return shape_only_module(self.config, self.dtype) if self.config.control_blocks else None
@@ -135,8 +138,7 @@ class Rehearsal:
             control=self.settings.control and example_control(self.settings.control),
         )
         with self.shapes:
-            tree = first_layers(self.tree, self.config.num_layers)
-            host = RehearsalHost(tree, self.check_interrupted)
+            host = RehearsalHost(self._tree, self.check_interrupted)
             model = Denoiser(host, self.config, META, self.dtype, control=self._module())
             branches = Branches(CurrentSettings(settings), model, RehearsalFiller)
             branches.claim()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
@@ -244,6 +244,23 @@ def test_a_pass_that_is_not_whole_ends_with_the_same_keys_and_values(dit: WanDiT
     assert len(short.keys_values) == TINY.num_layers
     pairs = zip(short.keys_values, whole.keys_values, strict=True)
     assert all(torch.equal(ours[i], given[i]) for ours, given in pairs for i in (0, 1))
+
+
+def test_the_channels_of_a_token_lie_together_in_every_layer(dit: WanDiT) -> None:
+    """Otherwise each norm would copy its tokens, and each sum would read them in two orders."""
+    together: list[bool] = []
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        together.append(inputs[0].is_contiguous())
+
+    norms = [block.get_submodule(name) for block in dit.blocks for name in ("norm1", "norm2")]
+    hooks = [norm.register_forward_pre_hook(look) for norm in [*norms, dit.head.norm]]
+    try:
+        predict(dit, latents(2), timesteps(2), text_of(dit), lambda layer, q, k, v: q + k + v)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(together) == 2 * TINY.num_layers + 1 and all(together)
 
 
 def test_every_bare_parameter_goes_through_the_hosts_cast(dit: WanDiT) -> None:
