@@ -87,7 +87,7 @@ def _of_all_layers(
     """Bytes of passes through all layers by place, from rehearsals of the first two and three.
 
     `measure` takes numbers of layers and of blocks of a control module. A block's hint is computed
-    in turn with its layer, so only its keys of the prompt add up.
+    in turn with its layer, so only its keys of the prompt add up, at every place alike.
     """
     blocks = min(1, config.control_blocks) if settings.control else 0
     shallow = peaks = measure(min(config.num_layers, DEEPEST - 1), blocks)
@@ -95,7 +95,9 @@ def _of_all_layers(
         peaks = measure(DEEPEST, blocks)
         peaks = _grow(peaks, shallow, peaks, config.num_layers - DEEPEST)
     if blocks and config.control_blocks > 1:
-        peaks = _grow(peaks, shallow, measure(DEEPEST - 1, 2), config.control_blocks - 1)
+        each = max(measure(DEEPEST - 1, 2).values()) - max(shallow.values())
+        added = (config.control_blocks - 1) * each
+        peaks = {place: count + added for place, count in peaks.items()}
     return peaks
 
 

@@ -74,10 +74,12 @@ def test_most_steps_and_layers_fetch_the_near_frames_alone(
     fetches.clear()
     next(chunks)  # commits frames 6 to 8, then makes 9 to 11
     before, near, whole = [*range(6)], [6, 7, 8], [*range(9)]
-    commit, steps = [(0, before), (1, before)], [(0, near), (1, near), (0, near), (1, whole)]
+    commit = [(0, before)]  # it ends with the last layer's keys and values
+    steps = [(0, near), (1, near), (0, near), (1, whole)]
     assert fetches.reads == [*commit, *steps]
     ahead = [(0, near)]  # what the next pass would begin with
-    assert fetches.copies == [*commit, (0, before), *steps, *ahead]
+    begun = (1, before)  # on its way before the commit ended
+    assert fetches.copies == [*commit, begun, *steps, *ahead]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +120,8 @@ def test_a_layer_that_reads_otherwise_than_the_one_before_is_on_its_way_too(
     fetches.clear()
     next(chunks)
     near, whole = [6, 7, 8], [*range(9)]
-    assert fetches.reads[2:] == [(0, near), (1, whole)] * 2
-    assert fetches.copies[3:] == [(0, near), (1, whole), (0, near), (1, whole), (0, near)]
+    assert fetches.reads[1:] == [(0, near), (1, whole)] * 2
+    assert fetches.copies[2:] == [(0, near), (1, whole), (0, near), (1, whole), (0, near)]
 
 
 def test_the_plan_says_what_is_fetched() -> None:
