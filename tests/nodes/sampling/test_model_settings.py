@@ -36,6 +36,7 @@ def test_untouched_every_value_is_the_models(bench: Bench, key: str) -> None:
     assert (cfg, width, height) == (preset.guidance_scale, preset.width, preset.height)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("name", "value"),
     [("chunk_frames", 2), ("steps", 7), ("shift", 3.0), ("context_noise", 0.1), ("solver", "ddim"),

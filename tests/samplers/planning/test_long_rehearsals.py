@@ -102,6 +102,7 @@ CASES: dict[str, dict[str, Any]] = {
     "known": {"known_frames": clip(0, 4)},
     "no end": {"length": None},
 }
+COSTLY = {"TempCache", "TempCache int8", "TempCache lsh", "int8", "main memory"}
 LONG: dict[str, dict[str, Any]] = {
     "full": {"cache": FullHistory()},
     "odd": {"cache": FullHistory(), "length": 701},
@@ -118,7 +119,12 @@ LONG: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+def marked(names: Iterable[str], slow: set[str]) -> list[Any]:
+    """Parameters, of which those in `slow` only run with `-m slow`."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
+
+
+@pytest.mark.parametrize("name", marked(CASES, slow=COSTLY))
 def test_a_rehearsal_takes_what_a_whole_one_takes(name: str) -> None:
     settings = shot(**CASES[name])
     planned = rollout_memory(settings, SIZES, torch.float32)
@@ -128,11 +134,6 @@ def test_a_rehearsal_takes_what_a_whole_one_takes(name: str) -> None:
         assert abs(planned.working_bytes - whole.working_bytes) <= 128
         whole = replace(whole, working_bytes=planned.working_bytes)
     assert planned == whole
-
-
-def marked(names: Iterable[str], slow: set[str]) -> list[Any]:
-    """Parameters, of which those in `slow` only run with `-m slow`."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
 
 
 @pytest.mark.parametrize("name", marked(LONG, slow={"int8", "made anew"}))

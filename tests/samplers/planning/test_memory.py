@@ -202,7 +202,9 @@ SPARSE = [
         (replace(SMALL, control_blocks=1), F32, {"control": control()}),
         (replace(SMALL, control_blocks=5), BF16, {"control": control(), "guidance": cfg(2.5)}),
         (LIKE_1_3B, F32, {"rows": 10, "columns": 14, "length": 9, "cache": WindowSink(3)}),
-        (LIKE_1_3B, BF16, {"rows": 10, "columns": 14, "length": 9, "guidance": cfg(2.5)}),
+        pytest.param(LIKE_1_3B, BF16,
+                     {"rows": 10, "columns": 14, "length": 9, "guidance": cfg(2.5)},
+                     marks=pytest.mark.slow),
     ],
     ids=[
         "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "distant",
