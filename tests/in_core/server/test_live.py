@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("fresh_journal")
 
 def test_a_stopped_shot_goes_on_when_it_is_queued_again(client: Client) -> None:
     """Although the host has cached every node of the stopped run, which succeeded."""
-    workflow = controlled(31, "stop", "stop")
+    workflow = controlled(3100, "stop", "stop")
     stopped = client.run(workflow)
     assert seen(stopped) == ["stopped"]
     assert frame_count(saved(client, stopped)) == 33
@@ -44,7 +44,7 @@ def test_a_stopped_shot_goes_on_when_it_is_queued_again(client: Client) -> None:
     assert resumed.values(SAMPLER)[0] > 3 and resumed.values(SAMPLER)[-1] == CHUNKS[-1]
     again = client.run(workflow)
     assert set(again.cached) >= {SAMPLER, DECODE, SAVE, CONTROL}  # now there is nothing to do
-    whole = plain(client, 31, "whole")
+    whole = plain(client, 3100, "whole")
     assert packets(saved(client, resumed)) == packets(whole)
 
 
