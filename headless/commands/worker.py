@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from yarl import URL
 
 from ...errors import BadInput
 from ..console.options import FILE, comfy_option
@@ -50,14 +49,15 @@ def worker(  # noqa: PLR0913
     Workers join and leave at any time. Each runs one row after another. The rows of a worker that
     is lost go to the others.
     """
-    from ..leases.joining import Joining, join  # aiohttp takes half a second to import
+    from ..batch.client import server_url  # aiohttp takes half a second to import
+    from ..leases.joining import Joining, join
 
     console = Console(soft_wrap=True)
     hint = "Interrupted. The row went back to the driver."
     with report_failures(console, RunFiles(), debug=debug, resume_hint=lambda _: hint):
         joining = Joining(
-            _driver_url(driver), read_key(key_file), _name(name), patience, work, shared, server,
-            comfy,
+            server_url(driver, "--join"), read_key(key_file), _name(name), patience, work, shared,
+            server, comfy,
         )  # fmt: skip
         join(joining, console)
 
@@ -70,14 +70,3 @@ def _name(text: str | None) -> str:
             f"--name {name!r} is not a name: up to 64 letters, digits, dots, dashes, underscores."
         )
     return name
-
-
-def _driver_url(text: str) -> URL:
-    try:
-        url = URL(text if "://" in text else f"http://{text}")
-        valid = url.scheme in ("http", "https") and url.host
-    except ValueError:
-        valid = False
-    if not valid:
-        raise BadInput(f"--join {text!r} is not an address such as http://192.0.2.7:8290.")
-    return url.with_query(None).with_fragment(None)

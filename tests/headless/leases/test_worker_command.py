@@ -1,0 +1,56 @@
+"""`longtake worker` and the options of a driver: one sentence for what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from longtake.headless.cli import main
+
+KEY = "a-key-of-this-test-0123"
+
+
+@pytest.fixture(autouse=True)
+def _without_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LONGTAKE_KEY", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "sentence"),
+    [
+        (["--join", "ftp://x"], KEY, "--join 'ftp://x' is not an address"),
+        (["--join", "x:1", "--name", "../a"], KEY, "--name '../a' is not a name"),
+        (["--join", "x:1"], "short", "LONGTAKE_KEY holds no key of 16 or more letters"),
+        (["--join", "x:1"], None, "give --key-file FILE or set LONGTAKE_KEY"),
+        (["--join", "x:1", "--key-file", "none.txt"], None, "none.txt cannot be read as text"),
+    ],
+)
+def test_a_worker_says_what_it_cannot_use(
+    options: list[str], key: str | None, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if key is not None:
+        monkeypatch.setenv("LONGTAKE_KEY", key)
+    result = CliRunner().invoke(main, ["worker", *options])
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert key is None or key not in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--serve", "nowhere"], 1, "--serve 'nowhere' is not HOST:PORT"),
+        (["--serve", "1", "--server", "x"], 2, "give --server, or --serve or --ray"),
+        (["--key-file", "k"], 2, "--key-file needs --serve or --ray"),
+    ],
+)
+def test_a_driver_says_what_it_cannot_use(
+    options: list[str], code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGTAKE_KEY", KEY)
+    (tmp_path / "w.json").write_text("{}")
+    arguments = ["batch", str(tmp_path / "w.json"), "--out", str(tmp_path / "o"), *options]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, sentence in result.output) == (code, True), result.output
