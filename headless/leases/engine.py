@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...errors import LongtakeError
+from ..batch.answers import BadAnswer
 from ..batch.client import Client, FileMissing, Refusal, ServerLost
 from ..batch.local import report_of
 from ..batch.outputs import ROLES, fetch, outcome
@@ -102,6 +103,8 @@ class ServerEngine:
             return self.loop.wait(self._run(task, folder))
         except (Refusal, FileMissing) as error:
             return Ending(0, error=str(error))
+        except (ServerLost, BadAnswer) as error:  # the row goes back, and this worker ends
+            raise LongtakeError(f"{self.client.name} cannot be used: {error}.") from error
 
     def interrupt(self) -> None:
         """Take the running row from the server."""

@@ -78,8 +78,10 @@ class LeaseQueue:
         return self._leases.get(lease_id)
 
     def take(self, worker: str, now: float) -> Lease | None:
-        """Lease the next row to a worker; return None while no row waits."""
-        self.expire(now)
+        """Lease the next row to a worker; return None while no row waits.
+
+        Only `expire` ends leases, so that its caller hears of each.
+        """
         while self._waiting:
             row = self._waiting.popleft()
             if row.record.losses >= MAX_LOSSES:
@@ -93,10 +95,9 @@ class LeaseQueue:
         return None
 
     def renew(self, lease_id: str, now: float) -> bool:
-        """Prolong a lease; return False if the lease has ended."""
-        self.expire(now)
+        """Prolong a lease; return False if its time is over."""
         lease = self._leases.get(lease_id)
-        if lease is None:
+        if lease is None or lease.until <= now:
             return False
         lease.until = now + self.seconds
         self._leases.move_to_end(lease_id)

@@ -109,6 +109,7 @@ def _act(
 def _begin(
     now: float, worker: int, queue: LeaseQueue, course: Course, chance: random.Random, dying: float
 ) -> Moment:
+    queue.expire(now)
     lease = queue.take(f"worker-{worker}", now)
     if lease is None:  # the last rows are at other workers
         return Moment(now + LEASE_S / BEATS, worker)

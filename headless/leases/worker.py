@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from ...errors import LongtakeError
 from .engine import Engine
 from .link import AllEnded, DriverLost, LeaseEnded, Link, Task
 from .loop import LoopThread
@@ -122,6 +123,8 @@ class Worker:
                 self._lost = True
                 self.engine.interrupt()
                 return
+            except LongtakeError as error:  # the row's end meets it too
+                self._say(f"The lease is not renewed: {error}")
 
     def _say(self, text: str) -> None:
         self.console.print(escape(text), highlight=False)

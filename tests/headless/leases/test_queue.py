@@ -32,6 +32,7 @@ def open_queue(out: Path, count: int, now: float = 0.0) -> LeaseQueue:
 
 
 def take(queue: LeaseQueue, worker: str = "w", now: float = 0.0) -> Lease:
+    queue.expire(now)
     lease = queue.take(worker, now)
     assert lease is not None
     return lease
@@ -42,7 +43,7 @@ def test_a_row_goes_to_one_worker_until_its_lease_ends(tmp_path: Path) -> None:
     first = take(queue, "first")
     assert queue.take("second", LEASE_S - 0.1) is None
     assert queue.renew(first.id, LEASE_S - 0.1)
-    assert queue.take("second", LEASE_S + 1) is None
+    assert queue.expire(LEASE_S + 1) == []
     second = take(queue, "second", 2 * LEASE_S)
     assert second.row.record.number == first.row.record.number
     assert second.number > first.number
@@ -50,6 +51,17 @@ def test_a_row_goes_to_one_worker_until_its_lease_ends(tmp_path: Path) -> None:
     assert not queue.end(first.id, Ending(1))
     assert queue.end(second.id, Ending(1))
     assert queue.unfinished == 0
+
+
+def test_every_lease_that_ends_by_itself_is_told_once(tmp_path: Path) -> None:
+    """The service removes its files and its line; a renewal of another must not hide it."""
+    queue = open_queue(tmp_path, 2)
+    dead, alive = take(queue, "dead"), take(queue, "alive", LEASE_S / 2)
+    assert queue.renew(alive.id, LEASE_S + 1)
+    assert not queue.renew(dead.id, LEASE_S + 1)
+    assert queue.take("third", LEASE_S + 1) is None
+    assert [lease.id for lease in queue.expire(LEASE_S + 1)] == [dead.id]
+    assert queue.expire(LEASE_S + 1) == []
 
 
 def test_a_row_that_is_given_back_comes_next_and_counts_no_loss(tmp_path: Path) -> None:
@@ -65,6 +77,7 @@ def test_a_row_that_brings_every_worker_down_fails(tmp_path: Path) -> None:
     queue = open_queue(tmp_path, 1)
     for turn in range(MAX_LOSSES):
         take(queue, now=turn * LEASE_S)
+    queue.expire(MAX_LOSSES * LEASE_S)
     assert queue.take("w", MAX_LOSSES * LEASE_S) is None
     assert queue.unfinished == 0
     records = Records(tmp_path)
