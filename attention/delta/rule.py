@@ -92,8 +92,8 @@ def states_before(writes: FrameWrites, chunk_frames: int | None = None) -> Tenso
     size = chunk_frames or max(f, 1)
     states = [writes.keys.new_zeros(b, 1, n, d, d)]
     for first in range(0, f, size):
-        kept, added = _after_each(*_maps(writes.part(slice(first, first + size))))
-        states.append(kept @ states[-1][:, -1:] + added)
+        maps, added = _after_each(*_maps(writes.part(slice(first, first + size))))
+        states.append(maps @ states[-1][:, -1:] + added)
     return torch.cat(states, 1)
 
 
@@ -102,16 +102,16 @@ def _maps(writes: FrameWrites) -> tuple[Tensor, Tensor]:
     keys, strength = writes.keys, writes.strength.unsqueeze(-1)
     written = (strength * keys).transpose(-1, -2)
     same = torch.eye(keys.shape[-1], dtype=keys.dtype, device=keys.device)
-    kept = writes.decay[..., None, None] * (same - written @ keys)
-    return kept, written @ writes.values
+    maps = writes.decay[..., None, None] * (same - written @ keys)
+    return maps, written @ writes.values
 
 
-def _after_each(kept: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+def _after_each(maps: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
     """The maps of the first frame, of the first two and so on, in log2 f rounds."""
     span = 1
-    while span < kept.shape[1]:
-        later = kept[:, span:]
+    while span < maps.shape[1]:
+        later = maps[:, span:]
         added = torch.cat([added[:, :span], later @ added[:, :-span] + added[:, span:]], 1)
-        kept = torch.cat([kept[:, :span], later @ kept[:, :-span]], 1)
+        maps = torch.cat([maps[:, :span], later @ maps[:, :-span]], 1)
         span *= 2
-    return kept, added
+    return maps, added

@@ -80,7 +80,7 @@ class DeltaState:
         return answers.transpose(2, 3).flatten(1, 2).to(q.dtype)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all latent frames: the states become zero."""
         self.values.zero_()
         self.absorbed = 0
 
