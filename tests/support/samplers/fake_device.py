@@ -1,9 +1,9 @@
 """Runs rollouts on a device that does not exist, and lists where the processor waits for it.
 
 Torch's fake tensors have a device and no content. So no accelerator is needed, and whatever asks
-for a number is seen. `python -m longtake.tests.support.samplers.fake_device CASE ...` prints a table
-as JSON: for each case, places in our code and how often the fourth and later chunks wait there.
-`--plain` lets copies wait as torch does by default.
+for a number is seen. `python -m longtake.tests.support.samplers.fake_device CASE ...` writes JSON:
+for each case, places in our code and how often the fourth and later chunks wait there. `--plain`
+lets copies wait as torch does by default.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def main(arguments: Sequence[str]) -> None:
     backend_registration._setup_privateuseone_for_python_backend("phantom")
     names = [name for name in arguments if name in CASES]
     device = torch.device("phantom", 0)
-    print(json.dumps({name: waits_of(device, **CASES[name]) for name in names}))
+    table = {name: waits_of(device, **CASES[name]) for name in names}
+    sys.stdout.write(json.dumps(table))
 
 
 if __name__ == "__main__":
