@@ -23,6 +23,9 @@ from .cache.prompt_keys import PromptKeys
 from .cache.shared_window import SharedWindowCache
 from .cache.tether import TetherCache
 from .cache.tethered_cache import TetheredCache
+from .delta import cache as delta_cache
+from .delta.cache import DeltaCache
+from .delta.window import DeltaWindow
 from .layout import HistoryAttention
 from .recall import cache as recall_cache
 from .recall import content as content_cache
@@ -126,6 +129,8 @@ def open_cache(
             return BankCache(shape, policy, length, device, storage)
         case TetherCache():
             return TetheredCache(shape, policy, length, device, storage)
+        case DeltaWindow():
+            return DeltaCache(shape, policy, length, device, storage)
         case RecallWindow(by="content"):
             return ContentCache(shape, policy, length, device, storage)
         case RecallWindow():
@@ -147,6 +152,8 @@ def planned_bytes(
     if isinstance(policy, TempCache):
         index = open_index(policy.effective_index, shape)
         return cache.planned_bytes(shape, policy, index, storage, length)
+    if isinstance(policy, DeltaWindow):
+        return delta_cache.planned_bytes(shape, policy, length, storage)
     return kv_cache.planned_bytes(shape, policy, length, storage)
 
 

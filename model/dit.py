@@ -25,6 +25,7 @@ from ..uploads import upload
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 from .cross_attention import Attend, KeysValues, Runs, attend_to_text
+from .delta import add_delta_layers
 from .hooks import NO_HOOKS, Hooks, through, through_layer
 from .modulation import gate, modulate, sinusoid
 
@@ -164,6 +165,8 @@ class WanDiT(nn.Module):
         self.head = WanHead(config)
         if config.camera != "none":
             CAMERA_MODULES[config.camera].add_layers(self, dim, nn.Linear)
+        if config.state == "delta":
+            add_delta_layers(self, dim, nn.Linear)
 
 
 def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> TextKV:

@@ -11,6 +11,7 @@ from ..camera.fun import CHANNELS as FUN_CHANNELS
 from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FREQ_DIM, PATCH, DiTConfig
+from ..delta import LAYERS as STATE_LAYERS
 
 Shapes = dict[str, tuple[int, ...]]
 CLIP_DIM = 1280  # of the CLIP vision features that image-to-video models take
@@ -39,6 +40,7 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
     for layer in range(config.num_layers):
         shapes.update(_block(f"blocks.{layer}", config, image=image))
     shapes.update(_camera(config))
+    shapes.update(_state(config))
     if image:
         shapes.update(_image_embedding(dim))
     if fps:
@@ -92,6 +94,18 @@ def _camera(config: DiTConfig) -> Shapes:
         blocks = [f"blocks.{i}.{name}" for i in range(config.num_layers) for name in BLOCK_LAYERS]
         for name in (*others, *blocks):
             shapes.update(_linear(name, dim, dim))
+    return shapes
+
+
+def _state(config: DiTConfig) -> Shapes:
+    """The layers of a state beside self-attention."""
+    shapes: Shapes = {}
+    for i in range(config.num_layers if config.state == "delta" else 0):
+        prefix = f"blocks.{i}.self_attn.{STATE_LAYERS}"
+        for name in ("strength", "decay"):
+            shapes.update(_linear(f"{prefix}.{name}", config.dim, config.num_heads))
+        shapes.update(_linear(f"{prefix}.gate", config.dim, config.dim))
+        shapes[f"{prefix}.out.weight"] = (config.dim, config.dim)
     return shapes
 
 

@@ -1,0 +1,19 @@
+"""What modules beside the transformer may read of the history that a pass reads."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..attention.projected import MatricesOf
+from ..model.delta import ReadState
+from ..model.dit import SelfAttention
+
+
+class PassReader(Protocol):
+    """Opens further ways to the history of a pass, for its batch rows in order."""
+
+    def __call__(self, matrices: MatricesOf) -> SelfAttention:
+        """Open an attention to the same latent frames, by matrices of their cameras."""
+
+    def state(self) -> ReadState | None:
+        """The state beside the history; None where no frame has left the window."""
