@@ -52,6 +52,12 @@ class TextKV:
     image: tuple[KeysValues, ...] = ()
     runs: Runs = ()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and prompts of a row."""
+        words = self.layers[0][0]
+        return words.shape[0], words.shape[1]
+
     def of(self, layer: int) -> tuple[KeysValues, ...]:
         """The prompt's keys and values in one layer, then the picture's if there is one."""
         return (self.layers[layer], *self.image[layer : layer + 1])
