@@ -15,13 +15,7 @@ from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
 from ..model.delta import delta_hooks, gates
-from ..model.dit import (
-    PassOptions,
-    Prediction,
-    SelfAttention,
-    predict,
-    project_text,
-)
+from ..model.dit import PassOptions, Prediction, SelfAttention, TextKV
 from ..model.hooks import NO_HOOKS, Hooks
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
@@ -114,7 +108,7 @@ class Evaluator:
                 picture = picture.to(self.model.device, self.model.dtype)
                 picture = picture.expand(len(context), -1, -1)
             context = context.to(self.model.device, self.model.dtype)
-            self._text = TextRows(project_text(self._tree, context, picture))
+            self._text = TextRows(self.model.forward.project_text(self._tree, context, picture))
             if self._control is not None:
                 self._control_text = TextRows(self._control.project(self._tree, context))
         return self._text
@@ -134,6 +128,7 @@ class Evaluator:
     def prompt_keys(self, prompt: Prompt, row: int) -> PromptKeys:
         """The keys of a prompt's first text, per layer, for a cache's batch `row`."""
         i, text = self._prompts.index(prompt), self._project().text
+        assert isinstance(text, TextKV)  # a memory bank is refused where text has no keys
         return PromptKeys(tuple(k[i, 0].float().mean(0) for k, _ in text.layers), row)
 
     @property
@@ -161,7 +156,7 @@ class Evaluator:
         self.evals += len(x)
         times = [[self.process.timestep(level) for level in row] for row in inputs.levels]
         t = torch.tensor(times, dtype=torch.float64)
-        return predict(
+        return self.model.forward.predict(
             self._tree,
             self._with_reference(x, frames).to(self.model.dtype),
             t,

@@ -12,7 +12,7 @@ from ..attention.projected import FrameMatrices, ProjectedReader
 from ..model.camera.frames import NO_TRAVEL, CameraFrames, PlacedCameras
 from ..model.camera.fun import PICTURES
 from ..model.camera.modules import CAMERA_MODULES, CameraModule
-from ..model.config import DiTConfig
+from ..model.forward import ModelConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.path import STILL_PATH, CameraPath
 from .control_branch import ControlBranch
@@ -33,7 +33,7 @@ class Steering:
     def __init__(
         self,
         current: CurrentSettings,
-        config: DiTConfig,
+        config: ModelConfig,
         device: torch.device = CPU,
         control: ControlBranch | None = None,
     ) -> None:
@@ -126,7 +126,7 @@ class Steering:
 
 
 
-def check_camera(settings: RolloutSettings, config: DiTConfig) -> None:
+def check_camera(settings: RolloutSettings, config: ModelConfig) -> None:
     """Refuse settings that leave a model's camera module without what it reads."""
     module = CAMERA_MODULES.get(config.camera)
     if module is not None and module.second is not None:
