@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf
 from ...errors import BadInput
+from .. import host
 from ..from_model import FROM_MODEL, TIP
-from ..models.vace import model_sizes
 
 FIRST_LAYER = "0"
 MAX_TOKENS = 512  # of a Wan prompt
@@ -31,7 +31,8 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
             )
         numbers |= set(layers)
     if max(numbers, default=0) > 0:  # every model has a first layer
-        count = model_sizes(model).num_layers
+        tree = host.module_tree(model)
+        count = len(getattr(tree, "blocks", None) or tree.layers)
         if max(numbers) >= count:
             raise BadInput(
                 f"dense_layers of ANN-Sparse Attention names layer {max(numbers)}, but the model "
