@@ -15,6 +15,7 @@ from torch import Tensor
 from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.bank_cache import BankCache
+from .cache.beside import BesideCache
 from .cache.frame_cache import FrameNumbers
 from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
 from .cache.placed_windows import SharedWindow
@@ -133,6 +134,8 @@ def open_cache(
         case TempCache():
             index = open_index(policy.effective_index, shape, policy.kernel)
             return cache.MergedCache(shape, policy, index, device, storage, length)
+        case _ if shape.beside is not None:
+            return BesideCache(shape, policy, length, device, storage)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
 
@@ -147,7 +150,8 @@ def planned_bytes(
     if isinstance(policy, TempCache):
         index = open_index(policy.effective_index, shape)
         return cache.planned_bytes(shape, policy, index, storage, length)
-    return kv_cache.planned_bytes(shape, policy, length, storage)
+    beside = planned_bytes(shape.beside, policy, storage, length) if shape.beside else 0
+    return kv_cache.planned_bytes(shape, policy, length, storage) + beside
 
 
 def planned_offloaded(
@@ -162,4 +166,5 @@ def planned_offloaded(
             return content_cache.planned_offloaded(shape, policy, length, storage)
         case RecallWindow():
             return recall_cache.planned_offloaded(shape, policy, length, storage)
-    return kv_cache.planned_offloaded(shape, policy, length, storage)
+    beside = planned_offloaded(shape.beside, policy, storage, length) if shape.beside else 0
+    return kv_cache.planned_offloaded(shape, policy, length, storage) + beside

@@ -10,8 +10,9 @@ Source: PRoPE (arXiv 2507.10496), as in shengshu-ai/minWM df522a2 Wan21/wan/modu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,10 +40,6 @@ MatricesOf = Callable[[tuple[int, ...], int], FrameMatrices]
 """(latent frames, the frame whose axes are the common ones) -> their matrices."""
 
 
-ProjectedReader = Callable[[MatricesOf], Callable[[int, Tensor, Tensor, Tensor], Tensor]]
-"""Opens, by matrices of latent frames, an attention (layer, q, k, v) to the history of a pass."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReadFrames:
     """What some batch rows of a pass read, by numbers of latent frames in the rollout.
@@ -67,6 +64,18 @@ class ReadFrames:
         first = torch.tensor(self.slots, dtype=torch.long, device=keys.device) * size
         tokens = (first[:, None] + torch.arange(size, device=keys.device)).flatten()
         return keys[:, tokens], values[:, tokens]
+
+
+class HistoryReads(Protocol):
+    """What a pass reads of the history beside its self-attention."""
+
+    def runs(self) -> Sequence[tuple[int, ReadFrames]]:
+        """How many batch rows of the pass in a row read what, in order."""
+
+    def __call__(
+        self, matrices: MatricesOf
+    ) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
+        """Open, by matrices of latent frames, an attention (layer, q, k, v)."""
 
 
 class ProjectedAttention:

@@ -94,7 +94,7 @@ class PassVisibility:
 
 @dataclass(frozen=True, slots=True)
 class ViewReader:
-    """Opens the second attention of a pass over `active` latent frames for `views` of the history.
+    """What a pass over `active` latent frames reads beside self-attention, for `views`.
 
     Active frame i sees the first `visible[i]` active ones.
     """
@@ -104,10 +104,13 @@ class ViewReader:
     active: Sequence[int]
     visible: Sequence[int]
 
+    def runs(self) -> list[tuple[int, ReadFrames]]:
+        """The reads of the pass's batch rows, neighbouring cache rows together."""
+        return [(len(run), self._read(run)) for run in neighbours(self.views)]
+
     def __call__(self, matrices: MatricesOf) -> SelfAttention:
-        """Open the attention, for the pass's batch rows in order."""
-        runs = neighbours(self.views)
-        parts = [(len(run), ProjectedAttention(self._read(run), matrices)) for run in runs]
+        """Open the second attention, for the pass's batch rows in order."""
+        parts = [(count, ProjectedAttention(reads, matrices)) for count, reads in self.runs()]
         return parts[0][1] if len(parts) == 1 else SplitRows(parts)
 
     def _read(self, run: Sequence[CacheView]) -> ReadFrames:
