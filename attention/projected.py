@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .dense import attend_in_parts, parts
 from .history import HistoryCache
+from .token_numbers import token_numbers
 
 GROUP = 4
 """Channels that one matrix multiplies."""
@@ -60,9 +61,7 @@ class ReadFrames:
         keys, values = (x[self.rows] for x in self.cache.history(layer))
         if self.slots == tuple(range(len(self.cache.kept_frames))):
             return keys, values
-        size = self.cache.shape.frame_tokens
-        first = torch.tensor(self.slots, dtype=torch.long, device=keys.device) * size
-        tokens = (first[:, None] + torch.arange(size, device=keys.device)).flatten()
+        tokens = token_numbers(self.slots, self.cache.shape.frame_tokens, keys.device)
         return keys[:, tokens], values[:, tokens]
 
 

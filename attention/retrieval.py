@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..uploads import upload, upload_numbers
 from .layout import AttentionInputs
 
 MAX_QUERIES = 512
@@ -36,7 +37,7 @@ def retrieve_frames(
     count = max(1, math.ceil(min(shares) * len(far) - ROUNDING))
     estimate = frame_estimates(inputs, mean_keys)[:, far]
     ranks = estimate.topk(count, dim=-1).indices.sort(dim=-1).values  # (b, count)
-    retrieved = torch.tensor(far, device=ranks.device)[ranks]
+    retrieved = upload(torch.tensor(far), ranks.device)[ranks]
     near = [slot for slot, share in enumerate(shares) if share >= 1]
     return _select(inputs, retrieved, near)
 
@@ -54,7 +55,7 @@ def frame_estimates(inputs: AttentionInputs, mean_keys: Tensor | None = None) ->
 def _select(inputs: AttentionInputs, retrieved: Tensor, near: Sequence[int]) -> AttentionInputs:
     """The frames `retrieved` (b, count) of each row, those `near`, and the active keys."""
     tokens, rows = inputs.frame_tokens, len(retrieved)
-    frames = torch.cat([retrieved, retrieved.new_tensor(near).expand(rows, -1)], 1)
+    frames = torch.cat([retrieved, upload_numbers(near, retrieved).expand(rows, -1)], 1)
     places = torch.arange(tokens, device=frames.device)
     own = torch.arange(inputs.past, inputs.keys.shape[2], device=frames.device)
     past = (frames.unsqueeze(-1) * tokens + places).flatten(1)

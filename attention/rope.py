@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..uploads import upload
 from .pieces import piece_starts
 
 THETA = 10_000.0
@@ -185,5 +186,6 @@ def _angles(positions: Tensor, part: int) -> Tensor:
 
 def _by_angles(angles: Tensor, device: torch.device | str) -> Rotation:
     """The rotation of pairs by angles (..., d/2) float64."""
-    cos, sin = (x.float().repeat_interleave(2, -1).to(device) for x in (angles.cos(), angles.sin()))
+    tables = (x.float().repeat_interleave(2, -1) for x in (angles.cos(), angles.sin()))
+    cos, sin = (upload(table, device) for table in tables)
     return Rotation(cos, sin)

@@ -12,6 +12,7 @@ from .dense import attend, parts
 from .history import HistoryCache
 from .layout import AttentionInputs, attend_inputs
 from .rope import rotate
+from .token_numbers import token_numbers
 
 
 class PartialHistory:
@@ -39,7 +40,7 @@ class PartialHistory:
         self._past = (
             shape.rotation([slot_positions[slot] for slot in slots], device) if slots else None
         )
-        self._tokens = _token_numbers(slots, shape.frame_tokens, device)
+        self._tokens = token_numbers(slots, shape.frame_tokens, device)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
@@ -80,7 +81,7 @@ class LimitedLookback:
         past_positions = [slot_positions[slot] for slot in slots]
         self._past = shape.rotation(past_positions, device) if slots else None
         self._active = shape.rotation(positions, device)
-        self._slots = _token_numbers(slots, tokens, device)
+        self._slots = token_numbers(slots, tokens, device)
         self._parts: list[tuple[slice, Tensor]] = []
         by_bounds = groupby(range(len(visible)), lambda i: (visible[i], lowest[i]))
         for (count, low), frames in by_bounds:
@@ -88,7 +89,7 @@ class LimitedLookback:
             seen = [i for i, position in enumerate(key_positions) if position >= low]
             first, *rest = frames
             queries = slice(first * tokens, (first + len(rest) + 1) * tokens)
-            self._parts.append((queries, _token_numbers(seen, tokens, device)))
+            self._parts.append((queries, token_numbers(seen, tokens, device)))
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
@@ -99,12 +100,6 @@ class LimitedLookback:
             values = torch.cat([past[1], values], 1)
         outputs = [attend(queries[:, at], keys[:, n], values[:, n]) for at, n in self._parts]
         return torch.cat(outputs, 1)
-
-
-def _token_numbers(frames: Sequence[int], tokens: int, device: torch.device) -> Tensor:
-    """The numbers of the tokens of latent frames."""
-    first = torch.tensor([*frames], dtype=torch.long, device=device) * tokens
-    return (first[:, None] + torch.arange(tokens, device=device)).flatten()
 
 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]

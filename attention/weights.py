@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..uploads import upload
 from .layout import AttentionInputs, HistoryReader, attend_inputs, select_frames
 from .readable import NOT_READ, KeyCounts, leave_out_keys
 from .retrieval import retrieve_frames
@@ -108,7 +109,7 @@ def weigh_frames(inputs: AttentionInputs, weights: Sequence[float]) -> Attention
     finite = tuple(weight for weight in weights if weight != NOT_READ)
     if not any(finite):
         return inputs
-    by_frame = torch.tensor(finite, dtype=torch.float32, device=inputs.keys.device)
+    by_frame = upload(torch.tensor(finite, dtype=torch.float32), inputs.keys.device)
     by_key = by_frame.repeat_interleave(inputs.frame_tokens)[: inputs.past]
     return _add_bias(inputs, by_key.expand(*inputs.keys.shape[:2], -1), finite)
 
@@ -123,7 +124,7 @@ def weigh_keys(
     values = (*recent, *first)
     if not any(values):
         return inputs
-    table = torch.tensor(values, dtype=torch.float32, device=key_frames.device)
+    table = upload(torch.tensor(values, dtype=torch.float32), key_frames.device)
     by_key = table[_numbers(key_frames, weights)].expand(*inputs.keys.shape[:2], -1)
     return _add_bias(inputs, by_key, values)
 

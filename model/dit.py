@@ -21,6 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..attention.dense import attend
+from ..uploads import upload
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 from .cross_attention import Attend, KeysValues, Runs, attend_to_text
@@ -60,7 +61,7 @@ class TextKV:
         if len(set(indices)) == 1:
             one, count = slice(indices[0], indices[0] + 1), len(indices)
             return self._each(lambda x: _repeat(x[one], count), runs)
-        picked = [*indices]
+        picked = upload(torch.tensor([*indices]), self.layers[0][0].device)
         return self._each(lambda x: x[picked], runs)
 
     def _each(self, change: Callable[[Tensor], Tensor], runs: Runs) -> TextKV:
@@ -224,7 +225,8 @@ def predict(
     tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
     tokens = rearrange(tokens, "b c f h w -> b f (h w) c").contiguous()  # every layer adds to it
     tokens = through(hooks.patches, tokens)
-    e = through(hooks.time, tree.time_embedding(sinusoid(t).to(x)))  # (b, f, c)
+    times = upload(sinusoid(t).to(x.dtype), x.device)
+    e = through(hooks.time, tree.time_embedding(times))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
     by_layer, beside = list[KeysValues](), list[KeysValues]()
     for index, block in enumerate(tree.blocks):

@@ -14,8 +14,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 
 from .config import DiTConfig
 from .dit import WanDiT
@@ -88,7 +86,7 @@ def peaks_by_place(
 
 
 def _rehearse(run: Callable[[], object], live: _LiveBytes) -> None:
-    with torch.no_grad(), _FusedAttention(), live:
+    with torch.no_grad(), live:
         run()
 
 
@@ -130,17 +128,23 @@ class _LiveBytes(DispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = kwargs or {}
-        for argument in tensors_in((*args, *named.values())):
-            self._note(argument.untyped_storage(), 0)
         if func.is_view:  # makes nothing
             return func(*args, **named)
-        result = self._shapes.call(func, args, named)
-        for tensor in tensors_in(result):
-            storage = tensor.untyped_storage()
-            self._note(storage, storage.nbytes())
+        result = self._shapes.repeat(func, args, named)
+        if result is None:  # may share storages with its arguments
+            for argument in tensors_in((*args, *named.values())):
+                self._note(argument.untyped_storage(), 0)
+            result = self._shapes.record(func, args, named)
+        if not args or result is not args[0]:
+            self._note_result(result)
         beside = self._scratch(func, args, result) if self._scratch else 0
         self._raise_peak(self._now + beside)
         return result
+
+    def _note_result(self, result: object) -> None:
+        for tensor in tensors_in(result):
+            storage = tensor.untyped_storage()
+            self._note(storage, storage.nbytes())
 
     def _note(self, storage: torch.UntypedStorage, count: int) -> None:
         """A storage seen for the first time counts from now until it is freed."""
@@ -152,18 +156,3 @@ class _LiveBytes(DispatchMode):
     def _free_bytes(self, key: int, count: int) -> None:
         del self._known[key]
         self._now -= count
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Attention as fused kernels do it: only the output is made, not the matrix of weights."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            return torch.empty_like(args[0])
-        return func(*args, **(kwargs or {}))

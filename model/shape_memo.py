@@ -52,9 +52,18 @@ class ShapeMemo(DispatchMode):
 
     def call(self, func: Any, args: Arguments, kwargs: Mapping[str, Any]) -> Any:
         """The result of an operation of torch's dispatcher."""
+        repeated = self.repeat(func, args, kwargs)
+        return self.record(func, args, kwargs) if repeated is None else repeated
+
+    def repeat(self, func: Any, args: Arguments, kwargs: Mapping[str, Any]) -> Any | None:
+        """The result, if equal shapes gave one before: in storages of its own, or `args[0]`."""
         key = None if func.is_view else _key_of_call(func, args, kwargs)
-        if key is not None and key in self._makes:
-            return self._makes[key](args)
+        make = None if key is None else self._makes.get(key)
+        return None if make is None else make(args)
+
+    def record(self, func: Any, args: Arguments, kwargs: Mapping[str, Any]) -> Any:
+        """The result by torch, remembered where it can be repeated."""
+        key = None if func.is_view else _key_of_call(func, args, kwargs)
         result = func(*args, **kwargs)
         if key is not None and (make := _repetition(key, result, args, kwargs)):
             self._makes[key] = make

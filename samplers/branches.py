@@ -16,6 +16,7 @@ from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput, NotFinite
 from ..model.cross_attention import KeysValues
+from ..uploads import upload
 from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import ActivePrompts, fit_length
 from .current import CurrentSettings
@@ -137,10 +138,12 @@ class Branches:
         if guidance.limits.need_base:
             base = _base_view(guidance, history, ahead=ahead is not None)
             v = limit(v, predictions[views.index(base)], guidance.limits)
-        levels = torch.tensor(row.now, device=v.device).view(-1, 1, 1, 1)
         factors = [guidance.factor(level, step, started=started) for level, step in steps]
         if any(factors):
-            strength = v.new_tensor(factors).view(-1, 1, 1, 1)
+            levels, strength = (
+                upload(torch.tensor(values), v.device).view(-1, 1, 1, 1)
+                for values in (row.now, factors)
+            )
             for score in guidance.weighted_scores:
                 clean = x - levels * v
                 v = v - score.shift(clean, self._finished, row.first, strength=strength)

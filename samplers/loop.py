@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..attention.snapshot import Snapshot, check_form, join
 from ..attention.sparse.stats import SparseStats
+from ..uploads import upload
 from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser
@@ -212,7 +213,7 @@ class Loop:
         if row.now == row.after:
             return x, *memory
         now, after = (
-            torch.tensor(levels, device=x.device).view(-1, 1, 1, 1)
+            upload(torch.tensor(levels), x.device).view(-1, 1, 1, 1)
             for levels in (row.now, row.after)
         )
         ahead = self.settings.known_frames.lookahead_frames(row.frames, x)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..uploads import upload
 from .denoiser import Denoiser
 from .settings import RolloutSettings
 
@@ -51,7 +52,7 @@ class LatentNoise:
         """Noise (f, c, h, w) of latent `frames`, each by its own address."""
         if self.device.type == "meta":  # a rehearsal: the shape is enough
             return torch.empty(len(frames), *self.shape, device=self.device)
-        return frame_noise(seed, frames, step, purpose, self.shape).to(self.device)
+        return upload(frame_noise(seed, frames, step, purpose, self.shape), self.device)
 
     def empty(self) -> Tensor:
         """Latents (0, c, h, w) of no frames."""

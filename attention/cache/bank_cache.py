@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..rope import PositionTables, Rotation, position_tables, rotate
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, KeysValues, Storage
@@ -38,8 +39,8 @@ class BankLayout:
     def rotation(self, layer: int, device: torch.device) -> Rotation:
         """The rotation of a layer's bank and of the window."""
         frames, (times, tables) = self.frames(layer), self._look_up_tables(device)
-        rows = torch.tensor(
-            [times.index(frame) for frame in frames], dtype=torch.long, device=device
+        rows = upload(
+            torch.tensor([times.index(frame) for frame in frames], dtype=torch.long), device
         )
         places = torch.arange(self.shape.frame_tokens, device=device)
         grid = len(frames), len(places)

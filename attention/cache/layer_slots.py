@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..rope import Rotation
 from ..storage.shape import CacheShape
 from .rotated_keys import RotatedKeys
@@ -33,7 +34,7 @@ class LayerSlots:
             self._ranks = self.shape.rotation(range(count), device)
         if frames == by_time:
             return self._ranks
-        ranks = torch.tensor([by_time.index(frame) for frame in frames], device=device)
+        ranks = upload(torch.tensor([by_time.index(frame) for frame in frames]), device)
         grouped = count, self.shape.frame_tokens
         cos, sin = (
             x.unflatten(0, grouped)[ranks].flatten(0, 1) for x in (self._ranks.cos, self._ranks.sin)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..dense import parts
 from ..layout import HistoryAttention
 from ..rope import rotate_into
+from ..token_numbers import token_numbers
 from .kv_cache import KVCache
 from .placed_windows import SharedWindow
 
@@ -31,9 +32,7 @@ class ChosenKeys:
         self.frame_tokens = cache.shape.frame_tokens
         self._frames = [cache.kept_frames[slot] for slot in slots]
         self._rotation = cache.shape.rotation(positions, cache.device)
-        first = torch.tensor([*slots], dtype=torch.long, device=cache.device) * self.frame_tokens
-        tokens = torch.arange(self.frame_tokens, device=cache.device)
-        self._tokens = (first[:, None] + tokens).flatten()
+        self._tokens = token_numbers(slots, self.frame_tokens, cache.device)
 
     def length(self, layer: int) -> int:
         """Keys of the chosen slots."""

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .fused import fused_attention
+
 _META_STANDS_FOR: ContextVar[str] = ContextVar("kind of device", default="cpu")
 ALIGNMENT = 8
 """Fused kernels need head dimensions that are multiples of this."""
@@ -36,14 +38,14 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -
     `bias` (b, n, t) is added to all logits of a key; -inf hides the key.
     """
     if bias is None:
-        return F.scaled_dot_product_attention(q, k, v)
+        return fused_attention(q, k, v)
     kind = _META_STANDS_FOR.get() if q.is_meta else q.device.type
     if kind == "cuda":
         return attend_augmented(q, k, v, bias)
     # On a CPU the bias stays float32: half precision would round up to 1.6 % of a mass of 500 away.
     rounded = bias.float() if kind == "cpu" else bias.to(q.dtype)
     mask = rounded.unsqueeze(2).expand(-1, -1, q.shape[2], -1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return fused_attention(q, k, v, mask)
 
 
 def attend_augmented(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -60,5 +62,5 @@ def attend_augmented(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     ones = q.new_ones(*q.shape[:-1], 2)
     q = F.pad(torch.cat([q, ones], -1), (0, extra - 2))
     k = F.pad(torch.cat([k, high.unsqueeze(-1), low.unsqueeze(-1)], -1), (0, extra - 2))
-    out = F.scaled_dot_product_attention(q, k, F.pad(v, (0, extra)), scale=d**-0.5)
+    out = fused_attention(q, k, F.pad(v, (0, extra)), scale=d**-0.5)
     return out[..., :d]

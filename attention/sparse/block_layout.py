@@ -9,6 +9,7 @@ from itertools import compress
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..layout import AttentionInputs
 from .blocks import Blocks, build_blocks
 
@@ -69,4 +70,4 @@ def split_tokens(
 
 def _numbers(chosen: Tensor, keys: Tensor) -> Tensor:
     """The numbers of the `chosen` ones (t,) among `keys`, on their device."""
-    return chosen.nonzero().flatten().to(keys.device)
+    return upload(chosen.nonzero().flatten(), keys.device)

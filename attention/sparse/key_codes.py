@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..ann.buckets import BucketIndex, Buckets
 from ..history import HistoryCache
 from ..snapshot import Snapshot
 from ..temp_cache.cache import MergedCache
+from ..token_numbers import token_numbers
 from .self_attention import Codes, TokenNumbers
 
 
@@ -43,7 +45,7 @@ class SlotCodes:
         codes, in_slots = self._codes[layer], self._frames[layer]
         if list(frames) == in_slots:
             return codes
-        slots = torch.tensor([in_slots.index(frame) for frame in frames], device=codes.device)
+        slots = upload(torch.tensor([in_slots.index(frame) for frame in frames]), codes.device)
         by_frame: Tensor = codes.unflatten(2, (len(in_slots), self.cache.shape.frame_tokens))
         return by_frame[:, :, slots].flatten(2)
 
@@ -91,8 +93,7 @@ class SlotCodes:
             if layer in self._codes:
                 before = self._codes[layer][:, :, : codes.shape[2]]
                 codes[:, :, : before.shape[2]] = before
-            at = torch.tensor(new, device=keys.device)[:, None] * tokens
-            at = (at + torch.arange(tokens, device=keys.device)).flatten()
+            at = token_numbers(new, tokens, keys.device)
             self.buckets.learn(layer, keys[:, :, at])
             codes[:, :, at] = self.buckets.assign(layer, keys[:, :, at])
             self._codes[layer], self._frames[layer] = codes, list(slot_frames)

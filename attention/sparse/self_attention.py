@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..kernels.choice import AUTO, selected_kernel
 from ..kernels.key_selection import KeySelection, select_for_all_heads
 from ..layout import (
@@ -209,7 +210,7 @@ def attend_mixed(
     if not any(dense):
         return _attend_selected(inputs, selections, kernel).view(inputs.q.shape)
     out = torch.empty_like(inputs.q)
-    rows, heads = torch.tensor(sparse, device=out.device).T.contiguous()
+    rows, heads = upload(torch.tensor(sparse), out.device).T.contiguous()
     sparse_only = [replace(selection, rows=rows, heads=heads) for selection in selections]
     out[rows, heads] = _attend_selected(inputs, sparse_only, kernel)
     for row, dense_heads in enumerate(dense):

@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..ann.nearest import Index
 from ..cache.frame_cache import FrameCache
 from ..cache.prompt_keys import PromptKeys
@@ -137,7 +138,7 @@ class MergedCache(FrameCache):
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only entries whose newest key is of one of the held `frames`."""
         self._record.kept_frames = sorted(frames)
-        remaining = torch.tensor(self.kept_frames, dtype=torch.int32, device=self.device)
+        remaining = upload(torch.tensor(self.kept_frames, dtype=torch.int32), self.device)
         self.rotated_keys.empty_slots(remaining)
         self.rotated_keys.refresh_extents()
         self.rotated_keys.forget()

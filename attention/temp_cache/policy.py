@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..ann.choice import EXACT
 from ..ann.choice import MAKERS as INDEXES
 from ..ann.nearest import Index
@@ -138,7 +139,7 @@ class TempCache(CachePolicy):
         """
         heads, device = centre.shape[1], centre.device
         if isinstance(self.threshold, tuple):
-            row = torch.tensor(self.threshold[layer], device=device)
+            row = upload(torch.tensor(self.threshold[layer]), device)
         else:
             row = torch.full((heads,), self.threshold, device=device)
         max_mass = math.inf if self.max_mass is None else self.max_mass

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ...errors import BadInput
+from ...uploads import upload_numbers
 from ..solvers.noise_process import NoiseProcess, mix
 from .prompts import embedding_digest
 
@@ -100,5 +101,5 @@ class LookaheadFrames:
     def add_noise(self, noise: Tensor, least: float, process: NoiseProcess) -> LookaheadFrames:
         """Mix `noise` in, at level `least` or at the frame's own level if that is higher."""
         levels = [max(level, least) for level in self.levels]
-        level = self.latents.new_tensor(levels).view(-1, 1, 1, 1)
+        level = upload_numbers(levels, self.latents).view(-1, 1, 1, 1)
         return LookaheadFrames(self.frames, mix(process, self.latents, noise, level), levels)

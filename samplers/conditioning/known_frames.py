@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.vae.latent_format import picture_size
+from ...uploads import upload, upload_numbers
 from ..schedule.row import Row
 from ..solvers.noise_process import NoiseProcess, mix
 from .known_frame import KnownFrame, LazyLatents, LookaheadFrames
@@ -126,7 +127,8 @@ class KnownFrames:
         x = noise.clone()
         for known in self.among(frames):
             i = known.frame - frames.start
-            x[i] = mix(process, known.read().to(x), noise[i], x.new_tensor(known.level))
+            latents = upload(known.read().to(x.dtype), x.device)
+            x[i] = mix(process, latents, noise[i], upload_numbers(known.level, x))
         return x
 
     @property

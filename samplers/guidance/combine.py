@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...model.config import PATCH
+from ...uploads import upload_numbers
 from .terms import Limits
 
 
@@ -18,7 +19,7 @@ def combine(predictions: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
     """
     if len(weights) == 1:
         return predictions[0]
-    return (predictions * predictions.new_tensor(weights)[..., None, None, None]).sum(0)
+    return (predictions * upload_numbers(weights, predictions)[..., None, None, None]).sum(0)
 
 
 def limit(v: Tensor, base: Tensor, limits: Limits) -> Tensor:

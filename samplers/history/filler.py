@@ -11,6 +11,7 @@ from torch import Tensor
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ...model.dit import SelfAttention
+from ...uploads import upload_numbers
 from ..current import CurrentSettings
 from ..evaluator import Evaluator, PassInputs
 from ..noise import LatentNoise
@@ -174,5 +175,5 @@ class CacheFiller:
             self._noise.draw(s.seed_at(entry.group), entry.as_range, step, purpose)
             for entry in frames
         ])  # fmt: skip
-        level = clean.new_tensor(levels).view(-1, 1, 1, 1)
+        level = upload_numbers(levels, clean).view(-1, 1, 1, 1)
         return mix(self._evaluator.process, clean, noise, level)

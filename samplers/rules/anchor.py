@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...attention.snapshot import Snapshot
 from ...errors import BadInput
+from ...uploads import upload, upload_numbers
 
 MIN_DEVIATION = 1e-6
 
@@ -63,7 +64,7 @@ class Anchor:
         """Latents (f, c, h, w) with their statistics moved toward the anchor's."""
         own = ChannelStatistics.of(latents)
         mean, deviation, anchor_mean, anchor_deviation = (
-            latents.new_tensor(values).view(1, -1, 1, 1)
+            upload_numbers(values, latents).view(1, -1, 1, 1)
             for values in (own.mean, own.deviation, anchor.mean, anchor.deviation)
         )
         moved = (latents - mean) / deviation * anchor_deviation + anchor_mean
@@ -91,7 +92,7 @@ class AnchorChunks:
         if target is None and self.note(first, clean, prompt_start):
             return clean
         moved = self._anchor.move(clean, target or self._by_prompt[prompt_start])
-        keep = torch.tensor(known, device=clean.device).view(-1, 1, 1, 1)
+        keep = upload(torch.tensor(known), clean.device).view(-1, 1, 1, 1)
         return torch.where(keep, clean, moved)
 
     def note(self, first: int, clean: Tensor, prompt_start: int) -> bool:

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ...uploads import upload
+
 TIMESTEPS = 1000
 Betas = Literal["linear", "scaled linear", "cosine", "sigmoid"]
 
@@ -61,7 +63,7 @@ class VariancePreserving:
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """The square roots of the signal's and the noise's share of the variance."""
-        table = torch.tensor(_signal(self.betas), dtype=level.dtype, device=level.device)
+        table = upload(torch.tensor(_signal(self.betas), dtype=level.dtype), level.device)
         signal = table[(TIMESTEPS * level).round().long()]
         return signal.sqrt(), (1 - signal).sqrt()
 

@@ -52,6 +52,7 @@ def test_older_containers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="shows the environment of GNU's OpenMP")
+@pytest.mark.each_value
 @pytest.mark.parametrize("module", ["start", "cli"])
 @pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_torch_sees_the_choice_however_the_program_is_started(

@@ -70,6 +70,7 @@ def test_every_policy_makes_a_video(bench: Bench, name: str, policy: object) -> 
     assert frames.report([]).kv_bytes == frames.rollout.kv_bytes_planned
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("placement", ["device", "main memory", "disk"])
 @pytest.mark.parametrize("storage", ["as computed", "fp8", "int8", "int4"])
 def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(

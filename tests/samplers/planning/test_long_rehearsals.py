@@ -102,7 +102,10 @@ CASES: dict[str, dict[str, Any]] = {
     "known": {"known_frames": clip(0, 4)},
     "no end": {"length": None},
 }
-COSTLY = {"TempCache", "TempCache int8", "TempCache lsh", "int8", "main memory"}
+COSTLY = {
+    "TempCache", "TempCache int8", "TempCache lsh", "int8", "main memory", "rebuilt", "made anew",
+    "sparse",
+}  # fmt: skip
 LONG: dict[str, dict[str, Any]] = {
     "full": {"cache": FullHistory()},
     "odd": {"cache": FullHistory(), "length": 701},
@@ -145,7 +148,9 @@ def test_two_shorter_shots_tell_what_a_long_one_takes(name: str) -> None:
         assert planned == rollout_memory(settings, SIZES, torch.float32)
 
 
-@pytest.mark.parametrize("name", [*LONG, "window", "TempCache"])
+@pytest.mark.parametrize(
+    "name", marked([*LONG, "window", "TempCache"], slow={"int8", "odd", "made anew", "trapezoid"})
+)
 def test_the_work_of_a_rehearsal_does_not_grow_with_the_shot(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def naive(**rules: Any) -> Tensor:
     return ruled_loop(DIT, timeline(0, 6), [*LADDER], Rules(8, 2, **rules), LENGTH)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("frames", [None, 0, 2, 4, 6])
 @pytest.mark.parametrize("sparsity", [Sparsity(), DENSE_BLOCKS], ids=["dense", "blocks"])
 def test_a_commit_sees_only_the_newest_frames(frames: int | None, sparsity: Sparsity) -> None:
@@ -94,6 +95,7 @@ def test_a_rebuilt_window_commits_under_the_rule_too() -> None:
     torch.testing.assert_close(latents(rebuilt), latents(chosen), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 @pytest.mark.parametrize("sparsity", [Sparsity(), DENSE_BLOCKS], ids=["dense", "blocks"])
 def test_a_recency_bias_weighs_older_chunks_less(steps: int, sparsity: Sparsity) -> None:
@@ -148,6 +150,7 @@ def test_a_joint_window_counts_distances_from_each_chunk() -> None:
     assert set(ages_by_step[1]) >= {4, 5, 6} and set(ages_by_step[0]) >= {7, 8, 9}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("last_steps", [0, 1, 3])
 @pytest.mark.parametrize(("share", "layers"), [(1 / 3, (1,)), (0.5, (1,)), (1.0, (0, 1))])
 def test_the_far_past_is_read_in_the_last_steps_and_layers(
@@ -213,6 +216,7 @@ WHOLE_HISTORIES = [
 ]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("cache", WHOLE_HISTORIES, ids=str)
 @pytest.mark.parametrize("sparsity", [Sparsity(), DENSE_BLOCKS], ids=["dense", "blocks"])
 def test_all_rules_hold_of_every_way_to_keep_a_history(
@@ -231,6 +235,7 @@ def test_branches_in_one_pass_read_as_they_do_alone(guidance: Guidance) -> None:
     torch.testing.assert_close(latents(shot(ALL_RULES, guidance=alone)), together)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_the_past_weighs_otherwise_after_a_change_of_prompt(weight: float, chunks: int) -> None:

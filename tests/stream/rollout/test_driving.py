@@ -48,6 +48,7 @@ def drive_run(run: Run, keys: dict[int, str], mode: Mode = "hold") -> list[Chunk
     return chunks
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("mode", ["hold", "history"])
 @pytest.mark.parametrize("kind", SCHEDULES)
 @pytest.mark.parametrize("camera", CAMERAS)

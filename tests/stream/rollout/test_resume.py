@@ -44,6 +44,7 @@ def states(folder: Path) -> list[str]:
     return [path.name for path in folder.glob(f"*{ENDING}")]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_resume_by_snapshot_and_by_replay_equals_the_uninterrupted_run(

@@ -1,0 +1,125 @@
+"""Runs rollouts on a device that does not exist, and lists where the processor waits for it.
+
+Torch's fake tensors have a device and no content. So no accelerator is needed, and whatever asks
+for a number is seen. `python -m longtake.tests.support.samplers.fake_device CASE ...` writes JSON:
+for each case, places in our code and how often the fourth and later chunks wait there. `--plain`
+lets copies wait as torch does by default.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longtake import uploads
+from longtake.attention.cache.policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
+from longtake.model.dit import WanDiT
+from longtake.samplers.denoiser import Denoiser, LocalHost
+from longtake.samplers.guidance.presets import cfg, vanilla
+from longtake.samplers.loop import Loop
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import rolling
+from longtake.tests.support.tiny_model import TINY, settings
+
+ROOT = Path(uploads.__file__).resolve().parent
+COPY, NUMBER = torch.ops.aten._to_copy.default, torch.ops.aten._local_scalar_dense.default
+WARM_UP_CHUNKS = 3
+CASES: dict[str, dict[str, Any]] = {
+    "window": {"cache": WindowSink(6)},
+    "sink, cfg": {"cache": WindowSink(6, 1), "guidance": cfg(2.5)},
+    "history guidance": {"cache": WindowSink(6), "guidance": vanilla(1.5)},
+    "full": {"cache": FullHistory()},
+    "averaging": {"cache": AveragingSink(6, 3)},
+    "rebuilt": {"cache": RebuiltWindow(6, 3)},
+    "int8": {"cache": WindowSink(6), "storage": Packed(INT8, 3)},
+    "rolling": {"cache": WindowSink(6), "schedule": rolling(flow_ladder(3, 3.0), 1)},
+}
+
+
+class Waits(TorchDispatchMode):
+    """Counts copies that wait, and numbers that leave the device, by the line that asks."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no annotations
+        self.active, self.places = False, Counter[str]()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        if func is NUMBER:
+            self._note("number")
+            return True if args[0].dtype == torch.bool else 1
+        target = named.get("device")
+        if func is COPY and target is not None and _kind(target) != args[0].device.type:
+            if not named.get("non_blocking"):
+                self._note(f"{args[0].device.type} to {_kind(target)}")
+            return torch.empty(
+                args[0].shape, dtype=named.get("dtype") or args[0].dtype, device=target
+            )
+        return func(*args, **named)
+
+    def _note(self, what: str) -> None:
+        if self.active:
+            own = [call for call in traceback.extract_stack() if _is_ours(call.filename)][-1]
+            file = Path(own.filename).resolve().relative_to(ROOT).as_posix()
+            self.places[f"{what}: {file} {own.name}"] += 1
+
+
+def _kind(device: torch.device | str) -> str:
+    return torch.device(device).type
+
+
+def _is_ours(file: str) -> bool:
+    path = Path(file).resolve()
+    return ROOT in path.parents and "tests" not in path.relative_to(ROOT).parts
+
+
+def waits_of(device: torch.device, length: int = 18, **changes: Any) -> dict[str, int]:
+    """Where chunks after the warm-up wait, and how often in all."""
+    waits = Waits()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        with device:
+            tree = WanDiT(TINY).eval()
+        model = Denoiser(LocalHost(tree), TINY, device, torch.float32)
+        with waits:
+            for chunk in Loop(settings(length=length, **changes), model).chunks():
+                waits.active = chunk.index + 1 >= WARM_UP_CHUNKS
+    return dict(waits.places)
+
+
+def _plain(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    return values.to(device)
+
+
+def main(arguments: Sequence[str]) -> None:
+    if "--plain" in arguments:
+        ours = uploads.upload
+        for module in [*sys.modules.values()]:
+            if vars(module).get("upload") is ours:
+                vars(module)["upload"] = _plain
+    backend_registration._setup_privateuseone_for_python_backend("phantom")
+    names = [name for name in arguments if name in CASES]
+    device = torch.device("phantom", 0)
+    table = {name: waits_of(device, **CASES[name]) for name in names}
+    sys.stdout.write(json.dumps(table))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
