@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..uploads import upload
 from .dense import attend_in_parts, parts
 from .rope import Rotation, rotate
 
@@ -25,7 +26,7 @@ def turns(frames: Sequence[int], device: torch.device | str = "cpu") -> Rotation
     pairs = torch.arange(0, TURNED, 2, dtype=torch.float64, device=on)
     times = torch.tensor([*frames], dtype=torch.float64, device=on)
     angles = torch.outer(times, THETA ** (-pairs / TURNED)).repeat_interleave(2, -1)
-    cos, sin = (x.float().to(device)[:, None, None] for x in (angles.cos(), angles.sin()))
+    cos, sin = (upload(x.float(), device)[:, None, None] for x in (angles.cos(), angles.sin()))
     return Rotation(cos, sin)
 
 

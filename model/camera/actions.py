@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...uploads import upload
+
 PICTURES = 4  # of a latent frame
 PICTURES_READ = 12
 MOUSE = 2  # up, then right
@@ -33,7 +35,7 @@ class FrameActions:
 
     def to(self, device: torch.device) -> FrameActions:
         """The same on `device`."""
-        return FrameActions(self.keys.to(device), self.mouse.to(device))
+        return FrameActions(upload(self.keys, device), upload(self.mouse, device))
 
 
 def frames_read(frames: Sequence[int]) -> list[int]:
