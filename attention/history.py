@@ -24,6 +24,9 @@ from .cache.prompt_keys import PromptKeys
 from .cache.shared_window import SharedWindowCache
 from .cache.tether import TetherCache
 from .cache.tethered_cache import TetheredCache
+from .delta import cache as delta_cache
+from .delta.cache import DeltaCache
+from .delta.window import DeltaWindow
 from .layout import HistoryAttention
 from .recall import cache as recall_cache
 from .recall import content as content_cache
@@ -127,6 +130,8 @@ def open_cache(
             return BankCache(shape, policy, length, device, storage)
         case TetherCache():
             return TetheredCache(shape, policy, length, device, storage)
+        case DeltaWindow():
+            return DeltaCache(shape, policy, length, device, storage)
         case RecallWindow(by="content"):
             return ContentCache(shape, policy, length, device, storage)
         case RecallWindow():
@@ -134,10 +139,9 @@ def open_cache(
         case TempCache():
             index = open_index(policy.effective_index, shape, policy.kernel)
             return cache.MergedCache(shape, policy, index, device, storage, length)
-        case _ if shape.beside is not None:
-            return BesideCache(shape, policy, length, device, storage)
         case _:
-            return kv_cache.KVCache(shape, policy, length, device, storage)
+            kind = BesideCache if shape.beside else kv_cache.KVCache
+            return kind(shape, policy, length, device, storage)
 
 
 def planned_bytes(
@@ -150,6 +154,8 @@ def planned_bytes(
     if isinstance(policy, TempCache):
         index = open_index(policy.effective_index, shape)
         return cache.planned_bytes(shape, policy, index, storage, length)
+    if isinstance(policy, DeltaWindow):
+        return delta_cache.planned_bytes(shape, policy, length, storage)
     beside = planned_bytes(shape.beside, policy, storage, length) if shape.beside else 0
     return kv_cache.planned_bytes(shape, policy, length, storage) + beside
 

@@ -10,9 +10,8 @@ Source: PRoPE (arXiv 2507.10496), as in shengshu-ai/minWM df522a2 Wan21/wan/modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -63,18 +62,6 @@ class ReadFrames:
             return keys, values
         tokens = token_numbers(self.slots, self.cache.shape.frame_tokens, keys.device)
         return keys[:, tokens], values[:, tokens]
-
-
-class HistoryReads(Protocol):
-    """What a pass reads of the history beside its self-attention."""
-
-    def runs(self) -> Sequence[tuple[int, ReadFrames]]:
-        """How many batch rows of the pass in a row read what, in order."""
-
-    def __call__(
-        self, matrices: MatricesOf
-    ) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
-        """Open, by matrices of latent frames, an attention (layer, q, k, v)."""
 
 
 class ProjectedAttention:

@@ -30,12 +30,21 @@ CAMERA_TENSORS: Mapping[Camera, str] = {
 }
 """For each kind of camera a tensor that only such models have."""
 
+State = Literal["none", "delta"]
+"""Which state of constant size a model keeps beside its history, see `model/delta.py`."""
+
+STATE_TENSOR = "blocks.0.self_attn.delta.out.weight"
+
 
 def camera_of(names: Iterable[str]) -> Camera:
     """The kind of camera that a model with tensors of these names takes."""
     known = {*names}
     return next((kind for kind, name in CAMERA_TENSORS.items() if name in known), "none")
 
+
+def state_of(names: Iterable[str]) -> State:
+    """The state that a model with tensors of these names keeps."""
+    return "delta" if STATE_TENSOR in {*names} else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,7 @@ class DiTConfig:
     camera: Camera = "none"
     control_blocks: int = 0
     action: ActionSizes | None = None
+    state: State = "none"
 
     def __post_init__(self) -> None:
         if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2:
@@ -101,4 +111,5 @@ def config_from_shapes(state: Mapping[str, Tensor], num_heads: int | None = None
         out_channels=state["head.head.weight"].shape[0] // PATCH**2,
         camera=camera_of(state),
         action=action,
+        state=state_of(state),
     )

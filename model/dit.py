@@ -25,6 +25,7 @@ from ..uploads import upload
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 from .cross_attention import Attend, KeysValues, Runs, attend_to_text
+from .delta import add_delta_layers
 from .hooks import NO_HOOKS, Hooks, through, through_keeping, through_layer
 from .image_embedding import ImageEmbedding
 from .modulation import gate, modulate, sinusoid
@@ -169,6 +170,8 @@ class WanDiT(nn.Module):
         self.head = WanHead(config)
         if config.camera != "none":
             CAMERA_MODULES[config.camera].add_layers(self, config, nn.Linear)
+        if config.state == "delta":
+            add_delta_layers(self, dim, nn.Linear)
 
 
 def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> TextKV:
@@ -184,10 +187,7 @@ def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> T
 
 
 def project_picture(tree: Any, picture: Tensor) -> TextKV:
-    """Cross-attention keys and values of CLIP vision features `picture` (b, 257, 1280).
-
-    For models that read the picture in place of a prompt.
-    """
+    """The same of CLIP vision features (b, 257, 1280) that are read in place of a prompt."""
     tokens = tree.img_emb(picture).unsqueeze(1)
     return TextKV(project_layers(tree.blocks, tokens, tree.num_heads))
 

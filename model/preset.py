@@ -39,6 +39,7 @@ class Preset:
     there to clean latents.
     `reach_frames` is how far back it was trained to look, 0 as far as its window.
     `flat_world`: its camera moves along a painted strip, so that turns are moves sideways.
+    `state`: its tensors show a state of constant size beside the window (`model/delta.py`).
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
     """
@@ -76,6 +77,7 @@ class Preset:
     halves: bool = False
     reach_frames: int = 0
     history_scale: float = 1.5
+    state: bool = False
     note: str = ""
 
     @property

@@ -11,6 +11,7 @@ from ..attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from ..attention.delta.window import DeltaWindow
 from .preset import Preset
 
 
@@ -30,4 +31,6 @@ def preset_cache(preset: Preset) -> CachePolicy:
         return SharedWindow(preset.window_frames, preset.sink_frames)
     if preset.distant_sink and preset.sink_frames:
         return DistantSink(preset.window_frames, preset.sink_frames)
+    if preset.state:
+        return DeltaWindow(preset.window_frames, preset.sink_frames)
     return WindowSink(preset.window_frames, preset.sink_frames)

@@ -118,6 +118,7 @@ ADVICE: dict[str, Callable[..., Any]] = {
         "choose keep or flush for prompt_switch in KV Cache Settings, or a guidance that is not "
         f"exact, or {PLAIN_WINDOW}"
     ),
+    "state": lambda: f"{PLAIN_WINDOW}, or load a model with a state",
     "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
 }
 """For each rule of the engine what to change, given the values that broke it."""

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..attention.cache.prompt_keys import PromptKeys
-from ..attention.projected import HistoryReads
+from ..attention.delta.state import Gates
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
+from ..model.delta import delta_hooks, gates
 from ..model.dit import (
     PassOptions,
     Prediction,
@@ -27,6 +28,7 @@ from ..model.hooks import NO_HOOKS, Hooks
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
 from .guidance import Prompt
+from .pass_reader import PassReader
 from .solvers.noise_process import NoiseProcess
 from .steering import Steering
 from .text_rows import TextRows
@@ -39,14 +41,14 @@ class PassInputs:
     """What one pass evaluates: latents x (b, f, c, h, w), the latent `frames`, at `levels` (b, f).
 
     `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
-    its prompt's texts; empty stands for 0. `reader` opens another attention to the same history.
+    its prompt's texts; empty stands for 0. `reader` gives modules what they read of the history.
     """
 
     x: Tensor
     frames: Sequence[int]
     levels: Sequence[Sequence[float]]
     prompts: Sequence[Prompt]
-    reader: HistoryReads
+    reader: PassReader
     texts: Sequence[int] = ()
 
 
@@ -187,7 +189,17 @@ class Evaluator:
         prompts = [self._prompts.index(prompt) for prompt in inputs.prompts]
         return prompts, inputs.texts or (0,) * inputs.x.shape[1]
 
+    @torch.no_grad()
+    def gates(self, layer: int, values: Tensor) -> Gates:
+        """The gates of latent frames that leave the window, by their values (b, f, s, n, d)."""
+        return gates(self._tree, layer, values)
+
     def _hooks(self, inputs: PassInputs, commits: bool) -> Hooks:
+        """The hooks of all modules that read something in this pass."""
+        hooks, state = self._inputs_hooks(inputs, commits), inputs.reader.state()
+        return hooks if state is None else hooks.then(delta_hooks(self._tree, state))
+
+    def _inputs_hooks(self, inputs: PassInputs, commits: bool) -> Hooks:
         """The camera's hooks, and on steps those of the control video."""
         if self._steering is None:
             return NO_HOOKS

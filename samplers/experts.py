@@ -25,6 +25,7 @@ from .guidance import Prompt
 from .history.filler import CacheFiller
 from .history.plan import planned_bytes
 from .history.rollout_history import RolloutHistory
+from .history.state_reading import check_state
 from .settings import RolloutSettings
 from .solvers.noise_process import TIMESTEPS, NoiseProcess
 from .steering import Steering
@@ -49,6 +50,7 @@ class Experts:
     ) -> None:
         check_second_weights(current.settings, model)
         check_control(current.settings, model)
+        check_state(current.settings, model.config)
         self._current, self._make_filler, self._turn = current, make_filler, Turn()
         self._first = self._evaluator(model)
         self._second = self._evaluator(model.second.model) if model.second else None

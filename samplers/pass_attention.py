@@ -14,6 +14,7 @@ from .history.extent import HistoryExtent, extent
 from .history.reads import numbers_by_slot, shown_numbers
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView, neighbours
+from .history.state_reading import StateOfRows, state_of_views
 from .rules.reading import ReadingMoment, ReadingRule
 
 
@@ -94,7 +95,7 @@ class PassVisibility:
 
 @dataclass(frozen=True, slots=True)
 class ViewReader:
-    """What a pass over `active` latent frames reads beside self-attention, for `views`.
+    """What `views` of the history give modules in a pass over `active` latent frames.
 
     Active frame i sees the first `visible[i]` active ones.
     """
@@ -112,6 +113,10 @@ class ViewReader:
         """Open the second attention, for the pass's batch rows in order."""
         parts = [(count, ProjectedAttention(reads, matrices)) for count, reads in self.runs()]
         return parts[0][1] if len(parts) == 1 else SplitRows(parts)
+
+    def state(self) -> StateOfRows | None:
+        """The states beside the histories of the pass's batch rows."""
+        return state_of_views(self.views, self.history.caches)
 
     def _read(self, run: Sequence[CacheView]) -> ReadFrames:
         first, history = run[0], self.history

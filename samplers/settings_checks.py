@@ -51,7 +51,7 @@ def check_context_noise(cache: CachePolicy, noise: ContextNoise) -> None:
         raise Unsupported(
             "context noise that grows or is drawn afresh rebuilds the history before each chunk, "
             "so its sink cannot average and its frames cannot be judged by attention or remembered "
-            "in a bank",
+            "in a bank or a state",
             "context-noise",
             cache=cache,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.projected import FrameMatrices, HistoryReads
+from ..attention.projected import FrameMatrices
 from ..errors import BadInput
 from ..model.camera.actions import FrameActions, actions_of, frames_read
 from ..model.camera.frames import NO_TRAVEL, CameraFrames, PlacedCameras
@@ -19,6 +19,7 @@ from ..model.hooks import NO_HOOKS, Hooks
 from .camera.path import STILL_PATH, CameraPath
 from .control_branch import ControlBranch
 from .current import CurrentSettings
+from .pass_reader import PassReader
 from .settings import RolloutSettings
 from .settings_checks import check_second_attention
 from .strip import travel, word_paths
@@ -56,7 +57,7 @@ class Steering:
         if self.control is not None:
             self.control.forget()
 
-    def hooks(self, tree: Any, frames: Sequence[int], reader: HistoryReads) -> Hooks:
+    def hooks(self, tree: Any, frames: Sequence[int], reader: PassReader) -> Hooks:
         """The hooks of a pass over latent `frames`; none for a model without a camera.
 
         `reader` opens another attention over the history that the pass reads.

@@ -16,6 +16,7 @@ from torch import nn
 from ..errors import BadInput
 from ..model.camera.columns import COLUMNS_PER_FRAME
 from ..model.checkpoint import read
+from ..model.delta import LAYERS as STATE_LAYERS
 
 STEP = "step"
 GROWTH = 300  # steps
@@ -24,7 +25,7 @@ GROWTH = 300  # steps
 def load_beginning(networks: nn.Module, folder: Path) -> int:
     """Put the weights in `folder` into the networks; returns the steps that they have had.
 
-    Layers that the files lack, such as a camera's, stay as they are.
+    Layers of a camera or a state that the files lack stay as they are.
     """
     state = {
         f"{part}.{name}": value.float()
@@ -35,14 +36,15 @@ def load_beginning(networks: nn.Module, folder: Path) -> int:
         missing, strange = networks.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise BadInput(f"the weights in {folder} belong to a model of another shape.") from error
-    if strange or not all(map(_of_camera, missing)):
+    if strange or not all(map(_may_be_new, missing)):
         raise BadInput(f"{folder} holds another model; differing tensors: {missing + strange}.")
     with safe_open(folder / "dit.safetensors", "pt") as file:
         return int((file.metadata() or {}).get(STEP, 0))
 
 
-def _of_camera(name: str) -> bool:
-    return name.startswith(("dit.action_embedding.", "dit.world_columns"))
+def _may_be_new(name: str) -> bool:
+    of_camera = name.startswith(("dit.action_embedding.", "dit.world_columns"))
+    return of_camera or f".self_attn.{STATE_LAYERS}." in name
 
 
 def grow_columns(networks: nn.Module, step: int) -> None:

@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ from ..attention.rope import rotation
 from ..model.camera.action import pan_hooks
 from ..model.camera.columns import world_hooks
 from ..model.checkpoint import load_tiny_vae
-from ..model.config import PATCH, Camera, DiTConfig
+from ..model.config import PATCH, Camera, DiTConfig, State
 from ..model.dit import PassOptions, WanDiT, predict, project_text
 from ..model.hooks import NO_HOOKS, Hooks
 from ..model.text import TextEncoder
-from ..model.vae.tiny import TinyVAE
 from .batches import (
     DRIVEN_TASKS,
     TASKS,
@@ -37,29 +37,23 @@ from .batches import (
     BatchFeed,
     BatchTask,
     Task,
-    frame_mask,
-    make_batch,
     task_at,
-    token_mask,
 )
 from .beginnings import STEP, grow_columns, load_beginning
 from .command import FILE, FOLDER, keep_freed_memory, reporting
 from .muon import Muon
 from .own_history import SHARE, with_own_history
+from .probe import PROBE, losses_by_window, memory_probe
 from .recipes import RECIPES
 from .run import Curve, Descent, TrainingRun, save_half
 from .served import SECOND_TASKS, second_task_at
+from .state import begin_states, state_tasks, states_of_clip
 from .world.attributes import vocabulary
 from .world.dataset import ClipMaker
 
 CONFIG = DiTConfig(dim=192, ffn_dim=512, num_heads=4, num_layers=6, text_dim=64)
 TEXT_LEN = 24
 EMA = 0.998
-HELD_OUT_SEED = 10_000_019
-PROBE = replace(
-    TASKS["memory narrow"], pool=replace(TASKS["memory narrow"].pool, clips=8), batch=8, noisy=12
-)
-PROBE_WINDOWS = (8, 16, 32, 63)
 ZERO_AT_START = (
     ".self_attn.o.weight", ".cross_attn.o.weight", ".ffn.2.weight", "head.head.weight",
     "action_embedding.2.weight",
@@ -112,6 +106,10 @@ class Networks(nn.Module):
         return velocity[:, -batch.target.shape[1] :]
 
     def _hooks(self, batch: Batch) -> Hooks:
+        """What the state answers, and the camera of the frames, for a model that has them."""
+        return states_of_clip(self.dit, batch).then(self._camera(batch))
+
+    def _camera(self, batch: Batch) -> Hooks:
         """The camera of the frames, for a model that takes one."""
         if hasattr(self.dit, "world_columns"):
             return world_hooks(self.dit, batch.pans, batch.travel)
@@ -131,12 +129,14 @@ def build(config: DiTConfig) -> Networks:
     for module in dit.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     for name, parameter in dit.named_parameters():
         if name.endswith(ZERO_AT_START):
             nn.init.zeros_(parameter)
         elif name.startswith("time_embedding.") and name.endswith(".weight"):
             nn.init.normal_(parameter, std=0.02)
+    begin_states(dit)
     nn.init.normal_(text.words.weight, std=0.5)
     return Networks(dit, text)
 
@@ -188,7 +188,8 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
             run.save()
             save(out, run.averaged, networks)
             save(out / "start", copy_of(networks), networks, run.done)
-            logger.info("  held-out loss by window: %s", describe(networks, probe))
+            by_window = losses_by_window(partial(loss_of, networks), probe)
+            logger.info("  held-out loss by window: %s", by_window)
 
 
 def copy_of(networks: Networks) -> dict[str, Tensor]:
@@ -231,23 +232,6 @@ def save(
     save_half(words, out / "text.safetensors", header)
 
 
-def memory_probe(vae: TinyVAE, text: TextEncoder, task: Task) -> list[tuple[int, Batch]]:
-    """Return one held-out batch of camera reversals per window, with equal noise and targets."""
-    rng = random.Random(HELD_OUT_SEED)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(HELD_OUT_SEED)
-        batch = make_batch(ClipMaker(vae, text, rng).fill(task.pool), task, rng)
-    noisy = batch.positions[task.context :]
-    masks = [(window, frame_mask(task.context, noisy, 1, window)) for window in PROBE_WINDOWS]
-    return [(window, replace(batch, mask=token_mask(mask, batch.x))) for window, mask in masks]
-
-
-@torch.no_grad()
-def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
-    """Return the loss under each window; a fall from first to last shows memory."""
-    return " ".join(f"{window}: {loss_of(networks, batch):.4f}" for window, batch in probe)
-
-
 @click.command(help=__doc__)
 @click.option("--vae", type=FILE, required=True, help="The vae.safetensors that encodes clips.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
@@ -271,6 +255,12 @@ def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
     help="Train a model whose pan obeys keys (half of the clips have some): by an action "
     "embedding, or with that and columns counted in the world.",
 )
+@click.option(
+    "--state",
+    type=click.Choice(["delta"]),
+    help="Train a model with a state beside its window, which holds what left the window. The "
+    "windows are short. Not with --second, whose memory fetches frames.",
+)
 @click.option("--start", type=FOLDER, help="Begin with the weights in this folder.")
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Of the peak rates.")
 @click.option(
@@ -278,9 +268,16 @@ def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
     is_flag=True,
     help="The second edition: a memory as it is served, and histories of its own.",
 )
-def main(vae: Path, out: Path, second: bool, camera: Camera | None, **choices: Any) -> None:
+def main(
+    vae: Path, out: Path, second: bool, camera: Camera | None, state: State | None, **choices: Any
+) -> None:
+    if state is not None and second:
+        raise click.UsageError("--state needs histories without fetched frames: omit --second.")
     if camera is not None:
         choices |= {"config": replace(CONFIG, camera=camera), "tasks": DRIVEN_TASKS}
+    if state is not None:
+        config = replace(choices.get("config", CONFIG), state=state)
+        choices |= {"config": config, "tasks": state_tasks(choices.get("tasks", TASKS))}
     if second:
         choices |= {"tasks": SECOND_TASKS, "task_at": second_task_at, "own_history": SHARE}
     with reporting():

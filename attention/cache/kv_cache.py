@@ -217,6 +217,7 @@ class KVCache(FrameCache):
         slot = len(frames)
         if slot == self._store.kept_slots:
             slot = self._victim()
+            self._leave(slot)
             if means.frames:
                 sink, evicted = (
                     frames[slot] % means.frames,
@@ -233,6 +234,9 @@ class KVCache(FrameCache):
     def _victim(self) -> int:
         """The kept slot whose frame is evicted next."""
         return self.policy.victim(self.slots.kept_slots)
+
+    def _leave(self, slot: int) -> None:
+        """Take notice that the frame in a kept slot is evicted; here nothing remembers it."""
 
 
 def _reserve(store: Store, policy: CachePolicy, frames: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..preset import Preset
 
@@ -30,3 +30,7 @@ class Family:
     named: str = ""
     copy: str = "ema"
     causal: bool = True
+
+    def with_state(self) -> Family:
+        """The same family for a model that keeps a state beside its window."""
+        return replace(self, preset=replace(self.preset, state=True))

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import BadInput
 from ..action_sizes import ActionSizes, action_sizes
-from ..config import PATCH, DiTConfig, camera_of
+from ..config import PATCH, DiTConfig, camera_of, state_of
 from ..files.header import Header, TensorInfo
 from .family import Family
 from .folder import declared_classes, plain_name
@@ -79,6 +79,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     config, shape = _describe(header.path, first, config_json)
     shape = TWIN if shape == "t2v" and twin is not None else shape
     row, why = _family(header, shape, config, config_json, family)
+    row = row if config.state == "none" else row.with_state()
     picked, which = _pick(candidates, copy, row)
     model_copy, twin = without_twin(picked)
     unused = _check(header, model_copy, config, shape)
@@ -161,6 +162,7 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
         out_channels=shapes["head.head.bias"][0] // PATCH**2,
         camera=camera_of(shapes),
         action=action,
+        state=state_of(shapes),
     )
 
 

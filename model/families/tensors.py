@@ -13,6 +13,7 @@ from ..camera.fun import CHANNELS as FUN_CHANNELS
 from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FREQ_DIM, PATCH, DiTConfig
+from ..delta import LAYERS as STATE_LAYERS
 from ..image_embedding import CLIP_DIM
 
 Shapes = dict[str, tuple[int, ...]]
@@ -39,6 +40,7 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
     for layer in range(config.num_layers):
         shapes.update(_block(f"blocks.{layer}", config, image=image))
     shapes.update(_camera(config))
+    shapes.update(_state(config))
     if config.reads_prompt:
         shapes.update(_linear("text_embedding.0", config.text_dim, dim))
         shapes.update(_linear("text_embedding.2", dim, dim))
@@ -117,6 +119,18 @@ def _action(prefix: str, sizes: ActionSizes, dim: int) -> Shapes:
         f"{prefix}.keyboard_attn_kv.weight": (2 * width, embed * PICTURES_READ),
         f"{prefix}.proj_keyboard.weight": (dim, width),
     }
+
+
+def _state(config: DiTConfig) -> Shapes:
+    """The layers of a state beside self-attention."""
+    shapes: Shapes = {}
+    for i in range(config.num_layers if config.state == "delta" else 0):
+        prefix = f"blocks.{i}.self_attn.{STATE_LAYERS}"
+        for name in ("strength", "decay"):
+            shapes.update(_linear(f"{prefix}.{name}", config.dim, config.num_heads))
+        shapes.update(_linear(f"{prefix}.gate", config.dim, config.dim))
+        shapes[f"{prefix}.out.weight"] = (config.dim, config.dim)
+    return shapes
 
 
 def _image_embedding(dim: int) -> Shapes:

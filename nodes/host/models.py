@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ...errors import BadInput
 from ...model.camera.modules import CAMERA_MODULES
-from ...model.config import TEXT, camera_of, config_from_shapes
+from ...model.config import TEXT, camera_of, config_from_shapes, state_of
+from ...model.delta import add_delta_layers
 from ...model.image_embedding import ImageEmbedding
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def build_diffusion_model(
                 "This ComfyUI does not know the architecture of these weights; update ComfyUI."
             )
         model.cached_patcher_init = (build, ())
-        _add_own_layers(model, read)
+        _add_modules(model, read)
         return model
 
     return build()
@@ -71,8 +72,8 @@ def _for_host(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(PICTURE)}
 
 
-def _add_own_layers(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
-    """Add the layers of a camera module, which the host does not know, to a MODEL of its own.
+def _add_modules(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
+    """Add layers that the host does not know, a camera's or a state's, to a MODEL of its own.
 
     They are layers of the host's kind, so it moves and casts them as it does the others. A model
     that reads a picture in place of a prompt gets the layers for that, and loses those for text.
@@ -80,15 +81,19 @@ def _add_own_layers(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
     tree, state = model.model.diffusion_model, read()
     kind = camera_of(state)
     names = {name for name, _ in tree.named_parameters()}
-    if kind == camera_of(names):
-        return
     like = tree.time_embedding[0]
     layer = partial(type(like), dtype=like.weight.dtype, device=like.weight.device)
     if TEXT not in state:
         del tree.text_embedding
         tree.img_emb = ImageEmbedding(like.out_features, layer)
-    CAMERA_MODULES[kind].add_layers(tree, config_from_shapes(state, tree.num_heads), layer)
+    if kind != camera_of(names):
+        config = config_from_shapes(state, tree.num_heads)
+        CAMERA_MODULES[kind].add_layers(tree, config, layer)
+    if state_of(state) != state_of(names):
+        add_delta_layers(tree, like.out_features, layer)
     added = {name for name, _ in tree.named_parameters()} - names
+    if not added:
+        return
     tree.load_state_dict({name: state[name] for name in added}, strict=False)
     model.size = 0  # so that the host measures it again
 

@@ -17,6 +17,7 @@ from ...attention.cache.policy import (
     WindowSink,
 )
 from ...attention.cache.tether import TetherCache
+from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallBy, RecallWindow
 from ...errors import BadInput
 from ...model.preset import Preset, overridden
@@ -29,6 +30,7 @@ WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
 BANK, DEEP, DIVERSE = "window + memory bank", "window + deep sink", "attention + diversity"
 BY_VIEW, BY_CONTENT = "window + recall by view", "window + recall by content"
+STATE = "window + state"
 TOP_ALIGNED = "top-aligned"
 RECALLED_SHARE = 3 / 7
 """The part of a window that recalls the past by default: 9 of 21 latent frames were measured."""
@@ -54,12 +56,13 @@ POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     DIVERSE: lambda window, sink: TetherCache(window, sink or OWN_SINKS[DIVERSE]),
     BY_VIEW: recalling,
     BY_CONTENT: lambda window, sink: recalling(window, sink, "content"),
+    STATE: DeltaWindow,
 }
 _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
     MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
     WaveWindow: f"{WINDOW}, shared with the latent frames in work, as WaveForcing counts it",
-    DistantSink: f"{WINDOW} at its true distance",
+    DistantSink: f"{WINDOW} at its true distance", DeltaWindow: STATE,
 }  # fmt: skip
 
 

@@ -106,7 +106,8 @@ def _what() -> list[io.Input]:
             "diversity`: every layer keeps what it uses, spread over time (TetherCache). `window + "
             "recall by view`: keeps the past in main memory and fetches, before each chunk, what "
             "the camera saw there. `window + recall by content`: fetches what came next where the "
-            "past looks like the newest latent frames.",
+            "past looks like the newest latent frames. `window + state`: writes what leaves into a "
+            "state of constant size, for models with layers for it.",
         ),
         io.Int.Input(
             "window_frames",

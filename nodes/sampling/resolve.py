@@ -10,6 +10,7 @@ from ...attention.temp_cache.policy import TempCache
 from ...samplers.experts import check_second_weights
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
+from ...samplers.history.state_reading import check_state
 from ...samplers.planning.cost import idle_views
 from ...samplers.planning.rules import describe_rules
 from ...samplers.settings import RolloutSettings
@@ -133,6 +134,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)
     check_second_weights(settings, resolved.engine)
+    check_state(settings, resolved.engine.config)
     check_endless(length, settings.cache)
     check_resume(request.resume, settings.cache)
     notes = describe_budget(cache, settings), describe_rules(settings, config.num_layers)

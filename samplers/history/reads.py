@@ -13,6 +13,7 @@ from ...attention.history import HistoryCache
 from ...attention.projected import MatricesOf, ProjectedAttention, ReadFrames
 from .frames import HistoryFrames
 from .plan import CachePlan
+from .state_reading import StateOfRows, StateRows, state_of_cache
 
 
 def shown_numbers(plan: CachePlan, frames: HistoryFrames, sink_frames: int) -> list[int]:
@@ -31,7 +32,7 @@ def numbers_by_slot(cache: HistoryCache, shown: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class CommitReader:
-    """What a pass that fills a cache with its next `count` latent frames reads beside."""
+    """What a pass that fills a cache with its next latent frames reads beside its attention."""
 
     plan: CachePlan
     cache: HistoryCache
@@ -53,3 +54,9 @@ class CommitReader:
     def __call__(self, matrices: MatricesOf) -> ProjectedAttention:
         """Open the attention of all rows."""
         return ProjectedAttention(self.runs()[0][1], matrices)
+
+    def state(self) -> StateOfRows | None:
+        """The state beside the cache, for all rows."""
+        state = state_of_cache(self.cache)
+        rows = len(self.plan.rows)
+        return None if state is None else StateOfRows([StateRows(rows, state, slice(0, rows))])

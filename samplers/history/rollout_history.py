@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from ...attention.delta.cache import DeltaCache
 from ...attention.history import HistoryCache
 from ...attention.readable import KeyCounts
 from ...attention.snapshot import Snapshot, join
@@ -39,6 +40,8 @@ class RolloutHistory:
         self.caches = [plan.open(settings.length, model.device) for plan in self.plans]
         for cache in self.caches:
             model.host.register_cache(cache)
+            if isinstance(cache, DeltaCache):
+                cache.state.gates = evaluator.gates
         rebuilt = any(plan.fill_mode == "rebuilt" for plan in self.plans)
         self.frames = HistoryFrames(
             keep_latents=rebuilt or settings.on_prompt_change == "re-cache",

@@ -51,11 +51,17 @@ def shared_chunks(first: Record, second: Record) -> int:
 
 
 def render_tree(branch: Branch, here: str | None = None, depth: int = 0) -> Iterator[str]:
-    """One line per rollout, indented below its parent; the rollout `here` gets a star."""
+    """One line per rollout, indented below its parent; the rollout `here` gets a star.
+
+    Chunks that others replaced have a line of their own, below the rollout that keeps them.
+    """
     record, fps = branch.record, float(branch.record.facts["fps"])
     mark = "*" if record.id == here else "-"
     length = time_label(frame_count(record.latent_frames) / fps)
     yield f"{'  ' * depth}{mark} {record.id[:8]}  {length}{_describe(branch, fps)}"
+    if record.replaced:
+        chunks = "1 chunk" if record.replaced == 1 else f"{record.replaced} chunks"
+        yield f"{'  ' * depth}  ~ {chunks} replaced, still on disk"
     for child in branch.children:
         yield from render_tree(child, here, depth + 1)
 

@@ -20,6 +20,7 @@ from ...attention.cache.policy import (
     WindowSink,
 )
 from ...attention.cache.tether import TetherCache
+from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallWindow
 from ...attention.storage.dense import Dense, Storage
 from ...attention.storage.packed import Packed
@@ -44,6 +45,7 @@ BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
         FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
         WaveWindow, DistantSink, MemoryBank, TempCache, TetherCache, RecallWindow,
+        DeltaWindow,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

@@ -55,6 +55,20 @@ def test_a_camera_model_without_one_of_its_layers_is_refused(tmp_path: Path) -> 
         open_checkpoint(tmp_path / "minwm.safetensors")
 
 
+def test_a_model_with_a_state_is_known_by_its_layers_and_begins_with_its_window(
+    tmp_path: Path,
+) -> None:
+    weights = state(replace(SMALL, state="delta"))
+    save_file(weights, tmp_path / "causal.safetensors")
+    recognition = open_checkpoint(tmp_path / "causal.safetensors").recognition
+    assert recognition.config == replace(SMALL, state="delta") and recognition.unused == ()
+    assert recognition.family.preset.state
+    del weights["blocks.1.self_attn.delta.gate.bias"]
+    save_file(weights, tmp_path / "causal.safetensors")
+    with pytest.raises(BadInput, match=r"blocks\.1\.self_attn\.delta\.gate\.bias"):
+        open_checkpoint(tmp_path / "causal.safetensors")
+
+
 @pytest.mark.parametrize(
     ("place", "size", "key"),
     [("minWM/Wan21/Action2V/dmd/model.safetensors", "minWM", "minwm"),

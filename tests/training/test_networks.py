@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadInput
 from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
-from longtake.model.config import DiTConfig
-from longtake.model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
+from longtake.model.vae.tiny import Conv, TinyVAE, decode_all, encode_all
 from longtake.tests.support.tiny_model import randn, randomise
+from longtake.tests.support.training_runs import DIT, WIDTHS, save_tiny_vae, tiny_run
 from longtake.training import refine_vae, train_dit, train_oracle, train_vae
-from longtake.training.batches import TASKS, Batch
+from longtake.training.batches import Batch
 from longtake.training.beginnings import GROWTH, load_beginning
 from longtake.training.evaluation import oracle
 from longtake.training.served import ReturnTask
@@ -28,9 +28,7 @@ from longtake.training.world.picture_pool import PicturePool, PictureSpec, held_
 from longtake.training.world.returns import ReturnSpec
 from longtake.training.world.scene import ATTRIBUTE_SIZE
 
-WIDTHS = TinyVAEConfig((4, 4, 8), (4, 6, 8))
 PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)
-DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 COMMANDS = (
     "train_vae", "refine_vae", "train_dit", "train_oracle", "calibrate_detectors", "evaluate",
 )  # fmt: skip
@@ -38,10 +36,7 @@ COMMANDS = (
 
 @pytest.fixture
 def vae_file(tmp_path: Path) -> Path:
-    vae = TinyVAE(WIDTHS)
-    randomise(vae, 0)
-    save_file(vae.state_dict(), tmp_path / "tiny.safetensors")
-    return tmp_path / "tiny.safetensors"
+    return save_tiny_vae(tmp_path)
 
 
 def test_folding_the_norm_keeps_the_function() -> None:
@@ -112,25 +107,9 @@ def test_refining_trains_the_decoder_only(tmp_path: Path, vae_file: Path) -> Non
     assert load_tiny_vae(tmp_path / "out" / "vae.safetensors").decoder_reach == 4
 
 
-def tiny_dit_settings(steps: int) -> train_dit.DiTTraining:
-    """Return a run on clips of eight latent frames of 64 x 16 pixels."""
-    tasks = {
-        name: replace(
-            task,
-            pool=replace(task.pool, clips=2, latent_frames=8, width=16),
-            batch=1,
-            context=6,
-            noisy=6,
-            windows=(3,),
-        )
-        for name, task in TASKS.items()
-    }
-    return train_dit.DiTTraining(steps, config=DIT, tasks=tasks, probe=tasks["narrow"])
-
-
 def test_a_stopped_dit_run_resumes_and_its_files_load(tmp_path: Path, vae_file: Path) -> None:
-    train_dit.train(vae_file, tmp_path, tiny_dit_settings(1))
-    train_dit.train(vae_file, tmp_path, tiny_dit_settings(2))
+    train_dit.train(vae_file, tmp_path, tiny_run(1))
+    train_dit.train(vae_file, tmp_path, tiny_run(2))
     state = torch.load(tmp_path / "dit.pt")
     assert state["step"] == 2
     assert sorted(state) == ["averaged", "model", "optimizers", "step"]
@@ -141,7 +120,7 @@ def test_a_stopped_dit_run_resumes_and_its_files_load(tmp_path: Path, vae_file: 
 
 
 def test_a_run_on_one_task_draws_no_other(tmp_path: Path, vae_file: Path) -> None:
-    settings = tiny_dit_settings(2)
+    settings = tiny_run(2)
     alone = {"memory": settings.tasks["memory"]}  # never drawn so early in a whole run
     train_dit.train(vae_file, tmp_path, replace(settings, tasks=alone, only="memory"))
     assert torch.load(tmp_path / "dit.pt")["step"] == 2
@@ -205,7 +184,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_run_begins_with_given_weights_and_their_step(tmp_path: Path, vae_file: Path) -> None:
     """The small state of a run is one to begin with, in fp16, for a model with a camera too."""
-    train_dit.train(vae_file, tmp_path / "a", tiny_dit_settings(2))
+    train_dit.train(vae_file, tmp_path / "a", tiny_run(2))
     begun = load_file(tmp_path / "a" / "start" / "dit.safetensors")
     assert "action_embedding.0.weight" not in begun
     config = replace(DIT, camera="columns")
@@ -213,7 +192,7 @@ def test_a_run_begins_with_given_weights_and_their_step(tmp_path: Path, vae_file
     assert load_beginning(networks, tmp_path / "a" / "start") == 2
     weight = networks.dit.blocks[0].self_attn.q.weight
     assert torch.equal(weight, begun["blocks.0.self_attn.q.weight"].float())
-    settings = replace(tiny_dit_settings(3), config=config, start=tmp_path / "a" / "start")
+    settings = replace(tiny_run(3), config=config, start=tmp_path / "a" / "start")
     train_dit.train(vae_file, tmp_path / "b", settings)
     assert torch.load(tmp_path / "b" / "dit.pt")["step"] == 3
     assert load_beginning(networks, tmp_path / "b" / "start") == 3
@@ -236,7 +215,7 @@ def test_the_second_edition_runs_all_its_parts(
     monkeypatch.setattr(train_dit, "with_own_history", count)
     task = ReturnTask(ReturnSpec(2, 16, farthest=10), 1)
     settings = replace(
-        tiny_dit_settings(1), config=replace(DIT, camera="columns"), own_history=1.0,
+        tiny_run(1), config=replace(DIT, camera="columns"), own_history=1.0,
         tasks={"return": task}, task_at=lambda share, rng: "return", rate=0.5,
     )  # fmt: skip
     train_dit.train(vae_file, tmp_path, settings)

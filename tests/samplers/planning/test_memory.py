@@ -25,6 +25,7 @@ from longtake.attention.cache.policy import (
     WindowSink,
 )
 from longtake.attention.cache.tether import TetherCache
+from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.kernels.choice import GATHERED
 from longtake.attention.kernels.choice import NAMES as KERNELS
 from longtake.attention.recall.window import RecallWindow
@@ -208,6 +209,8 @@ SPARSE = [
         (with_camera("keys", SMALL), F32, {}),
         (with_camera("keys", SMALL), BF16, {"cache": WindowSink(3), "guidance": cfg(2.5)}),
         (KEYS_IN_4, F32, {"cache": WindowSink(3)}),
+        (replace(SMALL, state="delta"), F32, {"cache": DeltaWindow(6, 1)}),
+        (replace(SMALL, state="delta"), BF16, {"cache": DeltaWindow(4), "guidance": cfg(2.5)}),
         (replace(SMALL, control_blocks=1), F32, {"control": control()}),
         (replace(SMALL, control_blocks=5), BF16, {"control": control(), "guidance": cfg(2.5)}),
         (LIKE_1_3B, F32, {"rows": 10, "columns": 14, "length": 9, "cache": WindowSink(3)}),
@@ -222,8 +225,8 @@ SPARSE = [
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
-        "fractional", "second", "second-full", "rays", "keys", "keys-cfg", "keys-in-4",
-        "control", "control-cfg", "1.3B", "1.3B-cfg",
+        "fractional", "second", "second-full", "rays", "keys", "keys-cfg", "keys-in-4", "state",
+        "state-cfg", "control", "control-cfg", "1.3B", "1.3B-cfg",
     ],
 )  # fmt: skip
 def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(

@@ -202,6 +202,8 @@ def test_a_regenerated_tail_replaces_the_old_one(tmp_path: Path) -> None:
     assert record.keys == tuple(after.spec.key(i) for i in range(8))
     assert {before.spec.key(4), after.spec.key(4)} <= record.owned
     assert usage(after.spec.journal).unknown == frozenset()
+    _, line = render_tree(fork_tree([record], record))
+    assert line == f"  ~ {record.replaced} chunks replaced, still on disk"
 
 
 def test_forks_form_a_tree(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from longtake.samplers.camera.keys import KeyState
 from longtake.samplers.loop import Chunk
 from longtake.stream.drive.drive import Steer
 from longtake.stream.drive.input_log import Mode
+from longtake.stream.journal.fork_tree import fork_tree, render_tree
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout.fork import Fork
@@ -111,6 +112,8 @@ def test_what_is_thrown_away_stays_in_the_journal_as_a_branch(tmp_path: Path) ->
     [record] = [record for record in records(journal) if len(record.keys) == len(live)]
     assert list(record.keys) == final and record.replaced == len(thrown)
     assert {*thrown} <= record.owned
+    [line] = [line for line in render_tree(fork_tree([record], record)) if "replaced" in line]
+    assert line == f"  ~ {len(thrown)} chunks replaced, still on disk" and len(thrown) > 1
 
 
 def test_a_thrown_away_chunk_is_what_its_own_keys_give(tmp_path: Path) -> None:

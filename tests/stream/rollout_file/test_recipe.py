@@ -17,6 +17,7 @@ from longtake.attention.cache.policy import (
     WindowSink,
 )
 from longtake.attention.cache.tether import TetherCache
+from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import InMainMemory
@@ -83,6 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
         "storage": Packed(INT4, 3),
         "on_prompt_change": "re-cache",
     },
+    "state": {"cache": DeltaWindow(9, 1)},
     "recalled": {"cache": RecallWindow(9, 1, 3, 2, "content", 20, flat_world=True)},
     "remembered": {"cache": TetherCache(9, 1, 2, 0.1, 0.2)},
     "judged": {"cache": MostAttended(9, 1, per_head=True), "on_prompt_change": "flush"},

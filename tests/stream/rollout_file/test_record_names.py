@@ -20,6 +20,7 @@ ControlVideo: frames references strength
 ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
+DeltaWindow: window_frames sink_frames
 Dense:
 DistantSink: window_frames sink_frames
 Euler: process stochastic
