@@ -19,7 +19,9 @@ from ..model.dit import (
     PassOptions,
     Prediction,
     SelfAttention,
+    TextKV,
     predict,
+    project_picture,
     project_text,
 )
 from ..model.hooks import NO_HOOKS, Hooks
@@ -109,15 +111,25 @@ class Evaluator:
         if self._text is None:
             texts = self._embeddings.values()
             context = torch.stack([torch.stack([*of_prompt]) for of_prompt in texts])
-            picture = None if self.reference is None else self.reference.features
-            if picture is not None:
-                picture = picture.to(self.model.device, self.model.dtype)
-                picture = picture.expand(len(context), -1, -1)
             context = context.to(self.model.device, self.model.dtype)
-            self._text = TextRows(project_text(self._tree, context, picture))
+            self._text = TextRows(self._read_text(context, self._picture(len(context))))
             if self._control is not None:
                 self._control_text = TextRows(self._control.project(self._tree, context))
         return self._text
+
+    def _picture(self, rows: int) -> Tensor | None:
+        """The picture's CLIP features (b, s, c), the same for all rows."""
+        features = None if self.reference is None else self.reference.features
+        if features is None:
+            return None
+        return features.to(self.model.device, self.model.dtype).expand(rows, -1, -1)
+
+    def _read_text(self, context: Tensor, picture: Tensor | None) -> TextKV:
+        """Keys and values of prompts, or of the picture for a model that reads none."""
+        if self.model.config.reads_prompt:
+            return project_text(self._tree, context, picture)
+        assert picture is not None  # `check_camera` asks for the features
+        return project_picture(self._tree, picture)
 
     def _step_back(self) -> None:
         """Leave the turn to other weights: only one set keeps projected prompts on the device."""

@@ -14,6 +14,7 @@ from ...attention.history import HistoryCache
 from ...attention.storage.dense import Storage
 from ...attention.storage.packed import with_placement
 from ...attention.storage.shape import CacheShape
+from ...model.action_sizes import with_beside
 from ...model.config import PATCH, DiTConfig
 from ..guidance import (
     ALL,
@@ -146,7 +147,9 @@ def _plan(  # noqa: PLR0913
         hold_rotated=settings.hold_rotated and not policy.moves_keys,
     )
     storage = with_placement(settings.storage, settings.placement)
-    return CachePlan(fill_mode, seen, rows, shape, policy, storage)
+    return CachePlan(
+        fill_mode, seen, rows, with_beside(shape, config.action), policy, storage
+    )
 
 
 def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> CachePolicy:
