@@ -15,6 +15,7 @@ from torch import Tensor
 from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.bank_cache import BankCache
+from .cache.beside import BesideCache
 from .cache.frame_cache import FrameNumbers
 from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
 from .cache.placed_windows import SharedWindow
@@ -139,7 +140,8 @@ def open_cache(
             index = open_index(policy.effective_index, shape, policy.kernel)
             return cache.MergedCache(shape, policy, index, device, storage, length)
         case _:
-            return kv_cache.KVCache(shape, policy, length, device, storage)
+            kind = BesideCache if shape.beside else kv_cache.KVCache
+            return kind(shape, policy, length, device, storage)
 
 
 def planned_bytes(
@@ -154,7 +156,8 @@ def planned_bytes(
         return cache.planned_bytes(shape, policy, index, storage, length)
     if isinstance(policy, DeltaWindow):
         return delta_cache.planned_bytes(shape, policy, length, storage)
-    return kv_cache.planned_bytes(shape, policy, length, storage)
+    beside = planned_bytes(shape.beside, policy, storage, length) if shape.beside else 0
+    return kv_cache.planned_bytes(shape, policy, length, storage) + beside
 
 
 def planned_offloaded(
@@ -169,4 +172,5 @@ def planned_offloaded(
             return content_cache.planned_offloaded(shape, policy, length, storage)
         case RecallWindow():
             return recall_cache.planned_offloaded(shape, policy, length, storage)
-    return kv_cache.planned_offloaded(shape, policy, length, storage)
+    beside = planned_offloaded(shape.beside, policy, storage, length) if shape.beside else 0
+    return kv_cache.planned_offloaded(shape, policy, length, storage) + beside

@@ -40,10 +40,6 @@ MatricesOf = Callable[[tuple[int, ...], int], FrameMatrices]
 """(latent frames, the frame whose axes are the common ones) -> their matrices."""
 
 
-ProjectedReader = Callable[[MatricesOf], Callable[[int, Tensor, Tensor, Tensor], Tensor]]
-"""Opens, by matrices of latent frames, an attention (layer, q, k, v) to the history of a pass."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReadFrames:
     """What some batch rows of a pass read, by numbers of latent frames in the rollout.

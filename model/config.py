@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
 
 from ..errors import BadInput
+from .action_sizes import FIRST, ActionSizes, action_sizes
 
 PATCH = 2  # rows and columns per token; one latent frame deep
 FREQ_DIM = 256
 EPS = 1e-6
+TEXT = "text_embedding.0.weight"
+"""Of a model that reads a prompt."""
 
-Camera = Literal["none", "action", "columns", "plucker", "prope", "fun"]
+Camera = Literal["none", "action", "columns", "plucker", "prope", "fun", "keys"]
 """How a model takes a camera, see `model/camera/modules.py`."""
 
 CAMERA_TENSORS: Mapping[Camera, str] = {
@@ -23,6 +26,7 @@ CAMERA_TENSORS: Mapping[Camera, str] = {
     "plucker": "patch_embedding_wancamctrl.weight",
     "fun": "control_adapter.conv.weight",
     "prope": "blocks.0.self_attn.prope_o.weight",
+    "keys": f"{FIRST}.keyboard_embed.0.weight",
 }
 """For each kind of camera a tensor that only such models have."""
 
@@ -48,7 +52,9 @@ class DiTConfig:
     """Sizes of the transformer.
 
     Everything else in the family is fixed (patch 1x2x2, qk-norm, eps 1e-6). `control_blocks` counts
-    the blocks of a VACE module beside the model, which has tensors of its own.
+    the blocks of a VACE module beside the model, which has tensors of its own. A `text_dim` of 0:
+    the model reads CLIP vision features of the picture in place of a prompt. `action` are the sizes
+    of layers for keys and a mouse.
     """
 
     dim: int
@@ -60,6 +66,7 @@ class DiTConfig:
     out_channels: int = 16
     camera: Camera = "none"
     control_blocks: int = 0
+    action: ActionSizes | None = None
     state: State = "none"
 
     def __post_init__(self) -> None:
@@ -68,6 +75,17 @@ class DiTConfig:
                 "dim must split into heads of even size; "
                 f"got dim {self.dim} and {self.num_heads} heads."
             )
+
+    def first_layers(self, count: int, actions: int | None = None) -> DiTConfig:
+        """The sizes of the first `count` layers alone, of which at most `actions` take keys."""
+        most = count if actions is None else actions
+        action = self.action and replace(self.action, blocks=min(self.action.blocks, most))
+        return replace(self, num_layers=count, action=action)
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the model reads a prompt; else it reads the picture alone."""
+        return self.text_dim > 0
 
     @property
     def patch(self) -> int:
@@ -92,15 +110,17 @@ def config_from_shapes(state: Mapping[str, Tensor], num_heads: int | None = None
     Heads are dim / 128 unless the file's header says otherwise.
     """
     dim = state["head.modulation"].shape[-1]
+    action = action_sizes({name: tensor.shape for name, tensor in state.items()})
     layers = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
     return DiTConfig(
         dim=dim,
         ffn_dim=state["blocks.0.ffn.0.weight"].shape[0],
         num_heads=num_heads or dim // 128,
         num_layers=layers,
-        text_dim=state["text_embedding.0.weight"].shape[1],
+        text_dim=0 if action else state[TEXT].shape[1],
         in_channels=state["patch_embedding.weight"].shape[1],
         out_channels=state["head.head.weight"].shape[0] // PATCH**2,
         camera=camera_of(state),
+        action=action,
         state=state_of(state),
     )

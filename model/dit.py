@@ -26,7 +26,8 @@ from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 from .cross_attention import Attend, KeysValues, Runs, attend_to_text
 from .delta import add_delta_layers
-from .hooks import NO_HOOKS, Hooks, through, through_layer
+from .hooks import NO_HOOKS, Hooks, through, through_keeping, through_layer
+from .image_embedding import ImageEmbedding
 from .modulation import gate, modulate, sinusoid
 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -106,7 +107,8 @@ PLAIN = PassOptions()
 class Prediction:
     """Flow velocity (noise minus clean) like x, and un-rotated keys and values if kept.
 
-    The velocity of a pass that is not whole is empty: (0, f, c, h, w).
+    Those of every layer come first, then those that hooks keep. The velocity of a pass that is not
+    whole is empty: (0, f, c, h, w).
     """
 
     velocity: Tensor
@@ -160,9 +162,12 @@ class WanDiT(nn.Module):
         self.patch_embedding = nn.Conv3d(
             config.in_channels, dim, (1, PATCH, PATCH), (1, PATCH, PATCH)
         )
-        self.text_embedding = nn.Sequential(
-            nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
-        )
+        if config.reads_prompt:
+            self.text_embedding = nn.Sequential(
+                nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
+            )
+        else:
+            self.img_emb = ImageEmbedding(dim)
         self.time_embedding = nn.Sequential(
             nn.Linear(FREQ_DIM, dim), nn.SiLU(), nn.Linear(dim, dim)
         )
@@ -170,7 +175,7 @@ class WanDiT(nn.Module):
         self.blocks = nn.ModuleList(WanBlock(config) for _ in range(config.num_layers))
         self.head = WanHead(config)
         if config.camera != "none":
-            CAMERA_MODULES[config.camera].add_layers(self, dim, nn.Linear)
+            CAMERA_MODULES[config.camera].add_layers(self, config, nn.Linear)
         if config.state == "delta":
             add_delta_layers(self, dim, nn.Linear)
 
@@ -185,6 +190,12 @@ def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> T
     text = tree.text_embedding(context)
     layers = project_layers(tree.blocks, text, tree.num_heads)
     return TextKV(layers, () if picture is None else _project_picture(tree, picture))
+
+
+def project_picture(tree: Any, picture: Tensor) -> TextKV:
+    """The same of CLIP vision features (b, 257, 1280) that are read in place of a prompt."""
+    tokens = tree.img_emb(picture).unsqueeze(1)
+    return TextKV(project_layers(tree.blocks, tokens, tree.num_heads))
 
 
 def project_layers(blocks: Any, text: Tensor, heads: int) -> tuple[KeysValues, ...]:
@@ -223,7 +234,7 @@ def predict(
     times = upload(sinusoid(t).to(x.dtype), x.device)
     e = through(hooks.time, tree.time_embedding(times))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
-    by_layer: list[KeysValues] = []
+    by_layer, beside = list[KeysValues](), list[KeysValues]()
     for index, block in enumerate(tree.blocks):
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
@@ -232,9 +243,10 @@ def predict(
         ways = BlockWays(index, None if ends else partial(attention, index), to_text, hooks)
         tokens, keys_values = run_block(block, tokens, m.unbind(2), tree.num_heads, ways)
         if options.keep:
-            by_layer.append(keys_values)
+            by_layer.append(keys_values[0])
+            beside += keys_values[1:]
         if ends:
-            return Prediction(x[:0], tuple(by_layer))
+            return Prediction(x[:0], (*by_layer, *beside))
         del keys_values  # or the next layer would run beside them
     m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
     shift, scale = m.unbind(2)  # (b, f, 1, c)
@@ -242,7 +254,7 @@ def predict(
     velocity = rearrange(
         out, "b f (h w) (p q c) -> b f c (h p) (w q)", h=rows, w=columns, p=PATCH, q=PATCH
     )
-    return Prediction(velocity, tuple(by_layer))
+    return Prediction(velocity, (*by_layer, *beside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +272,17 @@ class BlockWays:
 
 def run_block(
     block: Any, x: Tensor, m: tuple[Tensor, ...], heads: int, ways: BlockWays
-) -> tuple[Tensor, KeysValues]:
-    """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
+) -> tuple[Tensor, tuple[KeysValues, ...]]:
+    """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP.
+
+    Also its keys and values, then those that hooks keep.
+    """
     sa = block.self_attn
     y = modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
     k = through(ways.hooks.places, sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1)))
     v = sa.v(y).unflatten(-1, (heads, -1))
     if ways.attention is None:
-        return x, (k, v)
+        return x, ((k, v),)
     q = through(ways.hooks.places, sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1)))
     y = sa.o(ways.attention(q, k, v).flatten(-2))
     for hook in ways.hooks.in_attention:
@@ -275,8 +290,10 @@ def run_block(
     x = gate(x, y.view_as(x), m[2])
     x = through_layer(ways.hooks.after_attention, ways.layer, x)
     x = x + ways.to_text(block.norm3(x))
+    x, beside = through_keeping(ways.hooks.after_prompt, ways.layer, x)
     y = block.ffn(modulate(block.norm2(x), m[3], m[4]))
-    return through_layer(ways.hooks.after_block, ways.layer, gate(x, y, m[5])), (k, v)
+    x = through_layer(ways.hooks.after_block, ways.layer, gate(x, y, m[5]))
+    return x, ((k, v), *beside)
 
 
 def _as_is(parameter: Tensor) -> Tensor:

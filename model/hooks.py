@@ -10,7 +10,10 @@ forward calls them in this order, and hooks of one place in the order of their t
 4. In every block `in_attention`: what it returns is added to the output of self-attention.
 5. In every block `after_attention`: on the tokens, after self-attention was added to them and
    before attention to the prompt.
-6. In every block `after_block`: on the tokens, after the feed-forward.
+6. In every block `after_prompt`: on the tokens, after attention to the prompt was added to them
+   and before the feed-forward. These hooks may also return keys and values of their own, which a
+   commit keeps.
+7. In every block `after_block`: on the tokens, after the feed-forward.
 
 Patches of the host are older than hooks. LoRAs and quantised weights act within the modules that
 both call. No hook: the bits of a plain pass. A commit calls the same hooks as a step, unless the
@@ -30,6 +33,9 @@ TokenHook = Callable[[Tensor], Tensor]
 LayerHook = Callable[[int, Tensor], Tensor]
 """(layer, tokens (b, f, s, c)) -> tokens."""
 
+KeepingHook = Callable[[int, Tensor], tuple[Tensor, tuple[Tensor, Tensor] | None]]
+"""(layer, tokens (b, f, s, c)) -> tokens, and keys and values (b, f s, n, d) or None."""
+
 PlaceHook = Callable[[Tensor], Tensor]
 """Changes queries or keys (b, f s, n, d), both alike."""
 
@@ -46,6 +52,7 @@ class Hooks:
     places: tuple[PlaceHook, ...] = ()
     in_attention: tuple[AttentionHook, ...] = ()
     after_attention: tuple[LayerHook, ...] = ()
+    after_prompt: tuple[KeepingHook, ...] = ()
     after_block: tuple[LayerHook, ...] = ()
 
     def then(self, later: Hooks) -> Hooks:
@@ -56,6 +63,7 @@ class Hooks:
             self.places + later.places,
             self.in_attention + later.in_attention,
             self.after_attention + later.after_attention,
+            self.after_prompt + later.after_prompt,
             self.after_block + later.after_block,
         )
 
@@ -75,3 +83,14 @@ def through_layer(hooks: tuple[LayerHook, ...], layer: int, x: Tensor) -> Tensor
     for hook in hooks:
         x = hook(layer, x)
     return x
+
+
+def through_keeping(
+    hooks: tuple[KeepingHook, ...], layer: int, x: Tensor
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Pass the tokens of a layer through hooks; also the keys and values that they return."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for hook in hooks:
+        x, keys_values = hook(layer, x)
+        pairs += [] if keys_values is None else [keys_values]
+    return x, pairs

@@ -176,7 +176,7 @@ class Branches:
             of = ["", " of the second model"][i]
             for layer, kv in enumerate(self._keys_values(expert, range(first, first + count))):
                 if not all(x.isfinite().all() for x in kv):
-                    return f"layer {layer}{of}"
+                    return f"layer {layer % expert.evaluator.model.config.num_layers}{of}"
         return "its output"
 
     def _keys_values(self, expert: Expert, frames: range) -> tuple[KeysValues, ...]:

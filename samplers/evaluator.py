@@ -15,7 +15,14 @@ from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
 from ..model.delta import delta_hooks, gates
-from ..model.dit import PassOptions, Prediction, SelfAttention, TextKV
+from ..model.dit import (
+    PassOptions,
+    Prediction,
+    SelfAttention,
+    TextKV,
+    project_picture,
+)
+from ..model.forward import ProjectedText
 from ..model.hooks import NO_HOOKS, Hooks
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
@@ -103,15 +110,25 @@ class Evaluator:
         if self._text is None:
             texts = self._embeddings.values()
             context = torch.stack([torch.stack([*of_prompt]) for of_prompt in texts])
-            picture = None if self.reference is None else self.reference.features
-            if picture is not None:
-                picture = picture.to(self.model.device, self.model.dtype)
-                picture = picture.expand(len(context), -1, -1)
             context = context.to(self.model.device, self.model.dtype)
-            self._text = TextRows(self.model.forward.project_text(self._tree, context, picture))
+            self._text = TextRows(self._read_text(context, self._picture(len(context))))
             if self._control is not None:
                 self._control_text = TextRows(self._control.project(self._tree, context))
         return self._text
+
+    def _picture(self, rows: int) -> Tensor | None:
+        """The picture's CLIP features (b, s, c), the same for all rows."""
+        features = None if self.reference is None else self.reference.features
+        if features is None:
+            return None
+        return features.to(self.model.device, self.model.dtype).expand(rows, -1, -1)
+
+    def _read_text(self, context: Tensor, picture: Tensor | None) -> ProjectedText:
+        """Prompts as the model reads them, or the picture for a model that reads none."""
+        if self.model.config.reads_prompt:
+            return self.model.forward.project_text(self._tree, context, picture)
+        assert picture is not None  # `check_camera` asks for the features
+        return project_picture(self._tree, picture)
 
     def _step_back(self) -> None:
         """Leave the turn to other weights: only one set keeps projected prompts on the device."""

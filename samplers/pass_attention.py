@@ -105,10 +105,13 @@ class ViewReader:
     active: Sequence[int]
     visible: Sequence[int]
 
+    def runs(self) -> list[tuple[int, ReadFrames]]:
+        """The reads of the pass's batch rows, neighbouring cache rows together."""
+        return [(len(run), self._read(run)) for run in neighbours(self.views)]
+
     def __call__(self, matrices: MatricesOf) -> SelfAttention:
-        """Open the attention, for the pass's batch rows in order."""
-        runs = neighbours(self.views)
-        parts = [(len(run), ProjectedAttention(self._read(run), matrices)) for run in runs]
+        """Open the second attention, for the pass's batch rows in order."""
+        parts = [(count, ProjectedAttention(reads, matrices)) for count, reads in self.runs()]
         return parts[0][1] if len(parts) == 1 else SplitRows(parts)
 
     def state(self) -> StateOfRows | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from ..attention.projected import MatricesOf
+from ..attention.projected import MatricesOf, ReadFrames
 from ..model.delta import ReadState
 from ..model.dit import SelfAttention
 
 
 class PassReader(Protocol):
     """Opens further ways to the history of a pass, for its batch rows in order."""
+
+    def runs(self) -> Sequence[tuple[int, ReadFrames]]:
+        """How many batch rows in a row read what of the latent frames that are held."""
 
     def __call__(self, matrices: MatricesOf) -> SelfAttention:
         """Open an attention to the same latent frames, by matrices of their cameras."""

@@ -8,15 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.projected import FrameMatrices, ProjectedReader
+from ..attention.projected import FrameMatrices
+from ..errors import BadInput
+from ..model.camera.actions import FrameActions, actions_of, frames_read
 from ..model.camera.frames import NO_TRAVEL, CameraFrames, PlacedCameras
 from ..model.camera.fun import PICTURES
 from ..model.camera.modules import CAMERA_MODULES, CameraModule
+from ..model.config import DiTConfig
 from ..model.forward import ModelConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.path import STILL_PATH, CameraPath
 from .control_branch import ControlBranch
 from .current import CurrentSettings
+from .pass_reader import PassReader
 from .settings import RolloutSettings
 from .settings_checks import check_second_attention
 from .strip import travel, word_paths
@@ -40,6 +44,7 @@ class Steering:
         check_camera(current.settings, config)
         self._current, self._device, self.control = current, device, control
         self._module = CAMERA_MODULES.get(config.camera)
+        self._config = config
         self._by_frames: dict[tuple[object, ...], Hooks] = {}
         self._by_past: dict[tuple[object, ...], FrameMatrices] = {}
         self._latest: tuple[RolloutSettings, tuple[int, ...], list[CameraPath], Tensor] | None = (
@@ -53,7 +58,7 @@ class Steering:
         if self.control is not None:
             self.control.forget()
 
-    def hooks(self, tree: Any, frames: Sequence[int], reader: ProjectedReader) -> Hooks:
+    def hooks(self, tree: Any, frames: Sequence[int], reader: PassReader) -> Hooks:
         """The hooks of a pass over latent `frames`; none for a model without a camera.
 
         `reader` opens another attention over the history that the pass reads.
@@ -61,7 +66,9 @@ class Steering:
         if self._module is None:
             return NO_HOOKS
         own = self._own_hooks(self._module, tree, frames)
-        second = self._module.second
+        second, along_time = self._module.second, self._module.along_time
+        if along_time is not None and isinstance(self._config, DiTConfig):
+            own = own.then(along_time(tree, self._config, reader.runs(), self._actions))
         return own if second is None else own.then(second.hooks(tree, reader(self._matrices)))
 
     def _own_hooks(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
@@ -111,6 +118,19 @@ class Steering:
             self._by_past[key] = matrices.to(self._device)
         return self._by_past[key]
 
+    def _actions(self, frames: Sequence[int]) -> FrameActions:
+        """Keys and mouse of the pictures that latent `frames` read.
+
+        The first frame, which no motion leads to, has those of the next one of its chunk.
+        """
+        assert self._config.action is not None
+        path = self._current.settings.camera or STILL_PATH
+        first = min(1, self._current.settings.schedule.chunk_frames - 1)
+        moving = [frame or first for frame in frames_read(frames)]
+        steps = {frame: path.relative([frame])[0] for frame in {*moving}}
+        motions = torch.stack([steps[frame] for frame in moving])
+        return actions_of(motions, self._config.action.keys).to(self._device)
+
     def _camera(
         self, frames: Sequence[int], paths: Sequence[CameraPath], places: Tensor
     ) -> CameraFrames:
@@ -128,6 +148,17 @@ class Steering:
 
 def check_camera(settings: RolloutSettings, config: ModelConfig) -> None:
     """Refuse settings that leave a model's camera module without what it reads."""
+    if not config.reads_prompt and (
+        settings.reference is None or settings.reference.features is None
+    ):
+        raise BadInput(
+            "the model reads a start picture in place of a prompt; give it the picture and its "
+            "CLIP vision features."
+        )
+    if not config.reads_prompt and settings.control is not None:
+        raise BadInput(
+            "the model reads no prompt, and a control module does; leave the control video out."
+        )
     module = CAMERA_MODULES.get(config.camera)
-    if module is not None and module.second is not None:
+    if module is not None and module.reads_history:
         check_second_attention(settings.cache, settings.memory, settings.schedule)

@@ -20,3 +20,12 @@ def frame_spans(frames: Sequence[int]) -> str:
     """Rising latent frames as text: `17-25, 40`."""
     spans = ((run.start, run.stop - 1) for run in runs(frames))
     return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in spans)
+
+
+def read_spans(text: str) -> tuple[int, ...]:
+    """The latent frames that `frame_spans` writes as `text`; ValueError for any other text."""
+    frames: list[int] = []
+    for span in text.split(", ") if text else ():
+        first, last = span.split("-") if "-" in span else (span, span)
+        frames += range(int(first), int(last) + 1)
+    return tuple(frames)

@@ -17,7 +17,8 @@ class CacheShape:
     `batch` counts guidance branches. A latent frame has `rows` x `columns` tokens. At most
     `chunk_frames` latent frames are active at once. `hold_rotated` keeps rotated keys of all layers
     for a chunk, where the storage allows it: faster, but half as much memory again. Otherwise each
-    layer call rotates into one shared buffer.
+    layer call rotates into one shared buffer. `beside` are the sizes of further layers that hold
+    the same latent frames, for a module that attends to the history too.
     """
 
     layers: int
@@ -29,6 +30,13 @@ class CacheShape:
     chunk_frames: int
     dtype: torch.dtype = torch.float32
     hold_rotated: bool = True
+    beside: CacheShape | None = None
+
+    @property
+    def all_layers(self) -> tuple[tuple[int, int], ...]:
+        """Heads and head dimension of every layer, then of those beside."""
+        more = () if self.beside is None else self.beside.all_layers
+        return ((self.heads, self.head_dim),) * self.layers + more
 
     @property
     def frame_tokens(self) -> int:

@@ -106,7 +106,8 @@ def _sizes(sizes: dict[str, int]) -> str:
     return (
         f"dim {sizes['dim']}, ffn {sizes['ffn_dim']}, {sizes['num_heads']} heads, "
         f"{sizes['num_layers']} layers, {sizes['in_channels']} channels in, "
-        f"{sizes['out_channels']} out, text {sizes['text_dim']}"
+        f"{sizes['out_channels']} out, "
+        + (f"text {sizes['text_dim']}" if sizes["text_dim"] else "no text")
     )
 
 

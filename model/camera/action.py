@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import FREQ_DIM
+from ..config import FREQ_DIM, DiTConfig
 from ..hooks import Hooks
 from ..modulation import sinusoid
 from .frames import CameraFrames
@@ -25,12 +25,12 @@ Linear = Callable[[int, int], nn.Module]
 """Makes a linear layer with bias from numbers of inputs and outputs."""
 
 
-def add_action_layers(tree: Any, dim: int, linear: Linear) -> None:
+def add_action_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
     """Add `action_embedding.0` and `.2`, whose second layer is zero, to a module tree."""
-    last: Any = linear(dim, dim)
+    last: Any = linear(config.dim, config.dim)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    tree.action_embedding = nn.Sequential(linear(FREQ_DIM, dim), nn.SiLU(), last)
+    tree.action_embedding = nn.Sequential(linear(FREQ_DIM, config.dim), nn.SiLU(), last)
 
 
 def pan_speeds(camera: CameraFrames) -> Tensor:

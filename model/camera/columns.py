@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attention.rope import Rotation, column_turns, rotate
+from ..config import DiTConfig
 from ..hooks import Hooks
 from .action import Linear, add_action_layers, pan_hooks, pan_speeds
 from .frames import CameraFrames
@@ -26,12 +27,12 @@ COLUMNS_PER_FRAME = 0.25
 """Tokens of 16 pixels that the demo's camera passes in a latent frame of 4 pixel frames."""
 
 
-def add_column_layers(tree: Any, dim: int, linear: Linear) -> None:
+def add_column_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
     """Add the layers of an action embedding, and `world_columns` (1,), to a module tree.
 
     `world_columns` is how many token columns the camera passes in a latent frame at full pan.
     """
-    add_action_layers(tree, dim, linear)
+    add_action_layers(tree, config, linear)
     tree.world_columns = nn.Parameter(torch.tensor([COLUMNS_PER_FRAME]), requires_grad=False)
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import PATCH
+from ..config import PATCH, DiTConfig
 from ..hooks import Hooks
 from .frames import PlacedCameras
 from .plucker import CPU, PIXELS, RAY, pixel_directions
@@ -47,9 +47,9 @@ class Adapter(nn.Module):
         self.residual_blocks = nn.Sequential(Residual(dim))
 
 
-def add_fun_layers(tree: Any, dim: int, linear: Callable[[int, int], nn.Module]) -> None:
+def add_fun_layers(tree: Any, config: DiTConfig, linear: Callable[[int, int], nn.Module]) -> None:
     """Add the camera's adapter to a module tree; its layers are convolutions."""
-    tree.control_adapter = Adapter(dim)
+    tree.control_adapter = Adapter(config.dim)
 
 
 def ray_maps(cameras: PlacedCameras, size: tuple[int, int], device: torch.device = CPU) -> Tensor:
@@ -116,6 +116,6 @@ def ray_hooks(tree: Any, rays: Tensor) -> Hooks:
     return Hooks(patches=(RayAddition(tree, len(rays), maps),))
 
 
-def max_values_per_token(dim: int, layers: int) -> int:
+def max_values_per_token(config: DiTConfig) -> int:
     """An upper bound of the float32 values per token: rays, their copies, and the features."""
-    return 8 * PATCH**2 * CHANNELS + 12 * dim
+    return 8 * PATCH**2 * CHANNELS + 12 * config.dim

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from ...attention.projected import FrameMatrices
-from ..config import Camera
+from ...attention.projected import FrameMatrices, ReadFrames
+from ..config import Camera, DiTConfig
 from ..hooks import NO_HOOKS, AttentionHook, Hooks
-from . import action, columns, fun, plucker, prope
+from . import action, columns, fun, keys, plucker, prope
 from .frames import CameraFrames, PlacedCameras
 
-Linear = Callable[[int, int], nn.Module]
-"""Makes a linear layer with bias from numbers of inputs and outputs."""
+Linear = Callable[..., nn.Module]
+"""Makes a linear layer from numbers of inputs and outputs; `bias=False` leaves its bias out."""
 
 
 PictureHooks = Callable[[Any, PlacedCameras, tuple[int, int]], Hooks]
@@ -33,6 +33,11 @@ class SecondAttention:
     hooks: Callable[[Any, AttentionHook], Hooks]
 
 
+AlongTime = Callable[[Any, DiTConfig, Sequence[tuple[int, ReadFrames]], keys.ActionsOf], Hooks]
+"""(module tree, its sizes, what batch rows read of the history, keys and mouse of
+latent frames) -> hooks of a pass."""
+
+
 def _no_hooks(tree: Any, camera: CameraFrames) -> Hooks:
     return NO_HOOKS
 
@@ -44,18 +49,24 @@ class CameraModule:
     `add_layers` puts its layers, made by a factory, into a module tree of a width. `hooks` are
     those of the frames of a pass. `of_pictures` adds those of the cameras of all pictures, for
     latent rows and columns; `of_rays` those of rays (f, 24, h, w) that came with the picture;
-    `second` those that read the history. `reads_prompt`:
-    without a path, the prompt's words move the camera. `max_values_per_token`, of a width and a
-    number of layers, bounds what the hooks hold, also per token of the history for `second`.
+    `second` and `along_time` those that read the history. `reads_prompt`: without a path, the
+    prompt's words move the camera. `max_values_per_token` bounds what the hooks hold per token, of
+    the history too where they read it.
     """
 
-    add_layers: Callable[[Any, int, Linear], None]
+    add_layers: Callable[[Any, DiTConfig, Linear], None]
     hooks: Callable[[Any, CameraFrames], Hooks] = _no_hooks
     reads_prompt: bool = False
-    max_values_per_token: Callable[[int, int], int] = lambda dim, layers: 0
+    max_values_per_token: Callable[[DiTConfig], int] = lambda config: 0
     of_pictures: PictureHooks | None = None
     of_rays: Callable[[Any, Tensor], Hooks] | None = None
     second: SecondAttention | None = None
+    along_time: AlongTime | None = None
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether its hooks read the history beside self-attention."""
+        return self.second is not None or self.along_time is not None
 
 
 CAMERA_MODULES: Mapping[Camera, CameraModule] = {
@@ -76,5 +87,10 @@ CAMERA_MODULES: Mapping[Camera, CameraModule] = {
         prope.add_prope_layers,
         max_values_per_token=prope.max_values_per_token,
         second=SecondAttention(prope.camera_matrices, prope.prope_hooks),
+    ),
+    "keys": CameraModule(
+        keys.add_key_layers,
+        max_values_per_token=keys.max_values_per_token,
+        along_time=keys.key_hooks,
     ),
 }

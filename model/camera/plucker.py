@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import PATCH
+from ..config import PATCH, DiTConfig
 from ..hooks import Hooks
 from ..modulation import modulate
 from .frames import CameraFrames
@@ -27,8 +27,11 @@ ROOT_LAYERS = "patch_embedding_wancamctrl", "c2ws_hidden_states_layer1", "c2ws_h
 BLOCK_LAYERS = "cam_injector_layer1", "cam_injector_layer2", "cam_scale_layer", "cam_shift_layer"
 
 
-def add_plucker_layers(tree: Any, dim: int, linear: Callable[[int, int], nn.Module]) -> None:
+def add_plucker_layers(
+    tree: Any, config: DiTConfig, linear: Callable[[int, int], nn.Module]
+) -> None:
     """Add the camera's layers, named as the authors do, to a module tree."""
+    dim = config.dim
     for name in ROOT_LAYERS:
         inputs = RAY_FEATURES if name == ROOT_LAYERS[0] else dim
         setattr(tree, name, linear(inputs, dim))
@@ -78,9 +81,9 @@ def ray_features(camera: CameraFrames, device: torch.device = CPU) -> Tensor:
     return features
 
 
-def max_values_per_token(dim: int, layers: int) -> int:
+def max_values_per_token(config: DiTConfig) -> int:
     """An upper bound of the float32 values per token: rays and their copies, scales and shifts."""
-    return 6 * RAY_FEATURES + (2 * layers + 8) * dim
+    return 6 * RAY_FEATURES + (2 * config.num_layers + 8) * config.dim
 
 
 class RayModulation:

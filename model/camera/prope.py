@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attention.projected import FrameMatrices
+from ..config import DiTConfig
 from ..hooks import AttentionHook, Hooks
 from .frames import PlacedCameras
 
@@ -22,8 +23,11 @@ FULL_STEP = 0.08  # units per latent frame at full speed, `wan_utils/camera_traj
 LAYER = "prope_o"
 
 
-def add_prope_layers(tree: Any, dim: int, linear: Callable[[int, int], nn.Module]) -> None:
+def add_prope_layers(
+    tree: Any, config: DiTConfig, linear: Callable[[int, int], nn.Module]
+) -> None:
     """Add `self_attn.prope_o` to every block, zero as before training."""
+    dim = config.dim
     for block in tree.blocks:
         layer: Any = linear(dim, dim)
         nn.init.zeros_(layer.weight)
@@ -53,9 +57,9 @@ def prope_hooks(tree: Any, attention: AttentionHook) -> Hooks:
     return Hooks(in_attention=(add,))
 
 
-def max_values_per_token(dim: int, layers: int) -> int:
+def max_values_per_token(config: DiTConfig) -> int:
     """An upper bound of the float32 values per token, of the history too.
 
     Keys and values side by side, their float32 copies, the products, and these as computed.
     """
-    return 10 * dim
+    return 10 * config.dim

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ...attention.cache.kv_cache import planned_bytes
+from ...attention.history import planned_bytes
+from ...attention.storage.dense import DENSE
 from ...attention.storage.shape import CacheShape
+from ..action_sizes import with_beside
 from ..config import PATCH
 from ..files.header import ITEM_BYTES, TensorInfo
 from ..preset import DEMO
@@ -66,6 +68,9 @@ def memory_plan(
         chunk_frames=preset.chunk_frames * max(1, preset.rolling_chunks),
         hold_rotated=not policy.moves_keys,
     )  # fmt: skip
+    shape = with_beside(shape, config.action)
+    length = None if preset.window_frames else FULL_LENGTH
+    values = sum(heads * size for heads, size in shape.all_layers)
     twin = () if model.twin_model is None else _unpacked(model.twin_model)
     stored = *_unpacked(model), *twin
     weights = [_loaded_bytes(weight, compute, weight_dtype) for weight in stored]
@@ -75,8 +80,8 @@ def memory_plan(
         rows * columns,
         sum(weights),
         max(weights),
-        2 * config.num_layers * rows * columns * config.dim * compute.itemsize,
-        histories * planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
+        2 * values * rows * columns * compute.itemsize,
+        histories * planned_bytes(shape, policy, DENSE, length),
         _vae_values(model, rows * columns * PATCH**2) * compute.itemsize,
         histories,
     )

@@ -11,11 +11,16 @@ from .names import unwrap
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A kind of file that is no causal Wan model; `named` is a pattern in its tensor names."""
+    """A kind of file that is no causal Wan model.
+
+    `named` is a pattern in its tensor names, `also` another one; none of them has `without`.
+    """
 
     title: str
     named: str
     remedy: str
+    also: str = ""
+    without: str = r"^$"
 
 
 OTHERS = (
@@ -34,9 +39,18 @@ OTHERS = (
         "causal Wan model such as Krea Realtime",
     ),
     Other(
-        "Matrix-Game", r"\.action_model\.",
-        "it is steered by keys and mouse in layers of their own, which Longtake does not run; for "
-        "keys use LingBot-World or minWM with a camera path",
+        "Matrix-Game 3", r"\.action_model\.",
+        "Longtake does not run its memory of places; use Matrix-Game 2, LingBot-World or minWM "
+        "with a camera path", also=r"cam_injector_layer1|patch_embedding_wancamctrl",
+    ),
+    Other(
+        "Matrix-Game 2 Temple Run", r"\.action_model\.",
+        "its keys jump and slide, which no camera path says; use Matrix-Game 2's universal or GTA "
+        "Drive model", without=r"\.action_model\.t_qkv\.",
+    ),
+    Other(
+        "Matrix-Game 2's foundation model", r"blocks\.29\.action_model\.",
+        "it is not causal: it sees the whole clip; use one of its distilled models",
     ),
     Other(
         "Wan VACE", r"(^|\.)vace_(patch_embedding|blocks)\.",
@@ -89,6 +103,10 @@ def other(stored: Iterable[str]) -> Other | None:
     """The kind of a file with tensors of these names, if it is listed above."""
     names = [unwrap(name) for name in stored]
     for kind in OTHERS:
-        if any(re.search(kind.named, name) for name in names):
+        named, also, without = (
+            any(re.search(pattern, name) for name in names)
+            for pattern in (kind.named, kind.also, kind.without)
+        )
+        if named and also and not without:
             return kind
     return None

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
+from ..action_sizes import ActionSizes, action_sizes
 from ..config import PATCH, DiTConfig, camera_of, state_of
 from ..files.header import Header, TensorInfo
 from .family import Family
 from .folder import declared_classes, plain_name
+from .matrix_game import SHAPE as KEYS_SHAPE
 from .names import Copy, copies, without_twin
 from .others import other
 from .quantised import Quantisation, quantised_layers
@@ -124,6 +126,9 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     if outputs == 16 and (camera, inputs, clip) in of_camera:
         return of_camera[camera, inputs, clip]
     name = known.get((inputs, outputs, clip))
+    sizes = action_sizes(shapes)
+    if sizes is not None:
+        return _of_keys(sizes, inputs, outputs)
     if camera == "fun":
         raise OtherInputs(f"a Fun-Camera takes 32 or 36 channels, and this file {inputs}")
     if name is None:
@@ -131,8 +136,19 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
 
 
+def _of_keys(sizes: ActionSizes, inputs: int, outputs: int) -> str:
+    """The word for a model that takes keys and a mouse."""
+    shape = f"{KEYS_SHAPE}-{sizes.keys}"
+    if (inputs, outputs) != (36, 16) or shape not in {row.shape for row in FAMILIES}:
+        raise OtherInputs(
+            f"a Matrix-Game 2 takes 36 channels and 2 or 4 keys, and this file {inputs} channels "
+            f"and {sizes.keys} keys"
+        )
+    return shape
+
+
 def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]) -> DiTConfig:
-    dim = shapes["head.modulation"][-1]
+    dim, action = shapes["head.modulation"][-1], action_sizes(shapes)
     layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
     if max(layers) >= MAX_LAYERS:
         raise ValueError(f"it names block {max(layers)}")
@@ -141,10 +157,11 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
         ffn_dim=shapes["blocks.0.ffn.0.bias"][0],
         num_heads=int(transformer.get("num_heads", dim // HEAD_DIM)),
         num_layers=1 + max(layers),
-        text_dim=shapes["text_embedding.0.weight"][1],
+        text_dim=0 if action else shapes["text_embedding.0.weight"][1],
         in_channels=shapes["patch_embedding.weight"][1],
         out_channels=shapes["head.head.bias"][0] // PATCH**2,
         camera=camera_of(shapes),
+        action=action,
         state=state_of(shapes),
     )
 

@@ -14,6 +14,7 @@ from ..preset import DEMO
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
 from .fun_camera import FUN_CAMERA
 from .lingbot import LINGBOT_WORLD
+from .matrix_game import MATRIX_GAME
 from .minwm import MINWM
 from .presets import (
     AR_FRAMEWISE,
@@ -262,6 +263,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     *LINGBOT_WORLD,
     *MINWM,
+    *MATRIX_GAME,
     *FUN_CAMERA,
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,

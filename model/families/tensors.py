@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..action_sizes import MODULE, ActionSizes
+from ..camera.actions import MOUSE, PICTURES_READ
 from ..camera.fun import CHANNELS as FUN_CHANNELS
 from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FREQ_DIM, PATCH, DiTConfig
 from ..delta import LAYERS as STATE_LAYERS
+from ..image_embedding import CLIP_DIM
 
 Shapes = dict[str, tuple[int, ...]]
-CLIP_DIM = 1280  # of the CLIP vision features that image-to-video models take
 # What quantised files hold beside a layer's weight: scales, and the name of the format.
 QUANTISED = (
     "scale_weight", "scale_input", "weight_scale", "weight_scale_2", "input_scale", "comfy_quant",
@@ -31,8 +33,6 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
         "patch_embedding.bias": (dim,),
         "head.modulation": (1, 2, dim),
         **_linear("head.head", dim, PATCH**2 * config.out_channels),
-        **_linear("text_embedding.0", config.text_dim, dim),
-        **_linear("text_embedding.2", dim, dim),
         **_linear("time_embedding.0", FREQ_DIM, dim),
         **_linear("time_embedding.2", dim, dim),
         **_linear("time_projection.1", dim, 6 * dim),
@@ -41,7 +41,10 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
         shapes.update(_block(f"blocks.{layer}", config, image=image))
     shapes.update(_camera(config))
     shapes.update(_state(config))
-    if image:
+    if config.reads_prompt:
+        shapes.update(_linear("text_embedding.0", config.text_dim, dim))
+        shapes.update(_linear("text_embedding.2", dim, dim))
+    if image or not config.reads_prompt:
         shapes.update(_image_embedding(dim))
     if fps:
         shapes["fps_embedding.weight"] = (2, dim)
@@ -94,7 +97,28 @@ def _camera(config: DiTConfig) -> Shapes:
         blocks = [f"blocks.{i}.{name}" for i in range(config.num_layers) for name in BLOCK_LAYERS]
         for name in (*others, *blocks):
             shapes.update(_linear(name, dim, dim))
+    if config.action is not None:
+        for i in range(config.action.blocks):
+            shapes.update(_action(f"blocks.{i}.{MODULE}", config.action, dim))
     return shapes
+
+
+def _action(prefix: str, sizes: ActionSizes, dim: int) -> Shapes:
+    """The layers for keys and a mouse of one block; those of its attentions have no bias."""
+    embed, width = sizes.embed, sizes.width
+    return {
+        **_linear(f"{prefix}.keyboard_embed.0", sizes.keys, embed),
+        **_linear(f"{prefix}.keyboard_embed.2", embed, embed),
+        **_linear(f"{prefix}.mouse_mlp.0", dim + MOUSE * PICTURES_READ, width),
+        **_linear(f"{prefix}.mouse_mlp.2", width, width),
+        f"{prefix}.mouse_mlp.3.weight": (width,),
+        f"{prefix}.mouse_mlp.3.bias": (width,),
+        f"{prefix}.t_qkv.weight": (3 * width, width),
+        f"{prefix}.proj_mouse.weight": (dim, width),
+        f"{prefix}.mouse_attn_q.weight": (width, dim),
+        f"{prefix}.keyboard_attn_kv.weight": (2 * width, embed * PICTURES_READ),
+        f"{prefix}.proj_keyboard.weight": (dim, width),
+    }
 
 
 def _state(config: DiTConfig) -> Shapes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...errors import BadInput
+from ..action_sizes import ActionSizes
 from ..config import Camera, State
 
 MAX_LAYERS = 64
@@ -63,6 +64,16 @@ class RecurrentConfig:
     def state(self) -> State:
         """None beside the history: the history is a state itself."""
         return "none"
+
+    @property
+    def action(self) -> ActionSizes | None:
+        """None: no layers take keys and a mouse."""
+        return None
+
+    @property
+    def reads_prompt(self) -> bool:
+        """True: a prompt is all that it reads."""
+        return True
 
     @property
     def control_blocks(self) -> int:

@@ -43,6 +43,8 @@ def prompt_timeline(
     `text_len` is the most rows of text that the model was trained with.
     """
     timeline = _timeline(prompts, config)
+    if not config.reads_prompt:
+        timeline = timeline.without_words()
     rows = _text_rows(timeline, config, text_len)
     entries: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
     blends: list[tuple[TimedPrompt, range]] = []
@@ -77,6 +79,8 @@ def own_prompt(prompts: Timeline | list[Any]) -> OwnPrompt:
 
 def check_own_prompts(guidance: Guidance, config: DiTConfig) -> None:
     """Raise BadInput if another text encoder made the prompt of a guidance term."""
+    if guidance.own_prompts and not config.reads_prompt:
+        raise BadInput("This model reads no prompt; disconnect own_prompt.")
     for prompt in guidance.own_prompts:
         _check_width(prompt.embedding, config)
 
@@ -88,6 +92,8 @@ def truncated_prompts(
     text_len: int = TEXT_LEN,
 ) -> list[str]:
     """Write a sentence for each prompt with more words than the model takes."""
+    if not config.reads_prompt:
+        return []
     timeline = _timeline(prompts, config)
     rows = _text_rows(timeline, config, text_len)
     return [

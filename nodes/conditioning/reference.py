@@ -34,7 +34,9 @@ def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:
         if options.get(PICTURE_CONDITIONS[0]) is not None:
             channels = _beside(options, config.out_channels)
             picked = channels if picture_has_mask(config) else channels[:, MASK_CHANNELS:]
-            return Reference(picked, _features(options), rays=_rays(options, config, picked))
+            return Reference(
+                picked, _features(options, config), rays=_rays(options, config, picked)
+            )
     raise BadInput(
         "This image-to-video model needs a picture; connect the positive conditioning of "
         "WanImageToVideo, with a start_image, to `picture`."
@@ -88,7 +90,12 @@ def end_of_rays(rays: Tensor, length: Length) -> list[str]:
     ]
 
 
-def _features(options: dict[str, Any]) -> Tensor | None:
+def _features(options: dict[str, Any], config: DiTConfig) -> Tensor | None:
     """Return the CLIP vision features (s, 1280) of the last layer but one."""
     output = options.get(PICTURE_CONDITIONS[1])
+    if output is None and not config.reads_prompt:
+        raise BadInput(
+            "This model sees the start picture through CLIP vision, in place of a prompt; connect "
+            "the output of CLIP Vision Encode to WanImageToVideo."
+        )
     return None if output is None else output.penultimate_hidden_states[0].float().cpu()

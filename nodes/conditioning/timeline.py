@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -50,6 +50,13 @@ class Timeline:
     entries: tuple[TimedEmbedding, ...]
     negative: Tensor
     prompter: Prompter | None = None
+
+    def without_words(self) -> Timeline:
+        """The same times for a model that reads no prompt: embeddings of no width."""
+        entries = tuple(
+            replace(entry, embedding=entry.embedding[:1, :0], over_s=0.0) for entry in self.entries
+        )
+        return Timeline(entries, self.negative[:1, :0])
 
 
 def parse(text: str) -> list[TimedText]:

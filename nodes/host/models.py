@@ -17,15 +17,18 @@ from torch import Tensor, nn
 
 from ...errors import BadInput
 from ...model.camera.modules import CAMERA_MODULES
-from ...model.config import camera_of, state_of
+from ...model.config import TEXT, camera_of, config_from_shapes, state_of
 from ...model.delta import add_delta_layers
+from ...model.image_embedding import ImageEmbedding
 from ...model.recurrent.network import RecurrentNetwork
 from .memory import manage_as_model
 
 T = TypeVar("T")
 
 TOKENS = "longtake_tokens"  # of live code, beside the weights
-WAN_MODULES = ("patch_embedding", "text_embedding", "time_embedding", "time_projection", "blocks")
+WAN_MODULES = ("patch_embedding", "time_embedding", "time_projection", "blocks")
+READERS = ("text_embedding", "img_emb")  # of a prompt, or of a picture in its place
+PICTURE = "img_emb."
 
 
 def load_diffusion_model(path: Path) -> Any:
@@ -48,7 +51,7 @@ def build_diffusion_model(
     def build(**options: Any) -> Any:
         chosen = {} if dtype is None else {"dtype": dtype}
         model = comfy.sd.load_diffusion_model_state_dict(
-            read(), model_options=chosen, metadata=dict(metadata), **options
+            _for_host(read()), model_options=chosen, metadata=dict(metadata), **options
         )
         if model is None:
             raise BadInput(
@@ -61,18 +64,33 @@ def build_diffusion_model(
     return build()
 
 
+def _for_host(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by which the host recognises the model that it can build.
+
+    One that reads a picture in place of a prompt is its text-to-video model with more channels.
+    """
+    if TEXT in state:
+        return state
+    return {name: tensor for name, tensor in state.items() if not name.startswith(PICTURE)}
+
+
 def _add_modules(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
     """Add layers that the host does not know, a camera's or a state's, to a MODEL of its own.
 
-    They are layers of the host's kind, so it moves and casts them as it does the others.
+    They are layers of the host's kind, so it moves and casts them as it does the others. A model
+    that reads a picture in place of a prompt gets the layers for that, and loses those for text.
     """
     tree, state = model.model.diffusion_model, read()
     kind = camera_of(state)
     names = {name for name, _ in tree.named_parameters()}
     like = tree.time_embedding[0]
     layer = partial(type(like), dtype=like.weight.dtype, device=like.weight.device)
+    if TEXT not in state:
+        del tree.text_embedding
+        tree.img_emb = ImageEmbedding(like.out_features, layer)
     if kind != camera_of(names):
-        CAMERA_MODULES[kind].add_layers(tree, like.out_features, layer)
+        config = config_from_shapes(state, tree.num_heads)
+        CAMERA_MODULES[kind].add_layers(tree, config, layer)
     if state_of(state) != state_of(names):
         add_delta_layers(tree, like.out_features, layer)
     added = {name for name, _ in tree.named_parameters()} - names
@@ -116,6 +134,7 @@ def is_wan(model: Any) -> bool:
     """Whether the diffusion model inside a MODEL has modules with the official Wan names."""
     tree = model.model.diffusion_model
     named = all(hasattr(tree, name) for name in WAN_MODULES)
+    named = named and any(hasattr(tree, name) for name in READERS)
     return named and hasattr(tree.blocks[0], "cross_attn")
 
 

@@ -84,7 +84,9 @@ def mark_demo(model: Any) -> None:
 
 def is_demo(model: Any) -> bool:
     """Whether the demo's own file made a MODEL, whichever family it is taken for."""
-    width: int = host.module_tree(model).text_embedding[0].in_features
+    tree = host.module_tree(model)
+    layers = getattr(tree, "text_embedding", None)  # none in a model that reads no prompt
+    width = 0 if layers is None else layers[0].in_features
     return host.get_attachment(model, DEMO_FILE) is not None or width == DEMO_TEXT_DIM
 
 

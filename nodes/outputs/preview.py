@@ -88,7 +88,9 @@ class _Showing:
     def add(self, chunk: FrameChunk) -> None:
         """Show the next chunk."""
         stats, key = self._frames.stats(), self._frames.content_key(chunk.index)
-        self._take.show(chunk.frames, chunk.first_frame, chunk.prompt, stats, key)
+        self._take.show(
+            chunk.frames, chunk.first_frame, chunk.prompt, stats, key, chunk.recalled
+        )
 
     def __enter__(self) -> _Showing:
         return self

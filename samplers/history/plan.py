@@ -16,6 +16,7 @@ from ...attention.states.cache import StateCache
 from ...attention.storage.dense import Storage
 from ...attention.storage.packed import with_placement
 from ...attention.storage.shape import CacheShape
+from ...model.action_sizes import with_beside
 from ...model.forward import ModelConfig
 from ...model.recurrent.config import RecurrentConfig
 from ..guidance import (
@@ -167,6 +168,7 @@ def _plan(  # noqa: PLR0913
     )
     storage = with_placement(settings.storage, settings.placement)
     kind = StatePlan if isinstance(config, RecurrentConfig) else CachePlan
+    shape = with_beside(shape, config.action)
     return kind(fill_mode, seen, rows, shape, policy, storage)
 
 

@@ -40,8 +40,8 @@ class CommitReader:
     sink_frames: int
     visible: Sequence[int]
 
-    def __call__(self, matrices: MatricesOf) -> ProjectedAttention:
-        """Open the attention of all rows."""
+    def runs(self) -> list[tuple[int, ReadFrames]]:
+        """The reads of all rows."""
         shown = shown_numbers(self.plan, self.frames, self.sink_frames)
         past = numbers_by_slot(self.cache, shown)
         active = shown[len(past) : len(past) + len(self.visible)]
@@ -49,7 +49,11 @@ class CommitReader:
             self.cache, slice(None), tuple(range(len(past))), tuple(past), tuple(active),
             tuple(self.visible),
         )  # fmt: skip
-        return ProjectedAttention(read, matrices)
+        return [(len(self.plan.rows), read)]
+
+    def __call__(self, matrices: MatricesOf) -> ProjectedAttention:
+        """Open the attention of all rows."""
+        return ProjectedAttention(self.runs()[0][1], matrices)
 
     def state(self) -> StateOfRows | None:
         """The state beside the cache, for all rows."""

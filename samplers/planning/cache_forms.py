@@ -14,6 +14,7 @@ from ...attention.storage.quantize import INT4, INT8
 from ...model.config import PATCH, DiTConfig
 from ...model.families.memory import COMPUTE, FULL_LENGTH, MemoryPlan
 from ...model.families.recognise import Recognition
+from ...model.image_embedding import CLIP_DIM
 from ...model.preset_cache import preset_cache
 from ...model.shape_memo import ShapeMemo
 from ...units import byte_size
@@ -105,12 +106,18 @@ class CacheForms:
 
     @property
     def _config(self) -> DiTConfig:
-        """The model's sizes without a reference picture, which is little."""
-        return replace(self.model.config, in_channels=self.model.config.out_channels)
+        """The model's sizes without a reference picture, which is little.
+
+        One that reads the picture in place of a prompt counts it as a prompt.
+        """
+        config = self.model.config
+        return replace(
+            config, in_channels=config.out_channels, text_dim=config.text_dim or CLIP_DIM
+        )
 
     def _settings(self) -> RolloutSettings:
         preset, plan = self.model.family.preset, self.plan
-        text = torch.zeros(preset.text_len, self.model.config.text_dim)
+        text = torch.zeros(preset.text_len, self._config.text_dim)
         token_side = math.isqrt(plan.width * plan.height // plan.frame_tokens)  # pixels
         rows, columns = (side // token_side * PATCH for side in (plan.height, plan.width))
         scale = preset.guidance_scale

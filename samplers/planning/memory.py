@@ -90,39 +90,56 @@ def _of_layers(
 ) -> tuple[Measure, Measure]:
     """Step and commit of a transformer, of which a few layers are rehearsed."""
     with memo:
-        tree = shape_only(replace(config, num_layers=min(config.num_layers, DEEPEST)), dtype)
+        tree = shape_only(config.first_layers(min(config.num_layers, DEEPEST)), dtype)
 
-    def rehearsal(shot: RolloutSettings, layers: int, blocks: int) -> Rehearsal:
-        size = replace(config, num_layers=layers, control_blocks=blocks)
+    def rehearsal(shot: RolloutSettings, size: DiTConfig) -> Rehearsal:
         return Rehearsal(shot, tree, size, dtype, check, memo)
 
     def step(shot: RolloutSettings) -> Peaks:
-        return _of_all_layers(shot, config, lambda *of: rehearsal(shot, *of).step())
+        return _of_all_layers(shot, config, lambda size: rehearsal(shot, size).step())
 
     def commit(shot: RolloutSettings) -> Peaks:
-        return _of_all_layers(shot, config, lambda *of: rehearsal(shot, *of).commit())
+        return _of_all_layers(shot, config, lambda size: rehearsal(shot, size).commit())
 
     return step, commit
 
 
 def _of_all_layers(
-    settings: RolloutSettings, config: DiTConfig, measure: Callable[[int, int], Peaks]
+    settings: RolloutSettings, config: DiTConfig, measure: Callable[[DiTConfig], Peaks]
 ) -> Peaks:
     """Bytes of passes through all layers by place, from rehearsals of the first two and three.
 
-    `measure` takes numbers of layers and of blocks of a control module. A block's hint is computed
-    in turn with its layer, so only its keys of the prompt add up, at every place alike.
+    `measure` takes sizes. A control block's hint is computed in turn with its layer, so only its
+    keys of the prompt add up, at every place alike.
     """
     blocks = min(1, config.control_blocks) if settings.control else 0
-    shallow = peaks = measure(min(config.num_layers, DEEPEST - 1), blocks)
+    first = replace(config, control_blocks=blocks)
+    shallow = peaks = measure(first.first_layers(min(config.num_layers, DEEPEST - 1)))
     if config.num_layers >= DEEPEST:
-        peaks = measure(DEEPEST, blocks)
-        peaks = _grow(peaks, shallow, peaks, config.num_layers - DEEPEST)
+        peaks = _of_more_layers(first, shallow, measure)
     if blocks and config.control_blocks > 1:
-        each = max(measure(DEEPEST - 1, 2).values()) - max(shallow.values())
+        two = replace(config.first_layers(DEEPEST - 1), control_blocks=2)
+        each = max(measure(two).values()) - max(shallow.values())
         added = (config.control_blocks - 1) * each
         peaks = {place: count + added for place, count in peaks.items()}
     return peaks
+
+
+def _of_more_layers(
+    config: DiTConfig, shallow: Peaks, measure: Callable[[DiTConfig], Peaks]
+) -> Peaks:
+    """Bytes by place from those of two layers.
+
+    Layers that take keys and a mouse come first. The others grow without what is theirs.
+    """
+    peaks = measure(config.first_layers(DEEPEST))
+    alike = config.num_layers if config.action is None else config.action.blocks
+    alike = min(max(alike, DEEPEST), config.num_layers)
+    peaks = _grow(peaks, shallow, peaks, alike - DEEPEST)
+    if alike == config.num_layers:
+        return peaks
+    less, more = (measure(config.first_layers(count, 1)) for count in (DEEPEST - 1, DEEPEST))
+    return _grow(peaks, less, more, config.num_layers - alike)
 
 
 def _grow(peaks: Peaks, less: Peaks, more: Peaks, times: int) -> Peaks:
@@ -173,8 +190,8 @@ def _max_values(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim + candidates)
     if config.camera != "none":
         module = CAMERA_MODULES[config.camera]
-        read = active if module.second is None else active + history
-        values += read * module.max_values_per_token(config.dim, config.num_layers)
+        read = branches * (active + history) if module.reads_history else active
+        values += read * module.max_values_per_token(config)
     if settings.control is not None:
         text = 2 * config.control_blocks * words
         values += branches * ((text + 32 * active) * config.dim + 2 * active * config.ffn_dim)

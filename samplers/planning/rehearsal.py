@@ -27,6 +27,7 @@ from ...model.vace.module import VaceModule, shape_only_module
 from ..branches import Branches
 from ..conditioning.known_frame import LookaheadFrames
 from ..conditioning.prompts import PromptTimeline
+from ..conditioning.reference import Reference
 from ..control.example import example_control
 from ..current import CurrentSettings
 from ..denoiser import Denoiser, LocalHost
@@ -122,6 +123,11 @@ class Rehearsal:
     def _tree(self) -> Any:
         return first_layers(self.tree, self.config.num_layers)
 
+    def _reference(self) -> Reference | None:
+        """The picture, with CLIP features only where they stand in for a prompt."""
+        reference = self.settings.reference
+        return reference.without_features() if reference and self.config.reads_prompt else reference
+
     def _module(self) -> VaceModule | None:
         config = self.config
         if not isinstance(config, DiTConfig) or not config.control_blocks:
@@ -137,7 +143,7 @@ class Rehearsal:
             self.settings,
             guidance=replace(self.settings.guidance, weighted_scores=()),
             prompts=_prompts_together(self.settings, first),
-            reference=self.settings.reference and self.settings.reference.without_features(),
+            reference=self._reference(),
             reencoded_first_frame=None,
             control=self.settings.control and example_control(self.settings.control),
         )
@@ -177,10 +183,11 @@ def _fill_cache(plan: CachePlan, cache: HistoryCache, count: int, commits: int) 
     s = plan.shape
     frames = min(s.chunk_frames, count) if plan.policy.keeps_leavers else 1
     cache.assume(max(0, count - commits * frames))
-    kv = torch.empty(s.batch, frames * s.frame_tokens, s.heads, s.head_dim, device=META)
+    tokens = frames * s.frame_tokens
+    layers = [torch.empty(s.batch, tokens, *heads, device=META) for heads in s.all_layers]
     asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
     for _ in range(commits):
-        cache.commit([(kv, kv)] * s.layers, asked)
+        cache.commit([(kv, kv) for kv in layers], asked)
 
 
 def _example_inputs(

@@ -115,8 +115,12 @@ class Chain:
         return self._keys[index + 1]
 
     def _steering(self, span: Span, ahead: Iterable[KnownFrame]) -> dict[str, str]:
-        """What a chunk's passes read of the camera's path and of the control video, if anything."""
-        frames = sorted({*range(span.first, span.until), *(known.frame for known in ahead)})
+        """What a chunk's passes read of the camera's path and of the control video, if anything.
+
+        The first chunk's read those of the given frames before it too.
+        """
+        first = 0 if len(self._keys) == 1 else span.first
+        frames = sorted({*range(first, span.until), *(known.frame for known in ahead)})
         parts = {"camera": self.settings.camera, "control": self.settings.control}
         digests = {name: part.digest_of(frames) for name, part in parts.items() if part}
         return {name: digest for name, digest in digests.items() if digest}

@@ -66,13 +66,42 @@ class Journal:
         A damaged file is renamed with a warning, so that its chunk is made again. A file of another
         format version stays in place, with a warning.
         """
-        entry = self._read_entry(key)
+        entry = self.read_entry(key)
         return None if entry is None else entry[0]
 
     def read_meta(self, key: str) -> dict[str, str] | None:
         """The `meta` that `write` received with the entry, or None if there is no usable entry."""
-        entry = self._read_entry(key)
+        entry = self.read_entry(key)
         return None if entry is None else entry[1]
+
+    def read_entry(self, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """The tensors of `read` and the `meta` of `read_meta`, from one look at the file."""
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(
+                f"The journal entry {path} cannot be read ({error.strerror}); "
+                "check the disk and its permissions."
+            ) from error
+        try:
+            tensors, meta = _parse(content)
+            version = meta.pop(FORMAT, "unknown")
+            address = meta.pop(ADDRESS, key)
+            if address != key:
+                raise ValueError(f"it is the chunk {address} under another name")
+        except ValueError as error:
+            set_aside(path, error)
+            return None
+        if version != str(VERSION):
+            logger.warning(
+                "The chunk %s has format %s and this Longtake reads format %s; use the Longtake "
+                "that wrote it, or let this one make the chunk again.", path, version, VERSION,
+            )  # fmt: skip
+            return None
+        return tensors, meta
 
     def write(
         self,
@@ -142,34 +171,6 @@ class Journal:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
-
-    def _read_entry(self, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        path = self._path(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(
-                f"The journal entry {path} cannot be read ({error.strerror}); "
-                "check the disk and its permissions."
-            ) from error
-        try:
-            tensors, meta = _parse(content)
-            version = meta.pop(FORMAT, "unknown")
-            address = meta.pop(ADDRESS, key)
-            if address != key:
-                raise ValueError(f"it is the chunk {address} under another name")
-        except ValueError as error:
-            set_aside(path, error)
-            return None
-        if version != str(VERSION):
-            logger.warning(
-                "The chunk %s has format %s and this Longtake reads format %s; use the Longtake "
-                "that wrote it, or let this one make the chunk again.", path, version, VERSION,
-            )  # fmt: skip
-            return None
-        return tensors, meta
 
 
 def _hash(value: object) -> str:

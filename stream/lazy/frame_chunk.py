@@ -9,10 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...attention.pieces import runs
+from ...model.vae.latent_format import frame_count
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ...samplers.loop import Chunk
+
+Spans = tuple[tuple[int, int], ...]
+"""Runs of frames: the first, and the one after the last."""
 
 Pictures = npt.NDArray[np.uint8 | np.uint16]  # (n, H, W, 3), RGB, to 255 or 65535
 
@@ -30,6 +36,18 @@ class FrameChunk:
     def prompt(self) -> str:
         """The prompt of the pictures; empty for a video file."""
         return "" if self.latents is None else self.latents.prompt
+
+    @property
+    def recalled(self) -> Spans:
+        """The earlier frames that were fetched to make these.
+
+        None where frames are not those that latents decode to, as after an interpolation.
+        """
+        chunk = self.latents
+        if chunk is None or self.first_frame != frame_count(chunk.first_frame):
+            return ()
+        spans = runs(chunk.recalled)
+        return tuple((frame_count(span.start), frame_count(span.stop)) for span in spans)
 
 
 def to_pictures(frames: Tensor, bits: int = 8) -> Pictures:

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 
 from torch import Tensor
 
-from ..lazy.frame_chunk import Pictures
+from ..lazy.frame_chunk import Pictures, Spans
 from ..rollout.controls import Controls
 from .blobs import Blob, BlobStore
 from .frame_encoder import FrameEncoder
@@ -46,7 +47,8 @@ class TakeStorage:
 class ChunkEntry:
     """One encoded chunk; `prompt` is an index into the take's prompt changes.
 
-    `key` identifies the pictures; None where that is unknown.
+    `key` identifies the pictures; None where that is unknown. `recalled` are the earlier frames
+    that were fetched to make these.
     """
 
     first_frame: int
@@ -54,6 +56,7 @@ class ChunkEntry:
     prompt: int
     blob: Blob
     key: str | None = None
+    recalled: Spans = ()
 
 
 class Take:
@@ -98,14 +101,17 @@ class Take:
         prompt: str,
         stats: TakeStats,
         key: str | None = None,
+        recalled: Spans = (),
     ) -> None:
         """Add the next chunk of frames (n, 3, H, W) in [0, 1], which must not change afterwards.
 
-        `key` identifies the pictures for a later run that makes them again.
+        `key` identifies the pictures for a later run that makes them again. `recalled` are the
+        earlier frames that were fetched to make these.
         """
         if not self._closing:
             span = range(first_frame, first_frame + len(frames))
-            self._encoder.put(frames, partial(self._publish, span, key, prompt, stats))
+            deliver = partial(self._publish, span, key, recalled, prompt, stats)
+            self._encoder.put(frames, deliver)
 
     def finish(self, ending: Ending) -> None:
         """Record that no frames follow. Returns at once; the end is announced after encoding."""
@@ -189,7 +195,7 @@ class Take:
 
     def manifest(self) -> JsonObject:
         """Everything a player must know."""
-        return {**self.summary(), "chunks": _chunks_json(self._chunks[:])}
+        return {**self.summary(), "chunks": [*starmap(_chunk_json, enumerate(self._chunks[:]))]}
 
     def summary(self) -> JsonObject:
         """The manifest without its chunks."""
@@ -211,7 +217,13 @@ class Take:
     # On the encoder's thread
 
     def _publish(
-        self, span: range, key: str | None, prompt: str, stats: TakeStats, packed: bytes
+        self,
+        span: range,
+        key: str | None,
+        recalled: Spans,
+        prompt: str,
+        stats: TakeStats,
+        packed: bytes,
     ) -> None:
         if self._dropped:
             return
@@ -222,13 +234,14 @@ class Take:
             changed = not prompts or prompts[-1].text != prompt
             if changed:
                 prompts.append(PromptChange(span.start, prompt))
-            entry = ChunkEntry(span.start, len(span), len(prompts) - 1, blob, key)
+            last = len(prompts) - 1
+            entry = ChunkEntry(span.start, len(span), last, blob, key, recalled)
             self._chunks.append(entry)
             self._record.stats = stats
         if self._dropped:  # while the chunk was being encoded
             self.drop()
-        news = {"seq": seq, "first_frame": span.start, "count": len(span), "bytes": blob.size}
-        self._emit(CHUNK_EVENT, {**self._record.head, **news, "stats": stats.to_json()})
+        news = {**_chunk_json(seq, entry), "stats": stats.to_json()}
+        self._emit(CHUNK_EVENT, {**self._record.head, **news})
         if changed:  # the first chunk is a change too, from waiting to running
             self.announce()
 
@@ -253,14 +266,12 @@ def _describe_loss(store: BlobStore, frames: int) -> str:
     return f"{why}: the oldest {frames} frames can be seen in saved files only."
 
 
-def _chunks_json(chunks: list[ChunkEntry]) -> list[JsonObject]:
-    return [
-        {
-            "seq": seq,
-            "first_frame": chunk.first_frame,
-            "count": chunk.count,
-            "bytes": 0 if chunk.blob.gone else chunk.blob.size,
-            "prompt": chunk.prompt,
-        }
-        for seq, chunk in enumerate(chunks)
-    ]
+def _chunk_json(seq: int, chunk: ChunkEntry) -> JsonObject:
+    about: JsonObject = {
+        "seq": seq,
+        "first_frame": chunk.first_frame,
+        "count": chunk.count,
+        "bytes": 0 if chunk.blob.gone else chunk.blob.size,
+        "prompt": chunk.prompt,
+    }
+    return {**about, "recalled": [[*span] for span in chunk.recalled]} if chunk.recalled else about

@@ -52,6 +52,8 @@ def edited_settings(
     The observer learns when a prompt is encoded. A LongtakeError says why an edit is impossible.
     """
     if edit.text is not None:
+        if not settings.prompts.negative.shape[-1]:
+            raise LongtakeError("The model reads no prompt; drive it with keys instead.")
         embedding = _encode(edit.text, spec.prompter, observer)
         fitted = fit_length(embedding, len(settings.prompts.negative))
         prompt = TimedPrompt(first, fitted, edit.text, active_from=first)

@@ -12,7 +12,7 @@ from ...model.vae.latent_format import frame_count
 from ...samplers.loop import Chunk
 from ...samplers.settings import RolloutSettings
 from ..journal.chain import Chain
-from ..timecode import time_label
+from ..timecode import read_spans, time_label
 from .recache import recached_chain
 from .spec import RolloutSpec
 
@@ -36,13 +36,17 @@ class RunState:
 
     def read(self, index: int) -> Chunk | None:
         """Read chunk `index` from the journal; None if it is missing or damaged."""
-        tensors = self.spec.journal.read(self.chain.key(index))
-        if tensors is None:
+        entry = self.spec.journal.read_entry(self.chain.key(index))
+        if entry is None:
             return None
+        tensors, meta = entry
         first = self.chain.span(index).first
         prompt = self.settings.prompts.at(first).text
         in_flight = (tensors[f"in_flight.{i}"] for i in range(len(tensors) - 1))
-        return Chunk(index, first, tensors["latents"], prompt, in_flight=tuple(in_flight))
+        return Chunk(
+            index, first, tensors["latents"], prompt, in_flight=tuple(in_flight),
+            recalled=read_spans(meta.get("recalled", "")),
+        )  # fmt: skip
 
     def prepare(self, index: int) -> None:
         """Have what chunk `index` reads of another shot made, before its own models are loaded."""

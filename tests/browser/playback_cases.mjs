@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { onPage, placeOf, slowDown, useBrowser } from "./harness.mjs";
+import { eventually, onPage, placeOf, slowDown, useBrowser } from "./harness.mjs";
 
 useBrowser();
 
@@ -161,6 +161,19 @@ test("hovering the bar shows the time, the prompt and the picture there", onPage
   await hover.getByText("0:02 · frame 36 · chunk 3").waitFor();
   await hover.getByText("a blue ball").waitFor();
   await hover.locator("canvas").waitFor();
+}));
+
+test("the bar shows which earlier frames a chunk recalls", onPage(async (player) => {
+  await player.finished({ frames: 48, recalls: true });
+  const recalled = () => player.root.locator(".lt-scrub").getAttribute("data-recalled");
+  await player.slider.press("Home");
+  await eventually(recalled, "");
+  await player.slider.press("End");
+  await eventually(recalled, "0-16");
+  const box = await player.slider.boundingBox();
+  assert.ok(box);
+  await player.slider.hover({ position: { x: placeOf(box.width, 36, 48), y: 12 } });
+  await player.root.locator(".lt-hover").getByText("recalls 0:00-0:01").waitFor();
 }));
 
 test("a press on the picture plays and pauses, and two of them fill the screen", onPage(async (player) => {

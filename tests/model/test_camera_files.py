@@ -18,6 +18,7 @@ from longtake.tests.support.model.family_files import (
     block_fsdp,
     fun_camera_state,
     header_only,
+    matrix_game_state,
     official_shapes,
     prefix,
     rename,
@@ -71,6 +72,10 @@ def test_a_model_with_a_state_is_known_by_its_layers_and_begins_with_its_window(
 @pytest.mark.parametrize(
     ("place", "size", "key"),
     [("minWM/Wan21/Action2V/dmd/model.safetensors", "minWM", "minwm"),
+     ("Matrix-Game-2.0/base_distilled_model/base_distill.safetensors", "MatrixGame-4",
+      "matrix-game-2"),
+     ("gta_distilled_model/gta_keyboard2dim.safetensors", "MatrixGame-2",
+      "matrix-game-2-drive"),
      ("Wan2.1-Fun-V1.1-1.3B-Control-Camera.safetensors", "FunCamera-1.3B", "wan21-fun-camera"),
      ("wan2.2_fun_camera_high_noise_14B_bf16.safetensors", "FunCamera-A14B", "wan22-fun-camera")],
 )  # fmt: skip
@@ -94,3 +99,30 @@ def test_small_files_of_fun_camera_are_whole(tmp_path: Path) -> None:
         opened = open_checkpoint(tmp_path / f"{clip}.safetensors")
         assert (opened.recognition.family.key, opened.recognition.unused) == (key, ())
         assert opened.recognition.config.camera == "fun"
+
+
+def test_a_small_matrix_game_is_whole_under_its_wrappers_names(tmp_path: Path) -> None:
+    """The weights of four norms are in the file, and its authors' code does not read them."""
+    path = tmp_path / "base_distill.safetensors"
+    save_file(rename(matrix_game_state(), prefix("model.")), path)
+    opened = open_checkpoint(path)
+    assert opened.recognition.family.key == "matrix-game-2"
+    assert len(opened.recognition.unused) == 4
+    assert all("_norm.weight" in name for name in opened.recognition.unused)
+    assert opened.recognition.config.action is not None
+    assert not opened.recognition.config.reads_prompt
+
+
+@pytest.mark.parametrize("name", ["img_emb.proj.1.bias", "blocks.0.action_model.proj_mouse.weight"])
+def test_a_matrix_game_without_one_of_its_layers_is_refused(tmp_path: Path, name: str) -> None:
+    weights = matrix_game_state()
+    del weights[name]
+    save_file(weights, tmp_path / "game.safetensors")
+    with pytest.raises(BadInput, match=name.replace(".", r"\.")):
+        open_checkpoint(tmp_path / "game.safetensors")
+
+
+def test_a_matrix_game_of_other_keys_is_refused(tmp_path: Path) -> None:
+    save_file(matrix_game_state(keys=6), tmp_path / "game.safetensors")
+    with pytest.raises(BadInput, match="2 or 4 keys, and this file 36 channels and 6 keys"):
+        open_checkpoint(tmp_path / "game.safetensors")

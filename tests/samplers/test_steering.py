@@ -34,15 +34,23 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings, timeline
+from longtake.tests.support.tiny_model import (
+    KEYS,
+    TINY,
+    embedding,
+    random_dit,
+    settings,
+    timeline,
+    with_camera,
+)
 
 LENGTH, CHUNK, TURN_AT = 10, 3, 6
-KINDS: tuple[Camera, ...] = ("action", "columns", "plucker", "prope", "fun")
+KINDS: tuple[Camera, ...] = ("action", "columns", "plucker", "prope", "fun", "keys")
 
 
 def model(camera: Camera, seed: int = 0) -> Denoiser:
     """A random model that takes a camera; all its layers are random."""
-    config = replace(TINY, camera=camera)
+    config = with_camera(camera)
     return local_denoiser(random_dit(config, seed), config)
 
 
@@ -241,6 +249,15 @@ def test_the_plan_counts_a_second_attention_and_no_second_cache() -> None:
     assert max_bytes(made, replace(TINY, camera="prope"), torch.float32) >= steered.total_bytes
 
 
+def test_the_plan_counts_the_keys_that_lie_beside_those_of_the_model() -> None:
+    """One block of two: keys and values of 4 + 2 latent frames, and a buffer of its own."""
+    made, config = shot(camera=path((0, "forward")), cache=WindowSink(6)), with_camera("keys")
+    plain, steered = (rollout_memory(made, one, torch.float32) for one in (TINY, config))
+    frame = 6 * KEYS.width * 4
+    assert steered.kv_bytes - plain.kv_bytes == 3 * 6 * frame
+    assert max_bytes(made, config, torch.float32) >= steered.total_bytes
+
+
 REFUSED = {
     "camera-cache": {"cache": TempCache(6)},
     "camera-rules": {"memory": MemoryRules(commit=NewestFrames(3))},
@@ -248,9 +265,10 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("camera", ["prope", "keys"])
 @pytest.mark.parametrize("code", REFUSED)
-def test_what_the_second_attention_cannot_follow_is_refused(code: str) -> None:
+def test_what_the_second_attention_cannot_follow_is_refused(code: str, camera: Camera) -> None:
     with pytest.raises(Unsupported) as refusal:
-        list(generate(shot(**REFUSED[code]), model("prope")))
+        list(generate(shot(**REFUSED[code]), model(camera)))
     assert refusal.value.code == code
     assert latents(shot(**REFUSED[code]), model("plucker")).isfinite().all()

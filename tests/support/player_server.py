@@ -56,6 +56,7 @@ class FakeRun:
     endless: bool = False
     sparse: bool = False  # whether it says what sparse attention did
     camera: bool = False  # whether keys can drive it
+    recalls: bool = False  # whether chunks from the third on recall the first 17 frames
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
     grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
 
@@ -127,6 +128,7 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
         take.show(
             numbered_frames(first, count, run.width, run.height, grain=run.grain),
             first, text, stats,
+            recalled=((0, 17),) if run.recalls and first >= 2 * run.chunk_frames else (),
         )  # fmt: skip
     controls.end(stopped=controls.state == "stopping")
     take.finish(_ending(controls, run))

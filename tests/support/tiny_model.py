@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from longtake.model.config import DiTConfig
+from longtake.model.action_sizes import ActionSizes
+from longtake.model.config import Camera, DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.schedule.levels import flow_ladder
@@ -18,7 +20,13 @@ TINY = DiTConfig(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8, in_channels=4, out_channels=4
 )
 TEXT_LEN = 5
+KEYS = ActionSizes(blocks=1, keys=4, embed=6, width=128)
 CHUNKS = causal_chunks(flow_ladder(2, 3.0), 3)
+
+
+def with_camera(camera: Camera, config: DiTConfig = TINY) -> DiTConfig:
+    """The sizes of a model that takes a camera; one of its blocks has layers for keys."""
+    return replace(config, camera=camera, action=KEYS if camera == "keys" else None)
 
 
 def random_dit(config: DiTConfig = TINY, seed: int = 0) -> WanDiT:

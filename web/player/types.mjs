@@ -4,7 +4,8 @@
  *
  * @typedef {"waiting"|"running"|"paused"|"stopping"|"stopped"|"done"|"interrupted"|"error"} State
  * @typedef {{seq: number, first_frame: number, count: number, bytes: number,
- *   prompt?: number|null}} ChunkInfo  `prompt` is an index into `prompt_changes`
+ *   prompt?: number|null, recalled?: [number, number][]}} ChunkInfo  `prompt` is an index into
+ *   `prompt_changes`; `recalled` are the earlier frames that were fetched to make the chunk
  * @typedef {{frame: number, text: string, edited: boolean}} PromptChange
  * @typedef {{status: "queued"|"encoding"|"applied"|"failed", text: string|null,
  *   guidance: number|null, lora: number|null, first_frame: number|null, start_s: number|null, line: string|null,

@@ -182,7 +182,7 @@ def test_prompts_for_a_full_size_model_are_told_which_encoder_and_where_it_loads
     from longtake.nodes.conditioning.prompt_plan import check_own_prompts
 
     guidance: Any = SimpleNamespace(own_prompts=[SimpleNamespace(embedding=torch.zeros(1, 64))])
-    config: Any = SimpleNamespace(text_dim=4096)
+    config: Any = SimpleNamespace(text_dim=4096, reads_prompt=True)
     with pytest.raises(BadInput, match="64 wide, but the model takes 4096.*umt5.*--comfy DIR"):
         check_own_prompts(guidance, config)
 

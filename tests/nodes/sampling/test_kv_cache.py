@@ -102,8 +102,10 @@ def test_recalled_frames_are_planned_in_main_memory_and_reported(bench: Bench) -
     assert report.versions is not None
     recalled = str(report.versions["recalled"]).split("; ")
     assert len(recalled) == -(-length // 3) - 1
-    assert recalled[0].startswith("chunk 1: 0")
+    assert recalled[:2] == ["chunk 1: 0", "chunk 2: 2-3"]  # latent frames, and below their pictures
     assert report.kv_bytes == report.kv_bytes_planned
+    shown = [chunk.recalled for chunk in frames.chunks]  # read again, from the journal
+    assert shown[:3] == [(), ((0, 1),), ((5, 13),)] and all(shown[1:])
     beside = frames.rollout.footprint.offloaded_bytes
     assert beside and report.versions["kv_beside_device"] == f"{beside} bytes"
     assert "in main memory" in frames.plan.text

@@ -35,6 +35,7 @@ from longtake.attention.storage.quantize import INT4, INT8
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.benchmarks._shared.allocator import allocator_peak
 from longtake.benchmarks._shared.demo import demo_vae
+from longtake.model.action_sizes import ActionSizes
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.memory import META, peak_bytes, shape_only
@@ -63,10 +64,13 @@ from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.model.taehv_tree import taehv_tree
 from longtake.tests.support.model_hosts import model_with_claims
-from longtake.tests.support.tiny_model import CHUNKS
+from longtake.tests.support.tiny_model import CHUNKS, with_camera
 
 F32, BF16 = torch.float32, torch.bfloat16
 SMALL = DiTConfig(192, 768, 4, 5, 64)
+KEYS_IN_4 = replace(
+    SMALL, camera="keys", num_layers=7, action=ActionSizes(blocks=4, keys=4, embed=6, width=256)
+)
 LIKE_1_3B = DiTConfig(1536, 8960, 12, 2, 4096)  # Wan 2.1 1.3B, with 2 of its 30 layers
 WITHIN = 0.05
 PICTURES = Pictures(TinyVAE(TinyVAEConfig()).eval(), torch.device("cpu"))
@@ -202,6 +206,9 @@ SPARSE = [
         (replace(SMALL, camera="prope"), F32, {}),
         (replace(SMALL, camera="prope"), BF16, {"cache": FullHistory(), "guidance": cfg(2.5)}),
         (replace(SMALL, camera="fun"), F32, {}),
+        (with_camera("keys", SMALL), F32, {}),
+        (with_camera("keys", SMALL), BF16, {"cache": WindowSink(3), "guidance": cfg(2.5)}),
+        (KEYS_IN_4, F32, {"cache": WindowSink(3)}),
         (replace(SMALL, state="delta"), F32, {"cache": DeltaWindow(6, 1)}),
         (replace(SMALL, state="delta"), BF16, {"cache": DeltaWindow(4), "guidance": cfg(2.5)}),
         (replace(SMALL, control_blocks=1), F32, {"control": control()}),
@@ -218,8 +225,8 @@ SPARSE = [
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
-        "fractional", "second", "second-full", "rays", "state", "state-cfg", "control",
-        "control-cfg", "1.3B", "1.3B-cfg",
+        "fractional", "second", "second-full", "rays", "keys", "keys-cfg", "keys-in-4", "state",
+        "state-cfg", "control", "control-cfg", "1.3B", "1.3B-cfg",
     ],
 )  # fmt: skip
 def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(

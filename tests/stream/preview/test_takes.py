@@ -146,6 +146,20 @@ def test_the_manifest_lists_all_chunks(opened: Callable[..., Bench]) -> None:
     }  # fmt: skip
 
 
+def test_what_a_chunk_recalled_is_in_the_manifest_and_its_event(
+    opened: Callable[..., Bench],
+) -> None:
+    bench, spans = opened(), ((0, 5), (9, 13))
+    take = bench.open()
+    fill(take, 2, end=None)
+    take.show(numbered_frames(24, 12, 64, 48), 24, "", TakeStats(), recalled=spans)
+    take.finish(Ending("done"))
+    take.join()
+    listed = [chunk.get("recalled") for chunk in take.manifest()["chunks"]]
+    events = [message.get("recalled") for event, message in bench.events if event == CHUNK_EVENT]
+    assert listed == events == [None, None, [[0, 5], [9, 13]]]
+
+
 def test_events_announce_each_chunk_and_finally_the_end(opened: Callable[..., Bench]) -> None:
     bench = opened()
     fill(bench.open(), 2)

@@ -29,6 +29,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.model.matrix_game import SMALL_ACTIONS, random_matrix_game
 from longtake.tests.support.samplers.authors import FOLDER
 from longtake.tests.support.tiny_model import TINY, embedding, randn, randomise
 
@@ -93,6 +94,18 @@ def fun_camera() -> tuple[Denoiser, RolloutSettings]:
     return _model(dit, config), replace(made, reference=Reference(torch.cat([mask, picture], 1)))
 
 
+def matrix_game() -> tuple[Denoiser, RolloutSettings]:
+    """The small Matrix-Game 2 on which the authors' code ran, with its picture and no prompt."""
+    run = load_file(FOLDER / "matrix_game.safetensors")
+    mask = torch.zeros(len(run["picture"]), 4, *run["picture"].shape[2:])
+    mask[0] = 1
+    preset, none = BY_KEY["matrix-game-2"].preset, torch.zeros(1, 0)
+    prompt = PromptTimeline((TimedPrompt(0, none, "a"),), none)
+    made = _settings(prompt, preset, *run["picture"].shape[2:])
+    picture = Reference(torch.cat([mask, run["picture"]], 1), run["features"])
+    return local_denoiser(random_matrix_game(), SMALL_ACTIONS), replace(made, reference=picture)
+
+
 def _model(dit: WanDiT, config: object) -> Denoiser:
     return local_denoiser(dit.eval().requires_grad_(False), config)  # type: ignore[arg-type]
 
@@ -106,7 +119,7 @@ def _settings(prompt: PromptTimeline, preset: Preset, rows: int, columns: int) -
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("build", [demo, lingbot, minwm, fun_camera])
+@pytest.mark.parametrize("build", [demo, lingbot, minwm, fun_camera, matrix_game])
 def test_a_drive_is_its_lines_when_resumed_forked_and_rewound(
     tmp_path: Path, build: object
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from longtake.model.action_sizes import ActionSizes
 from longtake.model.config import Camera, DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.tests.support.tiny_model import random_dit
@@ -28,6 +29,8 @@ SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
     "LingBot-1.3B": (1536, 8960, 30, 36, 16),
     "LingBot-14B": (5120, 13824, 40, 36, 16),
     "minWM": (1536, 8960, 30, 16, 16),
+    "MatrixGame-4": (1536, 8960, 30, 36, 16),
+    "MatrixGame-2": (1536, 8960, 30, 36, 16),
     "FunCamera-1.3B": (1536, 8960, 30, 32, 16),
     "FunCamera-A14B": (5120, 13824, 40, 36, 16),
 }
@@ -46,10 +49,16 @@ def official_shapes(size: str, layers: int | None = None) -> Shapes:
     """Names and shapes of a published model (of its first `layers` blocks)."""
     dim, ffn, all_layers, inputs, outputs = SIZES[size]
     layers = layers or all_layers
-    kinds: dict[str, Camera] = {"LingBot": "plucker", "minWM": "prope", "FunCamera": "fun"}
-    camera = kinds.get(size.partition("-")[0], "none")
+    kinds: dict[str, Camera] = {
+        "LingBot": "plucker", "minWM": "prope", "FunCamera": "fun", "MatrixGame": "keys",
+    }  # fmt: skip
+    kind, _, variant = size.partition("-")
+    camera = kinds.get(kind, "none")
+    config = DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs, camera)
+    if camera == "keys":
+        config = replace(config, text_dim=0, action=ActionSizes(15, int(variant), 128, 1024))
     with torch.device("meta"):
-        dit = WanDiT(DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs, camera))
+        dit = WanDiT(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()}
     if size in ("I2V-14B", "FunCamera-1.3B"):
         shapes |= image_shapes(dim, layers)
@@ -161,3 +170,14 @@ def twin_state() -> tuple[State, State, State]:
             tensor
         )
     return own, twin, rename(named, prefix("model."))
+
+
+def matrix_game_state(keys: int = 4) -> State:
+    """A small Matrix-Game 2, with the weights of norms that its authors' code does not read."""
+    action = ActionSizes(blocks=1, keys=keys, embed=8, width=128)
+    config = replace(
+        SMALL, text_dim=0, in_channels=36, out_channels=16, camera="keys", action=action
+    )
+    norms = ("img_attn_q_norm", "img_attn_k_norm", "key_attn_q_norm", "key_attn_k_norm")
+    unread = {f"blocks.0.action_model.{name}.weight": torch.ones(64) for name in norms}
+    return state(config) | unread

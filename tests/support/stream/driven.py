@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from longtake.stream.drive.input_log import Mode
 from longtake.stream.journal.chain import Chain
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.tiny_model import TINY, random_dit, settings
+from longtake.tests.support.tiny_model import random_dit, settings, with_camera
 
-CAMERAS: tuple[Camera, ...] = ("action", "columns", "plucker", "prope", "fun")
+CAMERAS: tuple[Camera, ...] = ("action", "columns", "plucker", "prope", "fun", "keys")
 BASE = "0: forward\n1.5: pan left"
 SCHEDULES: dict[str, dict[str, Any]] = {
     "chunks": {},
@@ -37,7 +36,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 
 def model(camera: Camera) -> Denoiser:
     """A random model that takes a camera; all its layers are random."""
-    config = replace(TINY, camera=camera)
+    config = with_camera(camera)
     return local_denoiser(random_dit(config), config)
 
 

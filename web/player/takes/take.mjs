@@ -85,9 +85,9 @@ export class Take {
   }
 
   /** @param {ChunkInfo & Partial<TakeInfo>} chunk */
-  add({ seq, first_frame, count, bytes, stats, prompt }) {
+  add({ seq, first_frame, count, bytes, stats, prompt, recalled }) {
     if (!this.chunks.some((chunk) => chunk.seq === seq)) {
-      this.#list([...this.chunks, { seq, first_frame, count, bytes, prompt }]);
+      this.#list([...this.chunks, { seq, first_frame, count, bytes, prompt, recalled }]);
     }
     if (stats) this.info.stats = stats;
     this.notify();
@@ -132,6 +132,12 @@ export class Take {
       else return middle;
     }
     return -1;
+  }
+
+  /** Return the earlier frames that were fetched to make a frame, as pairs of the first frame and the
+   * one after the last. @param {number} frame @returns {[number, number][]} */
+  recalledAt(frame) {
+    return this.chunks[this.indexAt(frame)]?.recalled ?? [];
   }
 
   /** Return the prompt in force at a frame, or null. @param {number} frame */

@@ -19,11 +19,12 @@ export class HoverPreview {
     /** @type {HTMLCanvasElement} */
     this.canvas = element("canvas", { width: WIDTH });
     this.text = element("div", { class: "lt-hover-text" });
+    this.recalled = element("div", { class: "lt-hover-text lt-hover-recalled" });
     this.prompt = element("div", { class: "lt-hover-prompt" });
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-hover", hidden: true, "aria-hidden": "true" },
-      this.canvas, this.text, this.prompt,
+      this.canvas, this.text, this.recalled, this.prompt,
     );
   }
 
@@ -42,6 +43,8 @@ export class HoverPreview {
     const which = bytes ? translate("chunk {seq}", { seq }) : translate("chunk {seq} (dropped)", { seq });
     const parts = [time(frame / fps), translate("frame {frame}", { frame }), ...(chunk ? [which] : [])];
     this.text.textContent = parts.join(" · ");
+    const spans = take.recalledAt(frame).map(([from, to]) => `${time(from / fps)}-${time(to / fps)}`);
+    this.recalled.textContent = spans.length ? translate("recalls {spans}", { spans: spans.join(", ") }) : "";
     this.prompt.textContent = take.promptAt(frame)?.text ?? "";
     this.bitmaps.request([frame]);
     this.#draw();

@@ -8,10 +8,11 @@ import { translate } from "../words.mjs";
 
 const HEIGHT = 22;
 const [TRACK_TOP, TRACK_HEIGHT] = [10, 6];
+const RECALLED_HEIGHT = 3;
 const KNOB = 5; // radius in pixels, and the distance of the track from the edges
 const TICK_SPACING = 4; // minimum pixels between two chunk boundaries
 
-/** The bar under the picture: generated frames, chunk boundaries, prompt changes, position. */
+/** The bar under the picture: generated frames, chunk boundaries, recalled frames, prompt changes, position. */
 export class ScrubBar {
   #dragging = false;
 
@@ -75,6 +76,7 @@ export class ScrubBar {
       this.element.setAttribute(`aria-${name}`, String(value));
     }
     this.element.setAttribute("aria-disabled", String(frames === 0));
+    this.element.dataset.recalled = (take?.recalledAt(frame) ?? []).map(([from, to]) => `${from}-${to - 1}`).join(" ");
     this.element.dataset.prompts = String(take?.info.prompt_changes.length ?? 0);
     if (this.element.clientWidth) this.#draw(take);
   }
@@ -103,6 +105,7 @@ export class ScrubBar {
     if (!take || !take.frames) return;
     bar(0, this.reel.frame + 1, "played");
     drawChunks(context, take, x, color);
+    drawRecalled(context, take.recalledAt(this.reel.frame), x, color);
     drawPrompts(context, take, x, color);
     drawKnob(context, x(this.reel.frame + 0.5), color("fg"));
   }
@@ -121,6 +124,16 @@ function drawChunks(context, take, x, color) {
     if (left - last < TICK_SPACING) continue;
     context.clearRect(Math.round(left) - 0.5, TRACK_TOP, 1, TRACK_HEIGHT);
     last = left;
+  }
+}
+
+/** Underline the past frames that the chunk at the playhead recalls.
+ * @param {CanvasRenderingContext2D} context @param {[number, number][]} recalled
+ * @param {(frame: number) => number} x @param {(name: string) => string} color */
+function drawRecalled(context, recalled, x, color) {
+  context.fillStyle = color("recalled");
+  for (const [from, to] of recalled) {
+    context.fillRect(x(from), TRACK_TOP + TRACK_HEIGHT + 1, Math.max(2, x(to) - x(from)), RECALLED_HEIGHT);
   }
 }
 
