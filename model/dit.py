@@ -56,8 +56,8 @@ class TextKV:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows, and prompts of a row."""
-        words = self.layers[0][0]
-        return words.shape[0], words.shape[1]
+        rows, prompts = self.layers[0][0].shape[:2]
+        return rows, prompts
 
     def of(self, layer: int) -> tuple[KeysValues, ...]:
         """The prompt's keys and values in one layer, then the picture's if there is one."""
@@ -67,7 +67,7 @@ class TextKV:
         """Select rows by `indices`, with `runs` of prompts; a single shared row is not copied."""
         if len(set(indices)) == 1:
             one, count = slice(indices[0], indices[0] + 1), len(indices)
-            return self._each(lambda x: _repeat(x[one], count), runs)
+            return self._each(lambda x: x[one].expand(count, -1, -1, -1, -1), runs)
         picked = upload(torch.tensor([*indices]), self.layers[0][0].device)
         return self._each(lambda x: x[picked], runs)
 
@@ -298,7 +298,3 @@ def run_block(
 
 def _as_is(parameter: Tensor) -> Tensor:
     return parameter
-
-
-def _repeat(row: Tensor, count: int) -> Tensor:
-    return row.expand(count, -1, -1, -1, -1)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ...uploads import upload
 from ..cross_attention import KeysValues, Runs
 from ..dit import PLAIN, PassOptions, Prediction, SelfAttention
 from ..modulation import sinusoid
@@ -40,13 +41,14 @@ class TextVectors:
 
     def rows(self, indices: Sequence[int], runs: Runs = ()) -> TextVectors:
         """Select rows by `indices`, with `runs` of prompts."""
-        return TextVectors(self.vectors[[*indices]], runs)
+        picked = upload(torch.tensor([*indices]), self.vectors.device)
+        return TextVectors(self.vectors[picked], runs)
 
     def of_frames(self, count: int) -> Tensor:
         """The vectors of `count` latent frames: (b, f, c)."""
         if self.runs:
             numbers = [number for number, frames in self.runs for _ in range(frames)]
-            return self.vectors[:, numbers]
+            return self.vectors[:, upload(torch.tensor(numbers), self.vectors.device)]
         return self.vectors.expand(-1, count, -1)
 
 
@@ -71,7 +73,8 @@ def predict(  # noqa: PLR0913
     it in the pass. The states after each of them are kept as pairs (b, f h w, 1, c).
     """
     frames = x.shape[1]
-    conditions = tree.time_embedding(sinusoid(t).to(x)) + text.of_frames(frames)
+    times = upload(sinusoid(t).to(x.dtype), x.device)
+    conditions = tree.time_embedding(times) + text.of_frames(frames)
     states = [_state(attention, layer, x, tree.dim) for layer in range(len(tree.layers))]
     features, after = [], list[list[LayerState]]()
     for i in range(frames):
