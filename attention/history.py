@@ -27,7 +27,7 @@ from .cache.tethered_cache import TetheredCache
 from .delta import cache as delta_cache
 from .delta.cache import DeltaCache
 from .delta.window import DeltaWindow
-from .layout import HistoryAttention
+from .layout import PassAttention
 from .recall import cache as recall_cache
 from .recall import content as content_cache
 from .recall.cache import RecallCache
@@ -68,10 +68,10 @@ class HistoryCache(FrameNumbers, Protocol):
         *,
         rows: slice = slice(None),
         positions: Sequence[int] = (),
-    ) -> HistoryAttention:
+    ) -> PassAttention:
         """Attention of `frames` active latent frames at `positions` to history and themselves."""
 
-    def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
+    def attention_of_commit(self, visible: Sequence[int]) -> PassAttention:
         """Attention of finished latent frames in the pass whose keys are committed next."""
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -102,6 +102,18 @@ class InputGatherer(Protocol):
         """The inputs for un-rotated q, k, v (b, s, n, d), valid until the next layer."""
 
 
+class PassAttention(Protocol):
+    """What the latent frames of a pass ask of a history, layer by layer."""
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether the history wants to see the attention of every layer."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
+
+
+@runtime_checkable
 class HistoryReader(InputGatherer, Protocol):
     """An attention to a history, whose inputs another one can change or compute with."""
 
@@ -110,6 +122,13 @@ class HistoryReader(InputGatherer, Protocol):
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
+
+
+def key_reader(attention: object) -> HistoryReader:
+    """The attention, if its history has keys; ValueError for a history that is a state."""
+    if not isinstance(attention, HistoryReader):
+        raise ValueError("a history without keys cannot be weighed or made sparse")
+    return attention
 
 
 @dataclass(frozen=True, slots=True)

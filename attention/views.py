@@ -12,6 +12,7 @@ from .dense import attend, parts
 from .history import HistoryCache
 from .layout import AttentionInputs, attend_inputs
 from .rope import rotate
+from .states.cache import StateCache, StateReader
 from .token_numbers import token_numbers
 
 
@@ -61,6 +62,21 @@ class PartialHistory:
             queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), None,
             len(self._tokens), self._parts, self._frames, self.cache.shape.frame_tokens,
         )  # fmt: skip
+
+
+def part_of(
+    cache: HistoryCache,
+    visible: Sequence[int],
+    rows: slice,
+    slots: Sequence[int],
+    positions: Sequence[int],
+) -> PartialHistory | StateReader:
+    """What active frames see of chosen `slots`; of a state, nothing or ValueError."""
+    if not isinstance(cache, StateCache):
+        return PartialHistory(cache, visible, rows, slots, positions)
+    if slots:
+        raise ValueError("a part of a state cannot be read")
+    return cache.no_history(rows)
 
 
 class LimitedLookback:

@@ -200,7 +200,7 @@ def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> Wan
     plain = dequantise(state, path)
     finite(plain, path)
     dit = WanDiT(config)
-    _load(dit, plain, path)
+    load_exactly(dit, plain, path)
     return dit
 
 
@@ -239,7 +239,7 @@ def load_tiny_vae(path: Path) -> TinyVAE:
         ) from error
     config = TinyVAEConfig((len(e[0]), len(e[1]), len(e[2])), (len(d[0]), len(d[1]), len(d[2])))
     vae = TinyVAE(config)
-    _load(vae, state, path)
+    load_exactly(vae, state, path)
     return vae
 
 
@@ -258,11 +258,12 @@ def load_text_encoder(path: Path) -> TextEncoder:
             "use the unmodified model/demo/text.safetensors."
         ) from error
     encoder = TextEncoder(words, state["words.weight"].shape[1], text_len)
-    _load(encoder, state, path)
+    load_exactly(encoder, state, path)
     return encoder
 
 
-def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put weights into a module, ready to evaluate; BadInput unless they are just its own."""
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -88,6 +88,17 @@ class DiTConfig:
         return self.text_dim > 0
 
     @property
+    def patch(self) -> int:
+        """Latent rows and columns for each token."""
+        return PATCH
+
+    @property
+    def token_flops(self) -> int:
+        """Multiplications and additions for a token in all blocks, without attention itself."""
+        projections = 6 * self.dim**2 + 2 * self.dim * self.ffn_dim
+        return 2 * self.num_layers * projections
+
+    @property
     def head_dim(self) -> int:
         """Channels per attention head."""
         return self.dim // self.num_heads

@@ -53,6 +53,12 @@ class TextKV:
     image: tuple[KeysValues, ...] = ()
     runs: Runs = ()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and prompts of a row."""
+        rows, prompts = self.layers[0][0].shape[:2]
+        return rows, prompts
+
     def of(self, layer: int) -> tuple[KeysValues, ...]:
         """The prompt's keys and values in one layer, then the picture's if there is one."""
         return (self.layers[layer], *self.image[layer : layer + 1])
@@ -61,7 +67,7 @@ class TextKV:
         """Select rows by `indices`, with `runs` of prompts; a single shared row is not copied."""
         if len(set(indices)) == 1:
             one, count = slice(indices[0], indices[0] + 1), len(indices)
-            return self._each(lambda x: _repeat(x[one], count), runs)
+            return self._each(lambda x: x[one].expand(count, -1, -1, -1, -1), runs)
         picked = upload(torch.tensor([*indices]), self.layers[0][0].device)
         return self._each(lambda x: x[picked], runs)
 
@@ -292,7 +298,3 @@ def run_block(
 
 def _as_is(parameter: Tensor) -> Tensor:
     return parameter
-
-
-def _repeat(row: Tensor, count: int) -> Tensor:
-    return row.expand(count, -1, -1, -1, -1)

@@ -119,6 +119,7 @@ ADVICE: dict[str, Callable[..., Any]] = {
         f"exact, or {PLAIN_WINDOW}"
     ),
     "state": lambda: f"{PLAIN_WINDOW}, or load a model with a state",
+    "recurrent": lambda: "change it, or load a model with attention",
     "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
 }
 """For each rule of the engine what to change, given the values that broke it."""

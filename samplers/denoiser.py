@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attention.history import HistoryCache
-from ..model.config import DiTConfig
+from ..model.forward import Forward, ModelConfig, forward_of
 from ..model.vace.module import VaceModule
 
 
@@ -101,11 +101,16 @@ class Denoiser:
     """
 
     host: ModelHost
-    config: DiTConfig
+    config: ModelConfig
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     second: SecondWeights | None = None
     control: VaceModule | None = None
+
+    @property
+    def forward(self) -> Forward:
+        """How the model is evaluated."""
+        return forward_of(self.config)
 
     @property
     def histories(self) -> int:
@@ -113,6 +118,6 @@ class Denoiser:
         return 2 if self.second and isinstance(self.second.passes, LowNoise) else 1
 
 
-def local_denoiser(tree: Any, config: DiTConfig) -> Denoiser:
+def local_denoiser(tree: Any, config: ModelConfig) -> Denoiser:
     """Wrap a module tree that is already loaded on the CPU."""
     return Denoiser(LocalHost(tree), config)

@@ -20,10 +20,9 @@ from ..model.dit import (
     Prediction,
     SelfAttention,
     TextKV,
-    predict,
     project_picture,
-    project_text,
 )
+from ..model.forward import ProjectedText
 from ..model.hooks import NO_HOOKS, Hooks
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
@@ -124,10 +123,10 @@ class Evaluator:
             return None
         return features.to(self.model.device, self.model.dtype).expand(rows, -1, -1)
 
-    def _read_text(self, context: Tensor, picture: Tensor | None) -> TextKV:
-        """Keys and values of prompts, or of the picture for a model that reads none."""
+    def _read_text(self, context: Tensor, picture: Tensor | None) -> ProjectedText:
+        """Prompts as the model reads them, or the picture for a model that reads none."""
         if self.model.config.reads_prompt:
-            return project_text(self._tree, context, picture)
+            return self.model.forward.project_text(self._tree, context, picture)
         assert picture is not None  # `check_camera` asks for the features
         return project_picture(self._tree, picture)
 
@@ -146,6 +145,7 @@ class Evaluator:
     def prompt_keys(self, prompt: Prompt, row: int) -> PromptKeys:
         """The keys of a prompt's first text, per layer, for a cache's batch `row`."""
         i, text = self._prompts.index(prompt), self._project().text
+        assert isinstance(text, TextKV)  # a memory bank is refused where text has no keys
         return PromptKeys(tuple(k[i, 0].float().mean(0) for k, _ in text.layers), row)
 
     @property
@@ -173,7 +173,7 @@ class Evaluator:
         self.evals += len(x)
         times = [[self.process.timestep(level) for level in row] for row in inputs.levels]
         t = torch.tensor(times, dtype=torch.float64)
-        return predict(
+        return self.model.forward.predict(
             self._tree,
             self._with_reference(x, frames).to(self.model.dtype),
             t,

@@ -17,6 +17,8 @@ from torch import Tensor
 from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput
+from ..model.config import DiTConfig
+from ..model.forward import ModelConfig
 from .control_branch import check_control, control_branch
 from .current import CurrentSettings
 from .denoiser import Commits, Denoiser, LowNoise, SecondWeights
@@ -26,6 +28,7 @@ from .history.filler import CacheFiller
 from .history.plan import planned_bytes
 from .history.rollout_history import RolloutHistory
 from .history.state_reading import check_state
+from .recurrent_rules import check_recurrent
 from .settings import RolloutSettings
 from .solvers.noise_process import TIMESTEPS, NoiseProcess
 from .steering import Steering
@@ -51,6 +54,7 @@ class Experts:
         check_second_weights(current.settings, model)
         check_control(current.settings, model)
         check_state(current.settings, model.config)
+        check_recurrent(current.settings, model.config)
         self._current, self._make_filler, self._turn = current, make_filler, Turn()
         self._first = self._evaluator(model)
         self._second = self._evaluator(model.second.model) if model.second else None
@@ -159,7 +163,7 @@ def check_second_weights(settings: RolloutSettings, model: Denoiser) -> None:
     """BadInput where second weights cannot take turns with the first ones in such a rollout."""
     if model.second is None:
         return
-    sizes = (replace(weights.config, control_blocks=0) for weights in (model, model.second.model))
+    sizes = (_without_control(weights.config) for weights in (model, model.second.model))
     if len({*sizes}) > 1:
         raise BadInput(
             "the two models of a pair must have the same size and the same inputs; choose two "
@@ -172,6 +176,10 @@ def check_second_weights(settings: RolloutSettings, model: Denoiser) -> None:
             f"{model.second.passes.below:g} in one pass, and each side has a model of its own; "
             "choose causal chunks or full sequence."
         )
+
+
+def _without_control(config: ModelConfig) -> ModelConfig:
+    return replace(config, control_blocks=0) if isinstance(config, DiTConfig) else config
 
 
 def _straddles(settings: RolloutSettings, second: SecondWeights) -> bool:

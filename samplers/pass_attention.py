@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..attention.history import HistoryCache
-from ..attention.layout import HistoryReader
+from ..attention.layout import HistoryReader, key_reader
 from ..attention.projected import MatricesOf, ProjectedAttention, ReadFrames
-from ..attention.views import LimitedLookback, PartialHistory, SplitFrames, SplitRows
+from ..attention.views import LimitedLookback, SplitFrames, SplitRows, part_of
 from ..model.dit import SelfAttention
 from .history.extent import HistoryExtent, extent
 from .history.reads import numbers_by_slot, shown_numbers
@@ -69,11 +69,11 @@ class PassVisibility:
         if slots is None:
             whole = cache.attention(len(positions), self.visible, rows=rows, positions=positions)
             return self._ruled(run[0], whole, history, sparse=True)
-        part = PartialHistory(cache, self.visible, rows, slots, positions)
+        part = part_of(cache, self.visible, rows, slots, positions)
         return self._ruled(run[0], part, history, sparse=False)
 
     def _ruled(
-        self, view: CacheView, attention: HistoryReader, history: RolloutHistory, *, sparse: bool
+        self, view: CacheView, attention: SelfAttention, history: RolloutHistory, *, sparse: bool
     ) -> SelfAttention:
         """The attention of each chunk under its rules, `sparse` as the history is."""
         if not self.readings:
@@ -87,7 +87,7 @@ class PassVisibility:
         parts: list[SelfAttention] = []
         for reading in self.readings:
             frames = reading.frames
-            ruled = reading.over(attention, ends)
+            ruled = reading.over(key_reader(attention), ends)
             progress = self.progress[frames.start : frames.stop]
             parts.append(history.sparse.over(view.cache, ruled, progress) if sparse else ruled)
         return parts[0] if len(parts) == 1 else SplitFrames(parts)

@@ -15,6 +15,7 @@ from ..model.camera.frames import NO_TRAVEL, CameraFrames, PlacedCameras
 from ..model.camera.fun import PICTURES
 from ..model.camera.modules import CAMERA_MODULES, CameraModule
 from ..model.config import DiTConfig
+from ..model.forward import ModelConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.path import STILL_PATH, CameraPath
 from .control_branch import ControlBranch
@@ -36,7 +37,7 @@ class Steering:
     def __init__(
         self,
         current: CurrentSettings,
-        config: DiTConfig,
+        config: ModelConfig,
         device: torch.device = CPU,
         control: ControlBranch | None = None,
     ) -> None:
@@ -66,7 +67,7 @@ class Steering:
             return NO_HOOKS
         own = self._own_hooks(self._module, tree, frames)
         second, along_time = self._module.second, self._module.along_time
-        if along_time is not None:
+        if along_time is not None and isinstance(self._config, DiTConfig):
             own = own.then(along_time(tree, self._config, reader.runs(), self._actions))
         return own if second is None else own.then(second.hooks(tree, reader(self._matrices)))
 
@@ -145,7 +146,7 @@ class Steering:
 
 
 
-def check_camera(settings: RolloutSettings, config: DiTConfig) -> None:
+def check_camera(settings: RolloutSettings, config: ModelConfig) -> None:
     """Refuse settings that leave a model's camera module without what it reads."""
     if not config.reads_prompt and (
         settings.reference is None or settings.reference.features is None

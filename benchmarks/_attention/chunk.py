@@ -16,6 +16,7 @@ from torch import Tensor
 from ...attention.ann.choice import open_buckets
 from ...attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from ...attention.history import HistoryCache, open_cache
+from ...attention.layout import key_reader
 from ...attention.sparse.key_codes import SlotCodes, entry_numbers
 from ...attention.sparse.prompt_attention import SparsePrompt
 from ...attention.sparse.self_attention import SparseHistory
@@ -27,7 +28,7 @@ from ...attention.storage.quantize import INT4, INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.dit import PassOptions, TextKV, predict, project_text
+from ...model.dit import PassOptions, SelfAttention, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import flow_ladder
@@ -192,7 +193,9 @@ def denoise(  # noqa: PLR0913
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
     for step, (now, after) in enumerate(pairwise(ladder)):
         attention = cache.attention(CHUNK)
-        over = history.over(attention, [step / DEMO.steps] * CHUNK) if history else attention
+        over: SelfAttention = attention
+        if history:
+            over = history.over(key_reader(attention), [step / DEMO.steps] * CHUNK)
         t = torch.full((1, CHUNK), 1000 * now)
         x = (
             x

@@ -17,6 +17,7 @@ from ...attention.ann.choice import open_buckets
 from ...attention.cache.kv_cache import KVCache
 from ...attention.cache.policy import FullHistory
 from ...attention.history import HistoryCache, open_cache, planned_bytes
+from ...attention.layout import key_reader
 from ...attention.snapshot import Snapshot
 from ...attention.sparse.blocks import TIME_ORDERS
 from ...attention.sparse.key_codes import SlotCodes, entry_codes, entry_numbers
@@ -161,7 +162,9 @@ class SpeedBench:
         x = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.model.device)
         for step, (now, after) in enumerate(pairwise(self._ladder)):
             dense, done = cache.attention(frames), step / (len(self._ladder) - 1)
-            attention = dense if history is None else history.over(dense, [done] * frames)
+            attention: SelfAttention = dense
+            if history is not None:
+                attention = history.over(key_reader(dense), [done] * frames)
             x = x + (after - now) * self._predict(case, x, now, attention).velocity.float()
         keys_values = self.commit_pass(case, x)
         if case.cache == FULL:

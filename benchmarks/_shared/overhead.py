@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import ParamSpec, TypeVar
 from unittest import mock
 
+from ...model import dit
 from ...model.dit import predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
-from ...samplers import evaluator
 from ...samplers.denoiser import local_denoiser
 from ...samplers.guidance import cfg
 from ...samplers.schedule.levels import flow_ladder
@@ -108,7 +108,7 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
 def _timed_model(clock: Clock) -> Iterator[None]:
     """Count every evaluation of the model and projection of the prompt as model time."""
     with (
-        mock.patch.object(evaluator, "predict", clock.time_run(predict)),
-        mock.patch.object(evaluator, "project_text", clock.time_run(project_text)),
+        mock.patch.object(dit, "predict", clock.time_run(predict)),
+        mock.patch.object(dit, "project_text", clock.time_run(project_text)),
     ):
         yield

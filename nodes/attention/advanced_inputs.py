@@ -31,7 +31,8 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
             )
         numbers |= set(layers)
     if max(numbers, default=0) > 0:  # every model has a first layer
-        count = len(host.module_tree(model).blocks)
+        tree = host.module_tree(model)
+        count = len(getattr(tree, "blocks", None) or tree.layers)
         if max(numbers) >= count:
             raise BadInput(
                 f"dense_layers of ANN-Sparse Attention names layer {max(numbers)}, but the model "

@@ -7,7 +7,8 @@ Nodes call `host.claim(...)` without naming the module.
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
     comfy.cli_args            args .disable_metadata
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
-                              get_torch_device, interrupt_current_processing(value),
+                              get_torch_device, unet_offload_device,
+                              interrupt_current_processing(value),
                               intermediate_device, vae_device, vae_offload_device,
                               load_models_gpu(patchers, memory_required=, force_full_load=),
                               throw_exception_if_processing_interrupted
@@ -94,6 +95,7 @@ from .models import (
     get_attachment,
     is_wan,
     load_diffusion_model,
+    manage_network,
     module_tree,
     override_attention,
     session_token,
@@ -163,6 +165,7 @@ __all__ = [
     "load_diffusion_model",
     "manage",
     "manage_beside",
+    "manage_network",
     "messenger",
     "model_file",
     "model_files",

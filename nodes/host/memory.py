@@ -28,6 +28,15 @@ def manage_beside(module: nn.Module, model: Any) -> Any:
     )
 
 
+def manage_as_model(module: nn.Module) -> Any:
+    """Put a module under the host's memory management as a MODEL is."""
+    return comfy.model_patcher.CoreModelPatcher(
+        module,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+
+
 def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
     """Load all `patchers` with their own patches, and keep `planned_bytes` free beside them.
 

@@ -20,6 +20,8 @@ from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import TEXT, camera_of, config_from_shapes, state_of
 from ...model.delta import add_delta_layers
 from ...model.image_embedding import ImageEmbedding
+from ...model.recurrent.network import RecurrentNetwork
+from .memory import manage_as_model
 
 T = TypeVar("T")
 
@@ -98,6 +100,23 @@ def _add_modules(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
     model.size = 0  # so that the host measures it again
 
 
+class NetworkShell(nn.Module):
+    """A network of our own where the host keeps a diffusion model."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.diffusion_model = network
+
+    def get_dtype_inference(self) -> torch.dtype:
+        """The dtype in which the network computes: that of its weights."""
+        return next(self.parameters()).dtype
+
+
+def manage_network(network: nn.Module) -> Any:
+    """A MODEL for a network of our own, which the host loads and frees as any other."""
+    return manage_as_model(NetworkShell(network))
+
+
 def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
     """A VAE from the weights of a file, as the host detects it."""
     try:
@@ -120,9 +139,9 @@ def is_wan(model: Any) -> bool:
 
 
 def module_tree(model: Any) -> nn.Module:
-    """The diffusion model inside a MODEL, with the official Wan names; BadInput for others."""
+    """The diffusion model inside a MODEL, Wan's or our own; BadInput for others."""
     tree = model.model.diffusion_model
-    if not is_wan(model):
+    if not is_wan(model) and not isinstance(tree, RecurrentNetwork):
         raise BadInput(
             f"The model is a {type(tree).__name__}, not a Wan model; connect Load Demo Model or a "
             "Wan 2.1 text-to-video model to `model`."

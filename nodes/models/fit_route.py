@@ -11,6 +11,8 @@ from ...errors import BadInput
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import BY_KEY
 from ...model.preset import DEMO_FOLDER
+from ...model.recurrent.file import is_recurrent
+from ...units import byte_size
 from .. import host
 from .fit import Fit, Machine, fit
 from .load_model import DTYPES, FOLDER
@@ -47,9 +49,19 @@ def fit_of(choice: Mapping[str, str]) -> Fit:
         known = family in (AUTO, *BY_KEY) and weights in (AUTO, EMA, RAW) and dtype in DTYPES
         if not known:
             raise BadInput("This loader has a value that Longtake does not know; choose another.")
-        return fit(_file(choice), _machine(), family, weights, DTYPES[dtype])
+        path = _file(choice)
+        if is_recurrent(path):
+            return _fit_of_recurrent(path, _machine())
+        return fit(path, _machine(), family, weights, DTYPES[dtype])
     except BadInput as error:
         return Fit(str(error), False)
+
+
+def _fit_of_recurrent(path: Path, machine: Machine) -> Fit:
+    """The answer for a recurrent model: its weights are nearly all that it takes."""
+    size = path.stat().st_size
+    text = f"A recurrent model of {byte_size(size)}, with a history of constant size."
+    return Fit(text, 2 * size < machine.room_bytes)  # computed in twice the bytes of its file
 
 
 def _file(choice: Mapping[str, str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 from ...model.checkpoint import Checkpoint, finite, open_checkpoint
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import FAMILIES
+from ...model.recurrent.family import RECURRENT
+from ...model.recurrent.file import is_recurrent, load_recurrent
 from ...samplers.denoiser import Commits
 from .. import categories, host
 from ..schema import build
-from .model_facts import remember
+from .model_facts import attach_family, mark_demo, remember
 from .pair import pair
 
 FOLDER = "diffusion_models"
@@ -51,12 +54,25 @@ class LoadCausalVideoModel(io.ComfyNode):
     ) -> io.NodeOutput:
         """Recognise the file, let the host build it, and show what was assumed."""
         path = host.model_file(FOLDER, model_name)
+        if is_recurrent(path):
+            return io.NodeOutput(_recurrent(path, cls.hidden.unique_id))
         checkpoint = open_checkpoint(path, family, weights).at_rate(FRAME_RATES[fps])
         model, twin = _build(checkpoint, DTYPES[weight_dtype]), checkpoint.twin
         if twin is not None:
             model = pair(model, _build(twin, DTYPES[weight_dtype]), Commits())
         _show_family(cls.hidden.unique_id, checkpoint)
         return io.NodeOutput(model)
+
+
+def _recurrent(path: Path, node_id: str | None) -> Any:
+    """A MODEL of a recurrent network, which the host does not know but manages."""
+    network, config = load_recurrent(path)
+    model, preset = host.manage_network(network), RECURRENT.preset
+    attach_family(model, RECURRENT, "its header says so")
+    mark_demo(model)  # whose VAE made the clips that it was trained on
+    sizes = f"{config.num_layers} layers of {config.dim} channels"
+    host.show_status(node_id, f"Recurrent model: {sizes}; {preset.note}.")
+    return model
 
 
 def _build(checkpoint: Checkpoint, dtype: torch.dtype | None) -> Any:

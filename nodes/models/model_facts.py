@@ -57,7 +57,12 @@ def noise_side(path: Path) -> str:
 
 def remember_family(model: Any, key: str, why: str) -> None:
     """Attach the family `key` to a MODEL and all its clones."""
-    host.attach(model, KEY, ModelFacts(BY_KEY[key], why))
+    attach_family(model, BY_KEY[key], why)
+
+
+def attach_family(model: Any, family: Family, why: str) -> None:
+    """Attach a family, of the table or not, to a MODEL and all its clones."""
+    host.attach(model, KEY, ModelFacts(family, why))
 
 
 def facts(model: Any) -> ModelFacts:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import BadInput
 from ...model.config import DiTConfig, config_from_shapes
+from ...model.recurrent.network import RecurrentNetwork
 from ...model.vace.module import VaceModule
 from .. import host
 
@@ -30,6 +32,8 @@ class VaceAttachment:
 def model_sizes(model: Any) -> DiTConfig:
     """The sizes of a Wan MODEL; BadInput where it is none."""
     tree = host.module_tree(model)
+    if isinstance(tree, RecurrentNetwork):
+        raise BadInput("The model is recurrent; connect a Wan model to this node.")
     return config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
 
 

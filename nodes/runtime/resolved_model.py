@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import BadInput
-from ...model.config import DiTConfig
+from ...model.forward import ModelConfig
 from ...model.preset import Preset
+from ...model.recurrent.network import RecurrentNetwork
 from ...model.vace.module import VaceModule
 from ...samplers.denoiser import Denoiser, SecondWeights
 from .. import host
@@ -87,7 +88,10 @@ def denoiser(model: Any) -> HostDenoiser:
     return replace(engine, second=SecondWeights(other, second.passes))
 
 
-def _config(model: Any) -> DiTConfig:
+def _config(model: Any) -> ModelConfig:
+    tree = host.module_tree(model)
+    if isinstance(tree, RecurrentNetwork):
+        return tree.config
     config, vace = model_sizes(model), vace_of(model)
     check_channels(config)
     return config if vace is None else replace(config, control_blocks=vace.blocks)

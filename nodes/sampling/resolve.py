@@ -13,6 +13,7 @@ from ...samplers.history.settings import CacheSettings
 from ...samplers.history.state_reading import check_state
 from ...samplers.planning.cost import idle_views
 from ...samplers.planning.rules import describe_rules
+from ...samplers.recurrent_rules import check_recurrent
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
@@ -135,6 +136,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     settings = _with_cache(settings, resolved, cache)
     check_second_weights(settings, resolved.engine)
     check_state(settings, resolved.engine.config)
+    check_recurrent(settings, resolved.engine.config)
     check_endless(length, settings.cache)
     check_resume(request.resume, settings.cache)
     notes = describe_budget(cache, settings), describe_rules(settings, config.num_layers)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from ...errors import Unsupported
-from ...model.config import DiTConfig
+from ...model.forward import ModelConfig
 from ..settings import RolloutSettings
 from .plan import planned_bytes
 
@@ -15,7 +15,7 @@ MAX_WINDOW = 4096
 
 
 def within_budget(
-    settings: RolloutSettings, budget_bytes: int, config: DiTConfig, dtype: torch.dtype
+    settings: RolloutSettings, budget_bytes: int, config: ModelConfig, dtype: torch.dtype
 ) -> RolloutSettings:
     """The settings with the longest window whose caches fit into `budget_bytes`.
 
@@ -49,7 +49,7 @@ def _with_window(settings: RolloutSettings, frames: int) -> RolloutSettings:
     return replace(settings, cache=settings.cache.within(frames))
 
 
-def _bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+def _bytes(settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype) -> int:
     """Bytes of all caches under the guidance that takes the most."""
     starts = (change.start_frame for change in settings.guidance_changes)
     stages = [settings, *(settings.at(start) for start in starts)]

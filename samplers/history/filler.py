@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
+from ...attention.layout import key_reader
 from ...model.dit import SelfAttention
 from ...uploads import upload_numbers
 from ..current import CurrentSettings
@@ -141,7 +142,7 @@ class CacheFiller:
             return attention, attention.is_observed
         moment = ReadingMoment(settings.schedule.chunk_frames, 1, 1)
         ends = extent(plan, cache, settings.cache.sink_frames)
-        ruled = ends.weigh(attention, rules, moment, range(len(frames)))
+        ruled = ends.weigh(key_reader(attention), rules, moment, range(len(frames)))
         return ruled, attention.is_observed
 
     def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:

@@ -11,11 +11,14 @@ import torch
 from ...attention import history
 from ...attention.cache.policy import CachePolicy, WindowSink
 from ...attention.history import HistoryCache
+from ...attention.states import cache as states
+from ...attention.states.cache import StateCache
 from ...attention.storage.dense import Storage
 from ...attention.storage.packed import with_placement
 from ...attention.storage.shape import CacheShape
 from ...model.action_sizes import with_beside
-from ...model.config import PATCH, DiTConfig
+from ...model.forward import ModelConfig
+from ...model.recurrent.config import RecurrentConfig
 from ..guidance import (
     ALL,
     AgeRange,
@@ -68,8 +71,25 @@ class CachePlan:
         return history.open_cache(self.shape, self.policy, self.storage, length, device)
 
 
+@dataclass(frozen=True, slots=True)
+class StatePlan(CachePlan):
+    """The history of a recurrent model: one state, whatever the length; nothing is evicted."""
+
+    def planned_bytes(self, length: int | None) -> int:
+        """Bytes of the states of all layers and rows."""
+        return states.planned_bytes(self.shape)
+
+    def planned_offloaded(self, length: int | None) -> int:
+        """0: a state stays on the device."""
+        return 0
+
+    def open(self, length: int | None, device: torch.device) -> HistoryCache:
+        """Open the states of a shot that has not begun."""
+        return StateCache(self.shape, device)
+
+
 def cache_plans(
-    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
+    settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype
 ) -> tuple[CachePlan, ...]:
     """The caches of a rollout; the first holds the whole history.
 
@@ -101,7 +121,7 @@ def _order(row: CacheRow) -> tuple[float, bool, str]:
     return row.level, row.prompt != "positive", order(row.prompt)
 
 
-def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+def planned_bytes(settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype) -> int:
     """Exact bytes of all KV caches; an unbounded full history only starts there."""
     return bytes_of(cache_plans(settings, config, dtype), settings.length)
 
@@ -131,7 +151,7 @@ def _plan(  # noqa: PLR0913
     seen: FrameSelection,
     rows: tuple[CacheRow, ...],
     settings: RolloutSettings,
-    config: DiTConfig,
+    config: ModelConfig,
     dtype: torch.dtype,
 ) -> CachePlan:
     policy = _policy(fill_mode, seen, settings.cache)
@@ -140,16 +160,16 @@ def _plan(  # noqa: PLR0913
         batch=len(rows),
         heads=config.num_heads,
         head_dim=config.head_dim,
-        rows=settings.rows // PATCH,
-        columns=settings.columns // PATCH,
+        rows=settings.rows // config.patch,
+        columns=settings.columns // config.patch,
         chunk_frames=settings.pass_frames,
         dtype=dtype,
         hold_rotated=settings.hold_rotated and not policy.moves_keys,
     )
     storage = with_placement(settings.storage, settings.placement)
-    return CachePlan(
-        fill_mode, seen, rows, with_beside(shape, config.action), policy, storage
-    )
+    kind = StatePlan if isinstance(config, RecurrentConfig) else CachePlan
+    shape = with_beside(shape, config.action)
+    return kind(fill_mode, seen, rows, shape, policy, storage)
 
 
 def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> CachePolicy:

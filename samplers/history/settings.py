@@ -11,7 +11,7 @@ from ...attention.cache.policy import CachePolicy
 from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.placement import ON_DEVICE, Placement
 from ...errors import BadInput, Unsupported
-from ...model.config import DiTConfig
+from ...model.forward import ModelConfig
 from ...model.preset import Preset
 from ...model.vae.protocol import StreamingCodec
 from ..conditioning.first_frame import ReencodedFirstFrame
@@ -56,7 +56,7 @@ class CacheSettings:
     def apply_to(
         self,
         settings: RolloutSettings,
-        config: DiTConfig,
+        config: ModelConfig,
         place: tuple[torch.device, torch.dtype],
         *,
         drops_first_frame: bool,
@@ -90,7 +90,7 @@ class CacheSettings:
         return self.policy if leaves else self.policy.with_first()
 
     def fit_to(
-        self, settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
+        self, settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype
     ) -> RolloutSettings:
         """Shorten the history of `settings` to the budget, if there is one."""
         if self.budget_bytes is None:

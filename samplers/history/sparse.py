@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...attention.ann.choice import open_buckets
 from ...attention.history import HistoryCache
-from ...attention.layout import HistoryReader
+from ...attention.layout import key_reader
 from ...attention.snapshot import Snapshot, join
 from ...attention.sparse.blocks import TIME_ORDERS
 from ...attention.sparse.key_codes import SlotCodes, entry_codes, entry_numbers
@@ -53,12 +53,12 @@ class SparseCaches:
         return replace(self._stats) if self._histories else None
 
     def over(
-        self, cache: int, attention: HistoryReader, progress: Sequence[float]
+        self, cache: int, attention: SelfAttention, progress: Sequence[float]
     ) -> SelfAttention:
         """Sparse attention over cache number `cache`, for latent frames at that `progress`."""
         if not self._histories:
             return attention
-        return self._histories[cache].over(attention, progress)
+        return self._histories[cache].over(key_reader(attention), progress)
 
     def history_changed(self) -> None:
         """Code new keys and forget what was derived from the old history."""

@@ -13,7 +13,7 @@ from ...attention.delta.state import DeltaState
 from ...attention.delta.window import DeltaWindow
 from ...attention.history import HistoryCache
 from ...errors import Unsupported
-from ...model.config import DiTConfig
+from ...model.forward import ModelConfig
 from ..settings import RolloutSettings
 from .selection import CacheView, neighbours
 
@@ -71,7 +71,7 @@ def state_of_cache(cache: HistoryCache) -> DeltaState | None:
     return None
 
 
-def check_state(settings: RolloutSettings, config: DiTConfig) -> None:
+def check_state(settings: RolloutSettings, config: ModelConfig) -> None:
     """Refuse a state beside the window for a model without layers for it."""
     if isinstance(settings.cache, DeltaWindow) and config.state == "none":
         raise Unsupported(

@@ -10,7 +10,7 @@ from itertools import islice
 
 import torch
 
-from ...model.config import DiTConfig
+from ...model.forward import ModelConfig
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames
 from ..guidance.prompt import describe_prompt
 from ..history.plan import CachePlan, bytes_of, cache_plans, source
@@ -38,7 +38,7 @@ class Cost:
 
 
 def cost(
-    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, histories: int = 1
+    settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype, histories: int = 1
 ) -> Cost:
     """The cost of a chunk with a full window, or of the only chunk, under the first guidance.
 
@@ -64,7 +64,7 @@ def _rows_of_two_chunks(settings: RolloutSettings) -> Iterator[Row]:
 
 
 def peak_evaluations(
-    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, histories: int = 1
+    settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype, histories: int = 1
 ) -> int:
     """Model evaluations of the most expensive chunk.
 

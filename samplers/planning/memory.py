@@ -17,11 +17,14 @@ from ...attention.cache.policy import capacity
 from ...attention.kernels.biased import simulate_device
 from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import DiTConfig
+from ...model.forward import ModelConfig
 from ...model.memory import META, Peaks, Place, peak_bytes, shape_only
+from ...model.recurrent.config import RecurrentConfig
 from ...model.shape_memo import ShapeMemo
 from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
-from ..history.plan import bytes_of, cache_plans, planned_bytes
+from ..history.plan import cache_plans, planned_bytes
 from ..settings import RolloutSettings
+from . import recurrent
 from .length_samples import extrapolate, shorter_shots
 from .rehearsal import CheckInterrupted, Rehearsal
 
@@ -47,7 +50,7 @@ class RolloutMemory:
 
 def rollout_memory(
     settings: RolloutSettings,
-    config: DiTConfig,
+    config: ModelConfig,
     dtype: torch.dtype,
     device: torch.device = CPU,
     check_interrupted: CheckInterrupted = lambda: None,
@@ -61,11 +64,36 @@ def rollout_memory(
     another plan has rehearsed.
     """
     memo = shapes or ShapeMemo()
+    if isinstance(config, RecurrentConfig):
+        rehearse = recurrent.rehearsals(config, dtype, check_interrupted, memo)
+        measures = _of_whole_passes(rehearse)
+    else:
+        measures = _of_layers(config, dtype, check_interrupted, memo)
+    with simulate_device(device):
+        passes = [_at_any_length(settings, measure) for measure in measures]
+    scores = _scores_at_any_length(settings, config)
+    kv_bytes = planned_bytes(settings, config, dtype)
+    return RolloutMemory(kv_bytes, max(_beginning(settings), scores, *passes))
+
+
+Measure = Callable[[RolloutSettings], Peaks]
+"""Bytes of a step or of a commit of a shot, by place."""
+
+
+def _of_whole_passes(rehearse: Callable[[RolloutSettings], Rehearsal]) -> tuple[Measure, Measure]:
+    """Step and commit of a model that is rehearsed with all of its layers."""
+    return lambda shot: rehearse(shot).step(), lambda shot: rehearse(shot).commit()
+
+
+def _of_layers(
+    config: DiTConfig, dtype: torch.dtype, check: CheckInterrupted, memo: ShapeMemo
+) -> tuple[Measure, Measure]:
+    """Step and commit of a transformer, of which a few layers are rehearsed."""
     with memo:
         tree = shape_only(config.first_layers(min(config.num_layers, DEEPEST)), dtype)
 
     def rehearsal(shot: RolloutSettings, size: DiTConfig) -> Rehearsal:
-        return Rehearsal(shot, tree, size, dtype, check_interrupted, memo)
+        return Rehearsal(shot, tree, size, dtype, check, memo)
 
     def step(shot: RolloutSettings) -> Peaks:
         return _of_all_layers(shot, config, lambda size: rehearsal(shot, size).step())
@@ -73,11 +101,7 @@ def rollout_memory(
     def commit(shot: RolloutSettings) -> Peaks:
         return _of_all_layers(shot, config, lambda size: rehearsal(shot, size).commit())
 
-    with simulate_device(device):
-        passes = [_at_any_length(settings, part) for part in (step, commit)]
-    scores = _scores_at_any_length(settings, config)
-    kv_bytes = planned_bytes(settings, config, dtype)
-    return RolloutMemory(kv_bytes, max(_beginning(settings), scores, *passes))
+    return step, commit
 
 
 def _of_all_layers(
@@ -133,8 +157,23 @@ def _grow(peaks: Peaks, less: Peaks, more: Peaks, times: int) -> Peaks:
     return {place: count + times * growth(place) for place, count in peaks.items()}
 
 
-def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """An upper bound of the plan without a rehearsal.
+def max_bytes(settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype) -> int:
+    """An upper bound of the plan without a rehearsal."""
+    if isinstance(config, RecurrentConfig):
+        branches = len(settings.guidance.all_branches)
+        values = branches * recurrent.max_values(settings, config)
+    else:
+        values = _max_values(settings, config, dtype)
+    return (
+        _scores_at_any_length(settings, config)
+        + _beginning(settings)
+        + planned_bytes(settings, config, dtype)
+        + FLOAT32_BYTES * values
+    )
+
+
+def _max_values(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """An upper bound of the float32 values that a pass of a transformer holds.
 
     Counts the float32 values that a pass may hold per token: of active latent frames, of the
     rotated or cut history, of prompts, and of the candidates that an index examines at once.
@@ -158,12 +197,7 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     if settings.control is not None:
         text = 2 * config.control_blocks * words
         values += branches * ((text + 32 * active) * config.dim + 2 * active * config.ffn_dim)
-    return (
-        _scores_at_any_length(settings, config)
-        + _beginning(settings)
-        + bytes_of(plans, settings.length)
-        + FLOAT32_BYTES * values
-    )
+    return values
 
 
 def _at_any_length(settings: RolloutSettings, measure: Callable[[RolloutSettings], Peaks]) -> int:
@@ -177,7 +211,7 @@ def _at_any_length(settings: RolloutSettings, measure: Callable[[RolloutSettings
     return max((extrapolate(sample, length) for sample in samples), default=0)
 
 
-def _scores_at_any_length(settings: RolloutSettings, config: DiTConfig) -> int:
+def _scores_at_any_length(settings: RolloutSettings, config: ModelConfig) -> int:
     return _at_any_length(settings, lambda shot: {(0, "score"): _score_bytes(shot, config)})
 
 
@@ -186,7 +220,7 @@ def _beginning(settings: RolloutSettings) -> int:
     return settings.reencoded_first_frame.room_bytes if settings.reencoded_first_frame else 0
 
 
-def _score_bytes(settings: RolloutSettings, config: DiTConfig) -> int:
+def _score_bytes(settings: RolloutSettings, config: ModelConfig) -> int:
     """Bytes of the largest score gradient, beside the predictions that it is added to.
 
     Measured in the middle of a video, where the decoder looks back, unless all frames are made at

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ...model.config import DiTConfig
-from ...model.dit import WanDiT
+from ...model.forward import ModelConfig
 from ...model.memory import META, Peaks, convolution_scratch, first_layers, peaks_by_place
 from ...model.shape_memo import ShapeMemo
 from ...model.vace.module import VaceModule, shape_only_module
@@ -82,8 +83,8 @@ class Rehearsal:
     """
 
     settings: RolloutSettings
-    tree: WanDiT
-    config: DiTConfig
+    tree: Any
+    config: ModelConfig
     dtype: torch.dtype
     check_interrupted: CheckInterrupted
     shapes: ShapeMemo
@@ -119,7 +120,7 @@ class Rehearsal:
         return peaks_by_place(run, self._tree, convolution_scratch, self.shapes)
 
     @cached_property
-    def _tree(self) -> WanDiT:
+    def _tree(self) -> Any:
         return first_layers(self.tree, self.config.num_layers)
 
     def _reference(self) -> Reference | None:
@@ -128,7 +129,10 @@ class Rehearsal:
         return reference.without_features() if reference and self.config.reads_prompt else reference
 
     def _module(self) -> VaceModule | None:
-        return shape_only_module(self.config, self.dtype) if self.config.control_blocks else None
+        config = self.config
+        if not isinstance(config, DiTConfig) or not config.control_blocks:
+            return None
+        return shape_only_module(config, self.dtype)
 
     def _branches(self, first: int) -> Branches:
         """Branches with caches filled as before latent frame `first`.

@@ -7,7 +7,7 @@ shows each chunk earlier.
 
 from __future__ import annotations
 
-from ...model.config import PATCH, DiTConfig
+from ...model.forward import ModelConfig
 from ...samplers.settings import RolloutSettings
 from .side_thread import ThreadShares
 
@@ -28,8 +28,7 @@ def share_threads(threads: int, flops: float) -> ThreadShares | None:
     return ThreadShares(max(1, shared - side), side)
 
 
-def pass_flops(settings: RolloutSettings, config: DiTConfig) -> float:
+def pass_flops(settings: RolloutSettings, config: ModelConfig) -> float:
     """Multiplications and additions of one branch's pass, without those of attention itself."""
-    tokens = settings.pass_frames * settings.rows * settings.columns / PATCH**2
-    projections = 6 * config.dim**2 + 2 * config.dim * config.ffn_dim
-    return 2 * tokens * config.num_layers * projections
+    tokens = settings.pass_frames * settings.rows * settings.columns / config.patch**2
+    return tokens * config.token_flops

@@ -18,8 +18,8 @@ from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.attention.layout import HistoryAttention
 from longtake.attention.views import PartialHistory
 from longtake.errors import BadInput, NotFinite
+from longtake.model import dit
 from longtake.model.dit import Prediction, TextKV, predict, project_text
-from longtake.samplers import evaluator
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.history.plan import cache_plans, planned_bytes
@@ -117,7 +117,7 @@ class PerfectModel:
 def perfect(monkeypatch: pytest.MonkeyPatch) -> PerfectModel:
     """A loop whose model is never wrong."""
     model = PerfectModel(7)
-    monkeypatch.setattr(evaluator, "predict", model)
+    monkeypatch.setattr(dit, "predict", model)
     return model
 
 
@@ -138,7 +138,7 @@ def test_a_perfect_model_gives_the_clean_latents_on_any_matrix(schedule: MatrixS
     frames = len(schedule.indices[0])
     model = PerfectModel(frames)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluator, "predict", model)
+        patch.setattr(dit, "predict", model)
         ours = joined(made(settings(schedule, frames, prompts=timeline(0))))
     torch.testing.assert_close(ours, model.clean, rtol=1e-4, atol=1e-4)
 
@@ -285,7 +285,7 @@ def test_a_prompt_is_projected_once(monkeypatch: pytest.MonkeyPatch) -> None:
         projected.append(context)
         return project_text(tree, context, picture)
 
-    monkeypatch.setattr(evaluator, "project_text", spy)
+    monkeypatch.setattr(dit, "project_text", spy)
     made(settings(length=12, prompts=timeline(0, 6), guidance=GUIDANCE))
     assert [tuple(context.shape) for context in projected] == [(2, 1, 5, TINY.text_dim)] * 2
 
@@ -309,7 +309,7 @@ def test_context_noise_is_told_to_the_model_and_really_there(
             commits.append(arguments[1:3])
         return perfect(*arguments)
 
-    monkeypatch.setattr(evaluator, "predict", spy)
+    monkeypatch.setattr(dit, "predict", spy)
     made(settings(context_noise=ContextNoise(0.25)))
     x, t = commits[1]  # frames 3 to 5
     assert torch.equal(t, torch.full((1, 3), 250.0, dtype=torch.float64))
@@ -339,7 +339,7 @@ def test_values_that_are_not_finite_stop_before_the_commit(monkeypatch: pytest.M
         genuine(self, *given)
 
     monkeypatch.setattr(KVCache, "commit", commit)
-    monkeypatch.setattr(evaluator, "predict", poisoned(3))
+    monkeypatch.setattr(dit, "predict", poisoned(3))
     kept: list[Chunk] = []
     with pytest.raises(NotFinite, match=r"latent frame 3, .* its output, in torch.float32"):
         for chunk in generate(settings(), MODEL):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
-from longtake.samplers import evaluator
+from longtake.model import dit
 from longtake.samplers.branches import Branches
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
@@ -211,13 +211,13 @@ def test_stabilising_leaves_given_frames_clean() -> None:
     branches.use(branches.current.settings, 0)
     clean = randn(2, TINY.out_channels, 4, 6)
     with pytest.MonkeyPatch.context() as patch:
-        genuine = evaluator.predict
+        genuine = dit.predict
 
         def spy(tree: object, x: Tensor, t: Tensor, *rest: object, **options: object) -> object:
             seen.extend((x, t))
             return genuine(tree, x, t, *rest, **options)  # type: ignore[arg-type]
 
-        patch.setattr(evaluator, "predict", spy)
+        patch.setattr(dit, "predict", spy)
         branches.commit(0, clean, known=[True, False])
     x, t = seen
     assert t.tolist() == [[0.0, 300.0]]

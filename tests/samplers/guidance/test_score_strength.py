@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.model import dit
 from longtake.model.dit import Prediction
-from longtake.samplers import evaluator
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, WeightedScore
 from longtake.samplers.loop import generate
@@ -56,7 +56,7 @@ def displacement(
         kv = torch.zeros(len(x), x.shape[1] * 6, TINY.num_heads, TINY.dim // TINY.num_heads)
         return Prediction(answer(x, (t / 1000)[..., None, None, None].to(x)), ((kv, kv),) * 2)
 
-    monkeypatch.setattr(evaluator, "predict", predict)
+    monkeypatch.setattr(dit, "predict", predict)
     model = local_denoiser(random_dit(), TINY)
     made = []
     for weight in (0.0, WEIGHT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,10 @@ from longtake.samplers.guidance import DROP, NOISE, Guidance, cfg, last, tempora
 from longtake.samplers.history.plan import planned_bytes
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.stream.rollouts import cut_after, edit_fork, rollout
 from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings, timeline
 
 CONFIG = replace(TINY, state="delta")
@@ -127,6 +132,22 @@ def test_replayed_and_restored_are_uninterrupted(name: str) -> None:
         restored.restore(loop.snapshot())
         rest = list(restored.chunks(finished[loop.index :]))
         assert all(same(whole[5:], rest))
+
+
+@pytest.mark.parametrize("snapshot_chunks", [0, 1])
+def test_a_killed_shot_resumes_from_its_journal_and_a_fork_has_the_state_of_its_chunk(
+    tmp_path: Path, snapshot_chunks: int
+) -> None:
+    made: dict[str, Any] = {"length": LENGTH, "cache": POLICY, "snapshot_chunks": snapshot_chunks}
+    whole = list(rollout(tmp_path / "whole", MODEL, **made).chunks)
+    cut_after(rollout(tmp_path / "killed", MODEL, **made), 4)
+    assert all(same(list(rollout(tmp_path / "killed", MODEL, **made).chunks), whole))
+    forked = edit_fork(12).apply(settings(length=LENGTH, cache=POLICY))
+    spec = RolloutSpec(forked, MODEL, "model", Journal(tmp_path / "killed"))
+    ours = list(Rollout(spec).chunks)
+    assert all(same(ours[:4], whole[:4])) and not any(same(ours[4:], whole[4:]))
+    fresh = RolloutSpec(forked, MODEL, "model", Journal(tmp_path / "fresh"))
+    assert all(same(ours, list(Rollout(fresh).chunks)))
 
 
 def test_the_bytes_of_states_are_in_the_plan() -> None:
