@@ -130,16 +130,18 @@ def _of_more_layers(
 ) -> Peaks:
     """Bytes by place from those of two layers.
 
-    Layers that take keys and a mouse come first. The others grow without what is theirs.
+    Layers that take keys and a mouse come first. The last one takes none, so that rehearsals end
+    with one that takes none.
     """
-    peaks = measure(config.first_layers(DEEPEST))
-    alike = config.num_layers if config.action is None else config.action.blocks
-    alike = min(max(alike, DEEPEST), config.num_layers)
-    peaks = _grow(peaks, shallow, peaks, alike - DEEPEST)
-    if alike == config.num_layers:
-        return peaks
-    less, more = (measure(config.first_layers(count, 1)) for count in (DEEPEST - 1, DEEPEST))
-    return _grow(peaks, less, more, config.num_layers - alike)
+    layers, action = config.num_layers, config.action
+    if action is None or action.blocks == layers:
+        deep = measure(config.first_layers(DEEPEST))
+        return _grow(deep, shallow, deep, layers - DEEPEST)
+    few, plain = (measure(config.first_layers(count, 1)) for count in (DEEPEST - 1, DEEPEST))
+    rehearsed = min(action.blocks, DEEPEST - 1)
+    deep = plain if rehearsed == 1 else measure(config.first_layers(DEEPEST, rehearsed))
+    more = action.blocks - rehearsed
+    return _grow(_grow(deep, few, deep, more), few, plain, layers - DEEPEST - more)
 
 
 def _grow(peaks: Peaks, less: Peaks, more: Peaks, times: int) -> Peaks:

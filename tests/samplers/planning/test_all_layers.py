@@ -12,6 +12,7 @@ from longtake.attention.cache.policy import AveragingSink, CachePolicy, FullHist
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4
 from longtake.attention.temp_cache.policy import TempCache
+from longtake.model.action_sizes import ActionSizes
 from longtake.model.config import DiTConfig
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance.presets import cfg, vanilla
@@ -22,6 +23,7 @@ from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
 
 DEEP = DiTConfig(1536, 8960, 12, 16, 64)  # as wide as Wan 2.1 1.3B
+KEYS = replace(DEEP, camera="keys", action=ActionSizes(blocks=7, keys=4, embed=128, width=1024))
 SHOTS: dict[str, dict[str, Any]] = {
     "window": {"cache": WindowSink(21, 3)},
     "full": {"cache": FullHistory()},
@@ -32,6 +34,7 @@ SHOTS: dict[str, dict[str, Any]] = {
     "averaging": {"cache": AveragingSink(12, 3)},
     "re-cached": {"cache": WindowSink(21, 3), "on_prompt_change": "re-cache"},
     "noise": {"cache": WindowSink(21, 3), "guidance": vanilla(1.5)},
+    "keys": {"cache": WindowSink(3), "guidance": cfg(1.0)},
 }
 
 
@@ -47,14 +50,14 @@ def shot(cache: CachePolicy, **changes: Any) -> RolloutSettings:
 def test_three_layers_and_two_shorter_shots_tell_the_whole_plan(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = shot(**SHOTS[name])
-    planned = rollout_memory(settings, DEEP, torch.float32)
+    settings, sizes = shot(**SHOTS[name]), KEYS if name == "keys" else DEEP
+    planned = rollout_memory(settings, sizes, torch.float32)
     monkeypatch.setattr(memory, "DEEPEST", DEEP.num_layers)
     monkeypatch.setattr(memory, "shorter_shots", lambda settings: None)
     monkeypatch.setattr(
-        memory, "_of_all_layers", lambda shot, config, measure: measure(config.num_layers, 0)
+        memory, "_of_all_layers", lambda shot, config, measure: measure(config)
     )
-    assert planned == rollout_memory(settings, DEEP, torch.float32)
+    assert planned == rollout_memory(settings, sizes, torch.float32)
 
 
 def test_more_layers_never_take_less() -> None:
