@@ -13,6 +13,7 @@ import { DRIFT_WARNING, driftOf, warningsOf } from "../../web/player/view/status
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
 import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
+import { Driver } from "../../web/player/drive/driver.mjs";
 import { Latency } from "../../web/player/drive/latency.mjs";
 import { hasLine, withLine } from "../../web/player/comfy/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
@@ -325,4 +326,25 @@ test("a key's time ends with the first picture of the chunk that read it", () =>
   latency.shown(40, 3200);
   assert.deepEqual(latency.measured, [1000, 3000]);
   assert.deepEqual([latency.percentile(0.5), latency.percentile(0.95)], [1, 3]);
+});
+
+test("a press to drive from here is not lost while a message is on its way", async () => {
+  /** @type {any[]} */
+  const sent = [];
+  /** @type {((answer: any) => void)[]} */
+  const answers = [];
+  const send = (/** @type {any} */ body) => { sent.push(body); return new Promise((resolve) => answers.push(resolve)); };
+  let now = 0;
+  const driver = new Driver("me", send, () => {}, () => (now += 1000));
+  driver.start();
+  const first = driver.tick(0);
+  driver.start(true);
+  answers[0]({ answer: "other" });
+  await first;
+  const second = driver.tick(0);
+  answers[1]({ answer: "drives" });
+  await second;
+  void driver.tick(0);
+  assert.deepEqual(sent.map(({ take_over }) => take_over), [false, true, false]);
+  assert.equal(driver.answer?.answer, "drives");
 });

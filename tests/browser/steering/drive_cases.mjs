@@ -70,9 +70,11 @@ test("keys act only while the player has the focus", onPage(async (player) => {
 test("without Drive the keys are the player's shortcuts", onPage(async (player) => {
   const take = await player.start(RUN);
   await player.until(({ frames }) => Number(frames) >= 24);
+  await player.slider.press("ArrowLeft"); // stands still
   await player.slider.press("Home");
+  await player.until(({ shown, playing }) => shown === "0" && playing === "false");
   await player.page.keyboard.press("ArrowRight");
-  await player.until(({ shown, playing }) => shown === "1" && playing === "false");
+  await player.until(({ shown }) => shown === "1");
   assert.equal(await lines(player, take), "");
 }));
 

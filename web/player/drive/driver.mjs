@@ -134,10 +134,11 @@ export class Driver {
   async #post({ keys, sticks, look, at }, shown, leave) {
     const number = ++this.#number;
     if (at !== null) this.latency.sent(number, at);
-    const body = { driver: this.id, number, keys, sticks, look, mode: this.mode, shown, take_over: this.#takeOver, leave };
+    const takeOver = this.#takeOver;
+    const body = { driver: this.id, number, keys, sticks, look, mode: this.mode, shown, take_over: takeOver, leave };
     const answer = await this.send(body).catch((error) => ({ answer: /** @type {const} */ ("ended"), error: String(error.message ?? error) }));
     if (leave) return;
-    this.#takeOver = false;
+    if (takeOver) this.#takeOver = false; // it may be wanted since this was sent
     const changed = JSON.stringify(answer) !== JSON.stringify(this.answer);
     this.answer = answer;
     if (answer.answer !== "drives") this.latency.drop();
