@@ -30,8 +30,7 @@ ROOT = Path(__file__).resolve().parent
 MIN_PYTHON = (3, 10)
 MIN_TORCH = (2, 5)
 DEFAULT_TORCH = "torch==2.13.0"
-WORKERS = min(16, (os.cpu_count() or 1) + 1)  # a core is free while a worker waits for a browser
-PARALLEL = ("-n", str(WORKERS), "--dist", "worksteal")  # pytest-xdist
+PARALLEL = ("-n", "auto", "--maxprocesses", "16", "--dist", "worksteal")  # pytest-xdist
 WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 
 HELP = """\
