@@ -65,13 +65,13 @@ def build_diffusion_model(
 
 
 def _for_host(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by which the host recognises the model that it can build.
+    """The tensors by which the host recognises the model that it can build, in a dict of its own.
 
-    One that reads a picture in place of a prompt is its text-to-video model with more channels.
+    One that reads a picture in place of a prompt is its text-to-video model with more channels. The
+    host takes out of the dict what it uses.
     """
-    if TEXT in state:
-        return state
-    return {name: tensor for name, tensor in state.items() if not name.startswith(PICTURE)}
+    left_out = () if TEXT in state else (PICTURE,)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(left_out)}
 
 
 def _add_modules(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
