@@ -8,6 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+QUEUED = frozenset({"cuda"})
+"""Kinds of device whose copies from pinned memory keep their source alive until they are done.
+
+Others may read the source after it is freed (MPS), so a copy to them waits.
+"""
+
 
 def upload(values: Tensor, device: torch.device | str) -> Tensor:
     """`values` on `device`; the caller must not change them afterwards.
@@ -15,11 +21,9 @@ def upload(values: Tensor, device: torch.device | str) -> Tensor:
     A plain copy to CUDA waits until the device has done all its work, so that the next kernels
     cannot be queued meanwhile. From pinned memory a copy is queued like any kernel.
     """
-    kind = torch.device(device).type
-    if kind in ("cpu", "meta"):
+    if values.device.type != "cpu" or torch.device(device).type not in QUEUED:
         return values.to(device)
-    source = values.pin_memory() if kind == "cuda" and not values.is_cuda else values
-    return source.to(device, non_blocking=True)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def upload_numbers(values: Sequence[Any] | float, like: Tensor) -> Tensor:
