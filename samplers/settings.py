@@ -193,6 +193,15 @@ class RolloutSettings:
             settings = replace(settings, guidance=guidance[-1], guidance_changes=())
         return replace(settings, lora_factor=factors[-1], lora_changes=()) if factors else settings
 
+    @property
+    def stages(self) -> list[RolloutSettings]:
+        """The settings under each guidance of the shot; of those of equal work, the first."""
+        changed = (self.at(change.start_frame) for change in self.guidance_changes)
+        by_work = dict[object, RolloutSettings]()
+        for stage in (self, *changed):
+            by_work.setdefault(stage.guidance.work, stage)
+        return [*by_work.values()]
+
     def seed_at(self, latent_frame: int) -> int:
         """The seed in force at `latent_frame`."""
         past = [change.seed for change in self.seed_changes if change.start_frame <= latent_frame]

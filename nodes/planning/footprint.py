@@ -87,5 +87,4 @@ class RolloutFootprint:
         config, dtype = self.model.config, self.model.dtype
         sparsity = apply_measurements(self.settings.sparsity, self.model.device)
         settings = replace(self.settings, sparsity=sparsity)
-        changes = (settings.at(change.start_frame) for change in settings.guidance_changes)
-        return [figure(in_force, config, dtype) for in_force in (settings, *changes)]
+        return [figure(in_force, config, dtype) for in_force in settings.stages]

@@ -154,6 +154,13 @@ class Guidance:
         seen = tuple((branch.prompt, branch.view) for branch in self.all_branches)
         return self.base, self.stabilise, seen
 
+    @property
+    def work(self) -> tuple[object, ...]:
+        """What its passes evaluate, without weights; guidances of equal work cost the same."""
+        summed = tuple((branch.prompt, branch.view) for branch in self.summed)
+        scores = tuple(type(weighted.score) for weighted in self.weighted_scores)
+        return self.inputs, summed, self.timing, self.limits, scores, self.in_one_pass
+
     def scale_by(self, strength: float) -> Guidance:
         """The same branches at another strength."""
         return replace(self, strength=strength)

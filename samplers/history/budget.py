@@ -51,6 +51,4 @@ def _with_window(settings: RolloutSettings, frames: int) -> RolloutSettings:
 
 def _bytes(settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype) -> int:
     """Bytes of all caches under the guidance that takes the most."""
-    starts = (change.start_frame for change in settings.guidance_changes)
-    stages = [settings, *(settings.at(start) for start in starts)]
-    return max(planned_bytes(stage, config, dtype) for stage in stages)
+    return max(planned_bytes(stage, config, dtype) for stage in settings.stages)

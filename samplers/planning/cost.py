@@ -70,11 +70,7 @@ def peak_evaluations(
 
     Counts guidance changes and, per prompt change, one extra pass over the noise history.
     """
-    in_force = [
-        settings,
-        *(settings.at(change.start_frame) for change in settings.guidance_changes),
-    ]
-    most = max(cost(stage, config, dtype, histories).evaluations for stage in in_force)
+    most = max(cost(stage, config, dtype, histories).evaluations for stage in settings.stages)
     if len(settings.prompts.entries) == 1:
         return most
     return most + histories * _refill(settings, cache_plans(settings, config, dtype))
