@@ -41,6 +41,7 @@ from .sampling.memory_rules import MemoryRulesNode
 from .sampling.model_settings import SettingsFromModel
 from .sampling.sampler import DiffusionForcingSampler
 from .sampling.schedule import DiffusionForcingSchedule
+from .sound.sound_curve import SoundCurve
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,
@@ -52,6 +53,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     PromptTimeline,
     CameraPathNode,
     ControlVideoNode,
+    SoundCurve,
     KnownFrames,
     KnownVideo,
     SettingsFromModel,

@@ -159,10 +159,48 @@ def keys_and_mouse() -> Example:
     return Example(api, DRIVE_PLACES, [group])
 
 
+SOUND_PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 120),
+    "2": (0, 640, 300, 140),
+    "3": (360, 520, 340, 460),
+    "4": (0, 840, 300, 140),
+    "5": (760, 0, 420, 420),
+    "6": (1240, 0, 320, 620),
+    "7": (1620, 0, 260, 80),
+    "8": (1620, 160, 420, 420),
+    "9": (2100, 0, 300, 400),
+}
+
+
+def sound_curve() -> Example:
+    """Music turns day into night, beat by beat, in the demo's world."""
+    api = {
+        "1": node("LongtakeLoadDemoModel", "Load Demo Model"),
+        "2": node("LoadAudio", "Your music", audio="your_music.mp3"),
+        "3": node("LongtakeSoundCurve", "Sound Curve", audio=["2", 0], follow="bass", low=0.0,
+                  high=1.0, fall=0.3, every=0.25),
+        "4": node("CLIPTextEncode", "What loud music shows", clip=["1", 1],
+                  text="a red ball bouncing over green hills at night, clear sky, static camera"),
+        "5": node("LongtakePromptTimeline", "Prompt Timeline", clip=["1", 1], negative="",
+                  text="0: a red ball bouncing over green hills by day, clear sky, static camera",
+                  mix=["3", 0], mix_prompt=["4", 0]),
+        "6": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
+                  prompts=["5", 0], seed=7, length=20.0, length_unit="seconds"),
+        "7": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["6", 0], vae=["1", 2]),
+        "8": node("LongtakePreview", "Streaming Preview", frames=["7", 0]),
+        "9": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["7", 0], audio=["2", 0],
+                  filename_prefix="longtake/music", format="mp4 (h264)", crf=18,
+                  sheet_and_report=True),
+    }  # fmt: skip
+    group = group_box("What the shot hears", *SOUND_PLACES["3"])
+    return Example(api, SOUND_PLACES, [group])
+
+
 COMMUNITY: dict[str, Callable[[], Example]] = {
     "camera_path": camera_path,
     "control_video": control_video,
     "keys_and_mouse": keys_and_mouse,
+    "sound_curve": sound_curve,
 }
 
 NOTES: dict[str, str] = {
@@ -180,6 +218,11 @@ NOTES: dict[str, str] = {
 - Matrix-Game 2 walks through your picture. While it runs, *Drive* takes your keys and your mouse.
 - Weights, MIT: Skywork/Matrix-Game-2.0, base_distilled_model. Its VAE is Wan 2.1's.
 - clip_vision_h.safetensors is in Comfy-Org's Wan_2.1_ComfyUI_repackaged.
+""",
+    "sound_curve": """\
+- The bass of your music turns day into night in the demo's world; the video has the music too.
+- Choose your file in Load Audio. No weights to download.
+- Follow the onsets instead, or connect the lines to `guidance`; the help page has a table.
 """,
 }
 NOTE_PLACE: Place = (0, 380, 300, 210)

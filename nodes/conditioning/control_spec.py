@@ -13,7 +13,6 @@ from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.control.strength import (
-    MAX_STRENGTH,
     ControlStrength,
     StrengthChange,
     strength_of_changes,
@@ -24,18 +23,7 @@ from ..length import Length, latent_frame_at
 from ..models.streaming_vae import StreamingVAE, check_belongs
 from .control_frames import ControlPictures
 from .known_video import VideoLatents
-from .timed_lines import MAX_OVER_S, read_change, timed_lines
-
-EXAMPLES = "`0: 1` or `4 (over 2): 0.3`"
-
-
-@dataclass(frozen=True, slots=True)
-class TimedStrength:
-    """A strength from `start_s` seconds on, reached over `over_s` seconds."""
-
-    start_s: float
-    factor: float
-    over_s: float = 0.0
+from .timed_numbers import TimedNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +33,7 @@ class ControlSpec:
     vae: StreamingVAE
     frames: ControlPictures | None = None
     references: Tensor | None = field(default=None, repr=False)
-    strengths: tuple[TimedStrength, ...] = ()
+    strengths: tuple[TimedNumber, ...] = ()
     fps: float | None = None
 
     def resolve(self, width: int, height: int, fps: float) -> ControlVideo:
@@ -53,7 +41,7 @@ class ControlSpec:
         frame_s = FRAMES_PER_LATENT / fps
         changes = [
             StrengthChange(
-                round(latent_frame_at(timed.start_s, fps)), timed.factor,
+                round(latent_frame_at(timed.start_s, fps)), timed.value,
                 round(timed.over_s / frame_s),
             )
             for timed in self.strengths
@@ -94,40 +82,6 @@ def fill(picture: Tensor, width: int, height: int) -> Tensor:
     scaled = F.interpolate(picture.movedim(-1, 0)[None].float(), size, mode="bilinear")
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return scaled[:, :, top : top + height, left : left + width].movedim(1, -1)
-
-
-def read_strengths(text: str) -> tuple[TimedStrength, ...]:
-    """Read `SECONDS: factor` lines, or one number; `(over SECONDS)` after the time eases in."""
-    lines = timed_lines(text, EXAMPLES)
-    factors = (_factor(line.text, line.number) for line in lines)
-    overs = (_over(line.option, line.number) for line in lines)
-    starts = (line.start_s for line in lines)
-    return tuple(map(TimedStrength, starts, factors, overs))
-
-
-def _factor(text: str, line: int) -> float:
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = math.nan
-    if not 0 <= factor <= MAX_STRENGTH:
-        raise BadInput(
-            f"Line {line} of the strength says {text!r}; write a number from 0 to "
-            f"{MAX_STRENGTH:g}, or lines such as {EXAMPLES}."
-        )
-    return factor
-
-
-def _over(option: str | None, line: int) -> float:
-    if option is None:
-        return 0.0
-    change = read_change(option, ("over",))
-    if change is None:
-        raise BadInput(
-            f"Line {line} of the strength has ({option}) before its colon; write (over 2) with "
-            f"the seconds in which it changes, at most {MAX_OVER_S:g}, or nothing."
-        )
-    return change[1]
 
 
 def control_video(

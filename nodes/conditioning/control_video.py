@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.vace.module import PIXELS
+from ...samplers.control.strength import MAX_STRENGTH
 from .. import categories, sockets
 from ..frames.decoded import HostFrames
 from ..frames.pictures import USUAL_FPS, PictureFrames, frames_input, rate_of, to_frames
@@ -17,9 +18,10 @@ from ..frames.video_frames import VideoFrames
 from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..schema import build
 from .control_frames import ControlPictures
-from .control_spec import ControlSpec, read_strengths
+from .control_spec import ControlSpec
 from .known_video import ReadablePictures
 from .rollout_pictures import RolloutPictures
+from .timed_numbers import read_numbers
 
 
 class ControlVideoNode(io.ComfyNode):
@@ -63,8 +65,8 @@ class ControlVideoNode(io.ComfyNode):
                 "Control Video has nothing to follow; connect `control_frames` or `reference`."
             )
         fps = None if control_frames is None else rate_of(control_frames)
-        spec = ControlSpec(encoder, frames, reference, read_strengths(strength), fps)
-        return io.NodeOutput(spec)
+        strengths = read_numbers(strength, "strength", MAX_STRENGTH)
+        return io.NodeOutput(ControlSpec(encoder, frames, reference, strengths, fps))
 
 
 def _frames(

@@ -20,9 +20,10 @@ from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance
 from ...units import byte_size
 from ..length import Length, latent_frame_at
+from .over_time import mix_prompt, values_by_chunk
 from .reference import PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
-from .timeline import TimedEmbedding, Timeline
+from .timeline import SecondPrompt, TimedEmbedding, Timeline
 
 UMT5 = " (umt5 by Load CLIP of type `wan`; for `longtake run`, that needs --comfy DIR)"
 STEPS_BEYOND = 16  # chunks after a shot's end in which prompts still blend, for a later continue
@@ -48,8 +49,10 @@ def prompt_timeline(
     rows = _text_rows(timeline, config, text_len)
     entries: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
     blends: list[tuple[TimedPrompt, range]] = []
+    seconds = [] if timeline.second is None else [timeline.second]
+    for prompt in (*timeline.entries, *seconds):
+        _check_width(prompt.embedding, config)
     for entry in timeline.entries:
-        _check_width(entry.embedding, config)
         start = _start(entry, length)
         entries[start] = TimedPrompt(start, rows.fit(entry.embedding), entry.text)
         if entry.over_s and start:
@@ -62,7 +65,19 @@ def prompt_timeline(
     _check_steps(sum(steps), rows.count * config.text_dim * timeline.negative.element_size())
     for (prompt, starts), count in zip(blends, steps, strict=True):
         placed = placed.blend(prompt, starts, count)
-    return placed
+    if timeline.second is None:
+        return placed
+    return _with_second(placed, timeline.second, rows, length)
+
+
+def _with_second(
+    placed: PromptTimeline, second: SecondPrompt, rows: TextRows, length: Length
+) -> PromptTimeline:
+    """Mix the second prompt in, chunk by chunk."""
+    shares = values_by_chunk(second.shares, length)
+    embedding = rows.fit(second.embedding)
+    _check_steps(len(shares), embedding.numel() * embedding.element_size())
+    return mix_prompt(placed, embedding, shares)
 
 
 def own_prompt(prompts: Timeline | list[Any]) -> OwnPrompt:
@@ -120,8 +135,8 @@ def _check_steps(count: int, bytes_each: int) -> None:
     if count * bytes_each > MAX_STEPS_BYTES:
         raise BadInput(
             f"The prompts blend in {count} steps, one for each chunk, which would fill "
-            f"{byte_size(count * bytes_each)} of memory; reduce (over), or the length of the "
-            "shot."
+            f"{byte_size(count * bytes_each)} of memory; reduce (over), the changes of `mix`, or "
+            "the length of the shot."
         )
 
 
@@ -135,7 +150,9 @@ def _check_width(embedding: Tensor, config: DiTConfig) -> None:
 
 
 def _text_rows(timeline: Timeline, config: DiTConfig, text_len: int) -> TextRows:
-    return TextRows.of(config, text_len, (entry.embedding for entry in timeline.entries))
+    seconds = () if timeline.second is None else (timeline.second,)
+    prompts = (*timeline.entries, *seconds)
+    return TextRows.of(config, text_len, (prompt.embedding for prompt in prompts))
 
 
 def guidance_changes(
@@ -144,6 +161,9 @@ def guidance_changes(
     """Put the guidance strengths of a timeline on their nearest chunks."""
     if not isinstance(prompts, Timeline):
         return ()
+    if prompts.strengths:
+        by_chunk = values_by_chunk(prompts.strengths, length)
+        return tuple(TimedGuidance(start, at_strength(by_chunk[start])) for start in by_chunk)
     changes = {
         _start(entry, length): at_strength(entry.guidance)
         for entry in prompts.entries

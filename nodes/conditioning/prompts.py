@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...errors import BadInput
+from ...stream.rollout.controls import MAX_GUIDANCE
 from .. import categories, host, sockets
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
+from .prompt_plan import own_prompt
 from .text_rows import TEXT_LEN
-from .timeline import TimedEmbedding, TimedText, Timeline, format_line, parse
+from .timed_numbers import TimedNumber, read_numbers
+from .timeline import SecondPrompt, TimedEmbedding, TimedText, Timeline, format_line, parse
 
 EXAMPLE = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 5: a blue ball bouncing over green hills at night, clear sky, the camera pans left"""
@@ -51,13 +55,22 @@ class PromptTimeline(io.ComfyNode):
                     tooltip="What the video should not show; used if cfg is not 1. Leave it empty "
                     "for the demo model.",
                 ),
+                *_over_time(),
             ],
             outputs=[sockets.Timeline.Output(display_name="prompts")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, clip: Any, text: str, negative: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        clip: Any,
+        text: str,
+        negative: str,
+        guidance: str | None = None,
+        mix: str | None = None,
+        mix_prompt: list[Any] | None = None,
+    ) -> io.NodeOutput:
         """Encode every line of the timeline."""
         node_id = cls.hidden.unique_id
         entries = [
@@ -66,8 +79,58 @@ class PromptTimeline(io.ComfyNode):
             )
             for line in parse(text)
         ]
-        prompter = CLIPPrompter(clip, node_id)
-        return io.NodeOutput(Timeline(tuple(entries), embed(clip, negative, node_id), prompter))
+        timeline = Timeline(
+            tuple(entries), embed(clip, negative, node_id), CLIPPrompter(clip, node_id),
+            _strengths(guidance, entries), _second(mix, mix_prompt),
+        )  # fmt: skip
+        return io.NodeOutput(timeline)
+
+
+def _over_time() -> list[io.Input]:
+    """Numbers that change with every chunk."""
+    return [
+        io.String.Input(
+            "guidance",
+            optional=True,
+            force_input=True,
+            tooltip="Guidance strength over time, 0 to 30 (no unit): lines `SECONDS: number`, for "
+            "example from Sound Curve. They count in place of (guidance) in `text`.",
+        ),
+        io.String.Input(
+            "mix",
+            optional=True,
+            force_input=True,
+            tooltip="Share of `mix_prompt` over time, 0 to 1 (no unit): lines `SECONDS: number`, "
+            "for example from Sound Curve. 1: that prompt alone.",
+        ),
+        io.Conditioning.Input(
+            "mix_prompt",
+            optional=True,
+            tooltip="A second prompt, from CLIP Text Encode of the same text encoder, which is "
+            "mixed into every line of `text`.",
+        ),
+    ]
+
+
+def _strengths(lines: str | None, entries: Sequence[TimedEmbedding]) -> tuple[TimedNumber, ...]:
+    if lines is None:
+        return ()
+    if any(entry.guidance is not None for entry in entries):
+        raise BadInput(
+            "The guidance comes from `guidance` and from (guidance) in `text`; remove one of them."
+        )
+    return read_numbers(lines, "guidance", MAX_GUIDANCE)
+
+
+def _second(lines: str | None, prompt: list[Any] | None) -> SecondPrompt | None:
+    if lines is None and prompt is None:
+        return None
+    if lines is None or prompt is None:
+        raise BadInput(
+            "`mix` and `mix_prompt` go together; connect lines of shares to one, and CLIP Text "
+            "Encode to the other."
+        )
+    return SecondPrompt(own_prompt(prompt).embedding, read_numbers(lines, "mix", 1.0))
 
 
 @dataclass(frozen=True, slots=True)

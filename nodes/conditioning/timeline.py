@@ -11,6 +11,7 @@ from ...errors import BadInput
 from ...stream.rollout.controls import MAX_GUIDANCE, STRENGTH_DIGITS
 from ...stream.rollout.spec import Prompter
 from .timed_lines import MAX_SECONDS, TIMED, timed_lines
+from .timed_numbers import TimedNumber
 
 _OPTION = re.compile(
     r"\s*(?P<name>guidance|over)\s+(?P<value>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE
@@ -40,23 +41,33 @@ class TimedEmbedding:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondPrompt:
+    """An embedding (l, c) that is mixed into all prompts, and its share from 0 to 1 over time."""
+
+    embedding: Tensor
+    shares: tuple[TimedNumber, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """Prompts in written order, and the embedding (l, c) of the negative prompt.
 
     One prompt starts at 0. Of several prompts for one chunk, the last one counts. `prompter`
-    encodes live edits.
+    encodes live edits. `strengths` are of the guidance, in place of those of the prompts.
     """
 
     entries: tuple[TimedEmbedding, ...]
     negative: Tensor
     prompter: Prompter | None = None
+    strengths: tuple[TimedNumber, ...] = ()
+    second: SecondPrompt | None = None
 
     def without_words(self) -> Timeline:
         """The same times for a model that reads no prompt: embeddings of no width."""
         entries = tuple(
             replace(entry, embedding=entry.embedding[:1, :0], over_s=0.0) for entry in self.entries
         )
-        return Timeline(entries, self.negative[:1, :0])
+        return replace(self, entries=entries, negative=self.negative[:1, :0], second=None)
 
 
 def parse(text: str) -> list[TimedText]:

@@ -12,26 +12,20 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ...errors import StorageError
 from ...samplers.schedule.row import Row
 from ...samplers.schedule.rows import NoiseSchedule
-from ...temporary_files import remove_leftovers, replacing
-
-Colour = tuple[int, int, int]
+from ..drawing import BACKGROUND, INK, TEXT_SIZE, Colour, save_png
 
 CLEAN: Colour = (253, 231, 120)
 NOISE: Colour = (38, 30, 92)
 MIDDLE: Colour = (202, 84, 98)
 WAITING: Colour = (46, 46, 50)
 HISTORY: Colour = (96, 122, 96)
-BACKGROUND: Colour = (24, 24, 26)
-INK: Colour = (230, 230, 230)
 
 LEFT, TOP, RIGHT, BOTTOM = 56, 30, 150, 40
 MAX_FRAMES = 48
 WIDTH, HEIGHT = 720, 420
 MAX_ROWS = HEIGHT // 2  # of two pixels; two chunks of 100 steps, the most that a node has
-TEXT_SIZE = 13
 
 
 def draw_schedule(schedule: NoiseSchedule, path: Path, frames: int | None = None) -> int:
@@ -39,17 +33,7 @@ def draw_schedule(schedule: NoiseSchedule, path: Path, frames: int | None = None
     telling few. How many they are.
     """
     shown = frames_that_fit(schedule, frames) if frames else telling_frames(schedule)
-    picture = picture_of(schedule, shown)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent)
-        with replacing(path) as temporary:
-            picture.save(temporary, format="PNG")
-    except OSError as error:
-        raise StorageError(
-            f"The picture {path} cannot be written ({error.strerror or error}); free some space or "
-            "choose another folder."
-        ) from error
+    save_png(picture_of(schedule, shown), path)
     return shown
 
 

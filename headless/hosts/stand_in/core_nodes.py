@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ....errors import BadInput
+from ....stream.video.sound import FileSound
 from . import io_types as io
 from .folders import get_save_image_path
 from .modules import HostState, VideoFromFile
@@ -98,6 +100,29 @@ class LoadVideo(io.ComfyNode):
     def execute(cls, file: str) -> io.NodeOutput:
         """Return the file's name; the consumer reads the file."""
         return io.NodeOutput(VideoFromFile(str(input_file(file))))
+
+
+class LoadAudio(io.ComfyNode):
+    """Load the sound of a file as AUDIO, from `input/` or a path."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LoadAudio",
+            display_name="Load Audio",
+            inputs=[io.String.Input("audio")],
+            outputs=[io.Audio.Output()],
+        )
+
+    @classmethod
+    def execute(cls, audio: str) -> io.NodeOutput:
+        """Return the first sound track (1, channels, n) and its rate, as the core does."""
+        sound = FileSound.probe(str(input_file(audio)))
+        if sound is None:
+            raise BadInput(f"{audio} has no sound; choose a file with a sound track.")
+        with closing(sound.blocks()) as blocks:
+            waveform = torch.from_numpy(np.concatenate([*blocks], 1))
+        return io.NodeOutput({"waveform": waveform[None], "sample_rate": sound.rate})
 
 
 def input_file(name: str) -> Path:

@@ -42,7 +42,8 @@ class StandInHost:
 
     unknown_remedy = (
         "without ComfyUI only Longtake's own nodes, CLIPTextEncode, LoadImage, LoadVideo, "
-        "ImageFromBatch and SaveImage can run; add --comfy DIR (a ComfyUI checkout) for others"
+        "LoadAudio, ImageFromBatch and SaveImage can run; add --comfy DIR (a ComfyUI checkout) for "
+        "others"
     )
 
     def __init__(self, state: HostState, extension: ComfyExtension) -> None:
@@ -198,6 +199,7 @@ def _node_table(state: HostState, extension: ComfyExtension) -> dict[str, type[C
         core_nodes.ImageFromBatch,
         core_nodes.LoadImage,
         core_nodes.LoadVideo,
+        core_nodes.LoadAudio,
         core_nodes.save_image_node(state),
     ]
     return {node.GET_SCHEMA().node_id: node for node in listed}

@@ -12,7 +12,8 @@ def random_tree(core: Any, dim: int = 8) -> Any:
 
     `core` is the host's package, as the fixture of that name opened it on the CPU.
     """
-    tree = core.ldm.wan.vae.WanVAE(dim=dim, z_dim=16, temperal_downsample=[False, True, True]).eval()
+    kind = core.ldm.wan.vae.WanVAE
+    tree = kind(dim=dim, z_dim=16, temperal_downsample=[False, True, True]).eval()
     seeded = torch.Generator().manual_seed(2)
     for name, parameter in tree.named_parameters():
         noise = torch.randn(parameter.shape, generator=seeded)

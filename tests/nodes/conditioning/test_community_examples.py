@@ -64,6 +64,25 @@ def test_camera_path_moves_the_camera(open_bench: Callable[..., Bench]) -> None:
     assert moved.shape == still.shape and not torch.allclose(moved, still, atol=1e-3)
 
 
+def test_sound_curve_mixes_by_the_music(open_bench: Callable[..., Bench]) -> None:
+    api, bench = example("sound_curve"), open_bench()
+
+    def shot(loud: float) -> torch.Tensor:
+        times = torch.arange(16_000) / 8000
+        wave = loud * torch.sin(2 * torch.pi * 100 * times) * (times > 1)
+        stands: Any = {
+            "LoadAudio": lambda _: ({"waveform": wave[None, None], "sample_rate": 8000},),
+            "CLIPTextEncode": lambda inputs: (
+                inputs["clip"].encode_from_tokens_scheduled(inputs["clip"].tokenize("blue")),
+            ),
+        }
+        return latents(run_example(bench, api, stands)["6"][0])
+
+    silent, loud = shot(0.0), shot(0.5)
+    changed = (silent - loud).abs().amax((1, 2, 3)) > 0
+    assert not changed[:3].any() and changed[-1]
+
+
 @pytest.mark.parametrize("name", COMMUNITY)
 def test_the_files_of_an_example_are_what_its_description_makes(name: str) -> None:
     made, api = COMMUNITY[name]().api, example(name)

@@ -1,0 +1,71 @@
+"""Numbers over time on the chunks of a shot: guidance strengths, the share of a second prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from ..length import Length, latent_frame_at
+from .timed_numbers import TimedNumber, number_at
+
+CHUNKS_BEYOND = 16
+"""Chunks after a shot's end that still follow the numbers, for a later continue."""
+DIGITS = 2
+
+
+def values_by_chunk(numbers: Sequence[TimedNumber], length: Length) -> dict[int, float]:
+    """The mean over each chunk by its first latent frame, where it changes, to two digits.
+
+    They end `CHUNKS_BEYOND` chunks after the shot, or with the last number.
+    """
+    in_order = sorted(numbers, key=lambda number: number.start_s)
+    last = latent_frame_at(in_order[-1].start_s + in_order[-1].over_s, length.fps)
+    end = last + length.chunk_frames
+    if length.latent_frames is not None:
+        end = min(end, length.latent_frames + CHUNKS_BEYOND * length.chunk_frames)
+    values: dict[int, float] = {}
+    for first, stop in _chunks(length, end):
+        middles = [_middle_s(frame, length.fps) for frame in range(first, stop)]
+        mean = sum(number_at(in_order, time_s) for time_s in middles) / len(middles)
+        if not values or round(mean, DIGITS) != [*values.values()][-1]:
+            values[first] = round(mean, DIGITS)
+    return values
+
+
+def mix_prompt(
+    prompts: PromptTimeline, second: Tensor, shares: Mapping[int, float]
+) -> PromptTimeline:
+    """Mix `second` (l, text_dim) into every prompt, by its share from some latent frames on."""
+    starts = sorted({*shares, *(entry.start_frame for entry in prompts.entries)})
+    entries, mixtures = list[TimedPrompt](), dict[tuple[int, float], TimedPrompt]()
+    share = 0.0
+    for start in starts:
+        share, before = shares.get(start, share), prompts.at(start)
+        key = before.start_frame, share
+        mixture = mixtures.setdefault(key, _mixture(before, second, share))
+        entries.append(replace(mixture, start_frame=start))
+    return PromptTimeline(tuple(entries), prompts.negative)
+
+
+def _mixture(prompt: TimedPrompt, second: Tensor, share: float) -> TimedPrompt:
+    if share == 0:
+        return prompt
+    mixed = torch.lerp(prompt.embedding, second.to(prompt.embedding), share)
+    return replace(prompt, embedding=mixed, text=f"{prompt.text} (mixed {share:.0%})")
+
+
+def _chunks(length: Length, end: float) -> list[tuple[int, int]]:
+    """First and stop of each chunk that begins before latent frame `end`."""
+    size = length.chunk_frames
+    starts = [0, *range(length.origin % size or size, max(1, int(end)), size)]
+    return list(zip(starts, [*starts[1:], starts[-1] + size], strict=True))
+
+
+def _middle_s(frame: int, fps: float) -> float:
+    """The middle of a latent frame in seconds; the first one is a single frame of video."""
+    return 0.5 / fps if frame == 0 else (FRAMES_PER_LATENT * frame - 1) / fps
