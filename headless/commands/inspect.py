@@ -87,8 +87,8 @@ def lines(findings: dict[str, Any]) -> list[str]:
 def _part(part: str) -> str:
     """What one of FlashVSR's files beside its transformer is for."""
     return (
-        f"FlashVSR's {TITLES[part]}, version 1 or 1.1 (tensors do not tell): put it into the folder "
-        "of FlashVSR's transformer, which has the tensors of a plain Wan 2.1 1.3B"
+        f"FlashVSR's {TITLES[part]}, version 1 or 1.1 (tensors do not tell): put it into the "
+        "folder of FlashVSR's transformer, which has the tensors of a plain Wan 2.1 1.3B"
     )
 
 
