@@ -108,9 +108,17 @@ class PassState:
         return sum(x.nbytes for x in (*past, *guide, *keys_values, *self.memory) if x is not None)
 
 
+def passes_left(state: PassState, frames: int) -> int:
+    """How many passes after `state` make at least so many frames."""
+    if frames <= 0:
+        return 0
+    at_first = state.frames_needed - (0 if state.passes else BEHIND)
+    return 1 + max(0, -(-(frames - at_first) // PASS_FRAMES))
+
+
 def passes_for(frames: int) -> int:
-    """How many passes make at least so many frames."""
-    return 1 + max(0, -(-(frames - FIRST_FRAMES + BEHIND) // PASS_FRAMES))
+    """How many passes make a video of so many frames."""
+    return passes_left(PassState(), frames)
 
 
 def run_pass(

@@ -2,12 +2,15 @@
 
 upscaler = Upscaler(networks, settings)
 for frames in chunks:
-    show(upscaler.feed(frames))  # at first possibly none
-show(upscaler.drain())           # the rest
+    for sharp in upscaler.feed(frames):  # one part for each pass that the frames complete
+        show(sharp)
+for sharp in upscaler.drain():           # the rest
+    show(sharp)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from .canvas import Canvas
 from .color import Correct, match_statistics
-from .passes import Networks, Noise, PassRule, PassState, run_pass
+from .passes import PASS_FRAMES, Networks, Noise, PassRule, PassState, passes_left, run_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,65 +34,64 @@ class UpscaleSettings:
 class Upscaler:
     """Frames (n, 3, h, w) in [0, 1] to frames (n, 3, H, W) in [0, 1], for one video.
 
-    The result is float32 on the CPU.
-
-    At most 24 frames wait for a pass. `state` is a value, which another upscaler can go on from.
+    What comes out is float32 on the CPU. At most 24 frames wait for a pass beside those of the last
+    call. `state` is a value, which another upscaler can go on from while the video lasts.
+    `networks` may be replaced between passes, since the host may move them, and may come later.
     """
 
-    def __init__(self, networks: Networks, settings: UpscaleSettings) -> None:
+    def __init__(
+        self, networks: Networks | None, settings: UpscaleSettings, state: PassState | None = None
+    ) -> None:
         self.networks, self._settings = networks, settings
-        self.state = PassState()
+        self.state = state or PassState()
         self._waiting: Tensor | None = None
-        self._owed = 0  # frames that were fed and not returned
+        guide = self.state.guide
+        self._owed = 0 if guide is None else len(guide)  # frames that were put in and not made
+
+    def feed(self, frames: Tensor) -> Iterator[Tensor]:
+        """Take the next frames, and make those that are ready, a pass at a time."""
+        self.put(frames)
+        while self.is_ready:
+            yield self.step()
+
+    def drain(self) -> Iterator[Tensor]:
+        """End the video, as if its last frame stayed, and make the frames that are left."""
+        self.end()
+        while self.is_ready:
+            yield self.step()
 
     @torch.no_grad()
-    def feed(self, frames: Tensor) -> Tensor:
-        """Take the next frames, and return those that are ready."""
+    def put(self, frames: Tensor) -> None:
+        """Take the next frames, which lie on the networks' device."""
         self._owed += len(frames)
-        ready = self._pass_all(self._settings.canvas.enter(frames))
-        self._owed -= len(ready)
-        return ready
+        entered = self._settings.canvas.enter(frames)
+        self._waiting = entered if self._waiting is None else torch.cat([self._waiting, entered])
+
+    def end(self) -> None:
+        """Repeat the last frame until the passes that are left can run."""
+        count = passes_left(self.state, self._owed)
+        if self._waiting is None or not count:
+            return
+        missing = self.state.frames_needed + (count - 1) * PASS_FRAMES - len(self._waiting)
+        newest = self._waiting if len(self._waiting) else self.state.guide
+        assert newest is not None  # a frame is owed, so there is one
+        still = newest[-1:].expand(missing, -1, -1, -1)
+        self._waiting = torch.cat([self._waiting, still])
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether enough frames wait for a pass."""
+        return self._waiting is not None and len(self._waiting) >= self.state.frames_needed
 
     @torch.no_grad()
-    def drain(self) -> Tensor:
-        """End the video, as if its last frame stayed, and return the frames that are left."""
-        ready = [self._nothing()]
-        left = self._owed
-        while left > sum(map(len, ready)):
-            ready.append(self._pass_all(self._last().expand(self._missing, -1, -1, -1)))
-        self._owed = 0
-        return torch.cat(ready)[:left]
-
-    def _pass_all(self, frames: Tensor) -> Tensor:
-        """Run the passes that these frames (n, 3, H, W) in [-1, 1] complete."""
-        waiting = frames if self._waiting is None else torch.cat([self._waiting, frames])
-        ready = [self._nothing()]
-        while len(waiting) >= self.state.frames_needed:
-            count = self.state.frames_needed
-            ready.append(self._run(waiting[:count]))
-            waiting = waiting[count:]
-        self._waiting = waiting.clone()
-        return torch.cat(ready)
-
-    def _run(self, frames: Tensor) -> Tensor:
-        settings, latents = self._settings, self.state.latents
+    def step(self) -> Tensor:
+        """Run one pass over frames that wait."""
+        assert self._waiting is not None and self.networks is not None
+        settings, latents, count = self._settings, self.state.latents, self.state.frames_needed
+        frames, self._waiting = self._waiting[:count], self._waiting[count:].clone()
         sharp, guide, self.state = run_pass(
             self.networks, settings.rule, self.state, frames, settings.noise(latents)
         )
-        return settings.canvas.leave(settings.correct(sharp.float(), guide.float())).cpu()
-
-    @property
-    def _missing(self) -> int:
-        waiting = 0 if self._waiting is None else len(self._waiting)
-        return self.state.frames_needed - waiting
-
-    def _last(self) -> Tensor:
-        """The newest frame (1, 3, H, W) on the canvas."""
-        newest = self._waiting if self._waiting is not None and len(self._waiting) else None
-        newest = self.state.guide if newest is None else newest
-        assert newest is not None  # a frame is owed, so one was fed
-        return newest[-1:]
-
-    def _nothing(self) -> Tensor:
-        canvas = self._settings.canvas
-        return torch.zeros(0, 3, canvas.height, canvas.width)
+        finished = settings.correct(sharp.float(), guide.float())[: self._owed]
+        self._owed -= len(finished)
+        return settings.canvas.leave(finished).cpu()

@@ -12,9 +12,16 @@ from torch import Tensor
 
 from longtake.attention.lcsa import masked
 from longtake.model.flashvsr.canvas import Canvas
+from longtake.model.flashvsr.memory import Sizes, pass_memory
 from longtake.model.flashvsr.passes import Networks, PassRule, passes_for
 from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
-from longtake.tests.support.model.flashvsr import noise_of, small_decoder, small_networks
+from longtake.tests.support.model.flashvsr import (
+    SMALL,
+    SMALL_DIT,
+    noise_of,
+    small_decoder,
+    small_networks,
+)
 from longtake.tests.support.tiny_model import randn
 
 SIDE = 32  # of the small frames; four times that is one block
@@ -37,8 +44,8 @@ def video(frames: int, width: int = SIDE, height: int = SIDE) -> Tensor:
 
 def upscale(networks: Networks, frames: Tensor, parts: list[int], **how: int) -> Tensor:
     upscaler = Upscaler(networks, settings(**how))
-    ready = [upscaler.feed(part) for part in frames.split(parts)]
-    return torch.cat([*ready, upscaler.drain()])
+    ready = [sharp for part in frames.split(parts) for sharp in upscaler.feed(part)]
+    return torch.cat([*ready, *upscaler.drain()])
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +64,11 @@ def test_frames_fed_in_any_parts_are_upscaled_alike(causal: bool) -> None:
 @pytest.mark.parametrize("count", [1, 4, 5, 20, 21, 22, 29, 30, 37])
 def test_as_many_frames_come_out_as_went_in(networks: Networks, count: int) -> None:
     upscaler = Upscaler(networks, settings())
-    ready = len(upscaler.feed(video(count)))
+    ready = sum(map(len, upscaler.feed(video(count))))
     assert ready == (0 if count < 25 else 21 + (count - 25) // 8 * 8)
-    assert ready + len(upscaler.drain()) == count
+    assert ready + sum(map(len, upscaler.drain())) == count
     assert upscaler.state.passes == passes_for(count)
+    assert not [*upscaler.drain()]
 
 
 def test_frames_do_not_depend_on_those_more_than_a_pass_later(networks: Networks) -> None:
@@ -73,7 +81,7 @@ def test_frames_do_not_depend_on_those_more_than_a_pass_later(networks: Networks
 def test_a_stream_takes_constant_memory(networks: Networks) -> None:
     upscaler, sizes = Upscaler(networks, settings()), []
     for _ in range(8):
-        upscaler.feed(video(8))
+        assert sum(map(len, upscaler.feed(video(8)))) in (0, 8, 21)
         sizes.append(upscaler.state.bytes)
     assert sizes[3] > 0 and len({*sizes[3:]}) == 1
 
@@ -81,12 +89,13 @@ def test_a_stream_takes_constant_memory(networks: Networks) -> None:
 def test_a_state_is_a_value_from_which_two_streams_can_go_on(networks: Networks) -> None:
     frames = video(41)
     first = Upscaler(networks, settings())
-    first.feed(frames[:25])
+    assert [*map(len, first.feed(frames[:25]))] == [21]
     state = first.state
-    expected = first.feed(frames[25:33])
-    second = Upscaler(networks, settings())
-    second.state = state
-    assert torch.equal(second.feed(frames[25:33]), expected)
+    [expected] = first.feed(frames[25:33])
+    second = Upscaler(networks, settings(), state)
+    assert torch.equal(next(second.feed(frames[25:33])), expected)
+    first_end, second_end = (torch.cat([*stream.drain()]) for stream in (first, second))
+    assert torch.equal(first_end, second_end) and len(first_end) == 4
     assert state.passes == 1
 
 
@@ -100,7 +109,7 @@ def test_pictures_of_any_size_come_back_in_their_size(networks: Networks) -> Non
 def test_gathered_passes_equal_those_of_dense_attention_with_a_mask(networks: Networks) -> None:
     frames = video(29, 64, 64)
     fast, reference = (
-        Upscaler(networks, settings(256, 256, rule)).feed(frames)
+        next(Upscaler(networks, settings(256, 256, rule)).feed(frames))
         for rule in (RULE, replace(RULE, attend=masked.attend_pairs))
     )
     torch.testing.assert_close(fast, reference, rtol=0, atol=1e-5)
@@ -132,3 +141,13 @@ def test_enlarging_is_pillows_bicubic() -> None:
     inside = canvas.leave(canvas.enter(picture[None].float() / 255)) * 255
     assert (inside - expected).abs().max() < 1.5  # rows, then columns
     assert (canvas.full_width, canvas.full_height) == (256, 128)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_state_takes_exactly_the_planned_bytes(causal: bool) -> None:
+    networks = small_networks(causal=causal)
+    upscaler, canvas = Upscaler(networks, settings(250, 120)), Canvas(250, 120)
+    sizes = Sizes(SMALL_DIT, networks.projector.config, SMALL.widths, torch.float32)
+    for frames in (25, 8):
+        assert len([*upscaler.feed(video(frames, 64, 32))]) == 1
+        assert upscaler.state.bytes == pass_memory(sizes, canvas).state_bytes

@@ -38,6 +38,7 @@ class Sizes:
 
 
 SMALL = Sizes()
+SMALL_DIT = DiTConfig(SMALL.dim, SMALL.ffn, SMALL.heads, SMALL.layers, SMALL.text)
 
 
 def addressed(shapes: Mapping[str, tuple[int, ...]], part: str) -> dict[str, Tensor]:
@@ -75,8 +76,7 @@ def noise_of(latents: range, rows: int = ROWS // 8, columns: int = COLUMNS // 8)
 
 def small_dit() -> WanDiT:
     """The small transformer."""
-    s = SMALL
-    dit = WanDiT(DiTConfig(s.dim, s.ffn, s.heads, s.layers, s.text))
+    dit = WanDiT(SMALL_DIT)
     fill(dit, "dit")
     return dit
 
