@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
-from longtake.model.flashvsr.canvas import Canvas
-from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
-from longtake.samplers.noise import frame_noise
-from longtake.tests.support.model.flashvsr import small_networks, store_parts
+from longtake.model.flashvsr.upscaler import Upscaler
+from longtake.tests.support.model.flashvsr import store_parts, upscaled
 from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
 
 FILE = "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors"
@@ -44,20 +41,6 @@ def sharpened(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> An
     return bench.run("LongtakeSuperResolution", frames=frames, flashvsr=model, **inputs)[0]
 
 
-def expected(pictures: Tensor, *, causal: bool = True, seed: int = 0) -> Tensor:
-    """The engine alone on pictures (n, H, W, 3), enlarged four times."""
-    _, height, width, _ = pictures.shape
-    canvas = Canvas(4 * width, 4 * height)
-    shape = 16, canvas.full_height // 8, canvas.full_width // 8
-
-    def noise(latents: range) -> Tensor:
-        return frame_noise(seed, latents, 0, "super-resolution", shape)
-
-    upscaler = Upscaler(small_networks(causal=causal), UpscaleSettings(canvas, noise))
-    parts = [*upscaler.feed(pictures.movedim(-1, 1)), *upscaler.drain()]
-    return torch.cat(parts).movedim(1, -1)
-
-
 def test_frames_of_a_rollout_are_enlarged_while_they_come(bench: Bench) -> None:
     frames = bench.frames()
     sharp = sharpened(bench, frames)
@@ -68,7 +51,7 @@ def test_frames_of_a_rollout_are_enlarged_while_they_come(bench: Bench) -> None:
     assert sharp.chunk_count == len(chunks) == sharp.plan.chunks
     assert bench.bar("LongtakeSuperResolution") == [1, 2, 3]
     made = torch.cat([chunk.frames for chunk in chunks]).movedim(1, -1)
-    torch.testing.assert_close(made, expected(bench.collect(frames)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(made, upscaled(bench.collect(frames)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("version", "seed"), [("1.1", 0), ("1", 0), ("1.1", 7)])
@@ -77,7 +60,7 @@ def test_pictures_version_and_seed(bench: Bench, version: str, seed: int) -> Non
     sharp = sharpened(bench, pictures, flashvsr(bench, version=version), seed=seed)
     made = bench.collect(sharp)
     assert made.shape == (5, 128, 128, 3)
-    reference = expected(pictures, causal=version == "1.1", seed=seed)
+    reference = upscaled(pictures, causal=version == "1.1", seed=seed)
     torch.testing.assert_close(made, reference, rtol=0, atol=1e-5)
 
 

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT, project_text
+from longtake.model.flashvsr.canvas import Canvas
 from longtake.model.flashvsr.decoder import GuidedDecoder
 from longtake.model.flashvsr.passes import Networks
 from longtake.model.flashvsr.projector import Projector, ProjectorConfig
+from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.samplers.noise import addressed_noise, frame_noise
 
 SEED = 23
@@ -114,6 +116,20 @@ def file_shapes(decoder: GuidedDecoder) -> dict[str, tuple[str, tuple[int, ...]]
         within = inner[part[0]] if part else ""
         shapes[name] = f"decoder.{numbers[int(index)]}.{within}{kind}", tuple(parameter.shape)
     return shapes
+
+
+def upscaled(pictures: Tensor, *, causal: bool = True, seed: int = 0) -> Tensor:
+    """The engine alone on pictures (n, H, W, 3), enlarged four times."""
+    _, height, width, _ = pictures.shape
+    canvas = Canvas(4 * width, 4 * height)
+    shape = 16, canvas.full_height // 8, canvas.full_width // 8
+
+    def noise(latents: range) -> Tensor:
+        return frame_noise(seed, latents, 0, "super-resolution", shape)
+
+    upscaler = Upscaler(small_networks(causal=causal), UpscaleSettings(canvas, noise))
+    parts = [*upscaler.feed(pictures.movedim(-1, 1)), *upscaler.drain()]
+    return torch.cat(parts).movedim(1, -1)
 
 
 def store_parts(folder: Path) -> Path:
