@@ -13,6 +13,7 @@ from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
 from .frames.interpolate import InterpolateStream
 from .frames.pictures import ImagesToFrames
+from .frames.super_resolution import SuperResolution
 from .frames.upscale import UpscaleStream
 from .frames.vae import VAEDecodeStream, VAEEncodeStream
 from .frames.video_frames import VideoToFrames
@@ -21,6 +22,7 @@ from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
 from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
+from .models.load_flashvsr import LoadFlashVSR
 from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
 from .models.load_vace import LoadVaceModule
@@ -50,6 +52,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ModelPair,
     LoadVaceModule,
     LoadWanVAE,
+    LoadFlashVSR,
     PromptTimeline,
     CameraPathNode,
     ControlVideoNode,
@@ -77,6 +80,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VAEDecodeStream,
     VAEEncodeStream,
     UpscaleStream,
+    SuperResolution,
     InterpolateStream,
     StreamingPreview,
     SaveVideo,

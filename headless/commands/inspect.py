@@ -13,6 +13,7 @@ from ...model.families.quantised import describe
 from ...model.families.recognise import Recognition, recognise
 from ...model.files.header import Header, main_dtype
 from ...model.files.weights import open_weights
+from ...model.flashvsr.parts import TITLES, part_of
 from ...samplers.planning.cache_forms import CacheForm, CacheForms, describe_form
 from ...units import byte_size
 
@@ -37,6 +38,9 @@ def inspect(path: Path) -> dict[str, Any]:
         "dtypes": dict(Counter(t.dtype for t in header.tensors.values()).most_common()),
         "metadata": {key: _short(value) for key, value in header.metadata.items()},
     }
+    part = part_of(header)
+    if part is not None:
+        return findings | {"part": part}
     try:
         model = recognise(header)
     except BadInput as error:
@@ -53,6 +57,8 @@ def lines(findings: dict[str, Any]) -> list[str]:
         f"file        {findings['file']} ({findings['container']}, {stored})",
         f"tensors     {findings['tensors']} ({dtypes}), {numbers}",
     ]
+    if "part" in findings:
+        return [*shown, f"part        {_part(findings['part'])}"]
     if "refusal" in findings:
         return [*shown, f"refused     {findings['refusal']}"]
     shown += [
@@ -76,6 +82,14 @@ def lines(findings: dict[str, Any]) -> list[str]:
         examples = ", ".join(findings["unused"][:3])
         shown.append(f"unused      {len(findings['unused'])} tensors, for example {examples}")
     return shown + [f"metadata    {key}: {value}" for key, value in findings["metadata"].items()]
+
+
+def _part(part: str) -> str:
+    """What one of FlashVSR's files beside its transformer is for."""
+    return (
+        f"FlashVSR's {TITLES[part]}, version 1 or 1.1 (tensors do not tell): put it into the "
+        "folder of FlashVSR's transformer, which has the tensors of a plain Wan 2.1 1.3B"
+    )
 
 
 def _model(model: Recognition, header: Header) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The content of a weights file without its weights: names, dtypes, shapes, metadata.
 
 Four containers are understood: safetensors (one file, or an index of shards), a PyTorch zip (`.pt`,
-`.pth`), and GGUF (its header only: the host's GGUF loader makes the model).
+`.pth`, `.ckpt`), and GGUF (its header only: the host's GGUF loader makes the model).
 """
 
 from __future__ import annotations

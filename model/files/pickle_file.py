@@ -1,4 +1,4 @@
-"""PyTorch's `.pt` and `.pth`: only the zip form, only plain tensors, mapped from disk.
+"""PyTorch's `.pt`, `.pth` and `.ckpt`: only the zip form, only plain tensors, mapped from disk.
 
 Nothing in such a file is ever executed: `torch.load` runs with `weights_only`, and there is no
 other way in. Before it runs, the zip's own directory is checked, since a compressed entry can

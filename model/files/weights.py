@@ -33,13 +33,13 @@ def open_weights(path: Path) -> Weights:
         return Weights(header, SafetensorsReader(places))
     if path.suffix == ".gguf":
         return Weights(gguf_header.read_header(path), lambda name: _no_gguf(path))
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix in (".pt", ".pth", ".ckpt"):
         header, tensors = pickle_file.open_pickled(path)
         return Weights(header, tensors.__getitem__)
     if path.suffix not in (".safetensors", ".sft"):
         raise BadInput(
             f"{path} is no weights file that Longtake opens; give .safetensors, its .index.json, "
-            ".pt, .pth or .gguf."
+            ".pt, .pth, .ckpt or .gguf."
         )
     header, places = safetensors_file.read_shards(path)
     return Weights(header, SafetensorsReader(places))

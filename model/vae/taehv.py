@@ -71,7 +71,7 @@ def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
         state = {name: tensor.float() for name, tensor in decoder.state_dict().items()}
         try:
             model = TAEHVDecoder(_config(state, raw=raw))
-            model.load_state_dict(_rename(state, model))
+            model.load_state_dict(rename(state, model))
         except (IndexError, KeyError, RuntimeError, ValueError) as error:
             raise BadInput(
                 "The tiny VAE's decoder is not laid out as that of taew2_1, taew2_2 or lighttae; "
@@ -88,8 +88,11 @@ def _config(state: Mapping[str, Tensor], *, raw: bool) -> TAEHVConfig:
     return TAEHVConfig(first.shape[1], (a, b, c, d), math.isqrt(len(last) // 3), raw)
 
 
-def _rename(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[str, Tensor]:
-    """The host's tensors under our names: both have the same layers with weights, in order."""
+def rename(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[str, Tensor]:
+    """A TAEHV tree's tensors under our names: both have the same layers with weights, in order.
+
+    The names begin with the number of a layer. KeyError or ValueError for another layout.
+    """
     theirs = sorted({_layer(name) for name in state})
     mine = [i for i, layer in enumerate(ours.decoder) if [*layer.parameters()]]
     number = dict(zip(theirs, mine, strict=True))

@@ -251,8 +251,8 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> 
 
 
 def test_other_suffixes_and_missing_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.ckpt").write_bytes(b"x")
-    assert "is no weights file that Longtake opens" in sentence(tmp_path / "model.ckpt")
+    (tmp_path / "model.bin").write_bytes(b"x")
+    assert "is no weights file that Longtake opens" in sentence(tmp_path / "model.bin")
     assert "is not there" in sentence(tmp_path / "none.safetensors")
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -47,6 +47,8 @@ PERMANENT_IDS = {
     "LongtakeCollect",
     "LongtakeUpscale",
     "LongtakeInterpolate",
+    "LongtakeSuperResolution",
+    "LongtakeLoadFlashVSR",
     "LongtakeDoctor",
 }
 MENU_FOLDERS = (

@@ -69,8 +69,9 @@ def test_every_socket_for_frames_takes_an_image_too(bench: Bench) -> None:
         "LongtakePreview", "LongtakeSaveVideo", "LongtakeUpscale", "LongtakeCollect",
         "LongtakeVAEEncode", "LongtakeKnownVideo", "LongtakeCompareRollouts",
         "LongtakeSpliceRollouts", "LongtakeControlVideo", "LongtakeInterpolate",
+        "LongtakeSuperResolution",
     }  # fmt: skip
-    assert len(found) == 15
+    assert len(found) == 16
     assert all("IMAGE" in kinds for kinds in found.values())
 
 

@@ -1,0 +1,78 @@
+"""Self-attention over the newest groups: what one pass may look at, and what it hands on.
+
+Keys are stored rotated by their place in the whole video, in blocks. Angles are computed in float64
+for any position, so a stream has no end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, cat
+
+from ..rope import Rotation, rotate
+from . import gathered
+from .choice import choose_pairs
+from .grid import BlockGrid
+
+AttendPairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""The signature of `masked.attend_pairs`."""
+
+Groups = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values (n, blocks, 128, d) of every layer, rotated; empty at the start of a video."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRule:
+    """Which blocks may be read: groups back, blocks around, and how many pairs in a group.
+
+    `reach` is the side of the square of near blocks, `pairs` counts those of one head and one group
+    of queries.
+    """
+
+    groups: int
+    reach: int
+    pairs: int
+
+
+class GroupPass:
+    """The attention of one pass over whole groups, beside the groups before.
+
+    Call it as `dit.SelfAttention`, once for every layer in order; `groups` then holds what the next
+    pass needs.
+    """
+
+    def __init__(
+        self,
+        grid: BlockGrid,
+        rule: LocalRule,
+        past: Groups,
+        rotation: Rotation,
+        attend: AttendPairs = gathered.attend_pairs,
+    ) -> None:
+        self._grid, self._rule, self._past, self._rotation = grid, rule, past, rotation
+        self._attend = attend
+        self._near: Tensor | None = None
+        self._layers: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def groups(self) -> Groups:
+        """Keys and values of the newest groups, after the pass."""
+        return tuple(self._layers)
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend un-rotated q, k, v (1, s, n, d) of one layer."""
+        blocks = self._grid.to_blocks
+        queries, keys = (blocks(rotate(x, self._rotation)) for x in (q, k))
+        values = blocks(v)
+        if self._past:
+            old_keys, old_values = self._past[layer]
+            keys, values = cat([old_keys, keys], 1), cat([old_values, values], 1)
+        if self._near is None:
+            self._near = self._grid.near(self._rule.reach, q.device)
+        reads = choose_pairs(queries, keys, self._near, self._rule.pairs)
+        out = self._attend(queries, keys, values, reads)
+        newest = slice(-self._rule.groups * self._grid.group_blocks, None)
+        self._layers.append((keys[:, newest].clone(), values[:, newest].clone()))
+        return self._grid.from_blocks(out)

@@ -1,0 +1,115 @@
+"""Reads FlashVSR's projector, decoder and prompt; sizes come from the tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ...errors import BadInput
+from ..checkpoint import Checkpoint, finite, load_exactly, open_checkpoint
+from ..config import DiTConfig
+from ..files.weights import open_weights
+from ..vae.taehv import rename
+from .decoder import GuidedDecoder
+from .parts import Parts
+from .projector import Projector, ProjectorConfig
+
+Network = TypeVar("Network", Projector, GuidedDecoder)
+
+PLAIN_WAN = "wan21-t2v"
+PREFIX = "decoder."
+WIDTHS = ("1", "10", "16", "22")
+"""The numbers of the convolutions that set the decoder's widths in the authors' list of layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlashVSRFile:
+    """All parts: the transformer still unread, the others in float32 on the CPU.
+
+    `prompt` (1, 1, l, c) is the embedding that cross-attention reads.
+    """
+
+    transformer: Checkpoint
+    projector: Projector
+    decoder: GuidedDecoder
+    prompt: Tensor
+
+    @property
+    def config(self) -> DiTConfig:
+        """The sizes of the transformer."""
+        return self.transformer.recognition.config
+
+
+def open_flashvsr(parts: Parts, *, causal: bool) -> FlashVSRFile:
+    """Open all parts; `causal` is version 1.1. BadInput where they do not belong together."""
+    transformer = open_checkpoint(parts.transformer, PLAIN_WAN)
+    config = transformer.recognition.config
+    projector = _projector(parts.projector, causal=causal)
+    prompt = _prompt(parts.prompt)
+    sizes = projector.config
+    if sizes.tokens != config.dim or sizes.blocks > config.num_layers:
+        raise BadInput(
+            f"{parts.projector} makes tokens of {sizes.tokens} channels for {sizes.blocks} blocks, "
+            f"and {parts.transformer} has {config.num_layers} blocks of {config.dim}; choose files "
+            "of one FlashVSR."
+        )
+    if prompt.shape[-1] != config.text_dim:
+        raise BadInput(
+            f"{parts.prompt} has {prompt.shape[-1]} channels, and {parts.transformer} reads "
+            f"{config.text_dim}; choose files of one FlashVSR."
+        )
+    return FlashVSRFile(transformer, projector, _decoder(parts.decoder), prompt)
+
+
+def _projector(path: Path, *, causal: bool) -> Projector:
+    state = _state(path)
+    try:
+        middle, wide = len(state["conv1.weight"]), len(state["conv2.weight"])
+        blocks = sum(name.startswith("linear_layers.") for name in state) // 2
+        tokens = len(state["linear_layers.0.weight"])
+    except KeyError as error:
+        raise _incomplete(path, f"it has no {error.args[0]}") from error
+    with torch.device("meta"):
+        projector = Projector(ProjectorConfig(middle, wide, tokens, blocks, causal))
+    return _filled(projector, state, path)
+
+
+def _decoder(path: Path) -> GuidedDecoder:
+    state = {n.removeprefix(PREFIX): t for n, t in _state(path).items() if n.startswith(PREFIX)}
+    try:
+        a, b, c, d = (len(state[f"{number}.weight"]) for number in WIDTHS)
+        with torch.device("meta"):
+            decoder = GuidedDecoder((a, b, c, d))
+        renamed = rename(state, decoder)
+    except (KeyError, ValueError) as error:
+        raise _incomplete(path, f"its layers are not those of the decoder: {error}") from error
+    return _filled(decoder, renamed, path)
+
+
+def _prompt(path: Path) -> Tensor:
+    (prompt,) = _state(path).values()
+    return prompt.reshape(1, 1, *prompt.shape[-2:])
+
+
+def _filled(module: Network, state: Mapping[str, Tensor], path: Path) -> Network:
+    """The module with these weights, which take the place of its own."""
+    module.to_empty(device="cpu")
+    load_exactly(module, state, path)
+    return module
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file in float32."""
+    weights = open_weights(path)
+    state = {name: weights.read(name).float() for name in weights.header.tensors}
+    finite(state, path)
+    return state
+
+
+def _incomplete(path: Path, reason: str) -> BadInput:
+    return BadInput(f"{path} is no whole part of FlashVSR ({reason}); download it again.")

@@ -1,0 +1,104 @@
+"""Which files make a FlashVSR: recognised by their tensors, wherever they lie and whatever they are
+called.
+
+Four parts: the transformer, which has the tensors of a plain Wan 2.1 and can only be named; the
+projector; the decoder; and the embedding of the fixed prompt. Versions 1 and 1.1 have the same
+tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import BadInput
+from ..files.header import Header
+from ..files.weights import open_weights
+from .decoder import GUIDE_CHANNELS
+from .projector import PIXELS
+
+SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".sft")
+MAX_PART_BYTES = 2 * 2**30
+"""Larger files beside the transformer are other models: the projector has 0.6 GB."""
+PROJECTOR, DECODER, PROMPT = "projector", "decoder", "prompt"
+USUAL_NAMES = {PROJECTOR: "LQ_proj_in.ckpt", DECODER: "TCDecoder.ckpt", PROMPT: "posi_prompt.pth"}
+TITLES = {PROJECTOR: "low-quality projector", DECODER: "decoder", PROMPT: "prompt embedding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The files of the four parts."""
+
+    transformer: Path
+    projector: Path
+    decoder: Path
+    prompt: Path
+
+
+def part_of(header: Header) -> str | None:
+    """Which part a file holds by its tensors, or None; a transformer cannot be told."""
+    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
+    first = shapes.get("conv1.weight", ())
+    if "linear_layers.0.weight" in shapes and first[1:2] == (3 * PIXELS**2,):
+        return PROJECTOR
+    inputs = shapes.get("decoder.1.weight", ())[1:2]
+    if inputs and inputs[0] > GUIDE_CHANNELS:
+        return DECODER
+    if len(shapes) == 1 and 2 <= len(next(iter(shapes.values()))) <= 3:
+        return PROMPT
+    return None
+
+
+def find_parts(transformer: Path, named: Mapping[str, Path]) -> Parts:
+    """The parts that are `named`, and the others from the folder of the transformer.
+
+    BadInput names the parts that are missing, or that several files hold.
+    """
+    nearby = dict(_parts_beside(transformer, {*TITLES} - {*named}))
+    missing = [part for part in TITLES if part not in named and part not in nearby]
+    if missing:
+        said = " and ".join(f"the {TITLES[part]} ({USUAL_NAMES[part]})" for part in missing)
+        raise BadInput(
+            f"FlashVSR is incomplete: {transformer.parent} lacks {said}; put all its files into "
+            "one folder, or choose each file."
+        )
+    chosen = {part: _check(part, path) for part, path in named.items()}
+    return Parts(transformer, **{**nearby, **chosen})
+
+
+def _parts_beside(transformer: Path, parts: set[str]) -> Iterator[tuple[str, Path]]:
+    """The files that hold `parts` in the folder of the transformer."""
+    by_part: dict[str, Path] = {}
+    for path in sorted(transformer.parent.iterdir()):
+        part = None if path == transformer else _read(path)
+        if part is None or part not in parts:
+            continue
+        if part in by_part:
+            raise BadInput(
+                f"{by_part[part]} and {path.name} both hold a {TITLES[part]} of FlashVSR; choose "
+                "one of them, or give each version a folder of its own."
+            )
+        by_part[part] = path
+    yield from by_part.items()
+
+
+def _read(path: Path) -> str | None:
+    """The part in a file that lies beside the transformer; None for all other files."""
+    if path.suffix not in SUFFIXES or not path.is_file():
+        return None
+    if path.stat().st_size > MAX_PART_BYTES:
+        return None
+    try:
+        return part_of(open_weights(path).header)
+    except BadInput:  # a file of another kind, which nobody asked for
+        return None
+
+
+def _check(part: str, path: Path) -> Path:
+    if part_of(open_weights(path).header) != part:
+        raise BadInput(
+            f"{path} is no {TITLES[part]} of FlashVSR; choose {USUAL_NAMES[part]} as its authors "
+            "publish it."
+        )
+    return path

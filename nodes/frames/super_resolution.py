@@ -1,0 +1,108 @@
+"""Super-Resolution (Stream): FlashVSR, applied while the frames come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...model.flashvsr.color import CORRECTIONS
+from ...model.flashvsr.passes import PassRule
+from ...units import byte_size
+from .. import categories, host, sockets
+from ..models.flashvsr import FlashVSR
+from ..schema import build
+from .pictures import frames_input, to_frames
+from .sharp_frames import SharpFrames, SuperSettings
+from .source import FrameSource
+
+REACHES = {"11": 11, "9": 9}
+
+
+class SuperResolution(io.ComfyNode):
+    """FRAMES and FLASHVSR to larger FRAMES."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return build(
+            io.Schema,
+            node_id="LongtakeSuperResolution",
+            display_name="Super-Resolution (Stream)",
+            category=categories.FRAMES,
+            description="Enlarges a video with FlashVSR while the frames come, with constant "
+            "memory. It makes 21 frames first and then 8 at a time, 4 behind its source.",
+            search_aliases=["flashvsr", "upscale video", "enlarge", "restore", "vsr", "hires"],
+            inputs=_inputs(),
+            outputs=[sockets.Frames.Output(display_name="frames")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(  # noqa: PLR0913
+        cls, frames: Tensor | FrameSource, flashvsr: FlashVSR, scale: float, seed: int,
+        colors: str, density: float, reach: str,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Wrap the frames; passes run when an output asks for their frames."""
+        source = to_frames(frames)
+        rule = PassRule(density, REACHES[reach])
+        settings = SuperSettings(scale, seed, rule, CORRECTIONS[colors], cls.hidden.unique_id)
+        sharp = SharpFrames(source, flashvsr, settings)
+        host.show_status(
+            cls.hidden.unique_id,
+            f"{source.width}x{source.height} becomes {sharp.width}x{sharp.height}; "
+            f"{byte_size(sharp.memory.state_bytes)} stay between passes.",
+        )
+        return io.NodeOutput(sharp)
+
+
+def _inputs() -> list[io.Input]:
+    shared: dict[str, Any] = {"advanced": True}
+    return [
+        frames_input("frames", "From VAE Decode (Stream) or Video to Frames (Stream)."),
+        sockets.FlashVSR.Input("flashvsr", tooltip="From Load FlashVSR (Stream)."),
+        io.Float.Input(
+            "scale",
+            default=4.0,
+            min=1.0,
+            max=8.0,
+            step=0.25,
+            tooltip="Factor for width and height (no unit, 1 to 8). FlashVSR was trained for 4.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**63 - 1,
+            tooltip=f"Number of the noise, 0 to {2**63 - 1:,}. Another one gives other fine "
+            "detail.",
+            control_after_generate=io.ControlAfterGenerate.fixed,
+            **shared,
+        ),
+        io.Combo.Input(
+            "colors",
+            options=[*CORRECTIONS],
+            default="adain",
+            tooltip="How colours follow the small frames. `adain`: mean and contrast of each "
+            "frame. `wavelet`: all that is coarse. `none`: as the model made them.",
+            **shared,
+        ),
+        io.Float.Input(
+            "density",
+            default=2.0,
+            min=0.5,
+            max=4.0,
+            step=0.25,
+            tooltip="How much of the near past is read (no unit, 0.5 to 4). The authors recommend "
+            "2, or 1.5 for speed.",
+            **shared,
+        ),
+        io.Combo.Input(
+            "reach",
+            options=[*REACHES],
+            default="11",
+            tooltip="Side of the square that is read around each place, in blocks of 128 pixels. "
+            "The authors recommend 11, or 9 for sharper detail.",
+            **shared,
+        ),
+    ]

@@ -1,0 +1,25 @@
+"""`longtake inspect` on files that are a part of a model, not a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from longtake.headless.commands.inspect import inspect, lines
+from longtake.tests.support.model.flashvsr import store_parts
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("LQ_proj_in.ckpt", "low-quality projector"),
+        ("TCDecoder.ckpt", "decoder"),
+        ("posi_prompt.pth", "prompt embedding"),
+    ],
+)
+def test_a_part_of_flashvsr_is_named(tmp_path: Path, name: str, title: str) -> None:
+    transformer = store_parts(tmp_path)
+    text = "\n".join(lines(inspect(tmp_path / name)))
+    assert f"part        FlashVSR's {title}, version 1 or 1.1" in text
+    assert "part" not in inspect(transformer) and "family" in inspect(transformer)
