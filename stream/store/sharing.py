@@ -147,9 +147,8 @@ class Sharing:
             return
         self._check_fence()
         try:
-            self._send(self._waiting[0])
-        except FileNotFoundError:  # removed meanwhile, to make room
-            pass
+            with suppress(FileNotFoundError):  # removed meanwhile, to make room
+                self._send(self._waiting[0])
         except OSError as error:
             logger.warning("%s is not sent (%s).", self._waiting[0].path, error.strerror)
         self._waiting.popleft()

@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 FORWARDED = ("longtake.chunk", "longtake.file")
 FAILURE = ("node_id", "node_type", "exception_type", "exception_message", "traceback")
+STORE = "LONGTAKE_STORE"
 Request = dict[str, Any]
 
 
@@ -158,10 +159,10 @@ class Core:
             self.channel.send(event="held", data="")
 
     def _use_store(self, use: Callable[[Any], None]) -> bool:
-        """Do something with the store of the pack's session; False where the parent hears why not.
-        """
+        """Do something with the store, if there is one; False where the parent hears why not."""
         try:
-            use(self._module("nodes.runtime.session").session)
+            if STORE in os.environ:
+                use(self._module("nodes.runtime.session").session)
         except Exception as error:
             self.channel.send(event="broken", data=str(error))
             return False
