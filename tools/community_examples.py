@@ -107,9 +107,62 @@ def camera_path() -> Example:
     return Example(api, CAMERA_PLACES, [group])
 
 
+DRIVE = """0: forward
+2: forward, pan right 20
+4: left
+5: back, tilt up 5"""
+DRIVE_SIZE = {"width": 640, "height": 352}
+DRIVE_PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 320),
+    "2": (0, 620, 300, 90),
+    "3": (360, 620, 320, 110),
+    "4": (0, 760, 300, 340),
+    "5": (0, 1150, 300, 90),
+    "6": (360, 1150, 320, 110),
+    "7": (360, 780, 320, 90),
+    "8": (740, 620, 320, 260),
+    "9": (360, 0, 420, 300),
+    "10": (1120, 0, 320, 620),
+    "11": (1500, 0, 260, 80),
+    "12": (1500, 160, 420, 520),
+    "13": (1980, 0, 300, 400),
+}
+
+
+def keys_and_mouse() -> Example:
+    """A picture becomes a place to walk in: Matrix-Game 2 follows lines of moves, or live keys."""
+    api = {
+        "1": node("LongtakeLoadModel", "Load Causal Video Model", family="auto",
+                  model_name="base_distill.safetensors"),
+        "2": node("LongtakeLoadDemoModel", "Any CLIP: no word is read"),
+        "3": node("CLIPTextEncode", "Empty prompt", clip=["2", 1], text=""),
+        "4": node("LoadImage", "Where the shot starts", image="your_picture.png"),
+        "5": node("CLIPVisionLoader", "Load CLIP Vision", clip_name="clip_vision_h.safetensors"),
+        "6": node("CLIPVisionEncode", "CLIP Vision Encode", clip_vision=["5", 0], image=["4", 0],
+                  crop="none"),
+        "7": node("VAELoader", "Load VAE", vae_name="wan_2.1_vae.safetensors"),
+        "8": node("WanImageToVideo", "WanImageToVideo", positive=["3", 0], negative=["3", 0],
+                  vae=["7", 0], **DRIVE_SIZE, length=81, batch_size=1,
+                  clip_vision_output=["6", 0], start_image=["4", 0]),
+        "9": node("LongtakeCameraPath", "Keys and mouse", moves=DRIVE, pose_file="",
+                  poses_per="frame"),
+        "10": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
+                   prompts=["8", 0], picture=["8", 0], camera=["9", 0], seed=7, **DRIVE_SIZE,
+                   length=SECONDS, length_unit="seconds"),
+        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["10", 0], vae=["7", 0]),
+        "12": node("LongtakePreview", "Streaming Preview", frames=["11", 0]),
+        "13": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["11", 0],
+                   filename_prefix="longtake/walk", format="mp4 (h264)", crf=18,
+                   sheet_and_report=True),
+    }  # fmt: skip
+    group = group_box("What the keys and the mouse do", *DRIVE_PLACES["9"])
+    return Example(api, DRIVE_PLACES, [group])
+
+
 COMMUNITY: dict[str, Callable[[], Example]] = {
     "camera_path": camera_path,
     "control_video": control_video,
+    "keys_and_mouse": keys_and_mouse,
 }
 
 NOTES: dict[str, str] = {
@@ -122,6 +175,11 @@ NOTES: dict[str, str] = {
 - A shot of Self-Forcing 1.3B follows the edges of your video; VACE's module needs no training.
 - Weights, Apache-2.0: gdhe17/Self-Forcing, and VACE's module in Kijai/WanVideo_comfy.
 - Put depth or pose nodes in Canny's place, or connect masks or a reference to Control Video.
+""",
+    "keys_and_mouse": """\
+- Matrix-Game 2 walks through your picture. While it runs, *Drive* takes your keys and your mouse.
+- Weights, MIT: Skywork/Matrix-Game-2.0, base_distilled_model. Its VAE is Wan 2.1's.
+- clip_vision_h.safetensors is in Comfy-Org's Wan_2.1_ComfyUI_repackaged.
 """,
 }
 NOTE_PLACE: Place = (0, 380, 300, 210)

@@ -1,7 +1,8 @@
 """A KV cache that holds, for the same latent frames, layers of another size beside its own.
 
 They belong to a module that attends to the history too. Their numbers follow those of the model's
-layers. What reads them takes no positions from here.
+layers. What reads them takes no positions from here, so no policy that keeps distances between
+positions goes with them.
 """
 
 from __future__ import annotations
@@ -58,11 +59,6 @@ class BesideCache(KVCache):
         super().commit(keys_values[:own], prompt)
         self._beside.commit(keys_values[own:])
 
-    def leave_gap(self, frames: int) -> None:
-        """Leave so many positions between the sink and the window."""
-        super().leave_gap(frames)
-        self._beside.leave_gap(frames)
-
     def assume(self, frames: int) -> None:
         """Hold the next latent `frames`, whose content is undefined; for rehearsals."""
         super().assume(frames)
@@ -72,11 +68,6 @@ class BesideCache(KVCache):
         """Forget the history; the next commit is of frame 0 again."""
         super().clear()
         self._beside.clear()
-
-    def restart(self, frames: Sequence[int] = ()) -> None:
-        """Forget the frames held; `frames` of the rollout will be committed again, oldest first."""
-        super().restart(frames)
-        self._beside.restart(frames)
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`."""

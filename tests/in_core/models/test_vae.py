@@ -12,21 +12,9 @@ from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.wan_state import decoder_state_values
 from longtake.model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
 from longtake.tests.in_core.support.allocation import WITHIN, allocated
+from longtake.tests.in_core.support.wan_vae import random_tree
 
 ROWS, COLUMNS = 4, 6
-
-
-def random_tree(core: Any, dim: int = 8) -> Any:
-    """A Wan VAE of another width with random weights of a size that keeps values in range."""
-    from comfy.ldm.wan.vae import WanVAE
-
-    tree = WanVAE(dim=dim, z_dim=16, temperal_downsample=[False, True, True]).eval()
-    seeded = torch.Generator().manual_seed(2)
-    for name, parameter in tree.named_parameters():
-        noise = torch.randn(parameter.shape, generator=seeded)
-        fan = parameter[0].numel() if parameter.ndim > 1 else 1
-        parameter.data = 1 + 0.1 * noise if "gamma" in name else noise / fan**0.5
-    return tree.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

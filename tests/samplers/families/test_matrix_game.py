@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,41 +19,52 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.tests.support.model.matrix_game import SMALL_ACTIONS, random_matrix_game, walk
 from longtake.tests.support.samplers.authors import FOLDER, preset_rollout
 
-PRESET = BY_KEY["matrix-game-2"].preset
-RUN = load_file(FOLDER / "matrix_game.safetensors")
+RUNS = {
+    "matrix-game-2": load_file(FOLDER / "matrix_game.safetensors"),
+    "matrix-game-2-drive": load_file(FOLDER / "matrix_game_drive.safetensors"),
+}
+every_family = pytest.mark.parametrize("family", RUNS)
 
 
-def picture() -> Reference:
+def picture(run: dict[str, Tensor]) -> Reference:
     """The mask of the first latent frame, the latents of the picture's video, its features."""
-    mask = torch.zeros(len(RUN["picture"]), 4, *RUN["picture"].shape[2:])
+    mask = torch.zeros(len(run["picture"]), 4, *run["picture"].shape[2:])
     mask[0] = 1
-    return Reference(torch.cat([mask, RUN["picture"]], 1), RUN["features"])
+    return Reference(torch.cat([mask, run["picture"]], 1), run["features"])
 
 
-def latents(path: CameraPath | None) -> Tensor:
+def latents(family: str, path: CameraPath | None) -> Tensor:
     """Ours on the inputs of the authors' run."""
-    model = local_denoiser(random_matrix_game(), SMALL_ACTIONS)
-    text = torch.zeros(1, 0)
+    run = RUNS[family]
+    assert SMALL_ACTIONS.action is not None
+    action = replace(SMALL_ACTIONS.action, keys=run["keys"].shape[1])
+    config = replace(SMALL_ACTIONS, action=action)
+    model = local_denoiser(random_matrix_game(config), config)
     return preset_rollout(
-        text, RUN["latents"], model, PRESET, reference=picture(), camera=path
-    )
+        torch.zeros(1, 0), run["latents"], model, BY_KEY[family].preset,
+        reference=picture(run), camera=path,
+    )  # fmt: skip
 
 
 @torch.inference_mode()
-def test_the_preset_is_the_authors_own_code() -> None:
-    """Five chunks of three, the last three past a window of three latent frames."""
-    ours = latents(walk(RUN["keys"], RUN["mouse"]))
-    torch.testing.assert_close(ours, RUN["latents"], rtol=0, atol=1e-4)
+@every_family
+def test_the_preset_is_the_authors_own_code(family: str) -> None:
+    """Five chunks of three: windows of three latent frames and of one are passed."""
+    run = RUNS[family]
+    ours = latents(family, walk(run["keys"], run["mouse"]))
+    torch.testing.assert_close(ours, run["latents"], rtol=0, atol=1e-4)
 
 
 @torch.inference_mode()
+@every_family
 @pytest.mark.parametrize("fault", ["still", "no mouse", "no keys", "a frame later"])
-def test_other_keys_or_another_mouse_are_told_apart(fault: str) -> None:
-    keys, mouse = RUN["keys"], RUN["mouse"]
+def test_other_keys_or_another_mouse_are_told_apart(family: str, fault: str) -> None:
+    run = RUNS[family]
+    keys, mouse = run["keys"], run["mouse"]
     path = {
         "still": None,
         "no mouse": walk(keys, 0 * mouse),
         "no keys": walk(0 * keys, mouse),
         "a frame later": walk(keys.roll(1, 0), mouse.roll(1, 0)),
     }[fault]
-    assert (latents(path) - RUN["latents"]).abs().max() > 0.01
+    assert (latents(family, path) - run["latents"]).abs().max() > 0.01

@@ -59,7 +59,7 @@ def random_matrix_game(config: DiTConfig = SMALL_ACTIONS) -> WanDiT:
 
 
 def walk(keys: Tensor, mouse: Tensor) -> CameraPath:
-    """A path whose motion at each latent frame is that of `keys` (f, 4) and `mouse` (f, 2)."""
+    """A path whose motion at each latent frame is that of `keys` (f, 4 or 2) and `mouse` (f, 2)."""
     steps = [_step(pressed, look) for pressed, look in zip(keys, mouse.double(), strict=True)]
     return CameraPath(tuple(range(len(steps))), torch.stack(steps), (0.0,) * len(steps))
 
@@ -72,7 +72,7 @@ def _step(pressed: Tensor, look: Tensor) -> Tensor:
     across = torch.tensor([math.cos(right), 0.0, -math.sin(right)], dtype=torch.float64)
     step = torch.eye(4, dtype=torch.float64)
     step[:3, :3] = torch.stack([across, torch.linalg.cross(ahead, across), ahead], 1)
-    front, back, left, to_right = pressed.tolist()
+    front, back, left, to_right = [*pressed.tolist(), 0.0, 0.0][:4]
     move = torch.tensor([to_right - left, 0.0, front - back], dtype=torch.float64)
     step[:3, 3] = move / move.norm().clamp(min=1.0)
     return step
