@@ -22,8 +22,8 @@ def run(out: Path, length: float, *options: str) -> dict[str, Any]:
     """Run the small example; return its report."""
     report = out.with_suffix(".json")
     changes = [part for change in (*SMALL, f"5.length={length}") for part in ("--set", change)]
-    arguments = ["run", str(WORKFLOW), *changes, "--out", str(out), "--report", str(report), *options]
-    result = CliRunner().invoke(main, arguments)
+    places = ["--out", str(out), "--report", str(report)]
+    result = CliRunner().invoke(main, ["run", str(WORKFLOW), *changes, *places, *options])
     assert result.exit_code == 0, result.output
     return json.loads(report.read_text())
 
