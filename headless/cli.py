@@ -75,6 +75,7 @@ def run(  # noqa: PLR0913
     camera: Path | None,
     watch: Access | None,
     comfy: Path | None,
+    store: str | None,
     disable_metadata: bool,
     debug: bool,
 ) -> None:
@@ -88,7 +89,7 @@ def run(  # noqa: PLR0913
         if watch is not None:
             check_watchable(workflow)
         with (
-            session(console, comfy, out, disable_metadata=disable_metadata) as live,
+            session(console, comfy, out, disable_metadata=disable_metadata, store=store) as live,
             watch_run(live.host, watch, console) if watch else nullcontext(),
         ):
             seconds = live.run(job, run_files)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import StorageError
+from ..stream.store.opening import VARIABLE
 from .console.interrupt import two_stage_interrupt
 from .events import Listener
 from .hosts.real_core import open_core
@@ -49,8 +50,25 @@ class Host(Protocol):
     def interrupt(self) -> None:
         """Ask the running workflow to stop soon."""
 
+    def hold_lease(self, row: str, number: int) -> None:
+        """Run the next workflow as lease `number` of a batch's row, in a store that is shared."""
+
     def serve_player(self, access: Access) -> AbstractContextManager[str]:
         """Serve the player for takes that begin within the block; yields its address."""
+
+
+@contextmanager
+def store_of_hosts(url: str | None) -> Iterator[None]:
+    """Name the store to the hosts of the block: this process, and the core's child process."""
+    before = os.environ.pop(VARIABLE, None)
+    try:
+        if url:
+            os.environ[VARIABLE] = url
+        yield
+    finally:
+        os.environ.pop(VARIABLE, None)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 @contextmanager
@@ -71,7 +89,9 @@ def open_host(
 
     with host_modules(out_dir.resolve(), listener) as state:
         state.arguments.disable_metadata = disable_metadata
-        yield StandInHost(state, our_extension())
+        host = StandInHost(state, our_extension())
+        with host.store():
+            yield host
 
 
 def run_workflow(host: Host, job: Job) -> None:

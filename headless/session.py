@@ -13,7 +13,7 @@ from rich.console import Console
 
 from .console.progress import Progress, progress_line
 from .events import Event, Notice, RunFiles
-from .runner import Host, Job, open_host, run_workflow
+from .runner import Host, Job, open_host, run_workflow, store_of_hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,17 @@ class EventRouter:
 
 @contextmanager
 def session(
-    console: Console, comfy: Path | None, out: Path, *, disable_metadata: bool = False
+    console: Console,
+    comfy: Path | None,
+    out: Path,
+    *,
+    disable_metadata: bool = False,
+    store: str | None = None,
 ) -> Iterator[Session]:
     """Open the host and print our log above the progress line.
 
-    With `disable_metadata`, files do not hold their workflow.
+    With `disable_metadata`, files do not hold their workflow. Chunks go to the `store` at a folder
+    or URL too.
     """
     events = EventRouter(console)
     logger, handler = logging.getLogger("longtake"), _NoticeHandler(events)
@@ -69,7 +75,10 @@ def session(
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        with open_host(comfy, out, events, disable_metadata=disable_metadata) as host:
+        with (
+            store_of_hosts(store),
+            open_host(comfy, out, events, disable_metadata=disable_metadata) as host,
+        ):
             yield Session(host, events)
     finally:
         logger.removeHandler(handler)

@@ -89,6 +89,10 @@ class Records:
         """Return the id of a row's prompt, which is always the same."""
         return str(uuid.uuid5(uuid.UUID(self.batch_id), f"{row.key}/{row.attempt}"))
 
+    def row_id(self, row: Record) -> str:
+        """Return an id of a row that no other batch has."""
+        return str(uuid.uuid5(uuid.UUID(self.batch_id), row.key))
+
     def save(self, row: Record) -> None:
         """Append the state of a row, and return once the disk has it."""
         state = {name: value for name, value in asdict(row).items() if name not in PLAN_FIELDS}

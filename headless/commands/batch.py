@@ -19,7 +19,7 @@ from ..batch.params import read_table
 from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from ..batch.results import write_results
 from ..batch.row import BatchSpec
-from ..console.options import FILE, common_options, parse_changes
+from ..console.options import FILE, common_options, is_written, parse_changes
 from ..console.reporting import print_failure, print_files, report_failures
 from ..events import RunFiles
 from ..leases.driving import Driving, drive, driver_options
@@ -65,6 +65,7 @@ def batch(  # noqa: PLR0913
     changes: tuple[str, ...],
     out: Path,
     comfy: Path | None,
+    store: str | None,
     disable_metadata: bool,
     debug: bool,
 ) -> None:
@@ -81,6 +82,11 @@ def batch(  # noqa: PLR0913
         raise click.UsageError("with --server, start the servers with --disable-metadata")
     if servers and driving:
         raise click.UsageError("give --server, or --serve or --ray; a worker may have a --server")
+    if is_written("store") and (servers or (driving and driving.ray is None)):
+        raise click.UsageError(
+            "with --serve, give --store to each worker; with --server, start the servers with "
+            "LONGTAKE_STORE"
+        )
     console = Console(soft_wrap=True)
     records = Records(out)
     hint = _resume_hint(records) if servers or driving else None
@@ -90,11 +96,13 @@ def batch(  # noqa: PLR0913
         spec = BatchSpec(paths, parse_changes(changes), table)
         with ProcessLock(out / LOCK_FILE, f"A batch into {out}"), _results(records, console):
             if driving:
-                drive(spec, driving, comfy, records, console)
+                drive(spec, driving, comfy, store, records, console)
             elif servers:
                 _run_there(spec, servers, patience, records, console)
             else:
-                opening = session(console, comfy, out, disable_metadata=disable_metadata)
+                opening = session(
+                    console, comfy, out, disable_metadata=disable_metadata, store=store
+                )
                 _run_here(list(jobs(spec, out)), opening, records, console, debug=debug)
     if any(row.state != DONE for row in records.rows):
         raise SystemExit(1)

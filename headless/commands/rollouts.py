@@ -20,9 +20,12 @@ from ...stream.journal.cleanup import Usage, collect, usage
 from ...stream.journal.fork_tree import fork_tree, render_tree
 from ...stream.journal.journal import Journal
 from ...stream.journal.records import Record, find_record
+from ...stream.journal.shared_files import open_journal
+from ...stream.store.opening import open_store
+from ...stream.store.sharing import Sharing
 from ...stream.timecode import time_label
 from ...units import byte_size
-from ..console.options import FILE
+from ..console.options import FILE, store_option
 from ..console.reporting import report_failures
 from ..events import RunFiles
 
@@ -58,11 +61,15 @@ def rollouts() -> None:
 
 @rollouts.command(name="list")
 @_options
-def list_command(out: Path, as_json: bool, debug: bool) -> None:
-    """List all rollouts, the most recently used first."""
+@store_option
+def list_command(out: Path, store: str | None, as_json: bool, debug: bool) -> None:
+    """List all rollouts, the most recently used first.
+
+    Bytes are those on this machine.
+    """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
-        now = usage(_journal(out))
+        now = usage(_journal(out, store))
         if as_json:
             click.echo(json.dumps([_facts(record, now) for record in now.records], indent=1))
             return
@@ -82,14 +89,15 @@ def list_command(out: Path, as_json: bool, debug: bool) -> None:
 @rollouts.command()
 @click.argument("name", metavar="ID")
 @_options
-def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
+@store_option
+def show(name: str, out: Path, store: str | None, as_json: bool, debug: bool) -> None:
     """Show one rollout and the tree of its forks.
 
     ID may be the beginning of an id.
     """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
-        journal = _journal(out)
+        journal = _journal(out, store)
         record, now = find_record(journal, name), usage(journal)
         facts = _facts(record, now)
         if as_json:
@@ -114,7 +122,8 @@ def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
 def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
     """Delete the least recently used rollouts until SIZE is left.
 
-    Keeps chunks that a kept rollout shares, and rollouts that are being generated.
+    Keeps chunks that a kept rollout shares, and rollouts that are being generated. A store keeps
+    all that it has.
     """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
@@ -139,8 +148,9 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
             console.print(f"  {record.id} is in use and stays", highlight=False)
 
 
-def _journal(out: Path) -> Journal:
-    return Journal(out / "longtake" / "rollouts")
+def _journal(out: Path, store: str | None = None) -> Journal:
+    sharing = Sharing(open_store(store)) if store else None
+    return open_journal(out / "longtake" / "rollouts", sharing)
 
 
 def _facts(record: Record, now: Usage) -> dict[str, Any]:

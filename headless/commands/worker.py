@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from ...errors import BadInput
-from ..console.options import FILE, comfy_option
+from ..console.options import FILE, comfy_option, is_written, store_option
 from ..console.reporting import report_failures
 from ..events import RunFiles
 from ..leases.key import read_key
@@ -33,6 +33,7 @@ from ..leases.messages import WORKER
               metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @comfy_option
+@store_option
 def worker(  # noqa: PLR0913
     driver: str,
     key_file: Path | None,
@@ -42,6 +43,7 @@ def worker(  # noqa: PLR0913
     name: str | None,
     patience: float,
     comfy: Path | None,
+    store: str | None,
     debug: bool,
 ) -> None:
     """Run rows of a batch that `longtake batch --serve` drives.
@@ -52,12 +54,14 @@ def worker(  # noqa: PLR0913
     from ..batch.client import server_url  # aiohttp takes half a second to import
     from ..leases.joining import Joining, join
 
+    if server is not None and is_written("store"):
+        raise click.UsageError("with --server, start that server with LONGTAKE_STORE")
     console = Console(soft_wrap=True)
     hint = "Interrupted. The row went back to the driver."
     with report_failures(console, RunFiles(), debug=debug, resume_hint=lambda _: hint):
         joining = Joining(
             server_url(driver, "--join"), read_key(key_file), _name(name), patience, work, shared,
-            server, comfy,
+            server, comfy, store,
         )  # fmt: skip
         join(joining, console)
 

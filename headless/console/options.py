@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ...errors import BadInput
+from ...stream.store.opening import VARIABLE
 from ..player.access import LOOPBACK, Access
 from ..workflow.overrides import Override, parse_override
 
@@ -26,6 +28,17 @@ def comfy_option(command: Command) -> Command:
         envvar="COMFYUI_PATH",
         metavar="DIR",
         help="Use the real ComfyUI checkout in DIR (default: $COMFYUI_PATH, else the stand-in).",
+    )(command)
+
+
+def store_option(command: Command) -> Command:
+    """Add the option --store."""
+    return click.option(
+        "--store",
+        envvar=VARIABLE,
+        metavar="URL",
+        help="Share finished chunks with other machines: a folder, or a URL for fsspec such as "
+        f"s3://BUCKET/FOLDER (default: ${VARIABLE}).",
     )(command)
 
 
@@ -52,7 +65,7 @@ def common_options(command: Command) -> Command:
         ),
     ):
         command = option(command)
-    return comfy_option(command)
+    return comfy_option(store_option(command))
 
 
 def watch_options(command: Command) -> Command:
@@ -87,6 +100,12 @@ def watch_options(command: Command) -> Command:
     ):
         with_access = option(with_access)
     return with_access
+
+
+def is_written(option: str) -> bool:
+    """Return whether the command line itself has an option, not only its environment."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is ParameterSource.COMMANDLINE
 
 
 def parse_changes(changes: tuple[str, ...]) -> tuple[Override, ...]:

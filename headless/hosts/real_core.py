@@ -64,6 +64,11 @@ class CoreHost:
                     self._pass_on(message, {"output": out_dir})
         raise self._explain_death()
 
+    def hold_lease(self, row: str, number: int) -> None:
+        """Run the next workflow as lease `number` of a batch's row."""
+        self._send({"lease": [row, number]})
+        self._answer("held")
+
     def interrupt(self) -> None:
         """Ask the running workflow to stop at its next check; safe in a signal handler."""
         os.write(cast("IO[str]", self._process.stdin).fileno(), b'{"interrupt": true}\n')

@@ -22,7 +22,7 @@ from ..session import session
 from ..workflow.graph import load
 from .key import VARIABLE, read_key
 from .place import LEASE_S, Place, parse_place
-from .ray_cluster import ray_cluster, starter
+from .ray_cluster import ClusterWorkers, ray_cluster, starter
 
 Command = Callable[..., None]
 
@@ -84,16 +84,25 @@ def driver_options(command: Command) -> Command:
 
 
 def drive(
-    spec: BatchSpec, driving: Driving, comfy: Path | None, records: Records, console: Console
+    spec: BatchSpec,
+    driving: Driving,
+    comfy: Path | None,
+    store: str | None,
+    records: Records,
+    console: Console,
 ) -> None:
-    """Run all rows on workers. They are checked here first, by the nodes of this machine."""
+    """Run all rows on workers. They are checked here first, by the nodes of this machine.
+
+    Workers of a cluster use the `store`; workers that join have one of their own.
+    """
     from .driver import run_on_workers  # aiohttp takes half a second to import
 
     key = driving.key()
     with ExitStack() as stack:
         own = stack.enter_context(ray_cluster(driving.ray)) if driving.ray else None
         place = driving.place(own)
-        start = starter(driving.workers, key, comfy, console) if driving.ray else _start_nothing
+        workers = ClusterWorkers(driving.workers, key, comfy, store)
+        start = starter(workers, console) if driving.ray else _start_nothing
         rows = check_rows(spec, comfy, records.out, console)
         records.resume()
         asyncio.run(run_on_workers(rows, records, place, key, console, start))

@@ -64,6 +64,7 @@ class OwnEngine:
         workflow.write_text(json.dumps(task.workflow), encoding="utf-8")
         began = time.monotonic()
         try:
+            self.live.host.hold_lease(task.row, task.number)
             self.live.run(Job(workflow, (), folder), self._files)
         except Exception as error:  # the row's fault or ours: the other rows go on
             return Ending(time.monotonic() - began, error=failure_line(error))

@@ -37,6 +37,7 @@ class Joining:
     shared: Path | None = None
     server: str | None = None
     comfy: Path | None = None
+    store: str | None = field(default=None, repr=False)  # it may hold a password
 
 
 def join(joining: Joining, console: Console) -> int:
@@ -74,5 +75,5 @@ def _engine(
         loop.wait(client.greet())
         yield ServerEngine(client, loop, joining.patience_s)
         return
-    with session(console, joining.comfy, joining.work) as live:
+    with session(console, joining.comfy, joining.work, store=joining.store) as live:
         yield OwnEngine(live)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,12 +38,17 @@ class AllEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A leased row: its lease, the seconds within which to renew, a label and the workflow."""
+    """A leased row: its lease, the seconds within which to renew, a label and the workflow.
+
+    `number` counts the leases of the row, whose id is `row`.
+    """
 
     lease: str
     seconds: float
     label: str
     workflow: Mapping[str, Any]
+    row: str = ""
+    number: int = 1
 
 
 @dataclass(slots=True)
@@ -132,9 +138,9 @@ def _checked(status: int, text: str, url: URL) -> tuple[int, str]:
 
 def _task(text: str) -> Task:
     content = decode(text)
-    with suppress(KeyError, TypeError, ValueError):
+    with suppress(KeyError, TypeError, ValueError, AttributeError):
         return Task(
             str(content["lease"]), float(content["seconds"]), str(content["label"]),
-            dict(content["workflow"]),
+            dict(content["workflow"]), str(uuid.UUID(content["row"])), int(content["number"]),
         )  # fmt: skip
     raise LongtakeError(f"the driver leases {short(text, 60)}; is it another version of Longtake?")

@@ -52,7 +52,7 @@ def lease_message(lease: Lease, seconds: float) -> dict[str, object]:
     """Return what a worker is told about its row."""
     record = lease.row.record
     return {
-        "lease": lease.id, "number": lease.number, "seconds": seconds,
+        "lease": lease.id, "row": lease.row_id, "number": lease.number, "seconds": seconds,
         "label": record.label, "workflow": lease.row.prompt(),
     }  # fmt: skip
 

@@ -24,10 +24,14 @@ lost so often by chance.
 
 @dataclass(slots=True)
 class Lease:
-    """The right of one worker to run a row until a time. A row's leases have rising numbers."""
+    """The right of one worker to run a row until a time. A row's leases have rising numbers.
+
+    `row_id` is an id of the row that no other batch has.
+    """
 
     id: str
     row: Row
+    row_id: str
     number: int
     worker: str
     until: float
@@ -131,7 +135,7 @@ class LeaseQueue:
         record = row.record
         lease_id = self._records.prompt_id(record)
         worker, until = record.server or "", now + self.seconds
-        lease = Lease(lease_id, row, record.attempt, worker, until)
+        lease = Lease(lease_id, row, self._records.row_id(record), record.attempt, worker, until)
         self._leases[lease_id] = lease
         return lease
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,28 @@ def ray_cluster(address: str) -> Iterator[str]:
         ray.shutdown()
 
 
-def starter(count: int, key: str, comfy: Path | None, console: Console) -> Callable[[str], None]:
-    """Return a function that starts `count` workers for the driver at an address."""
+@dataclass(frozen=True, slots=True)
+class ClusterWorkers:
+    """How many workers to start, and what each of them needs beside the driver's address."""
+
+    count: int
+    key: str = field(repr=False)
+    comfy: Path | None = None
+    store: str | None = field(default=None, repr=False)
+
+
+def starter(workers: ClusterWorkers, console: Console) -> Callable[[str], None]:
+    """Return a function that starts the workers for the driver at an address."""
     running: list[Any] = []  # Ray ends an actor that nobody refers to
 
     def start(driver: str) -> None:
         ray = _ray()
         slot = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
         actor = ray.remote(max_restarts=-1, max_task_retries=-1, **{slot: 1})(RowActor)
-        for number in range(count):
+        for number in range(workers.count):
             worker = actor.remote()
-            running.append((worker, worker.work.remote(driver, key, f"ray-{number}", comfy)))
-        console.print(escape(f"{count} workers start on the Ray cluster."), highlight=False)
+            running.append((worker, worker.work.remote(driver, f"ray-{number}", workers)))
+        console.print(escape(f"{workers.count} workers start on the Ray cluster."), highlight=False)
 
     return start
 
@@ -66,11 +77,13 @@ def _ray() -> Any:
 class RowActor:
     """One worker on one GPU, or on one CPU slot."""
 
-    def work(self, driver: str, key: str, name: str, comfy: Path | None) -> int:
+    def work(self, driver: str, name: str, workers: ClusterWorkers) -> int:
         """Work until the batch is done; return the number of rows that ended here."""
         from .joining import Joining, join
 
         folder = Path(tempfile.gettempdir(), "longtake-ray", name)
         own = f"{name}-{os.getpid()}"
-        joining = Joining(URL(driver), key, own, 600.0, folder, comfy=comfy)
+        joining = Joining(
+            URL(driver), workers.key, own, 600.0, folder, comfy=workers.comfy, store=workers.store
+        )
         return join(joining, Console(quiet=True))

@@ -8,7 +8,6 @@ from typing import Any
 
 from ...samplers.settings import RolloutSettings
 from ...stream.journal.chain import ModelHistory
-from ...stream.journal.journal import Journal
 from ...stream.preview.messages import Plan
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
@@ -108,7 +107,7 @@ def host_spec(
     `history` names the models of a shot that other models began.
     """
     return RolloutSpec(
-        settings, resolved.engine, history or resolved.identity, Journal(host.rollout_folder()),
+        settings, resolved.engine, history or resolved.identity, session.journal(),
         fps=resolved.preset.fps, hot=session.states, memory_advice=less_memory(settings.cache),
     )  # fmt: skip
 

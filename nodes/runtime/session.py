@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import Counter
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...stream.journal.journal import Journal
+from ...stream.journal.shared_files import open_journal
 from ...stream.preview.takes import Takes
 from ...stream.rollout.hot_states import HotStates
+from ...stream.store.opening import VARIABLE, open_store
+from ...stream.store.sharing import RowLease, Sharing
 from .. import host
 from .state_memory import StateMemory, resting_budget
 
@@ -29,6 +34,8 @@ class Session:
         self.takes = Takes(host.temp_folder)
         self.states = HotStates(resting_budget)
         self._state_memory: StateMemory | None = None  # once there is a device
+        self._sharing: Sharing | None = None  # once a rollout needs the store
+        self._store_url = ""
         self._altered: Counter[str | None] = Counter()
         self._embeddings: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], Tensor]]
         self._embeddings = weakref.WeakKeyDictionary()
@@ -38,8 +45,39 @@ class Session:
         self.takes.reset()
         self.states.clear(log=False)
         self._state_memory = None
+        self.close_store()
         self._altered.clear()
         self._embeddings.clear()
+
+    def journal(self) -> Journal:
+        """The host's journal, in the store that LONGTAKE_STORE names if there is one."""
+        return open_journal(host.rollout_folder(), self.sharing())
+
+    def sharing(self) -> Sharing | None:
+        """This process's use of the store; None without one, StoreLost if it cannot be used."""
+        url = os.environ.get(VARIABLE, "")
+        if url != self._store_url:
+            self.close_store()
+            self._sharing = Sharing(open_store(url)) if url else None
+            self._store_url = url
+        return self._sharing
+
+    def hold_lease(self, row: str, number: int) -> None:
+        """Make the next rollouts as lease `number` of a batch's row; earlier leases of it end."""
+        sharing = self.sharing()
+        if sharing is not None:
+            sharing.hold(RowLease(row, number))
+
+    def settle_store(self) -> None:
+        """Wait until the store has what was made; StorageError if a batch's lease has ended."""
+        if self._sharing is not None:
+            self._sharing.settle()
+
+    def close_store(self) -> None:
+        """Send what waits for the store, and leave it."""
+        sharing, self._sharing, self._store_url = self._sharing, None, ""
+        if sharing is not None:
+            sharing.close()
 
     def note_altered(self, node_id: str | None) -> None:
         """Note that a live control altered the result of a sampler node."""

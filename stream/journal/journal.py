@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -23,8 +22,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ...errors import StorageError
-from ...temporary_files import remove_leftovers, replacing
+from ...temporary_files import remove_leftovers
 from .disk_sync import DiskSync, Force, force
+from .files import Files, LocalFiles
 from .lock import ProcessLock
 
 logger = logging.getLogger("longtake")
@@ -51,14 +51,19 @@ def next_key(previous: str, inputs: Mapping[str, object]) -> str:
 
 
 class Journal:
-    """A folder of finished chunks. Any thread may read while another one writes."""
+    """A folder of finished chunks. Any thread may read while another one writes.
 
-    def __init__(self, folder: Path) -> None:
+    `files` reads and writes chunks and records: by default in the folder alone. Locks and snapshots
+    are always in the folder.
+    """
+
+    def __init__(self, folder: Path, files: Files | None = None) -> None:
         self.folder = folder
+        self.files: Files = files or LocalFiles(folder)
 
     def __contains__(self, key: str) -> bool:
         """Whether an entry exists; only `read` checks whether it is usable."""
-        return self._path(key).is_file()
+        return self.files.has(self._path(key).name)
 
     def read(self, key: str) -> dict[str, Tensor] | None:
         """The tensors under `key` on the CPU, or None if there is no usable entry.
@@ -78,23 +83,19 @@ class Journal:
         """The tensors of `read` and the `meta` of `read_meta`, from one look at the file."""
         path = self._path(key)
         try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
+            content = self.files.read(path.name)
         except OSError as error:
             raise StorageError(
                 f"The journal entry {path} cannot be read ({error.strerror}); "
                 "check the disk and its permissions."
             ) from error
-        try:
-            tensors, meta = _parse(content)
-            version = meta.pop(FORMAT, "unknown")
-            address = meta.pop(ADDRESS, key)
-            if address != key:
-                raise ValueError(f"it is the chunk {address} under another name")
-        except ValueError as error:
-            set_aside(path, error)
+        if content is None:
             return None
+        try:
+            tensors, meta = parse_entry(content, key)
+        except ValueError as error:
+            return self.read_entry(key) if self.files.set_aside(path.name, error) else None
+        version = meta.pop(FORMAT, "unknown")
         if version != str(VERSION):
             logger.warning(
                 "The chunk %s has format %s and this Longtake reads format %s; use the Longtake "
@@ -119,10 +120,7 @@ class Journal:
         header = {**meta, FORMAT: str(VERSION), ADDRESS: key}
         header[CHECKSUM] = _checksum(owned, header)
         with self._translate_errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path(key)) as temporary:
-                temporary.write_bytes(save(owned, metadata=header))
-            to_disk(self._path(key))
+            self.files.write(self._path(key).name, save(owned, metadata=header), to_disk)
 
     @contextlib.contextmanager
     def sync_behind(self) -> Iterator[Force]:
@@ -133,6 +131,7 @@ class Journal:
         finally:
             with self._translate_errors():
                 sync.close()
+            self.files.flush()
 
     @contextlib.contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -205,8 +204,8 @@ def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _parse(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of an entry; ValueError if the file is damaged."""
+def parse_entry(content: bytes, key: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of the entry `key`; ValueError if it is damaged, or another one."""
     try:
         tensors = load(content)
         header_end = HEADER_LENGTH_BYTES + int.from_bytes(content[:HEADER_LENGTH_BYTES], "little")
@@ -216,19 +215,7 @@ def _parse(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"not a whole journal entry: {error}") from error
     if _checksum(tensors, meta) != expected:
         raise ValueError("its checksum does not match")
+    address = meta.pop(ADDRESS, key)
+    if address != key:
+        raise ValueError(f"it is the chunk {address} under another name")
     return tensors, meta
-
-
-def set_aside(path: Path, reason: ValueError) -> None:
-    """Rename a damaged file with a warning, so that it is made again."""
-    aside = path.with_suffix(".damaged")
-    try:
-        os.replace(path, aside)
-    except OSError as error:
-        logger.warning(
-            "%s is damaged (%s) and cannot be renamed (%s).", path, reason, error.strerror
-        )
-    else:
-        logger.warning(
-            "%s is damaged (%s); renamed to %s and made again.", path, reason, aside.name
-        )

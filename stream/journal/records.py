@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ...errors import BadInput, StorageError
 from ...samplers.guidance import Guidance
 from ...samplers.settings import RolloutSettings
 from .chain import Chain
-from .journal import Journal, set_aside
+from .files import set_aside
+from .journal import Journal
 from .record_lines import (
     FORMAT,
     Damaged,
@@ -107,7 +109,7 @@ class RecordWriter:
         self, journal: Journal, chain: Chain, *, channels: int, fps: float, lock: str
     ) -> None:
         self.chain = chain
-        self._path = _path(journal, chain.id)
+        self._path, self._files = _path(journal, chain.id), journal.files
         self._foreign = False
         self._known = 0  # chunks in the record
         before = self._read_before()
@@ -151,6 +153,7 @@ class RecordWriter:
                 f"The record {self._path} cannot be written ({error.strerror or error}); free "
                 "some space or choose another folder, then run again to continue from here."
             ) from error
+        self._files.note_growth(self._path.name)
 
 
 def is_lost(journal: Journal, name: str) -> bool:
@@ -205,8 +208,11 @@ def _warn(path: Path, error: OtherFormat | Damaged | OSError) -> None:
 
 def _load(path: Path) -> Record:
     """A record; Damaged, OtherFormat or OSError if it cannot be used."""
-    content = read_bytes(path)
-    facts, lines = parse_record(content, path.name.removesuffix(SUFFIX), VERSION)
+    return _record(path.name.removesuffix(SUFFIX), read_bytes(path), path.stat().st_mtime)
+
+
+def _record(name: str, content: bytes, used_s: float) -> Record:
+    facts, lines = parse_record(content, name, VERSION)
     chunks: list[tuple[str, int]] = []
     owned = set[str]()
     for index, key, count in lines:
@@ -214,8 +220,7 @@ def _load(path: Path) -> Record:
         chunks.append((key, count))
         owned.add(key)
     keys, frames = tuple(key for key, _ in chunks), tuple(count for _, count in chunks)
-    name = path.name.removesuffix(SUFFIX)
-    return Record(name, facts, keys, frames, frozenset(owned), path.stat().st_mtime)
+    return Record(name, facts, keys, frames, frozenset(owned), used_s)
 
 
 def records(journal: Journal) -> list[Record]:
@@ -228,16 +233,35 @@ def read_records(journal: Journal) -> tuple[list[Record], int]:
 
     Whose chunks those name is unknown.
     """
-    readable, unusable = list[Record](), 0
-    for path in journal.folder.glob(f"*{SUFFIX}"):
+    readable, unusable = dict[str, Record](), 0
+    for path, load in _sources(journal):
         try:
-            readable.append(_load(path))
+            record = load()
         except (FileNotFoundError, Torn):
             continue
         except (OtherFormat, Damaged, OSError) as error:
             _warn(path, error)
             unusable += 1
-    return sorted(readable, key=lambda record: (-record.used_s, record.id)), unusable
+        else:
+            known = readable.get(record.id)
+            readable[record.id] = record if known is None else _merge(known, record)
+    newest_first = sorted(readable.values(), key=lambda record: (-record.used_s, record.id))
+    return newest_first, unusable
+
+
+def _sources(journal: Journal) -> Iterator[tuple[Path, Callable[[], Record]]]:
+    """The records of the folder, then those of other writers in the store."""
+    for path in journal.folder.glob(f"*{SUFFIX}"):
+        yield path, partial(_load, path)
+    for name, (content, used_s) in journal.files.other_records().items():
+        yield Path(name), partial(_record, name.partition(".")[0], content, used_s)
+
+
+def _merge(first: Record, second: Record) -> Record:
+    """One rollout as two writers know it: as far as either got, and all that either ever had."""
+    longest = max(first, second, key=lambda record: (len(record.keys), record.used_s))
+    owned, used_s = first.owned | second.owned, max(first.used_s, second.used_s)
+    return replace(longest, owned=owned, used_s=used_s)
 
 
 def find_record(journal: Journal, name: str) -> Record:

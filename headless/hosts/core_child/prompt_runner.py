@@ -2,8 +2,8 @@
 
 `real_core` starts this script with ComfyUI's own Python, so it imports only the standard library
 and the core, and nothing of this pack. It exchanges JSON lines: requests on stdin (`class_types`,
-`watch`, `prompt`, `interrupt`), messages on its original stdout. All output of the core goes to
-stderr. The end of stdin means stop.
+`watch`, `lease`, `prompt`, `interrupt`), messages on its original stdout. All output of the core
+goes to stderr. The end of stdin means stop.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 FORWARDED = ("longtake.chunk", "longtake.file")
 FAILURE = ("node_id", "node_type", "exception_type", "exception_message", "traceback")
+STORE = "LONGTAKE_STORE"
 Request = dict[str, Any]
 
 
@@ -141,9 +143,7 @@ class Core:
 
     def watch(self, access: dict[str, Any]) -> None:
         """Open the player page, using this pack's modules as the core has loaded them."""
-        preview = self.nodes.NODE_CLASS_MAPPINGS["LongtakePreview"].__module__
-        pack = preview.removesuffix(".nodes.outputs.preview")
-        pages = importlib.import_module(f"{pack}.headless.player.server")
+        pages = self._module("headless.player.server")
         page = pages.open_page(pages.Access(access["listen"], tuple(access["allow_hosts"])))
         try:
             url = page.url
@@ -152,6 +152,27 @@ class Core:
             return
         self.server.page, self.server.client_id = page, page.key
         self.channel.send(event="watching", data=url)
+
+    def hold_lease(self, row: str, number: int) -> None:
+        """Run the next prompt as lease `number` of a batch's row."""
+        if self._use_store(lambda session: session.hold_lease(row, number)):
+            self.channel.send(event="held", data="")
+
+    def _use_store(self, use: Callable[[Any], None]) -> bool:
+        """Do something with the store, if there is one; False where the parent hears why not."""
+        try:
+            if STORE in os.environ:
+                use(self._module("nodes.runtime.session").session)
+        except Exception as error:
+            self.channel.send(event="broken", data=str(error))
+            return False
+        return True
+
+    def _module(self, name: str) -> Any:
+        """Return a module of this pack as the core has loaded it."""
+        preview = self.nodes.NODE_CLASS_MAPPINGS["LongtakePreview"].__module__
+        pack = preview.removesuffix(".nodes.outputs.preview")
+        return importlib.import_module(f"{pack}.{name}")
 
     def run(self, prompt: dict[str, Any], out: str) -> None:
         """Run one prompt and send its outcome."""
@@ -174,7 +195,7 @@ class Core:
         elif "execution_error" in ends:
             error = {name: ends["execution_error"][name] for name in FAILURE}
             self.channel.send(event="failed", data=error)
-        else:
+        elif self._use_store(lambda session: session.settle_store()):
             self.channel.send(event="done", data="")
 
     def _progress(
@@ -239,6 +260,8 @@ def main() -> None:
             channel.send(event="specs", data=core.specs(request["class_types"]))
         elif "watch" in request:
             core.watch(request["watch"])
+        elif "lease" in request:
+            core.hold_lease(*request["lease"])
         else:
             core.run(request["prompt"], request["out"])
 

@@ -59,8 +59,22 @@ class StandInHost:
         self._state.folders["output"] = out_dir
         try:
             execute(workflow, self._nodes, self._state)
+            _session().settle_store()
         except InterruptProcessingException as stop:
             raise KeyboardInterrupt from stop
+
+    @contextmanager
+    def store(self) -> Iterator[None]:
+        """Open the store, if there is one, before any work starts; close it after the block."""
+        _session().sharing()
+        try:
+            yield
+        finally:
+            _session().close_store()
+
+    def hold_lease(self, row: str, number: int) -> None:
+        """Run the next workflow as lease `number` of a batch's row."""
+        _session().hold_lease(row, number)
 
     def interrupt(self) -> None:
         """Ask the running workflow to stop at its next check."""
@@ -182,6 +196,11 @@ def _failure(node: Node, error: Exception) -> LongtakeError:
         return NodeFailure(f"{node.label}: {error}")
     reason = str(error) or "no reason given"
     return NodeFailure(f"{node.label} failed with {type(error).__name__}: {reason}")
+
+
+def _session() -> Any:
+    """Return the nodes' session; imported late, because nodes import the host's modules."""
+    return importlib.import_module("....nodes.runtime.session", __package__).session
 
 
 def our_extension() -> ComfyExtension:

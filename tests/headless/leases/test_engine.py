@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from longtake.errors import BadInput
@@ -13,7 +13,7 @@ from longtake.headless.leases.engine import OwnEngine
 from longtake.headless.leases.link import Task
 from longtake.headless.runner import Job
 
-TASK = Task("an-id", 60.0, "row 1", {"1": {"class_type": "Save", "inputs": {}}})
+TASK = Task("an-id", 60.0, "row 1", {"1": {"class_type": "Save", "inputs": {}}}, "a-row", 3)
 
 
 @dataclass
@@ -21,9 +21,18 @@ class FakeSession:
     """A session whose workflow saves a video and a folder of frames, or fails."""
 
     problem: str = ""
+    leases: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def host(self) -> FakeSession:
+        return self
+
+    def hold_lease(self, row: str, number: int) -> None:
+        self.leases.append((row, number))
 
     def run(self, job: Job, run_files: RunFiles) -> float:
         assert json.loads(job.workflow.read_text()) == TASK.workflow
+        assert self.leases == [("a-row", 3)]
         out = job.out_dir.resolve()
         (out / "clip_frames").mkdir(parents=True)
         for path in ("clip.mp4", "clip_frames/b.png", "clip_frames/a.png"):

@@ -1,0 +1,1 @@
+"""A store that many machines share: a folder, or what fsspec opens, and one process's use of it."""

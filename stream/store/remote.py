@@ -1,0 +1,124 @@
+"""What fsspec opens as a store: S3 and its kin, Google and Azure storage, SSH, SMB, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from ...errors import BadInput
+from .address import Address
+from .store import StoreLost
+
+MISSING = "needs fsspec: pip install 'longtake[store]' (or fsspec, and s3fs for S3)."
+FRESH = {"use_listings_cache": False, "skip_instance_cache": True}
+TIMES = ("LastModified", "mtime", "last_modified", "updated", "created")
+S3 = ("s3", "s3a")
+PATIENCE = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
+"""For botocore, whose own limits let a run wait for minutes where there is no network."""
+
+
+class RemoteStore:
+    """A folder `root` of an fsspec file system."""
+
+    def __init__(self, files: Any, root: str, address: Address) -> None:
+        self.files, self.root, self._address = files, root.rstrip("/"), address
+        self.title = address.title
+
+    def has(self, name: str) -> bool:
+        """Whether there is a content; `exists` of fsspec would take any error for a no."""
+        with self._translate_errors():
+            try:
+                return bool(self.files.info(self._path(name))["type"] == "file")
+            except FileNotFoundError:
+                return False
+
+    def read(self, name: str) -> bytes | None:
+        """The content, or None if there is none."""
+        with self._translate_errors():
+            try:
+                return bytes(self.files.cat_file(self._path(name)))
+            except FileNotFoundError:
+                return None
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Store a content under a free name; one request where the file system has such."""
+        with self._translate_errors():
+            self._make_folder(name)
+            try:
+                self.files.pipe_file(self._path(name), content, mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    def write(self, name: str, content: bytes) -> None:
+        """Store a content in place of any other."""
+        with self._translate_errors():
+            self._make_folder(name)
+            self.files.pipe_file(self._path(name), content)
+
+    def times(self, folder: str) -> Mapping[str, float]:
+        """The names in a folder, and when each was written."""
+        with self._translate_errors():
+            self.files.invalidate_cache()
+            try:
+                infos = self.files.ls(self._path(folder), detail=True)
+            except FileNotFoundError:
+                return {}
+        files = (info for info in infos if info["type"] == "file")
+        return {f"{folder}/{info['name'].rpartition('/')[2]}": _time(info) for info in files}
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def _make_folder(self, name: str) -> None:
+        """Make the parent where there are folders; object stores have none to make."""
+        if self.files.protocol not in (S3, "s3"):
+            self.files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+
+    @contextlib.contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each file system has exceptions of its own
+            reason = self._address.clean(f"{type(error).__name__}: {error}"[:300])
+            raise StoreLost(
+                f"The store {self.title} does not answer as it should ({reason}); check the "
+                "network and the credentials."
+            ) from None  # the cause may name the password
+
+
+def open_remote(address: Address) -> RemoteStore:
+    """Connect to what a URL names; BadInput if a package for it is missing or it cannot be read."""
+    try:
+        fsspec = importlib.import_module("fsspec")
+    except ImportError as error:
+        raise BadInput(f"--store {address.title} {MISSING}") from error
+    try:
+        files, root = fsspec.url_to_fs(address.url, **FRESH, **_patience(fsspec, address))
+    except ImportError as error:
+        raise BadInput(f"--store {address.title}: {address.clean(error)}.") from None
+    except Exception as error:  # a URL that the file system does not understand
+        reason = address.clean(f"{type(error).__name__}: {error}"[:300])
+        raise BadInput(f"--store {address.title} is no address of a store ({reason}).") from None
+    return RemoteStore(files, root, address)
+
+
+def _patience(fsspec: Any, address: Address) -> dict[str, Any]:
+    """Limits for S3's requests, unless the user's fsspec configuration has some."""
+    protocol = address.url.partition("://")[0]
+    own = fsspec.config.conf.get(protocol, {})
+    return {"config_kwargs": PATIENCE} if protocol in S3 and "config_kwargs" not in own else {}
+
+
+def _time(info: Mapping[str, Any]) -> float:
+    """When a file was written, by whatever name its file system gives."""
+    for name in TIMES:
+        match info.get(name):
+            case datetime() as moment:
+                return moment.timestamp()
+            case int() | float() as seconds:
+                return float(seconds)
+    return 0.0

@@ -1,0 +1,99 @@
+"""Laws of every kind of store: a folder, memory, fsspec's own folder, and a local S3 server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from longtake.errors import BadInput
+from longtake.stream.store.folder import FolderStore
+from longtake.stream.store.opening import MARK, open_store
+from longtake.stream.store.store import Store, StoreLost
+from longtake.tests.support.stream.stores import KINDS, store_of_kind
+
+NAME, OTHER = "chunks/a.safetensors", "chunks/b.safetensors"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    with store_of_kind(request.param, tmp_path_factory.mktemp("stores")) as opened:
+        yield opened
+
+
+def test_the_first_content_under_a_name_stays_until_it_is_replaced(store: Store) -> None:
+    assert not store.has(NAME) and store.read(NAME) is None
+    assert store.create(NAME, b"first") and store.has(NAME)
+    assert not store.create(NAME, b"second") and store.read(NAME) == b"first"
+    store.write(NAME, b"third")
+    assert store.read(NAME) == b"third"
+
+
+def test_a_listing_names_the_files_of_one_folder_and_their_times(store: Store) -> None:
+    for name in (NAME, OTHER, "records/c.rollout"):
+        store.write(name, b"content")
+    times = store.times("chunks")
+    assert set(times) == {NAME, OTHER}
+    assert all(abs(at - time.time()) < 3600 for at in times.values())
+    assert store.times("nowhere") == {}
+
+
+def test_of_many_writers_at_once_one_content_stays_whole(store: Store) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(lambda content: store.create("chunks/raced", content), contents))
+    assert store.read("chunks/raced") in contents
+
+
+def test_only_one_of_many_creators_is_told_that_it_was_the_first(tmp_path: Path) -> None:
+    """So it is in a folder. The S3 server of these tests refuses, but looks before it writes."""
+    with store_of_kind("folder", tmp_path) as store, ThreadPoolExecutor(8) as writers:
+        for name in ("one", "two", "three"):
+            assert sum(writers.map(store.create, [name] * 8, [b"a", b"b"] * 4)) == 1
+
+
+def test_a_store_opens_again_and_one_of_another_format_does_not(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    assert open_store((tmp_path).as_uri()).read(MARK) == store.read(MARK)
+    for mark in (b'{"longtake_store": 2}', b"[]", b"torn"):
+        store.write(MARK, mark)
+        with pytest.raises(BadInput, match="has format"):
+            open_store(str(tmp_path))
+
+
+def test_a_folder_whose_disk_has_gone_is_refused_and_never_made(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be made"):
+        open_store(str(tmp_path / "unmounted" / "store"))
+    store = FolderStore(tmp_path / "gone")
+    for ask in (lambda: store.has(NAME), lambda: store.read(NAME), lambda: store.times("chunks"),
+                lambda: store.create(NAME, b""), lambda: store.write(NAME, b"")):  # fmt: skip
+        with pytest.raises(StoreLost, match="is its disk"):
+            ask()
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_server_that_is_not_there_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "very-secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StoreLost, match="does not answer") as refusal:
+        open_store("s3://bucket/shots")
+    assert "very-secret" not in str(refusal.value) and refusal.value.__cause__ is None
+
+
+def test_without_fsspec_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
+    with pytest.raises(BadInput, match=r"pip install 'longtake\[store\]'"):
+        open_store("s3://bucket/shots")
+
+
+def test_an_unknown_kind_of_address_is_refused() -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(BadInput, match="is no address of a store"):
+        open_store("nonsense://host/shots")
