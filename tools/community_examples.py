@@ -178,7 +178,7 @@ def sound_curve() -> Example:
         "1": node("LongtakeLoadDemoModel", "Load Demo Model"),
         "2": node("LoadAudio", "Your music", audio="your_music.mp3"),
         "3": node("LongtakeSoundCurve", "Sound Curve", audio=["2", 0], follow="bass", low=0.0,
-                  high=1.0, fall=0.3, every=0.25),
+                  high=1.0, fall=1.0, every=0.25),
         "4": node("CLIPTextEncode", "What loud music shows", clip=["1", 1],
                   text="a red ball bouncing over green hills at night, clear sky, static camera"),
         "5": node("LongtakePromptTimeline", "Prompt Timeline", clip=["1", 1], negative="",

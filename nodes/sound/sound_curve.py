@@ -91,7 +91,7 @@ def _inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "fall",
-            default=0.3,
+            default=1.0,
             min=0.0,
             max=60.0,
             step=0.05,
