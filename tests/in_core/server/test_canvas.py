@@ -35,6 +35,9 @@ PICTURE_WIDTH = 320
 GUIDE_WIDTH = 1000
 GUIDE_TYPES = ["LongtakeCameraPath", "LongtakeSampler", "LongtakeVAEDecode", "LongtakePreview"]
 FILES = {"LongtakeLoadVAE": {"vae_name": "wan_2.1_vae.safetensors"},
+         "LongtakeLoadFlashVSR": {
+             "model_name": "FlashVSR-v1.1/diffusion_pytorch_model_streaming_dmd.safetensors"
+         },
          "LongtakeLoadVace": {"vace_name": "Wan2_1-VACE_module_1_3B_bf16.safetensors"},
          "LongtakeLoadRollout": {"file": "shot_00001.rollout.safetensors"}}  # fmt: skip
 SHORT_S = 3.0
