@@ -245,7 +245,8 @@ def to_api(canvas: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
         for one in schemas[node["type"]].inputs:
             if one.id in sockets:
                 inputs[one.id] = sources[sockets[one.id]]
-            elif hasattr(one, "default"):  # a widget; an optional socket may be left open
+            elif hasattr(one, "default") and not getattr(one, "force_input", None):
+                # a widget; an optional socket may be left open
                 inputs[one.id] = next(values)
                 if getattr(one, "control_after_generate", None):
                     assert next(values) == "fixed"  # the widget that the host puts after a seed
