@@ -1,8 +1,13 @@
-"""`longtake batch --ray` on a local cluster: actors and a machine of it die, no row does."""
+"""`longtake batch --ray` on a local cluster: actors, a machine and the driver die, no row does."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +21,9 @@ from longtake.tests.support.headless.real_batches import (
     assert_same_shots,
     batch_of,
     longtake,
-    records_of,
 )
 
-ROWS, LIMIT_S = 12, 180
+ROWS, LIMIT_S = 200, 3000
 
 
 def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,22 +50,57 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]
     made.shutdown()
 
 
+def pids_of_actors(cluster: object) -> list[int]:
+    """The processes of our actors, which the cluster's machines have started."""
+    nodes = cluster.list_all_nodes()
+    machines = {node.all_processes["raylet"][0].process.pid for node in nodes}
+    return [pid for pid, parent, title in processes() if parent in machines and "RowActor" in title]
+
+
+def processes() -> Iterator[tuple[int, int, str]]:
+    """Each process: its id, its parent's, and its title."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
+    for line in listing.stdout.splitlines():
+        pid, parent, *title = line.split(None, 2)
+        yield int(pid), int(parent), " ".join(title)
+
+
+def ends_by_row(out: Path) -> Counter[str]:
+    """How often the records say of each row that it is done."""
+    lines = [json.loads(line) for line in (out / "batch.jsonl").read_text().splitlines()]
+    return Counter(line["key"] for line in lines if line.get("state") == DONE)
+
+
 @pytest.mark.slow
-def test_rows_outlive_a_machine_of_the_cluster(cluster: object, tmp_path: Path) -> None:
+@pytest.mark.timeout(7200)
+def test_rows_outlive_an_actor_the_driver_and_a_machine_of_the_cluster(
+    cluster: object, tmp_path: Path
+) -> None:
     out, log = tmp_path / "shots", tmp_path / "driver.log"
     arguments = [*batch_of(ROWS, out), "--ray", cluster.address, "--workers", "2", "--lease", "10"]
     driver = longtake(*arguments, log=log)
 
-    def done() -> int:
-        rows = records_of(out) if (out / "batch.jsonl").exists() else []
-        return sum(row.state == DONE for row in rows)
+    def wait_for(share: float) -> None:
+        limit = time.monotonic() + LIMIT_S
+        while not (out / "batch.jsonl").exists() or ends_by_row(out).total() < share * ROWS:
+            assert time.monotonic() < limit and driver.poll() is None, log.read_text()
+            time.sleep(0.2)
 
-    limit = time.monotonic() + LIMIT_S
-    while done() < 2:
-        assert time.monotonic() < limit and driver.poll() is None, log.read_text()
-        time.sleep(0.2)
-    cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
-    assert driver.wait(LIMIT_S) == 0, log.read_text()
+    try:
+        wait_for(0.1)
+        os.kill(pids_of_actors(cluster)[0], signal.SIGKILL)
+        wait_for(0.3)
+        driver.kill()
+        driver.wait(LIMIT_S)
+        driver = longtake(*arguments, log=log)
+        wait_for(0.6)
+        cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+        assert driver.wait(LIMIT_S) == 0, log.read_text()
+    finally:
+        driver.kill()
+        driver.wait(LIMIT_S)
+    ends = ends_by_row(out)
+    assert len(ends) == ROWS and set(ends.values()) == {1}
     alone = longtake(*batch_of(ROWS, tmp_path / "alone"), log=tmp_path / "alone.log")
     assert alone.wait(LIMIT_S) == 0
     assert_same_shots(out, tmp_path / "alone")
