@@ -195,11 +195,15 @@ class RolloutSettings:
 
     @property
     def stages(self) -> list[RolloutSettings]:
-        """The settings under each guidance of the shot; of those of equal work, the first."""
+        """The settings under each guidance of the shot; of those of equal work, the first.
+
+        The settings themselves may begin with another guidance than their own.
+        """
         changed = (self.at(change.start_frame) for change in self.guidance_changes)
         by_work = dict[object, RolloutSettings]()
         for stage in (self, *changed):
-            by_work.setdefault(stage.guidance.work, stage)
+            begun = stage.at(stage.origin)
+            by_work.setdefault((stage.guidance.work, begun.guidance.work), stage)
         return [*by_work.values()]
 
     def seed_at(self, latent_frame: int) -> int:
