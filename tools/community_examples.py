@@ -8,12 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .example_nodes import Place, group_box, node
+from .example_nodes import Api, Place, group_box, node
 from .examples import Example
 
 SUBJECT = "a woman in a red raincoat walks through a neon-lit street in the rain, cinematic"
 LATER = "a woman in a red raincoat walks through a snowy forest at dawn, cinematic"
 WIDTH, HEIGHT, SECONDS = 832, 480, 10.0
+
+Link = list[str | int]
+
+
+def output_nodes(first: int, prefix: str, rollout: Link, vae: Link, **sound: Link) -> Api:
+    """Return three nodes, numbered from `first`: decode, watch, and save with `sound` if any."""
+    decoder, player, file = (str(first + i) for i in range(3))
+    return {
+        decoder: node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=rollout, vae=vae),
+        player: node("LongtakePreview", "Streaming Preview", frames=[decoder, 0]),
+        file: node("LongtakeSaveVideo", "Save Video (Stream)", frames=[decoder, 0], **sound,
+                   filename_prefix=f"longtake/{prefix}", format="mp4 (h264)", crf=18,
+                   sheet_and_report=True),
+    }  # fmt: skip
+
 
 PLACES: dict[str, Place] = {
     "1": (0, 0, 300, 320),
@@ -56,11 +71,7 @@ def control_video() -> Example:
         "11": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["2", 0],
                    prompts=["4", 0], control=["10", 0], seed=7, width=WIDTH, height=HEIGHT,
                    length=SECONDS, length_unit="seconds"),
-        "12": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["11", 0], vae=["5", 0]),
-        "13": node("LongtakePreview", "Streaming Preview", frames=["12", 0]),
-        "14": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["12", 0],
-                   filename_prefix="longtake/control", format="mp4 (h264)", crf=18,
-                   sheet_and_report=True),
+        **output_nodes(12, "control", rollout=["11", 0], vae=["5", 0]),
     }  # fmt: skip
     return Example(api, PLACES, [group_box("What the shot follows", *PLACES["10"])])
 
@@ -97,11 +108,7 @@ def camera_path() -> Example:
         "6": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
                   prompts=["3", 0], camera=["5", 0], seed=7, width=WIDTH, height=HEIGHT,
                   length=SECONDS, length_unit="seconds"),
-        "7": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["6", 0], vae=["4", 0]),
-        "8": node("LongtakePreview", "Streaming Preview", frames=["7", 0]),
-        "9": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["7", 0],
-                  filename_prefix="longtake/camera", format="mp4 (h264)", crf=18,
-                  sheet_and_report=True),
+        **output_nodes(7, "camera", rollout=["6", 0], vae=["4", 0]),
     }  # fmt: skip
     group = group_box("How the camera moves", *CAMERA_PLACES["5"])
     return Example(api, CAMERA_PLACES, [group])
@@ -149,11 +156,7 @@ def keys_and_mouse() -> Example:
         "10": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
                    prompts=["8", 0], picture=["8", 0], camera=["9", 0], seed=7, **DRIVE_SIZE,
                    length=SECONDS, length_unit="seconds"),
-        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["10", 0], vae=["7", 0]),
-        "12": node("LongtakePreview", "Streaming Preview", frames=["11", 0]),
-        "13": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["11", 0],
-                   filename_prefix="longtake/walk", format="mp4 (h264)", crf=18,
-                   sheet_and_report=True),
+        **output_nodes(11, "walk", rollout=["10", 0], vae=["7", 0]),
     }  # fmt: skip
     group = group_box("What the keys and the mouse do", *DRIVE_PLACES["9"])
     return Example(api, DRIVE_PLACES, [group])
@@ -186,11 +189,7 @@ def sound_curve() -> Example:
                   mix=["3", 0], mix_prompt=["4", 0]),
         "6": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
                   prompts=["5", 0], seed=7, length=20.0, length_unit="seconds"),
-        "7": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["6", 0], vae=["1", 2]),
-        "8": node("LongtakePreview", "Streaming Preview", frames=["7", 0]),
-        "9": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["7", 0], audio=["2", 0],
-                  filename_prefix="longtake/music", format="mp4 (h264)", crf=18,
-                  sheet_and_report=True),
+        **output_nodes(7, "music", rollout=["6", 0], vae=["1", 2], audio=["2", 0]),
     }  # fmt: skip
     group = group_box("What the shot hears", *SOUND_PLACES["3"])
     return Example(api, SOUND_PLACES, [group])
