@@ -11,7 +11,7 @@ from torch import Tensor
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ..length import Length, latent_frame_at
-from .timed_numbers import TimedNumber, number_at
+from .timed_numbers import NumbersOverTime, TimedNumber
 
 CHUNKS_BEYOND = 16
 """Chunks after a shot's end that still follow the numbers, for a later continue."""
@@ -23,17 +23,17 @@ def values_by_chunk(numbers: Sequence[TimedNumber], length: Length) -> dict[int,
 
     They end `CHUNKS_BEYOND` chunks after the shot, or with the last number.
     """
-    in_order = sorted(numbers, key=lambda number: number.start_s)
-    last = latent_frame_at(in_order[-1].start_s + in_order[-1].over_s, length.fps)
-    end = last + length.chunk_frames
+    curve = NumbersOverTime(numbers)
+    end = latent_frame_at(curve.end_s, length.fps) + length.chunk_frames
     if length.latent_frames is not None:
         end = min(end, length.latent_frames + CHUNKS_BEYOND * length.chunk_frames)
     values: dict[int, float] = {}
+    latest: float | None = None
     for first, stop in _chunks(length, end):
         middles = [_middle_s(frame, length.fps) for frame in range(first, stop)]
-        mean = sum(number_at(in_order, time_s) for time_s in middles) / len(middles)
-        if not values or round(mean, DIGITS) != [*values.values()][-1]:
-            values[first] = round(mean, DIGITS)
+        mean = round(sum(map(curve.at, middles)) / len(middles), DIGITS)
+        if mean != latest:
+            values[first] = latest = mean
     return values
 
 

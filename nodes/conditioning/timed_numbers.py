@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ...errors import BadInput
 from .timed_lines import MAX_OVER_S, read_change, timed_lines
@@ -34,20 +36,33 @@ def read_numbers(text: str, name: str, most: float) -> tuple[TimedNumber, ...]:
     return tuple(map(TimedNumber, starts, values, overs))
 
 
-def number_at(numbers: Sequence[TimedNumber], time_s: float) -> float:
-    """The number in force at a time: the first one before all, and of two at once the last.
+class NumbersOverTime:
+    """Which number is in force when; each holds until the next, and of two at once the last."""
 
-    `numbers` are in order of time.
-    """
-    value = numbers[0].value
-    for i, number in enumerate(numbers):
-        if i and number.start_s > time_s:
-            break
-        following = numbers[i + 1].start_s if i + 1 < len(numbers) else math.inf
-        passed = min(time_s, following) - number.start_s
-        share = min(1.0, max(0.0, passed) / number.over_s) if number.over_s else 1.0
-        value += share * (number.value - value)
-    return value
+    def __init__(self, numbers: Iterable[TimedNumber]) -> None:
+        self._numbers = sorted(numbers, key=lambda number: number.start_s)
+        self._starts = [number.start_s for number in self._numbers]
+        self._before = [self._numbers[0].value]  # the value that each number eases from
+        for number, following in pairwise(self._numbers):
+            value = _eased(self._before[-1], number, following.start_s)
+            self._before.append(value)
+
+    @property
+    def end_s(self) -> float:
+        """When the last number is reached."""
+        return self._starts[-1] + self._numbers[-1].over_s
+
+    def at(self, time_s: float) -> float:
+        """The number at a time; the first one before all."""
+        latest = max(0, bisect_right(self._starts, time_s) - 1)
+        return _eased(self._before[latest], self._numbers[latest], time_s)
+
+
+def _eased(before: float, number: TimedNumber, time_s: float) -> float:
+    """The value at a time that is not before the number's start, or that of the first number."""
+    passed = max(0.0, time_s - number.start_s)
+    share = min(1.0, passed / number.over_s) if number.over_s else 1.0
+    return before + share * (number.value - before)
 
 
 def _value(text: str, line: int, name: str, most: float) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.nodes.conditioning.over_time import values_by_chunk
-from longtake.nodes.conditioning.timed_numbers import TimedNumber, number_at, read_numbers
+from longtake.nodes.conditioning.timed_numbers import NumbersOverTime, TimedNumber, read_numbers
 from longtake.nodes.length import Length, snapped_length
 from longtake.tests.support.node_bench import Bench
 
@@ -38,10 +38,11 @@ def latents(rollout: Any) -> Tensor:
 
 def test_numbers_hold_and_ease() -> None:
     numbers = read_numbers(LINES, "mix", 1.0)
-    found = [number_at(numbers, at) for at in (0, 0.49, 0.5, 0.99, 1, 1.25, 2, 9)]
+    found = [NumbersOverTime(numbers).at(t) for t in (0, 0.49, 0.5, 0.99, 1, 1.25, 2, 9)]
     assert found == pytest.approx([0, 0, 1, 1, 1, 0.8, 0.2, 0.2])
     early = [TimedNumber(1, 0.5), TimedNumber(1.2, 1, 1), TimedNumber(1.7, 0)]
-    assert [number_at(early, at) for at in (0, 1.45, 1.7)] == pytest.approx([0.5, 0.625, 0])
+    found = [NumbersOverTime(early).at(t) for t in (0, 1.45, 1.7)]
+    assert found == pytest.approx([0.5, 0.625, 0])
 
 
 @pytest.mark.parametrize("origin", [0, 4])
@@ -52,7 +53,7 @@ def test_a_chunk_has_the_mean_of_its_frames(origin: int) -> None:
     begin = [0, *range(origin % 3 or 3, 40, 3)]
     for first, stop in pairwise(begin):
         times = [(4 * f - 3 + i + 0.5) / 16 for f in range(first, stop) for i in range(4)]
-        mean = sum(number_at(numbers, max(0, at)) for at in times) / len(times)
+        mean = sum(NumbersOverTime(numbers).at(t) for t in times) / len(times)
         value = [found[start] for start in found if start <= first][-1]
         assert value == pytest.approx(mean, abs=0.35 if first == 0 else 0.12), first
 
