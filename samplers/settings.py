@@ -199,11 +199,12 @@ class RolloutSettings:
 
         The settings themselves may begin with another guidance than their own.
         """
-        changed = (self.at(change.start_frame) for change in self.guidance_changes)
-        by_work = dict[object, RolloutSettings]()
-        for stage in (self, *changed):
-            begun = stage.at(stage.origin)
-            by_work.setdefault((stage.guidance.work, begun.guidance.work), stage)
+        begun = self.at(self.origin).guidance
+        by_work = {(self.guidance.work, begun.work): self}
+        for change in self.guidance_changes:
+            work = change.guidance.work
+            if (work, work) not in by_work:
+                by_work[work, work] = self.at(change.start_frame)
         return [*by_work.values()]
 
     def seed_at(self, latent_frame: int) -> int:
