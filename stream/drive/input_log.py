@@ -1,15 +1,17 @@
 """What a person held since a chunk last looked, and the pushes that this gives to a chunk's frames.
 
 `hold`: the keys that are down as a chunk begins act on all of it; a key that was tapped since the
-last chunk acts on as many latent frames as the tap lasted, at least one. `re-plan`: the same, and a
-chunk that nobody has seen reads again. `history`: what was held while the last chunk was made acts
-on this one, edge by edge.
+last chunk acts on as many latent frames as the tap lasted, at least one. Presses after one another
+act after one another; what no longer fits in the chunk acts in its last frame. `re-plan`: the same,
+and a chunk that nobody has seen reads again. `history`: what was held while the last chunk was made
+acts on this one, edge by edge.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -69,32 +71,38 @@ class InputLog:
         self._last_read = (self._start, self._before, [], [])
 
     def _held(self, count: int, frame_s: float) -> list[Push]:
-        taps = self._taps()
-        frames = {key: max(1, math.ceil(seconds / frame_s)) for key, seconds in taps.items()}
-        now = self.current
-        return [
-            key_push(now.keys | {key for key, stop in frames.items() if i < stop}) + now.sticks
-            for i in range(count)
-        ]
+        frames: list[set[str]] = [set() for _ in range(count)]
+        for key, frame, stop in self._presses(count, frame_s):
+            for keys in frames[frame:stop]:
+                keys.add(key)
+        return [key_push(frozenset(keys)) + self.current.sticks for keys in frames]
 
-    def _taps(self) -> dict[str, float]:
-        """The seconds of each key that was pressed since the start and is up again."""
-        seconds: dict[str, float] = {}
-        before, pressed = self._before.keys, dict[str, float]()
+    def _presses(self, count: int, frame_s: float) -> Iterator[tuple[str, int, int]]:
+        """Each key with its first frame and the frame after its last.
+
+        A key acts from the frame after the taps that were over when somebody pressed the key.
+        """
+        begun = dict.fromkeys(self._before.keys, (-math.inf, 0))
+        before, over = self._before.keys, 0
         for at, state in self._edges:
-            pressed |= dict.fromkeys(state.keys - before, at)
-            for key in (before - state.keys) & pressed.keys():
-                seconds[key] = seconds.get(key, 0.0) + at - pressed.pop(key)
+            for key in before - state.keys:
+                pressed_s, frame = begun.pop(key)
+                if pressed_s >= self._start:  # no chunk has read the press
+                    stop = frame + max(1, math.ceil((at - pressed_s) / frame_s))
+                    over = max(over, min(stop, count - 1))
+                    yield key, frame, stop
+            begun |= dict.fromkeys(state.keys - before, (at, over))
             before = state.keys
-        return {key: time for key, time in seconds.items() if key not in before}
+        for key, (_, frame) in begun.items():
+            yield key, frame, count
 
     def _replayed(self, now: float, count: int) -> list[Push]:
         """The mean push of each of `count` equal parts of the time since the start."""
         times = [self._start, *(at for at, _ in self._edges), max(now, self._start)]
         states = [self._before, *(state for _, state in self._edges)]
-        if times[-1] <= times[0]:
-            return [self.current.push] * count
         part = (times[-1] - times[0]) / count
+        if part <= 0:
+            return [self.current.push] * count
         pushes = [NO_PUSH] * count
         for (begin, end), state in zip(pairwise(times), states, strict=True):
             for i in range(count):

@@ -47,11 +47,43 @@ def test_a_key_that_an_earlier_chunk_has_read_is_no_tap() -> None:
     assert texts(log.read(2.0, 2, FRAME_S, "hold")) == [0.0, 0.0]
 
 
+def states(text: str) -> list[KeyState]:
+    """One state for each word; `-` is nothing."""
+    return [KeyState(frozenset(word) - {"-"}) for word in text.split()]
+
+
+@pytest.mark.parametrize(
+    ("held", "count", "frames"),
+    [
+        ("a - d -", 3, "a d -"),  # left, then right: not both at once
+        ("a - d", 3, "a d d"),
+        ("a - a -", 3, "a a -"),
+        ("a - w - d", 2, "a wd"),  # the last frame has what no longer fits
+        ("a - d", 1, "ad"),
+        ("a ad d -", 3, "ad ad -"),  # keys that were down together act together
+        ("a aw a", 3, "aw a a"),
+    ],
+)
+def test_presses_act_after_one_another(held: str, count: int, frames: str) -> None:
+    log = InputLog(0.0)
+    for at, state in enumerate(states(held)):
+        log.add(0.1 * at, state)
+    pushes = log.read(1.0, count, 0.15, "hold")
+    assert pushes == [state.push for state in states(frames)]
+
+
 def test_history_replays_every_edge_in_its_part_of_the_time() -> None:
     log = InputLog(0.0)
     log.add(1.0, W)  # of 4 s for 4 frames: down from 1 to 2.5
     log.add(2.5, NOTHING)
     assert texts(log.read(4.0, 4, FRAME_S, "history")) == [0.0, 0.5, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 5e-324])
+def test_history_of_no_time_is_what_is_held(seconds: float) -> None:
+    log = InputLog(0.0)
+    log.add(0.0, W)
+    assert texts(log.read(seconds, 3, FRAME_S, "history")) == [0.5, 0.5, 0.5]
 
 
 def test_a_mouse_turns_by_its_way_whatever_the_mode() -> None:
@@ -98,6 +130,23 @@ def test_a_stick_counts_beside_keys(mode: Mode) -> None:
     log = InputLog(0.0)
     log.add(0.0, KeyState(frozenset("w"), Push((0.25, 0.0, 0.25, 0.0, 0.0))))
     assert log.read(1.0, 1, FRAME_S, mode)[0].values == (0.25, 0.0, 0.75, 0.0, 0.0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(EDGES, some.integers(1, 6))
+def test_every_press_is_in_a_frame(edges: list[tuple[float, frozenset[str]]], count: int) -> None:
+    """Against a walk over the edges: each key that was ever down acts, each that is down stays."""
+    log = InputLog(0.0)
+    down: frozenset[str] = frozenset()
+    pressed = set[str]()
+    for at, keys in sorted(edges, key=lambda edge: edge[0]):
+        log.add(at, KeyState(keys))
+        pressed |= keys - down
+        down = keys
+    presses = [*log._presses(count, FRAME_S)]
+    assert {key for key, *_ in presses} == pressed
+    assert all(0 <= frame < min(stop, count) for _, frame, stop in presses)
+    assert {key for key, _, stop in presses if stop >= count} >= down
 
 
 @settings(max_examples=60, deadline=None)
