@@ -38,7 +38,8 @@ def turn(x: Tensor, by: Rotation) -> Tensor:
 def attend_in_place(q: Tensor, k: Tensor, v: Tensor, visible: Sequence[int]) -> Tensor:
     """Attention of q (b, f, s, n, d) along time to k, v (b, t, s, n, d).
 
-    The last f of t frames are those of q. Of these, frame i sees the first `visible[i]`.
+    The last f of t frames are those of q. Each sees all before them; frame i of q also sees the
+    first `visible[i]` frames of q.
     """
     b, past = len(q), k.shape[1] - q.shape[1]
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))  # (b s, f, n, d)

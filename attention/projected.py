@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..uploads import upload
 from .dense import attend_in_parts, parts
 from .history import HistoryCache
 from .token_numbers import token_numbers
@@ -33,7 +34,7 @@ class FrameMatrices:
 
     def to(self, device: torch.device) -> FrameMatrices:
         """The same matrices on `device`."""
-        return FrameMatrices(self.matrices.to(device), self.inverses.to(device))
+        return FrameMatrices(upload(self.matrices, device), upload(self.inverses, device))
 
 
 MatricesOf = Callable[[tuple[int, ...], int], FrameMatrices]

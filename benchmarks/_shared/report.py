@@ -94,7 +94,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def setting() -> dict[str, object]:
+def setting() -> dict[str, Any]:
     """Return versions, device, commit, command and time."""
     return {
         "versions": versions(),
@@ -110,8 +110,9 @@ def setting() -> dict[str, object]:
 def command(words: Sequence[str]) -> str:
     """Return a command line for publication: files by their names, without folders."""
     program, *arguments = words
-    stem = Path(program).stem
-    shown = stem if Path(program).suffix != ".py" else f"python -m longtake.benchmarks.{stem}"
+    path = Path(program)
+    stem = path.parent.name if path.stem == "__main__" else path.stem
+    shown = stem if path.suffix != ".py" else f"python -m longtake.benchmarks.{stem}"
     return " ".join([shown, *(Path(word).name if "/" in word else word for word in arguments)])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...uploads import upload
 from ..config import FREQ_DIM, DiTConfig
 from ..hooks import Hooks
 from ..modulation import sinusoid
@@ -40,7 +41,9 @@ def pan_speeds(camera: CameraFrames) -> Tensor:
 
 def embed_action(tree: Any, action: Tensor, like: Tensor) -> Tensor:
     """The addition (b, f, c) to the time embedding for actions (b, f) from -1 to 1."""
-    addition: Tensor = tree.action_embedding(sinusoid(POSITION * action).to(like))
+    addition: Tensor = tree.action_embedding(
+        upload(sinusoid(POSITION * action).to(like.dtype), like.device)
+    )
     return addition
 
 

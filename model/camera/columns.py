@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attention.rope import Rotation, column_turns, rotate
+from ...uploads import upload
 from ..config import DiTConfig
 from ..hooks import Hooks
 from .action import Linear, add_action_layers, pan_hooks, pan_speeds
@@ -48,11 +49,21 @@ def world_hooks(tree: Any, action: Tensor, travel: Tensor) -> Hooks:
     """
     columns = travel.double() * float(tree.world_columns)
     turns = column_turns(columns, tree.dim // tree.num_heads, action.device)
+    return pan_hooks(tree, action).then(Hooks(places=(WorldTurn(turns),)))
 
-    def turn(x: Tensor) -> Tensor:
-        return turned(x, turns)
 
-    return pan_hooks(tree, action).then(Hooks(places=(turn,)))
+class WorldTurn:
+    """The turn of half of the heads of a chunk's frames; it goes to the device once."""
+
+    def __init__(self, turns: Rotation) -> None:
+        self._turns = turns
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn queries or keys x (b, f s, n, d)."""
+        if self._turns.cos.device != x.device:
+            cos, sin = (upload(part, x.device) for part in (self._turns.cos, self._turns.sin))
+            self._turns = Rotation(cos, sin)
+        return turned(x, self._turns)
 
 
 def turned(x: Tensor, turns: Rotation) -> Tensor:
@@ -62,7 +73,7 @@ def turned(x: Tensor, turns: Rotation) -> Tensor:
     """
     width, half = turns.cos.shape[-1], x.shape[2] // 2
     tokens = x.shape[1] // turns.cos.shape[1]
-    each = Rotation(*(part.repeat_interleave(tokens, 1).unsqueeze(2).to(x.device)
+    each = Rotation(*(part.repeat_interleave(tokens, 1).unsqueeze(2)
                       for part in (turns.cos, turns.sin)))  # fmt: skip
     screen, world = x[:, :, :half], x[:, :, half:]
     moved = rotate(world[..., -width:].contiguous(), each)

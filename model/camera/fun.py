@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...uploads import upload
 from ..config import PATCH, DiTConfig
 from ..hooks import Hooks
 from .frames import PlacedCameras
@@ -57,7 +58,7 @@ def ray_maps(cameras: PlacedCameras, size: tuple[int, int], device: torch.device
 
     There are four cameras for each latent frame.
     """
-    poses = cameras.poses.to(device, torch.float32)
+    poses = upload(cameras.poses.float(), device)
     directions = pixel_directions(cameras.lenses, size, device) @ poses[:, :3, :3].transpose(1, 2)
     origins = (PICTURES * FULL_STEP * poses[:, None, :3, 3]).expand_as(directions)
     both = torch.cat([torch.linalg.cross(origins, directions), directions], -1)
@@ -111,7 +112,7 @@ def ray_hooks(tree: Any, rays: Tensor) -> Hooks:
     """Add given rays (f, 24, h, w), such as the host's `camera_conditions`."""
 
     def maps(frame: int, device: torch.device) -> Tensor:
-        return rays[frame : frame + 1].to(device)
+        return upload(rays[frame : frame + 1], device)
 
     return Hooks(patches=(RayAddition(tree, len(rays), maps),))
 

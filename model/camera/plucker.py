@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...uploads import upload
 from ..config import PATCH, DiTConfig
 from ..hooks import Hooks
 from ..modulation import modulate
@@ -46,7 +47,7 @@ def rays(camera: CameraFrames, device: torch.device = CPU) -> Tensor:
     The camera of a frame lies in the axes of the frame before. Pixels count from their middle.
     """
     size = camera.rows, camera.columns
-    steps = camera.steps.to(device, torch.float32)
+    steps = upload(camera.steps.float(), device)
     directions = pixel_directions(camera.lenses, size, device) @ steps[:, :3, :3].transpose(1, 2)
     origins = steps[:, None, :3, 3].expand_as(directions)
     both: Tensor = torch.cat([origins, directions], -1)
@@ -65,7 +66,7 @@ def pixel_directions(lenses: Tensor, size: tuple[int, int], device: torch.device
         (torch.arange(width, device=device) + 0.5) / width,
         indexing="ij",
     )
-    lens = lenses.to(device, torch.float32)[:, :, None, None]
+    lens = upload(lenses.float(), device)[:, :, None, None]
     focal_x, focal_y, centre_x, centre_y = lens.unbind(1)
     across, below = (x - centre_x) / focal_x, (y - centre_y) / focal_y  # (f, h, w)
     directions = torch.stack([across, below, torch.ones_like(across)], -1)

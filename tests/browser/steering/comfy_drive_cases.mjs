@@ -39,7 +39,8 @@ async function drivesAndKeeps(canvas) {
   await canvas.button("Keep drive").click();
   await pad.getByText("Kept in Camera Path").waitFor();
   const moves = await canvas.get("LongtakeCameraPath", "moves");
-  assert.match(moves, /^0: still\n[\d.]+: pan left 22\.5\n[\d.]+: still\n[\d.]+: pan right 22\.5\n[\d.]+: still$/);
+  // on a slow machine both taps may fall in one chunk, with nothing between them
+  assert.match(moves, /^0: still\n[\d.]+: pan left 22\.5\n([\d.]+: still\n)?[\d.]+: pan right 22\.5\n[\d.]+: still$/);
   await canvas.run(60, { seed, pace: PACE });
   await canvas.until(({ take: now }) => now !== take);
   const end = Math.floor(Number(frames) / 16); // what was driven is not made again
