@@ -16,10 +16,10 @@ import torch
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.model.flashvsr.upscaler import Upscaler
-from longtake.tests.support.model.flashvsr import store_parts, upscaled
-from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
+from longtake.tests.support.model.flashvsr import upscaled
+from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes.flashvsr import flashvsr, flashvsr_bench, sharpened
 
-FILE = "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors"
 COUNT = 33  # of the bench's rollout, in chunks of 9, 12 and 12
 LOSSLESS = "mkv (lossless)"
 
@@ -27,21 +27,8 @@ LOSSLESS = "mkv (lossless)"
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The stand-in with a tiny demo and a small FlashVSR."""
-    demo = tmp_path / "demo"
-    demo.mkdir()
-    store_parts(tmp_path / "models" / "diffusion_models" / "FlashVSR")
-    monkeypatch.chdir(tmp_path)
-    with node_bench(tmp_path / "out", tiny_demo(demo), monkeypatch) as made:
+    with flashvsr_bench(tmp_path, monkeypatch) as made:
         yield made
-
-
-def flashvsr(bench: Bench, **inputs: Any) -> Any:
-    return bench.run("LongtakeLoadFlashVSR", model_name=FILE, **inputs)[0]
-
-
-def sharpened(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> Any:
-    model = model or flashvsr(bench)
-    return bench.run("LongtakeSuperResolution", frames=frames, flashvsr=model, **inputs)[0]
 
 
 def test_frames_of_a_rollout_are_enlarged_while_they_come(bench: Bench) -> None:
