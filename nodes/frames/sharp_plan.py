@@ -75,13 +75,13 @@ def _generator(source: FrameSource) -> HostFrames | None:
 def _alone(plan: Plan, stage: Stage, flashvsr: FlashVSR) -> Plan:
     """The plan of frames that exist already."""
     free = host.usable_memory_bytes(flashvsr.device)
-    taken = stage.state_bytes + stage.working_bytes
+    stage_bytes = stage.state_bytes + stage.working_bytes
     if stage.needed_bytes > free:
         text = (
             f"The super-resolution needs {byte_size(stage.needed_bytes)} of memory, but only "
             f"{byte_size(free)} is available; lower scale."
         )
         return replace(plan, fits=False, free_bytes=free, text=text)
-    weights = describe_weights(stage.weights, taken, free)
-    text = f"{plan.text}. Super-resolution {byte_size(taken)}, {weights}."
+    weights = describe_weights(stage.weights, stage_bytes, free)
+    text = f"{plan.text}. Super-resolution {byte_size(stage_bytes)}, {weights}."
     return replace(plan, free_bytes=free, text=text)

@@ -141,8 +141,8 @@ class Estimate:
         """What needs how many bytes, where a run does not fit."""
         stage = self.stage
         if stage is not None and stage.takes_turns and self._needed == stage.needed_bytes:
-            taken = stage.state_bytes + stage.working_bytes
-            return {"for super-resolution": taken, "for its weights": stage.weights.min_bytes}
+            stage_bytes = stage.state_bytes + stage.working_bytes
+            return {"for super-resolution": stage_bytes, "for its weights": stage.weights.min_bytes}
         alone = self if stage is None or not stage.takes_turns else replace(self, stage=None)
         passes = "a pass of the model" if self.decoder is None else "passes and decoding"
         if alone.stage is not None:
