@@ -77,7 +77,8 @@ class PassRule:
 class PassState:
     """All that a pass leaves for the next; this one is of the start of a video.
 
-    `guide` (4, 3, H, W) are the frames that were read and are not made yet.
+    `guide` (4, 3, H, W) are the frames that were read and are not made yet. `skipped` is how many
+    passes of the video came before the first of these `passes`: see `replay.passes_before`.
     """
 
     passes: int = 0
@@ -85,6 +86,12 @@ class PassState:
     groups: Groups = ()
     memory: Memory = field(default_factory=list)
     guide: Tensor | None = None
+    skipped: int = 0
+
+    @property
+    def number(self) -> int:
+        """The number of the next pass in the video, from 0."""
+        return self.skipped + self.passes
 
     @property
     def frames_needed(self) -> int:
@@ -94,9 +101,10 @@ class PassState:
     @property
     def latents(self) -> range:
         """The numbers of the latent frames that the next pass makes."""
+        first = self.skipped * LATENTS
         if not self.passes:
-            return range(FIRST_LATENTS)
-        first = FIRST_LATENTS + (self.passes - 1) * LATENTS
+            return range(first, first + FIRST_LATENTS)
+        first += FIRST_LATENTS + (self.passes - 1) * LATENTS
         return range(first, first + LATENTS)
 
     @property
@@ -121,6 +129,16 @@ def passes_for(frames: int) -> int:
     return passes_left(PassState(), frames)
 
 
+def frames_read(passes: int) -> int:
+    """How many frames the first `passes` passes of a video read."""
+    return FIRST_FRAMES + (passes - 1) * PASS_FRAMES if passes else 0
+
+
+def frames_made(passes: int) -> int:
+    """How many frames the first `passes` passes of a video make."""
+    return max(0, frames_read(passes) - BEHIND)
+
+
 def run_pass(
     networks: Networks, rule: PassRule, state: PassState, frames: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor, PassState]:
@@ -134,7 +152,7 @@ def run_pass(
     read = frames if state.guide is None else torch.cat([state.guide, frames])
     guide, waiting = read[:-BEHIND], read[-BEHIND:].clone()
     sharp, memory = _decode(networks.decoder, latents, guide, state.memory)
-    after = PassState(state.passes + 1, projector, groups, memory, waiting)
+    after = PassState(state.passes + 1, projector, groups, memory, waiting, state.skipped)
     return sharp * 2 - 1, guide, after
 
 

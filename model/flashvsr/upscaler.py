@@ -35,7 +35,8 @@ class Upscaler:
     """Frames (n, 3, h, w) in [0, 1] to frames (n, 3, H, W) in [0, 1], for one video.
 
     What comes out is float32 on the CPU. At most 24 frames wait for a pass beside those of the last
-    call. `state` is a value, which another upscaler can go on from while the video lasts.
+    call. `state` is a value, which another upscaler can go on from: feed it the frames from
+    `replay.next_frame(state)` on.
     `networks` may be replaced between passes, since the host may move them, and may come later.
     """
 
@@ -64,19 +65,21 @@ class Upscaler:
     def put(self, frames: Tensor) -> None:
         """Take the next frames, which lie on the networks' device."""
         self._owed += len(frames)
-        entered = self._settings.canvas.enter(frames)
+        self._append(self._settings.canvas.enter(frames))
+
+    def _append(self, entered: Tensor) -> None:
         self._waiting = entered if self._waiting is None else torch.cat([self._waiting, entered])
 
     def end(self) -> None:
         """Repeat the last frame until the passes that are left can run."""
         count = passes_left(self.state, self._owed)
-        if self._waiting is None or not count:
+        if not count:
             return
-        missing = self.state.frames_needed + (count - 1) * PASS_FRAMES - len(self._waiting)
-        newest = self._waiting if len(self._waiting) else self.state.guide
+        read = 0 if self._waiting is None else len(self._waiting)
+        newest = self._waiting[-1:] if read and self._waiting is not None else self.state.guide
         assert newest is not None  # a frame is owed, so there is one
-        still = newest[-1:].expand(missing, -1, -1, -1)
-        self._waiting = torch.cat([self._waiting, still])
+        missing = self.state.frames_needed + (count - 1) * PASS_FRAMES - read
+        self._append(newest[-1:].expand(missing, -1, -1, -1))
 
     @property
     def is_ready(self) -> bool:

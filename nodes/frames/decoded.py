@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...attention.sparse.stats import SparseStats
 from ...model.fingerprint import fingerprint
-from ...model.vae.latent_format import frame_count
+from ...model.vae.latent_format import frame_count, latent_frame_count
 from ...samplers.planning.rules import name_rules
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.side_thread import SideThread
@@ -119,6 +119,14 @@ class HostFrames(FrameStream):
         if self.chunk_count is not None and index >= self.chunk_count:
             return None
         return f"{self.rollout.run.state.chain.key(index)} {self._vae_fingerprint}"
+
+    def chunk_of(self, frame: int) -> int:
+        """The number of the chunk with picture number `frame`, which is in the shot."""
+        return self.rollout.spec.chain.chunk_with(latent_frame_count(frame + 1) - 1)
+
+    def hold_edits(self, first_chunk: int) -> None:
+        """Let live edits wait until this chunk."""
+        self.controls.edit_queue.hold(first_chunk)
 
     def planned_key(self, index: int) -> str:
         """What `content_key` gives where nothing changes the rollout while it runs."""

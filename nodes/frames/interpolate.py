@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...stream.lazy.frame_chunk import FrameChunk
-from ...stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
+from ...stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
 from ...stream.preview.messages import Plan
 from .. import categories, host, sockets
 from ..schema import build
@@ -81,7 +81,7 @@ class InterpolatedFrames(DerivedFrames):
     def __init__(
         self, source: FrameSource, between: Between, multiplier: int, model: Any = None
     ) -> None:
-        stream = JoinedStream([source.chunks], self._join, length=source.chunk_count)
+        stream = JoinedStream([source.chunks], from_start(self._join), length=source.chunk_count)
         super().__init__(source, stream)
         self.fps = source.fps * multiplier
         self.width, self.height = source.width, source.height

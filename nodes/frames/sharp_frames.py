@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from ...errors import BadInput
-from ...model.dit import TextKV
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.color import Correct
 from ...model.flashvsr.memory import PassMemory, pass_memory
-from ...model.flashvsr.passes import PassRule, passes_for
-from ...model.flashvsr.upscaler import Upscaler, UpscaleSettings
+from ...model.flashvsr.passes import PassRule, frames_read, passes_for
+from ...model.flashvsr.replay import passes_before
+from ...model.flashvsr.upscaler import UpscaleSettings
 from ...model.vae.latent_format import LATENT_CHANNELS, WAN21
-from ...samplers.loop import Chunk
 from ...samplers.noise import frame_noise
 from ...stream.lazy.frame_chunk import FrameChunk
-from ...stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
+from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps
 from ...stream.preview.messages import Plan
 from ...stream.video.spec import MAX_SIDE
 from ...uploads import upload
 from .. import host
 from ..models.flashvsr import FlashVSR
+from .sharp_run import SharpRun
+from .sharp_states import SharpStates
 from .source import DerivedFrames, FrameSource
 
 PURPOSE = "super-resolution"  # in the address of the noise
@@ -34,13 +35,14 @@ PURPOSE = "super-resolution"  # in the address of the noise
 
 @dataclass(frozen=True, slots=True)
 class SuperSettings:
-    """What the node was set to."""
+    """What the node was set to; every `snapshot_passes` passes a state goes to disk (0: never)."""
 
     scale: float
     seed: int
     rule: PassRule
     correct: Correct
     node_id: str | None
+    snapshot_passes: int = 0
 
 
 class SharpFrames(DerivedFrames):
@@ -49,12 +51,12 @@ class SharpFrames(DerivedFrames):
     def __init__(self, source: FrameSource, flashvsr: FlashVSR, settings: SuperSettings) -> None:
         total = source.frame_total
         length = None if total is None else passes_for(total)
-        super().__init__(source, JoinedStream([source.chunks], self._join, length=length))
+        super().__init__(source, JoinedStream([source.chunks], self._start, length=length))
         self.flashvsr, self._settings, self._length = flashvsr, settings, length
         self.canvas = _canvas(source, settings.scale)
         self.width, self.height = self.canvas.width, self.canvas.height
         self.memory: PassMemory = pass_memory(flashvsr.sizes, self.canvas)
-        self._run: weakref.ref[_Run] | None = None  # readers own it
+        self._run: weakref.ref[SharpRun] | None = None  # readers own it
 
     @property
     def chunk_count(self) -> int | None:
@@ -69,100 +71,86 @@ class SharpFrames(DerivedFrames):
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [*self.source.get_models(), *self.flashvsr.models]
 
-    def _join(self) -> JoinSteps[FrameChunk, FrameChunk]:
-        """The steps of a reader, of the run that nobody has begun yet, or of a new one."""
+    def content_key(self, index: int) -> str | None:
+        """The address of all that pass `index` is made of; None where the source has none."""
+        if self._length is not None and index >= self._length:
+            return None
+        end = self._end
+        last = frames_read(index + 1) if end is None else min(frames_read(index + 1), end)
+        chunk = self.source.chunk_of(last - 1)
+        source = None if chunk is None else self.source.content_key(chunk)
+        if source is None:
+            return None
+        address = f"{source} {last} {index} {self._identity}"
+        return hashlib.sha256(address.encode()).hexdigest()
+
+    def hold_edits(self, first_chunk: int) -> None:
+        """Let live edits spare the frames that the passes before `first_chunk` have read."""
+        read = frames_read(first_chunk)
+        total = self.frame_total
+        last = self.source.chunk_of(read - 1 if total is None else min(read, total) - 1)
+        if first_chunk and last is not None:
+            self.source.hold_edits(last + 1)
+
+    @property
+    def _end(self) -> int | None:
+        """How many frames the source has: what came before a stop, or what is planned."""
+        run = self._run() if self._run else None
+        return self.frame_total if run is None or run.end is None else run.end
+
+    @cached_property
+    def _identity(self) -> str:
+        """The networks and the settings, in an address."""
+        rule, canvas = self._settings.rule, self.canvas
+        return (
+            f"{self.flashvsr.identity} {canvas} {self._settings.seed} {rule.density} {rule.reach} "
+            f"{self._settings.correct.__name__}"
+        )
+
+    def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
+        """A reader of the run that nobody has begun yet, or of a new one."""
+        if self._length is not None and first >= self._length:
+            return JoinStart(_nothing())
         run = self._run() if self._run else None
         if run is None or run.has_begun:
-            upscaler = _open(self.flashvsr, self.canvas, self._settings)
-            run = _Run(self.flashvsr, upscaler, self.memory, self._length, self._settings.node_id)
+            run = self._new_run()
             self._run = weakref.ref(run)
-        return _steps(run)
+        chunk = self.source.chunk_of(run.begin(first))
+        return JoinStart(run.steps(first), source_chunk=chunk or 0)
 
-
-class _Run:
-    """One pass after another over a video; holds what the newest chunk of the source completed.
-
-    Readers in step get the same chunks of the source, so each asks for the newest one only.
-    """
-
-    def __init__(  # noqa: PLR0913
-        self, flashvsr: FlashVSR, upscaler: Upscaler, memory: PassMemory, length: int | None,
-        node_id: str | None,
-    ) -> None:  # fmt: skip
-        self.has_begun = False
-        self._flashvsr, self._upscaler, self._memory = flashvsr, upscaler, memory
-        self._progress = None if node_id is None else host.Progress(node_id, length or 0)
-        self._length = length
-        self._text: TextKV | None = None
-        self._sources: deque[tuple[int, Chunk | None]] = deque()  # (end of a chunk, its latents)
-        self._read = self._made_frames = self._made_chunks = 0
-        self._newest: tuple[FrameChunk | None, list[FrameChunk]] | None = None
-
-    def chunks_of(self, chunk: FrameChunk | None) -> Iterator[FrameChunk]:
-        """The chunks that `chunk` of the source completes; None is the end of the source.
-
-        They are made one at a time, as the first reader in step asks for them.
-        """
-        if self._newest is None or self._newest[0] is not chunk:
-            self.has_begun = True
-            self._newest = chunk, []
-            self._take(chunk)
-        own, ready, number = self._newest, self._newest[1], 0
-        while number < len(ready) or (own is self._newest and self._upscaler.is_ready):
-            if number == len(ready):
-                ready.append(self._make())
-            yield ready[number]
-            number += 1
-
-    def _take(self, chunk: FrameChunk | None) -> None:
-        if chunk is None:
-            self._upscaler.end()
-            return
-        self._read += len(chunk.frames)
-        self._sources.append((self._read, chunk.latents))
-        self._upscaler.put(upload(chunk.frames, self._flashvsr.device))
-
-    def _make(self) -> FrameChunk:
-        """The frames of one pass, with the latents that their first one was decoded from."""
-        host.check_interrupted()
-        missing = max(0, self._memory.state_bytes - self._upscaler.state.bytes)
-        networks = self._flashvsr.claim(missing + self._memory.working_bytes, self._text)
-        self._text, self._upscaler.networks = networks.text, networks
-        frames = self._upscaler.step()
-        while len(self._sources) > 1 and self._sources[0][0] <= self._made_frames:
-            self._sources.popleft()
-        chunk = FrameChunk(
-            self._made_chunks, self._made_frames, frames, self._sources[0][1]
+    def _new_run(self) -> SharpRun:
+        sizes, settings = self.flashvsr.sizes, self._settings
+        states = SharpStates(
+            self.content_key,
+            hashlib.sha256(self._identity.encode()).hexdigest(),
+            self.memory.state_bytes,
+            interval=settings.snapshot_passes,
+            needed=passes_before(sizes.dit.num_layers, self.flashvsr.decoder_reach),
         )
-        self._made_chunks, self._made_frames = chunk.index + 1, chunk.first_frame + len(frames)
-        self._show()
-        return chunk
-
-    def _show(self) -> None:
-        if self._progress is None:
-            return
-        self._progress.advance(self._made_chunks)
-        if self._made_chunks == self._length:
-            self._progress.finish()
+        upscale = _upscale_settings(self.flashvsr, self.canvas, settings)
+        run = SharpRun(self.flashvsr, upscale, self.memory, states)
+        run.length = self._length
+        if settings.node_id is not None:
+            run.progress = host.Progress(settings.node_id, self._length or 0)
+        return run
 
 
-def _steps(run: _Run) -> JoinSteps[FrameChunk, FrameChunk]:
-    while True:
-        chunk = yield NextChunk(0)
-        yield from run.chunks_of(chunk)
-        if chunk is None:
-            return
+def _nothing() -> JoinSteps[FrameChunk, FrameChunk]:
+    """The steps of a reader that has all chunks already."""
+    yield from ()
 
 
-def _open(flashvsr: FlashVSR, canvas: Canvas, settings: SuperSettings) -> Upscaler:
-    """An upscaler at the start of a video, whose networks come with the first claim."""
+def _upscale_settings(
+    flashvsr: FlashVSR, canvas: Canvas, settings: SuperSettings
+) -> UpscaleSettings:
+    """The engine's settings, with noise by its address."""
     factor = WAN21.spatial_factor
     shape = LATENT_CHANNELS, canvas.full_height // factor, canvas.full_width // factor
 
     def noise(latents: range) -> Tensor:
         return upload(frame_noise(settings.seed, latents, 0, PURPOSE, shape), flashvsr.device)
 
-    return Upscaler(None, UpscaleSettings(canvas, noise, settings.rule, settings.correct))
+    return UpscaleSettings(canvas, noise, settings.rule, settings.correct)
 
 
 def _canvas(source: FrameSource, scale: float) -> Canvas:

@@ -72,6 +72,12 @@ class FrameSource(Protocol):
         The chunk must have been read, or be in the journal.
         """
 
+    def chunk_of(self, frame: int) -> int | None:
+        """The number of the chunk with picture number `frame`; None where that is not known."""
+
+    def hold_edits(self, first_chunk: int) -> None:
+        """Let live edits spare all that chunks before this one are made of."""
+
     def stats(self) -> TakeStats:
         """Speed, memory and state of the run, for the preview."""
 
@@ -130,6 +136,12 @@ class DerivedFrames:
 
     def content_key(self, index: int) -> str | None:
         return None
+
+    def chunk_of(self, frame: int) -> int | None:
+        return None
+
+    def hold_edits(self, first_chunk: int) -> None:
+        self.source.hold_edits(first_chunk)
 
     def stats(self) -> TakeStats:
         return self.source.stats()

@@ -60,6 +60,13 @@ class StoredFrames:
         """Return None: these frames are read again at no cost."""
         return None
 
+    def chunk_of(self, frame: int) -> int | None:
+        """Return None: the frames before are read too, at little cost."""
+        return None
+
+    def hold_edits(self, first_chunk: int) -> None:
+        """Do nothing: nobody edits these frames while they are read."""
+
     def counts(self, written_bytes: Callable[[], int]) -> None:
         """Ignore the file: these frames have an end, so no disk limit applies."""
 

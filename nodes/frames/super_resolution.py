@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from .sharp_frames import SharpFrames, SuperSettings
 from .source import FrameSource
 
 REACHES = {"11": 11, "9": 9}
+MAX_SNAPSHOT_PASSES = 10_000
 
 
 class SuperResolution(io.ComfyNode):
@@ -41,12 +40,14 @@ class SuperResolution(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls, frames: Tensor | FrameSource, flashvsr: FlashVSR, scale: float, seed: int,
-        colors: str, density: float, reach: str,
+        colors: str, density: float, reach: str, snapshot_passes: int = 0,
     ) -> io.NodeOutput:  # fmt: skip
         """Wrap the frames; passes run when an output asks for their frames."""
         source = to_frames(frames)
         rule = PassRule(density, REACHES[reach])
-        settings = SuperSettings(scale, seed, rule, CORRECTIONS[colors], cls.hidden.unique_id)
+        settings = SuperSettings(
+            scale, seed, rule, CORRECTIONS[colors], cls.hidden.unique_id, snapshot_passes
+        )
         sharp = SharpFrames(source, flashvsr, settings)
         host.show_status(
             cls.hidden.unique_id,
@@ -57,7 +58,6 @@ class SuperResolution(io.ComfyNode):
 
 
 def _inputs() -> list[io.Input]:
-    shared: dict[str, Any] = {"advanced": True}
     return [
         frames_input("frames", "From VAE Decode (Stream) or Video to Frames (Stream)."),
         sockets.FlashVSR.Input("flashvsr", tooltip="From Load FlashVSR (Stream)."),
@@ -69,6 +69,13 @@ def _inputs() -> list[io.Input]:
             step=0.25,
             tooltip="Factor for width and height (no unit, 1 to 8). FlashVSR was trained for 4.",
         ),
+        *_look_inputs(),
+        *_reading_inputs(),
+    ]
+
+
+def _look_inputs() -> list[io.Input]:
+    return [
         io.Int.Input(
             "seed",
             default=0,
@@ -77,7 +84,7 @@ def _inputs() -> list[io.Input]:
             tooltip=f"Number of the noise, 0 to {2**63 - 1:,}. Another one gives other fine "
             "detail.",
             control_after_generate=io.ControlAfterGenerate.fixed,
-            **shared,
+            advanced=True,
         ),
         io.Combo.Input(
             "colors",
@@ -85,8 +92,13 @@ def _inputs() -> list[io.Input]:
             default="adain",
             tooltip="How colours follow the small frames. `adain`: mean and contrast of each "
             "frame. `wavelet`: all that is coarse. `none`: as the model made them.",
-            **shared,
+            advanced=True,
         ),
+    ]
+
+
+def _reading_inputs() -> list[io.Input]:
+    return [
         io.Float.Input(
             "density",
             default=2.0,
@@ -95,7 +107,7 @@ def _inputs() -> list[io.Input]:
             step=0.25,
             tooltip="How much of the near past is read (no unit, 0.5 to 4). The authors recommend "
             "2, or 1.5 for speed.",
-            **shared,
+            advanced=True,
         ),
         io.Combo.Input(
             "reach",
@@ -103,6 +115,18 @@ def _inputs() -> list[io.Input]:
             default="11",
             tooltip="Side of the square that is read around each place, in blocks of 128 pixels. "
             "The authors recommend 11, or 9 for sharper detail.",
-            **shared,
+            advanced=True,
+        ),
+        io.Int.Input(
+            "snapshot_passes",
+            display_name="save state every N passes",
+            default=0,
+            min=0,
+            max=MAX_SNAPSHOT_PASSES,
+            optional=True,
+            tooltip="Saves the state to disk after every N passes of 8 frames, 0 to "
+            f"{MAX_SNAPSHOT_PASSES:,} (0: never); only the newest copy stays. A cancelled "
+            "shot then goes on from it, where otherwise up to 95 passes run again.",
+            advanced=True,
         ),
     ]

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ...model.dit import TextKV, project_text
+from ...model.fingerprint import fingerprint
 from ...model.flashvsr.decoder import GuidedDecoder
 from ...model.flashvsr.file import FlashVSRFile
 from ...model.flashvsr.memory import Sizes
 from ...model.flashvsr.passes import Networks
 from ...model.flashvsr.projector import Projector
 from .. import host
+from .identity import identity
 
 
 class Beside(nn.Module):
@@ -41,6 +43,18 @@ class FlashVSR:
     def models(self) -> list[Any]:
         """All that the host keeps loaded."""
         return [self.model, self.beside]
+
+    @property
+    def identity(self) -> str:
+        """The networks, their version and how they compute, in the address of a frame."""
+        name, _ = identity(self.model)
+        beside = fingerprint(self.beside.model.state_dict() | {"prompt": self.prompt})
+        return f"{name} {beside} {self.sizes}"
+
+    @property
+    def decoder_reach(self) -> int:
+        """How many earlier latent frames a decoded frame can depend on."""
+        return self.beside.model.decoder.decoder_reach
 
     @property
     def device(self) -> torch.device:

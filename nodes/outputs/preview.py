@@ -77,7 +77,7 @@ class _Showing:
             shot, origin, host.messenger(), frames.controls, Earlier(frames.content_key, last)
         )
         self.first = self._take.first_new  # chunks of a cancelled run are here already
-        frames.controls.edit_queue.hold(self.first)
+        frames.hold_edits(self.first)
         frames.album.add_take(self._take)
 
     @property

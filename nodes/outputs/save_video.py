@@ -87,7 +87,7 @@ class SaveVideo(io.ComfyNode):
         spec = VideoSpec(*size, rate, written, sound_of(audio), metadata)
         file, log = _choose_file(filename_prefix, format, spec, frames)
         first = len(log.pieces) if log else 0
-        frames.controls.edit_queue.hold(first)
+        frames.hold_edits(first)
         with frames.chunks.subscribe(first) as reader, open_video(file.path, spec, log) as video:
             frames.counts(lambda: video.bytes_written)
             _tell(role, file)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.lazy.grid import Grid
-from ...stream.lazy.joined import JoinedStream
+from ...stream.lazy.joined import JoinedStream, from_start
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, sockets
 from ..frames.decoded import HostFrames
@@ -83,7 +83,7 @@ class CompareRollouts(io.ComfyNode):
         totals = [source.frame_total for source in sources]
         total = None if None in totals else max(count for count in totals if count is not None)
         chunks = JoinedStream(
-            [source.chunks for source in sources], grid.join, length=_pieces(sources)
+            [source.chunks for source in sources], from_start(grid.join), length=_pieces(sources)
         )  # fmt: skip
         return io.NodeOutput(JoinedFrames(sources, chunks, grid.size, total))
 

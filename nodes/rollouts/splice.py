@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...errors import BadInput
-from ...stream.lazy.joined import JoinedStream
+from ...stream.lazy.joined import JoinedStream, from_start
 from ...stream.lazy.splice import Splice
 from ...stream.timecode import time_label
 from .. import categories, host, sockets
@@ -70,7 +70,8 @@ class SpliceRollouts(io.ComfyNode):
         total = (
             None if second.frame_total is None else first.frame_total + second.frame_total - shared
         )
-        chunks = JoinedStream([source.chunks for source in sources], splice.join, at_once=False)
+        streams = [source.chunks for source in sources]
+        chunks = JoinedStream(streams, from_start(splice.join), at_once=False)
         host.show_status(cls.hidden.unique_id, _summary(first, shared, method, total))
         return io.NodeOutput(JoinedFrames(sources, chunks, (first.width, first.height), total))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,11 @@ class Span:
     first: int
     count: int
     until: int
+
+    @property
+    def end(self) -> int:
+        """The latent frame after its last one."""
+        return self.first + self.count
 
 
 def spans(settings: RolloutSettings) -> Iterator[Span]:
@@ -132,6 +138,12 @@ class Chain:
                   "lora": (self.settings.at(first).lora_factor, 1.0),
                   "recached": (first in self.settings.recache_frames, False)}  # fmt: skip
         return {name: now for name, (now, root) in current.items() if now != root}
+
+    def chunk_with(self, latent_frame: int) -> int:
+        """The chunk that this latent frame of the shot is in."""
+        while not self._spans or self._spans[-1].end <= latent_frame:
+            self.span(len(self._spans))
+        return bisect_right(self._spans, latent_frame, key=lambda span: span.first) - 1
 
     def chunk_at(self, latent_frame: float) -> int:
         """The chunk that begins nearest to a latent frame.

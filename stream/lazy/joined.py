@@ -23,8 +23,24 @@ JoinSteps = Generator[NextChunk | T, S | None, None]
 """Yields requests and joined chunks; is sent the answer to each request."""
 
 
+@dataclass(frozen=True, slots=True)
+class JoinStart(Generic[S, T]):
+    """Where a reader begins: its steps, how many joined chunks of them it passes over, and the
+    chunk from which it reads every source.
+    """
+
+    steps: JoinSteps[T, S]
+    unread: int = 0
+    source_chunk: int = 0
+
+
+def from_start(join: Callable[[], JoinSteps[T, S]]) -> Callable[[int], JoinStart[S, T]]:
+    """How readers begin where each chunk needs all before: those are made and passed over."""
+    return lambda first: JoinStart(join(), unread=first)
+
+
 class JoinedStream(Generic[S, T]):
-    """The chunks that `join` makes from the chunks of `sources`.
+    """The chunks that are made from the chunks of `sources`; `start(i)` begins a reader of chunk i.
 
     Readers read the sources themselves, so that all readers of the sources advance in step. Unless
     `at_once`, a source is subscribed to at its first request; until then, its other readers do not
@@ -34,44 +50,43 @@ class JoinedStream(Generic[S, T]):
     def __init__(
         self,
         sources: Sequence[Readable[S]],
-        join: Callable[[], JoinSteps[T, S]],
+        start: Callable[[int], JoinStart[S, T]],
         *,
         length: int | None = None,
         at_once: bool = True,
     ) -> None:
         self.length = length
         self._sources = sources
-        self._join = join
+        self._start = start
         self._at_once = at_once
 
     def __iter__(self) -> Iterator[T]:
         return self.read_from(0)
 
     def read_from(self, index: int) -> Iterator[T]:
-        """Read alone, from chunk `index` on; earlier chunks are made too."""
+        """Read alone, from chunk `index` on."""
         readers: dict[int, Iterator[S]] = {}
-        steps, answer, number = self._join(), None, 0
+        start = self._start(index)
+        answer, unread = None, start.unread
         while True:
             try:
-                step = steps.send(answer)
+                step = start.steps.send(answer)
             except StopIteration:
                 return
             answer = None
             if isinstance(step, NextChunk):
                 if step.source not in readers:
-                    readers[step.source] = self._sources[step.source].read_from(0)
+                    source = self._sources[step.source]
+                    readers[step.source] = source.read_from(start.source_chunk)
                 answer = next(readers[step.source], None)
-                continue
-            if number >= index:
+            elif unread:
+                unread -= 1
+            else:
                 yield step
-            number += 1
 
     def subscribe(self, first: int = 0) -> JoinedSubscription[S, T]:
-        """Read in step with the readers of the sources; requires a running event loop.
-
-        Chunks before `first` are made too.
-        """
-        return JoinedSubscription(self._sources, self._join(), at_once=self._at_once, unread=first)
+        """Read in step with the readers of the sources; requires a running event loop."""
+        return JoinedSubscription(self._sources, self._start(first), at_once=self._at_once)
 
 
 class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
@@ -80,17 +95,16 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
     def __init__(
         self,
         sources: Sequence[Readable[S]],
-        steps: JoinSteps[T, S],
+        start: JoinStart[S, T],
         *,
         at_once: bool,
-        unread: int = 0,
     ) -> None:
-        self._sources = sources
-        self._unread = unread  # chunks to pass over
-        self._steps: JoinSteps[T, S] | None = steps
+        self._sources, self._source_chunk = sources, start.source_chunk
+        self._unread = start.unread
+        self._steps: JoinSteps[T, S] | None = start.steps
         self._readers: dict[int, ClosableReader[S]] = {}
         if at_once:
-            self._readers = {i: source.subscribe() for i, source in enumerate(sources)}
+            self._readers = {number: self._subscribe(number) for number in range(len(sources))}
 
     def __aiter__(self) -> JoinedSubscription[S, T]:
         return self
@@ -124,11 +138,14 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
 
     async def _next_of(self, source: int) -> S | None:
         if source not in self._readers:
-            self._readers[source] = self._sources[source].subscribe()
+            self._readers[source] = self._subscribe(source)
         try:
             return await self._readers[source].__anext__()
         except StopAsyncIteration:
             return None
+
+    def _subscribe(self, source: int) -> ClosableReader[S]:
+        return self._sources[source].subscribe(self._source_chunk)
 
     def close(self) -> None:
         """Stop reading and release the other readers; closing twice is harmless."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
 
 FILE = "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors"
 COUNT = 33  # of the bench's rollout, in chunks of 9, 12 and 12
+LOSSLESS = "mkv (lossless)"
 
 
 @pytest.fixture
@@ -132,3 +135,123 @@ def test_a_missing_file_is_named(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"incomplete.*TCDecoder.ckpt"):
         flashvsr(bench)
     assert flashvsr(bench, decoder="decoder.ckpt").sizes.widths == (8, 6, 4, 3)
+
+
+class Counter:
+    """Counts the passes of FlashVSR, and cancels the prompt after some of them."""
+
+    def __init__(self, bench: Bench, patch: pytest.MonkeyPatch) -> None:
+        self.passes, self.cancel_after = 0, 0
+        step = Upscaler.step
+
+        def counted(upscaler: Upscaler) -> torch.Tensor:
+            self.passes += 1
+            frames = step(upscaler)
+            if self.passes == self.cancel_after:
+                bench.state.interrupt()
+            return frames
+
+        patch.setattr(Upscaler, "step", counted)
+
+
+@pytest.fixture
+def counter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    return Counter(bench, monkeypatch)
+
+
+def cancelled(bench: Bench, counter: Counter, after: int, **inputs: Any) -> Any:
+    """A shot whose run is cancelled during pass number `after`; gives its frames."""
+    sharp = sharpened(bench, bench.frames(), **inputs)
+    counter.passes, counter.cancel_after = 0, after
+    with pytest.raises(InterruptProcessingException):
+        bench.run("LongtakeSaveVideo", frames=sharp, format=LOSSLESS)
+    counter.passes = counter.cancel_after = 0
+    return sharp
+
+
+def session() -> Any:
+    """The session, which can be imported under a host only."""
+    from longtake.nodes.runtime.session import session as current
+
+    return current
+
+
+def saved(bench: Bench) -> list[Path]:
+    return sorted(bench.state.folders["output"].rglob("*.mkv"))
+
+
+def pictures_in(file: Path) -> np.ndarray:
+    with av.open(file) as container:
+        return np.stack([x.to_ndarray(format="gbrp") for x in container.decode(video=0)])
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_run_after_cancel_goes_on_with_the_pass_that_is_missing(
+    bench: Bench, counter: Counter, after: int
+) -> None:
+    sharp = cancelled(bench, counter, after)
+    bench.run("LongtakeSaveVideo", frames=sharpened(bench, bench.frames()), format=LOSSLESS)
+    assert counter.passes == 3 - after
+    [file] = saved(bench)
+    again = {"filename_prefix": "whole", "format": LOSSLESS}
+    bench.run("LongtakeSaveVideo", frames=sharpened(bench, bench.frames()), **again)
+    [whole] = [path for path in saved(bench) if path != file]
+    assert counter.passes == 3 - after + 3 and sharp.chunk_count == 3
+    assert len(pictures_in(file)) == COUNT
+    assert np.array_equal(pictures_in(file), pictures_in(whole))
+
+
+def test_a_state_on_disk_outlives_the_session(bench: Bench, counter: Counter) -> None:
+    whole = bench.collect(sharpened(bench, bench.frames()))
+    cancelled(bench, counter, 2, snapshot_passes=1)
+    folder = bench.state.folders["output"] / "longtake" / "rollouts"
+    assert len([*folder.glob("*.state.safetensors")]) == 1
+    session().reset()
+    sharp = sharpened(bench, bench.frames(), snapshot_passes=1)
+    [last] = sharp.chunks.read_from(2)
+    assert counter.passes == 1
+    assert torch.equal(last.frames.movedim(1, -1), whole[29:])
+    assert not [*folder.glob("*.state.safetensors")]  # the video is whole
+
+
+def test_without_a_state_the_passes_before_run_again(bench: Bench, counter: Counter) -> None:
+    whole = bench.collect(sharpened(bench, bench.frames()))
+    cancelled(bench, counter, 2)
+    session().states.clear()
+    [last] = sharpened(bench, bench.frames()).chunks.read_from(2)
+    assert counter.passes == 3
+    assert torch.equal(last.frames.movedim(1, -1), whole[29:])
+
+
+def test_a_reader_that_needs_more_makes_the_run_begin_earlier(
+    bench: Bench, counter: Counter
+) -> None:
+    whole = bench.collect(sharpened(bench, bench.frames()))
+    sharp = cancelled(bench, counter, 2)
+    late, early = sharp.chunks.read_from(2), sharp.chunks.read_from(0)
+    frames = torch.cat([chunk.frames for chunk in early]).movedim(1, -1)
+    assert torch.equal(frames, whole) and counter.passes == 3
+    assert torch.equal(next(late).frames.movedim(1, -1), whole[29:])
+
+
+def test_addresses_tell_all_that_the_frames_are_made_of(bench: Bench) -> None:
+    model = flashvsr(bench)
+    first = sharpened(bench, bench.frames(), model)
+    keys = [first.content_key(index) for index in range(3)]
+    assert None not in keys and len({*keys}) == 3 and first.content_key(3) is None
+    longer = sharpened(bench, bench.frames(length=45.0), model)
+    assert [longer.content_key(index) for index in range(3)][:2] == keys[:2]
+    assert longer.content_key(2) != keys[2]  # which ends with frames that stand still
+    changes = {"seed": 1, "scale": 2.0, "density": 1.5, "reach": "9", "colors": "none"}
+    for other in ({name: value} for name, value in changes.items()):
+        assert sharpened(bench, bench.frames(), model, **other).content_key(0) != keys[0]
+    assert sharpened(bench, bench.frames(), flashvsr(bench, version="1")).content_key(0) != keys[0]
+    pictures = sharpened(bench, torch.rand(5, 32, 32, 3), model)
+    assert pictures.content_key(0) is None
+
+
+def test_live_edits_spare_what_the_finished_passes_have_read(bench: Bench) -> None:
+    sharp = sharpened(bench, bench.frames())
+    sharp.hold_edits(1)  # 25 frames; chunks of the rollout end at 9, 21 and 33
+    queue = sharp.controls.edit_queue
+    assert queue.is_early(2) and not queue.is_early(3)

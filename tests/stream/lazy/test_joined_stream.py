@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake.samplers.loop import Chunk
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.grid import Grid
-from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
 from longtake.stream.lazy.splice import DISPLAY_GAMMA, Method, Splice
 from longtake.stream.lazy.stream import Stream
 from longtake.tests.support.tiny_model import randn
@@ -51,12 +51,13 @@ def whole(chunks: list[FrameChunk]) -> Tensor:
 
 def grid(*shots: Shot, columns: int = 2, labels: tuple[str, ...] | None = None) -> JoinedStream:  # type: ignore[type-arg]
     labels = labels or ("",) * len(shots)
-    return JoinedStream([shot.stream for shot in shots], Grid(labels, 48, 32, columns).join)
+    join = Grid(labels, 48, 32, columns).join
+    return JoinedStream([shot.stream for shot in shots], from_start(join))
 
 
 def splice(a: Shot, b: Shot, overlap: int, method: Method = "cross-fade") -> JoinedStream:  # type: ignore[type-arg]
     recipe = Splice(overlap, method)
-    return JoinedStream([a.stream, b.stream], recipe.join, at_once=False)
+    return JoinedStream([a.stream, b.stream], from_start(recipe.join), at_once=False)
 
 
 def test_shots_are_shown_side_by_side_whatever_their_chunks() -> None:
@@ -194,7 +195,7 @@ def test_a_recipe_that_fails_releases_the_other_readers() -> None:
         raise RuntimeError("out of ideas")
 
     async def main() -> list[int]:
-        stream = JoinedStream([a.stream, b.stream], broken)
+        stream = JoinedStream([a.stream, b.stream], from_start(broken))
 
         async def fail() -> None:
             with pytest.raises(RuntimeError, match="out of ideas"):

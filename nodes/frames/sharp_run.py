@@ -1,0 +1,133 @@
+"""One run of FlashVSR over a stream: it hands the same chunks to all readers in step."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from ...model.dit import TextKV
+from ...model.flashvsr.memory import PassMemory
+from ...model.flashvsr.passes import BEHIND, frames_made
+from ...model.flashvsr.replay import next_frame
+from ...model.flashvsr.upscaler import Upscaler, UpscaleSettings
+from ...samplers.loop import Chunk
+from ...stream.lazy.frame_chunk import FrameChunk
+from ...stream.lazy.joined import JoinSteps, NextChunk
+from ...uploads import upload
+from .. import host
+from ..models.flashvsr import FlashVSR
+from .sharp_states import Beginning, SharpStates
+
+
+class SharpRun:
+    """One pass after another over a video; holds what the newest chunk of the source completed.
+
+    Readers in step get the same chunks of the source, so each asks for the newest one only. `end`
+    is the number of frames of the source, once it has ended. `length` counts passes, if known.
+    """
+
+    def __init__(
+        self, flashvsr: FlashVSR, settings: UpscaleSettings, memory: PassMemory, states: SharpStates
+    ) -> None:
+        self.has_begun = False
+        self.end: int | None = None
+        self.length: int | None = None
+        self.progress: host.Progress | None = None
+        self._flashvsr, self._settings, self._memory = flashvsr, settings, memory
+        self._states = states
+        self._text: TextKV | None = None
+        self._beginning: Beginning | None = None
+        self._upscaler = Upscaler(None, settings)
+        self._sources: deque[tuple[int, Chunk | None]] = deque()  # (end of a chunk, its latents)
+        self._newest: tuple[FrameChunk | None, list[FrameChunk]] | None = None
+        self._read = self._thread = self._noted = 0
+        self._rested: int | None = None
+
+    def begin(self, first: int) -> int:
+        """Begin early enough for pass `first`; returns the first frame that readers need."""
+        if self._beginning is None or first < self._beginning.exact_from:
+            self._beginning = self._states.find(first, self._flashvsr.device)
+            self._upscaler = Upscaler(None, self._settings, self._beginning.state)
+            self._read = next_frame(self._beginning.state)
+        return max(0, self._read - BEHIND)
+
+    def steps(self, first: int) -> JoinSteps[FrameChunk, FrameChunk]:
+        """The steps of a reader of the chunks from `first` on."""
+        try:
+            while True:
+                chunk = yield NextChunk(0)
+                for sharp in self._chunks_of(chunk):
+                    if sharp.index >= first:
+                        yield sharp
+                if chunk is None:
+                    return
+        finally:
+            self._rest()
+
+    def _chunks_of(self, chunk: FrameChunk | None) -> Iterator[FrameChunk]:
+        """The chunks that `chunk` of the source completes; None is the end of the source.
+
+        They are made one at a time, as the first reader in step asks for them.
+        """
+        if self._newest is None or self._newest[0] is not chunk:
+            self.has_begun, self._thread = True, threading.get_ident()
+            self._newest = chunk, []
+            self._take(chunk)
+        own, ready, number = self._newest, self._newest[1], 0
+        while number < len(ready) or (own is self._newest and self._upscaler.is_ready):
+            if number == len(ready):
+                ready.append(self._make())
+            yield ready[number]
+            self._note(ready[number].index + 1)
+            number += 1
+
+    def _take(self, chunk: FrameChunk | None) -> None:
+        if chunk is None:
+            self.end = self._read
+            self._upscaler.end()
+            return
+        frames = chunk.frames[max(0, self._read - chunk.first_frame) :]
+        self._sources.append((chunk.first_frame + len(chunk.frames), chunk.latents))
+        self._read += len(frames)
+        self._upscaler.put(upload(frames, self._flashvsr.device))
+
+    def _make(self) -> FrameChunk:
+        """The frames of one pass, with the latents that their first one was decoded from."""
+        host.check_interrupted()
+        state = self._upscaler.state
+        number, first_frame = state.number, frames_made(state.number)
+        missing = max(0, self._memory.state_bytes - state.bytes)
+        networks = self._flashvsr.claim(missing + self._memory.working_bytes, self._text)
+        self._text, self._upscaler.networks = networks.text, networks
+        frames = self._upscaler.step()
+        while len(self._sources) > 1 and self._sources[0][0] <= first_frame:
+            self._sources.popleft()
+        return FrameChunk(number, first_frame, frames, self._sources[0][1])
+
+    def _note(self, done: int) -> None:
+        """Tell of `done` passes, once a reader has taken what they made.
+
+        The host may raise its interrupt here. A state that is ahead of all readers would be of no
+        use to the next run.
+        """
+        if done <= self._noted:
+            return
+        self._noted = done
+        if self.end is None:
+            self._states.snapshot(self._upscaler.state)
+        elif done == self.length:
+            self._states.drop()
+        if self.progress is not None:
+            self.progress.advance(done)
+            if done == self.length:
+                self.progress.finish()
+
+    def _rest(self) -> None:
+        """Keep the state for the next run, once, unless the video is whole."""
+        state = self._upscaler.state
+        if self._thread != threading.get_ident() or self.end is not None:
+            return  # a garbage collector may close a reader on another thread
+        if state.passes and state.number != self._rested:
+            self._rested = state.number
+            self._states.rest(state)
