@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +25,7 @@ from .families.stated import QUANTISATION, SCALES, quantisation, transformer_con
 from .families.table import TWIN
 from .families.tensors import QUANTISED
 from .files.header import TensorInfo
+from .files.safetensors_file import open_mapped
 from .files.weights import Weights, open_weights
 from .host_layers import HostLayers, HostTensor, host_layers
 from .text import TextEncoder
@@ -41,7 +42,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise BadInput(f"{path} is not there; give the path of a .safetensors file.")
     try:
-        with safe_open(path, "pt") as file:
+        with open_mapped(path) as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
     except SafetensorError as error:

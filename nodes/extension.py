@@ -9,6 +9,7 @@ from .conditioning.camera_path import CameraPathNode
 from .conditioning.control_video import ControlVideoNode
 from .conditioning.known_frames import KnownFrames
 from .conditioning.known_video import KnownVideo
+from .conditioning.live_input import LiveInputNode
 from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
 from .frames.interpolate import InterpolateStream
@@ -59,6 +60,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     SoundCurve,
     KnownFrames,
     KnownVideo,
+    LiveInputNode,
     SettingsFromModel,
     SparseAttentionNode,
     KVCacheSettings,

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import BadInput
+from ...units import byte_size
 from .content import mistaken
 from .header import (
     ITEM_BYTES,
@@ -86,11 +87,24 @@ class SafetensorsReader:
         path = self._places[name]
         try:
             if path not in self._open:
-                self._open[path] = safe_open(path, "pt")
+                self._open[path] = open_mapped(path)
             tensor: Tensor = self._open[path].get_tensor(name)
         except (SafetensorError, OSError, AttributeError) as error:
             raise damage_error(path, str(error)) from error
         return tensor
+
+
+def open_mapped(path: Path) -> Any:
+    """The file for reading tensors on demand; BadInput if the system has no room to map it."""
+    try:
+        return safe_open(path, "pt")
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        raise BadInput(
+            f"{path} ({byte_size(path.stat().st_size)}) is larger than this system can map into "
+            "memory; use smaller weights such as fp8, or give the system more swap space."
+        ) from error
 
 
 def _header_json(path: Path) -> tuple[dict[str, Any], int]:

@@ -11,11 +11,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import BadInput
 from ..checkpoint import finite, load_exactly, read
+from ..files.safetensors_file import read_header
 from .config import RecurrentConfig, recurrent_config
 from .network import RecurrentNetwork
 
@@ -33,9 +33,8 @@ def is_recurrent(path: Path) -> bool:
     if path.suffix != ".safetensors":
         return False
     try:
-        with safe_open(path, "pt") as file:
-            return ARCHITECTURE in (file.metadata() or {}).get(HEADER, "")
-    except (SafetensorError, OSError):
+        return ARCHITECTURE in read_header(path).metadata.get(HEADER, "")
+    except BadInput:
         return False  # the loader of other models says what is wrong with it
 
 

@@ -26,6 +26,11 @@ class RolloutPictures:
                 "The shot to follow runs until it is stopped; give it a length, so that this "
                 "shot's memory can be planned."
             )
+        if frames.rollout.spec.live is not None:
+            raise BadInput(
+                "The shot to follow has a live input, whose pictures nobody knows before; use its "
+                "saved video instead."
+            )
         self.width, self.height, self.frame_total = frames.width, frames.height, frames.frame_total
         self._frames = frames
         self._threads = torch.get_num_threads()

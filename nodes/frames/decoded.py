@@ -159,6 +159,7 @@ class HostFrames(FrameStream):
             ann_recall=sparse.recall,
             dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
             memory_rules=name_rules(rollout.settings),
+            live_dropped=rollout.run.receiving.dropped,
         )
 
     def counts(self, written_bytes: Callable[[], int]) -> None:

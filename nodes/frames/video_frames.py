@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io
 
 from ...model.vae.latent_format import WAN21
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.metrics import Meter
 from ...stream.video.reader import VideoReader
-from ...stream.video.sound import FileSound, Sound, SoundInMemory
+from ...stream.video.sound import FileSound, Sound, SoundInMemory, waveform
 from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
@@ -114,9 +111,7 @@ class StreamedAudio(Mapping[str, Any]):
         if key == "sample_rate":
             return self.sound.rate
         if key == "waveform":
-            silence = np.zeros((self.sound.channels, 0), np.float32)
-            with closing(self.sound.blocks()) as blocks:
-                return torch.from_numpy(np.concatenate([silence, *blocks], 1))[None]
+            return waveform(self.sound)
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:

@@ -88,10 +88,11 @@ def describe_forks(rollout: HostRollout) -> list[str]:
 def _record(rollout: HostRollout) -> Record:
     """Build the record of this rollout as of now."""
     known = {record.id: record for record in records(rollout.spec.journal)}.get(rollout.id)
-    stored = range(rollout.spec.stored_chunks())
-    keys = tuple(rollout.spec.key(index) for index in stored)
+    stored, chain = range(rollout.spec.stored_chunks()), rollout.spec.stored_chain
+    keys = tuple(chain.key(index) for index in stored)
     frames = tuple(rollout.span(index).count for index in stored)
     owned = frozenset(keys) | (known.owned if known else frozenset())
     channels = rollout.model.config.out_channels
     facts = rollout_facts(rollout.settings, channels=channels, fps=rollout.fps, lock=rollout.id)
-    return Record(rollout.id, facts, keys, frames, owned, known.used_s if known else 0.0)
+    used_s, inputs = (known.used_s, known.inputs) if known else (0.0, frozenset[str]())
+    return Record(rollout.id, facts, keys, frames, owned, used_s, inputs)

@@ -55,6 +55,8 @@ class HostRollout(Rollout):
         self.claim, self.provenance, self.planner = claim, provenance, planner
         self.footprint, self.estimate = footprint, planner.estimate(footprint)
         claim.co_claimed.update(spec.settings.known_frames.sources)
+        if spec.live is not None:
+            claim.co_claimed.update(spec.live.sources)
         if spec.settings.control is not None:
             claim.co_claimed.update(spec.settings.control.sources)
         if spec.model.device.type != "cpu":  # the host cannot make room in main memory

@@ -56,6 +56,9 @@ def _further_versions(rollout: HostRollout) -> dict[str, str | None]:
         "memory_rules": describe_rules(rollout.settings, rollout.model.config.num_layers),
         "attention": describe_attention(rollout.settings, rollout.model.device) or None,
     }
+    dropped = rollout.run.receiving.dropped
+    if dropped is not None:
+        versions["live_input"] = f"{dropped} frames left out"
     if rollout.run.offloaded_bytes:
         versions["kv_beside_device"] = f"{rollout.run.offloaded_bytes} bytes"
     if rollout.run.recalled:

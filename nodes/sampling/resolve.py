@@ -15,12 +15,14 @@ from ...samplers.planning.cost import idle_views
 from ...samplers.planning.rules import describe_rules
 from ...samplers.recurrent_rules import check_recurrent
 from ...samplers.settings import RolloutSettings
+from ...stream.rollout.live_input import LiveInput
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
 from ...stream.rollout.spec import Prompter
 from ..conditioning.camera_spec import CameraSpec, camera_path
 from ..conditioning.control_spec import ControlSpec, control_video
 from ..conditioning.known_frames import KnownClip, place_clips
+from ..conditioning.live_input import check_source, given_clips, live_source
 from ..conditioning.prompt_plan import (
     check_own_prompts,
     guidance_changes,
@@ -90,7 +92,8 @@ class RolloutRequest:
 class PlannedRollout:
     """What will be generated.
 
-    `guided` turns a live guidance strength into guidance. `notes` belong to the plan; `warnings`
+    `guided` turns a live guidance strength into guidance. `live` comes in while the shot is made.
+    `notes` belong to the plan; `warnings`
     name what has no effect or does not suit the model. `values_from_preset` are the settings that
     come from the model, `guidance_values` those of them that belong to the connected guidance.
     """
@@ -98,6 +101,7 @@ class PlannedRollout:
     settings: RolloutSettings
     length: Length
     guided: Callable[[float], Guidance]
+    live: LiveInput | None
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     values_from_preset: dict[str, object]
@@ -114,7 +118,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     has_sink = policy.sink_frames > 0
     guidance = request.guidance_spec.resolve(preset, sink=has_sink)
     check_own_prompts(guidance, config)
-    known = place_clips(request.known_frames, preset.fps, config)
+    known = place_clips(given_clips(request.known_frames), preset.fps, config)
     length = snapped_length(
         request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
         known.leading,
@@ -142,12 +146,23 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     notes = describe_budget(cache, settings), describe_rules(settings, config.num_layers)
     guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
     return PlannedRollout(
-        settings, length, guided,
+        settings, length, guided, _live_input(request, resolved, settings),
         notes=tuple(note for note in notes if note is not None),
         warnings=tuple(_warnings(resolved, request, settings, length)),
         values_from_preset=_values_from_preset(resolved, request, settings) | guidance_values,
         guidance_values=guidance_values,
     )  # fmt: skip
+
+
+def _live_input(
+    request: RolloutRequest, resolved: ResolvedModel, settings: RolloutSettings
+) -> LiveInput | None:
+    """The connected live input, for pictures of the shot's size."""
+    source = live_source(request.known_frames)
+    if source is None:
+        return None
+    check_source(source, resolved.engine.config.out_channels)
+    return source.open_for(settings, resolved.preset.fps)
 
 
 def _cache_settings(resolved: ResolvedModel, request: RolloutRequest) -> CacheSettings:

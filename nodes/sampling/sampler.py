@@ -90,6 +90,7 @@ def _spec(resolved: ResolvedModel, request: RolloutRequest, planned: PlannedRoll
         plan_only=request.plan_only,
         snapshot_chunks=request.snapshot_chunks,
         resume=request.resume,
+        live=planned.live,
     )
 
 

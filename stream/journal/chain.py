@@ -11,7 +11,7 @@ from ...samplers.conditioning.known_frame import KnownFrame
 from ...samplers.conditioning.prompts import embedding_digest
 from ...samplers.rules.memory import MemoryRules
 from ...samplers.settings import RolloutSettings
-from .journal import next_key, root_key
+from .journal import live_key, next_key, root_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +70,27 @@ class Chain:
     i. Rollouts that differ only from some frame on therefore share the chunks before it.
     """
 
-    def __init__(self, settings: RolloutSettings, models: str | ModelHistory) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: RolloutSettings, models: str | ModelHistory, live: str = ""
+    ) -> None:
+        """`live` names what comes in while the rollout is made; empty if nothing does."""
+        self.settings, self.live = settings, live
         self.models = ModelHistory(models) if isinstance(models, str) else models
         identity = self.models.identity
-        self._keys = [root_key(_root_fields(settings, identity))]
+        more = {"live": live} if live else {}
+        self._keys = [root_key({**_root_fields(settings, identity), **more})]
+        self._id: str | None = None
         self._spans: list[Span] = []
         self._more_spans = spans(settings)
 
     @property
     def id(self) -> str:
         """Identifies the rollout in locks and reports; independent of its length."""
+        if self._id is None:
+            self._id = self._make_id()
+        return self._id
+
+    def _make_id(self) -> str:
         s = self.settings
         prompts = [(p.start_frame, embedding_digest(p.embedding)) for p in s.prompts.entries]
         facts = {
@@ -163,9 +173,19 @@ class Chain:
     def branch(self, index: int, settings: RolloutSettings) -> Chain:
         """The chain that continues with other `settings` from chunk `index` on."""
         self.key(index - 1)
-        chain = Chain(settings, self.models)
+        chain = Chain(settings, self.models, self.live)
         chain._keys = self._keys[: index + 1]
         return chain
+
+    def follow(self, index: int, settings: RolloutSettings) -> Chain:
+        """The same rollout, going on with what came in live for chunk `index`."""
+        chain = self.branch(index, settings)
+        chain._id, chain._spans, chain._more_spans = self.id, self._spans, self._more_spans
+        return chain
+
+    def input_key(self, index: int) -> str:
+        """The address of what came in live for chunk `index`: it follows from the chunk before."""
+        return live_key(self.key(index - 1))
 
 
 def _describe_known(known: Iterable[KnownFrame]) -> list[tuple[object, ...]]:

@@ -50,6 +50,11 @@ def next_key(previous: str, inputs: Mapping[str, object]) -> str:
     return _hash({"previous": previous, "in_force": inputs})
 
 
+def live_key(previous: str) -> str:
+    """The key of what came in live for the chunk after `previous`."""
+    return _hash({"previous": previous, "live": True})
+
+
 class Journal:
     """A folder of finished chunks. Any thread may read while another one writes.
 

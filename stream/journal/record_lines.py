@@ -126,6 +126,9 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
         value = facts.get(name, 1 if name == "channels" else None)  # missing in older records
         if type(value) is not int or value < 1:
             raise Damaged(f"its {name} are {value!r}")
+    root: Any = facts.get("live_root")
+    if root is not None and not (isinstance(root, str) and ADDRESSES.fullmatch(root)):
+        raise Damaged(f"its live_root is {root!r}")
     for name, kind in (("prompts", str), ("seeds", int), ("guidance", str)):
         if not _is_timeline(facts.get(name), kind):
             raise Damaged(f"its {name} are not a timeline")

@@ -20,7 +20,7 @@ from ...samplers.guidance import Guidance
 from ...samplers.settings import RolloutSettings
 from .chain import Chain
 from .files import set_aside
-from .journal import Journal
+from .journal import Journal, live_key
 from .record_lines import (
     FORMAT,
     Damaged,
@@ -35,6 +35,7 @@ logger = logging.getLogger("longtake")
 
 SUFFIX = ".rollout"
 VERSION = 2
+ROOT = "live_root"  # the address before chunk 0, in the facts of a rollout with live input
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Record:
     """One rollout in the journal.
 
     `facts` come from `rollout_facts`. `keys` are the addresses of its chunks in order, `frames` the
-    latent frames of each. `owned` holds every address that the rollout ever had.
+    latent frames of each. `owned` holds every address that the rollout ever had, `inputs` those of
+    them that hold what came in live.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Record:
     frames: tuple[int, ...]
     owned: frozenset[str]
     used_s: float  # the time of its last use, since the epoch
+    inputs: frozenset[str] = frozenset()
 
     @property
     def latent_frames(self) -> int:
@@ -65,7 +68,7 @@ class Record:
     @property
     def replaced(self) -> int:
         """Chunks that other ones replaced, such as those that keys threw away unseen."""
-        return len(self.owned - {*self.keys})
+        return len(self.owned - self.inputs - {*self.keys})
 
     def start(self, chunk: int) -> int:
         """The first latent frame of a chunk."""
@@ -115,6 +118,7 @@ class RecordWriter:
         before = self._read_before()
         if before is None:
             facts = rollout_facts(chain.settings, channels=channels, fps=fps, lock=lock)
+            facts |= {ROOT: chain.key(-1)} if chain.live else {}
             self._write([{FORMAT: VERSION, "id": chain.id, **facts}])
         else:
             same = (chain.key(i) == key for i, key in enumerate(before.keys))
@@ -220,7 +224,9 @@ def _record(name: str, content: bytes, used_s: float) -> Record:
         chunks.append((key, count))
         owned.add(key)
     keys, frames = tuple(key for key, _ in chunks), tuple(count for _, count in chunks)
-    return Record(name, facts, keys, frames, frozenset(owned), used_s)
+    root = facts.get(ROOT)
+    inputs = frozenset(live_key(key) for key in (root, *owned)) if root else frozenset[str]()
+    return Record(name, facts, keys, frames, inputs | owned, used_s, inputs)
 
 
 def records(journal: Journal) -> list[Record]:
@@ -261,7 +267,7 @@ def _merge(first: Record, second: Record) -> Record:
     """One rollout as two writers know it: as far as either got, and all that either ever had."""
     longest = max(first, second, key=lambda record: (len(record.keys), record.used_s))
     owned, used_s = first.owned | second.owned, max(first.used_s, second.used_s)
-    return replace(longest, owned=owned, used_s=used_s)
+    return replace(longest, owned=owned, used_s=used_s, inputs=first.inputs | second.inputs)
 
 
 def find_record(journal: Journal, name: str) -> Record:

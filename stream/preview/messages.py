@@ -68,7 +68,8 @@ class Origin:
 class TakeStats:
     """Measurements of a run in seconds and bytes; None means unknown.
 
-    `memory_rules` names the rules against drift that act, if any.
+    `memory_rules` names the rules against drift that act, if any. `live_dropped` counts frames of a
+    live input that came while chunks were made, and were left out.
     """
 
     first_frame_s: float | None = None
@@ -85,6 +86,7 @@ class TakeStats:
     paused_s: float | None = None
     kv_on_host: bool = False
     memory_rules: str | None = None
+    live_dropped: int | None = None
 
     def to_json(self) -> JsonObject:
         """Every field; numbers that are not finite become null."""

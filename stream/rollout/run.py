@@ -28,6 +28,7 @@ from .hot_states import HotState
 from .observer import RunObserver
 from .out_of_memory import is_out_of_memory
 from .producer import ChunkProducer
+from .receiving import Receiving
 from .run_record import RunRecord, chunk_facts
 from .run_state import RunState
 from .spec import RolloutSpec
@@ -59,6 +60,7 @@ class Run:
         self._admitted = self.delivered = 0  # chunks, counted from the start of the shot
         self._record = RunRecord(spec)
         self._driving = Driving(spec, self.state, self.controls, self._record)
+        self.receiving = Receiving(spec, self.state, self.controls, self._record)
         self._producer: ChunkProducer | None = None
         self._thread = 0  # the one that produces chunks
         self._smaller = False  # memory ran out once
@@ -120,6 +122,7 @@ class Run:
             raise
         finally:
             self._rest()
+            self.receiving.close()
             self.state.release()
             self.observer.on_close()
             lock.release()
@@ -260,9 +263,7 @@ class Run:
         if not self._admitted:
             self._check_alone()
         try:
-            host = self.spec.model.host
-            self._driving.wait_for_viewer(index)
-            self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
+            self._wait(index)
             if index and self.controls.state == "stopping":
                 self.observer.on_edit()
                 return self._stop(index)
@@ -273,11 +274,20 @@ class Run:
                 apply_edit(edit, index, self.state, self.controls.edit_queue, self.observer)
             if self._driving.admit(index):
                 self.observer.on_edit()
+            self.receiving.admit(index)
         except BaseException:  # the host wants to end the run
             self.controls.end(stopped=True)
             raise
         self._admitted = index + 1
         return True
+
+    def _wait(self, index: int) -> None:
+        """Wait for a driver, for the end of a pause, and for live frames."""
+        host, is_ready = self.spec.model.host, False
+        while not is_ready:
+            self._driving.wait_for_viewer(index)
+            self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
+            is_ready = self.receiving.wait(index, self.notify)
 
     def _stop(self, index: int) -> bool:
         self.stopped_at = index

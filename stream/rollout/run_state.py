@@ -30,6 +30,10 @@ class RunState:
         """Use other settings from chunk `index` on."""
         self._follow(self.chain.branch(index, settings))
 
+    def receive(self, chain: Chain) -> None:
+        """Go on with the chain that holds what came in for the next chunk."""
+        self._follow(chain)
+
     def start_s(self, index: int) -> float:
         """The time at which chunk `index` begins, in seconds of video."""
         return frame_count(self.chain.span(index).first) / self.spec.fps if index else 0.0

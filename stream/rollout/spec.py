@@ -17,6 +17,7 @@ from ...samplers.settings import RolloutSettings
 from ..journal.chain import Chain, ModelHistory, Span, spans
 from ..journal.journal import Journal
 from .hot_states import HotStates
+from .live_input import LiveInput, recorded
 from .recache import Resume, recached_chain
 
 WAN_FPS = 16.0
@@ -42,7 +43,8 @@ class RolloutSpec:
 
     Every `snapshot_chunks` chunks the loop's state goes to disk (0: never). `hot` keeps the state
     in memory between runs. `resume` says how to continue where neither of them has the state.
-    `memory_advice` ends the message of a run whose memory ran out.
+    `memory_advice` ends the message of a run whose memory ran out. `live` is what comes in while
+    the rollout is made.
     """
 
     settings: RolloutSettings
@@ -58,11 +60,12 @@ class RolloutSpec:
     hot: HotStates | None = None
     resume: Resume = "exact"
     memory_advice: str = "generate smaller frames or keep a shorter history"
+    live: LiveInput | None = None
 
     @cached_property
     def chain(self) -> Chain:
         """The content addresses of the chunks, without any live edits."""
-        return Chain(self.settings, self.identity)
+        return Chain(self.settings, self.identity, self.live.name if self.live else "")
 
     @property
     def id(self) -> str:
@@ -104,16 +107,26 @@ class RolloutSpec:
 
     def stored_chunks(self) -> int:
         """Count the chunks that the journal holds without a gap from the start."""
+        return self._stored()[0]
+
+    @property
+    def stored_chain(self) -> Chain:
+        """The chain of the chunks that the journal holds, with what came in for them."""
+        return self._stored()[1]
+
+    def _stored(self) -> tuple[int, Chain]:
         count, chain, limit = 0, self.chain, self.planned_chunks
         may_recache = self.resume == "recache"
         while limit is None or count < limit:
+            if self.live is not None:
+                chain = recorded(chain, count, self.journal, self.live) or chain
             if chain.key(count) not in self.journal:
                 branch = recached_chain(chain, count) if may_recache and count else None
                 if branch is None or branch.key(count) not in self.journal:
                     break
                 chain = branch
             count += 1
-        return count
+        return count, chain
 
     @property
     def resume_at_s(self) -> float | None:

@@ -41,7 +41,7 @@ class VideoReader:
     def __init__(self, clip: VideoClip, first: int = 0) -> None:
         self._clip, self._number = clip, first
         self._file: _DecodedFile | None = None
-        self._resizer = _Resizer(clip.width, clip.height)
+        self._resizer = Resizer(clip.width, clip.height)
         self._upcoming: av.VideoFrame | None = None  # the first picture not shown yet
         self._newest: av.VideoFrame | None = None
         self._shown: Pictures | None = None  # the newest one, resized
@@ -115,7 +115,7 @@ class _DecodedFile:
         self._container.close()
 
 
-class _Resizer:
+class Resizer:
     """Turns pictures upright, scales them to cover one size, and crops the rest on both sides."""
 
     def __init__(self, width: int, height: int) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
 import av
 import numpy as np
 import numpy.typing as npt
+import torch
 from av.audio.resampler import AudioResampler
 from torch import Tensor
 
@@ -57,6 +59,13 @@ class Blocks(Iterator[Samples], Protocol):
 
     def close(self) -> None:
         """Close all files; closing twice is harmless."""
+
+
+def waveform(sound: Sound) -> Tensor:
+    """The whole sound (1, channels, n) float32 in [-1, 1], as the host's AUDIO has it."""
+    silence: Samples = np.zeros((sound.channels, 0), np.float32)
+    with closing(sound.blocks()) as blocks:
+        return torch.from_numpy(np.concatenate([silence, *blocks], 1))[None]
 
 
 class SoundReader:

@@ -33,6 +33,7 @@ PERMANENT_IDS = {
     "LongtakeImagesToFrames",
     "LongtakeKnownFrames",
     "LongtakeKnownVideo",
+    "LongtakeLiveInput",
     "LongtakeSampler",
     "LongtakeEditRollout",
     "LongtakeSaveRollout",

@@ -41,11 +41,17 @@ def waits(*arguments: str) -> dict[str, dict[str, int]]:
     return found
 
 
+QUICK = "sink, cfg", "int8", "rolling", "camera: plucker"
+LONG = tuple(case for case in CASES if case not in QUICK)
+
+
 @needs_fake_devices
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in LONG)]
+)
 def test_only_a_finished_chunk_waits_for_the_device(case: str) -> None:
     """Its latents go to the journal, and they must be finite."""
-    places = waits(*CASES)[case]
+    places = waits(*(QUICK if case in QUICK else LONG))[case]
     once = places.pop("number: samplers/branches.py check_finite")
     assert places.pop("phantom to cpu: samplers/loop.py chunks") == once >= 3
     in_flight = places.pop("phantom to cpu: samplers/loop.py <genexpr>", 0)
@@ -55,6 +61,6 @@ def test_only_a_finished_chunk_waits_for_the_device(case: str) -> None:
 
 @needs_fake_devices
 def test_copies_as_torch_makes_them_would_wait_in_every_step() -> None:
-    places = waits("window", "--plain")["window"]
+    places = waits("int8", "--plain")["int8"]
     steps = sum(count for place, count in places.items() if place.startswith("cpu to phantom"))
     assert steps > 10

@@ -14,7 +14,7 @@
  *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,
  *   drift?: number|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
  *   attention_density?: number|null, ann_recall?: number|null,
- *   paused_s?: number|null, kv_on_host?: boolean, memory_rules?: string|null}} Stats
+ *   paused_s?: number|null, kv_on_host?: boolean, memory_rules?: string|null, live_dropped?: number|null}} Stats
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ....errors import BadInput
-from ....stream.video.sound import FileSound
+from ....stream.video.sound import FileSound, waveform
 from . import io_types as io
 from .folders import get_save_image_path
 from .modules import HostState, VideoFromFile
@@ -120,9 +119,7 @@ class LoadAudio(io.ComfyNode):
         sound = FileSound.probe(str(input_file(audio)))
         if sound is None:
             raise BadInput(f"{audio} has no sound; choose a file with a sound track.")
-        with closing(sound.blocks()) as blocks:
-            waveform = torch.from_numpy(np.concatenate([*blocks], 1))
-        return io.NodeOutput({"waveform": waveform[None], "sample_rate": sound.rate})
+        return io.NodeOutput({"waveform": waveform(sound), "sample_rate": sound.rate})
 
 
 def input_file(name: str) -> Path:

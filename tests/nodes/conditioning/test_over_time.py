@@ -40,9 +40,9 @@ def test_numbers_hold_and_ease() -> None:
     numbers = read_numbers(LINES, "mix", 1.0)
     found = [NumbersOverTime(numbers).at(t) for t in (0, 0.49, 0.5, 0.99, 1, 1.25, 2, 9)]
     assert found == pytest.approx([0, 0, 1, 1, 1, 0.8, 0.2, 0.2])
-    early = [TimedNumber(1, 0.5), TimedNumber(1.2, 1, 1), TimedNumber(1.7, 0)]
-    found = [NumbersOverTime(early).at(t) for t in (0, 1.45, 1.7)]
-    assert found == pytest.approx([0.5, 0.625, 0])
+    early = [TimedNumber(1, 0.5), TimedNumber(1.2, 1, 1), TimedNumber(1.7, 0, 1)]
+    found = [NumbersOverTime(early).at(t) for t in (0, 1.45, 1.7, 2.2)]
+    assert found == pytest.approx([0.5, 0.625, 0.75, 0.375])  # the third begins half way
 
 
 @pytest.mark.parametrize("origin", [0, 4])
@@ -77,15 +77,17 @@ def test_a_share_that_rises_changes_nothing_before_it_rises(bench: Bench) -> Non
 
 
 def test_a_prompt_is_mixed_in_by_its_share(bench: Bench) -> None:
-    entries = shot(bench, "0: a red ball\n1: a ball", mix="0: 0.25\n1: 0.5").settings.prompts
+    lines = "0: a red ball\n1: a ball\n3: a red ball"
+    entries = shot(bench, lines, mix="0: 0.25\n1: 0.5").settings.prompts
     [red], [blue], [ball] = (
         shot(bench, f"0: {words}").settings.prompts.entries
         for words in ("a red ball", "a blue ball", "a ball")
     )
-    first, *_, last = entries.entries
+    first, *_, middle, last = entries.entries
     assert torch.allclose(first.embedding, torch.lerp(red.embedding, blue.embedding, 0.25))
-    assert torch.allclose(last.embedding, torch.lerp(ball.embedding, blue.embedding, 0.5))
-    assert (first.text, last.text) == ("a red ball (mixed 25%)", "a ball (mixed 50%)")
+    assert torch.allclose(middle.embedding, torch.lerp(ball.embedding, blue.embedding, 0.5))
+    assert torch.allclose(last.embedding, torch.lerp(red.embedding, blue.embedding, 0.5))
+    assert (first.text, middle.text) == ("a red ball (mixed 25%)", "a ball (mixed 50%)")
 
 
 def test_guidance_over_time_is_that_of_timed_lines(bench: Bench) -> None:

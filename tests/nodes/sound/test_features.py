@@ -64,6 +64,26 @@ def test_onsets_are_where_tones_begin_however_loud() -> None:
     assert elsewhere.max() < 0.05
 
 
+def test_onsets_are_the_rises_of_log_magnitudes() -> None:
+    """Against a loop over windows cut from the whole sound, at a rate of no whole steps."""
+    rate, rng = 11_025, np.random.default_rng(3)
+    bursts = np.repeat(rng.random((2, 12)) ** 3, rate // 4, 1)
+    stereo = bursts * rng.uniform(-1, 1, bursts.shape)
+    waveform = torch.from_numpy(stereo.astype(np.float32))[None]
+    found = heard(SoundInMemory(waveform, rate), "onsets")
+    window = round(0.046 * rate)
+    padded = np.concatenate([np.zeros(window), waveform[0].double().mean(0).numpy()])
+    shape, before, rises = np.hanning(window), 0.0, list[float]()
+    for i in range(len(found)):
+        end = round(rate * (i + 1) / PER_SECOND)
+        part = np.abs(np.fft.rfft(padded[end : end + window] * shape))
+        now = np.log1p(100 * part / np.sqrt((shape**2).sum() * window / 2))
+        rises.append(float(np.clip(now - before, 0, None).sum()))
+        before = now
+    expected = np.minimum(np.array(rises) / np.percentile(rises, 99), 1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("feature", ["loudness", "onsets", "treble"])
 def test_silence_is_nothing(feature: str) -> None:
     assert not heard(sound(np.zeros(RATE)), feature).any()

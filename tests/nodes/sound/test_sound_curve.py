@@ -49,6 +49,12 @@ def test_the_same_sound_gives_the_same_lines(bench: Bench) -> None:
     assert lines(bench, audio(0.1, 0.4)) == lines(bench, audio(0.1, 0.4))
 
 
+def test_a_number_is_the_mean_of_its_seconds() -> None:
+    numbers = curve(np.arange(100) / 100, 1, 3, 0.25)
+    assert [number.start_s for number in numbers] == [0, 0.25, 0.5, 0.75, 1]
+    assert [number.value for number in numbers] == pytest.approx([1.24, 1.74, 2.24, 2.74, 1])
+
+
 def test_an_unchanging_sound_is_few_lines() -> None:
     assert len(curve(np.full(1000, 0.5), 0, 1, 0.1)) == 2
 

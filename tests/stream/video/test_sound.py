@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import av
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from longtake.stream.video.codecs import AV1, FFV1, PRORES_HQ, VP9, Encoding
-from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.sound import FileSound, SoundInMemory, waveform
 from longtake.stream.video.spec import VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import beeps, heard, write_clip
@@ -89,3 +90,16 @@ def test_sound_never_outlasts_the_pictures(tmp_path: Path, codec: object, name: 
         assert abs(heard(tmp_path / name).shape[1] - seconds * 48000) < 1024
         with av.open(tmp_path / name) as container:
             assert sum(1 for _ in container.decode(video=0)) == frames
+
+
+@pytest.mark.parametrize("samples", [0, 1, 20_001])
+def test_a_whole_sound_may_have_any_length(tmp_path: Path, samples: int) -> None:
+    wanted = np.random.default_rng(1).integers(-(2**15), 2**15, (samples, 2), np.int16)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((2, 2, 8000, samples, "NONE", ""))
+        file.writeframes(wanted.tobytes())
+    sound = FileSound.probe(str(tmp_path / "a.wav"))
+    assert sound is not None
+    whole = waveform(sound)
+    assert whole.dtype == torch.float32
+    assert torch.equal(whole[0].T, torch.from_numpy(wanted).float() / 2**15)

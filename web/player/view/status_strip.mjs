@@ -60,6 +60,8 @@ function measurements({ stats, state }, growing) {
     translate("Distance of the picture's statistics from the start of the shot; above {limit} looks wrong", { limit: DRIFT_WARNING }));
   add(translate("density"), format(stats.attention_density, percent), translate("Share of attention that was computed"));
   add(translate("recall"), format(stats.ann_recall, percent), translate("Share of attention on the chosen keys, measured on samples"));
+  add(translate("left out"), format(stats.live_dropped, String),
+    translate("Frames of the live input that came while chunks were made, and were not used"));
   add(translate("KV"), memory(stats.kv_bytes, stats.kv_bytes_planned), translate("KV cache: actual size of planned size"));
   return found;
 }

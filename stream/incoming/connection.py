@@ -1,0 +1,188 @@
+"""An open live source: its decoded pictures, one after another, as they come.
+
+FFmpeg opens an address itself only for RTSP, SRT and UDP; HTTP is read by `WebFile`. Formats that
+name other files, such as playlists, are not read at all.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.error import ExitError, ProtocolNotFoundError
+
+from ...errors import BadInput
+from ..video.source import tick_s, video_stream
+from .address import SourceAddress
+from .web_file import WebFile
+
+FORMATS = "mpegts,mov,matroska,flv,avi,mpjpeg,mjpeg,ogg,mpeg,h264,hevc,rtsp"
+"""No playlist, no list of other files, nothing that reads an address."""
+OPTIONS = {
+    "format_whitelist": FORMATS,
+    "analyzeduration": "1000000",  # microseconds
+    "rtsp_transport": "tcp",
+    "allowed_media_types": "video",
+}
+BUFFER_BYTES = 1 << 15
+
+
+class SourceLost(Exception):
+    """A live source that had begun gives no more pictures; the message is one sentence."""
+
+
+class Connection:
+    """A live source from its opening on; BadInput if it cannot be opened or is no video.
+
+    `stall_s` is how long nothing may come. `size` is that of the newest picture.
+    """
+
+    def __init__(self, address: SourceAddress, stall_s: float) -> None:
+        self.address, self._stall_s = address, stall_s
+        self._web: WebFile | None = None
+        self._container: InputContainer | None = None
+        self._waiting: deque[av.VideoFrame] = deque()
+        try:
+            with _told(address, stall_s, BadInput):
+                self._container = self._open()
+            self._stream = video_stream(self._container)
+            self._stream.thread_type = "SLICE"  # threads by frame would hold pictures back
+        except BaseException:
+            self.close()
+            raise
+        self._tick_s = tick_s(self._stream)
+        self._packets = self._container.demux()
+        self._clock = PictureClock(_length_s(self._container))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source has an end of its own and would come faster than it plays."""
+        return self._clock.is_paced
+
+    def next(self) -> tuple[float, av.VideoFrame] | None:
+        """The next picture and its time in seconds; None at the end. SourceLost if it breaks off.
+
+        A file waits until its next picture is due.
+        """
+        with _told(self.address, self._stall_s, SourceLost):
+            while not self._waiting:
+                packet = self._next_packet()
+                if packet is None:
+                    return None
+                self._waiting.extend(_decode(packet))
+        frame = self._waiting.popleft()
+        at = None if frame.pts is None else float(frame.pts * (frame.time_base or self._tick_s))
+        return self._clock.time(at), frame
+
+    def interrupt(self) -> None:
+        """End a read that waits on another thread; FFmpeg's own reads end when they give up."""
+        if self._web is not None:
+            self._web.interrupt()
+
+    def close(self) -> None:
+        """Close the source and its decoder."""
+        if self._container is not None:
+            self._container.close()
+        if self._web is not None:
+            self._web.close()
+
+    def _open(self) -> InputContainer:
+        place: WebFile | str = self.address.url
+        if self.address.is_web:
+            place = self._web = WebFile(self.address, self._stall_s)
+        return av.open(
+            place, "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES,
+            timeout=(self._stall_s, self._stall_s), metadata_errors="replace",
+        )  # fmt: skip
+
+    def _next_packet(self) -> av.Packet[Any] | None:
+        """The next packet of the pictures; None at the end. TimeoutError if other ones come."""
+        began = time.monotonic()
+        for packet in self._packets:
+            if packet.stream is self._stream or packet.stream.index == self._stream.index:
+                return packet
+            if time.monotonic() - began > self._stall_s:
+                raise TimeoutError
+        return None
+
+
+class PictureClock:
+    """Times of pictures on a clock that never goes back, whatever the source's does.
+
+    A source with a length (in seconds) is a file, whose pictures are waited for.
+    """
+
+    JUMP_S = 10.0  # a larger step of the source's clock is a new beginning
+
+    def __init__(
+        self,
+        length_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.is_paced = length_s is not None
+        self._clock, self._sleep = clock, sleep
+        self._offset_s: float | None = None
+        self._last_s = clock()
+
+    def time(self, at: float | None) -> float:
+        """The time of a picture that the source gives as `at` seconds, or not at all."""
+        now = self._clock()
+        if at is None:
+            self._last_s = max(now, self._last_s)
+            return self._last_s
+        if self._offset_s is None:
+            self._offset_s = now - at
+        step = at + self._offset_s - self._last_s
+        if step < 0 or step > self.JUMP_S:
+            self._offset_s = max(now, self._last_s) - at
+        self._last_s = at + self._offset_s
+        if self.is_paced and self._last_s > now:
+            self._sleep(min(self._last_s - now, self.JUMP_S))
+        return self._last_s
+
+
+def _decode(packet: av.Packet[Any]) -> list[av.VideoFrame]:
+    """The pictures of a packet; none of one that arrives damaged, as the first ones may."""
+    try:
+        return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+    except av.InvalidDataError:
+        return []
+
+
+def _length_s(container: InputContainer) -> float | None:
+    """The length of a file; None if the source goes on, whatever it says of itself."""
+    if container.format.name in ("mpegts", "rtsp", "mpjpeg", "h264", "hevc") or not (
+        container.duration
+    ):
+        return None
+    return float(Fraction(container.duration, av.time_base))
+
+
+@contextmanager
+def _told(address: SourceAddress, stall_s: float, kind: type[Exception]) -> Iterator[None]:
+    """Turn what sockets and FFmpeg raise into one sentence about the source."""
+    name = f"The live source {address.shown}"
+    try:
+        yield
+    except (TimeoutError, ExitError, av.error.TimeoutError) as error:
+        raise kind(
+            f"{name} sent no picture for {stall_s:g} s; check that it is running."
+        ) from error
+    except ProtocolNotFoundError as error:
+        raise BadInput(
+            f"{name} cannot be opened, since this build of FFmpeg has no {address.scheme}; send "
+            "the pictures by udp, rtsp or http."
+        ) from error
+    except (av.InvalidDataError, av.error.ArgumentError) as error:
+        raise kind(f"{name} is no video that can be read ({error.strerror}).") from error
+    except (av.FFmpegError, OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise kind(f"{name} cannot be read ({reason}); check that it is running.") from error

@@ -1,0 +1,107 @@
+"""Live input of a run: as each chunk begins, the newest frames become known ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ...model.vae.latent_format import frame_count
+from ..journal.chain import Chain
+from .controls import Controls
+from .live_input import LiveInput, Receiver, new_frames, record, recorded
+from .run_record import RunRecord
+from .run_state import RunState
+from .spec import RolloutSpec
+
+WAIT_S = 0.02
+
+
+class Receiving:
+    """Puts what comes in into the settings of a run, one chunk at a time.
+
+    The source is opened when the first chunk needs it that the journal has nothing for.
+    """
+
+    def __init__(
+        self, spec: RolloutSpec, state: RunState, controls: Controls, record: RunRecord
+    ) -> None:
+        self._spec, self._state, self._controls = spec, state, controls
+        self._record = record
+        self._receiver: Receiver | None = None
+        self._dropped = 0  # with earlier receivers
+        controls.listen(self._close_at_end)
+
+    @property
+    def dropped(self) -> int | None:
+        """Frames that came while chunks were made, and were left out; None without live input."""
+        if self._spec.live is None:
+            return None
+        return self._dropped + (self._receiver.dropped if self._receiver else 0)
+
+    def wait(self, index: int, tell: Callable[[str], None]) -> bool:
+        """Wait until the frames for chunk `index` are there, or the source is lost.
+
+        False if users pause the run meanwhile.
+        """
+        live = self._spec.live
+        if live is None or not self._frames(index) or self._recorded(index, live) is not None:
+            return True
+        if self._receiver is None:
+            self._receiver = live.open(tell)
+        receiver, count = self._receiver, self._picture_count(index)[0]
+        while not receiver.is_ready(count) and not receiver.is_lost:
+            self._spec.model.host.check_interrupted()
+            if self._controls.state == "paused":
+                return False
+            if self._controls.state != "running":
+                return True
+            time.sleep(WAIT_S)
+        return True
+
+    def admit(self, index: int) -> None:
+        """Put the frames of chunk `index` in force: from the journal, or else the newest ones."""
+        live = self._spec.live
+        if live is None or not self._frames(index):
+            return
+        chain = self._recorded(index, live)
+        if chain is None:
+            latents = self._receive(index, live)
+            record(self._state.chain, index, self._spec.journal, latents)
+            chain = self._recorded(index, live)
+        assert chain is not None
+        self._state.receive(chain)
+        self._record.follow(chain, index)
+
+    def close(self) -> None:
+        """Let the source go; a later chunk opens it again."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.close()
+            self._dropped += receiver.dropped
+
+    def _close_at_end(self) -> None:
+        if self._controls.ended:
+            self.close()
+
+    def _receive(self, index: int, live: LiveInput) -> Tensor | None:
+        """The newest frames as latents; None while the source is lost."""
+        count, before = self._picture_count(index)
+        receiver = self._receiver
+        if receiver is None or not receiver.is_ready(count):
+            return None
+        frames = self._frames(index)
+        latents = live.encode(receiver.take(count, before))[frames[0] - frames[-1] - 1 :]
+        return latents[[frame - frames[0] for frame in frames]]
+
+    def _picture_count(self, index: int) -> tuple[int, int]:
+        """How many pictures chunk `index` takes, and how many earlier ones its encoder reads."""
+        frames = self._frames(index)
+        return frame_count(frames[-1] + 1) - frame_count(frames[0]), min(1, frames[0])
+
+    def _frames(self, index: int) -> list[int]:
+        return [*new_frames(self._state.chain, index, self._state.settings.known_frames)]
+
+    def _recorded(self, index: int, live: LiveInput) -> Chain | None:
+        return recorded(self._state.chain, index, self._spec.journal, live)

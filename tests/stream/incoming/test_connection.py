@@ -1,0 +1,234 @@
+"""Live sources over HTTP and UDP, with servers that we did not write and with ones that fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import av
+import pytest
+
+from longtake.errors import BadInput
+from longtake.stream.incoming.address import SourceAddress
+from longtake.stream.incoming.connection import Connection, PictureClock, SourceLost
+from longtake.tests.support.clips import beeps, write_clip
+from longtake.tests.support.numbered_frames import number_in
+from longtake.tests.support.stream.live_servers import (
+    FaultServer,
+    fault_server,
+    ffmpeg,
+    free_port,
+)
+from longtake.tests.support.stream.live_site import needs_ffmpeg
+
+COUNT, STALL_S = 24, 1.0
+PICTURES = ("-re", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25", "-pix_fmt", "yuv420p")
+STREAM = ("-c:v", "mpeg2video", "-g", "5", "-f", "mpegts")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Numbered pictures as an MPEG transport stream."""
+    path = tmp_path_factory.mktemp("clip") / "x.ts"
+    write_clip(path, COUNT)
+    return path
+
+
+@pytest.fixture
+def server(clip: Path) -> Iterator[FaultServer]:
+    """A server of these pictures, which also fails."""
+    with fault_server(clip.read_bytes()) as running:
+        yield running
+
+
+def connect(url: str, stall_s: float = STALL_S) -> Connection:
+    return Connection(SourceAddress.parse(url), stall_s)
+
+
+def frames(connection: Connection, count: int = 10_000) -> list[av.VideoFrame]:
+    """The next pictures, at most to the end."""
+    read = iter(connection.next, None)
+    return [frame for _, (_, frame) in zip(range(count), read, strict=False)]
+
+
+def numbers(pictures: list[av.VideoFrame]) -> list[int]:
+    return [number_in(picture.to_ndarray(format="rgb24")) for picture in pictures]
+
+
+@pytest.mark.parametrize("path", ["/video", "/moved?to=/video", "/moved?to=/moved?to=/video"])
+def test_every_picture_of_a_stream_comes_once_and_in_order(server: FaultServer, path: str) -> None:
+    with closing(connect(server.url(path))) as connection:
+        assert not connection.is_file
+        assert numbers(frames(connection)) == [*range(COUNT)]
+        assert connection.next() is None
+
+
+def test_a_file_is_sought_in_and_played_at_its_own_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index of this MP4 is at its end."""
+    monkeypatch.setattr("longtake.stream.incoming.connection.BUFFER_BYTES", 512)
+    write_clip(tmp_path / "x.mp4", COUNT, fps=48)
+    content = (tmp_path / "x.mp4").read_bytes()
+    with fault_server(content) as server, closing(connect(server.url("/ranges"))) as connection:
+        assert connection.is_file
+        timed = [*iter(connection.next, None)]
+    assert numbers([frame for _, frame in timed]) == [*range(COUNT)]
+    assert timed[-1][0] - timed[0][0] == pytest.approx((COUNT - 1) / 48, abs=1e-3)
+    assert len(server.paths) > 1
+
+
+def test_a_stream_that_stalls_is_lost_with_its_name(server: FaultServer) -> None:
+    said = r"http://127.0.0.1:\d+/stall sent no picture for 1 s; check that it is running"
+    with closing(connect(server.url("/stall"))) as opened, pytest.raises(SourceLost, match=said):
+        frames(opened)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(server: FaultServer) -> None:
+    server.content = b""
+    with pytest.raises(BadInput, match="sent no picture for 0.3 s; check that it is running"):
+        connect(server.url("/stall"), 0.3)
+
+
+def test_a_stream_that_breaks_off_gives_what_came(server: FaultServer) -> None:
+    with closing(connect(server.url("/break"))) as connection:
+        read = numbers(frames(connection))
+    assert read == [*range(len(read))] and 0 < len(read) < COUNT
+
+
+@pytest.mark.parametrize(("target", "reason"), [
+    ("http://localhost:{port}/video", "redirects to localhost, which is in a private network"),
+    ("http://[::1]:{port}/video", "redirects to ::1, which is in a private network"),
+    ("http://169.254.169.254/latest", "redirects to 169.254.169.254, which is in a private"),
+    ("http://0.0.0.0:{port}/video", "redirects to 0.0.0.0, which is in a private network"),
+    ("file:///etc/passwd", "redirects to something other than http and https"),
+    ("gopher://127.0.0.1/", "redirects to something other than http and https"),
+])  # fmt: skip
+def test_a_redirect_leads_to_no_private_place(
+    server: FaultServer, target: str, reason: str
+) -> None:
+    with pytest.raises(BadInput, match=reason):
+        connect(server.url(f"/moved?to={target.format(port=server.port)}"))
+    assert len(server.paths) == 1
+
+
+def test_a_private_host_that_the_user_named_may_redirect_to_itself(server: FaultServer) -> None:
+    target = server.url("/video", "localhost")
+    with closing(connect(server.url(f"/moved?to={target}", "localhost"))) as connection:
+        assert len(frames(connection)) == COUNT
+
+
+@pytest.mark.parametrize(("path", "reason"), [
+    ("/page", "is no video that can be read"), ("/gone", "answers 404 Not Found"),
+    ("/loop", "redirects more than 8 times"),
+])  # fmt: skip
+def test_what_is_no_video_has_a_sentence(server: FaultServer, path: str, reason: str) -> None:
+    with pytest.raises(BadInput, match=reason):
+        connect(server.url(path))
+
+
+def test_a_server_that_is_not_there_has_a_sentence() -> None:
+    with pytest.raises(BadInput, match="cannot be read .*; check that it is running"):
+        connect(f"http://127.0.0.1:{free_port()}/x")
+
+
+@pytest.mark.parametrize("content", [
+    b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{path}\n#EXT-X-ENDLIST\n",
+    b"ffconcat version 1.0\nfile '{path}'\n",
+    b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+])  # fmt: skip
+def test_a_list_of_other_files_is_not_followed(
+    server: FaultServer, clip: Path, content: bytes
+) -> None:
+    server.content = content.replace(b"{path}", str(clip).encode())
+    with pytest.raises(BadInput, match="is no video that can be read"):
+        connect(server.url("/video"))
+
+
+def test_sound_alone_is_refused(server: FaultServer, tmp_path: Path) -> None:
+    with av.open(tmp_path / "x.ts", "w") as container:
+        track = container.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(beeps(1, 48000), "fltp", "stereo")
+        frame.rate = 48000
+        container.mux([*track.encode(frame), *track.encode(None)])
+    server.content = (tmp_path / "x.ts").read_bytes()
+    with pytest.raises(BadInput, match="no pictures"):
+        connect(server.url("/video"))
+
+
+def test_a_change_of_size_in_mid_stream_passes(server: FaultServer, tmp_path: Path) -> None:
+    write_clip(tmp_path / "x.ts", COUNT, size=(128, 96))
+    server.content += (tmp_path / "x.ts").read_bytes()
+    with closing(connect(server.url("/video"))) as connection:
+        read = [*iter(connection.next, None)]
+    sizes = [(frame.width, frame.height) for _, frame in read]
+    assert sizes[0] == (96, 64) and sizes[-1] == (128, 96)
+    times = [at for at, _ in read]
+    assert times == sorted(times)
+
+
+@needs_ffmpeg
+def test_ffmpeg_as_an_http_server() -> None:
+    url = f"http://127.0.0.1:{free_port()}/live.ts"
+    with (
+        ffmpeg(*PICTURES, *STREAM, "-listen", "1", url),
+        closing(_soon(lambda: connect(url, 10))) as connection,
+    ):
+        assert not connection.is_file
+        timed = [connection.next() for _ in range(50)]
+    times = [at for at, _ in timed]
+    assert times[-1] - times[0] == pytest.approx(49 / 25, abs=0.05)
+
+
+@needs_ffmpeg
+def test_ffmpeg_sends_by_udp_and_goes_away() -> None:
+    url = f"udp://127.0.0.1:{free_port()}"
+    with ffmpeg(*PICTURES, *STREAM, f"{url}?pkt_size=1316"):
+        connection = connect(url, 10)
+        assert len(frames(connection, 20)) == 20
+    connection.close()
+    with pytest.raises(BadInput, match=r"udp://127.0.0.1:\d+ sent no picture for 1 s"):
+        connect(url)
+
+
+def test_what_this_ffmpeg_lacks_is_named() -> None:
+    with pytest.raises(BadInput, match="has no srt; send the pictures by udp, rtsp or http|check"):
+        connect(f"srt://127.0.0.1:{free_port()}")
+
+
+def test_a_read_ends_when_another_thread_interrupts_it(server: FaultServer) -> None:
+    connection, read = connect(server.url("/stall"), 60), list[av.VideoFrame]()
+    thread = threading.Thread(target=lambda: read.extend(frames(connection)))
+    thread.start()
+    while len(server.paths) < 1 or thread.is_alive():
+        connection.interrupt()
+        thread.join(0.1)
+    connection.close()
+    assert len(read) <= COUNT
+
+
+def test_times_never_go_back_and_only_a_file_waits() -> None:
+    now, slept = [100.0], list[float]()
+    live = PictureClock(None, lambda: now[0], slept.append)
+    assert [live.time(at) for at in (5.0, 5.5, 6.0)] == [100.0, 100.5, 101.0]
+    now[0] = 103.0
+    assert [live.time(at) for at in (0.0, 0.5)] == [103.0, 103.5]  # the source began anew
+    now[0] = 200.0
+    assert live.time(90.0) == 200.0  # a hole in the stream
+    assert slept == []
+    file = PictureClock(10.0, lambda: now[0], slept.append)
+    assert [file.time(at) for at in (1.0, 1.5)] == [200.0, 200.5] and slept == [0.5]
+
+
+def _soon(attempt: Callable[[], Connection]) -> Connection:
+    """What succeeds once the server is up."""
+    for _ in range(100):
+        try:
+            return attempt()
+        except BadInput as error:
+            if "check that it is running" not in str(error):
+                raise
+            threading.Event().wait(0.1)
+    return attempt()

@@ -1,0 +1,68 @@
+"""Newest wins: what a slow run gets of a source, and what it leaves out."""
+
+from __future__ import annotations
+
+import pytest
+
+from longtake.stream.incoming.picture_buffer import PictureBuffer
+
+
+def fill(buffer: PictureBuffer[int], fps: float, first: int, stop: int) -> None:
+    """Pictures `first` to `stop` of a source, each worth its number."""
+    for number in range(first, stop):
+        buffer.add(number / fps, number)
+
+
+def test_a_run_that_keeps_up_gets_every_frame_once() -> None:
+    buffer, taken = PictureBuffer[int](16, 12), []
+    for chunk in range(5):
+        fill(buffer, 16, 12 * chunk, 12 * chunk + 12)
+        assert buffer.is_ready(12) and not buffer.is_ready(13)
+        taken += buffer.take(12)
+    assert taken == [*range(60)] and buffer.dropped == 0
+
+
+def test_a_slow_run_gets_the_newest_and_counts_what_it_left_out() -> None:
+    buffer = PictureBuffer[int](16, 12)
+    fill(buffer, 16, 0, 12)
+    buffer.take(12)
+    fill(buffer, 16, 12, 100)
+    assert buffer.take(12, before=1) == [*range(87, 100)]
+    assert buffer.dropped == 76
+
+
+def test_a_run_that_is_a_little_late_leaves_nothing_out() -> None:
+    buffer = PictureBuffer[int](16, 12)
+    fill(buffer, 16, 0, 12)
+    assert buffer.take(12) == [*range(12)]
+    fill(buffer, 16, 12, 26)
+    assert buffer.take(12, before=1) == [*range(11, 24)]
+    assert buffer.dropped == 0
+    fill(buffer, 16, 26, 36)
+    assert buffer.is_ready(12) and buffer.take(12) == [*range(24, 36)]
+
+
+@pytest.mark.parametrize(("fps", "expected"), [
+    (32, [*range(1, 24, 2)]),
+    (8, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]),
+])  # fmt: skip
+def test_another_rate_is_brought_to_the_shots(fps: float, expected: list[int]) -> None:
+    buffer = PictureBuffer[int](16, 12)
+    fill(buffer, fps, 0, expected[-1] + 1)
+    assert buffer.take(12) == expected
+
+
+def test_memory_is_bounded() -> None:
+    buffer = PictureBuffer[int](16, 12)
+    fill(buffer, 60, 0, 10_000)
+    assert len(buffer._pictures) <= 60 * 15 / 16 + 2
+
+
+def test_nothing_old_is_taken_after_a_loss() -> None:
+    buffer = PictureBuffer[int](16, 12)
+    fill(buffer, 16, 0, 12)
+    buffer.take(12)
+    buffer.forget()
+    assert not buffer.is_ready(12)
+    fill(buffer, 16, 200, 212)
+    assert buffer.take(12) == [*range(200, 212)]

@@ -1,0 +1,200 @@
+"""Laws of live input: what came in makes the same shot again, and then needs no source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.errors import BadInput
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import rolling
+from longtake.stream.journal.cleanup import collect, usage
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.records import records
+from longtake.stream.rollout.fork import Fork
+from longtake.stream.rollout.live_input import LiveInput
+from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.stream.rollout_file.recipe import from_record, to_record
+from longtake.tests.support.stream.rollouts import MODEL, assert_same_bits, cut_after
+from longtake.tests.support.tiny_model import TINY, randn, settings
+
+ROLLING = rolling(flow_ladder(3, 3.0), 2)
+
+
+class Camera:
+    """A source whose pictures tell how many were taken before."""
+
+    def __init__(self) -> None:
+        self.opened = self.dropped = 0
+        self.counts: list[tuple[int, int]] = []
+        self.is_lost = self.is_open = False
+
+    def open(self, tell: Callable[[str], None]) -> Camera:
+        """Count the openings."""
+        self.opened, self.is_open = self.opened + 1, True
+        return self
+
+    def is_ready(self, count: int) -> bool:
+        """There is a picture whenever the source is not lost."""
+        return not self.is_lost
+
+    def take(self, count: int, before: int = 0) -> Tensor:
+        """Pictures of one number, which grows."""
+        self.counts.append((count, before))
+        return torch.full((count + before, 3, 32, 48), len(self.counts) / 10)
+
+    def close(self) -> None:
+        """Note the end."""
+        self.is_open = False
+
+
+def encode(pictures: Tensor) -> Tensor:
+    """One latent frame of the first picture, then one of each four."""
+    count = 1 + (len(pictures) - 1) // 4
+    return randn(count, TINY.out_channels, 4, 6) + pictures[0].mean()
+
+
+def live(camera: Camera, name: str = "camera 1") -> LiveInput:
+    return LiveInput(name, 0.6, camera.open, encode)
+
+
+def shot(folder: Path, camera: Camera, **changes: object) -> Rollout:
+    own = {"length": 12, **changes}
+    name = str(own.pop("name", "camera 1"))
+    spec = RolloutSpec(settings(**own), MODEL, "model", Journal(folder), live=live(camera, name))
+    return Rollout(spec)
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": ROLLING}])
+def test_a_chunk_takes_the_newest_frames_and_an_equal_run_needs_no_source(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    camera, nobody = Camera(), Camera()
+    made = [*shot(tmp_path, camera, **changes).chunks]
+    first, *later = camera.counts
+    assert first[1] == 0 and first[0] % 4 == 1
+    assert all(before == 1 and count % 4 == 0 for count, before in later)
+    assert sum(count for count, _ in camera.counts) == 45
+    assert camera.opened == 1 and not camera.is_open
+    again = shot(tmp_path, nobody, **changes)
+    assert again.spec.stored_chunks() == len(made)
+    assert_same_bits([*again.chunks], made)
+    assert nobody.opened == 0 and again.resumed_from is None
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": ROLLING}])
+def test_a_resumed_shot_has_the_bits_of_the_uninterrupted_one(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    made = [*shot(tmp_path, Camera(), **changes).chunks]
+    journal, nobody = Journal(tmp_path), Camera()
+    chain = shot(tmp_path, nobody, **changes).spec.stored_chain
+    for index in range(2, len(made)):
+        journal._path(chain.key(index)).unlink()
+    resumed = shot(tmp_path, nobody, **changes)
+    assert resumed.spec.stored_chunks() == 2
+    assert_same_bits([*resumed.chunks], made)
+    assert resumed.resumed_from == 2 and nobody.opened == 0
+
+
+def test_after_a_cut_the_source_goes_on_where_the_record_ends(tmp_path: Path) -> None:
+    begun = cut_after(shot(tmp_path, Camera()), 2)
+    camera = Camera()
+    whole = [*shot(tmp_path, camera).chunks]
+    assert_same_bits(whole[:2], begun)
+    assert camera.opened == 1 and len(camera.counts) == 2
+    [record] = records(Journal(tmp_path))
+    assert len(record.keys) == 4 and not record.replaced
+
+
+def test_it_equals_the_shot_of_the_same_known_frames(tmp_path: Path) -> None:
+    """Known frames that were given from the start give the same latents."""
+    rollout = shot(tmp_path / "live", Camera())
+    made = [*rollout.chunks]
+    known = rollout.run.state.settings.known_frames
+    assert [frame.frame for frame in known.frames] == [*range(12)]
+    given = tuple(KnownFrame(k.frame, k.read(), k.level) for k in known.frames)
+    plain = RolloutSpec(
+        settings(length=12, known_frames=KnownFrames(given)), MODEL, "model",
+        Journal(tmp_path / "plain"),
+    )  # fmt: skip
+    assert_same_bits([*Rollout(plain).chunks], made)
+    without = Rollout(RolloutSpec(settings(length=12), MODEL, "m", Journal(tmp_path / "none")))
+    assert not torch.equal([*without.chunks][0].latents, made[0].latents)
+
+
+def test_a_fork_shares_what_came_in_before_it(tmp_path: Path) -> None:
+    source = shot(tmp_path, Camera())
+    made = [*source.chunks]
+    camera = Camera()
+    forked = replace(source.spec, settings=Fork(6, seed=9).apply(source.settings),
+                     live=live(camera))  # fmt: skip
+    chunks = [*Rollout(forked).chunks]
+    assert_same_bits(chunks[:2], made[:2])
+    assert len(camera.counts) == 1  # chunk 2 takes what came in for the source's chunk 2
+
+
+def test_another_source_is_another_shot(tmp_path: Path) -> None:
+    cut_after(shot(tmp_path, Camera()), 2)
+    camera = Camera()
+    other = shot(tmp_path, camera, name="camera 2")
+    assert other.spec.stored_chunks() == 0
+    [*_] = other.chunks
+    assert len(camera.counts) == 4
+
+
+def test_a_chunk_of_a_lost_source_is_made_without_it_and_again_so(tmp_path: Path) -> None:
+    camera = Camera()
+    rollout = shot(tmp_path, camera)
+    chunks = []
+    for chunk in rollout.chunks:
+        chunks.append(chunk)
+        camera.is_lost = chunk.index == 1
+    assert [k.frame for k in rollout.run.state.settings.known_frames.frames] == [
+        *range(6), *range(9, 12),
+    ]  # fmt: skip
+    assert_same_bits([*shot(tmp_path, Camera()).chunks], chunks)
+
+
+def test_a_source_that_does_not_open_ends_the_run_with_its_sentence(tmp_path: Path) -> None:
+    class Broken(Camera):
+        def is_ready(self, count: int) -> bool:
+            raise BadInput("The camera is off.")
+
+    camera = Broken()
+    with pytest.raises(BadInput, match="The camera is off"):
+        [*shot(tmp_path, camera).chunks]
+    assert not camera.is_open
+
+
+def test_given_frames_stay_and_the_rest_comes_in(tmp_path: Path) -> None:
+    given = KnownFrames((KnownFrame(0, randn(TINY.out_channels, 4, 6)),))
+    rollout = shot(tmp_path, Camera(), known_frames=given, length=10)
+    [*_] = rollout.chunks
+    levels = [known.level for known in rollout.run.state.settings.known_frames.frames]
+    assert levels == [0.0, *[0.6] * 9]
+
+
+def test_a_saved_shot_holds_what_came_in(tmp_path: Path) -> None:
+    rollout = shot(tmp_path, Camera())
+    made = [*rollout.chunks]
+    loaded = from_record(*to_record(rollout.run.state.settings))
+    spec = RolloutSpec(loaded, MODEL, "model", Journal(tmp_path / "elsewhere"))
+    assert_same_bits([*Rollout(spec).chunks], made)
+
+
+def test_what_came_in_belongs_to_the_record_and_goes_with_it(tmp_path: Path) -> None:
+    [*_] = shot(tmp_path, Camera()).chunks
+    journal = Journal(tmp_path)
+    now = usage(journal)
+    assert len(now.chunks) == 8 and not now.unknown
+    collect(journal, 0)
+    assert not usage(journal).chunks

@@ -1,0 +1,130 @@
+"""Servers of live pictures: ffmpeg itself, and one of ours that stalls, redirects and breaks."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from longtake.tests.support.stream.live_site import FFMPEG
+
+
+def free_port() -> int:
+    """A port that nothing uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def ffmpeg(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A running ffmpeg, ended by its own process id."""
+    assert FFMPEG is not None
+    command = [FFMPEG, "-hide_banner", "-loglevel", "error", "-threads", "1", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+class FaultServer:
+    """Answers by path: `/video` all at once, `/stall` all and then nothing, `/moved?to=` leads on.
+
+    `/break` ends in the middle, `/page` is no video, `/loop` leads to itself. Nothing takes ranges
+    but `/ranges`.
+    """
+
+    def __init__(self, content: bytes, host: str = "127.0.0.1") -> None:
+        outer = self
+        self.content, self.paths, self.closing = content, list[str](), threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.paths.append(self.path)
+                outer.answer(self)
+
+            def log_message(self, *arguments: object) -> None:
+                """Tests are quiet."""
+
+        self._server = ThreadingHTTPServer((host, 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        """The address of a path."""
+        return f"http://{host}:{self.port}{path}"
+
+    def close(self) -> None:
+        """End all answers and the server."""
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Write what belongs to the path."""
+        name, _, query = handler.path.partition("?")
+        if name in ("/moved", "/loop"):
+            target = query.partition("=")[2] if name == "/moved" else "/loop"
+            self._head(handler, 302, Location=target, Content_Length="0")
+        elif name == "/page":
+            self._send(handler, b"<html><p>No video.</p></html>" * 40)
+        elif name == "/ranges":
+            self._send_range(handler)
+        elif name == "/video":
+            self._send(handler, self.content)
+        elif name in ("/stall", "/break"):
+            self._head(handler, 200, Connection="close")
+            part = len(self.content) // (1 if name == "/stall" else 2)
+            handler.wfile.write(self.content[:part])
+            handler.wfile.flush()
+            if name == "/stall":
+                self.closing.wait(30)
+            handler.close_connection = True
+        else:
+            self._head(handler, 404, Content_Length="0")
+
+    def _send(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
+        self._head(handler, 200, Content_Length=str(len(content)))
+        handler.wfile.write(content)
+
+    def _send_range(self, handler: BaseHTTPRequestHandler) -> None:
+        start = int((handler.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
+        part, status = self.content[start:], 206 if "Range" in handler.headers else 200
+        self._head(handler, status, Content_Length=str(len(part)), Accept_Ranges="bytes")
+        handler.wfile.write(part)
+
+    @staticmethod
+    def _head(handler: BaseHTTPRequestHandler, status: int, **headers: str) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+
+
+@contextmanager
+def fault_server(content: bytes) -> Iterator[FaultServer]:
+    """A running fault server."""
+    server = FaultServer(content)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for something that another thread does; AssertionError if it never happens."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
