@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .enlarging_examples import seedvr2, super_resolution
 from .example_nodes import Api, Place, group_box, node
+from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
 from .examples import Example
-
-SUBJECT = "a woman in a red raincoat walks through a neon-lit street in the rain, cinematic"
-LATER = "a woman in a red raincoat walks through a snowy forest at dawn, cinematic"
-WIDTH, HEIGHT, SECONDS = 832, 480, 10.0
 
 Link = list[str | int]
 
@@ -199,7 +197,9 @@ COMMUNITY: dict[str, Callable[[], Example]] = {
     "camera_path": camera_path,
     "control_video": control_video,
     "keys_and_mouse": keys_and_mouse,
+    "seedvr2": seedvr2,
     "sound_curve": sound_curve,
+    "super_resolution": super_resolution,
 }
 
 NOTES: dict[str, str] = {
@@ -218,10 +218,20 @@ NOTES: dict[str, str] = {
 - Weights, MIT: Skywork/Matrix-Game-2.0, base_distilled_model. Its VAE is Wan 2.1's.
 - clip_vision_h.safetensors is in Comfy-Org's Wan_2.1_ComfyUI_repackaged.
 """,
+    "seedvr2": """\
+- SeedVR2, in ComfyUI from 0.33 on, enlarges a shot that Save Video (Stream) has finished.
+- Weights, Apache-2.0: Comfy-Org/SeedVR2, one file of diffusion_models and the one of vae.
+- Memory holds the whole shot. For minutes of video use Super-Resolution (Stream).
+""",
     "sound_curve": """\
 - The bass of your music turns day into night in the demo's world; the video has the music too.
 - Choose your file in Load Audio. No weights to download.
 - Follow the onsets instead, or connect the lines to `guidance`; the help page has a table.
+""",
+    "super_resolution": """\
+- FlashVSR makes 1664x960 of a shot of Self-Forcing 1.3B while the shot is made.
+- Weights, Apache-2.0: gdhe17/Self-Forcing, and JunhaoZhuang/FlashVSR, four files in one folder.
+- The help page of Load FlashVSR says where the fourth file is. Is memory short? Lower scale.
 """,
 }
 NOTE_PLACE: Place = (0, 380, 300, 210)

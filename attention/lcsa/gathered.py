@@ -28,7 +28,7 @@ def attend_pairs(
     queries, keys, values = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
     out = torch.zeros_like(queries)
     block_bytes = 2 * tokens * d * k.element_size()
-    for rows, most in _batches(counts.tolist(), max(1, at_once_bytes // block_bytes)):
+    for rows, most in _batches(_numbers(counts, k), max(1, at_once_bytes // block_bytes)):
         at = order[rows]
         picked = key_blocks[at, :most]  # (p, most)
         number = (picked + first_head[at, None]).flatten()
@@ -38,6 +38,11 @@ def attend_pairs(
         part = fused_attention(queries[at][:, None], near_k, near_v, reading)
         out[at] = part[:, 0]
     return out.view(q.shape)
+
+
+def _numbers(counts: Tensor, k: Tensor) -> list[int]:
+    """The counts on the host; without numbers (`meta`), as if every row read all blocks."""
+    return [k.shape[1]] * len(counts) if counts.is_meta else counts.tolist()
 
 
 def _batches(counts: list[int], limit: int) -> Iterator[tuple[slice, int]]:

@@ -6,7 +6,7 @@ for any position, so a stream has no end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, cat
@@ -19,8 +19,11 @@ from .grid import BlockGrid
 AttendPairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """The signature of `masked.attend_pairs`."""
 
-Groups = tuple[tuple[Tensor, Tensor], ...]
-"""Keys and values (n, blocks, 128, d) of every layer, rotated; empty at the start of a video."""
+Groups = tuple[tuple[tuple[Tensor, Tensor], ...], ...]
+"""For every layer the keys and values (n, blocks, 128, d) of its newest groups, the oldest first.
+
+Keys are rotated. Two states share the groups that are in both. Empty at the start of a video.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class GroupPass:
         self._grid, self._rule, self._past, self._rotation = grid, rule, past, rotation
         self._attend = attend
         self._near: Tensor | None = None
-        self._layers: list[tuple[Tensor, Tensor]] = []
+        self._layers: list[tuple[tuple[Tensor, Tensor], ...]] = []
 
     @property
     def groups(self) -> Groups:
@@ -66,13 +69,20 @@ class GroupPass:
         blocks = self._grid.to_blocks
         queries, keys = (blocks(rotate(x, self._rotation)) for x in (q, k))
         values = blocks(v)
-        if self._past:
-            old_keys, old_values = self._past[layer]
-            keys, values = cat([old_keys, keys], 1), cat([old_values, values], 1)
+        past = self._past[layer] if self._past else ()
+        newest = (*past, *self._groups_of(keys, values))[-self._rule.groups :]
+        if past:
+            old_keys, old_values = zip(*past, strict=True)
+            keys, values = cat([*old_keys, keys], 1), cat([*old_values, values], 1)
         if self._near is None:
             self._near = self._grid.near(self._rule.reach, q.device)
         reads = choose_pairs(queries, keys, self._near, self._rule.pairs)
         out = self._attend(queries, keys, values, reads)
-        newest = slice(-self._rule.groups * self._grid.group_blocks, None)
-        self._layers.append((keys[:, newest].clone(), values[:, newest].clone()))
+        self._layers.append(newest)
         return self._grid.from_blocks(out)
+
+    def _groups_of(self, keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The newest whole groups of a pass, each with its own memory."""
+        blocks = self._grid.group_blocks
+        parts = (x.split(blocks, 1)[-self._rule.groups :] for x in (keys, values))
+        return ((k.clone(), v.clone()) for k, v in zip(*parts, strict=True))

@@ -8,7 +8,7 @@ passes read. Source: OpenImagingLab/FlashVSR ccac0ac `diffsynth/pipelines/flashv
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -112,8 +112,26 @@ class PassState:
         """Bytes of all tensors."""
         past = () if self.projector is None else self.projector.convolutions
         guide = () if self.guide is None else (self.guide,)
-        keys_values = (x for layer in self.groups for x in layer)
+        keys_values = (x for layer in self.groups for group in layer for x in group)
         return sum(x.nbytes for x in (*past, *guide, *keys_values, *self.memory) if x is not None)
+
+
+    def to(self, device: torch.device) -> PassState:
+        """The same state on a device."""
+        return self.each(lambda x: x.to(device))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> PassState:
+        """The same state with every tensor changed."""
+        past, guide = self.projector, self.guide
+        return replace(
+            self,
+            projector=past and ProjectorPast(tuple(map(change, past.convolutions))),
+            groups=tuple(
+                tuple((change(k), change(v)) for k, v in groups) for groups in self.groups
+            ),
+            memory=[None if x is None else change(x) for x in self.memory],
+            guide=None if guide is None else change(guide),
+        )
 
 
 def passes_left(state: PassState, frames: int) -> int:
@@ -141,11 +159,12 @@ def frames_made(passes: int) -> int:
 
 def run_pass(
     networks: Networks, rule: PassRule, state: PassState, frames: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor, PassState]:
-    """Sharp frames, the low-quality ones of the same time, and the next state.
+) -> tuple[Tensor, PassState]:
+    """Sharp frames and the next state.
 
     `frames` (n, 3, H, W) in [-1, 1] are the next `frames_needed`, `noise` (f, 16, h, w) is that of
-    `latents`. Both results are (n, 3, H, W), the sharp frames around [-1, 1].
+    `latents`. The result is (n, 3, H, W) around [-1, 1]: of the frames that waited, `guide`, and of
+    those of `frames` but the last 4.
     """
     tokens, projector = _project(networks, state.projector, frames)
     latents, groups = _denoise(networks, rule, state, tokens, noise)
@@ -153,7 +172,7 @@ def run_pass(
     guide, waiting = read[:-BEHIND], read[-BEHIND:].clone()
     sharp, memory = _decode(networks.decoder, latents, guide, state.memory)
     after = PassState(state.passes + 1, projector, groups, memory, waiting, state.skipped)
-    return sharp * 2 - 1, guide, after
+    return sharp * 2 - 1, after
 
 
 def _project(

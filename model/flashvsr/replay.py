@@ -8,9 +8,11 @@ passes earlier has the same state, to the bit on one device. Passes there begin 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from ...attention.snapshot import Snapshot
+from ...attention.snapshot import Snapshot, join
 from .passes import LATENTS, PASS_FRAMES, PAST_GROUPS, PassState
 from .projector import ProjectorPast
 
@@ -34,31 +36,48 @@ def next_frame(state: PassState) -> int:
     return state.skipped * PASS_FRAMES + read
 
 
-def to_snapshot(state: PassState) -> Snapshot:
-    """Copy a state after at least one pass to the CPU."""
+def to_snapshot(states: Sequence[PassState]) -> Snapshot:
+    """Copy the states of all tiles, after at least one pass, to the CPU."""
+    return join({}, {str(number): _tensors_of(state) for number, state in enumerate(states)})
+
+
+def from_snapshot(
+    snapshot: Snapshot, device: torch.device, tile_bytes: Sequence[int]
+) -> list[PassState]:
+    """The states of `to_snapshot` on `device`; ValueError if they have not the planned bytes."""
+    return [
+        _state_of(snapshot.part(str(number)), count).to(device)
+        for number, count in enumerate(tile_bytes)
+    ]
+
+
+def _tensors_of(state: PassState) -> Snapshot:
     assert state.projector is not None and state.guide is not None
     tensors = {"guide": state.guide}
     tensors |= {f"projector.{i}": x for i, x in enumerate(state.projector.convolutions)}
-    for i, (keys, values) in enumerate(state.groups):
-        tensors |= {f"keys.{i}": keys, f"values.{i}": values}
+    for layer, groups in enumerate(state.groups):
+        for i, (keys, values) in enumerate(groups):
+            tensors |= {f"keys.{layer}.{i}": keys, f"values.{layer}.{i}": values}
     tensors |= {f"memory.{i}": x for i, x in enumerate(state.memory) if x is not None}
     facts = {
         "passes": state.passes,
         "skipped": state.skipped,
         "projector": len(state.projector.convolutions),
-        "layers": len(state.groups),
+        "groups": [len(groups) for groups in state.groups],
         "memory": len(state.memory),
     }
     return Snapshot({name: x.detach().to("cpu", copy=True) for name, x in tensors.items()}, facts)
 
 
-def from_snapshot(snapshot: Snapshot, device: torch.device | str, state_bytes: int) -> PassState:
-    """The state of `to_snapshot` on `device`; ValueError if it has not the planned bytes."""
-    facts, tensors = snapshot.facts, {n: x.to(device) for n, x in snapshot.tensors.items()}
+def _state_of(snapshot: Snapshot, state_bytes: int) -> PassState:
+    facts, tensors = snapshot.facts, snapshot.tensors
     state = PassState(
         facts["passes"],
         ProjectorPast(tuple(tensors[f"projector.{i}"] for i in range(facts["projector"]))),
-        tuple((tensors[f"keys.{i}"], tensors[f"values.{i}"]) for i in range(facts["layers"])),
+        tuple(
+            tuple((tensors[f"keys.{n}.{i}"], tensors[f"values.{n}.{i}"]) for i in range(count))
+            for n, count in enumerate(facts["groups"])
+        ),
         [tensors.get(f"memory.{i}") for i in range(facts["memory"])],
         tensors["guide"],
         facts["skipped"],

@@ -10,7 +10,7 @@ for sharp in upscaler.drain():           # the rest
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,33 +18,48 @@ from torch import Tensor
 
 from .canvas import Canvas
 from .color import Correct, match_statistics
-from .passes import PASS_FRAMES, Networks, Noise, PassRule, PassState, passes_left, run_pass
+from .passes import BEHIND, PASS_FRAMES, Networks, Noise, PassRule, PassState, passes_left, run_pass
+from .tiles import Tiling
 
 
 @dataclass(frozen=True, slots=True)
 class UpscaleSettings:
-    """The size of the pictures, the noise, and how a pass works."""
+    """The size of the pictures and of the tiles, the noise, and how a pass works.
+
+    `put_away` moves the state of a tile to where it waits for its turn; None: it stays.
+    """
 
     canvas: Canvas
     noise: Noise
     rule: PassRule = PassRule()
     correct: Correct = match_statistics
+    tile_side: int = 0
+    put_away: Callable[[PassState], PassState] | None = None
+
+    @property
+    def tiling(self) -> Tiling:
+        """The tiles of a picture."""
+        return Tiling(self.canvas, self.tile_side)
 
 
 class Upscaler:
     """Frames (n, 3, h, w) in [0, 1] to frames (n, 3, H, W) in [0, 1], for one video.
 
-    What comes out is float32 on the CPU. At most 24 frames wait for a pass beside those of the last
-    call. `state` is a value, which another upscaler can go on from: feed it the frames from
-    `replay.next_frame(state)` on.
+    What comes out is float32 on the networks' device. At most 24 frames wait for a pass beside
+    those of the last call. `states` are values, one for each tile, which another upscaler can go on
+    from: feed it the frames from `replay.next_frame(state)` on.
     `networks` may be replaced between passes, since the host may move them, and may come later.
     """
 
     def __init__(
-        self, networks: Networks | None, settings: UpscaleSettings, state: PassState | None = None
+        self,
+        networks: Networks | None,
+        settings: UpscaleSettings,
+        states: Sequence[PassState] = (),
     ) -> None:
         self.networks, self._settings = networks, settings
-        self.state = state or PassState()
+        self._tiles = settings.tiling.tiles
+        self.states = [*states] or [PassState()] * len(self._tiles)
         self._waiting: Tensor | None = None
         guide = self.state.guide
         self._owed = 0 if guide is None else len(guide)  # frames that were put in and not made
@@ -82,6 +97,28 @@ class Upscaler:
         self._append(newest[-1:].expand(missing, -1, -1, -1))
 
     @property
+    def state(self) -> PassState:
+        """The state of the first tile; its number and its frames are those of all."""
+        return self.states[0]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the states and of the frames that wait; not of states that rest elsewhere."""
+        waiting = 0 if self._waiting is None else self._waiting.nbytes
+        return waiting + (self.state_bytes if self._settings.put_away is None else 0)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states of all tiles."""
+        return sum(state.bytes for state in self.states)
+
+    def move(self, device: torch.device) -> None:
+        """Move the state and the frames that wait, bit for bit."""
+        if self._settings.put_away is None:
+            self.states = [state.to(device) for state in self.states]
+        self._waiting = None if self._waiting is None else self._waiting.to(device)
+
+    @property
     def is_ready(self) -> bool:
         """Whether enough frames wait for a pass."""
         return self._waiting is not None and len(self._waiting) >= self.state.frames_needed
@@ -90,11 +127,42 @@ class Upscaler:
     def step(self) -> Tensor:
         """Run one pass over frames that wait."""
         assert self._waiting is not None and self.networks is not None
-        settings, latents, count = self._settings, self.state.latents, self.state.frames_needed
+        settings, count = self._settings, self.state.frames_needed
         frames, self._waiting = self._waiting[:count], self._waiting[count:].clone()
-        sharp, guide, self.state = run_pass(
-            self.networks, settings.rule, self.state, frames, settings.noise(latents)
-        )
+        guide = self._guide(frames)
+        sharp = self._run_tiles(self.networks, frames)
         finished = settings.correct(sharp.float(), guide.float())[: self._owed]
         self._owed -= len(finished)
-        return settings.canvas.leave(finished).cpu()
+        return settings.canvas.leave(finished)
+
+    def _run_tiles(self, networks: Networks, frames: Tensor) -> Tensor:
+        """One pass over each tile, whose frames (n, 3, H, W) are then blended."""
+        settings, states = self._settings, list[PassState]()
+        noise, weights = settings.noise(self.state.latents), settings.tiling.weights(frames.device)
+        whole: Tensor | None = None
+        for tile, state, weight in zip(self._tiles, self.states, weights, strict=True):
+            sharp, after = run_pass(
+                networks, settings.rule, state.to(frames.device), tile.of(frames),
+                tile.of_latents(noise),
+            )  # fmt: skip
+            states.append(after if settings.put_away is None else settings.put_away(after))
+            del after
+            if len(self._tiles) == 1:
+                whole = sharp
+                break
+            if whole is None:
+                whole = sharp.new_zeros(*sharp.shape[:2], *frames.shape[2:])
+            tile.of(whole).add_(sharp.mul_(weight))
+        assert whole is not None
+        self.states = states
+        return whole
+
+    def _guide(self, frames: Tensor) -> Tensor:
+        """The low-quality frames (n, 3, H, W) of the pass that reads `frames`."""
+        if self.state.guide is None:
+            return frames[:-BEHIND]
+        before = frames.new_empty(BEHIND, *frames.shape[1:])
+        for tile, state in zip(self._tiles, self.states, strict=True):
+            assert state.guide is not None
+            tile.of(before).copy_(state.guide)
+        return torch.cat([before, frames])[:-BEHIND]

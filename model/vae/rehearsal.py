@@ -39,7 +39,7 @@ def rehearse(
             stream.feed(torch.empty(*shape, device=META))
 
     with torch.inference_mode(False), torch.no_grad(), _Cudnn():
-        most = peak_bytes(run, _beside_on_cpu if device.type == "cpu" else None)
+        most = peak_bytes(run, beside_on_cpu if device.type == "cpu" else None)
     return DecoderMemory(stream.state_bytes, most - stream.state_bytes)
 
 
@@ -73,7 +73,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.empty_like(copies[0])
 
 
-def _beside_on_cpu(func: Any, args: Sequence[Any], output: Any) -> int:
+def beside_on_cpu(func: Any, args: Sequence[Any], output: Any) -> int:
     """Bytes of a convolution on the processor beside its output.
 
     oneDNN copies input, weights and output into layouts of blocked channels. torch's own kernel

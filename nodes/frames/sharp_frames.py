@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...errors import BadInput
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.color import Correct
-from ...model.flashvsr.memory import PassMemory, pass_memory
-from ...model.flashvsr.passes import PassRule, frames_read, passes_for
+from ...model.flashvsr.memory import PassMemory
+from ...model.flashvsr.passes import PassRule, PassState, frames_read, passes_for
 from ...model.flashvsr.replay import passes_before
+from ...model.flashvsr.tiles import Tiling
 from ...model.flashvsr.upscaler import UpscaleSettings
 from ...model.vae.latent_format import LATENT_CHANNELS, WAN21
 from ...samplers.noise import frame_noise
@@ -26,6 +28,7 @@ from ...stream.video.spec import MAX_SIDE
 from ...uploads import upload
 from .. import host
 from ..models.flashvsr import FlashVSR
+from .sharp_plan import plan_beside
 from .sharp_run import SharpRun
 from .sharp_states import SharpStates
 from .source import DerivedFrames, FrameSource
@@ -35,7 +38,11 @@ PURPOSE = "super-resolution"  # in the address of the noise
 
 @dataclass(frozen=True, slots=True)
 class SuperSettings:
-    """What the node was set to; every `snapshot_passes` passes a state goes to disk (0: never)."""
+    """What the node was set to.
+
+    Every `snapshot_passes` passes a state goes to disk (0: never). Tiles have `tile_side` pixels
+    (0: as large as memory allows).
+    """
 
     scale: float
     seed: int
@@ -43,6 +50,7 @@ class SuperSettings:
     correct: Correct
     node_id: str | None
     snapshot_passes: int = 0
+    tile_side: int = 0
 
 
 class SharpFrames(DerivedFrames):
@@ -55,7 +63,8 @@ class SharpFrames(DerivedFrames):
         self.flashvsr, self._settings, self._length = flashvsr, settings, length
         self.canvas = _canvas(source, settings.scale)
         self.width, self.height = self.canvas.width, self.canvas.height
-        self.memory: PassMemory = pass_memory(flashvsr.sizes, self.canvas)
+        self._plan = plan_beside(source, flashvsr, self.canvas, settings.tile_side)
+        self.memory: PassMemory = self._plan.memory
         self._run: weakref.ref[SharpRun] | None = None  # readers own it
 
     @property
@@ -64,8 +73,8 @@ class SharpFrames(DerivedFrames):
 
     @property
     def plan(self) -> Plan:
-        """The plan of the source, and how many passes follow it."""
-        return replace(self.source.plan, chunks=self._length)
+        """The plan of the source and of the passes that follow it."""
+        return replace(self._plan.plan, chunks=self._length)
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
@@ -93,6 +102,11 @@ class SharpFrames(DerivedFrames):
             self.source.hold_edits(last + 1)
 
     @property
+    def tiling(self) -> Tiling:
+        """The tiles that passes work in."""
+        return self._plan.tiling
+
+    @property
     def _end(self) -> int | None:
         """How many frames the source has: what came before a stop, or what is planned."""
         run = self._run() if self._run else None
@@ -104,7 +118,7 @@ class SharpFrames(DerivedFrames):
         rule, canvas = self._settings.rule, self.canvas
         return (
             f"{self.flashvsr.identity} {canvas} {self._settings.seed} {rule.density} {rule.reach} "
-            f"{self._settings.correct.__name__}"
+            f"{self._settings.correct.__name__} {self.tiling.tiles}"
         )
 
     def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
@@ -123,13 +137,15 @@ class SharpFrames(DerivedFrames):
         states = SharpStates(
             self.content_key,
             hashlib.sha256(self._identity.encode()).hexdigest(),
-            self.memory.state_bytes,
+            self.memory.tile_bytes,
             interval=settings.snapshot_passes,
             needed=passes_before(sizes.dit.num_layers, self.flashvsr.decoder_reach),
         )
-        upscale = _upscale_settings(self.flashvsr, self.canvas, settings)
+        upscale = _upscale_settings(self.flashvsr, self.tiling, settings)
         run = SharpRun(self.flashvsr, upscale, self.memory, states)
         run.length = self._length
+        if self._plan.shared_claim is not None:
+            run.claim_with(self._plan.shared_claim)
         if settings.node_id is not None:
             run.progress = host.Progress(settings.node_id, self._length or 0)
         return run
@@ -141,16 +157,24 @@ def _nothing() -> JoinSteps[FrameChunk, FrameChunk]:
 
 
 def _upscale_settings(
-    flashvsr: FlashVSR, canvas: Canvas, settings: SuperSettings
+    flashvsr: FlashVSR, tiling: Tiling, settings: SuperSettings
 ) -> UpscaleSettings:
     """The engine's settings, with noise by its address."""
-    factor = WAN21.spatial_factor
+    factor, canvas = WAN21.spatial_factor, tiling.canvas
     shape = LATENT_CHANNELS, canvas.full_height // factor, canvas.full_width // factor
 
     def noise(latents: range) -> Tensor:
         return upload(frame_noise(settings.seed, latents, 0, PURPOSE, shape), flashvsr.device)
 
-    return UpscaleSettings(canvas, noise, settings.rule, settings.correct)
+    rests = len(tiling.tiles) > 1 and flashvsr.device.type != "cpu"
+    return UpscaleSettings(
+        canvas, noise, settings.rule, settings.correct, tiling.side,
+        _to_main_memory if rests else None,
+    )  # fmt: skip
+
+
+def _to_main_memory(state: PassState) -> PassState:
+    return state.to(torch.device("cpu"))
 
 
 def _canvas(source: FrameSource, scale: float) -> Canvas:

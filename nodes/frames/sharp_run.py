@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from itertools import repeat
 
 from ...model.dit import TextKV
 from ...model.flashvsr.memory import PassMemory
@@ -17,6 +18,8 @@ from ...stream.lazy.joined import JoinSteps, NextChunk
 from ...uploads import upload
 from .. import host
 from ..models.flashvsr import FlashVSR
+from ..runtime.claim import Claim
+from .sharp_memory import Partner, SharpMemory
 from .sharp_states import Beginning, SharpStates
 
 
@@ -34,11 +37,13 @@ class SharpRun:
         self.end: int | None = None
         self.length: int | None = None
         self.progress: host.Progress | None = None
-        self._flashvsr, self._settings, self._memory = flashvsr, settings, memory
+        self._flashvsr, self._settings, self._planned = flashvsr, settings, memory
         self._states = states
         self._text: TextKV | None = None
         self._beginning: Beginning | None = None
         self._upscaler = Upscaler(None, settings)
+        self.memory = SharpMemory(flashvsr.device, lambda: self._upscaler)
+        self._partners: list[Partner] = []
         self._sources: deque[tuple[int, Chunk | None]] = deque()  # (end of a chunk, its latents)
         self._newest: tuple[FrameChunk | None, list[FrameChunk]] | None = None
         self._read = self._thread = self._noted = 0
@@ -48,9 +53,29 @@ class SharpRun:
         """Begin early enough for pass `first`; returns the first frame that readers need."""
         if self._beginning is None or first < self._beginning.exact_from:
             self._beginning = self._states.find(first, self._flashvsr.device)
-            self._upscaler = Upscaler(None, self._settings, self._beginning.state)
-            self._read = next_frame(self._beginning.state)
+            self._upscaler = Upscaler(None, self._settings, self._beginning.states)
+            self._read = next_frame(self._upscaler.state)
         return max(0, self._read - BEHIND)
+
+    def claim_with(self, generator: Claim) -> None:
+        """Load the networks and the state in the generator's claims too, where all of it fits.
+
+        Passes of both take turns, so only what a pass here takes more is asked for.
+        """
+
+        def beside() -> int:
+            more = self._planned.working_bytes - generator.working_bytes()
+            return self._missing_bytes + max(0, more)
+
+        patchers = [*self._flashvsr.models, self.memory]
+        needs = [beside, *repeat(int, len(patchers) - 1)]
+        self._partners = [Partner(*pair) for pair in zip(patchers, needs, strict=True)]
+        generator.co_claimed.update(self._partners)
+
+    @property
+    def _missing_bytes(self) -> int:
+        """What the state will take that is not there yet."""
+        return max(0, self._planned.state_bytes - self._upscaler.state_bytes)
 
     def steps(self, first: int) -> JoinSteps[FrameChunk, FrameChunk]:
         """The steps of a reader of the chunks from `first` on."""
@@ -95,12 +120,12 @@ class SharpRun:
     def _make(self) -> FrameChunk:
         """The frames of one pass, with the latents that their first one was decoded from."""
         host.check_interrupted()
-        state = self._upscaler.state
-        number, first_frame = state.number, frames_made(state.number)
-        missing = max(0, self._memory.state_bytes - state.bytes)
-        networks = self._flashvsr.claim(missing + self._memory.working_bytes, self._text)
+        number = self._upscaler.state.number
+        first_frame = frames_made(number)
+        planned = self._missing_bytes + self._planned.working_bytes
+        networks = self._flashvsr.claim(planned, self._text, self.memory)
         self._text, self._upscaler.networks = networks.text, networks
-        frames = self._upscaler.step()
+        frames = self._upscaler.step().cpu()
         while len(self._sources) > 1 and self._sources[0][0] <= first_frame:
             self._sources.popleft()
         return FrameChunk(number, first_frame, frames, self._sources[0][1])
@@ -115,7 +140,7 @@ class SharpRun:
             return
         self._noted = done
         if self.end is None:
-            self._states.snapshot(self._upscaler.state)
+            self._states.snapshot(self._upscaler.states)
         elif done == self.length:
             self._states.drop()
         if self.progress is not None:
@@ -130,4 +155,4 @@ class SharpRun:
             return  # a garbage collector may close a reader on another thread
         if state.passes and state.number != self._rested:
             self._rested = state.number
-            self._states.rest(state)
+            self._states.rest(self._upscaler.states)

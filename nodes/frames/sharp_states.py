@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,24 +24,30 @@ KeyOf = Callable[[int], "str | None"]
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A state, and the first pass after it whose frames are exact."""
+    """The states of all tiles, and the first pass after them whose frames are exact."""
 
-    state: PassState
+    states: Sequence[PassState]
     exact_from: int
 
 
 class SharpStates:
     """The states after passes, each under the address of the frames that the pass made.
 
-    `made_for` identifies the networks and the settings, `state_bytes` is the size of a state.
+    `made_for` identifies the networks and the settings, `tile_bytes` are the sizes of the states.
     `interval` is after how many passes a state goes to disk (0: never). `needed` passes must run
     before one whose frames are to be exact, where there is no state.
     """
 
     def __init__(
-        self, key_of: KeyOf, made_for: str, state_bytes: int, *, interval: int, needed: int
+        self,
+        key_of: KeyOf,
+        made_for: str,
+        tile_bytes: Sequence[int],
+        *,
+        interval: int,
+        needed: int,
     ) -> None:
-        self._key_of, self._state_bytes = key_of, state_bytes
+        self._key_of, self._tile_bytes = key_of, tile_bytes
         self._interval, self._needed = interval, needed
         self._disk = Snapshots(session.journal(), made_for)
         self._stored: list[str] = []  # where states of this video may be on disk
@@ -52,33 +58,36 @@ class SharpStates:
         snapshot = self._newest(number, replayed.number) if number else None
         if snapshot is not None:
             try:
-                state = from_snapshot(snapshot, device, self._state_bytes)
-                return Beginning(state, state.number)
+                states = from_snapshot(snapshot, device, self._tile_bytes)
+                return Beginning(states, states[0].number)
             except (ValueError, LookupError, TypeError) as error:
                 logger.warning("A super-resolution's state is not used (%s).", error)
-        return Beginning(replayed, number if replayed.skipped else 0)
+        exact_from = number if replayed.skipped else 0
+        return Beginning([replayed] * len(self._tile_bytes), exact_from)
 
-    def rest(self, state: PassState) -> None:
-        """Keep the state of a run that ends in the middle in main memory, if there is room."""
-        key = self._key_of(state.number - 1) if state.passes else None
+    def rest(self, states: Sequence[PassState]) -> None:
+        """Keep the states of a run that ends in the middle in main memory, if there is room."""
+        key = self._key_of(states[0].number - 1)
         if key is None:
             return
-        if not session.states.has_room_for(state.bytes):
+        count = sum(state.bytes for state in states)
+        if not session.states.has_room_for(count):
             logger.info(
                 "The super-resolution's state of %s is dropped; the next run goes on from %s.",
-                byte_size(state.bytes),
+                byte_size(count),
                 "the one on disk" if self._interval else f"up to {self._needed} passes before",
             )
             return
         disk = self._disk if self._interval else None
-        session.states.keep(key, HotState(to_snapshot(state), self._disk.made_for, disk))
+        session.states.keep(key, HotState(to_snapshot(states), self._disk.made_for, disk))
 
-    def snapshot(self, state: PassState) -> None:
-        """Write the state to disk in place of the one before, where its turn has come."""
-        key = self._key_of(state.number - 1)
-        if key is None or not self._interval or state.number % self._interval:
+    def snapshot(self, states: Sequence[PassState]) -> None:
+        """Write the states to disk in place of those before, where their turn has come."""
+        number = states[0].number
+        key = self._key_of(number - 1)
+        if key is None or not self._interval or number % self._interval:
             return
-        self._disk.keep(key, to_snapshot(state))
+        self._disk.keep(key, to_snapshot(states))
         self.drop()
         self._stored = [key]
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...errors import BadInput
+from ...model.flashvsr.canvas import BLOCK_PIXELS
 from ...model.flashvsr.color import CORRECTIONS
 from ...model.flashvsr.passes import PassRule
+from ...model.flashvsr.tiles import MIN_SIDE
 from ...units import byte_size
-from .. import categories, host, sockets
+from .. import categories, sockets
 from ..models.flashvsr import FlashVSR
+from ..planning.announce import announce
 from ..schema import build
 from .pictures import frames_input, to_frames
 from .sharp_frames import SharpFrames, SuperSettings
@@ -17,6 +21,7 @@ from .source import FrameSource
 
 REACHES = {"11": 11, "9": 9}
 MAX_SNAPSHOT_PASSES = 10_000
+MAX_TILE = 4096
 
 
 class SuperResolution(io.ComfyNode):
@@ -41,18 +46,22 @@ class SuperResolution(io.ComfyNode):
     def execute(  # noqa: PLR0913
         cls, frames: Tensor | FrameSource, flashvsr: FlashVSR, scale: float, seed: int,
         colors: str, density: float, reach: str, snapshot_passes: int = 0,
+        tile: int = 0,
     ) -> io.NodeOutput:  # fmt: skip
         """Wrap the frames; passes run when an output asks for their frames."""
         source = to_frames(frames)
         rule = PassRule(density, REACHES[reach])
         settings = SuperSettings(
-            scale, seed, rule, CORRECTIONS[colors], cls.hidden.unique_id, snapshot_passes
-        )
+            scale, seed, rule, CORRECTIONS[colors], cls.hidden.unique_id, snapshot_passes,
+            _tile_side(tile),
+        )  # fmt: skip
         sharp = SharpFrames(source, flashvsr, settings)
-        host.show_status(
+        announce(
             cls.hidden.unique_id,
-            f"{source.width}x{source.height} becomes {sharp.width}x{sharp.height}; "
+            sharp.plan,
+            from_model=f"{source.width}x{source.height} becomes {sharp.width}x{sharp.height}; "
             f"{byte_size(sharp.memory.state_bytes)} stay between passes.",
+            plan_only=source.plan_only,
         )
         return io.NodeOutput(sharp)
 
@@ -71,6 +80,7 @@ def _inputs() -> list[io.Input]:
         ),
         *_look_inputs(),
         *_reading_inputs(),
+        *_memory_inputs(),
     ]
 
 
@@ -117,6 +127,11 @@ def _reading_inputs() -> list[io.Input]:
             "The authors recommend 11, or 9 for sharper detail.",
             advanced=True,
         ),
+    ]
+
+
+def _memory_inputs() -> list[io.Input]:
+    return [
         io.Int.Input(
             "snapshot_passes",
             display_name="save state every N passes",
@@ -129,4 +144,23 @@ def _reading_inputs() -> list[io.Input]:
             "shot then goes on from it, where otherwise up to 95 passes run again.",
             advanced=True,
         ),
+        io.Int.Input(
+            "tile",
+            default=0,
+            min=0,
+            max=MAX_TILE,
+            step=BLOCK_PIXELS,
+            optional=True,
+            tooltip="Side of the tiles to work in, in pixels of the large picture, 0 to "
+            f"{MAX_TILE:,}. 0: the whole picture, or smaller tiles where memory is short. Seams "
+            "are blended over 128 pixels.",
+            advanced=True,
+        ),
     ]
+
+
+def _tile_side(tile: int) -> int:
+    """The side in whole blocks of 128 pixels."""
+    if tile and tile < MIN_SIDE:
+        raise BadInput(f"tile is {tile}, less than two blocks of 128 pixels; set 0, or {MIN_SIDE}.")
+    return tile // BLOCK_PIXELS * BLOCK_PIXELS

@@ -45,6 +45,11 @@ class FlashVSR:
         return [self.model, self.beside]
 
     @property
+    def weights(self) -> host.Weights:
+        """The sizes of all weights."""
+        return host.weights(self.model) + host.weights(self.beside)
+
+    @property
     def identity(self) -> str:
         """The networks, their version and how they compute, in the address of a frame."""
         name, _ = identity(self.model)
@@ -61,9 +66,12 @@ class FlashVSR:
         """The device that the passes run on."""
         return host.compute_place(self.model)[0]
 
-    def claim(self, planned_bytes: int, text: TextKV | None) -> Networks:
-        """Load all networks with room for `planned_bytes`; `text` is that of an earlier claim."""
-        host.claim(self.models, planned_bytes)
+    def claim(self, planned_bytes: int, text: TextKV | None, memory: Any) -> Networks:
+        """Load all networks and the state in `memory`, with room for `planned_bytes`.
+
+        `text` is that of an earlier claim.
+        """
+        host.claim([*self.models, memory], planned_bytes)
         device, dtype = host.compute_place(self.model)
         tree, parts = host.module_tree(self.model), self.beside.model
         if text is None:
@@ -78,6 +86,7 @@ class FlashVSR:
 def manage_flashvsr(model: Any, file: FlashVSRFile) -> FlashVSR:
     """Put all parts into the host's care, in the dtype of the MODEL."""
     dtype = host.compute_place(model)[1]
-    sizes = Sizes(file.config, file.projector.config, file.decoder.config.widths, dtype)
+    widths, prompt_tokens = file.decoder.config.widths, file.prompt.shape[2]
+    sizes = Sizes(file.config, file.projector.config, widths, dtype, prompt_tokens)
     module = Beside(file.projector, file.decoder).to(dtype)
     return FlashVSR(model, host.manage_beside(module, model), file.prompt, sizes)

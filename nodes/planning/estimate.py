@@ -21,6 +21,29 @@ from .costs import (
 )
 from .footprint import RolloutFootprint
 
+TURNS = (
+    "The generator and the super-resolution take turns: what one of them keeps waits in main "
+    "memory while the other works."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a second model takes that works on the decoded frames.
+
+    `takes_turns`: on a card, what one model keeps may wait in main memory for a pass of the other.
+    """
+
+    state_bytes: int
+    working_bytes: int
+    weights: host.Weights
+    takes_turns: bool
+
+    @property
+    def needed_bytes(self) -> int:
+        """The least that one of its passes needs."""
+        return self.state_bytes + self.working_bytes + self.weights.min_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -40,6 +63,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
     offload_shortage: str | None = None
     decoder: DecoderMemory | None = None
+    stage: Stage | None = None
 
     @property
     def plan(self) -> Plan:
@@ -57,7 +81,7 @@ class Estimate:
     @property
     def is_tight(self) -> bool:
         """Whether it does not fit at once with all weights."""
-        everything = self._peak + self.weights.counted_bytes
+        everything = self._peak + self._all_weights.counted_bytes
         return self.offload_shortage is None and everything > self.free_bytes
 
     @property
@@ -72,16 +96,28 @@ class Estimate:
         remedy = "lower width, height or chunk_frames" if self.fits else self.remedy
         return replace(self, memory=memory, decoder=decoder, weights=weights, remedy=remedy)
 
+    def with_stage(self, memory: RolloutMemory, stage: Stage) -> Estimate:
+        """Add a second model; `memory` is planned beside it."""
+        remedy = "lower scale" if self.fits else self.remedy
+        return replace(self, memory=memory, stage=stage, remedy=remedy)
+
+    @property
+    def _all_weights(self) -> host.Weights:
+        return self.weights if self.stage is None else self.weights + self.stage.weights
+
     @property
     def _peak(self) -> int:
         """Bytes beside the weights. Passes and decoding take turns; what they keep adds up."""
-        decoder = self.decoder or DecoderMemory(0, 0)
-        working = max(self.memory.working_bytes, decoder.working_bytes)
-        return self.memory.kv_bytes + decoder.state_bytes + working
+        parts = [part for part in (self.decoder, self.stage) if part is not None]
+        working = max(self.memory.working_bytes, *(part.working_bytes for part in parts), 0)
+        return self.memory.kv_bytes + sum(part.state_bytes for part in parts) + working
 
     @property
     def _needed(self) -> int:
-        return self._peak + self.weights.min_bytes
+        """The least that must be there at once."""
+        if self.stage is None or not self.stage.takes_turns:
+            return self._peak + self._all_weights.min_bytes
+        return max(replace(self, stage=None)._needed, self.stage.needed_bytes)
 
     @property
     def _text(self) -> str:
@@ -89,22 +125,38 @@ class Estimate:
             return self.offload_shortage
         if not self.fits:
             return self._refusal
-        parts = [self.cache, describe_weights(self.weights, self._peak, self.free_bytes)]
+        parts = [self.cache, describe_weights(self._all_weights, self._peak, self.free_bytes)]
         if self.decoding_bytes is not None:
             parts.append(f"decoding {byte_size(self.decoding_bytes)}")
-        total = byte_size(self._peak + self.weights.total_bytes)
-        sentences = [f"{', '.join(parts)}.", *self.length.notes, *self.notes]
+        if self.stage is not None:
+            stage = self.stage.state_bytes + self.stage.working_bytes
+            parts.append(f"super-resolution {byte_size(stage)}")
+        total = byte_size(self._peak + self._all_weights.total_bytes)
+        turns = [TURNS] if self.stage is not None and self.is_tight else []
+        sentences = [f"{', '.join(parts)}.", *turns, *self.length.notes, *self.notes]
         return f"{self.length}. Memory {total}.\n{' '.join(sentences)}"
 
     @property
-    def _refusal(self) -> str:
+    def _parts(self) -> dict[str, int]:
+        """What needs how many bytes, where a run does not fit."""
+        stage = self.stage
+        if stage is not None and stage.takes_turns and self._needed == stage.needed_bytes:
+            stage_bytes = stage.state_bytes + stage.working_bytes
+            return {"for super-resolution": stage_bytes, "for its weights": stage.weights.min_bytes}
+        alone = self if stage is None or not stage.takes_turns else replace(self, stage=None)
         passes = "a pass of the model" if self.decoder is None else "passes and decoding"
-        parts = {
+        if alone.stage is not None:
+            passes = "passes, decoding and super-resolution"
+        return {
             "for the KV cache": self.memory.kv_bytes,
-            f"for {passes}": self._peak - self.memory.kv_bytes,
-            "for weights": self.weights.min_bytes,
+            f"for {passes}": alone._peak - self.memory.kv_bytes,
+            "for weights": alone._all_weights.min_bytes,
         }
-        listed = ", ".join(f"{byte_size(count)} {what}" for what, count in parts.items() if count)
+
+    @property
+    def _refusal(self) -> str:
+        parts = self._parts.items()
+        listed = ", ".join(f"{byte_size(count)} {what}" for what, count in parts if count)
         return (
             f"The rollout needs {byte_size(self._needed)} of memory ({listed}), but only "
             f"{byte_size(self.free_bytes)} is available; {self.remedy}."

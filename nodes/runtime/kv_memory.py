@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from ...attention.history import HistoryCache
 from .. import host
+
+
+class Movable(Protocol):
+    """A KV cache or another state of a run."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the tensors were freed for good."""
+
+    def move(self, device: torch.device) -> None:
+        """Move the tensors, bit for bit."""
+
+    def drop(self) -> None:
+        """Free the tensors; whoever needs them makes them again."""
 
 
 class LongtakeKVCache(nn.Module):
@@ -26,7 +47,7 @@ class KVMemory(host.ModelPatcher):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(LongtakeKVCache(), load_device=device, offload_device=torch.device("cpu"))
-        self.caches: weakref.WeakSet[HistoryCache] = weakref.WeakSet()
+        self.caches: weakref.WeakSet[Movable] = weakref.WeakSet()
 
     @property
     def in_use(self) -> bool:

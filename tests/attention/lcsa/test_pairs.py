@@ -117,10 +117,12 @@ def test_a_pass_hands_on_the_newest_groups_and_nothing_of_the_others() -> None:
         attention = pass_of(rule, past=past, frames=frames)
         attention(0, q, k, v)
         past = attention.groups
-        sizes.append(past[0][0].shape[1] // GRID.group_blocks)
-        newest = GRID.to_blocks(v)
-        assert torch.equal(past[0][1][:, -6:], newest)
-        assert past[0][0].untyped_storage().nbytes() == past[0][0].nbytes
+        sizes.append(len(past[0]))
+        assert torch.equal(past[0][-1][1], GRID.to_blocks(v))
+        for keys, values in past[0]:
+            assert keys.shape == values.shape == (HEADS, GRID.group_blocks, BLOCK_TOKENS, DIM)
+            assert keys.untyped_storage().nbytes() == keys.nbytes
+            assert values.untyped_storage().nbytes() == values.nbytes
     assert sizes == [1, 2, 3, 3, 3]
 
 

@@ -37,7 +37,8 @@ def ours(networks: Networks, rule: PassRule) -> Tensor:
     video, state, parts, read = guide_video()[0].transpose(0, 1), PassState(), [], 0
     for _ in range(3):
         count, noise = state.frames_needed, noise_of(state.latents)
-        sharp, guide, state = run_pass(networks, rule, state, video[read : read + count], noise)
+        guide = video[max(0, read - 4) : read + count - 4]
+        sharp, state = run_pass(networks, rule, state, video[read : read + count], noise)
         parts.append(CORRECTIONS["adain"](sharp, guide).clamp(-1, 1))
         read += count
     assert read == len(video)

@@ -20,6 +20,7 @@ from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.tests.support.model.flashvsr import SMALL, noise_of, small_decoder, small_networks
 from longtake.tests.support.tiny_model import randn
 
+CPU = torch.device("cpu")
 SIDE = 128  # of the large frames: one block
 SETTINGS = UpscaleSettings(Canvas(SIDE, SIDE), lambda latents: noise_of(latents, 16, 16))
 NEEDED = passes_before(SMALL.layers, small_decoder().decoder_reach)
@@ -31,7 +32,7 @@ def video(frames: int) -> Tensor:
 
 def sharp_from(state: PassState, frames: Tensor, *, causal: bool = True) -> list[Tensor]:
     """What the passes after `state` make of a video."""
-    upscaler = Upscaler(small_networks(causal=causal), SETTINGS, state)
+    upscaler = Upscaler(small_networks(causal=causal), SETTINGS, [state])
     return [*upscaler.feed(frames[next_frame(state) :]), *upscaler.drain()]
 
 
@@ -69,8 +70,8 @@ def test_a_snapshot_goes_on_with_the_same_bits(causal: bool, total: int) -> None
     frames = video(total)
     upscaler = Upscaler(small_networks(causal=causal), SETTINGS)
     next(upscaler.feed(frames[:25]))
-    snapshot = to_snapshot(upscaler.state)
-    state = from_snapshot(snapshot, "cpu", upscaler.state.bytes)
+    snapshot = to_snapshot(upscaler.states)
+    [state] = from_snapshot(snapshot, CPU, [upscaler.state.bytes])
     assert (state.number, next_frame(state)) == (1, 25)
     again = sharp_from(state, frames, causal=causal)
     whole = sharp_from(PassState(), frames, causal=causal)
@@ -81,8 +82,8 @@ def test_a_snapshot_goes_on_with_the_same_bits(causal: bool, total: int) -> None
 def test_a_snapshot_of_another_size_is_refused() -> None:
     upscaler = Upscaler(small_networks(causal=True), SETTINGS)
     next(upscaler.feed(video(25)))
-    snapshot = to_snapshot(upscaler.state)
+    snapshot = to_snapshot(upscaler.states)
     with pytest.raises(ValueError, match=f"has {upscaler.state.bytes} bytes, and a state has 7"):
-        from_snapshot(snapshot, "cpu", 7)
+        from_snapshot(snapshot, CPU, [7])
     with pytest.raises(KeyError):
-        from_snapshot(Snapshot({}, snapshot.facts), "cpu", upscaler.state.bytes)
+        from_snapshot(Snapshot({}, snapshot.facts), CPU, [upscaler.state.bytes])

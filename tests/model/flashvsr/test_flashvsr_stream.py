@@ -14,6 +14,7 @@ from longtake.attention.lcsa import masked
 from longtake.model.flashvsr.canvas import Canvas
 from longtake.model.flashvsr.memory import Sizes, pass_memory
 from longtake.model.flashvsr.passes import Networks, PassRule, passes_for
+from longtake.model.flashvsr.tiles import Tiling
 from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.tests.support.model.flashvsr import (
     SMALL,
@@ -92,7 +93,7 @@ def test_a_state_is_a_value_from_which_two_streams_can_go_on(networks: Networks)
     assert [*map(len, first.feed(frames[:25]))] == [21]
     state = first.state
     [expected] = first.feed(frames[25:33])
-    second = Upscaler(networks, settings(), state)
+    second = Upscaler(networks, settings(), [state])
     assert torch.equal(next(second.feed(frames[25:33])), expected)
     first_end, second_end = (torch.cat([*stream.drain()]) for stream in (first, second))
     assert torch.equal(first_end, second_end) and len(first_end) == 4
@@ -147,7 +148,7 @@ def test_enlarging_is_pillows_bicubic() -> None:
 def test_the_state_takes_exactly_the_planned_bytes(causal: bool) -> None:
     networks = small_networks(causal=causal)
     upscaler, canvas = Upscaler(networks, settings(250, 120)), Canvas(250, 120)
-    sizes = Sizes(SMALL_DIT, networks.projector.config, SMALL.widths, torch.float32)
+    sizes = Sizes(SMALL_DIT, networks.projector.config, SMALL.widths, torch.float32, 6)
     for frames in (25, 8):
         assert len([*upscaler.feed(video(frames, 64, 32))]) == 1
-        assert upscaler.state.bytes == pass_memory(sizes, canvas).state_bytes
+        assert upscaler.state.bytes == pass_memory(sizes, Tiling(canvas)).state_bytes

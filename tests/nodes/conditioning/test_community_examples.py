@@ -13,6 +13,7 @@ import torch
 
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.tests.support.clips import write_clip
+from longtake.tests.support.model.flashvsr import store_parts
 from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
 from longtake.tests.support.nodes.community import FOLDER, SIZE, example, run_example
 from longtake.tests.support.nodes.vace_files import module_state, write_module
@@ -81,6 +82,20 @@ def test_sound_curve_mixes_by_the_music(open_bench: Callable[..., Bench]) -> Non
     silent, loud = shot(0.0), shot(0.5)
     changed = (silent - loud).abs().amax((1, 2, 3)) > 0
     assert not changed[:3].any() and changed[-1]
+
+
+def test_super_resolution_enlarges_the_shot(
+    open_bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    api = example("super_resolution")
+    folder = Path(api["5"]["inputs"]["model_name"]).parent
+    store_parts(tmp_path / "models" / "diffusion_models" / folder)
+    bench = open_bench()
+    results = run_example(bench, api, {})
+    small, sharp = results["7"][0], results["8"][0]
+    frames = bench.collect(sharp)
+    assert frames.shape == (small.frame_total, 2 * SIZE, 2 * SIZE, 3)
+    assert frames.std() > 0 and api["9"]["inputs"]["frames"] == api["10"]["inputs"]["frames"]
 
 
 @pytest.mark.parametrize("name", COMMUNITY)

@@ -15,11 +15,10 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
-from longtake.model.flashvsr.upscaler import Upscaler
-from longtake.tests.support.model.flashvsr import store_parts, upscaled
-from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
+from longtake.tests.support.model.flashvsr import upscaled
+from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes.flashvsr import flashvsr, flashvsr_bench, sharpened
 
-FILE = "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors"
 COUNT = 33  # of the bench's rollout, in chunks of 9, 12 and 12
 LOSSLESS = "mkv (lossless)"
 
@@ -27,21 +26,34 @@ LOSSLESS = "mkv (lossless)"
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The stand-in with a tiny demo and a small FlashVSR."""
-    demo = tmp_path / "demo"
-    demo.mkdir()
-    store_parts(tmp_path / "models" / "diffusion_models" / "FlashVSR")
-    monkeypatch.chdir(tmp_path)
-    with node_bench(tmp_path / "out", tiny_demo(demo), monkeypatch) as made:
+    with flashvsr_bench(tmp_path, monkeypatch) as made:
         yield made
 
 
-def flashvsr(bench: Bench, **inputs: Any) -> Any:
-    return bench.run("LongtakeLoadFlashVSR", model_name=FILE, **inputs)[0]
+class Counter:
+    """Counts the passes of FlashVSR, and cancels the prompt after some of them."""
+
+    def __init__(self, bench: Bench, patch: pytest.MonkeyPatch) -> None:
+        self.passes, self.cancel_after = 0, 0
+        self.runs = set[Any]()
+        from longtake.nodes.frames.sharp_run import SharpRun
+
+        make = SharpRun._make
+
+        def counted(run: Any) -> Any:
+            self.passes += 1
+            self.runs.add(run)
+            chunk = make(run)
+            if self.passes == self.cancel_after:
+                bench.state.interrupt()
+            return chunk
+
+        patch.setattr(SharpRun, "_make", counted)
 
 
-def sharpened(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> Any:
-    model = model or flashvsr(bench)
-    return bench.run("LongtakeSuperResolution", frames=frames, flashvsr=model, **inputs)[0]
+@pytest.fixture
+def counter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    return Counter(bench, monkeypatch)
 
 
 def test_frames_of_a_rollout_are_enlarged_while_they_come(bench: Bench) -> None:
@@ -67,10 +79,7 @@ def test_pictures_version_and_seed(bench: Bench, version: str, seed: int) -> Non
     torch.testing.assert_close(made, reference, rtol=0, atol=1e-5)
 
 
-def test_outputs_side_by_side_share_one_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = []
-    step = Upscaler.step
-    monkeypatch.setattr(Upscaler, "step", lambda self: passes.append(self) or step(self))
+def test_outputs_side_by_side_share_one_run(bench: Bench, counter: Counter) -> None:
     frames = bench.frames()
     sharp = sharpened(bench, frames)
     outputs = [
@@ -79,7 +88,7 @@ def test_outputs_side_by_side_share_one_run(bench: Bench, monkeypatch: pytest.Mo
         ("LongtakeSaveVideo", {"frames": sharp}),
     ]
     asyncio.run(bench.side_by_side(*outputs))
-    assert len(passes) == 3 and len({*passes}) == 1
+    assert counter.passes == 3 and len(counter.runs) == 1
     [report] = bench.state.folders["output"].rglob("*report.json")
     facts = json.loads(report.read_text())
     assert (facts["width"], facts["height"], facts["frames"]) == (128, 128, COUNT)
@@ -135,28 +144,6 @@ def test_a_missing_file_is_named(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"incomplete.*TCDecoder.ckpt"):
         flashvsr(bench)
     assert flashvsr(bench, decoder="decoder.ckpt").sizes.widths == (8, 6, 4, 3)
-
-
-class Counter:
-    """Counts the passes of FlashVSR, and cancels the prompt after some of them."""
-
-    def __init__(self, bench: Bench, patch: pytest.MonkeyPatch) -> None:
-        self.passes, self.cancel_after = 0, 0
-        step = Upscaler.step
-
-        def counted(upscaler: Upscaler) -> torch.Tensor:
-            self.passes += 1
-            frames = step(upscaler)
-            if self.passes == self.cancel_after:
-                bench.state.interrupt()
-            return frames
-
-        patch.setattr(Upscaler, "step", counted)
-
-
-@pytest.fixture
-def counter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Counter:
-    return Counter(bench, monkeypatch)
 
 
 def cancelled(bench: Bench, counter: Counter, after: int, **inputs: Any) -> Any:

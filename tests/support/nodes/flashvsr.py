@@ -1,0 +1,37 @@
+"""A small FlashVSR behind the bench's rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.tests.support.model.flashvsr import store_parts
+from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
+
+FILE = "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors"
+
+
+@contextmanager
+def flashvsr_bench(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The stand-in with a tiny demo and a small FlashVSR below `folder`."""
+    demo = folder / "demo"
+    demo.mkdir()
+    store_parts(folder / "models" / "diffusion_models" / "FlashVSR")
+    patch.chdir(folder)
+    with node_bench(folder / "out", tiny_demo(demo), patch) as bench:
+        yield bench
+
+
+def flashvsr(bench: Bench, **inputs: Any) -> Any:
+    """The small FlashVSR, loaded."""
+    return bench.run("LongtakeLoadFlashVSR", model_name=FILE, **inputs)[0]
+
+
+def sharpened(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> Any:
+    """The frames after it."""
+    model = model or flashvsr(bench)
+    return bench.run("LongtakeSuperResolution", frames=frames, flashvsr=model, **inputs)[0]

@@ -1,0 +1,101 @@
+"""Example workflows that enlarge a shot: while it is made, and afterwards."""
+
+from __future__ import annotations
+
+from .example_nodes import Place, group_box, node
+from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
+from .examples import Example
+
+SHARP_PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 320),
+    "2": (360, 330, 320, 130),
+    "3": (360, 0, 420, 240),
+    "4": (360, 560, 320, 90),
+    "5": (840, 700, 340, 180),
+    "6": (840, 0, 320, 620),
+    "7": (1240, 0, 260, 80),
+    "8": (1240, 160, 320, 200),
+    "9": (1620, 0, 420, 460),
+    "10": (2100, 0, 300, 400),
+}
+
+
+def super_resolution() -> Example:
+    """FlashVSR enlarges a shot while it is made."""
+    flashvsr = "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors"
+    api = {
+        "1": node("LongtakeLoadModel", "Load Causal Video Model",
+                  model_name="self_forcing_dmd.pt", family="auto"),
+        "2": node("CLIPLoader", "Load CLIP", type="wan", device="default",
+                  clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
+        "3": node("LongtakePromptTimeline", "Prompt Timeline", clip=["2", 0], negative="",
+                  text=f"0: {SUBJECT}\n5: {LATER}"),
+        "4": node("VAELoader", "Load VAE", vae_name="wan_2.1_vae.safetensors"),
+        "5": node("LongtakeLoadFlashVSR", "Load FlashVSR (Stream)", model_name=flashvsr,
+                  version="1"),
+        "6": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
+                  prompts=["3", 0], seed=7, width=WIDTH, height=HEIGHT, length=SECONDS,
+                  length_unit="seconds"),
+        "7": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["6", 0], vae=["4", 0]),
+        "8": node("LongtakeSuperResolution", "Super-Resolution (Stream)", frames=["7", 0],
+                  flashvsr=["5", 0], scale=2.0),
+        "9": node("LongtakePreview", "Streaming Preview", frames=["8", 0]),
+        "10": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["8", 0],
+                   filename_prefix="longtake/sharp", format="mp4 (h264)", crf=18,
+                   sheet_and_report=True),
+    }  # fmt: skip
+    group = group_box("What enlarges the shot", *SHARP_PLACES["8"])
+    return Example(api, SHARP_PLACES, [group])
+
+
+SEEDVR2_PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 260),
+    "2": (360, 0, 240, 120),
+    "3": (360, 180, 300, 100),
+    "4": (720, 0, 240, 60),
+    "5": (360, 640, 300, 90),
+    "6": (720, 120, 300, 200),
+    "7": (1080, 0, 300, 140),
+    "8": (360, 790, 300, 110),
+    "9": (1080, 200, 260, 80),
+    "10": (1440, 0, 300, 300),
+    "11": (1800, 0, 240, 80),
+    "12": (1800, 140, 300, 200),
+    "13": (2160, 0, 300, 120),
+    "14": (2160, 180, 280, 140),
+    "15": (2520, 0, 320, 400),
+}
+
+
+def seedvr2() -> Example:
+    """SeedVR2, by ComfyUI's own nodes, enlarges a shot that is finished."""
+    api = {
+        "1": node("LoadVideo", "A finished shot", file="your_shot.mp4"),
+        "2": node("GetVideoComponents", "Get Video Components", video=["1", 0]),
+        "3": node("ImageScaleBy", "Upscale Image By", image=["2", 0], upscale_method="lanczos",
+                  scale_by=2.0),
+        "4": node("SeedVR2Preprocess", "SeedVR2 Preprocess", resized_images=["3", 0]),
+        "5": node("VAELoader", "Load VAE", vae_name="seedvr2_ema_vae_fp16.safetensors"),
+        "6": node("VAEEncodeTiled", "VAE Encode (Tiled)", pixels=["4", 0], vae=["5", 0],
+                  tile_size=512, overlap=128, temporal_size=64, temporal_overlap=8),
+        "7": node("SeedVR2TemporalChunk", "Split into clips", latent=["6", 0],
+                  temporal_overlap=2, chunking_mode="auto"),
+        "8": node("UNETLoader", "Load Diffusion Model", weight_dtype="default",
+                  unet_name="seedvr2_3b_int8_convrot.safetensors"),
+        "9": node("SeedVR2Conditioning", "SeedVR2 Conditioning", model=["8", 0],
+                  vae_conditioning=["7", 0]),
+        "10": node("KSampler", "KSampler", model=["8", 0], positive=["9", 0], negative=["9", 1],
+                   latent_image=["7", 0], seed=7, steps=1, cfg=1.0, sampler_name="euler",
+                   scheduler="simple", denoise=1.0),
+        "11": node("SeedVR2TemporalMerge", "Cross-fade the clips", latents=["10", 0],
+                   temporal_overlap=["7", 1]),
+        "12": node("VAEDecodeTiled", "VAE Decode (Tiled)", samples=["11", 0], vae=["5", 0],
+                   tile_size=512, overlap=128, temporal_size=64, temporal_overlap=8),
+        "13": node("SeedVR2PostProcessing", "SeedVR2 Post-Processing", images=["12", 0],
+                   original_resized_images=["3", 0], color_correction_method="lab"),
+        "14": node("CreateVideo", "Create Video", images=["13", 0], audio=["2", 1],
+                   fps=["2", 2]),
+        "15": node("SaveVideo", "Save Video", video=["14", 0], filename_prefix="longtake/seedvr2",
+                   format="auto", codec="auto"),
+    }  # fmt: skip
+    return Example(api, SEEDVR2_PLACES, [group_box("ComfyUI's own", *SEEDVR2_PLACES["9"])])
