@@ -49,7 +49,7 @@ class Receiving:
         if live is None or not self._frames(index) or self._recorded(index, live) is not None:
             return True
         if self._receiver is None:
-            self._receiver = live.open(tell)
+            self._receiver = live.open(tell, self._controls.inlet)
         receiver, count = self._receiver, self._picture_count(index)[0]
         while not receiver.is_ready(count) and not receiver.is_lost:
             self._spec.model.host.check_interrupted()

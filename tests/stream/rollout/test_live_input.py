@@ -15,6 +15,7 @@ from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
+from longtake.stream.incoming.inlet import Inlet
 from longtake.stream.journal.cleanup import collect, usage
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
@@ -37,7 +38,7 @@ class Camera:
         self.counts: list[tuple[int, int]] = []
         self.is_lost = self.is_open = False
 
-    def open(self, tell: Callable[[str], None]) -> Camera:
+    def open(self, tell: Callable[[str], None], inlet: Inlet) -> Camera:
         """Count the openings."""
         self.opened, self.is_open = self.opened + 1, True
         return self
