@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.settings import RolloutSettings
 from ...stream.incoming.address import SourceAddress
 from ...stream.incoming.connection import Connection
-from ...stream.incoming.receiver import Receiver
+from ...stream.incoming.inlet import KINDS, Inlet, Kind, Wish
+from ...stream.incoming.page_source import PageSource
+from ...stream.incoming.receiver import PictureSource, Receiver
 from ...stream.rollout.live_input import LiveInput, Tell
 from .. import categories, host, sockets
 from ..models.streaming_vae import StreamingVAE, streaming_vae
@@ -48,6 +51,7 @@ class LiveInputNode(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
+        source: str,
         url: str,
         vae: object,
         level: float,
@@ -56,15 +60,20 @@ class LiveInputNode(io.ComfyNode):
         known_frames: tuple[object, ...] = (),
     ) -> io.NodeOutput:
         """Check the address; it is opened when the shot's first chunk begins."""
-        source = LiveSource(SourceAddress.parse(url), streaming_vae(vae), level, take, stall)
-        return io.NodeOutput((*known_frames, source))
+        pages = [kind for kind in KINDS if kind == source]
+        place = pages[0] if pages else SourceAddress.parse(url)
+        live = LiveSource(place, streaming_vae(vae), level, take, stall)
+        return io.NodeOutput((*known_frames, live))
 
 
 @dataclass(frozen=True, eq=False)
 class LiveSource:
-    """A live address among known frames. `level` is the noise level, `stall_s` in seconds."""
+    """A live address, or a page's camera or screen, among known frames.
 
-    address: SourceAddress
+    `level` is the noise level, `stall_s` in seconds.
+    """
+
+    place: SourceAddress | Kind
     vae: StreamingVAE
     level: float
     take: int
@@ -77,18 +86,21 @@ class LiveSource:
         encoder = LiveEncoder(self.vae, size)
         most = FRAMES_PER_LATENT * settings.active_frames + 1
 
-        def connect() -> Connection:
-            return Connection(self.address, self.stall_s)
-
-        def receive(tell: Tell) -> Receiver:
-            return Receiver(connect, size, fps, most, tell)
+        def receive(tell: Tell, inlet: Inlet) -> Receiver:
+            return Receiver(partial(self._connect, inlet, size, fps), size, fps, most, tell)
 
         return LiveInput(self._name, self.level, receive, encoder.encode, (encoder,))
+
+    def _connect(self, inlet: Inlet, size: tuple[int, int], fps: float) -> PictureSource:
+        if isinstance(self.place, SourceAddress):
+            return Connection(self.place, self.stall_s)
+        return PageSource(inlet, Wish(self.place, *size, fps), self.stall_s)
 
     @property
     def _name(self) -> str:
         vae = f"{fingerprint(dict(self.vae.tree.state_dict()))} {self.vae.dtype}"
-        text = f"{self.address.url} {self.take} {self.level} {vae}"
+        place = self.place.url if isinstance(self.place, SourceAddress) else self.place
+        text = f"{place} {self.take} {self.level} {vae}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -150,10 +162,18 @@ def _is_chain(known: object) -> bool:
 
 def _inputs() -> list[io.Input]:
     return [
+        io.Combo.Input(
+            "source",
+            options=["url", *KINDS],
+            default="url",
+            tooltip="Where the pictures come from. `url`: a camera or stream at an address. "
+            "`webcam`: the camera of the browser that shows the Streaming Preview. `screen`: a "
+            "screen, window or tab of that browser. The preview has a button for these.",
+        ),
         io.String.Input(
             "url",
             default="",
-            tooltip="Where the pictures come from: a URL that begins with rtsp, rtsps, udp, srt, "
+            tooltip="For `url`: an address that begins with rtsp, rtsps, udp, srt, "
             "http or https, as cameras, ffmpeg and OBS give. A video file by http plays at its own "
             "speed. For a file of this machine use Known Video (Stream).",
         ),

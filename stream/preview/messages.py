@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..drive.drive import DriveState
+from ..incoming.inlet import Wish
 from ..rollout.edit_queue import Edit
 
 VERSION = 1  # as FORMAT in web/player/takes/transport.mjs, which refuses others
@@ -149,7 +150,12 @@ class TakeRecord:
         }
 
     def to_json(
-        self, state: str, edits: Sequence[Edit], control_rev: int, drive: DriveState | None = None
+        self,
+        state: str,
+        edits: Sequence[Edit],
+        control_rev: int,
+        drive: DriveState | None = None,
+        wish: Wish | None = None,
     ) -> JsonObject:
         """The manifest without the fields that depend on the chunks."""
         ending = self.ending or Ending("done", None, self.shot.resume_at_s)
@@ -165,6 +171,7 @@ class TakeRecord:
             "prompt_changes": [_change_json(change, edits) for change in self.prompts],
             "edits": [asdict(edit) for edit in edits],
             "drive": asdict(drive) if drive else None,
+            "wish": asdict(wish) if wish else None,
             "stats": self.stats.to_json(),
             "resume_at_s": ending.resume_at_s,
             "message": ending.message,

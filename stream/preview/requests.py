@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ..incoming.inlet import FAULTS, Fault
 from ..rollout.controls import MAX_GUIDANCE, MAX_LORA_STRENGTH, Controls
 
 MAX_PROMPT_CHARACTERS = 8192
@@ -40,6 +41,15 @@ def read_control(body: bytes) -> Control:
 def read_client_id(body: bytes) -> str:
     """Read {"client_id": ...}, the browser tab that asks."""
     return read_text(read_fields(body, {"client_id"}), "client_id", MAX_CLIENT_ID)
+
+
+def read_fault(body: bytes) -> Fault:
+    """Read {"fault": ...}, why a page sends no pictures."""
+    fault = read_fields(body, {"fault"}).get("fault")
+    for known in FAULTS:
+        if fault == known:
+            return known
+    raise BadRequest(f"fault must be {' or '.join(FAULTS)}.")
 
 
 def _command(fields: dict[str, Any]) -> Command:

@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from .requests import BadRequest, read_client_id, read_control
+from .requests import BadRequest, read_client_id, read_control, read_fault
 from .steer_request import read_steer
 from .take import Take
 from .takes import Takes
 
 MAX_BODY_BYTES = 64 * 1024
+PICTURE, MAX_PICTURE_BYTES = "image/jpeg", 1024 * 1024
 BODY_LIMIT_S = 15.0
 TAKE = r"/longtake/takes/{take:[A-Za-z0-9_-]{1,64}}"
 UNKNOWN = "This clip is no longer in the preview store; run the workflow again to see it."
@@ -70,6 +71,11 @@ def take_routes(takes: Takes) -> web.RouteTableDef:
     async def steer(request: web.Request) -> web.Response:
         body = await _read_post(request)
         return _steer(_take(takes, request), body)
+
+    @routes.post(TAKE + "/input")
+    @_with_errors
+    async def picture(request: web.Request) -> web.Response:
+        return await _take_picture(_take(takes, request), request)
 
     @routes.post("/longtake/attach")
     @_with_errors
@@ -142,6 +148,15 @@ def _steer(take: Take, body: bytes) -> web.Response:
     return _json({"answer": answer, "error": NOT_DRIVING[answer]})
 
 
+async def _take_picture(take: Take, request: web.Request) -> web.Response:
+    """A JPEG of a page's camera or screen, or why there is none."""
+    if request.content_type == PICTURE:
+        picture = await _read_post(request, PICTURE, MAX_PICTURE_BYTES)
+        return _json({"wanted": take.controls.put_picture(picture)})
+    fault = read_fault(await _read_post(request))
+    return _json({"wanted": take.controls.note_fault(fault)})
+
+
 def _take_json(take: Take) -> dict[str, str]:
     origin = take.origin
     return {
@@ -152,26 +167,28 @@ def _take_json(take: Take) -> dict[str, str]:
     }
 
 
-async def _read_post(request: web.Request) -> bytes:
+async def _read_post(
+    request: web.Request, kind: str = "application/json", most_bytes: int = MAX_BODY_BYTES
+) -> bytes:
     """The body of a request from our own page, within the limits of size and time."""
     if not _is_own_page(request.headers):
         raise _Refusal(403, "Requests from other sites are refused.")
-    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        raise _Refusal(415, "The body must be plain application/json.")
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise _Refusal(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
+    if request.content_type != kind or "Content-Encoding" in request.headers:
+        raise _Refusal(415, f"The body must be plain {kind}.")
+    if (request.content_length or 0) > most_bytes:
+        raise _Refusal(413, f"The body must be at most {most_bytes} bytes.")
     try:
-        return await asyncio.wait_for(_body(request), BODY_LIMIT_S)
+        return await asyncio.wait_for(_body(request, most_bytes), BODY_LIMIT_S)
     except asyncio.TimeoutError:
         raise _Refusal(408, f"The body took more than {BODY_LIMIT_S:g} s.") from None
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.Request, most_bytes: int) -> bytes:
     body = bytearray()
     async for piece in request.content.iter_chunked(8192):
         body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise _Refusal(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
+        if len(body) > most_bytes:
+            raise _Refusal(413, f"The body must be at most {most_bytes} bytes.")
     return bytes(body)
 
 

@@ -200,9 +200,9 @@ class Take:
     def summary(self) -> JsonObject:
         """The manifest without its chunks."""
         state, edits, rev = self.state, self.controls.edits, self.controls.rev
-        drive = self.controls.drive
+        drive, wish = self.controls.drive, self.controls.wish
         with self._lock:
-            known = self._record.to_json(state, edits, rev, drive)
+            known = self._record.to_json(state, edits, rev, drive, wish)
             frames = sum(entry.count for entry in self._chunks)
             dropped = sum(entry.count for entry in self._chunks if entry.blob.gone)
         loss = _describe_loss(self._storage.store, dropped) if dropped else None

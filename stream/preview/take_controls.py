@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from ..drive.drive import Answer, DriveState, Steer
+from ..incoming.inlet import Fault, Wish
 from ..rollout.controls import Controls
 from ..rollout.edit_queue import Edit
 
@@ -56,6 +57,22 @@ class TakeControls:
         """What is held now, as a line's moves."""
         controls = self._controls
         return controls.drive.motion if controls else ""
+
+    @property
+    def wish(self) -> Wish | None:
+        """What the run wants of a page's camera or screen; None if nothing."""
+        controls = self._controls
+        return controls.inlet.wish if controls and not self._closed else None
+
+    def put_picture(self, picture: bytes) -> bool:
+        """Pass on a page's JPEG; False if the run does not want it."""
+        controls = self._controls
+        return controls is not None and not self._closed and controls.inlet.put(picture)
+
+    def note_fault(self, fault: Fault) -> bool:
+        """Pass on why a page sends no pictures; False if the run does not want any."""
+        controls = self._controls
+        return controls is not None and not self._closed and controls.inlet.fail(fault)
 
     def steer(self, message: Steer) -> Answer:
         """Pass on what a page's person holds, unless the take has ended."""

@@ -14,6 +14,7 @@ from typing import Literal
 
 from ...errors import BadInput
 from ..drive.drive import POLL_S, Drive
+from ..incoming.inlet import Inlet
 from .edit_queue import Edit, EditQueue
 
 State = Literal["running", "paused", "stopping", "stopped", "done"]
@@ -35,6 +36,7 @@ class Controls:
         self._changed = threading.Condition()
         self.edit_queue = EditQueue(self._changed, self._announce)
         self.drive = Drive(self._announce)
+        self.inlet = Inlet(self._announce)
         self._state: State = "running"
         self._revision = 0
         self._message: str | None = None
@@ -163,6 +165,7 @@ class Controls:
             self._state = "stopped" if stopped else "done"
             self.edit_queue.close()
             self.drive.close()
+            self.inlet.close()
             self._changed.notify_all()
         self._announce()
 

@@ -18,6 +18,7 @@ from ...samplers.conditioning.known_frame import KnownFrame
 from ...samplers.conditioning.known_frames import KnownFrames
 from ...samplers.conditioning.prompts import embedding_digest
 from ...samplers.settings import RolloutSettings
+from ..incoming.inlet import Inlet
 from ..journal.chain import Chain
 from ..journal.journal import Journal
 
@@ -50,13 +51,14 @@ class LiveInput:
     """A source whose pictures become known frames at noise `level`, above 0.
 
     `name` identifies the source, the encoder and the level, and is part of every chunk's address.
-    `open` begins to read; it gets a function for sentences to users. `encode` turns frames (n, 3,
-    H, W) into normalised latents (f, c, h, w) on the CPU. `sources` are what a host must claim.
+    `open` begins to read; it gets a function for sentences to users, and where pictures of pages
+    come in. `encode` turns frames (n, 3, H, W) into normalised latents (f, c, h, w) on the CPU.
+    `sources` are what a host must claim.
     """
 
     name: str
     level: float
-    open: Callable[[Tell], Receiver]
+    open: Callable[[Tell, Inlet], Receiver]
     encode: Callable[[Tensor], Tensor]
     sources: tuple[object, ...] = field(default=())
 

@@ -31,7 +31,7 @@ class Receiving:
         self._record = record
         self._receiver: Receiver | None = None
         self._dropped = 0  # with earlier receivers
-        controls.listen(self._close_at_end)
+        self._unlisten: Callable[[], None] | None = None  # controls outlive the run
 
     @property
     def dropped(self) -> int | None:
@@ -49,7 +49,8 @@ class Receiving:
         if live is None or not self._frames(index) or self._recorded(index, live) is not None:
             return True
         if self._receiver is None:
-            self._receiver = live.open(tell)
+            self._receiver = live.open(tell, self._controls.inlet)
+            self._unlisten = self._controls.listen(self._close_at_end)
         receiver, count = self._receiver, self._picture_count(index)[0]
         while not receiver.is_ready(count) and not receiver.is_lost:
             self._spec.model.host.check_interrupted()
@@ -80,6 +81,9 @@ class Receiving:
         if receiver is not None:
             receiver.close()
             self._dropped += receiver.dropped
+        unlisten, self._unlisten = self._unlisten, None
+        if unlisten is not None:
+            unlisten()
 
     def _close_at_end(self) -> None:
         if self._controls.ended:

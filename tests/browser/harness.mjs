@@ -12,12 +12,12 @@ const LIMIT_MS = 30_000;
 /** @type {import("playwright-core").Browser} */
 export let browser;
 
-/** Launch the browser; call this once in each test file. */
-export function useBrowser() {
+/** Launch the browser; call this once in each test file. @param {...string} more arguments */
+export function useBrowser(...more) {
   before(async () => {
     browser = await chromium.launch({
       executablePath: process.env.LONGTAKE_CHROMIUM,
-      args: ["--no-sandbox", "--disable-dev-shm-usage"],
+      args: ["--no-sandbox", "--disable-dev-shm-usage", ...more],
     });
   });
   after(() => browser.close());

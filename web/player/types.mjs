@@ -18,13 +18,15 @@
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
+ * @typedef {{kind: "webcam"|"screen", width: number, height: number, fps: number}} Wish  pictures that a run wants of this page
  * @typedef {{driver: string|null, mode: "hold"|"re-plan"|"history", motion: string, frame: number|null, number: number,
  *   start_s: number|null, replanned?: number}} DriveInfo  what the camera's driver does; see stream/drive/drive.py
  * @typedef {{v?: number, take: string, node_id: string|null, display_node_id: string|null,
  *   prompt_id: string|null, workflow_id: string|null, control_rev: number, live?: string, state: State,
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
- *   message: string|null, plan: Plan|null, files: SavedFile[], drive: DriveInfo|null}} TakeInfo
+ *   message: string|null, plan: Plan|null, files: SavedFile[], drive: DriveInfo|null,
+ *   wish?: Wish|null}} TakeInfo
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null,

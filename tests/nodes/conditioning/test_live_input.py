@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from longtake.errors import BadInput
 from longtake.tests.support.clips import write_clip
 from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae, with_encoder
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.stream.live_servers import fault_server, ffmpeg, free_port
+from longtake.tests.support.stream.live_servers import (
+    fault_server,
+    ffmpeg,
+    free_port,
+    jpeg,
+)
 from longtake.tests.support.stream.live_site import needs_ffmpeg
 
 
@@ -82,6 +88,31 @@ def test_ffmpeg_by_udp_drives_a_shot(bench: Bench) -> None:
         rollout = shot(bench, live_input(bench, url))
         assert latents(rollout).isfinite().all()
     assert len(rollout.run.state.settings.known_frames.frames) == 9
+
+
+def test_a_page_that_watches_gives_its_camera(bench: Bench) -> None:
+    """Whoever watches sends pictures while the run asks for them, and none for its second run."""
+    rollout = shot(bench, live_input(bench, "", source="webcam"))
+    inlet, wishes = rollout.controls.inlet, list[Any]()
+
+    def page() -> None:
+        for number in range(10_000):
+            wish = inlet.wish
+            wishes.append(wish)
+            colour = (number * 8 % 256, 40, 200)
+            if not inlet.put(jpeg(colour)) and any(wishes):
+                break
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=page)
+    thread.start()
+    made = latents(rollout)
+    thread.join()
+    asked = next(wish for wish in wishes if wish)
+    assert (asked.kind, asked.width, asked.height, asked.fps) == ("webcam", 32, 32, 16.0)
+    assert inlet.wish is None
+    again = shot(bench, live_input(bench, "", source="webcam"))
+    assert torch.equal(latents(again), made) and again.controls.inlet.wish is None
 
 
 def test_a_first_picture_stays_as_it_is(bench: Bench, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_routes_match_the_paths_of_the_contract(tmp_path: Path) -> None:
     take = "/longtake/takes/{take:[A-Za-z0-9_-]{1,64}}"
     assert found == {
         ("GET", take), ("GET", take + "/chunks/{seq:[0-9]{1,6}}"), ("POST", take + "/control"),
-        ("GET", take + "/drive"), ("POST", take + "/drive"),
+        ("GET", take + "/drive"), ("POST", take + "/drive"), ("POST", take + "/input"),
         ("POST", "/longtake/attach"), ("GET", "/longtake/alive"),
     }  # fmt: skip
 

@@ -48,7 +48,7 @@ headers = st.dictionaries(
     max_size=4,
 )  # fmt: skip
 parts = st.sampled_from(
-    ["longtake", "takes", "TOKEN", "chunks", "control", "drive", "attach", "alive"]
+    ["longtake", "takes", "TOKEN", "chunks", "control", "drive", "input", "attach", "alive"]
     + ["0", "2", "..", "%2e", "api", ""]
 )
 paths = st.lists(parts | plain, max_size=6).map(lambda names: "/" + "/".join(names)) | (

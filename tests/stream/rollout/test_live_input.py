@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
+from longtake.stream.incoming.inlet import Inlet
 from longtake.stream.journal.cleanup import collect, usage
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
@@ -37,7 +40,7 @@ class Camera:
         self.counts: list[tuple[int, int]] = []
         self.is_lost = self.is_open = False
 
-    def open(self, tell: Callable[[str], None]) -> Camera:
+    def open(self, tell: Callable[[str], None], inlet: Inlet) -> Camera:
         """Count the openings."""
         self.opened, self.is_open = self.opened + 1, True
         return self
@@ -103,6 +106,19 @@ def test_a_resumed_shot_has_the_bits_of_the_uninterrupted_one(
     assert resumed.spec.stored_chunks() == 2
     assert_same_bits([*resumed.chunks], made)
     assert resumed.resumed_from == 2 and nobody.opened == 0
+
+
+@pytest.mark.parametrize("has_input", [False, True])
+def test_controls_that_outlive_a_run_do_not_hold_it(tmp_path: Path, has_input: bool) -> None:
+    """A page's take keeps the controls, and the host wants the run's memory back."""
+    rollout = shot(tmp_path, Camera())
+    if not has_input:
+        rollout = Rollout(replace(rollout.spec, live=None))
+    controls, receiving = rollout.run.controls, weakref.ref(rollout.run.receiving)
+    assert [*rollout.chunks] and controls.ended
+    del rollout
+    gc.collect()
+    assert receiving() is None
 
 
 def test_after_a_cut_the_source_goes_on_where_the_record_ends(tmp_path: Path) -> None:

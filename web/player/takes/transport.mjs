@@ -66,6 +66,18 @@ export class Transport {
     return said;
   }
 
+  /** Send a picture of a camera or a screen, or why there is none; returns whether the run wants more.
+   * @param {Blob|string} news a JPEG, or a fault as in stream/incoming/inlet.py @returns {Promise<boolean>} */
+  async give(news) {
+    const isPicture = typeof news !== "string";
+    const answer = await this.server.request(`${this.path}/input`, {
+      method: "POST",
+      headers: { "Content-Type": isPicture ? "image/jpeg" : "application/json" },
+      body: isPicture ? news : JSON.stringify({ fault: news }),
+    });
+    return answer.ok && (await answer.json()).wanted;
+  }
+
   /** Fetch the drive as lines of a camera's timeline. @returns {Promise<string[]>} */
   async driveLines() {
     const answer = await this.server.request(`${this.path}/drive`);

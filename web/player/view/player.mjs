@@ -2,6 +2,7 @@
 /** @import { Place, SavedFile, Server } from "../types.mjs" */
 /** @import { Session } from "../takes/library.mjs" */
 import { DrivePad } from "../drive/drive_pad.mjs";
+import { InputPad } from "../input/input_pad.mjs";
 import { PlaybackBar } from "./playback_bar.mjs";
 import { element } from "./dom.mjs";
 import { playerKeys } from "./shortcuts.mjs";
@@ -35,6 +36,7 @@ export class Player {
     this.playbackBar = new PlaybackBar(this);
     this.runControls = new RunControls(this.reel);
     this.drivePad = new DrivePad(this.reel);
+    this.inputPad = new InputPad(this.reel);
     this.statusStrip = new StatusStrip(this.reel);
     this.element = this.#assemble();
     this.#resized.observe(this.element);
@@ -45,7 +47,7 @@ export class Player {
 
   /** @returns {HTMLElement} */
   #assemble() {
-    const { overlay, scrub, playbackBar, runControls, drivePad, statusStrip, picker } = this;
+    const { overlay, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip, picker } = this;
     const shortcuts = playerKeys(this);
     const stage = element(
       "div",
@@ -61,7 +63,7 @@ export class Player {
         keyup: (/** @type {KeyboardEvent} */ event) => drivePad.key(event, false),
         focusout: (/** @type {FocusEvent} */ event) => drivePad.focusOut(event) },
       picker.element, stage, scrub.element, playbackBar.element, playbackBar.fork.note, playbackBar.address.note,
-      drivePad.element, runControls.element, statusStrip.element,
+      inputPad.element, drivePad.element, runControls.element, statusStrip.element,
     );
   }
 
@@ -107,6 +109,7 @@ export class Player {
     this.show(null);
     this.runControls.dispose();
     this.drivePad.dispose();
+    this.inputPad.dispose();
     this.#resized.disconnect();
     this.#visibility.disconnect();
     document.removeEventListener("fullscreenchange", this.#onFullscreen);
@@ -124,9 +127,9 @@ export class Player {
   #tick(now) {
     this.#animationFrame = 0;
     const running = this.reel.tick(now, this.#visible);
-    const { overlay, picker, scrub, playbackBar, runControls, drivePad, statusStrip } = this;
+    const { overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip } = this;
     drivePad.tick();
-    for (const view of [overlay, picker, scrub, playbackBar, runControls, drivePad, statusStrip]) view.update();
+    for (const view of [overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip]) view.update();
     this.#reportFile();
     this.#updateDataset();
     if ((running && this.#visible) || drivePad.driver.on) this.refresh();

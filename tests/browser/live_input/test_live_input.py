@@ -1,0 +1,97 @@
+"""Chromium's own test camera in a run of `--watch`; then the same run without any page.
+
+The cases are in camera_cases.mjs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ..node import ROOT, lacking, run_cases
+
+RUN = """
+import runpy, signal
+runpy.run_path("tests/conftest.py")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from longtake.headless.cli import main
+main()
+"""
+SHORT = ("LongtakeSampler.length=2", "LongtakeSchedule.steps=1", "LongtakeSampler.cfg=1")
+
+
+def workflow(folder: Path) -> Path:
+    """The first example, with a camera that its frames begin from."""
+    content = json.loads((ROOT / "example_workflows/api/1_text_to_stream.json").read_text())
+    [loader] = [name for name, node in content.items() if "LoadDemo" in node["class_type"]]
+    inputs = {"source": "webcam", "url": "", "vae": [loader, 2], "level": 0.7, "take": 1,
+              "stall": 30.0}  # fmt: skip
+    content["90"] = {"class_type": "LongtakeLiveInput", "inputs": inputs}
+    [sampler] = [node for node in content.values() if node["class_type"] == "LongtakeSampler"]
+    sampler["inputs"]["known_frames"] = ["90", 0]
+    path = folder / "live.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def command(shot: Path, out: Path, *more: str) -> list[str]:
+    changes = [part for change in SHORT for part in ("--set", change)]
+    return [sys.executable, "-c", RUN, "run", str(shot), "--out", str(out), "--report",
+            str(out / "report.json"), *changes, *more]  # fmt: skip
+
+
+def latents(out: Path) -> dict[str, torch.Tensor]:
+    """What is in the journal, by address: chunks, and what came in for them."""
+    rollouts = out / "longtake" / "rollouts"
+    return {path.stem: load_file(path)["latents"] for path in rollouts.glob("*.safetensors")}
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.timeout(900)
+def test_a_browsers_camera_drives_a_run_which_then_needs_no_page(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"}
+    shot, cases = workflow(tmp_path), "live_input/camera_cases.mjs"
+    with subprocess.Popen(
+        command(shot, tmp_path, "--watch"), cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        try:
+            url = _next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
+            results = run_cases(cases, LONGTAKE_URL=url)
+            assert not any(results.values()), results
+            _next_match(process, r"(The player stays at)")
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    made = latents(tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert re.fullmatch(r"\d+ frames left out", report["versions"]["live_input"])
+    assert len(made) == 2 * (report["latent_frames"] // 3)
+    [record] = (tmp_path / "longtake" / "rollouts").glob("*.rollout")
+    _, last = [json.loads(line.rpartition(" ")[0]) for line in record.read_text().splitlines()][-2:]
+    (tmp_path / "longtake" / "rollouts" / f"{last[1]}.safetensors").unlink()
+    subprocess.run(command(shot, tmp_path), cwd=ROOT, env=environment, check=True, timeout=300)
+    again = latents(tmp_path)
+    assert again.keys() == made.keys()
+    assert all(torch.equal(again[key], made[key]) for key in made)
+
+
+def _next_match(process: subprocess.Popen[str], pattern: str) -> str:
+    """Return the first group of the pattern in the next matching line."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(pattern, line):
+            return found[1]
+    raise AssertionError(f"the command ended without {pattern}")

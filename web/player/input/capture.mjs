@@ -1,0 +1,88 @@
+// @ts-check
+/** @import { Wish } from "../types.mjs" */
+import { element } from "../view/dom.mjs";
+
+const QUALITY = 0.9; // of the JPEGs that are sent
+
+/** @typedef {"denied"|"missing"|"lost"|"insecure"} Fault  as in stream/incoming/inlet.py */
+
+/** Ask the browser for a camera, or for a screen, window or tab; a fault says why there is none.
+ * @param {Wish} wish @returns {Promise<MediaStream|Fault>} */
+export async function openStream({ kind, width, height, fps }) {
+  const devices = navigator.mediaDevices;
+  if (!devices) return "insecure";
+  const video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
+  try {
+    return kind === "webcam"
+      ? await devices.getUserMedia({ video, audio: false })
+      : await devices.getDisplayMedia({ video: { frameRate: video.frameRate }, audio: false });
+  } catch (error) {
+    const denied = ["NotAllowedError", "SecurityError", "AbortError"];
+    return denied.includes(/** @type {Error} */ (error).name) ? "denied" : "missing";
+  }
+}
+
+/** Sends the newest picture of a stream, one at a time, until the run wants no more. */
+export class Capture {
+  sent = 0;
+  #timer = 0;
+  #sending = false;
+  #canvas = document.createElement("canvas");
+
+  /**
+   * @param {MediaStream} stream @param {Wish} wish
+   * @param {(news: Blob|Fault) => Promise<boolean>} give returns whether the run wants more
+   * @param {(fault: Fault|null) => void} onEnd
+   */
+  constructor(stream, wish, give, onEnd) {
+    this.stream = stream;
+    this.wish = wish;
+    this.give = give;
+    this.onEnd = onEnd;
+    /** @type {HTMLVideoElement} */
+    this.video = element("video", { class: "lt-input-picture" });
+    this.video.muted = this.video.playsInline = true;
+    this.video.srcObject = stream;
+    void this.video.play().catch(() => this.stop("lost"));
+    for (const track of stream.getTracks()) track.addEventListener("ended", () => this.stop("lost"));
+    this.#timer = window.setInterval(() => void this.#send(), 1000 / wish.fps);
+  }
+
+  /** Let the camera go; a fault is passed on to the run. @param {Fault|null} [fault] */
+  stop(fault = null) {
+    if (!this.#timer) return;
+    window.clearInterval(this.#timer);
+    this.#timer = 0;
+    for (const track of this.stream.getTracks()) track.stop();
+    this.video.srcObject = null;
+    if (fault) void this.give(fault).catch(() => false);
+    this.onEnd(fault);
+  }
+
+  /** Send the picture of this moment, unless the one before is still on its way. */
+  async #send() {
+    if (this.#sending || !this.video.videoWidth) return;
+    this.#sending = true;
+    try {
+      const picture = await this.#picture();
+      if (!this.#timer || !picture) return;
+      const wanted = await this.give(picture);
+      this.sent += 1;
+      if (!wanted) this.stop();
+    } catch {
+      this.stop("lost"); // the server does not answer
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  /** The picture as a JPEG that just covers the shot. @returns {Promise<Blob|null>} */
+  #picture() {
+    const { videoWidth, videoHeight } = this.video;
+    const scale = Math.min(1, Math.max(this.wish.width / videoWidth, this.wish.height / videoHeight));
+    this.#canvas.width = Math.max(1, Math.round(videoWidth * scale));
+    this.#canvas.height = Math.max(1, Math.round(videoHeight * scale));
+    this.#canvas.getContext("2d")?.drawImage(this.video, 0, 0, this.#canvas.width, this.#canvas.height);
+    return new Promise((resolve) => this.#canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  }
+}
