@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...uploads import upload
 from ..vae.latent_format import WAN21
 from .canvas import BLOCK_PIXELS, Canvas
 
@@ -59,7 +60,7 @@ class Tiling:
         """For each tile the weights (H, W) of its pixels, whose sum is 1 everywhere."""
         rows = _fades(_spans(self.canvas.full_height, self.side), self.canvas.full_height)
         columns = _fades(_spans(self.canvas.full_width, self.side), self.canvas.full_width)
-        return [(r[:, None] * c[None, :]).to(device) for r in rows for c in columns]
+        return [upload(r[:, None] * c[None, :], device) for r in rows for c in columns]
 
 
 def _spans(length: int, side: int) -> list[tuple[int, int]]:

@@ -130,15 +130,20 @@ class Upscaler:
         settings, count = self._settings, self.state.frames_needed
         frames, self._waiting = self._waiting[:count], self._waiting[count:].clone()
         guide = self._guide(frames)
-        sharp = self._run_tiles(self.networks, frames)
+        noise = settings.noise(self.state.latents)
+        if len(self._tiles) == 1:
+            sharp, state = run_pass(self.networks, settings.rule, self.state, frames, noise)
+            self.states = [state]
+        else:
+            sharp = self._run_tiles(self.networks, frames, noise)
         finished = settings.correct(sharp.float(), guide.float())[: self._owed]
         self._owed -= len(finished)
         return settings.canvas.leave(finished)
 
-    def _run_tiles(self, networks: Networks, frames: Tensor) -> Tensor:
+    def _run_tiles(self, networks: Networks, frames: Tensor, noise: Tensor) -> Tensor:
         """One pass over each tile, whose frames (n, 3, H, W) are then blended."""
         settings, states = self._settings, list[PassState]()
-        noise, weights = settings.noise(self.state.latents), settings.tiling.weights(frames.device)
+        weights = settings.tiling.weights(frames.device)
         whole: Tensor | None = None
         for tile, state, weight in zip(self._tiles, self.states, weights, strict=True):
             sharp, after = run_pass(
@@ -147,9 +152,6 @@ class Upscaler:
             )  # fmt: skip
             states.append(after if settings.put_away is None else settings.put_away(after))
             del after
-            if len(self._tiles) == 1:
-                whole = sharp
-                break
             if whole is None:
                 whole = sharp.new_zeros(*sharp.shape[:2], *frames.shape[2:])
             tile.of(whole).add_(sharp.mul_(weight))
