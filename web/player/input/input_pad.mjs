@@ -21,7 +21,7 @@ export class InputPad {
     this.button = textButton("", () => void this.toggle(), "lt-primary");
     this.status = element("p", { class: "lt-note", role: "status" });
     /** @type {HTMLElement} */
-    this.element = element("div", { class: "lt-drive", role: "group", "aria-label": translate("Live input") },
+    this.element = element("div", { class: "lt-input", role: "group", "aria-label": translate("Live input") },
       element("div", { class: "lt-run" }, this.button), this.status);
   }
 
