@@ -155,14 +155,18 @@ export async function fitLines(page, { vue, files }) {
   await page.waitForTimeout(400); // the node has grown
   const { needed, has, below } = await roomOf(page, "LongtakeLoadDemoModel");
   if (needed > has + 1 || below > 1) throw new Error(`The demo's fit line is cut: ${needed} of ${has}, ${below} below.`);
+  let shown = await fitLine(page, "LongtakeLoadModel"); // of the first file in the host's folder
   for (const file of files) {
-    await page.evaluate((file) => {
+    const isShown = await page.evaluate((file) => {
       const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === "LongtakeLoadModel");
       const widget = node.widgets.find((/** @type {any} */ each) => each.name === "model_name");
+      const before = widget.value;
       widget.value = file;
       widget.callback?.(file);
+      return before === file;
     }, file);
-    lines.push(await fitLine(page, "LongtakeLoadModel", lines.at(-1)));
+    shown = await fitLine(page, "LongtakeLoadModel", isShown ? undefined : shown);
+    lines.push(shown);
   }
   const canvas = await page.evaluate(() => app.graph.serialize());
   await show(page, { canvas, vue });
