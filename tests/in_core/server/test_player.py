@@ -10,7 +10,10 @@ import pytest
 from longtake.tests.browser.node import cases, lacking, run_cases
 from longtake.tests.in_core.support.client import Client
 
-FILES = ("comfy_cases.mjs", "steering/comfy_drive_cases.mjs", "comfy_many_cases.mjs")
+FILES = (
+    "comfy_cases.mjs", "steering/comfy_drive_cases.mjs", "live_input/comfy_camera_cases.mjs",
+    "comfy_many_cases.mjs",
+)  # fmt: skip
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(lacking() is not None, reason=lacking() or ""),
