@@ -6,13 +6,14 @@ The cases are in watch_cases.mjs.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from longtake.tests.support.server_process import next_match
 
 from .node import ROOT, lacking, run_cases
 
@@ -41,21 +42,12 @@ def test_a_run_is_watched_in_a_browser_and_ctrl_c_ends_it(tmp_path: Path) -> Non
         [*command, *changes], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            url = _next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
+            url = next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
             failures = {case: why for case, why in run_cases(FILE, LONGTAKE_URL=url).items() if why}
-            _next_match(process, r"(The player stays at)")
+            next_match(process, r"(The player stays at)")
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
         finally:
             process.kill()
     assert not failures, failures
     assert process.returncode == 0
-
-
-def _next_match(process: subprocess.Popen[str], pattern: str) -> str:
-    """Return the first group of the pattern in the next matching line."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(pattern, line):
-            return found[1]
-    raise AssertionError(f"the command ended without {pattern}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import time
@@ -46,3 +47,12 @@ def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path, limit_s: fl
             return
         except OSError:
             time.sleep(0.2)
+
+
+def next_match(process: subprocess.Popen[str], pattern: str) -> str:
+    """The first group of `pattern` in the next line that a program writes with a match."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(pattern, line):
+            return found[1]
+    raise AssertionError(f"the command ended without {pattern}")

@@ -17,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from longtake.tests.support.server_process import next_match
+
 from ..node import ROOT, lacking, run_cases
 
 RUN = """
@@ -67,10 +69,10 @@ def test_a_browsers_camera_drives_a_run_which_then_needs_no_page(tmp_path: Path)
         text=True,
     ) as process:  # fmt: skip
         try:
-            url = _next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
+            url = next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
             results = run_cases(cases, LONGTAKE_URL=url)
             assert not any(results.values()), results
-            _next_match(process, r"(The player stays at)")
+            next_match(process, r"(The player stays at)")
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
         finally:
@@ -86,12 +88,3 @@ def test_a_browsers_camera_drives_a_run_which_then_needs_no_page(tmp_path: Path)
     again = latents(tmp_path)
     assert again.keys() == made.keys()
     assert all(torch.equal(again[key], made[key]) for key in made)
-
-
-def _next_match(process: subprocess.Popen[str], pattern: str) -> str:
-    """Return the first group of the pattern in the next matching line."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(pattern, line):
-            return found[1]
-    raise AssertionError(f"the command ended without {pattern}")

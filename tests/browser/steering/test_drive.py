@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.support.model.action_demo import write_action_dit
+from longtake.tests.support.server_process import next_match
 
 from ..node import ROOT, lacking, run_cases
 
@@ -88,10 +88,10 @@ def test_a_run_is_driven_in_a_browser_and_its_drive_replayed(tmp_path: Path) -> 
         stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
-            url = _next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
+            url = next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
             failures = {case: why for case, why in run_cases(FILE, LONGTAKE_URL=url).items() if why}
             assert not failures, failures
-            _next_match(process, r"(The player stays at)")
+            next_match(process, r"(The player stays at)")
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
         finally:
@@ -109,12 +109,3 @@ def test_a_run_is_driven_in_a_browser_and_its_drive_replayed(tmp_path: Path) -> 
     assert len(replayed) == report["latent_frames"] // 3 + bool(report["latent_frames"] % 3)
     for key, latents in replayed.items():
         assert torch.equal(latents, driven[key])
-
-
-def _next_match(process: subprocess.Popen[str], pattern: str) -> str:
-    """Return the first group of the pattern in the next matching line."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(pattern, line):
-            return found[1]
-    raise AssertionError(f"the command ended without {pattern}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import column_turns, rotate, rotation
+from longtake.model.camera import columns
 from longtake.model.camera.columns import turned, world_hooks
 from longtake.model.config import camera_of
 from longtake.model.dit import PassOptions, WanDiT, predict, project_text
@@ -74,3 +77,17 @@ def test_half_of_the_heads_count_from_the_pictures_edge(heads: int) -> None:
     torch.testing.assert_close(out.norm(dim=-1), x.norm(dim=-1))
 
 
+def test_turns_go_to_the_device_of_the_keys_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The camera's numbers are on the CPU; a device of shapes alone stands for another."""
+    tree = SimpleNamespace(world_columns=torch.tensor([0.25]), dim=48, num_heads=4)
+    uploaded: list[Tensor] = []
+
+    def upload(x: Tensor, device: torch.device) -> Tensor:
+        uploaded.append(x)
+        return x.to(device)
+
+    monkeypatch.setattr(columns, "upload", upload)
+    [turn] = world_hooks(tree, torch.zeros(1, 3), torch.arange(3.0)[None]).places
+    for _ in range(2):
+        assert turn(torch.empty(1, 12, 4, 12, device="meta")).is_meta
+    assert len(uploaded) == 2  # cosine and sine
