@@ -21,6 +21,7 @@ from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
 from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
+from .models.compile_model import CompileModel
 from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_flashvsr import LoadFlashVSR
@@ -63,6 +64,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LiveInputNode,
     SettingsFromModel,
     SparseAttentionNode,
+    CompileModel,
     KVCacheSettings,
     MemoryRulesNode,
     DiffusionForcingSchedule,

@@ -14,6 +14,7 @@ from ...samplers.denoiser import Denoiser, SecondWeights
 from .. import host
 from ..attention.attention_spec import SparseAttentionSpec, attention_spec_of
 from ..models.channels import check_channels
+from ..models.compile_model import compiler_of
 from ..models.identity import identity
 from ..models.model_facts import ModelFacts, facts
 from ..models.pair import second_model
@@ -71,7 +72,9 @@ def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
     device, dtype = host.compute_place(model)
     claim = Claim(model, device)
-    engine = HostDenoiser(claim, _config(model), device, dtype, control=_module(model))
+    engine = HostDenoiser(
+        claim, _config(model), device, dtype, control=_module(model), compiler=compiler_of(model)
+    )
     second = second_model(model)
     if second is None:
         return engine

@@ -24,6 +24,7 @@ PERMANENT_IDS = {
     "LongtakePromptTimeline",
     "LongtakeKVCacheSettings",
     "LongtakeMemoryRules",
+    "LongtakeCompileModel",
     "LongtakeSchedule",
     "LongtakeHistoryGuidance",
     "LongtakeGuidanceTerm",
