@@ -90,4 +90,4 @@ def place_of(model: Denoiser) -> Place:
     if isinstance(model.config, RecurrentConfig):
         raise CannotCompile("it is recurrent and has no transformer blocks")
     device = torch.empty(0, device=model.device).device  # with its number
-    return Place(device, model.dtype, model.config.dim)
+    return Place(device, model.dtype, model.config.dim, model.config.head_dim)

@@ -4,8 +4,8 @@ Layers, attention and caches stay outside. So LoRAs, quantised and offloaded wei
 policy and modules beside the transformer need no graphs of their own. Dynamo traces a function
 once, with symbolic numbers of rows, frames and tokens. The code is then called directly: Dynamo's
 guards would trace again where inference mode or a number of threads changes, and take longer than
-the code. What they guard is ensured here: dtype and width before each call, the order in memory by
-contiguous tensors. So nothing compiles after the warm-up.
+the code. What they guard is ensured here: device, dtypes and shapes once for equal shapes, the
+order in memory by contiguous tensors. So nothing compiles after the warm-up.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ import torch
 from torch import Tensor
 
 from ...attention.backends import compiler_reason
+from ...attention.rope import rotate_pairs, rotate_plain
 from .modulation import Arithmetic, gate, modulate
 
 GraphCompiler = Callable[[Any, list[Any]], Callable[..., Any]]
 """Turns a traced graph and example inputs into code: a backend of torch.compile."""
 
 Function = Callable[..., Tensor]
-"""(tokens x (b, f, s, c), then tokens, or shares (b, f, 1, c)) -> tokens like x."""
+"""(x, further tensors) -> a tensor like x."""
 
 Size = tuple[int, int, int]
-"""Numbers of rows, frames and tokens."""
+"""Numbers of rows, frames and tokens; for a rotation, of rows, tokens and heads."""
 
 TRACED: Size = (2, 3, 5)
 """The sizes with which a function is traced: any, but neither equal nor 1."""
 TRIALS: tuple[Size, ...] = (1, 1, 1), (1, 2, 6), (3, 1, 7)
 """Those on which compiled code is compared with plain code."""
+SHAPES = 256
+"""How many shapes of arguments are remembered."""
 ROUNDINGS = 16.0
 """How many roundings apart the two may be: fused code may round a product and a sum once."""
 
@@ -54,73 +57,93 @@ def inductor(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What code is compiled for: tokens of `width` channels, of a dtype, on a device."""
+    """What code is compiled for: a device, and tokens of a dtype, `width` channels and heads."""
 
     device: torch.device
     dtype: torch.dtype
     width: int
+    head_dim: int
 
-    def tokens(self, size: Size, seed: int) -> Tensor:
-        """Tokens (b, f, s, width) with random values."""
-        return self._random(size, seed).to(self.dtype)
-
-    def shares(self, size: Size, seed: int) -> Tensor:
-        """Shares (b, f, 1, width) with random values, float32."""
-        return self._random((*size[:2], 1), seed)
-
-    def _random(self, size: Size, seed: int) -> Tensor:
-        seeded = torch.Generator().manual_seed(seed)
-        return torch.randn(*size, self.width, generator=seeded).to(self.device)
+    def random(self, *size: int, seed: int) -> Tensor:
+        """Random values, float32."""
+        return torch.randn(*size, generator=torch.Generator().manual_seed(seed)).to(self.device)
 
 
 Examples = Callable[[Place, Size], tuple[Tensor, ...]]
 """(place, size) -> arguments of a function."""
 
+Form = tuple[torch.device, torch.dtype]
+Dims = tuple[str, ...]
+"""The shape of an argument in a graph: numbers, and symbols for lengths that may be any."""
+
+Source = int | str
+"""What an input of a graph is: an argument's number, or a symbol, for a length."""
+
 
 class CompiledFunction:
-    """A function of tokens, compiled for one place; `graphs` counts what was compiled."""
+    """A function of tensors, compiled for one place; `graphs` counts what was compiled.
 
-    def __init__(self, function: Function, examples: Examples, compiler: GraphCompiler) -> None:
+    `plain` gives the same values as `function` and runs where the code does not fit, such as for
+    another dtype, which a module may make.
+    """
+
+    def __init__(
+        self, function: Function, plain: Function, examples: Examples, compiler: GraphCompiler
+    ) -> None:
         self.graphs = 0
-        self._function, self._examples, self._compiler = function, examples, compiler
-        self._dtypes: tuple[torch.dtype, ...] = ()
+        self._function, self._plain = function, plain
+        self._examples, self._compiler = examples, compiler
         self._code: Callable[..., Any] = function
-        self._order: list[int | tuple[int, int]] = []  # of a tensor, or of a tensor and its axis
+        self._inputs: tuple[Source, ...] = ()
+        self._dims: tuple[Dims, ...] = ()
+        self._arguments: tuple[tuple[Form, Dims], ...] = ()
+        self._lengths = functools.lru_cache(SHAPES)(self._read_lengths)
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Call the code; tensors of another dtype, which a module may make, run plain."""
-        if tuple(x.dtype for x in tensors) != self._dtypes:
-            return self._function(*tensors)
+        """Call the code, or the plain function where the code does not fit."""
+        lengths = self._lengths(*((_form(x), x.shape) for x in tensors))
+        if lengths is None:
+            return self._plain(*tensors)
         whole = [x.contiguous() for x in tensors]
-        inputs = [
-            whole[at] if isinstance(at, int) else whole[at[0]].shape[at[1]] for at in self._order
-        ]
+        inputs = (whole[at] if isinstance(at, int) else lengths[at] for at in self._inputs)
         result: Tensor = self._code(*inputs)[0]
         return result
+
+    def _read_lengths(self, *tensors: tuple[Form, torch.Size]) -> dict[str, int] | None:
+        """The length that each symbol stands for; None where tensors do not fit the graph."""
+        lengths: dict[str, int] = {}
+        for (form, shape), (traced, dims) in zip(tensors, self._arguments, strict=True):
+            if form != traced or len(shape) != len(dims):
+                return None
+            for length, dim in zip(shape, dims, strict=True):
+                if length != (int(dim) if dim.isdigit() else lengths.setdefault(dim, length)):
+                    return None
+        return lengths
 
     @torch.no_grad()
     def warm_up(self, place: Place) -> None:
         """Compile, and compare with the plain function; CannotCompile where that fails."""
         arguments = self._examples(place, TRACED)
         for x in arguments:
-            for axis in range(3 if x.shape[2] > 1 else 2):
-                torch._dynamo.mark_dynamic(x, axis)
+            for axis, length in enumerate(x.shape[:-1]):
+                if length > 1:
+                    torch._dynamo.mark_dynamic(x, axis)
         torch.compile(_copy(self._function), backend=self._compile, fullgraph=True)(*arguments)
         if not self.graphs:
             raise CannotCompile("torch.compile is switched off")
-        self._dtypes = tuple(x.dtype for x in arguments)
+        self._arguments = tuple(zip(map(_form, arguments), self._dims, strict=True))
         for size in TRIALS:
             self._compare(self._examples(place, size))
 
     def _compile(self, graph: Any, inputs: list[Any]) -> Callable[..., Any]:
         """Compile a graph that torch has traced, and keep the code."""
         self.graphs += 1
-        self._order = _order(self._function, graph)
+        self._inputs, self._dims = _read_inputs(self._function, graph)
         self._code = self._compiler(graph, inputs)
         return self._code
 
     def _compare(self, arguments: tuple[Tensor, ...]) -> None:
-        plain, compiled = self._function(*arguments).float(), self(*arguments).float()
+        plain, compiled = self._plain(*arguments).float(), self(*arguments).float()
         allowed = ROUNDINGS * torch.finfo(arguments[0].dtype).eps * (1 + plain.abs())
         if not ((plain - compiled).abs() <= allowed).all():
             raise CannotCompile(f"the compiled {self._function.__name__} gives other values")
@@ -147,8 +170,9 @@ def compile_arithmetic(place: Place, compiler: GraphCompiler = inductor) -> Comp
 def _compile_once(place: Place, compiler: GraphCompiler) -> CompiledArithmetic:
     began = time.perf_counter()
     functions = [
-        CompiledFunction(modulate, _modulation_examples, compiler),
-        CompiledFunction(gate, _gate_examples, compiler),
+        CompiledFunction(modulate, modulate, _modulation_examples, compiler),
+        CompiledFunction(gate, gate, _gate_examples, compiler),
+        CompiledFunction(rotate_pairs, rotate_plain, _rotation_examples, compiler),
     ]
     try:
         for function in functions:
@@ -162,36 +186,46 @@ def _compile_once(place: Place, compiler: GraphCompiler) -> CompiledArithmetic:
 
 
 def _modulation_examples(place: Place, size: Size) -> tuple[Tensor, ...]:
-    return place.tokens(size, 0), place.shares(size, 1), place.shares(size, 2)
+    """Tokens (b, f, s, c), and shifts and scales (b, f, 1, c)."""
+    x = place.random(*size, place.width, seed=0).to(place.dtype)
+    return x, *(place.random(*size[:2], 1, place.width, seed=seed) for seed in (1, 2))
 
 
 def _gate_examples(place: Place, size: Size) -> tuple[Tensor, ...]:
-    return place.tokens(size, 3), place.tokens(size, 4), place.shares(size, 5)
+    """Tokens x and y (b, f, s, c), and shares (b, f, 1, c)."""
+    x, y = (place.random(*size, place.width, seed=seed).to(place.dtype) for seed in (3, 4))
+    return x, y, place.random(*size[:2], 1, place.width, seed=5)
 
 
-def _order(function: Function, graph: Any) -> list[int | tuple[int, int]]:
-    """Where each input of a graph comes from: an argument, or the length of an argument's axis.
+def _rotation_examples(place: Place, size: Size) -> tuple[Tensor, ...]:
+    """Keys (b, s, n, d), and cosines and sines (s, 1, d)."""
+    x = place.random(*size, place.head_dim, seed=6).to(place.dtype)
+    halves = (place.random(size[1], 1, place.head_dim // 2, seed=seed) for seed in (7, 8))
+    return x, *(half.repeat_interleave(2, -1) for half in halves)
+
+
+def _form(x: Tensor) -> Form:
+    return x.device, x.dtype
+
+
+def _read_inputs(function: Function, graph: Any) -> tuple[tuple[Source, ...], tuple[Dims, ...]]:
+    """What the inputs of a graph are, and the shape of each argument.
 
     Dynamo names tensors after arguments: `l_x_` is x. Lengths come as symbols.
     """
     code = function.__code__
     of_name = {f"l_{name}_": i for i, name in enumerate(code.co_varnames[: code.co_argcount])}
-    nodes = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    sources: dict[str, int | tuple[int, int]] = {}
-    for node in nodes:
-        if (argument := of_name.get(node.name)) is not None:
-            sources[node.name] = argument
-            lengths = enumerate(node.meta["example_value"].shape)
-            sources |= {str(length): (argument, axis) for axis, length in lengths}
-    keys = [node.name if node.name in of_name else _symbol(node) for node in nodes]
-    unknown = [key for key in keys if key not in sources]
-    if unknown:
-        raise CannotCompile(f"this torch gives a graph other inputs ({unknown[0]})")
-    return [sources[key] for key in keys]
-
-
-def _symbol(node: Any) -> str:
-    return str(node.meta["example_value"])
+    dims, sources = dict[int, Dims](), list[Source]()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            value, argument = node.meta["example_value"], of_name.get(node.name)
+            sources.append(str(value) if argument is None else argument)
+            if argument is not None:
+                dims[argument] = tuple(str(length) for length in value.shape)
+    known = {*of_name.values()}.union(*dims.values())
+    if dims.keys() != {*of_name.values()} or not known.issuperset(sources):
+        raise CannotCompile(f"this torch gives {function.__name__} other inputs")
+    return tuple(sources), tuple(dims[argument] for argument in sorted(dims))
 
 
 def _copy(function: Function) -> Function:

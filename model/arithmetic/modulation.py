@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...attention.rope import Turn, rotate_plain
 from ..config import FREQ_DIM
 
 
@@ -25,11 +26,13 @@ def gate(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
 class Arithmetic:
     """What a block computes between its layers, which a compiler may have turned into other code.
 
-    Tokens are (b, f, s, c), shifts, scales and shares (b, f, 1, c) float32.
+    Tokens are (b, f, s, c), shifts, scales and shares (b, f, 1, c) float32. `turn` rotates queries
+    and keys.
     """
 
     modulate: Callable[[Tensor, Tensor, Tensor], Tensor] = modulate
     gate: Callable[[Tensor, Tensor, Tensor], Tensor] = gate
+    turn: Turn = rotate_plain
 
 
 PLAIN_ARITHMETIC = Arithmetic()

@@ -1,4 +1,4 @@
-"""A rollout with compiled arithmetic: equal to a plain one, in two graphs for all settings."""
+"""A rollout with compiled arithmetic: equal to a plain one, in three graphs for all settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache.policy import WindowSink
+from longtake.attention.cache.policy import CachePolicy, MemoryBank, WindowSink
+from longtake.attention.rope import rotate_plain
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.arithmetic.compiled import inductor
 from longtake.model.config import Camera
 from longtake.model.recurrent.config import RecurrentConfig
@@ -58,23 +60,36 @@ def assert_equal(model: Denoiser, shot: RolloutSettings) -> None:
     ours = ready(model)
     graphs, calls = COUNTING.graphs, COUNTING.calls
     torch.testing.assert_close(latents(ours, shot), latents(model, shot), rtol=1e-5, atol=1e-5)
-    assert COUNTING.graphs == graphs == 2, "a graph was compiled in the middle of a shot"
+    assert COUNTING.graphs == graphs == 3, "a graph was compiled in the middle of a shot"
     assert COUNTING.calls >= calls + 4 * TINY.num_layers * LEAST_PASSES
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_history_and_schedule_runs_in_the_same_two_graphs(kind: str) -> None:
+def test_every_history_and_schedule_runs_in_the_same_three_graphs(kind: str) -> None:
     assert_equal(MODEL, settings(**{"length": 12, **KINDS[kind]}))
 
 
+@pytest.mark.parametrize(
+    "cache", [WINDOW, TempCache(5), MemoryBank(5, 1, 1, 1)], ids=lambda cache: type(cache).__name__
+)
+def test_queries_and_keys_are_turned_by_compiled_code(cache: CachePolicy) -> None:
+    model, shot = ready(MODEL), settings(length=12, cache=cache)
+    plainly = replace(model, arithmetic=replace(model.arithmetic, turn=rotate_plain))
+    before = COUNTING.calls
+    expected, middle = latents(plainly, shot), COUNTING.calls
+    torch.testing.assert_close(latents(model, shot), expected, rtol=1e-5, atol=1e-5)
+    turned = (COUNTING.calls - middle) - (middle - before)
+    assert turned >= 2 * TINY.num_layers * LEAST_PASSES, "a query and a key in every layer"
+
+
 @pytest.mark.parametrize("camera", CAMERAS)
-def test_every_camera_runs_in_the_same_two_graphs(camera: Camera) -> None:
+def test_every_camera_runs_in_the_same_three_graphs(camera: Camera) -> None:
     shot = settings(length=12, cache=WINDOW, camera=path(BASE), guidance=cfg(2.0))
     assert_equal(model(camera), shot)
 
 
 @pytest.mark.parametrize("passes", [LowNoise(0.7), Commits()], ids=lambda use: type(use).__name__)
-def test_both_sets_of_weights_run_in_the_same_two_graphs(passes: LowNoise | Commits) -> None:
+def test_both_sets_of_weights_run_in_the_same_three_graphs(passes: LowNoise | Commits) -> None:
     second = SecondWeights(local_denoiser(random_dit(seed=1), TINY), passes)
     assert_equal(replace(MODEL, second=second), SHOT)
 
@@ -89,7 +104,7 @@ def test_weights_in_half_precision_are_compiled_apart_and_equal() -> None:
     tree.patch_embedding.float()
     half = Denoiser(LocalHost(tree), TINY, dtype=torch.bfloat16)
     assert torch.equal(latents(compiled(half, compiler)), latents(half))
-    assert compiler.graphs == 2
+    assert compiler.graphs == 3
 
 
 def test_without_a_compiler_nothing_is_said_or_compiled() -> None:
@@ -104,7 +119,7 @@ def test_a_run_compiles_once_and_says_what_ran() -> None:
     first, second = (run.ready(watcher, watcher.notify) for _ in range(2))
     assert first is second is run.current and is_compiled(first)
     assert watcher.notes == ["compiles", "done"]
-    assert run.summary is not None and run.summary.startswith("yes: 2 graphs in ")
+    assert run.summary is not None and run.summary.startswith("yes: 3 graphs in ")
 
 
 def test_a_compiler_that_fails_is_one_sentence_and_the_shot_goes_on() -> None:

@@ -59,8 +59,8 @@ def test_the_shot_is_compiled_and_equal_to_a_plain_one(
     rollout = shot(bench, compiled_model(bench))
     assert report_of(bench, rollout) is None, "it is not known before the run"
     ours = latents(rollout.chunks.read_from(0))
-    assert compiler.graphs == 2
-    assert str(report_of(bench, rollout)).startswith("yes: 2 graphs in ")
+    assert compiler.graphs == 3
+    assert str(report_of(bench, rollout)).startswith("yes: 3 graphs in ")
     assert caplog.text.count("Compiling the model") == 1
     assert not isinstance(rollout.model.arithmetic.gate, CompiledFunction)
     plain = latents(generate(rollout.settings, rollout.model))
