@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import LongtakeError
+from ...stream.latency import LatencyFigures, in_words
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Shot
 from ...stream.preview.takes import Earlier
@@ -119,5 +120,9 @@ def _summary(frames: FrameSource) -> str:
     """Write the speed of the run in one line."""
     facts = frames.report([])
     rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} per second"
-    first = "" if facts.first_frame_s is None else f", the first after {facts.first_frame_s:.1f} s"
-    return f"{facts.frames} frames{rate}{first}."
+    figures = LatencyFigures(
+        facts.block_latency_s, facts.real_time_factor, facts.continuous_play_rate,
+        facts.switch_cost_s,
+    )  # fmt: skip
+    latency = in_words(facts.first_frame_s, figures)
+    return f"{facts.frames} frames{rate}{latency and ': '}{latency}."

@@ -19,25 +19,30 @@ from .spec import Prompter, RolloutSpec
 logger = logging.getLogger("longtake")
 
 
-def apply_edit(
-    edit: Edit, index: int, state: RunState, edits: EditQueue, observer: RunObserver
-) -> None:
-    """Put an edit in force from chunk `index` on. If that fails, say why; the shot continues."""
+def apply_edit(index: int, state: RunState, edits: EditQueue, observer: RunObserver) -> bool:
+    """Put the queued edit, if any, in force from chunk `index` on; whether that changed anything.
+
+    If it fails, users learn why, and the shot continues.
+    """
+    edit = edits.take(index)
+    if edit is None:
+        return False
     spec, first = state.spec, state.chain.span(index).first
     try:
         settings = edited_settings(edit, first, state.settings, spec, observer)
     except LongtakeError as error:
         edits.fail(edit, str(error))
-        return
+        return False
     except Exception as error:  # a third party's text encoder must not end the shot
         logger.exception("An edit could not be encoded.")
         edits.fail(edit, f"The text encoder failed with {type(error).__name__}: {error}")
-        return
+        return False
     state.branch(index, settings)
     frame = frame_count(first)
     line = timeline_line(edit, frame / spec.fps, settings, first, spec.prompter)
     edits.apply(edit, frame, frame / spec.fps, line)
     observer.on_edit()
+    return True
 
 
 def edited_settings(
