@@ -4,7 +4,8 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "comfy/camera_lines", "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line", "comfy/graph",
+  "comfy/camera_lines", "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line",
+  "comfy/fork_terms", "comfy/graph",
   "comfy/host", "comfy/insert_node", "comfy/menu", "comfy/new_seed", "comfy/node_layout",
   "comfy/prompt_lines", "comfy/saved_videos", "drive/drive_pad", "drive/driver",
   "drive/keys", "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad",

@@ -207,7 +207,8 @@ class Take:
             dropped = sum(entry.count for entry in self._chunks if entry.blob.gone)
         loss = _describe_loss(self._storage.store, dropped) if dropped else None
         message = known["message"] or self.controls.message or loss
-        return {**known, "frames": frames, "message": message}
+        news = {"frames": frames, "message": message, "fork_seed": self.controls.fork_seed}
+        return {**known, **news}
 
     def announce(self) -> None:
         """Send the summary to the page that queued the rollout."""

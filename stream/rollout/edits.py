@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import LongtakeError
 from ...model.vae.latent_format import frame_count
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
-from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora
+from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora, TimedSeed
 from .edit_queue import Edit, EditQueue
 from .observer import RunObserver
 from .run_state import RunState
@@ -65,6 +65,8 @@ def edited_settings(
         settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
     if edit.guidance is not None:
         settings = settings.with_guidance(TimedGuidance(first, spec.guided(edit.guidance)))
+    if edit.seed is not None:
+        settings = settings.with_seed(TimedSeed(first, edit.seed))
     if edit.lora is not None:
         if spec.model.host.scale_loras is None:
             raise LongtakeError(
@@ -79,7 +81,8 @@ def timeline_line(
     edit: Edit, start_s: float, settings: RolloutSettings, first: int, prompter: Prompter | None
 ) -> str | None:
     """The timeline line that has the same effect as `edit`; None if no line can say it."""
-    if prompter is None or (edit.text, edit.guidance) == (None, None):
+    says = (edit.text, edit.guidance) != (None, None) and edit.seed is None
+    if prompter is None or not says:
         return None
     return prompter.line(start_s, settings.prompts.at(first).text, edit.guidance)
 

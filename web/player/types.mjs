@@ -8,7 +8,7 @@
  *   `prompt_changes`; `recalled` are the earlier frames that were fetched to make the chunk
  * @typedef {{frame: number, text: string, edited: boolean}} PromptChange
  * @typedef {{status: "queued"|"encoding"|"applied"|"failed", text: string|null,
- *   guidance: number|null, lora: number|null, first_frame: number|null, start_s: number|null, line: string|null,
+ *   guidance: number|null, lora: number|null, seed?: number|null, first_frame: number|null, start_s: number|null, line: string|null,
  *   error: string|null}} Edit
  * @typedef {{first_frame_s?: number|null, frames_per_s?: number|null, eta_s?: number|null,
  *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,
@@ -27,7 +27,7 @@
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
  *   message: string|null, plan: Plan|null, files: SavedFile[], drive: DriveInfo|null,
- *   wish?: Wish|null}} TakeInfo
+ *   wish?: Wish|null, fork_seed?: number|null}} TakeInfo  `fork_seed` waits for the next fork
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null,

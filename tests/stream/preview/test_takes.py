@@ -136,13 +136,13 @@ def test_the_manifest_lists_all_chunks(opened: Callable[..., Bench]) -> None:
     assert (known["frames"], known["total_frames"], known["state"]) == (21, 24, "interrupted")
     assert known["resume_at_s"] == 1.3125 and known["stats"]["eta_s"] is None
     assert known["plan"]["text"] == "24 frames"
-    assert known["files"] == [
-        {"filename": "clip.mp4", "subfolder": "longtake", "type": "output", "role": "video"}
-    ]
+    file = {"filename": "clip.mp4", "subfolder": "longtake", "type": "output", "role": "video"}
+    assert known["files"] == [file]
     assert set(known) == {
         "v", "take", "node_id", "display_node_id", "prompt_id", "workflow_id", "control_rev",
         "state", "fps", "width", "height", "total_frames", "frames", "chunks", "prompt_changes",
         "edits", "live", "stats", "resume_at_s", "message", "plan", "files", "drive", "wish",
+        "fork_seed",
     }  # fmt: skip
 
 
