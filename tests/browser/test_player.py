@@ -15,11 +15,8 @@ import pytest
 from .node import HERE, cases, lacking, player_server, run_cases
 
 MODULES = ["module_cases.mjs", "graph_cases.mjs"]
-PAGES = [
-    "address_cases.mjs",
-    "playback_cases.mjs", "run_cases.mjs", "connection_cases.mjs",
-    "steering/drive_cases.mjs", "lasting_cases.mjs", "looks_cases.mjs",
-]  # fmt: skip
+PAGES = ["address_cases.mjs", "playback_cases.mjs", "run_cases.mjs", "steering/drive_cases.mjs"]
+LONG_PAGES = ["connection_cases.mjs", "lasting_cases.mjs", "looks_cases.mjs"]
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
 run_once = cache(run_cases)
 
@@ -43,7 +40,17 @@ def test_module(file: str, case: str) -> None:
 @pytest.mark.browser
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("file", "case"), [(file, case) for file in PAGES for case in cases(file)])
+@pytest.mark.parametrize(
+    ("file", "case"),
+    [
+        *((file, case) for file in PAGES for case in cases(file)),
+        *(
+            pytest.param(file, case, marks=pytest.mark.slow)
+            for file in LONG_PAGES
+            for case in cases(file)
+        ),
+    ],
+)
 def test_page(server: str, file: str, case: str) -> None:
     failure = run_once(file, LONGTAKE_URL=server)[case]
     assert failure is None, failure

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from longtake.headless.hosts.stand_in import core_nodes, host_modules
+from longtake.headless.hosts.stand_in import core_nodes
 from longtake.nodes import categories
+from longtake.tests.support.lasting_host import lasting_host
 
 ROOT = Path(__file__).resolve().parents[2]
 PERMANENT_IDS = {
@@ -70,7 +71,7 @@ UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\b[G
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Any]]:
-    with host_modules(tmp_path, lambda event: None):
+    with lasting_host(tmp_path, lambda event: None):
         from longtake.nodes.extension import NODES
 
         yield list(NODES)

@@ -41,7 +41,7 @@ def waits(*arguments: str) -> dict[str, dict[str, int]]:
     return found
 
 
-QUICK = "sink, cfg", "int8", "rolling", "camera: plucker"
+QUICK = "sink, cfg", "camera: plucker"
 LONG = tuple(case for case in CASES if case not in QUICK)
 
 

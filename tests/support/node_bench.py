@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.headless.events import BarMoved, Event
-from longtake.headless.hosts.stand_in import host_modules
 from longtake.headless.hosts.stand_in.modules import HostState
 from longtake.model.config import DiTConfig
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.tiny_model import random_dit, randomise
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
@@ -68,14 +69,19 @@ class Bench:
 
     async def _execute(self, node: str, inputs: dict[str, Any]) -> Any:
         from longtake.headless.hosts.stand_in.io_types import HiddenHolder
-        from longtake.nodes.extension import NODES
 
-        [base] = [n for n in NODES if n.define_schema().node_id == node]
+        base = self._classes[node]
         hidden = HiddenHolder(unique_id=node, prompt=self.prompt, extra_pnginfo=self.canvas)
         prepared = type(base.__name__, (base,), {"hidden": hidden})
         defaults = {i.id: i.default for i in base.define_schema().inputs if hasattr(i, "default")}
         made = prepared.execute(**{**defaults, **inputs})
         return await made if asyncio.iscoroutine(made) else made
+
+    @cached_property
+    def _classes(self) -> dict[str, Any]:
+        from longtake.nodes.extension import NODES
+
+        return {node.define_schema().node_id: node for node in NODES}
 
     def collect(self, stream: Any, kind: str = "images") -> Any:
         """The whole stream as `images`, `video` or `latent`."""
@@ -109,7 +115,7 @@ class Bench:
 def node_bench(out_dir: Path, demo: Path, patch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The stand-in host with our nodes, which load the files in `demo`."""
     events: list[Event] = []
-    with host_modules(out_dir, events.append) as state, torch.inference_mode():
+    with lasting_host(out_dir, events.append) as state, torch.inference_mode():
         from longtake.nodes.models import load_demo
 
         patch.setattr(load_demo, "DEMO_FOLDER", demo)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,9 @@ from .tiles import tiled_scale
 
 if TYPE_CHECKING:
     from ...player.server import PageServer
+
+NODES = f"{__name__.split('.')[0]}.nodes"
+SESSION = f"{NODES}.runtime.session"
 
 
 class InterruptProcessingException(BaseException):
@@ -100,6 +103,23 @@ class ProgressBar:
 @contextmanager
 def host_modules(out_dir: Path, listener: Listener) -> Iterator[HostState]:
     """Provide the host's modules; afterwards unload them and our nodes."""
+    state = HostState(host_folders(out_dir), listener)
+    with installed(fake_modules(state)):
+        yield state
+
+
+def host_folders(out_dir: Path) -> dict[str, Path]:
+    """Return the host's folders by name: all of them are in the folder of the results."""
+    hidden = out_dir / ".longtake"
+    return {"output": out_dir, **{name: hidden / name for name in ("temp", "user", "input")}}
+
+
+@contextmanager
+def installed(modules: Mapping[str, ModuleType]) -> Iterator[None]:
+    """Install modules under their names; afterwards unload them and our nodes.
+
+    Raise BadInput where ComfyUI itself is loaded.
+    """
     present = next(
         (name for name in ("comfy", "folder_paths", "server") if name in sys.modules), None
     )
@@ -108,22 +128,28 @@ def host_modules(out_dir: Path, listener: Listener) -> Iterator[HostState]:
             f"ComfyUI is already loaded in this process (module {present}); "
             "run the stand-in in a separate process."
         )
-    hidden = out_dir / ".longtake"
-    folders = {"output": out_dir, **{name: hidden / name for name in ("temp", "user", "input")}}
-    state = HostState(folders, listener)
-    fakes = _modules(state)
-    sys.modules.update(fakes)
+    sys.modules.update(modules)
     try:
-        yield state
+        yield
     finally:
-        nodes = f"{__name__.split('.')[0]}.nodes"
-        if f"{nodes}.runtime.session" in sys.modules:
-            sys.modules[f"{nodes}.runtime.session"].session.reset()
-        for name in [*fakes, *(n for n in sys.modules if n == nodes or n.startswith(f"{nodes}."))]:
+        ours = loaded_nodes()
+        if SESSION in ours:
+            ours[SESSION].session.reset()
+        for name in [*modules, *ours]:
             sys.modules.pop(name, None)
 
 
-def _modules(state: HostState) -> dict[str, ModuleType]:
+def loaded_nodes() -> dict[str, ModuleType]:
+    """Return this pack's loaded modules of nodes by name."""
+    return {
+        name: module
+        for name, module in sys.modules.items()
+        if name == NODES or name.startswith(f"{NODES}.")
+    }
+
+
+def fake_modules(state: HostState) -> dict[str, ModuleType]:
+    """Return the host's modules by name; they read and change that state."""
     latest = _module(
         "comfy_api.latest",
         io=io_types,

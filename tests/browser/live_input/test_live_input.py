@@ -57,6 +57,7 @@ def latents(out: Path) -> dict[str, torch.Tensor]:
     return {path.stem: load_file(path)["latents"] for path in rollouts.glob("*.safetensors")}
 
 
+@pytest.mark.slow  # its parts have tests of their own
 @pytest.mark.browser
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

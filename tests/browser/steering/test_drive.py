@@ -75,6 +75,7 @@ def chunks(out: Path) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow  # its parts have tests of their own
 @pytest.mark.browser
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

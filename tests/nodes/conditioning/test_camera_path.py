@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
-from longtake.headless.hosts.stand_in import host_modules
 from longtake.model.vae.latent_format import FRAMES_PER_LATENT
 from longtake.samplers.camera.path import path_of_poses
 from longtake.samplers.camera.rigid import from_twist
+from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
 from longtake.tests.support.tiny_model import randn
 
@@ -25,7 +25,7 @@ FPS, FRAME_S = 16.0, 0.25
 
 @pytest.fixture
 def _host(tmp_path: Path) -> Iterator[None]:
-    with host_modules(tmp_path, lambda event: None):
+    with lasting_host(tmp_path, lambda event: None):
         yield
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.headless.hosts.stand_in import host_modules
 from longtake.model.config import DiTConfig
+from longtake.tests.support.lasting_host import lasting_host
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 
 
 @pytest.fixture(autouse=True)
 def _host(tmp_path: Path) -> Iterator[None]:
-    with host_modules(tmp_path, lambda event: None):
+    with lasting_host(tmp_path, lambda event: None):
         yield
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.attention.recall.window import RecallWindow
 from longtake.errors import BadInput
-from longtake.headless.hosts.stand_in import host_modules
 from longtake.model.config import DiTConfig
+from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.laws import examples
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
@@ -25,7 +25,7 @@ CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 
 @pytest.fixture(autouse=True)
 def _host(tmp_path: Path) -> Iterator[None]:
-    with host_modules(tmp_path, lambda event: None):
+    with lasting_host(tmp_path, lambda event: None):
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from longtake.headless.hosts.stand_in import host_modules
+from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.model.family_files import header_only, official_shapes
 
 FILE = "self_forcing_dmd.safetensors"
@@ -25,11 +25,11 @@ def routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[web.Rout
     header_only(models / FILE, official_shapes("1.3B"))
     header_only(tmp_path / "models" / FILE, official_shapes("1.3B"))
     monkeypatch.chdir(tmp_path)
-    with host_modules(tmp_path / "out", lambda event: None):
+    with lasting_host(tmp_path / "out", lambda event: None):
         from longtake.nodes.models.fit_route import open_fit_route
 
         open_fit_route()  # without a web server it adds nothing
-        sys.modules["server"].PromptServer.instance.routes = table
+        monkeypatch.setattr(sys.modules["server"].PromptServer.instance, "routes", table)
         open_fit_route()
         yield table
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
-from longtake.headless.hosts.stand_in import host_modules
+from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.model.family_files import (
     SMALL,
     fps_state,
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     models = tmp_path / "models" / "diffusion_models"
     models.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with host_modules(tmp_path / "out", lambda event: None):
+    with lasting_host(tmp_path / "out", lambda event: None):
         yield models
 
 

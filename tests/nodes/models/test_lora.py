@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
-from longtake.headless.hosts.stand_in import host_modules
+from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.model.family_files import State, prefix, rename, state
 from longtake.tests.support.model.lora_files import (
     alphas,
@@ -33,7 +33,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     save_file(state(), tmp_path / "models" / "diffusion_models" / "m.safetensors")
     pair = layers("diffusion_model.", *KOHYA)
     safetensors(tmp_path / "models" / "loras" / "l.safetensors", alphas(pair, KOHYA[0], 2.0))
-    with host_modules(tmp_path / "out", lambda event: None):
+    with lasting_host(tmp_path / "out", lambda event: None):
         from longtake.nodes import host
 
         yield host.load_diffusion_model(tmp_path / "models" / "diffusion_models" / "m.safetensors")

@@ -30,7 +30,8 @@ def views(*cameras: Camera) -> Views:
 
 def seen_by_both(a: Camera, b: Camera) -> float:
     """Follow the middle of each cell of a's picture into b's, in plain Python."""
-    (pose_a, lens_a), (pose_b, lens_b) = a, b
+    (from_a, lens_a), (from_b, lens_b) = a, b
+    pose_a, pose_b = from_a.tolist(), from_b.tolist()
     count = 0
     for depth in DEPTHS:
         for row in range(PLACES[1]):
@@ -38,9 +39,9 @@ def seen_by_both(a: Camera, b: Camera) -> float:
                 u, v = (column + 0.5) / PLACES[0], (row + 0.5) / PLACES[1]
                 ray = [(u - lens_a.centre_x) / lens_a.focal_x * depth,
                        (v - lens_a.centre_y) / lens_a.focal_y * depth, depth, 1.0]  # fmt: skip
-                world = [sum(float(pose_a[i, j]) * ray[j] for j in range(4)) for i in range(3)]
-                apart = [world[i] - float(pose_b[i, 3]) for i in range(3)]
-                x, y, z = (sum(float(pose_b[i, j]) * apart[i] for i in range(3)) for j in range(3))
+                world = [sum(pose_a[i][j] * ray[j] for j in range(4)) for i in range(3)]
+                apart = [world[i] - pose_b[i][3] for i in range(3)]
+                x, y, z = (sum(pose_b[i][j] * apart[i] for i in range(3)) for j in range(3))
                 if z > 1e-6:
                     across = lens_b.focal_x * x / z + lens_b.centre_x
                     below = lens_b.focal_y * y / z + lens_b.centre_y

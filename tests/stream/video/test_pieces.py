@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -40,9 +39,9 @@ OTHERS: list[tuple[VideoFormat, str, SoundInMemory | None]] = [
 COUNTS = (9, 12, 12, 12)
 
 
-def chunk(index: int) -> torch.Tensor:
+def chunk(index: int, width: int = 48) -> torch.Tensor:
     generator = torch.Generator().manual_seed(index)
-    return torch.rand(COUNTS[index], 3, 33, 48, generator=generator)
+    return torch.rand(COUNTS[index], 3, 33, width, generator=generator)
 
 
 def key(index: int) -> str:
@@ -55,7 +54,7 @@ def write(path: Path, spec: VideoSpec, indices: Sequence[int], *, complete: bool
     assert log is not None and len(log.pieces) == indices[0]
     video = open_video(log.video, spec, log)
     for index in indices:
-        video.write(chunk(index), key(index))
+        video.write(chunk(index, spec.width), key(index))
     video.close(complete=complete)
 
 
@@ -82,23 +81,14 @@ def test_a_video_in_two_runs_is_the_same_as_in_one(
     assert [path.name for path in parts.parent.iterdir()] == [name]
 
 
-def test_a_prores_video_in_two_runs_shows_the_same_as_in_one(tmp_path: Path) -> None:
-    """FFmpeg's encoder does not always give the same bytes, so the pictures are compared."""
-    spec = VideoSpec(48, 33, 16, Encoding(PRORES_HQ, bits=10), SOUND)
+def test_a_prores_video_in_two_runs_is_the_same_as_in_one(tmp_path: Path) -> None:
+    """Four macroblocks wide: where their number is odd, FFmpeg's encoder gives random bytes."""
+    spec = VideoSpec(64, 33, 16, Encoding(PRORES_HQ, bits=10), SOUND)
     whole, parts = tmp_path / "whole" / "x_1_.mov", tmp_path / "parts" / "x_1_.mov"
     write(whole, spec, range(4), complete=True)
     write(parts, spec, range(2), complete=False)
     write(parts, spec, range(2, 4), complete=True)
-    (pictures, times), (others, other_times) = map(shown, (whole, parts))
-    assert times == other_times and len(times) == sum(COUNTS)
-    assert np.abs(pictures - others).mean() < 1
-
-
-def shown(path: Path) -> tuple[np.ndarray, list[float]]:
-    with av.open(path) as container:
-        frames = [*container.decode(video=0)]
-    times = [frame.time or 0.0 for frame in frames]
-    return np.stack([frame.to_ndarray(format="rgb24").astype(int) for frame in frames]), times
+    assert content(parts) == content(whole)
 
 
 @pytest.mark.parametrize(("codec", "name", "sound"), CASES)
