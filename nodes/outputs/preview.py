@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -14,9 +15,11 @@ from ...stream.latency import LatencyFigures, in_words
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Shot
 from ...stream.preview.takes import Earlier
+from ...stream.video.sound import Sound
 from .. import categories, host
 from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource
+from ..frames.video_frames import sound_of
 from ..runtime.session import session
 from ..schema import build
 
@@ -37,20 +40,30 @@ class StreamingPreview(io.ComfyNode):
             "stop it. After a cancel, Run continues.",
             search_aliases=["preview video", "watch", "live", "player"],
             is_output_node=True,
-            inputs=[frames_input("frames", "From VAE Decode (Stream).")],
+            inputs=[
+                frames_input("frames", "From VAE Decode (Stream)."),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Sound for the addresses of Use in OBS, from the shot's start: from "
+                    "Video to Frames (Stream), Load Audio or another node. The player is silent.",
+                ),
+            ],
             outputs=[],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
-    async def execute(cls, frames: Tensor | FrameSource) -> io.NodeOutput:
+    async def execute(
+        cls, frames: Tensor | FrameSource, audio: Mapping[str, Any] | None = None
+    ) -> io.NodeOutput:
         """Pass every chunk to the player's store."""
         frames = to_frames(frames)
         node_id = cls.hidden.unique_id
         progress = host.Progress(node_id, frames.chunk_count or 0)
         canvas = cls.hidden.extra_pnginfo
         with (
-            _Showing(frames, node_id, canvas) as showing,
+            _Showing(frames, node_id, canvas, sound_of(audio)) as showing,
             frames.chunks.subscribe(showing.first) as reader,
         ):
             async for chunk in reader:
@@ -64,7 +77,11 @@ class _Showing:
     """A take of a stream. It records how the stream ends and stays watchable."""
 
     def __init__(
-        self, frames: FrameSource, node_id: str | None, canvas: dict[str, Any] | None
+        self,
+        frames: FrameSource,
+        node_id: str | None,
+        canvas: dict[str, Any] | None,
+        sound: Sound | None,
     ) -> None:
         shot = Shot(
             frames.fps, frames.width, frames.height, frames.frame_total, frames.plan,
@@ -77,6 +94,7 @@ class _Showing:
         self._take = session.takes.create(
             shot, origin, host.messenger(), frames.controls, Earlier(frames.content_key, last)
         )
+        self._take.sound = sound
         self.first = self._take.first_new  # chunks of a cancelled run are here already
         frames.hold_edits(self.first)
         frames.album.add_take(self._take)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..lazy.frame_chunk import Pictures, Spans
 from ..rollout.controls import Controls
+from ..video.sound import Sound
 from .blobs import Blob, BlobStore
 from .frame_encoder import FrameEncoder
 from .messages import (
@@ -75,6 +76,7 @@ class Take:
     ) -> None:
         self.ended_at: float | None = None
         self.first_new = 0  # the chunk after those of an earlier take
+        self.sound: Sound | None = None  # of the pictures, for live addresses
         self._storage = storage
         self._emit = emit
         self._lock = threading.Lock()  # guards the records below
