@@ -48,6 +48,7 @@ class SharpRun:
         self._newest: tuple[FrameChunk | None, list[FrameChunk]] | None = None
         self._read = self._thread = self._noted = 0
         self._rested: int | None = None
+        self._failure: Exception | None = None
 
     def begin(self, first: int) -> int:
         """Begin early enough for pass `first`; returns the first frame that readers need."""
@@ -102,7 +103,7 @@ class SharpRun:
         own, ready, number = self._newest, self._newest[1], 0
         while number < len(ready) or (own is self._newest and self._upscaler.is_ready):
             if number == len(ready):
-                ready.append(self._make())
+                ready.append(self._make_or_fail())
             yield ready[number]
             self._note(ready[number].index + 1)
             number += 1
@@ -116,6 +117,22 @@ class SharpRun:
         self._sources.append((chunk.first_frame + len(chunk.frames), chunk.latents))
         self._read += len(frames)
         self._upscaler.put(upload(frames, self._flashvsr.device))
+
+    def _make_or_fail(self) -> FrameChunk:
+        """The frames of one pass; after a pass that failed, all readers get its error.
+
+        That pass has taken frames which no other one can make up for.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)  # each reader clears the frames it lists
+        try:
+            return self._make()
+        except Exception as failure:
+            self._failure = failure
+            first = frames_made(self._upscaler.state.number)
+            node_id = self.progress.node_id if self.progress else None
+            host.warn(node_id, f"Enlarging failed at frame {first} ({failure}).")
+            raise
 
     def _make(self) -> FrameChunk:
         """The frames of one pass, with the latents that their first one was decoded from."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .mapped import ClosableReader, Readable
+from .mapped import ClosableReader, Readable, let_others_end
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -44,7 +45,8 @@ class JoinedStream(Generic[S, T]):
 
     Readers read the sources themselves, so that all readers of the sources advance in step. Unless
     `at_once`, a source is subscribed to at its first request; until then, its other readers do not
-    wait for this one.
+    wait for this one. If the steps fail, the reader raises the error once all other readers of the
+    sources have ended.
     """
 
     def __init__(
@@ -121,20 +123,31 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
     async def __anext__(self) -> T:
         answer: S | None = None
         try:
-            while self._steps is not None:
-                step = self._steps.send(answer)
+            while (step := await self._step(answer)) is not None:
                 if isinstance(step, NextChunk):
                     answer = await self._next_of(step.source)
                 elif not self._unread:
                     return step
                 else:
                     self._unread, answer = self._unread - 1, None
-        except StopIteration:
-            self.close()
         except BaseException:  # failed, interrupted or cancelled: release the others
             self.close()
             raise
+        self.close()
         raise StopAsyncIteration
+
+    async def _step(self, answer: S | None) -> NextChunk | T | None:
+        """Send an answer to the steps; None at their end."""
+        if self._steps is None:
+            return None
+        try:
+            return self._steps.send(answer)
+        except StopIteration:
+            return None
+        except Exception as error:
+            self._steps = None
+            await let_others_end(error, *self._readers.values())
+            raise
 
     async def _next_of(self, source: int) -> S | None:
         if source not in self._readers:
@@ -146,6 +159,16 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
 
     def _subscribe(self, source: int) -> ClosableReader[S]:
         return self._sources[source].subscribe(self._source_chunk)
+
+    @property
+    def others_read(self) -> bool:
+        """Whether another task reads a source."""
+        return any(reader.others_read for reader in self._readers.values())
+
+    async def wait_for_others(self) -> None:
+        """Take no more chunks, and return once no other task reads the sources."""
+        self._steps = None
+        await asyncio.gather(*(reader.wait_for_others() for reader in self._readers.values()))
 
     def close(self) -> None:
         """Stop reading and release the other readers; closing twice is harmless."""

@@ -6,9 +6,14 @@ chunk is held only while there are readers.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import traceback
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+logger = logging.getLogger("longtake")
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -38,6 +43,13 @@ class ClosableReader(Protocol[T_co]):
     def close(self) -> None:
         """Stop reading and release the other readers."""
 
+    @property
+    def others_read(self) -> bool:
+        """Whether another task reads the source."""
+
+    async def wait_for_others(self) -> None:
+        """Take no more chunks, and return once no other task reads the source."""
+
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Close; an interrupt ends the other readers too."""
 
@@ -45,7 +57,8 @@ class ClosableReader(Protocol[T_co]):
 class MappedStream(Generic[S, T]):
     """`convert` applied to every chunk of `source`, once for all readers in step.
 
-    `convert` runs in the reader that is first. If it raises, that reader ends and the others go on.
+    `convert` runs in the reader that is first. If it fails, the others go on, and that reader
+    raises the error once all other readers of the source have ended.
     """
 
     def __init__(self, source: Readable[S], convert: Callable[[S], T]) -> None:
@@ -102,15 +115,43 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
             chunk = await self._source.__anext__()
             if self._newest is None:  # closed
                 raise StopAsyncIteration
-            return self._newest.convert(chunk)
+            try:
+                return self._newest.convert(chunk)
+            except Exception as error:
+                self._newest = None
+                await let_others_end(error, self._source)
+                raise
         except BaseException:  # ended, failed, interrupted or cancelled: release the others
             self.close()
             raise
+
+    @property
+    def others_read(self) -> bool:
+        """Whether another task reads the source."""
+        return self._source.others_read
+
+    async def wait_for_others(self) -> None:
+        """Take no more chunks, and return once no other task reads the source."""
+        self._newest = None
+        await self._source.wait_for_others()
 
     def close(self) -> None:
         """Stop reading and release the other readers; closing twice is harmless."""
         self._newest = None
         self._source.close()
+
+
+async def let_others_end(error: Exception, *sources: ClosableReader[Any]) -> None:
+    """After `error` of one stage: return once the other readers of its sources have all they want.
+
+    A host ends every node of a prompt with the first one that fails, also those whose frames do not
+    need the failed stage. What the failed calls held is freed at once; so the error must not list
+    calls of another reader, which may still run.
+    """
+    traceback.clear_frames(error.__traceback__)
+    if any(source.others_read for source in sources):
+        logger.warning("Frames that do not need what failed are made first (%r).", error)
+    await asyncio.gather(*(source.wait_for_others() for source in sources))
 
 
 class _Newest(Generic[S, T]):

@@ -41,6 +41,9 @@ class Subscriber(Protocol):
     def holds_back(self, index: int, reader: asyncio.Task[object] | None) -> bool:
         """Whether the task `reader` must wait until this subscriber has taken chunk `index`."""
 
+    def reads_beside(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether this subscriber still takes chunks, for another task."""
+
 
 @runtime_checkable
 class Closable(Protocol):
@@ -80,6 +83,10 @@ class Production(Generic[T]):
         if index < self.position or self._ended:
             return True
         return not any(subscriber.holds_back(index - 1, reader) for subscriber in self.subscribers)
+
+    def is_read_beside(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether a subscriber of another task still takes chunks."""
+        return any(subscriber.reads_beside(task) for subscriber in self.subscribers)
 
     def fail(self, error: BaseException) -> None:
         """Raise `error` in every subscriber; later readers start a new production."""

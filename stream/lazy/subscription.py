@@ -86,6 +86,24 @@ class Subscription(AsyncIterator[T]):
             return False
         return self._cursor.index <= index
 
+    def reads_beside(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether this subscription still takes chunks, for another task."""
+        return self._cursor is not None and self._owner is not task
+
+    @property
+    def others_read(self) -> bool:
+        """Whether another task reads this production."""
+        return self._production is not None and self._production.is_read_beside(self._owner)
+
+    async def wait_for_others(self) -> None:
+        """Take no more chunks, and return once no other task reads this production."""
+        self._cursor = None
+        if self._production is not None:
+            self._production.wake()
+        while self.others_read:
+            self._woken.clear()
+            await self._woken.wait()
+
     async def _yield_to_others(self) -> None:
         """Give the event loop a turn; before the first chunk, wait until nobody new subscribes.
 

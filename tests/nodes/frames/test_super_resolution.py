@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.errors import BadInput
+from longtake.errors import BadInput, OutOfMemory
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.tests.support.model.flashvsr import upscaled
 from longtake.tests.support.node_bench import Bench
@@ -92,6 +92,38 @@ def test_outputs_side_by_side_share_one_run(bench: Bench, counter: Counter) -> N
     [report] = bench.state.folders["output"].rglob("*report.json")
     facts = json.loads(report.read_text())
     assert (facts["width"], facts["height"], facts["frames"]) == (128, 128, COUNT)
+
+
+def test_where_a_pass_fails_what_reads_the_small_frames_gets_all_of_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two outputs of the large frames then fail, by the same error and after the same frames."""
+    from longtake.nodes.frames.sharp_run import SharpRun
+
+    def fail(run: Any) -> Any:
+        if run._upscaler.state.number == 1:
+            raise OutOfMemory("The device is full; choose smaller tiles.")
+        return make(run)
+
+    make = SharpRun._make
+    monkeypatch.setattr(SharpRun, "_make", fail)
+    frames = bench.frames()
+    sharp = sharpened(bench, frames)
+    outputs = [
+        bench.side_by_side(("LongtakeSaveVideo", {"frames": shown, "filename_prefix": name}))
+        for shown, name in ((sharp, "large"), (frames, "small"), (sharp, "again"))
+    ]
+
+    async def all_of_them() -> list[Any]:
+        return await asyncio.gather(*outputs, return_exceptions=True)
+
+    large, small, again = asyncio.run(all_of_them())
+    assert isinstance(large, OutOfMemory) and isinstance(again, OutOfMemory)
+    assert "Enlarging failed at frame 21 (The device is full" in caplog.text
+    assert not isinstance(small, BaseException)
+    [video] = bench.state.folders["output"].glob("small*.mp4")
+    with av.open(video) as container:
+        assert sum(1 for _ in container.decode(video=0)) == COUNT
 
 
 def test_a_second_reader_gets_the_same_frames(bench: Bench) -> None:
