@@ -39,7 +39,7 @@ def super_resolution() -> Example:
         "7": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["6", 0], vae=["4", 0]),
         "8": node("LongtakeSuperResolution", "Super-Resolution (Stream)", frames=["7", 0],
                   flashvsr=["5", 0], scale=2.0),
-        "9": node("LongtakePreview", "Streaming Preview", frames=["8", 0]),
+        "9": node("LongtakePreview", "Streaming Preview", frames=["7", 0], refined=["8", 0]),
         "10": node("LongtakeSaveVideo", "Save Video (Stream)", frames=["8", 0],
                    filename_prefix="longtake/sharp", format="mp4 (h264)", crf=18,
                    sheet_and_report=True),

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...errors import LongtakeError
+from ...errors import BadInput, LongtakeError
 from ...stream.latency import LatencyFigures, in_words
 from ...stream.lazy.frame_chunk import FrameChunk
-from ...stream.preview.messages import Ending, Shot
+from ...stream.preview.messages import Ending, Origin, Shot
 from ...stream.preview.takes import Earlier
 from ...stream.video.sound import Sound
 from .. import categories, host
-from ..frames.pictures import frames_input, to_frames
+from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource
 from ..frames.video_frames import sound_of
 from ..runtime.session import session
@@ -38,10 +40,17 @@ class StreamingPreview(io.ComfyNode):
             category=categories.SAVE,
             description="Plays the shot while it is made. Pause it, change its prompt, fork it or "
             "stop it. After a cancel, Run continues.",
-            search_aliases=["preview video", "watch", "live", "player"],
+            search_aliases=["preview video", "watch", "live", "player", "cascade"],
             is_output_node=True,
             inputs=[
                 frames_input("frames", "From VAE Decode (Stream)."),
+                frames_input(
+                    "refined",
+                    "The same shot made larger or finer, from Super-Resolution (Stream) or "
+                    "Upscale (Stream). The player shows `frames` at once, and each of these once "
+                    "made.",
+                    optional=True,
+                ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
@@ -55,34 +64,56 @@ class StreamingPreview(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, frames: Tensor | FrameSource, audio: Mapping[str, Any] | None = None
+        cls,
+        frames: Tensor | FrameSource,
+        refined: Tensor | FrameSource | None = None,
+        audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Pass every chunk to the player's store."""
-        frames = to_frames(frames)
-        node_id = cls.hidden.unique_id
-        progress = host.Progress(node_id, frames.chunk_count or 0)
-        canvas = cls.hidden.extra_pnginfo
-        with (
-            _Showing(frames, node_id, canvas, sound_of(audio)) as showing,
-            frames.chunks.subscribe(showing.first) as reader,
-        ):
-            async for chunk in reader:
-                showing.add(chunk)
-                progress.advance(chunk.index + 1)
+        frames, *finer = all_to_frames([frames] if refined is None else [frames, refined])
+        for source in finer:
+            _check_same_shot(frames, source)
+        origin = host.origin(cls.hidden.unique_id, cls.hidden.extra_pnginfo)
+        showing = _Showing(frames, origin)
+        refinements = [showing.refine(each) for each in finer]
+        for each in (showing, *refinements):
+            each.hear(sound_of(audio))
+        progress = host.Progress(origin.node_id, frames.chunk_count or 0)
+        await _all_of([showing.read(progress), *(each.read() for each in refinements)])
         logger.info("%s", _summary(frames))  # the node has the player's status strip
         return io.NodeOutput(ui={"longtake": [{"take": showing.token}]})
+
+
+def _check_same_shot(frames: FrameSource, refined: FrameSource) -> None:
+    """Raise BadInput where a refined frame has no frame of the same time."""
+    ours, theirs = ((each.fps, each.frame_total) for each in (frames, refined))
+    if ours != theirs:
+        raise BadInput(
+            f"frames has {_length(*ours)}, but refined has {_length(*theirs)}; connect the same "
+            "shot to both, refined after a node that keeps the number of frames."
+        )
+
+
+def _length(fps: float, total: int | None) -> str:
+    count = "an open number of frames" if total is None else f"{total} frames"
+    return f"{count} at {fps:g} per second"
+
+
+async def _all_of(readers: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Read in tasks of their own, so that they take turns; the first error ends all."""
+    tasks = [asyncio.ensure_future(reader) for reader in readers]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Showing:
     """A take of a stream. It records how the stream ends and stays watchable."""
 
-    def __init__(
-        self,
-        frames: FrameSource,
-        node_id: str | None,
-        canvas: dict[str, Any] | None,
-        sound: Sound | None,
-    ) -> None:
+    def __init__(self, frames: FrameSource, origin: Origin) -> None:
         shot = Shot(
             frames.fps, frames.width, frames.height, frames.frame_total, frames.plan,
             resume_at_s=frames.resume_at_s,
@@ -90,22 +121,39 @@ class _Showing:
         self._frames = frames
         count = frames.chunk_count
         last = None if count is None else max(0, count - 1)  # the last chunk is always read
-        origin = host.origin(node_id, canvas)
+        earlier = Earlier(frames.content_key, last)
         self._take = session.takes.create(
-            shot, origin, host.messenger(), frames.controls, Earlier(frames.content_key, last)
+            shot, origin, host.messenger(), frames.controls, earlier
         )
-        self._take.sound = sound
-        self.first = self._take.first_new  # chunks of a cancelled run are here already
-        frames.hold_edits(self.first)
+        first = self._take.first_new  # chunks of a cancelled run are here already
+        frames.hold_edits(first)
         frames.album.add_take(self._take)
+        self._reader = frames.chunks.subscribe(first)
 
     @property
     def token(self) -> str:
         """The token by which the page requests the take."""
         return self._take.token
 
-    def add(self, chunk: FrameChunk) -> None:
-        """Show the next chunk."""
+    def refine(self, frames: FrameSource) -> _Showing:
+        """Show the same shot refined, in a take that this one names."""
+        refinement = _Showing(frames, replace(self._take.origin, refines=self.token))
+        self._take.add_refined(refinement.token)
+        return refinement
+
+    def hear(self, sound: Sound | None) -> None:
+        """Send `sound` with the pictures to the live address."""
+        self._take.sound = sound
+
+    async def read(self, progress: host.Progress | None = None) -> None:
+        """Show every chunk as it comes."""
+        with self, self._reader as reader:
+            async for chunk in reader:
+                self._add(chunk)
+                if progress is not None:
+                    progress.advance(chunk.index + 1)
+
+    def _add(self, chunk: FrameChunk) -> None:
         stats, key = self._frames.stats(), self._frames.content_key(chunk.index)
         self._take.show(
             chunk.frames, chunk.first_frame, chunk.prompt, stats, key, chunk.recalled

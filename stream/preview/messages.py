@@ -51,18 +51,24 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The node that made a take, its prompt, and the browser page (websocket id) that queued it."""
+    """The node that made a take, its prompt, and the browser page (websocket id) that queued it.
+
+    `refines` is the token of the take whose frames this take shows again, larger or otherwise
+    finished; None for a take that stands alone.
+    """
 
     node_id: str
     display_node_id: str
     prompt_id: str
     workflow_id: str | None = None  # node ids are unique only within a workflow
     client_id: str | None = None
+    refines: str | None = None
 
     @property
     def place(self) -> tuple[str | None, ...]:
-        """The node on one page, whichever prompt it ran in."""
-        return self.node_id, self.workflow_id, self.client_id
+        """The node on one page, whichever prompt it ran in; refined frames have their own."""
+        role = None if self.refines is None else "refined"
+        return self.node_id, self.workflow_id, self.client_id, role
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,7 @@ class TakeRecord:
     files: list[TakeFile] = field(default_factory=list)
     stats: TakeStats = TakeStats()
     ending: Ending | None = None
+    refined: str | None = None  # the token of the take with the same frames, refined
 
     @property
     def head(self) -> JsonObject:
@@ -152,6 +159,7 @@ class TakeRecord:
             "display_node_id": self.origin.display_node_id,
             "prompt_id": self.origin.prompt_id,
             "workflow_id": self.origin.workflow_id,
+            "refines": self.origin.refines,
         }
 
     def to_json(
@@ -168,6 +176,7 @@ class TakeRecord:
             **self.head,
             "control_rev": control_rev,
             "live": self.live,
+            "refined": self.refined,
             "state": state,
             "fps": self.shot.fps,
             "width": self.shot.width,

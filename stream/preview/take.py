@@ -24,14 +24,11 @@ from .messages import (
     Ending,
     JsonObject,
     PromptChange,
-    Shot,
     TakeFile,
     TakeRecord,
     TakeStats,
 )
 from .take_controls import TakeControls
-
-KeyOf = Callable[[int], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +124,12 @@ class Take:
             self._record.files.append(file)
         self.announce()
 
+    def add_refined(self, token: str) -> None:
+        """Announce the take that shows the same frames refined."""
+        with self._lock:
+            self._record.refined = token
+        self.announce()
+
     @property
     def files(self) -> tuple[TakeFile, ...]:
         """The saved files of the same frames."""
@@ -152,18 +155,6 @@ class Take:
             self._storage.folder.rmdir()
 
     # From one take to the next
-
-    def count_shared(self, shot: Shot, place: tuple[str | None, ...], key_of: KeyOf) -> int:
-        """The number of chunks, if a run at `place` shows all of this ended take again; else 0."""
-        mine, chunks = self._record, self._chunks
-        same = (mine.shot.width, mine.shot.height, mine.shot.fps) == (
-            shot.width, shot.height, shot.fps,
-        ) and mine.origin.place == place  # fmt: skip
-        known = all(
-            not chunk.blob.gone and chunk.key is not None and chunk.key == key_of(index)
-            for index, chunk in enumerate(chunks)
-        )
-        return len(chunks) if same and known else 0
 
     def take_over(self, earlier: Take, count: int) -> None:
         """Begin with `count` chunks of an ended take, which loses all; call this before `show`."""

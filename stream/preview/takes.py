@@ -18,7 +18,9 @@ from .blobs import BlobStore
 from .jpeg import pack_frames
 from .messages import Emit, Ending, Origin, Shot, TakeRecord
 from .places import Places
-from .take import KeyOf, Take, TakeStorage
+from .take import Take, TakeStorage
+
+KeyOf = Callable[[int], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +126,11 @@ class Takes:
         return takes[-1] if place is not None and takes else None
 
     def of_client(self, client_id: str) -> list[Take]:
-        """The newest take of each node that was queued by the page `client_id`."""
+        """The newest take of each node that the page `client_id` queued, refined ones too."""
         with self._lock:
             takes = list(self._takes.values())
         mine = [t for t in takes if t.origin.client_id == client_id and not self._is_expired(t)]
-        return list({take.origin.node_id: take for take in mine}.values())
+        return list({take.origin.place: take for take in mine}.values())
 
     def reset(self) -> None:
         """Drop all takes and end all threads."""
@@ -144,7 +146,7 @@ class Takes:
         ended = [old for old in self._takes.values() if old.ended_at is not None]
         mine = [old for old in ended if old.origin.place == take.origin.place]
         for old in reversed(mine):
-            count = old.count_shared(shot, take.origin.place, earlier.key_of)
+            count = _count_shared(old, shot, earlier.key_of)
             shared = count if earlier.limit is None else min(count, earlier.limit)
             if shared > 0:
                 del self._takes[old.token]
@@ -159,3 +161,13 @@ class Takes:
         ended = [take for take in self._takes.values() if take.ended_at is not None]
         too_many = max(0, len(self._takes) + 1 - self.limits.takes)
         return [take for i, take in enumerate(ended) if i < too_many or self._is_expired(take)]
+
+
+def _count_shared(old: Take, shot: Shot, key_of: KeyOf) -> int:
+    """The number of chunks of an ended take, if a run shows all of it again; else 0."""
+    same = (old.shot.width, old.shot.height, old.shot.fps) == (shot.width, shot.height, shot.fps)
+    known = all(
+        not chunk.blob.gone and chunk.key is not None and chunk.key == key_of(index)
+        for index, chunk in enumerate(old.chunks)
+    )
+    return len(old.chunks) if same and known else 0

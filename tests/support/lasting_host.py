@@ -13,13 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from longtake.headless.events import Listener
-from longtake.headless.hosts.stand_in.modules import (
-    HostState,
-    fake_modules,
-    host_folders,
-    installed,
-    loaded_nodes,
-)
+from longtake.headless.hosts.stand_in.installing import host_folders, installed, loaded_nodes
+from longtake.headless.hosts.stand_in.modules import HostState, fake_modules
 
 
 class LastingHost:

@@ -15,7 +15,7 @@ import os
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class FakeRun:
     sparse: bool = False  # whether it says what sparse attention did
     camera: bool = False  # whether keys can drive it
     recalls: bool = False  # whether chunks from the third on recall the first 17 frames
+    refined_s: float | None = None  # after which each chunk comes refined, as a larger negative
+    refined_chunks: int = 1000  # the refining fails after so many
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
     grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
 
@@ -89,6 +91,12 @@ def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
     if run.camera:
         controls.drive.open(run.fps)
     take = takes.create(shot, origin, sockets.emitter(run.client_id), controls)
+    if run.refined_s is not None:
+        larger = replace(shot, width=2 * run.width, height=2 * run.height)
+        refined_origin = replace(origin, refines=take.token)
+        refined = takes.create(larger, refined_origin, sockets.emitter(run.client_id), controls)
+        take.add_refined(refined.token)
+        threading.Thread(target=_refine, args=(take, refined, run), daemon=True).start()
     threading.Thread(target=_produce, args=(take, controls, run), daemon=True).start()
     return take
 
@@ -132,6 +140,21 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
         )  # fmt: skip
     controls.end(stopped=controls.state == "stopping")
     take.finish(_ending(controls, run))
+
+
+def _refine(take: Take, refined: Take, run: FakeRun) -> None:
+    """Show each chunk of `take` again, larger and as a negative, some time after it."""
+    for number, first in enumerate(range(0, run.frames, run.chunk_frames)):
+        while len(take.chunks) <= number:
+            time.sleep(0.01)
+        time.sleep(run.refined_s or 0)
+        if number >= run.refined_chunks:
+            return refined.finish(Ending("error", "The device is full."))
+        count = min(run.chunk_frames, run.frames - first)
+        frames = numbered_frames(first, count, 2 * run.width, 2 * run.height)
+        frames[:, :, : 2 * run.height * 2 // 3].neg_().add_(1)  # the colours, not the barcode
+        refined.show(frames, first, "", TakeStats())
+    refined.finish(Ending("done"))
 
 
 def _drive(controls: FakeControls, replanning: Replanning, run: FakeRun, first: int) -> None:

@@ -27,7 +27,9 @@
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
  *   message: string|null, plan: Plan|null, files: SavedFile[], drive: DriveInfo|null,
- *   wish?: Wish|null, fork_seed?: number|null}} TakeInfo  `fork_seed` waits for the next fork
+ *   wish?: Wish|null, fork_seed?: number|null, refined?: string|null, refines?: string|null}} TakeInfo  `fork_seed` waits
+ *   for the next fork; `refined` is the take that shows the same frames larger or finer; `refines` is the
+ *   take whose frames this one shows so
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .executor import StandInHost, execute, our_extension
-from .modules import HostState, host_modules
+from .installing import host_modules
+from .modules import HostState
 
 __all__ = ["HostState", "StandInHost", "execute", "host_modules", "our_extension"]

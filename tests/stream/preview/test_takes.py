@@ -134,7 +134,7 @@ def test_the_manifest_lists_all_chunks(opened: Callable[..., Bench]) -> None:
         (0, "a red ball"), (9, "a blue ball"),
     ]  # fmt: skip
     assert (known["frames"], known["total_frames"], known["state"]) == (21, 24, "interrupted")
-    assert known["resume_at_s"] == 1.3125 and known["stats"]["eta_s"] is None
+    assert (known["resume_at_s"], known["stats"]["eta_s"]) == (1.3125, None)
     assert known["plan"]["text"] == "24 frames"
     file = {"filename": "clip.mp4", "subfolder": "longtake", "type": "output", "role": "video"}
     assert known["files"] == [file]
@@ -142,7 +142,7 @@ def test_the_manifest_lists_all_chunks(opened: Callable[..., Bench]) -> None:
         "v", "take", "node_id", "display_node_id", "prompt_id", "workflow_id", "control_rev",
         "state", "fps", "width", "height", "total_frames", "frames", "chunks", "prompt_changes",
         "edits", "live", "stats", "resume_at_s", "message", "plan", "files", "drive", "wish",
-        "fork_seed",
+        "fork_seed", "refines", "refined",
     }  # fmt: skip
 
 

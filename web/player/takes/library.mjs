@@ -12,8 +12,9 @@ export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
- *   driveKept?: boolean}}
- *   Session  `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow
+ *   driveKept?: boolean, refined?: Session}}
+ *   Session  `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
+ *   `refined`: the same frames, larger or finer
  */
 
 /** All takes known to this page. Outlives nodes, workflow tabs and connections. */
@@ -53,11 +54,23 @@ export class Library {
     this.#tell(take);
     const transport = new Transport(this.server, take);
     const fetcher = new Fetcher(take, transport, this.store);
+    /** @type {Session} */
     const session = { take, transport, fetcher, shownIn: new Map() };
+    take.listen(() => this.#refine(session));
     this.#sessions.set(token, session);
     const [oldest] = this.#sessions.keys();
     if (this.#sessions.size > MAX_TAKES) this.#sessions.delete(oldest);
     return session;
+  }
+
+  /** Open the take with the refined frames of another one, once that names it. @param {Session} session */
+  #refine(session) {
+    const { refined } = session.take.info;
+    if (!refined || session.refined?.take.token === refined) return;
+    const known = this.#sessions.has(refined);
+    session.refined = this.open(refined);
+    session.refined.take.info.refines = session.take.token;
+    if (!known) this.#refresh(session.refined);
   }
 
   /** Process a message from the server or another tab.
@@ -153,7 +166,7 @@ export class Library {
 
   /** @param {string} node @param {string} prompt */
   #madeBy(node, prompt) {
-    return [...this.#sessions.values()].filter(({ take }) =>
+    return [...this.#sessions.values()].filter(({ take }) => !take.info.refines &&
       take.info.prompt_id === prompt && (take.info.display_node_id ?? take.info.node_id) === node);
   }
 
@@ -176,7 +189,8 @@ export class Library {
  * @param {Session} session @param {string|null} workflow null: any
  */
 export function nodesOf({ take, shownIn }, workflow) {
-  const { workflow_id: origin, node_id: node, display_node_id: shown } = take.info;
+  const { workflow_id: origin, node_id: node, display_node_id: shown, refines } = take.info;
+  if (refines) return []; // the take that it refines is shown
   const got = workflow === null ? undefined : shownIn.get(workflow);
   if (got) return [...got];
   const elsewhere = workflow !== null && origin !== null && origin !== workflow;

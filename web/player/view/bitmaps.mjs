@@ -2,7 +2,7 @@
 
 /** The decoded frames of one player. Above a maximum, closes the least recently used. */
 export class Bitmaps {
-  /** @type {Map<number, ImageBitmap>} oldest use first */
+  /** @type {Map<number, {bitmap: ImageBitmap, jpeg: Uint8Array}>} oldest use first */
   #ready = new Map();
   /** @type {Set<number>} */
   #decoding = new Set();
@@ -25,12 +25,12 @@ export class Bitmaps {
 
   /** @param {number} frame */
   get(frame) {
-    const bitmap = this.#ready.get(frame);
-    if (bitmap) {
+    const found = this.#ready.get(frame);
+    if (found) {
       this.#ready.delete(frame);
-      this.#ready.set(frame, bitmap);
+      this.#ready.set(frame, found);
     }
-    return bitmap;
+    return found?.bitmap;
   }
 
   /** Return the newest decoded frame in (after, upTo], or -1. @param {number} after @param {number} upTo */
@@ -42,10 +42,13 @@ export class Bitmaps {
     return found;
   }
 
-  /** Decode the given frames whose bytes are on this page. @param {number[]} frames */
+  /** Decode the given frames whose bytes are on this page, again where the bytes are others now.
+   * @param {number[]} frames */
   request(frames) {
     for (const frame of frames) {
-      if (!this.#ready.has(frame) && !this.#decoding.has(frame)) this.#decode(frame);
+      if (this.#decoding.has(frame)) continue;
+      const jpeg = this.jpegOf(frame);
+      if (jpeg && jpeg !== this.#ready.get(frame)?.jpeg) this.#decode(frame, jpeg);
     }
   }
 
@@ -53,20 +56,18 @@ export class Bitmaps {
   clear() {
     this.#epoch++;
     this.#decoding.clear();
-    for (const bitmap of this.#ready.values()) bitmap.close();
+    for (const { bitmap } of this.#ready.values()) bitmap.close();
     this.#ready.clear();
   }
 
-  /** @param {number} frame */
-  async #decode(frame) {
-    const jpeg = this.jpegOf(frame);
-    if (!jpeg) return;
+  /** @param {number} frame @param {Uint8Array<ArrayBuffer>} jpeg */
+  async #decode(frame, jpeg) {
     const epoch = this.#epoch;
     this.#decoding.add(frame);
     try {
       const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
       if (epoch !== this.#epoch) return bitmap.close();
-      this.#keep(frame, bitmap);
+      this.#keep(frame, bitmap, jpeg);
     } catch (error) {
       console.warn(`Longtake: frame ${frame} cannot be decoded.`, error);
     } finally {
@@ -75,12 +76,13 @@ export class Bitmaps {
     if (epoch === this.#epoch) this.onReady(frame);
   }
 
-  /** @param {number} frame @param {ImageBitmap} bitmap */
-  #keep(frame, bitmap) {
-    this.#ready.set(frame, bitmap);
+  /** @param {number} frame @param {ImageBitmap} bitmap @param {Uint8Array} jpeg */
+  #keep(frame, bitmap, jpeg) {
+    this.#ready.get(frame)?.bitmap.close();
+    this.#ready.set(frame, { bitmap, jpeg });
     for (const [oldest, old] of this.#ready) {
       if (this.#ready.size <= this.max) break;
-      old.close();
+      old.bitmap.close();
       this.#ready.delete(oldest);
     }
   }

@@ -17,7 +17,7 @@ export class LiveAddress {
 
   /** The address of the live picture, or null. */
   get url() {
-    const live = this.reel.take?.info.live;
+    const live = this.reel.shownTake?.info.live;
     return live ? (this.reel.server.url?.(`/longtake/live/${live}/live.mp4`) ?? null) : null;
   }
 

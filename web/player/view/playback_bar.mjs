@@ -26,11 +26,12 @@ export class PlaybackBar {
     this.loop = iconButton("loop", translate("Loop (O)"), () => player.reel.set({ loop: !player.reel.head.loop }));
     this.save = iconButton("camera", translate("Save this frame as PNG (S)"), () => player.saveFrame());
     this.video = iconButton("film", translate("Play the saved video"), () => player.toggleVideo());
+    this.refined = iconButton("sparkle", "", () => player.reel.preferRefined(!player.reel.prefersRefined));
     this.fork = new ForkButton(player.reel);
     this.address = new LiveAddress(player.reel);
     this.full = iconButton("full", translate("Fullscreen (F)"), () => player.toggleFullscreen());
     const left = [this.back, this.play, this.forward, this.live, this.time];
-    const right = [this.speed, this.loop, this.save, this.fork.button, this.address.button, this.video, this.full];
+    const right = [this.refined, this.speed, this.loop, this.save, this.fork.button, this.address.button, this.video, this.full];
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-playback-bar", role: "toolbar", "aria-label": translate("Playback") },
@@ -54,6 +55,7 @@ export class PlaybackBar {
     this.time.textContent = `${time((ended ? frames : frame) / fps)} / ${time((take?.length ?? 0) / fps)}`;
     this.time.title = translate("Frame {frame} of {frames} at {fps} frames per second", { frame, frames, fps });
     this.loop.setAttribute("aria-pressed", String(head.loop));
+    this.#updateRefined();
     const video = this.player.savedVideo();
     this.video.hidden = !video;
     const open = screen.video !== null;
@@ -63,6 +65,20 @@ export class PlaybackBar {
     this.full.setAttribute("aria-pressed", String(full));
     this.fork.update();
     this.address.update();
+  }
+
+  #updateRefined() {
+    const { reel } = this.player;
+    const refined = reel.session?.refined?.take;
+    this.refined.hidden = !refined;
+    if (!refined) return;
+    this.refined.setAttribute("aria-pressed", String(reel.prefersRefined));
+    this.refined.classList.toggle("lt-waiting", reel.prefersRefined && !reel.hasRefined(reel.frame));
+    const seconds = (refined.frames / reel.fps).toFixed(1);
+    const { state, message } = refined.info;
+    rename(this.refined, "sparkle", state === "error"
+      ? translate("Refined frames end at {seconds} s: {reason}", { seconds, reason: message ?? "" })
+      : translate("Refined frames: {seconds} s so far (R)", { seconds }));
   }
 }
 

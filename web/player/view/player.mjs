@@ -146,11 +146,11 @@ export class Player {
 
   /** Write the state that tests and style sheets read. */
   #updateDataset() {
-    const { take, head, frames, length, screen, bitmaps, inGap } = this.reel;
+    const { take, head, frames, length, screen, bitmaps, inGap, refined } = this.reel;
     const { state = "empty", node_id: node = "" } = take?.info ?? {};
     const data = {
       frames, length, chunks: take?.chunks.length ?? 0, shown: screen.shown, state, node, take: take?.token ?? "", gap: inGap,
-      connected: take?.connected ?? true,
+      connected: take?.connected ?? true, refined: refined?.take.frames ?? "",
       following: head.following, playing: head.playing,
       bitmaps: bitmaps.count + this.scrub.hover.bitmaps.count,
     };
@@ -176,9 +176,10 @@ export class Player {
     if (screen.shown >= 0) screen.save(`longtake_frame_${String(screen.shown).padStart(6, "0")}.png`);
   }
 
-  /** Return the run's saved video if browsers can play it, else null. */
+  /** Return the run's saved video if browsers can play it, the refined one first, else null. */
   savedVideo() {
-    return this.reel.take?.info.files.find((file) => file.filename.endsWith(".mp4")) ?? null;
+    const files = [this.reel.shownTake, this.reel.take].flatMap((take) => take?.info.files ?? []);
+    return files.find((file) => file.filename.endsWith(".mp4")) ?? null;
   }
 
   /** Switch between the saved video and the frames. */

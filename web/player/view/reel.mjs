@@ -13,6 +13,8 @@ const FETCH_AHEAD = 8; // chunks
 export class Reel {
   /** @type {Session|null} */
   session = null;
+  /** Whether refined frames are shown where there are any. */
+  prefersRefined = true;
   head = new Playhead();
   screen = new Screen();
   /** Whether the position is in frames that the server has dropped. */
@@ -20,7 +22,12 @@ export class Reel {
   /** Why the last run failed before its take began. @type {string|null} */
   failure = null;
   #last = 0; // milliseconds; the last tick while playing, else 0
+  /** @type {ImageBitmap|undefined} on the canvas */
+  #drawn;
+  /** @type {Session|null} whose changes are listened to, as the session's own are */
+  #refined = null;
   #unlisten = () => {};
+  #unlistenRefined = () => {};
 
   /** @param {Server} server @param {Place} place @param {() => void} onChange */
   constructor(server, place, onChange) {
@@ -36,12 +43,17 @@ export class Reel {
   get fps() { return this.take?.info.fps || 16; }
   get frame() { return this.head.frame(this.frames); }
   get growing() { return !!this.take?.growing; }
+  /** The same frames, larger or finer, while they are preferred. */
+  get refined() { return (this.prefersRefined && this.session?.refined) || null; }
+  /** The take whose size, files and address are those of the picture. */
+  get shownTake() { return this.refined?.take ?? this.take; }
 
   /** Load a take or none: live if it is growing, else at its start. @param {Session|null} session */
   load(session) {
     if (session === this.session) return;
     this.#unlisten();
     this.session?.fetcher.release(this);
+    this.#follow(null);
     this.bitmaps.clear();
     this.screen.clear();
     this.#last = 0;
@@ -54,11 +66,31 @@ export class Reel {
     this.onChange();
   }
 
-  /** Return the bytes of a frame's picture, or null if they are not on this page. @param {number} frame */
+  /** Return the bytes of a frame's picture, refined ones first, or null if they are not on this page.
+   * @param {number} frame */
   jpeg(frame) {
-    const chunk = this.take?.chunks[this.take.indexAt(frame)];
-    if (!chunk) return null;
-    return this.session?.fetcher.get(chunk.seq)?.jpegs[frame - chunk.first_frame] ?? null;
+    return jpegIn(this.refined, frame) ?? jpegIn(this.session, frame);
+  }
+
+  /** Whether the refined picture of a frame is on this page. @param {number} frame */
+  hasRefined(frame) {
+    return jpegIn(this.session?.refined ?? null, frame) !== null;
+  }
+
+  /** Prefer the refined frames, or those that they were made of. @param {boolean} prefers */
+  preferRefined(prefers) {
+    this.prefersRefined = prefers;
+    this.#follow(this.refined);
+    this.onChange();
+  }
+
+  /** Listen to the refined take, and fetch its frames. @param {Session|null} refined */
+  #follow(refined) {
+    if (refined === this.#refined) return;
+    this.#unlistenRefined();
+    this.#refined?.fetcher.release(this);
+    this.#refined = refined;
+    this.#unlistenRefined = refined?.take.listen(this.onChange) ?? (() => {});
   }
 
   /**
@@ -67,6 +99,7 @@ export class Reel {
    */
   tick(now, visible) {
     if (this.take) {
+      this.#follow(this.refined);
       this.#advance(now);
       this.#fetch();
       if (visible && !this.screen.video) this.#draw();
@@ -99,21 +132,25 @@ export class Reel {
   }
 
   #fetch() {
-    const { take, frame } = this;
-    const index = Math.max(0, take?.indexAt(frame) ?? 0);
-    const near = take?.chunks.slice(index, index + FETCH_AHEAD) ?? [];
-    this.session?.fetcher.request(this, near.map((chunk) => chunk.seq));
+    for (const session of [this.session, this.refined]) {
+      const index = Math.max(0, session?.take.indexAt(this.frame) ?? 0);
+      const near = session?.take.chunks.slice(index, index + FETCH_AHEAD) ?? [];
+      session?.fetcher.request(this, near.map((chunk) => chunk.seq));
+    }
   }
 
   /** Draw the current frame, or, until it is decoded, the newest decoded frame before it. */
   #draw() {
-    const { frame, screen, bitmaps, take } = this;
+    const { frame, screen, bitmaps, shownTake } = this;
     const ahead = this.head.playing ? Math.min(DECODE_AHEAD, this.frames - frame) : 1;
     bitmaps.request(Array.from({ length: Math.max(0, ahead) }, (_, step) => frame + step));
-    if (frame === screen.shown || !take) return;
-    const found = bitmaps.get(frame) ? frame : bitmaps.newest(screen.shown, frame);
+    const current = bitmaps.get(frame);
+    if (!shownTake || (frame === screen.shown && (!current || current === this.#drawn))) return;
+    const found = current ? frame : bitmaps.newest(screen.shown, frame);
     const bitmap = found < 0 ? undefined : bitmaps.get(found);
-    if (bitmap) screen.draw(found, bitmap, take.info.width, take.info.height);
+    if (!bitmap) return;
+    screen.draw(found, bitmap, shownTake.info.width, shownTake.info.height);
+    this.#drawn = bitmap;
   }
 
   /** Close a saved video and move the playhead.
@@ -162,4 +199,11 @@ export class Reel {
   goLive() {
     this.move((head) => head.goLive(this.take?.chunks.at(-1)?.first_frame ?? 0));
   }
+}
+
+/** Return the bytes of a frame in a take, or null if they are not on this page.
+ * @param {Session|null} session @param {number} frame */
+function jpegIn(session, frame) {
+  const chunk = session?.take.chunks[session.take.indexAt(frame)];
+  return (chunk && session?.fetcher.get(chunk.seq)?.jpegs[frame - chunk.first_frame]) ?? null;
 }

@@ -39,6 +39,7 @@ function actionOf(player, { key, shiftKey }) {
     case "l": return () => reel.goLive();
     case "o": return () => reel.set({ loop: !reel.head.loop });
     case "s": return () => player.saveFrame();
+    case "r": return () => reel.preferRefined(!reel.prefersRefined);
     case "f": return () => void player.toggleFullscreen();
     default: return null;
   }
