@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 CHUNK_EVENT = "longtake.chunk"
 FILE_EVENT = "longtake.file"
@@ -36,6 +36,7 @@ class ChunkDone:
     frames_per_s: float | None = None
     eta_s: float | None = None
     resumed_from_chunk: int | None = None
+    latency: str = ""  # the figures in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def from_message(
     if name == CHUNK_EVENT:
         known = ChunkDone.__dataclass_fields__
         values = {key: value for key, value in payload.items() if key in known}
-        return ChunkDone(**cast("dict[str, int]", values))
+        return ChunkDone(**cast("dict[str, Any]", values))
     if name == FILE_EVENT:
         return FileSaved(str(payload["role"]), _path(payload, folders))
     return None

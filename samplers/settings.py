@@ -218,6 +218,14 @@ class RolloutSettings:
         changes = sorted([*others, change], key=lambda change: change.start_frame)
         return replace(self, guidance_changes=tuple(changes))
 
+    def with_seed(self, change: TimedSeed) -> RolloutSettings:
+        """Add `change`, replacing one that starts at the same frame."""
+        if change.start_frame == 0:
+            return replace(self, seed=change.seed)
+        others = (c for c in self.seed_changes if c.start_frame != change.start_frame)
+        changes = sorted([*others, change], key=lambda change: change.start_frame)
+        return replace(self, seed_changes=tuple(changes))
+
     def with_lora(self, change: TimedLora) -> RolloutSettings:
         """Add `change` after all others, or replace the last."""
         others = (c for c in self.lora_changes if c.start_frame < change.start_frame)

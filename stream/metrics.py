@@ -35,6 +35,10 @@ class Report:
     frames_per_s: float | None = None
     chunk_interval_p50_s: float | None = None
     chunk_interval_p95_s: float | None = None
+    block_latency_s: float | None = None
+    real_time_factor: float | None = None
+    continuous_play_rate: float | None = None
+    switch_cost_s: float | None = None
     kv_bytes: int | None = None
     kv_bytes_planned: int | None = None
     peak_rss_bytes: int | None = None
@@ -76,7 +80,7 @@ class Meter:
     Rates are None until they are known. `clock` returns seconds and must be monotonic.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.frames = 0
         self.latent_frames = 0
         self.first_frame_s: float | None = None

@@ -52,6 +52,11 @@ NOTES: dict[str, str] = {
 - Strong `vanilla` guidance repeats itself and breaks; limited to early steps it stays clean.
 - Try another `scale`, or `from_level` among the advanced inputs.
 """,
+    "live_camera": """\
+- Your camera is redrawn under a prompt. Press Run, then *Use the camera* in the player.
+- What came in is on disk: the same shot again needs no camera. Another `take` films anew.
+- An RTSP, UDP or HTTP stream: set `source` to `url`. Try `level`: 0.5 stays close to the camera.
+""",
     "does_not_wear": """\
 - One shot twice, under guidance so strong that it wears out. On the right, a rule keeps it.
 - The rule: the first ten latent frames, half the window, are a sink and stay in sight.

@@ -125,6 +125,18 @@ def video_to_stream() -> Example:
     return Example(api, places, groups)
 
 
+def live_camera() -> Example:
+    """The browser's camera, redrawn under a prompt while it runs."""
+    api = {**world_nodes(REDRAWN), **shot_nodes(seed=4, length=20.0), **output_nodes("6")}
+    api["9"] = node(
+        "LongtakeLiveInput", "Live Input (Stream)", source="webcam", url="", vae=["1", 2],
+        level=0.8, take=1, stall=10.0,
+    )  # fmt: skip
+    api["5"]["inputs"]["known_frames"] = ["9", 0]
+    places = {**PLACES, "9": (0, 520, 300, 260)}
+    return Example(api, places, [group_box("What comes in", *places["9"])])
+
+
 def continue_video() -> Example:
     """A clip, which the example generates, and its continuation from the last two seconds."""
     api = {
@@ -271,9 +283,12 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "8_long_memory": long_memory,
     "9_history_guidance": history_guidance,
     "does_not_wear": does_not_wear,
+    "live_camera": live_camera,
 }
 """By file name, from easy to advanced.
 
 The template browser shows a pack's files in the order of the folder on disk, and in this order if
 the user sorts them by name.
 """
+LIVE = {"live_camera"}
+"""Those that take what comes in while they run, so that no two first runs give the same."""

@@ -4,16 +4,18 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "comfy/camera_lines", "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line", "comfy/graph",
+  "comfy/camera_lines", "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line",
+  "comfy/fork_terms", "comfy/graph",
   "comfy/host", "comfy/insert_node", "comfy/menu", "comfy/new_seed", "comfy/node_layout",
   "comfy/prompt_lines", "comfy/saved_videos", "drive/drive_pad", "drive/driver",
   "drive/keys", "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad",
-  "takes/byte_store", "takes/fetcher", "takes/heartbeat",
+  "status/latencies", "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/heartbeat",
   "takes/library", "takes/packed_chunk", "takes/tab_sharing", "takes/take", "takes/transport",
   "view/bitmaps", "view/dom",
-  "view/edit_list", "view/fork_button", "view/format", "view/hover_preview", "view/live_address", "view/overlay",
+  "view/edit_list", "view/fork_button", "view/format", "view/hover_preview",
+  "view/live_address", "view/overlay",
   "view/playback_bar", "view/player", "view/playhead", "view/reel", "view/restart_buttons",
-  "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts", "view/status_strip",
+  "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts",
   "view/style", "view/take_picker", "words",
 ];
 

@@ -69,6 +69,8 @@ def print_files(console: Console, run_files: RunFiles, seconds: float) -> None:
     }
     progress = f": {summary(run_files.last)}" if run_files.last else ""
     console.print(f"Done in {seconds:.1f} s{progress}.", highlight=False)
+    if run_files.last and run_files.last.latency:
+        console.print(f"{'latency':14} {run_files.last.latency}", highlight=False)
     for file in run_files.files:
         console.print(
             f"{names.get(file.role, file.role):14} {escape(str(file.path))}", highlight=False

@@ -15,6 +15,7 @@ from ...samplers.camera.keys import PUSHES
 
 PREFIX = "/longtake/"
 HELP = f"{PREFIX}help"
+MAX_SEED = 2**53 - 1  # as the route takes it: every JSON reader keeps it exact
 
 Request = dict[str, Any]
 Arguments = Sequence[object]
@@ -50,6 +51,13 @@ def _number(op: str) -> Callable[[Arguments], Request]:
         return {"op": op, op: numbers[0]}
 
     return read
+
+
+def _fork_seed(arguments: Arguments) -> Request:
+    numbers = _finite(arguments)
+    if len(numbers) != 1 or not numbers[0].is_integer() or not 0 <= numbers[0] <= MAX_SEED:
+        raise Unreadable(f"{PREFIX}fork/seed takes one whole number from 0 to {MAX_SEED}.")
+    return {"op": "fork_seed", "fork_seed": int(numbers[0])}
 
 
 def _push(arguments: Arguments) -> Request:
@@ -89,6 +97,9 @@ ADDRESSES: Mapping[str, Address] = {
     ),
     f"{PREFIX}lora": Address(
         "number, -20 to 20", "the LoRA strength, as a factor of the workflow's", _number("lora")
+    ),
+    f"{PREFIX}fork/seed": Address(
+        "whole number, 0 to 2^53 - 1", "the seed that the next fork or live edit takes", _fork_seed
     ),
     f"{PREFIX}camera": Address(
         "5 numbers, -1 to 1", "push the camera: right, up, forward, turned right, tilted up", _push

@@ -65,7 +65,7 @@ class Place:
     head_dim: int
 
     def random(self, *size: int, seed: int) -> Tensor:
-        """Random values, float32."""
+        """Normal random values in float32, the same for a seed."""
         return torch.randn(*size, generator=torch.Generator().manual_seed(seed)).to(self.device)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from ...attention.sparse.stats import SparseStats
 from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count, latent_frame_count
 from ...samplers.planning.rules import name_rules
+from ...stream.latency import in_words
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.side_thread import SideThread
 from ...stream.metrics import Meter, Report
@@ -149,6 +149,7 @@ class HostFrames(FrameStream):
             frames_per_s=meter.frames_per_s,
             eta_s=meter.eta_s(self.frame_total) if self.frame_total else None,
             chunk_p95_s=meter.chunk_interval_p95_s,
+            **asdict(rollout.run.latency.figures),
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
             drift=rollout.run.drift.warning,
@@ -186,8 +187,7 @@ class HostFrames(FrameStream):
         decoder.prepare()
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
-        controls = self.controls
-        self.meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
+        self.meter = Meter(clock=self.controls.clock)
         if first:
             start = self.rollout.span(first).first
             self.meter.begin_after(frames=frame_count(start), latent_frames=start)
@@ -199,6 +199,7 @@ class HostFrames(FrameStream):
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
             )
+            self.rollout.run.latency.show(chunk.index, len(chunk.frames), chunk.prompt)
             self.model_evals += chunk.latents.model_evals
             news = {
                 "chunk": chunk.index,
@@ -209,6 +210,7 @@ class HostFrames(FrameStream):
                 "frames_per_s": self.meter.frames_per_s,
                 "eta_s": None if frames is None else self.meter.eta_s(frames),
                 "resumed_from_chunk": self.rollout.resumed_from,
+                "latency": in_words(self.meter.first_frame_s, self.rollout.run.latency.figures),
             }
             host.emit(CHUNK_EVENT, news)
             yield chunk

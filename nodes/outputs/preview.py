@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -13,12 +13,15 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import BadInput, LongtakeError
+from ...stream.latency import LatencyFigures, in_words
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Origin, Shot
 from ...stream.preview.takes import Earlier
+from ...stream.video.sound import Sound
 from .. import categories, host
 from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource
+from ..frames.video_frames import sound_of
 from ..runtime.session import session
 from ..schema import build
 
@@ -48,6 +51,12 @@ class StreamingPreview(io.ComfyNode):
                     "made.",
                     optional=True,
                 ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Sound for the addresses of Use in OBS, from the shot's start: from "
+                    "Video to Frames (Stream), Load Audio or another node. The player is silent.",
+                ),
             ],
             outputs=[],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
@@ -55,15 +64,20 @@ class StreamingPreview(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, frames: Tensor | FrameSource, refined: Tensor | FrameSource | None = None
+        cls,
+        frames: Tensor | FrameSource,
+        refined: Tensor | FrameSource | None = None,
+        audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Pass every chunk to the player's store."""
         frames, *finer = all_to_frames([frames] if refined is None else [frames, refined])
-        for each in finer:
-            _check_same_shot(frames, each)
+        for source in finer:
+            _check_same_shot(frames, source)
         origin = host.origin(cls.hidden.unique_id, cls.hidden.extra_pnginfo)
         showing = _Showing(frames, origin)
         refinements = [showing.refine(each) for each in finer]
+        for each in (showing, *refinements):
+            each.hear(sound_of(audio))
         progress = host.Progress(origin.node_id, frames.chunk_count or 0)
         await _all_of([showing.read(progress), *(each.read() for each in refinements)])
         logger.info("%s", _summary(frames))  # the node has the player's status strip
@@ -127,6 +141,10 @@ class _Showing:
         self._take.add_refined(refinement.token)
         return refinement
 
+    def hear(self, sound: Sound | None) -> None:
+        """Send `sound` with the pictures to the live address."""
+        self._take.sound = sound
+
     async def read(self, progress: host.Progress | None = None) -> None:
         """Show every chunk as it comes."""
         with self, self._reader as reader:
@@ -168,5 +186,9 @@ def _summary(frames: FrameSource) -> str:
     """Write the speed of the run in one line."""
     facts = frames.report([])
     rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} per second"
-    first = "" if facts.first_frame_s is None else f", the first after {facts.first_frame_s:.1f} s"
-    return f"{facts.frames} frames{rate}{first}."
+    figures = LatencyFigures(
+        facts.block_latency_s, facts.real_time_factor, facts.continuous_play_rate,
+        facts.switch_cost_s,
+    )  # fmt: skip
+    latency = in_words(facts.first_frame_s, figures)
+    return f"{facts.frames} frames{rate}{latency and ': '}{latency}."

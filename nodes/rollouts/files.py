@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io as streams
-import time
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -120,9 +119,9 @@ class SaveRollout(io.ComfyNode):
         with_state: bool,
     ) -> io.NodeOutput:
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
-        count, picture, state, controls = 0, None, None, rollout.controls
+        count, picture, state = 0, None, None
         model_evals = 0
-        meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
+        meter = Meter(clock=rollout.controls.clock)
         with rollout.chunks.subscribe() as reader:
             async for chunk in reader:
                 if chunk.index == 0 and decoding is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from ...attention.sparse.stats import SparseStats
 from ...samplers.planning.cost import histories_used
@@ -29,6 +29,7 @@ def run_report(
             width=width,
             height=height,
             fps_target=fps,
+            **asdict(run.latency.figures),
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
             model_load_s=rollout.claim.load_s,

@@ -13,9 +13,12 @@ from fractions import Fraction
 from PIL import Image
 
 from ..preview.messages import Shot
+from ..preview.take import Take
+from ..video.sound import Samples
 from .encoder import LiveEncoder, LivePacket
 from .jitter import JitterBuffer
 from .take_reader import Newest, TakeReader
+from .take_sound import TakeSound
 from .viewers import Viewer
 
 JITTER_S = 0.5
@@ -34,6 +37,7 @@ class Broadcast:
         self._jitter = JitterBuffer(JITTER_S)
         self._jpeg = _black(self._size)
         self._since_sent = 0  # ticks since the picture was sent
+        self._heard: tuple[Take, TakeSound] | None = None
         self._encoder: LiveEncoder | None = None
         self._group: list[LivePacket] = []  # since the latest key frame
         self._viewers: dict[Viewer, bool] = {}  # whether a viewer has received anything
@@ -96,15 +100,32 @@ class Broadcast:
         if not watching:
             self._drop_encoder()
             return
+        plays = jpeg is not None
         if self._encoder is None:
             self._encoder, jpeg = LiveEncoder(*self._size, self.rate), self._jpeg
-        packets = self._encoder.encode(jpeg)
+        samples = self._samples(*self._encoder.awaited_sound) if plays else None
+        packets = self._encoder.encode(jpeg, samples)
         for packet in packets:
             self._group = [packet] if packet.is_key else [*self._group, packet]
         for viewer, is_old in watching.items():
             viewer.feed(self._encoder, packets if is_old else self._group)
 
+    def _samples(self, ahead: int, count: int) -> Samples | None:
+        """`count` samples, from `ahead` after the picture just read; None without sound."""
+        take = self._reader.take
+        if self._heard is not None and self._heard[0] is not take:
+            self._drop_sound()
+        if self._heard is None and take is not None and take.sound is not None:
+            self._heard = take, TakeSound(take.sound, self.rate)
+        return self._heard and self._heard[1].read(self._reader.number, count, ahead)
+
+    def _drop_sound(self) -> None:
+        if self._heard is not None:
+            self._heard[1].close()
+            self._heard = None
+
     def _drop_encoder(self) -> None:
+        self._drop_sound()
         if self._encoder is not None:
             self._encoder.close()
             self._encoder, self._group = None, []

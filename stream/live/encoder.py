@@ -1,4 +1,4 @@
-"""Encodes the pictures of a live address once for all its viewers: H.264, and AAC silence.
+"""Encodes pictures and sound of a live address once for all its viewers: H.264 and AAC.
 
 Viewers join at a key frame, of which there is one a second. B frames and look-ahead would delay the
 picture.
@@ -7,6 +7,7 @@ picture.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,9 +20,10 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from ..video.picture_stream import BT709, require_encoder
+from ..video.sound import Samples
+from .take_sound import CHANNELS, SAMPLE_RATE
 
-SAMPLE_RATE = 48000
-SILENT_SAMPLES = 1024  # of an AAC packet
+PACKET_SAMPLES = 1024  # of AAC
 KEY_FRAME_S = 1.0
 H264_OPTIONS = {
     "preset": "veryfast", "tune": "zerolatency", "bf": "0", "crf": "20", "sc_threshold": "0",
@@ -52,7 +54,7 @@ class LiveEncoder:
             require_encoder(name)
         self._size = (width, height)
         self._rate = rate
-        self._pictures = self._sounds = 0  # so far; a sound is a packet
+        self._pictures = self._samples = 0  # so far
         self._reformatter = VideoReformatter()
         self._holder = av.open(io.BytesIO(), "w", format="mp4")  # only describes the streams
         self.video = self._video_stream(width + width % 2, height + height % 2)
@@ -60,11 +62,25 @@ class LiveEncoder:
         self._holder.start_encoding()
         self._shown = self._to_frame(Image.new("RGB", self._size))
 
-    def encode(self, jpeg: bytes | None) -> list[LivePacket]:
+    @property
+    def awaited_sound(self) -> tuple[int, int]:
+        """The samples that `encode` takes next: where they begin, and how many there are.
+
+        They begin so many samples after the next picture does. Whole packets reach its end: a muxer
+        would hold a picture back that is ahead of the sound.
+        """
+        begin, end = map(self._samples_before, (self._pictures, self._pictures + 1))
+        packets = max(0, math.ceil((end - self._samples) / PACKET_SAMPLES))
+        return self._samples - begin, packets * PACKET_SAMPLES
+
+    def encode(self, jpeg: bytes | None, samples: Samples | None = None) -> list[LivePacket]:
         """The packets for one picture more, and for the sound of its time.
 
         `jpeg` is scaled to the size; None shows the last picture again, at first a black one.
+        `samples` (2, n) in [-1, 1] are those of `awaited_sound`; None is silence.
         """
+        if samples is None:
+            samples = np.zeros((CHANNELS, self.awaited_sound[1]), np.float32)
         if jpeg is not None:
             self._shown = self._to_frame(Image.open(io.BytesIO(jpeg)))
         self._shown.pts, self._shown.time_base = self._pictures, 1 / self._rate
@@ -73,23 +89,25 @@ class LiveEncoder:
             LivePacket(bytes(packet), packet.pts or 0, 1, 1 / self._rate, True, packet.is_keyframe)
             for packet in self.video.encode(self._shown)
         ]
-        return [*packets, *self._silence(until_s=self._pictures / self._rate)]
+        return [*packets, *self._encode_sound(samples)]
 
     def close(self) -> None:
         """Free the encoders' memory."""
         self._holder.close()
 
-    def _silence(self, until_s: Fraction) -> Iterator[LivePacket]:
-        while self._sounds * SILENT_SAMPLES < until_s * SAMPLE_RATE:
-            frame = av.AudioFrame("fltp", "stereo", SILENT_SAMPLES)
-            for plane in frame.planes:
-                plane.update(bytes(plane.buffer_size))
-            frame.sample_rate, frame.pts = SAMPLE_RATE, self._sounds * SILENT_SAMPLES
-            frame.time_base = Fraction(1, SAMPLE_RATE)
-            self._sounds += 1
+    def _samples_before(self, pictures: int) -> int:
+        return round(pictures * SAMPLE_RATE / self._rate)
+
+    def _encode_sound(self, samples: Samples) -> Iterator[LivePacket]:
+        tick_s = Fraction(1, SAMPLE_RATE)
+        for first in range(0, samples.shape[1], PACKET_SAMPLES):
+            piece = np.ascontiguousarray(samples[:, first : first + PACKET_SAMPLES])
+            frame = av.AudioFrame.from_ndarray(piece, "fltp", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, self._samples, tick_s
+            self._samples += PACKET_SAMPLES
             for packet in self.sound.encode(frame):
-                at, tick_s = packet.pts or 0, Fraction(1, SAMPLE_RATE)
-                yield LivePacket(bytes(packet), at, SILENT_SAMPLES, tick_s, False, False)
+                at = packet.pts or 0
+                yield LivePacket(bytes(packet), at, PACKET_SAMPLES, tick_s, False, False)
 
     def _video_stream(self, width: int, height: int) -> VideoStream:
         stream = self._holder.add_stream("libx264", rate=self._rate, options=H264_OPTIONS)

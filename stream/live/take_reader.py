@@ -22,7 +22,8 @@ class TakeReader:
         self._newest, self._max_waiting_s = newest, max_waiting_s
         self._take: Take | None = None
         self._seq = 0  # the next chunk to open
-        self._files: deque[bytes] = deque()  # of the chunk that is open
+        self._files: deque[tuple[int, bytes]] = deque()  # of the chunk that is open, numbered
+        self.number = 0  # of the picture that was read last, in its run
 
     def follow(self) -> Take | None:
         """Go to a newer run that has a picture of its own; the newest take, if there is one."""
@@ -34,6 +35,11 @@ class TakeReader:
             self._take = take
             self._go_to(len(take.chunks) - 1 if is_first else take.first_new)
         return take
+
+    @property
+    def take(self) -> Take | None:
+        """The run whose pictures are read."""
+        return self._take
 
     @property
     def waiting(self) -> int:
@@ -50,15 +56,18 @@ class TakeReader:
             self._go_to(len(take.chunks) - 1)
         if not self._files:
             self._open_chunk(take)
-        return self._files.popleft() if self._files else None
+        if not self._files:
+            return None
+        self.number, file = self._files.popleft()
+        return file
 
     def _open_chunk(self, take: Take) -> None:
         """Open the next chunk that the preview's store still has."""
         while not self._files and (blob := take.blob(self._seq)) is not None:
+            first, packed = take.chunks[self._seq].first_frame, blob.read()
             self._seq += 1
-            packed = blob.read()
             if packed is not None:
-                self._files.extend(unpack_files(packed))
+                self._files.extend(enumerate(unpack_files(packed), first))
 
     def _go_to(self, seq: int) -> None:
         self._seq = seq

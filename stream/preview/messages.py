@@ -76,13 +76,18 @@ class TakeStats:
     """Measurements of a run in seconds and bytes; None means unknown.
 
     `memory_rules` names the rules against drift that act, if any. `live_dropped` counts frames of a
-    live input that came while chunks were made, and were left out.
+    live input that came while chunks were made, and were left out. `stream/latency.py` defines the
+    four latency figures.
     """
 
     first_frame_s: float | None = None
     frames_per_s: float | None = None
     eta_s: float | None = None
     chunk_p95_s: float | None = None
+    block_latency_s: float | None = None
+    real_time_factor: float | None = None
+    continuous_play_rate: float | None = None
+    switch_cost_s: float | None = None
     kv_bytes: int | None = None
     kv_bytes_planned: int | None = None
     drift: float | None = None

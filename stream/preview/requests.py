@@ -30,8 +30,8 @@ class Control:
 
 
 def read_control(body: bytes) -> Control:
-    """Read {"op": ..., "rev": ...} with the "text", "guidance" or "lora" of the op."""
-    fields = read_fields(body, {"op", "rev", "text", "guidance", "lora"})
+    """Read {"op": ..., "rev": ...} with the "text", "guidance", "lora" or "fork_seed" of the op."""
+    fields = read_fields(body, {"op", "rev", "text", "guidance", "lora", "fork_seed"})
     rev = fields.get("rev")
     if type(rev) is not int or not 1 <= rev <= MAX_REV:
         raise BadRequest(f"rev must be a whole number from 1 to {MAX_REV}.")
@@ -68,9 +68,14 @@ def _command(fields: dict[str, Any]) -> Command:
     if op == "lora":
         factor = _strength(fields, "lora", -MAX_LORA_STRENGTH, MAX_LORA_STRENGTH)
         return lambda controls: controls.set_lora(factor)
+    if op == "fork_seed":
+        seed = fields.get("fork_seed")
+        if type(seed) is not int or not 0 <= seed <= MAX_REV:
+            raise BadRequest(f"fork_seed must be a whole number from 0 to {MAX_REV}.")
+        return lambda controls: controls.edit_queue.hold_seed(seed)
     if isinstance(op, str) and op in simple:
         return simple[op]
-    raise BadRequest("op must be pause, resume, stop, prompt, guidance or lora.")
+    raise BadRequest("op must be pause, resume, stop, prompt, guidance, lora or fork_seed.")
 
 
 def read_fields(body: bytes, known: set[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..lazy.frame_chunk import Pictures, Spans
 from ..rollout.controls import Controls
+from ..video.sound import Sound
 from .blobs import Blob, BlobStore
 from .frame_encoder import FrameEncoder
 from .messages import (
@@ -72,6 +73,7 @@ class Take:
     ) -> None:
         self.ended_at: float | None = None
         self.first_new = 0  # the chunk after those of an earlier take
+        self.sound: Sound | None = None  # of the pictures, for live addresses
         self._storage = storage
         self._emit = emit
         self._lock = threading.Lock()  # guards the records below
@@ -198,7 +200,8 @@ class Take:
             dropped = sum(entry.count for entry in self._chunks if entry.blob.gone)
         loss = _describe_loss(self._storage.store, dropped) if dropped else None
         message = known["message"] or self.controls.message or loss
-        return {**known, "frames": frames, "message": message}
+        news = {"frames": frames, "message": message, "fork_seed": self.controls.fork_seed}
+        return {**known, **news}
 
     def announce(self) -> None:
         """Send the summary to the page that queued the rollout."""

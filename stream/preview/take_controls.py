@@ -25,6 +25,7 @@ class TakeControls:
         self._last_message: str | None = None
         self._last_drive: DriveState | None = None
         self._last_lines: list[str] = []
+        self._last_seed: int | None = None
         self._lock = threading.Lock()
         self._stop_listening = controls.listen(on_change) if controls else None
 
@@ -33,6 +34,12 @@ class TakeControls:
         """Every edit of the run."""
         controls = self._controls
         return controls.edits if controls else self._last_edits
+
+    @property
+    def fork_seed(self) -> int | None:
+        """The seed that waits for a fork; None if there is none."""
+        controls = self._controls
+        return controls.edit_queue.fork_seed if controls else self._last_seed
 
     @property
     def message(self) -> str | None:
@@ -112,6 +119,7 @@ class TakeControls:
             return
         self.close()
         self._last_edits, self._last_message = controls.edits, controls.message
+        self._last_seed = controls.edit_queue.fork_seed
         self._last_drive, self._last_lines = controls.drive.state, controls.drive.lines
         if self._stop_listening is not None:
             self._stop_listening()

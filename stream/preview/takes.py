@@ -98,6 +98,9 @@ class Takes:
         record = TakeRecord(secrets.token_urlsafe(16), live, shot, origin)
         take = Take(storage, record, emit, controls)
         with self._lock:
+            for old in self._takes.values():
+                if old.origin.place == origin.place:
+                    old.sound = None  # the live address is about to show the new take
             if earlier is not None:
                 self._continue(take, shot, earlier)
             expired = self._over_limits()

@@ -15,6 +15,7 @@ from typing import Literal
 from ...errors import BadInput
 from ..drive.drive import POLL_S, Drive
 from ..incoming.inlet import Inlet
+from ..run_clock import RunClock
 from .edit_queue import Edit, EditQueue
 
 State = Literal["running", "paused", "stopping", "stopped", "done"]
@@ -33,6 +34,7 @@ class Controls:
 
     def __init__(self, *, long_pause_s: float = LONG_PAUSE_S) -> None:
         self.long_pause_s = long_pause_s
+        self.clock = RunClock()
         self._changed = threading.Condition()
         self.edit_queue = EditQueue(self._changed, self._announce)
         self.drive = Drive(self._announce)
@@ -40,7 +42,6 @@ class Controls:
         self._state: State = "running"
         self._revision = 0
         self._message: str | None = None
-        self._paused_s = 0.0
         self._listeners: dict[int, Callable[[], None]] = {}
         self._next_listener = 0
 
@@ -69,7 +70,7 @@ class Controls:
     @property
     def paused_s(self) -> float:
         """Total seconds of finished pauses."""
-        return self._paused_s
+        return self.clock.paused_s
 
     @property
     def ended(self) -> bool:
@@ -139,9 +140,8 @@ class Controls:
         """
         if self._state != "paused":
             return
-        began = time.monotonic()
-        is_long = False
-        try:
+        began, is_long = time.monotonic(), False
+        with self.clock.pause():
             while self._state == "paused":
                 check()
                 if not is_long and time.monotonic() - began >= self.long_pause_s:
@@ -149,8 +149,6 @@ class Controls:
                     long_pause()
                 with self._changed:
                     self._changed.wait_for(lambda: self._state != "paused", POLL_S)
-        finally:
-            self._paused_s += time.monotonic() - began
 
     def notify(self, message: str) -> None:
         """Show users one sentence."""

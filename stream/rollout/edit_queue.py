@@ -17,15 +17,16 @@ TOO_LATE = "The shot ended before this edit could take effect; run again to make
 class Edit:
     """A change of prompt, guidance strength or LoRA strength, or of several, from one chunk on.
 
-    `lora` is a factor on the strengths that the workflow gives. `first_frame` and `start_s` say
-    where the edit took effect, in frames and seconds of video. `line` is the timeline line that has
-    the same effect.
+    `lora` is a factor on the strengths that the workflow gives. `seed` is that of all noise from
+    there on, and was held for this edit. `first_frame` and `start_s` say where the edit took
+    effect, in frames and seconds of video. `line` is the timeline line that has the same effect.
     """
 
     status: EditStatus = "queued"
     text: str | None = None
     guidance: float | None = None
     lora: float | None = None
+    seed: int | None = None
     first_frame: int | None = None
     start_s: float | None = None
     line: str | None = None
@@ -38,10 +39,11 @@ class Edit:
 
     @property
     def summary(self) -> str:
-        """What the edit changed, for a report: its line, and the LoRA factor that no line holds."""
-        by_line = self.line or (None if self.guidance is None else str(self.guidance))
+        """What the edit changed, for a report: its line, and what no line holds."""
+        by_line = self.line or self.text or (None if self.guidance is None else str(self.guidance))
         lora = None if self.lora is None else f"LoRA x {self.lora:g}"
-        return "; ".join(part for part in (by_line, lora) if part)
+        seed = None if self.seed is None else f"seed {self.seed}"
+        return "; ".join(part for part in (by_line, lora, seed) if part)
 
 
 class EditQueue:
@@ -56,6 +58,7 @@ class EditQueue:
         self._edits: list[Edit] = []
         self._closed = False
         self._first_chunk = 0
+        self._fork_seed: int | None = None
 
     @property
     def all(self) -> tuple[Edit, ...]:
@@ -80,6 +83,18 @@ class EditQueue:
                 self._edits.append(edit)
         self._on_change()
 
+    @property
+    def fork_seed(self) -> int | None:
+        """The seed that waits for a fork; None if the next one keeps the shot's."""
+        return self._fork_seed
+
+    def hold_seed(self, seed: int) -> None:
+        """Give `seed` to the next edit that comes in force; a newer seed replaces it."""
+        with self._lock:
+            if not self._closed:
+                self._fork_seed = seed
+        self._on_change()
+
     def hold(self, first_chunk: int) -> None:
         """Let edits wait until this chunk: outputs have those before from an earlier run."""
         self._first_chunk = max(self._first_chunk, first_chunk)
@@ -93,18 +108,22 @@ class EditQueue:
         with self._lock:
             if (chunk is not None and self.is_early(chunk)) or not self.waiting:
                 return None
-            edit = self._edits[-1] = replace(self._edits[-1], status="encoding")
+            edit = replace(self._edits[-1], status="encoding", seed=self._fork_seed)
+            self._edits[-1] = edit
         self._on_change()
         return edit
 
     def apply(self, edit: Edit, first_frame: int, start_s: float, line: str | None) -> None:
-        """Record where a taken edit took effect."""
+        """Record where a taken edit took effect; its seed waits no longer."""
+        with self._lock:
+            if edit.seed == self._fork_seed:
+                self._fork_seed = None
         done = replace(edit, status="applied", first_frame=first_frame, start_s=start_s, line=line)
         self._settle(edit, done)
 
     def fail(self, edit: Edit, error: str) -> None:
-        """Record in one sentence why a taken edit has no effect."""
-        self._settle(edit, replace(edit, status="failed", error=error))
+        """Record in one sentence why a taken edit has no effect; its seed waits for another."""
+        self._settle(edit, replace(edit, status="failed", error=error, seed=None))
 
     def close(self) -> None:
         """Fail every open edit and all later ones. Does not call `on_change`."""

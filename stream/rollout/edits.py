@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import LongtakeError
 from ...model.vae.latent_format import frame_count
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
-from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora
+from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora, TimedSeed
 from .edit_queue import Edit, EditQueue
 from .observer import RunObserver
 from .run_state import RunState
@@ -19,25 +19,30 @@ from .spec import Prompter, RolloutSpec
 logger = logging.getLogger("longtake")
 
 
-def apply_edit(
-    edit: Edit, index: int, state: RunState, edits: EditQueue, observer: RunObserver
-) -> None:
-    """Put an edit in force from chunk `index` on. If that fails, say why; the shot continues."""
+def apply_edit(index: int, state: RunState, edits: EditQueue, observer: RunObserver) -> bool:
+    """Put the queued edit, if any, in force from chunk `index` on; whether that changed anything.
+
+    If it fails, users learn why, and the shot continues.
+    """
+    edit = edits.take(index)
+    if edit is None:
+        return False
     spec, first = state.spec, state.chain.span(index).first
     try:
         settings = edited_settings(edit, first, state.settings, spec, observer)
     except LongtakeError as error:
         edits.fail(edit, str(error))
-        return
+        return False
     except Exception as error:  # a third party's text encoder must not end the shot
         logger.exception("An edit could not be encoded.")
         edits.fail(edit, f"The text encoder failed with {type(error).__name__}: {error}")
-        return
+        return False
     state.branch(index, settings)
     frame = frame_count(first)
     line = timeline_line(edit, frame / spec.fps, settings, first, spec.prompter)
     edits.apply(edit, frame, frame / spec.fps, line)
     observer.on_edit()
+    return True
 
 
 def edited_settings(
@@ -60,6 +65,8 @@ def edited_settings(
         settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
     if edit.guidance is not None:
         settings = settings.with_guidance(TimedGuidance(first, spec.guided(edit.guidance)))
+    if edit.seed is not None:
+        settings = settings.with_seed(TimedSeed(first, edit.seed))
     if edit.lora is not None:
         if spec.model.host.scale_loras is None:
             raise LongtakeError(
@@ -74,7 +81,8 @@ def timeline_line(
     edit: Edit, start_s: float, settings: RolloutSettings, first: int, prompter: Prompter | None
 ) -> str | None:
     """The timeline line that has the same effect as `edit`; None if no line can say it."""
-    if prompter is None or (edit.text, edit.guidance) == (None, None):
+    says = (edit.text, edit.guidance) != (None, None) and edit.seed is None
+    if prompter is None or not says:
         return None
     return prompter.line(start_s, settings.prompts.at(first).text, edit.guidance)
 

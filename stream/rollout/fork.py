@@ -31,9 +31,8 @@ class Fork:
             settings = replace(settings, prompts=self._prompts(settings, self.prompt))
         before = settings.before(self.frame)
         if self.seed is not None:
-            settings = _with_seed(
-                replace(settings, seed_changes=before.seed_changes), self.frame, self.seed
-            )
+            settings = replace(settings, seed_changes=before.seed_changes)
+            settings = settings.with_seed(TimedSeed(self.frame, self.seed))
         if self.guidance is not None:
             settings = replace(settings, guidance_changes=before.guidance_changes)
             settings = settings.with_guidance(TimedGuidance(self.frame, self.guidance))
@@ -57,12 +56,6 @@ class Fork:
         moved = replace(new, start_frame=self.frame, active_from=self.frame)
         ordered = sorted([*before, moved], key=lambda entry: entry.start_frame)
         return PromptTimeline(tuple(ordered), settings.prompts.negative)
-
-
-def _with_seed(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettings:
-    if frame == 0:
-        return replace(settings, seed=seed)
-    return replace(settings, seed_changes=(*settings.seed_changes, TimedSeed(frame, seed)))
 
 
 def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:

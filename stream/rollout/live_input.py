@@ -82,10 +82,7 @@ class StoredInput:
         """Normalised latents (c, h, w); StorageError if the journal has lost them."""
         entry = self.journal.read(self.key)
         if entry is None or "latents" not in entry or len(entry["latents"]) <= self.index:
-            raise StorageError(
-                f"What came in live has just left the journal in {self.journal.folder}; run again "
-                "to receive it anew."
-            )
+            raise _loss(self.journal)
         return entry["latents"][self.index]
 
 
@@ -100,26 +97,53 @@ def new_frames(chain: Chain, index: int, known: KnownFrames) -> Sequence[int]:
 def recorded(chain: Chain, index: int, journal: Journal, live: LiveInput) -> Chain | None:
     """The chain that goes on with what the journal has for chunk `index`; None if it has nothing.
 
-    A chunk may have got no frames, while its source was lost.
+    A chunk may have got no frames, while its source was lost. Live frames before the chunk, which
+    nothing will read again, are not in the settings of that chain: a shot may last for days.
     """
+    frames = new_frames(chain, index, chain.settings.known_frames)
+    more = _stored_frames(chain, index, frames, journal, live.level)
+    if more is None:
+        return None
+    return chain.follow(index, _with_frames(chain.settings, more, chain.span(index).first))
+
+
+def whole_settings(chain: Chain, count: int, journal: Journal, live: LiveInput) -> RolloutSettings:
+    """The chain's settings with all that came in for its first `count` chunks.
+
+    StorageError if the journal has lost a part.
+    """
+    static = KnownFrames(
+        tuple(known for known in chain.settings.known_frames.frames if not _is_live(known))
+    )
+    frames = list(static.frames)
+    for index in range(count):
+        places = new_frames(chain, index, static)
+        more = _stored_frames(chain, index, places, journal, live.level) if places else ()
+        if more is None:
+            raise _loss(journal)
+        frames += more
+    return replace(chain.settings, known_frames=KnownFrames(tuple(frames)))
+
+
+def _stored_frames(
+    chain: Chain, index: int, frames: Sequence[int], journal: Journal, level: float
+) -> tuple[KnownFrame, ...] | None:
+    """What the journal has for the latent `frames` that chunk `index` begins; None if nothing."""
     key = chain.input_key(index)
     entry = journal.read(key) if key in journal else None
     if entry is None or "latents" not in entry:
         return None
     latents = entry["latents"]
-    known = chain.settings.known_frames
-    frames = new_frames(chain, index, known)
     if len(latents) not in (0, len(frames)):
         return None
-    more = tuple(
+    return tuple(
         KnownFrame(
             frame,
             StoredInput(journal, key, i, tuple(latents[i].shape), embedding_digest(latents[i])),
-            live.level,
+            level,
         )
         for i, frame in enumerate(frames[: len(latents)])
     )
-    return chain.follow(index, _with_frames(chain.settings, more))
 
 
 def record(chain: Chain, index: int, journal: Journal, latents: Tensor | None) -> None:
@@ -129,8 +153,23 @@ def record(chain: Chain, index: int, journal: Journal, latents: Tensor | None) -
     journal.write(chain.input_key(index), tensors, {"live": "1", "index": str(index)})
 
 
-def _with_frames(settings: RolloutSettings, more: tuple[KnownFrame, ...]) -> RolloutSettings:
-    if not more:
+def _with_frames(
+    settings: RolloutSettings, more: tuple[KnownFrame, ...], first: int
+) -> RolloutSettings:
+    """`settings` with more live frames, and without those before latent frame `first`."""
+    frames = settings.known_frames.frames
+    read = tuple(known for known in frames if known.frame >= first or not _is_live(known))
+    if not more and len(read) == len(frames):
         return settings
-    known = KnownFrames((*settings.known_frames.frames, *more))
-    return replace(settings, known_frames=known)
+    return replace(settings, known_frames=KnownFrames((*read, *more)))
+
+
+def _is_live(known: KnownFrame) -> bool:
+    return isinstance(known.latents, StoredInput)
+
+
+def _loss(journal: Journal) -> StorageError:
+    return StorageError(
+        f"What came in live has just left the journal in {journal.folder}; run again to receive it "
+        "anew."
+    )

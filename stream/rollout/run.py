@@ -20,6 +20,7 @@ from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
 from ..journal.records import touch
+from ..latency import LatencyMeter
 from ..lazy.stream import Stream
 from ..timecode import time_label
 from .controls import Controls
@@ -31,7 +32,7 @@ from .observer import RunObserver
 from .out_of_memory import is_out_of_memory
 from .producer import ChunkProducer
 from .receiving import Receiving
-from .run_record import RunRecord, chunk_facts
+from .run_record import RunRecord, chunk_facts, chunk_tensors
 from .run_state import RunState
 from .spec import RolloutSpec
 
@@ -52,6 +53,7 @@ class Run:
         self.state = RunState(spec)
         self.controls = Controls()
         self.chunks = Stream(self._produce, stored=self._read_stored, length=spec.chunk_count)
+        self.latency = LatencyMeter(self.controls.clock, spec.fps)
         self.drift = DriftMeter()
         self.disk = DiskCap(self.notify)
         self.stopped_at: int | None = None
@@ -105,8 +107,7 @@ class Run:
         self.resumed_from = first or None
         self._thread = threading.get_ident()
         try:
-            if first:
-                # The shared chunks are in use from now on.
+            if first:  # the shared chunks are in use from now on
                 self._record.note(self.state.chain, first - 1)
             self.observer.on_open(first, self.state.start_s(first))
             with self.spec.journal.sync_behind() as to_disk:
@@ -228,12 +229,11 @@ class Run:
             self._producer.snapshot(index)
 
     def _keep(self, chunk: Chunk, to_disk: Force) -> None:
-        meta = chunk_facts(chunk, self.model.current)
-        in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
-        tensors = {"latents": chunk.latents, **in_flight}
+        meta, chain = chunk_facts(chunk, self.model.current), self.state.chain
         # First the record, so that no chunk is ever without one.
-        self._record.note(self.state.chain, chunk.index)
-        self.spec.journal.write(self.state.chain.key(chunk.index), tensors, meta, to_disk)
+        self._record.note(chain, chunk.index)
+        self.spec.journal.write(chain.key(chunk.index), chunk_tensors(chunk), meta, to_disk)
+        self.latency.make(chunk.index)
         self.kv_bytes, self.offloaded_bytes = chunk.kv_bytes, chunk.offloaded_bytes
         if "recalled" in meta:
             self.recalled.append(f"chunk {chunk.index}: {meta['recalled']}")
@@ -274,9 +274,9 @@ class Run:
                 return self._stop(index)
             if self.spec.chunk_count is None and self.disk.is_full():
                 return self._stop(index)
-            edit = self.controls.edit_queue.take(index)
-            if edit is not None:
-                apply_edit(edit, index, self.state, self.controls.edit_queue, self.observer)
+            self.latency.begin(index)
+            if apply_edit(index, self.state, self.controls.edit_queue, self.observer):
+                self.latency.switch(index)
             if self._driving.admit(index):
                 self.observer.on_edit()
             self.receiving.admit(index)

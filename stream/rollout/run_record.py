@@ -35,6 +35,12 @@ def chunk_facts(chunk: Chunk, model: Denoiser) -> dict[str, str]:
     return {**facts, "recalled": frame_spans(chunk.recalled)} if chunk.recalled else facts
 
 
+def chunk_tensors(chunk: Chunk) -> dict[str, torch.Tensor]:
+    """What the journal keeps of a chunk: its latents, and those of later frames in progress."""
+    in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
+    return {"latents": chunk.latents, **in_flight}
+
+
 class RunRecord:
     """Writes the records of the chains that a run of `spec` follows."""
 

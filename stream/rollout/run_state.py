@@ -13,6 +13,7 @@ from ...samplers.loop import Chunk
 from ...samplers.settings import RolloutSettings
 from ..journal.chain import Chain
 from ..timecode import read_spans, time_label
+from .live_input import whole_settings
 from .recache import recached_chain
 from .spec import RolloutSpec
 
@@ -33,6 +34,13 @@ class RunState:
     def receive(self, chain: Chain) -> None:
         """Go on with the chain that holds what came in for the next chunk."""
         self._follow(chain)
+
+    def whole_settings(self, count: int) -> RolloutSettings:
+        """The settings in force, with all that came in live for the first `count` chunks."""
+        live = self.spec.live
+        if live is None:
+            return self.settings
+        return whole_settings(self.chain, count, self.spec.journal, live)
 
     def start_s(self, index: int) -> float:
         """The time at which chunk `index` begins, in seconds of video."""

@@ -71,7 +71,7 @@ def save_rollout(path: Path, state: RunState, count: int, extras: RolloutExtras)
 
     Returns the bytes of the file.
     """
-    recipe, tensors = to_record(state.settings)
+    recipe, tensors = to_record(state.whole_settings(count))
     metas = [state.spec.journal.read_meta(state.chain.key(index)) for index in range(count)]
     metadata = {
         FORMAT: str(VERSION),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import av
@@ -52,6 +52,9 @@ class Sound(Protocol):
 
     def blocks(self) -> Blocks:
         """The whole sound from its start, in pieces of any length."""
+
+    def later(self, seconds: float) -> Sound:
+        """The sound from second `seconds` on; empty after its end."""
 
 
 class Blocks(Iterator[Samples], Protocol):
@@ -120,6 +123,11 @@ class FileSound:
         """The track's blocks; silence fills its gaps and a start later than the pictures."""
         return _FileBlocks(self)
 
+    def later(self, seconds: float) -> FileSound:
+        """The same track from `seconds` later on."""
+        length = None if self.length is None else max(0.0, self.length - seconds)
+        return replace(self, start=self.start + seconds, length=length)
+
 
 @dataclass(frozen=True, slots=True)
 class SoundInMemory:
@@ -150,6 +158,10 @@ class SoundInMemory:
         """The waveform in pieces of one second."""
         for block in self.waveform[0, : self.channels].split(self.rate, dim=1):
             yield block.float().cpu().numpy()
+
+    def later(self, seconds: float) -> SoundInMemory:
+        """The samples from `seconds` on, without copying them."""
+        return SoundInMemory(self.waveform[..., round(seconds * self.rate) :], self.rate)
 
 
 def _first_picture_s(container: av.container.InputContainer) -> float:

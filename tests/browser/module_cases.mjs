@@ -9,7 +9,9 @@ import { Playhead } from "../../web/player/view/playhead.mjs";
 import { Fetcher } from "../../web/player/takes/fetcher.mjs";
 import { SavedVideos } from "../../web/player/comfy/saved_videos.mjs";
 import { Library } from "../../web/player/takes/library.mjs";
-import { DRIFT_WARNING, driftOf, warningsOf } from "../../web/player/view/status_strip.mjs";
+import { forkObstacle, forkWidgets } from "../../web/player/comfy/fork_terms.mjs";
+import { latencies } from "../../web/player/status/latencies.mjs";
+import { DRIFT_WARNING, driftOf, warningsOf } from "../../web/player/status/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
 import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
@@ -291,6 +293,32 @@ test("the drift line names the rules that act", () => {
   assert.equal(driftOf({ drift: 0.617 }), "0.62");
   assert.equal(driftOf({ memory_rules: "recency 4" }), "not seen, with recency 4");
   assert.equal(driftOf({ drift: 0.6, memory_rules: "recency 4" }), "0.60, with recency 4");
+});
+
+test("the status strip has the five latency figures, those that are known", () => {
+  const shown = (/** @type {import("../../web/player/types.mjs").Stats} */ stats) => latencies(stats).map(([name, value]) => [name, value]);
+  assert.deepEqual(shown({}), []);
+  assert.deepEqual(shown({ first_frame_s: 0.314, block_latency_s: null, switch_cost_s: null }), [["first chunk", "0.31 s"]]);
+  const all = { first_frame_s: 12.4, block_latency_s: 1.26, real_time_factor: 0.756, continuous_play_rate: 0.9999, switch_cost_s: 0.25 };
+  assert.deepEqual(shown(all), [["first chunk", "12 s"], ["block latency", "1.3 s"], ["real-time factor", "0.76"],
+    ["continuous play", "99 %"], ["switch cost", "+0.25 s"]]);
+  assert.deepEqual(shown({ continuous_play_rate: 0, switch_cost_s: -0.04 }), [["continuous play", "0 %"], ["switch cost", "\u22120.04 s"]]);
+  assert.ok(latencies(all).every(([, , meaning]) => meaning.length > 10));
+});
+
+test("a fork takes the seed that waits, and starts only from what is seen", () => {
+  const take = new Take("t");
+  const [at, session] = [2, /** @type {any} */ ({ take })];
+  assert.deepEqual(forkWidgets(take.info, at), { action: "fork", at });
+  take.info.fork_seed = 0;
+  assert.deepEqual(forkWidgets(take.info, at), { action: "fork", at, new_seed: 0 });
+  const edit = { status: "applied", text: "a", guidance: null, lora: null, seed: null, first_frame: 9, start_s: 1, line: "1: a", error: null };
+  take.info.edits = [/** @type {any} */ (edit)];
+  assert.match(forkObstacle(session, at, () => false) ?? "", /Keep edit for “1: a” first/);
+  assert.equal(forkObstacle(session, at, () => true), null);
+  take.info.edits = [/** @type {any} */ ({ ...edit, seed: 7, line: null })];
+  assert.match(forkObstacle(session, at, () => true) ?? "", /The edit at 0:01 .* seed 7\./);
+  assert.equal(forkObstacle(session, 1, () => true), null, "a fork at the edit replaces it");
 });
 
 test("a take of another format is refused in one sentence", async () => {

@@ -8,11 +8,12 @@
  *   `prompt_changes`; `recalled` are the earlier frames that were fetched to make the chunk
  * @typedef {{frame: number, text: string, edited: boolean}} PromptChange
  * @typedef {{status: "queued"|"encoding"|"applied"|"failed", text: string|null,
- *   guidance: number|null, lora: number|null, first_frame: number|null, start_s: number|null, line: string|null,
+ *   guidance: number|null, lora: number|null, seed?: number|null, first_frame: number|null, start_s: number|null, line: string|null,
  *   error: string|null}} Edit
  * @typedef {{first_frame_s?: number|null, frames_per_s?: number|null, eta_s?: number|null,
  *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,
- *   drift?: number|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
+ *   block_latency_s?: number|null, real_time_factor?: number|null, continuous_play_rate?: number|null,
+ *   switch_cost_s?: number|null, drift?: number|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
  *   attention_density?: number|null, ann_recall?: number|null,
  *   paused_s?: number|null, kv_on_host?: boolean, memory_rules?: string|null, live_dropped?: number|null}} Stats
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
@@ -26,8 +27,9 @@
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
  *   message: string|null, plan: Plan|null, files: SavedFile[], drive: DriveInfo|null,
- *   wish?: Wish|null, refined?: string|null, refines?: string|null}} TakeInfo  `refined` is the take that shows
- *   the same frames larger or finer; `refines` is the take whose frames this one shows so
+ *   wish?: Wish|null, fork_seed?: number|null, refined?: string|null, refines?: string|null}} TakeInfo  `fork_seed` waits
+ *   for the next fork; `refined` is the take that shows the same frames larger or finer; `refines` is the
+ *   take whose frames this one shows so
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null,

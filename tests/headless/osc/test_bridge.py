@@ -73,7 +73,7 @@ def test_every_address_becomes_the_request_that_it_documents() -> None:
         for count, (name, value) in enumerate([
             ("prompt", "a blue ball"), ("guidance", 4.5), ("lora", -1), ("pause", 1), ("pause", 0),
             ("pause", []), ("resume", True), ("stop", []),
-            ("camera", [0, 0, 0.5, -1.0, 0.0]),
+            ("camera", [0, 0, 0.5, -1.0, 0.0]), ("fork/seed", 2**53 - 1), ("fork/seed", 7.0),
         ]):  # fmt: skip
             say(bridge, name, value)
             until(lambda count=count: len(log.requests) > count)
@@ -81,9 +81,10 @@ def test_every_address_becomes_the_request_that_it_documents() -> None:
         {"op": "prompt", "text": "a blue ball"}, {"op": "guidance", "guidance": 4.5},
         {"op": "lora", "lora": -1.0}, {"op": "pause"}, {"op": "resume"}, {"op": "pause"},
         {"op": "resume"}, {"op": "stop"}, {"op": "camera", "sticks": [0.0, 0.0, 0.5, -1.0, 0.0]},
+        {"op": "fork_seed", "fork_seed": 2**53 - 1}, {"op": "fork_seed", "fork_seed": 7},
     ]  # fmt: skip
-    assert {address.split("/")[-1] for address in ADDRESSES} == {
-        "prompt", "guidance", "lora", "camera", "pause", "resume", "stop",
+    assert {address.removeprefix("/longtake/") for address in ADDRESSES} == {
+        "prompt", "guidance", "lora", "fork/seed", "camera", "pause", "resume", "stop",
     }  # fmt: skip
 
 
@@ -144,6 +145,10 @@ def test_what_is_not_osc_is_said_and_does_not_end_the_bridge(datagram: bytes) ->
         ("/longtake/guidance", ["much"], "takes one number"),
         ("/longtake/guidance", [float("nan")], "takes one number"),
         ("/longtake/lora", [True], "takes one number"),
+        ("/longtake/fork/seed", [-1], "takes one whole number from 0"),
+        ("/longtake/fork/seed", [0.5], "takes one whole number"),
+        ("/longtake/fork/seed", [2**53], "takes one whole number"),
+        ("/longtake/fork/seed", [], "takes one whole number"),
         ("/longtake/camera", [1, 0, 0, 0], "takes 5 numbers"),
         ("/longtake/camera", [0, 0, 0, 0, 1.5], "takes 5 numbers"),
         ("/longtake/sampler", [1], "/longtake/help"),
@@ -179,8 +184,9 @@ def test_messages_reach_the_run_and_its_edits(tmp_path: Path) -> None:
         def perform() -> None:
             with listening(RemoteRun(address), said) as bridge:
                 for number, (name, value) in enumerate(
-                    [("prompt", "a blue ball"), ("guidance", 3.0), ("pause", 1), ("guidance", 99.0)]
-                ):
+                    [("fork/seed", 2**40), ("prompt", "a blue ball"), ("guidance", 3.0),
+                     ("pause", 1), ("guidance", 99.0)]
+                ):  # fmt: skip
                     say(bridge, name, value)
                     until(lambda number=number: len(said) > number)
 
@@ -188,6 +194,8 @@ def test_messages_reach_the_run_and_its_edits(tmp_path: Path) -> None:
         [edit] = site.controls.edits
         assert (edit.text, edit.guidance, site.controls.state) == ("a blue ball", 3.0, "paused")
         assert "from 0 to 30" in said[-1]
+        [take] = site.takes.of_client("page")
+        assert take.summary()["fork_seed"] == 2**40
 
     served(tmp_path, test)
 

@@ -13,6 +13,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,9 @@ from PIL import Image
 
 from longtake.tests.in_core.support.canvas_runner import drive
 from longtake.tests.in_core.support.client import Client
-from longtake.tests.in_core.support.outputs import frames_of, saved
+from longtake.tests.in_core.support.outputs import frames_of, packets, saved
 from longtake.tests.in_core.support.places import ROOT
+from longtake.tests.support.stream.live_servers import FaultServer
 from longtake.tools import community_examples, examples
 from longtake.tools.blueprints import BLUEPRINTS, OUTPUTS, PREVIEW
 from longtake.tools.example_notes import NOTES, PLACE, TITLE
@@ -40,6 +43,7 @@ FILES = {"LongtakeLoadVAE": {"vae_name": "wan_2.1_vae.safetensors"},
          },
          "LongtakeLoadVace": {"vace_name": "Wan2_1-VACE_module_1_3B_bf16.safetensors"},
          "LongtakeLoadRollout": {"file": "shot_00001.rollout.safetensors"}}  # fmt: skip
+SAVE_VIDEO = "LongtakeSaveVideo"
 SHORT_S = 3.0
 HEADLESS = """
 import sys
@@ -74,7 +78,7 @@ def test_the_front_end_makes_the_api_form_of_each_canvas(client: Client, name: s
     assert drive(client.url, [{"do": "prompt", "canvas": canvas}]) == [made]
 
 
-@pytest.mark.parametrize("name", examples.EXAMPLES)
+@pytest.mark.parametrize("name", sorted({*examples.EXAMPLES} - examples.LIVE))
 def test_an_example_gives_the_same_frames_in_the_core_and_headless(
     client: Client, name: str, tmp_path: Path
 ) -> None:
@@ -91,6 +95,45 @@ def test_an_example_gives_the_same_frames_in_the_core_and_headless(
     assert len(ours) == len(theirs) > SHORT_S * 16 - 1
     apart = [np.abs(a.astype(int) - b).mean() for a, b in zip(ours, theirs, strict=True)]
     assert max(apart) < 1  # of 255: rounding in the model and in h264
+
+
+@pytest.mark.parametrize("name", sorted(examples.LIVE))
+def test_a_live_example_takes_what_comes_in_and_then_needs_no_source(
+    client: Client, name: str
+) -> None:
+    """A video file over HTTP stands for the camera; browsers' cameras have tests of their own."""
+    with clip_server(client) as clip:
+        workflow = shortened(from_url(api_of(name), clip.url("/video")))
+        first = client.run(workflow)
+        assert first.end[0] == "execution_success", first.end
+        assert clip.paths == ["/video"]
+    [save] = [number for number, one in workflow.items() if one["class_type"] == SAVE_VIDEO]
+    workflow[save]["inputs"]["filename_prefix"] = "longtake/again"
+    again = client.run(workflow)
+    assert again.end[0] == "execution_success", again.end
+    assert packets(saved(client, again)) == packets(saved(client, first))
+    plain = {**workflow, "5": {**workflow["5"], "inputs": {**workflow["5"]["inputs"]}}}
+    del plain["5"]["inputs"]["known_frames"]
+    assert packets(saved(client, client.run(plain))) != packets(saved(client, first))
+
+
+@contextmanager
+def clip_server(client: Client) -> Iterator[FaultServer]:
+    """Serve the video of the first example."""
+    run = client.run(api_of("1_text_to_stream"))
+    assert run.end[0] == "execution_success", run.end
+    server = FaultServer(saved(client, run).read_bytes())
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def from_url(workflow: dict[str, Any], url: str) -> dict[str, Any]:
+    """A workflow whose live input reads an address in place of a camera."""
+    [live] = [one for one in workflow.values() if one["class_type"] == "LongtakeLiveInput"]
+    live["inputs"] |= {"source": "url", "url": url}
+    return workflow
 
 
 def test_the_core_offers_the_blueprints(client: Client) -> None:
@@ -251,13 +294,28 @@ def test_remake_community_examples(client: Client) -> None:
 
 
 @remakes
-@pytest.mark.parametrize("name", examples.EXAMPLES)
+@pytest.mark.parametrize("name", sorted({*examples.EXAMPLES} - examples.LIVE))
 def test_remake_thumbnail(client: Client, name: str) -> None:
     run = client.run(api_of(name))
     assert run.end[0] == "execution_success", run.end
-    Image.fromarray(sheet(frames_of(saved(client, run)))).resize(
-        (576, 384), Image.Resampling.LANCZOS
-    ).save(FOLDER / f"{name}.jpg", quality=85)
+    save_thumbnail(name, frames_of(saved(client, run)))
+
+
+@remakes
+@pytest.mark.parametrize("name", sorted(examples.LIVE))
+def test_remake_thumbnail_of_a_live_example(client: Client, name: str) -> None:
+    """From the video of the first example, since no camera is here."""
+    with clip_server(client) as clip:
+        run = client.run(from_url(api_of(name), clip.url("/video")))
+    assert run.end[0] == "execution_success", run.end
+    save_thumbnail(name, frames_of(saved(client, run)))
+
+
+def save_thumbnail(name: str, frames: list[np.ndarray]) -> None:
+    """Write four moments of a video beside its example."""
+    Image.fromarray(sheet(frames)).resize((576, 384), Image.Resampling.LANCZOS).save(
+        FOLDER / f"{name}.jpg", quality=85
+    )
 
 
 def sheet(frames: list[np.ndarray]) -> np.ndarray:

@@ -20,7 +20,7 @@ from longtake.errors import LongtakeError
 from longtake.headless.osc.remote import RemoteRun
 from longtake.tests.in_core.support.client import Client, Run
 from longtake.tests.in_core.support.graphs import DECODE, PREVIEW, SAMPLER, SAVE, example, node
-from longtake.tests.in_core.support.outputs import saved
+from longtake.tests.in_core.support.outputs import frame_count, saved
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 
@@ -162,6 +162,19 @@ def test_a_failing_neighbour_is_told_as_what_it_is(client: Client) -> None:
     assert run.end[0] == "execution_error"
     known = manifest(client, told(run, TAKE)[0]["take"])
     assert known["state"] in ("interrupted", "error") and known["frames"] >= 21
+
+
+def test_a_failing_stage_leaves_the_rest_of_the_prompt_its_frames(client: Client) -> None:
+    workflow = example(seed=27)  # 69 frames: whole chunks
+    workflow["9"] = node("FailingStage", frames=[DECODE, 0], chunk=2)
+    workflow[PREVIEW]["inputs"]["refined"] = ["9", 0]
+    run = client.run(workflow)
+    assert run.end[0] == "execution_error" and "the stage's own failure" in str(run.end[1])
+    small = manifest(client, told(run, TAKE)[0]["take"])
+    large = manifest(client, small["refined"])
+    assert (small["state"], small["frames"]) == ("done", 69)
+    assert (large["state"], large["frames"], large["refines"]) == ("error", 21, small["take"])
+    assert frame_count(saved(client, run)) == 69
 
 
 def test_a_page_that_reloads_finds_its_takes(client: Client) -> None:

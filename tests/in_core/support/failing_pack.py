@@ -5,6 +5,7 @@ live controls, and a count of what is alive.
 from __future__ import annotations
 
 import gc
+import sys
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -31,6 +32,43 @@ class FailingOutput(io.ComfyNode):
             if chunk.index + 1 == chunks:
                 raise OSError("the test's own failure")
         return io.NodeOutput()
+
+
+class FailingStage(io.ComfyNode):
+    """Gives frames as they are, and fails at a chunk, as a stage that ran out of memory does."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        frames = io.Custom("FRAMES")
+        return io.Schema(
+            node_id="FailingStage",
+            inputs=[frames.Input("frames"), io.Int.Input("chunk", default=2)],
+            outputs=[frames.Output()],
+        )
+
+    @classmethod
+    def execute(cls, frames: Any, chunk: int) -> io.NodeOutput:
+        """Wrap the frames, by the pack's own stream."""
+        package = type(frames.controls).__module__.split(".stream.")[0]
+        mapped = sys.modules[f"{package}.stream.lazy.mapped"]
+
+        def pass_on(one: Any) -> Any:
+            if one.index == chunk:
+                raise OSError("the stage's own failure")
+            return one
+
+        return io.NodeOutput(StagedFrames(frames, mapped.MappedStream(frames.chunks, pass_on)))
+
+
+class StagedFrames:
+    """Frames with other chunks; all else is the source's."""
+
+    def __init__(self, source: Any, chunks: Any) -> None:
+        self._source, self.chunks = source, chunks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
 
 
 class ControllingOutput(io.ComfyNode):
@@ -147,7 +185,7 @@ class FailingPack(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All of them."""
-        return [FailingOutput, ControllingOutput, OtherUser, LiveObjects]
+        return [FailingOutput, FailingStage, ControllingOutput, OtherUser, LiveObjects]
 
 
 async def comfy_entrypoint() -> FailingPack:

@@ -56,7 +56,7 @@ def test_a_file_by_http_drives_a_shot_and_its_second_run_needs_no_server(
             latents(shot(bench, live_input(bench, url, **changes)))
     plain = latents(shot(bench, None))
     assert plain.shape == made.shape and not torch.allclose(plain, made, atol=1e-2)
-    known = first.run.state.settings.known_frames.frames
+    known = first.run.state.whole_settings(3).known_frames.frames
     assert [frame.frame for frame in known] == [*range(9)]
 
 
@@ -69,7 +69,7 @@ def test_a_source_that_ends_leaves_the_rest_to_the_prompt(bench: Bench, tmp_path
             time.sleep(0.4)
     assert seen == [*range(5)]
     assert rollout.controls.message == "The live source has ended; the shot goes on without it."
-    known = rollout.run.state.settings.known_frames.frames
+    known = rollout.run.state.whole_settings(5).known_frames.frames
     assert 3 <= len(known) < 15
 
 
@@ -87,7 +87,7 @@ def test_ffmpeg_by_udp_drives_a_shot(bench: Bench) -> None:
     with ffmpeg(*picture, "-c:v", "mpeg2video", "-g", "5", "-f", "mpegts", url):
         rollout = shot(bench, live_input(bench, url))
         assert latents(rollout).isfinite().all()
-    assert len(rollout.run.state.settings.known_frames.frames) == 9
+    assert len(rollout.run.state.whole_settings(3).known_frames.frames) == 9
 
 
 def test_a_page_that_watches_gives_its_camera(bench: Bench) -> None:

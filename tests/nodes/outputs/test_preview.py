@@ -336,3 +336,15 @@ def test_nothing_is_left_in_the_temp_folder_when_the_host_ends(
         temp = bench.state.folders["temp"]
         assert len(list(temp.rglob("*.jpegs"))) == 3
     assert not list(temp.rglob("*.jpegs"))
+
+
+def test_its_sound_goes_to_the_live_address_of_the_newest_run_alone(bench: Bench) -> None:
+    frames = bench.frames()
+    audio = {"waveform": torch.zeros(1, 2, 100), "sample_rate": 48000}
+    bench.run("LongtakePreview", frames=frames, audio=audio)
+    [first] = takes(bench)
+    assert first.sound is not None and first.sound.rate == 48000
+    bench.state.start_prompt()
+    bench.run("LongtakePreview", frames=bench.frames(seed=5))
+    assert first.sound is None, "an older run holds no sound in memory"
+    assert takes(bench)[-1].sound is None

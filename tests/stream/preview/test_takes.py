@@ -142,7 +142,7 @@ def test_the_manifest_lists_all_chunks(opened: Callable[..., Bench]) -> None:
         "v", "take", "node_id", "display_node_id", "prompt_id", "workflow_id", "control_rev",
         "state", "fps", "width", "height", "total_frames", "frames", "chunks", "prompt_changes",
         "edits", "live", "stats", "resume_at_s", "message", "plan", "files", "drive", "wish",
-        "refines", "refined",
+        "fork_seed", "refines", "refined",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.errors import BadInput
+from longtake.errors import BadInput, StorageError
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.schedule.levels import flow_ladder
@@ -22,7 +22,7 @@ from longtake.stream.journal.cleanup import collect, usage
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout.fork import Fork
-from longtake.stream.rollout.live_input import LiveInput
+from longtake.stream.rollout.live_input import LiveInput, StoredInput
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.stream.rollout_file.recipe import from_record, to_record
@@ -135,7 +135,7 @@ def test_it_equals_the_shot_of_the_same_known_frames(tmp_path: Path) -> None:
     """Known frames that were given from the start give the same latents."""
     rollout = shot(tmp_path / "live", Camera())
     made = [*rollout.chunks]
-    known = rollout.run.state.settings.known_frames
+    known = rollout.run.state.whole_settings(len(made)).known_frames
     assert [frame.frame for frame in known.frames] == [*range(12)]
     given = tuple(KnownFrame(k.frame, k.read(), k.level) for k in known.frames)
     plain = RolloutSpec(
@@ -174,9 +174,8 @@ def test_a_chunk_of_a_lost_source_is_made_without_it_and_again_so(tmp_path: Path
     for chunk in rollout.chunks:
         chunks.append(chunk)
         camera.is_lost = chunk.index == 1
-    assert [k.frame for k in rollout.run.state.settings.known_frames.frames] == [
-        *range(6), *range(9, 12),
-    ]  # fmt: skip
+    known = rollout.run.state.whole_settings(4).known_frames
+    assert [k.frame for k in known.frames] == [*range(6), *range(9, 12)]
     assert_same_bits([*shot(tmp_path, Camera()).chunks], chunks)
 
 
@@ -195,14 +194,14 @@ def test_given_frames_stay_and_the_rest_comes_in(tmp_path: Path) -> None:
     given = KnownFrames((KnownFrame(0, randn(TINY.out_channels, 4, 6)),))
     rollout = shot(tmp_path, Camera(), known_frames=given, length=10)
     [*_] = rollout.chunks
-    levels = [known.level for known in rollout.run.state.settings.known_frames.frames]
-    assert levels == [0.0, *[0.6] * 9]
+    whole = rollout.run.state.whole_settings(4)
+    assert [known.level for known in whole.known_frames.frames] == [0.0, *[0.6] * 9]
 
 
 def test_a_saved_shot_holds_what_came_in(tmp_path: Path) -> None:
     rollout = shot(tmp_path, Camera())
     made = [*rollout.chunks]
-    loaded = from_record(*to_record(rollout.run.state.settings))
+    loaded = from_record(*to_record(rollout.run.state.whole_settings(len(made))))
     spec = RolloutSpec(loaded, MODEL, "model", Journal(tmp_path / "elsewhere"))
     assert_same_bits([*Rollout(spec).chunks], made)
 
@@ -214,3 +213,29 @@ def test_what_came_in_belongs_to_the_record_and_goes_with_it(tmp_path: Path) -> 
     assert len(now.chunks) == 8 and not now.unknown
     collect(journal, 0)
     assert not usage(journal).chunks
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": ROLLING}])
+def test_an_endless_shot_keeps_only_the_live_frames_that_it_will_read(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """Counted among all objects of the process: a shot may last for days."""
+    rollout = shot(tmp_path, Camera(), length=None, **changes)
+    counts = []
+    for chunk in rollout.chunks:
+        gc.collect()
+        counts.append(sum(type(thing) is StoredInput for thing in gc.get_objects()))
+        if chunk.index == 20:
+            break
+    assert max(counts) <= 2 * rollout.settings.active_frames and len(set(counts[8:])) == 1
+    whole = rollout.run.state.whole_settings(20).known_frames.frames
+    assert [known.frame for known in whole] == [*range(rollout.spec.chain.span(19).until)]
+
+
+def test_a_file_of_a_shot_whose_input_is_lost_is_refused(tmp_path: Path) -> None:
+    rollout = shot(tmp_path, Camera())
+    [*_] = rollout.chunks
+    state = rollout.run.state
+    Journal(tmp_path)._path(state.chain.input_key(1)).unlink()
+    with pytest.raises(StorageError, match="has just left the journal"):
+        state.whole_settings(4)

@@ -103,3 +103,18 @@ def test_a_whole_sound_may_have_any_length(tmp_path: Path, samples: int) -> None
     whole = waveform(sound)
     assert whole.dtype == torch.float32
     assert torch.equal(whole[0].T, torch.from_numpy(wanted).float() / 2**15)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.25, 2.4, 7.0])
+def test_the_rest_of_a_sound_is_a_sound(tmp_path: Path, seconds: float) -> None:
+    """Of a file, of a part of it, and in memory."""
+    samples = np.random.default_rng(1).integers(-(2**15), 2**15, (20_001, 2), np.int16)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((2, 2, 8000, len(samples), "NONE", ""))
+        file.writeframes(samples.tobytes())
+    path, first = str(tmp_path / "a.wav"), round(seconds * 8000)
+    whole, part = FileSound.probe(path), FileSound.probe(path, 0.25, 2.0)
+    assert whole is not None and part is not None
+    for sound in (whole, part, SoundInMemory(waveform(whole), 8000)):
+        expected = waveform(sound)[..., first:]
+        assert torch.equal(waveform(sound.later(seconds)), expected), sound

@@ -2,6 +2,7 @@
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
 import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
+import { forkObstacle, forkWidgets } from "./fork_terms.mjs";
 import { keepDrive } from "./camera_lines.mjs";
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
@@ -241,20 +242,14 @@ export class Host {
    * @param {Session} session @param {number} seconds @returns {string|null} an error message, or null
    */
   #fork(session, seconds) {
-    const unkept = session.take.info.edits.find(({ status, line, start_s: at }) =>
-      status === "applied" && line !== null && (at ?? 0) < seconds && !this.#isKept(session, line));
-    const { start_s: driven } = session.take.info.drive ?? { start_s: null };
-    if (driven !== null && driven < seconds && !session.driveKept) {
-      return translate("Press Keep drive first, so that the fork starts from what you see.");
-    }
-    const line = unkept?.line;
-    if (line) return translate("Press Keep edit for “{line}” first, so that the fork starts from what you see.", { line });
+    const obstacle = forkObstacle(session, seconds, (line) => this.#isKept(session, line));
+    if (obstacle !== null) return obstacle;
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
     const { LiteGraph } = /** @type {any} */ (globalThis);
     const fork = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
     if (!fork) return translate("No rollout reaches this preview through VAE Decode (Stream). Add Fork, Rewind or Continue by hand.");
-    for (const [name, value] of Object.entries({ action: "fork", at: seconds })) {
+    for (const [name, value] of Object.entries(forkWidgets(session.take.info, seconds))) {
       const widget = fork.widgets?.find((/** @type {any} */ each) => each.name === name);
       widget.value = value;
       widget.callback?.(value);

@@ -79,10 +79,11 @@ function statusText({ status, start_s: at, error }) {
 }
 
 /** @param {Edit} edit */
-function changeText({ text, guidance, lora }) {
+function changeText({ text, guidance, lora, seed }) {
   const changes = [];
   if (text !== null) changes.push(text);
   if (guidance !== null) changes.push(translate("guidance {strength}", { strength: guidance }));
   if (lora !== null) changes.push(`LoRA × ${lora}`);
+  if (seed != null) changes.push(translate("seed {seed}", { seed }));
   return changes.join(", ");
 }

@@ -11,7 +11,7 @@ import { Overlay } from "./overlay.mjs";
 import { TakePicker } from "./take_picker.mjs";
 import { Reel } from "./reel.mjs";
 import { ScrubBar } from "./scrub_bar.mjs";
-import { StatusStrip } from "./status_strip.mjs";
+import { StatusStrip } from "../status/status_strip.mjs";
 import { translate } from "../words.mjs";
 
 /** A player on the page: a reel, and all controls around its picture. */

@@ -1,8 +1,9 @@
 // @ts-check
-/** @import { Reel } from "./reel.mjs" */
+/** @import { Reel } from "../view/reel.mjs" */
 /** @import { TakeInfo } from "../types.mjs" */
-import { element } from "./dom.mjs";
-import { duration, megabytes, time } from "./format.mjs";
+import { element } from "../view/dom.mjs";
+import { duration, megabytes, time } from "../view/format.mjs";
+import { latencies } from "./latencies.mjs";
 import { translate } from "../words.mjs";
 
 export const DRIFT_WARNING = 0.5; // stream/rollout/drift.py: WARN_ABOVE
@@ -52,7 +53,7 @@ function measurements({ stats, state }, growing) {
   };
   const format = (/** @type {number|null|undefined} */ value, /** @type {(v: number) => string} */ write) =>
     value == null ? null : write(value);
-  add(translate("first frame"), format(stats.first_frame_s, duration), translate("From the start of the run to the first frame"));
+  found.push(...latencies(stats));
   add(translate("speed"), format(stats.frames_per_s, (rate) => `${rate.toFixed(1)} fps`), translate("Frames generated per second"));
   if (growing && state !== "paused") add(translate("left"), format(stats.eta_s, duration), translate("Estimated time left"));
   add(translate("chunk p95"), format(stats.chunk_p95_s, duration), translate("95 % of the chunks took at most this long"));

@@ -1,0 +1,31 @@
+// @ts-check
+/** @import { Session, TakeInfo } from "../types.mjs" */
+import { time } from "../view/format.mjs";
+import { translate } from "../words.mjs";
+
+/**
+ * Return why a fork at `seconds` would not start from what is seen; null if it does.
+ * @param {Session} session @param {number} seconds
+ * @param {(line: string) => boolean} isKept whether the workflow contains an edit
+ */
+export function forkObstacle({ take, driveKept }, seconds, isKept) {
+  const { edits, drive } = take.info;
+  const earlier = edits.filter(({ status, start_s: at }) => status === "applied" && (at ?? 0) < seconds);
+  const seeded = earlier.find(({ seed }) => seed != null);
+  if (seeded) {
+    return translate("The edit at {at} has a seed of its own. Fork there first, with its prompt and seed {seed}.",
+      { at: time(seeded.start_s ?? 0), seed: seeded.seed ?? 0 });
+  }
+  const driven = drive?.start_s ?? null;
+  if (driven !== null && driven < seconds && !driveKept) {
+    return translate("Press Keep drive first, so that the fork starts from what you see.");
+  }
+  const line = earlier.find((edit) => edit.line !== null && !isKept(edit.line))?.line;
+  return line ? translate("Press Keep edit for “{line}” first, so that the fork starts from what you see.", { line }) : null;
+}
+
+/** Return the widgets of a fork at `seconds`, with the seed that waits for one. @param {TakeInfo} info
+ * @param {number} seconds @returns {Record<string, string|number>} */
+export function forkWidgets({ fork_seed: seed }, seconds) {
+  return { action: "fork", at: seconds, ...(seed == null ? {} : { new_seed: seed }) };
+}
