@@ -21,7 +21,6 @@ from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
 from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
-from .models.compile_model import CompileModel
 from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_flashvsr import LoadFlashVSR
@@ -39,6 +38,7 @@ from .rollouts.edit import EditRollout
 from .rollouts.files import LoadRollout, SaveRollout
 from .rollouts.info import RolloutInfo
 from .rollouts.splice import SpliceRollouts
+from .sampling.compile_model import CompileModel
 from .sampling.context_noise import ContextNoiseSettings
 from .sampling.kv_cache import KVCacheSettings
 from .sampling.memory_rules import MemoryRulesNode

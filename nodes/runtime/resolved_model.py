@@ -14,13 +14,13 @@ from ...samplers.denoiser import Denoiser, SecondWeights
 from .. import host
 from ..attention.attention_spec import SparseAttentionSpec, attention_spec_of
 from ..models.channels import check_channels
-from ..models.compile_model import compiler_of
 from ..models.identity import identity
 from ..models.model_facts import ModelFacts, facts
 from ..models.pair import second_model
 from ..models.patches import ignored_patches
 from ..models.vace import model_sizes, vace_of
 from .claim import Claim, SecondClaim
+from .compiler import compiler_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,9 @@ def test_a_compiled_shot_equals_a_plain_one_whatever_the_weights(
 def test_the_node_gives_the_model_its_compiler_and_keeps_it_in_clones(
     core: Any, tmp_path: Path
 ) -> None:
-    from longtake.nodes.models.compile_model import CompileModel, compiler_of
+    from longtake.nodes.runtime.compiler import compiler_of
     from longtake.nodes.runtime.resolved_model import ResolvedModel
+    from longtake.nodes.sampling.compile_model import CompileModel
 
     model = plain(tmp_path)
     prepared = type("Prepared", (CompileModel,), {"hidden": SimpleNamespace(unique_id=None)})

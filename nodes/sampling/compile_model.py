@@ -7,13 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...attention.backends import compiler_reason
-from ...model.arithmetic.compiled import GraphCompiler, inductor
+from ...model.arithmetic.compiled import inductor
 from .. import categories, host
+from ..models.vace import model_sizes
+from ..runtime.compiler import with_compiler
 from ..schema import build
-from .pair import second_model
-from .vace import model_sizes
-
-KEY = "longtake.compiler"
 
 
 class CompileModel(io.ComfyNode):
@@ -49,13 +47,4 @@ class CompileModel(io.ComfyNode):
         reason = compiler_reason(host.compute_place(model)[0])
         if reason is not None:
             host.warn(cls.hidden.unique_id, f"The model runs uncompiled: {reason}.")
-        clone = model.clone()
-        host.attach(clone, KEY, inductor)
-        return io.NodeOutput(clone)
-
-
-def compiler_of(model: Any) -> GraphCompiler | None:
-    """The compiler that a MODEL carries, or the second model of a pair; None if neither does."""
-    second = second_model(model)
-    compiler: GraphCompiler | None = host.get_attachment(model, KEY)
-    return compiler if compiler or second is None else host.get_attachment(second.model, KEY)
+        return io.NodeOutput(with_compiler(model, inductor))

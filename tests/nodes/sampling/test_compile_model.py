@@ -19,7 +19,7 @@ SHOT = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
 
 def compiles_with(monkeypatch: pytest.MonkeyPatch, compiler: GraphCompiler) -> None:
     """Put another compiler in the place of torch's own."""
-    from longtake.nodes.models import compile_model  # needs the host's modules
+    from longtake.nodes.sampling import compile_model  # needs the host's modules
 
     monkeypatch.setattr(compile_model, "inductor", compiler)
 
@@ -87,7 +87,7 @@ def test_a_failure_is_a_sentence_at_the_node_and_in_the_report(
 def test_what_this_machine_lacks_is_shown_before_the_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from longtake.nodes.models import compile_model  # needs the host's modules
+    from longtake.nodes.sampling import compile_model  # needs the host's modules
 
     monkeypatch.setattr(compile_model, "compiler_reason", lambda device: "no C++ compiler")
     compiled_model(bench)
