@@ -16,15 +16,13 @@ from ..config import DiTConfig
 from ..files.weights import open_weights
 from ..vae.taehv import rename
 from .decoder import GuidedDecoder
+from .header_sizes import PREFIX, decoder_widths, incomplete, projector_sizes
 from .parts import Parts
-from .projector import Projector, ProjectorConfig
+from .projector import Projector
 
 Network = TypeVar("Network", Projector, GuidedDecoder)
 
 PLAIN_WAN = "wan21-t2v"
-PREFIX = "decoder."
-WIDTHS = ("1", "10", "16", "22")
-"""The numbers of the convolutions that set the decoder's widths in the authors' list of layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +66,21 @@ def open_flashvsr(parts: Parts, *, causal: bool) -> FlashVSRFile:
 
 def _projector(path: Path, *, causal: bool) -> Projector:
     state = _state(path)
-    try:
-        middle, wide = len(state["conv1.weight"]), len(state["conv2.weight"])
-        blocks = sum(name.startswith("linear_layers.") for name in state) // 2
-        tokens = len(state["linear_layers.0.weight"])
-    except KeyError as error:
-        raise _incomplete(path, f"it has no {error.args[0]}") from error
+    sizes = projector_sizes(_shapes(state), path, causal=causal)
     with torch.device("meta"):
-        projector = Projector(ProjectorConfig(middle, wide, tokens, blocks, causal))
+        projector = Projector(sizes)
     return _filled(projector, state, path)
 
 
 def _decoder(path: Path) -> GuidedDecoder:
-    state = {n.removeprefix(PREFIX): t for n, t in _state(path).items() if n.startswith(PREFIX)}
+    read = _state(path)
+    with torch.device("meta"):
+        decoder = GuidedDecoder(decoder_widths(_shapes(read), path))
+    state = {n.removeprefix(PREFIX): t for n, t in read.items() if n.startswith(PREFIX)}
     try:
-        a, b, c, d = (len(state[f"{number}.weight"]) for number in WIDTHS)
-        with torch.device("meta"):
-            decoder = GuidedDecoder((a, b, c, d))
         renamed = rename(state, decoder)
     except (KeyError, ValueError) as error:
-        raise _incomplete(path, f"its layers are not those of the decoder: {error}") from error
+        raise incomplete(path, f"its layers are not those of the decoder: {error}") from error
     return _filled(decoder, renamed, path)
 
 
@@ -111,5 +104,5 @@ def _state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _incomplete(path: Path, reason: str) -> BadInput:
-    return BadInput(f"{path} is no whole part of FlashVSR ({reason}); download it again.")
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -20,6 +20,8 @@ OVERLAP = BLOCK_PIXELS
 MARGIN = 32
 """Pixels at the edge of a tile that show the edge, and are left out of the overlap's fade."""
 MIN_SIDE = 2 * BLOCK_PIXELS
+TILE_SIDES = 1024, 768, 512, 384, MIN_SIDE
+"""Sides of tiles to try, in pixels of the large picture."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.memory import PassMemory, pass_memory
-from ...model.flashvsr.tiles import Tiling
+from ...model.flashvsr.tiles import TILE_SIDES, Tiling
 from ...stream.preview.messages import Plan
 from ...units import byte_size
 from .. import host
@@ -15,9 +15,6 @@ from ..planning.estimate import Stage, describe_weights
 from ..runtime.claim import Claim
 from .decoded import HostFrames
 from .source import DerivedFrames, FrameSource
-
-_SIDES = (1024, 768, 512, 384, 256)
-"""Sides of tiles to try, in pixels of the large picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ def plan_beside(
 
     A `tile_side` of 0 takes the whole picture, or the largest tiles that fit.
     """
-    choices = [tile_side] if tile_side else [0, *_SIDES]
+    choices = [tile_side] if tile_side else [0, *TILE_SIDES]
     for side in choices:
         tiling = Tiling(canvas, side)
         if side and not tile_side and len(tiling.tiles) == 1:

@@ -10,14 +10,18 @@ from pathlib import Path
 from ...errors import BadInput
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import BY_KEY
+from ...model.flashvsr.parts import TITLES, find_parts
 from ...model.preset import DEMO_FOLDER
 from ...model.recurrent.file import is_recurrent
 from ...units import byte_size
 from .. import host
 from .fit import Fit, Machine, fit
+from .flashvsr_fit import fit_flashvsr
+from .load_flashvsr import BESIDE, CAUSAL
 from .load_model import DTYPES, FOLDER
 
-PATH, DEMO_NODE = "/longtake/fit", "LongtakeLoadDemoModel"
+PATH = "/longtake/fit"
+DEMO_NODE, FLASHVSR_NODE = "LongtakeLoadDemoModel", "LongtakeLoadFlashVSR"
 
 
 def open_fit_route() -> None:
@@ -41,7 +45,7 @@ def open_fit_route() -> None:
 def fit_of(choice: Mapping[str, str]) -> Fit:
     """Answer for the class of a loader, `node`, and the values of its widgets.
 
-    A `model_name` must be in the host's own list, so no path can be asked for.
+    Each file must be in the host's own list, so no path can be asked for.
     """
     try:
         family, weights = choice.get("family", AUTO), choice.get("weights", AUTO)
@@ -49,12 +53,24 @@ def fit_of(choice: Mapping[str, str]) -> Fit:
         known = family in (AUTO, *BY_KEY) and weights in (AUTO, EMA, RAW) and dtype in DTYPES
         if not known:
             raise BadInput("This loader has a value that Longtake does not know; choose another.")
+        if choice.get("node") == FLASHVSR_NODE:
+            return _fit_of_flashvsr(choice)
         path = _file(choice)
         if is_recurrent(path):
             return _fit_of_recurrent(path, _machine())
         return fit(path, _machine(), family, weights, DTYPES[dtype])
     except BadInput as error:
         return Fit(str(error), False)
+
+
+def _fit_of_flashvsr(choice: Mapping[str, str]) -> Fit:
+    """The answer for FlashVSR's four files, of which some may be named."""
+    names = {part: choice.get(part, BESIDE) for part in TITLES}
+    named = {part: _listed(name) for part, name in names.items() if name != BESIDE}
+    parts = find_parts(_file(choice), named)
+    causal = CAUSAL.get(choice.get("version", ""), True)
+    dtype = DTYPES[choice.get("weight_dtype", "auto")]
+    return fit_flashvsr(parts, _machine(), causal=causal, weight_dtype=dtype)
 
 
 def _fit_of_recurrent(path: Path, machine: Machine) -> Fit:
@@ -67,7 +83,10 @@ def _fit_of_recurrent(path: Path, machine: Machine) -> Fit:
 def _file(choice: Mapping[str, str]) -> Path:
     if choice.get("node") == DEMO_NODE:
         return DEMO_FOLDER / "dit.safetensors"
-    name = choice.get("model_name", "")
+    return _listed(choice.get("model_name", ""))
+
+
+def _listed(name: str) -> Path:
     if name not in host.model_files(FOLDER):
         raise BadInput(f"{name!r} is not in the {FOLDER} folder; choose another file.")
     return host.model_file(FOLDER, name)

@@ -7,7 +7,7 @@ import { eventually, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const NARROW = { viewport: { width: 225, height: 640 } };
-const RUN = { frames: 480, chunk_s: 1, prompts: [[0, "a red ball"], [24, "a blue ball"]] };
+const RUN = { frames: 480, chunk_s: 1, refined_s: 1, prompts: [[0, "a red ball"], [24, "a blue ball"]] };
 
 /** Return the names of controls that stick out of the player or overlap. @param {Element} root */
 function misplaced(root) {

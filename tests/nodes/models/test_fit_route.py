@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.model.family_files import header_only, official_shapes
+from longtake.tests.support.model.flashvsr import store_parts
 
 FILE = "self_forcing_dmd.safetensors"
 
@@ -54,6 +55,22 @@ def test_the_route_answers_for_a_loaders_widgets(routes: web.RouteTableDef) -> N
     assert text.startswith("Self-Forcing, float8_e4m3fn: 1.3 GB weights + ")
     text, fits = ask(routes, node="LongtakeLoadModel", model_name=FILE, family="nonsense")
     assert not fits and "does not know" in text
+
+
+def test_the_route_answers_for_flashvsr(routes: web.RouteTableDef, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "diffusion_models" / "FlashVSR"
+    name = str(store_parts(folder).relative_to(folder.parent))
+    beside = {part: "beside the model" for part in ("projector", "decoder", "prompt")}
+    chosen = {"node": "LongtakeLoadFlashVSR", "model_name": name, "version": "1", **beside}
+    text, fits = ask(routes, **chosen)
+    assert fits and text.startswith("FlashVSR: ") and "at 1408x768. Fits" in text
+    text, fits = ask(routes, **{**chosen, "decoder": "../TCDecoder.ckpt"})
+    assert not fits and "is not in the diffusion_models folder" in text
+    text, fits = ask(routes, **{**chosen, "decoder": "FlashVSR/TCDecoder.ckpt"})
+    assert fits
+    (folder / "LQ_proj_in.ckpt").unlink()
+    text, fits = ask(routes, **chosen)
+    assert not fits and "lacks the low-quality projector (LQ_proj_in.ckpt)" in text
 
 
 def test_the_route_reads_listed_files_alone(routes: web.RouteTableDef, tmp_path: Path) -> None:

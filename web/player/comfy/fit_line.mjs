@@ -4,7 +4,7 @@ import { element } from "../view/dom.mjs";
 import { translate } from "../words.mjs";
 
 /** The line's height on each loader, in canvas pixels. @type {Record<string, number>} */
-const HEIGHTS = { LongtakeLoadModel: 84, LongtakeLoadDemoModel: 52 };
+const HEIGHTS = { LongtakeLoadModel: 84, LongtakeLoadDemoModel: 52, LongtakeLoadFlashVSR: 84 };
 const WIDGET_TYPE = "LONGTAKE_FIT"; // the host's widget registry must not contain it
 const LINE = "fit"; // the widget's name
 const WIDTH = 260, MARGIN = 8; // canvas pixels

@@ -1,0 +1,40 @@
+"""The sizes of FlashVSR's networks, told from the shapes of their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...errors import BadInput
+from .projector import ProjectorConfig
+
+PREFIX = "decoder."
+WIDTHS = ("1", "10", "16", "22")
+"""The numbers of the convolutions that set the decoder's widths in the authors' list of layers."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def projector_sizes(shapes: Shapes, path: Path, *, causal: bool) -> ProjectorConfig:
+    """The projector's sizes; `causal` is version 1.1. BadInput where a tensor is missing."""
+    try:
+        middle, wide = shapes["conv1.weight"][0], shapes["conv2.weight"][0]
+        tokens = shapes["linear_layers.0.weight"][0]
+    except KeyError as error:
+        raise incomplete(path, f"it has no {error.args[0]}") from error
+    blocks = sum(name.startswith("linear_layers.") for name in shapes) // 2
+    return ProjectorConfig(middle, wide, tokens, blocks, causal)
+
+
+def decoder_widths(shapes: Shapes, path: Path) -> tuple[int, int, int, int]:
+    """The decoder's four widths; BadInput where a tensor is missing."""
+    try:
+        a, b, c, d = (shapes[f"{PREFIX}{number}.weight"][0] for number in WIDTHS)
+    except KeyError as error:
+        raise incomplete(path, f"it has no {error.args[0]}") from error
+    return a, b, c, d
+
+
+def incomplete(path: Path, reason: str) -> BadInput:
+    """The refusal of a part that lacks tensors."""
+    return BadInput(f"{path} is no whole part of FlashVSR ({reason}); download it again.")

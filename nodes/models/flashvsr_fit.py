@@ -1,0 +1,91 @@
+"""Whether FlashVSR fits this machine, told from the headers of its files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ...errors import BadInput
+from ...model.families.recognise import recognise
+from ...model.files.header import Header
+from ...model.files.weights import open_weights
+from ...model.flashvsr.canvas import Canvas
+from ...model.flashvsr.file import PLAIN_WAN
+from ...model.flashvsr.header_sizes import decoder_widths, projector_sizes
+from ...model.flashvsr.memory import PassMemory, Sizes, pass_memory
+from ...model.flashvsr.parts import Parts
+from ...model.flashvsr.tiles import TILE_SIDES, Tiling
+from ...units import byte_size
+from .fit import CPU, Fit, Machine
+
+USUAL = Canvas(1408, 768)
+"""The size of the answer: 352x192 four times as large."""
+
+
+def fit_flashvsr(
+    parts: Parts, machine: Machine, *, causal: bool, weight_dtype: torch.dtype | None = None
+) -> Fit:
+    """Plan passes over the whole picture, else over the largest tiles that fit.
+
+    `causal` is version 1.1. `weight_dtype` is the transformer's; None is the host's choice.
+    """
+    try:
+        headers = {path: open_weights(path).header for path in _paths(parts)}
+        sizes = _sizes(parts, headers, machine.dtype, causal=causal)
+    except BadInput as error:
+        return Fit(_short(str(error), parts), False)
+    stored = machine.dtype if weight_dtype is None or machine.device == CPU else weight_dtype
+    beside = sum(_count(headers[path]) for path in (parts.projector, parts.decoder))
+    weights = _count(headers[parts.transformer]) * stored.itemsize + beside * machine.dtype.itemsize
+    return _answer(sizes, weights, machine)
+
+
+def _paths(parts: Parts) -> tuple[Path, ...]:
+    return parts.transformer, parts.projector, parts.decoder, parts.prompt
+
+
+def _short(text: str, parts: Parts) -> str:
+    """A sentence with the names of the files in place of their paths."""
+    for path in _paths(parts):
+        text = text.replace(str(path), path.name)
+    return text
+
+
+def _sizes(
+    parts: Parts, headers: Mapping[Path, Header], dtype: torch.dtype, *, causal: bool
+) -> Sizes:
+    shapes = {
+        path: {name: tensor.shape for name, tensor in header.tensors.items()}
+        for path, header in headers.items()
+    }
+    config = recognise(headers[parts.transformer], PLAIN_WAN).config
+    projector = projector_sizes(shapes[parts.projector], parts.projector, causal=causal)
+    (prompt,) = shapes[parts.prompt].values()
+    widths = decoder_widths(shapes[parts.decoder], parts.decoder)
+    return Sizes(config, projector, widths, dtype, prompt[-2])
+
+
+def _count(header: Header) -> int:
+    return sum(math.prod(tensor.shape) for tensor in header.tensors.values())
+
+
+def _answer(sizes: Sizes, weight_bytes: int, machine: Machine) -> Fit:
+    text = f"FlashVSR: {byte_size(weight_bytes)} weights"
+    have = f"{byte_size(machine.memory_bytes)} of {machine.name}"
+    memory = PassMemory(0, 0, ())
+    for side in (0, *TILE_SIDES):
+        memory = pass_memory(sizes, Tiling(USUAL, side), machine.device)
+        passes = memory.state_bytes + memory.working_bytes
+        if weight_bytes + passes <= machine.room_bytes:
+            tiles = f" in tiles of {side} pixels" if side else ""
+            size = f"{byte_size(passes)} memory at {USUAL.width}x{USUAL.height}{tiles}"
+            return Fit(f"{text} + {size}. Fits {have}, if the shot's own model makes room.", True)
+    needed = weight_bytes + memory.state_bytes + memory.working_bytes
+    return Fit(
+        f"{text}. Does not fit {have}: {USUAL.width}x{USUAL.height} in tiles of {TILE_SIDES[-1]} "
+        f"pixels needs {byte_size(needed)}. Set weight_dtype to fp8_e4m3fn.",
+        False,
+    )
