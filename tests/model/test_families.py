@@ -103,9 +103,10 @@ PUBLISHED = [  # where a file lies, what it holds, family, seed of the copy to t
     ("self_forcing_compiled.pth", {"state_dict": rename(state(), prefix("_orig_mod."))},
      "self-forcing", 0),
 ]  # fmt: skip
+PLACES = [place for place, *_ in PUBLISHED]  # as ids: the text of a state takes long to write
 
 
-@pytest.mark.parametrize(("place", "content", "key", "seed"), PUBLISHED, ids=lambda x: str(x)[:30])
+@pytest.mark.parametrize(("place", "content", "key", "seed"), PUBLISHED, ids=PLACES)
 def test_a_published_pickle_is_recognised_and_the_right_copy_taken(
     tmp_path: Path, place: str, content: State, key: str, seed: int
 ) -> None:
