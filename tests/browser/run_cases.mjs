@@ -181,6 +181,19 @@ test("density, recall and fallbacks of sparse attention change while the run goe
   for (const [fallbacks, density] of seen) assert.equal(density, 30 + fallbacks);
 }));
 
+test("the strip shows the figures of latency that are known, with their meaning", onPage(async (player) => {
+  await player.start(SLOW);
+  const facts = player.root.locator(".lt-facts");
+  await facts.getByText("continuous play").waitFor();
+  const [names, meanings] = await facts.evaluate((list) => [
+    [...list.querySelectorAll("dt")].map((each) => each.textContent),
+    [...list.children].map((each) => each.getAttribute("title")),
+  ]);
+  assert.deepEqual(names.slice(0, 4), ["first chunk", "block latency", "real-time factor", "continuous play"]);
+  assert.ok(!names.includes("switch cost"), "nothing was switched");
+  assert.match(meanings[2] ?? "", /up to 1 plays live/);
+}));
+
 test("a dense run says nothing of sparse attention", onPage(async (player) => {
   await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);

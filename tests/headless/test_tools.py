@@ -18,12 +18,14 @@ from longtake.headless import cli
 from longtake.headless.commands import doctor
 from longtake.headless.commands.inspect import inspect, lines
 from longtake.headless.console.progress import Progress, describe, summary
+from longtake.headless.console.reporting import print_files
 from longtake.headless.events import (
     BarMoved,
     ChunkDone,
     Event,
     FileSaved,
     Notice,
+    RunFiles,
     from_message,
     from_ui,
 )
@@ -64,6 +66,20 @@ def test_the_line_shows_all_known_values() -> None:
 def test_the_summary_names_chunks_of_an_earlier_run() -> None:
     last = ChunkDone(13, 14, 165, 165, frames_per_s=60.0, resumed_from_chunk=5)
     assert summary(last) == "14 chunks, 5 of them from an earlier run, 165 frames, 60.0 frames/s"
+
+
+def test_a_finished_run_tells_its_latency_if_it_is_known() -> None:
+    def printed(last: ChunkDone) -> list[str]:
+        text, files = io.StringIO(), RunFiles()
+        files.add(last)
+        print_files(Console(file=text, soft_wrap=True), files, 2.0)
+        return text.getvalue().splitlines()
+
+    done = "Done in 2.0 s: 3 chunks."
+    assert printed(ChunkDone(2)) == [done]
+    assert printed(ChunkDone(2, latency="block latency 0.30 s")) == [
+        done, "latency        block latency 0.30 s",
+    ]  # fmt: skip
 
 
 def test_hours_appear_only_when_there_are_some() -> None:
