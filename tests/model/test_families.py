@@ -58,12 +58,7 @@ MODEL, FSDP = prefix("model."), prefix("model._fsdp_wrapped_module.")
 PUBLISHED = [  # where a file lies, what it holds, family, seed of the copy to take
     ("self_forcing_dmd.pt", two_sets(MODEL, MODEL), "self-forcing", 1),
     ("ode_init.pt", {"generator": rename(state(), MODEL)}, "self-forcing", 0),
-    (
-        "autoregressive_checkpoint/model.pt",
-        {"generator": rename(state(), MODEL)},
-        "causvid",
-        0,
-    ),
+    ("autoregressive_checkpoint/model.pt", {"generator": rename(state(), MODEL)}, "causvid", 0),
     ("longlive_base.pt", {"model": rename(state(), MODEL)}, "longlive", 0),
     ("longlive_infinity.pt", two_sets(MODEL, FSDP), "longlive-infinity", 1),
     ("rolling_forcing_dmd.pt", two_sets(MODEL, FSDP), "rolling-forcing", 1),
@@ -103,10 +98,10 @@ PUBLISHED = [  # where a file lies, what it holds, family, seed of the copy to t
     ("self_forcing_compiled.pth", {"state_dict": rename(state(), prefix("_orig_mod."))},
      "self-forcing", 0),
 ]  # fmt: skip
-PLACES = [place for place, *_ in PUBLISHED]  # as ids: the text of a state takes long to write
+IDS = [place for place, *_ in PUBLISHED]  # the text of a state would take long to write
 
 
-@pytest.mark.parametrize(("place", "content", "key", "seed"), PUBLISHED, ids=PLACES)
+@pytest.mark.parametrize(("place", "content", "key", "seed"), PUBLISHED, ids=IDS)
 def test_a_published_pickle_is_recognised_and_the_right_copy_taken(
     tmp_path: Path, place: str, content: State, key: str, seed: int
 ) -> None:
