@@ -38,13 +38,20 @@ def flex_reason(device: torch.device) -> str | None:
     """Why FlexAttention cannot be compiled for `device`, or None."""
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < FLEX_SINCE:
         return f"needs torch {FLEX_SINCE[0]}.{FLEX_SINCE[1]} or newer"
+    if device.type not in ("cuda", "cpu"):
+        return f"cannot be compiled for {device.type}"
+    return compiler_reason(device)
+
+
+def compiler_reason(device: torch.device) -> str | None:
+    """What torch lacks to compile for `device`, or None; other devices than these are not known."""
     if device.type == "cuda":
         available = importlib.util.find_spec("triton") is not None
         return None if available else "triton, which compiles it, is not installed"
     if device.type == "cpu":
         available = any(shutil.which(name) for name in COMPILERS)
         return None if available else f"no C++ compiler ({' or '.join(COMPILERS)}) on the PATH"
-    return f"cannot be compiled for {device.type}"
+    return None
 
 
 def version_of(package: str) -> str | None:

@@ -8,8 +8,8 @@ Angles are float64, so a position of a million is as exact as position 0 (Wan-Vi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +23,38 @@ TOKENS_AT_ONCE = 8192
 """Tokens rotated at once, so that the float32 copies of a long history stay small."""
 
 
+Turn = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x, cos, sin) -> x rotated; see `rotate_plain`."""
+
+
+def rotate_plain(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate x (..., d); computed in float32, returned in x's dtype."""
+    x32 = x.float()
+    quarter = times_i(x32) if x.device.type == "cpu" else quarter_turn(x32)
+    return (x32 * cos + quarter * sin).to(x.dtype)
+
+
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Do the same pair by pair: slower as it stands, but a compiler makes one loop of it."""
+    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    c, s = cos[..., 0::2], sin[..., 0::2]
+    return torch.stack([a * c - b * s, b * c + a * s], -1).flatten(-2).to(x.dtype)
+
+
 @dataclass(frozen=True, slots=True)
 class Rotation:
     """Cosine and sine of every token's angles, (s, 1, d) float32; tokens in (f, h, w) order.
 
-    Both elements of a pair have the same values.
+    Both elements of a pair have the same values. `turn` rotates by them.
     """
 
     cos: Tensor
     sin: Tensor
+    turn: Turn = rotate_plain
+
+    def of(self, tokens: slice) -> Rotation:
+        """The rotation of some of the tokens."""
+        return replace(self, cos=self.cos[tokens], sin=self.sin[tokens])
 
 
 def rotation(
@@ -73,7 +96,8 @@ def column_turns(
 class LatestRotation:
     """A cache of one rotation: every step of a chunk asks for the same one."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn = rotate_plain) -> None:
+        self._turn = turn
         self._latest: tuple[tuple[object, ...], Rotation] | None = None
 
     def get(
@@ -87,7 +111,7 @@ class LatestRotation:
         """The result of `rotation`, computed again only when an argument changes."""
         key = tuple(frames), rows, columns, head_dim, torch.device(device)
         if self._latest is None or self._latest[0] != key:
-            self._latest = key, rotation(*key)
+            self._latest = key, replace(rotation(*key), turn=self._turn)
         return self._latest[1]
 
 
@@ -130,9 +154,7 @@ def position_tables(
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
     """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
-    x32 = x.float()
-    quarter = times_i(x32) if x.device.type == "cpu" else quarter_turn(x32)
-    return (x32 * by.cos + quarter * by.sin).to(x.dtype)
+    return by.turn(x, by.cos, by.sin)
 
 
 def quarter_turn(x: Tensor) -> Tensor:
@@ -154,7 +176,7 @@ def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
     """Write x (b, s, n, d), rotated, to the front of `out` (b, t, n, d), which may be x itself."""
     for first in piece_starts(x.shape[1], TOKENS_AT_ONCE, out):
         at = slice(first, min(first + TOKENS_AT_ONCE, x.shape[1]))
-        out[:, at] = rotate(x[:, at], Rotation(by.cos[at], by.sin[at]))
+        out[:, at] = rotate(x[:, at], by.of(at))
 
 
 def _angle_tables(

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from ..attention.dense import attend
 from ..uploads import upload
+from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate, sinusoid
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 from .cross_attention import Attend, KeysValues, Runs, attend_to_text
 from .delta import add_delta_layers
 from .hooks import NO_HOOKS, Hooks, through, through_keeping, through_layer
 from .image_embedding import ImageEmbedding
-from .modulation import gate, modulate, sinusoid
 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v) -> out, all (b, s, n, d) and un-rotated: what the current tokens may look at."""
@@ -91,6 +91,7 @@ class PassOptions:
     `to_prompt` replaces dense attention to the prompt. `keep` returns the new keys and values of
     every layer, for a commit. `cast` fetches the bare parameters. `hooks` are those of modules
     beside the transformer. A pass that is not `whole` ends with the last layer's keys and values.
+    `arithmetic` is what blocks compute between their layers.
     """
 
     to_prompt: PromptAttention | None = None
@@ -98,6 +99,7 @@ class PassOptions:
     cast: Cast | None = None
     hooks: Hooks = NO_HOOKS
     whole: bool = True
+    arithmetic: Arithmetic = PLAIN_ARITHMETIC
 
 
 PLAIN = PassOptions()
@@ -226,22 +228,23 @@ def predict(
     options: PassOptions = PLAIN,
 ) -> Prediction:
     """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000."""
-    fetch, to_prompt, hooks = options.cast or _as_is, options.to_prompt, options.hooks
+    fetch, to_prompt, hooks = options.cast or nn.Identity(), options.to_prompt, options.hooks
     rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
     tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
     tokens = rearrange(tokens, "b c f h w -> b f (h w) c").contiguous()  # every layer adds to it
     tokens = through(hooks.patches, tokens)
     times = upload(sinusoid(t).to(x.dtype), x.device)
     e = through(hooks.time, tree.time_embedding(times))  # (b, f, c)
-    e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
+    e0 = tree.time_projection(e).float().unflatten(-1, (6, 1, -1)).movedim(2, 0).contiguous()
     by_layer, beside = list[KeysValues](), list[KeysValues]()
     for index, block in enumerate(tree.blocks):
-        m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
+        m = fetch(block.modulation).float().view(6, 1, 1, 1, -1) + e0  # (6, b, f, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
         to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, by)
         ends = not options.whole and index + 1 == len(tree.blocks)
-        ways = BlockWays(index, None if ends else partial(attention, index), to_text, hooks)
-        tokens, keys_values = run_block(block, tokens, m.unbind(2), tree.num_heads, ways)
+        attend_by = None if ends else partial(attention, index)
+        ways = BlockWays(index, attend_by, to_text, hooks, options.arithmetic)
+        tokens, keys_values = run_block(block, tokens, m.unbind(0), tree.num_heads, ways)
         if options.keep:
             by_layer.append(keys_values[0])
             beside += keys_values[1:]
@@ -268,6 +271,7 @@ class BlockWays:
     attention: Attend | None
     to_text: Callable[[Tensor], Tensor]
     hooks: Hooks
+    arithmetic: Arithmetic = PLAIN_ARITHMETIC
 
 
 def run_block(
@@ -277,8 +281,8 @@ def run_block(
 
     Also its keys and values, then those that hooks keep.
     """
-    sa = block.self_attn
-    y = modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
+    sa, by = block.self_attn, ways.arithmetic
+    y = by.modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
     k = through(ways.hooks.places, sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1)))
     v = sa.v(y).unflatten(-1, (heads, -1))
     if ways.attention is None:
@@ -287,14 +291,10 @@ def run_block(
     y = sa.o(ways.attention(q, k, v).flatten(-2))
     for hook in ways.hooks.in_attention:
         y = y + hook(ways.layer, q, k, v)
-    x = gate(x, y.view_as(x), m[2])
+    x = by.gate(x, y.view_as(x), m[2])
     x = through_layer(ways.hooks.after_attention, ways.layer, x)
     x = x + ways.to_text(block.norm3(x))
     x, beside = through_keeping(ways.hooks.after_prompt, ways.layer, x)
-    y = block.ffn(modulate(block.norm2(x), m[3], m[4]))
-    x = through_layer(ways.hooks.after_block, ways.layer, gate(x, y, m[5]))
+    y = block.ffn(by.modulate(block.norm2(x), m[3], m[4]))
+    x = through_layer(ways.hooks.after_block, ways.layer, by.gate(x, y, m[5]))
     return x, ((k, v), *beside)
-
-
-def _as_is(parameter: Tensor) -> Tensor:
-    return parameter

@@ -38,6 +38,7 @@ from .rollouts.edit import EditRollout
 from .rollouts.files import LoadRollout, SaveRollout
 from .rollouts.info import RolloutInfo
 from .rollouts.splice import SpliceRollouts
+from .sampling.compile_model import CompileModel
 from .sampling.context_noise import ContextNoiseSettings
 from .sampling.kv_cache import KVCacheSettings
 from .sampling.memory_rules import MemoryRulesNode
@@ -63,6 +64,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LiveInputNode,
     SettingsFromModel,
     SparseAttentionNode,
+    CompileModel,
     KVCacheSettings,
     MemoryRulesNode,
     DiffusionForcingSchedule,

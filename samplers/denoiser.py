@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ..attention.history import HistoryCache
+from ..model.arithmetic.compiled import GraphCompiler
+from ..model.arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic
 from ..model.forward import Forward, ModelConfig, forward_of
 from ..model.vace.module import VaceModule
 
@@ -97,7 +99,8 @@ class Denoiser:
     """A model to evaluate: its host, its sizes, and where and in which dtype it computes.
 
     `second` makes some of its passes with other weights of the same sizes. `control` is the module
-    that reads a control video.
+    that reads a control video. A run compiles the model's `arithmetic` first if there is a
+    `compiler`.
     """
 
     host: ModelHost
@@ -106,6 +109,8 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     second: SecondWeights | None = None
     control: VaceModule | None = None
+    arithmetic: Arithmetic = PLAIN_ARITHMETIC
+    compiler: GraphCompiler | None = None
 
     @property
     def forward(self) -> Forward:

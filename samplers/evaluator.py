@@ -180,7 +180,8 @@ class Evaluator:
             self._project().select(*self._rows(inputs)),
             attention,
             PassOptions(
-                self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep), whole
+                self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep), whole,
+                self.model.arithmetic,
             ),
         )
 

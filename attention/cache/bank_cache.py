@@ -45,7 +45,8 @@ class BankLayout:
         places = torch.arange(self.shape.frame_tokens, device=device)
         grid = len(frames), len(places)
         rotation = tables.look_up(rows[:, None].expand(grid), places.expand(grid))
-        return Rotation(*(x.flatten(0, 1)[:, None] for x in (rotation.cos, rotation.sin)))
+        cos, sin = (x.flatten(0, 1)[:, None] for x in (rotation.cos, rotation.sin))
+        return Rotation(cos, sin, self.shape.turn)
 
     def key_frames(self, layer: int) -> Tensor | None:
         """None: all heads of a layer hold the same frames."""

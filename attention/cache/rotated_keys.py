@@ -75,7 +75,7 @@ class RotatedKeys:
     ) -> None:
         self.store, self.slots, self.layout = store, slots, layout
         self.shape, self.device = shape, device
-        self._active = LatestRotation()
+        self._active = LatestRotation(shape.turn)
         self._rotated: set[int] = set()  # layers whose rotated keys are up to date
 
     @property

@@ -53,3 +53,8 @@ class SparseStats:
         self.recalls += sum(recalls)
         self.sampled += len(recalls)
         self.dense_fallbacks += fallbacks
+
+
+def total(earlier: SparseStats | None, later: SparseStats | None) -> SparseStats | None:
+    """The sum of what is known; None if sparse attention is off in the later part."""
+    return later if earlier is None or later is None else earlier + later

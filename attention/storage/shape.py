@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from ..rope import Rotation, rotation
+from ..rope import Rotation, Turn, rotate_plain, rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class CacheShape:
     `chunk_frames` latent frames are active at once. `hold_rotated` keeps rotated keys of all layers
     for a chunk, where the storage allows it: faster, but half as much memory again. Otherwise each
     layer call rotates into one shared buffer. `beside` are the sizes of further layers that hold
-    the same latent frames, for a module that attends to the history too.
+    the same latent frames, for a module that attends to the history too. `turn` rotates keys and
+    queries.
     """
 
     layers: int
@@ -31,6 +32,7 @@ class CacheShape:
     dtype: torch.dtype = torch.float32
     hold_rotated: bool = True
     beside: CacheShape | None = None
+    turn: Turn = field(default=rotate_plain, compare=False, repr=False)
 
     @property
     def all_layers(self) -> tuple[tuple[int, int], ...]:
@@ -61,4 +63,5 @@ class CacheShape:
 
     def rotation(self, positions: Sequence[int], device: torch.device | str) -> Rotation:
         """The rotation of latent frames at `positions`."""
-        return rotation(positions, self.rows, self.columns, self.head_dim, device)
+        plain = rotation(positions, self.rows, self.columns, self.head_dim, device)
+        return replace(plain, turn=self.turn)

@@ -40,7 +40,7 @@ class RotatedKeys:
         self._unbiased = [True] * shape.layers
         self._may_have_holes = False  # in a rehearsal, which cannot look
         self._tables: PositionTables | None = None  # of all positions, until the next commit
-        self._active = LatestRotation()
+        self._active = LatestRotation(shape.turn)
         self._rotated: set[int] = set()  # layers whose rotated keys are up to date
 
     @property

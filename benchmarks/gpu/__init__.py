@@ -1,18 +1,18 @@
 """`longtake bench gpu`: everything that needs a GPU in one command, to run and to send back.
 
 A model of Wan 1.3B's shape with random weights makes chunks at 480x832 in bfloat16: with windows
-of 12, 21 and 63 latent frames, coded and offloaded caches, TempCache, sparse attention by each
-kernel, and memories of 201 frames. Each case shows its first chunk, the chunks of a long shot,
-decoding by taew2_1's shape, and its peak of memory beside the plan's. Then the process limits
-itself to 12, 16 and 24 GB. In each it runs the largest window that the plan promises to fit.
+of 12, 21 and 63 latent frames, compiled arithmetic, coded and offloaded caches, TempCache, sparse
+attention by each kernel, and memories of 201 frames. Each case shows its first chunk, the chunks of
+a long shot, decoding by taew2_1's shape, and its peak of memory beside the plan's. Then the process
+limits itself to 12, 16 and 24 GB. In each it runs the largest window that the plan promises to fit.
 
     longtake bench gpu --json FILE
     python -m longtake.benchmarks.gpu --json FILE --minutes 5
     python -m longtake.benchmarks.gpu --device cpu --layers 2 --height 64 --width 96
 
 Every finished case is kept beside FILE, and the same command goes on where it stopped. FILE's page,
-a table in Markdown, lies beside it. Quantised weights and compiled models are not in it: weights
-in fp8 need ComfyUI's loaders.
+a table in Markdown, lies beside it. Quantised weights are not in it: weights in fp8 need ComfyUI's
+loaders.
 """
 
 from .suite import main

@@ -35,12 +35,14 @@ class GpuCase:
     """A shot's settings that differ from the usual ones, and how many latent frames came before.
 
     `kernel` is the kernel that the case is about. `budget_gb` limits what the process may take.
+    With `compiled` the model's arithmetic is compiled before the first chunk.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     history: int = WINDOW
     kernel: str | None = None
     budget_gb: int | None = None
+    compiled: bool = False
 
 
 def _by_blocks(kernel: str) -> GpuCase:
@@ -52,6 +54,7 @@ def _by_blocks(kernel: str) -> GpuCase:
 CASES: Mapping[str, GpuCase] = {
     "window 12": GpuCase({"cache": WindowSink(12)}, 12),
     MAIN_CASE: GpuCase({"cache": WindowSink(WINDOW)}),
+    "window 21, compiled": GpuCase({"cache": WindowSink(WINDOW)}, compiled=True),
     "window 21, CFG": GpuCase({"cache": WindowSink(WINDOW), "guidance": cfg(3.0)}),
     "window 21, KV in fp8": GpuCase(
         {"cache": WindowSink(WINDOW), "storage": Packed(FLOAT8, CHUNK)}

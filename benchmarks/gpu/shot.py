@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from ...attention.kernels.choice import kernel_unavailable_reason
+from ...model.arithmetic.compiled import CannotCompile, CompiledArithmetic, compile_arithmetic
 from ...model.config import DiTConfig
 from ...model.families.presets import FEW_STEP
 from ...model.vae.streaming import StreamingDecoder
+from ...samplers.compilation import place_of, with_arithmetic
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ...samplers.denoiser import Denoiser, LocalHost
 from ...samplers.loop import Chunk, generate
@@ -26,6 +28,7 @@ from .cases import CHUNK, GB, KEPT_FREE_GB, GpuCase
 
 TIMED = 5  # chunks of each case, after one that is not timed
 FIRST, PLANNED, PEAK, DECODE = "first chunk, s", "planned", "peak", "decode, s"
+COMPILING = "compiling, s"
 OUT_OF_MEMORY = "out of memory"
 """The figure of a case that found no room."""
 
@@ -77,6 +80,8 @@ class GpuBench:
         """Why a case cannot run on this device, or None."""
         if case.budget_gb is not None and self.device.type != "cuda":
             return "memory is limited on CUDA alone"
+        if case.compiled:
+            return self._why_not_compiled
         return case.kernel and kernel_unavailable_reason(case.kernel, self.device)
 
     @torch.inference_mode()
@@ -96,6 +101,8 @@ class GpuBench:
         first = self._shot(case, 0, 1)()[0].seconds
         chunks = self._shot(case, case.history, TIMED + 1)()[1:]
         figures = {FIRST: first, PEAK: float(peak), DECODE: self._decoding_s(chunks)}
+        if case.compiled:
+            figures[COMPILING] = self._compile().seconds
         return figures, [chunk.seconds for chunk in chunks]
 
     def _shot(self, case: GpuCase, history: int, count: int) -> Callable[[], list[Chunk]]:
@@ -106,7 +113,10 @@ class GpuBench:
             Chunk(index, CHUNK * index, clip[first : first + CHUNK])
             for index, first in enumerate(firsts)
         ]
-        return lambda: [*generate(settings, self._denoiser, finished)]
+        model = self._denoiser
+        if case.compiled:
+            model = with_arithmetic(model, self._compile().arithmetic)
+        return lambda: [*generate(settings, model, finished)]
 
     def _decoding_s(self, chunks: Sequence[Chunk]) -> float:
         """The median seconds of decoding a chunk in the middle of a stream."""
@@ -121,6 +131,18 @@ class GpuBench:
     @property
     def _denoiser(self) -> Denoiser:
         return Denoiser(LocalHost(self.model.tree), self.config, self.device, self.model.dtype)
+
+    def _compile(self) -> CompiledArithmetic:
+        """The model's arithmetic, compiled at the first call."""
+        return compile_arithmetic(place_of(self._denoiser))
+
+    @property
+    def _why_not_compiled(self) -> str | None:
+        try:
+            self._compile()
+        except CannotCompile as error:
+            return str(error)
+        return None
 
     def _prompts(self) -> PromptTimeline:
         seeded = torch.Generator().manual_seed(0)

@@ -17,7 +17,7 @@ from .._shared.records import Records
 from .._shared.report import Results, commit
 from .cases import CASES, CHUNK, MAIN_CASE, GpuCase, budget_cases
 from .page import FPS, PLAN, SECONDS, write_page
-from .shot import DECODE, FIRST, OUT_OF_MEMORY, PEAK, PLANNED, GpuBench
+from .shot import COMPILING, DECODE, FIRST, OUT_OF_MEMORY, PEAK, PLANNED, GpuBench
 
 OVER = 1.05  # the allocator's peak over the plan, at most
 FRAMES = 4 * CHUNK  # of video in a chunk
@@ -113,6 +113,8 @@ def add_case(results: Results, name: str, measured: Measurement) -> None:
     results.figures[f"{name}: {FIRST}"] = median_interval([figures[FIRST]])
     results.figures[f"{name}: {SECONDS}"] = median_interval(seconds)
     results.figures[f"{name}: {DECODE}"] = median_interval([figures[DECODE]])
+    if COMPILING in figures:
+        results.figures[f"{name}: {COMPILING}"] = median_interval([figures[COMPILING]])
     whole = [FRAMES / (chunk + figures[DECODE]) for chunk in seconds]
     results.figures[f"{name}: {FPS}"] = median_interval(whole)
     results.bytes[f"{name}: {PEAK}"] = int(figures[PEAK])

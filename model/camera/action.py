@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...uploads import upload
+from ..arithmetic.modulation import sinusoid
 from ..config import FREQ_DIM, DiTConfig
 from ..hooks import Hooks
-from ..modulation import sinusoid
 from .frames import CameraFrames
 
 FULL_PAN = 15.0  # degrees a second, the usual pan; 1 pixel a frame in the demo's world

@@ -73,8 +73,9 @@ def turned(x: Tensor, turns: Rotation) -> Tensor:
     """
     width, half = turns.cos.shape[-1], x.shape[2] // 2
     tokens = x.shape[1] // turns.cos.shape[1]
-    each = Rotation(*(part.repeat_interleave(tokens, 1).unsqueeze(2)
-                      for part in (turns.cos, turns.sin)))  # fmt: skip
+    cos, sin = (
+        part.repeat_interleave(tokens, 1).unsqueeze(2) for part in (turns.cos, turns.sin)
+    )
     screen, world = x[:, :, :half], x[:, :, half:]
-    moved = rotate(world[..., -width:].contiguous(), each)
+    moved = rotate(world[..., -width:].contiguous(), Rotation(cos, sin))
     return torch.cat([screen, torch.cat([world[..., :-width], moved], -1)], 2)

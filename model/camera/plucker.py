@@ -15,9 +15,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...uploads import upload
+from ..arithmetic.modulation import modulate
 from ..config import PATCH, DiTConfig
 from ..hooks import Hooks
-from ..modulation import modulate
 from .frames import CameraFrames
 
 CPU = torch.device("cpu")

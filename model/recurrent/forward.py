@@ -17,9 +17,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ...uploads import upload
+from ..arithmetic.modulation import sinusoid
 from ..cross_attention import KeysValues, Runs
 from ..dit import PLAIN, PassOptions, Prediction, SelfAttention
-from ..modulation import sinusoid
 from .network import LayerState
 
 

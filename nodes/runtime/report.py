@@ -57,6 +57,8 @@ def _further_versions(rollout: HostRollout) -> dict[str, str | None]:
         "memory_rules": describe_rules(rollout.settings, rollout.model.config.num_layers),
         "attention": describe_attention(rollout.settings, rollout.model.device) or None,
     }
+    if rollout.run.model.summary is not None:
+        versions["compiled"] = rollout.run.model.summary
     dropped = rollout.run.receiving.dropped
     if dropped is not None:
         versions["live_input"] = f"{dropped} frames left out"

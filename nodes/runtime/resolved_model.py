@@ -20,6 +20,7 @@ from ..models.pair import second_model
 from ..models.patches import ignored_patches
 from ..models.vace import model_sizes, vace_of
 from .claim import Claim, SecondClaim
+from .compiler import compiler_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
     device, dtype = host.compute_place(model)
     claim = Claim(model, device)
-    engine = HostDenoiser(claim, _config(model), device, dtype, control=_module(model))
+    engine = HostDenoiser(
+        claim, _config(model), device, dtype, control=_module(model), compiler=compiler_of(model)
+    )
     second = second_model(model)
     if second is None:
         return engine

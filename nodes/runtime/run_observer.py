@@ -31,6 +31,16 @@ class HostRunObserver:
         """Show again what the node showed before."""
         host.show_text(self._node_id, self._status)
 
+    def on_compile(self) -> None:
+        """Show why the first chunk waits."""
+        host.show_status(
+            self._node_id, "Compiling the model; this takes up to a minute, once after each start."
+        )
+
+    def on_compiled(self) -> None:
+        """Show again what the node showed before."""
+        host.show_text(self._node_id, self._status)
+
     def on_open(self, first: int, start_s: float) -> None:
         """Show where production begins."""
         if first:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from ...attention import history
 from ...attention.cache.policy import CachePolicy, WindowSink
 from ...attention.history import HistoryCache
+from ...attention.rope import Turn
 from ...attention.states import cache as states
 from ...attention.states.cache import StateCache
 from ...attention.storage.dense import Storage
@@ -57,6 +58,10 @@ class CachePlan:
     shape: CacheShape
     policy: CachePolicy
     storage: Storage
+
+    def turning(self, turn: Turn) -> CachePlan:
+        """The same cache, whose keys and queries are rotated by `turn`."""
+        return replace(self, shape=replace(self.shape, turn=turn))
 
     def planned_bytes(self, length: int | None) -> int:
         """The cache's bytes in a rollout of `length` latent frames."""

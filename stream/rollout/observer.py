@@ -19,6 +19,12 @@ class RunObserver(Protocol):
     def on_encoded(self) -> None:
         """That prompt is encoded, or cannot be."""
 
+    def on_compile(self) -> None:
+        """The model is about to be compiled; chunks wait for it."""
+
+    def on_compiled(self) -> None:
+        """The model is compiled, or cannot be."""
+
     def on_open(self, first: int, start_s: float) -> None:
         """Production begins at chunk `first`, which starts at `start_s` of the video."""
 
@@ -47,6 +53,10 @@ class SilentObserver:
     def on_encode(self, text: str) -> None: ...
 
     def on_encoded(self) -> None: ...
+
+    def on_compile(self) -> None: ...
+
+    def on_compiled(self) -> None: ...
 
     def on_open(self, first: int, start_s: float) -> None: ...
 

@@ -10,9 +10,11 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ...attention.sparse.stats import SparseStats
+from ...attention.sparse.stats import SparseStats, total
 from ...errors import LongtakeError, OutOfMemory, StorageError
+from ...samplers.compilation import ModelOfRun
 from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
@@ -38,6 +40,7 @@ from .spec import RolloutSpec
 class Run:
     """One run of a rollout, from its first reader to the end of its scope.
 
+    `model` is the one that makes its chunks.
     `state` is what is in force, `sparse` what sparse attention did in the chunks of this run.
     `recalled` tells which past frames its chunks fetched, in words.
     `stopped_at` is the chunk that a stop left out, `resumed_from` the one production last began at
@@ -46,6 +49,7 @@ class Run:
 
     def __init__(self, spec: RolloutSpec, observer: RunObserver) -> None:
         self.spec, self.observer = spec, observer
+        self.model = ModelOfRun(spec.model)
         self.state = RunState(spec)
         self.controls = Controls()
         self.chunks = Stream(self._produce, stored=self._read_stored, length=spec.chunk_count)
@@ -190,7 +194,8 @@ class Run:
     def _ready_producer(self, first: int) -> ChunkProducer:
         if self._producer is None or self._producer.is_outdated(first):
             self._producer = None  # before the next one takes its memory
-            self._producer = ChunkProducer(self.spec, self.state, first, smaller=self._smaller)
+            spec = replace(self.spec, model=self.model.ready(self.observer, self.notify))
+            self._producer = ChunkProducer(spec, self.state, first, smaller=self._smaller)
             self._earlier_sparse = self.sparse
             if self._producer.notice is not None:
                 self.notify(self._producer.notice)
@@ -224,7 +229,7 @@ class Run:
             self._producer.snapshot(index)
 
     def _keep(self, chunk: Chunk, to_disk: Force) -> None:
-        meta, chain = chunk_facts(chunk, self.spec.model), self.state.chain
+        meta, chain = chunk_facts(chunk, self.model.current), self.state.chain
         # First the record, so that no chunk is ever without one.
         self._record.note(chain, chunk.index)
         self.spec.journal.write(chain.key(chunk.index), chunk_tensors(chunk), meta, to_disk)
@@ -232,7 +237,7 @@ class Run:
         self.kv_bytes, self.offloaded_bytes = chunk.kv_bytes, chunk.offloaded_bytes
         if "recalled" in meta:
             self.recalled.append(f"chunk {chunk.index}: {meta['recalled']}")
-        self.sparse = _sum(self._earlier_sparse, chunk.sparse)
+        self.sparse = total(self._earlier_sparse, chunk.sparse)
         self.observer.on_chunk(chunk)
 
     def _deliver(self, chunk: Chunk) -> None:
@@ -293,8 +298,3 @@ class Run:
         self.stopped_at = index
         self.controls.end(stopped=True)
         return False
-
-
-def _sum(earlier: SparseStats | None, current: SparseStats | None) -> SparseStats | None:
-    """The totals of all producers; None if sparse attention is off."""
-    return current if earlier is None or current is None else earlier + current

@@ -7,6 +7,7 @@ import logging
 import torch
 
 from ...errors import LongtakeError
+from ...samplers.compilation import is_compiled
 from ...samplers.denoiser import Denoiser
 from ...samplers.loop import Chunk
 from ..journal.chain import Chain
@@ -18,7 +19,10 @@ logger = logging.getLogger("longtake")
 
 
 def chunk_facts(chunk: Chunk, model: Denoiser) -> dict[str, str]:
-    """What the journal says of a chunk beside its latents; `recalled` only where frames were."""
+    """What the journal says of a chunk beside its latents.
+
+    `recalled` is only there where frames were, `compiled` only where compiled code made the chunk.
+    """
     facts = {
         "index": str(chunk.index),
         "prompt": chunk.prompt,
@@ -26,6 +30,8 @@ def chunk_facts(chunk: Chunk, model: Denoiser) -> dict[str, str]:
         "device": str(model.device),
         "torch": torch.__version__,
     }
+    if is_compiled(model):
+        facts["compiled"] = "yes"
     return {**facts, "recalled": frame_spans(chunk.recalled)} if chunk.recalled else facts
 
 

@@ -25,6 +25,7 @@ PERMANENT_IDS = {
     "LongtakePromptTimeline",
     "LongtakeKVCacheSettings",
     "LongtakeMemoryRules",
+    "LongtakeCompileModel",
     "LongtakeSchedule",
     "LongtakeHistoryGuidance",
     "LongtakeGuidanceTerm",

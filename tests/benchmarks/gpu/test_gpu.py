@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from longtake.benchmarks._attention.wan_shaped import wan_shaped
 from longtake.benchmarks._shared.measures import Measurement
 from longtake.benchmarks._shared.report import Results
-from longtake.benchmarks.gpu import suite
+from longtake.benchmarks.gpu import shot, suite
 from longtake.benchmarks.gpu.cases import CASES, GpuCase, budget_cases
 from longtake.benchmarks.gpu.shot import (
+    COMPILING,
     DECODE,
     FIRST,
     OUT_OF_MEMORY,
@@ -24,9 +26,11 @@ from longtake.benchmarks.gpu.shot import (
     TIMED,
     GpuBench,
 )  # fmt: skip
-from longtake.benchmarks.gpu.suite import GpuPlan, claim_memory, open_bench, report
+from longtake.benchmarks.gpu.suite import GpuPlan, add_case, claim_memory, open_bench, report
 from longtake.errors import BadInput
+from longtake.model.arithmetic.compiled import compile_arithmetic
 from longtake.model.vae.taehv import TAEHVConfig
+from longtake.tests.support.model.compilers import CountingCompiler, FailingCompiler
 from longtake.tests.support.tiny_model import TINY
 
 CPU = torch.device("cpu")
@@ -45,7 +49,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> GpuBench:
 
 def test_every_case_makes_its_chunks(bench: GpuBench) -> None:
     for name, case in CASES.items():
-        if case.kernel in (None, "gathered"):  # others compile, or need a GPU
+        if case.kernel in (None, "gathered") and not case.compiled:  # others compile, or need a GPU
             chunks = bench._shot(case, case.history, 1)()
             assert [chunk.first_frame for chunk in chunks] == [case.history], name
 
@@ -55,6 +59,29 @@ def test_a_case_has_its_seconds_and_bytes(bench: GpuBench) -> None:
     assert {*measured.figures} == {FIRST, DECODE, PEAK, PLANNED}
     assert all(value > 0 for value in measured.figures.values())
     assert measured.features.shape == (1, TIMED)
+
+
+def test_a_compiled_case_has_the_seconds_of_compiling_too(
+    bench: GpuBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = CountingCompiler()
+    monkeypatch.setattr(shot, "compile_arithmetic", partial(compile_arithmetic, compiler=compiler))
+    case = CASES["window 21, compiled"]
+    assert bench.lacks(case) is None
+    measured = bench.measure(case)
+    assert {*measured.figures} == {FIRST, DECODE, PEAK, PLANNED, COMPILING}
+    assert compiler.graphs == 3 and compiler.calls > 100
+    results = Results("gpu")
+    add_case(results, "window 21, compiled", measured)
+    assert results.figures[f"window 21, compiled: {COMPILING}"].median > 0
+
+
+def test_a_compiler_that_fails_is_why_a_case_does_not_run(
+    bench: GpuBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = FailingCompiler(OSError("cc1plus is missing"))
+    monkeypatch.setattr(shot, "compile_arithmetic", partial(compile_arithmetic, compiler=compiler))
+    assert bench.lacks(CASES["window 21, compiled"]) == "cc1plus is missing"
 
 
 def test_a_case_needs_weights_plan_and_decoding(bench: GpuBench) -> None:

@@ -32,7 +32,7 @@ from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import model_with_hooks
-from longtake.tests.support.stream.rollouts import Words, cut_after
+from longtake.tests.support.stream.rollouts import Words, assert_same_bits, cut_after
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,
@@ -61,12 +61,6 @@ def watched(run: Run, asks: dict[int, Ask]) -> list[Chunk]:
         chunks.append(chunk)
         asks.get(chunk.index, lambda run: None)(run)
     return chunks
-
-
-def assert_same_bits(ours: list[Chunk], expected: list[Chunk]) -> None:
-    assert [chunk.index for chunk in ours] == [chunk.index for chunk in expected]
-    for a, b in zip(ours, expected, strict=True):
-        assert torch.equal(a.latents, b.latents), a.index
 
 
 def prompt(text: str) -> Ask:
@@ -355,6 +349,12 @@ class Noted:
 
     def on_encoded(self) -> None:
         self.calls.append(("encoded",))
+
+    def on_compile(self) -> None:
+        self.calls.append(("compile",))
+
+    def on_compiled(self) -> None:
+        self.calls.append(("compiled",))
 
     def on_open(self, first: int, start_s: float) -> None:
         self.calls.append(("open", first, start_s))
