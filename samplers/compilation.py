@@ -46,20 +46,21 @@ class ModelOfRun:
     def ready(self, observer: CompileObserver, notify: Callable[[str], None]) -> Denoiser:
         """The model to make chunks with; `notify` gets a sentence if it cannot be compiled."""
         if not self._ready and self._model.compiler is not None:
-            observer.on_compile()
-            self._compile(self._model.compiler)
-            observer.on_compiled()
+            self._compile(self._model.compiler, observer)
             self._ready = True
             if self._reason:
                 notify(f"The model runs uncompiled: {self._reason}.")
         return self._model
 
-    def _compile(self, compiler: GraphCompiler) -> None:
+    def _compile(self, compiler: GraphCompiler, observer: CompileObserver) -> None:
         try:
-            self._compiled = compile_arithmetic(place_of(self._model), compiler)
+            place = place_of(self._model)
+            self._compiled = compile_arithmetic(place, compiler, observer.on_compile)
         except CannotCompile as error:
             self._reason = str(error)
-        else:
+        finally:
+            observer.on_compiled()
+        if self._compiled is not None:
             self._model = with_arithmetic(self._model, self._compiled.arithmetic)
 
     @property

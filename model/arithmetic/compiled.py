@@ -158,16 +158,31 @@ class CompiledArithmetic:
     seconds: float
 
 
-def compile_arithmetic(place: Place, compiler: GraphCompiler = inductor) -> CompiledArithmetic:
-    """The arithmetic for a place, compiled once a process; CannotCompile says why not."""
-    reason = compiler_reason(place.device) if compiler is inductor else None
-    if reason is not None:
-        raise CannotCompile(reason)
-    return _compile_once(place, compiler)
+def compile_arithmetic(
+    place: Place, compiler: GraphCompiler = inductor, on_begin: Callable[[], None] | None = None
+) -> CompiledArithmetic:
+    """The arithmetic for a place, compiled once a process; CannotCompile says why not.
+
+    `on_begin` is called before anything compiles.
+    """
+    compiled = _compiled_before(place, compiler)
+    if not compiled:
+        reason = compiler_reason(place.device) if compiler is inductor else None
+        if reason is not None:
+            raise CannotCompile(reason)
+        if on_begin is not None:
+            on_begin()
+        compiled.append(_compile(place, compiler))
+    return compiled[0]
 
 
 @functools.cache
-def _compile_once(place: Place, compiler: GraphCompiler) -> CompiledArithmetic:
+def _compiled_before(_place: Place, _compiler: GraphCompiler) -> list[CompiledArithmetic]:
+    """What this process has compiled for a place: nothing or one."""
+    return []
+
+
+def _compile(place: Place, compiler: GraphCompiler) -> CompiledArithmetic:
     began = time.perf_counter()
     functions = [
         CompiledFunction(modulate, modulate, _modulation_examples, compiler),

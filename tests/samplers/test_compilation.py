@@ -114,12 +114,15 @@ def test_without_a_compiler_nothing_is_said_or_compiled() -> None:
 
 
 def test_a_run_compiles_once_and_says_what_ran() -> None:
-    watcher, run = Watcher(), ModelOfRun(replace(MODEL, compiler=COUNTING))
+    model = replace(MODEL, compiler=CountingCompiler())
+    watcher, run = Watcher(), ModelOfRun(model)
     assert run.summary is None and not is_compiled(run.current)
     first, second = (run.ready(watcher, watcher.notify) for _ in range(2))
     assert first is second is run.current and is_compiled(first)
     assert watcher.notes == ["compiles", "done"]
     assert run.summary is not None and run.summary.startswith("yes: 3 graphs in ")
+    ModelOfRun(model).ready(watcher, watcher.notify)
+    assert watcher.notes == ["compiles", "done", "done"], "the second run has nothing to wait for"
 
 
 def test_a_compiler_that_fails_is_one_sentence_and_the_shot_goes_on() -> None:

@@ -77,7 +77,7 @@ def compiled(model: Denoiser, compiler: GraphCompiler) -> Denoiser:
     """The model with its arithmetic compiled."""
     watcher = Watcher()
     ready = ModelOfRun(replace(model, compiler=compiler)).ready(watcher, watcher.notify)
-    assert watcher.notes == ["compiles", "done"]
+    assert watcher.notes[-1] == "done"
     return ready
 
 
