@@ -80,6 +80,16 @@ def test_a_compiled_shot_equals_a_plain_one_whatever_the_weights(
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_the_lora_of_these_shots_acts(core: Any, tmp_path: Path) -> None:
+    from longtake.nodes.runtime.resolved_model import denoiser
+
+    first, other = (
+        next(generate(SHOT, denoiser(make(tmp_path)))).latents for make in (plain, with_lora)
+    )
+    assert (first - other).abs().max() > 1e-2
+
+
 def test_the_node_gives_the_model_its_compiler_and_keeps_it_in_clones(
     core: Any, tmp_path: Path
 ) -> None:
