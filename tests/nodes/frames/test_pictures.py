@@ -71,7 +71,7 @@ def test_every_socket_for_frames_takes_an_image_too(bench: Bench) -> None:
         "LongtakeSpliceRollouts", "LongtakeControlVideo", "LongtakeInterpolate",
         "LongtakeSuperResolution",
     }  # fmt: skip
-    assert len(found) == 16
+    assert len(found) == 17
     assert all("IMAGE" in kinds for kinds in found.values())
 
 
