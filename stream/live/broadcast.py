@@ -41,6 +41,7 @@ class Broadcast:
         self._encoder: LiveEncoder | None = None
         self._group: list[LivePacket] = []  # since the latest key frame
         self._viewers: dict[Viewer, bool] = {}  # whether a viewer has received anything
+        self._left: list[Viewer] = []  # not closed yet, since only the broadcast's thread may
         self._lock = threading.Lock()
 
     def join(self, viewer: Viewer) -> None:
@@ -51,7 +52,8 @@ class Broadcast:
     def leave(self, viewer: Viewer) -> None:
         """Show nothing more to `viewer`; leaving twice is harmless."""
         with self._lock:
-            self._viewers.pop(viewer, None)
+            if self._viewers.pop(viewer, None) is not None:
+                self._left.append(viewer)
         viewer.queue.end()
 
     @property
@@ -65,6 +67,7 @@ class Broadcast:
 
         The end comes when the newest run has another size or frame rate, or when no take is left.
         """
+        self._close_left()
         take = self._reader.follow()
         if take is None or _form(take.shot) != self._form:
             return False
@@ -84,7 +87,15 @@ class Broadcast:
         """Let all viewers go and free the encoder; call this after the last tick."""
         for viewer in self.viewers:
             self.leave(viewer)
+        self._close_left()
         self._drop_encoder()
+
+    def _close_left(self) -> None:
+        """Free the muxers of viewers that left: these are cycles, which Python frees late."""
+        with self._lock:
+            left, self._left = self._left, []
+        for viewer in left:
+            viewer.close()
 
     def _show_pictures(self, viewers: dict[Viewer, bool], *, is_new: bool) -> None:
         self._since_sent += 1

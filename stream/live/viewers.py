@@ -83,6 +83,9 @@ class Viewer(Protocol):
     def feed(self, encoder: LiveEncoder, packets: list[LivePacket]) -> None:
         """Take the packets of this tick, the first time all since the latest key frame."""
 
+    def close(self) -> None:
+        """Free all resources, after the last picture and the last packets."""
+
 
 class VideoViewer:
     """A viewer of MP4 or MPEG-TS."""
@@ -104,6 +107,12 @@ class VideoViewer:
         for packet in packets:
             self._muxer.mux(packet)
 
+    def close(self) -> None:
+        """Free the muxer; its last bytes go nowhere."""
+        muxer, self._muxer = self._muxer, None
+        if muxer is not None:
+            muxer.close()
+
 
 class PictureViewer:
     """A viewer of motion JPEG: the player's own JPEG files, as parts of a body without an end."""
@@ -120,3 +129,6 @@ class PictureViewer:
 
     def feed(self, encoder: LiveEncoder, packets: list[LivePacket]) -> None:
         """Ignore the encoded pictures."""
+
+    def close(self) -> None:
+        """There is nothing to free."""
