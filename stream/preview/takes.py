@@ -126,11 +126,15 @@ class Takes:
         return takes[-1] if place is not None and takes else None
 
     def of_client(self, client_id: str) -> list[Take]:
-        """The newest take of each node that the page `client_id` queued, refined ones too."""
+        """The newest take of each node that the page `client_id` queued, refined ones too.
+
+        The newest is last.
+        """
         with self._lock:
             takes = list(self._takes.values())
         mine = [t for t in takes if t.origin.client_id == client_id and not self._is_expired(t)]
-        return list({take.origin.place: take for take in mine}.values())
+        newest = {take.origin.place: number for number, take in enumerate(mine)}
+        return [mine[number] for number in sorted(newest.values())]
 
     def reset(self) -> None:
         """Drop all takes and end all threads."""

@@ -93,6 +93,9 @@ def test_a_page_gets_both_after_a_reload(bench: Bench, monkeypatch: pytest.Monke
         bench.shown("LongtakePreview", frames=frames, refined=sharpened(bench, frames, seed=1))
     tokens = [take.token for take in takes()]
     assert [take.token for take in session.takes.of_client("page")] == tokens and len(tokens) == 2
+    bench.shown("LongtakePreview", frames=bench.frames(seed=9))  # no refined frames this time
+    newest = session.takes.of_client("page")
+    assert newest[-1] is takes()[-1] and newest[0].origin.refines
 
 
 def test_where_a_pass_fails_the_small_frames_are_whole(
