@@ -17,7 +17,12 @@ from longtake.errors import BadInput, OutOfMemory
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.tests.support.model.flashvsr import upscaled
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.flashvsr import flashvsr, flashvsr_bench, sharpened
+from longtake.tests.support.nodes.flashvsr import (
+    fail_second_pass,
+    flashvsr,
+    flashvsr_bench,
+    sharpened,
+)
 
 COUNT = 33  # of the bench's rollout, in chunks of 9, 12 and 12
 LOSSLESS = "mkv (lossless)"
@@ -98,15 +103,7 @@ def test_where_a_pass_fails_what_reads_the_small_frames_gets_all_of_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two outputs of the large frames then fail, by the same error and after the same frames."""
-    from longtake.nodes.frames.sharp_run import SharpRun
-
-    def fail(run: Any) -> Any:
-        if run._upscaler.state.number == 1:
-            raise OutOfMemory("The device is full; choose smaller tiles.")
-        return make(run)
-
-    make = SharpRun._make
-    monkeypatch.setattr(SharpRun, "_make", fail)
+    fail_second_pass(monkeypatch)
     frames = bench.frames()
     sharp = sharpened(bench, frames)
     outputs = [

@@ -14,7 +14,7 @@ from longtake.errors import BadInput, OutOfMemory
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.stream.preview.take import Take
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.flashvsr import flashvsr_bench, sharpened
+from longtake.tests.support.nodes.flashvsr import fail_second_pass, flashvsr_bench, sharpened
 
 COUNT = 33
 
@@ -77,7 +77,7 @@ def test_both_resume_and_neither_is_taken_for_the_other(bench: Bench) -> None:
     sharp = sharpened(bench, frames)
     for _ in range(2):
         bench.shown("LongtakePreview", frames=frames, refined=sharp)
-    small, large = takes()  # the second run's, which took over from the first one's
+        small, large = takes()  # encoded: the second run's takes begin with the first one's frames
     assert small.first_new == 2 and large.first_new == 2
     assert [take.summary()["frames"] for take in (small, large)] == [COUNT, COUNT]
     assert small.summary()["live"] != large.summary()["live"]
@@ -91,7 +91,7 @@ def test_a_page_gets_both_after_a_reload(bench: Bench, monkeypatch: pytest.Monke
     frames = bench.frames()
     for _ in range(2):
         bench.shown("LongtakePreview", frames=frames, refined=sharpened(bench, frames, seed=1))
-    tokens = [take.token for take in takes()]
+        tokens = [take.token for take in takes()]
     assert [take.token for take in session.takes.of_client("page")] == tokens and len(tokens) == 2
     bench.shown("LongtakePreview", frames=bench.frames(seed=9))  # no refined frames this time
     newest = session.takes.of_client("page")
@@ -101,15 +101,7 @@ def test_a_page_gets_both_after_a_reload(bench: Bench, monkeypatch: pytest.Monke
 def test_where_a_pass_fails_the_small_frames_are_whole(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.nodes.frames.sharp_run import SharpRun
-
-    def fail(run: Any) -> Any:
-        if run._upscaler.state.number == 1:
-            raise OutOfMemory("The device is full; choose smaller tiles.")
-        return make(run)
-
-    make = SharpRun._make
-    monkeypatch.setattr(SharpRun, "_make", fail)
+    fail_second_pass(monkeypatch)
     frames = bench.frames()
     with pytest.raises(OutOfMemory, match="choose smaller tiles"):
         bench.shown("LongtakePreview", frames=frames, refined=sharpened(bench, frames))

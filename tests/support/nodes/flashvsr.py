@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from longtake.errors import OutOfMemory
 from longtake.tests.support.model.flashvsr import store_parts
 from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
 
@@ -35,3 +36,17 @@ def sharpened(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> An
     """The frames after it."""
     model = model or flashvsr(bench)
     return bench.run("LongtakeSuperResolution", frames=frames, flashvsr=model, **inputs)[0]
+
+
+def fail_second_pass(patch: pytest.MonkeyPatch) -> None:
+    """Let FlashVSR's second pass run out of memory, at frame 21."""
+    from longtake.nodes.frames.sharp_run import SharpRun
+
+    make = SharpRun._make
+
+    def fail(run: Any) -> Any:
+        if run._upscaler.state.number == 1:
+            raise OutOfMemory("The device is full; choose smaller tiles.")
+        return make(run)
+
+    patch.setattr(SharpRun, "_make", fail)
