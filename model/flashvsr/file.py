@@ -10,13 +10,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ...errors import BadInput
 from ..checkpoint import Checkpoint, finite, load_exactly, open_checkpoint
 from ..config import DiTConfig
 from ..files.weights import open_weights
 from ..vae.taehv import rename
 from .decoder import GuidedDecoder
-from .header_sizes import PREFIX, decoder_widths, incomplete, projector_sizes
+from .header_sizes import (
+    PREFIX,
+    check_together,
+    decoder_widths,
+    incomplete,
+    projector_sizes,
+)
 from .parts import Parts
 from .projector import Projector
 
@@ -49,18 +54,7 @@ def open_flashvsr(parts: Parts, *, causal: bool) -> FlashVSRFile:
     config = transformer.recognition.config
     projector = _projector(parts.projector, causal=causal)
     prompt = _prompt(parts.prompt)
-    sizes = projector.config
-    if sizes.tokens != config.dim or sizes.blocks > config.num_layers:
-        raise BadInput(
-            f"{parts.projector} makes tokens of {sizes.tokens} channels for {sizes.blocks} blocks, "
-            f"and {parts.transformer} has {config.num_layers} blocks of {config.dim}; choose files "
-            "of one FlashVSR."
-        )
-    if prompt.shape[-1] != config.text_dim:
-        raise BadInput(
-            f"{parts.prompt} has {prompt.shape[-1]} channels, and {parts.transformer} reads "
-            f"{config.text_dim}; choose files of one FlashVSR."
-        )
+    check_together(parts, config, projector.config, prompt.shape[-1])
     return FlashVSRFile(transformer, projector, _decoder(parts.decoder), prompt)
 
 

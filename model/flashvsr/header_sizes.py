@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import BadInput
+from ..config import DiTConfig
+from .parts import Parts
 from .projector import ProjectorConfig
 
 PREFIX = "decoder."
@@ -33,6 +35,23 @@ def decoder_widths(shapes: Shapes, path: Path) -> tuple[int, int, int, int]:
     except KeyError as error:
         raise incomplete(path, f"it has no {error.args[0]}") from error
     return a, b, c, d
+
+
+def check_together(
+    parts: Parts, config: DiTConfig, projector: ProjectorConfig, prompt_channels: int
+) -> None:
+    """Raise BadInput where the parts are not of one FlashVSR."""
+    if projector.tokens != config.dim or projector.blocks > config.num_layers:
+        raise BadInput(
+            f"{parts.projector} makes tokens of {projector.tokens} channels for {projector.blocks} "
+            f"blocks, and {parts.transformer} has {config.num_layers} blocks of {config.dim}; "
+            "choose files of one FlashVSR."
+        )
+    if prompt_channels != config.text_dim:
+        raise BadInput(
+            f"{parts.prompt} has {prompt_channels} channels, and {parts.transformer} reads "
+            f"{config.text_dim}; choose files of one FlashVSR."
+        )
 
 
 def incomplete(path: Path, reason: str) -> BadInput:

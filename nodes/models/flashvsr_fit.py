@@ -14,7 +14,7 @@ from ...model.files.header import Header
 from ...model.files.weights import open_weights
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.file import PLAIN_WAN
-from ...model.flashvsr.header_sizes import decoder_widths, projector_sizes
+from ...model.flashvsr.header_sizes import check_together, decoder_widths, projector_sizes
 from ...model.flashvsr.memory import PassMemory, Sizes, pass_memory
 from ...model.flashvsr.parts import Parts
 from ...model.flashvsr.tiles import TILE_SIDES, Tiling
@@ -64,6 +64,7 @@ def _sizes(
     config = recognise(headers[parts.transformer], PLAIN_WAN).config
     projector = projector_sizes(shapes[parts.projector], parts.projector, causal=causal)
     (prompt,) = shapes[parts.prompt].values()
+    check_together(parts, config, projector, prompt[-1])
     widths = decoder_widths(shapes[parts.decoder], parts.decoder)
     return Sizes(config, projector, widths, dtype, prompt[-2])
 

@@ -15,6 +15,7 @@ from longtake.model.flashvsr.tiles import Tiling
 from longtake.nodes.models.fit import CPU, Machine
 from longtake.nodes.models.flashvsr_fit import fit_flashvsr
 from longtake.samplers.planning.cache_forms import RESERVED_BYTES
+from longtake.tests.support.model.family_files import header_only, official_shapes
 from longtake.tests.support.model.flashvsr import store_parts
 from longtake.units import byte_size
 
@@ -67,6 +68,15 @@ def test_a_chosen_format_counts_for_the_transformer_alone(parts: Parts) -> None:
     assert fit_flashvsr(parts, Machine(CPU, 2**36), causal=True).text.startswith(
         f"FlashVSR: {whole} weights"
     )
+
+
+def test_parts_of_different_models_are_refused(parts: Parts, tmp_path: Path) -> None:
+    """As the loader refuses them."""
+    large = header_only(tmp_path / "large.safetensors", official_shapes("1.3B"))
+    mixed = Parts(large, parts.projector, parts.decoder, parts.prompt)
+    answer = fit_flashvsr(mixed, Machine(CUDA, 2**36), causal=True)
+    assert not answer.fits and answer.text.startswith("LQ_proj_in.ckpt makes tokens of 24 channels")
+    assert answer.text.endswith("choose files of one FlashVSR.")
 
 
 def test_a_part_that_lacks_tensors_is_named_alone(parts: Parts, tmp_path: Path) -> None:
