@@ -23,11 +23,18 @@ class ControlBranch:
     """The module of a model that runs beside it; a chunk's control frames are projected once."""
 
     def __init__(
-        self, current: CurrentSettings, control: ControlVideo, module: VaceModule, model: Denoiser
+        self, current: CurrentSettings, module: VaceModule, model: Denoiser
     ) -> None:
-        self._current, self._control = current, control
+        self._current = current
         self._module, self._model = module, model
         self._by_frames: dict[tuple[int, ...], Tensor] = {}
+
+    @property
+    def _control(self) -> ControlVideo:
+        """The control video in force: a live edit may have changed its strength."""
+        control = self._current.settings.control
+        assert control is not None
+        return control
 
     def forget(self) -> None:
         """Drop projected control frames: the host may have moved or changed the weights."""
@@ -71,10 +78,9 @@ class ControlBranch:
 
 def control_branch(current: CurrentSettings, model: Denoiser) -> ControlBranch | None:
     """The branch of a rollout with a control video and a model with a module, else None."""
-    control = current.settings.control
-    if control is None or model.control is None:
+    if current.settings.control is None or model.control is None:
         return None
-    return ControlBranch(current, control, model.control, model)
+    return ControlBranch(current, model.control, model)
 
 
 def check_control(settings: RolloutSettings, model: Denoiser) -> None:

@@ -59,6 +59,14 @@ class TimedLora:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedLevel:
+    """The noise level of frames that are redrawn, from latent frame `start_frame` on."""
+
+    start_frame: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutSettings:
     """Everything that decides what is generated, except the model.
 
@@ -71,7 +79,8 @@ class RolloutSettings:
     little. At each of `recache_frames`, which begin chunks, the history was rebuilt from its window
     alone. `reencoded_first_frame` makes a rebuilt window begin as a video does. `memory` holds the
     rules on what passes read of the history; `anchor` holds the colours of finished chunks.
-    `camera` steers a model that takes a camera, `control` one with a control module.
+    `camera` steers a model that takes a camera, `control` one with a control module. Known frames
+    have the levels of `level_changes` already; those that come in live take theirs from there.
     """
 
     prompts: PromptTimeline
@@ -101,6 +110,7 @@ class RolloutSettings:
     anchor: Anchor | None = None
     camera: CameraPath | None = None
     control: ControlVideo | None = None
+    level_changes: tuple[TimedLevel, ...] = ()
 
     def __post_init__(self) -> None:
         checks.check_size(self.rows, self.columns, self.length)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...samplers.camera.keys import PUSHES
+from ...stream.rollout.edit_queue import RANGES, Number
 
 PREFIX = "/longtake/"
 HELP = f"{PREFIX}help"
@@ -43,14 +44,16 @@ def _text(name: str, op: str) -> Callable[[Arguments], Request]:
     return read
 
 
-def _number(op: str) -> Callable[[Arguments], Request]:
+def _number(op: Number, effect: str) -> Address:
+    low, high = RANGES[op]
+
     def read(arguments: Arguments) -> Request:
         numbers = _finite(arguments)
         if len(numbers) != 1:
             raise Unreadable(f"{PREFIX}{op} takes one number.")
         return {"op": op, op: numbers[0]}
 
-    return read
+    return Address(f"number, {low:g} to {high:g}", effect, read)
 
 
 def _fork_seed(arguments: Arguments) -> Request:
@@ -92,12 +95,14 @@ ADDRESSES: Mapping[str, Address] = {
     f"{PREFIX}prompt": Address(
         "text", "another prompt from the next chunk on", _text("text", "prompt")
     ),
-    f"{PREFIX}guidance": Address(
-        "number, 0 to 30", "another guidance strength from the next chunk on", _number("guidance")
+    f"{PREFIX}guidance": _number("guidance", "another guidance strength from the next chunk on"),
+    f"{PREFIX}strength": _number(
+        "strength", "how strongly the shot follows its control video from the next chunk on"
     ),
-    f"{PREFIX}lora": Address(
-        "number, -20 to 20", "the LoRA strength, as a factor of the workflow's", _number("lora")
+    f"{PREFIX}level": _number(
+        "level", "how much live frames and known videos are redrawn from the next chunk on"
     ),
+    f"{PREFIX}lora": _number("lora", "the LoRA strength, as a factor of the workflow's"),
     f"{PREFIX}fork/seed": Address(
         "whole number, 0 to 2^53 - 1", "the seed that the next fork or live edit takes", _fork_seed
     ),

@@ -20,6 +20,7 @@ from ...stream.incoming.connection import Connection
 from ...stream.incoming.inlet import KINDS, Inlet, Kind, Wish
 from ...stream.incoming.page_source import PageSource
 from ...stream.incoming.receiver import PictureSource, Receiver
+from ...stream.rollout.edit_queue import LEAST_LEVEL
 from ...stream.rollout.live_input import LiveInput, Tell
 from .. import categories, host, sockets
 from ..models.streaming_vae import StreamingVAE, streaming_vae
@@ -27,7 +28,6 @@ from ..schema import build
 from .known_frames import KnownClip
 
 MAX_TAKE = 9999
-LEAST_LEVEL = 0.05
 
 
 class LiveInputNode(io.ComfyNode):

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.rollout.controls import MAX_GUIDANCE
+from ...stream.rollout.edit_queue import MAX_GUIDANCE
 from .. import categories, host, sockets
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session

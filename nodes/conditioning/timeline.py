@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.rollout.controls import MAX_GUIDANCE, STRENGTH_DIGITS
+from ...stream.rollout.controls import STRENGTH_DIGITS
+from ...stream.rollout.edit_queue import MAX_GUIDANCE
 from ...stream.rollout.spec import Prompter
 from .timed_lines import MAX_SECONDS, TIMED, timed_lines
 from .timed_numbers import TimedNumber

@@ -67,6 +67,11 @@ class KnownFrame:
         else:
             object.__setattr__(self, "digest", self.latents.digest)
 
+    @property
+    def is_redrawn(self) -> bool:
+        """Whether its chunk changes the frame, and no earlier chunk sees it."""
+        return self.level > 0 and self.lookahead == 0
+
     def read(self) -> Tensor:
         """The latents, read if necessary."""
         if isinstance(self.latents, Tensor):

@@ -152,6 +152,20 @@ class KnownFrames:
         object.__setattr__(shortened, "beyond_end", tuple(parts[1]))
         return shortened
 
+    def with_level(self, start: int, level: float) -> KnownFrames:
+        """The same frames, redrawn at another level from latent frame `start` on.
+
+        Frames that stay unchanged, or that earlier chunks see, keep their levels.
+        """
+
+        def change(known: KnownFrame) -> KnownFrame:
+            is_meant = known.frame >= start and known.is_redrawn
+            return replace(known, level=level) if is_meant else known
+
+        changed = KnownFrames(tuple(map(change, self.frames)))
+        object.__setattr__(changed, "beyond_end", tuple(map(change, self.beyond_end)))
+        return changed
+
     @property
     def whole(self) -> KnownFrames:
         """All known frames, as in a rollout without an end."""

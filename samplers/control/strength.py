@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +37,11 @@ class ControlStrength:
         """The factor at a latent frame."""
         return self.factors[bisect_right(self.starts, frame) - 1]
 
+    def then(self, frame: int, factor: float) -> ControlStrength:
+        """This strength before a latent frame, and one factor from there on."""
+        count = bisect_left(self.starts, frame)
+        return ControlStrength((*self.starts[:count], frame), (*self.factors[:count], factor))
+
 
 @dataclass(frozen=True, slots=True)
 class StrengthChange:
@@ -64,6 +69,6 @@ def strength_of_changes(changes: Sequence[StrengthChange]) -> ControlStrength:
             if change.start_frame + step >= stop:
                 break
             share = (step + 1) / max(1, change.over_frames)
-            now = before + (change.factor - before) * share
+            now = change.factor if share == 1 else before + (change.factor - before) * share
             factors[change.start_frame + step] = now
     return ControlStrength(tuple(factors), tuple(factors.values()))

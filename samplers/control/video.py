@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -91,6 +91,10 @@ class ControlVideo:
         """The strength at a latent frame; 0 after the last control frame without references."""
         is_over = self.frames is None or frame >= len(self.frames)
         return 0.0 if is_over and not self.references else self.strength.at(frame)
+
+    def with_strength(self, frame: int, factor: float) -> ControlVideo:
+        """The same control video, followed with another strength from a latent frame on."""
+        return replace(self, strength=self.strength.then(frame, factor))
 
     def read(self, numbers: Sequence[int]) -> list[Tensor | None]:
         """The control frames (channels, h, w) of the latent frames of a pass; None without one."""

@@ -98,6 +98,7 @@ class Chain:
             "guidance": s.guidance, "changes": s.guidance_changes,
             **({"seeds": s.seed_changes} if s.seed_changes else {}),
             **({"loras": s.lora_changes} if s.lora_changes else {}),
+            **({"levels": s.level_changes} if s.level_changes else {}),
             **({"models": self.models.later} if self.models.later else {}),
             **({"recached": s.recache_frames} if s.recache_frames else {}),
             **({"camera": s.camera.digest} if s.camera else {}),

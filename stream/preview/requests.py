@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from ..incoming.inlet import FAULTS, Fault
-from ..rollout.controls import MAX_GUIDANCE, MAX_LORA_STRENGTH, Controls
+from ..rollout.controls import Controls
+from ..rollout.edit_queue import RANGES
 
 MAX_PROMPT_CHARACTERS = 8192
 MAX_CLIENT_ID = 256
@@ -30,8 +32,8 @@ class Control:
 
 
 def read_control(body: bytes) -> Control:
-    """Read {"op": ..., "rev": ...} with the "text", "guidance", "lora" or "fork_seed" of the op."""
-    fields = read_fields(body, {"op", "rev", "text", "guidance", "lora", "fork_seed"})
+    """Read {"op": ..., "rev": ...} with the "text", number or "fork_seed" of the op."""
+    fields = read_fields(body, {"op", "rev", "text", *RANGES, "fork_seed"})
     rev = fields.get("rev")
     if type(rev) is not int or not 1 <= rev <= MAX_REV:
         raise BadRequest(f"rev must be a whole number from 1 to {MAX_REV}.")
@@ -62,12 +64,10 @@ def _command(fields: dict[str, Any]) -> Command:
     if op == "prompt":
         text = read_text(fields, "text", MAX_PROMPT_CHARACTERS)
         return lambda controls: controls.set_prompt(text)
-    if op == "guidance":
-        strength = _strength(fields, "guidance", 0, MAX_GUIDANCE)
-        return lambda controls: controls.set_guidance(strength)
-    if op == "lora":
-        factor = _strength(fields, "lora", -MAX_LORA_STRENGTH, MAX_LORA_STRENGTH)
-        return lambda controls: controls.set_lora(factor)
+    for name, (low, high) in RANGES.items():
+        if op == name:
+            value = _number(fields, name, low, high)
+            return partial(Controls.set_number, name=name, value=value)
     if op == "fork_seed":
         seed = fields.get("fork_seed")
         if type(seed) is not int or not 0 <= seed <= MAX_REV:
@@ -75,7 +75,8 @@ def _command(fields: dict[str, Any]) -> Command:
         return lambda controls: controls.edit_queue.hold_seed(seed)
     if isinstance(op, str) and op in simple:
         return simple[op]
-    raise BadRequest("op must be pause, resume, stop, prompt, guidance, lora or fork_seed.")
+    ops = ", ".join((*simple, "prompt", *RANGES))
+    raise BadRequest(f"op must be {ops} or fork_seed.")
 
 
 def read_fields(body: bytes, known: set[str]) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def read_text(fields: dict[str, Any], name: str, max_characters: int) -> str:
     return text
 
 
-def _strength(fields: dict[str, Any], name: str, minimum: float, maximum: float) -> float:
+def _number(fields: dict[str, Any], name: str, minimum: float, maximum: float) -> float:
     value = fields.get(name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and minimum <= cast("float", value) <= maximum:  # false for NaN

@@ -6,23 +6,20 @@ takes the queued edit, and ends if a stop was requested.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from ...errors import BadInput
 from ..drive.drive import POLL_S, Drive
 from ..incoming.inlet import Inlet
 from ..run_clock import RunClock
-from .edit_queue import Edit, EditQueue
+from .edit_queue import RANGES, Edit, EditQueue, Number
 
 State = Literal["running", "paused", "stopping", "stopped", "done"]
 
 LONG_PAUSE_S = 60.0  # a longer pause gives the KV cache's memory back
-MAX_GUIDANCE = 30.0
-MAX_LORA_STRENGTH = 20.0
 STRENGTH_DIGITS = 4  # decimals of a strength, here and in a timeline's line
 
 
@@ -116,20 +113,13 @@ class Controls:
         """
         self.edit_queue.add(Edit(text=" ".join(text.split())))
 
-    def set_guidance(self, strength: float) -> None:
-        """Use another guidance strength (no unit, 1 for none) from the next chunk on."""
-        if not math.isfinite(strength) or not 0 <= strength <= MAX_GUIDANCE:
-            raise BadInput(f"guidance is {strength:g}; give a number from 0 to {MAX_GUIDANCE:g}.")
-        self.edit_queue.add(Edit(guidance=round(float(strength), STRENGTH_DIGITS)))
-
-    def set_lora(self, factor: float) -> None:
-        """Multiply the LoRA strength (no unit, 1 as wired, 0 for none) from the next chunk on."""
-        if not math.isfinite(factor) or abs(factor) > MAX_LORA_STRENGTH:
-            raise BadInput(
-                f"lora is {factor:g}; give a number from {-MAX_LORA_STRENGTH:g} to "
-                f"{MAX_LORA_STRENGTH:g}."
-            )
-        self.edit_queue.add(Edit(lora=round(float(factor), STRENGTH_DIGITS)))
+    def set_number(self, name: Number, value: float) -> None:
+        """Use another number of `RANGES` from the next chunk on."""
+        low, high = RANGES[name]
+        if not low <= value <= high:  # true for NaN
+            raise BadInput(f"{name} is {value:g}; give a number from {low:g} to {high:g}.")
+        change: dict[str, Any] = {name: round(float(value), STRENGTH_DIGITS)}
+        self.edit_queue.add(Edit(**change))
 
     # Calls of the producing thread
 

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ...samplers.control.strength import MAX_STRENGTH
+
 EditStatus = Literal["queued", "encoding", "applied", "failed"]
+Number = Literal["guidance", "lora", "strength", "level"]
+
+MAX_GUIDANCE = 30.0
+LEAST_LEVEL = 0.05  # below, nothing would be redrawn
+RANGES: Mapping[Number, tuple[float, float]] = {
+    "guidance": (0.0, MAX_GUIDANCE),
+    "lora": (-20.0, 20.0),
+    "strength": (0.0, MAX_STRENGTH),
+    "level": (LEAST_LEVEL, 1.0),
+}
+"""The least and the greatest of each number that users may change in mid-shot; no units.
+
+`guidance` is 1 for none; `lora` multiplies the strength of LoRAs; `strength` is that of the control
+video; `level` is the noise level of frames that are redrawn.
+"""
 
 ENDED = "The shot has ended; change the prompts and run again."
 TOO_LATE = "The shot ended before this edit could take effect; run again to make it."
@@ -15,17 +32,21 @@ TOO_LATE = "The shot ended before this edit could take effect; run again to make
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A change of prompt, guidance strength or LoRA strength, or of several, from one chunk on.
+    """A change of prompt or of numbers, or of several of these, from one chunk on.
 
-    `lora` is a factor on the strengths that the workflow gives. `seed` is that of all noise from
-    there on, and was held for this edit. `first_frame` and `start_s` say where the edit took
-    effect, in frames and seconds of video. `line` is the timeline line that has the same effect.
+    `guidance` is a strength, `lora` a factor on the strengths that the workflow gives, `strength`
+    that of the control video, `level` the noise level of frames that are redrawn. `seed` is that of
+    all noise from there on, and was held for this edit. `first_frame` and `start_s` say where the
+    edit took effect, in frames and seconds of video. `line` is the timeline line that has the same
+    effect.
     """
 
     status: EditStatus = "queued"
     text: str | None = None
     guidance: float | None = None
     lora: float | None = None
+    strength: float | None = None
+    level: float | None = None
     seed: int | None = None
     first_frame: int | None = None
     start_s: float | None = None
@@ -41,9 +62,10 @@ class Edit:
     def summary(self) -> str:
         """What the edit changed, for a report: its line, and what no line holds."""
         by_line = self.line or self.text or (None if self.guidance is None else str(self.guidance))
-        lora = None if self.lora is None else f"LoRA x {self.lora:g}"
+        others = {"LoRA x": self.lora, "control strength": self.strength, "level": self.level}
+        parts = [f"{name} {value:g}" for name, value in others.items() if value is not None]
         seed = None if self.seed is None else f"seed {self.seed}"
-        return "; ".join(part for part in (by_line, lora, seed) if part)
+        return "; ".join(part for part in (by_line, *parts, seed) if part)
 
 
 class EditQueue:
@@ -144,9 +166,7 @@ class EditQueue:
 
 def _merge(earlier: Edit, later: Edit) -> Edit:
     """Both edits as one; the later one wins where both change the same thing."""
+    changes = {name: getattr(later, name) for name in ("text", *RANGES)}
     return replace(
-        earlier,
-        text=earlier.text if later.text is None else later.text,
-        guidance=earlier.guidance if later.guidance is None else later.guidance,
-        lora=earlier.lora if later.lora is None else later.lora,
+        earlier, **{name: value for name, value in changes.items() if value is not None}
     )

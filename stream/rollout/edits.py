@@ -10,7 +10,13 @@ from torch import Tensor
 from ...errors import LongtakeError
 from ...model.vae.latent_format import frame_count
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
-from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora, TimedSeed
+from ...samplers.settings import (
+    RolloutSettings,
+    TimedGuidance,
+    TimedLevel,
+    TimedLora,
+    TimedSeed,
+)
 from .edit_queue import Edit, EditQueue
 from .observer import RunObserver
 from .run_state import RunState
@@ -28,8 +34,11 @@ def apply_edit(index: int, state: RunState, edits: EditQueue, observer: RunObser
     if edit is None:
         return False
     spec, first = state.spec, state.chain.span(index).first
+    new = state.chain.span(index - 1).until if index else 0
     try:
         settings = edited_settings(edit, first, state.settings, spec, observer)
+        settings = _with_strength(edit.strength, new, settings)
+        settings = _with_level(edit.level, new, settings, spec)
     except LongtakeError as error:
         edits.fail(edit, str(error))
         return False
@@ -75,6 +84,37 @@ def edited_settings(
             )
         settings = settings.with_lora(TimedLora(first, edit.lora))
     return settings
+
+
+def _with_strength(strength: float | None, new: int, settings: RolloutSettings) -> RolloutSettings:
+    """The control video followed with another strength from `new`, a frame not begun, on."""
+    if strength is None:
+        return settings
+    if settings.control is None:
+        raise LongtakeError(
+            "The strength cannot be changed because the shot follows no control video; connect one "
+            "to the sampler."
+        )
+    return replace(settings, control=settings.control.with_strength(new, strength))
+
+
+def _with_level(
+    level: float | None, new: int, settings: RolloutSettings, spec: RolloutSpec
+) -> RolloutSettings:
+    """Live frames and known videos redrawn at another level from `new`, a frame not begun, on."""
+    if level is None:
+        return settings
+    known = settings.known_frames
+    if spec.live is None and not any(k.frame >= new and k.is_redrawn for k in known.whole.frames):
+        raise LongtakeError(
+            "The level cannot be changed because nothing is redrawn from here on; connect a live "
+            "input, or a known video with a level above 0."
+        )
+    earlier = (change for change in settings.level_changes if change.start_frame < new)
+    return replace(
+        settings, known_frames=known.with_level(new, level),
+        level_changes=(*earlier, TimedLevel(new, level)),
+    )  # fmt: skip
 
 
 def timeline_line(

@@ -48,7 +48,7 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LiveInput:
-    """A source whose pictures become known frames at noise `level`, above 0.
+    """A source whose pictures become known frames at noise `level`, above 0, or as edits say.
 
     `name` identifies the source, the encoder and the level, and is part of every chunk's address.
     `open` begins to read; it gets a function for sentences to users, and where pictures of pages
@@ -101,7 +101,7 @@ def recorded(chain: Chain, index: int, journal: Journal, live: LiveInput) -> Cha
     nothing will read again, are not in the settings of that chain: a shot may last for days.
     """
     frames = new_frames(chain, index, chain.settings.known_frames)
-    more = _stored_frames(chain, index, frames, journal, live.level)
+    more = _stored_frames(chain, index, frames, journal, live)
     if more is None:
         return None
     return chain.follow(index, _with_frames(chain.settings, more, chain.span(index).first))
@@ -118,7 +118,7 @@ def whole_settings(chain: Chain, count: int, journal: Journal, live: LiveInput) 
     frames = list(static.frames)
     for index in range(count):
         places = new_frames(chain, index, static)
-        more = _stored_frames(chain, index, places, journal, live.level) if places else ()
+        more = _stored_frames(chain, index, places, journal, live) if places else ()
         if more is None:
             raise _loss(journal)
         frames += more
@@ -126,7 +126,7 @@ def whole_settings(chain: Chain, count: int, journal: Journal, live: LiveInput) 
 
 
 def _stored_frames(
-    chain: Chain, index: int, frames: Sequence[int], journal: Journal, level: float
+    chain: Chain, index: int, frames: Sequence[int], journal: Journal, live: LiveInput
 ) -> tuple[KnownFrame, ...] | None:
     """What the journal has for the latent `frames` that chunk `index` begins; None if nothing."""
     key = chain.input_key(index)
@@ -140,10 +140,15 @@ def _stored_frames(
         KnownFrame(
             frame,
             StoredInput(journal, key, i, tuple(latents[i].shape), embedding_digest(latents[i])),
-            level,
+            _level_at(frame, chain.settings, live),
         )
         for i, frame in enumerate(frames[: len(latents)])
     )
+
+
+def _level_at(frame: int, settings: RolloutSettings, live: LiveInput) -> float:
+    past = [change.level for change in settings.level_changes if change.start_frame <= frame]
+    return past[-1] if past else live.level
 
 
 def record(chain: Chain, index: int, journal: Journal, latents: Tensor | None) -> None:

@@ -62,6 +62,7 @@ def _check_times(settings: RolloutSettings) -> None:
     starts = [change.start_frame for change in settings.guidance_changes]
     starts += [change.start_frame for change in settings.seed_changes]
     starts += [change.start_frame for change in settings.lora_changes]
+    starts += [change.start_frame for change in settings.level_changes]
     known = settings.known_frames.frames
     reaches = [frame for entry in known for frame in (entry.frame, entry.lookahead)]
     turns = settings.camera.starts if settings.camera else ()
@@ -107,7 +108,9 @@ def _check_cache(settings: RolloutSettings) -> None:
 
 
 def _check_strengths(settings: RolloutSettings) -> None:
-    """Refuse factors that give infinite latents."""
+    """Refuse factors that give infinite latents, and noise levels out of range."""
+    if any(not 0 <= change.level <= 1 for change in settings.level_changes):
+        raise Unusable("a noise level is not from 0 to 1")
     factors = [settings.lora_factor, *(change.factor for change in settings.lora_changes)]
     for guidance in _guidances(settings):
         timing = guidance.timing

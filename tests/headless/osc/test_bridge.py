@@ -74,6 +74,7 @@ def test_every_address_becomes_the_request_that_it_documents() -> None:
             ("prompt", "a blue ball"), ("guidance", 4.5), ("lora", -1), ("pause", 1), ("pause", 0),
             ("pause", []), ("resume", True), ("stop", []),
             ("camera", [0, 0, 0.5, -1.0, 0.0]), ("fork/seed", 2**53 - 1), ("fork/seed", 7.0),
+            ("strength", 0.25), ("level", 1),
         ]):  # fmt: skip
             say(bridge, name, value)
             until(lambda count=count: len(log.requests) > count)
@@ -82,9 +83,11 @@ def test_every_address_becomes_the_request_that_it_documents() -> None:
         {"op": "lora", "lora": -1.0}, {"op": "pause"}, {"op": "resume"}, {"op": "pause"},
         {"op": "resume"}, {"op": "stop"}, {"op": "camera", "sticks": [0.0, 0.0, 0.5, -1.0, 0.0]},
         {"op": "fork_seed", "fork_seed": 2**53 - 1}, {"op": "fork_seed", "fork_seed": 7},
+        {"op": "strength", "strength": 0.25}, {"op": "level", "level": 1.0},
     ]  # fmt: skip
     assert {address.removeprefix("/longtake/") for address in ADDRESSES} == {
-        "prompt", "guidance", "lora", "fork/seed", "camera", "pause", "resume", "stop",
+        "prompt", "guidance", "strength", "level", "lora", "fork/seed", "camera", "pause", "resume",
+        "stop",
     }  # fmt: skip
 
 
@@ -145,6 +148,8 @@ def test_what_is_not_osc_is_said_and_does_not_end_the_bridge(datagram: bytes) ->
         ("/longtake/guidance", ["much"], "takes one number"),
         ("/longtake/guidance", [float("nan")], "takes one number"),
         ("/longtake/lora", [True], "takes one number"),
+        ("/longtake/strength", [], "takes one number"),
+        ("/longtake/level", [0.5, 0.6], "takes one number"),
         ("/longtake/fork/seed", [-1], "takes one whole number from 0"),
         ("/longtake/fork/seed", [0.5], "takes one whole number"),
         ("/longtake/fork/seed", [2**53], "takes one whole number"),
@@ -185,7 +190,8 @@ def test_messages_reach_the_run_and_its_edits(tmp_path: Path) -> None:
             with listening(RemoteRun(address), said) as bridge:
                 for number, (name, value) in enumerate(
                     [("fork/seed", 2**40), ("prompt", "a blue ball"), ("guidance", 3.0),
-                     ("pause", 1), ("guidance", 99.0)]
+                     ("strength", 0.5), ("level", 0.25), ("lora", 2.0), ("pause", 1),
+                     ("guidance", 99.0)]
                 ):  # fmt: skip
                     say(bridge, name, value)
                     until(lambda number=number: len(said) > number)
@@ -193,6 +199,7 @@ def test_messages_reach_the_run_and_its_edits(tmp_path: Path) -> None:
         await asyncio.to_thread(perform)
         [edit] = site.controls.edits
         assert (edit.text, edit.guidance, site.controls.state) == ("a blue ball", 3.0, "paused")
+        assert (edit.strength, edit.level, edit.lora) == (0.5, 0.25, 2.0)
         assert "from 0 to 30" in said[-1]
         [take] = site.takes.of_client("page")
         assert take.summary()["fork_seed"] == 2**40

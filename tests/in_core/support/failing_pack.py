@@ -122,7 +122,7 @@ class ControllingOutput(io.ComfyNode):
             case "set_prompt":
                 frames.controls.set_prompt(text)
             case "set_guidance":
-                frames.controls.set_guidance(float(text))
+                frames.controls.set_number("guidance", float(text))
             case _:
                 getattr(frames.controls, control)()
         return []

@@ -164,7 +164,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
     controls = Controls()
     controls.set_prompt(typed)
     if strength is not None:
-        controls.set_guidance(strength)
+        controls.set_number("guidance", strength)
     [edit] = controls.edits
     line = format_line(TimedText(start_s, edit.text or "", edit.guidance))
     *_, read = parse(f"{before}\n{line}")

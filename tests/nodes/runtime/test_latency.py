@@ -45,7 +45,7 @@ def test_a_run_of_three_chunks_is_measured_between_them(bench: Bench) -> None:
 
 def test_a_live_edit_is_a_switch(bench: Bench) -> None:
     frames = bench.frames(text="0: a red ball")
-    ask_at(bench, 1, lambda: frames.controls.set_guidance(3.0))
+    ask_at(bench, 1, lambda: frames.controls.set_number("guidance", 3.0))
     pictures(bench, on_clock(frames, SteppedClock()))
     assert figures(frames)["switch_cost_s"] == 0  # two looks, as in any other chunk
 
@@ -58,7 +58,7 @@ def test_a_line_of_the_timeline_is_a_switch(bench: Bench) -> None:
 
 def test_an_edit_that_fails_is_no_switch(bench: Bench) -> None:
     frames = bench.frames(text="0: a red ball")
-    ask_at(bench, 1, lambda: frames.controls.set_lora(2.0))
+    ask_at(bench, 1, lambda: frames.controls.set_number("lora", 2.0))
     pictures(bench, on_clock(frames, SteppedClock()))
     assert [edit.status for edit in frames.controls.edits] == ["failed"]
     assert figures(frames)["switch_cost_s"] is None

@@ -22,8 +22,11 @@ SAMPLER = "LongtakeSampler"
     ("asked", "line"),
     [
         (lambda c: c.set_prompt("a blue  ball"), "0.5625: a blue ball"),
-        (lambda c: c.set_guidance(1.0), "0.5625 (guidance 1): a red ball"),
-        (lambda c: (c.set_prompt("ball"), c.set_guidance(4.5)), "0.5625 (guidance 4.5): ball"),
+        (lambda c: c.set_number("guidance", 1.0), "0.5625 (guidance 1): a red ball"),
+        (
+            lambda c: (c.set_prompt("ball"), c.set_number("guidance", 4.5)),
+            "0.5625 (guidance 4.5): ball",
+        ),
     ],
 )
 def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
@@ -91,7 +94,7 @@ def test_a_stop_ends_every_output_with_what_exists_and_the_next_run_goes_on(benc
 
 def test_the_report_tells_edits_drift_and_loading(bench: Bench) -> None:
     frames = bench.frames(text="0: a red ball", length=69.0)
-    ask_at(bench, 0, lambda: frames.controls.set_guidance(3.0))
+    ask_at(bench, 0, lambda: frames.controls.set_number("guidance", 3.0))
     pictures(bench, frames)
     report = frames.report([])
     assert report.edits == ["0.5625 (guidance 3): a red ball"]
@@ -161,7 +164,7 @@ def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: 
     [rollout] = bench.run(SAMPLER, model=model, prompts=conditioning, schedule=schedule, **shot)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     ask_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
-    frames.controls.set_guidance(3.0)
+    frames.controls.set_number("guidance", 3.0)
     pictures(bench, frames)
     guided, prompted = frames.controls.edits
     assert guided.status == "applied" and guided.line is None

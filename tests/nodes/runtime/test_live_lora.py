@@ -54,7 +54,7 @@ def test_the_next_chunk_and_its_whole_history_are_made_with_the_changed_weights(
     bench: Bench, shot: Any
 ) -> None:
     frames = shot(0.8)
-    ask_at(bench, 0, lambda: frames.controls.set_lora(0.25))
+    ask_at(bench, 0, lambda: frames.controls.set_number("lora", 0.25))
     pictures(bench, frames)
     made = latents(frames)
     [edit] = frames.controls.edits
@@ -71,7 +71,7 @@ def test_the_next_chunk_and_its_whole_history_are_made_with_the_changed_weights(
 
 def test_the_next_run_is_the_workflows_own_again(bench: Bench, shot: Any) -> None:
     frames = shot(0.8)
-    ask_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    ask_at(bench, 0, lambda: frames.controls.set_number("lora", 0.0))
     edited = pictures(bench, frames)
     bench.state.start_prompt()
     again = pictures(bench, frames)
@@ -82,7 +82,7 @@ def test_the_next_run_is_the_workflows_own_again(bench: Bench, shot: Any) -> Non
 
 def test_strength_0_is_the_model_without_it(bench: Bench, shot: Any) -> None:
     frames = shot(0.8)
-    ask_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    ask_at(bench, 0, lambda: frames.controls.set_number("lora", 0.0))
     pictures(bench, frames)
     made = latents(frames)
     bare = shot(0.8, with_lora=False).rollout
@@ -93,7 +93,7 @@ def test_strength_0_is_the_model_without_it(bench: Bench, shot: Any) -> None:
 
 def test_without_a_lora_the_edit_fails_in_one_sentence(bench: Bench, shot: Any) -> None:
     frames = shot(0.8, with_lora=False)
-    ask_at(bench, 0, lambda: frames.controls.set_lora(0.5))
+    ask_at(bench, 0, lambda: frames.controls.set_number("lora", 0.5))
     pictures(bench, frames)
     [edit] = frames.controls.edits
     assert edit.status == "failed" and "has no LoRA" in str(edit.error)
@@ -102,7 +102,7 @@ def test_without_a_lora_the_edit_fails_in_one_sentence(bench: Bench, shot: Any) 
 @pytest.mark.parametrize("factor", [float("nan"), 20.5, -21])
 def test_impossible_factors_are_refused(factor: float) -> None:
     with pytest.raises(BadInput, match="give a number from -20 to 20"):
-        Controls().set_lora(factor)
+        Controls().set_number("lora", factor)
 
 
 def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
@@ -111,7 +111,7 @@ def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
     """A factor of a run is the run's: no rollout that is made of it starts from its weights."""
     frames = shot(0.8)
     source = frames.rollout
-    ask_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    ask_at(bench, 0, lambda: frames.controls.set_number("lora", 0.0))
     pictures(bench, frames)
     [forked] = bench.run("LongtakeEditRollout", action="fork", rollout=source, at=0.6, new_seed=5)
     assert source.claim.model is not source.claim.connected_model

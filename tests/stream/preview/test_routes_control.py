@@ -21,9 +21,11 @@ def test_each_op_reaches_the_controls(tmp_path: Path) -> None:
         assert (await site.control({"op": "prompt", "rev": 3, "text": "雪 \n☃"}))[0] == 200
         assert (await site.control({"op": "guidance", "rev": 9, "guidance": 2}))[0] == 200
         assert (await site.control({"op": "lora", "rev": 10, "lora": -0.5}))[0] == 200
-        wishes = [(e.text, e.guidance, e.lora) for e in site.controls.edits]
-        assert wishes == [("雪 ☃", 2, -0.5)]
-        assert (await site.control({"op": "stop", "rev": 11}))[1]["state"] == "stopping"
+        assert (await site.control({"op": "strength", "rev": 11, "strength": 0.25}))[0] == 200
+        assert (await site.control({"op": "level", "rev": 12, "level": 0.6}))[0] == 200
+        wishes = [(e.text, e.guidance, e.lora, e.strength, e.level) for e in site.controls.edits]
+        assert wishes == [("雪 ☃", 2, -0.5, 0.25, 0.6)]
+        assert (await site.control({"op": "stop", "rev": 13}))[1]["state"] == "stopping"
 
     served(tmp_path, test)
 
@@ -56,6 +58,8 @@ BAD_BODIES: list[object] = [
     {"op": "guidance", "rev": 1, "guidance": 30.1}, {"op": "guidance", "rev": 1, "guidance": -1},
     {"op": "guidance", "rev": 1, "guidance": "2"}, {"op": "guidance", "rev": 1, "guidance": True},
     {"op": "lora", "rev": 1}, {"op": "lora", "rev": 1, "lora": 20.1},
+    {"op": "strength", "rev": 1, "strength": -0.1}, {"op": "level", "rev": 1, "level": 0.04},
+    {"op": "strength", "rev": 1, "level": 0.5}, {"op": "level", "rev": 1, "level": None},
     {"op": "lora", "rev": 1, "lora": "1"}, b'{"op":"lora","rev":1,"lora":NaN}',
     b'{"op":"guidance","rev":1,"guidance":NaN}', b'{"op":"guidance","rev":1,"guidance":1e999}',
     b'{"op":"guidance","rev":1,"guidance":1' + b"0" * 400 + b"}",

@@ -21,7 +21,7 @@ json_values = st.recursive(
 )
 nearly_right = st.fixed_dictionaries(
     {
-        "op": st.sampled_from(["pause", "resume", "stop", "prompt", "guidance", "lora"])
+        "op": st.sampled_from(["pause", "resume", "stop", "prompt", "guidance", "lora", "strength"])
         | json_values,
         "rev": st.integers(-5, 2**60) | json_values,
     },
@@ -29,6 +29,7 @@ nearly_right = st.fixed_dictionaries(
         "text": json_values,
         "guidance": json_values,
         "lora": json_values,
+        "strength": json_values,
         "more": json_values,
     },
 ) | st.fixed_dictionaries(

@@ -57,7 +57,7 @@ def chunks(made: RolloutSpec, page: Page, edit_after: int | None = None) -> list
         seen.append(chunk)
         if chunk.index == edit_after:
             run.controls.set_prompt("77")
-            run.controls.set_guidance(3.0)
+            run.controls.set_number("guidance", 3.0)
     return seen
 
 

@@ -49,8 +49,8 @@ def test_a_stop_is_final_and_a_pause_is_not(asked: str, state: str) -> None:
 def test_edits_before_one_chunk_are_one_edit_and_the_later_one_counts() -> None:
     controls = Controls()
     controls.set_prompt("a red ball")
-    controls.set_guidance(2)
-    controls.set_guidance(3)
+    controls.set_number("guidance", 2)
+    controls.set_number("guidance", 3)
     controls.set_prompt("a  blue\n ball ")
     [edit] = controls.edits
     assert (edit.status, edit.text, edit.guidance) == ("queued", "a blue ball", 3.0)
@@ -98,7 +98,7 @@ def test_no_edit_waits_after_the_shot_ends() -> None:
 def test_impossible_guidance_is_refused(strength: float) -> None:
     controls = Controls()
     with pytest.raises(BadInput, match="give a number from 0 to 30"):
-        controls.set_guidance(strength)
+        controls.set_number("guidance", strength)
     assert controls.edits == () and controls.revision == 0
 
 
@@ -155,8 +155,8 @@ def test_a_long_pause_is_reported_once() -> None:
 
 REQUESTS: list[Callable[[Controls], None]] = [
     Controls.pause, Controls.resume, Controls.stop, lambda c: c.set_prompt("a ball"),
-    lambda c: c.set_guidance(2.0), lambda c: c.notify("a sentence"), lambda c: c.end(stopped=True),
-    lambda c: applied(c) and None,
+    lambda c: c.set_number("guidance", 2.0), lambda c: c.notify("a sentence"),
+    lambda c: c.end(stopped=True), lambda c: applied(c) and None,
 ]  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def test_no_request_of_many_threads_is_lost() -> None:
         asked.wait()
         for number in range(50):
             controls.set_prompt(f"{name} {number}")
-            controls.set_guidance(number % 30)
+            controls.set_number("guidance", number % 30)
 
     threads = [threading.Thread(target=ask, args=(name,)) for name in "abcd"]
     for thread in threads:

@@ -76,10 +76,10 @@ def test_a_seed_alone_changes_nothing_until_a_fork_takes_it(tmp_path: Path) -> N
 def test_an_edit_that_fails_leaves_the_seed_to_the_next(tmp_path: Path) -> None:
     run = rollout(tmp_path).run
     run.controls.edit_queue.hold_seed(7)
-    run.controls.set_lora(2.0)  # there is no LoRA
+    run.controls.set_number("lora", 2.0)  # there is no LoRA
     for chunk in run.chunks:
         if chunk.index == 0:
-            run.controls.set_guidance(3.0)
+            run.controls.set_number("guidance", 3.0)
     failed, applied = run.controls.edits
     assert (failed.status, failed.seed) == ("failed", None)
     assert (applied.status, applied.seed, run.controls.edit_queue.fork_seed) == ("applied", 7, None)

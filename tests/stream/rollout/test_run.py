@@ -68,7 +68,7 @@ def prompt(text: str) -> Ask:
 
 
 def guide(strength: float) -> Ask:
-    return lambda run: run.controls.set_guidance(strength)
+    return lambda run: run.controls.set_number("guidance", strength)
 
 
 def with_prompt(start: int, text: str, **changes: Any) -> dict[str, Any]:
@@ -320,7 +320,7 @@ def test_sparse_statistics_cover_the_whole_run_across_producers(
     for chunk in made.chunks:
         seen.append(made.sparse)
         if chunk.index == 1:
-            made.controls.set_guidance(2.0)
+            made.controls.set_number("guidance", 2.0)
     whole = rollout(tmp_path / "cut", **begun, **with_guidance(6, cfg(2.0)))
     chunks = iter(whole.chunks)
     for _ in range(2):

@@ -46,7 +46,13 @@ from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import asynchronous, pyramid
-from longtake.samplers.settings import RolloutSettings, TimedGuidance, TimedLora, TimedSeed
+from longtake.samplers.settings import (
+    RolloutSettings,
+    TimedGuidance,
+    TimedLevel,
+    TimedLora,
+    TimedSeed,
+)
 from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, ReNoise
@@ -67,6 +73,7 @@ CASES: dict[str, dict[str, Any]] = {
         "guidance_changes": (TimedGuidance(3, cfg(3.0)),),
         "seed_changes": (TimedSeed(3, 2**64 - 1),),
         "lora_changes": (TimedLora(3, 0.5),),
+        "level_changes": (TimedLevel(6, 0.25),),
         "reference": Reference(randn(2, 8, 4, 6), randn(3, 1280), rays=randn(2, 24, 32, 48)),
         "prompts": timeline(0, 3, 6),
         "length": None,

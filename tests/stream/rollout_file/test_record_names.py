@@ -58,7 +58,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
-    memory anchor camera control
+    memory anchor camera control level_changes
 SharedWindow: window_frames sink_frames
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens
@@ -72,6 +72,7 @@ TempCache: entry_frames threshold floor sink_frames reach_frames max_mass index 
     recent_frames kernel
 TetherCache: window_frames sink_frames newest_frames diversity alignment
 TimedGuidance: start_frame guidance
+TimedLevel: start_frame level
 TimedLora: start_frame factor
 TimedPrompt: start_frame embedding text active_from active_until
 TimedSeed: start_frame seed

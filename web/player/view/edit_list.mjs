@@ -79,11 +79,13 @@ function statusText({ status, start_s: at, error }) {
 }
 
 /** @param {Edit} edit */
-function changeText({ text, guidance, lora, seed }) {
+function changeText({ text, guidance, lora, strength, level, seed }) {
   const changes = [];
   if (text !== null) changes.push(text);
   if (guidance !== null) changes.push(translate("guidance {strength}", { strength: guidance }));
   if (lora !== null) changes.push(`LoRA × ${lora}`);
+  if (strength != null) changes.push(translate("control strength {strength}", { strength }));
+  if (level != null) changes.push(translate("noise level {level}", { level }));
   if (seed != null) changes.push(translate("seed {seed}", { seed }));
   return changes.join(", ");
 }
