@@ -15,11 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fused import fused_attention
+from .fused import ALIGNMENT, fused_attention
 
 _META_STANDS_FOR: ContextVar[str] = ContextVar("kind of device", default="cpu")
-ALIGNMENT = 8
-"""Fused kernels need head dimensions that are multiples of this."""
 
 
 @contextmanager

@@ -8,13 +8,26 @@ OpenImagingLab/FlashVSR ccac0ac `diffsynth/models/wan_video_dit.py`, `generate_d
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-def choose_pairs(q: Tensor, k: Tensor, near: Tensor, pairs: int) -> Tensor:
-    """Which key blocks every query block reads, (n, query blocks, key blocks) bool.
+@dataclass(frozen=True, slots=True)
+class BlockPairs:
+    """Who reads what: `table` (n, query blocks, key blocks) bool, and the `most` pairs of a head.
+
+    The table lies on the device, where its numbers stay. `most` is known without them, so that
+    sizes can follow from it.
+    """
+
+    table: Tensor
+    most: int
+
+
+def choose_pairs(q: Tensor, k: Tensor, near: Tensor, pairs: int) -> BlockPairs:
+    """Which key blocks every query block reads.
 
     q (n, query blocks, 128, d) and k (n, key blocks, 128, d) are rotated and hold whole groups;
     `near` (blocks, blocks) is of one group, `pairs` for each head and group of queries. A share
@@ -23,10 +36,10 @@ def choose_pairs(q: Tensor, k: Tensor, near: Tensor, pairs: int) -> Tensor:
     """
     group = len(near)
     shares = _shares(q, k, near).unflatten(1, (-1, group)).flatten(2)  # (n, groups, pairs)
-    places = min(shares.shape[2] - 1, pairs) + 1
-    bound = shares.topk(places, dim=2).values[..., -1:]
-    reads: Tensor = (shares > bound).unflatten(2, (group, -1)).flatten(1, 2)
-    return reads
+    places = min(shares.shape[2] - 1, pairs)
+    bound = shares.topk(places + 1, dim=2).values[..., -1:]
+    table = (shares > bound).unflatten(2, (group, -1)).flatten(1, 2)
+    return BlockPairs(table, shares.shape[1] * places)
 
 
 def _shares(q: Tensor, k: Tensor, near: Tensor) -> Tensor:

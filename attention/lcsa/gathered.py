@@ -1,59 +1,74 @@
-"""The same attention in stock operations: blocks of keys are gathered, then attended to densely.
+"""The same attention in stock operations: pages of keys are gathered, then attended to densely.
 
-Blocks of queries that read about equally many blocks of keys go together, so that little is
-padded. The numbers of blocks are read back from the device once a call.
+The parts of a block of queries are combined by their log-sum-exps, which is exact. No number is
+read back from the device: all sizes follow from how many pairs there can be. Beside q, k, v and the
+result there are at most GATHERED_BYTES of keys and values, or as much to combine, and the parts of
+one head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from ..kernels.fused import fused_attention
+from ..kernels.blockwise import Part
+from ..kernels.fused import fused_part
+from .choice import BlockPairs
+from .pages import Pages, to_pages
 
+PAGE_BLOCKS = 16
+"""Blocks of keys in a page: few, so that little is read in vain; and enough for a fused kernel."""
 GATHERED_BYTES = 2**28
-"""Bytes of gathered keys and values at once, at least those of one block of queries."""
+"""Bytes of gathered keys and values at once, at least those of one page."""
 
 
 def attend_pairs(
-    q: Tensor, k: Tensor, v: Tensor, reads: Tensor, at_once_bytes: int = GATHERED_BYTES
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pairs: BlockPairs,
+    page_blocks: int = PAGE_BLOCKS,
+    at_once_bytes: int = GATHERED_BYTES,
 ) -> Tensor:
     """Fast path of `masked.attend_pairs`, with the same result."""
-    n, blocks, tokens, d = q.shape
-    counts, order = reads.flatten(0, 1).sum(-1).sort(stable=True)
-    first_head = torch.arange(n, device=q.device).repeat_interleave(blocks) * k.shape[1]
-    key_blocks = reads.flatten(0, 1).int().argsort(dim=-1, descending=True, stable=True)
-    queries, keys, values = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-    out = torch.zeros_like(queries)
-    block_bytes = 2 * tokens * d * k.element_size()
-    for rows, most in _batches(_numbers(counts, k), max(1, at_once_bytes // block_bytes)):
-        at = order[rows]
-        picked = key_blocks[at, :most]  # (p, most)
-        number = (picked + first_head[at, None]).flatten()
-        near_k, near_v = (x.index_select(0, number).view(len(at), 1, -1, d) for x in (keys, values))
-        rank = torch.arange(most, device=q.device)
-        reading = (rank < counts[rows, None]).repeat_interleave(tokens, 1)[:, None, None]
-        part = fused_attention(queries[at][:, None], near_k, near_v, reading)
-        out[at] = part[:, 0]
-    return out.view(q.shape)
+    pages, out = to_pages(pairs, page_blocks), torch.empty_like(q)
+    heads = range(1 if q.is_meta else len(q))  # a rehearsal: each head takes the same
+    for head in heads:
+        part = _attend_pages(q[head], k[head], v[head], pages, head, at_once_bytes)
+        _combine(out[head], part, pages, head, at_once_bytes)
+        del part  # or the next head would run beside it
+    return out
 
 
-def _numbers(counts: Tensor, k: Tensor) -> list[int]:
-    """The counts on the host; without numbers (`meta`), as if every row read all blocks."""
-    return [k.shape[1]] * len(counts) if counts.is_meta else counts.tolist()
+def _attend_pages(  # noqa: PLR0913
+    q: Tensor, k: Tensor, v: Tensor, pages: Pages, head: int, at_once_bytes: int
+) -> Part:
+    """Attention of one head's blocks of queries to each page: (pages, 128, d) and (pages, 128)."""
+    query, chosen, is_read = pages.query[head], pages.keys[head], pages.is_read[head]
+    width, (_, tokens, d) = chosen.shape[1], q.shape
+    out = q.new_empty(len(query), tokens, d)
+    lse = q.new_empty(len(query), tokens, dtype=torch.float32)
+    step = max(1, at_once_bytes // (2 * width * tokens * d * k.element_size()))
+    for first in range(0, len(query), step):
+        at = slice(first, first + step)
+        numbers = chosen[at].flatten()
+        keys, values = (x.index_select(0, numbers).view(-1, 1, width * tokens, d) for x in (k, v))
+        queries = q.index_select(0, query[at]).unsqueeze(1)
+        part = fused_part(queries, keys, values, is_read[at].repeat_interleave(tokens, 1))
+        out[at], lse[at] = part.out[:, 0], part.lse[:, 0]
+        del keys, values, queries, part  # or the next pages would be gathered beside them
+    return Part(out, lse)
 
 
-def _batches(counts: list[int], limit: int) -> Iterator[tuple[slice, int]]:
-    """Runs of rising `counts`, and the largest of each, that gather at most `limit` blocks.
-
-    Rows that read nothing are left out.
-    """
-    start = next((i for i, count in enumerate(counts) if count), len(counts))
-    while start < len(counts):
-        stop = start + 1
-        while stop < len(counts) and (stop + 1 - start) * counts[stop] <= limit:
-            stop += 1
-        yield slice(start, stop), counts[stop - 1]
-        start = stop
+def _combine(out: Tensor, part: Part, pages: Pages, head: int, at_once_bytes: int) -> None:
+    """Write the sum of each block's parts, by their shares, into `out` (query blocks, 128, d)."""
+    number = torch.arange(pages.most, device=out.device)
+    at = (pages.first[head][:, None] + number).clamp(max=len(part.lse) - 1)  # (query blocks, most)
+    is_missing = number >= pages.count[head][:, None]
+    # in float32, twice: the parts, and what they contribute
+    step = max(1, at_once_bytes // (2 * pages.most * out[0].numel() * 4))
+    for first in range(0, len(out), step):
+        rows = slice(first, first + step)
+        lse = part.lse[at[rows]].masked_fill(is_missing[rows, :, None], -torch.inf)
+        shares = lse.softmax(1).nan_to_num()  # a block that reads nothing has no shares
+        out[rows] = (part.out[at[rows]].float() * shares.unsqueeze(-1)).sum(1)

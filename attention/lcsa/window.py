@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from torch import Tensor, cat
 
 from ..rope import Rotation, rotate
-from . import gathered
-from .choice import choose_pairs
+from .choice import BlockPairs, choose_pairs
 from .grid import BlockGrid
 
-AttendPairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+AttendPairs = Callable[[Tensor, Tensor, Tensor, BlockPairs], Tensor]
 """The signature of `masked.attend_pairs`."""
 
 Groups = tuple[tuple[tuple[Tensor, Tensor], ...], ...]
@@ -52,7 +51,7 @@ class GroupPass:
         rule: LocalRule,
         past: Groups,
         rotation: Rotation,
-        attend: AttendPairs = gathered.attend_pairs,
+        attend: AttendPairs,
     ) -> None:
         self._grid, self._rule, self._past, self._rotation = grid, rule, past, rotation
         self._attend = attend
@@ -76,8 +75,8 @@ class GroupPass:
             keys, values = cat([*old_keys, keys], 1), cat([*old_values, values], 1)
         if self._near is None:
             self._near = self._grid.near(self._rule.reach, q.device)
-        reads = choose_pairs(queries, keys, self._near, self._rule.pairs)
-        out = self._attend(queries, keys, values, reads)
+        pairs = choose_pairs(queries, keys, self._near, self._rule.pairs)
+        out = self._attend(queries, keys, values, pairs)
         self._layers.append(newest)
         return self._grid.from_blocks(out)
 

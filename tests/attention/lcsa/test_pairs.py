@@ -9,26 +9,23 @@ import torch
 from torch import Tensor
 
 from longtake.attention.dense import attend
-from longtake.attention.lcsa import gathered, masked
-from longtake.attention.lcsa.choice import choose_pairs
+from longtake.attention.lcsa import gathered
+from longtake.attention.lcsa.choice import BlockPairs, choose_pairs
 from longtake.attention.lcsa.grid import BLOCK_TOKENS, BlockGrid
 from longtake.attention.lcsa.window import GroupPass, LocalRule
 from longtake.attention.rope import rotate, rotation
+from longtake.tests.support.attention.block_pairs import DIM, HEADS, blocks
 from longtake.tests.support.tiny_model import randn
 
 GRID = BlockGrid(16, 24)  # 2 x 3 blocks in a group
-HEADS, DIM = 2, 12
-
-
-def blocks(count: int, seed: int) -> Tensor:
-    return randn(HEADS, count, BLOCK_TOKENS, DIM, seed=seed)
 
 
 def pass_of(rule: LocalRule, **more: object) -> GroupPass:
     past = more.pop("past", ())
     frames = more.pop("frames", range(2))
+    attend = more.pop("attend", gathered.attend_pairs)
     turns = rotation(frames, GRID.rows, GRID.columns, DIM)  # type: ignore[arg-type]
-    return GroupPass(GRID, rule, past, turns, **more)  # type: ignore[arg-type]
+    return GroupPass(GRID, rule, past, turns, attend)  # type: ignore[arg-type]
 
 
 def test_blocks_are_of_two_frames_and_eight_by_eight_tokens() -> None:
@@ -63,7 +60,9 @@ def test_near_blocks_are_those_in_a_square_cut_at_the_edge(reach: int) -> None:
 def test_pairs_are_the_largest_shares_of_each_head_and_group(reach: int, pairs: int) -> None:
     """A loop over heads, groups and pairs, in float64."""
     q, k, near = blocks(12, 1), blocks(24, 2), GRID.near(reach)
-    reads = choose_pairs(q, k, near, pairs)
+    chosen = choose_pairs(q, k, near, pairs)
+    reads = chosen.table
+    assert int(reads.sum((1, 2)).max()) <= chosen.most
     for head in range(HEADS):
         for group in range(2):
             shares = {}
@@ -82,25 +81,13 @@ def test_pairs_are_the_largest_shares_of_each_head_and_group(reach: int, pairs: 
             assert {(i, j) for i, j in part.nonzero().tolist()} == expected  # noqa: C416
 
 
-@pytest.mark.parametrize("at_once_bytes", [1, 2**18, 2**28])
-@pytest.mark.parametrize("density", [0.0, 0.2, 0.6, 1.0])
-def test_gathered_attention_equals_dense_attention_with_a_mask(
-    density: float, at_once_bytes: int
-) -> None:
-    q, k, v = blocks(6, 3), blocks(18, 4), blocks(18, 5)
-    reads = torch.rand(HEADS, 6, 18, generator=torch.Generator().manual_seed(6)) < density
-    reads[1, 2] = False  # which must give 0, not NaN
-    out = gathered.attend_pairs(q, k, v, reads, at_once_bytes)
-    torch.testing.assert_close(out, masked.attend_pairs(q, k, v, reads), rtol=0, atol=2e-6)
-    assert torch.equal(out[1, 2], torch.zeros_like(out[1, 2]))
-
-
 def test_reading_every_pair_is_dense_attention() -> None:
     tokens = 2 * GRID.rows * GRID.columns
     q, k, v = (randn(1, tokens, HEADS, DIM, seed=seed) for seed in (7, 8, 9))
 
-    def everything(q: Tensor, k: Tensor, v: Tensor, reads: Tensor) -> Tensor:
-        return gathered.attend_pairs(q, k, v, torch.ones_like(reads))
+    def everything(q: Tensor, k: Tensor, v: Tensor, pairs: BlockPairs) -> Tensor:
+        table = torch.ones_like(pairs.table)
+        return gathered.attend_pairs(q, k, v, BlockPairs(table, table[0].numel()))
 
     out = pass_of(LocalRule(3, 9, 10**6), attend=everything)(0, q, k, v)
     turns = rotation(range(2), GRID.rows, GRID.columns, DIM)
@@ -131,9 +118,7 @@ def test_the_place_in_a_long_video_does_not_matter() -> None:
     tokens = 4 * GRID.rows * GRID.columns
     q, k, v = (randn(1, tokens, HEADS, DIM, seed=seed) for seed in (1, 2, 3))
     rule = LocalRule(3, 3, 50)
-    near, far = (
-        pass_of(rule, frames=range(first, first + 4))(0, q, k, v) for first in (0, 10**6)
-    )
+    near, far = (pass_of(rule, frames=range(first, first + 4))(0, q, k, v) for first in (0, 10**6))
     torch.testing.assert_close(far, near, rtol=0, atol=1e-5)
 
 
