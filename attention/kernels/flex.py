@@ -8,7 +8,9 @@ possible. It must be chosen by name. Tensors are (b, n, s, d).
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ from .key_selection import KeySelection
 KEY_BLOCK = 128
 COMPILED_FORMS = 64
 """Compiled variants allowed: sizes of 1 have their own, and torch's default limit is 8."""
-DENSE, SELECTED = "dense", "selected"
+DENSE, SELECTED, PAIRS = "dense", "selected", "pairs"
 
 Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -28,7 +30,7 @@ Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Fast path of `biased.attend_biased`, with the same signature and result."""
     queries, add_bias = _pad_queries(q), _bias_function(k, bias)
-    out = _compiled_kernel(DENSE)(*_to_compute_dtype(queries, k, v), score_mod=add_bias)
+    out = compiled_kernel(DENSE)(*to_compute_dtype(queries, k, v), score_mod=add_bias)
     return out[:, :, : q.shape[2]].to(q.dtype)
 
 
@@ -42,8 +44,8 @@ def attend_selected(  # noqa: PLR0913
     """
     queries, add_bias = _pad_queries(q), _bias_function(k, bias)
     mask = _block_mask(selection, k.shape[2], query_block, queries.shape[2])
-    out = _compiled_kernel(SELECTED)(
-        *_to_compute_dtype(queries, k, v), score_mod=add_bias, block_mask=mask
+    out = compiled_kernel(SELECTED)(
+        *to_compute_dtype(queries, k, v), score_mod=add_bias, block_mask=mask
     )
     return out[selection.rows, selection.heads, : q.shape[2]].to(q.dtype)
 
@@ -89,8 +91,15 @@ def _block_mask(selection: KeySelection, keys: int, query_block: int, queries: i
 
     return BlockMask.from_kv_blocks(
         used.sum(-1).int(), order, BLOCK_SIZE=(query_block, KEY_BLOCK), mask_mod=visible,
-        seq_lengths=(queries, keys), compute_q_blocks=False,
+        seq_lengths=(queries, keys), **forward_only(),
     )  # fmt: skip
+
+
+@functools.cache
+def forward_only() -> dict[str, Any]:
+    """What makes a BlockMask without the tables of a backward pass; older torch always has them."""
+    name = "compute_q_blocks"
+    return {name: False} if name in inspect.signature(BlockMask.from_kv_blocks).parameters else {}
 
 
 def _pad_queries(x: Tensor) -> Tensor:
@@ -99,7 +108,7 @@ def _pad_queries(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, missing)) if missing > 0 else x
 
 
-def _to_compute_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+def to_compute_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     """On a CPU in float32: generated C++ for half precision does not compile (torch 2.13)."""
     return tuple(x.float() if x.device.type == "cpu" else x for x in tensors)
 
@@ -116,7 +125,7 @@ def _bias_function(k: Tensor, bias: Tensor | None) -> Modify:
     return modify
 
 
-def _compiled_kernel(kind: str) -> Callable[..., Tensor]:
+def compiled_kernel(kind: str) -> Callable[..., Tensor]:
     """FlexAttention, compiled separately for each kind of call; raises if it cannot compile."""
 
     def call(*tensors: Tensor, **more: object) -> Tensor:

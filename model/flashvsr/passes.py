@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...attention.lcsa.gathered import attend_pairs
 from ...attention.lcsa.grid import FRAMES, BlockGrid
+from ...attention.lcsa.kernel import attend_pairs
 from ...attention.lcsa.window import AttendPairs, GroupPass, Groups, LocalRule
 from ...attention.rope import rotation
 from ..config import PATCH
