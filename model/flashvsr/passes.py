@@ -227,5 +227,8 @@ def _decode(
     return torch.cat(parts), memory
 
 
+RunPass = Callable[[Networks, PassRule, PassState, Tensor, Tensor], tuple[Tensor, PassState]]
+"""The signature of `run_pass`."""
+
 Noise = Callable[[range], Tensor]
 """Noise (f, 16, h, w) of latent frames, on the networks' device."""

@@ -18,7 +18,17 @@ from torch import Tensor
 
 from .canvas import Canvas
 from .color import Correct, match_statistics
-from .passes import BEHIND, PASS_FRAMES, Networks, Noise, PassRule, PassState, passes_left, run_pass
+from .passes import (
+    BEHIND,
+    PASS_FRAMES,
+    Networks,
+    Noise,
+    PassRule,
+    PassState,
+    RunPass,
+    passes_left,
+    run_pass,
+)
 from .tiles import Tiling
 
 
@@ -56,8 +66,9 @@ class Upscaler:
         networks: Networks | None,
         settings: UpscaleSettings,
         states: Sequence[PassState] = (),
+        run: RunPass = run_pass,
     ) -> None:
-        self.networks, self._settings = networks, settings
+        self.networks, self._settings, self._run_pass = networks, settings, run
         self._tiles = settings.tiling.tiles
         self.states = [*states] or [PassState()] * len(self._tiles)
         self._waiting: Tensor | None = None
@@ -132,7 +143,7 @@ class Upscaler:
         guide = self._guide(frames)
         noise = settings.noise(self.state.latents)
         if len(self._tiles) == 1:
-            sharp, state = run_pass(self.networks, settings.rule, self.state, frames, noise)
+            sharp, state = self._run_pass(self.networks, settings.rule, self.state, frames, noise)
             self.states = [state]
         else:
             sharp = self._run_tiles(self.networks, frames, noise)
@@ -146,7 +157,7 @@ class Upscaler:
         weights = settings.tiling.weights(frames.device)
         whole: Tensor | None = None
         for tile, state, weight in zip(self._tiles, self.states, weights, strict=True):
-            sharp, after = run_pass(
+            sharp, after = self._run_pass(
                 networks, settings.rule, state.to(frames.device), tile.of(frames),
                 tile.of_latents(noise),
             )  # fmt: skip

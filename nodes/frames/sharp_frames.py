@@ -63,7 +63,7 @@ class SharpFrames(DerivedFrames):
         self.flashvsr, self._settings, self._length = flashvsr, settings, length
         self.canvas = _canvas(source, settings.scale)
         self.width, self.height = self.canvas.width, self.canvas.height
-        self._plan = plan_beside(source, flashvsr, self.canvas, settings.tile_side)
+        self._plan = plan_beside(source, flashvsr, self.canvas, settings.tile_side, settings.rule)
         self.memory: PassMemory = self._plan.memory
         self._run: weakref.ref[SharpRun] | None = None  # readers own it
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.memory import PassMemory, pass_memory
+from ...model.flashvsr.passes import PassRule
 from ...model.flashvsr.tiles import TILE_SIDES, Tiling
 from ...stream.preview.messages import Plan
 from ...units import byte_size
@@ -28,7 +29,7 @@ class SharpPlan:
 
 
 def plan_beside(
-    source: FrameSource, flashvsr: FlashVSR, canvas: Canvas, tile_side: int
+    source: FrameSource, flashvsr: FlashVSR, canvas: Canvas, tile_side: int, rule: PassRule
 ) -> SharpPlan:
     """Plan FlashVSR beside all that makes the frames of `source`.
 
@@ -39,14 +40,14 @@ def plan_beside(
         tiling = Tiling(canvas, side)
         if side and not tile_side and len(tiling.tiles) == 1:
             continue  # planned already, as the whole picture
-        plan = _plan(source, flashvsr, tiling)
+        plan = _plan(source, flashvsr, tiling, rule)
         if plan.plan.fits:
             break
     return plan
 
 
-def _plan(source: FrameSource, flashvsr: FlashVSR, tiling: Tiling) -> SharpPlan:
-    memory = pass_memory(flashvsr.sizes, tiling, flashvsr.device)
+def _plan(source: FrameSource, flashvsr: FlashVSR, tiling: Tiling, rule: PassRule) -> SharpPlan:
+    memory = pass_memory(flashvsr.sizes, tiling, flashvsr.device, rule)
     on_card = flashvsr.device.type != "cpu"
     stage = Stage(memory.state_bytes, memory.working_bytes, flashvsr.weights, on_card)
     generator = _generator(source)

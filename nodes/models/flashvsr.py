@@ -12,9 +12,9 @@ from ...model.dit import TextKV, project_text
 from ...model.fingerprint import fingerprint
 from ...model.flashvsr.decoder import GuidedDecoder
 from ...model.flashvsr.file import FlashVSRFile
-from ...model.flashvsr.memory import Sizes
 from ...model.flashvsr.passes import Networks
 from ...model.flashvsr.projector import Projector
+from ...model.flashvsr.sizes import Sizes
 from .. import host
 from .identity import identity
 

@@ -15,8 +15,9 @@ from ...model.files.weights import open_weights
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.file import PLAIN_WAN
 from ...model.flashvsr.header_sizes import check_together, decoder_widths, projector_sizes
-from ...model.flashvsr.memory import PassMemory, Sizes, pass_memory
+from ...model.flashvsr.memory import PassMemory, pass_memory, state_bytes
 from ...model.flashvsr.parts import Parts
+from ...model.flashvsr.sizes import Sizes
 from ...model.flashvsr.tiles import TILE_SIDES, Tiling
 from ...units import byte_size
 from .fit import CPU, Fit, Machine
@@ -76,11 +77,14 @@ def _count(header: Header) -> int:
 def _answer(sizes: Sizes, weight_bytes: int, machine: Machine) -> Fit:
     text = f"FlashVSR: {byte_size(weight_bytes)} weights"
     have = f"{byte_size(machine.memory_bytes)} of {machine.name}"
-    memory = PassMemory(0, 0, ())
+    room, memory = machine.room_bytes, PassMemory(0, 0, ())
     for side in (0, *TILE_SIDES):
-        memory = pass_memory(sizes, Tiling(USUAL, side), machine.device)
+        tiling, last = Tiling(USUAL, side), side == TILE_SIDES[-1]
+        if not last and weight_bytes + state_bytes(sizes, tiling, machine.device) > room:
+            continue  # what a pass takes beside it needs no rehearsal
+        memory = pass_memory(sizes, tiling, machine.device)
         passes = memory.state_bytes + memory.working_bytes
-        if weight_bytes + passes <= machine.room_bytes:
+        if weight_bytes + passes <= room:
             tiles = f" in tiles of {side} pixels" if side else ""
             size = f"{byte_size(passes)} memory at {USUAL.width}x{USUAL.height}{tiles}"
             return Fit(f"{text} + {size}. Fits {have}, if the shot's own model makes room.", True)

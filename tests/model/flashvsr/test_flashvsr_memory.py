@@ -6,9 +6,13 @@ import pytest
 import torch
 
 from longtake.benchmarks._shared.allocator import allocator_peak
+from longtake.model.config import DiTConfig
 from longtake.model.flashvsr.canvas import Canvas
-from longtake.model.flashvsr.memory import Sizes, pass_memory
-from longtake.model.flashvsr.tiles import Tiling
+from longtake.model.flashvsr.memory import Steps, pass_memory, rehearse_steps
+from longtake.model.flashvsr.passes import PassRule, run_pass
+from longtake.model.flashvsr.projector import ProjectorConfig
+from longtake.model.flashvsr.sizes import Sizes
+from longtake.model.flashvsr.tiles import TILE_SIDES, Tiling
 from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.tests.support.model.flashvsr import (
     SMALL,
@@ -41,3 +45,46 @@ def test_the_allocators_peak_of_two_passes_is_the_planned_one(
     planned = pass_memory(sizes, Tiling(canvas))
     total = planned.state_bytes + planned.working_bytes
     assert abs(allocator_peak(run) - total) < WITHIN * total
+
+
+OFFICIAL = Sizes(
+    DiTConfig(1536, 8960, 12, 30, 4096), ProjectorConfig(2048, 3072, 1536, 1, causal=True),
+    (512, 256, 128, 128), torch.bfloat16, 512,
+)  # fmt: skip
+MIDDLE = Sizes(
+    DiTConfig(384, 1536, 3, 7, 64), ProjectorConfig(256, 384, 384, 1, causal=True),
+    (128, 64, 32, 32), torch.bfloat16, 16,
+)  # fmt: skip
+
+
+def all_layers(sizes: Sizes, tiling: Tiling, rule: PassRule, *, on_cpu: bool) -> int:
+    """The most bytes of two steps whose passes run all layers of every tile."""
+    steps = Steps(sizes.networks(), rule, run_pass)
+    return rehearse_steps(sizes, tiling, steps, on_cpu=on_cpu)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("layers", [1, 3, 4, 7])
+@pytest.mark.parametrize(("side", "rule"), [(0, PassRule()), (256, PassRule(0.5, 3))])
+def test_few_layers_of_one_tile_tell_the_memory_of_all(
+    layers: int, side: int, rule: PassRule, device: str
+) -> None:
+    sizes, tiling = MIDDLE.with_layers(layers), Tiling(Canvas(500, 256), side)
+    memory = pass_memory(sizes, tiling, device, rule)
+    most = memory.working_bytes
+    if len(memory.tile_bytes) == 1 or device == "cpu":
+        most += memory.state_bytes
+    assert most == all_layers(sizes, tiling, rule, on_cpu=device == "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("side", [0, *TILE_SIDES])
+def test_the_official_sizes_take_what_all_layers_of_all_tiles_take(side: int, device: str) -> None:
+    tiling, on_cpu = Tiling(Canvas(1408, 768), side), device == "cpu"
+    memory = pass_memory(OFFICIAL, tiling, device)
+    most = memory.working_bytes
+    if len(memory.tile_bytes) == 1 or on_cpu:
+        most += memory.state_bytes
+    assert most == all_layers(OFFICIAL, tiling, PassRule(), on_cpu=on_cpu)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from longtake.attention.lcsa import masked
 from longtake.model.flashvsr.canvas import Canvas
-from longtake.model.flashvsr.memory import Sizes, pass_memory
+from longtake.model.flashvsr.memory import pass_memory
 from longtake.model.flashvsr.passes import Networks, PassRule, passes_for
+from longtake.model.flashvsr.sizes import Sizes
 from longtake.model.flashvsr.tiles import Tiling
 from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.tests.support.model.flashvsr import (

@@ -9,10 +9,11 @@ from torch import Tensor
 from longtake.model.config import DiTConfig
 from longtake.model.flashvsr.canvas import Canvas
 from longtake.model.flashvsr.color import keep_colors
-from longtake.model.flashvsr.memory import Sizes, pass_memory
+from longtake.model.flashvsr.memory import pass_memory
 from longtake.model.flashvsr.passes import PassRule, PassState, run_pass
 from longtake.model.flashvsr.projector import ProjectorConfig
 from longtake.model.flashvsr.replay import from_snapshot, to_snapshot
+from longtake.model.flashvsr.sizes import Sizes
 from longtake.model.flashvsr.tiles import OVERLAP, Tiling
 from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.tests.support.model.flashvsr import noise_of, small_networks

@@ -156,7 +156,7 @@ def test_tiles_are_chosen_where_the_whole_picture_does_not_fit(
     """By a memory of one byte for each pixel of the largest tile, twice."""
     from longtake.nodes.frames import sharp_plan
 
-    def by_area(sizes: Any, tiling: Any, device: Any) -> PassMemory:
+    def by_area(sizes: Any, tiling: Any, device: Any, rule: Any) -> PassMemory:
         areas = tuple(tile.width * tile.height for tile in tiling.tiles)
         return PassMemory(max(areas), max(areas), areas)
 
