@@ -3,8 +3,10 @@
 A model of Wan 1.3B's shape with random weights makes chunks at 480x832 in bfloat16: with windows
 of 12, 21 and 63 latent frames, compiled arithmetic, coded and offloaded caches, TempCache, sparse
 attention by each kernel, and memories of 201 frames. Each case shows its first chunk, the chunks of
-a long shot, decoding by taew2_1's shape, and its peak of memory beside the plan's. Then the process
-limits itself to 12, 16 and 24 GB. In each it runs the largest window that the plan promises to fit.
+a long shot, decoding by taew2_1's shape, and its peak of memory beside the plan's. FlashVSR, with
+random weights too, enlarges to 1408x768, whole and in tiles, by gathering and by FlexAttention.
+Then the process limits itself to 12, 16 and 24 GB. In each it runs the largest window that the plan
+promises to fit.
 
     longtake bench gpu --json FILE
     python -m longtake.benchmarks.gpu --json FILE --minutes 5

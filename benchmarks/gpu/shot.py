@@ -13,6 +13,7 @@ from ...attention.kernels.choice import kernel_unavailable_reason
 from ...model.arithmetic.compiled import CannotCompile, CompiledArithmetic, compile_arithmetic
 from ...model.config import DiTConfig
 from ...model.families.presets import FEW_STEP
+from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.compilation import place_of, with_arithmetic
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
@@ -28,7 +29,7 @@ from .cases import CHUNK, GB, KEPT_FREE_GB, GpuCase
 
 TIMED = 5  # chunks of each case, after one that is not timed
 FIRST, PLANNED, PEAK, DECODE = "first chunk, s", "planned", "peak", "decode, s"
-COMPILING = "compiling, s"
+COMPILING, FRAMES = "compiling, s", "frames"
 OUT_OF_MEMORY = "out of memory"
 """The figure of a case that found no room."""
 
@@ -101,6 +102,7 @@ class GpuBench:
         first = self._shot(case, 0, 1)()[0].seconds
         chunks = self._shot(case, case.history, TIMED + 1)()[1:]
         figures = {FIRST: first, PEAK: float(peak), DECODE: self._decoding_s(chunks)}
+        figures[FRAMES] = float(FRAMES_PER_LATENT * CHUNK)
         if case.compiled:
             figures[COMPILING] = self._compile().seconds
         return figures, [chunk.seconds for chunk in chunks]

@@ -15,12 +15,13 @@ from .._shared.measures import Measurement
 from .._shared.paired import median_interval
 from .._shared.records import Records
 from .._shared.report import Results, commit
-from .cases import CASES, CHUNK, MAIN_CASE, GpuCase, budget_cases
+from .cases import CASES, MAIN_CASE, GpuCase, budget_cases
 from .page import FPS, PLAN, SECONDS, write_page
-from .shot import COMPILING, DECODE, FIRST, OUT_OF_MEMORY, PEAK, PLANNED, GpuBench
+from .sharp import SHARP_CASES, SharpBench, SharpCase, official_sizes
+from .shot import COMPILING, DECODE, FIRST, FRAMES, OUT_OF_MEMORY, PEAK, PLANNED, GpuBench
 
 OVER = 1.05  # the allocator's peak over the plan, at most
-FRAMES = 4 * CHUNK  # of video in a chunk
+Case = GpuCase | SharpCase
 ONCE = 0
 """The seed of a case: its weights and its noise are always the same."""
 
@@ -45,20 +46,22 @@ def main(json_path: Path | None) -> None:
 def report(plan: GpuPlan, json_path: Path | None) -> None:
     """Measure what is missing, show and save everything."""
     bench = open_bench(plan)
-    cases = {name: CASES[name] for name in plan.cases} or all_cases(bench)
+    sharp = SharpBench(official_sizes(plan.layers, bench.model.dtype), bench.device)
+    every: dict[str, Case] = {**CASES, **SHARP_CASES}
+    chosen = {name: every[name] for name in plan.cases}
     results = Results("gpu", accelerator=device_title(bench.device))
     results.notes["model"] = bench.model.note
     records = open_records(plan, bench, json_path)
     until = time.monotonic() + 60 * plan.minutes
-    for name, case in cases.items():
-        if reason := bench.lacks(case):
+    for name, case in (chosen or all_cases(bench)).items():
+        if reason := lacks(bench, sharp, case):
             results.notes[name] = f"not run: {reason}"
             continue
         if (name, ONCE) not in records.measurements:
             if time.monotonic() >= until:
                 results.notes[name] = "not run yet; the same command goes on here"
                 continue
-            records.add((name, ONCE), bench.measure(case))
+            records.add((name, ONCE), measure(bench, sharp, case))
         add_case(results, name, records.measurements[name, ONCE])
         if bench.device.type == "cuda":
             claim_memory(results, name, records.measurements[name, ONCE])
@@ -88,9 +91,20 @@ def open_bench(plan: GpuPlan) -> GpuBench:
     return GpuBench(wan_shaped(config, size, device=device, dtype=dtype), config)
 
 
-def all_cases(bench: GpuBench) -> dict[str, GpuCase]:
+def lacks(bench: GpuBench, sharp: SharpBench, case: Case) -> str | None:
+    """Why a case cannot run on this device, or None."""
+    return sharp.lacks(case) if isinstance(case, SharpCase) else bench.lacks(case)
+
+
+def measure(bench: GpuBench, sharp: SharpBench, case: Case) -> Measurement:
+    """Measure one case: of shots, or of their enlargement."""
+    return sharp.measure(case) if isinstance(case, SharpCase) else bench.measure(case)
+
+
+def all_cases(bench: GpuBench) -> dict[str, Case]:
     """Every case, and those of smaller cards where memory can be limited."""
-    return {**CASES, **(budget_cases(bench.needed_bytes) if bench.device.type == "cuda" else {})}
+    cards = budget_cases(bench.needed_bytes) if bench.device.type == "cuda" else {}
+    return {**CASES, **SHARP_CASES, **cards}
 
 
 def open_records(plan: GpuPlan, bench: GpuBench, json_path: Path | None) -> Records:
@@ -112,10 +126,10 @@ def add_case(results: Results, name: str, measured: Measurement) -> None:
     results.samples[f"{name}: {SECONDS}"] = seconds
     results.figures[f"{name}: {FIRST}"] = median_interval([figures[FIRST]])
     results.figures[f"{name}: {SECONDS}"] = median_interval(seconds)
-    results.figures[f"{name}: {DECODE}"] = median_interval([figures[DECODE]])
-    if COMPILING in figures:
-        results.figures[f"{name}: {COMPILING}"] = median_interval([figures[COMPILING]])
-    whole = [FRAMES / (chunk + figures[DECODE]) for chunk in seconds]
+    for what in (DECODE, COMPILING):
+        if what in figures:
+            results.figures[f"{name}: {what}"] = median_interval([figures[what]])
+    whole = [figures[FRAMES] / (chunk + figures.get(DECODE, 0.0)) for chunk in seconds]
     results.figures[f"{name}: {FPS}"] = median_interval(whole)
     results.bytes[f"{name}: {PEAK}"] = int(figures[PEAK])
 
@@ -139,7 +153,7 @@ def add_ratios(results: Results) -> None:
     if usual is None:
         return
     for label, samples in results.samples.items():
-        if label == MAIN_CASE + ends:
+        if label.removesuffix(ends) in (MAIN_CASE, *SHARP_CASES):
             continue
         times = median_interval([second / usual.median for second in samples])
         results.figures[f"{label.removesuffix(ends)}: times {MAIN_CASE}"] = times

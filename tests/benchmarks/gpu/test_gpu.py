@@ -20,6 +20,7 @@ from longtake.benchmarks.gpu.shot import (
     COMPILING,
     DECODE,
     FIRST,
+    FRAMES,
     OUT_OF_MEMORY,
     PEAK,
     PLANNED,
@@ -56,7 +57,7 @@ def test_every_case_makes_its_chunks(bench: GpuBench) -> None:
 
 def test_a_case_has_its_seconds_and_bytes(bench: GpuBench) -> None:
     measured = bench.measure(CASES["window 12"])
-    assert {*measured.figures} == {FIRST, DECODE, PEAK, PLANNED}
+    assert {*measured.figures} == {FIRST, FRAMES, DECODE, PEAK, PLANNED}
     assert all(value > 0 for value in measured.figures.values())
     assert measured.features.shape == (1, TIMED)
 
@@ -69,7 +70,7 @@ def test_a_compiled_case_has_the_seconds_of_compiling_too(
     case = CASES["window 21, compiled"]
     assert bench.lacks(case) is None
     measured = bench.measure(case)
-    assert {*measured.figures} == {FIRST, DECODE, PEAK, PLANNED, COMPILING}
+    assert {*measured.figures} == {FIRST, FRAMES, DECODE, PEAK, PLANNED, COMPILING}
     assert compiler.graphs == 3 and compiler.calls > 100
     results = Results("gpu")
     add_case(results, "window 21, compiled", measured)
