@@ -7,6 +7,7 @@ name other files, such as playlists, are not read at all.
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -175,6 +176,11 @@ def _told(address: SourceAddress, stall_s: float, kind: type[Exception]) -> Iter
     except (TimeoutError, ExitError, av.error.TimeoutError) as error:
         raise kind(
             f"{name} sent no picture for {stall_s:g} s; check that it is running."
+        ) from error
+    except ssl.SSLCertVerificationError as error:
+        raise kind(
+            f"{name} has a certificate that this machine does not trust ({error.verify_message}); "
+            "name the certificate's file in the variable SSL_CERT_FILE, or use http."
         ) from error
     except ProtocolNotFoundError as error:
         raise BadInput(

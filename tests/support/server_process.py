@@ -27,13 +27,22 @@ def serving(
 
     AssertionError with what it wrote to `log` where it ends, or does not answer within `limit_s`.
     """
+    with running(command, port, log, limit_s, cwd):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int, log: Path, limit_s: float, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of a server, as in `serving`."""
     with (
         log.open("w") as output,
         subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT) as server,
     ):
         try:
             _wait_for(port, server, log, limit_s)
-            yield f"http://127.0.0.1:{port}"
+            yield server
         finally:
             server.terminate()
 
