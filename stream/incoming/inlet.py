@@ -75,12 +75,17 @@ class Inlet:
         return True
 
     def take(self, wait_s: float) -> bytes | Fault | None:
-        """The newest picture or fault, once; None after `wait_s` seconds or the end of the run."""
+        """The newest picture, once, or the fault that came after it.
+
+        None after `wait_s` seconds or the end of the run.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._picture or self._fault or self._is_over, wait_s)
-            news = self._picture or self._fault
-            self._picture = self._fault = None
-            return news
+            picture, self._picture = self._picture, None
+            if picture is not None:
+                return picture
+            fault, self._fault = self._fault, None
+            return fault
 
     def close(self) -> None:
         """Want nothing any more, at the end of the run. Does not call `on_change`."""

@@ -3,6 +3,8 @@
     python -m longtake.tests.support.player_server --port 8765     (in the folder above)
 
 POST /fake/run {"client_id": ..., fields of `FakeRun`} starts a rollout and answers {"take": token};
+GET /?no-screens is the page with a header by which the browser refuses to share a screen.
+GET /fake/input/TAKE gives the newest picture that came in for a take, or why none came;
 GET /fake/store says what the frames of all takes, and the whole process, hold; GET /fake/process
 its number.
 """
@@ -25,6 +27,7 @@ from longtake.benchmarks._shared.process_memory import resident_bytes
 from longtake.headless.player.app import Sockets, application
 from longtake.model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
 from longtake.stream.drive.replanning import Replanning
+from longtake.stream.incoming.inlet import Inlet, Kind, Wish
 from longtake.stream.preview.messages import Ending, Origin, Shot, TakeStats
 from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Limits, Takes
@@ -61,6 +64,7 @@ class FakeRun:
     refined_chunks: int = 1000  # the refining fails after so many
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
     grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
+    wish: Kind | None = None  # the pictures that the run wants of its page
 
 
 class FakeControls(Controls):
@@ -80,8 +84,10 @@ class FakeControls(Controls):
         return edit.text
 
 
-def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
-    """Begin a fake rollout on a thread of its own."""
+def start(
+    takes: Takes, sockets: Sockets, run: FakeRun, inlets: dict[str, Inlet] | None = None
+) -> Take:
+    """Begin a fake rollout on a thread of its own; `inlets` are those of takes by their tokens."""
     shot = Shot(run.fps, run.width, run.height, None if run.endless else run.frames,
                 resume_at_s=run.resume_at_s)  # fmt: skip
     shown_at = run.node_id.split(".")[0]
@@ -90,7 +96,11 @@ def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
     controls.encode_s = run.encode_s
     if run.camera:
         controls.drive.open(run.fps)
+    if run.wish is not None:
+        controls.inlet.ask(Wish(run.wish, run.width, run.height, run.fps))
     take = takes.create(shot, origin, sockets.emitter(run.client_id), controls)
+    if inlets is not None:
+        inlets[take.token] = controls.inlet
     if run.refined_s is not None:
         larger = replace(shot, width=2 * run.width, height=2 * run.height)
         refined_origin = replace(origin, refines=take.token)
@@ -203,12 +213,18 @@ def _ending(controls: FakeControls, run: FakeRun) -> Ending:
 def player_server(folder: Path, limits: Limits = LIMITS) -> web.Application:
     """The application with /fake/run; takes are reset when it ends."""
     takes, sockets = Takes(lambda: folder, limits), Sockets()
-    app = application(takes, sockets)
+    app, inlets = application(takes, sockets), dict[str, Inlet]()
 
     async def run(request: web.Request) -> web.Response:
         fields: dict[str, Any] = json.loads(await request.text())
         fields["prompts"] = tuple(map(tuple, fields.get("prompts", FakeRun.prompts)))
-        return web.json_response({"take": start(takes, sockets, FakeRun(**fields)).token})
+        return web.json_response({"take": start(takes, sockets, FakeRun(**fields), inlets).token})
+
+    async def came_in(request: web.Request) -> web.Response:
+        news = inlets[request.match_info["take"]].take(0)
+        if isinstance(news, bytes):
+            return web.Response(body=news, content_type="image/jpeg")
+        return web.Response(text=news or "")
 
     async def store(_: web.Request) -> web.Response:
         held = {
@@ -223,8 +239,14 @@ def player_server(folder: Path, limits: Limits = LIMITS) -> web.Application:
     async def process(_: web.Request) -> web.Response:
         return web.json_response(os.getpid())
 
+    async def refuse_screens(request: web.Request, response: web.StreamResponse) -> None:
+        if "no-screens" in request.query:
+            response.headers["Permissions-Policy"] = "display-capture=()"
+
+    app.on_response_prepare.append(refuse_screens)
     app.router.add_post("/fake/run", run)
     app.router.add_get("/fake/store", store)
+    app.router.add_get("/fake/input/{take}", came_in)
     app.router.add_get("/fake/process", process)
     app.on_cleanup.append(reset)
     return app

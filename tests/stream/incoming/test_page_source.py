@@ -103,3 +103,14 @@ def test_the_end_of_the_run_ends_the_waiting() -> None:
     with pytest.raises(BadInput):
         PageSource(inlet, WISH, 1.0, 60.0)
     assert time.monotonic() - began < 30
+
+
+def test_a_fault_after_a_picture_comes_next_and_a_picture_after_a_fault_replaces_it() -> None:
+    inlet = Inlet(lambda: None)
+    inlet.ask(WISH)
+    inlet.put(b"one")
+    inlet.fail("lost")
+    assert [inlet.take(0), inlet.take(0), inlet.take(0)] == [b"one", "lost", None]
+    inlet.fail("denied")
+    inlet.put(b"two")
+    assert [inlet.take(0), inlet.take(0)] == [b"two", None]

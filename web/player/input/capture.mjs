@@ -27,6 +27,8 @@ export class Capture {
   sent = 0;
   #timer = 0;
   #sending = false;
+  /** The newest picture on its way. @type {Promise<boolean>} */
+  #underWay = Promise.resolve(true);
   #canvas = document.createElement("canvas");
 
   /**
@@ -55,7 +57,8 @@ export class Capture {
     this.#timer = 0;
     for (const track of this.stream.getTracks()) track.stop();
     this.video.srcObject = null;
-    if (fault) void this.give(fault).catch(() => false);
+    const give = () => (fault ? this.give(fault) : false);
+    void this.#underWay.then(give, give).catch(() => false); // a picture that came later would hide the fault
     this.onEnd(fault);
   }
 
@@ -66,7 +69,8 @@ export class Capture {
     try {
       const picture = await this.#picture();
       if (!this.#timer || !picture) return;
-      const wanted = await this.give(picture);
+      this.#underWay = this.give(picture);
+      const wanted = await this.#underWay;
       this.sent += 1;
       if (!wanted) this.stop();
     } catch {

@@ -1,0 +1,65 @@
+// @ts-check
+/** A tab that the browser shares: its picture, a refusal, and its end, on the plain page. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { URL, eventually, onPage, useBrowser } from "../harness.mjs";
+import { TITLE, colours, knownTab } from "./known_tab.mjs";
+
+useBrowser(`--auto-select-tab-capture-source-by-title=${TITLE}`);
+
+/** @typedef {import("../harness.mjs").PlayerPage} PlayerPage */
+
+/** @param {PlayerPage} player */
+const pad = (player) => player.root.locator("[aria-label='Live input']");
+
+/** Start a run that wants a screen, and press the button. @param {PlayerPage} player */
+async function share(player) {
+  const take = await player.start({ wish: "screen", frames: 480, chunk_s: 60 });
+  await eventually(() => pad(player).isVisible(), true);
+  await pad(player).getByRole("button", { name: "Share a screen or tab" }).click();
+  return take;
+}
+
+/** The newest thing that came in for a run. @param {PlayerPage} player @param {string} take */
+async function news(player, take) {
+  const answer = await player.page.request.get(`${URL}/fake/input/${take}`);
+  const body = await answer.body();
+  return answer.headers()["content-type"] === "image/jpeg" ? body : body.toString();
+}
+
+test("the picture of a tab reaches the run, no larger than the run needs", onPage(async (player) => {
+  await knownTab(player.page.context());
+  await player.page.bringToFront();
+  const take = await share(player);
+  /** @type {string|Buffer} */
+  let picture = "";
+  await eventually(async () => typeof (picture = await news(player, take)), "object");
+  await eventually(async () => {
+    const newest = await news(player, take); // the first pictures of a tab may be blank
+    if (typeof newest === "object") picture = newest;
+    const { left, right } = await colours(player.page, picture);
+    return left[0] > 200 && left[2] < 60 && right[0] < 60 && right[2] > 200;
+  }, true);
+  const { width, height } = await colours(player.page, picture);
+  assert.ok(width === 192 || height === 128, `${width}x${height}`);
+  assert.ok(width >= 192 && height >= 128, `${width}x${height}`);
+}));
+
+test("a tab that is closed has a sentence, and the run learns it", onPage(async (player) => {
+  const tab = await knownTab(player.page.context());
+  await player.page.bringToFront();
+  const take = await share(player);
+  await eventually(async () => typeof (await news(player, take)), "object");
+  await tab.close();
+  await eventually(() => pad(player).getByText("Sharing has ended; press the button to share again.").count(), 1);
+  await eventually(() => news(player, take), "lost");
+  assert.equal(await pad(player).getByRole("button", { name: "Share a screen or tab" }).count(), 1);
+}));
+
+test("a screen that is not allowed has a sentence, and the run learns it", onPage(async (player) => {
+  await player.page.goto(`${URL}/?no-screens`);
+  await player.root.waitFor();
+  const take = await share(player);
+  await eventually(() => pad(player).getByText(/did not allow it; allow it beside this page's address/).count(), 1);
+  await eventually(() => news(player, take), "denied");
+}, { errors: /display-capture|permissions policy/i }));
