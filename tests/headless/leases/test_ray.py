@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import BadInput
-from longtake.headless.batch.record import DONE
+from longtake.headless.batch.record import DONE, QUEUED
 from longtake.headless.leases import ray_cluster as ours
 from longtake.tests.support.headless.real_batches import (
     ROOT,
     assert_same_shots,
     batch_of,
     longtake,
+    records_of,
 )
 
 ROWS = int(os.environ.get("LONGTAKE_RAY_ROWS", "12"))  # 200 prove more, in some twenty minutes
@@ -43,12 +45,23 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "longtake").symlink_to(ROOT)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    monkeypatch.setenv("TMPDIR", str(folders(tmp_path)))
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # names of sockets must be short
+    # A busy machine fails to start the dashboard in time.
+    head = {"num_cpus": 1, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         made.add_node(num_cpus=1)
     assert made.address.startswith("127.0.0.1:")
     yield made
     made.shutdown()
+
+
+def folders(tmp_path: Path) -> Path:
+    """The folder of the folders that actors work in."""
+    folder = tmp_path / "machines"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def pids_of_actors(cluster: object) -> list[int]:
@@ -105,3 +118,52 @@ def test_rows_outlive_an_actor_the_driver_and_a_machine_of_the_cluster(
     alone = longtake(*batch_of(ROWS, tmp_path / "alone"), log=tmp_path / "alone.log")
     assert alone.wait(LIMIT_S) == 0
     assert_same_shots(out, tmp_path / "alone")
+
+
+def addresses(folder: Path) -> set[str]:
+    """The addresses of the finished chunks below a folder."""
+    return {path.stem for path in folder.rglob("*.safetensors")}
+
+
+def row_in_progress(out: Path, store: Path, machines: Path) -> tuple[str, int, Path] | None:
+    """The key of a row with two chunks in the store, and its actor's process and folder."""
+    for row in records_of(out) if (out / "batch.jsonl").exists() else ():
+        if row.state != QUEUED or row.server is None:
+            continue
+        name, _, pid = row.server.rpartition("-")
+        folder = machines / "longtake-ray" / name
+        if len(addresses(folder) & addresses(store / "chunks")) >= 2:
+            return row.key, int(pid), folder
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_shot_of_a_killed_actor_goes_on_at_another_from_the_shared_store(
+    cluster: object, tmp_path: Path
+) -> None:
+    """What the actor had on its own disk goes with it, as a machine's would."""
+    out, store, log = tmp_path / "shots", tmp_path / "store", tmp_path / "driver.log"
+    arguments = [*batch_of(4, out, 6.0), "--ray", cluster.address, "--workers", "2"]
+    driver = longtake(*arguments, "--lease", "10", "--store", str(store), log=log)
+    try:
+        limit = time.monotonic() + LIMIT_S
+        while (victim := row_in_progress(out, store, folders(tmp_path))) is None:
+            assert time.monotonic() < limit and driver.poll() is None, log.read_text()
+            time.sleep(0.05)
+        key, pid, folder = victim
+        os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+        assert driver.wait(LIMIT_S) == 0, log.read_text()
+    finally:
+        driver.kill()
+        driver.wait(LIMIT_S)
+    ends = ends_by_row(out)
+    assert len(ends) == 4 and set(ends.values()) == {1}
+    [row] = [row for row in records_of(out) if row.key == key]
+    assert row.report["resumed_from_chunk"] >= 2 and row.server != f"{folder.name}-{pid}"
+    assert any((store / "leases").iterdir()), "the dead actor's lease is marked as over"
+    alone = longtake(*batch_of(4, tmp_path / "alone", 6.0), log=tmp_path / "alone.log")
+    assert alone.wait(LIMIT_S) == 0
+    assert_same_shots(out, tmp_path / "alone")
+    assert addresses(store / "chunks") == addresses(tmp_path / "alone")

@@ -15,7 +15,8 @@ from longtake.headless.batch.record import DONE, Record, Records
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
-SMALL = ("5.width=48", "5.height=32", "5.length=0.5", "4.steps=1", "8.format=png frames")
+OTHERS = ("5.width=48", "5.height=32", "4.steps=1", "8.format=png frames")
+SMALL = (*OTHERS, "5.length=0.5")
 # tests/conftest.py binds the checkout, whatever its folder name, to the package name
 START = """
 import runpy, signal
@@ -36,11 +37,11 @@ def longtake(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def batch_of(rows: int, out: Path) -> list[str]:
+def batch_of(rows: int, out: Path, seconds: float = 0.5) -> list[str]:
     """Return the arguments of a batch of shots that differ in their seed."""
     table = out.with_suffix(".csv")
     table.write_text("5.seed\n" + "".join(f"{seed}\n" for seed in range(rows)))
-    changes = [part for change in SMALL for part in ("--set", change)]
+    changes = [part for change in (*OTHERS, f"5.length={seconds}") for part in ("--set", change)]
     return ["batch", str(WORKFLOW), "--params", str(table), "--out", str(out), *changes]
 
 
