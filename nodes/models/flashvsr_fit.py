@@ -15,7 +15,7 @@ from ...model.files.weights import open_weights
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.file import PLAIN_WAN
 from ...model.flashvsr.header_sizes import check_together, decoder_widths, projector_sizes
-from ...model.flashvsr.memory import PassMemory, pass_memory, state_bytes
+from ...model.flashvsr.memory import pass_memory, state_bytes
 from ...model.flashvsr.parts import Parts
 from ...model.flashvsr.sizes import Sizes
 from ...model.flashvsr.tiles import TILE_SIDES, Tiling
@@ -24,6 +24,7 @@ from .fit import CPU, Fit, Machine
 
 USUAL = Canvas(1408, 768)
 """The size of the answer: 352x192 four times as large."""
+SIDES = 0, *TILE_SIDES
 
 
 def fit_flashvsr(
@@ -77,20 +78,34 @@ def _count(header: Header) -> int:
 def _answer(sizes: Sizes, weight_bytes: int, machine: Machine) -> Fit:
     text = f"FlashVSR: {byte_size(weight_bytes)} weights"
     have = f"{byte_size(machine.memory_bytes)} of {machine.name}"
-    room, memory = machine.room_bytes, PassMemory(0, 0, ())
-    for side in (0, *TILE_SIDES):
-        tiling, last = Tiling(USUAL, side), side == TILE_SIDES[-1]
-        if not last and weight_bytes + state_bytes(sizes, tiling, machine.device) > room:
+    room = machine.room_bytes - weight_bytes
+    for side in SIDES:
+        if state_bytes(sizes, Tiling(USUAL, side), machine.device) > room:
             continue  # what a pass takes beside it needs no rehearsal
-        memory = pass_memory(sizes, tiling, machine.device)
-        passes = memory.state_bytes + memory.working_bytes
-        if weight_bytes + passes <= room:
-            tiles = f" in tiles of {side} pixels" if side else ""
-            size = f"{byte_size(passes)} memory at {USUAL.width}x{USUAL.height}{tiles}"
+        passes = _pass_bytes(sizes, side, machine)
+        if passes <= room:
+            size = f"{byte_size(passes)} memory at {_size(side)}"
             return Fit(f"{text} + {size}. Fits {have}, if the shot's own model makes room.", True)
-    needed = weight_bytes + memory.state_bytes + memory.working_bytes
-    return Fit(
-        f"{text}. Does not fit {have}: {USUAL.width}x{USUAL.height} in tiles of {TILE_SIDES[-1]} "
-        f"pixels needs {byte_size(needed)}. Set weight_dtype to fp8_e4m3fn.",
-        False,
-    )
+    return Fit(f"{text}. Does not fit {have}: {_least(sizes, weight_bytes, machine)}", False)
+
+
+def _least(sizes: Sizes, weight_bytes: int, machine: Machine) -> str:
+    """The least that is needed, and what would change it.
+
+    In main memory lie the states of all tiles, so small ones take more than large ones.
+    """
+    sides = SIDES if machine.device == CPU else SIDES[-1:]
+    passes, side = min((_pass_bytes(sizes, side, machine), side) for side in sides)
+    needed = f"{_size(side)} needs {byte_size(weight_bytes + passes)}."
+    return needed if machine.device == CPU else f"{needed} Set weight_dtype to fp8_e4m3fn."
+
+
+def _pass_bytes(sizes: Sizes, side: int, machine: Machine) -> int:
+    memory = pass_memory(sizes, Tiling(USUAL, side), machine.device)
+    return memory.state_bytes + memory.working_bytes
+
+
+def _size(side: int) -> str:
+    """The size of the picture, and that of its tiles."""
+    picture = f"{USUAL.width}x{USUAL.height}"
+    return f"{picture} in tiles of {side} pixels" if side else picture

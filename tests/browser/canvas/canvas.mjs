@@ -186,12 +186,19 @@ async function picture(page, { type, width, vue = false, values = {} }) {
       const widget = node.widgets.find((/** @type {any} */ each) => each.name === name);
       widget.options.values = [value]; // the host marks a value that no file has
       widget.value = value;
+      const fit = node.widgets.find((/** @type {any} */ each) => each.name === "fit");
+      if (fit) fit.element.textContent = ""; // of the value before
+      widget.callback?.(value);
     }
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [200, 160];
     app.canvas.deselectAll?.();
     app.canvas.setDirty(true, true);
   }, { type, width, vue, values });
+  await page.waitForFunction(() => { // a loader's line, which the server answers
+    const fit = app.graph.nodes[0].widgets?.find((/** @type {any} */ each) => each.name === "fit");
+    return !fit || fit.element.textContent;
+  });
   await page.waitForTimeout(400);
   if (await page.getByRole("dialog").count()) throw new Error(`A dialog covers the picture of ${type}.`);
   const box = await page.evaluate(() => {

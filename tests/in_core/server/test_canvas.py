@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from longtake.tests.in_core.support.canvas_runner import drive
 from longtake.tests.in_core.support.client import Client
 from longtake.tests.in_core.support.outputs import frames_of, packets, saved
 from longtake.tests.in_core.support.places import ROOT
+from longtake.tests.support.model.flashvsr import store_headers
 from longtake.tests.support.stream.live_servers import FaultServer
 from longtake.tools import community_examples, examples
 from longtake.tools.blueprints import BLUEPRINTS, OUTPUTS, PREVIEW
@@ -37,10 +39,9 @@ PICTURES = ROOT / "web" / "docs"
 PICTURE_WIDTH = 320
 GUIDE_WIDTH = 1000
 GUIDE_TYPES = ["LongtakeCameraPath", "LongtakeSampler", "LongtakeVAEDecode", "LongtakePreview"]
+FLASHVSR = "FlashVSR-v1.1/diffusion_pytorch_model_streaming_dmd.safetensors"
 FILES = {"LongtakeLoadVAE": {"vae_name": "wan_2.1_vae.safetensors"},
-         "LongtakeLoadFlashVSR": {
-             "model_name": "FlashVSR-v1.1/diffusion_pytorch_model_streaming_dmd.safetensors"
-         },
+         "LongtakeLoadFlashVSR": {"model_name": FLASHVSR},
          "LongtakeLoadVace": {"vace_name": "Wan2_1-VACE_module_1_3B_bf16.safetensors"},
          "LongtakeLoadRollout": {"file": "shot_00001.rollout.safetensors"}}  # fmt: skip
 SAVE_VIDEO = "LongtakeSaveVideo"
@@ -327,7 +328,17 @@ def sheet(frames: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(rows)
 
 
+@pytest.fixture
+def flashvsr_headers(client: Client) -> Iterator[None]:
+    """Files of the published sizes, of which a loader's line tells."""
+    transformer = client.base / "models" / "diffusion_models" / FLASHVSR
+    store_headers(transformer.parent)
+    yield
+    shutil.rmtree(transformer.parent)
+
+
 @remakes
+@pytest.mark.usefixtures("flashvsr_headers")
 def test_remake_pictures_of_nodes(client: Client) -> None:
     types = sorted(page.stem for page in PICTURES.glob("*.md"))
     steps = [{"do": "picture", "type": name, "width": PICTURE_WIDTH, "values": FILES.get(name, {})}

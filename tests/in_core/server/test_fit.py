@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -11,6 +12,7 @@ import pytest
 from longtake.tests.in_core.support.canvas_runner import drive
 from longtake.tests.in_core.support.client import Client
 from longtake.tests.support.model.family_files import header_only, official_shapes
+from longtake.tests.support.model.flashvsr import store_headers
 
 SMALL, LARGE, BAD = "self_forcing_dmd.safetensors", "krea_14b.safetensors", "bad.safetensors"
 
@@ -38,6 +40,16 @@ def test_the_route_reads_listed_files_alone(client: Client, base: Path) -> None:
         answer = ask(model_name=name)
         assert not answer["fits"] and "is not in the diffusion_models folder" in str(answer["text"])
     assert "does not know" in str(ask(model_name=SMALL, family="nonsense")["text"])
+
+
+def test_the_line_of_flashvsr_counts_all_its_files(client: Client, base: Path) -> None:
+    """Files of the published sizes, without weights: float32 on the CPU."""
+    name = "FlashVSR-v1.1/diffusion_pytorch_model_streaming_dmd.safetensors"
+    folder = store_headers(base / "models" / "diffusion_models" / Path(name).parent).parent
+    choice = {"node": "LongtakeLoadFlashVSR", "model_name": name, "version": "1.1"}
+    text = str(json.loads(client.get(f"/longtake/fit?{urlencode(choice)}"))["text"])
+    assert text.startswith("FlashVSR: 6.5 GB weights") and "1408x768" in text
+    shutil.rmtree(folder)
 
 
 @pytest.mark.browser

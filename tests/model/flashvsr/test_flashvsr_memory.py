@@ -15,6 +15,7 @@ from longtake.model.flashvsr.sizes import Sizes
 from longtake.model.flashvsr.tiles import TILE_SIDES, Tiling
 from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.tests.support.model.flashvsr import (
+    OFFICIAL,
     SMALL,
     SMALL_DIT,
     noise_of,
@@ -47,10 +48,6 @@ def test_the_allocators_peak_of_two_passes_is_the_planned_one(
     assert abs(allocator_peak(run) - total) < WITHIN * total
 
 
-OFFICIAL = Sizes(
-    DiTConfig(1536, 8960, 12, 30, 4096), ProjectorConfig(2048, 3072, 1536, 1, causal=True),
-    (512, 256, 128, 128), torch.bfloat16, 512,
-)  # fmt: skip
 MIDDLE = Sizes(
     DiTConfig(384, 1536, 3, 7, 64), ProjectorConfig(256, 384, 384, 1, causal=True),
     (128, 64, 32, 32), torch.bfloat16, 16,

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from longtake.model.config import DiTConfig
 from longtake.model.flashvsr.canvas import Canvas
 from longtake.model.flashvsr.file import open_flashvsr
 from longtake.model.flashvsr.memory import _most_bytes, pass_memory
 from longtake.model.flashvsr.parts import Parts, find_parts
-from longtake.model.flashvsr.projector import ProjectorConfig
 from longtake.model.flashvsr.sizes import Sizes
-from longtake.model.flashvsr.tiles import Tiling
+from longtake.model.flashvsr.tiles import TILE_SIDES, Tiling
 from longtake.model.flashvsr.trace import trace_passes
 from longtake.nodes.models.fit import CPU, Machine
 from longtake.nodes.models.flashvsr_fit import fit_flashvsr
 from longtake.samplers.planning.cache_forms import RESERVED_BYTES
 from longtake.tests.support.model.family_files import header_only, official_shapes
-from longtake.tests.support.model.flashvsr import file_shapes, store_parts
+from longtake.tests.support.model.flashvsr import OFFICIAL, store_headers, store_parts
 from longtake.units import byte_size
 
 CUDA = torch.device("cuda")
 BF16 = torch.bfloat16
 SECOND = 1.0
-WAN_1_3B = DiTConfig(1536, 8960, 12, 30, 4096)
 
 
 @pytest.fixture(scope="module")
@@ -102,20 +100,7 @@ def test_a_part_that_lacks_tensors_is_named_alone(parts: Parts, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """Headers of the published sizes, without weights."""
-    folder = tmp_path_factory.mktemp("official")
-    transformer = header_only(folder / "transformer.safetensors", official_shapes("1.3B"))
-    networks = Sizes(
-        WAN_1_3B, ProjectorConfig(2048, 3072, 1536, 1, causal=True), (512, 256, 128, 128),
-        BF16, 512,
-    ).networks()  # fmt: skip
-    projector = {name: tuple(x.shape) for name, x in networks.projector.state_dict().items()}
-    decoder = dict(file_shapes(networks.decoder).values())
-    return Parts(
-        transformer,
-        header_only(folder / "LQ_proj_in.safetensors", projector),
-        header_only(folder / "TCDecoder.safetensors", decoder),
-        header_only(folder / "posi_prompt.safetensors", {"context": (1, 512, 4096)}),
-    )
+    return find_parts(store_headers(tmp_path_factory.mktemp("official")), {})
 
 
 @pytest.mark.parametrize("gib", [2, 4, 6, 8, 12, 16, 24])
@@ -131,3 +116,19 @@ def test_the_answer_for_the_published_files_comes_within_a_second(
     answer = fit_flashvsr(official, machine, causal=True)
     assert time.process_time() - began < 2 * SECOND
     assert answer.fits == (gib > 4) and ("in tiles" in answer.text) == (gib < 16)
+
+
+def test_a_processor_is_told_of_the_tiles_that_take_the_least(official: Parts) -> None:
+    """In main memory lie the states of all tiles, so the smallest ones take the most."""
+    answer = fit_flashvsr(official, Machine(CPU, 2**30), causal=True)
+    needed = [memory.state_bytes + memory.working_bytes for memory in (
+        pass_memory(replace(OFFICIAL, dtype=torch.float32), Tiling(Canvas(1408, 768), side))
+        for side in (0, *TILE_SIDES))]  # fmt: skip
+    assert min(needed) < needed[-1] < 2 * needed[0]
+    weights = 4 * sum(p.numel() for part in (OFFICIAL.networks().dit, OFFICIAL.networks().projector,
+                                             OFFICIAL.networks().decoder)
+                      for p in part.parameters())  # fmt: skip
+    assert not answer.fits and "weight_dtype" not in answer.text
+    assert answer.text.endswith(f"needs {byte_size(weights + min(needed))}.")
+    enough = Machine(CPU, weights + min(needed))
+    assert fit_flashvsr(official, enough, causal=True).fits

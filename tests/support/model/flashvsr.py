@@ -17,16 +17,22 @@ from longtake.model.flashvsr.canvas import Canvas
 from longtake.model.flashvsr.decoder import GuidedDecoder
 from longtake.model.flashvsr.passes import Networks
 from longtake.model.flashvsr.projector import Projector, ProjectorConfig
+from longtake.model.flashvsr.sizes import Sizes
 from longtake.model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from longtake.samplers.noise import addressed_noise, frame_noise
+from longtake.tests.support.model.family_files import header_only, official_shapes
 
+OFFICIAL = Sizes(
+    DiTConfig(1536, 8960, 12, 30, 4096), ProjectorConfig(2048, 3072, 1536, 1, causal=True),
+    (512, 256, 128, 128), torch.bfloat16, 512,
+)  # fmt: skip
 SEED = 23
 PARTS = ("dit", "projector", "decoder", "prompt", "sharp", "guide", "video")
 ROWS, COLUMNS, FRAMES = 256, 384, 41
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SmallSizes:
     """Sizes of the small networks."""
 
     dim: int = 24
@@ -39,7 +45,7 @@ class Sizes:
     widths: tuple[int, int, int, int] = (8, 6, 4, 3)
 
 
-SMALL = Sizes()
+SMALL = SmallSizes()
 SMALL_DIT = DiTConfig(SMALL.dim, SMALL.ffn, SMALL.heads, SMALL.layers, SMALL.text)
 
 
@@ -145,3 +151,15 @@ def store_parts(folder: Path) -> Path:
     torch.save(decoder, folder / "TCDecoder.ckpt")
     torch.save(small_context(), folder / "posi_prompt.pth")
     return transformer
+
+
+def store_headers(folder: Path) -> Path:
+    """The four parts in their published sizes without weights; returns the transformer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    networks = OFFICIAL.networks()
+    projector = {name: tuple(x.shape) for name, x in networks.projector.state_dict().items()}
+    header_only(folder / "LQ_proj_in.safetensors", projector)
+    header_only(folder / "TCDecoder.safetensors", dict(file_shapes(networks.decoder).values()))
+    header_only(folder / "posi_prompt.safetensors", {"context": (1, 512, OFFICIAL.dit.text_dim)})
+    transformer = folder / "diffusion_pytorch_model_streaming_dmd.safetensors"
+    return header_only(transformer, official_shapes("1.3B"))
