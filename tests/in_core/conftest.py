@@ -26,7 +26,9 @@ from longtake.tests.support.server_process import free_port, serving
 from longtake.tools import archive
 
 START_LIMIT_S = 900
-TEST_PACKS = ("failing_pack.py", "numbering_pack.py", "vision_pack.py")
+TEST_PACKS = (
+    "failing_pack.py", "numbering_pack.py", "small_seedvr2_pack.py", "vision_pack.py",
+)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
