@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -36,10 +37,17 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the fast suite run a part of the combinations of tests marked `each_value`."""
-    from longtake.tests.support.samples import mark_rest_slow
+    """Let the fast suite run a part of the cases of tests marked `each_value`, `some_cases`."""
+    from longtake.tests.support.samples import mark_all_but_some_slow, mark_rest_slow
 
     mark_rest_slow(items)
+    mark_all_but_some_slow(items)
+
+
+def pytest_collection_finish() -> None:
+    """Let Python's collector pass over all that lives as long as the session: it is much."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,7 @@ def test_the_suite_notices_a_journal_without_checksums(monkeypatch: pytest.Monke
     assert problems and "flip" in problems[0]
 
 
+@pytest.mark.slow
 def test_the_suite_notices_a_loader_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file, "is_sound", lambda path: True)
     monkeypatch.setattr(file, "check_finite", lambda name, tensor: None)

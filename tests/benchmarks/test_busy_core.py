@@ -11,6 +11,7 @@ from longtake.benchmarks._shared.busy_core import BusyPlan, Case, cases, measure
 from longtake.benchmarks._shared.report import Results
 
 
+@pytest.mark.slow
 def test_a_run_reports_its_speed_and_its_first_frame() -> None:
     report = run_once(cases(BusyPlan())["now"], seconds=0.5, seed=3)
     assert report["frames"] == 9 and report["frames_per_s"] > 0 < report["first_frame_s"]

@@ -18,6 +18,7 @@ from longtake.benchmarks.crash import CrashPlan, Tally, kill_runs
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.each_value
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)

@@ -200,6 +200,7 @@ def recorded(path: Path | None, **more: float) -> Records:
     return records
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_every_tenth_of_every_case(tmp_path: Path) -> None:
     plan = GuidancePlan(seconds=7.5, width=32, cases=("none", "cfg"))
     assert plan.latent_frames == 30

@@ -76,6 +76,7 @@ def test_settings_are_compared_clip_by_clip_saved_shown_and_plotted(tmp_path: Pa
     assert (tmp_path / "out.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_every_way_makes_a_chunk_of_its_own_near_the_truth(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,7 @@ def test_a_rollout_without_tenths_is_refused(latents: int) -> None:
         wear.WearPlan(latents=latents)
 
 
+@pytest.mark.slow
 def test_a_tiny_run_is_recorded_and_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,11 +15,11 @@ import pytest
 from .node import HERE, cases, lacking, player_server, run_cases
 
 MODULES = ["module_cases.mjs", "graph_cases.mjs"]
-PAGES = [
-    "address_cases.mjs", "live_input/screen_cases.mjs", "playback_cases.mjs",
-    "refined/refined_cases.mjs", "run_cases.mjs", "steering/drive_cases.mjs",
+PAGES = ["playback_cases.mjs", "refined/refined_cases.mjs", "run_cases.mjs"]
+LONG_PAGES = [
+    "address_cases.mjs", "connection_cases.mjs", "lasting_cases.mjs", "live_input/screen_cases.mjs",
+    "looks_cases.mjs", "steering/drive_cases.mjs",
 ]  # fmt: skip
-LONG_PAGES = ["connection_cases.mjs", "lasting_cases.mjs", "looks_cases.mjs"]
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
 run_once = cache(run_cases)
 

@@ -63,6 +63,7 @@ def test_the_user_and_other_libraries_are_left_alone() -> None:
     assert keep_freed_memory({}, Library()) and not keep_freed_memory({}, Library(answer=0))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left alone")
 def test_tensors_that_follow_one_another_share_pages_on_every_thread() -> None:
     def more_faults(*, keep: bool) -> int:

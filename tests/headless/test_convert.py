@@ -122,6 +122,7 @@ def anonymous_kb() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_memory_stays_that_of_one_tensor(

@@ -51,6 +51,7 @@ def test_older_containers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert container_cores(tmp_path) == cores
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.skipif(sys.platform != "linux", reason="shows the environment of GNU's OpenMP")
 @pytest.mark.each_value
 @pytest.mark.parametrize("module", ["start", "cli"])

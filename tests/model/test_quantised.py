@@ -138,6 +138,7 @@ FORMS = [  # dtype of the weight, its shape, what lies beside it, what inspect s
 ]  # fmt: skip
 
 
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize(("dtype", "shape", "beside", "says"), FORMS)
 def test_inspect_names_the_format_and_the_cards_that_multiply_in_it(
     tmp_path: Path, dtype: str, shape: tuple[int, ...],

@@ -59,6 +59,7 @@ def test_only_a_finished_chunk_waits_for_the_device(case: str) -> None:
     assert all(count == 1 for count in places.values())  # a new prompt is read once
 
 
+@pytest.mark.slow
 @needs_fake_devices
 def test_copies_as_torch_makes_them_would_wait_in_every_step() -> None:
     places = waits("int8", "--plain")["int8"]

@@ -73,6 +73,7 @@ def test_where_nothing_is_faster_attention_is_the_dense_one_itself() -> None:
     assert sparse.over(0, attention, [0.5]) is attention and sparse.stats is None
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("codec", [INT8, INT4])
 @pytest.mark.parametrize(
     "policy", [TempCache(5, 0.9, max_mass=1), TempCache(5, eviction=REDUNDANT)]

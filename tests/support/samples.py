@@ -25,6 +25,29 @@ def mark_rest_slow(items: Iterable[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
 
 
+def mark_all_but_some_slow(items: Iterable[pytest.Item]) -> None:
+    """Of tests with the mark `some_cases`, mark as slow all cases but as many as it says.
+
+    Those that stay are spread evenly over the cases that are not slow already.
+    """
+    tests: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("some_cases") and not item.get_closest_marker("slow"):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for cases in tests.values():
+        mark = cases[0].get_closest_marker("some_cases")
+        assert mark is not None
+        needed = spread(len(cases), *mark.args)
+        for place, item in enumerate(cases):
+            if place not in needed:
+                item.add_marker(pytest.mark.slow)
+
+
+def spread(cases: int, count: int) -> set[int]:
+    """Return the places of `count` cases, the first one among them, or of all."""
+    return {place * cases // count for place in range(count)}
+
+
 def cover(combinations: Sequence[frozenset[Value]]) -> set[int]:
     """Return the places of combinations that hold each value, those with most new ones first."""
     left = set[Value]().union(*combinations)

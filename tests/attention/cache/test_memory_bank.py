@@ -220,6 +220,7 @@ def join_latents(chunks: list[Chunk]) -> Tensor:
     return torch.cat([chunk.latents for chunk in chunks])
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.each_value
 @pytest.mark.parametrize("on_prompt_change", ["keep", "re-cache", "flush"])
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ ROLLING = rolling(flow_ladder(3, 3.0), 2)
 MODEL = local_denoiser(random_dit(), TINY)
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.each_value
 @pytest.mark.parametrize("policy", [DistantSink(6, 2), SharedWindow(8, 2), WaveWindow(8, 2)])
 @pytest.mark.parametrize(

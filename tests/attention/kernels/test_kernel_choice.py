@@ -103,6 +103,7 @@ def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
     assert len(calls) == {"triton_nearest": 0, "triton_selected": 2}[path.stem]
 
 
+@pytest.mark.slow
 @needs_flex
 @pytest.mark.timeout(1200)  # it compiles
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_selected_keys_are_gathered_block_of_queries_by_block() -> None:
     assert largest(lambda: attend_tokens(attend_selected, q, k, v, None, tokens, 64)) <= DIM * KEYS
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize(
     "index", [Exact(), Int8(DIM), BucketIndex(RandomProjection(HEADS, DIM), 2)]
 )

@@ -65,6 +65,7 @@ def error(cache: MergedCache, mean: Tensor) -> float:
     return float((off.norm(dim=-1) / (one - other).double().norm(dim=-1).T).max())
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.each_value
 @pytest.mark.parametrize("stored", STORED)
 def test_the_value_is_the_mean_of_two_in_any_order(stored: str) -> None:

@@ -63,6 +63,7 @@ def test_frames_of_a_pass_are_counted_alike_everywhere() -> None:
     assert state.number == 3
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("total", [25, 38])
 def test_a_snapshot_goes_on_with_the_same_bits(causal: bool, total: int) -> None:

@@ -55,6 +55,7 @@ def networks() -> Networks:
     return small_networks(causal=True)
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("causal", [False, True])
 def test_frames_fed_in_any_parts_are_upscaled_alike(causal: bool) -> None:
     networks, frames = small_networks(causal=causal), video(38)

@@ -60,6 +60,7 @@ def test_on_a_cpu_every_chunk_is_decoded_beside_and_the_pictures_are_the_same(
     assert len(decoded_on) == 3 and not any(map(is_side, decoded_on))
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("case", ["switched off", "one thread", "large model"])
 def test_decoding_in_turn(
     bench: Bench, decoded_on: list[str], monkeypatch: pytest.MonkeyPatch, case: str

@@ -201,6 +201,7 @@ def pictures_in(file: Path) -> np.ndarray:
         return np.stack([x.to_ndarray(format="gbrp") for x in container.decode(video=0)])
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("after", [1, 2])
 def test_run_after_cancel_goes_on_with_the_pass_that_is_missing(
     bench: Bench, counter: Counter, after: int

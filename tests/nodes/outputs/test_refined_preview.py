@@ -72,6 +72,7 @@ def test_small_frames_are_shown_before_the_pass_that_reads_them(
     assert seen == [(33, 33)] * 3  # the first pass wants 25 frames: three chunks
 
 
+@pytest.mark.some_cases(1)
 def test_both_resume_and_neither_is_taken_for_the_other(bench: Bench) -> None:
     frames = bench.frames()
     sharp = sharpened(bench, frames)
@@ -83,6 +84,7 @@ def test_both_resume_and_neither_is_taken_for_the_other(bench: Bench) -> None:
     assert small.summary()["live"] != large.summary()["live"]
 
 
+@pytest.mark.some_cases(1)
 def test_a_page_gets_both_after_a_reload(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from longtake.nodes.runtime.session import session
 

@@ -53,6 +53,7 @@ def are_the_presets(settings: RolloutSettings, preset: Preset) -> None:
     assert settings.guidance == guidance_by(preset.guidance_scale)
 
 
+@pytest.mark.some_cases(15)
 @pytest.mark.parametrize("key", RUNNABLE)
 def test_nodes_left_alone_are_the_models_and_so_are_nodes_left_out(bench: Bench, key: str) -> None:
     model = demo_as(bench, key)

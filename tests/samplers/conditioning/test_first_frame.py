@@ -45,6 +45,7 @@ def test_a_window_begins_with_its_oldest_picture_encoded_alone() -> None:
     assert torch.equal(made[:6], left_alone[:6]) and not torch.equal(made[6:9], left_alone[6:9])
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("every", [0, 1])
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_it_goes_on_with_the_same_bits(tmp_path: Path, count: int, every: int) -> None:

@@ -100,6 +100,7 @@ SCORES: dict[str, Score] = {
 }
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("name", SCORES)
 def test_the_gradient_of_a_score_is_in_the_plan(name: str) -> None:
     """In the midst of a video, behind as many latent frames as a decoder may look back."""
@@ -177,6 +178,7 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.some_cases(13)
 @pytest.mark.parametrize(
     ("config", "dtype", "changes"),
     [
@@ -281,6 +283,7 @@ def test_where_numbers_decide_what_it_takes_the_plan_is_never_too_small(
     assert plan.total_bytes <= max_bytes(chosen, SMALL, F32)
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
     """A rehearsal has no numbers, so no kernel can be launched, nor compiled, for it."""

@@ -36,6 +36,7 @@ def until_it_fails(folder: Path, **given: Any) -> list[Chunk]:
     return chunks
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 @pytest.mark.parametrize("every", [0, 1], ids=["", "snapshots"])
 def test_a_disk_failing_at_any_write_loses_no_finished_chunk(

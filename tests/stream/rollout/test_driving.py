@@ -69,6 +69,7 @@ def test_a_drive_is_bit_for_bit_the_shot_of_its_lines(
     assert not torch.allclose(bits(live), bits(plain.chunks), atol=1e-3)
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_resumed_forked_and_rewound_drives_have_the_bits_of_the_drive(
     tmp_path: Path, camera: Camera

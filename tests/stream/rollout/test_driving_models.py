@@ -119,6 +119,7 @@ def _settings(prompt: PromptTimeline, preset: Preset, rows: int, columns: int) -
     )  # fmt: skip
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("build", [demo, lingbot, minwm, fun_camera, matrix_game])
 def test_a_drive_is_its_lines_when_resumed_forked_and_rewound(
     tmp_path: Path, build: object

@@ -67,6 +67,7 @@ def content(path: Path) -> dict[str, bytes]:
     return parts
 
 
+@pytest.mark.some_cases(10)
 @pytest.mark.parametrize(("codec", "name", "sound"), [*CASES, *OTHERS])
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_a_video_in_two_runs_is_the_same_as_in_one(
@@ -91,6 +92,7 @@ def test_a_prores_video_in_two_runs_is_the_same_as_in_one(tmp_path: Path) -> Non
     assert content(parts) == content(whole)
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize(("codec", "name", "sound"), CASES)
 def test_what_a_kill_leaves_is_cut_off_and_made_again(
     tmp_path: Path, codec: VideoFormat, name: str, sound: SoundInMemory | None
@@ -221,6 +223,7 @@ def test_a_log_that_cannot_be_written_is_one_sentence(
         video.write(chunk(0), key(0))
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize(("codec", "name", "sound"), CASES)
 def test_a_contact_sheet_goes_on_where_the_video_does(
     tmp_path: Path, codec: VideoFormat, name: str, sound: SoundInMemory | None

@@ -29,6 +29,7 @@ from longtake.tests.support.clips import (
 )
 
 
+@pytest.mark.some_cases(6)
 @pytest.mark.parametrize(
     ("own", "fps", "start", "length"),
     [(16, 16, 0, 0), (24, 16, 0, 0), (16, 24, 0, 0), (16, 16, 1.25, 1), (24, 16, -1.0, 0),
