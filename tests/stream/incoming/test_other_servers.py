@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -17,7 +18,7 @@ from longtake.tests.support.clips import write_clip
 from longtake.tests.support.numbered_frames import number_in
 from longtake.tests.support.server_process import free_port
 from longtake.tests.support.stream.live_servers import ffmpeg, wait_until
-from longtake.tests.support.stream.live_site import needs_ffmpeg
+from longtake.tests.support.stream.live_site import needs_srt
 from longtake.tests.support.stream.media_servers import (
     NEEDS_GSTREAMER,
     gstreamer,
@@ -167,7 +168,23 @@ def has_srt() -> bool:
     return True
 
 
-@needs_ffmpeg
+@needs_srt
+def test_ffmpeg_passes_srt_on_by_udp(clip: Path) -> None:
+    """What the help page says of builds without SRT."""
+    port, own = free_port(), free_port()
+    copy = ("-c", "copy", "-f", "mpegts")
+    with (
+        ffmpeg("-re", "-stream_loop", "-1", "-i", str(clip), *copy,
+               f"srt://127.0.0.1:{port}?mode=listener"),
+        ffmpeg("-i", f"srt://127.0.0.1:{port}", *copy, f"udp://127.0.0.1:{own}"),
+        closing(connect(f"udp://127.0.0.1:{own}", 20)) as connection,
+    ):  # fmt: skip
+        numbers = [number for _, number in read(connection, 60)]
+    steps = {(after - before) % COUNT for before, after in pairwise(numbers)}
+    assert steps == {1}
+
+
+@needs_srt
 def test_ffmpeg_sends_by_srt_where_this_pyav_has_it(clip: Path) -> None:
     port = free_port()
     with ffmpeg(

@@ -12,10 +12,12 @@ import pytest
 from longtake.errors import BadInput
 from longtake.stream.live.relay import Relay
 from longtake.tests.support.server_process import free_port
+from longtake.tests.support.stream.live_servers import ffmpeg
 from longtake.tests.support.stream.live_site import (
     Site,
     ffmpeg_numbers,
     needs_ffmpeg,
+    needs_srt,
     once_in_order,
     served,
 )
@@ -48,6 +50,23 @@ def test_ffmpeg_receives_every_picture(
         await asyncio.to_thread(thread.join)
         assert len(numbers) == 60 and once_in_order(numbers)
         assert "Connected." in said and not any(address in line for line in said)
+
+    served(tmp_path, test)
+
+
+@needs_srt
+def test_ffmpeg_passes_the_live_address_on_by_srt(tmp_path: Path) -> None:
+    """What `longtake push` says where PyAV has no SRT."""
+    address = f"srt://127.0.0.1:{free_port()}"
+
+    async def test(site: Site) -> None:
+        site.shot.add(100)
+        site.shot.add(100)
+        receiver = asyncio.create_task(ffmpeg_numbers(f"{address}?mode=listener", 60))
+        copy = ("-c", "copy", "-f", "mpegts")
+        with ffmpeg("-i", f"{site.address}.mp4", *copy, address):
+            numbers = await receiver
+        assert len(numbers) == 60 and once_in_order(numbers)
 
     served(tmp_path, test)
 

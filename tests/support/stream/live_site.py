@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,10 @@ from longtake.tests.support.stream.live_shot import HEIGHT, WIDTH, LiveShot
 
 FPS = 50.0
 FFMPEG = shutil.which("ffmpeg")
+HAS_SRT = FFMPEG is not None and b" srt" in subprocess.run(
+    [FFMPEG, "-hide_banner", "-protocols"], capture_output=True, check=True
+).stdout  # fmt: skip
+needs_srt = pytest.mark.skipif(not HAS_SRT, reason="needs the program ffmpeg, with SRT")
 needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="needs the program ffmpeg")
 
 
