@@ -319,6 +319,11 @@ test("a fork takes the seed that waits, and starts only from what is seen", () =
   take.info.edits = [/** @type {any} */ ({ ...edit, seed: 7, line: null })];
   assert.match(forkObstacle(session, at, () => true) ?? "", /The edit at 0:01 .* seed 7\./);
   assert.equal(forkObstacle(session, 1, () => true), null, "a fork at the edit replaces it");
+  for (const number of ["lora", "strength", "level"]) {
+    take.info.edits = [/** @type {any} */ ({ ...edit, text: null, line: null, [number]: 0 })];
+    assert.match(forkObstacle(session, at, () => true) ?? "", /The edit at 0:01 changed a number/);
+    assert.equal(forkObstacle(session, 1, () => true), null);
+  }
 });
 
 test("a take of another format is refused in one sentence", async () => {

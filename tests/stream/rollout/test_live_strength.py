@@ -90,6 +90,8 @@ def test_another_strength_is_the_control_video_with_that_strength_from_there_on(
     workflow = shot(tmp_path / "typed", replace(made, control=replace(own, strength=strength)))
     assert_same_bits([*workflow.chunks], chunks)
     assert keys(workflow) == keys(live)
+    loaded = from_record(*to_record(live.run.state.whole_settings(CHUNKS)))
+    assert_same_bits([*shot(tmp_path / "loaded", loaded).chunks], chunks)
     plain = [*shot(tmp_path / "plain", made).chunks]
     assert differing(chunks, plain)[:2] == [False, False] and differing(chunks, plain)[2]
 
