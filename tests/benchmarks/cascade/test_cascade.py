@@ -172,17 +172,19 @@ def test_a_whole_small_run_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {claim["text"].split(":")[0] for claim in made["claims"]} == {PLAIN}
 
 
-def test_peaks_are_of_shots_of_two_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"base alone": 1, "one shot": 2, "afterwards": 1}
+@pytest.mark.parametrize("grows", [0.0, 0.5])
+def test_peaks_are_of_shots_of_two_lengths(monkeypatch: pytest.MonkeyPatch, grows: float) -> None:
+    chunk = 12 * 3 * 256 * 384 * 4  # bytes of its large frames
+    sizes = {"base alone": 0.0, "one shot": grows, "afterwards": 2.0}
 
     def peak(build: Any, name: str, count: int) -> int:
         assert build is shots.shot_case
         way, stage = name.split(",")
         assert stage == PLAIN
-        return sizes[way] * (count if way == "afterwards" else 5)
+        return int(10**8 + sizes[way] * count * chunk)
 
     monkeypatch.setattr(cascade, "peak_bytes", peak)
     made = Results("cascade")
     cascade.add_peaks(made, {PLAIN: STAGES[PLAIN]()}, chunks=3)
-    assert made.bytes["bicubic, afterwards: peak of 12 chunks"] == 12
-    assert [(claim.bound, claim.holds) for claim in made.claims] == [(1.0, True)]
+    assert made.bytes["bicubic, afterwards: peak of 12 chunks"] == 10**8 + 24 * chunk
+    assert [(claim.bound, claim.holds) for claim in made.claims] == [(grows, not grows)]
