@@ -207,9 +207,8 @@ class Run:
         at = time_label(self.state.start_s(first))
         if self._smaller:
             raise OutOfMemory(
-                f"Memory ran out again at {at}, with the smaller plan too; everything "
-                "before is kept: free memory, or "
-                f"{self.spec.memory_advice}; then run again."
+                f"Memory ran out again at {at}, with the smaller plan too; everything before is "
+                f"kept: free memory, or {self.spec.memory_advice}; then run again."
             ) from error
         self._smaller = True
         self.notify(
@@ -277,6 +276,7 @@ class Run:
             self.latency.begin(index)
             if apply_edit(index, self.state, self.controls.edit_queue, self.observer):
                 self.latency.switch(index)
+                self._record.part()
             if self._driving.admit(index):
                 self.observer.on_edit()
             self.receiving.admit(index)

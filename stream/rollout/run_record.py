@@ -58,6 +58,10 @@ class RunRecord:
             )  # fmt: skip
         self._writer.note(index)
 
+    def part(self) -> None:
+        """Begin another record with the next chunk: an edit has made the rollout another one."""
+        self._writer = None
+
     def follow(self, chain: Chain, index: int) -> None:
         """Go on in the same record with a chain that only the camera's drive changed.
 

@@ -2,7 +2,7 @@
 /** The controls of the run. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { eventually, onPage, useBrowser } from "./harness.mjs";
+import { URL, eventually, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const SLOW = { frames: 1800, chunk_s: 0.4, prompts: [[0, "a red ball"]] };
@@ -78,6 +78,19 @@ test("typing in the prompt is no shortcut, and Ctrl+Enter applies it", onPage(as
   assert.equal(await player.button("Loop (O)").getAttribute("aria-pressed"), "false");
   await text.press("Control+Enter");
   await player.root.getByRole("log").getByText("loop sofa").waitFor();
+}));
+
+test("numbers that another program changes are in the list of edits", onPage(async (player) => {
+  const take = await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  for (const [rev, change] of [{ strength: 0.25 }, { level: 0.5 }, { lora: 2 }].entries()) {
+    const data = { op: Object.keys(change)[0], ...change, rev: rev + 1 };
+    const answer = await player.page.request.post(`${URL}/longtake/takes/${take}/control`, { data });
+    assert.equal(answer.status(), 200);
+  }
+  for (const words of ["LoRA × 2", "control strength 0.25", "noise level 0.5"]) {
+    await player.root.getByRole("log").getByText(words).first().waitFor();
+  }
 }));
 
 test("guidance alone can be changed", onPage(async (player) => {

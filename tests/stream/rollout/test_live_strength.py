@@ -21,6 +21,7 @@ from longtake.samplers.schedule.rows import rolling
 from longtake.samplers.settings import RolloutSettings, TimedLevel
 from longtake.stream.incoming.inlet import Inlet
 from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.records import records
 from longtake.stream.rollout.controls import Controls
 from longtake.stream.rollout.live_input import LiveInput
 from longtake.stream.rollout.rollout import Rollout
@@ -178,6 +179,15 @@ def test_a_performance_is_played_again_from_the_journal_without_the_camera(tmp_p
     assert camera.opened == 0 and again.run.resumed_from == 3
     plain = shot(tmp_path, settings(length=LENGTH), live=received(camera))
     assert differing([*plain.chunks], chunks)[2], "the next run has the workflow's own level"
+
+
+def test_an_edit_begins_a_record_of_its_own_though_frames_come_in(tmp_path: Path) -> None:
+    live = shot(tmp_path, settings(length=LENGTH), live=received(Camera()))
+    performance(live, lambda controls: controls.set_number("level", 0.3))
+    by_id = {record.id: record for record in records(Journal(tmp_path))}
+    unedited, edited = by_id.pop(live.spec.id), by_id.pop(live.run.state.chain.id)
+    assert not by_id and len(unedited.keys) == 2 and not unedited.replaced
+    assert [*edited.keys] == keys(live) and not edited.replaced
 
 
 @pytest.mark.parametrize(
