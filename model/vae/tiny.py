@@ -106,7 +106,7 @@ class CausalDecoder(nn.Module):
 
     def decode_groups(self, latents: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Latents (b, n, c, h, w) to frames (b, 4n, 3, H, W), and the memory after them."""
-        features, memory = _run(self.decoder, by_pixel(self.squash(latents)), memory)
+        features, memory = run_layers(self.decoder, by_pixel(self.squash(latents)), memory)
         return F.pixel_shuffle(features, self.patch), memory
 
     def memory_of(self, latents: Tensor) -> Memory:
@@ -116,7 +116,7 @@ class CausalDecoder(nn.Module):
         x = self.squash(latents)
         memory: Memory = []
         for layer, frames in zip(self.decoder, self._looked_at, strict=False):
-            x, after = _run([layer], x[:, -frames:], [None])
+            x, after = run_layers([layer], x[:, -frames:], [None])
             memory += after
         return memory
 
@@ -173,7 +173,7 @@ class TinyVAE(CausalDecoder):
 
     def encode_groups(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Frames (b, 4n, 3, H, W) to latents (b, n, 16, H/8, W/8) and the memory after them."""
-        return _run(self.encoder, F.pixel_unshuffle(frames, 2), memory)
+        return run_layers(self.encoder, F.pixel_unshuffle(frames, 2), memory)
 
     @property
     def encoder_reach(self) -> int:
@@ -202,7 +202,8 @@ def decode_all(vae: TinyVAE, latents: Tensor) -> Tensor:
     return vae.decode_groups(latents, vae.start(vae.decoder))[0][:, FRAMES_PER_LATENT - 1 :]
 
 
-def _run(layers: Iterable[nn.Module], x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+def run_layers(layers: Iterable[nn.Module], x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    """Features (b, t, c, h, w) after `layers`, and the memory that their memory blocks leave."""
     pasts: Iterator[Tensor | None] = iter(memory)
     after: Memory = []
     for layer in layers:
