@@ -105,6 +105,13 @@ class TrainingRun:
         self.descent.step(loss, self.done)
         self.done += 1
 
+    @torch.no_grad()
+    def average(self, keep: float) -> None:
+        """Move the running mean towards the weights; `keep` of it stays, less at the start."""
+        share = 1 - min(keep, (1 + self.done) / (10 + self.done))
+        for name, value in self.model.state_dict().items():
+            self.averaged.setdefault(name, value.clone()).lerp_(value, share)
+
     def resume(self, rng: random.Random, seed: int) -> None:
         """Continue from `file` if it exists; then reseed `rng` and torch by seed and step."""
         if not self.file.exists():

@@ -19,7 +19,7 @@ Results = dict[str, dict[str, Estimate]]
 
 def card(results: Results, folder: Path, elapsed_s: float) -> str:
     """Return the card of the weights in `folder`."""
-    measured = "\n\n".join(f"## {name}\n\n{_table(rows)}" for name, rows in results.items())
+    measured = "\n\n".join(f"## {name}\n\n{table(rows)}" for name, rows in results.items())
     machine = f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores"
     return f"{_introduction(folder)}\n{measured}\n\n{machine}, {elapsed_s / 60:.0f} minutes.\n"
 
@@ -46,7 +46,7 @@ interval over clips.
 """
 
 
-def _table(rows: Mapping[str, Estimate]) -> str:
+def table(rows: Mapping[str, Estimate]) -> str:
     lines = [
         f"| {name} | {e.mean:.3f} | {e.low:.3f} to {e.high:.3f} | {e.clips} |"
         for name, e in rows.items()
