@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
-from ..model.preset import DEMO
-from ..model.vae.tiny import TinyVAE, decode_all, encode_all
-from .batches import Batch, Layout, frame_mask, lay_out
-from .train_dit import Networks
-from .world.dataset import Pool, ball_cells, caption_rows, latent_pans, latent_travel
-from .world.pairs import FirstStage
-from .world.scene import Shot
+from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
+from ...model.preset import DEMO
+from ...model.vae.tiny import TinyVAE, decode_all, encode_all
+from ..batches import Batch, Layout, frame_mask, lay_out
+from ..train_dit import Networks
+from ..world.dataset import Pool, ball_cells, caption_rows, latent_pans, latent_travel
+from ..world.scene import Shot
+from .pairs import FirstStage
 
 MAX_LATENT_NOISE = 0.25  # standard deviation; latents have about unit variance
 STRENGTHS = 0.2, 0.55  # least and most noise that the transformer takes off; more moves things

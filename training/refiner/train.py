@@ -1,6 +1,6 @@
 """Train the demo's second stage, which makes frames four times as large.
 
-`python -m longtake.training.train_refiner --folder model/demo --out DIR`. The folder has the first
+`python -m longtake.training.refiner.train --folder model/demo --out DIR`. The folder has the first
 stage's weights.
 
 The network sees what the first stage shows, with noise of a random level on it, and learns the
@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.preset import DEMO, DEMO_FOLDER
-from ..model.refiner.network import MAX_LEVEL, Refiner, RefinerConfig, enlarge, shrink
-from .command import FOLDER, keep_freed_memory, reporting
-from .evaluation.psnr import psnr
+from ...model.preset import DEMO, DEMO_FOLDER
+from ...model.refiner.network import MAX_LEVEL, Refiner, RefinerConfig, enlarge, shrink
+from ..command import FOLDER, keep_freed_memory, reporting
+from ..evaluation.psnr import psnr
+from ..run import Curve, TrainingRun, matrix_descent, save_half
 from .first_stage import VAEStage, load_stage
-from .run import Curve, TrainingRun, matrix_descent, save_half
-from .world.pairs import CropSize, PairMaker, PairPool, Pairs
+from .pairs import CropSize, PairMaker, PairPool, Pairs
 
 STEADINESS = 5.0  # weight of the change from frame to frame: what the VAE makes flicker must rest
 HELD_OUT_SEED = 20_000_003

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...model.refiner.network import FACTOR
 from ...model.vae.latent_format import frame_count
-from .clips import driven_shot, random_shot, reversal_shot
-from .renderer import render
-from .scene import Shot, scene
+from ..world.clips import driven_shot, random_shot, reversal_shot
+from ..world.renderer import render
+from ..world.scene import Shot, scene
 
 LATENTS = 6  # of a clip: two chunks, 21 frames
 
@@ -66,7 +66,7 @@ class PairMaker:
 
     @torch.no_grad()
     def make(self, count: int) -> Pairs:
-        """Render `count` clips."""
+        """Render `count` clips of random scripts in both sizes."""
         scripts = (random_shot, reversal_shot, driven_shot)
         shots = [self.rng.choice(scripts)(self.rng, LATENTS) for _ in range(count)]
         clips, (height, width) = scene(shots, frame_count(LATENTS)), self.size
@@ -79,9 +79,9 @@ class PairPool:
 
     def __init__(self, maker: PairMaker, clips: int) -> None:
         self._maker, self._draws = maker, 0
-        made = [maker.make(1) for _ in range(clips)]
+        pairs = [maker.make(1) for _ in range(clips)]
         self.pairs = Pairs(
-            torch.cat([pair.small for pair in made]), torch.cat([pair.large for pair in made])
+            torch.cat([pair.small for pair in pairs]), torch.cat([pair.large for pair in pairs])
         )
 
     def draw(self, count: int, size: CropSize) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """Measure the demo's second stage on held-out seeds, and write `refiner.json` and `refiner.md`.
 
-`python -m longtake.training.evaluate_refiner --folder model/demo`.
+`python -m longtake.training.refiner.evaluate --folder model/demo`.
 
 The second stage is compared with enlargements frame by frame, and at several noise levels with
-itself. `--frame-wise FILE` adds weights of `train_refiner --frame-wise`, which see one frame.
+itself. `--frame-wise FILE` adds weights of `train --frame-wise`, which see one frame.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from pathlib import Path
 
 import click
 
-from ..model.preset import DEMO_FOLDER
-from ..model.refiner.file import load_refiner
-from .command import FILE, FOLDER, reporting
-from .evaluation.card import table
-from .evaluation.estimate import Estimate, estimate
-from .evaluation.kit import Kit
-from .evaluation.measures import spread
-from .evaluation.refinement import (
+from ...model.preset import DEMO_FOLDER
+from ...model.refiner.file import load_refiner
+from ..command import FILE, FOLDER, reporting
+from ..evaluation.card import table
+from ..evaluation.estimate import Estimate, estimate
+from ..evaluation.kit import Kit
+from ..evaluation.measures import spread
+from .measures import (
     FRAME_WISE,
     Enlarge,
     SecondStage,
+    frame_by_frame,
     on_generated_frames,
     on_true_frames,
 )  # fmt: skip
@@ -56,14 +57,14 @@ class RefinerJob:
             f"{OURS}, level {level:g}" if level else OURS: SecondStage(refiner, level)
             for level in LEVELS
         }
-        alone: dict[str, Enlarge] = {}
+        alone = {"the same without memory": frame_by_frame(SecondStage(refiner))}
         if self.frame_wise is not None:
-            alone["network without memory"] = SecondStage(load_refiner(self.frame_wise))
+            alone["trained without memory"] = SecondStage(load_refiner(self.frame_wise))
         return {**FRAME_WISE, **alone, **ours}
 
 
 def measure(job: RefinerJob, folder: Path, workers: int) -> dict[str, dict[str, Estimate]]:
-    """Run both measurements."""
+    """Measure on true frames and on generated ones."""
     results = {}
     parts = (
         ("true frames", _true, job.true_clips),
@@ -123,7 +124,7 @@ def _page(results: Mapping[str, Mapping[str, Estimate]]) -> str:
     return f"""# The demo's second stage
 
 Frames four times as wide and high, against the large truth. Held-out seeds; mean and 95 % bootstrap
-interval over clips. `python -m longtake.training.evaluate_refiner` measures; "above" counts only
+interval over clips. `python -m longtake.training.refiner.evaluate` measures; "above" counts only
 frequencies that the small frames cannot hold.
 
 {tables}

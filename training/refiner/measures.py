@@ -23,14 +23,14 @@ from ...model.refiner.network import FACTOR, RGB, Refiner, enlarge, shrink
 from ...model.vae.latent_format import frame_count
 from ...model.vae.tiny import decode_all, encode_all
 from ...samplers.noise import addressed_noise
+from ..evaluation.kit import Kit, Recipe, decode, sample
+from ..evaluation.measures import as_chunks
+from ..evaluation.psnr import psnr
 from ..world.attributes import caption, random_values
 from ..world.clips import latent_start, random_shot
 from ..world.dataset import encode_shots
 from ..world.renderer import render
 from ..world.scene import Scene, Shot, scene
-from .kit import Kit, Recipe, decode, sample
-from .measures import as_chunks
-from .psnr import psnr
 
 HELD_OUT_SEED = 40_000_003
 LATENTS = 12  # of a clip of true frames
@@ -43,6 +43,11 @@ SHARPENING = 0.6  # the unsharp mask that did best on held-out clips, of .2 to 1
 
 Enlarge = Callable[[Tensor], Tensor]
 """Small frames (n, 3, h, w) to large ones (n, 3, 4h, 4w), in [0, 1]."""
+
+
+def frame_by_frame(way: Enlarge) -> Enlarge:
+    """`way`, shown each frame as a clip of its own."""
+    return lambda small: torch.cat([way(frame) for frame in small.split(1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def bicubic(small: Tensor) -> Tensor:
 
 
 def lanczos(small: Tensor) -> Tensor:
-    """As Pillow enlarges."""
+    """As Pillow enlarges with its sharpest filter."""
     size = FACTOR * small.shape[3], FACTOR * small.shape[2]
     pictures = (small.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     images = (Image.fromarray(picture) for picture in pictures)
@@ -172,8 +177,8 @@ def _above(frames: Tensor) -> Tensor:
     spectrum = torch.fft.fft2(frames)
     rows, columns = (torch.fft.fftfreq(side).abs() for side in frames.shape[2:])
     limit = 0.5 / FACTOR
-    held = (rows[:, None] < limit) & (columns < limit)
-    above: Tensor = torch.fft.ifft2(spectrum.masked_fill(held, 0)).real
+    below = (rows[:, None] < limit) & (columns < limit)
+    above: Tensor = torch.fft.ifft2(spectrum.masked_fill(below, 0)).real
     return above
 
 

@@ -11,13 +11,14 @@ import torch
 
 from longtake.model.refiner.network import Refiner, RefinerConfig
 from longtake.tests.support.tiny_model import randomise
-from longtake.training.evaluate_refiner import gains
-from longtake.training.evaluation.refinement import (
+from longtake.training.refiner.evaluate import gains
+from longtake.training.refiner.measures import (
     FRAME_WISE,
     SecondStage,
     at_true_place,
     at_true_time,
     flicker,
+    frame_by_frame,
     psnr_above,
 )
 from longtake.training.world.attributes import random_values
@@ -40,6 +41,15 @@ def test_noise_of_a_level_changes_what_the_second_stage_makes() -> None:
     randomise(network, 2)
     plain, noisy, again = (SecondStage(network, level)(FRAMES) for level in (0.0, 0.2, 0.2))
     assert torch.equal(noisy, again) and not torch.equal(plain, noisy)
+
+
+def test_frame_by_frame_no_frame_knows_of_another() -> None:
+    network = Refiner(RefinerConfig(8, 4, 1))
+    randomise(network, 2)
+    stage = SecondStage(network)
+    alone = frame_by_frame(stage)(FRAMES)
+    assert torch.equal(alone[1:2], stage(FRAMES[1:2]))
+    assert not torch.equal(alone[1], stage(FRAMES)[1])
 
 
 def test_the_cameras_drift_is_found() -> None:

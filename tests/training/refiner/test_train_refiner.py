@@ -15,14 +15,15 @@ from longtake.model.refiner.file import load_refiner
 from longtake.model.refiner.network import FACTOR, Refiner, RefinerConfig, shrink
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, encode_all
 from longtake.tests.support.tiny_model import randomise
-from longtake.training import first_stage, train_refiner
-from longtake.training.first_stage import GeneratingStage, VAEStage, regenerated
+from longtake.training.refiner import first_stage
+from longtake.training.refiner import train as train_refiner
+from longtake.training.refiner.first_stage import GeneratingStage, VAEStage, regenerated
+from longtake.training.refiner.pairs import CropSize, PairMaker, Pairs
+from longtake.training.refiner.train import RefinerTraining, excess_change, loss_of, train
 from longtake.training.run import TrainingRun
 from longtake.training.train_dit import CONFIG, build
-from longtake.training.train_refiner import RefinerTraining, excess_change, loss_of, train
 from longtake.training.world.clips import driven_shot, random_shot
 from longtake.training.world.dataset import Pool
-from longtake.training.world.pairs import CropSize, PairMaker, Pairs
 from longtake.training.world.renderer import render
 from longtake.training.world.scene import Shot, scene
 
