@@ -49,6 +49,7 @@ PERMANENT_IDS = {
     "LongtakeSaveVideo",
     "LongtakeCollect",
     "LongtakeUpscale",
+    "LongtakeRefineDemo",
     "LongtakeInterpolate",
     "LongtakeSuperResolution",
     "LongtakeLoadFlashVSR",
