@@ -67,8 +67,8 @@ class Refiner(nn.Module):
         `frames` carry noise of standard deviation `level` (b,), 0 to MAX_LEVEL. Returns the memory
         after the last frame too.
         """
-        told = (level / MAX_LEVEL).view(-1, 1, 1, 1, 1).expand_as(frames[:, :, :1])
-        x = by_pixel(torch.cat([frames - 0.5, told], 2))
+        strength = (level / MAX_LEVEL).view(-1, 1, 1, 1, 1).expand_as(frames[:, :, :1])
+        x = by_pixel(torch.cat([frames - 0.5, strength], 2))
         detail, memory = run_layers(self.layers, x, memory)
         return enlarge(frames).add_(detail), memory
 
