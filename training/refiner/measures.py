@@ -36,8 +36,8 @@ HELD_OUT_SEED = 40_000_003
 LATENTS = 12  # of a clip of true frames
 HISTORY = 21  # latent frames of true history before a generated chunk
 BEFORE = 8  # frames before that chunk which the second stage sees, more than it looks back
-DRIFTS = torch.arange(-3.0, 3.01, 0.25)  # of the camera, in world units, that are searched
-DELAYS = torch.arange(-3.0, 3.01, 0.5)  # of the ball, in frames
+MAX_DRIFT, MAX_DELAY = 3.0, 3.0  # of the camera, in world units; of the ball, in frames
+SEARCH = 12, 10  # steps to each side of the search: through all of it, then around the best
 STILL = 0.5 / 255  # less change of the truth from frame to frame is none in 8 bits
 SHARPENING = 0.6  # the unsharp mask that did best on held-out clips, of .2 to 1.4
 
@@ -147,17 +147,30 @@ def _large(clip: Scene) -> Tensor:
 
 def at_true_place(clip: Scene, small: Tensor) -> Scene:
     """The clip with the camera where each of the `small` frames shows the scenery."""
-    places = []
-    for drift in DRIFTS:
-        moved = _small(replace(clip, camera=clip.camera + drift))[0]
-        places.append((moved - small).square().mean((1, 2, 3)))
-    return replace(clip, camera=clip.camera + DRIFTS[torch.stack(places).argmin(0)])
+
+    def errors(drifts: Tensor) -> Tensor:
+        moved = _small(replace(clip, camera=clip.camera + drifts))[0]
+        return (moved - small).square().mean((1, 2, 3))
+
+    return replace(clip, camera=clip.camera + _search(errors, len(small), MAX_DRIFT))
 
 
 def at_true_time(clip: Scene, small: Tensor) -> Scene:
     """The clip with the ball as early or late as the `small` frames show it, on the whole."""
-    errors = [(_small(_delayed(clip, delay))[0] - small).square().mean() for delay in DELAYS]
-    return _delayed(clip, DELAYS[torch.stack(errors).argmin()])
+
+    def errors(delays: Tensor) -> Tensor:
+        return (_small(_delayed(clip, delays))[0] - small).square().mean().view(1)
+
+    return _delayed(clip, _search(errors, 1, MAX_DELAY))
+
+
+def _search(errors: Callable[[Tensor], Tensor], count: int, reach: float) -> Tensor:
+    """The `count` shifts within `reach` that have the least `errors` (count,), each its own."""
+    best = torch.zeros(count)
+    for steps in SEARCH:
+        reach, shifts = reach / steps, best + reach * torch.linspace(-1, 1, 2 * steps + 1)[:, None]
+        best = shifts.gather(0, torch.stack([*map(errors, shifts)]).argmin(0)[None])[0]
+    return best
 
 
 def _delayed(clip: Scene, delay: Tensor) -> Scene:
