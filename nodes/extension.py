@@ -14,7 +14,6 @@ from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
 from .frames.interpolate import InterpolateStream
 from .frames.pictures import ImagesToFrames
-from .frames.refine_demo import RefineDemo
 from .frames.super_resolution import SuperResolution
 from .frames.upscale import UpscaleStream
 from .frames.vae import VAEDecodeStream, VAEEncodeStream
@@ -85,7 +84,6 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     VAEDecodeStream,
     VAEEncodeStream,
     UpscaleStream,
-    RefineDemo,
     SuperResolution,
     InterpolateStream,
     StreamingPreview,

@@ -10,7 +10,7 @@ NOTES: dict[str, str] = {
     "1_text_to_stream": """\
 - A prompt becomes a video that you watch while it is made. The prompt changes at 5 seconds.
 - Press Run. Then edit the prompt, or set `length` to 0 for an endless shot, and press Run again.
-- Your own model: Load Causal Video Model, Load CLIP and Load Wan VAE, and no Refine Demo.
+- Your own model: replace Load Demo Model by Load Causal Video Model and loaders for CLIP and VAE.
 """,
     "2_long_shot": """\
 - Half a minute of video with four prompts. Memory stays constant, however long the shot.

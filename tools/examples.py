@@ -57,13 +57,9 @@ class Example:
 
 
 def text_to_stream() -> Example:
-    """A shot with one change of prompt, refined, watched and saved while it is generated."""
-    api = {**world_nodes(TEN_SECONDS), **shot_nodes(seed=12, length=10.0), **output_nodes("9")}
-    api["9"] = node("LongtakeRefineDemo", "Refine Demo (Stream)", frames=["6", 0])
-    places = {
-        **PLACES, "9": (1220, 180, 300, 130), "7": (1600, 0, 420, 460), "8": (2080, 0, 300, 400),
-    }  # fmt: skip
-    return Example(api, places, [group_box("What is shown", 320, 0, 460, 220)])
+    """A shot with one change of prompt, watched and saved while it is generated."""
+    api = {**world_nodes(TEN_SECONDS), **shot_nodes(seed=12, length=10.0), **output_nodes("6")}
+    return Example(api, PLACES, [group_box("What is shown", 320, 0, 460, 220)])
 
 
 def long_shot() -> Example:

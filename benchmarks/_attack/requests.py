@@ -27,7 +27,7 @@ from urllib.parse import quote, urlsplit
 from .package import ROOT, folder_of_package
 from .tally import Tally
 
-WORKFLOW = ROOT / "example_workflows" / "api" / "2_long_shot.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 SMALL = (
     "LongtakePromptTimeline.text=0: a red ball", "LongtakeSchedule.steps=1",
     "LongtakeSampler.width=64", "LongtakeSampler.height=64", "LongtakeSampler.length=2",

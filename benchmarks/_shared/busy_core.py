@@ -21,7 +21,7 @@ from .paired import median_interval, ratio_interval
 from .report import Results
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKFLOW = Path("example_workflows", "api", "2_long_shot.json")
+WORKFLOW = Path("example_workflows", "api", "1_text_to_stream.json")
 # tests/conftest.py binds the checkout, whatever its folder name, to the package name
 START = "import runpy; runpy.run_path('tests/conftest.py'); from longtake.headless.{} import main; "
 BUSY = "while True: pass"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.upscaler import Upscaler, UpscaleSettings
-from ...model.preset import DEMO, DEMO_FOLDER
+from ...model.preset import DEMO
 from ...model.refiner.file import load_refiner
 from ...model.refiner.frames import refine
 from ...model.refiner.network import Refiner
@@ -27,6 +28,7 @@ from ..gpu.sharp import official_sizes, random_networks
 FACTOR = 4
 WIDTH, HEIGHT = FACTOR * DEMO.width, FACTOR * DEMO.height
 PLAIN, OURS = "bicubic", "refiner"
+REFINER = Path(__file__).resolve().parents[2] / "training" / "refiner" / "refiner.safetensors"
 LEAST_GAIN_DB, LEAST_FPS = 1.5, 16.0  # what the demo's own stage must reach
 FLASHVSR_LAYERS = 30
 
@@ -131,14 +133,15 @@ class Refining:
 
 
 def _refiner() -> Stage:
-    refiner = load_refiner(DEMO_FOLDER / "refiner.safetensors")
+    refiner = load_refiner(REFINER)
     order_weights(refiner)
-    return Stage(OURS, "Refine Demo", lambda: Refining(refiner), LEAST_GAIN_DB, LEAST_FPS)
+    note = "not shipped, see training/README.md"
+    return Stage(OURS, note, lambda: Refining(refiner), LEAST_GAIN_DB, LEAST_FPS)
 
 
 STAGES: Mapping[str, Callable[[], Stage]] = {
     PLAIN: _plain, OURS: _refiner, "flashvsr": _flashvsr,
 }  # fmt: skip
 """Opened by name, since some load weights."""
-USUAL = (PLAIN, OURS)
+USUAL = (PLAIN,)
 """Those that are measured unless others are named."""

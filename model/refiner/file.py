@@ -19,7 +19,7 @@ def load_refiner(path: Path) -> Refiner:
     except KeyError as error:
         raise BadInput(
             f"{path} is not the demo's second stage (it has no {error.args[0]}); "
-            "choose model/demo/refiner.safetensors."
+            "choose a file of longtake.training.refiner.train."
         ) from error
     refiner = Refiner(RefinerConfig(width, fine, blocks))
     load_exactly(refiner, state, path)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.memory import PassMemory, pass_memory
 from ...model.flashvsr.passes import PassRule
@@ -52,27 +50,17 @@ def _plan(source: FrameSource, flashvsr: FlashVSR, tiling: Tiling, rule: PassRul
     memory = pass_memory(flashvsr.sizes, tiling, flashvsr.device, rule)
     on_card = flashvsr.device.type != "cpu"
     stage = Stage(memory.state_bytes, memory.working_bytes, flashvsr.weights, on_card)
-    plan, shared = plan_stage(source, stage, flashvsr.device)
-    return SharpPlan(plan, shared, tiling, memory)
-
-
-def plan_stage(
-    source: FrameSource, stage: Stage, device: torch.device
-) -> tuple[Plan, Claim | None]:
-    """Plan a second model on `device` beside all that makes the frames of `source`.
-
-    Also returns the generator's claims, if both fit at once.
-    """
     generator = _generator(source)
     if generator is None:
-        return _alone(source.plan, stage, device), None
+        return SharpPlan(_alone(source.plan, stage, flashvsr), None, tiling, memory)
     estimate, rollout = generator.estimate, generator.rollout
     other = estimate.decoding_bytes or 0
-    other += stage.state_bytes + stage.working_bytes
+    other += memory.state_bytes + memory.working_bytes
     other += estimate.weights.counted_bytes + stage.weights.counted_bytes
     beside = rollout.footprint.memory_beside(other, estimate.free_bytes)
     both = estimate.with_stage(beside, stage)
-    return both.plan, None if both.is_tight else rollout.claim
+    shared = None if both.is_tight else rollout.claim
+    return SharpPlan(both.plan, shared, tiling, memory)
 
 
 def _generator(source: FrameSource) -> HostFrames | None:
@@ -82,14 +70,14 @@ def _generator(source: FrameSource) -> HostFrames | None:
     return source if isinstance(source, HostFrames) else None
 
 
-def _alone(plan: Plan, stage: Stage, device: torch.device) -> Plan:
+def _alone(plan: Plan, stage: Stage, flashvsr: FlashVSR) -> Plan:
     """The plan of frames that exist already."""
-    free = host.usable_memory_bytes(device)
+    free = host.usable_memory_bytes(flashvsr.device)
     stage_bytes = stage.state_bytes + stage.working_bytes
     if stage.needed_bytes > free:
         text = (
             f"The super-resolution needs {byte_size(stage.needed_bytes)} of memory, but only "
-            f"{byte_size(free)} is available; {stage.remedy}."
+            f"{byte_size(free)} is available; lower scale."
         )
         return replace(plan, fits=False, free_bytes=free, text=text)
     weights = describe_weights(stage.weights, stage_bytes, free)

@@ -32,14 +32,12 @@ class Stage:
     """What a second model takes that works on the decoded frames.
 
     `takes_turns`: on a card, what one model keeps may wait in main memory for a pass of the other.
-    `remedy` says how to take less memory.
     """
 
     state_bytes: int
     working_bytes: int
     weights: host.Weights
     takes_turns: bool
-    remedy: str = "lower scale"
 
     @property
     def needed_bytes(self) -> int:
@@ -100,7 +98,7 @@ class Estimate:
 
     def with_stage(self, memory: RolloutMemory, stage: Stage) -> Estimate:
         """Add a second model; `memory` is planned beside it."""
-        remedy = stage.remedy if self.fits else self.remedy
+        remedy = "lower scale" if self.fits else self.remedy
         return replace(self, memory=memory, stage=stage, remedy=remedy)
 
     @property

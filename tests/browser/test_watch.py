@@ -18,7 +18,7 @@ from longtake.tests.support.server_process import next_match
 from .node import ROOT, lacking, run_cases
 
 FILE = "watch_cases.mjs"
-WORKFLOW = ROOT / "example_workflows" / "api" / "2_long_shot.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 # tests/conftest.py binds the checkout; a job in the background would ignore Ctrl-C
 RUN = """
 import runpy, signal

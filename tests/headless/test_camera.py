@@ -99,7 +99,7 @@ def test_the_command_refuses_a_model_without_a_camera(
 ) -> None:
     """The demo takes none; the file has reached its sampler."""
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
-    example = ROOT / "example_workflows" / "api" / "2_long_shot.json"
+    example = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
     assert "LongtakeSampler" in json.dumps(json.loads(example.read_text()))
     drive = written(tmp_path, DRIVE)
     arguments = ["run", str(example), "--camera", str(drive), "--out", str(tmp_path / "out")]

@@ -13,7 +13,7 @@ from longtake.headless import cli
 from longtake.headless.console.options import parse_changes
 from longtake.headless.runner import Job, open_host, run_workflow
 
-EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "2_long_shot.json"
+EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
 SMALL = parse_changes(
     (
         "LongtakePromptTimeline.text=0: a red ball",

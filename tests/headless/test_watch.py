@@ -23,7 +23,7 @@ from longtake.headless.events import Event
 from longtake.headless.player.access import Access
 from longtake.headless.runner import Job, open_host, run_workflow
 
-EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "2_long_shot.json"
+EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
 SMALL = parse_changes(
     (
         "LongtakePromptTimeline.text=0: a red ball",

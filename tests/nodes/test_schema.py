@@ -49,7 +49,6 @@ PERMANENT_IDS = {
     "LongtakeSaveVideo",
     "LongtakeCollect",
     "LongtakeUpscale",
-    "LongtakeRefineDemo",
     "LongtakeInterpolate",
     "LongtakeSuperResolution",
     "LongtakeLoadFlashVSR",

@@ -1,6 +1,6 @@
 """Measure the demo's second stage on held-out seeds, and write `refiner.json` and `refiner.md`.
 
-`python -m longtake.training.refiner.evaluate --folder model/demo`.
+`python -m longtake.training.refiner.evaluate`.
 
 The second stage is compared with enlargements frame by frame, and at several noise levels with
 itself. `--frame-wise FILE` adds weights of `train --frame-wise`, which see one frame.
@@ -34,6 +34,7 @@ from .measures import (
     on_true_frames,
 )  # fmt: skip
 
+HERE = Path(__file__).parent
 LEVELS = (0.0, 0.02, 0.05, 0.1)
 OURS = "second stage"
 
@@ -99,24 +100,22 @@ def gains(clips: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
 
 
 @click.command(help=__doc__)
-@click.option("--folder", type=FOLDER, default=DEMO_FOLDER, help="Where the weights are.")
-@click.option("--refiner", type=FILE, help="Other weights than the folder's refiner.safetensors.")
+@click.option("--folder", type=FOLDER, default=DEMO_FOLDER, help="The first stage's weights.")
+@click.option("--refiner", type=FILE, default=HERE / "refiner.safetensors", help="Its weights.")
 @click.option("--frame-wise", type=FILE, help="Weights of a second stage without memory.")
 @click.option("--clips", type=click.IntRange(1), default=48, show_default=True)
-@click.option("--out", type=FOLDER, help="Where to write; the folder, if not given.")
+@click.option("--out", type=FOLDER, default=HERE, help="Where to write.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1)
 def main(  # noqa: PLR0913  # one parameter per option
-    folder: Path, refiner: Path | None, frame_wise: Path | None, clips: int, out: Path | None,
+    folder: Path, refiner: Path, frame_wise: Path | None, clips: int, out: Path,
     workers: int,
 ) -> None:  # fmt: skip
     with reporting():
-        weights = refiner or folder / "refiner.safetensors"
-        results = measure(RefinerJob(weights, frame_wise, clips, clips), folder, workers)
-        target = out or folder
-        target.mkdir(parents=True, exist_ok=True)
+        results = measure(RefinerJob(refiner, frame_wise, clips, clips), folder, workers)
+        out.mkdir(parents=True, exist_ok=True)
         figures = {name: {k: asdict(v) for k, v in rows.items()} for name, rows in results.items()}
-        (target / "refiner.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-        (target / "refiner.md").write_text(_page(results), "utf-8")
+        (out / "refiner.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        (out / "refiner.md").write_text(_page(results), "utf-8")
 
 
 def _page(results: Mapping[str, Mapping[str, Estimate]]) -> str:

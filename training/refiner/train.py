@@ -43,7 +43,7 @@ logger = logging.getLogger("longtake")
 class RefinerTraining:
     """Length and sizes of a run."""
 
-    steps: int = 5600
+    steps: int = 7400
     seed: int = 1
     batch: int = 3
     clips: int = 120

@@ -33,8 +33,8 @@ SHORT = ("LongtakeSampler.length=2", "LongtakeSchedule.steps=1", "LongtakeSample
 
 
 def workflow(folder: Path, source: str, level: float) -> Path:
-    """An example, with a camera or screen that its frames begin from."""
-    content = json.loads((ROOT / "example_workflows/api/2_long_shot.json").read_text())
+    """The first example, with a camera or screen that its frames begin from."""
+    content = json.loads((ROOT / "example_workflows/api/1_text_to_stream.json").read_text())
     [loader] = [name for name, node in content.items() if "LoadDemo" in node["class_type"]]
     inputs = {"source": source, "url": "", "vae": [loader, 2], "level": level, "take": 1,
               "stall": 30.0}  # fmt: skip

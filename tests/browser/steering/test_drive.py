@@ -52,7 +52,7 @@ def demo_with_embedding(folder: Path) -> Path:
 
 def workflow(folder: Path) -> Path:
     """The first example, with a camera that stands still."""
-    content = json.loads((ROOT / "example_workflows/api/2_long_shot.json").read_text())
+    content = json.loads((ROOT / "example_workflows/api/1_text_to_stream.json").read_text())
     content["90"] = {"class_type": "LongtakeCameraPath", "inputs": {"moves": "0: still"}}
     [sampler] = [node for node in content.values() if node["class_type"] == "LongtakeSampler"]
     sampler["inputs"]["camera"] = ["90", 0]

@@ -8,7 +8,7 @@ from typing import Any
 from longtake.tests.in_core.support.client import Workflow
 from longtake.tests.in_core.support.places import ROOT
 
-EXAMPLE = ROOT / "example_workflows" / "api" / "2_long_shot.json"
+EXAMPLE = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 LOAD, TIMELINE, SAMPLER, DECODE, PREVIEW, SAVE = "1", "2", "5", "6", "7", "8"
 CONTROL = "9"  # of `controlled`
 CHUNKS = [1, 2, 3, 4, 5, 6]

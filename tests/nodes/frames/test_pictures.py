@@ -66,12 +66,12 @@ def test_every_socket_for_frames_takes_an_image_too(bench: Bench) -> None:
     }
     found = {place: kinds for place, kinds in types.items() if "FRAMES" in kinds}
     assert {node for node, _ in found} == {
-        "LongtakePreview", "LongtakeSaveVideo", "LongtakeUpscale", "LongtakeRefineDemo",
-        "LongtakeCollect", "LongtakeVAEEncode", "LongtakeKnownVideo", "LongtakeCompareRollouts",
+        "LongtakePreview", "LongtakeSaveVideo", "LongtakeUpscale", "LongtakeCollect",
+        "LongtakeVAEEncode", "LongtakeKnownVideo", "LongtakeCompareRollouts",
         "LongtakeSpliceRollouts", "LongtakeControlVideo", "LongtakeInterpolate",
         "LongtakeSuperResolution",
     }  # fmt: skip
-    assert len(found) == 18
+    assert len(found) == 17
     assert all("IMAGE" in kinds for kinds in found.values())
 
 

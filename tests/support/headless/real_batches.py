@@ -14,7 +14,7 @@ from PIL import Image
 from longtake.headless.batch.record import DONE, Record, Records
 
 ROOT = Path(__file__).resolve().parents[3]
-WORKFLOW = ROOT / "example_workflows" / "api" / "2_long_shot.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 OTHERS = ("5.width=48", "5.height=32", "4.steps=1", "8.format=png frames")
 SMALL = (*OTHERS, "5.length=0.5")
 # tests/conftest.py binds the checkout, whatever its folder name, to the package name
