@@ -89,6 +89,7 @@ def test_a_windowed_cache_stops_growing() -> None:
     assert full[0] < full[1] < full[2]
 
 
+@pytest.mark.slow
 def test_the_suite_leaves_all_that_is_needed_to_repeat_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def test_a_run_killed_anywhere_and_run_again_is_the_uninterrupted_one(kind: str,
     assert (tally.lost, tally.different, tally.torn) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_points_are_in_the_middle_of_writes_too(tmp_path: Path) -> None:
     """A run dies with half a chunk in its temporary file, and the next run deletes this file."""
     folder = tmp_path / "journal"

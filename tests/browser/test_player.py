@@ -15,10 +15,11 @@ import pytest
 from .node import HERE, cases, lacking, player_server, run_cases
 
 MODULES = ["module_cases.mjs", "graph_cases.mjs"]
-PAGES = ["playback_cases.mjs", "refined/refined_cases.mjs", "run_cases.mjs"]
+PAGES = ["run_cases.mjs"]
 LONG_PAGES = [
     "address_cases.mjs", "connection_cases.mjs", "lasting_cases.mjs", "live_input/screen_cases.mjs",
-    "looks_cases.mjs", "steering/drive_cases.mjs",
+    "looks_cases.mjs", "playback_cases.mjs", "refined/refined_cases.mjs",
+    "steering/drive_cases.mjs",
 ]  # fmt: skip
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
 run_once = cache(run_cases)
@@ -59,6 +60,7 @@ def test_page(server: str, file: str, case: str) -> None:
     assert failure is None, failure
 
 
+@pytest.mark.slow
 @needs_node
 @pytest.mark.browser
 @pytest.mark.skipif(not (HERE / "node_modules" / "typescript").is_dir(), reason="run `npm ci`")

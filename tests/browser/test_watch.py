@@ -30,6 +30,7 @@ main()
 SHORT = ("LongtakeSampler.length=1", "LongtakeSchedule.steps=1", "LongtakeSampler.cfg=1")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

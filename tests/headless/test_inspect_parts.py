@@ -10,6 +10,7 @@ from longtake.headless.commands.inspect import inspect, lines
 from longtake.tests.support.model.flashvsr import store_parts
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize(
     ("name", "title"),
     [

@@ -91,6 +91,7 @@ CLAIMS: dict[str, Callable[[], Mapping[str, tuple[int, ...]]]] = {
 }
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_whatever_a_header_claims_is_answered_at_once(tmp_path: Path, claim: str) -> None:
     path = header_only(tmp_path / "file.safetensors", CLAIMS[claim]())

@@ -64,7 +64,7 @@ def assert_equal(model: Denoiser, shot: RolloutSettings) -> None:
     assert COUNTING.calls >= calls + 4 * TINY.num_layers * LEAST_PASSES
 
 
-@pytest.mark.some_cases(8)
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_history_and_schedule_runs_in_the_same_three_graphs(kind: str) -> None:
     assert_equal(MODEL, settings(**{"length": 12, **KINDS[kind]}))

@@ -154,7 +154,7 @@ def test_schedules_with_the_same_rows_give_the_same_video(name: str) -> None:
     assert_same_bits(ours, theirs)
 
 
-@pytest.mark.some_cases(6)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize(
     ("name", "solver"),
     [*((name, ReNoise()) for name in SCHEDULES), ("rolling", UniPC2()), ("chunks", UniPC2()),

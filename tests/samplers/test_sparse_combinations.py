@@ -116,7 +116,7 @@ def latents(chunks: list[Chunk]) -> torch.Tensor:
     return torch.cat([chunk.latents for chunk in chunks])
 
 
-@examples(10)
+@examples(5)
 @given(chosen=rollouts(), done=st.integers(1, 4))
 def test_a_rollout_goes_on_with_the_same_bits(chosen: RolloutSettings, done: int) -> None:
     """From its chunks alone, and from a snapshot, wherever it was left."""
@@ -130,13 +130,13 @@ def test_a_rollout_goes_on_with_the_same_bits(chosen: RolloutSettings, done: int
     assert torch.equal(made(chosen, first), rest)
 
 
-@examples(10)
+@examples(5)
 @given(chosen=rollouts())
 def test_less_memory_for_the_same_is_the_same(chosen: RolloutSettings) -> None:
     assert torch.equal(made(replace(chosen, hold_rotated=False)), made(chosen))
 
 
-@examples(10)
+@examples(5)
 @given(chosen=rollouts())
 def test_reading_every_block_and_merging_padding_is_dense(chosen: RolloutSettings) -> None:
     every = SparseSelf(1.0, 0.0, (), 0.0, min_keys=0)

@@ -46,6 +46,7 @@ def test_ten_thousand_rows_on_an_instant_server(tmp_path: Path) -> None:
     assert peak_bytes() - before < 10_000 * BYTES_PER_ROW
 
 
+@pytest.mark.slow
 def test_a_row_costs_the_same_in_a_longer_batch(tmp_path: Path) -> None:
     with InstantComfyUI() as server:
         run(tmp_path / "warm", server.url, 20)

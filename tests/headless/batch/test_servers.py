@@ -253,6 +253,7 @@ def test_a_server_that_stays_away_leaves_the_rest_to_the_next_run(
     assert run(tmp_path, server).exit_code == 0
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_batch_resumes_without_queueing_anything_twice(

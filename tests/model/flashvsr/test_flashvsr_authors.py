@@ -45,6 +45,7 @@ def ours(networks: Networks, rule: PassRule) -> Tensor:
     return torch.cat(parts)
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("name", RUNS)
 def test_three_passes_make_the_authors_frames(name: str) -> None:
     causal, blocks, rule = RUNS[name]

@@ -26,6 +26,7 @@ from longtake.tests.support.model.flashvsr import (
 WITHIN = 0.05  # of the plan
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize(("causal", "width", "height"), [(True, 250, 120), (False, 128, 128)])
 def test_the_allocators_peak_of_two_passes_is_the_planned_one(
     causal: bool, width: int, height: int

@@ -87,7 +87,7 @@ def assert_same(made: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
-@pytest.mark.some_cases(8)
+@pytest.mark.some_cases(4)
 @pytest.mark.each_value
 @pytest.mark.parametrize("way", IN_FLIGHT)
 @pytest.mark.parametrize("name", CASES)

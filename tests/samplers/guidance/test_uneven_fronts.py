@@ -145,6 +145,7 @@ def test_noise_is_as_long_as_what_a_flush_leaves(
     assert_same(latents(changed), reference(way, front, terms))
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.each_value
 @pytest.mark.parametrize("cache", [FullHistory(), WindowSink(5, 1), WindowSink(4)], ids=str)
 @pytest.mark.parametrize("changes", ["keep", "flush", "re-cache"])

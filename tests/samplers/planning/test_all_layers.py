@@ -46,7 +46,7 @@ def shot(cache: CachePolicy, **changes: Any) -> RolloutSettings:
     return RolloutSettings(prompts, schedule=schedule, cache=cache, **chosen)
 
 
-@pytest.mark.some_cases(3)
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("name", SHOTS)
 def test_three_layers_and_two_shorter_shots_tell_the_whole_plan(
     name: str, monkeypatch: pytest.MonkeyPatch

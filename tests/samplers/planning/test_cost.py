@@ -46,7 +46,7 @@ def test_without_a_history_branches_of_one_prompt_are_one_and_nothing_is_committ
     assert only.model_evals == cost(s, TINY, torch.float32).evaluations
 
 
-@pytest.mark.some_cases(14)
+@pytest.mark.some_cases(8)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("noise", [ContextNoise(), ContextNoise(0.1, fresh=True)])
 def test_the_cost_of_a_chunk_is_what_it_takes(name: str, noise: ContextNoise) -> None:

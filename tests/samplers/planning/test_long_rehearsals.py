@@ -127,7 +127,7 @@ def marked(names: Iterable[str], slow: set[str]) -> list[Any]:
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
 
 
-@pytest.mark.some_cases(9)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("name", marked(CASES, slow=COSTLY))
 def test_a_rehearsal_takes_what_a_whole_one_takes(name: str) -> None:
     settings = shot(**CASES[name])
@@ -140,7 +140,7 @@ def test_a_rehearsal_takes_what_a_whole_one_takes(name: str) -> None:
     assert planned == whole
 
 
-@pytest.mark.some_cases(4)
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("name", marked(LONG, slow={"int8", "made anew"}))
 def test_two_shorter_shots_tell_what_a_long_one_takes(name: str) -> None:
     settings = shot(**{"length": 700, **LONG[name]})
@@ -150,7 +150,7 @@ def test_two_shorter_shots_tell_what_a_long_one_takes(name: str) -> None:
         assert planned == rollout_memory(settings, SIZES, torch.float32)
 
 
-@pytest.mark.some_cases(4)
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize(
     "name", marked([*LONG, "window", "TempCache"], slow={"int8", "odd", "made anew", "trapezoid"})
 )

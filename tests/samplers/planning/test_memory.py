@@ -100,7 +100,7 @@ SCORES: dict[str, Score] = {
 }
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("name", SCORES)
 def test_the_gradient_of_a_score_is_in_the_plan(name: str) -> None:
     """In the midst of a video, behind as many latent frames as a decoder may look back."""
@@ -178,7 +178,7 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-@pytest.mark.some_cases(13)
+@pytest.mark.some_cases(7)
 @pytest.mark.parametrize(
     ("config", "dtype", "changes"),
     [
@@ -260,6 +260,7 @@ def test_an_archive_of_frames_comes_on_top_of_the_plan_on_a_cpu() -> None:
     assert abs(beside - plan.total_bytes) <= WITHIN * plan.total_bytes
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -283,7 +284,7 @@ def test_where_numbers_decide_what_it_takes_the_plan_is_never_too_small(
     assert plan.total_bytes <= max_bytes(chosen, SMALL, F32)
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
     """A rehearsal has no numbers, so no kernel can be launched, nor compiled, for it."""

@@ -56,7 +56,7 @@ def rollout(folder: Path, made: RolloutSettings, **changes: Any) -> Rollout:
     return Rollout(RolloutSpec(made, MODEL, "model", Journal(folder), **changes))
 
 
-@pytest.mark.some_cases(6)
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fork_at_every_chunk_is_a_fresh_run_of_its_settings(tmp_path: Path, kind: str) -> None:
     source = settings(**{"length": 12, **KINDS[kind]})

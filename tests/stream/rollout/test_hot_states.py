@@ -64,7 +64,7 @@ def counted(folder: Path, hot: HotStates | None, **given: Any) -> tuple[list[Chu
     return list(rollout(folder, hot, model, **given).chunks), len(passes)
 
 
-@pytest.mark.some_cases(8)
+@pytest.mark.some_cases(4)
 @pytest.mark.each_value
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("third", range(3))

@@ -57,6 +57,7 @@ def from_the_window(**changes: Any) -> list[Chunk]:
     return [*before, *generate(chosen, MODEL, seen)]
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("kind", ["causal, multistep", "pyramid, multistep", "rolling, multistep"])
 def test_a_recached_shot_continues_from_sink_and_window_alone(tmp_path: Path, kind: str) -> None:
     changes = {**LONG, **KINDS[kind], "cache": WINDOW}

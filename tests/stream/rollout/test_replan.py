@@ -75,7 +75,7 @@ def driven(
     return page, [*rollout.chunks]
 
 
-@pytest.mark.some_cases(4)
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize(("camera", "kind"), [
     *((camera, "chunks") for camera in CAMERAS), ("prope", "rolling"), ("prope", "pipeline"),
 ])  # fmt: skip
@@ -93,7 +93,7 @@ def test_a_replanned_drive_is_bit_for_bit_the_shot_of_its_lines(
     assert torch.equal(bits(live), bits(Rollout(again).chunks))
 
 
-@pytest.mark.some_cases(8)
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_chunk_made_again_leaves_no_trace_in_any_history(tmp_path: Path, kind: str) -> None:
     page, live = driven(tmp_path / "live", "action", **KINDS[kind])

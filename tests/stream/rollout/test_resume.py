@@ -44,7 +44,7 @@ def states(folder: Path) -> list[str]:
     return [path.name for path in folder.glob(f"*{ENDING}")]
 
 
-@pytest.mark.some_cases(8)
+@pytest.mark.some_cases(4)
 @pytest.mark.each_value
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -67,7 +67,7 @@ def content(path: Path) -> dict[str, bytes]:
     return parts
 
 
-@pytest.mark.some_cases(10)
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize(("codec", "name", "sound"), [*CASES, *OTHERS])
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_a_video_in_two_runs_is_the_same_as_in_one(

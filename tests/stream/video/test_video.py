@@ -88,7 +88,7 @@ def close_to(pictures: NDArray[np.uint8], frames: Tensor) -> bool:
     return pictures.shape == expected.shape and bool(np.abs(pictures - expected).mean() < 4)
 
 
-@pytest.mark.some_cases(12)
+@pytest.mark.some_cases(6)
 @pytest.mark.parametrize(("codec", "name"), [*FILES, *OTHERS])
 @pytest.mark.parametrize(
     ("fps", "counts"),
