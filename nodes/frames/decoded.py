@@ -124,6 +124,11 @@ class HostFrames(FrameStream):
         """The number of the chunk with picture number `frame`, which is in the shot."""
         return self.rollout.spec.chain.chunk_with(latent_frame_count(frame + 1) - 1)
 
+    def seed_of(self, frame: int) -> int:
+        """The seed in force at picture number `frame`, live edits included."""
+        latent_frame = latent_frame_count(frame + 1) - 1
+        return self.rollout.run.state.settings.seed_at(latent_frame)
+
     def hold_edits(self, first_chunk: int) -> None:
         """Let live edits wait until this chunk."""
         self.controls.edit_queue.hold(first_chunk)

@@ -98,6 +98,10 @@ class InterpolatedFrames(DerivedFrames):
         """The plan of the source, which makes the frames before interpolation."""
         return replace(self.source.plan, frames=self.frame_total)
 
+    def seed_of(self, frame: int) -> int | None:
+        """That of the source's frame at this time, or of the next one."""
+        return self.source.seed_of(-(-frame // self._multiplier))
+
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [*self.source.get_models(), *([self._model] if self._model else [])]

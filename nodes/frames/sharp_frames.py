@@ -19,8 +19,8 @@ from ...model.flashvsr.passes import PassRule, PassState, frames_read, passes_fo
 from ...model.flashvsr.replay import passes_before
 from ...model.flashvsr.tiles import Tiling
 from ...model.flashvsr.upscaler import UpscaleSettings
-from ...model.vae.latent_format import LATENT_CHANNELS, WAN21
-from ...samplers.noise import frame_noise
+from ...model.vae.latent_format import LATENT_CHANNELS, WAN21, frame_count
+from ...samplers.noise import addressed_noise
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps
 from ...stream.preview.messages import Plan
@@ -34,18 +34,21 @@ from .sharp_states import SharpStates
 from .source import DerivedFrames, FrameSource
 
 PURPOSE = "super-resolution"  # in the address of the noise
+SEED_OF_FILES = 0
+"""The seed for frames that have none: a video file, pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuperSettings:
     """What the node was set to.
 
-    Every `snapshot_passes` passes a state goes to disk (0: never). Tiles have `tile_side` pixels
-    (0: as large as memory allows).
+    Noise is drawn with `seed`; None stands for the seed in force in the shot. Every
+    `snapshot_passes` passes a state goes to disk (0: never). Tiles have `tile_side` pixels (0: as
+    large as memory allows).
     """
 
     scale: float
-    seed: int
+    seed: int | None
     rule: PassRule
     correct: Correct
     node_id: str | None
@@ -141,7 +144,7 @@ class SharpFrames(DerivedFrames):
             interval=settings.snapshot_passes,
             needed=passes_before(sizes.dit.num_layers, self.flashvsr.decoder_reach),
         )
-        upscale = _upscale_settings(self.flashvsr, self.tiling, settings)
+        upscale = self._upscale_settings()
         run = SharpRun(self.flashvsr, upscale, self.memory, states)
         run.length = self._length
         if self._plan.shared_claim is not None:
@@ -150,27 +153,33 @@ class SharpFrames(DerivedFrames):
             run.progress = host.Progress(settings.node_id, self._length or 0)
         return run
 
+    def _upscale_settings(self) -> UpscaleSettings:
+        """The engine's settings, with noise by its address."""
+        settings, on_card = self._settings, self.flashvsr.device.type != "cpu"
+        rests = len(self.tiling.tiles) > 1 and on_card
+        return UpscaleSettings(
+            self.canvas, self._noise, settings.rule, settings.correct, self.tiling.side,
+            _to_main_memory if rests else None,
+        )  # fmt: skip
+
+    def _noise(self, latents: range) -> Tensor:
+        """Noise (f, c, h, w) by its address: the seed, and the latent frame in the video."""
+        factor, canvas = WAN21.spatial_factor, self.canvas
+        shape = LATENT_CHANNELS, canvas.full_height // factor, canvas.full_width // factor
+        frames = [addressed_noise(self._seed_of(i), i, 0, PURPOSE, shape) for i in latents]
+        return upload(torch.stack(frames), self.flashvsr.device)
+
+    def _seed_of(self, latent_frame: int) -> int:
+        """The seed of a latent frame: that of its last picture, where the node has none."""
+        if self._settings.seed is not None:
+            return self._settings.seed
+        seed = self.source.seed_of(frame_count(latent_frame + 1) - 1)
+        return SEED_OF_FILES if seed is None else seed
+
 
 def _nothing() -> JoinSteps[FrameChunk, FrameChunk]:
     """The steps of a reader that has all chunks already."""
     yield from ()
-
-
-def _upscale_settings(
-    flashvsr: FlashVSR, tiling: Tiling, settings: SuperSettings
-) -> UpscaleSettings:
-    """The engine's settings, with noise by its address."""
-    factor, canvas = WAN21.spatial_factor, tiling.canvas
-    shape = LATENT_CHANNELS, canvas.full_height // factor, canvas.full_width // factor
-
-    def noise(latents: range) -> Tensor:
-        return upload(frame_noise(settings.seed, latents, 0, PURPOSE, shape), flashvsr.device)
-
-    rests = len(tiling.tiles) > 1 and flashvsr.device.type != "cpu"
-    return UpscaleSettings(
-        canvas, noise, settings.rule, settings.correct, tiling.side,
-        _to_main_memory if rests else None,
-    )  # fmt: skip
 
 
 def _to_main_memory(state: PassState) -> PassState:

@@ -75,6 +75,12 @@ class FrameSource(Protocol):
     def chunk_of(self, frame: int) -> int | None:
         """The number of the chunk with picture number `frame`; None where that is not known."""
 
+    def seed_of(self, frame: int) -> int | None:
+        """The seed in force at picture number `frame`, which is made; None where nothing has one.
+
+        After the end it is the last one.
+        """
+
     def hold_edits(self, first_chunk: int) -> None:
         """Let live edits spare all that chunks before this one are made of."""
 
@@ -139,6 +145,9 @@ class DerivedFrames:
 
     def chunk_of(self, frame: int) -> int | None:
         return None
+
+    def seed_of(self, frame: int) -> int | None:
+        return self.source.seed_of(frame)
 
     def hold_edits(self, first_chunk: int) -> None:
         self.source.hold_edits(first_chunk)

@@ -64,6 +64,10 @@ class StoredFrames:
         """Return None: the frames before are read too, at little cost."""
         return None
 
+    def seed_of(self, frame: int) -> int | None:
+        """Return None: these frames are not drawn."""
+        return None
+
     def hold_edits(self, first_chunk: int) -> None:
         """Do nothing: nobody edits these frames while they are read."""
 

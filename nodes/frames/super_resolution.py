@@ -22,6 +22,7 @@ from .source import FrameSource
 REACHES = {"11": 11, "9": 9}
 MAX_SNAPSHOT_PASSES = 10_000
 MAX_TILE = 4096
+SEED_OF_SHOT = -1
 
 
 class SuperResolution(io.ComfyNode):
@@ -52,15 +53,16 @@ class SuperResolution(io.ComfyNode):
         source = to_frames(frames)
         rule = PassRule(density, REACHES[reach])
         settings = SuperSettings(
-            scale, seed, rule, CORRECTIONS[colors], cls.hidden.unique_id, snapshot_passes,
-            _tile_side(tile),
+            scale, None if seed == SEED_OF_SHOT else seed, rule, CORRECTIONS[colors],
+            cls.hidden.unique_id, snapshot_passes, _tile_side(tile),
         )  # fmt: skip
         sharp = SharpFrames(source, flashvsr, settings)
         announce(
             cls.hidden.unique_id,
             sharp.plan,
             from_model=f"{source.width}x{source.height} becomes {sharp.width}x{sharp.height}; "
-            f"{byte_size(sharp.memory.state_bytes)} stay between passes.",
+            f"{byte_size(sharp.memory.state_bytes)} stay between passes. "
+            f"{_describe_seed(source, seed)}",
             plan_only=source.plan_only,
         )
         return io.NodeOutput(sharp)
@@ -88,11 +90,12 @@ def _look_inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "seed",
-            default=0,
-            min=0,
+            default=SEED_OF_SHOT,
+            min=SEED_OF_SHOT,
             max=2**63 - 1,
             tooltip=f"Number of the noise, 0 to {2**63 - 1:,}. Another one gives other fine "
-            "detail.",
+            "detail. -1: the shot's seed, also after a fork with another one; 0 for a video file "
+            "or pictures.",
             control_after_generate=io.ControlAfterGenerate.fixed,
             advanced=True,
         ),
@@ -157,6 +160,14 @@ def _memory_inputs() -> list[io.Input]:
             advanced=True,
         ),
     ]
+
+
+def _describe_seed(source: FrameSource, seed: int) -> str:
+    """Whose seed the noise has."""
+    if seed != SEED_OF_SHOT:
+        return f"Noise of seed {seed}."
+    first = source.seed_of(0)
+    return "Noise of seed 0." if first is None else f"Noise of the shot's seed, {first}."
 
 
 def _tile_side(tile: int) -> int:

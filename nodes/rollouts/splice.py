@@ -73,7 +73,21 @@ class SpliceRollouts(io.ComfyNode):
         streams = [source.chunks for source in sources]
         chunks = JoinedStream(streams, from_start(splice.join), at_once=False)
         host.show_status(cls.hidden.unique_id, _summary(first, shared, method, total))
-        return io.NodeOutput(JoinedFrames(sources, chunks, (first.width, first.height), total))
+        joined = SplicedFrames(sources, chunks, (first.width, first.height), total)
+        joined.second_from = first.frame_total - shared
+        return io.NodeOutput(joined)
+
+
+class SplicedFrames(JoinedFrames):
+    """One shot after another; the second one begins at frame `second_from`."""
+
+    second_from = 0
+
+    def seed_of(self, frame: int) -> int | None:
+        """That of the shot that frame number `frame` comes from."""
+        first, second = self.sources
+        since = frame - self.second_from
+        return first.seed_of(frame) if since < 0 else second.seed_of(since)
 
 
 def _check(first: FrameSource, second: FrameSource) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,14 +124,23 @@ def file_shapes(decoder: GuidedDecoder) -> dict[str, tuple[str, tuple[int, ...]]
     return shapes
 
 
-def upscaled(pictures: Tensor, *, causal: bool = True, seed: int = 0) -> Tensor:
-    """The engine alone on pictures (n, H, W, 3), enlarged four times."""
+def upscaled(
+    pictures: Tensor, *, causal: bool = True, seed: int | Callable[[int], int] = 0
+) -> Tensor:
+    """The engine alone on pictures (n, H, W, 3), enlarged four times.
+
+    `seed` may give one for each latent frame.
+    """
     _, height, width, _ = pictures.shape
     canvas = Canvas(4 * width, 4 * height)
     shape = 16, canvas.full_height // 8, canvas.full_width // 8
 
     def noise(latents: range) -> Tensor:
-        return frame_noise(seed, latents, 0, "super-resolution", shape)
+        seeds = [seed(latent) if callable(seed) else seed for latent in latents]
+        parts = zip(seeds, latents, strict=True)
+        return torch.cat(
+            [frame_noise(own, range(i, i + 1), 0, "super-resolution", shape) for own, i in parts]
+        )
 
     upscaler = Upscaler(small_networks(causal=causal), UpscaleSettings(canvas, noise))
     parts = [*upscaler.feed(pictures.movedim(-1, 1)), *upscaler.drain()]
