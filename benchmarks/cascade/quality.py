@@ -6,10 +6,10 @@ import random
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...model.preset import DEMO
+from ...model.refiner.network import shrink
 from ...model.vae.latent_format import frame_count
 from ...model.vae.tiny import decode_all, encode_all
 from ...training.evaluation.kit import Kit, Recipe, decode, sample
@@ -18,7 +18,7 @@ from ...training.world.attributes import caption, random_values
 from ...training.world.clips import random_shot
 from ...training.world.renderer import render
 from ...training.world.scene import scene
-from .stages import FACTOR, HEIGHT, WIDTH, Stage
+from .stages import HEIGHT, WIDTH, Stage
 
 SEED = 41_000_017
 TRUE_LATENTS, MADE_LATENTS = 9, 18
@@ -35,13 +35,8 @@ def measure_quality(kit: Kit, seed: int, stages: Mapping[str, Stage]) -> dict[st
         larger = stage.enlarge(small)
         figures[f"{name}: {TRUTH}"] = psnr(larger, truth)
         figures[f"{name}: {CHANGE}"] = _change(larger) / _change(truth)
-        figures[f"{name}: {AGAIN}"] = psnr(shrink(stage.enlarge(generated)), generated)
+        figures[f"{name}: {AGAIN}"] = psnr(shrink(stage.enlarge(generated)[None])[0], generated)
     return figures
-
-
-def shrink(frames: Tensor) -> Tensor:
-    """Large frames as small ones, by means of pixels."""
-    return F.avg_pool2d(frames, FACTOR)
 
 
 def _true_clip(kit: Kit, seed: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...model.flashvsr.canvas import Canvas
@@ -19,13 +18,12 @@ from ...model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from ...model.preset import DEMO
 from ...model.refiner.file import load_refiner
 from ...model.refiner.frames import refine
-from ...model.refiner.network import Refiner
+from ...model.refiner.network import FACTOR, Refiner, enlarge
 from ...model.vae.latent_format import LATENT_CHANNELS, SPATIAL_FACTOR
 from ...model.vae.memory_order import order_weights
 from ...samplers.noise import frame_noise
 from ..gpu.sharp import official_sizes, random_networks
 
-FACTOR = 4
 WIDTH, HEIGHT = FACTOR * DEMO.width, FACTOR * DEMO.height
 PLAIN, OURS = "bicubic", "refiner"
 REFINER = Path(__file__).resolve().parents[2] / "training" / "refiner" / "refiner.safetensors"
@@ -80,7 +78,7 @@ class FrameWise:
 
 def bicubic(frames: Tensor) -> Tensor:
     """Enlarge as a screen does, without a model."""
-    return F.interpolate(frames, scale_factor=FACTOR, mode="bicubic").clamp(0, 1)
+    return enlarge(frames[None])[0].clamp(0, 1)
 
 
 def _plain() -> Stage:

@@ -18,10 +18,11 @@ from longtake.benchmarks._shared.report import Results
 from longtake.benchmarks.cascade import __main__ as program
 from longtake.benchmarks.cascade import quality, shots
 from longtake.benchmarks.cascade import suite as cascade
-from longtake.benchmarks.cascade.quality import AGAIN, CHANGE, TRUTH, measure_quality, shrink
+from longtake.benchmarks.cascade.quality import AGAIN, CHANGE, TRUTH, measure_quality
 from longtake.benchmarks.cascade.shots import ShotTimes
 from longtake.benchmarks.cascade.stages import PLAIN, STAGES, FrameWise, Stage, bicubic
 from longtake.model.preset import DEMO_FOLDER
+from longtake.model.refiner.network import shrink
 from longtake.training.evaluation.kit import load_kit
 
 CHUNKS, FRAMES, PAUSE_S = 4, 3, 0.05
@@ -151,9 +152,9 @@ def test_quality_knows_the_truth_from_what_a_screen_shows(monkeypatch: pytest.Mo
 
 
 def test_making_small_again_takes_the_mean_of_a_small_pixel() -> None:
-    large = torch.arange(64.0).view(1, 1, 8, 8)
+    large = torch.arange(64.0).view(1, 1, 1, 8, 8)
     assert shrink(large).flatten().tolist() == [
-        float(large[0, 0, r : r + 4, c : c + 4].mean()) for r in (0, 4) for c in (0, 4)
+        float(large[0, 0, 0, r : r + 4, c : c + 4].mean()) for r in (0, 4) for c in (0, 4)
     ]
 
 

@@ -16,11 +16,12 @@ from longtake.samplers.loop import generate
 from longtake.stream.journal.chain import Chain
 from longtake.stream.rollout_file.file import RolloutFile
 from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae, with_encoder
-from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
+from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.nodes.vace_files import (
     controlled_shot,
     module_state,
     pictures,
+    vace_bench,
     vace_model,
     write_module,
 )
@@ -29,11 +30,7 @@ from longtake.tests.support.nodes.vace_files import (
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The stand-in with a tiny demo and a VACE module for it."""
-    demo = tmp_path / "demo"
-    demo.mkdir()
-    write_module(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with node_bench(tmp_path / "out", tiny_demo(demo), monkeypatch) as made:
+    with vace_bench(tmp_path, monkeypatch) as made:
         yield made
 
 

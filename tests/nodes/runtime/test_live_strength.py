@@ -9,19 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
+from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import ask_at, forget_chunks
-from longtake.tests.support.nodes.vace_files import controlled_shot, pictures, write_module
+from longtake.tests.support.nodes.vace_files import controlled_shot, pictures, vace_bench
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The stand-in with a tiny demo and a VACE module for it."""
-    demo = tmp_path / "demo"
-    demo.mkdir()
-    write_module(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with node_bench(tmp_path / "out", tiny_demo(demo), monkeypatch) as made:
+    with vace_bench(tmp_path, monkeypatch) as made:
         yield made
 
 

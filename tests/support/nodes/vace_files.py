@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.model.config import DiTConfig
 from longtake.model.vace.module import VaceModule
-from longtake.tests.support.node_bench import CONFIG, Bench
+from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
 from longtake.tests.support.tiny_model import randomise
 
 FILE = "vace_module.safetensors"
@@ -31,6 +34,17 @@ def write_module(folder: Path, state: dict[str, Tensor] | None = None, name: str
     models.mkdir(parents=True, exist_ok=True)
     save_file(state or module_state(), models / name)
     return models / name
+
+
+@contextmanager
+def vace_bench(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The stand-in with a tiny demo and a VACE module for it, below `folder`."""
+    demo = folder / "demo"
+    demo.mkdir()
+    write_module(folder)
+    patch.chdir(folder)
+    with node_bench(folder / "out", tiny_demo(demo), patch) as bench:
+        yield bench
 
 
 def vace_model(bench: Bench) -> tuple[Any, Any, Any]:
