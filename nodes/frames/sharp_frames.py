@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,13 +17,11 @@ from ...model.flashvsr.color import Correct
 from ...model.flashvsr.memory import PassMemory
 from ...model.flashvsr.passes import PassRule, PassState, frames_read, passes_for
 from ...model.flashvsr.replay import passes_before
-from ...model.flashvsr.tiles import Tiling
 from ...model.flashvsr.upscaler import UpscaleSettings
 from ...model.vae.latent_format import LATENT_CHANNELS, WAN21, frame_count
 from ...samplers.noise import addressed_noise
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps
-from ...stream.preview.messages import Plan
 from ...stream.video.spec import MAX_SIDE
 from ...uploads import upload
 from .. import host
@@ -31,7 +29,8 @@ from ..models.flashvsr import FlashVSR
 from .sharp_plan import plan_beside
 from .sharp_run import SharpRun
 from .sharp_states import SharpStates
-from .source import DerivedFrames, FrameSource
+from .source import FrameSource
+from .stage_plan import StageFrames
 
 PURPOSE = "super-resolution"  # in the address of the noise
 SEED_OF_FILES = 0
@@ -56,7 +55,7 @@ class SuperSettings:
     tile_side: int = 0
 
 
-class SharpFrames(DerivedFrames):
+class SharpFrames(StageFrames):
     """The frames of `source` after FlashVSR; a chunk is what one pass makes."""
 
     def __init__(self, source: FrameSource, flashvsr: FlashVSR, settings: SuperSettings) -> None:
@@ -66,18 +65,14 @@ class SharpFrames(DerivedFrames):
         self.flashvsr, self._settings, self._length = flashvsr, settings, length
         self.canvas = _canvas(source, settings.scale)
         self.width, self.height = self.canvas.width, self.canvas.height
-        self._plan = plan_beside(source, flashvsr, self.canvas, settings.tile_side, settings.rule)
-        self.memory: PassMemory = self._plan.memory
+        planned = plan_beside(source, flashvsr, self.canvas, settings.tile_side, settings.rule)
+        self.stage_plan, self.tiling = planned.stage_plan, planned.tiling
+        self.memory: PassMemory = planned.memory
         self._run: weakref.ref[SharpRun] | None = None  # readers own it
 
     @property
     def chunk_count(self) -> int | None:
         return self._length
-
-    @property
-    def plan(self) -> Plan:
-        """The plan of the source and of the passes that follow it."""
-        return replace(self._plan.plan, chunks=self._length)
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
@@ -103,11 +98,6 @@ class SharpFrames(DerivedFrames):
         last = self.source.chunk_of(read - 1 if total is None else min(read, total) - 1)
         if first_chunk and last is not None:
             self.source.hold_edits(last + 1)
-
-    @property
-    def tiling(self) -> Tiling:
-        """The tiles that passes work in."""
-        return self._plan.tiling
 
     @property
     def _end(self) -> int | None:
@@ -147,8 +137,8 @@ class SharpFrames(DerivedFrames):
         upscale = self._upscale_settings()
         run = SharpRun(self.flashvsr, upscale, self.memory, states)
         run.length = self._length
-        if self._plan.shared_claim is not None:
-            run.claim_with(self._plan.shared_claim)
+        if self.stage_plan.shared_claim is not None:
+            run.claim_with(self.stage_plan.shared_claim)
         if settings.node_id is not None:
             run.progress = host.Progress(settings.node_id, self._length or 0)
         return run

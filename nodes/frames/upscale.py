@@ -15,12 +15,16 @@ from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
+from ..planning.announce import announce
+from ..planning.estimate import Stage
 from ..schema import build
 from .pictures import frames_input, to_frames
-from .source import DerivedFrames, FrameSource
+from .source import FrameSource
+from .stage_plan import StageFrames, StagePlan, plan_stage
 
 MIN_TILE, MAX_TILE = 128, 4096
 RGB = 3
+REMEDY = "choose a smaller upscale model"
 
 
 class UpscaleStream(io.ComfyNode):
@@ -71,9 +75,11 @@ class UpscaleStream(io.ComfyNode):
         frames = to_frames(frames)
         upscaler = Upscaler(upscale_model, scale, tile, cls.hidden.unique_id)
         larger = UpscaledFrames(frames, upscaler)
-        host.show_status(
+        announce(
             cls.hidden.unique_id,
-            f"{frames.width}x{frames.height} becomes {larger.width}x{larger.height}.",
+            larger.plan,
+            from_model=f"{frames.width}x{frames.height} becomes {larger.width}x{larger.height}.",
+            plan_only=frames.plan_only,
         )
         return io.NodeOutput(larger)
 
@@ -103,10 +109,30 @@ class Upscaler:
             )
         return sides[0], sides[1]
 
+    def working_bytes(self, width: int, height: int, tile: int) -> int:
+        """What one tile of a small picture takes."""
+        return host.upscaling_bytes(self._model, min(width, tile), min(height, tile))
+
+    def plan(self, source: FrameSource) -> StagePlan:
+        """Plan tiles as set, or halved as often as a run that finds no memory halves them."""
+        weights = host.weights(self.patcher)
+        whole = replace(weights, min_bytes=weights.counted_bytes)  # it is loaded as a whole
+        device, tile = self.patcher.load_device, self._tile
+        while True:
+            working = self.working_bytes(source.width, source.height, tile)
+            turns = device.type != "cpu"
+            planned = plan_stage(
+                source, Stage("upscaling", 0, working, whole, turns, REMEDY), device
+            )
+            if planned.plan.fits or tile // 2 < MIN_TILE:
+                return planned
+            tile //= 2
+
     def enlarge(self, pictures: Tensor) -> Tensor:
         """Enlarge pictures (n, 3, H, W) in [0, 1]; return float32 on the CPU."""
         width, height = self.size(pictures.shape[3], pictures.shape[2])
-        host.claim_whole(self.patcher, host.upscaling_bytes(self._model, self._tile))
+        small = pictures.shape[3], pictures.shape[2]
+        host.claim_whole(self.patcher, self.working_bytes(*small, self._tile))
         larger = torch.empty(len(pictures), RGB, height, width)
         for number, picture in enumerate(pictures.split(1)):
             host.check_interrupted()
@@ -128,12 +154,12 @@ class Upscaler:
                 )
 
 
-class UpscaledFrames(DerivedFrames):
+class UpscaledFrames(StageFrames):
     """The frames of `source`, enlarged when they are read; decoding is shared."""
 
     def __init__(self, source: FrameSource, upscaler: Upscaler) -> None:
         super().__init__(source, MappedStream(source.chunks, self._enlarge))
-        self.upscaler = upscaler
+        self.upscaler, self.stage_plan = upscaler, upscaler.plan(source)
         self.width, self.height = upscaler.size(source.width, source.height)
         self._progress: host.Progress | None = None
 

@@ -19,9 +19,9 @@ def upscaler_patcher(model: Any) -> Any:
     return getattr(model, "patcher", None) or manage(model.model)
 
 
-def upscaling_bytes(model: Any, tile: int) -> int:
-    """The host's estimate of the memory for upscaling one tile."""
-    return int(tile * tile * 3 * torch.float32.itemsize * max(model.scale, 1) * UPSCALE_FACTOR)
+def upscaling_bytes(model: Any, width: int, height: int) -> int:
+    """The host's estimate of the memory for upscaling one tile, sides in pixels."""
+    return int(width * height * 3 * torch.float32.itemsize * max(model.scale, 1) * UPSCALE_FACTOR)
 
 
 def upscale_tiled(model: Any, pictures: Tensor, tile: int) -> Tensor:

@@ -22,27 +22,35 @@ from .costs import (
 from .footprint import RolloutFootprint
 
 TURNS = (
-    "The generator and the super-resolution take turns: what one of them keeps waits in main "
-    "memory while the other works."
+    "The generator and {names} take turns: what one of them keeps waits in main memory while the "
+    "other works."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a second model takes that works on the decoded frames.
+    """What a further model takes that works on the decoded frames.
 
     `takes_turns`: on a card, what one model keeps may wait in main memory for a pass of the other.
+    `remedy` says how it takes less.
     """
 
+    name: str
     state_bytes: int
     working_bytes: int
     weights: host.Weights
     takes_turns: bool
+    remedy: str
+
+    @property
+    def own_bytes(self) -> int:
+        """What it takes beside its weights."""
+        return self.state_bytes + self.working_bytes
 
     @property
     def needed_bytes(self) -> int:
         """The least that one of its passes needs."""
-        return self.state_bytes + self.working_bytes + self.weights.min_bytes
+        return self.own_bytes + self.weights.min_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
     offload_shortage: str | None = None
     decoder: DecoderMemory | None = None
-    stage: Stage | None = None
+    stages: tuple[Stage, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -97,27 +105,42 @@ class Estimate:
         return replace(self, memory=memory, decoder=decoder, weights=weights, remedy=remedy)
 
     def with_stage(self, memory: RolloutMemory, stage: Stage) -> Estimate:
-        """Add a second model; `memory` is planned beside it."""
-        remedy = "lower scale" if self.fits else self.remedy
-        return replace(self, memory=memory, stage=stage, remedy=remedy)
+        """Add a further model; `memory` is planned beside it and all others."""
+        remedy = stage.remedy if self.fits else self.remedy
+        return replace(self, memory=memory, stages=(*self.stages, stage), remedy=remedy)
+
+    @property
+    def beside_bytes(self) -> int:
+        """What all takes that is no pass of the generator: decoding, stages, weights."""
+        stages = sum(stage.own_bytes for stage in self.stages)
+        return (self.decoding_bytes or 0) + stages + self._all_weights.counted_bytes
 
     @property
     def _all_weights(self) -> host.Weights:
-        return self.weights if self.stage is None else self.weights + self.stage.weights
+        return sum((stage.weights for stage in self.stages), self.weights)
 
     @property
     def _peak(self) -> int:
         """Bytes beside the weights. Passes and decoding take turns; what they keep adds up."""
-        parts = [part for part in (self.decoder, self.stage) if part is not None]
+        parts = [part for part in (self.decoder, *self.stages) if part is not None]
         working = max(self.memory.working_bytes, *(part.working_bytes for part in parts), 0)
         return self.memory.kv_bytes + sum(part.state_bytes for part in parts) + working
 
     @property
     def _needed(self) -> int:
         """The least that must be there at once."""
-        if self.stage is None or not self.stage.takes_turns:
+        if not self._takes_turns:
             return self._peak + self._all_weights.min_bytes
-        return max(replace(self, stage=None)._needed, self.stage.needed_bytes)
+        alone = replace(self, stages=())._needed
+        return max(alone, *(stage.needed_bytes for stage in self.stages))
+
+    @property
+    def _takes_turns(self) -> bool:
+        return any(stage.takes_turns for stage in self.stages)
+
+    @property
+    def _stage_names(self) -> str:
+        return " and ".join(stage.name for stage in self.stages)
 
     @property
     def _text(self) -> str:
@@ -128,25 +151,24 @@ class Estimate:
         parts = [self.cache, describe_weights(self._all_weights, self._peak, self.free_bytes)]
         if self.decoding_bytes is not None:
             parts.append(f"decoding {byte_size(self.decoding_bytes)}")
-        if self.stage is not None:
-            stage = self.stage.state_bytes + self.stage.working_bytes
-            parts.append(f"super-resolution {byte_size(stage)}")
+        parts += [f"{stage.name} {byte_size(stage.own_bytes)}" for stage in self.stages]
         total = byte_size(self._peak + self._all_weights.total_bytes)
-        turns = [TURNS] if self.stage is not None and self.is_tight else []
+        takes_turns = self._takes_turns and self.is_tight
+        turns = [TURNS.format(names=self._stage_names)] if takes_turns else []
         sentences = [f"{', '.join(parts)}.", *turns, *self.length.notes, *self.notes]
         return f"{self.length}. Memory {total}.\n{' '.join(sentences)}"
 
     @property
     def _parts(self) -> dict[str, int]:
         """What needs how many bytes, where a run does not fit."""
-        stage = self.stage
-        if stage is not None and stage.takes_turns and self._needed == stage.needed_bytes:
-            stage_bytes = stage.state_bytes + stage.working_bytes
-            return {"for super-resolution": stage_bytes, "for its weights": stage.weights.min_bytes}
-        alone = self if stage is None or not stage.takes_turns else replace(self, stage=None)
+        for stage in self.stages if self._takes_turns else ():
+            if self._needed == stage.needed_bytes:
+                weights = {"for its weights": stage.weights.min_bytes}
+                return {f"for {stage.name}": stage.own_bytes} | weights
+        alone = replace(self, stages=()) if self._takes_turns else self
         passes = "a pass of the model" if self.decoder is None else "passes and decoding"
-        if alone.stage is not None:
-            passes = "passes, decoding and super-resolution"
+        if alone.stages:
+            passes = f"passes, decoding and {self._stage_names}"
         return {
             "for the KV cache": self.memory.kv_bytes,
             f"for {passes}": alone._peak - self.memory.kv_bytes,

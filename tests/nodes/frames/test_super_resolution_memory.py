@@ -97,7 +97,8 @@ def test_they_are_claimed_in_turns_where_both_do_not_fit(
     memory = sharpened(bench, frames, model).memory
     generator = frames.estimate
     least = memory.state_bytes + memory.working_bytes + model.weights.min_bytes
-    stage = sharp_plan.Stage(memory.state_bytes, memory.working_bytes, model.weights, True)
+    bytes_of_both = memory.state_bytes, memory.working_bytes
+    stage = sharp_plan.Stage("super-resolution", *bytes_of_both, model.weights, True, "lower scale")
     import dataclasses
 
     tight = dataclasses.replace(generator, free_bytes=least).with_stage(generator.memory, stage)
