@@ -39,6 +39,8 @@ class Report:
     real_time_factor: float | None = None
     continuous_play_rate: float | None = None
     switch_cost_s: float | None = None
+    generator_factor: float | None = None
+    stage_factor: float | None = None
     kv_bytes: int | None = None
     kv_bytes_planned: int | None = None
     peak_rss_bytes: int | None = None

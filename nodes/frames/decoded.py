@@ -20,6 +20,7 @@ from ...stream.metrics import Meter, Report
 from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
+from ...stream.work_meter import WorkMeter
 from .. import host
 from ..models.streaming_vae import StreamingVAE, doubt
 from ..planning.estimate import Estimate
@@ -102,6 +103,7 @@ class HostFrames(FrameStream):
     node_id: str | None = None
     meter: Meter | None = None
     model_evals: int = 0
+    work: WorkMeter | None = None
     _vae_judged: bool = False
 
     @property
@@ -155,6 +157,7 @@ class HostFrames(FrameStream):
             eta_s=meter.eta_s(self.frame_total) if self.frame_total else None,
             chunk_p95_s=meter.chunk_interval_p95_s,
             **asdict(rollout.run.latency.figures),
+            generator_factor=self.work and self.work.factor,
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
             drift=rollout.run.drift.warning,
@@ -178,7 +181,8 @@ class HostFrames(FrameStream):
             self.rollout, self.meter or Meter(), fps=self.fps, size=(self.width, self.height),
             model_evals=self.model_evals,
         )  # fmt: skip
-        return replace(known, output_files=output_files)
+        factor = self.work and self.work.factor
+        return replace(known, output_files=output_files, generator_factor=factor)
 
     def _open_side(self, decoder: HostDecoder) -> SideThread | None:
         """On a CPU, decode a small model's chunks while the next ones are made."""
@@ -197,6 +201,7 @@ class HostFrames(FrameStream):
             start = self.rollout.span(first).first
             self.meter.begin_after(frames=frame_count(start), latent_frames=start)
         self.model_evals = 0
+        self.work = WorkMeter(self.fps, self.controls.clock)
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
             if chunk.index == 0:
@@ -206,6 +211,8 @@ class HostFrames(FrameStream):
             )
             self.rollout.run.latency.show(chunk.index, len(chunk.frames), chunk.prompt)
             self.model_evals += chunk.latents.model_evals
+            if chunk.latents.model_evals:  # else it is from disk
+                self.work.end(len(chunk.frames))
             news = {
                 "chunk": chunk.index,
                 "chunks": chunks,
@@ -219,6 +226,7 @@ class HostFrames(FrameStream):
             }
             host.emit(CHUNK_EVENT, news)
             yield chunk
+            self.work.begin()  # outputs and stages have worked until now
 
     def _warn_of_vae(self, first: FrameChunk) -> None:
         """Warn at the decoder, once, of a VAE that seems to be another model's."""

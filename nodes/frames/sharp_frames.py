@@ -30,7 +30,7 @@ from .sharp_plan import plan_beside
 from .sharp_run import SharpRun
 from .sharp_states import SharpStates
 from .source import FrameSource
-from .stage_plan import StageFrames
+from .stage_frames import StageFrames
 
 PURPOSE = "super-resolution"  # in the address of the noise
 SEED_OF_FILES = 0
@@ -58,6 +58,8 @@ class SuperSettings:
 class SharpFrames(StageFrames):
     """The frames of `source` after FlashVSR; a chunk is what one pass makes."""
 
+    stage_name = "super-resolution"
+
     def __init__(self, source: FrameSource, flashvsr: FlashVSR, settings: SuperSettings) -> None:
         total = source.frame_total
         length = None if total is None else passes_for(total)
@@ -68,6 +70,8 @@ class SharpFrames(StageFrames):
         planned = plan_beside(source, flashvsr, self.canvas, settings.tile_side, settings.rule)
         self.stage_plan, self.tiling = planned.stage_plan, planned.tiling
         self.memory: PassMemory = planned.memory
+        setup = f"{flashvsr.sizes} {flashvsr.device} {settings.rule} {self.tiling.tiles}"
+        self.work_key = f"{self.stage_name} {setup}"
         self._run: weakref.ref[SharpRun] | None = None  # readers own it
 
     @property
@@ -135,7 +139,7 @@ class SharpFrames(StageFrames):
             needed=passes_before(sizes.dit.num_layers, self.flashvsr.decoder_reach),
         )
         upscale = self._upscale_settings()
-        run = SharpRun(self.flashvsr, upscale, self.memory, states)
+        run = SharpRun(self.flashvsr, upscale, self.memory, states, self)
         run.length = self._length
         if self.stage_plan.shared_claim is not None:
             run.claim_with(self.stage_plan.shared_claim)

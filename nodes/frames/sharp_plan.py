@@ -11,7 +11,8 @@ from ...model.flashvsr.tiles import TILE_SIDES, Tiling
 from ..models.flashvsr import FlashVSR
 from ..planning.estimate import Stage
 from .source import FrameSource
-from .stage_plan import StagePlan, plan_stage
+from .stage_frames import StagePlan
+from .stage_plan import plan_stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from itertools import repeat
+from typing import Protocol
 
 from ...model.dit import TextKV
 from ...model.flashvsr.memory import PassMemory
@@ -23,6 +24,16 @@ from .sharp_memory import Partner, SharpMemory
 from .sharp_states import Beginning, SharpStates
 
 
+class PassTimer(Protocol):
+    """Is told when a pass begins, and how many frames it has made."""
+
+    def begin_work(self) -> None:
+        """A pass begins now."""
+
+    def end_work(self, frames: int) -> None:
+        """The pass has made so many frames."""
+
+
 class SharpRun:
     """One pass after another over a video; holds what the newest chunk of the source completed.
 
@@ -31,14 +42,19 @@ class SharpRun:
     """
 
     def __init__(
-        self, flashvsr: FlashVSR, settings: UpscaleSettings, memory: PassMemory, states: SharpStates
+        self,
+        flashvsr: FlashVSR,
+        settings: UpscaleSettings,
+        memory: PassMemory,
+        states: SharpStates,
+        timer: PassTimer,
     ) -> None:
         self.has_begun = False
         self.end: int | None = None
         self.length: int | None = None
         self.progress: host.Progress | None = None
         self._flashvsr, self._settings, self._planned = flashvsr, settings, memory
-        self._states = states
+        self._states, self._timer = states, timer
         self._text: TextKV | None = None
         self._beginning: Beginning | None = None
         self._upscaler = Upscaler(None, settings)
@@ -137,12 +153,14 @@ class SharpRun:
     def _make(self) -> FrameChunk:
         """The frames of one pass, with the latents that their first one was decoded from."""
         host.check_interrupted()
+        self._timer.begin_work()
         number = self._upscaler.state.number
         first_frame = frames_made(number)
         planned = self._missing_bytes + self._planned.working_bytes
         networks = self._flashvsr.claim(planned, self._text, self.memory)
         self._text, self._upscaler.networks = networks.text, networks
         frames = self._upscaler.step().cpu()
+        self._timer.end_work(len(frames))
         while len(self._sources) > 1 and self._sources[0][0] <= first_frame:
             self._sources.popleft()
         return FrameChunk(number, first_frame, frames, self._sources[0][1])

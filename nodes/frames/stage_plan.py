@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -10,26 +10,14 @@ from ...stream.preview.messages import Plan
 from ...units import byte_size
 from .. import host
 from ..planning.estimate import Estimate, Stage, describe_weights
-from ..runtime.claim import Claim
 from .decoded import HostFrames
 from .source import DerivedFrames, FrameSource
-
-
-@dataclass(frozen=True, slots=True)
-class StagePlan:
-    """The plan of all up to a stage, and the generator's claims if all of it fits at once.
-
-    `estimate` is None where the frames exist already.
-    """
-
-    plan: Plan
-    estimate: Estimate | None
-    shared_claim: Claim | None
+from .stage_frames import StageFrames, StagePlan, generator_of
 
 
 def plan_stage(source: FrameSource, stage: Stage, device: torch.device) -> StagePlan:
     """Plan `stage`, which works on `device`, beside all that makes the frames of `source`."""
-    generator = _generator(source)
+    generator = generator_of(source)
     before = _estimate(source)
     if generator is None or before is None:
         return StagePlan(_alone(source.plan, stage, device), None, None)
@@ -37,24 +25,6 @@ def plan_stage(source: FrameSource, stage: Stage, device: torch.device) -> Stage
     memory = generator.rollout.footprint.memory_beside(beside, before.free_bytes)
     both = before.with_stage(memory, stage)
     return StagePlan(both.plan, both, None if both.is_tight else generator.rollout.claim)
-
-
-class StageFrames(DerivedFrames):
-    """Frames that a further model makes of others; `stage_plan` counts all that makes them."""
-
-    stage_plan: StagePlan
-
-    @property
-    def plan(self) -> Plan:
-        """The plan of the source and of this stage."""
-        return replace(self.stage_plan.plan, chunks=self.chunk_count)
-
-
-def _generator(source: FrameSource) -> HostFrames | None:
-    """The frames of a rollout that these are made of."""
-    while isinstance(source, DerivedFrames):
-        source = source.source
-    return source if isinstance(source, HostFrames) else None
 
 
 def _estimate(source: FrameSource) -> Estimate | None:

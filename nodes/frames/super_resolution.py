@@ -62,7 +62,7 @@ class SuperResolution(io.ComfyNode):
             sharp.plan,
             from_model=f"{source.width}x{source.height} becomes {sharp.width}x{sharp.height}; "
             f"{byte_size(sharp.memory.state_bytes)} stay between passes. "
-            f"{_describe_seed(source, seed)}",
+            f"{_describe_seed(source, seed)} {sharp.time_text}",
             plan_only=source.plan_only,
         )
         return io.NodeOutput(sharp)

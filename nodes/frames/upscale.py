@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import BadInput
+from ...model.fingerprint import fingerprint
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
 from ...stream.video.spec import MAX_SIDE
@@ -20,7 +21,8 @@ from ..planning.estimate import Stage
 from ..schema import build
 from .pictures import frames_input, to_frames
 from .source import FrameSource
-from .stage_plan import StageFrames, StagePlan, plan_stage
+from .stage_frames import StageFrames, StagePlan
+from .stage_plan import plan_stage
 
 MIN_TILE, MAX_TILE = 128, 4096
 RGB = 3
@@ -78,7 +80,8 @@ class UpscaleStream(io.ComfyNode):
         announce(
             cls.hidden.unique_id,
             larger.plan,
-            from_model=f"{frames.width}x{frames.height} becomes {larger.width}x{larger.height}.",
+            from_model=f"{frames.width}x{frames.height} becomes {larger.width}x{larger.height}. "
+            f"{larger.time_text}",
             plan_only=frames.plan_only,
         )
         return io.NodeOutput(larger)
@@ -98,6 +101,12 @@ class Upscaler:
         self._model = model
         self._scale = scale or float(model.scale)
         self._tile = tile
+
+    @property
+    def identity(self) -> str:
+        """The model, and all else that the time for a picture depends on."""
+        name = fingerprint(self.patcher.model.state_dict())
+        return f"{name} {self._scale} {self._tile} {self.patcher.load_device}"
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Return the enlarged width and height in pixels, even for video codecs."""
@@ -157,9 +166,12 @@ class Upscaler:
 class UpscaledFrames(StageFrames):
     """The frames of `source`, enlarged when they are read; decoding is shared."""
 
+    stage_name = "upscaling"
+
     def __init__(self, source: FrameSource, upscaler: Upscaler) -> None:
         super().__init__(source, MappedStream(source.chunks, self._enlarge))
         self.upscaler, self.stage_plan = upscaler, upscaler.plan(source)
+        self.work_key = f"{upscaler.identity} {source.width}x{source.height}"
         self.width, self.height = upscaler.size(source.width, source.height)
         self._progress: host.Progress | None = None
 
@@ -168,7 +180,9 @@ class UpscaledFrames(StageFrames):
         return [*self.source.get_models(), self.upscaler.patcher]
 
     def _enlarge(self, chunk: FrameChunk) -> FrameChunk:
+        self.begin_work()
         larger = replace(chunk, frames=self.upscaler.enlarge(chunk.frames))
+        self.end_work(len(chunk.frames))
         total = self.chunk_count
         self._progress = self._progress or host.Progress(self.upscaler.node_id, total or 0)
         self._progress.advance(chunk.index + 1)

@@ -18,6 +18,7 @@ from ...stream.store.opening import VARIABLE, open_store
 from ...stream.store.sharing import RowLease, Sharing
 from .. import host
 from .state_memory import StateMemory, resting_budget
+from .work_factors import WorkFactors
 
 MAX_EMBEDDINGS = 16  # of live edits; 8 MB each for the largest text encoder
 
@@ -33,6 +34,7 @@ class Session:
     def __init__(self) -> None:
         self.takes = Takes(host.temp_folder)
         self.states = HotStates(resting_budget)
+        self.work_factors = WorkFactors()
         self._state_memory: StateMemory | None = None  # once there is a device
         self._sharing: Sharing | None = None  # once a rollout needs the store
         self._store_url = ""
@@ -45,6 +47,7 @@ class Session:
         self.takes.reset()
         self.states.clear(log=False)
         self._state_memory = None
+        self.work_factors = WorkFactors()
         self.close_store()
         self._altered.clear()
         self._embeddings.clear()

@@ -77,7 +77,8 @@ class TakeStats:
 
     `memory_rules` names the rules against drift that act, if any. `live_dropped` counts frames of a
     live input that came while chunks were made, and were left out. `stream/latency.py` defines the
-    four latency figures.
+    four latency figures. `generator_factor` and `stage_factor` are seconds of work for a second of
+    video, of the generator and of what enlarges or refines behind it.
     """
 
     first_frame_s: float | None = None
@@ -88,6 +89,8 @@ class TakeStats:
     real_time_factor: float | None = None
     continuous_play_rate: float | None = None
     switch_cost_s: float | None = None
+    generator_factor: float | None = None
+    stage_factor: float | None = None
     kv_bytes: int | None = None
     kv_bytes_planned: int | None = None
     drift: float | None = None

@@ -303,6 +303,9 @@ test("the status strip has the five latency figures, those that are known", () =
   assert.deepEqual(shown(all), [["first chunk", "12 s"], ["block latency", "1.3 s"], ["real-time factor", "0.76"],
     ["continuous play", "99 %"], ["switch cost", "+0.25 s"]]);
   assert.deepEqual(shown({ continuous_play_rate: 0, switch_cost_s: -0.04 }), [["continuous play", "0 %"], ["switch cost", "\u22120.04 s"]]);
+  const both = { generator_factor: 0.4, stage_factor: 1.234 };
+  assert.deepEqual(shown(both), [["generator and stage", "0.40 + 1.23"]]);
+  assert.deepEqual(shown({ generator_factor: 0.4, stage_factor: null }), []);
   assert.ok(latencies(all).every(([, , meaning]) => meaning.length > 10));
 });
 

@@ -24,7 +24,10 @@ DESIGN_FIELDS = [
     "ann_recall", "dense_fallbacks", "drift", "resumed_from_chunk", "edits", "output_files",
     "versions",
 ]  # fmt: skip
-LATENCIES = ["block_latency_s", "real_time_factor", "continuous_play_rate", "switch_cost_s"]
+LATENCIES = [
+    "block_latency_s", "real_time_factor", "continuous_play_rate", "switch_cost_s",
+    "generator_factor", "stage_factor",
+]  # fmt: skip
 
 
 def metered(durations: list[float], frames: int = 12) -> Meter:

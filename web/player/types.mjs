@@ -12,7 +12,7 @@
  *   error: string|null}} Edit
  * @typedef {{first_frame_s?: number|null, frames_per_s?: number|null, eta_s?: number|null,
  *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,
- *   block_latency_s?: number|null, real_time_factor?: number|null, continuous_play_rate?: number|null,
+ *   block_latency_s?: number|null, real_time_factor?: number|null, generator_factor?: number|null, stage_factor?: number|null, continuous_play_rate?: number|null,
  *   switch_cost_s?: number|null, drift?: number|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
  *   attention_density?: number|null, ann_recall?: number|null,
  *   paused_s?: number|null, kv_on_host?: boolean, memory_rules?: string|null, live_dropped?: number|null}} Stats

@@ -13,6 +13,8 @@ export function latencies(stats) {
       translate("From the moment a chunk reads the controls to its pictures")],
     [translate("real-time factor"), stats.real_time_factor, (factor) => factor.toFixed(2),
       translate("Seconds of work for a second of video; up to 1 plays live")],
+    [translate("generator and stage"), stats.stage_factor, (factor) => `${(stats.generator_factor ?? 0).toFixed(2)} + ${factor.toFixed(2)}`,
+      translate("Seconds of work for a second of video: the generator's, and those of what enlarges or refines it")],
     [translate("continuous play"), stats.continuous_play_rate, (share) => `${Math.floor(100 * share + 1e-9)} %`,
       translate("Share of the chunks that come before a viewer needs them")],
     [translate("switch cost"), stats.switch_cost_s, signed,
