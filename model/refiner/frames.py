@@ -1,4 +1,4 @@
-"""The second stage over a stream of frames, whatever its chunks are, and the memory it takes.
+"""The second stage over a stream of frames, whatever its chunks are.
 
 Frames pass one at a time, so that chunks of any length give the same bits. To go on in mid-video,
 begin `config.blocks` frames earlier: the network looks no further back.
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..memory import META, peak_bytes
-from ..vae.rehearsal import beside_on_cpu, twin
 from ..vae.tiny import Memory
 from .network import FACTOR, RGB, Refiner
 
@@ -27,14 +25,6 @@ class NoiseAugmentation:
 
     level: float
     noise: Noise
-
-
-@dataclass(frozen=True, slots=True)
-class RefinerMemory:
-    """Bytes that stay between frames, and the most that a frame takes beside them."""
-
-    state_bytes: int
-    working_bytes: int
 
 
 @torch.no_grad()
@@ -59,24 +49,3 @@ def refine(
         refined, memory = refiner(seen[None, None], level, memory)
         larger[number] = refined[0, 0].clamp_(0, 1)
     return larger, memory
-
-
-def refiner_memory(
-    refiner: Refiner, height: int, width: int, device: torch.device
-) -> RefinerMemory:
-    """The memory for small frames of this size on that kind of device, by a rehearsal."""
-    shapes: Refiner = twin(refiner, torch.float32)
-
-    def run() -> None:
-        memory = shapes.start()
-        for _ in range(2):
-            frame = torch.empty(1, 1, RGB, height, width, device=META)
-            _, memory = shapes(frame, torch.empty(1, device=META), memory)
-
-    with torch.inference_mode(False), torch.no_grad():
-        most = peak_bytes(run, beside_on_cpu if device.type == "cpu" else None)
-    config, item = refiner.config, torch.float32.itemsize
-    if device.type == "cpu":  # there, features lie pixel by pixel, and a shuffle copies them
-        most += RGB * FACTOR**2 * height * width * item
-    state = config.blocks * config.width * height * width * item
-    return RefinerMemory(state, most - state)

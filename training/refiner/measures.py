@@ -39,7 +39,7 @@ BEFORE = 8  # frames before that chunk which the second stage sees, more than it
 MAX_DRIFT, MAX_DELAY = 3.0, 3.0  # of the camera, in world units; of the ball, in frames
 SEARCH = 12, 10  # steps to each side of the search: through all of it, then around the best
 STILL = 0.5 / 255  # less change of the truth from frame to frame is none in 8 bits
-SHARPENING = 0.6  # the unsharp mask that did best on held-out clips, of .2 to 1.4
+SHARPENING = 0.6  # within .03 dB of the best of 21 unsharp masks on 12 other clips
 
 Enlarge = Callable[[Tensor], Tensor]
 """Small frames (n, 3, h, w) to large ones (n, 3, 4h, 4w), in [0, 1]."""
