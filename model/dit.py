@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..attention.dense import attend
 from ..uploads import upload
 from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate, sinusoid
+from .blocks import ALL_BLOCKS, Blocks
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 from .cross_attention import Attend, KeysValues, Runs, attend_to_text
@@ -91,7 +92,7 @@ class PassOptions:
     `to_prompt` replaces dense attention to the prompt. `keep` returns the new keys and values of
     every layer, for a commit. `cast` fetches the bare parameters. `hooks` are those of modules
     beside the transformer. A pass that is not `whole` ends with the last layer's keys and values.
-    `arithmetic` is what blocks compute between their layers.
+    `arithmetic` is what blocks compute between their layers; `blocks` are those that run.
     """
 
     to_prompt: PromptAttention | None = None
@@ -100,6 +101,7 @@ class PassOptions:
     hooks: Hooks = NO_HOOKS
     whole: bool = True
     arithmetic: Arithmetic = PLAIN_ARITHMETIC
+    blocks: Blocks = ALL_BLOCKS
 
 
 PLAIN = PassOptions()
@@ -161,18 +163,16 @@ class WanDiT(nn.Module):
         super().__init__()
         dim = config.dim
         self.dim, self.num_heads = dim, config.num_heads
-        self.patch_embedding = nn.Conv3d(
-            config.in_channels, dim, (1, PATCH, PATCH), (1, PATCH, PATCH)
-        )
+        patch = 1, PATCH, PATCH
+        self.patch_embedding = nn.Conv3d(config.in_channels, dim, patch, patch)
         if config.reads_prompt:
             self.text_embedding = nn.Sequential(
                 nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
             )
         else:
             self.img_emb = ImageEmbedding(dim)
-        self.time_embedding = nn.Sequential(
-            nn.Linear(FREQ_DIM, dim), nn.SiLU(), nn.Linear(dim, dim)
-        )
+        time = nn.Linear(FREQ_DIM, dim), nn.SiLU(), nn.Linear(dim, dim)
+        self.time_embedding = nn.Sequential(*time)
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(WanBlock(config) for _ in range(config.num_layers))
         self.head = WanHead(config)
@@ -229,15 +229,15 @@ def predict(
 ) -> Prediction:
     """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000."""
     fetch, to_prompt, hooks = options.cast or nn.Identity(), options.to_prompt, options.hooks
-    rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
+    rows, columns = (side // PATCH for side in x.shape[-2:])
     tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
     tokens = rearrange(tokens, "b c f h w -> b f (h w) c").contiguous()  # every layer adds to it
-    tokens = through(hooks.patches, tokens)
+    tokens, blocks = options.blocks.enter(through(hooks.patches, tokens), tree.blocks)
     times = upload(sinusoid(t).to(x.dtype), x.device)
     e = through(hooks.time, tree.time_embedding(times))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, 1, -1)).movedim(2, 0).contiguous()
     by_layer, beside = list[KeysValues](), list[KeysValues]()
-    for index, block in enumerate(tree.blocks):
+    for index, block in enumerate(blocks):
         m = fetch(block.modulation).float().view(6, 1, 1, 1, -1) + e0  # (6, b, f, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
         to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, by)
@@ -251,9 +251,9 @@ def predict(
         if ends:
             return Prediction(x[:0], (*by_layer, *beside))
         del keys_values  # or the next layer would run beside them
+    tokens = options.blocks.leave(tokens)
     m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
-    shift, scale = m.unbind(2)  # (b, f, 1, c)
-    out = tree.head.head(modulate(tree.head.norm(tokens), shift, scale))
+    out = tree.head.head(modulate(tree.head.norm(tokens), *m.unbind(2)))  # (b, f, 1, c) each
     velocity = rearrange(
         out, "b f (h w) (p q c) -> b f c (h p) (w q)", h=rows, w=columns, p=PATCH, q=PATCH
     )

@@ -40,6 +40,7 @@ from .rollouts.info import RolloutInfo
 from .rollouts.splice import SpliceRollouts
 from .sampling.compile_model import CompileModel
 from .sampling.context_noise import ContextNoiseSettings
+from .sampling.feature_caching import FeatureCachingNode
 from .sampling.kv_cache import KVCacheSettings
 from .sampling.memory_rules import MemoryRulesNode
 from .sampling.model_settings import SettingsFromModel
@@ -69,6 +70,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     MemoryRulesNode,
     DiffusionForcingSchedule,
     ContextNoiseSettings,
+    FeatureCachingNode,
     DiffusionForcingSampler,
     HistoryGuidance,
     GuidanceTerm,

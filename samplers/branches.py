@@ -23,6 +23,7 @@ from .current import CurrentSettings
 from .denoiser import Denoiser
 from .evaluator import PassInputs
 from .experts import Expert, Experts
+from .feature_caching import Evaluations, FeatureCache
 from .guidance import Branch, Guidance, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limit
 from .guidance.prompt import order
@@ -53,12 +54,13 @@ class Branches:
         self._noise = LatentNoise.of(settings, model)
         self._finished = self.no_latents()  # the last finished latent frames, for scores
         self._stop = 0  # the latent frame after them
+        self._features = FeatureCache(settings.feature_caching)
         self._experts = Experts(current, model, make_filler)
 
     @property
-    def evals(self) -> int:
+    def evaluations(self) -> Evaluations:
         """Evaluations of the model so far; each branch of each pass counts."""
-        return self._experts.evals
+        return self._experts.evaluations
 
     @property
     def history(self) -> RolloutHistory:
@@ -82,6 +84,7 @@ class Branches:
 
     def claim(self) -> None:
         """Claim the model; the first claim asks for the KV caches' bytes and allocates them."""
+        self._features.forget()
         self._experts.claim()
 
     def use(self, settings: RolloutSettings, first: int) -> None:
@@ -132,7 +135,7 @@ class Branches:
         weights = [guidance.weights(level, step, started=started) for level, step in steps]
         sums = self._weighted_views(history, weights, ahead=ahead is not None)
         views = sorted(sums, key=_pass_order)
-        passes = ViewPasses(self.current, expert.evaluator, history, self._noise)
+        passes = ViewPasses(self.current, expert.evaluator, history, self._noise, self._features)
         predictions = passes.predict(x, row, views, ahead).float()
         v = combine(predictions, [sums[view] for view in views])
         if guidance.limits.need_base:

@@ -14,6 +14,7 @@ from ..attention.delta.state import Gates
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
+from ..model.blocks import ALL_BLOCKS
 from ..model.delta import delta_hooks, gates
 from ..model.dit import (
     PassOptions,
@@ -26,6 +27,7 @@ from ..model.forward import ProjectedText
 from ..model.hooks import NO_HOOKS, Hooks
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
+from .feature_caching import CachedPass, Evaluations
 from .guidance import Prompt
 from .pass_reader import PassReader
 from .solvers.noise_process import NoiseProcess
@@ -58,7 +60,7 @@ class Turn:
 
 
 class Evaluator:
-    """Evaluates a model under one of several prompts per batch row; `evals` counts rows.
+    """Evaluates a model under one of several prompts per batch row; `evaluations` counts rows.
 
     A prompt may have several texts, for latent frames of different times. `process` turns a noise
     level into the model's timestep. `reference` is the picture of a model that takes one.
@@ -77,7 +79,7 @@ class Evaluator:
         turn: Turn | None = None,
     ) -> None:
         self.model, self.process, self.reference = model, process, reference
-        self.evals, self._turn = 0, turn or Turn()
+        self.evaluations, self._turn = Evaluations(), turn or Turn()
         prompt_sparsity = apply_measurements(sparsity, model.device).prompt_sparsity
         self._to_prompt = None if prompt_sparsity is None else SparsePrompt(prompt_sparsity)
         self._tree: Any = None
@@ -161,19 +163,20 @@ class Evaluator:
         *,
         keep: bool = False,
         whole: bool = True,
+        cached: CachedPass | None = None,
     ) -> Prediction:
         """Predict the velocity of `inputs`; `keep` returns keys and values of every layer.
 
-        A pass that is not `whole` ends with these and predicts nothing.
+        A pass that is not `whole` ends with these and predicts nothing. A `cached` pass may take
+        over the work of the last one.
         """
         x, frames = inputs.x, inputs.frames
         if self._turn.holder is not self:
             self.claim(0)
         self.model.host.check_interrupted()
-        self.evals += len(x)
         times = [[self.process.timestep(level) for level in row] for row in inputs.levels]
         t = torch.tensor(times, dtype=torch.float64)
-        return self.model.forward.predict(
+        prediction = self.model.forward.predict(
             self._tree,
             self._with_reference(x, frames).to(self.model.dtype),
             t,
@@ -181,9 +184,12 @@ class Evaluator:
             attention,
             PassOptions(
                 self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep), whole,
-                self.model.arithmetic,
+                self.model.arithmetic, cached or ALL_BLOCKS,
             ),
         )
+        replaced = cached is not None and cached.replaced
+        self.evaluations += Evaluations(0, len(x)) if replaced else Evaluations(len(x))
+        return prediction
 
     def _rows(self, inputs: PassInputs) -> tuple[list[int], Sequence[int]]:
         """The number of each batch row's prompt, and of each latent frame's text."""

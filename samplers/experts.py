@@ -23,6 +23,7 @@ from .control_branch import check_control, control_branch
 from .current import CurrentSettings
 from .denoiser import Commits, Denoiser, LowNoise, SecondWeights
 from .evaluator import Evaluator, Turn
+from .feature_caching import Evaluations
 from .guidance import Prompt
 from .history.filler import CacheFiller
 from .history.plan import planned_bytes
@@ -84,9 +85,9 @@ class Experts:
         return self._opened[0]
 
     @property
-    def evals(self) -> int:
+    def evaluations(self) -> Evaluations:
         """Evaluations of the model so far, whichever weights made them."""
-        return sum(evaluator.evals for evaluator in self._evaluators)
+        return sum((one.evaluations for one in self._evaluators), Evaluations())
 
     @property
     def histories(self) -> list[RolloutHistory]:

@@ -21,6 +21,7 @@ from ..uploads import upload
 from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser
+from .feature_caching import Evaluations
 from .history.rollout_history import RolloutHistory
 from .rules.anchor import AnchorChunks
 from .schedule.row import Row
@@ -38,6 +39,7 @@ class Chunk:
     `in_flight` is the state of later latent frames that were active then (f, ...): their latents
     and the solver's memory. `sparse` holds the totals of sparse attention in the rollout so far.
     `recalled` are the past latent frames that were fetched into the window for this chunk.
+    `replaced_evals` are the evaluations that feature caching has replaced, beside `model_evals`.
     """
 
     index: int
@@ -51,6 +53,12 @@ class Chunk:
     sparse: SparseStats | None = None
     recalled: tuple[int, ...] = ()
     offloaded_bytes: int = 0
+    replaced_evals: int = 0
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """The evaluations of the model for this chunk."""
+        return Evaluations(self.model_evals, self.replaced_evals)
 
 
 SettingsAt = Callable[[int], RolloutSettings]
@@ -115,7 +123,7 @@ class Loop:
         index, first, active = self._replay(finished, in_flight)
         done: tuple[int, Tensor] | None = None
         for rows in by_chunk(self.settings.noise_rows(first)):
-            began, evals = time.perf_counter(), self.branches.evals
+            began, before = time.perf_counter(), self.branches.evaluations
             self.settled = False
             self._begin(rows[0].first, done)
             self._index, self._first, self._begun = index, rows[0].first, True
@@ -130,7 +138,7 @@ class Loop:
             self.branches.check_finite(clean, first)
             clean = self.anchors.apply(first, clean, self._known(first, count), self._prompt_start)
             done = (first, clean)
-            chunk_evals, seconds = self.branches.evals - evals, time.perf_counter() - began
+            cost, seconds = self.branches.evaluations - before, time.perf_counter() - began
             latents, prompt = clean.float().cpu(), self.current.prompts.front.text
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
             kv_bytes = self.branches.kv_bytes
@@ -138,8 +146,8 @@ class Loop:
             self._begun = False
             sparse = self.branches.sparse_stats
             yield Chunk(
-                index, first, latents, prompt, chunk_evals, seconds, kv_bytes, in_flight, sparse,
-                self.branches.history.recalled, offloaded,
+                index, first, latents, prompt, cost.computed, seconds, kv_bytes, in_flight, sparse,
+                self.branches.history.recalled, offloaded, cost.replaced,
             )  # fmt: skip
             index += 1
 

@@ -39,6 +39,8 @@ def _problems(settings: RolloutSettings) -> Iterator[str]:
         yield "memory rules cannot weigh its latent frames"
     if settings.sparsity != Sparsity():
         yield "there is no attention to make sparse"
+    if settings.feature_caching is not None:
+        yield "no step can take over the work of the last one: leave out feature caching"
     if settings.known_frames.max_lookahead:
         yield "latent frames cannot look at known ones ahead"
     changes = (change.guidance for change in settings.guidance_changes)

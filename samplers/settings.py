@@ -18,6 +18,7 @@ from .conditioning.known_frames import KnownFrames
 from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
 from .control.video import ControlVideo
+from .feature_caching import FeatureCaching
 from .guidance import Guidance
 from .rules.anchor import Anchor
 from .rules.memory import MemoryRules
@@ -79,6 +80,7 @@ class RolloutSettings:
     little. At each of `recache_frames`, which begin chunks, the history was rebuilt from its window
     alone. `reencoded_first_frame` makes a rebuilt window begin as a video does. `memory` holds the
     rules on what passes read of the history; `anchor` holds the colours of finished chunks.
+    `feature_caching` lets steps that change little take over the work of the last one.
     `camera` steers a model that takes a camera, `control` one with a control module. Known frames
     have the levels of `level_changes` already; those that come in live take theirs from there.
     """
@@ -111,6 +113,7 @@ class RolloutSettings:
     camera: CameraPath | None = None
     control: ControlVideo | None = None
     level_changes: tuple[TimedLevel, ...] = ()
+    feature_caching: FeatureCaching | None = None
 
     def __post_init__(self) -> None:
         checks.check_size(self.rows, self.columns, self.length)

@@ -12,6 +12,7 @@ from torch import Tensor
 from .conditioning.known_frame import LookaheadFrames
 from .current import CurrentSettings
 from .evaluator import Evaluator, PassInputs
+from .feature_caching import FeatureCache
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
@@ -28,6 +29,7 @@ class ViewPasses:
     evaluator: Evaluator
     history: RolloutHistory
     noise: LatentNoise
+    features: FeatureCache
 
     def predict(
         self, x: Tensor, row: Row, views: list[CacheView], ahead: LookaheadFrames | None
@@ -57,7 +59,8 @@ class ViewPasses:
             [self.current.prompts.text_of(frame) for frame in frames],
         )
         attention = visibility.attention_for(views, self.history)
-        return self.evaluator.evaluate(inputs, attention).velocity[:, count:]
+        cached = self.features.of(row, (self.evaluator, *views))
+        return self.evaluator.evaluate(inputs, attention, cached=cached).velocity[:, count:]
 
     def _visibility(self, row: Row, frames: Sequence[int], count: int) -> PassVisibility:
         """What a pass of `frames` sees, the first `count` of which are known ones ahead."""

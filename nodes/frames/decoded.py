@@ -12,6 +12,7 @@ from torch import Tensor
 from ...attention.sparse.stats import SparseStats
 from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count, latent_frame_count
+from ...samplers.feature_caching import Evaluations
 from ...samplers.planning.rules import name_rules
 from ...stream.latency import in_words
 from ...stream.lazy.frame_chunk import FrameChunk
@@ -102,7 +103,7 @@ class HostFrames(FrameStream):
     estimate: Estimate
     node_id: str | None = None
     meter: Meter | None = None
-    model_evals: int = 0
+    evaluations: Evaluations = Evaluations()
     work: WorkMeter | None = None
     _vae_judged: bool = False
 
@@ -179,7 +180,7 @@ class HostFrames(FrameStream):
         """Report the run so far."""
         known = run_report(
             self.rollout, self.meter or Meter(), fps=self.fps, size=(self.width, self.height),
-            model_evals=self.model_evals,
+            evaluations=self.evaluations,
         )  # fmt: skip
         factor = self.work and self.work.factor
         return replace(known, output_files=output_files, generator_factor=factor)
@@ -200,7 +201,7 @@ class HostFrames(FrameStream):
         if first:
             start = self.rollout.span(first).first
             self.meter.begin_after(frames=frame_count(start), latent_frames=start)
-        self.model_evals = 0
+        self.evaluations = Evaluations()
         self.work = WorkMeter(self.fps, self.controls.clock)
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
@@ -210,7 +211,7 @@ class HostFrames(FrameStream):
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
             )
             self.rollout.run.latency.show(chunk.index, len(chunk.frames), chunk.prompt)
-            self.model_evals += chunk.latents.model_evals
+            self.evaluations += chunk.latents.evaluations
             if chunk.latents.model_evals:  # else it is from disk
                 self.work.end(len(chunk.frames))
             news = {

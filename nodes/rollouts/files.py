@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ...model.vae.latent_format import FORMATS, frame_count
+from ...samplers.feature_caching import Evaluations
 from ...samplers.guidance import cfg
 from ...samplers.loop import Chunk
 from ...stream.journal.chain import spans
@@ -120,7 +121,7 @@ class SaveRollout(io.ComfyNode):
     ) -> io.NodeOutput:
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         count, picture, state = 0, None, None
-        model_evals = 0
+        evaluations = Evaluations()
         meter = Meter(clock=rollout.controls.clock)
         with rollout.chunks.subscribe() as reader:
             async for chunk in reader:
@@ -128,7 +129,7 @@ class SaveRollout(io.ComfyNode):
                     picture = thumbnail(rollout, chunk, decoding)
                 frames, latent_frames = _lengths(chunk)
                 meter.chunk_done(frames=frames, latent_frames=latent_frames)
-                model_evals += chunk.model_evals
+                evaluations += chunk.evaluations
                 count = chunk.index + 1
                 progress.advance(count)
             if with_state and count:
@@ -137,7 +138,7 @@ class SaveRollout(io.ComfyNode):
         sources = [*rollout.settings.known_frames.sources, *(control.sources if control else [])]
         rollout.claim.claim_sources(sources)
         file = host.output_file(filename_prefix, SUFFIX, _picture_size(rollout))
-        report = _report(rollout, meter, model_evals, str(file.path))
+        report = _report(rollout, meter, evaluations, str(file.path))
         extras = RolloutExtras(report, picture, _guidance_of(rollout), rollout.fps, state)
         written = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
@@ -259,10 +260,10 @@ def _picture_size(rollout: HostRollout) -> tuple[int, int]:
     return rollout.settings.columns * factor, rollout.settings.rows * factor
 
 
-def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> Report:
+def _report(rollout: HostRollout, meter: Meter, evaluations: Evaluations, path: str) -> Report:
     """Report the chunks of the run, live edits included, for the file at `path`."""
     size = _picture_size(rollout)
-    report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
+    report = run_report(rollout, meter, fps=rollout.fps, size=size, evaluations=evaluations)
     return replace(report, rollout_id=rollout.run.state.chain.id, output_files=[path])
 
 

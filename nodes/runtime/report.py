@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from ...attention.sparse.stats import SparseStats
+from ...samplers.feature_caching import Evaluations
+from ...samplers.planning.caching import describe_replaced
 from ...samplers.planning.cost import histories_used
 from ...samplers.planning.rules import describe_rules
 from ...stream.metrics import Meter, Report
@@ -14,7 +16,12 @@ from .host_rollout import HostRollout
 
 
 def run_report(
-    rollout: HostRollout, meter: Meter, *, fps: float, size: tuple[int, int], model_evals: int
+    rollout: HostRollout,
+    meter: Meter,
+    *,
+    fps: float,
+    size: tuple[int, int],
+    evaluations: Evaluations,
 ) -> Report:
     """The facts about the run so far; `size` is a picture's width and height in pixels.
 
@@ -33,7 +40,7 @@ def run_report(
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
             model_load_s=rollout.claim.load_s,
-            model_evals=model_evals,
+            model_evals=evaluations.computed,
             attention_density=sparse.density,
             ann_recall=sparse.recall,
             dense_fallbacks=run.sparse and sparse.dense_fallbacks,
@@ -45,7 +52,14 @@ def run_report(
             ],
         )
     )
-    return replace(report, versions={**(report.versions or {}), **_further_versions(rollout)})
+    further = _further_versions(rollout) | _caching(rollout, evaluations)
+    return replace(report, versions={**(report.versions or {}), **further})
+
+
+def _caching(rollout: HostRollout, evaluations: Evaluations) -> dict[str, str | None]:
+    """What feature caching has replaced; nothing without it."""
+    said = describe_replaced(rollout.settings, evaluations)
+    return {} if said is None else {"feature_caching": said}
 
 
 def _further_versions(rollout: HostRollout) -> dict[str, str | None]:

@@ -11,6 +11,7 @@ from ...samplers.experts import check_second_weights
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
 from ...samplers.history.state_reading import check_state
+from ...samplers.planning.caching import describe_caching
 from ...samplers.planning.cost import idle_views
 from ...samplers.planning.rules import describe_rules
 from ...samplers.recurrent_rules import check_recurrent
@@ -128,6 +129,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         prompt_timeline(request.prompts, config, length, preset.text_len), *size, schedule.schedule,
         length=length.latent_frames, seed=request.seed, solver=schedule.solver,
         context_noise=schedule.context_noise, guidance=guidance, cache=policy,
+        feature_caching=schedule.feature_caching,
         known_frames=known.before(length.latent_frames),
         guidance_changes=guidance_changes(request.prompts, length, guided),
         reference=reference(config, request.picture, request.prompts),
@@ -143,7 +145,11 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     check_recurrent(settings, resolved.engine.config)
     check_endless(length, settings.cache)
     check_resume(request.resume, settings.cache)
-    notes = describe_budget(cache, settings), describe_rules(settings, config.num_layers)
+    notes = (
+        describe_budget(cache, settings),
+        describe_rules(settings, config.num_layers),
+        describe_caching(settings),
+    )
     guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
     return PlannedRollout(
         settings, length, guided, _live_input(request, resolved, settings),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...model.preset import Preset, overridden
+from ...samplers.feature_caching import FeatureCaching
 from ...samplers.schedule.context_noise import ContextNoise
 from ...samplers.schedule.options import (
     BETAS,
@@ -26,6 +27,7 @@ class ScheduleSettings:
     schedule: NoiseSchedule
     solver: Solver
     context_noise: ContextNoise
+    feature_caching: FeatureCaching | None = None
 
     def resolve(self, preset: Preset) -> ScheduleSettings:
         return self
@@ -48,11 +50,14 @@ class ScheduleSpec:
     predicts: str = FLOW
     betas: str = BETAS[0]
     eta: float = 1.0
+    feature_caching: FeatureCaching | None = None
 
     def resolve(self, preset: Preset) -> ScheduleSettings:
-        """The schedule, solver and context noise for a model with `preset`."""
+        """The schedule and all else of it for a model with `preset`."""
         noise = self.context_noise or ContextNoise(preset.context_noise)
-        return ScheduleSettings(self.options.schedule(preset), self._solver(preset), noise)
+        return ScheduleSettings(
+            self.options.schedule(preset), self._solver(preset), noise, self.feature_caching
+        )
 
     def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """The settings that come from `preset`, by name."""

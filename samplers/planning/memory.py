@@ -188,6 +188,7 @@ def _max_values(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
     words = settings.prompts_at_once * settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)
     tokens = of_layers + 32 * (active + words) + 12 * history
+    tokens += 3 * active if settings.feature_caching else 0
     candidates = 2 * config.num_heads * GATHERED if settings.cache.remembers else 0
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim + candidates)
     if config.camera != "none":

@@ -92,12 +92,15 @@ class Rehearsal:
     def step(self) -> Peaks:
         """Bytes of a step, by place, with the maximum of active latent frames.
 
-        With sparse attention the last row of the chunk is measured too.
+        With sparse attention the last row of the chunk is measured too, and with feature caching
+        the second one, beside what it may take over.
         """
         settings, first = self.settings, _frames_before(self.settings)
         branches = self._branches(first)
         rows = next(by_chunk(settings.noise_rows(first)))
-        rehearsed = rows[:1] if settings.sparsity.self_sparsity is None else [rows[0], rows[-1]]
+        rehearsed = rows[: 2 if settings.feature_caching else 1]
+        if settings.sparsity.self_sparsity is not None:
+            rehearsed.append(rows[-1])
         ahead = settings.known_frames.max_lookahead
 
         def run() -> None:

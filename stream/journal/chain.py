@@ -202,6 +202,7 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
         **({"memory": s.memory} if s.memory != MemoryRules() else {}),
         **({"anchor": s.anchor} if s.anchor else {}),
+        **({"feature_caching": s.feature_caching} if s.feature_caching else {}),
         **({"reference": s.reference.digest} if s.reference else {}),
         **(
             {"reencoded_first_frame": s.reencoded_first_frame.digest}

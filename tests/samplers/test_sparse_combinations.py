@@ -21,6 +21,7 @@ from longtake.attention.storage.quantize import INT4, INT8
 from longtake.attention.temp_cache.policy import EVICTIONS, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.feature_caching import FeatureCaching
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.rules.anchor import Anchor
@@ -101,6 +102,7 @@ def rollouts(draw: Any) -> RolloutSettings:
             on_prompt_change=draw(st.sampled_from(["keep", "re-cache", "flush"])),
             memory=draw(RULES),
             anchor=draw(st.sampled_from([None, Anchor(0.5)])),
+            feature_caching=draw(st.sampled_from([None, FeatureCaching(0.5)])),
         )
     except BadInput:
         reject()

@@ -22,6 +22,7 @@ from ...model.vae.streaming import StreamingDecoder
 from ...model.vae.tiny import TinyVAE
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ...samplers.denoiser import local_denoiser
+from ...samplers.feature_caching import FeatureCaching
 from ...samplers.guidance import Guidance, cfg
 from ...samplers.loop import Chunk, generate
 from ...samplers.rules.anchor import Anchor
@@ -60,7 +61,7 @@ class Recipe:
     `length` and `window` count latent frames; `rows` and `columns` are the latent picture's. 42
     latent frames are 10.3 s at 16 frames a second, and a whole number of chunks. `guidance`
     replaces CFG at `scale`; `cache` replaces a window of `window` latent frames. `memory` and
-    `anchor` are the memory rules.
+    `anchor` are the memory rules; with `feature_caching` steps take over work of the last one.
     """
 
     length: int = 42
@@ -76,6 +77,7 @@ class Recipe:
     sparsity: Sparsity = Sparsity()
     memory: MemoryRules = MemoryRules()
     anchor: Anchor | None = None
+    feature_caching: FeatureCaching | None = None
 
 
 def sample(
@@ -101,6 +103,7 @@ def sample(
         context_noise=recipe.noise,
         memory=recipe.memory,
         anchor=recipe.anchor,
+        feature_caching=recipe.feature_caching,
     )
     return generate(settings, local_denoiser(kit.dit, kit.config), history)
 

@@ -47,6 +47,7 @@ from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.control.stored import StoredControl
 from longtake.samplers.control.video import ControlVideo
+from longtake.samplers.feature_caching import FeatureCaching
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
 from longtake.samplers.guidance.score import (
     SCORE_LOOKBACK_FRAMES,
@@ -60,13 +61,14 @@ from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.planning.memory import RolloutMemory, max_bytes, rollout_memory
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import full_sequence, rolling
+from longtake.samplers.schedule.rows import causal_chunks, full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.model.taehv_tree import taehv_tree
 from longtake.tests.support.model_hosts import model_with_claims
 from longtake.tests.support.tiny_model import CHUNKS, with_camera
 
 F32, BF16 = torch.float32, torch.bfloat16
+FIVE_STEPS = causal_chunks(flow_ladder(5, 3.0), 3)
 SMALL = DiTConfig(192, 768, 4, 5, 64)
 KEYS_IN_4 = replace(
     SMALL, camera="keys", num_layers=7, action=ActionSizes(blocks=4, keys=4, embed=6, width=256)
@@ -213,6 +215,7 @@ def slow(*values: Any) -> Any:
         (SMALL, F32, {"guidance": vanilla(1.5)}),
         (SMALL, F32, {"guidance": temporal(0.5, scale=2.0)}),
         slow(SMALL, F32, {"guidance": fractional(1.5, 0.4)}),
+        (SMALL, F32, {"feature_caching": FeatureCaching(1e-9), "schedule": FIVE_STEPS}),
         (replace(SMALL, camera="prope"), F32, {}),
         slow(replace(SMALL, camera="prope"), BF16, {"cache": FullHistory(), "guidance": cfg(2.5)}),
         (replace(SMALL, camera="fun"), F32, {}),
@@ -233,8 +236,8 @@ def slow(*values: Any) -> Any:
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
-        "fractional", "second", "second-full", "rays", "keys", "keys-cfg", "keys-in-4", "state",
-        "state-cfg", "control", "control-cfg", "1.3B", "1.3B-cfg",
+        "fractional", "cached", "second", "second-full", "rays", "keys", "keys-cfg", "keys-in-4",
+        "state", "state-cfg", "control", "control-cfg", "1.3B", "1.3B-cfg",
     ],
 )  # fmt: skip
 def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(

@@ -25,6 +25,7 @@ Dense:
 DistantSink: window_frames sink_frames
 Euler: process stochastic
 FarReading: near_frames last_steps last_layers layer_stride share
+FeatureCaching: threshold first_steps
 Float8:
 Flow: timesteps whole
 FullHistory:
@@ -58,7 +59,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
-    memory anchor camera control level_changes
+    memory anchor camera control level_changes feature_caching
 SharedWindow: window_frames sink_frames
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens

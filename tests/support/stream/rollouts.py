@@ -21,6 +21,7 @@ from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.conditioning.prompts import TimedPrompt
 from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.feature_caching import FeatureCaching
 from longtake.samplers.guidance import (
     NOISE,
     SINK,
@@ -87,6 +88,11 @@ LONG_HISTORIES: dict[str, dict[str, Any]] = {
         "cache": WindowSink(7, 1),
         "memory": replace(RULES, positions=TopAligned(12)),
         "anchor": Anchor(0.5),
+    },
+    "cached features, memory rules": {
+        "cache": WindowSink(7, 1),
+        "memory": RULES,
+        "feature_caching": FeatureCaching(0.8),
     },
     "memory rules, sparse, TempCache": {
         "cache": TempCache(5, 0.9, index="k-means"),
