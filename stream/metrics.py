@@ -170,9 +170,14 @@ def peak_rss_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def peak_vram_bytes() -> int | None:
-    """The peak memory that torch allocated on the CUDA device; None without CUDA."""
-    return torch.cuda.max_memory_allocated() or None if torch.cuda.is_available() else None
+def peak_vram_bytes(device: torch.device | None = None) -> int | None:
+    """The peak memory that torch allocated on a CUDA device, the current one if none is named.
+
+    None without CUDA, and for other devices.
+    """
+    if not torch.cuda.is_available() or (device is not None and device.type != "cuda"):
+        return None
+    return torch.cuda.max_memory_allocated(device) or None
 
 
 def versions() -> dict[str, str | None]:

@@ -24,17 +24,21 @@ from ...stream.rollout.frame_stream import FrameStream
 from ...stream.work_meter import WorkMeter
 from .. import host
 from ..models.streaming_vae import StreamingVAE, doubt
+from ..planning.decoding import plan_apart
 from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
 from ..runtime.decoding_threads import decoding_shares
 from ..runtime.host_rollout import HostRollout
-from ..runtime.report import run_report
+from ..runtime.report import run_report, with_device
 
 CHUNK_EVENT = "longtake.chunk"
 
 
 class HostDecoder:
-    """A streaming decoder whose VAE is claimed together with the model."""
+    """A streaming decoder whose VAE is claimed together with the model where they share a device.
+
+    Elsewhere it is claimed alone: one claim would keep the same bytes free on both devices.
+    """
 
     def __init__(self, vae: StreamingVAE, claim: Claim, latents: tuple[int, int, int]) -> None:
         self.patcher = vae.patcher
@@ -42,8 +46,10 @@ class HostDecoder:
         self._planned = vae.decoder_memory(*latents)
         self._claim = claim
         self._claims_seen = claim.count
-        self._is_apart = self._is_loaded = False
-        claim.co_claimed.add(self)
+        self._is_apart = not host.same_device(claim.memory.load_device, self.patcher.load_device)
+        self._is_loaded = False
+        if not self._is_apart:
+            claim.co_claimed.add(self)
 
     def prepare(self) -> None:
         """Load the VAE for the next `feed`, unless the model's claim has just loaded both.
@@ -57,7 +63,7 @@ class HostDecoder:
     def leave_claim(self) -> None:
         """From now on load the VAE apart: claims of the model must not touch it while it decodes.
 
-        Only for a CPU. On a card, two claims evict each other.
+        Only for a CPU, or a device of its own. On one card, two claims evict each other.
         """
         self._claim.co_claimed.discard(self)
         self._is_apart = True
@@ -78,7 +84,9 @@ class HostDecoder:
         if not self._is_loaded:
             self.prepare()
         self._is_loaded = False
-        return self._decoder.feed(latents.to(self.patcher.load_device))
+        device = self.patcher.load_device
+        with host.computing_on(device):
+            return self._decoder.feed(latents.to(device))
 
     def drain(self) -> Tensor | None:
         """End the video and return what is left."""
@@ -183,10 +191,11 @@ class HostFrames(FrameStream):
             evaluations=self.evaluations,
         )  # fmt: skip
         factor = self.work and self.work.factor
-        return replace(known, output_files=output_files, generator_factor=factor)
+        complete = replace(known, output_files=output_files, generator_factor=factor)
+        return with_device(complete, self.estimate.apart)
 
     def _open_side(self, decoder: HostDecoder) -> SideThread | None:
-        """On a CPU, decode a small model's chunks while the next ones are made."""
+        """Decode while the next chunks are made, on another device or for a small model."""
         shares = decoding_shares(self.rollout, self.vae.patcher.load_device)
         if shares is None:
             return None
@@ -256,7 +265,11 @@ def open_frames(
 def _estimate(rollout: HostRollout, vae: StreamingVAE) -> Estimate:
     """What the rollout takes with its decoding."""
     decoder = vae.decoder_memory(*rollout.largest_latents)
-    weights = rollout.estimate.weights + host.weights(vae.patcher)
+    device, own = vae.patcher.load_device, host.weights(vae.patcher)
+    if not host.same_device(rollout.model.device, device):
+        apart = plan_apart(device, decoder, own, rollout.footprint)
+        return replace(rollout.estimate, apart=apart)
+    weights = rollout.estimate.weights + own
     other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
     memory = rollout.footprint.memory_beside(other, rollout.estimate.free_bytes)
     return rollout.estimate.with_decoder(memory, decoder, weights)

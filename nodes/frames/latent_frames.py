@@ -55,7 +55,9 @@ class LatentFrames(StoredFrames):
         latents = normalise(part.transpose(0, 1).float())
         missing = max(0, self._memory.state_bytes - decoder.state_bytes)
         host.claim([self.vae.patcher], missing + self._memory.working_bytes)
-        pictures = decoder.feed(latents.to(self.vae.patcher.load_device))
+        device = self.vae.patcher.load_device
+        with host.computing_on(device):
+            pictures = decoder.feed(latents.to(device))
         if index == 0 and not self._judged:
             self._judged = True
             reason = doubt(self.vae, latents[0], pictures[0])

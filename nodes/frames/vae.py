@@ -22,6 +22,7 @@ from .decoded import open_frames
 from .latent_frames import open_latent
 from .pictures import to_frames
 from .source import FrameSource
+from .vae_device import streaming_vae_on
 
 VAE_TIP = (
     "The VAE of the model: from Load Demo Model, or Load VAE with the Wan 2.1 VAE (Wan 2.2 VAE for "
@@ -67,6 +68,15 @@ class VAEDecodeStream(io.ComfyNode):
                     f"{MAX_TILE}. Tiles need less memory and more time, and change the "
                     "pictures slightly. 0: whole pictures.",
                 ),
+                io.Combo.Input(
+                    "decode_on",
+                    options=host.device_names(),
+                    default=host.DEFAULT,
+                    optional=True,
+                    advanced=True,
+                    tooltip="`default`: where ComfyUI runs the VAE, in turn with the model. `cpu` "
+                    "or another GPU: each chunk is decoded there while the next one is generated.",
+                ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
             hidden=[io.Hidden.unique_id],
@@ -74,15 +84,29 @@ class VAEDecodeStream(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, rollout: HostRollout | Mapping[str, Any], vae: Any, tile_size: int = 0
+        cls,
+        rollout: HostRollout | Mapping[str, Any],
+        vae: Any,
+        tile_size: int = 0,
+        decode_on: str = host.DEFAULT,
     ) -> io.NodeOutput:
         """Open the frames; chunks are decoded when an output asks for them."""
-        decoding, node_id = streaming_vae(vae, tile_size), cls.hidden.unique_id
+        decoding = streaming_vae_on(vae, host.device_named(decode_on), tile_size)
+        node_id = cls.hidden.unique_id
         if not isinstance(rollout, HostRollout):
             return io.NodeOutput(open_latent(rollout, decoding, node_id))
         model = rollout.claim.model
         check_belongs(decoding, model, rollout.model.config.out_channels)
         return io.NodeOutput(open_frames(rollout, decoding, facts(model).preset.fps, node_id))
+
+    @classmethod
+    def validate_inputs(cls, decode_on: str = host.DEFAULT) -> bool | str:
+        """Refuse a device that another computer had; without this the host says it in its words."""
+        try:
+            host.device_named(decode_on)
+        except BadInput as error:
+            return str(error)
+        return True
 
 
 class VAEEncodeStream(io.ComfyNode):

@@ -1,13 +1,14 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `interpolation`, `memory`, `metadata`, `models`, `loras`, `upscaling`, `paths`,
-`progress`, `server`.
+By subject: `devices`, `interpolation`, `memory`, `metadata`, `models`, `loras`, `upscaling`,
+`paths`, `progress`, `server`.
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
     comfy.cli_args            args .disable_metadata
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
-                              get_torch_device, unet_offload_device,
+                              get_torch_device, unet_offload_device, newer cores:
+                              get_all_torch_devices,
                               interrupt_current_processing(value),
                               intermediate_device, vae_device, vae_offload_device,
                               load_models_gpu(patchers, memory_required=, force_full_load=),
@@ -17,7 +18,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
     comfy.patcher_extension   CallbacksMP .ON_PRE_RUN .ON_CLEANUP
     comfy.sd                  load_diffusion_model(path) -> MODEL;
                               load_lora_for_models(model, clip, lora, strength_model,
-                              strength_clip) -> (MODEL, CLIP); VAE(sd=, dtype=);
+                              strength_clip) -> (MODEL, CLIP); VAE(sd=, dtype=, device=);
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
                               .update_absolute(value, total);
@@ -62,6 +63,7 @@ from __future__ import annotations
 
 from comfy.model_patcher import ModelPatcher
 
+from .devices import DEFAULT, computing_on, device_named, device_names, same_device
 from .interpolation import interpolate, interpolator
 from .loras import (
     has_lora,
@@ -91,6 +93,7 @@ from .models import (
     attention_override,
     build_diffusion_model,
     build_vae,
+    copy_vae,
     core_version,
     get_attachment,
     is_wan,
@@ -137,6 +140,7 @@ from .upscaling import (
 )
 
 __all__ = [
+    "DEFAULT",
     "ModelPatcher",
     "OutputFile",
     "Progress",
@@ -151,7 +155,11 @@ __all__ = [
     "claim_whole",
     "compute_device",
     "compute_place",
+    "computing_on",
+    "copy_vae",
     "core_version",
+    "device_named",
+    "device_names",
     "emit",
     "encoder_beside_models",
     "folders",
@@ -179,6 +187,7 @@ __all__ = [
     "rollout_folder",
     "running_prompt",
     "runtime_device",
+    "same_device",
     "saved_file",
     "saved_files",
     "set_interrupt",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +12,17 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
+from .devices import device_locks
 
-def manage(module: nn.Module) -> Any:
-    """Put a module under the host's memory management; returns its patcher, for `claim`."""
+
+def manage(module: nn.Module, device: torch.device | None = None) -> Any:
+    """Put a module under the host's memory management; returns its patcher, for `claim`.
+
+    The module computes on `device`, or where the host runs VAEs.
+    """
     return comfy.model_patcher.CoreModelPatcher(
         module,
-        load_device=comfy.model_management.vae_device(),
+        load_device=comfy.model_management.vae_device() if device is None else device,
         offload_device=comfy.model_management.vae_offload_device(),
     )
 
@@ -44,14 +50,25 @@ def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
     the last chunk, or taken the memory. One call is needed for all, because two calls evict each
     other on a small card.
     """
-    comfy.model_management.load_models_gpu(list(patchers), memory_required=planned_bytes)
+    with _alone_with(patchers):
+        comfy.model_management.load_models_gpu(list(patchers), memory_required=planned_bytes)
 
 
 def claim_whole(patcher: Any, working_bytes: int) -> None:
     """Load one model completely, for modules that cannot be fetched one by one."""
-    comfy.model_management.load_models_gpu(
-        [patcher], memory_required=working_bytes, force_full_load=True
-    )
+    with _alone_with([patcher]):
+        comfy.model_management.load_models_gpu(
+            [patcher], memory_required=working_bytes, force_full_load=True
+        )
+
+
+@contextmanager
+def _alone_with(patchers: Sequence[Any]) -> Iterator[None]:
+    """Wait until no other thread computes on the devices of `patchers`."""
+    with ExitStack() as stack:
+        for lock in device_locks(patcher.load_device for patcher in patchers):
+            stack.enter_context(lock)
+        yield
 
 
 def encoder_beside_models(clip: Any) -> Any:

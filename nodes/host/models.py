@@ -130,6 +130,24 @@ def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
     return vae
 
 
+def copy_vae(vae: Any, device: torch.device) -> Any:
+    """The same VAE with weights of its own that computes on `device`.
+
+    Other nodes may use `vae` itself meanwhile, so the two share no module. A CPU computes in the
+    dtype that the host chooses for it, another accelerator in that of `vae`.
+    """
+    tree = vae.first_stage_model
+    state = {name: weight.cpu() for name, weight in tree.state_dict().items()}
+    twin = comfy.sd.VAE(
+        sd=state, device=device, dtype=None if device.type == "cpu" else vae.vae_dtype
+    )
+    if type(twin.first_stage_model) is not type(tree):
+        raise BadInput(
+            f"A {type(tree).__name__} cannot be moved to another device; set decode_on to default."
+        )
+    return twin
+
+
 def is_wan(model: Any) -> bool:
     """Whether the diffusion model inside a MODEL has modules with the official Wan names."""
     tree = model.model.diffusion_model

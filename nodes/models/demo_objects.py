@@ -24,6 +24,7 @@ from ...model.vae.latent_format import (
     denormalise,
     normalise,
 )
+from ...model.vae.memory_order import order_weights
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.tiny import TinyVAE
 from .. import host
@@ -122,12 +123,19 @@ class DemoVAE:
     latent_channels = LATENT_CHANNELS
     latent_dim = 3
 
-    def __init__(self, module: TinyVAE) -> None:
+    def __init__(self, module: TinyVAE, device: torch.device | None = None) -> None:
         self.first_stage_model = module
-        self.patcher = host.manage(module)
+        self.patcher = host.manage(module, device)
         self.device = self.patcher.load_device
         self.output_device = host.runtime_device()
         self.vae_dtype = torch.float32
+
+    def copy_on(self, device: torch.device) -> DemoVAE:
+        """The same VAE with weights of its own, on `device`."""
+        module = TinyVAE(self.first_stage_model.config)
+        module.load_state_dict(self.first_stage_model.state_dict())
+        order_weights(module.decoder)
+        return DemoVAE(module, device)
 
     def decode(self, samples: Tensor, vae_options: Mapping[str, Any] | None = None) -> Tensor:
         """Raw latents (b, 16, f, h, w) to pictures (b, 1 + 4 (f - 1), H, W, 3)."""

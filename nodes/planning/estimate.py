@@ -19,6 +19,7 @@ from .costs import (
     describe_lean_keys,
     offload_shortage,
 )
+from .decoding import DecodingApart
 from .footprint import RolloutFootprint
 
 TURNS = (
@@ -59,7 +60,8 @@ class Estimate:
 
     `weights` are those of the model, and of the VAE once `decoder` is known. `cache` describes the
     KV cache; `notes` are further sentences. `remedy` says how to take less memory and
-    `offload_shortage` why the offloaded part of the KV cache does not fit, if it does not.
+    `offload_shortage` why the offloaded part of the KV cache does not fit, if it does not. A
+    decoder on another device is `apart`, and takes nothing of this one.
     """
 
     length: Length
@@ -72,6 +74,7 @@ class Estimate:
     offload_shortage: str | None = None
     decoder: DecoderMemory | None = None
     stages: tuple[Stage, ...] = ()
+    apart: DecodingApart | None = None
 
     @property
     def plan(self) -> Plan:
@@ -79,12 +82,13 @@ class Estimate:
         return Plan(
             self.length.frames, self.length.seconds, self.length.chunks,
             self.memory.kv_bytes, self.free_bytes, self.fits, self._text, self.decoding_bytes,
+            None if self.apart is None else str(self.apart.device),
         )  # fmt: skip
 
     @property
     def fits(self) -> bool:
-        """Whether all of it fits at once."""
-        return self.offload_shortage is None and self._needed <= self.free_bytes
+        """Whether all of it fits at once, on each device."""
+        return self._refusal is None
 
     @property
     def is_tight(self) -> bool:
@@ -94,7 +98,9 @@ class Estimate:
 
     @property
     def decoding_bytes(self) -> int | None:
-        """What decoding takes; None while no decoder is known."""
+        """What decoding takes, on whichever device; None while no decoder is known."""
+        if self.apart is not None:
+            return self.apart.decoding_bytes
         return self.decoder and self.decoder.state_bytes + self.decoder.working_bytes
 
     def with_decoder(
@@ -111,9 +117,10 @@ class Estimate:
 
     @property
     def beside_bytes(self) -> int:
-        """What all takes that is no pass of the generator: decoding, stages, weights."""
+        """What all takes here that is no pass of the generator: decoding, stages, weights."""
         stages = sum(stage.own_bytes for stage in self.stages)
-        return (self.decoding_bytes or 0) + stages + self._all_weights.counted_bytes
+        decoding = 0 if self.apart is not None else self.decoding_bytes or 0
+        return decoding + stages + self._all_weights.counted_bytes
 
     @property
     def _all_weights(self) -> host.Weights:
@@ -144,18 +151,19 @@ class Estimate:
 
     @property
     def _text(self) -> str:
-        if self.offload_shortage is not None:
-            return self.offload_shortage
-        if not self.fits:
+        if self._refusal is not None:
             return self._refusal
         parts = [self.cache, describe_weights(self._all_weights, self._peak, self.free_bytes)]
-        if self.decoding_bytes is not None:
+        if self.apart is None and self.decoding_bytes is not None:
             parts.append(f"decoding {byte_size(self.decoding_bytes)}")
         parts += [f"{stage.name} {byte_size(stage.own_bytes)}" for stage in self.stages]
         total = byte_size(self._peak + self._all_weights.total_bytes)
         takes_turns = self._takes_turns and self.is_tight
         turns = [TURNS.format(names=self._stage_names)] if takes_turns else []
-        sentences = [f"{', '.join(parts)}.", *turns, *self.length.notes, *self.notes]
+        apart = [] if self.apart is None else [f"{self.apart.summary}."]
+        sentences = [f"{', '.join(parts)}.", *apart, *turns, *self.length.notes, *self.notes]
+        if self.apart is not None:
+            total = f"{total} and, on {self.apart.device}, {byte_size(self.apart.total_bytes)}"
         return f"{self.length}. Memory {total}.\n{' '.join(sentences)}"
 
     @property
@@ -176,7 +184,14 @@ class Estimate:
         }
 
     @property
-    def _refusal(self) -> str:
+    def _refusal(self) -> str | None:
+        """Say what does not fit; None where all of it does."""
+        if self.offload_shortage is not None:
+            return self.offload_shortage
+        if self.apart is not None and not self.apart.fits:
+            return self.apart.refusal
+        if self._needed <= self.free_bytes:
+            return None
         parts = self._parts.items()
         listed = ", ".join(f"{byte_size(count)} {what}" for what, count in parts if count)
         return (

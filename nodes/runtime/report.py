@@ -9,9 +9,10 @@ from ...samplers.feature_caching import Evaluations
 from ...samplers.planning.caching import describe_replaced
 from ...samplers.planning.cost import histories_used
 from ...samplers.planning.rules import describe_rules
-from ...stream.metrics import Meter, Report
+from ...stream.metrics import Meter, Report, peak_vram_bytes
 from ..attention.describe import describe_attention
 from ..models.model_facts import facts
+from ..planning.decoding import DecodingApart
 from .host_rollout import HostRollout
 
 
@@ -60,6 +61,17 @@ def _caching(rollout: HostRollout, evaluations: Evaluations) -> dict[str, str | 
     """What feature caching has replaced; nothing without it."""
     said = describe_replaced(rollout.settings, evaluations)
     return {} if said is None else {"feature_caching": said}
+
+
+def with_device(report: Report, apart: DecodingApart | None) -> Report:
+    """Note the device on which the pictures were decoded, where it is not the model's."""
+    if apart is None:
+        return report
+    noted = f"{apart.device}, {apart.total_bytes} bytes planned"
+    peak = peak_vram_bytes(apart.device)
+    if peak is not None:
+        noted = f"{noted}, {peak} at most"
+    return replace(report, versions={**(report.versions or {}), "decode_on": noted})
 
 
 def _further_versions(rollout: HostRollout) -> dict[str, str | None]:

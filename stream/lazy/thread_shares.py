@@ -28,6 +28,15 @@ def share_threads(threads: int, flops: float) -> ThreadShares | None:
     return ThreadShares(max(1, shared - side), side)
 
 
+def share_beside_device(threads: int, *, decodes_on_cpu: bool) -> ThreadShares:
+    """The threads of both sides where each has a device of its own.
+
+    The processor's threads hardly work for a side on an accelerator. Decoding on the CPU leaves one
+    of them to that side.
+    """
+    return ThreadShares(threads, max(1, threads - 1) if decodes_on_cpu else threads)
+
+
 def pass_flops(settings: RolloutSettings, config: ModelConfig) -> float:
     """Multiplications and additions of one branch's pass, without those of attention itself."""
     tokens = settings.pass_frames * settings.rows * settings.columns / config.patch**2

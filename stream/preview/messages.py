@@ -32,6 +32,7 @@ class Plan:
     fits: bool
     text: str
     decode_bytes: int | None = None  # approximate; None before a decoder is known
+    decode_device: str | None = None  # None where the model is, too
 
 
 @dataclass(frozen=True, slots=True)

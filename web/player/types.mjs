@@ -17,7 +17,7 @@
  *   attention_density?: number|null, ann_recall?: number|null,
  *   paused_s?: number|null, kv_on_host?: boolean, memory_rules?: string|null, live_dropped?: number|null}} Stats
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
- *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
+ *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null, decode_device?: string|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
  * @typedef {{kind: "webcam"|"screen", width: number, height: number, fps: number}} Wish  pictures that a run wants of this page
  * @typedef {{driver: string|null, mode: "hold"|"re-plan"|"history", motion: string, frame: number|null, number: number,

@@ -23,6 +23,11 @@ def compute_device() -> torch.device:
     return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
 
 
+def all_devices() -> list[torch.device]:
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return gpus or [torch.device("cpu")]
+
+
 def load_diffusion_model(path: str) -> Patcher:
     """Load a Wan-family file as MODEL, in float32."""
     return _patcher(load_dit(Path(path)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,12 +79,17 @@ def test_decoding_in_turn(
     assert len(decoded_on) == 3 and not any(map(is_side, decoded_on))
 
 
-def test_an_accelerator_decodes_in_turn(bench: Bench) -> None:
+def test_one_accelerator_decodes_in_turn_and_a_second_one_meanwhile(bench: Bench) -> None:
     from longtake.nodes.runtime.decoding_threads import decoding_shares
 
     rollout, _ = bench.rollout()
     assert decoding_shares(rollout, torch.device("cpu")) is not None
-    assert decoding_shares(rollout, torch.device("cuda")) is None
+    on_card: Any = SimpleNamespace(model=SimpleNamespace(device=torch.device("cuda")))
+    assert decoding_shares(on_card, torch.device("cuda", 0)) is None
+    beside = decoding_shares(on_card, torch.device("cuda", 1))
+    assert beside is not None and (beside.main, beside.side) == (2, 2)
+    on_cpu = decoding_shares(on_card, torch.device("cpu"))
+    assert on_cpu is not None and (on_cpu.main, on_cpu.side) == (2, 1)
 
 
 def test_models_are_claimed_on_the_prompt_thread_and_the_vae_never_while_it_decodes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +96,32 @@ def test_decoding_adds_to_what_must_fit(bench: Bench) -> None:
         refusal = "needs 14.0 GB of memory (4.0 GB for the KV cache, 4.0 GB for passes and decoding"
         assert (refusal in made.text) is not fits
         assert made.text.endswith("is available; lower width, height or chunk_frames.") is not fits
+
+
+def test_decoding_on_another_device_takes_nothing_of_this_one(bench: Bench) -> None:
+    from longtake.model.vae.decoder_memory import DecoderMemory
+    from longtake.nodes import host
+    from longtake.nodes.planning.decoding import DecodingApart
+
+    def made(free: int, there: int) -> Any:
+        weights, memory = host.Weights(GB, GB, GB), DecoderMemory(GB, 3 * GB)
+        apart = DecodingApart(torch.device("cuda", 1), memory, weights, there * GB)
+        planned = replace(estimate(free, 5, 5), apart=apart)
+        assert planned.beside_bytes == 5 * GB  # the model's weights
+        return planned.plan
+
+    plan = made(11, 5)
+    assert plan.fits and (plan.decode_bytes, plan.decode_device) == (4 * GB, "cuda:1")
+    assert "Memory 11.0 GB and, on cuda:1, 5.0 GB.\n" in plan.text
+    assert plan.text.endswith("On cuda:1: decoding 4.0 GB, VAE weights 1.0 GB.")
+    assert "decoding" not in plan.text.split("On cuda:1")[0]
+    assert not made(10, 5).fits and "a pass of the model" in made(10, 5).text
+    refusal = made(11, 4)
+    assert not refusal.fits
+    assert refusal.text == (
+        "Decoding needs 5.0 GB of memory on cuda:1, but only 4.0 GB is available there; set "
+        "decode_on to another device, or lower width, height or chunk_frames."
+    )
 
 
 def test_a_rollout_is_refused_for_weights_that_are_not_there_yet(

@@ -98,12 +98,15 @@ function cardText({ take, place, screen, failure }) {
   return { title, text: message ?? hint };
 }
 
+/** @param {string} size @param {string|null|undefined} device  where it is another one @returns {string} */
+const onDevice = (size, device) => device == null ? size : `${size} (${device})`;
+
 /** @param {import("../types.mjs").Plan} plan @returns {CardText} */
 function planText(plan) {
   /** @type {[string, string][]} */
   const chunks = plan.chunks == null ? [] : [[translate("chunks"), String(plan.chunks)]];
   /** @type {[string, string][]} */
-  const decoding = plan.decode_bytes == null ? [] : [[translate("decoding"), megabytes(plan.decode_bytes)]];
+  const decoding = plan.decode_bytes == null ? [] : [[translate("decoding"), onDevice(megabytes(plan.decode_bytes), plan.decode_device)]];
   const length = plan.seconds == null ? "" : ` (${duration(plan.seconds)})`;
   return {
     title: plan.fits ? translate("Plan") : translate("Plan: does not fit"),
