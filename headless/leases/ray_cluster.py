@@ -57,14 +57,28 @@ def starter(workers: ClusterWorkers, console: Console) -> Callable[[str], None]:
 
     def start(driver: str) -> None:
         ray = _ray()
-        slot = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
-        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **{slot: 1})(RowActor)
+        resources = ray.cluster_resources()
+        kind = "GPU" if resources.get("GPU") else "CPU"
+        slot = {f"num_{kind.lower()}s": 1}  # Ray shows an actor its own GPU alone
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1, **slot)(RowActor)
         for number in range(workers.count):
             worker = actor.remote()
             running.append((worker, worker.work.remote(driver, f"ray-{number}", workers)))
-        console.print(escape(f"{workers.count} workers start on the Ray cluster."), highlight=False)
+        line = describe_start(workers.count, int(resources.get(kind, 0)), kind)
+        console.print(escape(line), highlight=False)
 
     return start
+
+
+def describe_start(workers: int, slots: int, kind: str) -> str:
+    """Say how many workers start, and how many wait for one of the GPUs or CPUs."""
+    if workers <= slots:
+        return f"{workers} workers start on the Ray cluster."
+    waiting = workers - slots
+    wait = "waits" if waiting == 1 else "wait"
+    return (
+        f"{workers} workers start on the Ray cluster: it has {slots} {kind}s, so {waiting} {wait}."
+    )
 
 
 def _ray() -> Any:

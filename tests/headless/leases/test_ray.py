@@ -17,8 +17,8 @@ import pytest
 from longtake.errors import BadInput
 from longtake.headless.batch.record import DONE, QUEUED
 from longtake.headless.leases import ray_cluster as ours
+from longtake.tests.support.headless.ray_clusters import local_cluster, machines_folder
 from longtake.tests.support.headless.real_batches import (
-    ROOT,
     assert_same_shots,
     batch_of,
     longtake,
@@ -37,31 +37,9 @@ def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Three machines of one CPU slot, whose processes import this checkout as `longtake`."""
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # only 127.0.0.1, as there
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "longtake").symlink_to(ROOT)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-    monkeypatch.setenv("TMPDIR", str(folders(tmp_path)))
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # names of sockets must be short
-    # A busy machine fails to start the dashboard in time.
-    head = {"num_cpus": 1, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        made.add_node(num_cpus=1)
-    assert made.address.startswith("127.0.0.1:")
-    yield made
-    made.shutdown()
-
-
-def folders(tmp_path: Path) -> Path:
-    """The folder of the folders that actors work in."""
-    folder = tmp_path / "machines"
-    folder.mkdir(exist_ok=True)
-    return folder
+    """Three machines of one CPU slot."""
+    with local_cluster(tmp_path, monkeypatch, *[{"num_cpus": 1}] * 3) as made:
+        yield made
 
 
 def pids_of_actors(cluster: object) -> list[int]:
@@ -148,7 +126,7 @@ def test_the_shot_of_a_killed_actor_goes_on_at_another_from_the_shared_store(
     driver = longtake(*arguments, "--lease", "10", "--store", str(store), log=log)
     try:
         limit = time.monotonic() + LIMIT_S
-        while (victim := row_in_progress(out, store, folders(tmp_path))) is None:
+        while (victim := row_in_progress(out, store, machines_folder(tmp_path))) is None:
             assert time.monotonic() < limit and driver.poll() is None, log.read_text()
             time.sleep(0.05)
         key, pid, folder = victim
