@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .enlarging_examples import cascade
 from .examples import Example, continue_video, image_to_stream, text_to_stream
 
 SAMPLER = "5"
 PREVIEW = "7"
-OUTPUTS = ("frames", "audio")
+OUTPUTS = ("frames", "audio", "refined")
 SHOT = ("2", "4", SAMPLER, "6")  # timeline, schedule, sampler, decoder
 
 Promotion = tuple[str, tuple[str, ...]]
@@ -27,12 +28,16 @@ CONTROLS: tuple[Promotion, ...] = (("cfg", (SAMPLER,)), ("steps", ("4",)))
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """The nodes `inside` of an example, the widgets on the blueprint's node and its description."""
+    """The nodes `inside` of an example, the widgets on the blueprint's node and its description.
+
+    `names` are those of the outputs that come from these nodes, where a name is taken.
+    """
 
     example: Callable[[], Example]
     inside: tuple[str, ...]
     promoted: tuple[Promotion, ...]
     description: str
+    names: tuple[tuple[str, str], ...] = ()
 
 
 def _size(*others: str) -> tuple[Promotion, ...]:
@@ -56,6 +61,13 @@ BLUEPRINTS: dict[str, Blueprint] = {
         (PROMPT, *LENGTH, *_size("14", "15"), *CONTROLS),
         "A video and its continuation as one stream of frames. The length includes the last two "
         "seconds of the video.",
+    ),
+    "Cascade": Blueprint(
+        cascade, (*SHOT, "10"),
+        (PROMPT, *LENGTH, *_size(), *CONTROLS, ("scale", ("10",))),
+        "A stream of frames and the same frames enlarged, as one shot: connect both to Streaming "
+        "Preview. With a length of 0 the shot goes on until you stop it.",
+        names=(("10", "refined"),),
     ),
 }  # fmt: skip
 """By name, which is also the name of the file."""

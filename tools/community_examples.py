@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .enlarging_examples import seedvr2, super_resolution
+from .enlarging_examples import cascade, seedvr2, super_resolution
 from .example_nodes import Api, Place, group_box, node
 from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
 from .examples import Example
@@ -195,6 +195,7 @@ def sound_curve() -> Example:
 
 COMMUNITY: dict[str, Callable[[], Example]] = {
     "camera_path": camera_path,
+    "cascade": cascade,
     "control_video": control_video,
     "keys_and_mouse": keys_and_mouse,
     "seedvr2": seedvr2,
@@ -207,6 +208,11 @@ NOTES: dict[str, str] = {
 - The camera of minWM 1.3B follows lines of moves. While it runs, *Drive* moves it with your keys.
 - Weights, Apache-2.0: MIN-Lab/minWM, Wan21/Action2V/dmd/model.pt, here renamed to minwm_dmd.pt.
 - Try another move or speed; the help page of Camera Path lists all. A file of poses works too.
+""",
+    "cascade": """\
+- The demo's 96x64 becomes 384x256 while the shot is made: one shot, one seed, one plan.
+- Weights, BSD-3: realesr-general-x4v3.pth of xinntao/Real-ESRGAN (5 MB), in models/upscale_models.
+- Any upscale model fits; so does Super-Resolution (Stream) in its place. R shows small or large.
 """,
     "control_video": """\
 - A shot of Self-Forcing 1.3B follows the edges of your video; VACE's module needs no training.

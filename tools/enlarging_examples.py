@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
-from .example_nodes import Place, group_box, node
+from .example_nodes import Place, group_box, node, output_nodes, shot_nodes, world_nodes
+from .example_places import PLACES
 from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
-from .examples import Example
+from .examples import TEN_SECONDS, Example
+
+CASCADE_PLACES: dict[str, Place] = {
+    **PLACES,
+    "7": (1580, 0, 420, 460),
+    "8": (2060, 0, 300, 400),
+    "9": (840, 680, 320, 60),
+    "10": (1220, 160, 300, 240),
+}
+
+
+def cascade() -> Example:
+    """The demo's shot and a stage behind it, as one shot."""
+    api = {**world_nodes(TEN_SECONDS), **shot_nodes(seed=12, length=10.0), **output_nodes("10")}
+    api["7"]["inputs"] = {"frames": ["6", 0], "refined": ["10", 0]}
+    api["8"]["inputs"]["filename_prefix"] = "longtake/cascade"
+    api["9"] = node("UpscaleModelLoader", "Load Upscale Model",
+                    model_name="realesr-general-x4v3.pth")  # fmt: skip
+    api["10"] = node("LongtakeUpscale", "Upscale (Stream)", frames=["6", 0],
+                     upscale_model=["9", 0], scale=4.0, tile=512)  # fmt: skip
+    groups = [
+        group_box("What is shown", 320, 0, 460, 220),
+        group_box("What enlarges it", *CASCADE_PLACES["10"]),
+    ]
+    return Example(api, CASCADE_PLACES, groups)
+
 
 SHARP_PLACES: dict[str, Place] = {
     "1": (0, 0, 300, 320),

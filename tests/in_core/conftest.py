@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from longtake.tests.in_core.support.client import Client
 from longtake.tests.in_core.support.places import DEMO, ROOT
+from longtake.tests.in_core.support.upscale_model import write_upscale_model
 from longtake.tests.support.model.action_demo import write_action_dit
 from longtake.tests.support.model.lora_files import random_lora
 from longtake.tests.support.server_process import free_port, serving
@@ -139,6 +140,12 @@ def _serve(base: Path, log: Path) -> Iterator[Client]:
     command += ["--database-url", "sqlite:///:memory:", "--base-directory", str(base)]
     with serving(command, port, log, START_LIMIT_S) as address:
         yield Client(address, base, log)
+
+
+@pytest.fixture(scope="session")
+def upscale_model(base: Path) -> Path:
+    """A small random model under the name that the example `cascade` gives."""
+    return write_upscale_model(base)
 
 
 @pytest.fixture

@@ -135,11 +135,12 @@ async function prompt(page, { canvas }) {
  * Fold some nodes of a workflow into a subgraph; return the whole in API form, and the subgraph alone.
  * @param {Page} page
  * @param {{api: object, places: Places, inside: string[], promoted: [string, string[]][],
- *   outputs: string[], title: string}} given `promoted`: an input, and the nodes that take it
+ *   outputs: string[], names: [string, string][], title: string}} given `promoted`: an input, and the nodes that
+ *   take it; `names` of outputs by the inner node that they come from
  */
 async function blueprint(page, given) {
   await load(page, given);
-  return await page.evaluate(async ({ inside, promoted, outputs, title, more }) => {
+  return await page.evaluate(async ({ inside, promoted, outputs, names, title, more }) => {
     const chosen = new Set(app.graph.nodes.filter((/** @type {any} */ node) => inside.includes(String(node.id))));
     const { node, subgraph } = app.graph.convertToSubgraph(chosen);
     subgraph.name = node.title = title;
@@ -152,7 +153,12 @@ async function blueprint(page, given) {
       for (const { inner, slot } of slots) input.connect(slot, inner);
     }
     for (const output of [...subgraph.outputs]) {
-      if (!outputs.includes(output.name)) subgraph.removeOutput(output);
+      const source = subgraph.getLink(output.linkIds[0])?.origin_id;
+      const name = names.find(([id]) => id === String(source))?.[1];
+      if (name) subgraph.renameOutput(output, name); // its label
+    }
+    for (const output of [...subgraph.outputs]) {
+      if (!outputs.includes(output.label ?? output.name)) subgraph.removeOutput(output);
     }
     const { output } = await app.graphToPrompt();
     for (const other of [...app.graph.nodes]) {

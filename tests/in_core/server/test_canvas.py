@@ -58,7 +58,8 @@ remakes = pytest.mark.skipif("LONGTAKE_REMAKE" not in os.environ, reason="writes
 
 
 def api_of(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    file = FOLDER / Path(name).parent / "api" / f"{Path(name).name}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def shortened(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -74,9 +75,7 @@ def shortened(workflow: dict[str, Any]) -> dict[str, Any]:
 )
 def test_the_front_end_makes_the_api_form_of_each_canvas(client: Client, name: str) -> None:
     canvas = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    api = FOLDER / Path(name).parent / "api" / f"{Path(name).name}.json"
-    made = json.loads(api.read_text(encoding="utf-8"))
-    assert drive(client.url, [{"do": "prompt", "canvas": canvas}]) == [made]
+    assert drive(client.url, [{"do": "prompt", "canvas": canvas}]) == [api_of(name)]
 
 
 @pytest.mark.parametrize("name", sorted({*examples.EXAMPLES} - examples.LIVE))
@@ -150,13 +149,15 @@ def test_the_core_offers_the_blueprints(client: Client) -> None:
         api = made.example().api
         types = sorted(node["type"] for node in definition["nodes"])
         assert types == sorted(api[number]["class_type"] for number in made.inside)
-        assert {output["name"] for output in definition["outputs"]} <= set(OUTPUTS)
+        labels = {output.get("label", output["name"]) for output in definition["outputs"]}
+        assert {name for _, name in made.names} <= labels <= {*OUTPUTS}
         promoted = {one["name"] for one in definition["inputs"]}
         assert promoted >= {"clip", "model", "vae", *(name for name, _ in made.promoted)}
 
 
 @pytest.mark.parametrize(
-    ("query", "place"), [("text to video", 1), ("image to video", 1), ("video", 5), ("endless", 1)]
+    ("query", "place"),
+    [("text to video", 1), ("image to video", 1), ("video", 5), ("endless", 1), ("cascade", 1)],
 )
 def test_the_node_search_finds_us(client: Client, query: str, place: int) -> None:
     [names] = drive(client.url, [{"do": "search", "query": query}])
@@ -203,13 +204,21 @@ def test_the_page_restores_its_own_workflow_before_it_takes_ours(client: Client)
     assert drive(client.url, [{"do": "openLate", "ms": 2000}]) == [False]
 
 
+def example_of(blueprint: str) -> str:
+    """The name of the example that a blueprint is a part of."""
+    community = {f"community/{key}": make for key, make in community_examples.COMMUNITY.items()}
+    makers = {**examples.EXAMPLES, **community}
+    [name] = [key for key, make in makers.items() if make is BLUEPRINTS[blueprint].example]
+    return name
+
+
+@pytest.mark.usefixtures("upscale_model")
 @pytest.mark.parametrize("name", BLUEPRINTS)
 def test_a_blueprint_gives_what_its_nodes_give(client: Client, name: str) -> None:
     [made] = drive(client.url, [blueprint_step(name)])
     folded, blueprint = shortened(made["prompt"]), BLUEPRINTS[name]
     assert sum(":" in number for number in folded) == len(blueprint.inside)
-    [example] = [key for key, make in examples.EXAMPLES.items() if make is blueprint.example]
-    api = {**api_of(example)}
+    api = {**api_of(example_of(name))}
     if "9" in api:  # the folded graph has no schedule for the clip that the example generates
         for workflow in (api, folded):
             workflow["9"]["inputs"].pop("schedule", None)
@@ -362,12 +371,14 @@ def test_remake_the_guides_picture(client: Client) -> None:
 
 
 def blueprint_step(name: str) -> dict[str, Any]:
-    """Fold the inner nodes of an example into one."""
+    """Fold the inner nodes of an example into one; a second output is the preview's."""
     blueprint = BLUEPRINTS[name]
     made = blueprint.example()
-    api = {number: one for number, one in made.api.items() if number != PREVIEW}
+    leaves = () if blueprint.names else (PREVIEW,)
+    api = {number: one for number, one in made.api.items() if number not in leaves}
     return {"do": "blueprint", "api": api, "places": made.places, "inside": blueprint.inside,
-            "promoted": blueprint.promoted, "outputs": OUTPUTS, "title": name}  # fmt: skip
+            "promoted": blueprint.promoted, "outputs": OUTPUTS, "names": blueprint.names,
+            "title": name}  # fmt: skip
 
 
 def write_json(path: Path, content: object) -> None:

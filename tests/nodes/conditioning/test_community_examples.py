@@ -16,6 +16,7 @@ from longtake.tests.support.clips import write_clip
 from longtake.tests.support.model.flashvsr import store_parts
 from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
 from longtake.tests.support.nodes.community import FOLDER, SIZE, example, run_example
+from longtake.tests.support.nodes.upscaling import Doubler
 from longtake.tests.support.nodes.vace_files import module_state, write_module
 from longtake.tools.community_examples import COMMUNITY, NOTES
 
@@ -96,6 +97,15 @@ def test_super_resolution_enlarges_the_shot(
     frames = bench.collect(sharp)
     assert frames.shape == (small.frame_total, 2 * SIZE, 2 * SIZE, 3)
     assert frames.std() > 0 and api["9"]["inputs"]["refined"] == api["10"]["inputs"]["frames"]
+
+
+def test_cascade_enlarges_the_shot(open_bench: Callable[..., Bench]) -> None:
+    api = example("cascade")
+    results = run_example(open_bench(), api, {"UpscaleModelLoader": lambda _: (Doubler(),)})
+    small, large = results["6"][0], results["10"][0]
+    assert (large.width, large.frame_total) == (4 * small.width, small.frame_total)
+    assert api["7"]["inputs"] == {"frames": ["6", 0], "refined": ["10", 0]}
+    assert api["8"]["inputs"]["frames"] == ["10", 0]
 
 
 @pytest.mark.parametrize("name", COMMUNITY)
