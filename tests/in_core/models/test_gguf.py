@@ -26,6 +26,7 @@ from longtake.samplers.loop import generate
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
+from longtake.tests.support.model.compilers import CountingCompiler, compiled
 from longtake.tests.support.model.family_files import State, state
 from longtake.tests.support.model.lora_files import safetensors
 from longtake.tests.support.tiny_model import randn
@@ -101,6 +102,11 @@ def test_a_gguf_model_streams_as_its_weights_say(
     assert facts(model).family.key == "wan21-t2v" and identity(model)[1] is None
     ours, own = rolled(denoiser(model)), local_denoiser(build_dit(weights, CONFIG, path), CONFIG)
     torch.testing.assert_close(ours, rolled(own), rtol=0, atol=2e-3)
+
+    compiler = CountingCompiler()
+    quick = rolled(compiled(denoiser(model), compiler))
+    assert compiler.graphs == 3 and compiler.calls
+    torch.testing.assert_close(quick, ours, rtol=1e-5, atol=1e-5)
 
     up, down = randn(CONFIG.ffn_dim, RANK, seed=3), randn(RANK, CONFIG.dim, seed=4)
     names = {f"transformer.blocks.1.ffn.net.0.proj.lora_{x}.weight": t
