@@ -48,6 +48,24 @@ def test_the_take_names_the_one_with_the_large_frames(bench: Bench) -> None:
     assert (small.shot.width, large.shot.width) == (32, 128)
 
 
+def test_a_tiny_decoder_shows_a_shot_whose_file_a_full_one_decodes(bench: Bench) -> None:
+    """Two decoders of one rollout, which is made once."""
+    rollout, vae = bench.rollout()
+    tiny, full = (bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)[0] for _ in range(2))
+    made, produce = list[int](), rollout.run._keep
+
+    def kept(chunk: Any, to_disk: Any) -> None:
+        made.append(chunk.index)
+        produce(chunk, to_disk)
+
+    rollout.run._keep = kept
+    bench.shown("LongtakePreview", frames=tiny, refined=full)
+    first, second = takes()
+    assert first.summary()["refined"] == second.token
+    assert [take.summary()["frames"] for take in (first, second)] == [COUNT, COUNT]
+    assert made == [*range(rollout.chunk_count)]
+
+
 def test_small_frames_are_shown_before_the_pass_that_reads_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
