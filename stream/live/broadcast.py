@@ -36,6 +36,7 @@ class Broadcast:
         self._reader = TakeReader(newest, MAX_BEHIND_S)
         self._jitter = JitterBuffer(JITTER_S)
         self._jpeg = _black(self._size)
+        self._is_cut = False  # whether the next picture is the first of a further run
         self._since_sent = 0  # ticks since the picture was sent
         self._heard: tuple[Take, TakeSound] | None = None
         self._encoder: LiveEncoder | None = None
@@ -68,7 +69,9 @@ class Broadcast:
         The end comes when the newest run has another size or frame rate, or when no take is left.
         """
         self._close_left()
+        before = self._reader.take
         take = self._reader.follow()
+        self._is_cut |= before is not None and self._reader.take is not before
         if take is None or _form(take.shot) != self._form:
             return False
         plays = self._jitter.may_play(now, self._reader.waiting)
@@ -79,6 +82,7 @@ class Broadcast:
             self._viewers = dict.fromkeys(viewers, True)
         self._show_pictures(viewers, is_new=jpeg is not None)
         self._show_video(viewers, jpeg)
+        self._is_cut &= jpeg is None
         for viewer in viewers:
             viewer.queue.wake()
         return True
@@ -115,7 +119,7 @@ class Broadcast:
         if self._encoder is None:
             self._encoder, jpeg = LiveEncoder(*self._size, self.rate), self._jpeg
         samples = self._samples(*self._encoder.awaited_sound) if plays else None
-        packets = self._encoder.encode(jpeg, samples)
+        packets = self._encoder.encode(jpeg, samples, is_cut=self._is_cut and plays)
         for packet in packets:
             self._group = [packet] if packet.is_key else [*self._group, packet]
         for viewer, is_old in watching.items():

@@ -1,7 +1,7 @@
 """Encodes pictures and sound of a live address once for all its viewers: H.264 and AAC.
 
-Viewers join at a key frame, of which there is one a second. B frames and look-ahead would delay the
-picture.
+Viewers join at a key frame, of which there is one a second, and one where a further run begins. B
+frames and look-ahead would delay the picture.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
@@ -27,7 +28,7 @@ PACKET_SAMPLES = 1024  # of AAC
 KEY_FRAME_S = 1.0
 H264_OPTIONS = {
     "preset": "veryfast", "tune": "zerolatency", "bf": "0", "crf": "20", "sc_threshold": "0",
-    "threads": "1",
+    "threads": "1", "forced-idr": "1",
 }  # fmt: skip
 
 
@@ -73,9 +74,12 @@ class LiveEncoder:
         packets = max(0, math.ceil((end - self._samples) / PACKET_SAMPLES))
         return self._samples - begin, packets * PACKET_SAMPLES
 
-    def encode(self, jpeg: bytes | None, samples: Samples | None = None) -> list[LivePacket]:
+    def encode(
+        self, jpeg: bytes | None, samples: Samples | None = None, *, is_cut: bool = False
+    ) -> list[LivePacket]:
         """The packets for one picture more, and for the sound of its time.
 
+        `is_cut` makes it a key frame, so that a later viewer sees nothing from before it.
         `jpeg` is scaled to the size; None shows the last picture again, at first a black one.
         `samples` (2, n) in [-1, 1] are those of `awaited_sound`; None is silence.
         """
@@ -83,6 +87,7 @@ class LiveEncoder:
             samples = np.zeros((CHANNELS, self.awaited_sound[1]), np.float32)
         if jpeg is not None:
             self._shown = self._to_frame(Image.open(io.BytesIO(jpeg)))
+        self._shown.pict_type = PictureType.I if is_cut else PictureType.NONE
         self._shown.pts, self._shown.time_base = self._pictures, 1 / self._rate
         self._pictures += 1
         packets = [

@@ -153,6 +153,33 @@ def test_a_broadcast_holds_the_last_picture_between_runs_and_goes_on_with_the_ne
     on_stage(tmp_path, test)
 
 
+@pytest.mark.parametrize("container", ["mp4", "mpegts"])
+def test_what_was_buffered_before_an_edit_is_never_shown_once_the_edited_run_has_a_picture(
+    tmp_path: Path, container: Container
+) -> None:
+    """Nor to a viewer who joins after it, within a second."""
+
+    async def test(stage: Stage) -> None:
+        stage.shot.add(40)
+        viewer, watcher = stage.video(container), stage.pictures()
+        stage.play(len(BLACK) + 3)  # key frames are a second apart
+        stage.shot.run()  # edited: it has none of these pictures yet
+        stage.play(2)
+        stage.shot.add(8)
+        stage.play(3)
+        late = stage.video(container)
+        stage.play(5)
+        stage.broadcast.close()
+        after = [*range(5), *range(40, 48)]
+        assert jpegs(await received(watcher)) == [0, *after]
+        for one, expected in ((viewer, [*BLACK, *after]), (late, [*range(40, 48)])):
+            seen = list(video_numbers(await received(one), container))
+            assert len(seen) >= len(expected) - 2  # of mp4, the last fragment is not whole
+            assert seen == expected[: len(seen)]
+
+    on_stage(tmp_path, test)
+
+
 def test_a_run_of_another_size_ends_the_broadcast(tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         stage.shot.add(4)
