@@ -99,7 +99,8 @@ def _key(frames: HostFrames) -> str:
     rollout, model = frames.rollout, frames.rollout.footprint.model
     work = cost(rollout.settings, model.config, model.dtype, model.histories)
     size = rollout.settings.rows, rollout.settings.columns
-    return f"{rollout.spec.chain.models.identity} {model.device} {size} {work}"
+    saving = rollout.settings.feature_caching
+    return f"{rollout.spec.chain.models.identity} {model.device} {size} {work} {saving}"
 
 
 def _sum(before: float | None, own: float | None) -> float | None:

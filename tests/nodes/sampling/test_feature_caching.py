@@ -25,10 +25,14 @@ def rollout(bench: Bench, steps: int, **limits: Any) -> Any:
     return shot
 
 
+def frames_of(bench: Bench, shot: Any) -> Any:
+    _, _, vae = bench.run("LongtakeLoadDemoModel")
+    return bench.run("LongtakeVAEDecode", rollout=shot, vae=vae)[0]
+
+
 def report_of(bench: Bench, shot: Any) -> Any:
     """The report of the shot after all of its chunks."""
-    _, _, vae = bench.run("LongtakeLoadDemoModel")
-    [frames] = bench.run("LongtakeVAEDecode", rollout=shot, vae=vae)
+    frames = frames_of(bench, shot)
     list(frames.chunks)
     return frames.report([])
 
@@ -67,3 +71,10 @@ def test_a_threshold_outside_its_range_is_refused(bench: Bench) -> None:
     [schedule] = bench.run("LongtakeSchedule", steps=8)
     with pytest.raises(BadInput, match="threshold of feature caching"):
         bench.run(CACHING, schedule=schedule, threshold=2.0)
+
+
+def test_the_time_of_a_generator_is_remembered_apart_for_each_caching(bench: Bench) -> None:
+    from longtake.nodes.frames.stage_frames import _key
+
+    shots = (rollout(bench, steps=8, threshold=threshold) for threshold in (0.0, 0.1, 0.2))
+    assert len({_key(frames_of(bench, shot)) for shot in shots}) == 3
