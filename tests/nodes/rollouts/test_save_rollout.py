@@ -10,6 +10,7 @@ import pytest
 
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
+from longtake.samplers.feature_caching import Evaluations
 from longtake.stream.metrics import Meter, Report
 from longtake.stream.rollout_file.file import SUFFIX, RolloutFile
 from longtake.tests.support.model.vaes import wan22
@@ -64,7 +65,7 @@ def test_the_report_has_the_size_of_the_pictures(bench: Bench, channels: int, fa
     rollout, _ = bench.rollout(width=48)
     config = replace(rollout.model.config, in_channels=channels, out_channels=channels)
     rollout.spec = replace(rollout.spec, model=replace(rollout.model, config=config))
-    report = files._report(rollout, Meter(), 0, "x")
+    report = files._report(rollout, Meter(), Evaluations(), "x")
     assert (report.width, report.height) == (6 * factor, 4 * factor)
 
 
