@@ -7,8 +7,8 @@ Nodes call `host.claim(...)` without naming the module.
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
     comfy.cli_args            args .disable_metadata
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
-                              get_torch_device, unet_offload_device,
-                              get_all_torch_devices (newer cores),
+                              get_torch_device (newer cores: get_all_torch_devices),
+                              unet_offload_device,
                               interrupt_current_processing(value),
                               intermediate_device, vae_device, vae_offload_device,
                               load_models_gpu(patchers, memory_required=, force_full_load=),
