@@ -116,6 +116,15 @@ def test_a_latent_is_decoded_there_too() -> None:
     assert (here["used"], there["used"]) == ([True, False], [False, True])
 
 
+@pytest.mark.slow
+@needs_devices
+def test_a_fork_and_a_live_edit_are_decoded_there_too() -> None:
+    shots = on_two_devices("forked", "forked, gpu:1", "edited")
+    assert shots["forked"]["pictures"] == shots["forked, gpu:1"]["pictures"]
+    here, there = shots["edited"]["pictures"]
+    assert here == there and shots["edited"]["edits"] == [True]
+
+
 def test_on_a_computer_without_accelerators_the_cpu_is_the_default(bench: Bench) -> None:
     """Nothing is copied."""
     rollout, vae = bench.rollout()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sys
@@ -55,7 +56,7 @@ def record(bench: Bench, frames: Any) -> dict[str, Any]:
     before = [USAGES[number].bytes for number in (0, 1)]
     pictures = bench.collect(frames)
     return {
-        "pictures": hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
+        "pictures": digest_of(pictures),
         "peaks": [USAGES[number].peak_bytes - before[number] for number in (0, 1)],
         "threads": [sorted(USAGES[number].threads) for number in (0, 1)],
         "plan": frames.plan.text,
@@ -115,9 +116,7 @@ def cancelled(bench: Bench, decode_on: str) -> dict[str, Any]:
     bench.state.listener = tell
     bench.state.start_prompt()
     again = frames_on(bench, decode_on)
-    pictures = bench.collect(again)
-    digest = hashlib.sha256(pictures.numpy().tobytes()).hexdigest()
-    return {"pictures": digest, "resumed_from": again.rollout.resumed_from}
+    return {"pictures": digest_of(bench.collect(again)), "resumed_from": again.rollout.resumed_from}
 
 
 def latent(bench: Bench, decode_on: str) -> dict[str, Any]:
@@ -127,8 +126,46 @@ def latent(bench: Bench, decode_on: str) -> dict[str, Any]:
     [frames] = bench.run("LongtakeVAEDecode", rollout=samples, vae=vae, decode_on=decode_on)
     for usage in USAGES.values():
         usage.threads = set()
-    digest = hashlib.sha256(bench.collect(frames).numpy().tobytes()).hexdigest()
+    digest = digest_of(bench.collect(frames))
     return {"pictures": digest, "used": [bool(USAGES[number].threads) for number in (0, 1)]}
+
+
+def forked(bench: Bench, decode_on: str) -> dict[str, Any]:
+    """Make a shot, then one that leaves it after a second with another seed."""
+    rollout, vae = bench.rollout()
+    bench.collect(rollout, "latent")
+    inputs = {"action": "fork", "at": 1.0, "new_seed": 9}
+    [fork] = bench.run("LongtakeEditRollout", rollout=rollout, **inputs)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=fork, vae=vae, decode_on=decode_on)
+    return {"pictures": digest_of(bench.collect(frames))}
+
+
+def edited(bench: Bench) -> dict[str, Any]:
+    """Edit a shot after its first chunk, while both devices decode it."""
+    rollout, vae = bench.rollout(length=57.0)
+    streams = [
+        bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae, decode_on=place)[0]
+        for place in ("default", "gpu:1")
+    ]
+    tell = bench.state.listener
+
+    def listen(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == 0 and not rollout.run.controls.edits:
+            rollout.run.controls.set_prompt("a blue ball")
+
+    bench.state.listener = listen
+    calls = [("LongtakeCollect", {"stream": each, "collect": "images"}) for each in streams]
+    (here, *_), (there, *_) = asyncio.run(bench.side_by_side(*calls))
+    bench.state.listener = tell
+    return {
+        "pictures": [digest_of(here), digest_of(there)],
+        "edits": [edit.applied for edit in rollout.run.controls.edits],
+    }
+
+
+def digest_of(pictures: torch.Tensor) -> str:
+    return hashlib.sha256(pictures.numpy().tobytes()).hexdigest()
 
 
 CASES: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -142,6 +179,9 @@ CASES: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "latent": lambda bench: latent(bench, "default"),
     "latent, gpu:1": lambda bench: latent(bench, "gpu:1"),
     "cancelled": lambda bench: cancelled(bench, "gpu:1"),
+    "forked": lambda bench: forked(bench, "default"),
+    "forked, gpu:1": lambda bench: forked(bench, "gpu:1"),
+    "edited": edited,
 }
 
 
