@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from ... import installation
+from ...core_checkout import check_checkout, core_python
 from ...errors import LongtakeError
 from ...installation import Finding
-from ..hosts.real_core import check_checkout, core_python
 from ..machine import free_memory_bytes
 from ..runner import prepare_folder
 

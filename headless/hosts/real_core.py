@@ -7,7 +7,6 @@ packages, module search path and main thread.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -18,15 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
 
-from ...errors import BadInput, LongtakeError
+from ...core_checkout import check_checkout, start_core
+from ...errors import LongtakeError
 from ..events import BarMoved, Listener, Notice, from_message, from_ui
 from ..player.access import THIS_MACHINE, Access
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .core_failures import failure, refusal
 
-MINIMUM_VERSION = (0, 21)  # first core with interrupts as BaseException and causal Wan models
-CORE_PACKAGES = ("torchsde", "aiohttp", "transformers")
 PACK = Path(__file__).resolve().parents[2]
 CHILD = PACK / "headless" / "hosts" / "core_child" / "prompt_runner.py"
 
@@ -150,17 +148,8 @@ def open_core(
     log = out_dir / ".longtake" / "comfyui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as log_file:
-        process = subprocess.Popen(
-            [str(core_python(comfy)), str(CHILD), str(comfy.resolve()), str(PACK), *flags],
-            cwd=comfy,
-            env={**os.environ, "PYTHONPATH": str(comfy.resolve())},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            text=True,
-            encoding="utf-8",
-            **_own_group(),
-        )
+        arguments = [str(CHILD), str(comfy.resolve()), str(PACK), *flags]
+        process = start_core(comfy, arguments, log_file, **_own_group())
     with process:
         try:
             yield CoreHost(process, listener, log)
@@ -173,43 +162,3 @@ def _own_group() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
-
-
-def check_checkout(comfy: Path) -> str:
-    """Return the version of the ComfyUI in `comfy`; raise `BadInput` if it cannot be used."""
-    if not (comfy / "nodes.py").is_file() or not (comfy / "comfy_api").is_dir():
-        raise BadInput(
-            f"--comfy {comfy} is not a ComfyUI checkout (it lacks nodes.py or comfy_api); "
-            "check the path."
-        )
-    version_file = comfy / "comfyui_version.py"
-    text = version_file.read_text() if version_file.is_file() else ""
-    version = text.partition('__version__ = "')[2].partition('"')[0] or "0"
-    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VERSION:
-        need = ".".join(map(str, MINIMUM_VERSION))
-        raise BadInput(
-            f"ComfyUI in {comfy} is version {version}; update it, Longtake needs {need} or newer."
-        )
-    return version
-
-
-def core_python(comfy: Path) -> Path:
-    """Return a Python with the core's packages: this one, else the checkout's environment."""
-    if all(importlib.util.find_spec(name) for name in CORE_PACKAGES):
-        return Path(sys.executable)
-    places = (
-        "venv/bin/python",
-        ".venv/bin/python",
-        "venv/Scripts/python.exe",
-        ".venv/Scripts/python.exe",
-    )
-    for candidate in [
-        *(comfy / place for place in places),
-        comfy.parent / "python_embeded/python.exe",
-    ]:
-        if candidate.is_file():
-            return candidate.absolute()
-    raise BadInput(
-        f"no Python with ComfyUI's packages was found for {comfy} (looked in its venv and .venv); "
-        "install longtake into the Python that runs ComfyUI and start it from there."
-    )

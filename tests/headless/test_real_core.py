@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from longtake import core_checkout
+from longtake.core_checkout import check_checkout, core_python
 from longtake.errors import BadInput, LongtakeError
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Notice, RunFiles
 from longtake.headless.hosts import real_core
-from longtake.headless.hosts.real_core import check_checkout, core_python, open_core
+from longtake.headless.hosts.real_core import open_core
 from longtake.headless.runner import Job, run_workflow
 from longtake.tests.support.server_process import free_port, serving
 
@@ -62,7 +64,7 @@ def test_old_cores_are_rejected(tmp_path: Path, version: str, fits: bool) -> Non
 
 
 def test_the_checkouts_own_python_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(real_core, "CORE_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(core_checkout, "CORE_PACKAGES", ("no_such_package",))
     with pytest.raises(BadInput, match="no Python with ComfyUI's packages was found"):
         core_python(tmp_path)
     python = tmp_path / ".venv" / "bin" / "python"
@@ -77,7 +79,7 @@ def test_a_core_that_dies_is_one_sentence_with_its_last_words(
     child = tmp_path / "child.py"
     child.write_text("import sys; sys.exit('no such device')")
     monkeypatch.setattr(real_core, "CHILD", child)
-    monkeypatch.setattr(real_core, "core_python", lambda _: Path(sys.executable))
+    monkeypatch.setattr(core_checkout, "core_python", lambda _: Path(sys.executable))
     with (
         open_core(fake_checkout(tmp_path, "0.33"), tmp_path, print) as host,
         pytest.raises(LongtakeError) as caught,
