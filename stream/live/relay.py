@@ -5,21 +5,25 @@ RTMP and RTMPS carry FLV, SRT and UDP carry MPEG-TS. The packets are those of th
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from multiprocessing.connection import Connection
 from urllib.parse import urlsplit
 
 import av
-from av.container import InputContainer
 
 from ...errors import BadInput, LongtakeError
+from .sender import CONNECTED, ENDED, FAILED, OPENED, TIMEOUT_S, UNKNOWN, Way, send
 
-AnyPacket = Any  # a packet of either kind of stream: PyAV 16 has no generic type
 CONTAINERS: Mapping[str, str] = {"rtmp": "flv", "rtmps": "flv", "srt": "mpegts", "udp": "mpegts"}
-TIMEOUT_S = 20.0
+PATIENCE_S = TIMEOUT_S + 5  # the source's own limit, and the start of a process
+LOOK_EVERY_S = 0.2
+CLOSING_S = 2.0
 RETRY_S = 2.0
+PROCESSES = multiprocessing.get_context("spawn")
 
 
 class Relay:
@@ -37,71 +41,74 @@ class Relay:
                 f"The target's address begins with {self._scheme or 'nothing'}://; give one with "
                 f"{', '.join(CONTAINERS)}."
             )
-        self._source, self._target, self._tell = source, target, tell
+        options = {"flvflags": "no_duration_filesize"} if self._scheme.startswith("rtmp") else {}
+        self._way = Way(source, target, CONTAINERS[self._scheme], options)
+        self._tell = tell
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Pass packets on until `stop`; connect again where a side ends or fails.
+        """Pass packets on until `stop`; connect again where a side ends, fails or falls silent.
 
         BadInput if PyAV cannot send to such a target at all.
         """
         while not self._stopping.is_set():
             try:
-                self._pass_on()
-                self._tell("The source has ended; trying again.")
-            except av.ProtocolNotFoundError as error:
-                raise BadInput(
-                    f"The installed PyAV {av.__version__} cannot send {self._scheme}; use rtmp "
-                    "or udp, or an ffmpeg that can: ffmpeg -i ADDRESS -c copy -f mpegts TARGET."
-                ) from error
+                with _sender(self._way) as child:
+                    self._listen(child)
             except LongtakeError as failure:
+                if isinstance(failure, BadInput):
+                    raise
                 self._tell(f"{failure} Trying again.")
             self._stopping.wait(RETRY_S)
 
     def stop(self) -> None:
-        """Make `run` return after the next packet; any thread may call this."""
+        """Make `run` return soon; any thread may call this."""
         self._stopping.set()
 
-    def _pass_on(self) -> None:
-        with (
-            _explain("The source"),
-            av.open(self._source, timeout=TIMEOUT_S) as source,
-            _explain("The target"),
-        ):
-            self._copy(source)
-
-    def _copy(self, source: InputContainer) -> None:
-        options = {"flvflags": "no_duration_filesize"} if self._scheme.startswith("rtmp") else {}
-        container = CONTAINERS[self._scheme]
-        with av.open(
-            self._target, "w", format=container, options=options, timeout=TIMEOUT_S
-        ) as target:
-            streams = {
-                stream.index: target.add_stream_from_template(stream)
-                for stream in (*source.streams.video, *source.streams.audio)
-            }
-            target.start_encoding()
-            self._tell("Connected.")
-            for packet in _packets(source):
-                if self._stopping.is_set():
-                    return
-                packet.stream = streams[packet.stream.index]
-                target.mux(packet)
-
-
-def _packets(source: InputContainer) -> Iterator[AnyPacket]:
-    with _explain("The source"):
-        for packet in source.demux():
-            if packet.dts is not None:
-                yield packet
+    def _listen(self, child: Connection) -> None:
+        """Hear what the sender tells until it ends; LongtakeError where it fails or is silent."""
+        silent, last_word = "The source", time.monotonic()
+        while not self._stopping.is_set():
+            if not child.poll(LOOK_EVERY_S):
+                if time.monotonic() - last_word > PATIENCE_S:
+                    raise LongtakeError(f"{silent} failed (no answer for {PATIENCE_S:.0f} s).")
+                continue
+            kind, sentence = _word_of(child)
+            last_word = time.monotonic()
+            if kind == OPENED:
+                silent = "The target"
+            elif kind == CONNECTED:
+                self._tell("Connected.")
+            elif kind == ENDED:
+                raise LongtakeError("The source has ended.")
+            elif kind == FAILED:
+                raise LongtakeError(sentence)
+            elif kind == UNKNOWN:
+                raise BadInput(
+                    f"The installed PyAV {av.__version__} cannot send {self._scheme}; use rtmp "
+                    "or udp, or an ffmpeg that can: ffmpeg -i ADDRESS -c copy -f mpegts TARGET."
+                )
 
 
 @contextmanager
-def _explain(side: str) -> Iterator[None]:
-    """Name the side that failed; its address may hold a key and is not shown."""
+def _sender(way: Way) -> Iterator[Connection]:
+    """A process that sends; at the end it may close its connection, and is ended if it does not."""
+    ours, theirs = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=send, args=(way, theirs), daemon=True)
+    process.start()
+    theirs.close()
     try:
-        yield
-    except av.ProtocolNotFoundError:
-        raise
-    except (av.FFmpegError, OSError) as error:
-        raise LongtakeError(f"{side} failed ({error.strerror or type(error).__name__}).") from error
+        yield ours
+    finally:
+        ours.close()
+        process.join(CLOSING_S)
+        process.kill()
+        process.join()
+
+
+def _word_of(child: Connection) -> tuple[str, str]:
+    try:
+        kind, sentence = child.recv()
+    except (EOFError, OSError):
+        return FAILED, "The sender has ended by itself."
+    return kind, sentence

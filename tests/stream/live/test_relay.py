@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import av
@@ -21,6 +26,7 @@ from longtake.tests.support.stream.live_site import (
     once_in_order,
     served,
 )
+from longtake.tests.support.stream.media_servers import needs_openssl, tls_front
 
 
 @needs_ffmpeg
@@ -36,20 +42,38 @@ def test_ffmpeg_receives_every_picture(
 ) -> None:
     monkeypatch.setattr("longtake.stream.live.relay.RETRY_S", 0.2)
     address = target.format(port=free_port())
+    served(tmp_path, partial(arrives, target=address, listens=address, options=options))
+
+
+async def arrives(site: Site, target: str, listens: str, options: tuple[str, ...]) -> None:
+    """What is sent to `target` reaches an ffmpeg that listens, each picture once."""
+    site.shot.add(100)
+    site.shot.add(100)
+    said: list[str] = []
+    relay = Relay(f"{site.address}.mp4", target, said.append)
+    receiver = asyncio.create_task(ffmpeg_numbers(listens, 60, *options))
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    numbers = await receiver
+    relay.stop()
+    await asyncio.to_thread(thread.join)
+    assert len(numbers) == 60 and once_in_order(numbers)
+    assert "Connected." in said and not any(target in line for line in said)
+
+
+@needs_ffmpeg
+@needs_openssl
+def test_ffmpeg_receives_every_picture_through_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RTMPS: FFmpeg does not check the certificate, which nobody has signed."""
+    monkeypatch.setattr("longtake.stream.live.relay.RETRY_S", 0.2)
+    port, behind = free_port(), free_port()
+    target, listens = f"rtmps://127.0.0.1:{port}/live/key", f"rtmp://127.0.0.1:{behind}/live/key"
 
     async def test(site: Site) -> None:
-        site.shot.add(100)
-        site.shot.add(100)
-        said: list[str] = []
-        relay = Relay(f"{site.address}.mp4", address, said.append)
-        receiver = asyncio.create_task(ffmpeg_numbers(address, 60, *options))
-        thread = threading.Thread(target=relay.run)
-        thread.start()
-        numbers = await receiver
-        relay.stop()
-        await asyncio.to_thread(thread.join)
-        assert len(numbers) == 60 and once_in_order(numbers)
-        assert "Connected." in said and not any(address in line for line in said)
+        async with tls_front(port, behind, tmp_path):
+            await arrives(site, target, listens, ("-listen", "1", "-f", "flv"))
 
     served(tmp_path, test)
 
@@ -104,3 +128,46 @@ def test_a_side_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     relay = Relay(f"http://127.0.0.1:{free_port()}/live.ts", "udp://127.0.0.1:9", tell)
     relay.run()
     assert said == ["The source failed (Connection refused). Trying again."] * 2
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """A server that takes a connection and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"rtmp://127.0.0.1:{server.getsockname()[1]}/live/key"
+
+
+def test_a_target_that_says_nothing_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longtake.stream.live.relay.PATIENCE_S", 3.0)
+
+    async def test(site: Site) -> None:
+        site.shot.add(100)
+        said: list[str] = []
+
+        def tell(text: str) -> None:
+            said.append(text)
+            relay.stop()
+
+        with silent_server() as target:
+            relay = Relay(f"{site.address}.mp4", target, tell)
+            await asyncio.to_thread(relay.run)
+        assert said == ["The target failed (no answer for 3 s). Trying again."]
+
+    served(tmp_path, test)
+
+
+def test_while_a_target_says_nothing_the_relay_can_be_stopped(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        site.shot.add(100)
+        with silent_server() as target:
+            relay = Relay(f"{site.address}.mp4", target, lambda _: None)
+            thread = threading.Thread(target=relay.run)
+            thread.start()
+            await asyncio.sleep(3)
+            relay.stop()
+            await asyncio.to_thread(thread.join, 20)
+            assert not thread.is_alive() and not multiprocessing.active_children()
+
+    served(tmp_path, test)

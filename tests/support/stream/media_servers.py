@@ -1,14 +1,19 @@
-"""Media servers that were not written here: GStreamer's RTSP server, and OpenSSL's web server."""
+"""Media servers that were not written here: GStreamer's RTSP server, and OpenSSL's web server.
+
+And TLS in front of any other.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -115,6 +120,28 @@ def tls_server(folder: Path) -> Iterator[tuple[str, Path]]:
                "-cert", str(own), "-key", str(key)]  # fmt: skip
     with running(command, port, folder / "tls.log", 30, cwd=folder):
         yield f"https://127.0.0.1:{port}", own
+
+
+@asynccontextmanager
+async def tls_front(port: int, behind: int, folder: Path) -> AsyncIterator[None]:
+    """TLS on `port`, whose plain bytes go to and from the server on the port `behind`."""
+    own, key = self_signed(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, ssl.SSLError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", behind)
+        await asyncio.gather(pass_on(reader, outer), pass_on(inner, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", port, ssl=context):
+        yield
 
 
 def soon(attempt: Callable[[], T]) -> T:

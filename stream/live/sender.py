@@ -1,0 +1,101 @@
+"""One connection from a live address to a target, in a process of its own.
+
+PyAV opens and writes a target without a time limit. A server that accepts and then says nothing
+would hold the process for ever, Ctrl-C included; from outside it can be ended.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import av
+from av.container import InputContainer
+
+from ...errors import LongtakeError
+
+AnyPacket = Any  # a packet of either kind of stream: PyAV 16 has no generic type
+OPENED, CONNECTED, ALIVE, ENDED = "source opened", "connected", "alive", "ended"
+FAILED, UNKNOWN = "failed", "unknown protocol"
+TIMEOUT_S = 20.0
+ALIVE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From the live address `source` to `target`, in a format's container with its options."""
+
+    source: str
+    target: str
+    container: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def send(way: Way, parent: Connection) -> None:
+    """Pass packets on until the parent says something, and tell it how that goes.
+
+    It hears (kind, sentence): OPENED, CONNECTED, ALIVE about once a second, and at last ENDED,
+    FAILED or UNKNOWN.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    try:
+        _pass_on(way, parent)
+        _tell(parent, ENDED)
+    except av.ProtocolNotFoundError:
+        _tell(parent, UNKNOWN)
+    except LongtakeError as failure:
+        _tell(parent, FAILED, str(failure))
+
+
+def _pass_on(way: Way, parent: Connection) -> None:
+    with _explain("The source"), av.open(way.source, timeout=TIMEOUT_S) as source:
+        _tell(parent, OPENED)
+        with _explain("The target"):
+            _copy(source, way, parent)
+
+
+def _copy(source: InputContainer, way: Way, parent: Connection) -> None:
+    with av.open(way.target, "w", format=way.container, options={**way.options}) as target:
+        streams = {
+            stream.index: target.add_stream_from_template(stream)
+            for stream in (*source.streams.video, *source.streams.audio)
+        }
+        target.start_encoding()
+        _tell(parent, CONNECTED)
+        last_alive = time.monotonic()
+        for packet in _packets(source):
+            if parent.poll():
+                return
+            packet.stream = streams[packet.stream.index]
+            target.mux(packet)
+            if time.monotonic() - last_alive > ALIVE_EVERY_S:
+                _tell(parent, ALIVE)
+                last_alive = time.monotonic()
+
+
+def _packets(source: InputContainer) -> Iterator[AnyPacket]:
+    with _explain("The source"):
+        for packet in source.demux():
+            if packet.dts is not None:
+                yield packet
+
+
+def _tell(parent: Connection, kind: str, sentence: str = "") -> None:
+    with suppress(OSError):  # a parent that has gone needs no words
+        parent.send((kind, sentence))
+
+
+@contextmanager
+def _explain(side: str) -> Iterator[None]:
+    """Name the side that failed; its address may hold a key and is not shown."""
+    try:
+        yield
+    except av.ProtocolNotFoundError:
+        raise
+    except (av.FFmpegError, OSError) as error:
+        raise LongtakeError(f"{side} failed ({error.strerror or type(error).__name__}).") from error
