@@ -6,8 +6,9 @@ run hands out all earlier chunks too, since it measures and counts them, but the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from ...model.vae.latent_format import FORMATS, frame_count
@@ -73,18 +74,19 @@ class FrameStream:
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         decoder = self.open_decoder()
         start = self._overlap_start(first, decoder.overlap_frames)
-        chunks = self._chunks_from(start)
-        side = self._open_side(decoder)
-        decoded = (
-            self._decode_in_turn(chunks, decoder)
-            if side is None
-            else self._decode_ahead(chunks, decoder, side, first)
-        )
-        for frames in decoded:
-            if frames.index >= first:
-                yield frames
+        with closing(self._chunks_from(start)) as chunks:  # a failure frees the run at once
+            side = self._open_side(decoder)
+            decoded = (
+                self._decode_in_turn(chunks, decoder)
+                if side is None
+                else self._decode_ahead(chunks, decoder, side, first)
+            )
+            with closing(decoded):
+                for frames in decoded:
+                    if frames.index >= first:
+                        yield frames
 
-    def _chunks_from(self, start: int) -> Iterator[Chunk]:
+    def _chunks_from(self, start: int) -> Generator[Chunk, None, None]:
         run = self.rollout.run
         for chunk in run.chunks.read_from(min(start, run.delivered)):
             if chunk.index >= start:
@@ -99,14 +101,14 @@ class FrameStream:
 
     def _decode_in_turn(
         self, chunks: Iterator[Chunk], decoder: StreamingCoder
-    ) -> Iterator[FrameChunk]:
+    ) -> Generator[FrameChunk, None, None]:
         for chunk in chunks:
             self._prepare(decoder)
             yield _to_frames(decoder, chunk)
 
     def _decode_ahead(
         self, chunks: Iterator[Chunk], decoder: StreamingCoder, side: SideThread, first: int
-    ) -> Iterator[FrameChunk]:
+    ) -> Generator[FrameChunk, None, None]:
         controls = self.controls
 
         def start(chunk: Chunk) -> Future[FrameChunk]:
