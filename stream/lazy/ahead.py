@@ -9,7 +9,7 @@ The first chunk is delivered at once, and so is every urgent one. At most one ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ def convert_ahead(
     start: Callable[[S], Future[T]],
     side: SideThread,
     is_urgent: Callable[[S | None], bool],
-) -> Generator[T, None, None]:
+) -> Iterator[T]:
     """Yield the conversion of every chunk, in order; `start` begins one on `side`.
 
     `is_urgent` tells, after chunk x (None at the beginning), whether x and the chunk that follows

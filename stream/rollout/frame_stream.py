@@ -81,10 +81,9 @@ class FrameStream:
                 if side is None
                 else self._decode_ahead(chunks, decoder, side, first)
             )
-            with closing(decoded):
-                for frames in decoded:
-                    if frames.index >= first:
-                        yield frames
+            for frames in decoded:
+                if frames.index >= first:
+                    yield frames
 
     def _chunks_from(self, start: int) -> Generator[Chunk, None, None]:
         run = self.rollout.run
@@ -101,14 +100,14 @@ class FrameStream:
 
     def _decode_in_turn(
         self, chunks: Iterator[Chunk], decoder: StreamingCoder
-    ) -> Generator[FrameChunk, None, None]:
+    ) -> Iterator[FrameChunk]:
         for chunk in chunks:
             self._prepare(decoder)
             yield _to_frames(decoder, chunk)
 
     def _decode_ahead(
         self, chunks: Iterator[Chunk], decoder: StreamingCoder, side: SideThread, first: int
-    ) -> Generator[FrameChunk, None, None]:
+    ) -> Iterator[FrameChunk]:
         controls = self.controls
 
         def start(chunk: Chunk) -> Future[FrameChunk]:

@@ -41,6 +41,7 @@ def test_ffmpeg_receives_every_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, options: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("longtake.stream.live.relay.RETRY_S", 0.2)
+    monkeypatch.setattr("longtake.stream.live.relay.CLOSING_S", 600.0)
     address = target.format(port=free_port())
     served(tmp_path, partial(arrives, target=address, listens=address, options=options))
 
@@ -56,7 +57,8 @@ async def arrives(site: Site, target: str, listens: str, options: tuple[str, ...
     thread.start()
     numbers = await receiver
     relay.stop()
-    await asyncio.to_thread(thread.join)
+    await asyncio.to_thread(thread.join, 60)
+    assert not thread.is_alive()  # the sender ended by itself, long before it would be killed
     assert len(numbers) == 60 and once_in_order(numbers)
     assert "Connected." in said and not any(target in line for line in said)
 
