@@ -143,6 +143,20 @@ class TrainingRun:
         partial.replace(self.file)
 
 
+@dataclass(slots=True)
+class RecentLosses:
+    """A running mean of the loss of each task, for the log."""
+
+    by_task: dict[str, float] = field(default_factory=dict)
+
+    def add(self, task: str, loss: Tensor) -> None:
+        value = float(loss.detach())
+        self.by_task[task] = 0.97 * self.by_task.get(task, value) + 0.03 * value
+
+    def __str__(self) -> str:
+        return " ".join(f"{task} {value:.4f}" for task, value in self.by_task.items())
+
+
 def save_half(
     weights: Mapping[str, Tensor], file: Path, header: Mapping[str, str] | None = None
 ) -> None:

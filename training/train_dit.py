@@ -45,7 +45,7 @@ from .muon import Muon
 from .own_history import SHARE, with_own_history
 from .probe import PROBE, losses_by_window, memory_probe
 from .recipes import RECIPES
-from .run import Curve, Descent, TrainingRun, save_half
+from .run import Curve, Descent, RecentLosses, TrainingRun, save_half
 from .served import SECOND_TASKS, second_task_at
 from .state import begin_states, state_tasks, states_of_clip
 from .world.attributes import vocabulary
@@ -168,7 +168,7 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
     run.resume(rng, settings.seed)
     feed = BatchFeed(ClipMaker(vae, networks.text, rng), settings.tasks, RECIPES[settings.recipe])
     probe = memory_probe(vae, networks.text, settings.probe)
-    recent: dict[str, float] = {}
+    recent = RecentLosses()
     for step in range(run.done, settings.steps):
         name = settings.only or settings.task_at(step / settings.steps, rng)
         batch = feed.draw(name)
@@ -177,13 +177,10 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
         grow_columns(networks, step)
         loss = loss_of(networks, batch)
         run.descend(loss)
-        since = step - begin
-        average(run.averaged, networks, 1 - min(EMA, (1 + since) / (10 + since)))
-        value = float(loss.detach())
-        recent[name] = 0.97 * recent.get(name, value) + 0.03 * value
+        follow(run.averaged, networks, step - begin)
+        recent.add(name, loss)
         if run.is_due(settings.report_every):
-            losses = " ".join(f"{task} {value:.4f}" for task, value in recent.items())
-            logger.info("step %d/%d %.0fs %s", run.done, settings.steps, run.elapsed_s, losses)
+            logger.info("step %d/%d %.0fs %s", run.done, settings.steps, run.elapsed_s, recent)
         if run.is_due(settings.save_every):
             run.save()
             save(out, run.averaged, networks)
@@ -195,6 +192,11 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
 def copy_of(networks: Networks) -> dict[str, Tensor]:
     """Return a detached copy of the current weights."""
     return {key: value.detach().clone() for key, value in networks.state_dict().items()}
+
+
+def follow(averaged: dict[str, Tensor], networks: Networks, steps: int) -> None:
+    """Average the weights after so many steps of a run, in place: at first mostly the newest."""
+    average(averaged, networks, 1 - min(EMA, (1 + steps) / (10 + steps)))
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from longtake.errors import BadInput
 from longtake.training.muon import Muon, orthogonalise
-from longtake.training.run import Curve, Descent, TrainingRun, matrix_descent
+from longtake.training.run import Curve, Descent, RecentLosses, TrainingRun, matrix_descent
 
 
 def make_run(file: Path, seed: int = 0, widths: tuple[int, int] = (5, 3)) -> TrainingRun:
@@ -142,6 +142,13 @@ def test_reports_are_due_regularly_and_at_the_end(tmp_path: Path, done: int, due
     run = make_run(tmp_path / "run.pt")
     run.done = done
     assert run.is_due(20) is due
+
+
+def test_the_log_shows_a_running_mean_of_each_task() -> None:
+    recent = RecentLosses()
+    for task, loss in (("wide", 1.0), ("narrow", 0.5), ("wide", 2.0)):
+        recent.add(task, torch.tensor(loss, requires_grad=True))
+    assert str(recent) == "wide 1.0300 narrow 0.5000"
 
 
 def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

@@ -28,7 +28,7 @@ from ...samplers.loop import Chunk, generate
 from ...samplers.rules.anchor import Anchor
 from ...samplers.rules.memory import MemoryRules
 from ...samplers.schedule.context_noise import ContextNoise
-from ...samplers.schedule.options import preset_schedule
+from ...samplers.schedule.options import preset_schedule, preset_solver
 from ...samplers.settings import RolloutSettings
 from .oracle import Oracle, load_oracle
 
@@ -59,7 +59,8 @@ class Recipe:
     """How a measurement samples: the demo's defaults unless a field says otherwise.
 
     `length` and `window` count latent frames; `rows` and `columns` are the latent picture's. 42
-    latent frames are 10.3 s at 16 frames a second, and a whole number of chunks. `guidance`
+    latent frames are 10.3 s at 16 frames a second, and a whole number of chunks. The first chunk
+    has at least `first_steps`; `solver` is an option's name. `guidance`
     replaces CFG at `scale`; `cache` replaces a window of `window` latent frames. `memory` and
     `anchor` are the memory rules; with `feature_caching` steps take over work of the last one.
     """
@@ -69,6 +70,8 @@ class Recipe:
     columns: int = DEMO.width // SPATIAL_FACTOR
     window: int = DEMO.window_frames
     steps: int = DEMO.steps
+    first_steps: int = DEMO.first_steps
+    solver: str = DEMO.solver
     scale: float = DEMO.guidance_scale
     guidance: Guidance | None = None
     noise: ContextNoise = ContextNoise(DEMO.context_noise)
@@ -89,11 +92,13 @@ def sample(
 ) -> Iterator[Chunk]:
     """Yield the chunks of one rollout after `history`. `prompts` holds (latent frame, text)."""
     entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
+    preset = replace(DEMO, steps=recipe.steps, first_steps=recipe.first_steps, solver=recipe.solver)
     settings = RolloutSettings(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
         rows=recipe.rows,
         columns=recipe.columns,
-        schedule=preset_schedule(replace(DEMO, steps=recipe.steps)),
+        schedule=preset_schedule(preset),
+        solver=preset_solver(preset),
         length=recipe.length,
         seed=seed,
         guidance=recipe.guidance or cfg(recipe.scale),
