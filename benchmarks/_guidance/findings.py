@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from ...training.evaluation.estimate import Estimate, estimate
-from .._shared.measures import Features, Measurement, kernel_distance
+from .._shared.measures import Features, Measurement, distance
 from .._shared.records import Records
 from .._shared.report import write
 
-RESAMPLES = 200
 PLAIN, TRUTH, DISTANCE = "cfg", "truth", "distance to truth"
 Rollouts = Sequence[Measurement]
 
@@ -95,19 +93,3 @@ def differences(
     """
     pairs = [(rollouts[seed].figures, plain[seed].figures) for seed in rollouts if seed in plain]
     return means([{key: a[key] - b[key] for key in a} for a, b in pairs])
-
-
-def distance(rollouts: Sequence[Features], reference: Sequence[Features]) -> Estimate:
-    """Return the kernel distance of all rollouts' segments, with an interval over rollouts."""
-    whole = kernel_distance(np.concatenate(rollouts), np.concatenate(reference))
-    rng = np.random.default_rng(0)
-    estimates = []
-    for _ in range(RESAMPLES):
-        halves = (
-            [side[i] for i in rng.choice(len(side), max(1, len(side) // 2), replace=False)]
-            for side in (rollouts, reference)
-        )
-        estimates.append(kernel_distance(*(np.concatenate(half) for half in halves)))
-    # Half-samples without replacement vary as much as the whole sample's estimate.
-    low, high = np.percentile(np.array(estimates) - np.mean(estimates), [2.5, 97.5])
-    return Estimate(whole, whole + float(low), whole + float(high), len(rollouts))

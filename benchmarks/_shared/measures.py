@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ...samplers.loop import Chunk
+from ...training.evaluation.estimate import Estimate
 from ...training.evaluation.kit import Kit, Recipe, decode, sample
 from ...training.evaluation.measures import HELD_OUT_SEED, as_chunks, right_readings
 from ...training.world.attributes import caption, random_values
@@ -27,6 +28,8 @@ from ...training.world.scene import Shot
 OFFSET = 900_000  # of the prompts' seeds, so that no two benches share prompts
 ENDS = 0.15  # share of the frames at the start and at the end
 READ_EVERY = 8
+RESAMPLES = 200
+FEWEST = 4  # rollouts whose halves have a distance
 SEGMENT_LATENTS = 12  # 3 s
 SEGMENTS_APART = 4  # neighbouring segments of a shot are too similar
 
@@ -128,6 +131,25 @@ def kernel_distance(x: Features, y: Features) -> float:
         return float((full.sum() - np.trace(full)) / (len(a) * (len(a) - 1)))
 
     return within(x) + within(y) - 2 * float(kernel(x, y).mean())
+
+
+def distance(rollouts: Sequence[Features], reference: Sequence[Features]) -> Estimate:
+    """Return the kernel distance of all rollouts' segments, with an interval over rollouts.
+
+    Each side has at least `FEWEST` rollouts: a single segment has no distance within its half.
+    """
+    whole = kernel_distance(np.concatenate(rollouts), np.concatenate(reference))
+    rng = np.random.default_rng(0)
+    estimates = []
+    for _ in range(RESAMPLES):
+        halves = (
+            [side[i] for i in rng.choice(len(side), max(1, len(side) // 2), replace=False)]
+            for side in (rollouts, reference)
+        )
+        estimates.append(kernel_distance(*(np.concatenate(half) for half in halves)))
+    # Half-samples without replacement vary as much as the whole sample's estimate.
+    low, high = np.percentile(np.array(estimates) - np.mean(estimates), [2.5, 97.5])
+    return Estimate(whole, whole + float(low), whole + float(high), len(rollouts))
 
 
 def _head(values: Features, share: float) -> float:
