@@ -28,9 +28,9 @@ def peak_bytes(build: Callable[[str, int], Prepare], name: str, count: int) -> i
 
 
 def _measure(build: Callable[[str, int], Prepare], name: str, count: int) -> int | None:
-    before = _peak()
+    before = process_peak()
     build(name, count)()()
-    after = _peak()
+    after = process_peak()
     return None if before is None or after is None else after - before
 
 
@@ -39,7 +39,8 @@ def resident_bytes() -> int:
     return _status("VmRSS") or peak_rss_bytes() or 0
 
 
-def _peak() -> int | None:
+def process_peak() -> int | None:
+    """Return this process's highest resident bytes so far; None if the system does not tell."""
     return _status("VmHWM") or peak_rss_bytes()
 
 

@@ -41,7 +41,9 @@ HOST = {
     "execution",
     "latent_preview",
 }
-HOST_PLACES = ("nodes/host/", "headless/hosts/core_child/prompt_runner.py")
+HOST_PLACES = (
+    "nodes/host/", "headless/hosts/core_child/prompt_runner.py", "benchmarks/speed/core_child.py",
+)  # fmt: skip
 
 IN_PARTS = [file for file in modules() if "/" in file]
 FOLDERS = sorted({parent.as_posix().strip(".") for f in modules() for parent in Path(f).parents})

@@ -1,0 +1,108 @@
+"""ComfyUI's own AR sampler on the bench's shots; started by `core_case` with ComfyUI's Python.
+
+It reads shots as JSON lines and answers with seconds. The core re-noises by `torch.randn_like`,
+whose values depend on strides, so here it gets the noise of all other cases. The latents are
+decoded by our streaming decoder, which is faster than decoding all of them together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...model.preset import DEMO_FOLDER
+from ...model.vae.streaming import StreamingDecoder
+from .._shared.demo_shot import CHUNK, LADDER, DemoShot, demo_networks
+from .._shared.process_memory import process_peak
+
+
+class Core:
+    """The core's modules, with the demo's transformer in the core's own model."""
+
+    def __init__(self) -> None:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.sample
+        import comfy.samplers
+        import comfy.sd
+
+        self.comfy, self.start_bytes = comfy, process_peak()
+        self.model = comfy.sd.load_diffusion_model(str(DEMO_FOLDER / "dit.safetensors"))
+        self.vae = demo_networks().vae
+
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Make and decode a shot; the latents go to a file if the request names one."""
+        torch.set_num_threads(request["threads"])
+        shot = DemoShot(request["width"], request["height"], request["latents"])
+        assert len(shot.noise) and shot.prompts  # drawn and encoded before the clock starts
+        began, worked = time.perf_counter(), time.process_time()
+        with torch.inference_mode():
+            latents = self._sample(shot)
+            sampled_s = time.perf_counter() - began
+            frames = self._decode(latents)
+        answer = {
+            "whole_s": time.perf_counter() - began, "sampled_s": sampled_s, "frames": frames,
+            "processor_s": time.process_time() - worked, "peak": self._peak(),
+        }  # fmt: skip
+        if request["latents_file"]:
+            save_file({"latents": latents.contiguous()}, request["latents_file"])
+        return answer
+
+    def _sample(self, shot: DemoShot) -> Tensor:
+        """Return normalised latents (f, c, h, w)."""
+        noise = shot.noise
+        start = noise[0].transpose(0, 1)[None]  # (1, c, f, h, w)
+        fresh = (
+            noise[step, first : first + CHUNK].transpose(0, 1)[None]
+            for first in shot.chunk_starts
+            for step in range(1, len(noise))
+        )
+        sampler = self.comfy.samplers.ksampler("ar_video", {"num_frame_per_block": CHUNK})
+        prompt = [[shot.prompts.at(0).embedding[None], {}]]
+        with mock.patch.object(torch, "randn_like", lambda like: next(fresh).to(like)):
+            raw = self.comfy.sample.sample_custom(
+                self.model, start, 1.0, sampler, torch.tensor(LADDER), prompt, prompt,
+                torch.zeros_like(start), seed=0, disable_pbar=True,
+            )  # fmt: skip
+        latents: Tensor = self.model.model.process_latent_in(raw)
+        return latents[0].transpose(0, 1).float()
+
+    def _decode(self, latents: Tensor) -> int:
+        """Decode in chunks, and keep all frames until the last one, as the core does."""
+        decoder = StreamingDecoder(self.vae)
+        return sum(len(part) for part in [*map(decoder.feed, latents.split(CHUNK))])
+
+    def _peak(self) -> int | None:
+        now = process_peak()
+        return None if now is None or self.start_bytes is None else now - self.start_bytes
+
+
+def requests() -> Iterator[dict[str, Any]]:
+    """Read requests until the parent closes the pipe."""
+    for line in sys.stdin:
+        yield json.loads(line)
+
+
+def main() -> None:
+    """Serve shots; everything that the core prints goes to stderr."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.argv = ["main.py", "--cpu"]
+    core = Core()
+    for request in requests():
+        channel.write(json.dumps(core.run(request)) + "\n")
+        channel.flush()
+
+
+if __name__ == "__main__":
+    main()
