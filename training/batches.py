@@ -22,7 +22,7 @@ from .world.dataset import ClipMaker, ClipSpec, Pool, PoolSpec
 
 TEXT_DROPOUT = 0.1
 EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at each side; their weight in memory tasks
-BALL_WEIGHT = 3.0  # weight of latent cells with the ball, which is small, fast and easily lost
+BALL_WEIGHT = 5.0  # weight of latent cells with the ball, which is small, fast and easily lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Task:
     def draw(self, pool: Pool, rng: random.Random, recipe: NoiseRecipe) -> Batch:
         """Draw a batch from the task's pool."""
         return make_batch(pool, self, rng, recipe)
+
+
+def with_clips(task: Task, clips: int) -> Task:
+    """The same task with a pool of so many clips."""
+    return replace(task, pool=replace(task.pool, clips=clips))
 
 
 TASKS: Mapping[str, Task] = {

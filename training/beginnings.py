@@ -19,6 +19,7 @@ from ..model.checkpoint import read
 from ..model.delta import LAYERS as STATE_LAYERS
 
 STEP = "step"
+COLUMNS = "world_columns"
 GROWTH = 300  # steps
 
 
@@ -43,15 +44,23 @@ def load_beginning(networks: nn.Module, folder: Path) -> int:
 
 
 def _may_be_new(name: str) -> bool:
-    of_camera = name.startswith(("dit.action_embedding.", "dit.world_columns"))
+    of_camera = name.startswith(("dit.action_embedding.", f"dit.{COLUMNS}"))
     return of_camera or f".self_attn.{STATE_LAYERS}." in name
+
+
+def begin_columns(tree: nn.Module) -> None:
+    """Let a new model's columns count in the picture; see `grow_columns`."""
+    columns = dict(tree.named_parameters()).get(COLUMNS)
+    if columns is not None:
+        nn.init.zeros_(columns)
 
 
 def grow_columns(networks: nn.Module, step: int) -> None:
     """Let columns count in the world little by little, over the first GROWTH steps.
 
-    At once they would undo what weights without them have learned: the loss doubles.
+    At once they would undo what weights without them have learned: the loss doubles. Weights that
+    have them already keep them.
     """
-    columns = dict(networks.named_parameters()).get("dit.world_columns")
+    columns = dict(networks.named_parameters()).get(f"dit.{COLUMNS}")
     if columns is not None:
-        columns.data.fill_(COLUMNS_PER_FRAME * min(1.0, (step + 1) / GROWTH))
+        columns.data.clamp_(min=COLUMNS_PER_FRAME * min(1.0, (step + 1) / GROWTH))

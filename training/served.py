@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batches import DRIVEN_TASKS, Batch, BatchTask, Layout, cut, lay_out
+from .batches import DRIVEN_TASKS, Batch, BatchTask, Layout, cut, lay_out, with_clips
 from .recipes import BatchLayout, NoiseRecipe
 from .world.dataset import Pool
 from .world.returns import BEFORE, FIRST, NEWEST, RUN, SPAN, ReturnSpec
@@ -65,14 +65,15 @@ def _within(frame: Tensor, is_past: Tensor) -> Tensor:
     return torch.where(is_past, frame, frame - BEFORE - RUN)
 
 
+SECOND_POOLS = {"narrow": 100, "wide": 200, "recall": 100, "memory": 40}
 SECOND_TASKS: Mapping[str, BatchTask] = {
-    **{name: DRIVEN_TASKS[name] for name in ("narrow", "wide", "recall", "memory")},
+    **{n: with_clips(DRIVEN_TASKS[n], clips) for n, clips in SECOND_POOLS.items()},
     "return": ReturnTask(ReturnSpec(320, 96), 4),
 }
-"""The tasks of the demo's second edition."""
+"""The tasks of the demo's second edition. Pools are small: filling them takes minutes."""
 
 SECOND_WEIGHTS: Mapping[str, float] = {
-    "narrow": 0.08, "wide": 0.37, "recall": 0.1, "memory": 0.05, "return": 0.4,
+    "narrow": 0.05, "wide": 0.25, "recall": 0.07, "memory": 0.03, "return": 0.6,
 }  # fmt: skip
 """How often each of them is drawn."""
 

@@ -39,8 +39,8 @@ from .batches import (
     Task,
     task_at,
 )
-from .beginnings import STEP, grow_columns, load_beginning
-from .command import FILE, FOLDER, keep_freed_memory, reporting
+from .beginnings import STEP, begin_columns, grow_columns, load_beginning
+from .command import FILE, FOLDER, HALF, keep_freed_memory, reporting
 from .muon import Muon
 from .own_history import SHARE, with_own_history
 from .probe import PROBE, losses_by_window, memory_probe
@@ -68,6 +68,7 @@ class DiTTraining:
 
     `start` is a folder with the weights to begin with, `rate` a factor of all learning rates,
     `task_at` draws a step's task, and `own_history` is the share of batches with such a history.
+    `half` multiplies in bfloat16.
     """
 
     steps: int = 3000
@@ -81,6 +82,7 @@ class DiTTraining:
     rate: float = 1.0
     task_at: Callable[[float, random.Random], str] = task_at
     own_history: float = 0.0
+    half: bool = False
     report_every: int = 50
     save_every: int = 250
 
@@ -137,6 +139,7 @@ def build(config: DiTConfig) -> Networks:
         elif name.startswith("time_embedding.") and name.endswith(".weight"):
             nn.init.normal_(parameter, std=0.02)
     begin_states(dit)
+    begin_columns(dit)
     nn.init.normal_(text.words.weight, std=0.5)
     return Networks(dit, text)
 
@@ -172,10 +175,11 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
     for step in range(run.done, settings.steps):
         name = settings.only or settings.task_at(step / settings.steps, rng)
         batch = feed.draw(name)
-        if settings.own_history and rng.random() < settings.own_history:
-            batch = with_own_history(networks, batch)
         grow_columns(networks, step)
-        loss = loss_of(networks, batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.half):
+            if settings.own_history and rng.random() < settings.own_history:
+                batch = with_own_history(networks, batch)
+            loss = loss_of(networks, batch)
         run.descend(loss)
         follow(run.averaged, networks, step - begin)
         recent.add(name, loss)
@@ -265,6 +269,7 @@ def save(
 )
 @click.option("--start", type=FOLDER, help="Begin with the weights in this folder.")
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Of the peak rates.")
+@click.option("--half", is_flag=True, help=HALF)
 @click.option(
     "--second",
     is_flag=True,

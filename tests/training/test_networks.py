@@ -20,7 +20,7 @@ from longtake.tests.support.tiny_model import randn, randomise
 from longtake.tests.support.training_runs import DIT, WIDTHS, save_tiny_vae, tiny_run
 from longtake.training import refine_vae, train_dit, train_oracle, train_vae
 from longtake.training.batches import Batch
-from longtake.training.beginnings import GROWTH, load_beginning
+from longtake.training.beginnings import GROWTH, grow_columns, load_beginning
 from longtake.training.evaluation import oracle
 from longtake.training.served import ReturnTask
 from longtake.training.train_vae import TrainedVAE, fold_norm, psnr
@@ -223,3 +223,31 @@ def test_the_second_edition_runs_all_its_parts(
     assert own == [1]
     saved = load_file(tmp_path / "dit.safetensors")
     assert saved["world_columns"].item() == pytest.approx(0.25 / GROWTH, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("has_columns", "step", "columns"),
+    [(False, 0, 0.25 / GROWTH), (True, 0, 0.25), (False, GROWTH, 0.25)],
+)
+def test_columns_grow_in_where_weights_lack_them(
+    tmp_path: Path, vae_file: Path, has_columns: bool, step: int, columns: float
+) -> None:
+    config = replace(DIT, camera="columns")
+    networks = train_dit.build(config if has_columns else DIT)
+    if has_columns:
+        grow_columns(networks, GROWTH)
+    train_dit.save(tmp_path, train_dit.copy_of(networks), networks)
+    later = train_dit.build(config)
+    load_beginning(later, tmp_path)
+    grow_columns(later, step)
+    assert float(later.dit.world_columns) == pytest.approx(columns, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 beside float32 weights
+def test_half_precision_learns_nearly_the_same(tmp_path: Path, vae_file: Path) -> None:
+    for half in (False, True):
+        train_dit.train(vae_file, tmp_path / f"{half}", replace(tiny_run(2), half=half))
+    whole, half = (load_file(tmp_path / name / "dit.safetensors") for name in ("False", "True"))
+    assert any(not torch.equal(whole[n], half[n]) for n in whole)
+    for name in whole:
+        torch.testing.assert_close(whole[name].float(), half[name].float(), atol=0.05, rtol=0.1)

@@ -23,7 +23,7 @@ from ...model.config import DiTConfig
 from ...model.preset import DEMO, DEMO_FOLDER
 from ..batches import TASKS, BatchFeed, Task
 from ..beginnings import load_beginning
-from ..command import FOLDER, keep_freed_memory, reporting
+from ..command import FOLDER, HALF, keep_freed_memory, reporting
 from ..run import Curve, RecentLosses, TrainingRun
 from ..train_dit import CONFIG, Networks, build, copy_of, descent_of, follow, save
 from ..world.dataset import ClipMaker
@@ -111,7 +111,7 @@ def _with(config: DiTConfig, weights: Mapping[str, Tensor]) -> Networks:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--levels", type=click.IntRange(1), default=8, show_default=True, help="Of noise.")
 @click.option("--rate", type=float, default=Distillation().rate, show_default=True)
-@click.option("--half", is_flag=True, help="Multiply in bfloat16: faster on CPUs that have it.")
+@click.option("--half", is_flag=True, help=HALF)
 def main(teacher: Path, out: Path, **choices: Any) -> None:
     with reporting():
         distil(teacher, out, Distillation(**choices))
