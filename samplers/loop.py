@@ -226,7 +226,7 @@ class Loop:
         )
         ahead = self.settings.known_frames.lookahead_frames(row.frames, x)
         v = self.branches.velocity(x, row, ahead)
-        noise = self._fresh_noise(row) if solver.stochastic else None
+        noise = self._fresh_noise(row, x) if solver.stochastic else None
         x, state = solver.step(x, v, Move(now, after, noise), tuple(memory))
         return x, *state
 
@@ -257,10 +257,12 @@ class Loop:
         """The first latent frame of the chunk from which the prompt in force holds."""
         return self.current.prompts.prompts[0][0]
 
-    def _fresh_noise(self, row: Row) -> Tensor:
-        addresses = zip(row.frames, row.steps, strict=True)
+    def _fresh_noise(self, row: Row, x: Tensor) -> Tensor:
+        """Noise for each frame of x (f, c, h, w); none for frames that become clean."""
         parts = [
             self.branches.noise(range(f, f + 1), step + 1, "renoise", at=row.first)
-            for f, step in addresses
+            if level
+            else torch.zeros_like(x[:1])
+            for f, step, level in zip(row.frames, row.steps, row.after, strict=True)
         ]
         return torch.cat(parts)

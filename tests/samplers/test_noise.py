@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from longtake.samplers import noise
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise, frame_noise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks
+from longtake.samplers.solvers.single_step import ReNoise
+from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 SHAPE = (4, 6, 10)
 MASK = 2**64 - 1
@@ -90,3 +99,17 @@ def test_noise_is_standard_normal() -> None:
 def test_noise_is_float32_on_the_cpu_of_the_shape_asked_for() -> None:
     x = frame_noise(0, range(3), 0, "start", (4, 5, 7))
     assert (x.shape, x.dtype, x.device.type) == ((3, 4, 5, 7), torch.float32, "cpu")
+
+
+def test_no_noise_is_drawn_for_frames_that_become_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two steps from noise only the first adds some."""
+    drawn = Counter[tuple[int, str]]()
+
+    def draw(seed: int, frame: int, step: int, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        drawn[step, purpose] += 1
+        return addressed_noise(seed, frame, step, purpose, shape)
+
+    monkeypatch.setattr(noise, "addressed_noise", draw)
+    shot = settings(schedule=causal_chunks(flow_ladder(2, 3.0), 3), length=6, solver=ReNoise())
+    assert sum(1 for _ in generate(shot, local_denoiser(random_dit(), TINY))) == 2
+    assert drawn == {(0, "start"): 6, (1, "renoise"): 6}
