@@ -91,9 +91,17 @@ def sample(
     history: Sequence[Chunk] = (),
 ) -> Iterator[Chunk]:
     """Yield the chunks of one rollout after `history`. `prompts` holds (latent frame, text)."""
+    settings = settings_of(kit, recipe, prompts, seed)
+    return generate(settings, local_denoiser(kit.dit, kit.config), history)
+
+
+def settings_of(
+    kit: Kit, recipe: Recipe, prompts: Sequence[tuple[int, str]], seed: int
+) -> RolloutSettings:
+    """The settings of one rollout. `prompts` holds (latent frame, text)."""
     entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
     preset = replace(DEMO, steps=recipe.steps, first_steps=recipe.first_steps, solver=recipe.solver)
-    settings = RolloutSettings(
+    return RolloutSettings(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
         rows=recipe.rows,
         columns=recipe.columns,
@@ -110,7 +118,6 @@ def sample(
         anchor=recipe.anchor,
         feature_caching=recipe.feature_caching,
     )
-    return generate(settings, local_denoiser(kit.dit, kit.config), history)
 
 
 def decode(kit: Kit, chunks: Iterable[Chunk]) -> Tensor:
