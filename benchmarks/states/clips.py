@@ -33,9 +33,11 @@ def returning(kit: Kit, seed: int, recipe: Recipe, away: int) -> dict[str, float
     """Agreement of what enters after so many latent frames `away`, and that of decoded truth."""
     clip = there_and_back(kit, half_way(away), seed)
     chunks, prompts = as_chunks(clip.latents), [(0, clip.away), (clip.turn, clip.back)]
-    made = [*sample(kit, replace(recipe, length=len(clip.latents)), prompts, seed, chunks[:-1])]
+    entering = [*sample(kit, replace(recipe, length=len(clip.latents)), prompts, seed, chunks[:-1])]
     before = chunks[-3:-1]
     return {
-        f"recall after {away}": entering_agreement(decode(kit, [*before, *made])[-1], clip.truth),
+        f"recall after {away}": entering_agreement(
+            decode(kit, [*before, *entering])[-1], clip.truth
+        ),
         f"{TRUTH} after {away}": entering_agreement(decode(kit, chunks[-3:])[-1], clip.truth),
     }

@@ -33,15 +33,15 @@ class Memory:
 
 def memories(delta: Path | None, recurrent: Path | None) -> Mapping[str, Memory]:
     """All memories whose weights are there, by name. The recurrent network knows no guidance."""
-    found = {
+    rows = {
         WINDOW: Memory(Recipe()),
         SHORTER: Memory(Recipe(cache=WindowSink(SHORT))),
     }
     if delta is not None:
-        found[STATE] = Memory(Recipe(cache=DeltaWindow(SHORT)), delta)
+        rows[STATE] = Memory(Recipe(cache=DeltaWindow(SHORT)), delta)
     if recurrent is not None:
-        found[RECURRENT] = Memory(Recipe(cache=FullHistory(), scale=1.0), recurrent)
-    return found
+        rows[RECURRENT] = Memory(Recipe(cache=FullHistory(), scale=1.0), recurrent)
+    return rows
 
 
 @lru_cache(maxsize=4)

@@ -60,14 +60,14 @@ def test_other_weights_make_other_clips(weights: tuple[Path, Path]) -> None:
 
 
 def test_a_new_state_makes_the_shot_of_its_window(weights: tuple[Path, Path]) -> None:
-    made = []
+    shots = []
     for name in (SHORTER, STATE):
         memory = memories(*weights)[name]
         recipe = replace(memory.recipe, length=18)
         with torch.inference_mode():
             shot = sample(kit_of(memory.weights), recipe, [(0, "a red ball")], 0)
-            made.append(torch.cat([chunk.latents for chunk in shot]))
-    assert torch.equal(*made)
+            shots.append(torch.cat([chunk.latents for chunk in shot]))
+    assert torch.equal(*shots)
 
 
 def test_a_state_is_small_and_does_not_grow(weights: tuple[Path, Path]) -> None:
@@ -130,7 +130,7 @@ def test_the_command_measures_every_memory(
     result = json.loads(path.read_text(encoding="utf-8"))
     assert {*result["figures"]} == {WINDOW, SHORTER, STATE, RECURRENT}
     assert result["times"]["64"][WINDOW]["median"] == 1
-    assert result["figures"][STATE]["recall after 16"] == result["figures"][SHORTER][
-        "recall after 16"
-    ]
+    assert (
+        result["figures"][STATE]["recall after 16"] == result["figures"][SHORTER]["recall after 16"]
+    )
     assert f"{DEMO.window_frames}" in WINDOW
