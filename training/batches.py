@@ -21,7 +21,7 @@ from .world.clips import perhaps_driven, quick_reversals, random_shot, reversal_
 from .world.dataset import ClipMaker, ClipSpec, Pool, PoolSpec
 
 TEXT_DROPOUT = 0.1
-EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at each side; their weight in memory tasks
+ENTERING_COLUMNS, ENTERING_WEIGHT = 2, 6.0  # latent columns that the camera turns to; their weight
 BALL_WEIGHT = 5.0  # weight of latent cells with the ball, which is small, fast and easily lost
 
 
@@ -159,7 +159,7 @@ class Layout:
     """The frames of a batch: clean ones, then a noisy copy of each clean frame in `copied`.
 
     `positions` are the places in time of all of them, `mask` (f, f) tells which frame sees which.
-    `edges`: scenery that enters at the edges counts more.
+    `edges`: scenery that enters at an edge counts more.
     """
 
     positions: list[int]
@@ -197,22 +197,25 @@ def lay_out(clips: Pool, layout: Layout, levels: Tensor, rng: random.Random) -> 
         which=with_copies(clips.which),
         positions=layout.positions,
         mask=token_mask(layout.mask, clean),
-        weight=cell_weight(clips.ball[:, copied], edges=layout.edges),
+        weight=cell_weight(clips.ball[:, copied], clips.pans[:, copied] if layout.edges else None),
         pans=with_copies(clips.pans),
         travel=with_copies(clips.travel),
         copied=copied,
     )
 
 
-def cell_weight(ball: Tensor, *, edges: bool) -> Tensor:
+def cell_weight(ball: Tensor, pans: Tensor | None) -> Tensor:
     """Return each latent cell's loss weight, mean 1. `ball` marks the ball; both are (b, m, h, w).
 
-    With a long history the `edges` matter too: scenery seen before re-enters there.
+    With the camera's `pans` (b, m), scenery that enters at the side it turns to counts more: with a
+    long history that scenery was seen before.
     """
     weight = 1 + (BALL_WEIGHT - 1) * ball
-    if edges:
-        weight[..., :EDGE_COLUMNS] *= EDGE_WEIGHT
-        weight[..., -EDGE_COLUMNS:] *= EDGE_WEIGHT
+    if pans is not None:
+        left, right = (torch.where(to_side, ENTERING_WEIGHT, 1.0)[..., None, None]
+                       for to_side in (pans < 0, pans > 0))  # fmt: skip
+        weight[..., :ENTERING_COLUMNS] *= left
+        weight[..., -ENTERING_COLUMNS:] *= right
     return weight / weight.mean()
 
 

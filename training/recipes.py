@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+FIRST_PASS = 0.1
+"""The share of rows whose noisy frames are all noise, as in a chunk's first pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLayout:
@@ -78,15 +81,17 @@ def _history_row(rng: random.Random, frames: int, *, memory: bool) -> Tensor:
 def noisy_levels(
     rng: random.Random, batch: int, frames: int, chunk: int, *, memory: bool
 ) -> Tensor:
-    """Draw a noise level for each noisy frame (b, f); in half of the rows chunks share a level.
+    """Draw a noise level for each noisy frame (b, f); in many rows chunks share a level.
 
     The model learns memory where noise hides the entering scenery, so memory tasks have higher
-    levels.
+    levels, and more often one level for a chunk. A sigmoid never gives level 1, which is where
+    every chunk begins, so that some rows have it.
     """
-    level = torch.sigmoid(1.2 * torch.randn(batch, frames) + (1.0 if memory else 0.2))
+    level = torch.sigmoid(1.2 * torch.randn(batch, frames) + (2.0 if memory else 0.2))
     shared = level[:, ::chunk].repeat_interleave(chunk, 1)[:, :frames]
-    row = torch.tensor([[rng.random() < 0.5] for _ in range(batch)])
-    return torch.where(row, shared, level)
+    row = torch.tensor([[rng.random() < (0.8 if memory else 0.5)] for _ in range(batch)])
+    first = torch.tensor([[rng.random() < FIRST_PASS] for _ in range(batch)])
+    return torch.where(first, 1.0, torch.where(row, shared, level))
 
 
 DIFFUSION_FORCING = NoiseRecipe((1, 3, 3), forcing_levels)
