@@ -26,6 +26,7 @@ from .evaluation.estimate import estimate
 from .evaluation.kit import Recipe, load_kit
 from .evaluation.looks import MINUTE, looks
 from .evaluation.measures import Rows, spread
+from .evaluation.steering import DRIVE, steering, true_steering
 from .world.attributes import ATTRIBUTES
 
 logger = logging.getLogger("longtake")
@@ -45,9 +46,11 @@ class Sizes:
     recall: int = 64
     looks: int = 20
     looks_latents: int = MINUTE
+    steering: int = 8
+    steering_latents: int = DRIVE
 
 
-QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4, 2, 40)
+QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4, 2, 40, 2, 60)
 WINDOWS = (8, 16, 32, 64)
 
 
@@ -70,7 +73,7 @@ class EvaluationJob:
 def measure(job: EvaluationJob) -> Results:
     """Run all measurements; log each when it is done."""
     results: Results = {}
-    parts_of = _of_the_vae, _of_prompts, _of_long_rollouts, _of_looks
+    parts_of = _of_the_vae, _of_prompts, _of_long_rollouts, _of_looks, _of_the_camera
     for parts in (measures_of(job) for measures_of in parts_of):
         for name, rows in parts:
             results[name] = {key: estimate(values) for key, values in rows.items()}
@@ -130,6 +133,17 @@ def _of_looks(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
         f"shares of frames in shots of {job.sizes.looks_latents} latent frames with switches",
         {key: [shot[key] for shot in shots] for key in shots[0]},
     )
+
+
+def _of_the_camera(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
+    if load_kit(job.folder).config.camera == "none":
+        return
+    length = job.sizes.steering_latents
+    rollout = partial(steering, recipe=job.recipe, length=length)
+    for name, drive in (("drives, decoded truth", true_steering),
+                        (f"drives of {length} latent frames", rollout)):  # fmt: skip
+        drives = spread(drive, job.clips(job.sizes.steering), job.folder, job.workers)
+        yield name, {key: [each[key] for each in drives] for key in drives[0]}
 
 
 def write_card(results: Results, job: EvaluationJob, out: Path, elapsed_s: float) -> None:

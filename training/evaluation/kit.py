@@ -20,6 +20,7 @@ from ...model.text import TextEncoder
 from ...model.vae.latent_format import SPATIAL_FACTOR
 from ...model.vae.streaming import StreamingDecoder
 from ...model.vae.tiny import TinyVAE
+from ...samplers.camera.path import CameraPath
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ...samplers.denoiser import local_denoiser
 from ...samplers.feature_caching import FeatureCaching
@@ -62,7 +63,8 @@ class Recipe:
     latent frames are 10.3 s at 16 frames a second, and a whole number of chunks. The first chunk
     has at least `first_steps`; `solver` is an option's name. `guidance`
     replaces CFG at `scale`; `cache` replaces a window of `window` latent frames. `memory` and
-    `anchor` are the memory rules; with `feature_caching` steps take over work of the last one.
+    `anchor` are the memory rules; with `feature_caching` steps take over work of the last one. A
+    model that takes a camera follows `camera`, or else the prompts' words.
     """
 
     length: int = 42
@@ -81,6 +83,7 @@ class Recipe:
     memory: MemoryRules = MemoryRules()
     anchor: Anchor | None = None
     feature_caching: FeatureCaching | None = None
+    camera: CameraPath | None = None
 
 
 def sample(
@@ -117,6 +120,7 @@ def settings_of(
         memory=recipe.memory,
         anchor=recipe.anchor,
         feature_caching=recipe.feature_caching,
+        camera=recipe.camera,
     )
 
 
