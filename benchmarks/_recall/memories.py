@@ -168,9 +168,18 @@ SERVED: Mapping[str, Callable[[], CachePolicy]] = {
 }
 
 
+def at_a_chunk(turn: CameraTurn) -> CameraTurn:
+    """The nearest turn before it that whole chunks lead to and back from.
+
+    The loop turns its camera where a prompt begins, at the start of a chunk. Elsewhere it would
+    place the camera up to four latent frames' way beside the world's.
+    """
+    return CameraTurn(*(frames // CHUNK * CHUNK for frames in (turn.away, turn.back)))
+
+
 def served_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
     """Agreement by memory where the sampling loop makes all commits."""
-    clip = there_and_back(kit, turn, seed)
+    clip = there_and_back(kit, at_a_chunk(turn), seed)
     chunks = as_chunks(clip.latents)
     prompts = [(0, clip.away), (clip.turn, clip.back)]
     figures = {}
@@ -185,11 +194,11 @@ def served_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
 def whole_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
     """Agreement by memory over the way back, which the model makes itself after a true history.
 
-    It is the mean over latent frames from the end of the turn on. The turn is at the start of a
-    chunk. Here a wrong column stays in the history, and the camera may err too: figures `OFF` let
-    the picture be shifted by CAMERA_OFF pixels and so judge the scenery alone.
+    It is the mean over latent frames from the end of the turn on. Here a wrong column stays in the
+    history, and the camera may err too: figures `OFF` let the picture be shifted by CAMERA_OFF
+    pixels and so judge the scenery alone.
     """
-    turn = CameraTurn(turn.away // CHUNK * CHUNK, turn.back)
+    turn = at_a_chunk(turn)
     clip = there_and_back(kit, turn, seed)
     chunks, start = as_chunks(clip.latents), turn.away // CHUNK
     pictures = _way_back(turn, seed, len(clip.latents))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longtake.benchmarks import recall
-from longtake.benchmarks._attention.recall import CameraTurn
+from longtake.benchmarks._attention.recall import CameraTurn, half_way, turning_shot
 from longtake.benchmarks._recall import memories
 from longtake.benchmarks._recall.memories import (
     CONTENT,
@@ -20,7 +20,9 @@ from longtake.benchmarks._recall.memories import (
 )
 from longtake.benchmarks._recall.plot import draw
 from longtake.model.preset import DEMO_FOLDER
-from longtake.training.evaluation.kit import load_kit
+from longtake.samplers.strip import travel
+from longtake.training.evaluation.kit import Recipe, load_kit, settings_of
+from longtake.training.world.dataset import latent_travel
 
 BASE = {WINDOW: 0.3, TEMP: 0.2, CONTENT: 0.4, RANDOM_RUN: 0.1, FULL: 0.2}
 
@@ -61,6 +63,18 @@ def test_rows_as_served_come_last_and_are_few() -> None:
         [f"{turn}, {way}" for way in ("as served", "the whole way back")
          for turn in ("48 away, 24 back", "128 away, 64 back")],
     ]
+
+
+@pytest.mark.parametrize("away", [48, 128])
+def test_where_the_loop_serves_its_camera_is_the_worlds(away: int) -> None:
+    """Latent frames at full pan, by the loop's count of words and by the drawn world."""
+    turn = memories.at_a_chunk(half_way(away))
+    shot, *texts = turning_shot(turn, 0)
+    frames = turn.history + memories.CHUNK
+    settings = settings_of(load_kit(DEMO_FOLDER), Recipe(length=frames),
+                           [(0, texts[0]), (turn.away, texts[1])], 0)  # fmt: skip
+    world = latent_travel([shot], frames)[0].double()
+    assert float((travel(settings, range(frames)) - world).abs().max()) < 0.1
 
 
 @pytest.mark.slow
