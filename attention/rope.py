@@ -80,17 +80,12 @@ def rotation(
     return Rotation(cos.view(-1, 1, head_dim), sin.view(-1, 1, head_dim))
 
 
-def column_turns(
-    columns: Tensor, head_dim: int, device: torch.device | str = "cpu"
-) -> Rotation:
-    """The turn (..., w) of the channels that depend on the column, for shifts `columns` (...).
+def column_frequencies(head_dim: int) -> Tensor:
+    """Radians (p,) float64 that each pair turns by from one column to the next.
 
-    These are the last w channels of a head. Turned so, a token in column c has the keys of one in
-    column c plus its shift, which need not be a whole number.
+    These are the last pairs of a head.
     """
-    part = 2 * (head_dim // 6)
-    angles = _angles(columns.double().flatten().cpu(), part).view(*columns.shape, part // 2)
-    return _by_angles(angles, device)
+    return _frequencies(2 * (head_dim // 6), torch.device("cpu"))
 
 
 class LatestRotation:
@@ -149,7 +144,7 @@ def position_tables(
 ) -> PositionTables:
     """Tables for latent-frame positions `frames` and a grid of `rows` x `columns` tokens."""
     times, places = _angle_tables(frames, (rows, columns), head_dim, device)
-    return PositionTables(_by_angles(times, device), _by_angles(places, device))
+    return PositionTables(by_angles(times, device), by_angles(places, device))
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
@@ -201,12 +196,16 @@ def _place_angles(rows: int, columns: int, head_dim: int, on: torch.device) -> T
 
 
 def _angles(positions: Tensor, part: int) -> Tensor:
-    pairs = torch.arange(0, part, 2, dtype=torch.float64, device=positions.device)
-    frequencies = THETA ** (-pairs / part)
-    return torch.outer(positions, frequencies)  # (p, part/2)
+    return torch.outer(positions, _frequencies(part, positions.device))  # (p, part/2)
 
 
-def _by_angles(angles: Tensor, device: torch.device | str) -> Rotation:
+def _frequencies(part: int, on: torch.device) -> Tensor:
+    pairs = torch.arange(0, part, 2, dtype=torch.float64, device=on)
+    frequencies: Tensor = THETA ** (-pairs / part)
+    return frequencies
+
+
+def by_angles(angles: Tensor, device: torch.device | str) -> Rotation:
     """The rotation of pairs by angles (..., d/2) float64."""
     tables = (x.float().repeat_interleave(2, -1) for x in (angles.cos(), angles.sin()))
     cos, sin = (upload(table, device) for table in tables)

@@ -14,13 +14,15 @@ from safetensors import safe_open
 from torch import nn
 
 from ..errors import BadInput
-from ..model.camera.columns import COLUMNS_PER_FRAME
+from ..model.camera.columns import COLUMNS_PER_FRAME, column_turns
 from ..model.checkpoint import read
 from ..model.delta import LAYERS as STATE_LAYERS
+from ..model.dit import WanDiT
 
 STEP = "step"
-COLUMNS = "world_columns"
-GROWTH = 300  # steps
+COLUMNS, TURNS = "world_columns", "world_turns"
+GROWTH = 300  # steps over which columns begin to move with the camera
+TURNS_GROWTH = 80  # steps over which their further turns grow
 
 
 def load_beginning(networks: nn.Module, folder: Path) -> int:
@@ -45,22 +47,24 @@ def load_beginning(networks: nn.Module, folder: Path) -> int:
 
 def _may_be_new(name: str) -> bool:
     of_camera = name.startswith(("dit.action_embedding.", f"dit.{COLUMNS}"))
-    return of_camera or f".self_attn.{STATE_LAYERS}." in name
+    return of_camera or name == f"dit.{TURNS}" or f".self_attn.{STATE_LAYERS}." in name
 
 
-def begin_columns(tree: nn.Module) -> None:
-    """Let a new model's columns count in the picture; see `grow_columns`."""
-    columns = dict(tree.named_parameters()).get(COLUMNS)
-    if columns is not None:
-        nn.init.zeros_(columns)
+def begin_columns(dit: WanDiT) -> None:
+    """Let a new model's columns count in the picture, and not turn further; see `grow_columns`."""
+    own = dict(dit.named_parameters())
+    for name in {COLUMNS, TURNS} & own.keys():
+        nn.init.zeros_(own[name])
 
 
-def grow_columns(networks: nn.Module, step: int) -> None:
-    """Let columns count in the world little by little, over the first GROWTH steps.
+def grow_columns(dit: WanDiT, step: int) -> None:
+    """Let columns count in the world little by little, over a run's first steps.
 
     At once they would undo what weights without them have learned: the loss doubles. Weights that
     have them already keep them.
     """
-    columns = dict(networks.named_parameters()).get(f"dit.{COLUMNS}")
-    if columns is not None:
-        columns.data.clamp_(min=COLUMNS_PER_FRAME * min(1.0, (step + 1) / GROWTH))
+    own = dict(dit.named_parameters())
+    if COLUMNS in own:
+        own[COLUMNS].data.clamp_(min=COLUMNS_PER_FRAME * min(1.0, (step + 1) / GROWTH))
+        share = min(1.0, (step + 1) / TURNS_GROWTH)
+        own[TURNS].data.clamp_(min=column_turns(dit.dim // dit.num_heads, share))

@@ -175,7 +175,7 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
     for step in range(run.done, settings.steps):
         name = settings.only or settings.task_at(step / settings.steps, rng)
         batch = feed.draw(name)
-        grow_columns(networks, step)
+        grow_columns(networks.dit, step)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.half):
             if settings.own_history and rng.random() < settings.own_history:
                 batch = with_own_history(networks, batch)

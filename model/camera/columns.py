@@ -8,16 +8,21 @@ the sun do not stay where they are in the world.
 Queries and keys are turned before keys are kept, by the rotary embedding's own angles for columns
 (`attention/rope.py`). Turns add up, so that any cache that rotates keys by place in the picture
 gives keys by place in the world. Only differences of places count.
+
+The slowest of these angles hardly change over a picture's width. All heads turn them further, by a
+whole turn or a part of one for each column that the camera passes. So a head can tell two frames
+apart whose cameras differ by less than a column, which decides what a token's pixels show.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...attention.rope import Rotation, column_turns, rotate
+from ...attention.rope import Rotation, by_angles, column_frequencies, rotate
 from ...uploads import upload
 from ..config import DiTConfig
 from ..hooks import Hooks
@@ -26,15 +31,29 @@ from .frames import CameraFrames
 
 COLUMNS_PER_FRAME = 0.25
 """Tokens of 16 pixels that the demo's camera passes in a latent frame of 4 pixel frames."""
+PICTURE_TURNS = (1.0, 0.5, 0.25)
+"""Turns per column of the last pairs of heads that count from the picture's edge."""
+WORLD_TURNS = (1.0, 0.5)
+"""Turns per column, beside the rotary embedding's own, of the last pairs of the other heads."""
 
 
 def add_column_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
-    """Add the layers of an action embedding, and `world_columns` (1,), to a module tree.
+    """Add the layers of an action embedding, and how columns move, to a module tree.
 
-    `world_columns` is how many token columns the camera passes in a latent frame at full pan.
+    `world_columns` (1,) is how many token columns the camera passes in a latent frame at full pan.
+    `world_turns` (2, p) are the further turns per column of pairs that depend on the column: those
+    of the picture's heads, then those of the world's.
     """
     add_action_layers(tree, config, linear)
     tree.world_columns = nn.Parameter(torch.tensor([COLUMNS_PER_FRAME]), requires_grad=False)
+    tree.world_turns = nn.Parameter(column_turns(config.head_dim), requires_grad=False)
+
+
+def column_turns(head_dim: int, share: float = 1.0) -> Tensor:
+    """The further turns per column (2, p) of a model, or a `share` of them; see `world_turns`."""
+    pairs = len(column_frequencies(head_dim))
+    rows = ((0.0,) * pairs + turns for turns in (PICTURE_TURNS, WORLD_TURNS))
+    return share * torch.tensor([row[-pairs:] for row in rows])
 
 
 def column_hooks(tree: Any, camera: CameraFrames) -> Hooks:
@@ -47,13 +66,16 @@ def world_hooks(tree: Any, action: Tensor, travel: Tensor) -> Hooks:
 
     Travel counts latent frames at full pan, right positive, from any fixed place.
     """
-    columns = travel.double() * float(tree.world_columns)
-    turns = column_turns(columns, tree.dim // tree.num_heads, action.device)
+    columns = travel.double().cpu() * float(tree.world_columns)
+    own = column_frequencies(tree.dim // tree.num_heads)
+    further = 2 * math.pi * tree.world_turns.detach().double().cpu()
+    angles = torch.stack([further[0], own + further[1]])  # (2, p) radians per column
+    turns = by_angles(columns[..., None, None] * angles, action.device)
     return pan_hooks(tree, action).then(Hooks(places=(WorldTurn(turns),)))
 
 
 class WorldTurn:
-    """The turn of half of the heads of a chunk's frames; it goes to the device once."""
+    """The turn of a chunk's frames by their camera; it goes to the device once."""
 
     def __init__(self, turns: Rotation) -> None:
         self._turns = turns
@@ -67,15 +89,14 @@ class WorldTurn:
 
 
 def turned(x: Tensor, turns: Rotation) -> Tensor:
-    """Turn the second half of the heads of x (b, f s, n, d) by the `turns` (b, f, w) of frames.
+    """Turn the heads of x (b, f s, n, d) by the `turns` (b, f, 2, w) of frames.
 
-    The turns are of the last w channels of a head, which are those of columns.
+    The first half of the heads takes the first of the two, the others the second. Turns are of the
+    last w channels of a head, which are those of columns.
     """
     width, half = turns.cos.shape[-1], x.shape[2] // 2
     tokens = x.shape[1] // turns.cos.shape[1]
-    cos, sin = (
-        part.repeat_interleave(tokens, 1).unsqueeze(2) for part in (turns.cos, turns.sin)
-    )
-    screen, world = x[:, :, :half], x[:, :, half:]
-    moved = rotate(world[..., -width:].contiguous(), Rotation(cos, sin))
-    return torch.cat([screen, torch.cat([world[..., :-width], moved], -1)], 2)
+    cos, sin = (part.repeat_interleave(tokens, 1) for part in (turns.cos, turns.sin))
+    picture = x[:, :, :half, -width:].contiguous(), Rotation(cos[:, :, :1], sin[:, :, :1])
+    world = x[:, :, half:, -width:].contiguous(), Rotation(cos[:, :, 1:], sin[:, :, 1:])
+    return torch.cat([x[..., :-width], torch.cat([rotate(*picture), rotate(*world)], 2)], -1)

@@ -81,7 +81,7 @@ def _camera(config: DiTConfig) -> Shapes:
         return {
             **_linear("action_embedding.0", FREQ_DIM, dim),
             **_linear("action_embedding.2", dim, dim),
-            **({"world_columns": (1,)} if config.camera == "columns" else {}),
+            **(_columns(config) if config.camera == "columns" else {}),
         }
     shapes: Shapes = {}
     if config.camera == "prope":
@@ -101,6 +101,12 @@ def _camera(config: DiTConfig) -> Shapes:
         for i in range(config.action.blocks):
             shapes.update(_action(f"blocks.{i}.{MODULE}", config.action, dim))
     return shapes
+
+
+def _columns(config: DiTConfig) -> Shapes:
+    """How fast columns pass, and additional turns per column of half of the heads each."""
+    pairs = config.head_dim // 6
+    return {"world_columns": (1,), "world_turns": (2, pairs)}
 
 
 def _action(prefix: str, sizes: ActionSizes, dim: int) -> Shapes:

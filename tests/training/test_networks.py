@@ -14,13 +14,14 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadInput
+from longtake.model.camera.columns import column_turns
 from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from longtake.model.vae.tiny import Conv, TinyVAE, decode_all, encode_all
 from longtake.tests.support.tiny_model import randn, randomise
 from longtake.tests.support.training_runs import DIT, WIDTHS, save_tiny_vae, tiny_run
 from longtake.training import refine_vae, train_dit, train_oracle, train_vae
 from longtake.training.batches import Batch
-from longtake.training.beginnings import GROWTH, grow_columns, load_beginning
+from longtake.training.beginnings import GROWTH, TURNS_GROWTH, grow_columns, load_beginning
 from longtake.training.evaluation import oracle
 from longtake.training.served import ReturnTask
 from longtake.training.train_vae import TrainedVAE, fold_norm, psnr
@@ -223,24 +224,31 @@ def test_the_second_edition_runs_all_its_parts(
     assert own == [1]
     saved = load_file(tmp_path / "dit.safetensors")
     assert saved["world_columns"].item() == pytest.approx(0.25 / GROWTH, rel=1e-2)
+    assert saved["world_turns"].max().item() == pytest.approx(1 / TURNS_GROWTH, rel=1e-2)
 
 
 @pytest.mark.parametrize(
-    ("has_columns", "step", "columns"),
-    [(False, 0, 0.25 / GROWTH), (True, 0, 0.25), (False, GROWTH, 0.25)],
+    ("has_columns", "step", "columns", "turns"),
+    [
+        (False, 0, 0.25 / GROWTH, 1 / TURNS_GROWTH),
+        (True, 0, 0.25, 1.0),
+        (False, TURNS_GROWTH // 2, 0.25 * (TURNS_GROWTH // 2 + 1) / GROWTH, 0.5125),
+        (False, GROWTH, 0.25, 1.0),
+    ],
 )
 def test_columns_grow_in_where_weights_lack_them(
-    tmp_path: Path, vae_file: Path, has_columns: bool, step: int, columns: float
+    tmp_path: Path, vae_file: Path, has_columns: bool, step: int, columns: float, turns: float
 ) -> None:
     config = replace(DIT, camera="columns")
     networks = train_dit.build(config if has_columns else DIT)
     if has_columns:
-        grow_columns(networks, GROWTH)
+        grow_columns(networks.dit, GROWTH)
     train_dit.save(tmp_path, train_dit.copy_of(networks), networks)
     later = train_dit.build(config)
     load_beginning(later, tmp_path)
-    grow_columns(later, step)
+    grow_columns(later.dit, step)
     assert float(later.dit.world_columns) == pytest.approx(columns, rel=1e-3)
+    torch.testing.assert_close(later.dit.world_turns.data, column_turns(DIT.head_dim, turns))
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 beside float32 weights

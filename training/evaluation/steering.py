@@ -92,9 +92,9 @@ def commanded(pans: Pans, length: int) -> list[float]:
     return velocity.unflatten(0, (-1, FRAMES_PER_LATENT)).sum(1).tolist()  # type: ignore[no-any-return]
 
 
-def compared(read: list[float], wanted: list[float]) -> dict[str, float]:
-    """Figures of the speeds read and `wanted`, in pixels a latent frame, right positive."""
-    x, y = torch.tensor(wanted), torch.tensor(read)
+def compared(read: list[float], command: list[float]) -> dict[str, float]:
+    """Figures of the speeds read and of the `command`, in pixels a latent frame, right positive."""
+    x, y = torch.tensor(command), torch.tensor(read)
     still = x.abs() < MOVING * FRAMES_PER_LATENT
     return {
         "correlation": float(torch.corrcoef(torch.stack([x, y]))[0, 1]),

@@ -10,23 +10,36 @@ import torch
 from torch import Tensor
 
 from longtake.attention.dense import WholeSequence
-from longtake.attention.rope import column_turns, rotate, rotation
+from longtake.attention.rope import by_angles, column_frequencies, rotate, rotation
 from longtake.model.camera import columns
-from longtake.model.camera.columns import turned, world_hooks
+from longtake.model.camera.columns import column_turns, turned, world_hooks
 from longtake.model.config import camera_of
 from longtake.model.dit import PassOptions, WanDiT, predict, project_text
+from longtake.model.hooks import NO_HOOKS
 from longtake.tests.support.tiny_model import TINY, randn, random_dit
 
 PLACED = replace(TINY, camera="columns")
 ROWS, COLUMNS = 2, 6
 
 
-def test_a_turn_of_whole_columns_is_the_rotary_embedding_of_other_columns() -> None:
+def tree_of(head_dim: int, heads: int, turns: Tensor) -> SimpleNamespace:
+    """What `world_hooks` reads of a model whose camera passes one column in a latent frame."""
+    columns = torch.tensor([1.0])
+    return SimpleNamespace(
+        world_columns=columns, world_turns=turns, dim=heads * head_dim, num_heads=heads
+    )
+
+
+def test_a_turn_of_whole_columns_is_the_rotary_embedding_of_other_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Against the engine's own table of places, whose columns are whole numbers."""
     heads, d, shift = 4, TINY.head_dim, 2
     x = randn(1, ROWS * COLUMNS, heads, d)
-    turns = column_turns(torch.tensor([[float(shift)]]), d)
-    ours = rotate(turned(x, turns), rotation([0], ROWS, COLUMNS, d))
+    monkeypatch.setattr(columns, "pan_hooks", lambda tree, action: NO_HOOKS)
+    tree = tree_of(d, heads, column_turns(d, 0.0))
+    [turn] = world_hooks(tree, torch.zeros(1, 1), torch.tensor([[float(shift)]])).places
+    ours = rotate(turn(x), rotation([0], ROWS, COLUMNS, d))
     wide = rotation([0], ROWS, COLUMNS + shift, d)
     places = [row * (COLUMNS + shift) + column + shift
               for row in range(ROWS) for column in range(COLUMNS)]  # fmt: skip
@@ -68,18 +81,43 @@ def test_a_file_says_that_its_columns_are_the_worlds() -> None:
     assert camera_of(extra) == "columns" and camera_of(extra - {"world_columns"}) == "action"
 
 
-@pytest.mark.parametrize("heads", [2, 4])
-def test_half_of_the_heads_count_from_the_pictures_edge(heads: int) -> None:
-    x = randn(1, 4, heads, 12)
-    out = turned(x, column_turns(torch.tensor([[0.7, 1.9]]), 12))
-    assert torch.equal(out[:, :, : heads // 2], x[:, :, : heads // 2])
-    assert not torch.allclose(out[:, :, heads // 2 :], x[:, :, heads // 2 :])
-    torch.testing.assert_close(out.norm(dim=-1), x.norm(dim=-1))
+@pytest.mark.parametrize("heads", [2, 3, 4])
+def test_each_half_of_the_heads_has_its_own_turns(heads: int) -> None:
+    """Pair by pair as complex numbers, against a loop over frames and heads."""
+    x, angles = randn(1, 4, heads, 12), randn(1, 2, 2, 2, seed=3).double()
+    out = turned(x, by_angles(angles, "cpu"))
+    assert torch.equal(out[..., :-4], x[..., :-4])
+    for token in range(4):
+        for head in range(heads):
+            angle = angles[0, token // 2, int(head >= heads // 2)]
+            pairs = torch.view_as_complex(x[0, token, head, -4:].double().view(2, 2))
+            expected = torch.view_as_real(pairs * torch.polar(torch.ones(2).double(), angle))
+            torch.testing.assert_close(out[0, token, head, -4:].double(), expected.flatten(),
+                                       atol=1e-6, rtol=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_further_turns_tell_parts_of_a_column_apart(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of a column is a quarter of a whole turn, in the last pairs of each half."""
+    heads, d, columns_passed = 2, 48, 0.25
+    monkeypatch.setattr(columns, "pan_hooks", lambda tree, action: NO_HOOKS)
+    tree = tree_of(d, heads, column_turns(d, share))
+    [turn] = world_hooks(tree, torch.zeros(1, 1), torch.tensor([[columns_passed]])).places
+    x = torch.zeros(1, 1, heads, d)
+    x[..., 0::2] = 1.0
+    out = torch.view_as_complex(turn(x).double().unflatten(-1, (-1, 2)))[0, 0, :, -8:].angle()
+    further = 2 * torch.pi * columns_passed * share * torch.tensor(
+        [[0, 0, 0, 0, 0, 1, 0.5, 0.25], [0, 0, 0, 0, 0, 0, 1, 0.5]]
+    )
+    own = torch.stack([torch.zeros(8).double(), columns_passed * column_frequencies(d)])
+    torch.testing.assert_close(out, own + further, atol=1e-5, rtol=1e-5)
 
 
 def test_turns_go_to_the_device_of_the_keys_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The camera's numbers are on the CPU; a device of shapes alone stands for another."""
-    tree = SimpleNamespace(world_columns=torch.tensor([0.25]), dim=48, num_heads=4)
+    tree = tree_of(12, 4, column_turns(12))
     uploaded: list[Tensor] = []
 
     def upload(x: Tensor, device: torch.device) -> Tensor:
