@@ -169,10 +169,10 @@ SERVED: Mapping[str, Callable[[], CachePolicy]] = {
 
 
 def at_a_chunk(turn: CameraTurn) -> CameraTurn:
-    """The nearest turn before it that whole chunks lead to and back from.
+    """The turn, with both ways shortened to whole chunks.
 
-    The loop turns its camera where a prompt begins, at the start of a chunk. Elsewhere it would
-    place the camera up to four latent frames' way beside the world's.
+    The loop turns its camera where a prompt takes effect, at the start of a chunk. A world that
+    turns within a chunk would be up to four latent frames' way beside the loop's camera.
     """
     return CameraTurn(*(frames // CHUNK * CHUNK for frames in (turn.away, turn.back)))
 
