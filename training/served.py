@@ -73,7 +73,7 @@ SECOND_TASKS: Mapping[str, BatchTask] = {
 """The tasks of the demo's second edition. Pools are small: filling them takes minutes."""
 
 SECOND_WEIGHTS: Mapping[str, float] = {
-    "narrow": 0.05, "wide": 0.25, "recall": 0.07, "memory": 0.03, "return": 0.6,
+    "narrow": 0.05, "wide": 0.37, "recall": 0.05, "memory": 0.03, "return": 0.5,
 }  # fmt: skip
 """How often each of them is drawn."""
 

@@ -43,6 +43,7 @@ from .beginnings import STEP, begin_columns, grow_columns, load_beginning
 from .command import FILE, FOLDER, HALF, keep_freed_memory, reporting
 from .muon import Muon
 from .own_history import SHARE, with_own_history
+from .pace import PACE_WEIGHT, pace_loss
 from .probe import PROBE, losses_by_window, memory_probe
 from .recipes import RECIPES
 from .run import Curve, Descent, RecentLosses, TrainingRun, save_half
@@ -68,7 +69,7 @@ class DiTTraining:
 
     `start` is a folder with the weights to begin with, `rate` a factor of all learning rates,
     `task_at` draws a step's task, and `own_history` is the share of batches with such a history.
-    `half` multiplies in bfloat16.
+    `pace` is the weight of the camera's pace in the loss. `half` multiplies in bfloat16.
     """
 
     steps: int = 3000
@@ -82,6 +83,7 @@ class DiTTraining:
     rate: float = 1.0
     task_at: Callable[[float, random.Random], str] = task_at
     own_history: float = 0.0
+    pace: float = 0.0
     half: bool = False
     report_every: int = 50
     save_every: int = 250
@@ -119,10 +121,11 @@ class Networks(nn.Module):
         return pan_hooks(self.dit, batch.pans) if takes_camera else NO_HOOKS
 
 
-def loss_of(networks: Networks, batch: Batch) -> Tensor:
-    """Return the mean squared error of the velocity, weighted by cell."""
+def loss_of(networks: Networks, batch: Batch, pace: float = 0.0) -> Tensor:
+    """Return the mean squared error of the velocity, weighted by cell, and the camera's `pace`."""
     error: Tensor = networks(batch) - batch.target
-    return (error.square() * batch.weight[:, :, None]).mean()
+    loss = (error.square() * batch.weight[:, :, None]).mean()
+    return loss + pace * pace_loss(error, batch) if pace else loss
 
 
 def build(config: DiTConfig) -> Networks:
@@ -179,7 +182,7 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.half):
             if settings.own_history and rng.random() < settings.own_history:
                 batch = with_own_history(networks, batch)
-            loss = loss_of(networks, batch)
+            loss = loss_of(networks, batch, settings.pace)
         run.descend(loss)
         follow(run.averaged, networks, step - begin)
         recent.add(name, loss)
@@ -286,7 +289,8 @@ def main(
         config = replace(choices.get("config", CONFIG), state=state)
         choices |= {"config": config, "tasks": state_tasks(choices.get("tasks", TASKS))}
     if second:
-        choices |= {"tasks": SECOND_TASKS, "task_at": second_task_at, "own_history": SHARE}
+        choices |= {"tasks": SECOND_TASKS, "task_at": second_task_at}
+        choices |= {"own_history": SHARE, "pace": PACE_WEIGHT}
     with reporting():
         train(vae, out, DiTTraining(**choices))
 
