@@ -28,7 +28,7 @@ def pace_loss(error: Tensor, batch: Batch) -> Tensor:
     pairs = [i for i in range(1, len(batch.copied)) if batch.copied[i] == batch.copied[i - 1] + 1]
     if not pairs:
         return error.new_zeros(())
-    usual = (batch.weight <= batch.weight.min() * 1.001)[:, pairs, None]
+    usual = (batch.weight == batch.weight.min())[:, pairs, None]
     moved = (truth[:, pairs] - truth[:, [i - 1 for i in pairs]]) * usual
     lacks = (level * error)[:, pairs]
     lag = (lacks * moved).sum((2, 3, 4)) / moved.square().sum((2, 3, 4)).clamp(min=1e-6)

@@ -208,20 +208,28 @@ def test_the_second_edition_runs_all_its_parts(
 ) -> None:
     """One step on clips that return, after a pass that makes a history of its own."""
     own: list[int] = []
-    make = train_dit.with_own_history
+    paces: list[float] = []
+    make, lag_of = train_dit.with_own_history, train_dit.pace_loss
 
     def count(predict: Callable[[Batch], torch.Tensor], batch: Batch) -> Batch:
         own.append(len(batch.x))
         return make(predict, batch)
 
+    def note(error: torch.Tensor, batch: Batch) -> torch.Tensor:
+        loss = lag_of(error, batch)
+        paces.append(float(loss.detach()))
+        return loss
+
     monkeypatch.setattr(train_dit, "with_own_history", count)
+    monkeypatch.setattr(train_dit, "pace_loss", note)
     task = ReturnTask(ReturnSpec(2, 16, farthest=10), 1)
     settings = replace(
-        tiny_run(1), config=replace(DIT, camera="columns"), own_history=1.0,
+        tiny_run(1), config=replace(DIT, camera="columns"), own_history=1.0, pace=1.0,
         tasks={"return": task}, task_at=lambda share, rng: "return", rate=0.5,
     )  # fmt: skip
     train_dit.train(vae_file, tmp_path, settings)
     assert own == [1]
+    assert len(paces) == 1 and paces[0] > 0
     saved = load_file(tmp_path / "dit.safetensors")
     assert saved["world_columns"].item() == pytest.approx(0.25 / GROWTH, rel=1e-2)
     assert saved["world_turns"].max().item() == pytest.approx(1 / TURNS_GROWTH, rel=1e-2)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
+from longtake.training import train_dit
 from longtake.training.batches import Batch
-from longtake.training.pace import pace_loss
+from longtake.training.pace import PACE_WEIGHT, pace_loss
+from longtake.training.train_dit import DiTTraining
 
 CONTEXT, COPIED = 6, [2, 3, 4]
 
@@ -71,3 +76,27 @@ def test_an_error_that_is_no_movement_hardly_counts() -> None:
     given = batch(1.0)
     other = torch.randn(given.target.shape, generator=torch.Generator().manual_seed(9))
     assert float(pace_loss(other, given)) < 0.01 * float(other.square().mean())
+
+
+def test_the_second_edition_trains_the_pace_and_the_other_models_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[DiTTraining] = []
+    monkeypatch.setattr(train_dit, "train", lambda vae, out, settings: runs.append(settings))
+    vae = tmp_path / "vae.safetensors"
+    vae.write_bytes(b"")
+    for options in ([], ["--second", "--camera", "columns"]):
+        done = CliRunner().invoke(
+            train_dit.main, ["--vae", str(vae), "--out", str(tmp_path), *options]
+        )
+        assert done.exit_code == 0, done.output
+    assert [run.pace for run in runs] == [0.0, PACE_WEIGHT]
+
+
+def test_the_pace_is_added_to_the_loss_of_the_cells() -> None:
+    given = batch(1.0)
+    error = behind(given, 0.25)
+    networks = cast(train_dit.Networks, lambda seen: seen.target + error)
+    cells = float(error.square().mean())
+    assert float(train_dit.loss_of(networks, given)) == pytest.approx(cells)
+    assert float(train_dit.loss_of(networks, given, 2.0)) == pytest.approx(cells + 2 * 0.25**2)
