@@ -35,6 +35,7 @@ PICTURE_TURNS = (1.0, 0.5, 0.25)
 """Turns per column of the last pairs of heads that count from the picture's edge."""
 WORLD_TURNS = (1.0, 0.5)
 """Turns per column, beside the rotary embedding's own, of the last pairs of the other heads."""
+CPU, WITHOUT_FLOAT64 = torch.device("cpu"), frozenset({"mps"})
 
 
 def add_column_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
@@ -66,12 +67,19 @@ def world_hooks(tree: Any, action: Tensor, travel: Tensor) -> Hooks:
 
     Travel counts latent frames at full pan, right positive, from any fixed place.
     """
-    columns = travel.double().cpu() * float(tree.world_columns)
-    own = column_frequencies(tree.dim // tree.num_heads)
-    further = 2 * math.pi * tree.world_turns.detach().double().cpu()
+    place = _place_of_angles(tree.world_columns.device)
+    passed = tree.world_columns.detach().to(place).double()
+    columns = upload(travel.double(), place) * passed
+    own = upload(column_frequencies(tree.dim // tree.num_heads), place)
+    further = 2 * math.pi * tree.world_turns.detach().to(place).double()
     angles = torch.stack([further[0], own + further[1]])  # (2, p) radians per column
-    turns = by_angles(columns[..., None, None] * angles, action.device)
+    turns = by_angles(columns[..., None, None] * angles, place)
     return pan_hooks(tree, action).then(Hooks(places=(WorldTurn(turns),)))
+
+
+def _place_of_angles(device: torch.device) -> torch.device:
+    """Where to compute in float64: beside the model, so that nothing waits for the device."""
+    return CPU if device.type in WITHOUT_FLOAT64 else device
 
 
 class WorldTurn:

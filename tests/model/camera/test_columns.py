@@ -116,12 +116,13 @@ def test_further_turns_tell_parts_of_a_column_apart(
 
 
 def test_turns_go_to_the_device_of_the_keys_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The camera's numbers are on the CPU; a device of shapes alone stands for another."""
+    """The model's numbers are on the CPU; a device of shapes alone stands for another."""
     tree = tree_of(12, 4, column_turns(12))
     uploaded: list[Tensor] = []
 
     def upload(x: Tensor, device: torch.device) -> Tensor:
-        uploaded.append(x)
+        if device.type == "meta":
+            uploaded.append(x)
         return x.to(device)
 
     monkeypatch.setattr(columns, "upload", upload)
@@ -129,3 +130,11 @@ def test_turns_go_to_the_device_of_the_keys_once(monkeypatch: pytest.MonkeyPatch
     for _ in range(2):
         assert turn(torch.empty(1, 12, 4, 12, device="meta")).is_meta
     assert len(uploaded) == 2  # cosine and sine
+
+
+def test_nothing_is_read_of_a_model_on_another_device() -> None:
+    """A read would wait for the device, and a device of shapes alone has no number to read."""
+    tree = tree_of(12, 4, column_turns(12).to("meta"))
+    tree.world_columns = tree.world_columns.to("meta")
+    [turn] = world_hooks(tree, torch.zeros(1, 3), torch.arange(3.0)[None]).places
+    assert turn(torch.empty(1, 12, 4, 12, device="meta")).is_meta
