@@ -35,7 +35,9 @@ PICTURE_TURNS = (1.0, 0.5, 0.25)
 """Turns per column of the last pairs of heads that count from the picture's edge."""
 WORLD_TURNS = (1.0, 0.5)
 """Turns per column, beside the rotary embedding's own, of the last pairs of the other heads."""
-CPU, WITHOUT_FLOAT64 = torch.device("cpu"), frozenset({"mps"})
+CPU = torch.device("cpu")
+WITHOUT_FLOAT64 = frozenset({"mps"})
+"""Kinds of device that compute no float64."""
 
 
 def add_column_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
@@ -78,7 +80,7 @@ def world_hooks(tree: Any, action: Tensor, travel: Tensor) -> Hooks:
 
 
 def _place_of_angles(device: torch.device) -> torch.device:
-    """Where to compute in float64: beside the model, so that nothing waits for the device."""
+    """Where to compute in float64: beside the model, which then waits for nothing, if it can."""
     return CPU if device.type in WITHOUT_FLOAT64 else device
 
 

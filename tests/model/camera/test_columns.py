@@ -138,3 +138,8 @@ def test_nothing_is_read_of_a_model_on_another_device() -> None:
     tree.world_columns = tree.world_columns.to("meta")
     [turn] = world_hooks(tree, torch.zeros(1, 3), torch.arange(3.0)[None]).places
     assert turn(torch.empty(1, 12, 4, 12, device="meta")).is_meta
+
+
+def test_a_device_without_float64_leaves_its_angles_to_the_cpu() -> None:
+    where = {kind: columns._place_of_angles(torch.device(kind)).type for kind in ("cuda", "mps")}
+    assert where == {"cuda": "cuda", "mps": "cpu"}
