@@ -1,11 +1,20 @@
 """The models that benches run: the demo's files, or random weights of the same sizes.
 
 Time and memory do not depend on the values of weights.
+
+Some loops that benches compare with ours give a model no camera: those of other projects, and
+passes without a cache. All sides of such a comparison run the plain transformer, which has the
+demo's weights less those of the camera.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
@@ -30,6 +39,31 @@ def demo_dit() -> tuple[WanDiT, DiTConfig]:
         return WanDiT(SIZES).eval().requires_grad_(False), SIZES
     dit = load_dit(path)
     return dit, config_from_shapes(dit.state_dict(), dit.num_heads)
+
+
+def plain_dit() -> tuple[WanDiT, DiTConfig]:
+    """Return the transformer without its camera, and its sizes."""
+    dit, sizes = demo_dit()
+    if sizes.camera == "none":
+        return dit, sizes
+    plain_sizes = replace(sizes, camera="none")
+    plain = WanDiT(plain_sizes)
+    plain.load_state_dict(without_camera(dit.state_dict(), sizes))
+    return plain.eval().requires_grad_(False), plain_sizes
+
+
+def write_plain_dit(path: Path) -> Path:
+    """Write the demo's checkpoint without the camera's tensors, a file that ComfyUI opens too."""
+    (_, sizes), (state, header) = demo_dit(), read(DEMO_FOLDER / "dit.safetensors")
+    save_file(without_camera(state, sizes), path, header)
+    return path
+
+
+def without_camera(state: Mapping[str, Tensor], config: DiTConfig) -> dict[str, Tensor]:
+    """Return those tensors of a model of these sizes that the same model without a camera has."""
+    with torch.device("meta"):
+        names = WanDiT(replace(config, camera="none")).state_dict().keys()
+    return {name: state[name] for name in names}
 
 
 def demo_vae() -> TinyVAE:

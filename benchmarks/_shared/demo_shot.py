@@ -19,7 +19,7 @@ from ...model.vae.tiny import TinyVAE
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ...samplers.noise import frame_noise
 from ...samplers.schedule.levels import flow_ladder
-from .demo import demo_dit, demo_prompt, demo_vae, random_prompt
+from .demo import demo_dit, demo_prompt, demo_vae, plain_dit, random_prompt
 
 CHUNK = DEMO.chunk_frames
 LADDER = flow_ladder(DEMO.steps, DEMO.shift)
@@ -99,6 +99,11 @@ class Networks:
 def demo_networks() -> Networks:
     """Load the demo's, or random ones of the same sizes."""
     return Networks(*demo_dit(), demo_vae())
+
+
+def plain_networks() -> Networks:
+    """The same without a camera: what loops run that know none."""
+    return Networks(*plain_dit(), demo_vae())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""One more chunk after a history: from the KV cache, or recomputed at every step."""
+"""One more chunk after a history: from the KV cache, or recomputed at every step.
+
+Neither way gives the model a camera, so both run the demo's transformer without one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from ...model.config import PATCH
 from ...model.dit import PassOptions, SelfAttention, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...samplers.schedule.levels import flow_ladder
-from .demo import COLUMNS, ROWS, demo_dit, random_latents, random_prompt
+from .demo import COLUMNS, ROWS, plain_dit, random_latents, random_prompt
 from .paired import Prepare
 
 CHUNK = DEMO.chunk_frames
@@ -58,7 +61,7 @@ class HistoryBench:
     """A model, a prompt and a noise ladder."""
 
     def __init__(self) -> None:
-        self.tree, sizes = demo_dit()
+        self.tree, sizes = plain_dit()
         prompt = random_prompt(sizes.text_dim).at(0).embedding
         self.text: TextKV = project_text(self.tree, prompt[None, None])
         self.shape = CacheShape(

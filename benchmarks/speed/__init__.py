@@ -1,6 +1,7 @@
 """`longtake bench speed`: our engine and what a user would pick instead, paired in one run.
 
-The same weights, noise, prompt and length go through each of these, at CFG 1 and three sizes:
+The same weights, noise, prompt and length go through each of these, at CFG 1 and three sizes. The
+peers know no camera, so all of them run the demo's transformer without one:
 
 Longtake            a rollout over a journal on disk, decoded as it comes
 straight loop       Self-Forcing's published loop and forward over a KV cache, each chunk decoded

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from ...core_checkout import check_checkout, start_core
 from ...errors import LongtakeError
 from ...stream.latency import LatencyFigures
+from .._shared.demo import write_plain_dit
 from .._shared.demo_shot import DemoShot
 from .watching import Showing
 
@@ -81,8 +82,9 @@ def open_core_case(comfy: Path) -> Iterator[CoreCase]:
     check_checkout(comfy)
     with TemporaryDirectory() as name:
         folder = Path(name)
+        checkpoint = write_plain_dit(folder / "dit.safetensors")
         with (folder / "core.log").open("w") as log:
-            process = start_core(comfy, ["-c", START, str(PACK)], log)
+            process = start_core(comfy, ["-c", START, str(PACK), str(checkpoint)], log)
         with process:
             try:
                 yield CoreCase(process, folder)

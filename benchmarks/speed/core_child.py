@@ -1,8 +1,9 @@
 """ComfyUI's own AR sampler on the bench's shots; started by `core_case` with ComfyUI's Python.
 
 It reads shots as JSON lines and answers with seconds. The core re-noises by `torch.randn_like`,
-whose values depend on strides, so here it gets the noise of all other cases. The latents are
-decoded by our streaming decoder, which is faster than decoding all of them together.
+whose values depend on strides, so here it gets the noise of all other cases. The core knows no
+camera; the checkpoint that the parent names holds the demo without one. The latents are decoded by
+our streaming decoder, which is faster than decoding all of them together.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...model.preset import DEMO_FOLDER
 from ...model.vae.streaming import StreamingDecoder
-from .._shared.demo_shot import CHUNK, LADDER, DemoShot, demo_networks
+from .._shared.demo import demo_vae
+from .._shared.demo_shot import CHUNK, LADDER, DemoShot
 from .._shared.process_memory import process_peak
 
 
 class Core:
     """The core's modules, with the demo's transformer in the core's own model."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: str) -> None:
         import comfy.options
 
         comfy.options.enable_args_parsing()
@@ -37,8 +38,8 @@ class Core:
         import comfy.sd
 
         self.comfy, self.start_bytes = comfy, process_peak()
-        self.model = comfy.sd.load_diffusion_model(str(DEMO_FOLDER / "dit.safetensors"))
-        self.vae = demo_networks().vae
+        self.model = comfy.sd.load_diffusion_model(checkpoint)
+        self.vae = demo_vae()
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Make and decode a shot; the latents go to a file if the request names one."""
@@ -94,11 +95,11 @@ def requests() -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Serve shots; everything that the core prints goes to stderr."""
+    """Serve shots by the checkpoint of the last argument; the core prints to stderr."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    sys.argv = ["main.py", "--cpu"]
-    core = Core()
+    checkpoint, sys.argv = sys.argv[-1], ["main.py", "--cpu"]
+    core = Core(checkpoint)
     for request in requests():
         channel.write(json.dumps(core.run(request)) + "\n")
         channel.flush()

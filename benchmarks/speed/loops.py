@@ -1,6 +1,7 @@
 """The plain loops that our engine is measured against.
 
-Each is as short as the code that people start from: no journal, no stream, no plan, no guidance.
+Each is as short as the code that people start from: no journal, no stream, no plan, no guidance,
+and no camera. So they need the networks of `plain_networks`.
 """
 
 from __future__ import annotations

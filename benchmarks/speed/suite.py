@@ -15,7 +15,7 @@ import torch
 from ...core_checkout import check_checkout
 from .._shared.demo import demo_weights
 from .._shared.demo_engine import engine
-from .._shared.demo_shot import CHUNK, DemoShot, Networks, Play, demo_networks
+from .._shared.demo_shot import CHUNK, DemoShot, Networks, Play, plain_networks
 from .._shared.paired import MIN_ROUNDS, Prepare, median_interval, ratio_interval
 from .._shared.process_memory import peak_bytes
 from .._shared.report import Results
@@ -73,7 +73,7 @@ def measure(plan: SpeedPlan) -> Results:
     """Measure every size of the plan."""
     results = Results("speed", notes={"demo": ", ".join(demo_weights())})
     results.notes["threads of torch"] = str(torch.get_num_threads())
-    networks = demo_networks()
+    networks = plain_networks()
     with ExitStack() as stack:
         cases = open_cases(networks, results.notes)
         if plan.comfy is None:
@@ -180,7 +180,7 @@ def memory_case(label: str, latents: int) -> Prepare:
     size, name = label.split(": ")
     width, height = map(int, size.split("x"))
     torch.set_num_threads(1)  # the peak must not depend on the machine
-    play, shot = BUILDERS[name](demo_networks()), DemoShot(width, height, latents)
+    play, shot = BUILDERS[name](plain_networks()), DemoShot(width, height, latents)
     return lambda: lambda: watch(play, shot)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from longtake.benchmarks._shared.demo_shot import CHUNK, DemoShot, demo_networks
+from longtake.benchmarks._shared import demo
+from longtake.benchmarks._shared.demo_shot import CHUNK, DemoShot, plain_networks
 from longtake.benchmarks._shared.report import Results
-from longtake.benchmarks.speed import suite
+from longtake.benchmarks.speed import core_case, suite
 from longtake.benchmarks.speed.core_case import LATENTS, CoreCase, open_core_case
 from longtake.benchmarks.speed.suite import (
     COMPARED,
@@ -29,7 +31,9 @@ from longtake.benchmarks.speed.suite import (
 )
 from longtake.benchmarks.speed.watching import BLOCK, FACTOR, FIRST, RATE, WHOLE
 from longtake.errors import BadInput, LongtakeError
+from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.preset import DEMO
+from longtake.tests.support.model.camera_demo import demo_with_camera
 
 SHOT = DemoShot(48, 32, 2 * CHUNK)
 COMFY = Path(os.environ.get("COMFYUI_PATH", Path.home() / "ComfyUI"))
@@ -78,8 +82,29 @@ def test_a_folder_without_a_core_is_refused(tmp_path: Path) -> None:
         raise AssertionError("opened")
 
 
+def test_the_core_gets_the_demo_without_its_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = dict[str, Checkpoint]()
+
+    def start(comfy: Path, arguments: Sequence[str], log: object) -> subprocess.Popen[str]:
+        opened["by the core"] = open_checkpoint(Path(arguments[-1]))
+        return child("")
+
+    monkeypatch.setattr(demo, "DEMO_FOLDER", demo_with_camera(tmp_path / "demo"))
+    monkeypatch.setattr(core_case, "check_checkout", lambda comfy: "0.21")
+    monkeypatch.setattr(core_case, "start_core", start)
+    with open_core_case(tmp_path):
+        core, shipped = opened["by the core"], open_checkpoint(demo.DEMO_FOLDER / "dit.safetensors")
+        assert (shipped.recognition.config.camera, core.recognition.config.camera) == (
+            "columns", "none"
+        )  # fmt: skip
+        assert core.metadata() == shipped.metadata() and not core.recognition.unused
+        assert all(torch.equal(core.read(name), shipped.read(name)) for name in core.infos())
+
+
 def test_without_a_checkout_the_bench_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "demo_networks", lambda: None)
+    monkeypatch.setattr(suite, "plain_networks", lambda: None)
     monkeypatch.setattr(suite, "open_cases", lambda networks, notes: {})
     results = measure(SpeedPlan(sizes=()))
     assert "COMFYUI_PATH" in results.notes[CORE]
@@ -101,7 +126,7 @@ def test_the_lead_over_the_core_must_be_a_larger_one() -> None:
     not (COMFY / "main.py").is_file(), reason="no ComfyUI checkout (set COMFYUI_PATH)"
 )
 def test_the_cores_sampler_makes_the_same_latents() -> None:
-    theirs = open_cases(demo_networks(), {})[STRAIGHT](SHOT)
+    theirs = open_cases(plain_networks(), {})[STRAIGHT](SHOT)
     with open_core_case(COMFY) as core:
         showing = core(SHOT)
         peak = core.peak(SHOT)

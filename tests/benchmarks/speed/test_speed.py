@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from longtake.benchmarks._shared import demo
 from longtake.benchmarks._shared.demo_shot import (
     CHUNK,
     DemoShot,
@@ -19,7 +20,7 @@ from longtake.benchmarks._shared.demo_shot import (
     Networks,
     Part,
     Play,
-    demo_networks,
+    plain_networks,
 )
 from longtake.benchmarks._shared.report import Results
 from longtake.benchmarks.speed import breakdown, suite
@@ -55,13 +56,18 @@ from longtake.benchmarks.speed.watching import (
     watch,
 )
 from longtake.model.preset import DEMO
+from longtake.tests.support.model.camera_demo import demo_with_camera
 
 SHOT = DemoShot(48, 32, 3 * CHUNK)
 
 
 @pytest.fixture(scope="module")
-def networks() -> Networks:
-    return demo_networks()
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    """Of a demo that takes a camera, which the straight loop does not know."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = demo_with_camera(tmp_path_factory.mktemp("speed") / "demo")
+        patch.setattr(demo, "DEMO_FOLDER", folder)
+        return plain_networks()
 
 
 @pytest.fixture(scope="module")
