@@ -14,7 +14,9 @@ from longtake.errors import BadInput
 from longtake.headless import cli
 from longtake.headless.workflow.camera import with_camera
 from longtake.headless.workflow.graph import Link, Workflow, parse
+from longtake.model import preset
 from longtake.nodes.conditioning.camera_lines import with_drive
+from longtake.tests.support.model.camera_demo import demo_without_camera
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVE = "2.06: forward 0.5\n4.31: still"
@@ -97,8 +99,9 @@ def test_a_workflow_that_cannot_be_steered_is_one_sentence(tmp_path: Path) -> No
 def test_the_command_refuses_a_model_without_a_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The demo takes none; the file has reached its sampler."""
+    """Such a model takes no path; the file has reached its sampler."""
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setattr(preset, "DEMO_FOLDER", demo_without_camera(tmp_path / "demo"))
     example = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
     assert "LongtakeSampler" in json.dumps(json.loads(example.read_text()))
     drive = written(tmp_path, DRIVE)
