@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..model.config import PATCH
+from ..model.config import PATCH, DiTConfig
 from .recipes import DIFFUSION_FORCING, BatchLayout, NoiseRecipe
 from .world.clips import perhaps_driven, quick_reversals, random_shot, reversal_shot
 from .world.dataset import ClipMaker, ClipSpec, Pool, PoolSpec
@@ -62,6 +62,11 @@ DRIVEN_TASKS: Mapping[str, Task] = {
     for name, task in TASKS.items()
 }
 """The same tasks, with half of the clips driven by keys."""
+
+
+def tasks_of(config: DiTConfig) -> Mapping[str, Task]:
+    """The tasks of a model of these sizes; a camera learns to obey keys."""
+    return TASKS if config.camera == "none" else DRIVEN_TASKS
 
 
 def task_at(share: float, rng: random.Random) -> str:

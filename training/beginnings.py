@@ -8,6 +8,8 @@ to 50 steps long, and a warm-up bridges it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import safe_open
@@ -15,14 +17,41 @@ from torch import nn
 
 from ..errors import BadInput
 from ..model.camera.columns import COLUMNS_PER_FRAME, column_turns
-from ..model.checkpoint import read
+from ..model.checkpoint import open_checkpoint, read
+from ..model.config import Camera, DiTConfig, State
 from ..model.delta import LAYERS as STATE_LAYERS
 from ..model.dit import WanDiT
 
 STEP = "step"
 COLUMNS, TURNS = "world_columns", "world_turns"
 GROWTH = 300  # steps over which columns begin to move with the camera
+BECOMES: Mapping[Camera, Collection[Camera | None]] = {
+    "none": {None, "action", "columns"},
+    "action": {None, "action", "columns"},
+}
+"""The cameras that training can add to weights with a camera; all others stay as they are."""
 TURNS_GROWTH = 80  # steps over which their further turns grow
+
+
+def config_of(folder: Path) -> DiTConfig:
+    """The sizes of the transformer in `folder`, with its camera and its state."""
+    return open_checkpoint(folder / "dit.safetensors").recognition.config
+
+
+def config_to_train(
+    fresh: DiTConfig, start: Path | None, camera: Camera | None, state: State | None
+) -> DiTConfig:
+    """The sizes of the weights in `start`, else `fresh` ones, with a camera and a state if asked.
+
+    None leaves the camera and the state that the weights have.
+    """
+    config = fresh if start is None else config_of(start)
+    if camera not in BECOMES.get(config.camera, {None, config.camera}):
+        raise BadInput(
+            f"the camera of the weights in {start} is {config.camera}, which cannot become "
+            f"{camera}; leave --camera out."
+        )
+    return replace(config, camera=camera or config.camera, state=state or config.state)
 
 
 def load_beginning(networks: nn.Module, folder: Path) -> int:

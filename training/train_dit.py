@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,8 @@ from ..model.config import PATCH, Camera, DiTConfig, State
 from ..model.dit import PassOptions, WanDiT, predict, project_text
 from ..model.hooks import NO_HOOKS, Hooks
 from ..model.text import TextEncoder
-from .batches import (
-    DRIVEN_TASKS,
-    TASKS,
-    Batch,
-    BatchFeed,
-    BatchTask,
-    Task,
-    task_at,
-)
-from .beginnings import STEP, begin_columns, grow_columns, load_beginning
+from .batches import TASKS, Batch, BatchFeed, BatchTask, Task, task_at, tasks_of
+from .beginnings import STEP, begin_columns, config_to_train, grow_columns, load_beginning
 from .command import FILE, FOLDER, HALF, keep_freed_memory, reporting
 from .muon import Muon
 from .own_history import SHARE, with_own_history
@@ -270,7 +262,7 @@ def save(
     help="Train a model with a state beside its window, which holds what left the window. The "
     "windows are short. Not with --second, whose memory fetches frames.",
 )
-@click.option("--start", type=FOLDER, help="Begin with the weights in this folder.")
+@click.option("--start", type=FOLDER, help="Begin with the weights, and the camera, in FOLDER.")
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Of the peak rates.")
 @click.option("--half", is_flag=True, help=HALF)
 @click.option(
@@ -281,17 +273,16 @@ def save(
 def main(
     vae: Path, out: Path, second: bool, camera: Camera | None, state: State | None, **choices: Any
 ) -> None:
-    if state is not None and second:
-        raise click.UsageError("--state needs histories without fetched frames: omit --second.")
-    if camera is not None:
-        choices |= {"config": replace(CONFIG, camera=camera), "tasks": DRIVEN_TASKS}
-    if state is not None:
-        config = replace(choices.get("config", CONFIG), state=state)
-        choices |= {"config": config, "tasks": state_tasks(choices.get("tasks", TASKS))}
-    if second:
-        choices |= {"tasks": SECOND_TASKS, "task_at": second_task_at}
-        choices |= {"own_history": SHARE, "pace": PACE_WEIGHT}
     with reporting():
+        config = config_to_train(CONFIG, choices["start"], camera, state)
+        choices |= {"config": config, "tasks": tasks_of(config)}
+        if config.state != "none" and second:
+            raise click.UsageError("a state needs histories without fetched frames: omit --second.")
+        if config.state != "none":
+            choices |= {"tasks": state_tasks(tasks_of(config))}
+        if second:
+            choices |= {"tasks": SECOND_TASKS, "task_at": second_task_at}
+            choices |= {"own_history": SHARE, "pace": PACE_WEIGHT}
         train(vae, out, DiTTraining(**choices))
 
 

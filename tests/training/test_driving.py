@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
+import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from longtake.model.config import DiTConfig
+from longtake.model.config import Camera, DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.support.tiny_model import randomise
+from longtake.training import train_dit
 from longtake.training.batches import DRIVEN_TASKS, TASKS, Task, make_batch
-from longtake.training.train_dit import DiTTraining, build, loss_of, train
+from longtake.training.beginnings import load_beginning
+from longtake.training.train_dit import DiTTraining, build, copy_of, loss_of, save, train
 from longtake.training.world.clips import driven_shot, latent_start, perhaps_driven, random_shot
 from longtake.training.world.dataset import ClipMaker, PoolSpec, latent_pans
 from longtake.training.world.scene import Shot, scene
@@ -90,6 +96,48 @@ def test_a_fresh_camera_leaves_the_model_as_it_is() -> None:
     assert state["action_embedding.2.weight"].abs().max() == 0
     assert state["action_embedding.2.bias"].abs().max() == 0
     assert state["action_embedding.0.weight"].abs().max() > 0
+
+
+@pytest.fixture
+def beginnings(tmp_path: Path) -> dict[Camera, Path]:
+    """Weights to begin with, by their camera."""
+    folders: dict[Camera, Path] = {}
+    for camera in ("none", "action", "columns"):
+        folders[camera] = tmp_path / camera
+        networks = build(replace(SIZES, camera=camera))
+        save(folders[camera], copy_of(networks), networks)
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "after"),
+    [("none", [], "none"), ("none", ["--camera", "columns"], "columns"),
+     ("columns", [], "columns"), ("columns", ["--camera", "columns"], "columns"),
+     ("action", ["--camera", "columns"], "columns")],
+)  # fmt: skip
+def test_a_run_takes_the_camera_of_the_weights_that_it_begins_with(
+    beginnings: dict[Camera, Path], monkeypatch: pytest.MonkeyPatch,
+    before: Camera, words: list[str], after: Camera,
+) -> None:  # fmt: skip
+    run = Mock()
+    monkeypatch.setattr(train_dit, "train", run)
+    options = ["--vae", str(beginnings[before] / "dit.safetensors"), "--out", "unused"]
+    options += ["--start", str(beginnings[before]), *words]
+    result = CliRunner().invoke(train_dit.main, options)
+    assert result.exit_code == 0, result.output
+    settings = run.call_args.args[2]
+    assert settings.config == replace(SIZES, camera=after)
+    assert settings.tasks is (TASKS if after == "none" else DRIVEN_TASKS)
+    load_beginning(build(settings.config), settings.start)
+
+
+def test_a_camera_that_weights_cannot_get_is_one_sentence(
+    beginnings: dict[Camera, Path], tmp_path: Path
+) -> None:
+    options = ["--vae", str(beginnings["columns"] / "dit.safetensors"), "--out", str(tmp_path)]
+    options += ["--start", str(beginnings["columns"]), "--camera", "action"]
+    result = CliRunner().invoke(train_dit.main, options)
+    assert result.exit_code == 1 and "leave --camera out" in result.output
 
 
 def test_a_run_learns_and_saves_the_embedding(tmp_path: Path) -> None:

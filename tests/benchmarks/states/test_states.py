@@ -30,16 +30,16 @@ from longtake.model.preset import DEMO, DEMO_FOLDER
 from longtake.model.recurrent.config import RecurrentConfig
 from longtake.model.recurrent.file import recurrent_header
 from longtake.training import train_recurrent
-from longtake.training.beginnings import load_beginning
+from longtake.training.beginnings import config_of, load_beginning
 from longtake.training.evaluation.kit import sample
-from longtake.training.train_dit import CONFIG, build, copy_of, save
+from longtake.training.train_dit import build, copy_of, save
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The demo with a state that answers nothing yet, and a small recurrent network."""
     folder = tmp_path_factory.mktemp("states")
-    networks = build(replace(CONFIG, state="delta"))
+    networks = build(replace(config_of(DEMO_FOLDER), state="delta"))
     load_beginning(networks, DEMO_FOLDER)
     save(folder, copy_of(networks), networks)
     torch.manual_seed(0)
