@@ -18,14 +18,15 @@ import click
 import torch
 from torch import Tensor
 
+from ...errors import BadInput
 from ...model.checkpoint import load_tiny_vae
 from ...model.config import DiTConfig
 from ...model.preset import DEMO, DEMO_FOLDER
-from ..batches import TASKS, BatchFeed, Task
-from ..beginnings import load_beginning
+from ..batches import TASKS, BatchFeed, Task, tasks_of
+from ..beginnings import config_of, load_beginning
 from ..command import FOLDER, HALF, keep_freed_memory, reporting
 from ..run import Curve, RecentLosses, TrainingRun
-from ..train_dit import CONFIG, Networks, build, copy_of, descent_of, follow, save
+from ..train_dit import Networks, build, copy_of, descent_of, follow, save
 from ..world.dataset import ClipMaker
 from .consistency import Teacher, consistency_loss, ladder_of, recipe_on
 from .distance import distances, held_out_batch
@@ -38,7 +39,7 @@ logger = logging.getLogger("longtake")
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """Length and sizes of a run: a ladder of `levels`, and `scale` of the teacher's guidance.
+    """Length of a run, a ladder of `levels`, and `scale` of the teacher's guidance.
 
     `start` is a folder with a student's weights to go on with; without it the teacher begins.
     `rate` is a factor of the learning rates that trained the teacher; `half` multiplies in
@@ -52,7 +53,6 @@ class Distillation:
     scale: float = DEMO.guidance_scale
     rate: float = 0.03
     half: bool = False
-    config: DiTConfig = CONFIG
     tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)
     weights: Mapping[str, float] = field(default_factory=lambda: TASK_WEIGHTS)
     report_every: int = 25
@@ -60,12 +60,18 @@ class Distillation:
 
 
 def distil(teacher_folder: Path, out: Path, settings: Distillation) -> None:
-    """Run or resume; write the student's averaged weights into `out`."""
+    """Run or resume; write the student's averaged weights into `out`.
+
+    The student has its teacher's sizes, and its camera.
+    """
+    config = config_of(teacher_folder)
+    if settings.start is not None:
+        check_student(settings.start, config)
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
     vae = load_tiny_vae(teacher_folder / "vae.safetensors")
-    networks, student = build(settings.config), build(settings.config)
+    networks, student = build(config), build(config)
     load_beginning(networks, teacher_folder)
     begin = load_beginning(student, settings.start or teacher_folder)
     teacher = Teacher(networks.requires_grad_(False), settings.scale)
@@ -93,8 +99,18 @@ def distil(teacher_folder: Path, out: Path, settings: Distillation) -> None:
             run.save()
             save(out, run.averaged, student)
             save(out / "start", copy_of(student), student, run.done)
-            far = distances(_with(settings.config, run.averaged), teacher, held_out)
+            far = distances(_with(config, run.averaged), teacher, held_out)
             logger.info("  distance to the teacher after 1 pass %.4f, after 2 %.4f", *far)
+
+
+def check_student(start: Path, teacher: DiTConfig) -> None:
+    """Refuse the weights of a student whose camera is not its teacher's."""
+    camera = config_of(start).camera
+    if camera != teacher.camera:
+        raise BadInput(
+            f"the camera of the student in {start} is {camera}, that of its teacher "
+            f"{teacher.camera}; leave --start out, and the student begins as its teacher."
+        )
 
 
 def _with(config: DiTConfig, weights: Mapping[str, Tensor]) -> Networks:
@@ -114,7 +130,8 @@ def _with(config: DiTConfig, weights: Mapping[str, Tensor]) -> Networks:
 @click.option("--half", is_flag=True, help=HALF)
 def main(teacher: Path, out: Path, **choices: Any) -> None:
     with reporting():
-        distil(teacher, out, Distillation(**choices))
+        tasks = tasks_of(config_of(teacher))
+        distil(teacher, out, Distillation(**choices, tasks=tasks))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import Tensor
 
+from longtake.errors import BadInput
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.support.tiny_model import randomise
-from longtake.training.batches import TASKS, Batch, Task, make_batch
-from longtake.training.beginnings import load_beginning
+from longtake.training.batches import DRIVEN_TASKS, TASKS, Batch, Task, make_batch
+from longtake.training.beginnings import GROWTH, grow_columns, load_beginning
 from longtake.training.distil import train as train_distil
 from longtake.training.distil.consistency import (
     Teacher,
@@ -31,10 +33,11 @@ from longtake.training.distil.consistency import (
 from longtake.training.distil.distance import arrival, distances, held_out_batch
 from longtake.training.distil.train import Distillation, distil
 from longtake.training.train_dit import CONFIG, Networks, build, copy_of, save
-from longtake.training.world.clips import random_shot
+from longtake.training.world.clips import driven_shot, random_shot
 from longtake.training.world.dataset import ClipMaker, PoolSpec
 
 SMALL = replace(CONFIG, dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
+DRIVEN = replace(SMALL, camera="columns")
 TASK = Task(PoolSpec(3, 8, 16, random_shot), 2, 6, 6, (3, 6))
 LADDER = ladder_of(8, 2.0)
 
@@ -184,7 +187,7 @@ def teacher_folder(
 
 
 RUN = Distillation(
-    steps=30, config=SMALL, tasks={"wide": TASK}, weights={"wide": 1.0}, rate=0.3, save_every=30
+    steps=30, tasks={"wide": TASK}, weights={"wide": 1.0}, rate=0.3, save_every=30
 )
 
 
@@ -229,6 +232,53 @@ def test_a_student_goes_on_from_its_weights_alone(
         return sum(float((one[n].float() - other[n].float()).abs().sum()) for n in one)
 
     assert 0 < distance(first, second) < distance(teacher, second)
+
+
+@pytest.fixture
+def driven_folder(vae: TinyVAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A teacher that takes a camera."""
+    networks = build(DRIVEN)
+    randomise(networks, 3)
+    grow_columns(networks.dit, GROWTH)
+    save(tmp_path / "driven", copy_of(networks), networks)
+    monkeypatch.setattr(train_distil, "load_tiny_vae", lambda _: vae)
+    return tmp_path / "driven"
+
+
+def test_a_student_learns_with_the_camera_of_its_teacher(
+    driven_folder: Path, tmp_path: Path
+) -> None:
+    task = replace(TASK, pool=replace(TASK.pool, script=driven_shot))
+    distil(driven_folder, tmp_path / "out", replace(RUN, steps=2, tasks={"wide": task}))
+    teacher, student = (
+        load_file(folder / "start" / "dit.safetensors" if folder.name == "out"
+                  else folder / "dit.safetensors")
+        for folder in (driven_folder, tmp_path / "out")
+    )  # fmt: skip
+    assert student.keys() == teacher.keys()
+    assert torch.equal(student["world_columns"], teacher["world_columns"])
+    pan = "action_embedding.2.weight"  # has a gradient only where a pass is given the pan
+    assert not torch.equal(student[pan], teacher[pan])
+
+
+def test_a_student_without_the_camera_of_its_teacher_is_refused(
+    teacher_folder: Path, driven_folder: Path, tmp_path: Path
+) -> None:
+    run = replace(RUN, start=teacher_folder)
+    with pytest.raises(BadInput, match="student in .* is none, that of its teacher columns; leave"):
+        distil(driven_folder, tmp_path / "out", run)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_takes_the_tasks_of_its_teacher(
+    teacher_folder: Path, driven_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distilled = Mock()
+    monkeypatch.setattr(train_distil, "distil", distilled)
+    for folder, tasks in ((teacher_folder, TASKS), (driven_folder, DRIVEN_TASKS)):
+        words = ["--teacher", str(folder), "--out", "unused"]
+        assert CliRunner().invoke(train_distil.main, words).exit_code == 0
+        assert distilled.call_args.args[2].tasks is tasks
 
 
 def test_the_weights_of_tasks_name_tasks() -> None:
