@@ -34,7 +34,7 @@ from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.schedule.context_noise import ContextNoise
 from ..training.batches import TASKS
 from ..training.command import keep_freed_memory, reporting
-from ..training.evaluation.kit import Recipe, load_kit
+from ..training.evaluation.kit import Recipe, load_kit, with_networks
 from ._guidance.feedback import (
     COLOUR_KEPT,
     CONTRAST_KEPT,
@@ -43,7 +43,7 @@ from ._guidance.feedback import (
     next_chunk,
     true_start,
 )
-from ._long.ablation_models import train_twins, twin_kit, twins_in
+from ._long.ablation_models import train_twins, twins_in
 from ._long.rollouts import MIN_LATENTS, TRUTH, LongPlan, LongResults, run
 from ._long.tenths import DRIFT, OFFSET, measure_by_tenths, truth_vectors
 from ._long.tenths_plot import draw
@@ -118,7 +118,7 @@ def _measure_job(plan: LongPlan, folder: Path, job: Job) -> Measurement:
         twins = twins_in(folder)
         twin, steps, noise = cases(twins)[name]
         recipe = _recipe(plan, steps, noise)
-        kit = twin_kit(kit, twins[twin])
+        kit = with_networks(kit, twins[twin])
         measurement = measure_by_tenths(kit, seed, recipe)
         start = true_start(kit, seed, recipe.columns)
         short = replace(recipe, length=HISTORY + DEMO.chunk_frames)
@@ -139,7 +139,9 @@ def pictures(plan: LongPlan, folder: Path, seed: int = 0) -> dict[str, list[Tens
     kit, twins = load_kit(plan.folder), twins_in(folder)
     shown = {name: case for name, case in cases(twins).items() if case[1] == max(STEPS)}
     return {
-        name: last_of_parts(twin_kit(kit, twins[twin]), seed, _recipe(plan, steps, noise), OFFSET)
+        name: last_of_parts(
+            with_networks(kit, twins[twin]), seed, _recipe(plan, steps, noise), OFFSET
+        )
         for name, (twin, steps, noise) in shown.items()
     }
 

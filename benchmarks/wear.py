@@ -35,8 +35,8 @@ from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..training.command import keep_freed_memory, reporting
-from ..training.evaluation.kit import Kit, load_kit
-from ._long.ablation_models import is_trained, train_twin, twin_kit
+from ..training.evaluation.kit import Kit, load_kit, with_networks
+from ._long.ablation_models import is_trained, train_twin
 from ._shared.measures import Measurement
 from ._shared.records import Job, Records
 from ._wear.cases import DEFAULT, RULES, SHIPPED, SITUATIONS, TWIN, RuleCase, rules_of
@@ -170,7 +170,7 @@ def measure_job(plan: WearPlan, job: Job) -> Measurement:
 @lru_cache(maxsize=1)
 def _kit(plan: WearPlan, situation: str) -> Kit:
     kit = load_kit(DEMO_FOLDER)
-    return twin_kit(kit, plan.twin) if situation == TWIN else kit
+    return with_networks(kit, plan.twin) if situation == TWIN else kit
 
 
 @click.command(help=__doc__)

@@ -11,10 +11,7 @@ from pathlib import Path
 import torch
 
 from ...errors import BadInput
-from ...model.checkpoint import load_dit, load_text_encoder, read
-from ...model.config import config_from_shapes
 from ...model.preset import DEMO_FOLDER
-from ...training.evaluation.kit import Kit
 from ...training.recipes import RECIPES
 from ...training.train_dit import DiTTraining, train
 
@@ -54,11 +51,3 @@ def is_trained(twin: Path) -> bool:
         return True
     done: int = torch.load(state, weights_only=True, mmap=True)["step"]
     return done >= BUDGET.steps
-
-
-def twin_kit(kit: Kit, twin: Path) -> Kit:
-    """Return the demo's networks with a twin's transformer and text encoder."""
-    dit = load_dit(twin / "dit.safetensors")
-    config = config_from_shapes(read(twin / "dit.safetensors")[0], dit.num_heads)
-    text = load_text_encoder(twin / "text.safetensors")
-    return replace(kit, dit=dit, config=config, text=text)

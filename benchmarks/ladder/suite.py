@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 from ...errors import BadInput
-from ...model.checkpoint import load_dit, read
+from ...model.checkpoint import read
 from ...model.fingerprint import fingerprint
 from ...model.preset import DEMO, DEMO_FOLDER
-from ...training.evaluation.kit import Kit, Recipe, decode, load_kit, sample
+from ...training.evaluation.kit import Kit, Recipe, decode, load_kit, sample, with_networks
 from ...training.world.attributes import caption, random_values
 from .._shared.demo import demo_weights
 from .._shared.measures import Measurement, measure_truth
@@ -164,7 +164,7 @@ def print_of(student: Path) -> str:
 @lru_cache(maxsize=2)
 def _kit(student: Path | None) -> Kit:
     kit = load_kit(DEMO_FOLDER)
-    return kit if student is None else replace(kit, dit=load_dit(student / "dit.safetensors"))
+    return kit if student is None else with_networks(kit, student)
 
 
 def _first(shots: Mapping[int, Measurement], count: int) -> dict[int, Measurement]:

@@ -10,13 +10,13 @@ from typing import cast
 
 from ...attention.cache.policy import FullHistory, WindowSink
 from ...attention.delta.window import DeltaWindow
-from ...model.checkpoint import load_dit, load_text_encoder, read
-from ...model.config import DiTConfig, config_from_shapes
+from ...model.checkpoint import read
+from ...model.config import DiTConfig
 from ...model.dit import WanDiT
 from ...model.fingerprint import fingerprint
 from ...model.preset import DEMO, DEMO_FOLDER
 from ...model.recurrent.file import load_recurrent
-from ...training.evaluation.kit import Kit, Recipe, load_kit
+from ...training.evaluation.kit import Kit, Recipe, load_kit, with_networks
 
 SHORT = 12  # latent frames of the window beside a state
 WINDOW, SHORTER = f"window {DEMO.window_frames}", f"window {SHORT}"
@@ -54,14 +54,7 @@ def kit_of(weights: Path | None) -> Kit:
         network, config = load_recurrent(weights)
         # The loop takes either; a kit's type names the one that all other benches need.
         return replace(kit, dit=cast(WanDiT, network), config=cast(DiTConfig, config))
-    file = weights / "dit.safetensors"
-    dit = load_dit(file)
-    return replace(
-        kit,
-        dit=dit,
-        config=config_from_shapes(read(file)[0], dit.num_heads),
-        text=load_text_encoder(weights / "text.safetensors"),
-    )
+    return with_networks(kit, weights)
 
 
 def print_of(weights: Path | None) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...attention.cache.policy import CachePolicy, WindowSink
 from ...attention.sparse.settings import Sparsity
 from ...attention.storage.dense import DENSE, Storage
-from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
+from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from ...model.config import DiTConfig, config_from_shapes
 from ...model.dit import WanDiT
 from ...model.preset import DEMO
@@ -45,14 +45,27 @@ class Kit:
 
 def load_kit(folder: Path) -> Kit:
     """Load all networks in `folder`, which has the files of `model/demo`."""
-    dit = load_dit(folder / "dit.safetensors")
+    dit, config = load_transformer(folder)
     return Kit(
         dit=dit,
-        config=config_from_shapes(read(folder / "dit.safetensors")[0], dit.num_heads),
+        config=config,
         vae=load_tiny_vae(folder / "vae.safetensors"),
         text=load_text_encoder(folder / "text.safetensors"),
         oracle=load_oracle(folder / "oracle.safetensors"),
     )
+
+
+def with_networks(kit: Kit, folder: Path) -> Kit:
+    """The kit with the transformer in `folder`, its sizes, its camera and its text encoder."""
+    dit, config = load_transformer(folder)
+    text = load_text_encoder(folder / "text.safetensors")
+    return replace(kit, dit=dit, config=config, text=text)
+
+
+def load_transformer(folder: Path) -> tuple[WanDiT, DiTConfig]:
+    """Load the transformer in `folder`, and its sizes."""
+    dit = load_dit(folder / "dit.safetensors")
+    return dit, config_from_shapes(dit.state_dict(), dit.num_heads)
 
 
 @dataclass(frozen=True, slots=True)

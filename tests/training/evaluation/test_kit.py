@@ -1,0 +1,27 @@
+"""The networks that a measurement samples from, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from longtake.model.preset import DEMO_FOLDER
+from longtake.tests.support.model.camera_demo import demo_with_camera, demo_without_camera
+from longtake.training.evaluation.kit import Recipe, load_kit, sample, with_networks
+
+PROMPTS = [(0, "a red ball, the camera pans left")]
+
+
+def test_other_networks_bring_their_sizes_and_their_camera(tmp_path: Path) -> None:
+    """Whichever of the two takes a camera, each samples as if it had been loaded alone."""
+    folders = demo_with_camera(tmp_path / "with"), demo_without_camera(tmp_path / "without")
+    shots = []
+    for folder in folders:
+        kits = [load_kit(folder), with_networks(load_kit(DEMO_FOLDER), folder)]
+        kits += [with_networks(load_kit(other), folder) for other in folders]
+        recipe = Recipe(length=3, rows=4, columns=6, steps=1, first_steps=1)
+        chunks = [next(sample(kit, recipe, PROMPTS, 0)).latents for kit in kits]
+        assert all(torch.equal(chunk, chunks[0]) for chunk in chunks)
+        shots.append(chunks[0])
+    assert not torch.equal(*shots)
