@@ -27,6 +27,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from ..attention.cache.policy import WindowSink
 from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO
@@ -128,8 +129,8 @@ def _measure_job(plan: LongPlan, folder: Path, job: Job) -> Measurement:
 
 def _recipe(plan: LongPlan, steps: int, noise: float) -> Recipe:
     return Recipe(
-        length=plan.length, columns=plan.width // SPATIAL_FACTOR, window=WINDOW, steps=steps,
-        noise=ContextNoise(noise),
+        length=plan.length, columns=plan.width // SPATIAL_FACTOR, steps=steps,
+        cache=WindowSink(WINDOW), noise=ContextNoise(noise),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from ..attention.cache.policy import WindowSink
 from ..model.preset import DEMO, DEMO_FOLDER
 from .command import FILE, FOLDER, reporting
 from .evaluation import measures
@@ -51,7 +52,7 @@ class Sizes:
 
 
 QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4, 2, 40, 2, 60)
-WINDOWS = (8, 16, 32, 64)
+WINDOWS = {f"window {frames}": WindowSink(frames) for frames in (8, 16, 32, 64)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,10 @@ def _of_long_rollouts(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
         f"drift over {recipe.length} latent frames",
         {key: [clip[key] for clip in drifts] for key in drifts[0]},
     )
-    revisit = partial(measures.revisit, recipe=job.recipe, windows=WINDOWS)
+    revisit = partial(measures.revisit, recipe=job.recipe, memories=WINDOWS)
     visits = spread(revisit, job.clips(job.sizes.revisit), job.folder, job.workers)
-    yield "revisit agreement", {f"window {w}": [clip[w] for clip in visits] for w in WINDOWS}
-    recall = partial(measures.recall, recipe=job.recipe, windows=WINDOWS)
+    yield "revisit agreement", {name: [clip[name] for clip in visits] for name in WINDOWS}
+    recall = partial(measures.recall, recipe=job.recipe, memories=WINDOWS)
     recalls = spread(recall, job.clips(job.sizes.recall), job.folder, job.workers)
     yield (
         "agreement of scenery that re-enters in one chunk after a true history",

@@ -26,7 +26,7 @@ TWIN_REACH = max(TASKS["narrow"].windows)  # with the chunk in work
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """A recipe without rules, and how much of it the bench measures by default.
+    """A recipe of a plain window without rules, and how much of it the bench measures by default.
 
     `trained_frames` is the model's trained range, the chunk in work included. `long_window` is the
     history of the far-reading rule. The camera turns every `turn_every` latent frames (0: never).
@@ -39,19 +39,28 @@ class Situation:
     long_window: int = DEMO.trained_reach // CHUNK * CHUNK
     turn_every: int = 0
 
+    @property
+    def window(self) -> int:
+        """Latent frames of the recipe's window."""
+        assert self.recipe.cache.limit is not None
+        return self.recipe.cache.limit
 
+
+DEMO_WINDOW = Recipe(cache=WindowSink(DEMO.window_frames))
 SITUATIONS: Mapping[str, Situation] = {
-    SHIPPED: Situation(Recipe(), 4, 2001),
+    SHIPPED: Situation(DEMO_WINDOW, 4, 2001),
     TWIN: Situation(
         Recipe(
             steps=2,  # where the twin drifts: docs/measurements/endurance.md
-            window=TWIN_REACH - CHUNK,
+            cache=WindowSink(TWIN_REACH - CHUNK),
             columns=TASKS["narrow"].pool.width // SPATIAL_FACTOR,
         ),
         8, 240, TWIN_REACH, 2 * (TWIN_REACH - CHUNK),
     ),
-    GUIDED: Situation(Recipe(guidance=extend(cfg(DEMO.guidance_scale), vanilla(2.0))), 8, 240),
-    TURNING: Situation(Recipe(window=9), 8, 240, turn_every=24),
+    GUIDED: Situation(
+        replace(DEMO_WINDOW, guidance=extend(cfg(DEMO.guidance_scale), vanilla(2.0))), 8, 240
+    ),
+    TURNING: Situation(Recipe(cache=WindowSink(9)), 8, 240, turn_every=24),
 }  # fmt: skip
 
 
@@ -66,7 +75,7 @@ class RuleCase:
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Return `recipe` with the rules."""
-        cache = self.cache or WindowSink(recipe.window)
+        cache = self.cache or recipe.cache
         return replace(recipe, memory=self.memory, anchor=self.anchor, cache=cache)
 
     def join(self, other: RuleCase) -> RuleCase:
@@ -88,7 +97,7 @@ def rules_of(situation: Situation, together: Sequence[str] = ()) -> dict[str, Ru
     Top-aligned positions are absent where the window fills the trained range, so that they change
     nothing.
     """
-    window, long = situation.recipe.window, situation.long_window
+    window, long = situation.window, situation.long_window
     sink, far = WindowSink(window, CHUNK), WindowSink(long)
     rules = {
         DEFAULT: RuleCase(),

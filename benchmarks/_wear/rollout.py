@@ -78,8 +78,8 @@ def measure_wear(kit: Kit, seed: int, recipe: Recipe, turn_every: int = 0) -> di
     decoder = StreamingDecoder(kit.vae)
     for chunk in sample(kit, recipe, shown.prompts, seed):
         stats.add(chunk.first_frame, decoder.feed(chunk.latents))
-    again = revisit(kit, seed, recipe, windows=[recipe.window])
-    return stats.figures() | {"revisit agreement": again[recipe.window]}
+    again = revisit(kit, seed, recipe, memories={"revisit agreement": recipe.cache})
+    return stats.figures() | again
 
 
 @lru_cache(maxsize=1)  # all cases of a seed share their truth

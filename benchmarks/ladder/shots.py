@@ -32,13 +32,13 @@ LONG_LATENTS = 2001
 def measure_rung(kit: Kit, seed: int, recipe: Recipe) -> Measurement:
     """Make and measure the short shots of a seed."""
     shot = one_prompt(kit, seed, recipe)
-    window = recipe.window
+    own = {"": recipe.cache}
     figures = {
         **shot.figures,
         "after a switch": fmean(switch(kit, seed, recipe)[AFTER_SWITCH]),
         **looks(kit, seed, recipe, length=LOOKS_LATENTS),
-        "revisit agreement": revisit(kit, seed, recipe, windows=[window])[window],
-        "recall": recall(kit, seed, recipe, windows=[window])[f"window {window}"],
+        "revisit agreement": revisit(kit, seed, recipe, memories=own)[""],
+        "recall": recall(kit, seed, recipe, memories=own)[""],
     }
     return Measurement(figures, shot.features)
 

@@ -34,7 +34,7 @@ class Memory:
 def memories(delta: Path | None, recurrent: Path | None) -> Mapping[str, Memory]:
     """All memories whose weights are there, by name. The recurrent network knows no guidance."""
     rows = {
-        WINDOW: Memory(Recipe()),
+        WINDOW: Memory(Recipe(cache=WindowSink(DEMO.window_frames))),
         SHORTER: Memory(Recipe(cache=WindowSink(SHORT))),
     }
     if delta is not None:

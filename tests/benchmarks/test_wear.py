@@ -126,7 +126,7 @@ def test_each_rule_alone_differs_from_its_control_by_the_rule() -> None:
     for name, situation in SITUATIONS.items():
         rules = rules_of(situation)
         recipes = {rule: case.apply(situation.recipe) for rule, case in rules.items()}
-        assert recipes[DEFAULT].cache == WindowSink(situation.recipe.window)
+        assert recipes[DEFAULT].cache == WindowSink(situation.window)
         bare = {"memory": Recipe().memory, "anchor": None}
         for rule in set(rules) - {DEFAULT, SINK, LONG, "half sink"}:
             control = recipes[rules[rule].control]
@@ -153,7 +153,7 @@ def test_rules_together_are_one_more_case() -> None:
 def test_a_recipe_s_rules_reach_the_engine(kit: Kit) -> None:
     """A rule that the sampler ignores would be measured to change nothing."""
     with torch.inference_mode():
-        recipe = Recipe(length=24, columns=2, window=9, steps=1)
+        recipe = Recipe(length=24, columns=2, cache=WindowSink(9), steps=1)
         situation = replace(SITUATIONS[SHIPPED], recipe=recipe, long_window=15)
         made = {
             name: rollout.measure_wear(kit, 1, case.apply(recipe))["motion"]
@@ -270,7 +270,7 @@ def test_a_tiny_run_is_recorded_and_continued(
 ) -> None:
     """The short-window situation turns once; the second run reads all rollouts from the record."""
     monkeypatch.setattr(Records, "complete", run_here)
-    small = replace(SITUATIONS[TURNING], recipe=Recipe(window=9, columns=4, steps=2))
+    small = replace(SITUATIONS[TURNING], recipe=Recipe(cache=WindowSink(9), columns=4, steps=2))
     monkeypatch.setitem(wear.SITUATIONS, TURNING, small)
     out, record = tmp_path / "out.json", tmp_path / "record"
     words = ["--case", TURNING, "--rule", "anchor 0.3", "--rollouts", "1", "--latents", "48",

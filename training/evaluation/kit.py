@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...attention.cache.policy import CachePolicy, WindowSink
+from ...attention.cache.policy import CachePolicy
 from ...attention.sparse.settings import Sparsity
 from ...attention.storage.dense import DENSE, Storage
 from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from ...model.config import DiTConfig, config_from_shapes
 from ...model.dit import WanDiT
 from ...model.preset import DEMO
+from ...model.preset_cache import preset_cache
 from ...model.text import TextEncoder
 from ...model.vae.latent_format import SPATIAL_FACTOR
 from ...model.vae.streaming import StreamingDecoder
@@ -72,25 +73,23 @@ def load_transformer(folder: Path) -> tuple[WanDiT, DiTConfig]:
 class Recipe:
     """How a measurement samples: the demo's defaults unless a field says otherwise.
 
-    `length` and `window` count latent frames; `rows` and `columns` are the latent picture's. 42
-    latent frames are 10.3 s at 16 frames a second, and a whole number of chunks. The first chunk
-    has at least `first_steps`; `solver` is an option's name. `guidance`
-    replaces CFG at `scale`; `cache` replaces a window of `window` latent frames. `memory` and
-    `anchor` are the memory rules; with `feature_caching` steps take over work of the last one. A
-    model that takes a camera follows `camera`, or else the prompts' words.
+    `length` counts latent frames; `rows` and `columns` are the latent picture's. 42 latent frames
+    are 10.3 s at 16 frames a second, and a whole number of chunks. The first chunk has at least
+    `first_steps`; `solver` is an option's name. `guidance` replaces CFG at `scale`; `cache` is the
+    history's. `memory` and `anchor` are the memory rules; with `feature_caching` steps take over
+    work of the last one. A model that takes a camera follows `camera`, or else the prompts' words.
     """
 
     length: int = 42
     rows: int = DEMO.height // SPATIAL_FACTOR
     columns: int = DEMO.width // SPATIAL_FACTOR
-    window: int = DEMO.window_frames
     steps: int = DEMO.steps
     first_steps: int = DEMO.first_steps
     solver: str = DEMO.solver
     scale: float = DEMO.guidance_scale
     guidance: Guidance | None = None
     noise: ContextNoise = ContextNoise(DEMO.context_noise)
-    cache: CachePolicy | None = None
+    cache: CachePolicy = preset_cache(DEMO)
     storage: Storage = DENSE
     sparsity: Sparsity = Sparsity()
     memory: MemoryRules = MemoryRules()
@@ -126,7 +125,7 @@ def settings_of(
         length=recipe.length,
         seed=seed,
         guidance=recipe.guidance or cfg(recipe.scale),
-        cache=recipe.cache or WindowSink(recipe.window),
+        cache=recipe.cache,
         storage=recipe.storage,
         sparsity=recipe.sparsity,
         context_noise=recipe.noise,

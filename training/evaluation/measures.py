@@ -7,7 +7,7 @@ can be spread over worker processes of one thread each.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...attention.cache.policy import CachePolicy
 from ...model.checkpoint import load_tiny_vae
 from ...model.preset import DEMO
 from ...model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
@@ -107,13 +108,15 @@ def _part(latent_frame: int, length: int) -> str:
     return "late" if latent_frame >= 0.9 * length else ""
 
 
-def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> dict[int, float]:
-    """Return agreement with the rendered truth after the camera turns back, per window length.
+def revisit(
+    kit: Kit, seed: int, recipe: Recipe, *, memories: Mapping[str, CachePolicy]
+) -> dict[str, float]:
+    """Return agreement with the rendered truth after the camera turns back, by memory.
 
     The history is a true clip whose camera panned one way for 30 latent frames. The model continues
     with the opposite pan. The comparison covers the tree band in the third of the picture where
     scenery re-enters. It starts when the ramp is over and the scenery was last seen at least 8
-    latent frames ago. The recipe's own cache, if it has one, replaces every window.
+    latent frames ago.
     """
     shot, prompts = _there_and_back(seed)
     recipe = replace(recipe, length=2 * TURN)
@@ -121,16 +124,18 @@ def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> d
     truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, width)[0]
     history = as_chunks(encode_shots(kit.vae, [shot], TURN, width)[0])
     agreement = {}
-    for window in windows:
-        chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
+    for name, cache in memories.items():
+        chunks = sample(kit, replace(recipe, cache=cache), prompts, seed, history)
         video = decode(kit, [*history, *chunks])
         at = range(latent_start(TURN) + latent_start(4), len(video), 4)
-        agreement[window] = float(np.mean([band_agreement(video[t], truth[t]) for t in at]))
+        agreement[name] = float(np.mean([band_agreement(video[t], truth[t]) for t in at]))
     return agreement
 
 
-def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> dict[str, float]:
-    """Return agreement of the scenery that re-enters in one chunk after a true history, by window.
+def recall(
+    kit: Kit, seed: int, recipe: Recipe, *, memories: Mapping[str, CachePolicy]
+) -> dict[str, float]:
+    """Return agreement of the scenery that re-enters in one chunk after a true history, by memory.
 
     Unlike in `revisit` no error accumulates: neither of the camera nor of earlier scenery. "decoded
     truth" is the agreement that the VAE alone reaches.
@@ -141,10 +146,10 @@ def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> di
     clip = as_chunks(encode_shots(kit.vae, [shot], recipe.length, DEMO.width)[0])
     history = clip[:-1]
     agreement = {"decoded truth": entering_agreement(decode(kit, clip)[-1], truth)}
-    for window in windows:
-        chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
+    for name, cache in memories.items():
+        chunks = sample(kit, replace(recipe, cache=cache), prompts, seed, history)
         last = decode(kit, [*history, *chunks])[-1]
-        agreement[f"window {window}"] = entering_agreement(last, truth)
+        agreement[name] = entering_agreement(last, truth)
     return agreement
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
-from longtake.model.preset import DEMO_FOLDER
+from longtake.attention.cache.policy import WindowSink
+from longtake.model.preset import DEMO, DEMO_FOLDER
+from longtake.model.preset_cache import preset_cache
 from longtake.tests.support.model.camera_demo import demo_with_camera, demo_without_camera
-from longtake.training.evaluation.kit import Recipe, load_kit, sample, with_networks
+from longtake.training.evaluation.kit import Recipe, load_kit, sample, settings_of, with_networks
 
 PROMPTS = [(0, "a red ball, the camera pans left")]
 
@@ -25,3 +27,10 @@ def test_other_networks_bring_their_sizes_and_their_camera(tmp_path: Path) -> No
         assert all(torch.equal(chunk, chunks[0]) for chunk in chunks)
         shots.append(chunks[0])
     assert not torch.equal(*shots)
+
+
+def test_a_recipe_remembers_as_the_demo_does_unless_it_names_another_cache() -> None:
+    kit = load_kit(DEMO_FOLDER)
+    assert settings_of(kit, Recipe(), PROMPTS, 0).cache == preset_cache(DEMO)
+    window = WindowSink(9)
+    assert settings_of(kit, Recipe(cache=window), PROMPTS, 0).cache is window
