@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from ..attention.cache.policy import WindowSink
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..samplers.guidance import Guidance, extend, last, temporal
 from ..training.command import reporting
@@ -38,6 +39,8 @@ WAYS = (
     PLAIN, "none", "vanilla 1.5", "vanilla 2", "temporal", "temporal and none 2",
     "fractional 2 at 0.75",
 )  # fmt: skip
+WINDOW = WindowSink(DEMO.window_frames)
+"""The memory of all settings: an exact view commits frames again, which no recalling memory can."""
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 Distances = dict[str, dict[str, float]]
@@ -119,7 +122,7 @@ def distances(kit: Kit, seed: int) -> Distances:
         length, columns = HISTORY + DEMO.chunk_frames, start.past.shape[-1]
         by_history[past] = {}
         for way, guidance in ways().items():
-            recipe = Recipe(length=length, columns=columns, guidance=guidance)
+            recipe = Recipe(length=length, columns=columns, guidance=guidance, cache=WINDOW)
             chunk = next_chunk(kit, recipe, start, start.past)
             by_history[past][way] = float((chunk - start.truth).square().mean().sqrt())
     return by_history
