@@ -36,6 +36,7 @@ from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, load_kit
+from ..training.evaluation.returns import half_way
 from ._attention import far_layer as layer
 from ._attention.far_recall import (
     FAR_STORAGE,
@@ -50,7 +51,7 @@ from ._attention.far_recall import (
     far_recall,
     far_rules,
 )
-from ._attention.recall import AWAY, half_way
+from ._attention.recall import AWAY
 from ._shared.measures import Measurement
 from ._shared.paired import Interval, median_interval, paired_seconds
 from ._shared.records import FOREVER, Job, Records

@@ -32,7 +32,8 @@ from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, load_kit
-from ._attention.recall import AWAY, FULL, FULL_INT8, SHARES, CameraTurn, half_way, recall_figures
+from ..training.evaluation.returns import CameraTurn, half_way
+from ._attention.recall import AWAY, FULL, FULL_INT8, SHARES, recall_figures
 from ._shared.measures import Measurement
 from ._shared.records import Job, Records
 from ._shared.report import Claim, write

@@ -33,13 +33,11 @@ from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, load_kit
-from ._attention.recall import half_way
+from ..training.evaluation.returns import OFF, TRUTH, half_way
 from ._recall.memories import (
     CONTENT,
-    OFF,
     RANDOM_RUN,
     TEMP,
-    TRUTH,
     VIEW,
     WINDOW,
     held_figures,

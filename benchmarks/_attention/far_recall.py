@@ -26,8 +26,8 @@ from ...samplers.rules.memory import MemoryRules
 from ...samplers.rules.reading import FarReading, NewestFrames
 from ...training.evaluation.kit import Kit, Recipe, sample
 from ...training.evaluation.measures import as_chunks, entering_agreement
+from ...training.evaluation.returns import CHUNK, CameraTurn, there_and_back
 from .chunk import decode_chunk, psnr_moving
-from .recall import CHUNK, CameraTurn, there_and_back
 
 FULL, WINDOW, RECALLED = "full history", "window of 21", "window with 9 recalled"
 NEAR, WHOLE, RETRIEVED = "near window", "far, whole", "far, retrieved"
@@ -86,7 +86,7 @@ def far_recall(kit: Kit, turn: CameraTurn, seed: int, names: Sequence[str]) -> d
     moving pixels against the full history.
     """
     clip = there_and_back(kit, turn, seed)
-    past, prompts = clip.latents[:-CHUNK], [(0, clip.away), (clip.turn, clip.back)]
+    past = clip.latents[:-CHUNK]
     figures, shown = {}, dict[str, Tensor]()
     for name in dict.fromkeys((FULL, *names)):
         memory = MEMORIES[name]
@@ -94,7 +94,7 @@ def far_recall(kit: Kit, turn: CameraTurn, seed: int, names: Sequence[str]) -> d
             length=len(clip.latents), cache=memory.policy, storage=memory.storage,
             memory=memory.rules,
         )  # fmt: skip
-        (chunk,) = sample(kit, recipe, prompts, seed, as_chunks(past))
+        (chunk,) = sample(kit, recipe, clip.prompts, seed, as_chunks(past))
         shown[name] = decode_chunk(kit, past, chunk.latents)
         figures[name] = entering_agreement(shown[name][-1], clip.truth)
         figures[f"density: {name}"] = density(memory, len(past), kit.config.num_layers)

@@ -17,8 +17,9 @@ import click
 
 from ...errors import BadInput
 from ...training.command import reporting
+from ...training.evaluation.returns import half_way
 from .cases import MAIN
-from .recall import AWAY, FULL, FULL_INT8, KINDS, SHARES, half_way
+from .recall import AWAY, FULL, FULL_INT8, KINDS, SHARES
 from .wan_shaped import NAME
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)

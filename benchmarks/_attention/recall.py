@@ -1,17 +1,13 @@
 """Scenery that returns after the camera turned round, by memory of the history.
 
-A true clip pans away for some latent frames, turns, and comes back for some. The next chunk must
-show columns that left the picture twice as long ago as the camera has been coming back. Each memory
-denoises this chunk. Half-way back, the columns left as many latent frames ago as the camera went
-away, which no window of half of the history reaches. All memories get dense attention's keys and
-values, so they differ only in what they keep.
+The clips are those of `training.evaluation.returns`. Each memory denoises the chunk after a true
+history; half-way back, no window of half of the history reaches what enters. All memories get dense
+attention's keys and values, so they differ only in what they keep.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,19 +23,13 @@ from ...attention.temp_cache.policy import REDUNDANT, TempCache
 from ...model.cross_attention import KeysValues
 from ...model.dit import PassOptions, TextKV, predict, project_text
 from ...model.preset import DEMO
-from ...model.vae.latent_format import frame_count
 from ...samplers.schedule.levels import flow_ladder
 from ...training.evaluation.kit import Kit
-from ...training.evaluation.measures import HELD_OUT_SEED, entering_agreement
-from ...training.world.attributes import caption, random_values
-from ...training.world.clips import latent_start
-from ...training.world.dataset import encode_shots
-from ...training.world.renderer import render
-from ...training.world.scene import Shot, scene
+from ...training.evaluation.measures import entering_agreement
+from ...training.evaluation.returns import CHUNK, CameraTurn, Clip, there_and_back
 from .chunk import decode_chunk, psnr_moving
 from .drift import BALANCED
 
-CHUNK = DEMO.chunk_frames
 PRESETS: dict[str, tuple[CachePolicy, Storage]] = {
     "balanced": (BALANCED, DENSE), "balanced, int8": (BALANCED, Packed(INT8)),
 }  # fmt: skip
@@ -48,45 +38,6 @@ AWAY = (16, 24, 32, 40)  # latent frames before the turn, within the trained his
 SHARES = (0.10, 0.25, 0.50)
 FULL, FULL_INT8 = "full", "full, int8"
 KINDS = ("window", "window, int8", "TempCache", "TempCache, int8")
-
-
-@dataclass(frozen=True, slots=True)
-class CameraTurn:
-    """The camera goes away for `away` latent frames and comes back for `back`."""
-
-    away: int
-    back: int
-
-    @property
-    def history(self) -> int:
-        """Latent frames before the measured chunk, in whole chunks."""
-        return round((self.away + self.back) / CHUNK) * CHUNK
-
-    def __str__(self) -> str:
-        return f"{self.away} away, {self.back} back"
-
-
-def half_way(away: int) -> CameraTurn:
-    """Return the turn in which the camera comes back half of the way.
-
-    The entering columns left the picture as long ago as the camera's way to the turn took.
-    """
-    return CameraTurn(away, away // 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A clip whose last chunk is to be generated again.
-
-    `latents` (f, c, h, w). `truth` (3, H, W): the true last picture. `away` and `back`: captions
-    before and after latent frame `turn`.
-    """
-
-    latents: Tensor
-    truth: Tensor
-    away: str
-    back: str
-    turn: int
 
 
 @torch.inference_mode()
@@ -114,24 +65,6 @@ def recall_figures(
             figures[f"PSNR: {name}"] = psnr_moving(shown, dense)
         figures[f"MB: {name}"] = cache.bytes / 1e6
     return figures
-
-
-def turning_shot(turn: CameraTurn, seed: int) -> tuple[Shot, str, str]:
-    """Script a clip whose camera goes left, then right, with its two captions."""
-    rng = random.Random(HELD_OUT_SEED + 980_000 + seed)
-    away = {**random_values(rng), "pan": "left", "weather": "clear"}
-    back = {**away, "pan": "right"}
-    shot = Shot(((0, away), (latent_start(turn.away), back)), rng.randrange(2**31))
-    return shot, caption(away, rng), caption(back, rng)
-
-
-def there_and_back(kit: Kit, turn: CameraTurn, seed: int) -> Clip:
-    """Make a clip whose camera goes left, then right."""
-    shot, away, back = turning_shot(turn, seed)
-    frames = turn.history + CHUNK
-    truth = render(scene([shot], frame_count(frames)), DEMO.height, DEMO.width)[0, -1]
-    latents = encode_shots(kit.vae, [shot], frames, DEMO.width)[0].float()
-    return Clip(latents, truth, away, back, turn.away)
 
 
 def memories(

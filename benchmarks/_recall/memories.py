@@ -8,7 +8,7 @@ the sampling loop itself, whose commits see no more than the memory.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,35 +21,30 @@ from ...attention.storage.dense import DENSE
 from ...attention.storage.shape import CacheShape
 from ...model.dit import PassOptions, TextKV, predict
 from ...model.preset import DEMO
-from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
 from ...samplers.camera.implied import turning_path
 from ...samplers.camera.path import CameraPath
 from ...samplers.camera.track import CameraTrack
 from ...samplers.history.recall import view_scores
 from ...samplers.history.runs import best_runs
-from ...samplers.loop import Chunk
-from ...training.evaluation.kit import Kit, Recipe, decode, sample
-from ...training.evaluation.measures import as_chunks, band_agreement, entering_agreement
-from ...training.world.renderer import render
-from ...training.world.scene import scene
-from .._attention.chunk import decode_chunk
-from .._attention.recall import (
+from ...training.evaluation.kit import Kit, Recipe
+from ...training.evaluation.measures import entering_agreement
+from ...training.evaluation.returns import (
     CHUNK,
+    TRUTH,
     CameraTurn,
     Clip,
-    denoise,
-    encode_prompt,
-    merge,
+    Memory,
+    entering_figures,
     there_and_back,
-    turning_shot,
+    whole_way_figures,
 )
+from .._attention.chunk import decode_chunk
+from .._attention.recall import denoise, encode_prompt, merge
 
 WINDOW_FRAMES, SINK_FRAMES, RECALL_FRAMES = DEMO.window_frames, 3, 9
-TRUTH, FULL, WINDOW, SINK, TEMP = "decoded truth", "full", "window", "window and sink", "TempCache"
+FULL, WINDOW, SINK, TEMP = "full", "window", "window and sink", "TempCache"
 VIEW, TWO_VIEWS, CONTENT = "view", "view, two runs", "content"
 RANDOM_RUN, RANDOM_FRAMES = "random run", "random frames"
-TURNED = 4  # latent frames after the turn from which pictures are compared
-CAMERA_OFF, OFF = 12, ", camera set right"
 RECALL = RecallWindow(WINDOW_FRAMES, 0, RECALL_FRAMES, by="content", flat_world=True)
 
 
@@ -161,65 +156,19 @@ def _view_scores(case: Returning, past: Sequence[int]) -> list[float]:
     return view_scores(track, [case.path_at(frame) for frame in ahead], past)
 
 
-SERVED: Mapping[str, Callable[[], CachePolicy]] = {
-    WINDOW: lambda: WindowSink(WINDOW_FRAMES),
-    VIEW: lambda: replace(RECALL, by="view"),
-    CONTENT: lambda: RECALL,
+SERVED: Mapping[str, Memory] = {
+    WINDOW: Memory(WindowSink(WINDOW_FRAMES)),
+    VIEW: Memory(replace(RECALL, by="view")),
+    CONTENT: Memory(RECALL),
 }
-
-
-def at_a_chunk(turn: CameraTurn) -> CameraTurn:
-    """The turn, with both ways shortened to whole chunks.
-
-    The loop turns its camera where a prompt takes effect, at the start of a chunk. A world that
-    turns within a chunk would be up to four latent frames' way beside the loop's camera.
-    """
-    return CameraTurn(*(frames // CHUNK * CHUNK for frames in (turn.away, turn.back)))
+"""The memories of rollouts in which the sampling loop makes all commits."""
 
 
 def served_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
-    """Agreement by memory where the sampling loop makes all commits."""
-    clip = there_and_back(kit, at_a_chunk(turn), seed)
-    chunks = as_chunks(clip.latents)
-    prompts = [(0, clip.away), (clip.turn, clip.back)]
-    figures = {}
-    for name, policy in SERVED.items():
-        recipe = Recipe(length=len(clip.latents), cache=policy())
-        new = [*sample(kit, recipe, prompts, seed, chunks[:-1])]
-        shown = decode(kit, [*chunks[-3:-1], *new])
-        figures[name] = entering_agreement(shown[-1], clip.truth)
-    return figures
+    """Agreement by memory in one chunk, where the sampling loop makes all commits."""
+    return entering_figures(kit, seed, turn=turn, memories=SERVED, recipe=Recipe())
 
 
 def whole_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
-    """Agreement by memory over the way back, which the model makes itself after a true history.
-
-    It is the mean over latent frames from the end of the turn on. Here a wrong column stays in the
-    history, and the camera may err too: figures `OFF` let the picture be shifted by CAMERA_OFF
-    pixels and so judge the scenery alone.
-    """
-    turn = at_a_chunk(turn)
-    clip = there_and_back(kit, turn, seed)
-    chunks, start = as_chunks(clip.latents), turn.away // CHUNK
-    pictures = _way_back(turn, seed, len(clip.latents))
-    prompts = [(0, clip.away), (clip.turn, clip.back)]
-
-    def agreement(way: Sequence[Chunk]) -> Iterator[tuple[str, float]]:
-        shown = decode(kit, [*chunks[start - 2 : start], *way])[-len(pictures) :]
-        every = slice(FRAMES_PER_LATENT - 1, None, FRAMES_PER_LATENT)
-        pairs = [*zip(shown[every], pictures[every], strict=True)]
-        for name, reach in (("", 3), (OFF, CAMERA_OFF)):
-            yield name, sum(band_agreement(*pair, reach=reach) for pair in pairs) / len(pairs)
-
-    ways: dict[str, Sequence[Chunk]] = {TRUTH: chunks[start:]}
-    for name, policy in SERVED.items():
-        recipe = Recipe(length=len(clip.latents), cache=policy())
-        ways[name] = [*sample(kit, recipe, prompts, seed, chunks[:start])]
-    return {f"{name}{end}": value for name, way in ways.items() for end, value in agreement(way)}
-
-
-def _way_back(turn: CameraTurn, seed: int, length: int) -> torch.Tensor:
-    """The rendered frames (t, 3, H, W) of a clip of `length` from the end of the turn on."""
-    shot, *_ = turning_shot(turn, seed)
-    first, stop = frame_count(turn.away) + FRAMES_PER_LATENT * TURNED, frame_count(length)
-    return render(scene([shot], stop).frames(first, stop), DEMO.height, DEMO.width)[0]
+    """Agreement by memory over the way back, which the model makes itself."""
+    return whole_way_figures(kit, seed, turn=turn, memories=SERVED, recipe=Recipe())

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
-from .memories import TRUTH, WINDOW
+from ...training.evaluation.returns import TRUTH
+from .memories import WINDOW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,7 @@ from ..guidance import Branch
 from .filler import CacheFiller
 from .frames import HistoryFrame, HistoryFrames
 from .plan import CachePlan, cache_plans
-from .recall import open_recall
+from .recall import FrameRecall, open_recall
 from .selection import CacheView, select
 from .sparse import SparseCaches
 
@@ -26,6 +26,7 @@ class RolloutHistory:
     """All that later chunks remember of earlier ones.
 
     The constructor allocates the KV caches, so the model must be claimed with their bytes before.
+    `recall` fetches past frames into the window; another may take its place before any is fetched.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class RolloutHistory:
             keep_departed=settings.reencoded_first_frame is not None,
         )
         self.sparse = SparseCaches(settings, self.plans, self.caches)
-        self._recall = open_recall(current, self.caches[0])
+        self.recall: FrameRecall = open_recall(current, self.caches[0])
         self.key_counts = [KeyCounts() for _ in self.caches]
         self._filler = make_filler(current, evaluator, self.frames)
         self._not_committed = frozenset(
@@ -75,11 +76,11 @@ class RolloutHistory:
     @property
     def recalled(self) -> tuple[int, ...]:
         """The past latent frames that were fetched for the chunk in work, rising."""
-        return self._recall.frames
+        return self.recall.frames
 
     def begin_chunk(self, frames: range) -> None:
         """Fetch the past latent frames that a chunk of these next `frames` recalls."""
-        if self._recall.fetch(frames):
+        if self.recall.fetch(frames):
             self.frames.hold(self.caches[0].kept_frames)
             self._history_changed()
 
@@ -90,7 +91,7 @@ class RolloutHistory:
         for plan, cache in self._committed_caches:
             self._filler.commit(plan, cache, added, clean)
         self.frames.committed += len(added)
-        self._recall.note([entry.frame for entry in added])
+        self.recall.note([entry.frame for entry in added])
         self.frames.keep(survivors())
         self._stale |= self._not_committed
         self._history_changed()
@@ -138,7 +139,7 @@ class RolloutHistory:
         """All caches, the frames in them, and the codes of their keys."""
         caches = {f"cache{i}": cache.snapshot() for i, cache in enumerate(self.caches)}
         parts = {"frames": self.frames.snapshot(), "sparse": self.sparse.snapshot(), **caches}
-        parts["recall"] = self._recall.snapshot()
+        parts["recall"] = self.recall.snapshot()
         return join({"stale": sorted(self._stale)}, parts)
 
     def restore(self, snapshot: Snapshot, size: Sequence[int]) -> None:
@@ -152,7 +153,7 @@ class RolloutHistory:
         self._check_frames()
         self._stale = set(snapshot.facts["stale"])
         self.sparse.restore(snapshot.part("sparse"))
-        self._recall.restore(snapshot.part("recall"))
+        self.recall.restore(snapshot.part("recall"))
         for counts in self.key_counts:
             counts.clear()
 

@@ -19,7 +19,6 @@ from longtake.benchmarks._attention.recall import (
     FULL_INT8,
     KINDS,
     SHARES,
-    half_way,
     memories,
 )
 from longtake.benchmarks._attention.synthetic import ORDERS, measure_layer
@@ -30,6 +29,7 @@ from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.tiny_model import randn
 from longtake.training.evaluation.kit import load_kit
+from longtake.training.evaluation.returns import half_way
 
 
 def test_psnr_looks_at_moving_pixels_only() -> None:

@@ -18,12 +18,12 @@ from longtake.benchmarks._attention.far_layer import (
     WINDOW_PASS,
 )
 from longtake.benchmarks._attention.far_recall import FarMemory
-from longtake.benchmarks._attention.recall import CameraTurn
 from longtake.benchmarks._shared.report import Results
 from longtake.model.preset import DEMO_FOLDER
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.reading import FarReading
 from longtake.training.evaluation.kit import load_kit
+from longtake.training.evaluation.returns import CameraTurn
 
 SAME = {WINDOW_PASS: 3.0, NEAR_PASS: 3.0, FAR_PASS: 3.0, RECALL_PASS: 3.0, RENEWAL: 0.0,
         LINEAR: 1.0}  # fmt: skip

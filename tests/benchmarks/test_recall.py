@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from longtake.benchmarks import recall
-from longtake.benchmarks._attention.recall import CameraTurn, half_way, turning_shot
 from longtake.benchmarks._recall import memories
 from longtake.benchmarks._recall.memories import (
     CONTENT,
@@ -20,9 +19,8 @@ from longtake.benchmarks._recall.memories import (
 )
 from longtake.benchmarks._recall.plot import draw
 from longtake.model.preset import DEMO_FOLDER
-from longtake.samplers.strip import travel
-from longtake.training.evaluation.kit import Recipe, load_kit, settings_of
-from longtake.training.world.dataset import latent_travel
+from longtake.training.evaluation.kit import load_kit
+from longtake.training.evaluation.returns import OFF, TRUTH, CameraTurn
 
 BASE = {WINDOW: 0.3, TEMP: 0.2, CONTENT: 0.4, RANDOM_RUN: 0.1, FULL: 0.2}
 
@@ -65,31 +63,19 @@ def test_rows_as_served_come_last_and_are_few() -> None:
     ]
 
 
-@pytest.mark.parametrize("away", [48, 128])
-def test_where_the_loop_serves_its_camera_is_the_worlds(away: int) -> None:
-    """Latent frames at full pan, by the loop's count of words and by the drawn world."""
-    turn = memories.at_a_chunk(half_way(away))
-    shot, *texts = turning_shot(turn, 0)
-    frames = turn.history + memories.CHUNK
-    settings = settings_of(load_kit(DEMO_FOLDER), Recipe(length=frames),
-                           [(0, texts[0]), (turn.away, texts[1])], 0)  # fmt: skip
-    world = latent_travel([shot], frames)[0].double()
-    assert float((travel(settings, range(frames)) - world).abs().max()) < 0.1
-
-
 @pytest.mark.slow
 def test_a_clip_gives_every_memory_the_windows_bytes() -> None:
     kit, turn = load_kit(DEMO_FOLDER), CameraTurn(24, 12)
     figures = memories.held_figures(kit, turn, 0)
     megabytes = {name[4:]: size for name, size in figures.items() if name.startswith("MB: ")}
     assert max(size for name, size in megabytes.items() if name != FULL) == megabytes[WINDOW]
-    assert -1 <= min(figures[name] for name in megabytes) <= figures[memories.TRUTH] + 1
+    assert -1 <= min(figures[name] for name in megabytes) <= figures[TRUTH] + 1
     assert 0 <= figures[f"first frame: {VIEW}"] <= turn.history - 12 - RECALL_FRAMES
-    assert {*memories.served_figures(kit, turn, 0)} == {*memories.SERVED}
+    assert {*memories.served_figures(kit, turn, 0)} == {TRUTH, *memories.SERVED}
     whole = memories.whole_figures(kit, turn, 0)
-    names = [memories.TRUTH, *memories.SERVED]
-    assert {*whole} == {f"{name}{end}" for name in names for end in ("", memories.OFF)}
-    assert max(whole[name] for name in names) == whole[memories.TRUTH] > 0.5
+    names = [TRUTH, *memories.SERVED]
+    assert {*whole} == {f"{name}{end}" for name in names for end in ("", OFF)}
+    assert max(whole[name] for name in names) == whole[TRUTH] > 0.5
 
 
 def test_the_plot_has_a_panel_for_each_row(tmp_path: Path) -> None:
@@ -102,11 +88,11 @@ def test_the_plot_has_a_panel_for_each_row(tmp_path: Path) -> None:
 
 
 def test_over_the_whole_way_back_scenery_and_camera_are_told_apart() -> None:
-    whole = [{memories.TRUTH: 0.9, **{f"{name}{end}": value for name, value in row.items()
-                                      if name in memories.SERVED for end in ("", memories.OFF)}}
+    whole = [{TRUTH: 0.9, **{f"{name}{end}": value for name, value in row.items()
+                                      if name in memories.SERVED for end in ("", OFF)}}
              for row in rows(0.2)]  # fmt: skip
     results, case = recall.RecallResults(), f"48 away, 24 back{recall.WHOLE}"
     recall.summarise(results, case, whole)
     names = {name.removeprefix(f"{case}: ") for name in results.differences}
-    assert f"{VIEW}{memories.OFF} less {WINDOW}{memories.OFF}" in names
-    assert not any(memories.TRUTH in name for name in names)
+    assert f"{VIEW}{OFF} less {WINDOW}{OFF}" in names
+    assert not any(TRUTH in name for name in names)
