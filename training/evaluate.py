@@ -11,15 +11,16 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import click
 
-from ..attention.cache.policy import WindowSink
+from ..attention.cache.policy import CachePolicy, WindowSink
 from ..model.preset import DEMO, DEMO_FOLDER
+from ..model.preset_cache import preset_cache
 from .command import FILE, FOLDER, reporting
 from .evaluation import measures
 from .evaluation.card import Results, card
@@ -27,6 +28,16 @@ from .evaluation.estimate import estimate
 from .evaluation.kit import Recipe, load_kit
 from .evaluation.looks import MINUTE, looks
 from .evaluation.measures import Rows, spread
+from .evaluation.returns import (
+    CameraTurn,
+    Memory,
+    at_a_chunk,
+    entering_figures,
+    half_way,
+    memory_megabytes,
+    sample_shuffled,
+    whole_way_figures,
+)
 from .evaluation.steering import DRIVE, steering, true_steering
 from .world.attributes import ATTRIBUTES
 
@@ -45,14 +56,19 @@ class Sizes:
     drift_latents: int = 1000
     revisit: int = 32
     recall: int = 64
+    returns: int = 32
+    far_returns: int = 16
+    whole_ways: int = 12
     looks: int = 20
     looks_latents: int = MINUTE
     steering: int = 8
     steering_latents: int = DRIVE
 
 
-QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4, 2, 40, 2, 60)
+QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4, 2, 1, 1, 2, 40, 2, 60)
 WINDOWS = {f"window {frames}": WindowSink(frames) for frames in (8, 16, 32, 64)}
+NEAR, MIDDLE, FAR = (at_a_chunk(half_way(away)) for away in (48, 128, 512))
+"""Turns after which scenery returns; its columns left the picture so many latent frames ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +90,9 @@ class EvaluationJob:
 def measure(job: EvaluationJob) -> Results:
     """Run all measurements; log each when it is done."""
     results: Results = {}
-    parts_of = _of_the_vae, _of_prompts, _of_long_rollouts, _of_looks, _of_the_camera
+    parts_of = (
+        _of_the_vae, _of_prompts, _of_long_rollouts, _of_returns, _of_looks, _of_the_camera,
+    )  # fmt: skip
     for parts in (measures_of(job) for measures_of in parts_of):
         for name, rows in parts:
             results[name] = {key: estimate(values) for key, values in rows.items()}
@@ -125,6 +143,45 @@ def _of_long_rollouts(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
         "agreement of scenery that re-enters in one chunk after a true history",
         {key: [clip[key] for clip in recalls] for key in recalls[0]},
     )
+
+
+def _of_returns(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
+    yield from of_returns(job, preset_cache(DEMO), "the default memory")
+
+
+def of_returns(
+    job: EvaluationJob, cache: CachePolicy, name: str
+) -> Iterator[tuple[str, Rows]]:
+    """Scenery that returns, by a memory of this `name`; where it recalls, by wrong frames too.
+
+    The bytes are those at the end of the longest clip.
+    """
+    memories = {name: Memory(cache)}
+    if cache.recall_frames:
+        memories[f"{name}, frames shuffled"] = Memory(cache, sample_shuffled)
+    near, far = job.sizes.returns, job.sizes.far_returns
+    entering: Rows = {}
+    for turn, clips in ((NEAR, near), (MIDDLE, near), (FAR, far)):
+        rows = _by_memory(job, entering_figures, turn, memories, clips)
+        entering |= {f"{turn.away} away, {key}": values for key, values in rows.items()}
+    longest = replace(job.recipe, cache=cache, length=FAR.history + DEMO.chunk_frames)
+    megabytes = memory_megabytes(load_kit(job.folder), longest)
+    entering |= {f"{name}, {key}": [value] for key, value in megabytes.items()}
+    yield f"scenery that returns, one chunk after a true history, by {name}", entering
+    whole = _by_memory(job, whole_way_figures, NEAR, memories, job.sizes.whole_ways)
+    yield f"scenery that returns, the whole way back after {NEAR.away} away, by {name}", whole
+
+
+def _by_memory(
+    job: EvaluationJob,
+    measure: Callable[..., dict[str, float]],
+    turn: CameraTurn,
+    memories: Mapping[str, Memory],
+    clips: int,
+) -> Rows:
+    measure_clip = partial(measure, turn=turn, memories=memories, recipe=job.recipe)
+    figures = spread(measure_clip, job.clips(clips), job.folder, job.workers)
+    return {key: [each[key] for each in figures] for key in figures[0]}
 
 
 def _of_looks(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
