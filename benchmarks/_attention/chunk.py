@@ -28,7 +28,7 @@ from ...attention.storage.quantize import INT4, INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.dit import PassOptions, SelfAttention, TextKV, predict, project_text
+from ...model.dit import PassOptions, SelfAttention, TextKV, project_text
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import flow_ladder
@@ -37,6 +37,7 @@ from ...training.evaluation.measures import HELD_OUT_SEED, right_readings
 from ...training.world.attributes import caption, random_values
 from ...training.world.dataset import encode_shots
 from ...training.world.scene import Shot
+from .._shared.passes import Passes
 from .._shared.similarity import ssim
 from .drift import BALANCED
 
@@ -101,19 +102,22 @@ def measure_chunk(
     values = random_values(rng)
     shot = Shot(((0, values),), rng.randrange(2**31))
     past = encode_shots(kit.vae, [shot], history, DEMO.width)[0].float()
-    words = kit.text.encode(caption(values, rng)).embedding
-    text = project_text(kit.dit, words[None, None])
+    words = caption(values, rng)
+    passes = Passes(kit, [(0, words)])
+    text = project_text(kit.dit, kit.text.encode(words).embedding[None, None])
     c, side = kit.config, (past.shape[-2] // 2, past.shape[-1] // 2)
     shape = CacheShape(c.num_layers, 1, c.num_heads, c.head_dim, *side, CHUNK)
     caches = {name: open_cache(shape, case.policy, case.storage, history + CHUNK, "cpu")
               for name, case in cases.items()}  # fmt: skip
     coded = {name: codes_of(caches[name], case) for name, case in cases.items()}
-    fill(kit, text, past, caches, coded)
+    fill(passes, text, past, caches, coded)
     figures, chunks = {}, {}
     for name, case in cases.items():
         stats, prompt = SparseStats(), case.sparsity.prompt_sparsity
         cross = None if prompt is None else SparsePrompt(prompt)
-        chunks[name] = denoise(kit, text, caches[name], case, (stats, cross, coded[name]), seed)
+        chunks[name] = denoise(
+            passes, text, caches[name], case, (stats, cross, coded[name]), seed
+        )
         if stats.density is not None:
             figures[f"density: {name}"] = stats.density
             figures[f"recall: {name}"] = 1.0 if stats.recall is None else stats.recall
@@ -153,32 +157,25 @@ def codes_of(cache: HistoryCache, case: ChunkCase) -> SlotCodes | None:
 
 
 def fill(
-    kit: Kit, text: TextKV, past: Tensor, caches: dict[str, HistoryCache],
+    passes: Passes, text: TextKV, past: Tensor, caches: dict[str, HistoryCache],
     coded: dict[str, SlotCodes | None],
 ) -> None:  # fmt: skip
     """Commit the history, with dense attention's keys and values, to all caches."""
     for first in range(0, len(past), CHUNK):
-        x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
-        seen = (CHUNK,) * CHUNK
-        keys_values = predict(
-            kit.dit,
-            x,
-            t,
-            text,
-            caches[DENSE_CASE].attention_of_commit(seen),
-            PassOptions(keep=True),
-        ).keys_values
+        x, at, seen = past[None, first : first + CHUNK], (first, 0.0), (CHUNK,) * CHUNK
+        attention = caches[DENSE_CASE].attention_of_commit(seen)
+        prediction = passes.predict(x, at, text, attention, PassOptions(keep=True))
         for name, cache in caches.items():
             if isinstance(cache, MergedCache) and cache.policy.merges:
-                predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # records attention
-            cache.commit(keys_values)
+                passes.predict(x, at, text, cache.attention_of_commit(seen))  # records attention
+            cache.commit(prediction.keys_values)
             codes = coded[name]
             if codes is not None:
                 codes.update()
 
 
 def denoise(  # noqa: PLR0913
-    kit: Kit, text: TextKV, cache: HistoryCache, case: ChunkCase,
+    passes: Passes, text: TextKV, cache: HistoryCache, case: ChunkCase,
     tools: tuple[SparseStats, SparsePrompt | None, SlotCodes | None], seed: int,
 ) -> Tensor:  # fmt: skip
     """Run all steps of the next chunk (f, c, h, w) from the seed's noise."""
@@ -196,12 +193,8 @@ def denoise(  # noqa: PLR0913
         over: SelfAttention = attention
         if history:
             over = history.over(key_reader(attention), [step / DEMO.steps] * CHUNK)
-        t = torch.full((1, CHUNK), 1000 * now)
-        x = (
-            x
-            + (after - now)
-            * predict(kit.dit, x, t, text, over, PassOptions(to_prompt=cross)).velocity
-        )
+        at, options = (cache.committed, now), PassOptions(to_prompt=cross)
+        x = x + (after - now) * passes.predict(x, at, text, over, options).velocity
     return x[0]
 
 

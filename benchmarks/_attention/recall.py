@@ -7,7 +7,7 @@ attention's keys and values, so they differ only in what they keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -20,13 +20,13 @@ from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.cross_attention import KeysValues
-from ...model.dit import PassOptions, TextKV, predict, project_text
+from ...model.dit import PassOptions, TextKV, project_text
 from ...model.preset import DEMO
 from ...samplers.schedule.levels import flow_ladder
 from ...training.evaluation.kit import Kit
 from ...training.evaluation.measures import entering_agreement
 from ...training.evaluation.returns import CHUNK, CameraTurn, Clip, there_and_back
+from .._shared.passes import Passes
 from .chunk import decode_chunk, psnr_moving
 from .drift import BALANCED
 
@@ -52,11 +52,12 @@ def recall_figures(
     """
     clip = there_and_back(kit, turn, seed)
     texts = {text: encode_prompt(kit, text) for text in (clip.away, clip.back)}
-    caches = fill_caches(kit, clip, texts, shares)
+    passes, caches = Passes(kit, clip.prompts), open_caches(kit, clip, shares)
+    fill_caches(passes, clip, texts, caches)
     past = clip.latents[:-CHUNK]
     shown = decode_chunk(kit, past, clip.latents[-CHUNK:])
     figures = {"decoded truth": entering_agreement(shown[-1], clip.truth)}
-    chunks = {n: denoise(kit, texts[clip.back], cache, seed) for n, cache in caches.items()}
+    chunks = {n: denoise(passes, texts[clip.back], cache, seed) for n, cache in caches.items()}
     dense = decode_chunk(kit, past, chunks[FULL])
     for name, cache in caches.items():
         shown = decode_chunk(kit, past, chunks[name])
@@ -112,39 +113,38 @@ def _entries(shape: CacheShape, tokens: int) -> TempCache:
     return merge(tokens / shape.frame_tokens)
 
 
-def fill_caches(
-    kit: Kit, clip: Clip, texts: dict[str, TextKV], shares: Sequence[float]
-) -> dict[str, HistoryCache]:
-    """Return every memory, filled with the clip's history."""
+def open_caches(kit: Kit, clip: Clip, shares: Sequence[float]) -> dict[str, HistoryCache]:
+    """Open every memory for a clip, without content."""
     c, history = kit.config, len(clip.latents) - CHUNK
     side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
     choices = {**memories(shape, history, shares), **PRESETS}
-    caches = {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in choices.items()}
-    for first in range(0, history, CHUNK):
+    return {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in choices.items()}
+
+
+def fill_caches(
+    passes: Passes, clip: Clip, texts: Mapping[str, TextKV], caches: Mapping[str, HistoryCache]
+) -> None:
+    """Commit the clip's history to all caches, with the keys and values that FULL gives."""
+    for first in range(0, len(clip.latents) - CHUNK, CHUNK):
         text = texts[clip.back if first >= clip.turn else clip.away]
-        keys_values = _pass(kit, clip.latents[first : first + CHUNK], text, caches[FULL])
+        x = clip.latents[first : first + CHUNK].expand(2, -1, -1, -1, -1)
+        attention = caches[FULL].attention_of_commit((CHUNK,) * CHUNK)
+        prediction = passes.predict(x, (first, 0.0), text, attention, PassOptions(keep=True))
         for cache in caches.values():
-            cache.commit(keys_values)
-    return caches
+            cache.commit(prediction.keys_values)
 
 
-def denoise(kit: Kit, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
+def denoise(passes: Passes, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
     """Return the next chunk (f, c, h, w) from the seed's noise, with the demo's guidance."""
     size = CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
     ladder = flow_ladder(DEMO.steps, DEMO.shift)
     for now, after in zip(ladder, ladder[1:], strict=False):
-        t = torch.full((2, CHUNK), 1000 * now)
-        both = predict(kit.dit, x.expand(2, *size), t, text, cache.attention(CHUNK)).velocity
+        at, attention = (cache.committed, now), cache.attention(CHUNK)
+        both = passes.predict(x.expand(2, *size), at, text, attention).velocity
         x = x + (after - now) * (both[1] + DEMO.guidance_scale * (both[0] - both[1]))
     return x
-
-
-def _pass(kit: Kit, latents: Tensor, text: TextKV, cache: HistoryCache) -> tuple[KeysValues, ...]:
-    attention, t = cache.attention_of_commit((CHUNK,) * CHUNK), torch.zeros(2, CHUNK)
-    x = latents.expand(2, *latents.shape)
-    return predict(kit.dit, x, t, text, attention, PassOptions(keep=True)).keys_values
 
 
 def encode_prompt(kit: Kit, text: str) -> TextKV:

@@ -131,10 +131,11 @@ class SpeedBench:
         keep: bool = False,
     ) -> Prediction:
         """Run a pass over latents x at the noise level sigma."""
-        t = torch.full(x.shape[:2], 1000 * sigma)
+        t, first = torch.full(x.shape[:2], 1000 * sigma), self.caches[case.cache].committed
+        hooks = self.model.camera(range(first, first + x.shape[1]))
         return predict(
             self.model.tree, x.to(self.model.dtype), t, self.model.texts[case.long_prompt],
-            attention, PassOptions(self._to_prompt(case), keep),
+            attention, PassOptions(self._to_prompt(case), keep, hooks=hooks),
         )  # fmt: skip
 
     def _to_prompt(self, case: SpeedCase) -> SparsePrompt | None:

@@ -17,10 +17,12 @@ from ...model.vae.tiny import CausalDecoder
 from ...training.evaluation.kit import Kit, load_kit
 from ...training.world.dataset import encode_shots
 from ...training.world.scene import Shot
+from .._shared.passes import FrameHooks, frame_hooks, no_camera
 
 PADDED = 512  # tokens, the text length of the Wan family
 LATENTS = 16  # rows and columns of 128x128 pixels
 CLIP_FRAMES = 48
+WORDS = "a red ball over hills at noon"
 VALUES = {"ball": "red", "time": "day", "terrain": "hills", "weather": "clear", "pan": "left"}
 
 
@@ -30,7 +32,7 @@ class SpeedModel:
 
     `texts` holds the short prompt and the same prompt padded to Wan's length. `clip` (f, c, h, w),
     float32 and in whole chunks, holds finished latents; histories repeat it. `name` starts the
-    labels in results, and `note` describes the model.
+    labels in results, and `note` describes the model. `camera` gives the hooks of a pass.
     """
 
     name: str
@@ -41,6 +43,7 @@ class SpeedModel:
     clip: Tensor
     preset: Preset
     dtype: torch.dtype = torch.float32
+    camera: FrameHooks = no_camera
 
     @property
     def device(self) -> torch.device:
@@ -59,11 +62,14 @@ class SpeedModel:
 def embed() -> SpeedModel:
     """Return the demo's model at 128x128 on the CPU, a prompt, and true latents of its world."""
     kit = load_kit(DEMO_FOLDER)
-    prompt = kit.text.encode("a red ball over hills at noon").embedding
+    prompt = kit.text.encode(WORDS).embedding
     padded = F.pad(prompt, (0, 0, 0, PADDED - len(prompt)))
     short, long = (project_text(kit.dit, words[None, None]) for words in (prompt, padded))
     note = f"the embedded one in float32, {SPATIAL_FACTOR * LATENTS} pixels on a side, on a CPU"
-    return SpeedModel("", note, kit.dit, kit.vae, (short, long), true_latents(kit), DEMO)
+    return SpeedModel(
+        "", note, kit.dit, kit.vae, (short, long), true_latents(kit), DEMO,
+        camera=frame_hooks(kit, [(0, WORDS)]),
+    )  # fmt: skip
 
 
 @torch.inference_mode()

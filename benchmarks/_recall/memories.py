@@ -19,7 +19,6 @@ from ...attention.recall.content import ContentCache
 from ...attention.recall.window import RecallWindow
 from ...attention.storage.dense import DENSE
 from ...attention.storage.shape import CacheShape
-from ...model.dit import PassOptions, TextKV, predict
 from ...model.preset import DEMO
 from ...samplers.camera.implied import turning_path
 from ...samplers.camera.path import CameraPath
@@ -39,10 +38,11 @@ from ...training.evaluation.returns import (
     whole_way_figures,
 )
 from .._attention.chunk import decode_chunk
-from .._attention.recall import denoise, encode_prompt, merge
+from .._attention.recall import FULL, denoise, encode_prompt, fill_caches, merge
+from .._shared.passes import Passes
 
 WINDOW_FRAMES, SINK_FRAMES, RECALL_FRAMES = DEMO.window_frames, 3, 9
-FULL, WINDOW, SINK, TEMP = "full", "window", "window and sink", "TempCache"
+WINDOW, SINK, TEMP = "window", "window and sink", "TempCache"
 VIEW, TWO_VIEWS, CONTENT = "view", "view, two runs", "content"
 RANDOM_RUN, RANDOM_FRAMES = "random run", "random frames"
 RECALL = RecallWindow(WINDOW_FRAMES, 0, RECALL_FRAMES, by="content", flat_world=True)
@@ -80,11 +80,12 @@ def held_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
     """Agreement, resident megabytes and first frame recalled, by memory."""
     case = Returning(kit, there_and_back(kit, turn, seed), seed)
     texts = {text: encode_prompt(kit, text) for text in (case.clip.away, case.clip.back)}
-    caches = _fill(case, texts)
+    passes, caches = Passes(kit, case.clip.prompts), _open_caches(case)
+    fill_caches(passes, case.clip, texts, caches)
     figures = {TRUTH: case.agreement(case.clip.latents[-CHUNK:])}
 
     def add(name: str, cache: HistoryCache) -> None:
-        figures[name] = case.agreement(denoise(kit, texts[case.clip.back], cache, seed))
+        figures[name] = case.agreement(denoise(passes, texts[case.clip.back], cache, seed))
         figures[f"MB: {name}"] = cache.bytes / 1e6
 
     for name, cache in caches.items():
@@ -98,21 +99,13 @@ def held_figures(kit: Kit, turn: CameraTurn, seed: int) -> dict[str, float]:
     return figures
 
 
-def _fill(case: Returning, texts: Mapping[str, TextKV]) -> dict[str, HistoryCache]:
-    """All memories, filled with the keys and values that a full history gives."""
+def _open_caches(case: Returning) -> dict[str, HistoryCache]:
+    """Open all memories of the suite, without content."""
     c, latents = case.kit.config, case.clip.latents
     side = latents.shape[-2] // 2, latents.shape[-1] // 2
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
-    opened = {name: open_cache(shape, policy, DENSE, case.history, "cpu")
-              for name, policy in _policies(shape).items()}  # fmt: skip
-    for first in range(0, case.history, CHUNK):
-        attention = opened[FULL].attention_of_commit((CHUNK,) * CHUNK)
-        x = latents[first : first + CHUNK].expand(2, -1, -1, -1, -1)
-        levels, text = torch.zeros(2, CHUNK), texts[case.text_at(first)]
-        kv = predict(case.kit.dit, x, levels, text, attention, PassOptions(keep=True)).keys_values
-        for cache in opened.values():
-            cache.commit(kv)
-    return opened
+    return {name: open_cache(shape, policy, DENSE, case.history, "cpu")
+            for name, policy in _policies(shape).items()}  # fmt: skip
 
 
 def _policies(shape: CacheShape) -> dict[str, CachePolicy]:

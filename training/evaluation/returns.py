@@ -113,7 +113,8 @@ def turning_shot(turn: CameraTurn, seed: int) -> tuple[Shot, str, str]:
 
 
 def there_and_back(kit: Kit, turn: CameraTurn, seed: int) -> Clip:
-    """Make a clip whose camera goes left, then right."""
+    """Make a clip whose camera goes left, then right, and turns at the start of a chunk."""
+    turn = at_a_chunk(turn)
     shot, away, back = turning_shot(turn, seed)
     frames = turn.history + CHUNK
     truth = render(scene([shot], frame_count(frames)), DEMO.height, DEMO.width)[0, -1]
@@ -129,7 +130,7 @@ def entering_figures(
 
     TRUTH is what the VAE alone reaches.
     """
-    clip = there_and_back(kit, at_a_chunk(turn), seed)
+    clip = there_and_back(kit, turn, seed)
     chunks = as_chunks(clip.latents)
     lasts: dict[str, Sequence[Chunk]] = {TRUTH: chunks[-1:]}
     for name, memory in memories.items():

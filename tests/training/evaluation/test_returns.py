@@ -59,6 +59,11 @@ def test_where_the_loop_serves_its_camera_is_the_worlds(kit: Kit, away: int) -> 
     assert float((travel(settings, range(frames)) - world).abs().max()) < 0.1
 
 
+def test_a_clip_turns_where_the_loop_turns_its_camera(kit: Kit) -> None:
+    clip = there_and_back(kit, half_way(16), 0)
+    assert (clip.turn, len(clip.latents)) == (15, 15 + 6 + CHUNK)
+
+
 def made(kit: Kit, clip: Clip, seed: int = 0, *, shuffled: bool) -> list[Chunk]:
     """The last two chunks of a clip, made again."""
     make = sample_shuffled if shuffled else sample
