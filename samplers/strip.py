@@ -24,11 +24,12 @@ LAG = 0.375
 
 def text_spans(settings: RolloutSettings, stop: int) -> list[tuple[int, str]]:
     """The texts in force in turn before latent frame `stop`, each with its first latent frame."""
-    bounds = {0}
+    bounds = set[int]()
     for entry in settings.prompts.entries:
         bounds |= {entry.start_frame, entry.active_from, entry.active_until or 0}
     spans: list[tuple[int, str]] = []
-    for start in sorted({settings.chunk_start(settings.next_chunk(bound)) for bound in bounds}):
+    changes = (settings.chunk_start(settings.next_chunk(bound)) for bound in bounds)
+    for start in sorted({0, *changes}):
         text = settings.prompts.at(start).text
         if start < stop and (not spans or spans[-1][1] != text):
             spans.append((start, text))

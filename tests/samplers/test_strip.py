@@ -10,9 +10,10 @@ import torch
 
 from longtake.samplers.camera.moves import CameraMotion
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
+from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.strip import text_spans, travel, word_paths
-from longtake.tests.support.tiny_model import embedding, settings, timeline
+from longtake.tests.support.tiny_model import TINY, embedding, settings, timeline
 from longtake.training.world.attributes import caption, random_values
 from longtake.training.world.clips import latent_start
 from longtake.training.world.dataset import latent_pans, latent_travel
@@ -70,3 +71,13 @@ def test_a_text_holds_from_its_chunk_on_and_a_forks_from_the_fork() -> None:
     new = TimedPrompt(0, embedding(1), "d", active_from=6)
     forked = replace(made, prompts=PromptTimeline((old, new), made.prompts.negative))
     assert text_spans(forked, LENGTH) == [(0, "a"), (6, "d")]
+
+
+def test_the_first_text_holds_from_the_first_frame_on_where_that_is_given() -> None:
+    """Chunks then begin at latent frame 1."""
+    given = KnownFrames((KnownFrame(0, torch.zeros(TINY.out_channels, 4, 6)),))
+    made = settings(prompts=timed({0: "panning left", 6: "fixed view"}), length=LENGTH,
+                    known_frames=given)  # fmt: skip
+    assert made.origin == 1
+    assert text_spans(made, LENGTH) == [(0, "panning left"), (7, "fixed view")]
+    assert len(word_paths(made, range(3))) == 3
