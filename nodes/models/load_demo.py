@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...model.checkpoint import load_text_encoder, load_tiny_vae
+from ...model.checkpoint import load_text_encoder, load_tiny_vae, open_checkpoint
 from ...model.preset import DEMO_FOLDER
 from ...model.vae.memory_order import order_weights
-from .. import categories, host
+from .. import categories
 from ..schema import build
+from .build import build_model
 from .demo_objects import DemoCLIP, DemoVAE
 from .model_facts import mark_demo, remember_family
 
 
 class LoadDemoModel(io.ComfyNode):
-    """MODEL by the host's own loader, CLIP and VAE by ours."""
+    """MODEL by the host's own loader with the camera's layers, CLIP and VAE by ours."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -37,7 +38,7 @@ class LoadDemoModel(io.ComfyNode):
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         order_weights(vae.decoder)
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
-        model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")
+        model = build_model(open_checkpoint(DEMO_FOLDER / "dit.safetensors"))
         remember_family(model, "demo", "it is the demo")
         mark_demo(model)
         return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))

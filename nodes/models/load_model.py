@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from comfy_api.latest import io
-from torch import Tensor
 
-from ...model.checkpoint import Checkpoint, finite, open_checkpoint
+from ...model.checkpoint import Checkpoint, open_checkpoint
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import FAMILIES
 from ...model.recurrent.family import RECURRENT
@@ -17,7 +16,8 @@ from ...model.recurrent.file import is_recurrent, load_recurrent
 from ...samplers.denoiser import Commits
 from .. import categories, host
 from ..schema import build
-from .model_facts import attach_family, mark_demo, remember
+from .build import build_model
+from .model_facts import attach_family, mark_demo
 from .pair import pair
 
 FOLDER = "diffusion_models"
@@ -57,9 +57,9 @@ class LoadCausalVideoModel(io.ComfyNode):
         if is_recurrent(path):
             return io.NodeOutput(_recurrent(path, cls.hidden.unique_id))
         checkpoint = open_checkpoint(path, family, weights).at_rate(FRAME_RATES[fps])
-        model, twin = _build(checkpoint, DTYPES[weight_dtype]), checkpoint.twin
+        model, twin = build_model(checkpoint, DTYPES[weight_dtype]), checkpoint.twin
         if twin is not None:
-            model = pair(model, _build(twin, DTYPES[weight_dtype]), Commits())
+            model = pair(model, build_model(twin, DTYPES[weight_dtype]), Commits())
         _show_family(cls.hidden.unique_id, checkpoint)
         return io.NodeOutput(model)
 
@@ -72,19 +72,6 @@ def _recurrent(path: Path, node_id: str | None) -> Any:
     mark_demo(model)  # whose VAE made the clips that it was trained on
     sizes = f"{config.num_layers} layers of {config.dim} channels"
     host.show_status(node_id, f"Recurrent model: {sizes}; {preset.note}.")
-    return model
-
-
-def _build(checkpoint: Checkpoint, dtype: torch.dtype | None) -> Any:
-    """A MODEL that knows its family; the host may read the file again later."""
-
-    def read() -> dict[str, Tensor]:
-        state = checkpoint.state()
-        finite(state, checkpoint.recognition.header.path)
-        return state
-
-    model = host.build_diffusion_model(read, checkpoint.metadata(), dtype)
-    remember(model, checkpoint.recognition)
     return model
 
 
