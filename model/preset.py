@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import BadInput
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
+RECALLED_SHARE = 3 / 7
+"""The part of a window that fetches past frames: 9 of 21 latent frames were trained."""
 EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"
 
 
@@ -38,6 +40,8 @@ class Preset:
     it is one). `halves`: the first was trained to come from noise to the boundary, the second from
     there to clean latents.
     `reach_frames` is how far back it was trained to look, 0 as far as its window.
+    `recall_share` is the part of its window that it was trained to read from frames fetched again
+    by the camera's view (0: none), out of the newest `archive_frames` that left (0: out of all).
     `flat_world`: its camera moves along a painted strip, so that turns are moves sideways.
     `state`: its tensors show a state of constant size beside the window (`model/delta.py`).
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
@@ -76,6 +80,8 @@ class Preset:
     boundary: float = 0.0
     halves: bool = False
     reach_frames: int = 0
+    recall_share: float = 0.0
+    archive_frames: int = 0
     history_scale: float = 1.5
     state: bool = False
     note: str = ""
@@ -90,7 +96,7 @@ DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     drops_first_frame=True, first_steps=8, noisy_history=True, history_scale=1.2,
-    reach_frames=64, flat_world=True,
+    reach_frames=64, recall_share=RECALLED_SHARE, archive_frames=600, flat_world=True,
 )  # fmt: skip
 
 

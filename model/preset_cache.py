@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ..attention.cache.policy import (
     AveragingSink,
@@ -12,7 +14,8 @@ from ..attention.cache.policy import (
     WindowSink,
 )
 from ..attention.delta.window import DeltaWindow
-from .preset import Preset
+from ..attention.recall.window import RecallBy, RecallWindow
+from .preset import RECALLED_SHARE, Preset
 
 
 def preset_cache(preset: Preset) -> CachePolicy:
@@ -33,4 +36,17 @@ def preset_cache(preset: Preset) -> CachePolicy:
         return DistantSink(preset.window_frames, preset.sink_frames)
     if preset.state:
         return DeltaWindow(preset.window_frames, preset.sink_frames)
-    return WindowSink(preset.window_frames, preset.sink_frames)
+    window = WindowSink(preset.window_frames, preset.sink_frames)
+    if not preset.recall_share:
+        return window
+    policy = recalling(preset.window_frames, preset.sink_frames, share=preset.recall_share)
+    archive = max(preset.archive_frames, policy.recall_frames) if preset.archive_frames else None
+    return replace(policy, archive_frames=archive, flat_world=preset.flat_world)
+
+
+def recalling(
+    window: int, sink: int, by: RecallBy = "view", share: float = RECALLED_SHARE
+) -> RecallWindow:
+    """A window in latent frames, a `share` of which recalls past ones as far as there is room."""
+    room = max(0, window - sink - 1)
+    return RecallWindow(window, sink, min(room, int(share * window)), by=by)

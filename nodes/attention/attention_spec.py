@@ -117,7 +117,7 @@ class SparseAttentionSpec:
 
 def _plain_window(cache: CacheSettings) -> WindowSink:
     """The window that entries replace; BadInput for any other history."""
-    window = cache.policy
+    window = cache.plain().policy if cache.gives_way else cache.policy
     if type(window) is not WindowSink or cache.placement != ON_DEVICE:
         raise BadInput(
             "TempCache of ANN-Sparse Attention replaces a plain window on the device; choose "

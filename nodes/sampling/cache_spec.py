@@ -18,10 +18,10 @@ from ...attention.cache.policy import (
 )
 from ...attention.cache.tether import TetherCache
 from ...attention.delta.window import DeltaWindow
-from ...attention.recall.window import RecallBy, RecallWindow
+from ...attention.recall.window import RecallWindow
 from ...errors import BadInput
 from ...model.preset import Preset, overridden
-from ...model.preset_cache import preset_cache
+from ...model.preset_cache import preset_cache, recalling
 from ...samplers.history.settings import CacheSettings
 from ...samplers.rules.memory import preset_rules
 from ...samplers.schedule.options import FROM_MODEL
@@ -32,16 +32,8 @@ BANK, DEEP, DIVERSE = "window + memory bank", "window + deep sink", "attention +
 BY_VIEW, BY_CONTENT = "window + recall by view", "window + recall by content"
 STATE = "window + state"
 TOP_ALIGNED = "top-aligned"
-RECALLED_SHARE = 3 / 7
-"""The part of a window that recalls the past by default: 9 of 21 latent frames were measured."""
 OWN_SINKS = {EMA: 3, DIVERSE: 3}
 """Latent frames of the sink that a policy has by default: Reward Forcing's and TetherCache's."""
-
-
-def recalling(window: int, sink: int, by: RecallBy = "view") -> RecallWindow:
-    """A window whose usual share recalls past frames."""
-    room = max(0, window - sink - 1)
-    return RecallWindow(window, sink, min(room, int(RECALLED_SHARE * window)), by=by)
 
 
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
@@ -62,8 +54,13 @@ _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
     MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
     WaveWindow: f"{WINDOW}, shared with the latent frames in work, as WaveForcing counts it",
-    DistantSink: f"{WINDOW} at its true distance", DeltaWindow: STATE,
+    DistantSink: f"{WINDOW} at its true distance", DeltaWindow: STATE, RecallWindow: BY_VIEW,
 }  # fmt: skip
+
+
+def policy_name(policy: CachePolicy) -> str:
+    """What KV Cache Settings calls a policy that a model may have."""
+    return _NAMES[type(policy)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +69,8 @@ class KVCacheSpec:
 
     The model's preset fills in the policy `from model`, and a window or a sink of None (in latent
     frames). A window that recalls takes `recall_frames`, None for its usual share, from the last
-    `archive_frames` that left it, None for all. `settings` completes a policy with the other
-    widgets.
+    `archive_frames` that left it, None for the model's own number or else all. `settings` completes
+    a policy with the other widgets.
     """
 
     settings: Callable[[CachePolicy], CacheSettings]
@@ -89,15 +86,16 @@ class KVCacheSpec:
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """The cache settings for a model with `preset`."""
-        policy = self._policy(preset)
-        return replace(self.settings(policy), memory=preset_rules(preset, policy))
+        policy, is_own = self._policy(preset), self.policy == FROM_MODEL
+        rules = preset_rules(preset, policy)
+        return replace(self.settings(policy), memory=rules, gives_way=is_own)
 
     def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """The settings that come from `preset`, by name."""
         policy = self._policy(preset)
         values: dict[str, object] = {}
         if self.policy == FROM_MODEL:
-            values["policy"] = _NAMES[type(policy)]
+            values["policy"] = policy_name(policy)
         if isinstance(policy, WindowSink):
             requested = {"window_frames": self.window_frames, "sink_frames": self.sink_frames}
             values |= {name: getattr(policy, name) for name in requested if requested[name] is None}
@@ -117,9 +115,11 @@ class KVCacheSpec:
                 f"the policy {self.policy!r} in KV Cache Settings, or choose `full`."
             )
         _check(self.policy, used.window_frames, used.sink_frames)
-        if self.policy == FROM_MODEL:
-            return preset_cache(used)
-        policy = POLICIES[self.policy](used.window_frames, used.sink_frames)
+        policy = (
+            preset_cache(used)
+            if self.policy == FROM_MODEL
+            else POLICIES[self.policy](used.window_frames, used.sink_frames)
+        )
         return self._recalling(policy, preset) if isinstance(policy, RecallWindow) else policy
 
     def _recalling(self, policy: RecallWindow, preset: Preset) -> RecallWindow:
@@ -131,15 +131,15 @@ class KVCacheSpec:
                 f"recall_frames is {recall} and the window has room for {room} beside its sink and "
                 "one newest latent frame; set recall_frames to a smaller number."
             )
-        if self.archive_frames is not None and self.archive_frames < recall:
+        archive = self.archive_frames or policy.archive_frames
+        if archive is not None and archive < recall:
             raise BadInput(
-                f"archive_frames is {self.archive_frames} and recall_frames {recall}; the archive "
+                f"archive_frames is {archive} and recall_frames {recall}; the archive "
                 "must hold as many latent frames as are recalled, so set a larger number, or 0."
             )
         return replace(
-            policy, recall_frames=recall, archive_frames=self.archive_frames,
-            flat_world=preset.flat_world,
-        )  # fmt: skip
+            policy, recall_frames=recall, archive_frames=archive, flat_world=preset.flat_world
+        )
 
 
 def _check(policy: str, window_frames: int, sink_frames: int) -> None:

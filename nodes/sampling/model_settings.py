@@ -71,7 +71,7 @@ class SettingsFromModel(io.ComfyNode):
         schedule = ScheduleSettings(preset_schedule(preset), preset_solver(preset), noise)
         return io.NodeOutput(
             schedule,
-            CacheSettings(policy, memory=preset_rules(preset, policy)),
+            CacheSettings(policy, memory=preset_rules(preset, policy), gives_way=True),
             preset.guidance_scale,
             preset.width,
             preset.height,

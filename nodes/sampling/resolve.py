@@ -40,6 +40,7 @@ from ..planning.costs import describe_budget
 from ..runtime.resolved_model import ResolvedModel
 from . import cache_spec, schedule_spec
 from .cache_spec import KVCacheSpec
+from .own_memory import compatible
 from .schedule_spec import ScheduleSpec
 from .training_limits import out_of_distribution_warnings
 
@@ -114,11 +115,12 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     preset, config = resolved.preset, resolved.engine.config
     size = latent_size(request.width, request.height, config.out_channels)
     schedule = request.schedule_spec.resolve(preset)
-    cache = _cache_settings(resolved, request)
-    policy = cache.policy_for(drops_first_frame=preset.drops_first_frame)
-    has_sink = policy.sink_frames > 0
+    cache = _requested_cache(resolved, request)
+    drops = preset.drops_first_frame
+    has_sink = cache.policy_for(drops_first_frame=drops).sink_frames > 0
     guidance = request.guidance_spec.resolve(preset, sink=has_sink)
     check_own_prompts(guidance, config)
+    cache, plain = compatible(cache, guidance, schedule.context_noise)
     known = place_clips(given_clips(request.known_frames), preset.fps, config)
     length = snapped_length(
         request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
@@ -128,7 +130,8 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     settings = RolloutSettings(
         prompt_timeline(request.prompts, config, length, preset.text_len), *size, schedule.schedule,
         length=length.latent_frames, seed=request.seed, solver=schedule.solver,
-        context_noise=schedule.context_noise, guidance=guidance, cache=policy,
+        context_noise=schedule.context_noise, guidance=guidance,
+        cache=cache.policy_for(drops_first_frame=drops),
         feature_caching=schedule.feature_caching,
         known_frames=known.before(length.latent_frames),
         guidance_changes=guidance_changes(request.prompts, length, guided),
@@ -146,6 +149,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     check_endless(length, settings.cache)
     check_resume(request.resume, settings.cache)
     notes = (
+        plain,
         describe_budget(cache, settings),
         describe_rules(settings, config.num_layers),
         describe_caching(settings),
@@ -171,7 +175,7 @@ def _live_input(
     return source.open_for(settings, resolved.preset.fps)
 
 
-def _cache_settings(resolved: ResolvedModel, request: RolloutRequest) -> CacheSettings:
+def _requested_cache(resolved: ResolvedModel, request: RolloutRequest) -> CacheSettings:
     """The requested history, as ANN-Sparse Attention keeps it."""
     cache = request.cache_spec.resolve(resolved.preset)
     if resolved.attention is None:
@@ -201,7 +205,10 @@ def _values_from_preset(
     values = request.schedule_spec.values_from_preset(resolved.preset)
     if isinstance(settings.cache, TempCache):
         return values
-    return values | request.cache_spec.values_from_preset(resolved.preset)
+    own = request.cache_spec.values_from_preset(resolved.preset)
+    if "policy" in own:
+        own["policy"] = cache_spec.policy_name(settings.cache)
+    return values | own
 
 
 def _warnings(

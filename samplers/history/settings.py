@@ -33,6 +33,7 @@ class CacheSettings:
 
     `budget_bytes` may shorten its window; None is no budget. `codec` is the VAE, with its digest,
     that re-encodes a first latent frame. `memory` and `anchor` are the rules of the history.
+    `gives_way`: nobody asked for this policy, so that a plain window may take its place.
     """
 
     policy: CachePolicy
@@ -44,6 +45,7 @@ class CacheSettings:
     codec: tuple[StreamingCodec, str] | None = None
     memory: MemoryRules = MemoryRules()
     anchor: Anchor | None = None
+    gives_way: bool = False
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """Return these settings: they are the same for every model."""
@@ -88,6 +90,10 @@ class CacheSettings:
             self.first_latent == "automatic" and drops_first_frame
         )
         return self.policy if leaves else self.policy.with_first()
+
+    def plain(self) -> CacheSettings:
+        """The same settings with a plain window of as many latent frames, if there is a limit."""
+        return replace(self, policy=self.policy.when_rebuilt())
 
     def fit_to(
         self, settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype

@@ -19,6 +19,7 @@ from longtake.tests.support.nodes.community import FOLDER, SIZE, example, run_ex
 from longtake.tests.support.nodes.upscaling import Doubler
 from longtake.tests.support.nodes.vace_files import module_state, write_module
 from longtake.tools.community_examples import COMMUNITY, NOTES
+from longtake.tools.example_nodes import node
 
 
 @pytest.fixture
@@ -60,6 +61,8 @@ def test_control_video_follows_a_video(open_bench: Callable[..., Bench], tmp_pat
 
 def test_camera_path_moves_the_camera(open_bench: Callable[..., Bench]) -> None:
     api, bench = example("camera_path"), open_bench(camera="prope")
+    api["window"] = node("LongtakeKVCacheSettings", "", policy="window + sink")
+    api["6"]["inputs"]["kv_cache"] = ["window", 0]  # the demo's own memory reads no second time
     moved = latents(run_example(bench, api, {})["6"][0])
     del api["6"]["inputs"]["camera"]
     still = latents(run_example(bench, api, {})["6"][0])
@@ -112,10 +115,10 @@ def test_cascade_enlarges_the_shot(open_bench: Callable[..., Bench]) -> None:
 def test_the_files_of_an_example_are_what_its_description_makes(name: str) -> None:
     made, api = COMMUNITY[name]().api, example(name)
     assert {n: node["class_type"] for n, node in api.items()} == {
-        n: node["class_type"] for n, node in made.items()
+        n: remade["class_type"] for n, remade in made.items()
     }
-    for number, node in made.items():
-        for field, value in node["inputs"].items():
+    for number, remade in made.items():
+        for field, value in remade["inputs"].items():
             assert api[number]["inputs"][field] == value, (number, field)
     canvas = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     [note, *_] = canvas["nodes"]

@@ -361,7 +361,9 @@ def test_recache_is_asked_for_at_the_sampler_and_named_in_what_is_said(
     from longtake.nodes.runtime.session import session
 
     caplog.set_level(logging.INFO, "longtake")
-    window = bench.run("LongtakeKVCacheSettings", window_frames=4, sink_frames=0)[0]
+    window = bench.run(
+        "LongtakeKVCacheSettings", policy="window + sink", window_frames=4, sink_frames=0
+    )[0]
     shot = {"kv_cache": window, "text": "a red ball"}
     bench.collect(bench.rollout(length=33.0, **shot)[0], "latent")
     session.reset()

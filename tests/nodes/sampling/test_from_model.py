@@ -67,12 +67,14 @@ def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
     """The widgets of workflows saved when these numbers were the defaults."""
     model = demo_as(bench, "demo")
     [schedule] = bench.run(
-        "LongtakeSchedule", chunk_frames=3, steps=4, shift=2.0, solver="euler", context_noise=0.0,
+        "LongtakeSchedule", chunk_frames=3, steps=2, shift=2.0, solver="euler", context_noise=0.0,
         schedule="causal chunks", first_steps=8,
     )  # fmt: skip
-    [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=21,
-                        sink_frames=0)  # fmt: skip
-    by_hand = shot(bench, model, schedule=schedule, kv_cache=cache, cfg=2.5)
+    [cache] = bench.run(
+        "LongtakeKVCacheSettings", policy="window + recall by view", window_frames=21,
+        sink_frames=0, recall_frames=9, archive_frames=600,
+    )  # fmt: skip
+    by_hand = shot(bench, model, schedule=schedule, kv_cache=cache, cfg=1.0)
     assert by_hand.spec.key(0) == shot(bench, model).spec.key(0)
 
 
@@ -227,7 +229,7 @@ def test_nothing_is_said_of_the_model_where_everything_is_set(bench: Bench) -> N
 
 @pytest.mark.parametrize(
     ("key", "text_scale", "none"),
-    [("demo", 2.5, "pure noise"), ("skyreels-df", 6.0, "pure noise"),
+    [("demo", 1.0, "pure noise"), ("skyreels-df", 6.0, "pure noise"),
      ("causvid", 1.0, "pure noise"), ("longlive", 1.0, "sink"), ("rolling-forcing", 1.0, "sink"),
      ("self-forcing", 1.0, "sink"),
      ("krea-realtime", 1.0, "sink"), ("reward-forcing", 1.0, "sink"), ("memflow", 1.0, "sink"),

@@ -38,8 +38,8 @@ def chosen(bench: Bench, **inputs: Any) -> CacheSettings:
     return cache
 
 
-def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
-    assert chosen(bench) == CacheSettings(WindowSink(DEMO.window_frames, DEMO.sink_frames))
+def test_left_alone_the_node_is_the_demos_memory(bench: Bench) -> None:
+    assert chosen(bench) == CacheSettings(preset_cache(DEMO), gives_way=True)
     from longtake.nodes.sampling.kv_cache import KVCacheSettings
 
     old = KVCacheSettings.execute("window + sink", 9, 2)  # a workflow saved before there was more
@@ -76,9 +76,8 @@ def test_every_policy_makes_a_video(bench: Bench, name: str, policy: object) -> 
 def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
     bench: Bench, storage: str, placement: str, tmp_path: Path
 ) -> None:
-    cache = chosen(
-        bench, storage=storage, placement=placement, window_frames=6, unquantised_frames=1
-    )
+    wanted = {"policy": "window + sink", "window_frames": 6, "unquantised_frames": 1}
+    cache = chosen(bench, storage=storage, placement=placement, **wanted)
     frames = bench.frames(kv_cache=cache)
     text = frames.plan.text
     assert ("% of " in text and " unquantized)" in text) == (storage != "as computed")
@@ -86,8 +85,7 @@ def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
         placement == "main memory",
         placement == "disk",
     )
-    near = pictures(bench, bench.frames(kv_cache=chosen(bench, storage=storage, window_frames=6,
-                                                         unquantised_frames=1)))  # fmt: skip
+    near = pictures(bench, bench.frames(kv_cache=chosen(bench, storage=storage, **wanted)))
     assert torch.equal(pictures(bench, frames), near)
     if placement == "disk":
         assert isinstance(cache.placement, OnDisk) and not [*tmp_path.rglob("*.kv")]

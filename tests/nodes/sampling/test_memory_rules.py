@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import DEMO
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.history.settings import CacheSettings
 from longtake.samplers.rules.anchor import Anchor
 from longtake.samplers.rules.memory import MemoryRules
@@ -75,7 +77,8 @@ def sparse_rollout(bench: Bench, kv_cache: Any) -> Any:
 def test_the_widgets_are_the_rules(
     bench: Bench, inputs: dict[str, Any], memory: MemoryRules
 ) -> None:
-    assert chosen(bench, **inputs) == CacheSettings(WindowSink(21, 0), memory=memory)
+    own = CacheSettings(preset_cache(DEMO), gives_way=True)
+    assert chosen(bench, **inputs) == replace(own, memory=memory)
 
 
 @pytest.mark.parametrize(
@@ -96,14 +99,14 @@ def test_what_a_model_was_trained_with_is_its_own_rule(
     """SGF's positions; a history that is no sink and window does without them."""
     [spec] = bench.run(RULES, **inputs)
     preset = BY_KEY["sgf"].preset
-    assert spec.resolve(preset) == CacheSettings(WindowSink(9, 3), memory=memory)
+    assert spec.resolve(preset) == CacheSettings(WindowSink(9, 3), memory=memory, gives_way=True)
     is_own = inputs.get("rules") != "off" and "positions" not in inputs
     assert ("positions" in spec.values_from_preset(preset)) == is_own
     [whole] = bench.run("LongtakeKVCacheSettings", policy="full")
     assert whole.resolve(preset) == CacheSettings(FullHistory())
     [same] = bench.run("LongtakeKVCacheSettings")
     assert same.resolve(preset) == CacheSettings(
-        WindowSink(9, 3), memory=MemoryRules(positions=TopAligned(21))
+        WindowSink(9, 3), memory=MemoryRules(positions=TopAligned(21)), gives_way=True
     )
 
 
