@@ -31,10 +31,10 @@ TRUE = {seed: shot(90 + seed) for seed in range(8)}
 
 def results_of(reference: list[float], rung: list[float]) -> LadderResults:
     results = LadderResults(None, {})
-    for name, values in ((REFERENCE, reference), ("full 4", rung)):
+    for name, values in ((REFERENCE, reference), ("guided 4", rung)):
         shots = {seed: shot(seed, adherence=value) for seed, value in enumerate(values)}
         results.add(name, shots, TRUE, {})
-    results.compare("full 4", REFERENCE)
+    results.compare("guided 4", REFERENCE)
     return results
 
 
@@ -46,24 +46,25 @@ def test_a_rung_that_is_as_good_is_within_two_points() -> None:
 
 def test_a_rung_whose_interval_reaches_beyond_two_points_is_not() -> None:
     results = results_of([0.9, 0.95, 0.97, 1.0], [0.9, 0.95, 0.97, 0.94])
-    assert results.differences["full 4"]["adherence"].mean == pytest.approx(-0.015)
+    assert results.differences["guided 4"]["adherence"].mean == pytest.approx(-0.015)
     assert not results.claims[0].holds
 
 
 def test_where_less_is_better_more_is_worse() -> None:
     results = LadderResults(None, {})
-    for name, smeared in ((REFERENCE, 0.1), ("full 4", 0.2)):
+    for name, smeared in ((REFERENCE, 0.1), ("guided 4", 0.2)):
         results.add(name, {seed: shot(seed, smeared=smeared) for seed in range(2)}, TRUE, {})
-    results.compare("full 4", REFERENCE)
+    results.compare("guided 4", REFERENCE)
     [claim] = results.claims
     assert claim.bound == pytest.approx(0.1) and not claim.holds
 
 
 def test_the_distance_to_truth_grows_with_the_distance() -> None:
     results = LadderResults(None, {})
-    for name, shift in (("full 8", 0.0), ("full 4", 0.5), ("full 2", 1.0)):
+    for name, shift in (("guided 8", 0.0), ("guided 4", 0.5), ("guided 2", 1.0)):
         results.add(name, {s: shot(s, shift, adherence=1.0) for s in range(8)}, TRUE, {})
-    near, middle, far = (results.figures[n][TO_TRUTH].mean for n in ("full 8", "full 4", "full 2"))
+    names = ("guided 8", "guided 4", "guided 2")
+    near, middle, far = (results.figures[name][TO_TRUTH].mean for name in names)
     assert near < middle < far
 
 
@@ -78,17 +79,17 @@ def test_too_few_shots_have_no_distance() -> None:
     assert TO_TRUTH not in results.figures["2"] and TO_TRUTH in results.figures["4"]
 
 
-def test_a_student_is_not_guided_and_the_demo_is() -> None:
+def test_rungs_are_named_by_weights_and_guidance() -> None:
     for name, rung in RUNGS.items():
         assert rung.student == name.startswith("student")
-        assert rung.recipe.scale == (1.0 if rung.student or "no guid" in name else 2.5)
-    assert RUNGS["full 4"].recipe == Recipe()
+        assert rung.recipe.scale == (2.5 if name.startswith("guided") else 1.0)
+    assert RUNGS["plain 2"].recipe == Recipe()
     assert RUNGS["student 2"].recipe.first_steps == 2 != DEMO.first_steps
 
 
 def test_without_a_student_its_rungs_are_left_out_or_refused() -> None:
     assert not any(rung.student for rung in LadderPlan().chosen().values())
-    assert [*LadderPlan(rungs=("full 2",)).chosen()] == [REFERENCE, "full 2"]
+    assert [*LadderPlan(rungs=("guided 2",)).chosen()] == [REFERENCE, "guided 2"]
     with pytest.raises(BadInput, match="--student"):
         LadderPlan(rungs=("student 2",)).chosen()
 
@@ -107,7 +108,7 @@ def test_finished_shots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         lambda self, measure, jobs, *_: [self.add(job, measure(job)) for job in jobs],
     )
     record = tmp_path / "ladder.jsonl"
-    plan = LadderPlan(rungs=("full 2",), shots=2, long=1, rounds=0, record=record)
+    plan = LadderPlan(rungs=("guided 2",), shots=2, long=1, rounds=0, record=record)
     measure(plan)
     assert len(made) == 8  # truth, the reference and the rung, of two seeds each, and two long
     measure(plan)
@@ -122,7 +123,7 @@ def test_another_students_shots_are_others(tmp_path: Path) -> None:
         save_file({"x": torch.full((2,), weight)}, folder / "dit.safetensors")
         plan = LadderPlan(folder)
         names.add(plan.name("student 2"))
-        assert plan.name("full 4") == "full 4"
+        assert plan.name("guided 4") == "guided 4"
     assert len(names) == 2 and all(name.startswith("student 2 by ") for name in names)
 
 
@@ -133,11 +134,11 @@ def test_the_command_measures_and_times_the_demo(
     monkeypatch.setattr(shots, "LOOKS_LATENTS", 12)
     monkeypatch.setattr(shots, "LONG_LATENTS", 60)
     path = tmp_path / "ladder.json"
-    words = ["--rung", "full 1", "--shots", "2", "--long", "1", "--rounds", "1"]
+    words = ["--rung", "plain 1", "--shots", "2", "--long", "1", "--rounds", "1"]
     run = CliRunner().invoke(command, [*words, "--json", str(path)])
     assert run.exit_code == 0, run.output
-    assert "full 1: with decoding" in run.output
+    assert "plain 1: with decoding" in run.output
     result = json.loads(path.read_text(encoding="utf-8"))
-    assert {*SHARES} == {*result["differences"]["full 1"]}
-    late = result["figures"]["full 1"]["right, early less late"]
-    assert late["clips"] == 1 and result["figures"]["full 1"]["adherence"]["clips"] == 2
+    assert {*SHARES} == {*result["differences"]["plain 1"]}
+    late = result["figures"]["plain 1"]["right, early less late"]
+    assert late["clips"] == 1 and result["figures"]["plain 1"]["adherence"]["clips"] == 2
