@@ -26,7 +26,7 @@ from ..model.preset import DEMO
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.guidance import Guidance, cfg, extend, vanilla
 from ..training.command import reporting
-from ..training.evaluation.kit import Recipe, load_kit
+from ..training.evaluation.kit import GUIDED_SCALE, Recipe, load_kit
 from ._long.rollouts import MIN_LATENTS, TRUTH, LongPlan, LongResults, run
 from ._long.tenths import measure_by_tenths, truth_vectors
 from ._long.tenths_plot import draw
@@ -37,7 +37,7 @@ RECOMMENDED = "as the demo is set"
 CASES = {
     RECOMMENDED: Recipe(),
     "one step, no guidance": Recipe(steps=1, guidance=Guidance()),
-    "strong history guidance": Recipe(guidance=extend(cfg(DEMO.guidance_scale), vanilla(3.0))),
+    "strong history guidance": Recipe(guidance=extend(cfg(GUIDED_SCALE), vanilla(3.0))),
 }
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 

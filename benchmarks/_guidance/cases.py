@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...model.preset import DEMO
 from ...samplers.guidance import (
     Guidance,
     GuidanceTiming,
@@ -18,10 +17,11 @@ from ...samplers.guidance import (
     vanilla,
 )
 from ...samplers.schedule.context_noise import ContextNoise
-from ...training.evaluation.kit import Recipe
+from ...training.evaluation.kit import GUIDED_SCALE, Recipe
 from .findings import PLAIN, TRUTH
 
-TEXT = cfg(DEMO.guidance_scale)
+TEXT = cfg(GUIDED_SCALE)
+MORE_STEPS = 8
 EARLY = 0.7  # "early steps" have this noise level or a higher one
 
 
@@ -51,7 +51,6 @@ def cases() -> dict[str, Recipe]:
         add(f"fractional {scale:g} at {level:g}", extend(TEXT, fractional(scale, level)))
     for level in (0.02, 0.05, 0.1, 0.2, 0.3):
         recipes[f"context noise {level:g}"] = Recipe(guidance=TEXT, noise=ContextNoise(level))
-    more = 2 * DEMO.steps
-    recipes[f"cfg, {more} steps"] = Recipe(guidance=TEXT, steps=more)
-    recipes[f"vanilla 2, {more} steps"] = Recipe(guidance=strong, steps=more)
+    recipes[f"cfg, {MORE_STEPS} steps"] = Recipe(guidance=TEXT, steps=MORE_STEPS)
+    recipes[f"vanilla 2, {MORE_STEPS} steps"] = Recipe(guidance=strong, steps=MORE_STEPS)
     return recipes

@@ -15,7 +15,7 @@ from ...samplers.rules.memory import MemoryRules
 from ...samplers.rules.positions import TopAligned
 from ...samplers.rules.reading import FarReading, NewestFrames, RecencyBias
 from ...training.batches import TASKS
-from ...training.evaluation.kit import Recipe
+from ...training.evaluation.kit import GUIDED_SCALE, Recipe
 
 CHUNK = DEMO.chunk_frames
 SHIPPED, TWIN = "shipped model", "teacher-forced twin"
@@ -58,7 +58,7 @@ SITUATIONS: Mapping[str, Situation] = {
         8, 240, TWIN_REACH, 2 * (TWIN_REACH - CHUNK),
     ),
     GUIDED: Situation(
-        replace(DEMO_WINDOW, guidance=extend(cfg(DEMO.guidance_scale), vanilla(2.0))), 8, 240
+        replace(DEMO_WINDOW, guidance=extend(cfg(GUIDED_SCALE), vanilla(2.0))), 8, 240
     ),
     TURNING: Situation(Recipe(cache=WindowSink(9)), 8, 240, turn_every=24),
 }  # fmt: skip

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...model.preset import EULER, RENOISE
-from ...training.evaluation.kit import Recipe
+from ...training.evaluation.kit import GUIDED_SCALE, Recipe
 
 REFERENCE = "guided 8"
-SCALE = 2.5  # of text guidance, where a rung has some: what the demo's first edition needed
 FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 
 
@@ -22,7 +21,7 @@ class Rung:
 
 
 def _guided(steps: int) -> Rung:
-    return Rung(Recipe(steps=steps, first_steps=FIRST_STEPS, scale=SCALE))
+    return Rung(Recipe(steps=steps, first_steps=FIRST_STEPS, scale=GUIDED_SCALE))
 
 
 def _plain(steps: int, first_steps: int = FIRST_STEPS) -> Rung:

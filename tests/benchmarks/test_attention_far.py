@@ -19,7 +19,7 @@ from longtake.benchmarks._attention.far_layer import (
 )
 from longtake.benchmarks._attention.far_recall import FarMemory
 from longtake.benchmarks._shared.report import Results
-from longtake.model.preset import DEMO_FOLDER
+from longtake.model.preset import DEMO, DEMO_FOLDER
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.reading import FarReading
 from longtake.training.evaluation.kit import load_kit
@@ -78,10 +78,13 @@ def test_a_renewal_recalls_nine_frames_that_were_not_there(monkeypatch: pytest.M
 
 
 def test_the_density_counts_steps_layers_and_frames() -> None:
-    """36 frames of history, 12 near: in 2 of 4 steps and 2 of 6 layers a quarter of 24 more."""
+    """36 frames of history, 12 near: in two steps and 2 of 6 layers a quarter of 24 more."""
+    part = 2 / DEMO.steps * 2 / 6
     memories = far_recall.MEMORIES.values()
     densities = [far_recall.density(memory, 36, 6) for memory in memories]
-    assert densities == pytest.approx([1, 21 / 36, 21 / 36, 12 / 36, 16 / 36, 13 / 36])
+    assert densities == pytest.approx(
+        [1, 21 / 36, 21 / 36, 12 / 36, (12 + 24 * part) / 36, (12 + 6 * part) / 36]
+    )
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from ...model.preset import DEMO, DEMO_FOLDER
 from ..batches import TASKS, BatchFeed, Task, tasks_of
 from ..beginnings import config_of, load_beginning
 from ..command import FOLDER, HALF, keep_freed_memory, reporting
+from ..evaluation.kit import GUIDED_SCALE
 from ..run import Curve, RecentLosses, TrainingRun
 from ..train_dit import Networks, build, copy_of, descent_of, follow, save
 from ..world.dataset import ClipMaker
@@ -50,7 +51,7 @@ class Distillation:
     seed: int = 0
     start: Path | None = None
     levels: int = 8
-    scale: float = DEMO.guidance_scale
+    scale: float = GUIDED_SCALE
     rate: float = 0.03
     half: bool = False
     tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)

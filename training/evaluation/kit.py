@@ -34,6 +34,9 @@ from ...samplers.schedule.options import preset_schedule, preset_solver
 from ...samplers.settings import RolloutSettings
 from .oracle import Oracle, load_oracle
 
+GUIDED_SCALE = 2.5
+"""CFG's scale wherever guidance is what is compared or distilled, whatever the preset's is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kit:

@@ -79,11 +79,12 @@ def last_chunk(loop: Loop, clip: Clip) -> Tensor:
 
 
 def assert_same_history(ours: HistoryCache, loop: Loop) -> None:
+    """The loop has no row of the empty prompt where the demo's guidance has none."""
     [loops] = loop.branches.caches
     assert ours.committed == loops.committed > 0
     for layer in range(ours.shape.layers):
         for tensor, other in zip(ours.history(layer), loops.history(layer), strict=True):
-            torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(tensor[: len(other)], other, rtol=1e-4, atol=1e-4)
 
 
 def test_two_branches_commit_and_denoise_as_the_loop_does(kit: Kit, clip: Clip) -> None:
