@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from .batches import DRIVEN_TASKS, Batch, BatchTask, Layout, cut, lay_out, with_clips
+from .openings import OpeningTask
 from .recipes import BatchLayout, NoiseRecipe
-from .world.dataset import Pool
+from .world.clips import random_shot
+from .world.dataset import Pool, PoolSpec
 from .world.returns import BEFORE, FIRST, NEWEST, RUN, SPAN, ReturnSpec
 
 
@@ -69,11 +71,12 @@ SECOND_POOLS = {"narrow": 100, "wide": 200, "recall": 100, "memory": 40}
 SECOND_TASKS: Mapping[str, BatchTask] = {
     **{n: with_clips(DRIVEN_TASKS[n], clips) for n, clips in SECOND_POOLS.items()},
     "return": ReturnTask(ReturnSpec(320, 96), 4),
+    "opening": OpeningTask(PoolSpec(400, 4, 96, random_shot), 32),
 }
 """The tasks of the demo's second edition. Pools are small: filling them takes minutes."""
 
 SECOND_WEIGHTS: Mapping[str, float] = {
-    "narrow": 0.05, "wide": 0.37, "recall": 0.05, "memory": 0.03, "return": 0.5,
+    "narrow": 0.04, "wide": 0.25, "recall": 0.04, "memory": 0.02, "return": 0.35, "opening": 0.3,
 }  # fmt: skip
 """How often each of them is drawn."""
 
