@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,14 @@ class Preset:
 
 
 DEMO = Preset(
-    chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
+    chunk_frames=3, steps=2, shift=2.0, guidance_scale=1.0,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     drops_first_frame=True, first_steps=8, noisy_history=True, history_scale=1.2,
     reach_frames=64, recall_share=RECALLED_SHARE, archive_frames=600, flat_world=True,
 )  # fmt: skip
+
+DEMO_QUALITIES: Mapping[str, Preset] = {"fast": DEMO, "full": replace(DEMO, steps=8)}
+"""The demo's presets by name: the default, and steps enough that more bring nothing."""
 
 
 def overridden(preset: Preset, **values: Any) -> Preset:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .enlarging_examples import cascade
-from .examples import Example, continue_video, image_to_stream, text_to_stream
+from .example_places import Example
+from .examples import continue_video, image_to_stream, text_to_stream
 
 SAMPLER = "5"
 PREVIEW = "7"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from .enlarging_examples import cascade, seedvr2, super_resolution
 from .example_nodes import Api, Place, group_box, node
+from .example_places import Example
 from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
-from .examples import Example
 
 Link = list[str | int]
 

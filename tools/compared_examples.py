@@ -60,7 +60,8 @@ def does_not_wear() -> Example:
     Prompt and seed are the third shot of `longtake bench wear`.
     """
     steady = {
-        "10": node("LongtakeKVCacheSettings", "Half the window stays", sink_frames=10),
+        "10": node("LongtakeKVCacheSettings", "Half the window stays", policy="window + sink",
+                   sink_frames=10),
         "11": sampler_node(
             "The same shot, rule on", prompts=["2", 0], guidance=["9", 0], seed=2,
             length=WORN_AFTER, length_unit="seconds",
@@ -71,7 +72,8 @@ def does_not_wear() -> Example:
     api = {
         **world_nodes(f"0: {STILL}"),
         **shot_nodes(seed=2, length=WORN_AFTER),
-        "9": guidance_node("Too strong, so that the shot wears", preset="vanilla", scale=2.0),
+        "9": guidance_node("Too strong, so that the shot wears", preset="vanilla", scale=2.0,
+                           text_scale=2.5),
         **steady,
         "13": node(
             "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["12", 0],
@@ -79,6 +81,7 @@ def does_not_wear() -> Example:
         ),
         **output_nodes("13"),
     }  # fmt: skip
+    api["4"]["inputs"]["steps"] = 4
     api["5"]["inputs"]["guidance"] = ["9", 0]
     places = {
         **PLACES, "9": (0, 520, 300, 340), "10": (320, 1470, 300, 300),
@@ -96,7 +99,7 @@ def come_back() -> Example:
     forgetful = {
         "9": node("LongtakeKVCacheSettings", "A window that forgets", policy="window + sink"),
         "10": sampler_node(
-            "The same shot, forgetful", prompts=["2", 0], seed=6, length=MINUTE,
+            "The same shot, forgetful", prompts=["2", 0], seed=10, length=MINUTE,
             length_unit="seconds",
         ),
         "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["10", 0], vae=["1", 2]),
@@ -104,7 +107,7 @@ def come_back() -> Example:
     forgetful["10"]["inputs"]["kv_cache"] = ["9", 0]
     api = {
         **world_nodes(MINUTE_AND_BACK),
-        **shot_nodes(seed=6, length=MINUTE),
+        **shot_nodes(seed=10, length=MINUTE),
         **forgetful,
         "12": node(
             "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["11", 0],

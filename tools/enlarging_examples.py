@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .example_nodes import Place, group_box, node, output_nodes, shot_nodes, world_nodes
-from .example_places import PLACES
+from .example_places import PLACES, Example
 from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
-from .examples import TEN_SECONDS, Example
+from .examples import TEN_SECONDS
 
 CASCADE_PLACES: dict[str, Place] = {
     **PLACES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TITLE = "What this shows"
-PLACE = (0, 180, 280, 250)
+PLACE = (0, 230, 280, 250)
 """Left, top, width, height on the canvas, in its pixels: below the model's loader."""
 
 NOTES: dict[str, str] = {
@@ -51,6 +51,16 @@ NOTES: dict[str, str] = {
 - One shot under four guidances: text only, vanilla, vanilla in early steps only, fractional.
 - Strong `vanilla` guidance repeats itself and breaks; limited to early steps it stays clean.
 - Try another `scale`, or `from_level` among the advanced inputs.
+""",
+    "come_back": """\
+- The camera goes left for half a minute and comes back. On the left the same trees return.
+- The model's own memory fetches the past frames that saw this place. On the right it cannot.
+- Hover over the bar of the player: it marks the past frames that a chunk recalled.
+""",
+    "drive_live": """\
+- You are the camera. Press Run, then *Drive* in the player, then hold A or D.
+- *Keep drive* writes your drive into Camera Path, and the next run makes the same shot again.
+- Try lines in Camera Path instead: `0: pan left` and `5: still`.
 """,
     "live_camera": """\
 - Your camera is redrawn under a prompt. Press Run, then *Use the camera* in the player.

@@ -1,8 +1,11 @@
-"""Where the nodes of the example workflows stand on the canvas, by their numbers."""
+"""An example workflow, and where its nodes stand on the canvas, by their numbers."""
 
 from __future__ import annotations
 
-from .example_nodes import Place
+from dataclasses import dataclass, field
+from typing import Any
+
+from .example_nodes import Api, Place
 
 PLACES: dict[str, Place] = {
     "1": (0, 0, 260, 100),
@@ -27,3 +30,12 @@ PICTURE: dict[str, Place] = {
     "14": (1880, 1390, 300, 130),
 }
 FILE: dict[str, Place] = {"12": (1220, 1390, 280, 110), "14": (1600, 1390, 300, 230)}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A workflow in API form, and the place of each node."""
+
+    api: Api
+    places: dict[str, Place]
+    groups: list[dict[str, Any]] = field(default_factory=list)

@@ -7,27 +7,21 @@ ComfyUI's front end turns these into the files of `example_workflows/`; see
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
+from .compared_examples import MINUTE, STILL, come_back, does_not_wear, history_guidance
 from .example_nodes import (
     RED,
-    Api,
-    Place,
     clip_nodes,
     group_box,
-    guidance_node,
-    guided_shot_nodes,
     known_frames_node,
     node,
     output_nodes,
     picture_nodes,
-    sampler_node,
     shot_nodes,
     video_frames_node,
     world_nodes,
 )
-from .example_places import BELOW, FILE, PICTURE, PLACES
+from .example_places import BELOW, FILE, PICTURE, PLACES, Example
 
 TEN_SECONDS = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 5: a blue ball bouncing over snowy mountains at sunset, clear sky, the camera pans left"""
@@ -41,19 +35,8 @@ THERE_AND_BACK = """0: a red ball bouncing over green hills by day, clear sky, t
 YELLOW = "a yellow ball bouncing over desert dunes at sunset, clear sky, the camera pans left"
 FROM_A_PICTURE = f"""0: {YELLOW}
 4: a yellow ball bouncing over snowy mountains at night, clear sky, the camera pans left"""
-WORN_AFTER = 30.0  # seconds
-STILL = "a golden ball bouncing over icy mountains at midday, cloudless sky, static camera"
 ANY_VIDEO = "Any Load Video fits here"
 REDRAWN = "0: a blue ball bouncing over snowy mountains at sunset, clear sky, the camera pans left"
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A workflow in API form, and the place of each node."""
-
-    api: Api
-    places: dict[str, Place]
-    groups: list[dict[str, Any]] = field(default_factory=list)
 
 
 def text_to_stream() -> Example:
@@ -206,70 +189,14 @@ def long_memory() -> Example:
     return Example(api, places, [group_box("What differs stays", *places["9"])])
 
 
-def history_guidance() -> Example:
-    """One shot with four guidance settings, side by side."""
-    strong = {"preset": "vanilla", "scale": 3.0}
-    ways = {
-        "9": guidance_node("Strongly away from no history", **strong),
-        "12": guidance_node("The same, in early steps only", from_level=0.7, **strong),
-        "18": guidance_node("Toward noisy history", preset="fractional", scale=3.0),
-    }  # fmt: skip
-    shots = {
-        **guided_shot_nodes("10", "9"),
-        **guided_shot_nodes("13", "12"),
-        **guided_shot_nodes("16", "18"),
-    }
-    compared = node(
-        "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["11", 0],
-        frames_c=["14", 0], frames_d=["17", 0], layout="grid",
-        labels="text only\nvanilla 3\nvanilla 3, early\nfractional 3",
-    )  # fmt: skip
-    api = {**world_nodes(f"0: {RED}"), **shot_nodes(seed=5, length=16.0), **ways, **shots,
-           "19": compared,
-           **output_nodes("19")}  # fmt: skip
-    places = {
-        **PLACES, "9": (0, 1390, 300, 340), "10": (360, 1390, 320, 500), "11": (740, 1390, 260, 80),
-        "12": (1060, 1390, 300, 340), "13": (1420, 1390, 320, 500),
-        "14": (1800, 1390, 260, 80), "18": (2120, 1390, 300, 340), "16": (2480, 1390, 320, 500),
-        "17": (2860, 1390, 260, 80), "19": (1220, 180, 320, 260), "7": (1600, 0, 420, 460),
-        "8": (2080, 0, 300, 400),
-    }  # fmt: skip
-    groups = [group_box("What the others are compared with", *PLACES["5"])]
-    return Example(api, places, groups)
-
-
-def does_not_wear() -> Example:
-    """A shot under guidance so strong that it wears out, and the same with half the window a sink.
-
-    Prompt and seed are the third shot of `longtake bench wear`.
-    """
-    steady = {
-        "10": node("LongtakeKVCacheSettings", "Half the window stays", sink_frames=10),
-        "11": sampler_node(
-            "The same shot, rule on", prompts=["2", 0], guidance=["9", 0], seed=2,
-            length=WORN_AFTER, length_unit="seconds",
-        ),
-        "12": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["11", 0], vae=["1", 2]),
-    }  # fmt: skip
-    steady["11"]["inputs"]["kv_cache"] = ["10", 0]
-    api = {
-        **world_nodes(f"0: {STILL}"),
-        **shot_nodes(seed=2, length=WORN_AFTER),
-        "9": guidance_node("Too strong, so that the shot wears", preset="vanilla", scale=2.0),
-        **steady,
-        "13": node(
-            "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["12", 0],
-            layout="row", labels="rule off\nrule on",
-        ),
-        **output_nodes("13"),
-    }  # fmt: skip
-    api["5"]["inputs"]["guidance"] = ["9", 0]
-    places = {
-        **PLACES, "9": (0, 520, 300, 340), "10": (320, 1470, 300, 300),
-        "11": (700, 1470, 320, 590), "12": (1080, 1470, 260, 80), "13": (1220, 180, 320, 220),
-        "7": (1600, 0, 420, 360), "8": (2080, 0, 300, 400),
-    }  # fmt: skip
-    return Example(api, places, [group_box("The rule against wear", *places["10"])])
+def drive_live() -> Example:
+    """The camera obeys keys while the shot runs, in chunks of one latent frame."""
+    api = {**world_nodes(f"0: {STILL}"), **shot_nodes(seed=8, length=MINUTE), **output_nodes("6")}
+    api["4"]["inputs"]["chunk_frames"] = 1
+    api["9"] = node("LongtakeCameraPath", "Camera Path", moves="0: still")
+    api["5"]["inputs"]["camera"] = ["9", 0]
+    places = {**PLACES, "9": (0, 520, 300, 200)}
+    return Example(api, places, [group_box("Where the camera goes", *places["9"])])
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {
@@ -282,7 +209,9 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "7_fork_after_rewind": fork_after_rewind,
     "8_long_memory": long_memory,
     "9_history_guidance": history_guidance,
+    "come_back": come_back,
     "does_not_wear": does_not_wear,
+    "drive_live": drive_live,
     "live_camera": live_camera,
 }
 """By file name, from easy to advanced.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ...model.checkpoint import load_text_encoder, load_tiny_vae, open_checkpoint
-from ...model.preset import DEMO_FOLDER
+from ...model.families.table import BY_KEY
+from ...model.preset import DEMO_FOLDER, DEMO_QUALITIES
 from ...model.vae.memory_order import order_weights
 from .. import categories
 from ..schema import build
-from .build import build_model
 from .demo_objects import DemoCLIP, DemoVAE
-from .model_facts import mark_demo, remember_family
+from .load_model import build_model
+from .model_facts import attach_family, mark_demo
+
+FAST = "fast"
 
 
 class LoadDemoModel(io.ComfyNode):
@@ -28,17 +33,27 @@ class LoadDemoModel(io.ComfyNode):
             "small world: a bouncing ball in a landscape, with a few colours, times of day, "
             "terrains, skies and camera moves.",
             search_aliases=["checkpoint", "load model", "tiny", "example model"],
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "quality",
+                    options=[*DEMO_QUALITIES],
+                    default=FAST,
+                    optional=True,
+                    tooltip="Steps of `from model`: `fast` has 2, `full` has 8 and takes about "
+                    "three times as long.",
+                )
+            ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        """Load the three files."""
+    def execute(cls, quality: str = FAST) -> io.NodeOutput:
+        """Load the three files; the preset is that of the `quality`."""
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         order_weights(vae.decoder)
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
         model = build_model(open_checkpoint(DEMO_FOLDER / "dit.safetensors"))
-        remember_family(model, "demo", "it is the demo")
+        family = replace(BY_KEY["demo"], preset=DEMO_QUALITIES[quality])
+        attach_family(model, family, f"it is the demo, quality {quality}")
         mark_demo(model)
         return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
-from ...model.checkpoint import Checkpoint, open_checkpoint
+from ...model.checkpoint import Checkpoint, finite, open_checkpoint
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import FAMILIES
 from ...model.recurrent.family import RECURRENT
@@ -16,8 +17,7 @@ from ...model.recurrent.file import is_recurrent, load_recurrent
 from ...samplers.denoiser import Commits
 from .. import categories, host
 from ..schema import build
-from .build import build_model
-from .model_facts import attach_family, mark_demo
+from .model_facts import attach_family, mark_demo, remember
 from .pair import pair
 
 FOLDER = "diffusion_models"
@@ -72,6 +72,23 @@ def _recurrent(path: Path, node_id: str | None) -> Any:
     mark_demo(model)  # whose VAE made the clips that it was trained on
     sizes = f"{config.num_layers} layers of {config.dim} channels"
     host.show_status(node_id, f"Recurrent model: {sizes}; {preset.note}.")
+    return model
+
+
+def build_model(checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> Any:
+    """A MODEL with all layers of the file, also those that the host does not know.
+
+    Its weights are in `dtype`, or as the host chooses (None). The host may read the file again
+    later.
+    """
+
+    def read() -> dict[str, Tensor]:
+        state = checkpoint.state()
+        finite(state, checkpoint.recognition.header.path)
+        return state
+
+    model = host.build_diffusion_model(read, checkpoint.metadata(), dtype)
+    remember(model, checkpoint.recognition)
     return model
 
 

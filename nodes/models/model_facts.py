@@ -55,11 +55,6 @@ def noise_side(path: Path) -> str:
     return HIGH if re.search(r"high[ _-]?noise", str(path), re.IGNORECASE) else ""
 
 
-def remember_family(model: Any, key: str, why: str) -> None:
-    """Attach the family `key` to a MODEL and all its clones."""
-    attach_family(model, BY_KEY[key], why)
-
-
 def attach_family(model: Any, family: Family, why: str) -> None:
     """Attach a family, of the table or not, to a MODEL and all its clones."""
     host.attach(model, KEY, ModelFacts(family, why))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from longtake.benchmarks._shared.demo import demo_vae
 from longtake.errors import BadInput
+from longtake.model.families.table import BY_KEY
 from longtake.model.preset import DEMO, DEMO_FOLDER
 from longtake.model.vae.agreement import LEAST, agreement, correlation, sees
 from longtake.model.vae.latent_format import denormalise, normalise
@@ -149,10 +150,10 @@ def test_the_demos_vae_and_other_models_are_told_apart_by_what_they_are(
 ) -> None:
     """By the files that made them, before anything is decoded; not by the family chosen."""
     from longtake.nodes.models import streaming_vae
-    from longtake.nodes.models.model_facts import remember_family
+    from longtake.nodes.models.model_facts import attach_family
 
     rollout, vae = bench.rollout()
-    remember_family(rollout.claim.model, "self-forcing", "a test says so")
+    attach_family(rollout.claim.model, BY_KEY["self-forcing"], "a test says so")
     bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     monkeypatch.setattr(streaming_vae, "is_demo", lambda model: False)
     with pytest.raises(BadInput, match="The VAE is the demo's, and the model is Self-Forcing"):

@@ -61,8 +61,8 @@ def test_control_video_follows_a_video(open_bench: Callable[..., Bench], tmp_pat
 
 def test_camera_path_moves_the_camera(open_bench: Callable[..., Bench]) -> None:
     api, bench = example("camera_path"), open_bench(camera="prope")
-    api["window"] = node("LongtakeKVCacheSettings", "", policy="window + sink")
-    api["6"]["inputs"]["kv_cache"] = ["window", 0]  # the demo's own memory reads no second time
+    api["0"] = node("LongtakeKVCacheSettings", "", policy="window + sink")
+    api["6"]["inputs"]["kv_cache"] = ["0", 0]  # the demo's own memory reads no second time
     moved = latents(run_example(bench, api, {})["6"][0])
     del api["6"]["inputs"]["camera"]
     still = latents(run_example(bench, api, {})["6"][0])

@@ -30,9 +30,11 @@ def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [
-        ({"preset": "text only"}, g.cfg(2.5)),
+        ({"preset": "text only"}, g.Guidance()),
+        ({"preset": "text only", "text_scale": 2.5}, g.cfg(2.5)),
         ({"preset": "text only", "text_scale": 0.0}, g.cfg(0.0)),
-        ({"preset": "vanilla"}, g.extend(g.cfg(2.5), g.vanilla(1.2))),
+        ({"preset": "vanilla"}, g.vanilla(1.2)),
+        ({"preset": "vanilla", "text_scale": 2.5}, g.extend(g.cfg(2.5), g.vanilla(1.2))),
         ({"preset": "vanilla", "text_scale": 1.0, "none_as": "nothing"}, g.vanilla(1.2, g.DROP)),
         ({"preset": "vanilla", "text_scale": 1.0, "scale": 1.5}, g.vanilla(1.5)),
         ({"preset": "vanilla with text"}, g.vanilla(1.5, drop_prompt=True)),
@@ -56,7 +58,7 @@ def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
             {"preset": "temporal", "short_share": 0.2, "short_frames": 2, "text_scale": 1.0},
             g.temporal(0.2, g.last(2)),
         ),
-        ({"preset": "text only", "stabilise": 0.02}, g.stabilise(g.cfg(2.5), 0.02)),
+        ({"preset": "text only", "stabilise": 0.02}, g.stabilise(g.Guidance(), 0.02)),
     ],
 )
 def test_each_preset_is_its_sum(
@@ -223,7 +225,7 @@ def test_the_sampler_says_the_cost_under_the_last_guidance_node(
     said.clear()
     bench.rollout(guidance=open_)
     assert dict(said)[HISTORY].endswith(
-        "Settings: text_scale 2.5, none_as pure noise (from model: Longtake demo)."
+        "Settings: text_scale 1, none_as pure noise (from model: Longtake demo)."
     )
 
 

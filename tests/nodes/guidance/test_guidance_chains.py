@@ -25,7 +25,7 @@ NODES: dict[str, tuple[str, dict[str, Any]]] = {
     "term": (TERM, {}),
     "against": (TERM, {"weight": -1.0, "view": "all", "prompt": "negative"}),
 }  # fmt: skip
-MODELS = {"demo": 2.5, "skyreels-df": 6.0, "self-forcing": 1.0}  # and their text guidance
+MODELS = {"demo": 1.0, "skyreels-df": 6.0, "self-forcing": 1.0}  # and their text guidance
 Chained = Callable[..., Any]
 
 
@@ -106,8 +106,8 @@ def test_text_only_sets_the_text_guidance_of_the_whole_chain(chained: Chained) -
 def test_of_several_histories_the_first_ones_text_scale_counts(chained: Chained) -> None:
     behind = chained("term", "vanilla, text 3", "temporal")
     before = chained("temporal", "vanilla, text 3")
-    assert sums(behind)["demo"].text_scale == pytest.approx(3.0)
-    assert sums(before)["demo"].text_scale == pytest.approx(2.5)
+    assert sums(behind)["skyreels-df"].text_scale == pytest.approx(3.0)
+    assert sums(before)["skyreels-df"].text_scale == pytest.approx(6.0)
     assert behind.unset_fields == () and before.unset_fields == ("text_scale",)
 
 

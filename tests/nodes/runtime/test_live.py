@@ -22,7 +22,7 @@ SAMPLER = "LongtakeSampler"
     ("asked", "line"),
     [
         (lambda c: c.set_prompt("a blue  ball"), "0.5625: a blue ball"),
-        (lambda c: c.set_number("guidance", 1.0), "0.5625 (guidance 1): a red ball"),
+        (lambda c: c.set_number("guidance", 2.0), "0.5625 (guidance 2): a red ball"),
         (
             lambda c: (c.set_prompt("ball"), c.set_number("guidance", 4.5)),
             "0.5625 (guidance 4.5): ball",

@@ -45,7 +45,7 @@ def test_planning_gives_the_settings_that_the_sampler_uses(bench: Bench) -> None
     [rollout] = bench.run("LongtakeSampler", model=model, **inputs)
     assert Chain(planned.settings, resolved.identity).key(0) == rollout.spec.key(0)
     assert planned.values_from_preset["window_frames"] == 21
-    assert planned.values_from_preset["cfg"] == 2.5 and planned.warnings == ()
+    assert planned.values_from_preset["cfg"] == 1.0 and planned.warnings == ()
     assert "window_frames 21" in rollout.provenance.from_model
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from longtake.headless.events import ChunkDone, Event
+from longtake.model.families.table import BY_KEY
 from longtake.tests.support.node_bench import Bench
 
 
@@ -36,8 +37,8 @@ def forget_chunks(bench: Bench) -> None:
 
 def demo_as(bench: Bench, key: str) -> Any:
     """The demo's MODEL, taken for one of that family."""
-    from longtake.nodes.models.model_facts import remember_family
+    from longtake.nodes.models.model_facts import attach_family
 
     model = bench.run("LongtakeLoadDemoModel")[0]
-    remember_family(model, key, "by its name")
+    attach_family(model, BY_KEY[key], "by its name")
     return model
