@@ -20,7 +20,8 @@ class Preset:
     """Defaults of schedule, cache, guidance and picture; latent frames unless said otherwise.
 
     `steps` are even ones from the timestep `begins` on. `first_steps` are the fewest of the first
-    chunk, which has no past to go by. `timesteps` is, in their place, a
+    chunk, which has no past to go by, `overlap_steps` the fewest where chunks in work overlap.
+    `timesteps` is, in their place, a
     distilled model's list (1000 to 0, before the shift), `first_timesteps` another one for the
     first chunk alone; `shift_timesteps` is False where the list is final already: the model is told
     it as it is, at the noise of the nearest of 1000 shifted timesteps. `whole_timesteps`: the model
@@ -76,6 +77,7 @@ class Preset:
     wavefront: bool = False
     rebuilt: bool = False
     first_steps: int = 0
+    overlap_steps: int = 0
     flat_world: bool = False
     noisy_history: bool = False
     boundary: float = 0.0
@@ -96,7 +98,7 @@ class Preset:
 DEMO = Preset(
     chunk_frames=3, steps=2, shift=2.0, guidance_scale=1.0,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
-    drops_first_frame=True, first_steps=8, noisy_history=True, history_scale=1.2,
+    drops_first_frame=True, first_steps=8, overlap_steps=4, noisy_history=True, history_scale=1.2,
     reach_frames=64, recall_share=RECALLED_SHARE, archive_frames=600, flat_world=True,
 )  # fmt: skip
 

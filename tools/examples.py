@@ -116,7 +116,7 @@ def live_camera() -> Example:
         level=0.8, take=1, stall=10.0,
     )  # fmt: skip
     api["5"]["inputs"]["known_frames"] = ["9", 0]
-    places = {**PLACES, "9": (0, 520, 300, 260)}
+    places = {**PLACES, "9": (0, 570, 300, 260)}
     return Example(api, places, [group_box("What comes in", *places["9"])])
 
 
@@ -185,7 +185,7 @@ def long_memory() -> Example:
         temp_cache=True, self_attention="where faster", prompt_attention="merge padding",
     )  # fmt: skip
     api["5"]["inputs"]["model"] = ["9", 0]
-    places = {**PLACES, "9": (0, 520, 300, 500)}
+    places = {**PLACES, "9": (0, 570, 300, 500)}
     return Example(api, places, [group_box("What differs stays", *places["9"])])
 
 
@@ -195,7 +195,7 @@ def drive_live() -> Example:
     api["4"]["inputs"]["chunk_frames"] = 1
     api["9"] = node("LongtakeCameraPath", "Camera Path", moves="0: still")
     api["5"]["inputs"]["camera"] = ["9", 0]
-    places = {**PLACES, "9": (0, 520, 300, 200)}
+    places = {**PLACES, "9": (0, 570, 300, 200)}
     return Example(api, places, [group_box("Where the camera goes", *places["9"])])
 
 

@@ -121,6 +121,8 @@ class ScheduleOptions:
             preset, chunk_frames=self.chunk_frames, steps=self.steps, shift=self.shift,
             first_steps=self.first_steps,
         )  # fmt: skip
+        if self.steps is None and self.kind_for(used) not in ONE_BY_ONE:
+            used = replace(used, steps=max(used.steps, used.overlap_steps))
         return replace(used, timesteps=(), first_timesteps=()) if self._chosen else used
 
     @property

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from longtake.model.preset import DEMO_FOLDER
-from longtake.training.calibrate_detectors import smeared
 from longtake.training.evaluation import looks
 from longtake.training.evaluation.ball import PRESENT, read_balls
+from longtake.training.evaluation.calibrate_detectors import smeared
 from longtake.training.evaluation.edges import fine_edges
 from longtake.training.evaluation.kit import Recipe, load_kit
 from longtake.training.evaluation.references import FILE, LIGHTS, reference

@@ -32,7 +32,7 @@ from longtake.training.world.scene import ATTRIBUTE_SIZE
 PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)
 COMMANDS = (
     "train_vae", "refine_vae", "train_dit", "train_recurrent", "train_oracle",
-    "calibrate_detectors", "evaluate",
+    "evaluation.calibrate_detectors", "evaluate",
 )  # fmt: skip
 
 

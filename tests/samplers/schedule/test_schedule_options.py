@@ -54,14 +54,15 @@ from longtake.samplers.schedule.rows import (
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM
 
-LADDER = flow_ladder(4, 2.0)
+SHORT, LADDER, FIRST = (flow_ladder(steps, 2.0) for steps in (2, 4, 8))
+"""The demo's: of chunks made one by one, of chunks that overlap, and of the first."""
 
 
 @pytest.mark.parametrize(
     ("kind", "made"),
     [
-        ("causal chunks", causal_chunks(LADDER, 3, flow_ladder(8, 2.0))),
-        ("frame by frame", causal_chunks(LADDER, 1, flow_ladder(8, 2.0))),
+        ("causal chunks", causal_chunks(SHORT, 3, FIRST)),
+        ("frame by frame", causal_chunks(SHORT, 1, FIRST)),
         ("pyramid", pyramid(LADDER, 2.0)),
         ("trapezoid", trapezoid(LADDER, 2.0)),
         ("full sequence", full_sequence(LADDER)),

@@ -1,7 +1,7 @@
 """Measure how often the detectors of ball and edges err, on rendered and on decoded truth.
 
-`python -m longtake.training.calibrate_detectors`. In half of the clips of decoded truth the
-detectors' reference is measured, in the other half their errors: whole balls that read as missing,
+`python -m longtake.training.evaluation.calibrate_detectors`. In half of the clips of decoded truth
+the detectors' reference is measured, in the other half their errors: whole balls read as missing,
 missing and half transparent ones that read as whole, wrong counts of one and of two balls, and
 pictures that read as smeared, or do not where they are.
 """
@@ -23,18 +23,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.checkpoint import load_tiny_vae
-from ..model.preset import DEMO, DEMO_FOLDER
-from ..model.vae.tiny import TinyVAE, decode_all, encode_all
-from .command import FILE, reporting
-from .evaluation import references
-from .evaluation.ball import APART, Ball, read_balls
-from .evaluation.edges import fine_edges
-from .evaluation.looks import SMEARED
-from .evaluation.references import LIGHTS, Reference, light_of
-from .world.attributes import ATTRIBUTES, random_values
-from .world.renderer import ball_centre, render
-from .world.scene import Scene, Shot, scene
+from ...model.checkpoint import load_tiny_vae
+from ...model.preset import DEMO, DEMO_FOLDER
+from ...model.vae.tiny import TinyVAE, decode_all, encode_all
+from ..command import FILE, reporting
+from ..world.attributes import ATTRIBUTES, random_values
+from ..world.renderer import ball_centre, render
+from ..world.scene import Scene, Shot, scene
+from . import references
+from .ball import APART, Ball, read_balls
+from .edges import fine_edges
+from .looks import SMEARED
+from .references import LIGHTS, Reference, light_of
 
 FRAMES, READ = 29, (12, 16, 20, 24)  # of a clip, and those that are read
 HELD_OUT_SEED = 40_000_003
