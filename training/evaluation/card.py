@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ...model.preset import DEMO
+from ...model.preset_cache import preset_cache
 from ..world.attributes import vocabulary
 from .estimate import Estimate
 
@@ -39,11 +40,18 @@ It is a demonstration model: it knows one world (a ball, a landscape, a camera) 
 Files: {files}; fp16.
 Defaults: {DEMO.width}x{DEMO.height} at {DEMO.fps:g} fps, chunks of {DEMO.chunk_frames} latent
 frames, {DEMO.steps} steps ({DEMO.first_steps} for the first chunk), shift {DEMO.shift:g},
-CFG {DEMO.guidance_scale:g}, window {DEMO.window_frames} latent frames.
+CFG {DEMO.guidance_scale:g}, {_memory()}.
 
 Measured on held-out seeds by `python -m longtake.training.evaluate`; mean and 95 % bootstrap
 interval over clips.
 """
+
+
+def _memory() -> str:
+    """The memory that `from model` is, in words."""
+    cache = preset_cache(DEMO)
+    fetched = f", of which {cache.recall_frames} are fetched again by the camera's view"
+    return f"window {cache.limit} latent frames{fetched if cache.recall_frames else ''}"
 
 
 def table(rows: Mapping[str, Estimate]) -> str:
