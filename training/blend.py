@@ -29,12 +29,12 @@ def blend(first: Path, second: Path, out: Path, share: float) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         file = f"{part}.safetensors"
-        weights = [read(folder / file)[0] for folder in (first, second)]
-        if [*weights[0]] != [*weights[1]]:
+        earlier, later = (read(folder / file)[0] for folder in (first, second))
+        if earlier.keys() != later.keys():
             raise BadInput(f"{first} and {second} hold models of different layers in {file}.")
         with safe_open(second / file, "pt") as opened:
             header = opened.metadata()
-        save_half(mean(*weights, share), out / file, header)
+        save_half(mean(earlier, later, share), out / file, header)
 
 
 def mean(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -> dict[str, Tensor]:
