@@ -55,7 +55,7 @@ NOTES: dict[str, str] = {
     "come_back": """\
 - The camera goes left for half a minute and comes back. On the left the same trees return.
 - The model's own memory fetches the past frames that saw this place. On the right it cannot.
-- Hover over the bar of the player: it marks the past frames that a chunk recalled.
+- Set `policy` of *A window that forgets* to `from model`, and both remember.
 """,
     "drive_live": """\
 - You are the camera. Press Run, then *Drive* in the player, then hold A or D.
