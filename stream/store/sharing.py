@@ -10,14 +10,15 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...errors import StorageError
 from .connection import Connection
 from .store import Store, StoreLost
+from .work_thread import WorkThread
 
 logger = logging.getLogger("longtake")
 
@@ -65,7 +66,7 @@ class Sharing:
         self._waiting = deque[Outgoing]()
         self._grown: dict[str, Outgoing] = {}
         self._sizes: dict[str, int] = {}
-        self._thread = ThreadPoolExecutor(1, "longtake store")
+        self._thread = WorkThread("longtake store")
         self._lease: RowLease | None = None
         self._marks = deque[str]()
         self._over: str | None = None
@@ -96,18 +97,18 @@ class Sharing:
         self._lease, self._over = lease, None
         self._marks.extend(lease.mark(number) for number in range(1, lease.number))
         if self._marks:
-            self._thread.submit(self._send_waiting, insist=True).result()
+            self._thread.start(partial(self._send_waiting, insist=True)).result()
 
     def close(self) -> None:
         """Send what waits, and end the thread."""
         try:
             self._drain()
         finally:
-            self._thread.shutdown()
+            self._thread.close()
 
     def _drain(self) -> None:
         self.flush()
-        self._thread.submit(self._send_waiting, insist=True).result()
+        self._thread.start(partial(self._send_waiting, insist=True)).result()
         chunks = sum(outgoing.check is not None for outgoing in self._waiting)
         if chunks:
             logger.warning(
@@ -117,8 +118,8 @@ class Sharing:
             )  # fmt: skip
 
     def _start(self) -> None:
-        with suppress(RuntimeError):  # the process ends: the next one that meets the files sends
-            self._thread.submit(self._send_waiting)
+        with suppress(RuntimeError):  # closed: the next process that meets the files sends them
+            self._thread.start(self._send_waiting)
 
     def _is_small_step(self, outgoing: Outgoing) -> bool:
         return outgoing.path.stat().st_size < GROWTH * self._sizes.get(outgoing.name, 0)
