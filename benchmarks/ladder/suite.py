@@ -26,7 +26,7 @@ from .rungs import REFERENCE, RUNGS, Rung
 from .shots import measure_long, measure_rung
 
 TRUTH = "truth"
-BASE = "guided 4"  # the default of the demo's first edition, which speeds are compared with
+BASE = "guided 4"  # as the demo's first edition ran by default; speeds are compared with it
 TIMED_LATENTS = 15  # of which the first chunk is there already
 BUDGET_S = 300.0
 

@@ -24,7 +24,7 @@ def compatible(
         return cache, None
     return cache.plain(), (
         "The model's own memory, which fetches past latent frames again, does not go with "
-        f"{reasons[0]}; a plain window takes its place."
+        f"{' and '.join(reasons)}; a plain window takes its place."
     )
 
 

@@ -66,6 +66,14 @@ def test_a_plain_window_takes_its_place_where_prompts_commit_again(bench: Bench)
     assert f"does not go with prompt_switch re-cache; {TAKES_ITS_PLACE}" in rollout.plan.text
 
 
+def test_the_plan_names_every_setting_that_it_does_not_go_with(bench: Bench) -> None:
+    [cache] = bench.run("LongtakeKVCacheSettings", prompt_switch="re-cache")
+    [guidance] = bench.run("LongtakeHistoryGuidance", preset="temporal", exact=True)
+    rollout, _ = bench.rollout(kv_cache=cache, guidance=guidance)
+    both = "prompt_switch re-cache and an exact view of the guidance"
+    assert f"does not go with {both}; {TAKES_ITS_PLACE}" in rollout.plan.text
+
+
 def test_a_memory_that_the_user_chose_never_gives_way(bench: Bench) -> None:
     [cache] = bench.run(
         "LongtakeKVCacheSettings", policy="window + recall by view", prompt_switch="re-cache"
