@@ -45,6 +45,8 @@ class Preset:
     `recall_share` is the part of its window that it was trained to read from frames fetched again
     by the camera's view (0: none), out of the newest `archive_frames` that left (0: out of all).
     `flat_world`: its camera moves along a painted strip, so that turns are moves sideways.
+    `only_new_views`: it was trained to read such frames where they show more than the newest ones
+    do, and to look no further back than these elsewhere.
     `state`: its tensors show a state of constant size beside the window (`model/delta.py`).
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
@@ -79,6 +81,7 @@ class Preset:
     first_steps: int = 0
     overlap_steps: int = 0
     flat_world: bool = False
+    only_new_views: bool = False
     noisy_history: bool = False
     boundary: float = 0.0
     halves: bool = False
@@ -96,10 +99,11 @@ class Preset:
 
 
 DEMO = Preset(
-    chunk_frames=3, steps=2, shift=2.0, guidance_scale=1.0,
+    chunk_frames=3, steps=3, shift=1.5, guidance_scale=1.0,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     drops_first_frame=True, first_steps=8, overlap_steps=4, noisy_history=True, history_scale=1.2,
     reach_frames=64, recall_share=RECALLED_SHARE, archive_frames=600, flat_world=True,
+    only_new_views=True,
 )  # fmt: skip
 
 DEMO_QUALITIES: Mapping[str, Preset] = {"fast": DEMO, "full": replace(DEMO, steps=8)}

@@ -41,7 +41,13 @@ def preset_cache(preset: Preset) -> CachePolicy:
         return window
     policy = recalling(preset.window_frames, preset.sink_frames, share=preset.recall_share)
     archive = max(preset.archive_frames, policy.recall_frames) if preset.archive_frames else None
-    return replace(policy, archive_frames=archive, flat_world=preset.flat_world)
+    return in_world(replace(policy, archive_frames=archive), preset)
+
+
+def in_world(policy: RecallWindow, preset: Preset) -> RecallWindow:
+    """The policy in the world of a family, fetching when the family was trained to."""
+    only_new_views = preset.only_new_views and policy.by == "view"
+    return replace(policy, flat_world=preset.flat_world, only_new_views=only_new_views)
 
 
 def recalling(

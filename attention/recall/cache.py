@@ -51,6 +51,11 @@ class RecallCache(KVCache):
         """Bytes in main memory or files: those of the archive, and of a window kept there."""
         return 0 if self.dropped else super().offloaded_bytes + self.archive.bytes
 
+    @property
+    def unfetched(self) -> list[int]:
+        """The frames of the window that never left it, in no order."""
+        return [frame for frame in self.slots.kept_frames if frame not in self.recalled]
+
     def recall(self, frames: Sequence[int]) -> None:
         """Have these `frames` of the archive in the window, in place of those recalled before.
 

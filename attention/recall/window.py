@@ -18,6 +18,8 @@ class RecallWindow(WindowSink):
     `window_frames` counts all of them. Frames that leave the window are archived in main memory,
     at most `archive_frames` of them, the newest; None archives all. In a `flat_world` the camera
     moves along a painted strip, as in the embedded model's world, and turns count as such moves.
+    With `only_new_views`, which needs `by` view, a chunk whose scenery the newest frames show as
+    well as any past ones fetches none, and the window holds the newest frames alone.
     """
 
     recall_frames: int = 9
@@ -25,6 +27,7 @@ class RecallWindow(WindowSink):
     by: RecallBy = "view"
     archive_frames: int | None = None
     flat_world: bool = False
+    only_new_views: bool = False
 
     def __post_init__(self) -> None:
         WindowSink.__post_init__(self)
@@ -55,6 +58,14 @@ class RecallWindow(WindowSink):
     def remembers(self) -> bool:
         """True: frames that have left the window may come back."""
         return self.recall_frames > 0
+
+    def when_rebuilt(self) -> WindowSink:
+        """The sink and newest frames that it holds where nothing is fetched.
+
+        A model that was trained to fetch at any time has always seen a full window.
+        """
+        frames = self.window_frames - self.recall_frames * self.only_new_views
+        return WindowSink(frames, self.sink_frames)
 
     def within(self, frames: int) -> RecallWindow:
         """The same policy with at most `frames`; it recalls the same share of them."""

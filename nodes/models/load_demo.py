@@ -39,8 +39,8 @@ class LoadDemoModel(io.ComfyNode):
                     options=[*DEMO_QUALITIES],
                     default=FAST,
                     optional=True,
-                    tooltip="Steps of `from model`: `fast` has 2, `full` has 8. `full` takes "
-                    "three times as many passes.",
+                    tooltip="Steps of `from model`: `fast` has 3, `full` has 8. `full` takes "
+                    "more than twice as many passes.",
                 )
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],

@@ -21,7 +21,7 @@ from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallWindow
 from ...errors import BadInput
 from ...model.preset import Preset, overridden
-from ...model.preset_cache import preset_cache, recalling
+from ...model.preset_cache import in_world, preset_cache, recalling
 from ...samplers.history.settings import CacheSettings
 from ...samplers.rules.memory import preset_rules
 from ...samplers.schedule.options import FROM_MODEL
@@ -137,9 +137,7 @@ class KVCacheSpec:
                 f"archive_frames is {archive} and recall_frames {recall}; the archive "
                 "must hold as many latent frames as are recalled, so set a larger number, or 0."
             )
-        return replace(
-            policy, recall_frames=recall, archive_frames=archive, flat_world=preset.flat_world
-        )
+        return in_world(replace(policy, recall_frames=recall, archive_frames=archive), preset)
 
 
 def _check(policy: str, window_frames: int, sink_frames: int) -> None:

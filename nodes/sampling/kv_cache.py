@@ -115,8 +115,8 @@ def _what() -> list[io.Input]:
             min=FROM_MODEL_NUMBER,
             max=4096,
             tooltip="Latent frames kept, sink included, 1 to 4096 (one is 4 frames of video). "
-            "Lower it for speed and memory. The demo has 21 and gains nothing above. Not used by "
-            f"`full`. {TIP}",
+            "Lower it for speed and memory. The demo has 21: the newest 12, and 9 that it fetches "
+            f"when the camera comes back. Not used by `full`. {TIP}",
         ),
         io.Int.Input(
             "sink_frames",

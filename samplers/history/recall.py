@@ -18,6 +18,9 @@ from ..current import CurrentSettings
 from ..strip import word_paths
 from .runs import best_runs
 
+LEAST_GAIN = 1e-6
+"""A share of a view by which a past frame must show more; a smaller one is rounding."""
+
 
 class FrameRecall(Protocol):
     """Fetches past frames; depends on nothing but the settings and the frames before the chunk."""
@@ -62,6 +65,7 @@ class NoRecall:
 class ViewRecall:
     """Fetches the runs of past frames that saw most of what the next chunk will see.
 
+    If the policy asks for new views alone, it fetches none that the newest frames show as well.
     The camera follows the settings' path; without one, the words of each frame's prompt.
     """
 
@@ -81,8 +85,12 @@ class ViewRecall:
 
     def fetch(self, frames: Sequence[int]) -> bool:
         """Fetch the runs whose views overlap most with those of the next `frames`."""
-        past = sorted(self._cache.archive.frames)
-        scores = view_scores(self._track, self._paths(frames), past)
+        past, paths = sorted(self._cache.archive.frames), self._paths(frames)
+        scores = view_scores(self._track, paths, past)
+        if self._cache.policy.only_new_views:
+            shown = view_scores(self._track, paths, self._cache.unfetched)
+            if max(scores, default=0.0) <= max(shown, default=0.0) + LEAST_GAIN:
+                past = scores = []
         return recall_best(self._cache, past, scores)
 
     def snapshot(self) -> Snapshot:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ...attention.recall.window import RecallWindow
 from ...model.preset import DEMO
 from ...model.preset_cache import preset_cache
 from ..world.attributes import vocabulary
@@ -50,8 +51,11 @@ interval over clips.
 def _memory() -> str:
     """The memory that `from model` is, in words."""
     cache = preset_cache(DEMO)
-    fetched = f", of which {cache.recall_frames} are fetched again by the camera's view"
-    return f"window {cache.limit} latent frames{fetched if cache.recall_frames else ''}"
+    window = f"window {cache.limit} latent frames"
+    if not isinstance(cache, RecallWindow):
+        return window
+    fetched = f"{window}, of which {cache.recall_frames} are fetched again by the camera's view"
+    return f"{fetched}, where they show more" if cache.only_new_views else fetched
 
 
 def table(rows: Mapping[str, Estimate]) -> str:

@@ -210,10 +210,11 @@ class ShuffledRecall:
         self._recall.note(frames)
 
     def fetch(self, frames: Sequence[int]) -> bool:
-        """Fetch frames that the recall would not; they depend on seed and chunk alone."""
+        """Fetch as many frames that the recall would not; they depend on seed and chunk alone."""
         self._recall.fetch(frames)
-        others = sorted({*self._cache.archive.frames} - {*self._recall.frames})
-        count = min(self._cache.policy.recall_frames, len(others))
+        right = {*self._recall.frames}
+        others = sorted({*self._cache.archive.frames} - right)
+        count = min(len(right), len(others))
         rng = random.Random(self._seed + HELD_OUT_SEED * frames[0])
         self._cache.recall(rng.sample(others, count))
         return True

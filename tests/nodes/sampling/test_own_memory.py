@@ -14,7 +14,7 @@ from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
 from longtake.tests.support.node_bench import Bench
 
-RECALL = RecallWindow(21, 0, 9, archive_frames=600, flat_world=True)
+RECALL = RecallWindow(21, 0, 9, archive_frames=600, flat_world=True, only_new_views=True)
 TAKES_ITS_PLACE = "a plain window takes its place"
 
 
@@ -35,13 +35,13 @@ def test_left_alone_the_shot_has_the_models_memory(bench: Bench) -> None:
 def test_a_shorter_window_keeps_the_share_that_is_fetched(bench: Bench) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", window_frames=7)
     rollout, _ = bench.rollout(kv_cache=cache)
-    assert settings_of(rollout).cache == RecallWindow(7, 0, 3, archive_frames=600, flat_world=True)
+    assert settings_of(rollout).cache == RecallWindow(7, 0, 3, archive_frames=600, flat_world=True, only_new_views=True)
 
 
 def test_its_numbers_may_be_set_alone(bench: Bench) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", recall_frames=6, archive_frames=60)
     rollout, _ = bench.rollout(kv_cache=cache)
-    assert settings_of(rollout).cache == RecallWindow(21, 0, 6, archive_frames=60, flat_world=True)
+    assert settings_of(rollout).cache == RecallWindow(21, 0, 6, archive_frames=60, flat_world=True, only_new_views=True)
 
 
 @pytest.mark.parametrize("by_settings_from_model", [False, True])
@@ -55,14 +55,14 @@ def test_a_plain_window_takes_its_place_beside_exact_views(
         inputs["kv_cache"] = bench.run("LongtakeModelSettings", model=model)[1]
     rollout, _ = bench.rollout(**inputs)
     assert any(branch.view.rebuilt for branch in settings_of(rollout).guidance.branches)
-    assert settings_of(rollout).cache == WindowSink(21)
+    assert settings_of(rollout).cache == WindowSink(12)
     assert TAKES_ITS_PLACE in rollout.plan.text
 
 
 def test_a_plain_window_takes_its_place_where_prompts_commit_again(bench: Bench) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", prompt_switch="re-cache")
     rollout, _ = bench.rollout(kv_cache=cache)
-    assert settings_of(rollout).cache == WindowSink(21)
+    assert settings_of(rollout).cache == WindowSink(12)
     assert f"does not go with prompt_switch re-cache; {TAKES_ITS_PLACE}" in rollout.plan.text
 
 

@@ -105,6 +105,35 @@ def test_a_path_counts_and_not_the_words() -> None:
     assert unmoved[-1].recalled == (21, 22, 23)  # of equal views the newest
 
 
+def test_new_views_alone_are_none_while_the_newest_frames_show_as_much() -> None:
+    """Words pan one way or stand still, so that no past frame shows more than the newest."""
+    policy = RecallWindow(7, 1, 3, flat_world=True, only_new_views=True)
+    ahead = words((0, "the camera pans left"), (21, "the camera stays still"))
+    ours = chunks(shot(cache=policy, prompts=ahead))
+    plain = chunks(shot(cache=WindowSink(4, 1), prompts=ahead))
+    assert {chunk.recalled for chunk in ours} == {()}
+    for mine, theirs in zip(ours, plain, strict=True):
+        torch.testing.assert_close(mine.latents, theirs.latents, rtol=1e-4, atol=1e-5)
+    assert chunks(shot(prompts=ahead))[-1].recalled
+
+
+def test_new_views_alone_come_back_with_the_camera() -> None:
+    """Of two frames the one whose camera is nearer shows more; points lie finer than a step."""
+    policy = RecallWindow(7, 1, 3, flat_world=True, only_new_views=True)
+    always, ours = chunks(shot()), chunks(shot(cache=policy))
+    fetched, best = ([chunk.recalled for chunk in made] for made in (ours, always))
+    assert fetched[:5] == [()] * 5  # on the way out
+    assert fetched[5:9] == best[5:9] and all(len(frames) == 3 for frames in best[5:9])
+    assert fetched[9] == ()  # beyond where the shot began, which the sink shows best
+    assert not torch.equal(ours[-1].latents, chunks(shot(cache=WindowSink(4, 1)))[-1].latents)
+
+
+def test_a_plain_window_in_its_place_is_the_one_that_it_was_trained_with() -> None:
+    policy = RecallWindow(7, 1, 3, flat_world=True)
+    assert policy.when_rebuilt() == WindowSink(7, 1)
+    assert replace(policy, only_new_views=True).when_rebuilt() == WindowSink(4, 1)
+
+
 GUIDED = {
     "text": {"guidance": cfg(2.0)},
     "noise": {"guidance": vanilla(2.0, NOISE)},

@@ -49,6 +49,7 @@ Palette: colours pictures
 PastWeight: weight chunks
 PromptTimeline: entries negative
 RecallWindow: window_frames sink_frames recall_frames runs by archive_frames flat_world
+    only_new_views
 RecencyBias: depth
 ReNoise: process stochastic
 ReNoiseInHalves: process boundary stochastic
