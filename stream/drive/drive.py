@@ -96,7 +96,7 @@ class Drive:
     def is_live(self) -> bool:
         """Whether somebody drives now, so that a chunk should not begin before it must."""
         with self._changed:
-            return self._waits and self._driver is not None
+            return self._driver is not None
 
     @property
     def replans(self) -> bool:
@@ -188,17 +188,12 @@ class Drive:
         """Whether the driver has not yet seen this frame of video."""
         with self._changed:
             shown = None if self._driver is None or self._last is None else self._last.shown
-            return self._waits and shown is not None and shown < frame
+            return shown is not None and shown < frame
 
     def wait(self, seconds: float) -> None:
         """Wait for a message, at most this long."""
         with self._changed:
             self._changed.wait(seconds)
-
-    @property
-    def _waits(self) -> bool:
-        """Whether chunks wait for the driver: from the first key on, or as soon as keys re-plan."""
-        return self._begun or self._state.mode == "re-plan"
 
     @property
     def _driver(self) -> str | None:
