@@ -62,3 +62,17 @@ test("each frame that comes to the screen is said at once, and otherwise a sign 
   await driver.tick(null);
   assert.equal(sent.length, 4);
 });
+
+test("to begin to drive is no key whose picture is awaited", async () => {
+  const { driver, sent } = driving();
+  driver.setSticks([0, 0, 0, 0, 0]);
+  await driver.tick(4);
+  driver.latency.read(sent.length, 9);
+  driver.latency.shown(9, 3000);
+  assert.deepEqual(driver.latency.measured, []);
+  driver.set("w", true, "keyboard");
+  await driver.tick(9);
+  driver.latency.read(sent.length, 13);
+  driver.latency.shown(13, 400);
+  assert.deepEqual(driver.latency.measured, [400]);
+});

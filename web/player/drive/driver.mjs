@@ -2,6 +2,7 @@
 import { Latency } from "./latency.mjs";
 
 const HEARTBEAT_MS = 250; // the server forgets a silent driver after seconds
+const AT_REST = JSON.stringify([[], [0, 0, 0, 0, 0]]); // no key and no stick
 
 /** @typedef {{answer: "drives"|"other"|"ended"|"no camera", motion?: string, error?: string}} Answer */
 /** @typedef {{keys: string[], sticks: number[], look: number[], at: number|null}} Snapshot */
@@ -22,7 +23,7 @@ export class Driver {
   #look = [0, 0];
   /** @type {Snapshot[]} in order of time */
   #waiting = [];
-  #last = ""; // the last snapshot, without the mouse
+  #last = AT_REST; // the last snapshot, without the mouse
   #shown = /** @type {number|null} */ (null); // as last sent
   #number = 0;
   #sending = false;
@@ -52,7 +53,7 @@ export class Driver {
     this.on = true;
     this.#takeOver = takeOver;
     this.answer = null;
-    this.#last = ""; // so that the beginning is no key whose picture is awaited
+    this.#last = AT_REST; // so that the beginning is no key whose picture is awaited
     this.#sentAt = -Infinity;
     this.onChange();
   }
