@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 RESAMPLES = 4_000
 MIN_ROUNDS = 3
@@ -22,7 +25,7 @@ Prepare = Callable[[], Callable[[], object]]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median, the bounds of its 95 % interval, and the number of samples."""
+    """A median, or another percentile in its place, its 95 % bounds, and the number of samples."""
 
     median: float
     low: float
@@ -32,14 +35,28 @@ class Interval:
 
 def median_interval(samples: Sequence[float]) -> Interval:
     """Return the median of `samples` with its bootstrap interval, drawn with a fixed seed."""
+    return _interval(samples, lambda values: np.median(values, axis=-1))
+
+
+def percentile_interval(samples: Sequence[float], percent: float) -> Interval:
+    """Return a percentile of `samples`, by nearest rank, in place of their median."""
+
+    def statistic(values: Floats) -> Floats:
+        percentiles: Floats = np.percentile(values, percent, axis=-1, method="inverted_cdf")
+        return percentiles
+
+    return _interval(samples, statistic)
+
+
+def _interval(samples: Sequence[float], statistic: Callable[[Floats], Floats]) -> Interval:
     if not samples:
         raise ValueError("an interval needs at least one sample")
     values = np.asarray(samples, dtype=np.float64)
     picks = np.random.Generator(np.random.Philox(0)).integers(
         0, len(values), (RESAMPLES, len(values))
     )
-    low, high = np.quantile(np.median(values[picks], axis=1), [0.025, 0.975])
-    return Interval(float(np.median(values)), float(low), float(high), len(values))
+    low, high = np.quantile(statistic(values[picks]), [0.025, 0.975])
+    return Interval(float(statistic(values)), float(low), float(high), len(values))
 
 
 def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:

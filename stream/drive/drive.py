@@ -61,12 +61,17 @@ class DriveState:
 
 
 class Drive:
-    """The wheel of one run. `open` says whether the run has a camera that keys may drive."""
+    """The wheel of one run. `open` says whether the run has a camera that keys may drive.
+
+    `can_wait` is False while readers hold a chunk back: the driver cannot see it, so that a run
+    which waited for that would wait forever.
+    """
 
     def __init__(
         self, on_change: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._on_change, self._clock = on_change, clock
+        self.can_wait = True
         self._changed = threading.Condition()
         self._open = self._begun = False
         self._log: InputLog | None = None
@@ -96,7 +101,7 @@ class Drive:
     def is_live(self) -> bool:
         """Whether somebody drives now, so that a chunk should not begin before it must."""
         with self._changed:
-            return self._waits and self._driver is not None
+            return self._driver is not None
 
     @property
     def replans(self) -> bool:
@@ -185,20 +190,15 @@ class Drive:
         self._on_change()
 
     def is_ahead(self, frame: int) -> bool:
-        """Whether the driver has not yet seen this frame of video."""
+        """Whether the driver has not yet seen this frame of video, and will."""
         with self._changed:
             shown = None if self._driver is None or self._last is None else self._last.shown
-            return self._waits and shown is not None and shown < frame
+            return self.can_wait and shown is not None and shown < frame
 
     def wait(self, seconds: float) -> None:
         """Wait for a message, at most this long."""
         with self._changed:
             self._changed.wait(seconds)
-
-    @property
-    def _waits(self) -> bool:
-        """Whether chunks wait for the driver: from the first key on, or as soon as keys re-plan."""
-        return self._begun or self._state.mode == "re-plan"
 
     @property
     def _driver(self) -> str | None:

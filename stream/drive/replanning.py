@@ -10,7 +10,7 @@ from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.camera.moves import CameraMotion
 from .drive import POLL_S, Drive
 
-PAGE_S = 0.1  # how often a page says what it shows: HEARTBEAT_MS in web/player/drive/driver.mjs
+PAGE_S = 0.1  # a page says each frame that it shows; the message takes time, and so does its turn
 
 Motions = tuple[CameraMotion, ...]
 

@@ -114,11 +114,12 @@ class FrameStream:
             self._prepare(decoder)
             return side.start(_to_frames, decoder, chunk)
 
-        def is_urgent(last: Chunk | None) -> bool:
+        def note_urgency(last: Chunk | None) -> bool:
             awaited = controls.has_requests or controls.drive.is_live
-            return last is None or last.index < first or awaited
+            controls.drive.can_wait = last is None or last.index < first or awaited
+            return controls.drive.can_wait
 
-        return convert_ahead(chunks, start, side, is_urgent)
+        return convert_ahead(chunks, start, side, note_urgency)
 
     def _overlap_start(self, first: int, overlap: int) -> int:
         """The chunk at which decoding must start so that chunk `first` is exact."""

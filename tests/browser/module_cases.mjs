@@ -15,8 +15,6 @@ import { DRIFT_WARNING, driftOf, warningsOf } from "../../web/player/status/stat
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
 import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
-import { Driver } from "../../web/player/drive/driver.mjs";
-import { Latency } from "../../web/player/drive/latency.mjs";
 import { hasLine, withLine } from "../../web/player/comfy/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
 
@@ -348,39 +346,4 @@ test("a kept drive replaces a camera's lines from its first time on", () => {
   assert.equal(withDrive(text, drive), `${kept}\n${drive.join("\n")}`);
   assert.equal(withDrive("pan left", drive), `pan left\n${drive.join("\n")}`);
   assert.equal(withDrive("pan left", ["0.00: up"]), "0.00: up");
-});
-
-test("a key's time ends with the first picture of the chunk that read it", () => {
-  const latency = new Latency();
-  latency.sent(1, 100);
-  latency.sent(2, 200);
-  latency.read(1, 21);
-  latency.shown(20, 900);
-  assert.equal(latency.percentile(0.5), null);
-  latency.shown(21, 1100);
-  latency.read(5, 33);
-  latency.shown(40, 3200);
-  assert.deepEqual(latency.measured, [1000, 3000]);
-  assert.deepEqual([latency.percentile(0.5), latency.percentile(0.95)], [1, 3]);
-});
-
-test("a press to drive from here is not lost while a message is on its way", async () => {
-  /** @type {any[]} */
-  const sent = [];
-  /** @type {((answer: any) => void)[]} */
-  const answers = [];
-  const send = (/** @type {any} */ body) => { sent.push(body); return new Promise((resolve) => answers.push(resolve)); };
-  let now = 0;
-  const driver = new Driver("me", send, () => {}, () => (now += 1000));
-  driver.start();
-  const first = driver.tick(0);
-  driver.start(true);
-  answers[0]({ answer: "other" });
-  await first;
-  const second = driver.tick(0);
-  answers[1]({ answer: "drives" });
-  await second;
-  void driver.tick(0);
-  assert.deepEqual(sent.map(({ take_over }) => take_over), [false, true, false]);
-  assert.equal(driver.answer?.answer, "drives");
 });

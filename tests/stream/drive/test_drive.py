@@ -45,7 +45,15 @@ def test_before_the_first_key_the_path_stays_as_it_is() -> None:
     drive, _, _ = wheel()
     drive.steer(says(state=NOTHING))
     assert drive.read(3, 0.25) is None
-    assert not drive.is_live
+
+
+def test_chunks_wait_for_a_driver_before_the_first_key() -> None:
+    """Else the run gets ahead, and that key acts on what is shown seconds later."""
+    drive, clock, _ = wheel()
+    drive.steer(says(state=NOTHING, shown=3))
+    assert drive.is_live and drive.is_ahead(9)
+    clock.now += LEASE_S + 1
+    assert not drive.is_live and not drive.is_ahead(9)
 
 
 def test_of_two_pages_one_drives_and_the_other_is_told() -> None:

@@ -21,6 +21,7 @@ from longtake.samplers.camera.keys import KeyState
 from longtake.samplers.camera.path import STILL_PATH
 from longtake.samplers.denoiser import local_denoiser
 from longtake.stream.drive.drive import Steer
+from longtake.stream.drive.input_log import Mode
 from longtake.stream.journal.journal import Journal
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.side_thread import SideThread, ThreadShares
@@ -172,6 +173,42 @@ def test_while_somebody_drives_no_chunk_waits_for_its_pictures(tmp_path: Path) -
     driven = events.index("delivered 2")
     assert events[driven : driven + 4] == ["delivered 2", "made", "delivered 3", "made"]
     assert events[: events.index("delivered 1")].count("made") == 3  # one ahead
+
+
+@pytest.mark.parametrize("mode", ["hold", "re-plan"])
+@pytest.mark.parametrize("making", [1, 2, 3])
+def test_no_chunk_waits_for_a_driver_to_see_what_is_not_delivered(
+    tmp_path: Path, making: int, mode: Mode
+) -> None:
+    """Somebody begins to drive while a chunk is made and the one before it is still decoded."""
+    config = dataclasses.replace(CONFIG, camera="action")
+    shown, claims, messages = [0], list[int](), list[Steer]()
+    frees = threading.Event()
+
+    def say(**more: Any) -> None:
+        number = len(messages) + 1
+        messages.append(Steer("page", number, mode=mode, shown=shown[0], **more))
+        stream.controls.drive.steer(messages[-1])
+
+    def free() -> None:
+        frees.set()
+        say(leave=True)
+
+    def on_claim(kv_bytes: int) -> None:
+        claims.append(kv_bytes)
+        if len(claims) == making + 1:
+            say()
+
+    model = model_with_hooks(local_denoiser(random_dit(config), config), on_claim=on_claim)
+    stream = frames(tmp_path, model=model, length=18, camera=STILL_PATH)
+    rescue = threading.Timer(5.0, free)
+    rescue.start()
+    for chunk in stream.chunks:
+        shown[0] = chunk.first_frame + len(chunk.frames) - 1
+        if messages:
+            say()
+    rescue.cancel()
+    assert not frees.is_set() and len(claims) == 6
 
 
 def test_a_pause_shows_every_chunk_that_is_made_first(tmp_path: Path) -> None:

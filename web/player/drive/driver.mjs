@@ -1,7 +1,8 @@
 // @ts-check
 import { Latency } from "./latency.mjs";
 
-const HEARTBEAT_MS = 100; // chunks begin, and are due, by the frame that this page says it shows
+const HEARTBEAT_MS = 250; // the server forgets a silent driver after seconds
+const AT_REST = JSON.stringify([[], [0, 0, 0, 0, 0]]); // no key and no stick
 
 /** @typedef {{answer: "drives"|"other"|"ended"|"no camera", motion?: string, error?: string}} Answer */
 /** @typedef {{keys: string[], sticks: number[], look: number[], at: number|null}} Snapshot */
@@ -22,7 +23,8 @@ export class Driver {
   #look = [0, 0];
   /** @type {Snapshot[]} in order of time */
   #waiting = [];
-  #last = ""; // the last snapshot, without the mouse
+  #last = AT_REST; // the last snapshot, without the mouse
+  #shown = /** @type {number|null} */ (null); // as last sent
   #number = 0;
   #sending = false;
   #takeOver = false;
@@ -51,6 +53,7 @@ export class Driver {
     this.on = true;
     this.#takeOver = takeOver;
     this.answer = null;
+    this.#last = AT_REST; // so that the beginning is no key whose picture is awaited
     this.#sentAt = -Infinity;
     this.onChange();
   }
@@ -111,17 +114,18 @@ export class Driver {
     return { keys: this.keys, sticks: [...this.#sticks], look, at };
   }
 
-  /** Send what waits; without news, say now and then what is on the screen.
+  /** Send what waits, and each frame that comes to the screen; without news, now and then a sign of life.
    * @param {number|null} shown the frame on the screen, null if the page does not follow the run */
   async tick(shown) {
     if (!this.on || this.#sending) return;
     const moved = this.#look[0] !== 0 || this.#look[1] !== 0;
     const now = this.clock();
-    const next = this.#waiting.shift()
-      ?? (moved || now - this.#sentAt >= HEARTBEAT_MS ? this.#snapshot(moved ? now : null) : null);
+    const due = moved || shown !== this.#shown || now - this.#sentAt >= HEARTBEAT_MS;
+    const next = this.#waiting.shift() ?? (due ? this.#snapshot(moved ? now : null) : null);
     if (!next) return;
     this.#sending = true;
     this.#sentAt = now;
+    this.#shown = shown;
     try {
       await this.#post(next, shown, false);
     } finally {
