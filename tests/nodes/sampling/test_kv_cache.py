@@ -94,7 +94,8 @@ def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
 def test_recalled_frames_are_planned_in_main_memory_and_reported(bench: Bench) -> None:
     cache = chosen(bench, policy="window + recall by view", window_frames=4, recall_frames=2)
     assert cache.policy == RecallWindow(4, 0, 2, flat_world=True, only_new_views=True)
-    frames = bench.frames(kv_cache=cache, text="0: the camera pans left\n0.5: the camera pans right")
+    turning = "0: the camera pans left\n0.5: the camera pans right"
+    frames = bench.frames(kv_cache=cache, text=turning)
     pictures(bench, frames)
     report = frames.report([])
     assert report.versions is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,13 +36,13 @@ def test_left_alone_the_shot_has_the_models_memory(bench: Bench) -> None:
 def test_a_shorter_window_keeps_the_share_that_is_fetched(bench: Bench) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", window_frames=7)
     rollout, _ = bench.rollout(kv_cache=cache)
-    assert settings_of(rollout).cache == RecallWindow(7, 0, 3, archive_frames=600, flat_world=True, only_new_views=True)
+    assert settings_of(rollout).cache == replace(RECALL, window_frames=7, recall_frames=3)
 
 
 def test_its_numbers_may_be_set_alone(bench: Bench) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", recall_frames=6, archive_frames=60)
     rollout, _ = bench.rollout(kv_cache=cache)
-    assert settings_of(rollout).cache == RecallWindow(21, 0, 6, archive_frames=60, flat_world=True, only_new_views=True)
+    assert settings_of(rollout).cache == replace(RECALL, recall_frames=6, archive_frames=60)
 
 
 @pytest.mark.parametrize("by_settings_from_model", [False, True])
