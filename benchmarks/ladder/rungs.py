@@ -42,6 +42,7 @@ RUNGS: Mapping[str, Rung] = {
     "plain 20": _plain(20),
     "plain 8": _plain(8),
     "plain 4": _plain(4),
+    "plain 3": _plain(3),
     "plain 2": _plain(2),
     "plain 2, first 4": _plain(2, 4),
     "plain 1": _plain(1),
