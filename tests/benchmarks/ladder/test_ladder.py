@@ -83,7 +83,7 @@ def test_rungs_are_named_by_weights_and_guidance() -> None:
     for name, rung in RUNGS.items():
         assert rung.student == name.startswith("student")
         assert rung.recipe.scale == (2.5 if name.startswith("guided") else 1.0)
-    assert RUNGS["plain 2"].recipe == Recipe()
+    assert RUNGS["plain 3"].recipe == Recipe()
     assert RUNGS["student 2"].recipe.first_steps == 2 != DEMO.first_steps
 
 
