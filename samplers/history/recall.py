@@ -90,7 +90,7 @@ class ViewRecall:
         if self._cache.policy.only_new_views:
             shown = view_scores(self._track, paths, self._cache.unfetched)
             if max(scores, default=0.0) <= max(shown, default=0.0) + LEAST_GAIN:
-                past = scores = []
+                return recall_best(self._cache, [], [])
         return recall_best(self._cache, past, scores)
 
     def snapshot(self) -> Snapshot:
