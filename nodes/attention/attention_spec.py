@@ -10,6 +10,7 @@ import torch
 
 from ...attention.cache.policy import WindowSink
 from ...attention.kernels.choice import AUTO
+from ...attention.recall.window import RecallWindow
 from ...attention.sparse.settings import Sparsity
 from ...attention.sparse.thresholds import apply_measurements
 from ...attention.storage.packed import Packed
@@ -117,7 +118,9 @@ class SparseAttentionSpec:
 
 def _plain_window(cache: CacheSettings) -> WindowSink:
     """The window that entries replace; BadInput for any other history."""
-    window = cache.plain().policy if cache.gives_way else cache.policy
+    window = cache.policy
+    if cache.gives_way and isinstance(window, RecallWindow):  # entries have the room of all of it
+        window = WindowSink(window.window_frames, window.sink_frames)
     if type(window) is not WindowSink or cache.placement != ON_DEVICE:
         raise BadInput(
             "TempCache of ANN-Sparse Attention replaces a plain window on the device; choose "

@@ -92,7 +92,7 @@ class CacheSettings:
         return self.policy if leaves else self.policy.with_first()
 
     def plain(self) -> CacheSettings:
-        """The same settings with a plain window of as many latent frames, if there is a limit."""
+        """The same settings with a plain window in place of a policy that has a limit."""
         return replace(self, policy=self.policy.when_rebuilt())
 
     def fit_to(

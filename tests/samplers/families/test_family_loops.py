@@ -78,10 +78,10 @@ def test_the_demo_is_euler_with_a_longer_first_chunk() -> None:
     pasts: list[list[tuple[int, Layers]]] = [[], []]
     made = []
     for start in range(0, 12, 3):
-        steps = 8 if start == 0 else 2
+        steps = 8 if start == 0 else 3
         x = torch.stack([addressed_noise(SEED, start + i, 0, "start", (4, ROWS, COLUMNS))
                          for i in range(3)])  # fmt: skip
-        levels = [2 * s / (1 + s) for s in (1 - i / steps for i in range(steps + 1))]
+        levels = [1.5 * s / (1 + 0.5 * s) for s in (1 - i / steps for i in range(steps + 1))]
         for now, after in pairwise(levels):
             t = [1000 * now] * 3
             with_text, without = (

@@ -26,7 +26,7 @@ PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repos
 
 def test_the_demo_takes_more_steps_where_it_has_no_past() -> None:
     schedule = preset_schedule(DEMO)
-    assert (len(schedule.first_ladder) - 1, len(schedule.ladder) - 1) == (8, 2)
+    assert (len(schedule.first_ladder) - 1, len(schedule.ladder) - 1) == (8, 3)
     assert preset_schedule(replace(DEMO, steps=9)).first_ladder == ()
 
 

@@ -54,7 +54,7 @@ from longtake.samplers.schedule.rows import (
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM
 
-SHORT, LADDER, FIRST = (flow_ladder(steps, 2.0) for steps in (2, 4, 8))
+SHORT, LADDER, FIRST = (flow_ladder(steps, 1.5) for steps in (3, 4, 8))
 """The demo's: of chunks made one by one, of chunks that overlap, and of the first."""
 
 
@@ -136,7 +136,7 @@ def test_a_list_goes_before_a_preset_and_a_preset_before_steps() -> None:
 def test_the_first_chunk_has_its_fewest_steps_where_chunks_follow_one_another(kind: str) -> None:
     alone = kind in ("causal chunks", "frame by frame")
     first = ScheduleOptions(kind, steps=2, stagger=1, first_steps=5).schedule().first_ladder
-    assert first == (flow_ladder(5, 2.0) if alone else ())
+    assert first == (flow_ladder(5, 1.5) if alone else ())
     enough = ScheduleOptions(kind, steps=9, stagger=1, first_steps=5).schedule()
     assert enough.first_ladder == ()
     preset = ScheduleOptions(kind, stagger=1, first_steps=5, step_preset="flow 4 steps").schedule()
