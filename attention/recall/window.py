@@ -36,6 +36,8 @@ class RecallWindow(WindowSink):
                 "recall_frames must leave room for the sink and one newest frame; got "
                 f"{self.recall_frames} of {self.window_frames} with a sink of {self.sink_frames}"
             )
+        if self.only_new_views and self.by != "view":
+            raise ValueError("only_new_views needs frames that are recalled by view")
         if not 1 <= self.runs <= max(1, self.recall_frames):
             raise ValueError(f"runs must be from 1 to recall_frames; got {self.runs}")
         if self.archive_frames is not None and self.archive_frames < self.recall_frames:
@@ -64,8 +66,8 @@ class RecallWindow(WindowSink):
 
         A model that was trained to fetch at any time has always seen a full window.
         """
-        frames = self.window_frames - self.recall_frames * self.only_new_views
-        return WindowSink(frames, self.sink_frames)
+        newest = self.sink_frames + self.newest_frames
+        return WindowSink(newest if self.only_new_views else self.window_frames, self.sink_frames)
 
     def within(self, frames: int) -> RecallWindow:
         """The same policy with at most `frames`; it recalls the same share of them."""

@@ -1,6 +1,6 @@
 """`longtake bench drive`: a person drives the demo in Chromium, on the cores that make the shot.
 
-Starts `longtake run drive_live.json --watch`: quality fast, 2 steps, chunks of one latent frame. A
+Starts `longtake run drive_live.json --watch`: quality fast, chunks of one latent frame. A
 page in Chromium presses *Drive* and then keys, as a person does, but from a seed. It does so with
 each choice of *When keys act*.
 

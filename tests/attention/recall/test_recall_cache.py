@@ -161,7 +161,8 @@ def test_a_flush_forgets_the_archive_too() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [((5, 0, 5), "one newest frame"), ((5, 2, 3), "one newest frame"), ((5, 0, 2, 3), "runs"),
-     ((9, 0, 4, 1, "view", 3), "archive_frames")],
+     ((9, 0, 4, 1, "view", 3), "archive_frames"),
+     ((9, 0, 4, 1, "content", None, False, True), "recalled by view")],
 )  # fmt: skip
 def test_impossible_windows_are_refused(values: tuple[int, ...], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
