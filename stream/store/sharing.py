@@ -65,7 +65,7 @@ class Sharing:
         self.writer = uuid.uuid4().hex[:12]
         self._waiting = deque[Outgoing]()
         self._grown: dict[str, Outgoing] = {}
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}  # of growing files, when last told to go
         self._thread = WorkThread("longtake store")
         self._lease: RowLease | None = None
         self._marks = deque[str]()
@@ -74,9 +74,12 @@ class Sharing:
     def send(self, outgoing: Outgoing) -> None:
         """Send a file, later; StorageError if the row's lease has ended."""
         self._check_lease()
-        if outgoing.check is None and self._is_small_step(outgoing):
-            self._grown[outgoing.name] = outgoing
-            return
+        if outgoing.check is None:
+            size = outgoing.path.stat().st_size
+            if size < GROWTH * self._sizes.get(outgoing.name, 0):
+                self._grown[outgoing.name] = outgoing
+                return
+            self._sizes[outgoing.name] = size
         self._grown.pop(outgoing.name, None)
         self._waiting.append(outgoing)
         self._start()
@@ -120,9 +123,6 @@ class Sharing:
     def _start(self) -> None:
         with suppress(RuntimeError):  # closed: the next process that meets the files sends them
             self._thread.start(self._send_waiting)
-
-    def _is_small_step(self, outgoing: Outgoing) -> bool:
-        return outgoing.path.stat().st_size < GROWTH * self._sizes.get(outgoing.name, 0)
 
     def _check_lease(self) -> None:
         if self._over is not None:
@@ -168,7 +168,6 @@ class Sharing:
         store, name, content = self.connection.store, outgoing.name, outgoing.path.read_bytes()
         if outgoing.check is None:
             store.write(name, content)
-            self._sizes[name] = len(content)
         elif not (outgoing.is_old and store.has(name)) and _is_sound(content, outgoing.check):
             if not store.create(name, content):
                 self._replace_damaged(outgoing, content)

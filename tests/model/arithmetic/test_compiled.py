@@ -155,8 +155,9 @@ def test_a_compiler_that_is_switched_off_is_a_reason() -> None:
 
 def test_what_the_machine_lacks_is_known_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
+    never_compiled = replace(PLACE, width=WIDTH + HEAD)  # another test may have compiled PLACE
     with pytest.raises(CannotCompile, match=r"^no C\+\+ compiler .* on the PATH$"):
-        compile_arithmetic(PLACE)
+        compile_arithmetic(never_compiled)
 
 
 @needs_compiler

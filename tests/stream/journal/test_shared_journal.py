@@ -304,6 +304,11 @@ def test_a_torn_record_of_another_machine_hides_nothing(
 def test_a_record_is_not_sent_whole_for_each_chunk(fast_store: FaultyStore, tmp_path: Path) -> None:
     journal, sharing = machine(tmp_path / "one", fast_store)
     made = rollout(journal, length=150)
+    slow = threading.Event()
+    fast_store.spoil = lambda _, content: content if slow.wait(60) else b""
+    for _ in made.chunks:
+        pass
+    slow.set()
     finish(made)
     sent = sum(name.startswith("records/") for name in fast_store.written)
     assert sent < 30 < made.chunk_count
