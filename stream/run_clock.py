@@ -1,4 +1,4 @@
-"""The clock of a run: monotonic seconds that stand still while users pause the run."""
+"""Clocks of a run: monotonic seconds that stand still while the run is paused, or only waits."""
 
 from __future__ import annotations
 

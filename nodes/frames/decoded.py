@@ -211,7 +211,7 @@ class HostFrames(FrameStream):
             start = self.rollout.span(first).first
             self.meter.begin_after(frames=frame_count(start), latent_frames=start)
         self.evaluations = Evaluations()
-        self.work = WorkMeter(self.fps, self.controls.clock)
+        self.work = WorkMeter(self.fps, self.controls.work_clock)
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
             if chunk.index == 0:

@@ -26,12 +26,14 @@ STRENGTH_DIGITS = 4  # decimals of a strength, here and in a timeline's line
 class Controls:
     """Pause, resume, stop, edits and live keys of one run; every method is safe on any thread.
 
-    Listeners are called on the thread that made the change, without any lock.
+    `clock` stands still in pauses; `work_clock` also while the run waits for a driver or live
+    frames. Listeners are called on the thread that made the change, without any lock.
     """
 
     def __init__(self, *, long_pause_s: float = LONG_PAUSE_S) -> None:
         self.long_pause_s = long_pause_s
         self.clock = RunClock()
+        self.work_clock = RunClock(self.clock)
         self._changed = threading.Condition()
         self.edit_queue = EditQueue(self._changed, self._announce)
         self.drive = Drive(self._announce)

@@ -56,7 +56,8 @@ class Driving:
             return False
         frame = frame_count(self._state.chain.span(index).first)
         while True:
-            motions = self._replanning.other_motions(frame, count, self._motions, self._goes_on)
+            with self._controls.work_clock.pause():
+                motions = self._replanning.other_motions(frame, count, self._motions, self._goes_on)
             if motions is None:
                 return False
             if self._steer(index, motions):

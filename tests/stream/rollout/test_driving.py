@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,22 @@ def test_a_driver_who_watches_is_waited_for(tmp_path: Path) -> None:
     run.controls.stop()
     reader.join(60)
     assert indices == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["hold", "re-plan"])
+def test_a_wait_for_a_driver_is_no_work(
+    tmp_path: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Rollout(spec(tmp_path, model("action"), shot(length=9))).run
+    drive, work_s = run.controls.drive, list[float]()
+
+    def wait(_: float) -> None:
+        before = run.controls.work_clock()
+        time.sleep(0.002)
+        work_s.append(run.controls.work_clock() - before)
+        press(drive, 2, "w", mode, shown=99)
+
+    monkeypatch.setattr(drive, "wait", wait)
+    press(drive, 1, "w", mode, shown=0)
+    assert len([*run.chunks]) == 3
+    assert work_s == [0.0]
