@@ -26,13 +26,13 @@ from ..model.dit import (
 from ..model.forward import ProjectedText
 from ..model.hooks import NO_HOOKS, Hooks
 from .conditioning.reference import Reference
+from .conditioning.text_rows import TextRows
 from .denoiser import Denoiser
 from .feature_caching import CachedPass, Evaluations
 from .guidance import Prompt
 from .pass_reader import PassReader
 from .solvers.noise_process import NoiseProcess
 from .steering import Steering
-from .text_rows import TextRows
 
 DENSE_ATTENTION = Sparsity()
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from ..model.cross_attention import Runs
-from ..model.forward import ProjectedText
+from ...model.cross_attention import Runs
+from ...model.forward import ProjectedText
 
 
 class TextRows:
