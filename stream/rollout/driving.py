@@ -99,8 +99,9 @@ class Driving:
         if not index:
             return
         drive, seen = self._controls.drive, frame_count(self._state.chain.span(index - 1).first)
-        while not drive.replans and drive.is_ahead(seen) and self._goes_on():
-            drive.wait(POLL_S)
+        with self._controls.work_clock.pause():
+            while not drive.replans and drive.is_ahead(seen) and self._goes_on():
+                drive.wait(POLL_S)
 
     def _goes_on(self) -> bool:
         """Whether a wait may last: nobody pauses, stops or interrupts the run."""

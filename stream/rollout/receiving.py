@@ -52,13 +52,14 @@ class Receiving:
             self._receiver = live.open(tell, self._controls.inlet)
             self._unlisten = self._controls.listen(self._close_at_end)
         receiver, count = self._receiver, self._picture_count(index)[0]
-        while not receiver.is_ready(count) and not receiver.is_lost:
-            self._spec.model.host.check_interrupted()
-            if self._controls.state == "paused":
-                return False
-            if self._controls.state != "running":
-                return True
-            time.sleep(WAIT_S)
+        with self._controls.work_clock.pause():
+            while not receiver.is_ready(count) and not receiver.is_lost:
+                self._spec.model.host.check_interrupted()
+                if self._controls.state == "paused":
+                    return False
+                if self._controls.state != "running":
+                    return True
+                time.sleep(WAIT_S)
         return True
 
     def admit(self, index: int) -> None:

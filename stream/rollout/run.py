@@ -289,11 +289,10 @@ class Run:
     def _wait(self, index: int) -> None:
         """Wait for a driver, for the end of a pause, and for live frames."""
         host, is_ready = self.spec.model.host, False
-        with self.controls.work_clock.pause():
-            while not is_ready:
-                self._driving.wait_for_viewer(index)
-                self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
-                is_ready = self.receiving.wait(index, self.notify)
+        while not is_ready:
+            self._driving.wait_for_viewer(index)
+            self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
+            is_ready = self.receiving.wait(index, self.notify)
 
     def _stop(self, index: int) -> bool:
         self.stopped_at = index

@@ -108,6 +108,27 @@ def test_a_resumed_shot_has_the_bits_of_the_uninterrupted_one(
     assert resumed.resumed_from == 2 and nobody.opened == 0
 
 
+def test_a_wait_for_frames_is_no_work(tmp_path: Path) -> None:
+    waits: list[list[float]] = [[]]
+
+    class Slow(Camera):
+        """The pictures of a chunk are there when somebody asks for the third time."""
+
+        def is_ready(self, count: int) -> bool:
+            if len(waits[-1]) < 3:
+                waits[-1].append(run.controls.work_clock())
+            return len(waits[-1]) == 3
+
+        def take(self, count: int, before: int = 0) -> Tensor:
+            waits.append([])
+            return super().take(count, before)
+
+    run = shot(tmp_path, Slow()).run
+    assert len([*run.chunks]) == 4
+    times = [{*wait} for wait in waits[:-1]]
+    assert [len(wait) for wait in times] == [1, 1, 1, 1] and len(set.union(*times)) == 4
+
+
 @pytest.mark.parametrize("has_input", [False, True])
 def test_controls_that_outlive_a_run_do_not_hold_it(tmp_path: Path, has_input: bool) -> None:
     """A page's take keeps the controls, and the host wants the run's memory back."""
