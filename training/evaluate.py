@@ -26,7 +26,7 @@ from .evaluation import measures
 from .evaluation.card import Results, card
 from .evaluation.estimate import estimate
 from .evaluation.kit import Recipe, load_kit
-from .evaluation.looks import MINUTE, looks
+from .evaluation.looks import MINUTE, looks, looks_of_truth
 from .evaluation.measures import Rows, spread
 from .evaluation.returns import (
     CameraTurn,
@@ -185,12 +185,19 @@ def _by_memory(
 
 
 def _of_looks(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
-    look = partial(looks, recipe=job.recipe, length=job.sizes.looks_latents)
-    shots = spread(look, job.clips(job.sizes.looks), job.folder, job.workers)
-    yield (
-        f"shares of frames in shots of {job.sizes.looks_latents} latent frames with switches",
-        {key: [shot[key] for shot in shots] for key in shots[0]},
-    )
+    length = job.sizes.looks_latents
+    for name, look in (
+        (
+            f"shares of frames in shots of {length} latent frames with switches",
+            partial(looks, recipe=job.recipe, length=length),
+        ),
+        (
+            "the same shares in decoded truth of the same prompts",
+            partial(looks_of_truth, length=length),
+        ),
+    ):
+        shots = spread(look, job.clips(job.sizes.looks), job.folder, job.workers)
+        yield name, {key: [shot[key] for shot in shots] for key in shots[0]}
 
 
 def _of_the_camera(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:

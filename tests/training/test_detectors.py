@@ -14,6 +14,7 @@ from longtake.training.evaluation.ball import PRESENT, read_balls
 from longtake.training.evaluation.calibrate_detectors import smeared
 from longtake.training.evaluation.edges import fine_edges
 from longtake.training.evaluation.kit import Recipe, load_kit
+from longtake.training.evaluation.looks import SMEARED
 from longtake.training.evaluation.references import FILE, LIGHTS, reference
 from longtake.training.world.attributes import ATTRIBUTES, random_values
 from longtake.training.world.renderer import ball_centre, render
@@ -70,6 +71,20 @@ def test_smearing_takes_sharpness_from_ball_and_picture() -> None:
         assert (fine_edges(soft) < 0.8 * fine_edges(sharp)).all()
 
 
+def test_a_picture_without_a_moon_is_not_smeared() -> None:
+    """A moon has more edges than the land of a clear night."""
+    night = {"terrain": "hills", "time": "night", "weather": "clear"}
+    shares = list[float]()
+    for seed in range(12):
+        values = {**random_values(random.Random(seed)), **night}
+        whole = scene([Shot(((0, values),), seed)], 29)
+        picture = render(whole, 64, 96)[0, 24]
+        picture[:, :22] = picture[:, :1]  # of 64 rows: neither a moon nor a ball in the sky
+        moonless, full = fine_edges(picture[None]), fine_edges(render(whole, 64, 96)[0, 24:25])
+        shares.append(float(moonless / full))
+    assert min(shares) > SMEARED
+
+
 def test_the_reference_covers_every_light_and_its_errors_are_small() -> None:
     truth = reference()
     assert len(truth.fine_edges) == 18 and len(LIGHTS) == 3
@@ -107,6 +122,18 @@ def test_a_shot_is_read_outside_its_ramps(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(seen) == 3 and all(values == seen[0] for values in seen)
     assert {*figures} == {"ball missing or faint", "ball doubled", "ball blurred", "smeared",
                           "smeared after a switch"}  # fmt: skip
+
+
+def test_the_floor_of_a_shot_is_the_truth_of_its_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each switch the truth shows the world that the prompt names: so nothing is wrong."""
+    monkeypatch.setattr(looks, "BETWEEN", 6)
+    kit = load_kit(DEMO_FOLDER)
+    with torch.inference_mode():
+        floor = looks.looks_of_truth(kit, 0, length=12)
+        assert floor.keys() == looks.looks(kit, 0, Recipe(steps=1), length=6).keys()
+        assert not any(floor.values())
+        monkeypatch.setattr(looks, "latent_start", lambda _: 0)  # all in the last prompt's world
+        assert any(looks.looks_of_truth(kit, 0, length=12).values())
 
 
 def test_scripts_change_at_every_switch() -> None:

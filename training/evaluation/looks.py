@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ...model.preset import DEMO
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...model.vae.streaming import StreamingDecoder
 from ..world.attributes import ATTRIBUTES, caption, changed_values, random_values
+from ..world.clips import latent_start
+from ..world.dataset import encode_shots
+from ..world.scene import Shot
 from .ball import read_balls
 from .edges import fine_edges
 from .kit import Kit, Recipe, sample
@@ -32,11 +36,28 @@ def looks(kit: Kit, seed: int, recipe: Recipe, *, length: int = MINUTE) -> dict[
     """
     scripts = _scripts(random.Random(HELD_OUT_SEED + seed), length)
     prompts = [(at, text) for at, (_, text) in scripts.items()]
-    recipe = replace(recipe, length=length)
+    chunks = sample(kit, replace(recipe, length=length), prompts, seed)
+    return _shares(kit, (chunk.latents for chunk in chunks), scripts)
+
+
+def looks_of_truth(kit: Kit, seed: int, *, length: int = MINUTE) -> dict[str, float]:
+    """What `looks` reads in decoded truth of the same prompts: the floor of each share."""
+    scripts = _scripts(random.Random(HELD_OUT_SEED + seed), length)
+    values = tuple((latent_start(at), values) for at, (values, _) in scripts.items())
+    shot = Shot(values, HELD_OUT_SEED + seed)
+    latents = encode_shots(kit.vae, [shot], length, DEMO.width)[0]
+    return _shares(kit, latents.split(DEMO.chunk_frames), scripts)
+
+
+def _shares(
+    kit: Kit, parts: Iterable[Tensor], scripts: Mapping[int, tuple[dict[str, str], str]]
+) -> dict[str, float]:
+    """What `looks` returns, of the latents of a shot, part by part."""
     decoder, rows, smears = StreamingDecoder(kit.vae), list[dict[str, float]](), dict[int, int]()
-    for chunk in sample(kit, recipe, prompts, seed):
-        pictures = decoder.feed(chunk.latents).clamp(0, 1).flip(0)[::FRAMES_PER_LATENT].flip(0)
-        end = chunk.first_frame + len(chunk.latents)
+    end = 0
+    for latents in parts:
+        pictures = decoder.feed(latents).clamp(0, 1).flip(0)[::FRAMES_PER_LATENT].flip(0)
+        end += len(latents)
         for i, picture in enumerate(pictures, end - len(pictures)):
             since = max(at for at in scripts if at <= i)
             if i - since < RAMP:
