@@ -11,6 +11,7 @@ from ...samplers.experts import check_second_weights
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
 from ...samplers.history.state_reading import check_state
+from ...samplers.opening import with_opening
 from ...samplers.planning.caching import describe_caching
 from ...samplers.planning.cost import idle_views
 from ...samplers.planning.rules import describe_rules
@@ -143,6 +144,10 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         ),
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)
+    warnings = tuple(_warnings(resolved, request, settings, length))
+    opening_guidance = request.guidance_spec.opening_guidance(preset)
+    if opening_guidance is not None:
+        settings = with_opening(settings, opening_guidance)
     check_second_weights(settings, resolved.engine)
     check_state(settings, resolved.engine.config)
     check_recurrent(settings, resolved.engine.config)
@@ -158,7 +163,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     return PlannedRollout(
         settings, length, guided, _live_input(request, resolved, settings),
         notes=tuple(note for note in notes if note is not None),
-        warnings=tuple(_warnings(resolved, request, settings, length)),
+        warnings=warnings,
         values_from_preset=_values_from_preset(resolved, request, settings) | guidance_values,
         guidance_values=guidance_values,
     )  # fmt: skip

@@ -165,9 +165,9 @@ def _shot() -> list[io.Input]:
             min=-1.0,
             max=30.0,
             step=0.1,
-            tooltip="How strongly to follow the prompt (no unit, 0 to 30). 1 for distilled models: "
-            "it halves the work. 2.5 for the demo, 4 to 6 for other undistilled models. Not used "
-            f"if `guidance` is connected. {TIP}",
+            tooltip="How strongly to follow the prompt (no unit, 0 to 30). 1 for the demo and "
+            "distilled models: it halves the work. 4 to 6 for other models. Not used if "
+            f"`guidance` is connected. {TIP}",
         ),
     ]
 

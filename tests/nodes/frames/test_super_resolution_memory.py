@@ -79,7 +79,8 @@ def test_the_generator_claims_the_super_resolution_too(
     calls = claims_of(monkeypatch)
     bench.collect(sharp)
     generator = [call for call in calls if frames.rollout.claim.model in call[0]]
-    assert len(generator) == 4  # chunks; the first pass follows the third
+    # four chunks, and once more where guidance ends; the first pass follows the third chunk
+    assert len(generator) == 5
     for patchers, planned in generator:
         assert all(part in patchers for part in model.models)
         assert planned >= sharp.memory.working_bytes
