@@ -23,6 +23,8 @@ SHARES: Mapping[str, bool] = {
     "smeared": False,
     "revisit agreement": True,
     "recall": True,
+    "live camera": True,
+    "live camera, speed off": False,
     "right, early less late": False,
 }
 """The measures that are judged, and whether higher is better."""

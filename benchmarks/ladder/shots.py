@@ -20,18 +20,21 @@ from ...training.evaluation.measures import (
     right_readings,
     switch,
 )
+from ...training.evaluation.steering import steering
 from ...training.world.attributes import caption, random_values
 from .._shared.measures import Measurement, measure_rollout
 
 OFFSET = 980_000  # of the prompts' seeds, so that no two benches share prompts
 AFTER_SWITCH = slice(1, 4)  # latent frames after a prompt switch: the chunk that it begins
 LOOKS_LATENTS = 120
+DRIVE_LATENTS = 120
 LONG_LATENTS = 2001
 
 
 def measure_rung(kit: Kit, seed: int, recipe: Recipe) -> Measurement:
     """Make and measure the short shots of a seed."""
     shot = one_prompt(kit, seed, recipe)
+    drive = steering(kit, seed, recipe, length=DRIVE_LATENTS)
     own = {"": recipe.cache}
     figures = {
         **shot.figures,
@@ -39,6 +42,8 @@ def measure_rung(kit: Kit, seed: int, recipe: Recipe) -> Measurement:
         **looks(kit, seed, recipe, length=LOOKS_LATENTS),
         "revisit agreement": revisit(kit, seed, recipe, memories=own)[""],
         "recall": recall(kit, seed, recipe, memories=own)[""],
+        "live camera": drive["correlation"],
+        "live camera, speed off": abs(drive["slope"] - 1),
     }
     return Measurement(figures, shot.features)
 
