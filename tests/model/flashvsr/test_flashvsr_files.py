@@ -108,13 +108,17 @@ def test_two_versions_in_one_folder_are_refused(transformer: Path) -> None:
     ("name", "damage", "said"),
     [
         ("LQ_proj_in.ckpt", lambda s: s.pop("conv2.weight"), "no whole part.*no conv2.weight"),
-        ("LQ_proj_in.ckpt", lambda s: s.pop("norm2.gamma"), "does not fit"),
+        ("LQ_proj_in.ckpt", lambda s: s.pop("norm2.gamma"),
+         r"describe: 1 tensor is missing \(norm2.gamma\); download the unmodified file\.$"),
         ("TCDecoder.ckpt", lambda s: s.pop("decoder.3.weight"), "no whole part"),
         ("TCDecoder.ckpt", lambda s: s.pop("decoder.22.weight"), "no whole part"),
-        ("TCDecoder.ckpt", lambda s: s.update({"decoder.26.bias": torch.zeros(9)}), "not fit"),
+        ("TCDecoder.ckpt", lambda s: s.update({"decoder.26.bias": torch.zeros(9)}),
+         r"1 tensor has another shape \(decoder.26.bias: \[9\] in place of \[3\]\)"),
+        ("TCDecoder.ckpt", lambda s: [s.pop(f"decoder.{n}.conv.2.bias") for n in (5, 6)],
+         r"2 tensors are missing \(the first: decoder.5.conv.2.bias\)"),
         ("TCDecoder.ckpt", lambda s: s["decoder.1.bias"].fill_(torch.nan), "NaN or infinity"),
     ],
-)
+)  # fmt: skip
 def test_files_that_are_not_whole_are_refused(
     transformer: Path, name: str, damage: Change, said: str
 ) -> None:
