@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint, finite, load_exactly, open_checkpoint
+from ..checkpoint import Checkpoint, finite, load_exactly
 from ..config import DiTConfig
 from ..files.weights import open_weights
 from ..vae.taehv import layer_numbers, rename, stored_name
@@ -21,13 +21,12 @@ from .header_sizes import (
     decoder_widths,
     incomplete,
     projector_sizes,
+    transformer_of,
 )
 from .parts import Parts
 from .projector import Projector
 
 Network = TypeVar("Network", Projector, GuidedDecoder)
-
-PLAIN_WAN = "wan21-t2v"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,8 @@ class FlashVSRFile:
 
 def open_flashvsr(parts: Parts, *, causal: bool) -> FlashVSRFile:
     """Open all parts; `causal` is version 1.1. BadInput where they do not belong together."""
-    transformer = open_checkpoint(parts.transformer, PLAIN_WAN)
+    weights = open_weights(parts.transformer)
+    transformer = Checkpoint(transformer_of(weights.header), weights)
     config = transformer.recognition.config
     projector = _projector(parts.projector, causal=causal)
     prompt = _prompt(parts.prompt)

@@ -21,6 +21,7 @@ from .projector import PIXELS
 SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".sft")
 MAX_PART_BYTES = 2 * 2**30
 """Larger files beside the transformer are other models: the projector has 0.6 GB."""
+TRANSFORMER = "diffusion_pytorch_model_streaming_dmd.safetensors"
 PROJECTOR, DECODER, PROMPT = "projector", "decoder", "prompt"
 USUAL_NAMES = {PROJECTOR: "LQ_proj_in.ckpt", DECODER: "TCDecoder.ckpt", PROMPT: "posi_prompt.pth"}
 TITLES = {PROJECTOR: "low-quality projector", DECODER: "decoder", PROMPT: "prompt embedding"}
@@ -55,12 +56,17 @@ def find_parts(transformer: Path, named: Mapping[str, Path]) -> Parts:
 
     BadInput names the parts that are missing or broken, or that several files hold.
     """
+    chosen = part_of(open_weights(transformer).header)
+    if chosen is not None:
+        raise BadInput(
+            f"{transformer} is FlashVSR's {TITLES[chosen]}; choose its transformer, {TRANSFORMER}."
+        )
     nearby = dict(_parts_beside(transformer, {*TITLES} - {*named}))
     missing = [part for part in TITLES if part not in named and part not in nearby]
     if missing:
         raise _incomplete(transformer.parent, missing)
-    chosen = {part: _check(part, path) for part, path in named.items()}
-    return Parts(transformer, **{**nearby, **chosen})
+    checked = {part: _check(part, path) for part, path in named.items()}
+    return Parts(transformer, **{**nearby, **checked})
 
 
 def _incomplete(folder: Path, missing: list[str]) -> BadInput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from longtake.errors import BadInput
 from longtake.model.checkpoint import build_dit
 from longtake.model.files.weights import open_weights
 from longtake.model.flashvsr.file import open_flashvsr
-from longtake.model.flashvsr.parts import USUAL_NAMES, find_parts, part_of
+from longtake.model.flashvsr.parts import TITLES, USUAL_NAMES, find_parts, part_of
+from longtake.tests.support.model.family_files import header_only, official_shapes
 from longtake.tests.support.model.flashvsr import small_context, small_networks, store_parts
 
 Change = Callable[[dict[str, Tensor]], object]
@@ -139,6 +141,23 @@ def test_parts_of_another_size_are_refused(transformer: Path) -> None:
     torch.save(torch.zeros(1, 6, 16), transformer.parent / "posi_prompt.pth")
     with pytest.raises(BadInput, match="has 16 channels.*reads 8"):
         open_flashvsr(find_parts(transformer, {}), causal=True)
+
+
+def test_another_file_in_the_transformers_place_is_refused(transformer: Path) -> None:
+    """The remedy is FlashVSR's own file, and no other Wan model."""
+    own = r"choose (FlashVSR's|its) transformer, diffusion_pytorch_model_streaming_dmd.safetensors"
+    folder = transformer.parent
+    for part, name in USUAL_NAMES.items():
+        with pytest.raises(BadInput, match=f"{name} is FlashVSR's {TITLES[part]}; {own}"):
+            find_parts(folder / name, {})
+    parts = find_parts(transformer, {})
+    for path, said in (
+        (header_only(folder / "a.safetensors", {"blocks.weight": (2, 2)}), "no Wan-family model"),
+        (header_only(folder / "b.safetensors", official_shapes("I2V-14B")), "those of i2v"),
+        (header_only(folder / "c.safetensors", {"q.lora_up.weight": (2, 2)}), "is a LoRA"),
+    ):
+        with pytest.raises(BadInput, match=f"{said}.*; {own}"):
+            open_flashvsr(replace(parts, transformer=path), causal=True)
 
 
 def test_code_in_a_file_is_never_run(transformer: Path) -> None:
