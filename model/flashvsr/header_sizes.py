@@ -10,7 +10,8 @@ from ..config import DiTConfig
 from ..families.others import Refused
 from ..families.recognise import Recognition, recognise
 from ..files.header import Header
-from .parts import TRANSFORMER, Parts
+from ..files.known_files import FLASHVSR
+from .parts import Parts
 from .projector import ProjectorConfig
 
 PREFIX = "decoder."
@@ -28,7 +29,7 @@ def transformer_of(header: Header) -> Recognition:
         return recognise(header, PLAIN_WAN)
     except Refused as error:
         raise BadInput(
-            f"{header.path} {error.finding}; choose FlashVSR's transformer, {TRANSFORMER}."
+            f"{header.path} {error.finding}; choose FlashVSR's transformer, {FLASHVSR}."
         ) from error
 
 

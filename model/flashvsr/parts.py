@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import BadInput
 from ..files.header import Header
+from ..files.known_files import FLASHVSR
 from ..files.weights import open_weights
 from .decoder import GUIDE_CHANNELS
 from .projector import PIXELS
@@ -21,7 +22,6 @@ from .projector import PIXELS
 SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".sft")
 MAX_PART_BYTES = 2 * 2**30
 """Larger files beside the transformer are other models: the projector has 0.6 GB."""
-TRANSFORMER = "diffusion_pytorch_model_streaming_dmd.safetensors"
 PROJECTOR, DECODER, PROMPT = "projector", "decoder", "prompt"
 USUAL_NAMES = {PROJECTOR: "LQ_proj_in.ckpt", DECODER: "TCDecoder.ckpt", PROMPT: "posi_prompt.pth"}
 TITLES = {PROJECTOR: "low-quality projector", DECODER: "decoder", PROMPT: "prompt embedding"}
@@ -59,7 +59,7 @@ def find_parts(transformer: Path, named: Mapping[str, Path]) -> Parts:
     chosen = part_of(open_weights(transformer).header)
     if chosen is not None:
         raise BadInput(
-            f"{transformer} is FlashVSR's {TITLES[chosen]}; choose its transformer, {TRANSFORMER}."
+            f"{transformer} is FlashVSR's {TITLES[chosen]}; choose its transformer, {FLASHVSR}."
         )
     nearby = dict(_parts_beside(transformer, {*TITLES} - {*named}))
     missing = [part for part in TITLES if part not in named and part not in nearby]
