@@ -96,7 +96,7 @@ class StandInHost:
 
 def execute(workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
     """Run every node of a workflow that `validation.check` has passed."""
-    state.start_prompt()
+    state.start_prompt(workflow.to_prompt())
     with torch.inference_mode():
         asyncio.run(_Execution(workflow, nodes, state).run())
 
