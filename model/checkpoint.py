@@ -7,7 +7,7 @@ that `families` knows. The demo's VAE and text encoder are safetensors files of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .families.stated import QUANTISATION, SCALES, quantisation, transformer_con
 from .families.table import TWIN
 from .families.tensors import QUANTISED
 from .files.header import TensorInfo
+from .files.mismatch import mismatch
 from .files.safetensors_file import open_mapped
 from .files.weights import Weights, open_weights
 from .host_layers import HostLayers, HostTensor, host_layers
@@ -263,14 +264,21 @@ def load_text_encoder(path: Path) -> TextEncoder:
     return encoder
 
 
-def load_exactly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put weights into a module, ready to evaluate; BadInput unless they are just its own."""
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+def load_exactly(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    path: Path,
+    stored: Callable[[str], str] = str,
+) -> None:
+    """Put weights into a module, ready to evaluate; BadInput unless they are just its own.
+
+    `stored` gives the file's name of a tensor of the module, where that is another one.
+    """
+    problem = mismatch(module.state_dict(), state, stored)
+    if problem:
         raise BadInput(
-            f"{path} does not fit the model its tensors describe: {reason}; "
-            "use the unmodified file."
-        ) from error
+            f"{path} does not fit the model that its other tensors describe: {problem}; download "
+            "the unmodified file."
+        )
+    module.load_state_dict(state, strict=True)
     module.eval().requires_grad_(False)

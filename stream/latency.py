@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from .metrics import percentile
 
 MOST_WAITING = 64  # chunks that are begun and never shown are forgotten: nobody decodes them
+SHOWN_S = 0.005  # what the words round to a hundredth of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,17 @@ class LatencyMeter:
 
 def in_words(first_chunk_s: float | None, figures: LatencyFigures) -> str:
     """The known figures in one line, for a log; empty if none is known."""
-    rate = figures.continuous_play_rate
+    rate, cost_s = figures.continuous_play_rate, figures.switch_cost_s
     known = {
         "first chunk after {:.2f} s": first_chunk_s,
         "block latency {:.2f} s": figures.block_latency_s,
         "real-time factor {:.2f}": figures.real_time_factor,
         "{:.0f} % of the chunks in time": None if rate is None else math.floor(100 * rate + 1e-9),
-        "{:+.2f} s for a switch": figures.switch_cost_s,
+        "{} for a switch": None if cost_s is None else _extra(cost_s),
     }
     return ", ".join(text.format(value) for text, value in known.items() if value is not None)
+
+
+def _extra(seconds: float) -> str:
+    """Seconds on top of the usual ones; a chunk that came sooner than usual takes none."""
+    return f"{seconds:+.2f} s" if seconds >= SHOWN_S else "0.00 s"

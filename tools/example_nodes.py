@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
+
+from ..model.files.known_files import KNOWN_FILES
 
 Api = dict[str, dict[str, Any]]
 Place = tuple[int, int, int, int]
@@ -117,6 +120,16 @@ def output_nodes(frames: str) -> Api:
             filename_prefix="longtake/clip", format="mp4 (h264)", crf=18, sheet_and_report=True,
         ),
     }  # fmt: skip
+
+
+def models_of(api: Api) -> dict[str, list[dict[str, str]]]:
+    """Return the downloads of each loader as ComfyUI's templates declare them: by node number."""
+    files_of = {
+        number: [KNOWN_FILES[value] for value in one["inputs"].values()
+                 if isinstance(value, str) and value in KNOWN_FILES]
+        for number, one in api.items()
+    }  # fmt: skip
+    return {number: [asdict(file) for file in files] for number, files in files_of.items() if files}
 
 
 def group_box(title: str, left: int, top: int, width: int, height: int) -> dict[str, Any]:

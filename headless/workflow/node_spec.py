@@ -10,12 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from ...model.files.known_files import FOLDERS
+
 WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One input; `type` may be several types joined by commas, and `*` accepts anything."""
+    """One input; `type` may be several types joined by commas, and `*` accepts anything.
+
+    `folder` is the model folder whose files are its `options`, if it is one.
+    """
 
     name: str
     type: str
@@ -24,6 +29,7 @@ class InputSpec:
     minimum: float | None = None
     maximum: float | None = None
     options: tuple[object, ...] = ()
+    folder: str = ""
 
     @property
     def is_widget(self) -> bool:
@@ -60,7 +66,7 @@ def node_from_object_info(
     return NodeSpec(
         class_type=class_type,
         inputs=tuple(
-            _input(name, declared, required=section == "required")
+            _input(class_type, name, declared, required=section == "required")
             for section in ("required", "optional")
             for name, declared in inputs.get(section, {}).items()
         ),
@@ -73,7 +79,7 @@ def node_from_object_info(
     )
 
 
-def _input(name: str, declared: list[object], *, required: bool) -> InputSpec:
+def _input(class_type: str, name: str, declared: list[object], *, required: bool) -> InputSpec:
     """Read an input: a type and an optional record of options; a list of choices may be the
     type.
     """
@@ -92,4 +98,5 @@ def _input(name: str, declared: list[object], *, required: bool) -> InputSpec:
             for choice in cast("list[object]", choices)
             if isinstance(choice, str | int | float)
         ),
+        folder=FOLDERS.get((class_type, name), ""),
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...errors import BadInput
+from ...model.files.known_files import missing_file
 from .graph import Link, Node, Workflow
 from .node_spec import InputSpec, NodeSpec
 
@@ -185,6 +186,8 @@ def _option(where: str, spec: InputSpec, value: object) -> object:
             return option
     shown = ", ".join(str(option) for option in spec.options[:12]) or "none"
     more = ", ..." if len(spec.options) > 12 else ""
+    if spec.folder:
+        raise BadInput(f"{where}: {missing_file(value, spec.folder, shown + more)}.")
     raise BadInput(f"{where}: {value!r} is not one of its choices ({shown}{more}).")
 
 

@@ -5,8 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from ...errors import BadInput
 from .names import unwrap
+
+
+class Refused(BadInput):
+    """A file that is not the model that was asked for.
+
+    `finding` goes on after the file's path. A loader of one kind of model alone says it with a
+    remedy of its own.
+    """
+
+    def __init__(self, path: Path, finding: str, remedy: str, mark: str = ";") -> None:
+        super().__init__(f"{path} {finding}{mark} {remedy}.")
+        self.finding = finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from .family import Family
 from .folder import declared_classes, plain_name
 from .matrix_game import SHAPE as KEYS_SHAPE
 from .names import Copy, copies, without_twin
-from .others import other
+from .others import Refused, other
 from .quantised import Quantisation, quantised_layers
 from .stated import transformer_config, unscale
 from .table import BY_KEY, FAMILIES, TWIN
@@ -32,6 +32,7 @@ HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in 
 MAX_LAYERS = 200  # the largest model has 40
 METADATA_KEY, NOTED_FPS = "longtake", "fps"
 WITH_CLIP = ("i2v", "i2v-fun-camera")
+UNMODIFIED = "use the unmodified file"
 FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 
@@ -69,13 +70,13 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     """Recognise a file; `family` and `copy` (ema or raw) override the conclusions."""
     candidates = copies(header.tensors)
     if not candidates:
-        raise BadInput(_not_a_model(header))
+        raise _not_a_model(header)
     config_json = transformer_config(header)
     own, twin = without_twin(candidates[0])
     first = {name: header.tensors[stored].shape for name, stored in own.names.items()}
     kind = other(candidates[0].names)
     if kind is not None:
-        raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
+        raise Refused(header.path, f"is {kind.title}", kind.remedy, ":")
     config, shape = _describe(header.path, first, config_json)
     shape = TWIN if shape == "t2v" and twin is not None else shape
     row, why = _family(header, shape, config, config_json, family)
@@ -102,15 +103,15 @@ def _describe(
     try:
         return _config(shapes, transformer), architecture(shapes)
     except OtherInputs as error:
-        raise BadInput(
-            f"{path} is a Wan model of another kind, such as Fun-Control ({error}); its extra "
-            "inputs are not supported: use a text-to-video or image-to-video model."
+        raise Refused(
+            path,
+            f"is a Wan model of another kind, such as Fun-Control ({error})",
+            "its extra inputs are not supported: use a text-to-video or image-to-video model",
         ) from error
     except (BadInput, KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
         reason = str(error).removesuffix(".")
-        raise BadInput(
-            f"{path} does not describe a Wan-family model ({reason}); use the unmodified file."
-        ) from error
+        finding = f"does not describe a Wan-family model ({reason})"
+        raise Refused(path, finding, UNMODIFIED) from error
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -173,10 +174,8 @@ def _family(
     if choice != AUTO:
         if choice not in BY_KEY or BY_KEY[choice].shape != shape:
             keys = ", ".join(row.key for row in FAMILIES if row.shape == shape)
-            raise BadInput(
-                f"{header.path} cannot be {choice!r}: its tensors are those of {shape}; choose "
-                f"auto or one of {keys}."
-            )
+            finding = f"cannot be {choice!r}: its tensors are those of {shape}"
+            raise Refused(header.path, finding, f"choose auto or one of {keys}")
         return BY_KEY[choice], "family: as chosen"
     noted = _note(header)
     row = BY_KEY.get(str(noted.get("family")))
@@ -241,10 +240,8 @@ def _check(header: Header, model_copy: Copy, config: DiTConfig, shape: str) -> t
     needed = expected_shapes(config, image=shape in WITH_CLIP, fps=shape == "t2v-fps")
     problem = wrong(shapes, needed)
     if problem:
-        raise BadInput(
-            f"{header.path} is no whole {config.num_layers}-layer Wan model: {problem}; use the "
-            "unmodified file."
-        )
+        finding = f"is no whole {config.num_layers}-layer Wan model: {problem}"
+        raise Refused(header.path, finding, UNMODIFIED)
     bare = unscale(
         {n: header.tensors[stored].dtype for n, stored in model_copy.names.items()}, needed
     )
@@ -282,12 +279,10 @@ def _at_noted_rate(row: Family, noted: Mapping[str, Any]) -> Family:
     return replace(row, preset=replace(row.preset, fps=float(fps))) if fps in FPS else row
 
 
-def _not_a_model(header: Header) -> str:
+def _not_a_model(header: Header) -> Refused:
     kind = other(header.tensors)
     if kind is not None:
-        return f"{header.path} is {kind.title}: {kind.remedy}."
+        return Refused(header.path, f"is {kind.title}", kind.remedy, ":")
     examples = ", ".join(list(header.tensors)[:3]) or "none"
-    return (
-        f"{header.path} is no Wan-family model (its tensors: {examples}); choose a Wan 2.1 or a "
-        "causal Wan file."
-    )
+    finding = f"is no Wan-family model (its tensors: {examples})"
+    return Refused(header.path, finding, "choose a Wan 2.1 or a causal Wan file")

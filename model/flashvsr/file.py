@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -10,10 +10,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint, finite, load_exactly, open_checkpoint
+from ..checkpoint import Checkpoint, finite, load_exactly
 from ..config import DiTConfig
 from ..files.weights import open_weights
-from ..vae.taehv import rename
+from ..vae.taehv import layer_numbers, rename, stored_name
 from .decoder import GuidedDecoder
 from .header_sizes import (
     PREFIX,
@@ -21,13 +21,12 @@ from .header_sizes import (
     decoder_widths,
     incomplete,
     projector_sizes,
+    transformer_of,
 )
 from .parts import Parts
 from .projector import Projector
 
 Network = TypeVar("Network", Projector, GuidedDecoder)
-
-PLAIN_WAN = "wan21-t2v"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,8 @@ class FlashVSRFile:
 
 def open_flashvsr(parts: Parts, *, causal: bool) -> FlashVSRFile:
     """Open all parts; `causal` is version 1.1. BadInput where they do not belong together."""
-    transformer = open_checkpoint(parts.transformer, PLAIN_WAN)
+    weights = open_weights(parts.transformer)
+    transformer = Checkpoint(transformer_of(weights.header), weights)
     config = transformer.recognition.config
     projector = _projector(parts.projector, causal=causal)
     prompt = _prompt(parts.prompt)
@@ -75,7 +75,8 @@ def _decoder(path: Path) -> GuidedDecoder:
         renamed = rename(state, decoder)
     except (KeyError, ValueError) as error:
         raise incomplete(path, f"its layers are not those of the decoder: {error}") from error
-    return _filled(decoder, renamed, path)
+    number = layer_numbers(state, decoder)
+    return _filled(decoder, renamed, path, lambda name: PREFIX + stored_name(name, number))
 
 
 def _prompt(path: Path) -> Tensor:
@@ -83,10 +84,12 @@ def _prompt(path: Path) -> Tensor:
     return prompt.reshape(1, 1, *prompt.shape[-2:])
 
 
-def _filled(module: Network, state: Mapping[str, Tensor], path: Path) -> Network:
+def _filled(
+    module: Network, state: Mapping[str, Tensor], path: Path, stored: Callable[[str], str] = str
+) -> Network:
     """The module with these weights, which take the place of its own."""
     module.to_empty(device="cpu")
-    load_exactly(module, state, path)
+    load_exactly(module, state, path, stored)
     return module
 
 

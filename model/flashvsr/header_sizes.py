@@ -7,6 +7,10 @@ from pathlib import Path
 
 from ...errors import BadInput
 from ..config import DiTConfig
+from ..families.others import Refused
+from ..families.recognise import Recognition, recognise
+from ..files.header import Header
+from ..files.known_files import FLASHVSR
 from .parts import Parts
 from .projector import ProjectorConfig
 
@@ -14,7 +18,19 @@ PREFIX = "decoder."
 WIDTHS = ("1", "10", "16", "22")
 """The numbers of the convolutions that set the decoder's widths in the authors' list of layers."""
 
+PLAIN_WAN = "wan21-t2v"
+
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def transformer_of(header: Header) -> Recognition:
+    """The transformer, which is a plain Wan 2.1 by its tensors; BadInput for any other file."""
+    try:
+        return recognise(header, PLAIN_WAN)
+    except Refused as error:
+        raise BadInput(
+            f"{header.path} {error.finding}; choose FlashVSR's transformer, {FLASHVSR}."
+        ) from error
 
 
 def projector_sizes(shapes: Shapes, path: Path, *, causal: bool) -> ProjectorConfig:

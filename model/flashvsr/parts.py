@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import BadInput
 from ..files.header import Header
+from ..files.known_files import FLASHVSR
 from ..files.weights import open_weights
 from .decoder import GUIDE_CHANNELS
 from .projector import PIXELS
@@ -53,18 +54,32 @@ def part_of(header: Header) -> str | None:
 def find_parts(transformer: Path, named: Mapping[str, Path]) -> Parts:
     """The parts that are `named`, and the others from the folder of the transformer.
 
-    BadInput names the parts that are missing, or that several files hold.
+    BadInput names the parts that are missing or broken, or that several files hold.
     """
+    chosen = part_of(open_weights(transformer).header)
+    if chosen is not None:
+        raise BadInput(
+            f"{transformer} is FlashVSR's {TITLES[chosen]}; choose its transformer, {FLASHVSR}."
+        )
     nearby = dict(_parts_beside(transformer, {*TITLES} - {*named}))
     missing = [part for part in TITLES if part not in named and part not in nearby]
     if missing:
-        said = " and ".join(f"the {TITLES[part]} ({USUAL_NAMES[part]})" for part in missing)
-        raise BadInput(
-            f"FlashVSR is incomplete: {transformer.parent} lacks {said}; put all its files into "
-            "one folder, or choose each file."
-        )
-    chosen = {part: _check(part, path) for part, path in named.items()}
-    return Parts(transformer, **{**nearby, **chosen})
+        raise _incomplete(transformer.parent, missing)
+    checked = {part: _check(part, path) for part, path in named.items()}
+    return Parts(transformer, **{**nearby, **checked})
+
+
+def _incomplete(folder: Path, missing: list[str]) -> BadInput:
+    """What to say of parts that `folder` lacks; a broken file of a usual name is reported first."""
+    for part in missing:
+        if (folder / USUAL_NAMES[part]).is_file():
+            _check(part, folder / USUAL_NAMES[part])
+    *others, last = [f"the {TITLES[part]} ({USUAL_NAMES[part]})" for part in missing]
+    said = f"{', '.join(others)} and {last}" if others else last
+    return BadInput(
+        f"FlashVSR is incomplete: {folder} lacks {said}; put all its files into one folder, or "
+        "choose each file."
+    )
 
 
 def _parts_beside(transformer: Path, parts: set[str]) -> Iterator[tuple[str, Path]]:
@@ -91,7 +106,7 @@ def _read(path: Path) -> str | None:
         return None
     try:
         return part_of(open_weights(path).header)
-    except BadInput:  # a file of another kind, which nobody asked for
+    except BadInput:  # nobody asked for it; _incomplete tells of one that has a part's name
         return None
 
 

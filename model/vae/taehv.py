@@ -93,15 +93,28 @@ def rename(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[str, Tensor]
 
     The names begin with the number of a layer. KeyError or ValueError for another layout.
     """
-    theirs = sorted({_layer(name) for name in state})
-    mine = [i for i, layer in enumerate(ours.decoder) if [*layer.parameters()]]
-    number = dict(zip(theirs, mine, strict=True))
+    number = layer_numbers(state, ours)
     renamed = {}
     for name, tensor in state.items():
         index, *inner, kind = name.split(".")
         parts = [str(number[int(index)]), OUR_NAMES[".".join(inner)], kind]
         renamed["decoder." + ".".join(filter(None, parts))] = tensor
     return renamed
+
+
+def layer_numbers(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[int, int]:
+    """Our number of each layer with weights by theirs; ValueError for another count of layers."""
+    theirs = sorted({_layer(name) for name in state})
+    mine = [i for i, layer in enumerate(ours.decoder) if [*layer.parameters()]]
+    return dict(zip(theirs, mine, strict=True))
+
+
+def stored_name(name: str, number: Mapping[int, int]) -> str:
+    """The name of one of our tensors in a TAEHV tree, without its prefix."""
+    _, index, *inner, kind = name.split(".")
+    layer = next(theirs for theirs, mine in number.items() if mine == int(index))
+    part = next(theirs for theirs, mine in OUR_NAMES.items() if mine == ".".join(inner))
+    return ".".join(filter(None, [str(layer), part, kind]))
 
 
 def _layer(name: str) -> int:

@@ -28,7 +28,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
     comfy_execution.graph_utils  ExecutionBlocker(message or None)
     comfy_execution.progress  get_progress_state() (another object for every prompt)
                               .finish_progress(node_id) .prompt_id
-                              .dynprompt.get_display_node_id(node_id)
+                              .dynprompt .get_display_node_id(node_id)
+                              .has_node(node_id) .get_node(node_id)
     folder_paths              get_output_directory, get_input_directory, get_temp_directory,
                               get_save_image_path(prefix, folder, width, height),
                               get_filename_list(folder),

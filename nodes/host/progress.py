@@ -56,12 +56,22 @@ def nothing_to_give(message: str | None = None) -> object:
 def show_status(node_id: str | None, text: str, *warnings: str) -> None:
     """Write `text`, and `warnings` above it, to the log and under the node.
 
-    The next status of the node takes its place.
+    The next status of the node takes its place. The log has the node's title before it, since two
+    nodes may say nearly the same.
     """
-    logger.info("%s", text)
+    logger.info("%s%s", _title(node_id), text)
     for warning in warnings:
         logger.warning("%s", warning)
     show_text(node_id, "\n".join([*(f"Warning: {warning}" for warning in warnings), text]))
+
+
+def _title(node_id: str | None) -> str:
+    """The title of a node of the running prompt and a colon; empty if it has none."""
+    prompt = get_progress_state().dynprompt
+    if node_id is None or not prompt.has_node(node_id):
+        return ""
+    node = prompt.get_node(node_id)
+    return f"{node.get('_meta', {}).get('title') or node['class_type']}: "
 
 
 def warn(node_id: str | None, text: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...errors import BadInput
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import BY_KEY
+from ...model.files.known_files import FLASHVSR_REMEDY, missing_file
 from ...model.flashvsr.parts import TITLES, find_parts
 from ...model.preset import DEMO_FOLDER
 from ...model.recurrent.file import is_recurrent
@@ -66,7 +67,7 @@ def fit_of(choice: Mapping[str, str]) -> Fit:
 def _fit_of_flashvsr(choice: Mapping[str, str]) -> Fit:
     """The answer for FlashVSR's four files, of which some may be named."""
     names = {part: choice.get(part, BESIDE) for part in TITLES}
-    named = {part: _listed(name) for part, name in names.items() if name != BESIDE}
+    named = {part: _listed(name, FLASHVSR_NODE) for part, name in names.items() if name != BESIDE}
     parts = find_parts(_file(choice), named)
     causal = CAUSAL.get(choice.get("version", ""), True)
     dtype = DTYPES[choice.get("weight_dtype", "auto")]
@@ -83,12 +84,14 @@ def _fit_of_recurrent(path: Path, machine: Machine) -> Fit:
 def _file(choice: Mapping[str, str]) -> Path:
     if choice.get("node") == DEMO_NODE:
         return DEMO_FOLDER / "dit.safetensors"
-    return _listed(choice.get("model_name", ""))
+    return _listed(choice.get("model_name", ""), choice.get("node", ""))
 
 
-def _listed(name: str) -> Path:
+def _listed(name: str, node: str) -> Path:
     if name not in host.model_files(FOLDER):
-        raise BadInput(f"{name!r} is not in the {FOLDER} folder; choose another file.")
+        if node == FLASHVSR_NODE:
+            raise BadInput(f"{name!r} is not in models/{FOLDER}; {FLASHVSR_REMEDY}.")
+        raise BadInput(f"{missing_file(name, FOLDER)}.")
     return host.model_file(FOLDER, name)
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import torch
 
 from ...errors import BadInput
-from ...model.families.recognise import recognise
 from ...model.files.header import Header
 from ...model.files.weights import open_weights
 from ...model.flashvsr.canvas import Canvas
-from ...model.flashvsr.file import PLAIN_WAN
-from ...model.flashvsr.header_sizes import check_together, decoder_widths, projector_sizes
+from ...model.flashvsr.header_sizes import (
+    check_together,
+    decoder_widths,
+    projector_sizes,
+    transformer_of,
+)
 from ...model.flashvsr.memory import pass_memory, state_bytes
 from ...model.flashvsr.parts import Parts
 from ...model.flashvsr.sizes import Sizes
@@ -63,7 +66,7 @@ def _sizes(
         path: {name: tensor.shape for name, tensor in header.tensors.items()}
         for path, header in headers.items()
     }
-    config = recognise(headers[parts.transformer], PLAIN_WAN).config
+    config = transformer_of(headers[parts.transformer]).config
     projector = projector_sizes(shapes[parts.projector], parts.projector, causal=causal)
     (prompt,) = shapes[parts.prompt].values()
     check_together(parts, config, projector, prompt[-1])

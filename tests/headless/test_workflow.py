@@ -9,7 +9,7 @@ import pytest
 
 from longtake.errors import BadInput
 from longtake.headless.workflow.graph import Link, load, parse
-from longtake.headless.workflow.node_spec import InputSpec, NodeSpec
+from longtake.headless.workflow.node_spec import InputSpec, NodeSpec, node_from_object_info
 from longtake.headless.workflow.overrides import Override, apply, grid, parse_override
 from longtake.headless.workflow.validation import check, convert
 
@@ -98,6 +98,29 @@ def test_a_bad_input_is_one_sentence(inputs: dict[str, object], sentence: str) -
     with pytest.raises(BadInput) as caught:
         check(parse(content, "w.json"), SPECS, "")
     assert str(caught.value) == "node 2 (Sample)" + sentence
+
+
+LOADERS = [
+    ("UpscaleModelLoader", "model_name", "realesr-general-x4v3.pth", "upscale_models",
+     "download https://github.com/xinntao/Real-ESRGAN/releases/download/"),
+    ("LongtakeLoadFlashVSR", "model_name",
+     "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors", "diffusion_models",
+     r"put FlashVSR's four files into models/diffusion_models/FlashVSR \(Hugging Face: Junhao"),
+    ("VAELoader", "vae_name", "my.safetensors", "vae", "put it there, or choose another file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name", "file", "folder", "remedy"), LOADERS)
+def test_a_missing_model_says_its_folder_and_where_to_get_it(
+    kind: str, name: str, file: str, folder: str, remedy: str
+) -> None:
+    record = {"input": {"required": {name: [["a.pth", "b.pth"], {}]}}, "output": [],
+              "output_node": True}  # fmt: skip
+    specs = {kind: node_from_object_info(kind, record, foreign=True)}
+    content = {"9": {"class_type": kind, "inputs": {name: file}}}
+    said = rf"input {name}: '{file}' is not in models/{folder} \(there: a.pth, b.pth\); {remedy}"
+    with pytest.raises(BadInput, match=said):
+        check(parse(content, "w.json"), specs, "")
 
 
 def test_a_node_that_feeds_itself_is_a_cycle() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from longtake.model.files.known_files import FOLDERS
 from longtake.tools.example_notes import NOTES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+COMMUNITY = sorted((ROOT / "example_workflows" / "community").glob("*.json"))
+MODELS = (".safetensors", ".pt", ".pth", ".ckpt")
 TITLE = 30  # pixels above a node's own place
 
 
@@ -22,13 +25,25 @@ def box(node: dict[str, Any]) -> tuple[float, float, float, float]:
     return x, y - TITLE, x + width, y + height
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, *COMMUNITY], ids=lambda path: path.stem)
 def test_no_node_of_an_example_lies_over_another(path: Path) -> None:
     nodes = json.loads(path.read_text("utf-8"))["nodes"]
     for one, other in combinations(nodes, 2):
         a, b = box(one), box(other)
         apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
         assert apart, f"{one['type']} and {other['type']}"
+
+
+@pytest.mark.parametrize("path", COMMUNITY, ids=lambda path: path.stem)
+def test_every_model_of_an_example_has_its_folder_and_address(path: Path) -> None:
+    """ComfyUI's panel of missing models reads them, by the name that the loader's widget holds."""
+    for node in json.loads(path.read_text("utf-8"))["nodes"]:
+        held = [value for value in node.get("widgets_values", []) if str(value).endswith(MODELS)]
+        known = node["properties"].get("models", [])
+        assert [model["name"] for model in known] == held, node["type"]
+        for model in known:
+            [folder] = [f for (kind, _), f in FOLDERS.items() if kind == node["type"]]
+            assert model["directory"] == folder and model["url"].startswith("https://")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -39,7 +54,7 @@ def test_an_example_begins_with_a_note_of_three_lines(path: Path) -> None:
     assert note["pos"][0] <= min(node["pos"][0] for node in others)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, *COMMUNITY], ids=lambda path: path.stem)
 def test_a_group_holds_whole_nodes(path: Path) -> None:
     canvas = json.loads(path.read_text("utf-8"))
     for group in canvas["groups"]:

@@ -129,9 +129,11 @@ def test_chunks_that_nobody_decodes_take_no_memory() -> None:
 
 
 def test_the_figures_in_words() -> None:
-    figures = LatencyFigures(0.312, 0.754, 0.9666, -0.02)
+    figures = LatencyFigures(0.312, 0.754, 0.9666, 0.02)
     assert in_words(0.5, figures) == (
         "first chunk after 0.50 s, block latency 0.31 s, real-time factor 0.75, 96 % of the chunks "
-        "in time, -0.02 s for a switch"
+        "in time, +0.02 s for a switch"
     )
+    for none in (-0.3, -0.001, 0.0, 0.004):
+        assert in_words(None, LatencyFigures(switch_cost_s=none)) == "0.00 s for a switch"
     assert in_words(None, LatencyFigures()) == ""

@@ -17,6 +17,7 @@ from typing import Any, cast
 import torch
 
 from ....errors import BadInput, LongtakeError
+from ....model.files.known_files import FOLDERS
 from ...events import from_ui
 from ...player.access import THIS_MACHINE, Access
 from ...workflow.graph import Link, Node, Workflow
@@ -95,7 +96,7 @@ class StandInHost:
 
 def execute(workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
     """Run every node of a workflow that `validation.check` has passed."""
-    state.start_prompt()
+    state.start_prompt(workflow.to_prompt())
     with torch.inference_mode():
         asyncio.run(_Execution(workflow, nodes, state).run())
 
@@ -233,13 +234,13 @@ def _spec(node: type[ComfyNode]) -> NodeSpec:
     schema = node.GET_SCHEMA()
     return NodeSpec(
         class_type=schema.node_id,
-        inputs=tuple(_input_spec(declared) for declared in schema.inputs),
+        inputs=tuple(_input_spec(schema.node_id, declared) for declared in schema.inputs),
         outputs=tuple(output.get_io_type() for output in schema.outputs),
         is_output=schema.is_output_node,
     )
 
 
-def _input_spec(declared: Input) -> InputSpec:
+def _input_spec(node_id: str, declared: Input) -> InputSpec:
     widget = declared if isinstance(declared, WidgetInput) else None
     return InputSpec(
         name=declared.id,
@@ -249,4 +250,5 @@ def _input_spec(declared: Input) -> InputSpec:
         minimum=vars(declared).get("min"),
         maximum=vars(declared).get("max"),
         options=tuple(vars(declared).get("options", ())),
+        folder=FOLDERS.get((node_id, declared.id), ""),
     )

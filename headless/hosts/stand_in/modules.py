@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -54,9 +54,9 @@ class HostState:
         self.arguments = SimpleNamespace(disable_metadata=False)
         self.start_prompt()
 
-    def start_prompt(self) -> None:
-        """Begin a new prompt."""
-        self.prompt = _ProgressState()
+    def start_prompt(self, prompt: Mapping[str, object] | None = None) -> None:
+        """Begin a new prompt with these nodes by id."""
+        self.prompt = _ProgressState(prompt or {})
 
     def interrupt(self, interrupted: bool = True) -> None:
         """Make the next check raise, or prevent that."""
@@ -176,7 +176,13 @@ class _ProgressState:
     """Node states for the browser; unused here, since nodes are not expanded into others."""
 
     prompt_id = ""
-    dynprompt = SimpleNamespace(get_display_node_id=lambda node_id: node_id)
+
+    def __init__(self, nodes: Mapping[str, object]) -> None:
+        self.dynprompt = SimpleNamespace(
+            get_display_node_id=lambda node_id: node_id,
+            has_node=nodes.__contains__,
+            get_node=nodes.__getitem__,
+        )
 
     def finish_progress(self, node_id: str) -> None: ...
 

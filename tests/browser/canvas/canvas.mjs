@@ -21,6 +21,7 @@ const SETTINGS = {
 };
 
 /** @typedef {import("playwright-core").Page} Page */
+/** @typedef {Record<string, {name: string, directory: string, url: string}[]>} Models downloads by node */
 /** @typedef {{title: string, text: string, place: [number, number, number, number]}} Note */
 /** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
 
@@ -81,7 +82,8 @@ async function ready(page) {
 /**
  * Return an API-form workflow as the front end saves it, in canvas and in API form.
  * @param {Page} page
- * @param {{api: object, places: Places, groups: {title: string, bounding: number[]}[], note: Note}} given
+ * @param {{api: object, places: Places, groups: {title: string, bounding: number[]}[], note: Note,
+ *   models?: Models}} given
  */
 async function example(page, given) {
   await load(page, given);
@@ -94,18 +96,20 @@ async function example(page, given) {
 /**
  * Load an API-form workflow and place its nodes.
  * @param {Page} page
- * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[], note?: Note|null}} given
+ * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[], note?: Note|null,
+ *   models?: Models}} given
  */
-async function load(page, { api, places, groups = [], note = null }) {
+async function load(page, { api, places, groups = [], note = null, models = {} }) {
   // A widget without a value in the file would keep the value from the previous graph.
   await page.reload();
   await ready(page);
-  await page.evaluate(async ({ api, places, groups, note }) => {
+  await page.evaluate(async ({ api, places, groups, note, models }) => {
     await app.loadApiJson(api, "longtake");
     for (const node of app.graph.nodes) {
       const [x, y, width, height] = places[node.id];
       node.pos = [x, y];
       node.setSize([width, Math.max(height, node.computeSize()[1])]);
+      if (models[node.id]) node.properties.models = models[node.id];
     }
     for (const { title, bounding } of groups) {
       const group = new LiteGraph.LGraphGroup(title);
@@ -120,7 +124,7 @@ async function load(page, { api, places, groups = [], note = null }) {
     made.setSize(note.place.slice(2));
     made.widgets[0].value = note.text;
     app.graph._nodes.unshift(app.graph._nodes.pop()); // first in the file
-  }, { api, places, groups, note });
+  }, { api, places, groups, note, models });
 }
 
 /** Return the API form of a canvas workflow. @param {Page} page @param {{canvas: object}} given */

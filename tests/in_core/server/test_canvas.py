@@ -31,6 +31,7 @@ from longtake.tests.support.model.flashvsr import store_headers
 from longtake.tests.support.stream.live_servers import FaultServer
 from longtake.tools import community_examples, examples
 from longtake.tools.blueprints import BLUEPRINTS, OUTPUTS, PREVIEW
+from longtake.tools.example_nodes import models_of
 from longtake.tools.example_notes import NOTES, PLACE, TITLE
 
 FOLDER = ROOT / "example_workflows"
@@ -297,7 +298,8 @@ def test_remake_community_examples(client: Client) -> None:
     for name, make in community_examples.COMMUNITY.items():
         made, note = make(), community_examples.NOTES[name].strip()
         step = {"do": "example", "api": made.api, "places": made.places, "groups": made.groups,
-                "note": {"title": TITLE, "place": community_examples.NOTE_PLACE, "text": note}}
+                "note": {"title": TITLE, "place": community_examples.NOTE_PLACE, "text": note},
+                "models": models_of(made.api)}
         [files] = drive(client.url, [step])
         write_json(FOLDER / "community" / f"{name}.json", files["canvas"])
         write_json(FOLDER / "community" / "api" / f"{name}.json", files["api"])

@@ -38,7 +38,7 @@ def test_the_route_reads_listed_files_alone(client: Client, base: Path) -> None:
     assert text.startswith("Self-Forcing, float8_e4m3fn: 1.3 GB weights + ")
     for name in ("../secret.safetensors", str(base / "models" / "secret.safetensors"), ""):
         answer = ask(model_name=name)
-        assert not answer["fits"] and "is not in the diffusion_models folder" in str(answer["text"])
+        assert not answer["fits"] and "is not in models/diffusion_models" in str(answer["text"])
     assert "does not know" in str(ask(model_name=SMALL, family="nonsense")["text"])
 
 

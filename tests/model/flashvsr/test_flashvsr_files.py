@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from longtake.errors import BadInput
 from longtake.model.checkpoint import build_dit
 from longtake.model.files.weights import open_weights
 from longtake.model.flashvsr.file import open_flashvsr
-from longtake.model.flashvsr.parts import USUAL_NAMES, find_parts, part_of
+from longtake.model.flashvsr.parts import TITLES, USUAL_NAMES, find_parts, part_of
+from longtake.tests.support.model.family_files import header_only, official_shapes
 from longtake.tests.support.model.flashvsr import small_context, small_networks, store_parts
 
 Change = Callable[[dict[str, Tensor]], object]
@@ -64,7 +66,7 @@ def test_parts_may_lie_elsewhere(transformer: Path, tmp_path: Path) -> None:
     paths = {part: (tmp_path / name).rename(elsewhere / name) for part, name in USUAL_NAMES.items()}
     parts = find_parts(transformer, paths)
     assert parts.decoder == elsewhere / "TCDecoder.ckpt"
-    with pytest.raises(BadInput, match="projector.* and .*decoder.* and .*prompt"):
+    with pytest.raises(BadInput, match=r"lacks the .*, the decoder .* and the prompt"):
         find_parts(transformer, {})
     with pytest.raises(BadInput, match=r"LQ_proj_in.ckpt is no decoder of FlashVSR"):
         find_parts(transformer, {**paths, "decoder": paths["projector"]})
@@ -78,6 +80,25 @@ def test_a_missing_part_is_named(transformer: Path, part: str) -> None:
     assert sum(name in str(refusal.value) for name in USUAL_NAMES.values()) == 1
 
 
+@pytest.mark.parametrize("part", USUAL_NAMES)
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:900]), "cut short: download it again"),
+        (lambda path: path.write_text("<!DOCTYPE html><p>Sign in</p>"), "web page"),
+        (lambda path: torch.save({"other.weight": torch.zeros(9)}, path), "as its authors publish"),
+    ],
+)
+def test_a_broken_part_is_not_called_missing(
+    transformer: Path, part: str, damage: Callable[[Path], object], said: str
+) -> None:
+    path = transformer.parent / USUAL_NAMES[part]
+    damage(path)
+    with pytest.raises(BadInput, match=said) as refusal:
+        find_parts(transformer, {})
+    assert str(refusal.value).startswith(f"{path} ") and "lacks" not in str(refusal.value)
+
+
 def test_two_versions_in_one_folder_are_refused(transformer: Path) -> None:
     copy = transformer.parent / "LQ_proj_in_v1.ckpt"
     copy.write_bytes((transformer.parent / "LQ_proj_in.ckpt").read_bytes())
@@ -89,13 +110,17 @@ def test_two_versions_in_one_folder_are_refused(transformer: Path) -> None:
     ("name", "damage", "said"),
     [
         ("LQ_proj_in.ckpt", lambda s: s.pop("conv2.weight"), "no whole part.*no conv2.weight"),
-        ("LQ_proj_in.ckpt", lambda s: s.pop("norm2.gamma"), "does not fit"),
+        ("LQ_proj_in.ckpt", lambda s: s.pop("norm2.gamma"),
+         r"describe: 1 tensor is missing \(norm2.gamma\); download the unmodified file\.$"),
         ("TCDecoder.ckpt", lambda s: s.pop("decoder.3.weight"), "no whole part"),
         ("TCDecoder.ckpt", lambda s: s.pop("decoder.22.weight"), "no whole part"),
-        ("TCDecoder.ckpt", lambda s: s.update({"decoder.26.bias": torch.zeros(9)}), "not fit"),
+        ("TCDecoder.ckpt", lambda s: s.update({"decoder.26.bias": torch.zeros(9)}),
+         r"1 tensor has another shape \(decoder.26.bias: \[9\] in place of \[3\]\)"),
+        ("TCDecoder.ckpt", lambda s: [s.pop(f"decoder.{n}.conv.2.bias") for n in (5, 6)],
+         r"2 tensors are missing \(the first: decoder.5.conv.2.bias\)"),
         ("TCDecoder.ckpt", lambda s: s["decoder.1.bias"].fill_(torch.nan), "NaN or infinity"),
     ],
-)
+)  # fmt: skip
 def test_files_that_are_not_whole_are_refused(
     transformer: Path, name: str, damage: Change, said: str
 ) -> None:
@@ -118,9 +143,26 @@ def test_parts_of_another_size_are_refused(transformer: Path) -> None:
         open_flashvsr(find_parts(transformer, {}), causal=True)
 
 
+def test_another_file_in_the_transformers_place_is_refused(transformer: Path) -> None:
+    """The remedy is FlashVSR's own file, and no other Wan model."""
+    own = r"choose (FlashVSR's|its) transformer, diffusion_pytorch_model_streaming_dmd.safetensors"
+    folder = transformer.parent
+    for part, name in USUAL_NAMES.items():
+        with pytest.raises(BadInput, match=f"{name} is FlashVSR's {TITLES[part]}; {own}"):
+            find_parts(folder / name, {})
+    parts = find_parts(transformer, {})
+    for path, said in (
+        (header_only(folder / "a.safetensors", {"blocks.weight": (2, 2)}), "no Wan-family model"),
+        (header_only(folder / "b.safetensors", official_shapes("I2V-14B")), "those of i2v"),
+        (header_only(folder / "c.safetensors", {"q.lora_up.weight": (2, 2)}), "is a LoRA"),
+    ):
+        with pytest.raises(BadInput, match=f"{said}.*; {own}"):
+            open_flashvsr(replace(parts, transformer=path), causal=True)
+
+
 def test_code_in_a_file_is_never_run(transformer: Path) -> None:
     torch.save({"conv1.weight": print}, transformer.parent / "LQ_proj_in.ckpt")
-    with pytest.raises(BadInput, match="incomplete.*LQ_proj_in"):
+    with pytest.raises(BadInput, match="code and not weights"):
         find_parts(transformer, {})
     with pytest.raises(BadInput, match="code and not weights"):
         find_parts(transformer, {"projector": transformer.parent / "LQ_proj_in.ckpt"})

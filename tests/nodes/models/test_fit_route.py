@@ -65,15 +65,27 @@ def test_the_route_answers_for_flashvsr(routes: web.RouteTableDef, tmp_path: Pat
     text, fits = ask(routes, **chosen)
     assert fits and text.startswith("FlashVSR: ") and "at 1408x768. Fits" in text
     text, fits = ask(routes, **{**chosen, "decoder": "../TCDecoder.ckpt"})
-    assert not fits and "is not in the diffusion_models folder" in text
+    assert not fits and "is not in models/diffusion_models" in text
     text, fits = ask(routes, **{**chosen, "decoder": "FlashVSR/TCDecoder.ckpt"})
     assert fits
+    text, fits = ask(routes, **{**chosen, "model_name": "FlashVSR/none.safetensors"})
+    assert not fits and text.endswith(
+        "put FlashVSR's four files into models/diffusion_models/FlashVSR (Hugging Face: "
+        "JunhaoZhuang/FlashVSR)."
+    )
     (folder / "LQ_proj_in.ckpt").unlink()
     text, fits = ask(routes, **chosen)
     assert not fits and "lacks the low-quality projector (LQ_proj_in.ckpt)" in text
 
 
+def test_a_missing_file_of_an_example_is_answered_with_its_address(
+    routes: web.RouteTableDef,
+) -> None:
+    text, fits = ask(routes, node="LongtakeLoadModel", model_name="minwm_dmd.pt")
+    assert not fits and "download https://huggingface.co/MIN-Lab/minWM/" in text
+
+
 def test_the_route_reads_listed_files_alone(routes: web.RouteTableDef, tmp_path: Path) -> None:
     for name in (f"../{FILE}", str(tmp_path / "models" / FILE), "", "/etc/passwd"):
         text, fits = ask(routes, node="LongtakeLoadModel", model_name=name)
-        assert not fits and "is not in the diffusion_models folder" in text
+        assert not fits and "is not in models/diffusion_models" in text

@@ -40,6 +40,19 @@ def test_a_plan_makes_nothing_and_every_output_says_so(
     assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
 
 
+@pytest.mark.parametrize(
+    ("meta", "title"), [({"_meta": {"title": "My shot"}}, "My shot"), ({}, "LongtakeSampler")]
+)
+def test_the_log_names_the_node_of_a_plan(
+    bench: Bench, caplog: pytest.LogCaptureFixture, meta: dict[str, Any], title: str
+) -> None:
+    """A generator and its stage say nearly the same."""
+    caplog.set_level(logging.INFO, "longtake")
+    bench.state.start_prompt({"LongtakeSampler": {"class_type": "LongtakeSampler", **meta}})
+    rollout, _ = bench.rollout(length=33.0)
+    assert f"{title}: {rollout.plan.text}" in caplog.text
+
+
 def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,14 +17,14 @@ export function latencies(stats) {
       translate("Seconds of work for a second of video: the generator's, and those of what enlarges or refines it")],
     [translate("continuous play"), stats.continuous_play_rate, (share) => `${Math.floor(100 * share + 1e-9)} %`,
       translate("Share of the chunks that come before a viewer needs them")],
-    [translate("switch cost"), stats.switch_cost_s, signed,
+    [translate("switch cost"), stats.switch_cost_s, extra,
       translate("How much longer a chunk takes with another prompt or a live edit")],
   ];
   return figures.flatMap(([name, value, write, meaning]) =>
     value == null ? [] : [/** @type {[string, string, string]} */ ([name, write(value), meaning])]);
 }
 
-/** @param {number} seconds */
-function signed(seconds) {
-  return `${seconds < 0 ? "\u2212" : "+"}${duration(Math.abs(seconds))}`;
+/** Seconds on top of the usual ones; a chunk that came sooner than usual takes none. @param {number} seconds */
+function extra(seconds) {
+  return seconds < 0.005 ? duration(0) : `+${duration(seconds)}`;
 }
