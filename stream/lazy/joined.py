@@ -130,8 +130,8 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
                     return step
                 else:
                     self._unread, answer = self._unread - 1, None
-        except BaseException:  # failed, interrupted or cancelled: release the others
-            self.close()
+        except BaseException as error:  # failed or cancelled: release the others
+            self.__exit__(type(error), error, error.__traceback__)  # or, interrupted, end them
             raise
         self.close()
         raise StopAsyncIteration

@@ -121,8 +121,8 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
                 self._newest = None
                 await let_others_end(error, self._source)
                 raise
-        except BaseException:  # ended, failed, interrupted or cancelled: release the others
-            self.close()
+        except BaseException as error:  # ended, failed or cancelled: release the others
+            self.__exit__(type(error), error, error.__traceback__)  # or, interrupted, end them
             raise
 
     @property
