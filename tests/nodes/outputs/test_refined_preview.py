@@ -92,6 +92,15 @@ def test_small_frames_are_shown_before_the_pass_that_reads_them(
     assert seen == [(33, 33)] * 3  # the first pass wants 25 frames: three chunks
 
 
+def test_the_refined_take_alone_has_the_times_of_both(bench: Bench) -> None:
+    """The status strip takes them from there: tests/browser/module_cases.mjs."""
+    frames = bench.frames()
+    bench.shown("LongtakePreview", frames=frames, refined=upscaled(bench, frames))
+    small, large = (take.summary()["stats"] for take in takes())
+    assert small["generator_factor"] > 0 and small["stage_factor"] is None
+    assert large["generator_factor"] > 0 and large["stage_factor"] > 0
+
+
 @pytest.mark.parametrize("saved_first", [True, False])
 def test_small_frames_are_shown_before_they_are_enlarged_whichever_output_began(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, saved_first: bool
