@@ -12,18 +12,18 @@ SAMPLED_TENSORS = 64
 SLICE_VALUES = 16
 
 
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A hash that is equal only for equal names, shapes, dtypes and 64 sampled slices.
+def fingerprint(weights: Mapping[str, Tensor], sampled: int = SAMPLED_TENSORS) -> str:
+    """A hash that is equal only for equal names, shapes, dtypes and sampled slices of 64 tensors.
 
     Reading 64 slices takes no time for a file of any size. Any training or merging step changes all
-    weights.
+    weights; where one may change a single tensor, let `sampled` be their number.
     """
     digest = hashlib.sha256()
     names = sorted(weights)
     for name in names:
         tensor = weights[name]
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
-    spaced = names[:: max(1, len(names) // SAMPLED_TENSORS)][:SAMPLED_TENSORS]
+    spaced = names[:: max(1, len(names) // sampled)][:sampled]
     for name in spaced:
         flat = weights[name].detach().reshape(-1)
         middle = len(flat) // 2

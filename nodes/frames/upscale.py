@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +102,17 @@ class Upscaler:
         self._model = model
         self._scale = scale or float(model.scale)
         self._tile = tile
+        self.picture_key = self._picture_key()  # with the tile as set, also where it is halved
+
+    def _picture_key(self) -> str | None:
+        """What makes the pictures: weights, network and settings; None where no weights name it."""
+        module = self.patcher.model
+        weights = module.state_dict()
+        if not weights:
+            return None
+        name = fingerprint(weights, len(weights))  # some upscalers differ in their last layer only
+        network = f"{type(module).__module__}.{type(module).__qualname__}"
+        return f"{name} {network} {self._model.scale} {self._scale} {self._tile}"
 
     @property
     def identity(self) -> str:
@@ -178,6 +190,17 @@ class UpscaledFrames(StageFrames):
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [*self.source.get_models(), self.upscaler.patcher]
+
+    def content_key(self, index: int) -> str | None:
+        """The address of the small frames and of what enlarges them; None where one is unknown."""
+        source, own = self.source.content_key(index), self.upscaler.picture_key
+        if source is None or own is None:
+            return None
+        return hashlib.sha256(f"{source} {own}".encode()).hexdigest()
+
+    def chunk_of(self, frame: int) -> int | None:
+        """The source's: each of its chunks is enlarged as one."""
+        return self.source.chunk_of(frame)
 
     def _enlarge(self, chunk: FrameChunk) -> FrameChunk:
         self.begin_work()

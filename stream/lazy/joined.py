@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .mapped import ClosableReader, Readable, let_others_end
+from .mapped import ClosableReader, Readable, let_others_end, let_others_take
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -45,8 +45,9 @@ class JoinedStream(Generic[S, T]):
 
     Readers read the sources themselves, so that all readers of the sources advance in step. Unless
     `at_once`, a source is subscribed to at its first request; until then, its other readers do not
-    wait for this one. If the steps fail, the reader raises the error once all other readers of the
-    sources have ended.
+    wait for this one. The chunk of a single source is sent to the steps once its readers have it
+    too. If the steps fail, the reader raises the error once all other readers of the sources have
+    ended.
     """
 
     def __init__(
@@ -130,8 +131,8 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
                     return step
                 else:
                     self._unread, answer = self._unread - 1, None
-        except BaseException:  # failed, interrupted or cancelled: release the others
-            self.close()
+        except BaseException as error:  # failed or cancelled: release the others
+            self.__exit__(type(error), error, error.__traceback__)  # or, interrupted, end them
             raise
         self.close()
         raise StopAsyncIteration
@@ -152,13 +153,26 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
     async def _next_of(self, source: int) -> S | None:
         if source not in self._readers:
             self._readers[source] = self._subscribe(source)
+        reader = self._readers[source]
         try:
-            return await self._readers[source].__anext__()
+            chunk = await reader.__anext__()
         except StopAsyncIteration:
             return None
+        if len(self._sources) == 1:  # else others would make the next chunk before this has all
+            await let_others_take(reader)
+        return chunk
 
     def _subscribe(self, source: int) -> ClosableReader[S]:
         return self._sources[source].subscribe(self._source_chunk)
+
+    def hold(self, holds: bool) -> None:
+        """Let others wait with the next chunks until this one is done with the last, or no more."""
+        for reader in self._readers.values():
+            reader.hold(holds)
+
+    def is_ahead(self) -> bool:
+        """Whether a reader waits for a chunk that this one took last; an interrupt is raised."""
+        return any(reader.is_ahead() for reader in self._readers.values())
 
     @property
     def others_read(self) -> bool:

@@ -40,6 +40,12 @@ class ClosableReader(Protocol[T_co]):
     async def __anext__(self) -> T_co:
         """The next chunk, once every other reader has taken the one before."""
 
+    def hold(self, holds: bool) -> None:
+        """Let others wait with the next chunk until this one is done with the last, or no more."""
+
+    def is_ahead(self) -> bool:
+        """Whether a reader waits for the chunk that this one took last; an interrupt is raised."""
+
     def close(self) -> None:
         """Stop reading and release the other readers."""
 
@@ -57,8 +63,9 @@ class ClosableReader(Protocol[T_co]):
 class MappedStream(Generic[S, T]):
     """`convert` applied to every chunk of `source`, once for all readers in step.
 
-    `convert` runs in the reader that is first. If it fails, the others go on, and that reader
-    raises the error once all other readers of the source have ended.
+    `convert` runs in the reader that is first, after the readers of the source have got the chunk.
+    If it fails, the others go on, and that reader raises the error once all other readers of the
+    source have ended.
     """
 
     def __init__(self, source: Readable[S], convert: Callable[[S], T]) -> None:
@@ -113,6 +120,7 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
     async def __anext__(self) -> T:
         try:
             chunk = await self._source.__anext__()
+            await let_others_take(self._source)
             if self._newest is None:  # closed
                 raise StopAsyncIteration
             try:
@@ -121,9 +129,17 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
                 self._newest = None
                 await let_others_end(error, self._source)
                 raise
-        except BaseException:  # ended, failed, interrupted or cancelled: release the others
-            self.close()
+        except BaseException as error:  # ended, failed or cancelled: release the others
+            self.__exit__(type(error), error, error.__traceback__)  # or, interrupted, end them
             raise
+
+    def hold(self, holds: bool) -> None:
+        """Let others wait with the next chunk until this one is done with the last, or no more."""
+        self._source.hold(holds)
+
+    def is_ahead(self) -> bool:
+        """Whether a reader waits for the chunk that this one took last; an interrupt is raised."""
+        return self._source.is_ahead()
 
     @property
     def others_read(self) -> bool:
@@ -139,6 +155,21 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
         """Stop reading and release the other readers; closing twice is harmless."""
         self._newest = None
         self._source.close()
+
+
+async def let_others_take(source: ClosableReader[Any]) -> None:
+    """Before the work of a stage: return once each reader that waits for this chunk has it too.
+
+    So a base is shown before its stage works, whichever output asked first. Each of those readers
+    can take the chunk in its next turns; none is waited for that depends on this one.
+    """
+    source.hold(True)
+    try:
+        await asyncio.sleep(0)  # readers of the same stage, where they have their turn already
+        while source.is_ahead():
+            await asyncio.sleep(0)
+    finally:
+        source.hold(False)
 
 
 async def let_others_end(error: Exception, *sources: ClosableReader[Any]) -> None:

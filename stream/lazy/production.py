@@ -39,7 +39,10 @@ class Subscriber(Protocol):
         """Raise `error` at the next read."""
 
     def holds_back(self, index: int, reader: asyncio.Task[object] | None) -> bool:
-        """Whether the task `reader` must wait until this subscriber has taken chunk `index`."""
+        """Whether the task `reader` must wait until this subscriber is done with chunk `index`."""
+
+    def awaits(self, index: int) -> bool:
+        """Whether a task waits for chunk `index` there."""
 
     def reads_beside(self, task: asyncio.Task[object] | None) -> bool:
         """Whether this subscriber still takes chunks, for another task."""
@@ -83,6 +86,10 @@ class Production(Generic[T]):
         if index < self.position or self._ended:
             return True
         return not any(subscriber.holds_back(index - 1, reader) for subscriber in self.subscribers)
+
+    def is_awaited(self, index: int) -> bool:
+        """Whether a subscriber waits for chunk `index`."""
+        return any(subscriber.awaits(index) for subscriber in self.subscribers)
 
     def is_read_beside(self, task: asyncio.Task[object] | None) -> bool:
         """Whether a subscriber of another task still takes chunks."""

@@ -23,6 +23,7 @@ class Subscription(AsyncIterator[T]):
         self._production: Production[T] | None = production
         self._cursor: Cursor[T] | None = Cursor(production, first)
         self._woken = asyncio.Event()
+        self._is_waiting = self._holds = False
         self._error: BaseException | None = None
         self._owner: asyncio.Task[object] | None = None
         self._on_owner_done = _weak_close(self)
@@ -48,6 +49,7 @@ class Subscription(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         self._set_owner(asyncio.current_task())
+        self._is_waiting = True
         try:
             await self._yield_to_others()
             return await self._take()
@@ -55,6 +57,8 @@ class Subscription(AsyncIterator[T]):
             self.close()
             self._error = None  # its traceback would keep the producer's memory
             raise
+        finally:
+            self._is_waiting = False
 
     def close(self) -> None:
         """Stop reading and release the other readers; closing twice is harmless."""
@@ -78,13 +82,31 @@ class Subscription(AsyncIterator[T]):
         self._woken.set()
 
     def holds_back(self, index: int, reader: asyncio.Task[object] | None) -> bool:
-        """Whether the task `reader` must wait until this subscription has taken chunk `index`.
+        """Whether the task `reader` must wait until this subscription is done with chunk `index`.
 
         A task never waits for a subscription of its own, since that could last for ever.
         """
         if self._cursor is None or self._owner is reader or (self._owner and self._owner.done()):
             return False
-        return self._cursor.index <= index
+        return self._cursor.index - self._holds <= index
+
+    def hold(self, holds: bool) -> None:
+        """Let others wait with the next chunk until this one is done with the last, or no more."""
+        self._holds = holds
+        if self._production is not None:
+            self._production.wake()
+
+    def is_ahead(self) -> bool:
+        """Whether a reader waits for the chunk that this one took last; an interrupt is raised."""
+        if self._error is not None:
+            raise self._error
+        if self._production is None or self._cursor is None:
+            return False
+        return self._production.is_awaited(self._cursor.index - 1)
+
+    def awaits(self, index: int) -> bool:
+        """Whether a task waits for chunk `index` here."""
+        return self._is_waiting and self._cursor is not None and self._cursor.index == index
 
     def reads_beside(self, task: asyncio.Task[object] | None) -> bool:
         """Whether this subscription still takes chunks, for another task."""

@@ -11,7 +11,7 @@ import { SavedVideos } from "../../web/player/comfy/saved_videos.mjs";
 import { Library } from "../../web/player/takes/library.mjs";
 import { forkObstacle, forkWidgets } from "../../web/player/comfy/fork_terms.mjs";
 import { latencies } from "../../web/player/status/latencies.mjs";
-import { DRIFT_WARNING, driftOf, warningsOf } from "../../web/player/status/status_strip.mjs";
+import { DRIFT_WARNING, driftOf, statsOf, warningsOf } from "../../web/player/status/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
 import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
@@ -305,6 +305,15 @@ test("the status strip has the five latency figures, those that are known", () =
   assert.deepEqual(shown(both), [["generator and stage", "0.40 + 1.23"]]);
   assert.deepEqual(shown({ generator_factor: 0.4, stage_factor: null }), []);
   assert.ok(latencies(all).every(([, , meaning]) => meaning.length > 10));
+});
+
+test("the times of generator and stage are those of the refined take", () => {
+  // what the server sends for both: tests/nodes/outputs/test_refined_preview.py
+  const base = { frames_per_s: 30, drift: 0.1, generator_factor: 0.4, stage_factor: null };
+  const refined = { frames_per_s: 20, drift: null, generator_factor: 0.5, stage_factor: 2.4 };
+  assert.deepEqual(statsOf(base, refined), { ...base, generator_factor: 0.5, stage_factor: 2.4 });
+  assert.deepEqual(statsOf(base, { generator_factor: null, stage_factor: null }), base);
+  assert.deepEqual([statsOf(base), statsOf(base, {}), statsOf(refined)], [base, base, refined]);
 });
 
 test("a fork takes the seed that waits, and starts only from what is seen", () => {

@@ -166,8 +166,13 @@ def _refine(take: Take, refined: Take, run: FakeRun) -> None:
         count = min(run.chunk_frames, run.frames - first)
         frames = numbered_frames(first, count, 2 * run.width, 2 * run.height)
         frames[:, :, : 2 * run.height * 2 // 3].neg_().add_(1)  # the colours, not the barcode
-        refined.show(frames, first, "", TakeStats())
+        refined.show(frames, first, "", _both_times(number))
     refined.finish(Ending("done"))
+
+
+def _both_times(chunk: int) -> TakeStats:
+    """What a stage's take says beside its source's: the times of both, from the second chunk on."""
+    return TakeStats(generator_factor=0.4, stage_factor=2.0 + chunk) if chunk else TakeStats()
 
 
 def _drive(controls: FakeControls, replanning: Replanning, run: FakeRun, first: int) -> None:

@@ -90,6 +90,16 @@ test("a reload finds both, and one take is offered", onPage(async (player) => {
   await eventually(() => isRefined(player), true);
 }));
 
+test("the strip names the times of both, also of what is refined while it is not shown", onPage(async (player) => {
+  const facts = player.root.getByLabel("Measurements");
+  const both = async () => (await facts.innerText()).match(/generator and stage\s+(.*)/)?.[1];
+  await player.start({ ...LATER, refined_s: 1.5 });
+  await player.until(({ refined }) => refined === "24");
+  await eventually(both, "0.40 + 3.00");
+  await player.slider.press("r");
+  await eventually(both, "0.40 + 4.00");
+}));
+
 test("a take without refined frames has no button", onPage(async (player) => {
   await player.finished({ frames: 12 });
   assert.equal(await button(player).count(), 0);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from longtake.headless.hosts.stand_in.modules import InterruptProcessingExceptio
 from longtake.stream.preview.take import Take
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.flashvsr import fail_second_pass, flashvsr_bench, sharpened
+from longtake.tests.support.nodes.upscaling import Doubler, upscaled
 
 COUNT = 33
 
@@ -90,6 +92,41 @@ def test_small_frames_are_shown_before_the_pass_that_reads_them(
     assert seen == [(33, 33)] * 3  # the first pass wants 25 frames: three chunks
 
 
+def test_the_refined_take_alone_has_the_times_of_both(bench: Bench) -> None:
+    """The status strip takes them from there: tests/browser/module_cases.mjs."""
+    frames = bench.frames()
+    bench.shown("LongtakePreview", frames=frames, refined=upscaled(bench, frames))
+    small, large = (take.summary()["stats"] for take in takes())
+    assert small["generator_factor"] > 0 and small["stage_factor"] is None
+    assert large["generator_factor"] > 0 and large["stage_factor"] > 0
+
+
+@pytest.mark.parametrize("saved_first", [True, False])
+def test_small_frames_are_shown_before_they_are_enlarged_whichever_output_began(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, saved_first: bool
+) -> None:
+    shown, seen = list[int](), list[int]()
+    show = Take.show
+
+    def counted(take: Take, frames: torch.Tensor, *others: Any) -> None:
+        if take.origin.refines is None:
+            shown.append(len(frames))
+        show(take, frames, *others)
+
+    monkeypatch.setattr(Take, "show", counted)
+    model = Doubler()
+    double = model.model.forward
+    monkeypatch.setattr(model.model, "forward", lambda x: (seen.append(len(shown)), double(x))[1])
+    frames = bench.frames()
+    larger = upscaled(bench, frames, model)
+    outputs = [
+        ("LongtakeSaveVideo", {"frames": larger}),
+        ("LongtakePreview", {"frames": frames, "refined": larger}),
+    ]
+    asyncio.run(bench.side_by_side(*(outputs if saved_first else outputs[::-1])))
+    assert seen == [1] * 9 + [2] * 12 + [3] * 12  # a picture at a time, of 9, 12 and 12 frames
+
+
 @pytest.mark.some_cases(1)
 def test_both_resume_and_neither_is_taken_for_the_other(bench: Bench) -> None:
     frames = bench.frames()
@@ -147,7 +184,5 @@ def test_where_the_rollout_fails_both_end(bench: Bench, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("count", [32, 34])
 def test_another_shot_is_no_refinement(bench: Bench, count: int) -> None:
     with pytest.raises(BadInput, match=f"33 frames at 16 .*, but refined has {count} frames"):
-        bench.shown(
-            "LongtakePreview", frames=bench.frames(), refined=torch.rand(count, 64, 64, 3)
-        )
+        bench.shown("LongtakePreview", frames=bench.frames(), refined=torch.rand(count, 64, 64, 3))
     assert not takes()

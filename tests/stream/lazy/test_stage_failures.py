@@ -165,6 +165,33 @@ def test_a_failure_of_the_source_ends_all_at_once(stage: Stage) -> None:
 
 
 @KINDS
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_interrupt_within_a_stage_ends_every_reader_at_once(stage: Stage, place: int) -> None:
+    """The host raises it once: in the reader that converts, wherever it stands."""
+    studio, raised = Studio(kept=False), list[int]()
+
+    def cancelled(chunk: int) -> int:
+        if chunk == FAILS_AT and not raised:
+            raised.append(chunk)
+            raise Interrupt
+        return chunk
+
+    async def read(stream: Any) -> None:
+        with stream.subscribe() as reader:
+            await collect(reader)
+
+    async def main() -> list[Any]:
+        source = studio.stream()
+        larger = stage(source, cancelled)
+        readers = [larger, larger]
+        readers.insert(place, source)
+        return await asyncio.gather(*map(read, readers), return_exceptions=True)
+
+    assert [type(end) for end in run(main)] == [Interrupt] * 3  # type: ignore[attr-defined]
+    assert studio.made == [*range(FAILS_AT + 1)] and studio.released == 1
+
+
+@KINDS
 @pytest.mark.parametrize("end", ["cancel", "interrupt"])
 def test_who_waits_for_the_others_can_be_ended(stage: Stage, end: str) -> None:
     studio = Studio(kept=False, fails_at={4: Interrupt()} if end == "interrupt" else None)

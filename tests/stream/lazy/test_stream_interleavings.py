@@ -8,7 +8,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.stream.lazy.stream import Stream
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
+from longtake.stream.lazy.mapped import ClosableReader, MappedStream, Readable
 from longtake.tests.support.stream.stream_studio import LENGTH, Interrupt, Studio, run
 
 
@@ -35,7 +36,43 @@ def test_nothing_is_lost_or_doubled_under_random_interleavings(
         assert studio.made == [*range(len(studio.made))], "a stored chunk was made again"
 
 
-async def insistent_reader(stream: Stream[int], choose: random.Random) -> None:
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    kinds=st.lists(st.integers(0, 4), min_size=1, max_size=5),
+    kept=st.booleans(),
+)
+def test_readers_of_a_source_and_of_its_stages_never_wait_for_each_other(
+    seed: int, kinds: list[int], kept: bool
+) -> None:
+    choose = random.Random(seed)
+    studio = Studio(kept=kept)
+    source = studio.stream()
+    larger, finer = MappedStream(source, int), joined(source)
+    streams = [source, larger, finer, MappedStream(finer, int), joined(source, larger)]
+
+    async def main() -> None:
+        await asyncio.gather(*(insistent_reader(streams[kind], choose) for kind in kinds))
+
+    run(main)
+
+
+def joined(*sources: Readable[int]) -> JoinedStream[int, int]:
+    """The chunks of the last source, which read those of all."""
+
+    def steps() -> JoinSteps[int, int]:
+        while True:
+            chunks = list[int | None]()
+            for number in range(len(sources)):
+                chunks.append((yield NextChunk(number)))
+            if chunks[-1] is None:
+                return
+            yield chunks[-1]
+
+    return JoinedStream(sources, from_start(steps))
+
+
+async def insistent_reader(stream: Readable[int], choose: random.Random) -> None:
     """Read, start again after every interrupt, and check the chunks."""
     while True:
         try:
@@ -46,16 +83,24 @@ async def insistent_reader(stream: Stream[int], choose: random.Random) -> None:
         return
 
 
-async def capricious_reader(stream: Stream[int], choose: random.Random) -> tuple[list[int], bool]:
+async def capricious_reader(stream: Readable[int], choose: random.Random) -> tuple[list[int], bool]:
     """Return the chunks taken and whether the end was reached."""
     await idle(choose.randrange(12))
     taken, leaves_after = list[int](), choose.randrange(1, 2 * LENGTH)
-    async for chunk in stream.subscribe():
+    reader = stream.subscribe()
+    while (chunk := await next_of(reader)) is not None:
         taken.append(chunk)
         if len(taken) == leaves_after:
             return taken, False
         await idle(choose.randrange(3))
     return taken, True
+
+
+async def next_of(reader: ClosableReader[int]) -> int | None:
+    try:
+        return await reader.__anext__()
+    except StopAsyncIteration:
+        return None
 
 
 async def idle(turns: int) -> None:

@@ -17,7 +17,7 @@ class Doubler:
     input_channels = 3
 
     def __init__(self, max_pixels: int = 4096) -> None:
-        self.model = nn.Upsample(scale_factor=2)
+        self.model: nn.Module = nn.Upsample(scale_factor=2)
         self.max_pixels = max_pixels
         self.largest: list[int] = []
 
@@ -26,6 +26,16 @@ class Doubler:
         if self.largest[-1] > self.max_pixels:
             raise torch.OutOfMemoryError("no room")
         return self.model(pictures)
+
+
+class Tinter(Doubler):
+    """A Doubler with weights: it makes every picture brighter by `weight`."""
+
+    def __init__(self, weight: float = 1.25) -> None:
+        super().__init__()
+        tint = nn.Conv2d(3, 3, 1, bias=False)
+        tint.weight.data = weight * torch.eye(3)[:, :, None, None]
+        self.model = nn.Sequential(self.model, tint.requires_grad_(False))
 
 
 def upscaled(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> Any:

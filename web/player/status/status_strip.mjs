@@ -1,6 +1,6 @@
 // @ts-check
 /** @import { Reel } from "../view/reel.mjs" */
-/** @import { TakeInfo } from "../types.mjs" */
+/** @import { Stats, TakeInfo } from "../types.mjs" */
 import { element } from "../view/dom.mjs";
 import { duration, megabytes, time } from "../view/format.mjs";
 import { latencies } from "./latencies.mjs";
@@ -22,9 +22,9 @@ export class StatusStrip {
   }
 
   update() {
-    const { take } = this.reel;
+    const { take, session } = this.reel;
     const shown = take && (take.frames > 0 || take.info.stats.resumed_from_s != null);
-    const facts = shown ? measurements(take.info, take.growing) : [];
+    const facts = shown ? measurements(statsOf(take.info.stats, session?.refined?.take.info.stats), take.info.state, take.growing) : [];
     const warnings = take ? warningsOf(take.info, take.known) : [];
     const notices = take ? noticesOf(take.info) : [];
     const content = JSON.stringify([facts, warnings, notices]);
@@ -44,8 +44,15 @@ function fact(name, value, meaning) {
   return element("div", { title: meaning }, element("dt", {}, name), element("dd", {}, value));
 }
 
-/** @param {TakeInfo} info @param {boolean} growing @returns {[string, string, string][]} */
-function measurements({ stats, state }, growing) {
+/** The measurements of a shot, with the times of generator and stage: only the refined take knows those of both.
+ * @param {Stats} stats of the shot's own take @param {Stats} [refined] @returns {Stats} */
+export function statsOf(stats, refined) {
+  if (refined?.stage_factor == null) return stats;
+  return { ...stats, generator_factor: refined.generator_factor, stage_factor: refined.stage_factor };
+}
+
+/** @param {Stats} stats @param {string} state @param {boolean} growing @returns {[string, string, string][]} */
+function measurements(stats, state, growing) {
   /** @type {[string, string, string][]} */
   const found = [];
   const add = (/** @type {string} */ name, /** @type {string|null} */ value, meaning = "") => {

@@ -80,11 +80,11 @@ export class Reel {
   /** Prefer the refined frames, or those that they were made of. @param {boolean} prefers */
   preferRefined(prefers) {
     this.prefersRefined = prefers;
-    this.#follow(this.refined);
+    if (!prefers) this.#refined?.fetcher.release(this);
     this.onChange();
   }
 
-  /** Listen to the refined take, and fetch its frames. @param {Session|null} refined */
+  /** Listen to the refined take, also while its frames are not preferred. @param {Session|null} refined */
   #follow(refined) {
     if (refined === this.#refined) return;
     this.#unlistenRefined();
@@ -99,7 +99,7 @@ export class Reel {
    */
   tick(now, visible) {
     if (this.take) {
-      this.#follow(this.refined);
+      this.#follow(this.session?.refined ?? null);
       this.#advance(now);
       this.#fetch();
       if (visible && !this.screen.video) this.#draw();
