@@ -161,6 +161,9 @@ test("hovering the bar shows the time, the prompt and the picture there", onPage
   await hover.getByText("0:02 · frame 36 · chunk 3").waitFor();
   await hover.getByText("a blue ball").waitFor();
   await hover.locator("canvas").waitFor();
+  const text = hover.getByText("frame 36");
+  await text.evaluate((line) => { line.textContent = "12:43 · frame 12,345 · chunk 1,234 (dropped)"; });
+  assert.ok(await hover.evaluate((box) => box.scrollWidth <= box.clientWidth), "no text leaves the box");
 }));
 
 test("the bar shows which earlier frames a chunk recalls", onPage(async (player) => {

@@ -6,7 +6,7 @@ import { time } from "./format.mjs";
 import { translate } from "../words.mjs";
 
 const BITMAPS = 4;
-const [WIDTH, MARGIN] = [128, 2];
+const [WIDTH, MARGIN] = [152, 2];
 
 /** The time, the prompt and the picture under the pointer on the scrub bar. */
 export class HoverPreview {
