@@ -34,19 +34,22 @@ class ChunkProducer:
         self, spec: RolloutSpec, state: RunState, first: int, *, smaller: bool = False
     ) -> None:
         frame = state.chain.span(first).first
-        self._spec, self._state, self._first, self._smaller = spec, state, first, smaller
+        self._spec, self._state, self._first = spec, state, first
         self._start = state.settings.at(frame)
         self._snapshots = Snapshots(spec.journal, self._made_for())
         self._kept: str | None = None  # the address of the snapshot that the next one replaces
         self.notice: str | None = None
 
         def settings_at(latent_frame: int) -> RolloutSettings:
-            # Replayed chunks are committed for the branches of this one, whatever made them.
-            return self._shrink_if_needed(state.settings.at(max(latent_frame, frame)))
+            # Replayed chunks are committed for the branches of this one, whatever made them. The
+            # producer is not named: a circle would keep its KV caches while the next one claims.
+            settings = state.settings.at(max(latent_frame, frame))
+            return _smaller_plan(settings) if smaller else settings
 
         if spec.model.host.scale_loras is not None:
             spec.model.host.scale_loras(self._start.lora_factor)
-        self.loop = Loop(self._shrink_if_needed(self._start), spec.model, settings_at)
+        start = _smaller_plan(self._start) if smaller else self._start
+        self.loop = Loop(start, spec.model, settings_at)
         replayed = self._restore(first)
         last = state.read(first - 1) if first and not replayed else None
         in_flight = last.in_flight if last else ()
@@ -174,15 +177,14 @@ class ChunkProducer:
         """Replace a loop that was only half restored by an empty one."""
         self.loop = Loop(self.loop.settings, self.loop.branches.model, self.loop.settings_at)
 
-    def _shrink_if_needed(self, settings: RolloutSettings) -> RolloutSettings:
-        if not self._smaller:
-            return settings
-        guidance = replace(settings.guidance, in_one_pass=False)
-        return replace(settings, hold_rotated=False, guidance=guidance)
-
     def _made_for(self) -> str:
         """A digest of everything that must match for a snapshot to be usable here."""
         start, chain = self._start, self._state.chain
         maker = chain.models.at(chain.span(self._first).first)
         text = f"{start.guidance.inputs!r} {start.lora_factor!r} {self._spec.model.dtype} {maker}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _smaller_plan(settings: RolloutSettings) -> RolloutSettings:
+    guidance = replace(settings.guidance, in_one_pass=False)
+    return replace(settings, hold_rotated=False, guidance=guidance)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from longtake.attention.cache.kv_cache import KVCache
@@ -52,6 +55,22 @@ def test_a_recache_is_announced_and_moves_the_chain(tmp_path: Path) -> None:
     assert state.settings.recache_frames == (15,) and state.chain.key(5) != spec.key(5)
     assert state.chain.key(4) == spec.key(4)
     assert not torch.equal(chunk.latents, whole[5].latents)
+
+
+@pytest.mark.parametrize("smaller", [False, True])
+def test_a_producer_that_is_left_frees_its_caches_at_once(tmp_path: Path, smaller: bool) -> None:
+    """The next one asks for its memory at once, and no garbage collector runs between."""
+    spec, _ = spec_with_chunks(tmp_path, 0)
+    gc.disable()
+    try:
+        producer = ChunkProducer(spec, RunState(spec), 0, smaller=smaller)
+        next(producer.chunks)
+        caches = [weakref.ref(cache) for cache in producer.loop.branches.caches]
+        assert caches and all(cache() is not None for cache in caches)
+        del producer
+        assert all(cache() is None for cache in caches)
+    finally:
+        gc.enable()
 
 
 def test_a_producer_is_outdated_by_other_branches_and_by_dropped_caches(tmp_path: Path) -> None:
