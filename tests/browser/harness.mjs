@@ -12,13 +12,18 @@ const LIMIT_MS = 30_000;
 /** @type {import("playwright-core").Browser} */
 export let browser;
 
-/** Launch the browser; call this once in each test file. @param {...string} more arguments */
+/** Launch Chromium; the caller closes it. @param {...string} more arguments */
+export function launch(...more) {
+  return chromium.launch({
+    executablePath: process.env.LONGTAKE_CHROMIUM,
+    args: ["--no-sandbox", "--disable-dev-shm-usage", ...more],
+  });
+}
+
+/** Launch the browser of a test file; call this once. @param {...string} more arguments */
 export function useBrowser(...more) {
   before(async () => {
-    browser = await chromium.launch({
-      executablePath: process.env.LONGTAKE_CHROMIUM,
-      args: ["--no-sandbox", "--disable-dev-shm-usage", ...more],
-    });
+    browser = await launch(...more);
   });
   after(() => browser.close());
 }

@@ -7,14 +7,10 @@
 import { readFileSync } from "node:fs";
 import { loadavg } from "node:os";
 import { text } from "node:stream/consumers";
-import { chromium } from "playwright-core";
-import { PlayerPage, URL } from "./harness.mjs";
+import { PlayerPage, URL, launch } from "./harness.mjs";
 
 const { sample_s: sampleS, presses, run } = JSON.parse(await text(process.stdin));
-const browser = await chromium.launch({
-  executablePath: process.env.LONGTAKE_CHROMIUM,
-  args: ["--no-sandbox", "--disable-dev-shm-usage"],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 960, height: 900 } });
   const player = new PlayerPage(page);

@@ -6,17 +6,13 @@
  */
 import { loadavg } from "node:os";
 import { text } from "node:stream/consumers";
-import { chromium } from "playwright-core";
-import { PlayerPage } from "../harness.mjs";
+import { PlayerPage, launch } from "../harness.mjs";
 
 /** @typedef {{code: string, still_s: number, hold_s: number}} Press */
 /** @typedef {{speed: number, presses: Press[]}} Phase */
 /** @type {{mode: string, rest_s: number, phases: Phase[]}} */
 const plan = JSON.parse(await text(process.stdin));
-const browser = await chromium.launch({
-  executablePath: process.env.LONGTAKE_CHROMIUM,
-  args: ["--no-sandbox", "--disable-dev-shm-usage"],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 960, height: 900 } });
   const player = new PlayerPage(page);
