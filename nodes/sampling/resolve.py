@@ -145,9 +145,12 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)
     warnings = tuple(_warnings(resolved, request, settings, length))
-    opening_guidance = request.guidance_spec.opening_guidance(preset)
-    if opening_guidance is not None:
-        settings = with_opening(settings, opening_guidance)
+    guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
+    opening = request.guidance_spec.opening_guidance(preset)
+    if opening is not None:
+        settings = with_opening(settings, opening)
+        if settings.guidance == opening:
+            guidance_values |= {"cfg of the first chunk": opening.text_scale}
     check_second_weights(settings, resolved.engine)
     check_state(settings, resolved.engine.config)
     check_recurrent(settings, resolved.engine.config)
@@ -159,7 +162,6 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         describe_rules(settings, config.num_layers),
         describe_caching(settings),
     )
-    guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
     return PlannedRollout(
         settings, length, guided, _live_input(request, resolved, settings),
         notes=tuple(note for note in notes if note is not None),

@@ -14,6 +14,7 @@ from longtake.samplers.guidance import cfg, opening
 from longtake.samplers.history.plan import planned_bytes
 from longtake.samplers.loop import generate
 from longtake.samplers.opening import with_opening
+from longtake.samplers.planning.cost import peak_evaluations
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, full_sequence, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings, TimedGuidance
@@ -46,8 +47,10 @@ def test_the_first_chunk_is_that_of_a_shot_with_text_guidance() -> None:
 
 
 def test_only_the_first_chunk_costs_more() -> None:
-    steps = len(LADDER) - 1
-    made = [chunk.model_evals for chunk in generate(with_opening(shot(), OPENING), MODEL)]
+    steps, opened = len(LADDER) - 1, with_opening(shot(), OPENING)
+    needed = [peak_evaluations(each, TINY, torch.float32) for each in (opened, shot())]
+    assert needed == [steps + 1, steps + 1]
+    made = [chunk.model_evals for chunk in generate(opened, MODEL)]
     assert made == [2 * steps, *[1 + steps] * 3]  # a commit belongs to the chunk after it
 
 
