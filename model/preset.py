@@ -21,7 +21,6 @@ class Preset:
 
     `steps` are even ones from the timestep `begins` on. `first_steps` are the fewest of the first
     chunk, which has no past to go by, `overlap_steps` the fewest where chunks in work overlap.
-    `opening_guidance` is that chunk's scale of text guidance (0: as of all chunks).
     `timesteps` is, in their place, a
     distilled model's list (1000 to 0, before the shift), `first_timesteps` another one for the
     first chunk alone; `shift_timesteps` is False where the list is final already: the model is told
@@ -80,7 +79,6 @@ class Preset:
     wavefront: bool = False
     rebuilt: bool = False
     first_steps: int = 0
-    opening_guidance: float = 0.0
     overlap_steps: int = 0
     flat_world: bool = False
     only_new_views: bool = False
@@ -103,9 +101,9 @@ class Preset:
 DEMO = Preset(
     chunk_frames=3, steps=3, shift=1.5, guidance_scale=1.0,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
-    drops_first_frame=True, first_steps=8, opening_guidance=2.0, overlap_steps=4,
-    noisy_history=True, history_scale=1.2, reach_frames=64, recall_share=RECALLED_SHARE,
-    archive_frames=600, flat_world=True, only_new_views=True,
+    drops_first_frame=True, first_steps=8, overlap_steps=4, noisy_history=True, history_scale=1.2,
+    reach_frames=64, recall_share=RECALLED_SHARE, archive_frames=600, flat_world=True,
+    only_new_views=True,
 )  # fmt: skip
 
 DEMO_QUALITIES: Mapping[str, Preset] = {"fast": DEMO, "full": replace(DEMO, steps=8)}

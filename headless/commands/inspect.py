@@ -130,17 +130,16 @@ def _preset(preset: dict[str, Any]) -> str:
     past = f"window {window} + sink {preset['sink_frames']}" if window else "all of the past"
     past += f" + memory bank {preset['bank_frames']}" if preset["bank_frames"] else ""
     levels = " ".join(f"{t:g}" for t in preset["timesteps"]) or f"{preset['steps']} even"
-    opening = " ".join(f"{t:g}" for t in preset["first_timesteps"])
-    opening = opening or (f"{preset['first_steps']} even" if preset["first_steps"] else "")
+    first = " ".join(f"{t:g}" for t in preset["first_timesteps"])
+    first = first or (f"{preset['first_steps']} even" if preset["first_steps"] else "")
     shift = f"shift {preset['shift']:g}" if preset["shift_timesteps"] else "already shifted"
     guidance = preset["guidance_scale"]
     return (
         f"chunks of {preset['chunk_frames']}, steps {levels} ({preset['solver']}, {shift})"
-        + (f", first chunk {opening}" if opening else "")
+        + (f", first chunk {first}" if first else "")
         + (f", the second model below noise level {p:g}" if (p := preset["boundary"]) else "")
         + f", {past}, "
         + (f"CFG {guidance:g}" if guidance != 1 else "no CFG")
-        + (f" ({g:g} in the first chunk)" if (g := preset["opening_guidance"]) else "")
         + f", {preset['width']}x{preset['height']} at {preset['fps']:g} fps"
     )
 

@@ -103,10 +103,6 @@ class GuidanceSpec:
             guidance = step.apply(guidance, values)
         return replace(guidance or g.Guidance(), weighted_scores=self.scores)
 
-    def opening_guidance(self, preset: Preset) -> None:
-        """Return nothing: a chain of nodes guides all chunks."""
-        return None
-
     def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
         """Return the values that come from the model's preset, by name."""
         values = PresetValues.of(preset, sink=sink)
@@ -148,11 +144,6 @@ class CfgSpec:
     def resolve(self, preset: Preset, *, sink: bool) -> g.Guidance:
         """Build the guidance for a model with `preset`."""
         return g.cfg(value_or(self.scale, preset.guidance_scale))
-
-    def opening_guidance(self, preset: Preset) -> g.Guidance | None:
-        """The model's own guidance of the first chunk; None where the scale is another one."""
-        is_own = self.scale in (None, preset.guidance_scale)
-        return g.opening(preset.opening_guidance) if is_own and preset.opening_guidance else None
 
     def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
         """Return `cfg` if it comes from the model's preset."""

@@ -11,13 +11,7 @@ from ...attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
 from ...attention.temp_cache.policy import TempCache
 from ...samplers.history.plan import bytes_of, planned_bytes
 from ...samplers.history.settings import CacheSettings
-from ...samplers.planning.cost import (
-    cost,
-    describe_branches,
-    peak_evaluations,
-    without_guidance,
-    without_opening,
-)
+from ...samplers.planning.cost import cost, describe_branches, peak_evaluations, without_guidance
 from ...samplers.settings import RolloutSettings
 from ...units import byte_size
 from .. import host
@@ -51,7 +45,7 @@ def describe_lean_keys(footprint: RolloutFootprint) -> str:
 
 def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
     """What guidance adds to the prompt alone, one sentence; None where that is nothing."""
-    settings, model = without_opening(footprint.settings), footprint.model
+    settings, model = footprint.settings, footprint.model
     kind = model.config, model.dtype, model.histories
     guided, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
     most = peak_evaluations(settings, *kind)

@@ -11,7 +11,6 @@ from ...samplers.experts import check_second_weights
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
 from ...samplers.history.state_reading import check_state
-from ...samplers.opening import with_opening
 from ...samplers.planning.caching import describe_caching
 from ...samplers.planning.cost import idle_views
 from ...samplers.planning.rules import describe_rules
@@ -144,13 +143,6 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         ),
     )  # fmt: skip
     settings = _with_cache(settings, resolved, cache)
-    warnings = tuple(_warnings(resolved, request, settings, length))
-    guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
-    opening = request.guidance_spec.opening_guidance(preset)
-    if opening is not None:
-        settings = with_opening(settings, opening)
-        if settings.guidance == opening:
-            guidance_values |= {"cfg of the first chunk": opening.text_scale}
     check_second_weights(settings, resolved.engine)
     check_state(settings, resolved.engine.config)
     check_recurrent(settings, resolved.engine.config)
@@ -162,10 +154,11 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         describe_rules(settings, config.num_layers),
         describe_caching(settings),
     )
+    guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
     return PlannedRollout(
         settings, length, guided, _live_input(request, resolved, settings),
         notes=tuple(note for note in notes if note is not None),
-        warnings=warnings,
+        warnings=tuple(_warnings(resolved, request, settings, length)),
         values_from_preset=_values_from_preset(resolved, request, settings) | guidance_values,
         guidance_values=guidance_values,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 The evaluations differ in their prompt and in the history that they see.
 """
 
-from .presets import cfg, extend, fractional, magi, opening, stabilise, temporal, vanilla
+from .presets import cfg, extend, fractional, magi, stabilise, temporal, vanilla
 from .prompt import OwnPrompt, Prompt
 from .score import Score, WeightedScore
 from .terms import Branch, Guidance, GuidanceTiming, Limits, merge_branches
@@ -47,7 +47,6 @@ __all__ = [
     "last",
     "magi",
     "merge_branches",
-    "opening",
     "noisy",
     "stabilise",
     "temporal",

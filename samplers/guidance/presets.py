@@ -23,11 +23,6 @@ def cfg(scale: float) -> Guidance:
     return _guidance(scale, Branch(scale), Branch(1 - scale, "negative"))
 
 
-def opening(scale: float) -> Guidance:
-    """CFG for a chunk without history: a KV cache for the negative prompt would stay empty."""
-    return _guidance(scale, Branch(scale), Branch(1 - scale, "negative", DROP))
-
-
 def vanilla(scale: float, none: View = NOISE, *, drop_prompt: bool = False) -> Guidance:
     """HG-v: scale times the whole history, 1 - scale times none.
 

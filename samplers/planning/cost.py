@@ -68,24 +68,12 @@ def peak_evaluations(
 ) -> int:
     """Model evaluations of the most expensive chunk.
 
-    Counts guidance changes and, per prompt change, one extra pass over the noise history. The
-    first chunk does not count, since it has no history.
+    Counts guidance changes and, per prompt change, one extra pass over the noise history.
     """
-    settings = without_opening(settings)
     most = max(cost(stage, config, dtype, histories).evaluations for stage in settings.stages)
     if len(settings.prompts.entries) == 1:
         return most
     return most + histories * _refill(settings, cache_plans(settings, config, dtype))
-
-
-def without_opening(settings: RolloutSettings) -> RolloutSettings:
-    """The rollout under the guidance of its second chunk, if that changes there."""
-    second = settings.origin + settings.schedule.chunk_frames
-    changes = settings.guidance_changes
-    if all(change.start_frame != second for change in changes):
-        return settings
-    later = tuple(change for change in changes if change.start_frame > second)
-    return replace(settings.at(second), guidance_changes=later)
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:

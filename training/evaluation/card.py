@@ -41,7 +41,7 @@ It is a demonstration model: it knows one world (a ball, a landscape, a camera) 
 Files: {files}; fp16.
 Defaults: {DEMO.width}x{DEMO.height} at {DEMO.fps:g} fps, chunks of {DEMO.chunk_frames} latent
 frames, {DEMO.steps} steps ({DEMO.first_steps} for the first chunk), shift {DEMO.shift:g},
-CFG {DEMO.guidance_scale:g} ({DEMO.opening_guidance:g} in the first chunk), {_memory()}.
+CFG {DEMO.guidance_scale:g}, {_memory()}.
 
 Measured on held-out seeds by `python -m longtake.training.evaluate`; mean and 95 % bootstrap
 interval over clips.

@@ -25,9 +25,8 @@ from ...samplers.camera.path import CameraPath
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ...samplers.denoiser import local_denoiser
 from ...samplers.feature_caching import FeatureCaching
-from ...samplers.guidance import Guidance, cfg, opening
+from ...samplers.guidance import Guidance, cfg
 from ...samplers.loop import Chunk, generate
-from ...samplers.opening import with_opening
 from ...samplers.rules.anchor import Anchor
 from ...samplers.rules.memory import MemoryRules
 from ...samplers.schedule.context_noise import ContextNoise
@@ -79,10 +78,9 @@ class Recipe:
 
     `length` counts latent frames; `rows` and `columns` are the latent picture's. 42 latent frames
     are 10.3 s at 16 frames a second, and a whole number of chunks. The first chunk has at least
-    `first_steps`; `solver` is an option's name. `guidance` replaces CFG at `scale`; while both are
-    the demo's, so is the first chunk's scale. `cache` is the history's. `memory` and `anchor` are
-    the memory rules; with `feature_caching` steps take over work of the last one. A model that
-    takes a camera follows `camera`, or else the prompts' words.
+    `first_steps`; `solver` is an option's name. `guidance` replaces CFG at `scale`; `cache` is the
+    history's. `memory` and `anchor` are the memory rules; with `feature_caching` steps take over
+    work of the last one. A model that takes a camera follows `camera`, or else the prompts' words.
     """
 
     length: int = 42
@@ -121,7 +119,7 @@ def settings_of(
     """The settings of one rollout. `prompts` holds (latent frame, text)."""
     entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
     preset = replace(DEMO, steps=recipe.steps, first_steps=recipe.first_steps, solver=recipe.solver)
-    settings = RolloutSettings(
+    return RolloutSettings(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
         rows=recipe.rows,
         columns=recipe.columns,
@@ -139,9 +137,6 @@ def settings_of(
         feature_caching=recipe.feature_caching,
         camera=recipe.camera,
     )
-    if recipe.guidance is None and recipe.scale == DEMO.guidance_scale:
-        return with_opening(settings, opening(DEMO.opening_guidance))
-    return settings
 
 
 def decode(kit: Kit, chunks: Iterable[Chunk]) -> Tensor:

@@ -217,10 +217,7 @@ def test_a_shot_with_control_is_saved_and_goes_on(
     settings = RolloutFile(file).settings()
     assert Chain(settings, rollout.spec.identity).key(2) == keys(rollout)[2]
     made = generate(settings, rollout.model)
-    made = torch.cat([chunk.latents for chunk in made])
-    assert torch.equal(made[:3], whole[:3])
-    # the run starts its loop again where guidance ends, so that a commit may round otherwise
-    torch.testing.assert_close(made, whole, atol=1e-5, rtol=1e-5)
+    assert torch.equal(torch.cat([chunk.latents for chunk in made]), whole)
     [fork] = bench.run("LongtakeEditRollout", action="fork", rollout=rollout, at=1.2, new_seed=9)
     assert keys(fork)[:1] == keys(rollout)[:1]
     assert fork.settings.control == rollout.settings.control

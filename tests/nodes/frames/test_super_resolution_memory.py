@@ -79,8 +79,7 @@ def test_the_generator_claims_the_super_resolution_too(
     calls = claims_of(monkeypatch)
     bench.collect(sharp)
     generator = [call for call in calls if frames.rollout.claim.model in call[0]]
-    # four chunks, and once more where guidance ends; the first pass follows the third chunk
-    assert len(generator) == 5
+    assert len(generator) == 4  # chunks; the first pass follows the third
     for patchers, planned in generator:
         assert all(part in patchers for part in model.models)
         assert planned >= sharp.memory.working_bytes

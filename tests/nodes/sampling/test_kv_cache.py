@@ -221,8 +221,7 @@ def test_re_encoding_makes_another_video_and_claims_the_vae_with_the_model(bench
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host, "claim", lambda p, count: claimed.append([*p]) or claim(p, count))
         made = bench.collect(again, "latent")["samples"]
-    # three chunks, and once more where guidance ends
-    assert all(vae.patcher in patchers for patchers in claimed) and len(claimed) == 4
+    assert all(vae.patcher in patchers for patchers in claimed) and len(claimed) == 3
     before = bench.collect(left, "latent")["samples"]
     assert torch.equal(made[:, :, :6], before[:, :, :6])
     assert not torch.equal(made[:, :, 6:], before[:, :, 6:])

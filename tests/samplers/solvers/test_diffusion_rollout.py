@@ -16,7 +16,6 @@ from longtake.attention.cache.policy import FullHistory
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.dit import predict, project_text
-from longtake.model.preset import DEMO
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.guidance import cfg, extend, fractional
@@ -160,13 +159,11 @@ def test_a_v_model_asked_for_on_the_canvas_runs_on_its_own_noise_schedule(bench:
     assert (s.length, s.schedule.ladder) == (3, LADDER)
     shape, dit, step = (16, s.rows, s.columns), random_dit(CONFIG), ddim("sigmoid", "v", 1.0)
     x = torch.stack([addressed_noise(s.seed, f, 0, "start", shape) for f in range(3)])
-    embeddings = s.prompts.at(0).embedding, s.prompts.negative
-    texts = [project_text(dit, each[None, None]) for each in embeddings]
+    text = project_text(dit, s.prompts.at(0).embedding[None, None])
     attention = WholeSequence(rotation(range(3), s.rows // 2, s.columns // 2, CONFIG.head_dim))
     for number, (now, after) in enumerate(pairwise(LADDER), 1):
         t = torch.full((1, 3), round(1000 * now) - 1.0, dtype=torch.float64)
-        one, none = (predict(dit, x[None], t, text, attention).velocity[0] for text in texts)
-        v = none + DEMO.opening_guidance * (one - none)
+        v = predict(dit, x[None], t, text, attention).velocity[0]
         fresh = [addressed_noise(s.seed, f, number, "renoise", shape) for f in range(3)]
         x = step(x, v, now, after, torch.stack(fresh))
     assert_same(torch.cat([chunk.latents for chunk in made.chunks]), x)
