@@ -52,7 +52,7 @@ def test_a_stopped_shot_goes_on_when_it_is_queued_again(client: Client) -> None:
     ("control", "text", "line"),
     [
         ("set_prompt", "snowy mountains at sunset", "1.3125: snowy mountains at sunset"),
-        ("set_guidance", "1", "1.3125 (guidance 1): a red ball over green hills at noon"),
+        ("set_guidance", "3", "1.3125 (guidance 3): a red ball over green hills at noon"),
     ],
 )
 def test_an_edit_is_of_its_run_only_and_the_kept_line_gives_it_again(
