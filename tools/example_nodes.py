@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from ..model.files.known_files import KNOWN_FILES
@@ -129,7 +128,11 @@ def models_of(api: Api) -> dict[str, list[dict[str, str]]]:
                  if isinstance(value, str) and value in KNOWN_FILES]
         for number, one in api.items()
     }  # fmt: skip
-    return {number: [asdict(file) for file in files] for number, files in files_of.items() if files}
+    return {
+        number: [{"name": f.name, "directory": f.directory, "url": f.url} for f in files]
+        for number, files in files_of.items()
+        if files
+    }
 
 
 def group_box(title: str, left: int, top: int, width: int, height: int) -> dict[str, Any]:

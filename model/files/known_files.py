@@ -20,16 +20,20 @@ DIFFUSION = "diffusion_models"
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file by its name in a loader, the model folder, and the address of the download."""
+    """A file by its name in a loader, the model folder, and the address of the download.
+
+    `advice` is what to do where it is missing, if that is more than to download it.
+    """
 
     name: str
     directory: str
     url: str
+    advice: str = ""
 
     @property
     def remedy(self) -> str:
         """What to do where the file is missing."""
-        return FLASHVSR_REMEDY if self.name.endswith(FLASHVSR) else f"download {self.url}"
+        return self.advice or f"download {self.url}"
 
 
 KNOWN_FILES = {
@@ -47,7 +51,8 @@ KNOWN_FILES = {
                   f"{HUGGING_FACE}/Kijai/WanVideo_comfy/resolve/main/"
                   "Wan2_1-VACE_module_1_3B_bf16.safetensors"),
         KnownFile(f"FlashVSR/{FLASHVSR}", DIFFUSION,
-                  f"{HUGGING_FACE}/JunhaoZhuang/FlashVSR/resolve/main/{FLASHVSR}"),
+                  f"{HUGGING_FACE}/JunhaoZhuang/FlashVSR/resolve/main/{FLASHVSR}",
+                  FLASHVSR_REMEDY),
         KnownFile("seedvr2_3b_int8_convrot.safetensors", DIFFUSION,
                   f"{SEEDVR2}/diffusion_models/seedvr2_3b_int8_convrot.safetensors"),
         KnownFile("seedvr2_ema_vae_fp16.safetensors", "vae",
