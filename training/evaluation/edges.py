@@ -2,7 +2,7 @@
 
 A smeared picture lacks fine edges. How many edges there are also depends on the landscape; so the
 energy is divided by that of the same picture at half size, which smearing hardly changes. The sky
-is left out: a moon has more edges than the land, and pictures without it would read as smeared.
+is left out: a moon has more edges than the land, and a clear night without it may read as smeared.
 """
 
 from __future__ import annotations
