@@ -12,6 +12,8 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from ..compute_threads import compute_with
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,7 +37,7 @@ class SideThread:
     def __init__(self, shares: ThreadShares, set_interrupt: Callable[[bool], None]) -> None:
         self._shares, self._set_interrupt = shares, set_interrupt
         self._owner, self._all_threads = threading.get_ident(), torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(1, "longtake decode", _use_threads, (shares.side,))
+        self._pool = ThreadPoolExecutor(1, "longtake decode", compute_with, (shares.side,))
 
     def start(self, call: Callable[P, R], /, *arguments: P.args, **options: P.kwargs) -> Future[R]:
         """Start `call` after all earlier ones."""
@@ -84,11 +86,3 @@ class SideThread:
         """End the thread after its current call."""
         is_owner = threading.get_ident() == self._owner  # else a garbage collector closes it
         self._pool.shutdown(wait=is_owner, cancel_futures=True)
-        if is_owner:
-            torch.set_num_threads(self._all_threads)  # the side thread has set the process's
-
-
-def _use_threads(count: int) -> None:
-    """Compute with `count` threads on this thread, whatever other threads set later."""
-    torch.get_num_threads()  # a thread's first question takes the process's number over
-    torch.set_num_threads(count)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
+from ..compute_threads import compute_alone
 from ..lazy.frame_chunk import Pictures, to_pictures
 from .jpeg import pack_frames
 
@@ -81,6 +82,7 @@ class FrameEncoder:
 
     def _work(self) -> None:
         """Run jobs until the end; after a failure only empty the queue."""
+        compute_alone()
         while (job := self._jobs.get()) is not None:
             try:
                 job()

@@ -18,6 +18,7 @@ from types import TracebackType
 
 from torch import Tensor
 
+from ..compute_threads import compute_alone
 from ..lazy.frame_chunk import to_pictures
 from .pieces import PieceLog
 from .spec import VideoSpec
@@ -106,6 +107,7 @@ class VideoWriter:
 
     def _work(self) -> None:
         """Encode until the end; after a failure only empty the queue, so that no caller hangs."""
+        compute_alone()
         while (queued := self._waiting.get()) is not None:
             if self._error is None:
                 self._attempt(functools.partial(self._append, *queued))
