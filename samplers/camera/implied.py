@@ -45,12 +45,14 @@ def implied_motion(text: str) -> CameraMotion:
     return total
 
 
+@lru_cache(maxsize=256)
 def implied_path(text: str) -> CameraPath:
     """The path of a camera that always moves as a prompt says; its lens stays as it is."""
     motion = implied_motion(text)
     return _AT_FULL_SPEED.then(1, motion.twist(_AT_FULL_SPEED.frame_s))
 
 
+@lru_cache(maxsize=256)
 def turning_path(text: str, before: str, since: int) -> CameraPath:
     """The path of a camera `since` latent frames after the prompt `before` gave way to `text`."""
     motion, old = implied_motion(text), implied_motion(before)
