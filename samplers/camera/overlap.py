@@ -10,8 +10,16 @@ from torch import Tensor
 
 from .rigid import inverse
 
-PLACES = (32, 8)  # columns and rows of the points that stand for a picture
 NEAREST = 1e-6  # nearer points are beside or behind a camera
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The points that stand for what a view sees: a grid over its picture, at each of `depths`."""
+
+    depths: tuple[float, ...]
+    columns: int = 32
+    rows: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,10 @@ class Views:
 NO_VIEWS = Views(torch.zeros(0, 4, 4).double(), torch.zeros(0, 4).double())
 
 
-def overlap(views: Views, past: Views, depths: Sequence[float]) -> Tensor:
-    """The share (f, p) of what each of `views` sees that each `past` view saw, 0 to 1.
-
-    Stands for what a view sees: points spread over its picture, at each of the `depths`.
-    """
+def overlap(views: Views, past: Views, points: Points) -> Tensor:
+    """The share (f, p) of what each of `views` sees that each `past` view saw, 0 to 1."""
     cameras = zip(views.poses, views.lenses, strict=True)
-    world = torch.stack([_points(pose, lens, depths) for pose, lens in cameras])  # (f, points, 3)
+    world = torch.stack([_seen(pose, lens, points) for pose, lens in cameras])  # (f, points, 3)
     to_camera = inverse(past.poses)  # (p, 4, 4)
     x, y, z = (world @ to_camera[:, None, :3, :3].mT + to_camera[:, None, None, :3, 3]).unbind(-1)
     focal_x, focal_y, centre_x, centre_y = past.lenses[:, :, None, None].unbind(1)
@@ -58,11 +63,13 @@ def overlap(views: Views, past: Views, depths: Sequence[float]) -> Tensor:
     return inside.double().mean(-1).T
 
 
-def _points(pose: Tensor, lens: Tensor, depths: Sequence[float]) -> Tensor:
+def _seen(pose: Tensor, lens: Tensor, points: Points) -> Tensor:
     """The points (n, 3), in the world, that a camera (4, 4) with a lens (4,) sees."""
     focal_x, focal_y, centre_x, centre_y = lens
-    columns, rows = ((torch.arange(count).double() + 0.5) / count for count in PLACES)
+    columns, rows = (
+        (torch.arange(count).double() + 0.5) / count for count in (points.columns, points.rows)
+    )
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     rays = torch.stack([(x - centre_x) / focal_x, (y - centre_y) / focal_y, torch.ones_like(x)], -1)
-    points = torch.cat([depth * rays.flatten(0, 1) for depth in depths])
-    return points @ pose[:3, :3].T + pose[:3, 3]
+    seen = torch.cat([depth * rays.flatten(0, 1) for depth in points.depths])
+    return seen @ pose[:3, :3].T + pose[:3, 3]

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ...model.camera.action import pan_speeds
 from ...model.camera.frames import CameraFrames
-from .overlap import NO_VIEWS, Views
+from .overlap import NO_VIEWS, Points, Views
 from .path import CameraPath
 
-DEPTHS = (1.0, 2.0, 4.0)
-"""How far the scenery is that two cameras share, in seconds at full speed."""
-STRIP_DEPTHS = (1.0,)
+SCENERY = Points((1.0, 2.0, 4.0))
+"""The scenery that two cameras share; depths are in seconds at full speed."""
+STRIP = Points((1.0,), rows=1)  # cameras move along it alone: each row of a picture is like another
 STRIP_LENS = (1.0, 1.0, 0.5, 0.5)  # at depth 1 the picture is 1 wide
 FULL_PAN_COLUMNS = 0.5  # latent columns a latent frame: 1 pixel a frame in the demo's world
 
@@ -31,9 +31,9 @@ class CameraTrack:
         self._columns, self._flat = columns, flat_world
 
     @property
-    def depths(self) -> tuple[float, ...]:
-        """Where the scenery is, in the unit of the views."""
-        return STRIP_DEPTHS if self._flat else DEPTHS
+    def scenery(self) -> Points:
+        """The points that stand for what a view sees."""
+        return STRIP if self._flat else SCENERY
 
     def ahead(self, paths: Sequence[CameraPath]) -> Views:
         """The views of the next latent frames, whose cameras follow `paths`, one for each."""

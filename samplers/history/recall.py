@@ -147,7 +147,7 @@ def view_scores(
     track: CameraTrack, paths: Sequence[CameraPath], past: Sequence[int]
 ) -> list[float]:
     """The mean share of what the next frames, along `paths`, see that each `past` frame saw."""
-    shares = overlap(track.ahead(paths), track.views.at(past), track.depths)
+    shares = overlap(track.ahead(paths), track.views.at(past), track.scenery)
     return [float(share) for share in shares.mean(0)]
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from longtake.samplers.camera.implied import implied_path
 from longtake.samplers.camera.moves import read_motion
-from longtake.samplers.camera.overlap import PLACES, Views, overlap
+from longtake.samplers.camera.overlap import Points, Views, overlap
 from longtake.samplers.camera.path import CameraPath, Lens
 from longtake.samplers.camera.rigid import from_twist
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.camera.track import CameraTrack
 from longtake.tests.support.laws import examples
 
-DEPTHS = (1.0, 3.0)
+POINTS = Points((1.0, 3.0))
 Camera = tuple[torch.Tensor, Lens]
 
 
@@ -33,10 +33,10 @@ def seen_by_both(a: Camera, b: Camera) -> float:
     (from_a, lens_a), (from_b, lens_b) = a, b
     pose_a, pose_b = from_a.tolist(), from_b.tolist()
     count = 0
-    for depth in DEPTHS:
-        for row in range(PLACES[1]):
-            for column in range(PLACES[0]):
-                u, v = (column + 0.5) / PLACES[0], (row + 0.5) / PLACES[1]
+    for depth in POINTS.depths:
+        for row in range(POINTS.rows):
+            for column in range(POINTS.columns):
+                u, v = (column + 0.5) / POINTS.columns, (row + 0.5) / POINTS.rows
                 ray = [(u - lens_a.centre_x) / lens_a.focal_x * depth,
                        (v - lens_a.centre_y) / lens_a.focal_y * depth, depth, 1.0]  # fmt: skip
                 world = [sum(pose_a[i][j] * ray[j] for j in range(4)) for i in range(3)]
@@ -46,7 +46,7 @@ def seen_by_both(a: Camera, b: Camera) -> float:
                     across = lens_b.focal_x * x / z + lens_b.centre_x
                     below = lens_b.focal_y * y / z + lens_b.centre_y
                     count += 0 <= across <= 1 and 0 <= below <= 1
-    return count / (len(DEPTHS) * math.prod(PLACES))
+    return count / (len(POINTS.depths) * POINTS.rows * POINTS.columns)
 
 
 def random_camera(seed: int) -> Camera:
@@ -60,7 +60,7 @@ def random_camera(seed: int) -> Camera:
 def test_overlap_is_the_share_of_points_that_both_see(seed: int) -> None:
     ours = [random_camera(seed + i) for i in range(2)]
     past = [random_camera(seed + 10 + i) for i in range(2)]
-    table = overlap(views(*ours), views(*past), DEPTHS)
+    table = overlap(views(*ours), views(*past), POINTS)
     for i, a in enumerate(ours):
         for j, b in enumerate(past):
             assert float(table[i, j]) == pytest.approx(seen_by_both(a, b), abs=2 / 512)
@@ -71,9 +71,9 @@ def test_overlap_is_the_share_of_points_that_both_see(seed: int) -> None:
 def test_moving_the_world_changes_no_overlap(seed: int) -> None:
     a, b, (world, _) = (random_camera(seed + i) for i in range(3))
     moved = [(world @ pose, lens) for pose, lens in (a, b)]
-    before = overlap(views(a), views(b), DEPTHS)
+    before = overlap(views(a), views(b), POINTS)
     torch.testing.assert_close(
-        overlap(views(moved[0]), views(moved[1]), DEPTHS), before, rtol=0, atol=2 / 512
+        overlap(views(moved[0]), views(moved[1]), POINTS), before, rtol=0, atol=2 / 512
     )
 
 
@@ -81,14 +81,14 @@ def test_a_camera_sees_all_of_its_own_view_and_nothing_behind_it() -> None:
     here = (torch.eye(4, dtype=torch.float64), Lens())
     turn = torch.tensor([0, 0, 0, 0, math.pi, 0], dtype=torch.float64)
     behind = (from_twist(turn), Lens())
-    assert float(overlap(views(here), views(here), DEPTHS)) == 1
-    assert float(overlap(views(here), views(behind), DEPTHS)) == 0
+    assert float(overlap(views(here), views(here), POINTS)) == 1
+    assert float(overlap(views(here), views(behind), POINTS)) == 0
 
 
 def test_a_closer_look_is_all_within_the_wide_one_and_not_the_reverse() -> None:
     wide, near = ((torch.eye(4, dtype=torch.float64), Lens().grown(f)) for f in (1.0, 2.0))
-    assert float(overlap(views(near), views(wide), DEPTHS)) == 1
-    assert float(overlap(views(wide), views(near), DEPTHS)) == pytest.approx(0.25, abs=0.05)
+    assert float(overlap(views(near), views(wide), POINTS)) == 1
+    assert float(overlap(views(wide), views(near), POINTS)) == pytest.approx(0.25, abs=0.05)
 
 
 def steered(track: CameraTrack, path: CameraPath, frames: int) -> Views:
@@ -103,8 +103,19 @@ def test_in_a_flat_world_words_move_the_view_along_a_strip(text: str) -> None:
     made = steered(track, implied_path(text), 8)
     expected = [-frame * 4 / (8 * columns) for frame in range(8)]  # 4 pixels a latent frame
     assert made.poses[:, 0, 3].tolist() == pytest.approx(expected)
-    shares = overlap(made.at([0]), made, track.depths)[0].tolist()
-    assert shares == pytest.approx([1 - abs(x) for x in expected], abs=1 / PLACES[0])
+    shares = overlap(made.at([0]), made, track.scenery)[0].tolist()
+    assert shares == pytest.approx([1 - abs(x) for x in expected], abs=1 / POINTS.columns)
+
+
+@pytest.mark.parametrize("text", ["the camera pans right", "the camera pans left"])
+def test_on_a_strip_one_row_of_points_tells_what_many_tell(text: str) -> None:
+    track = CameraTrack(12, flat_world=True)
+    made = steered(track, implied_path(text), 40)
+    ahead = track.ahead([implied_path(text)] * 3)
+    many = Points(track.scenery.depths, rows=8)
+    assert track.scenery.rows == 1
+    assert overlap(ahead, made, track.scenery).equal(overlap(ahead, made, many))
+    assert 0 < float(overlap(ahead, made, many).max()) < 1
 
 
 def test_a_whole_turn_in_the_round_comes_back_and_on_a_strip_it_does_not() -> None:
@@ -112,8 +123,8 @@ def test_a_whole_turn_in_the_round_comes_back_and_on_a_strip_it_does_not() -> No
     for flat, back in ((False, 1.0), (True, 0.0)):
         track = CameraTrack(4, flat_world=flat)
         made = steered(track, path, 17)  # 4 seconds
-        share = float(overlap(made.at([0]), made.at([16]), track.depths))
-        assert share == pytest.approx(back, abs=1 / PLACES[0])
+        share = float(overlap(made.at([0]), made.at([16]), track.scenery))
+        assert share == pytest.approx(back, abs=1 / POINTS.columns)
 
 
 def test_the_views_ahead_are_those_that_the_camera_then_has() -> None:
