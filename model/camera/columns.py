@@ -85,28 +85,43 @@ def _place_of_angles(device: torch.device) -> torch.device:
 
 
 class WorldTurn:
-    """The turn of a chunk's frames by their camera; it goes to the device once."""
+    """The turn of a chunk's frames by their camera, `turns` (b, f, 2, w).
+
+    Each layer turns its queries and keys, so what tokens and heads take is kept on the device.
+    """
 
     def __init__(self, turns: Rotation) -> None:
         self._turns = turns
+        self._latest: tuple[tuple[object, ...], Rotation] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Turn queries or keys x (b, f s, n, d)."""
-        if self._turns.cos.device != x.device:
-            cos, sin = (upload(part, x.device) for part in (self._turns.cos, self._turns.sin))
-            self._turns = Rotation(cos, sin)
-        return turned(x, self._turns)
+        key = x.shape[1:3], x.device
+        if self._latest is None or self._latest[0] != key:
+            on_device = (upload(part, x.device) for part in (self._turns.cos, self._turns.sin))
+            self._latest = key, of_tokens(Rotation(*on_device), *x.shape[1:3])
+        return turned(x, self._latest[1])
+
+
+def of_tokens(turns: Rotation, tokens: int, heads: int) -> Rotation:
+    """The turns (b, f s, n, w) of n `heads` in each of f s `tokens`, by `turns` (b, f, 2, w).
+
+    The first half of the heads takes the first of the two, the others the second.
+    """
+    frame_tokens, half = tokens // turns.cos.shape[1], heads // 2
+    cos, sin = (
+        torch.cat([
+            part[:, :, :1].expand(-1, -1, half, -1), part[:, :, 1:].expand(-1, -1, heads - half, -1)
+        ], 2).repeat_interleave(frame_tokens, 1)
+        for part in (turns.cos, turns.sin)
+    )  # fmt: skip
+    return Rotation(cos, sin)
 
 
 def turned(x: Tensor, turns: Rotation) -> Tensor:
-    """Turn the heads of x (b, f s, n, d) by the `turns` (b, f, 2, w) of frames.
+    """Turn x (b, f s, n, d) by `turns` (b, f s, n, w), which are of the last w channels of a head.
 
-    The first half of the heads takes the first of the two, the others the second. Turns are of the
-    last w channels of a head, which are those of columns.
+    They are those of columns.
     """
-    width, half = turns.cos.shape[-1], x.shape[2] // 2
-    tokens = x.shape[1] // turns.cos.shape[1]
-    cos, sin = (part.repeat_interleave(tokens, 1) for part in (turns.cos, turns.sin))
-    picture = x[:, :, :half, -width:].contiguous(), Rotation(cos[:, :, :1], sin[:, :, :1])
-    world = x[:, :, half:, -width:].contiguous(), Rotation(cos[:, :, 1:], sin[:, :, 1:])
-    return torch.cat([x[..., :-width], torch.cat([rotate(*picture), rotate(*world)], 2)], -1)
+    width = turns.cos.shape[-1]
+    return torch.cat([x[..., :-width], rotate(x[..., -width:].contiguous(), turns)], -1)
