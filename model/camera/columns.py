@@ -98,8 +98,8 @@ class WorldTurn:
         """Turn queries or keys x (b, f s, n, d)."""
         key = x.shape[1:3], x.device
         if self._latest is None or self._latest[0] != key:
-            on_device = (upload(part, x.device) for part in (self._turns.cos, self._turns.sin))
-            self._latest = key, of_tokens(Rotation(*on_device), *x.shape[1:3])
+            cos, sin = (upload(part, x.device) for part in (self._turns.cos, self._turns.sin))
+            self._latest = key, of_tokens(Rotation(cos, sin), *x.shape[1:3])
         return turned(x, self._latest[1])
 
 
