@@ -138,7 +138,7 @@ class Steering:
         return CameraFrames(
             torch.cat([path.relative([frame]) for path, frame in pairs]),
             torch.tensor([path.lens_at(frame).values for path, frame in pairs]),
-            torch.tensor([path.turn_per_second(frame) for path, frame in pairs]),
+            torch.cat([path.turns_per_second([frame]) for path, frame in pairs]).float(),
             settings.rows,
             settings.columns,
             places,

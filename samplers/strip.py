@@ -6,16 +6,15 @@ that nothing has to be kept: a fork, a resume and a replay give the same places.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from .camera.implied import TURN_SHARES, turning_path
 from .camera.path import CameraPath
-from .camera.track import strip_pan
+from .camera.track import strip_pans
 from .settings import RolloutSettings
 
 LAG = 0.375
@@ -52,32 +51,31 @@ def _word_path(spans: Sequence[tuple[int, str]], frame: int) -> CameraPath:
 def travel(settings: RolloutSettings, frames: Sequence[int]) -> Tensor:
     """How far the camera came from latent frame 0 to each of `frames` (f,), right positive.
 
-    The unit is a latent frame at full pan; the place of a latent frame is its pictures' mean.
+    The unit is a latent frame at full pan; the place of a latent frame is its pictures' mean. What
+    follows a frame changes no bit of its place: ways are added up in order.
     """
-    pieces = [*_pans(settings, max(frames) + 1)]
-    ends = [start for start, _ in pieces[1:]]
-    places = []
-    for frame in frames:
-        counts = [max(0, min(end, frame + 1) - max(start, 1))
-                  for (start, _), end in zip(pieces, [*ends, frame + 1], strict=True)]  # fmt: skip
-        pan = [pan for start, pan in pieces if start <= frame][-1] if frame else 0.0
-        way = sum(count * pan for count, (_, pan) in zip(counts, pieces, strict=True))
-        places.append(way - LAG * pan)
-    return torch.tensor(places, dtype=torch.float64)
+    starts, pans = _pans(settings, max(frames) + 1)
+    begins, at = starts.clamp(min=1), torch.tensor([*frames])
+    ways = (begins.diff() * pans[:-1]).cumsum(0)
+    piece = torch.searchsorted(starts, at, right=True) - 1
+    before = torch.cat([ways.new_zeros(1), ways])[piece]
+    pan = torch.where(at > 0, pans[piece], 0.0)
+    return before + (at + 1 - begins[piece]).clamp(min=0) * pan - LAG * pan
 
 
-def _pans(settings: RolloutSettings, stop: int) -> Iterator[tuple[int, float]]:
-    """The pans before latent frame `stop`, each with the first latent frame that has it."""
+def _pans(settings: RolloutSettings, stop: int) -> tuple[Tensor, Tensor]:
+    """The first latent frames (k,) of the pans before `stop`, and these pans (k,), float64."""
     if settings.camera is not None:
-        yield from (piece for piece in _path_pans(settings.camera) if piece[0] < stop)
-        return
+        path = settings.camera
+        starts = path.starts[: bisect_left(path.starts, stop)]
+        return torch.tensor(starts), strip_pans(path, path.steps[: len(starts)])
     spans = text_spans(settings, stop)
+    starts, pans = zip(*_word_pans(spans, stop), strict=True)
+    return torch.tensor(starts), torch.cat(pans)
+
+
+def _word_pans(spans: Sequence[tuple[int, str]], stop: int) -> Iterator[tuple[int, Tensor]]:
     for (start, _), end in zip(spans, [*(start for start, _ in spans[1:]), stop], strict=True):
         for frame in range(start, min(end, start + len(TURN_SHARES) + 1)):
-            yield frame, strip_pan(_word_path(spans, frame), max(frame, 1))
-
-
-@lru_cache(maxsize=4)
-def _path_pans(path: CameraPath) -> tuple[tuple[int, float], ...]:
-    """The pan of each entry of a path, with the first latent frame that has it."""
-    return tuple((start, strip_pan(path, max(start, 1))) for start in path.starts)
+            path = _word_path(spans, frame)
+            yield frame, strip_pans(path, path.steps_of([max(frame, 1)]))

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from .moves import MOVES, OTHER_NAMES, STILL, CameraMotion
-from .path import STILL_PATH, CameraPath
+from .path import STILL_PATH, CameraPath, PathEntry
+from .rigid import from_twist
 
 TURN_SHARES = (5 / 16, 13 / 16)
 """The shares of a new prompt's motion that a camera has in the first two latent frames.
@@ -48,8 +49,7 @@ def implied_motion(text: str) -> CameraMotion:
 @lru_cache(maxsize=256)
 def implied_path(text: str) -> CameraPath:
     """The path of a camera that always moves as a prompt says; its lens stays as it is."""
-    motion = implied_motion(text)
-    return _AT_FULL_SPEED.then(1, motion.twist(_AT_FULL_SPEED.frame_s))
+    return _moving(implied_motion(text))
 
 
 @lru_cache(maxsize=256)
@@ -58,5 +58,9 @@ def turning_path(text: str, before: str, since: int) -> CameraPath:
     motion, old = implied_motion(text), implied_motion(before)
     if since >= len(TURN_SHARES) or motion == old:
         return implied_path(text)
-    turning = old.toward(motion, TURN_SHARES[since])
-    return _AT_FULL_SPEED.then(1, turning.twist(_AT_FULL_SPEED.frame_s))
+    return _moving(old.toward(motion, TURN_SHARES[since]))
+
+
+def _moving(motion: CameraMotion) -> CameraPath:
+    step = from_twist(motion.twist(_AT_FULL_SPEED.frame_s))
+    return _AT_FULL_SPEED.then(1, [PathEntry(1, step)])

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from .moves import CameraMotion
-from .path import CameraPath
+from .path import CameraPath, PathEntry
 from .rigid import from_twist
 
 
-def drive_path(path: CameraPath, drive: Sequence[tuple[int, CameraMotion]]) -> CameraPath:
-    """`path` up to the first latent frame of `drive`, then its motions from their frames on.
+def drive_path(
+    path: CameraPath, first: int, drive: Sequence[tuple[int, CameraMotion]]
+) -> CameraPath:
+    """`path` up to latent frame `first`, and from there on the motions of `drive`.
 
-    The last motion goes on without end. 1 unit a second is the path's full speed. Frame 0 does not
-    move, so its motion begins with frame 1. The entries are those that lines of the same motions
-    give, since where equal steps are divided decides about the last bit of a pose.
+    Each motion holds from its latent frame on, and the last one without end. 1 unit a second is the
+    path's full speed. Frame 0 does not move, so its motion begins with frame 1. The entries are
+    those that lines of the same motions give, since where equal steps are divided decides about the
+    last bit of a pose. The work does not grow with the path, but for copying it.
     """
-    entries = [*{max(1, frame): motion for frame, motion in drive}.items()]
-    count = sum(before < entries[0][0] for before in path.starts)
     scale = path.full_step / path.frame_s
-    steps = [from_twist(_scaled(motion, scale).twist(path.frame_s)) for _, motion in entries]
-    return CameraPath(
-        (*path.starts[:count], *(frame for frame, _ in entries)),
-        torch.cat([path.steps[:count], torch.stack(steps)]),
-        (*path.growths[:count], *(motion.growth(path.frame_s) for _, motion in entries)),
-        path.lens, path.full_step, path.frame_s,
-    )  # fmt: skip
+    motions = {max(1, frame): motion for frame, motion in drive}
+    return path.then(max(1, first), (
+        PathEntry(
+            frame, from_twist(_scaled(motion, scale).twist(path.frame_s)),
+            motion.growth(path.frame_s),
+        )
+        for frame, motion in motions.items()
+    ))  # fmt: skip
 
 
 def _scaled(motion: CameraMotion, scale: float) -> CameraMotion:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from operator import mul
+from operator import lt, mul
 
 import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from .rigid import fault, fractions, from_twist, inverse
+from .rigid import fault, fractions, inverse
 
 MAX_ZOOM = 20.0  # times, in or out; a lens that grows for an hour would overflow
 MOVING = 1e-6  # a shorter step, in a file's units, counts as none
@@ -54,6 +54,17 @@ class Lens:
 
 
 @dataclass(frozen=True, slots=True)
+class PathEntry:
+    """The motion `step` (4, 4) of every latent frame from `start` on, and the focal length's
+    logarithmic growth per latent frame.
+    """
+
+    start: int
+    step: Tensor = field(repr=False, compare=False)
+    growth: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CameraPath:
     """Steps of a camera: entry k holds from latent frame `starts[k]` until the next entry.
 
@@ -73,9 +84,7 @@ class CameraPath:
     _grown: tuple[float, ...] = field(init=False, repr=False, compare=False)  # before each entry
 
     def __post_init__(self) -> None:
-        if self.starts[:1] != (0,) or any(
-            b <= a for a, b in zip(self.starts, self.starts[1:], strict=False)
-        ):
+        if self.starts[:1] != (0,) or not all(map(lt, self.starts, self.starts[1:])):
             raise BadInput(f"a camera path's entries must begin at 0 and increase: {self.starts}.")
         if self.steps.shape != (len(self.starts), 4, 4) or len(self.growths) != len(self.starts):
             raise BadInput("a camera path needs one 4 x 4 step and one growth per entry.")
@@ -85,23 +94,38 @@ class CameraPath:
             raise BadInput(f"a camera path cannot be used: {problem or 'it is not finite'}.")
         if min(self.full_step, self.frame_s) < SMALLEST_STEP:
             raise BadInput(f"a camera's steps cannot be {self.full_step:g} in {self.frame_s:g} s.")
-        lengths = (b - max(a, 1) for a, b in zip(self.starts, self.starts[1:], strict=False))
-        grown = accumulate(map(mul, self.growths, lengths), initial=0.0)
-        object.__setattr__(self, "_grown", tuple(grown))
-        object.__setattr__(self, "digest", self.digest_of(self.starts))
+        object.__setattr__(self, "_grown", self._growth_before() if self._zooms else ())
+        steps = torch.cat([torch.eye(4, dtype=torch.float64)[None], self.steps[1:]])
+        object.__setattr__(self, "digest", self._hash(self.starts, steps))
+
+    @property
+    def _zooms(self) -> bool:
+        return any(self.growths)
+
+    def _growth_before(self) -> tuple[float, ...]:
+        """The logarithm by which the focal length has grown before each entry."""
+        lengths = (b - max(a, 1) for a, b in pairwise(self.starts))
+        return tuple(accumulate(map(mul, self.growths, lengths), initial=0.0))
 
     def step(self, frame: int) -> Tensor:
         """The motion (4, 4) from latent frame `frame` - 1 to `frame`; none for frame 0."""
-        if frame <= 0:
-            return torch.eye(4, dtype=torch.float64)
-        return self.steps[self._entry(frame)]
+        return self.steps_of([frame])[0]
+
+    def steps_of(self, frames: Sequence[int]) -> Tensor:
+        """The motions (f, 4, 4) to latent `frames` from the frames before them; none to frame 0."""
+        steps = self.steps[[self._entry(frame) for frame in frames]]
+        steps[[frame <= 0 for frame in frames]] = torch.eye(4, dtype=torch.float64)
+        return steps
 
     def relative(self, frames: Sequence[int]) -> Tensor:
         """The steps (f, 4, 4) of `frames`, moves as parts of a full step, at most 1 long."""
-        steps = torch.stack([self.step(frame) for frame in frames])
-        moves = steps[:, :3, 3] / self.full_step
-        steps[:, :3, 3] = moves / moves.norm(dim=-1, keepdim=True).clamp(min=1.0)
-        return steps
+        return self.in_full_steps(self.steps_of(frames))
+
+    def in_full_steps(self, steps: Tensor) -> Tensor:
+        """Motions (f, 4, 4), their moves as parts of a full step, at most 1 long."""
+        moves, relative = steps[:, :3, 3] / self.full_step, steps.clone()
+        relative[:, :3, 3] = moves / moves.norm(dim=-1, keepdim=True).clamp(min=1.0)
+        return relative
 
     def pose(self, frame: int) -> Tensor:
         """The camera at a latent frame in the axes of frame 0, camera to world (4, 4)."""
@@ -144,25 +168,36 @@ class CameraPath:
             motion = motion @ torch.linalg.matrix_power(step, max(0, stop - start))
         return motion
 
-    def turn_per_second(self, frame: int) -> float:
-        """How fast the camera turns right at a latent frame, in degrees a second."""
-        step = self.step(frame)
-        return math.degrees(math.atan2(float(step[0, 2]), float(step[2, 2]))) / self.frame_s
+    def turns_per_second(self, frames: Sequence[int]) -> Tensor:
+        """How fast the camera turns right at latent `frames` (f,), in degrees a second."""
+        return self.turns_of(self.steps_of(frames))
+
+    def turns_of(self, steps: Tensor) -> Tensor:
+        """How fast motions (f, 4, 4) of a latent frame turn right (f,), in degrees a second."""
+        return torch.atan2(steps[:, 0, 2], steps[:, 2, 2]).rad2deg() / self.frame_s
 
     def lens_at(self, frame: int) -> Lens:
         """The lens at a latent frame; it grows at most MAX_ZOOM times, either way."""
+        if not self._grown:
+            return self.lens
         entry = self._entry(frame)
         since = frame + 1 - max(self.starts[entry], 1)
         total = self._grown[entry] + self.growths[entry] * max(0, since)
         limit = math.log(MAX_ZOOM)
         return self.lens.grown(math.exp(min(limit, max(-limit, total))))
 
-    def then(self, frame: int, twist: Tensor, growth: float = 0.0) -> CameraPath:
-        """This path, but from latent frame `frame` on every frame moves by `twist` (6,)."""
-        count = sum(start < frame for start in self.starts)
-        steps = torch.cat([self.steps[:count], from_twist(twist)[None]])
-        starts, growths = (*self.starts[:count], frame), (*self.growths[:count], growth)
-        return CameraPath(starts, steps, growths, self.lens, self.full_step, self.frame_s)
+    def then(self, frame: int, entries: Iterable[PathEntry]) -> CameraPath:
+        """This path up to latent frame `frame`, 1 or later, and from there on with other entries.
+
+        Without any, the last entry before goes on.
+        """
+        count, later = bisect_left(self.starts, frame), [*entries]
+        return CameraPath(
+            (*self.starts[:count], *(entry.start for entry in later)),
+            torch.cat([self.steps[:count], *(entry.step[None] for entry in later)]),
+            (*self.growths[:count], *(entry.growth for entry in later)),
+            self.lens, self.full_step, self.frame_s,
+        )  # fmt: skip
 
     def digest_of(self, frames: Iterable[int]) -> str:
         """A short hash of all that a model reads of `frames`, for chunk addresses.
@@ -170,9 +205,14 @@ class CameraPath:
         Values are rounded to float32, so that the last bit of a machine's sine does not count.
         """
         listed = [*frames]
-        lenses = torch.tensor([self.lens_at(frame).values for frame in listed])
-        steps = torch.stack([self.step(frame) for frame in listed]).float()
-        parts = steps.contiguous(), lenses, torch.tensor([self.full_step, self.frame_s])
+        return self._hash(listed, self.steps_of(listed))
+
+    def _hash(self, frames: Sequence[int], steps: Tensor) -> str:
+        if self._grown:
+            lenses = torch.tensor([self.lens_at(frame).values for frame in frames])
+        else:
+            lenses = torch.tensor([self.lens.values]).repeat(len(frames), 1)
+        parts = steps.float(), lenses, torch.tensor([self.full_step, self.frame_s])
         return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
 
     def _entry(self, frame: int) -> int:

@@ -54,7 +54,8 @@ class CameraTrack:
         """The motion (4, 4) to a frame from the one before, in units of full speed."""
         if self._flat:
             move = torch.eye(4, dtype=torch.float64)
-            move[0, 3] = FULL_PAN_COLUMNS / self._columns * strip_pan(path, frame)
+            [pan] = strip_pans(path, path.steps_of([frame]))
+            move[0, 3] = FULL_PAN_COLUMNS / self._columns * pan
             return move
         step = path.step(frame).clone()
         step[:3, 3] *= path.frame_s / path.full_step
@@ -64,8 +65,7 @@ class CameraTrack:
         return STRIP_LENS if self._flat else path.lens_at(frame).values
 
 
-def strip_pan(path: CameraPath, frame: int) -> float:
-    """The pan of one latent frame on a painted strip, -1 left to 1 right."""
-    turns = torch.tensor([path.turn_per_second(frame)])
-    lenses = torch.tensor([path.lens_at(frame).values])
-    return float(pan_speeds(CameraFrames(path.relative([frame]), lenses, turns, 0, 0)))
+def strip_pans(path: CameraPath, steps: Tensor) -> Tensor:
+    """The pans (f,) of a path's motions (f, 4, 4) on a painted strip: -1 left to 1 right."""
+    turns, no_lenses = path.turns_of(steps).float(), torch.zeros(len(steps), 4)
+    return pan_speeds(CameraFrames(path.in_full_steps(steps), no_lenses, turns, 0, 0))

@@ -21,6 +21,8 @@ from .input_log import InputLog, Look, Mode
 POLL_S = 0.1  # how often a run that waits checks whether the host wants to end it
 LEASE_S = 5.0  # a page that says nothing for longer has lost the wheel, and holds nothing
 
+Timeline = list[tuple[int, CameraMotion]]
+"""Motions, each with its first latent frame."""
 Answer = Literal["drives", "other", "ended", "no camera"]
 
 
@@ -78,7 +80,7 @@ class Drive:
         self._last: Steer | None = None
         self._seen = 0.0
         self._state = DriveState()
-        self._motions: list[tuple[int, CameraMotion]] = []
+        self._motions: Timeline = []
         self._read = 0  # the newest message that a chunk has read
         self._fps = 1.0
 
@@ -114,12 +116,6 @@ class Drive:
         """What is held now, as a line's moves; a chunk may also have a tap or a mouse's way."""
         with self._changed:
             return write_motion(self._log.current.push.motion) if self._log else ""
-
-    @property
-    def timeline(self) -> tuple[tuple[int, CameraMotion], ...]:
-        """Each motion that was driven, with its first latent frame."""
-        with self._changed:
-            return tuple(self._motions)
 
     @property
     def lines(self) -> list[str]:
@@ -166,13 +162,17 @@ class Drive:
             self._log.take_back()
         return self.read(count, frame_s)
 
-    def note(self, first: int, motions: Sequence[CameraMotion]) -> None:
+    def note(self, first: int, motions: Sequence[CameraMotion]) -> Timeline:
         """Remember the motions that a chunk has from latent frame `first` on, and show them.
 
-        They take the place of what a chunk from there had that was thrown away.
+        They take the place of what a chunk from there had that was thrown away. Returns those that
+        differ from the motion before, each with its latent frame. Frame 0 does not move, so that
+        frame 1 begins with its motion: for both, all motions are returned.
         """
         with self._changed:
-            self._motions = [entry for entry in self._motions if entry[0] < first]
+            while self._motions and self._motions[-1][0] >= first:
+                self._motions.pop()
+            known = len(self._motions) if first > 1 else 0
             for frame, motion in enumerate(motions, first):
                 if not self._motions or self._motions[-1][1] != motion:
                     self._motions.append((frame, motion))
@@ -181,7 +181,9 @@ class Drive:
                 self._driver, self._state.mode, write_motion(motions[-1]), frame_count(first),
                 self._read, began, self._state.replanned,
             )  # fmt: skip
+            changes = self._motions[known:]
         self._on_change()
+        return changes
 
     def count_replanned(self) -> None:
         """Count a chunk that was thrown away, and show the number."""

@@ -178,6 +178,12 @@ class Chain:
         chain._keys = self._keys[: index + 1]
         return chain
 
+    def steer(self, index: int, settings: RolloutSettings) -> Chain:
+        """The chain from chunk `index` on with `settings` that have another camera path alone."""
+        chain = self.branch(index, settings)
+        chain._spans, chain._more_spans = self._spans, self._more_spans  # a path changes none
+        return chain
+
     def follow(self, index: int, settings: RolloutSettings) -> Chain:
         """The same rollout, going on with what came in live for chunk `index`."""
         chain = self.branch(index, settings)

@@ -5,11 +5,8 @@ With re-plan, keys change a chunk until its driver is about to see it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ...model.vae.latent_format import frame_count
 from ...samplers.camera.live import drive_path
-from ...samplers.camera.path import CameraPath
 from ..drive.drive import POLL_S
 from ..drive.replanning import Motions, Replanning
 from .controls import Controls
@@ -30,7 +27,7 @@ class Driving:
     ) -> None:
         self._spec, self._state, self._controls = spec, state, controls
         self._record = record
-        self._base: CameraPath | None = None  # the path before the first key
+        self._has_driven = False
         self._motions: Motions | None = None  # of the newest chunk, if it is driven
         self._replanning = Replanning(controls.drive, spec.fps)
         settings = spec.settings
@@ -70,12 +67,11 @@ class Driving:
         assert camera is not None
         start, stop = self._new_frames(index)
         self._motions = motions
-        drive.note(start, motions)
-        path, frames = drive_path(self._base or camera, drive.timeline), range(start, stop)
-        self._state.branch(index, replace(self._state.settings, camera=path))
-        if self._base is not None:  # one record for a whole drive
+        path, frames = drive_path(camera, start, drive.note(start, motions)), range(start, stop)
+        self._state.steer(index, path)
+        if self._has_driven:  # one record for a whole drive
             self._record.follow(self._state.chain, index)
-        self._base = self._base or camera
+        self._has_driven = True
         return path.digest_of(frames) != camera.digest_of(frames)
 
     def _new_count(self, index: int) -> int:

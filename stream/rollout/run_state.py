@@ -6,9 +6,11 @@ A live edit or a recache replaces both. The rollout's own spec never changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from ...errors import StorageError
 from ...model.vae.latent_format import frame_count
+from ...samplers.camera.path import CameraPath
 from ...samplers.loop import Chunk
 from ...samplers.settings import RolloutSettings
 from ..journal.chain import Chain
@@ -30,6 +32,10 @@ class RunState:
     def branch(self, index: int, settings: RolloutSettings) -> None:
         """Use other settings from chunk `index` on."""
         self._follow(self.chain.branch(index, settings))
+
+    def steer(self, index: int, camera: CameraPath) -> None:
+        """Let the camera follow another path from chunk `index` on."""
+        self._follow(self.chain.steer(index, replace(self.settings, camera=camera)))
 
     def receive(self, chain: Chain) -> None:
         """Go on with the chain that holds what came in for the next chunk."""

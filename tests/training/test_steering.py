@@ -9,7 +9,7 @@ import torch
 
 from longtake.model.preset import DEMO
 from longtake.model.vae.latent_format import frame_count
-from longtake.samplers.camera.track import strip_pan
+from longtake.samplers.camera.track import strip_pans
 from longtake.training.evaluation.steering import (
     TRUE_DRIVE,
     Pans,
@@ -68,7 +68,7 @@ def test_a_camera_that_does_not_obey_is_told_from_one_that_does() -> None:
 def test_what_is_commanded_is_what_the_model_is_given() -> None:
     """The path's pan of each latent frame, four pixel frames at it."""
     path = path_of(PANS)
-    pans = [4 * strip_pan(path, frame) for frame in range(1, LENGTH)]
+    pans = (4 * strip_pans(path, path.steps_of(range(1, LENGTH)))).tolist()
     assert pans == pytest.approx(commanded(PANS, LENGTH), abs=1e-4)
 
 

@@ -19,6 +19,7 @@ from ...model.camera.action import FULL_PAN
 from ...model.preset import DEMO
 from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
 from ...model.vae.streaming import StreamingDecoder
+from ...samplers.camera.live import drive_path
 from ...samplers.camera.moves import CameraMotion
 from ...samplers.camera.path import STILL_PATH, CameraPath
 from ..world.attributes import caption, random_values
@@ -79,10 +80,8 @@ def random_pans(rng: random.Random, length: int) -> Pans:
 
 def path_of(pans: Pans) -> CameraPath:
     """The camera's path that a demo model reads as these pans."""
-    path = STILL_PATH
-    for at, pan in pans:
-        path = path.then(at, CameraMotion(turn=FULL_PAN * pan).twist(path.frame_s))
-    return path
+    drive = [(at, CameraMotion(turn=FULL_PAN * pan)) for at, pan in pans]
+    return drive_path(STILL_PATH, 0, drive)
 
 
 def commanded(pans: Pans, length: int) -> list[float]:

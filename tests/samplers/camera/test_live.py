@@ -86,7 +86,10 @@ BASES = ["0: still", "0: forward\n2: pan left", "0: forward, zoom in\n1 (smooth 
 @pytest.mark.parametrize("start", [0, 3, 9])
 def test_a_driven_path_is_bit_for_bit_the_path_of_its_lines(base: str, start: int) -> None:
     motions = [key_push(frozenset([*keys])).motion for keys in ("w", "wd", "", "aq", "aq")]
-    path = drive_path(text_path(base), [*enumerate(motions, start)])
+    path = text_path(base)
+    for frame, motion in enumerate(motions, start):  # a chunk at a time, each made again
+        path = drive_path(path, frame, [(frame, motions[0]), (frame + 1, STILL)])
+        path = drive_path(path, frame, [(frame, motion)])
     first_s = (4 * start - 3) / FPS if start else 0.0
     kept = [
         line for line in base.splitlines() if float(line.split(":")[0].split()[0]) < first_s
@@ -109,7 +112,7 @@ def test_a_drive_over_poses_uses_their_full_speed() -> None:
     for _ in range(4):
         poses.append(poses[-1] @ from_twist(torch.tensor([0, 0, 7.0, 0, 0, 0])))
     path = drive_path(
-        path_of_poses(torch.stack(poses)), [(3, CameraMotion(forward=1.0)), (4, STILL)]
+        path_of_poses(torch.stack(poses)), 3, [(3, CameraMotion(forward=1.0)), (4, STILL)]
     )
     assert path.relative([2, 3, 4])[:, 2, 3].tolist() == [1.0, 1.0, 0.0]
     assert torch.equal(path.step(2), path_of_poses(torch.stack(poses)).step(2))

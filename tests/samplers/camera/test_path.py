@@ -9,7 +9,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.samplers.camera.moves import ORBIT_DISTANCE, CameraMotion, read_motion
-from longtake.samplers.camera.path import MAX_ZOOM, CameraPath, Lens, path_of_poses
+from longtake.samplers.camera.path import MAX_ZOOM, CameraPath, Lens, PathEntry, path_of_poses
 from longtake.samplers.camera.rigid import from_twist, inverse
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.tests.support.tiny_model import randn
@@ -94,7 +94,8 @@ def test_frame_0_never_moves_and_poses_are_products_of_steps() -> None:
 
 def test_a_later_change_leaves_every_earlier_bit() -> None:
     route = path((0, "forward"), (3, "pan left"), (8, "roll right"))
-    changed = route.then(6, CameraMotion(turn=5).twist(FRAME_S), growth=0.1)
+    step = from_twist(CameraMotion(turn=5).twist(FRAME_S))
+    changed = route.then(6, [PathEntry(6, step, growth=0.1)])
     for frame in range(6):
         assert torch.equal(route.step(frame), changed.step(frame))
         assert torch.equal(route.pose(frame), changed.pose(frame))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -108,6 +111,32 @@ def test_a_whole_drive_has_one_record(tmp_path: Path) -> None:
     [driven, plain] = sorted(records(Journal(tmp_path)), key=lambda record: -len(record.keys))
     assert list(driven.keys) == keys(run.state.chain, len(live))
     assert len(plain.keys) == 1
+
+
+def calls_of_chunks(run: Run, count: int) -> list[int]:
+    """How many functions of Python or C each chunk calls, while each has another key."""
+    calls, before = [0], [0]
+
+    def count_call(frame: object, event: str, argument: object) -> None:
+        calls[0] += event in ("call", "c_call")
+
+    drive, chunks = run.controls.drive, iter(run.chunks)
+    for number in range(count):
+        press(drive, number + 1, ("left", "right", "w")[number % 3])
+        sys.setprofile(count_call)
+        try:
+            next(chunks)
+        finally:
+            sys.setprofile(None)
+        before.append(calls[0])
+    return [later - earlier for earlier, later in pairwise(before)]
+
+
+def test_the_work_for_a_chunk_does_not_grow_with_the_drive(tmp_path: Path) -> None:
+    engine = model("columns")
+    run = Rollout(spec(tmp_path, engine, shot(length=300))).run
+    calls = calls_of_chunks(run, 100)
+    assert median(calls[90:]) <= 1.005 * median(calls[10:20])
 
 
 def test_keys_act_from_the_next_chunk_on_and_pages_are_told(tmp_path: Path) -> None:
