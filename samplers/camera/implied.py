@@ -46,13 +46,11 @@ def implied_motion(text: str) -> CameraMotion:
     return total
 
 
-@lru_cache(maxsize=256)
 def implied_path(text: str) -> CameraPath:
     """The path of a camera that always moves as a prompt says; its lens stays as it is."""
     return _moving(implied_motion(text))
 
 
-@lru_cache(maxsize=256)
 def turning_path(text: str, before: str, since: int) -> CameraPath:
     """The path of a camera `since` latent frames after the prompt `before` gave way to `text`."""
     motion, old = implied_motion(text), implied_motion(before)
@@ -61,6 +59,8 @@ def turning_path(text: str, before: str, since: int) -> CameraPath:
     return _moving(old.toward(motion, TURN_SHARES[since]))
 
 
+@lru_cache(maxsize=256)
 def _moving(motion: CameraMotion) -> CameraPath:
+    """The path of a camera that always moves alike; passes ask for the same again and again."""
     step = from_twist(motion.twist(_AT_FULL_SPEED.frame_s))
     return _AT_FULL_SPEED.then(1, [PathEntry(1, step)])
