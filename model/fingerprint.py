@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,3 +31,12 @@ def fingerprint(weights: Mapping[str, Tensor], sampled: int = SAMPLED_TENSORS) -
         values = flat[middle : middle + SLICE_VALUES].to("cpu", torch.float32)
         digest.update(values.contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def network_fingerprint(module: Any) -> str | None:
+    """A network's weights and class; None where no weights tell it from another one."""
+    weights = module.state_dict() if hasattr(module, "state_dict") else {}
+    if not weights:
+        return None
+    name = fingerprint(weights, len(weights))  # some networks differ in their last layer only
+    return f"{name} {type(module).__module__}.{type(module).__qualname__}"

@@ -10,13 +10,14 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...model.fingerprint import network_fingerprint
 from ...stream.lazy.frame_chunk import FrameChunk
-from ...stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
+from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps, NextChunk
 from ...stream.preview.messages import Plan
 from .. import categories, host, sockets
 from ..schema import build
 from .pictures import frames_input, to_frames
-from .source import DerivedFrames, FrameSource
+from .source import DerivedFrames, FrameSource, content_key_by
 
 MAX_MULTIPLIER = 16
 
@@ -81,11 +82,13 @@ class InterpolatedFrames(DerivedFrames):
     def __init__(
         self, source: FrameSource, between: Between, multiplier: int, model: Any = None
     ) -> None:
-        stream = JoinedStream([source.chunks], from_start(self._join), length=source.chunk_count)
+        stream = JoinedStream([source.chunks], self._start, length=source.chunk_count)
         super().__init__(source, stream)
         self.fps = source.fps * multiplier
         self.width, self.height = source.width, source.height
         self._between, self._multiplier, self._model = between, multiplier, model
+        network = network_fingerprint(getattr(model, "model", None))
+        self._key = network and f"{network} {multiplier}"
         self._newest: tuple[FrameChunk, FrameChunk] | None = None
 
     @property
@@ -102,6 +105,14 @@ class InterpolatedFrames(DerivedFrames):
         """That of the source's frame at this time, or of the next one."""
         return self.source.seed_of(-(-frame // self._multiplier))
 
+    def content_key(self, index: int) -> str | None:
+        """The address of the source's chunk, which tells those before it too, and of the model."""
+        return content_key_by(self.source.content_key(index), self._key)
+
+    def chunk_of(self, frame: int) -> int | None:
+        """The source's chunk with its frame at this time, or with the next one."""
+        return self.source.chunk_of(-(-frame // self._multiplier))
+
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [*self.source.get_models(), *([self._model] if self._model else [])]
@@ -110,10 +121,19 @@ class InterpolatedFrames(DerivedFrames):
         """The new number of the source's frame `number`."""
         return number * self._multiplier
 
-    def _join(self) -> JoinSteps[FrameChunk, FrameChunk]:
-        """The steps of a reader: each chunk with the frames between it and the one before."""
+    def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
+        return JoinStart(self._join(skipped=min(first, 1)), source_chunk=max(0, first - 1))
+
+    def _join(self, skipped: int) -> JoinSteps[FrameChunk, FrameChunk]:
+        """The steps of a reader: each chunk with the frames between it and the one before.
+
+        Of the first `skipped` chunks, 0 or 1, only the last frame is read.
+        """
         before: Tensor | None = None  # the last frame of the chunk before, (1, 3, H, W)
         try:
+            for _ in range(skipped):
+                passed = yield NextChunk(0)
+                before = None if passed is None else passed.frames[-1:]
             while (chunk := (yield NextChunk(0))) is not None:
                 if self._newest is None or self._newest[0] is not chunk:
                     self._newest = (chunk, self._interpolate(before, chunk))

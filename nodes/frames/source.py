@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -164,3 +165,10 @@ class DerivedFrames:
 
     def counts(self, written_bytes: Callable[[], int]) -> None:
         self.source.counts(written_bytes)
+
+
+def content_key_by(source: str | None, own: str | None) -> str | None:
+    """The address of what network `own` makes of chunk `source`; None where one is unknown."""
+    if source is None or own is None:
+        return None
+    return hashlib.sha256(f"{source} {own}".encode()).hexdigest()

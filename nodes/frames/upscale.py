@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import BadInput
-from ...model.fingerprint import fingerprint
+from ...model.fingerprint import fingerprint, network_fingerprint
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
 from ...stream.video.spec import MAX_SIDE
@@ -21,7 +20,7 @@ from ..planning.announce import announce
 from ..planning.estimate import Stage
 from ..schema import build
 from .pictures import frames_input, to_frames
-from .source import FrameSource
+from .source import FrameSource, content_key_by
 from .stage_frames import StageFrames, StagePlan
 from .stage_plan import plan_stage
 
@@ -105,14 +104,9 @@ class Upscaler:
         self.picture_key = self._picture_key()  # with the tile as set, also where it is halved
 
     def _picture_key(self) -> str | None:
-        """What makes the pictures: weights, network and settings; None where no weights name it."""
-        module = self.patcher.model
-        weights = module.state_dict()
-        if not weights:
-            return None
-        name = fingerprint(weights, len(weights))  # some upscalers differ in their last layer only
-        network = f"{type(module).__module__}.{type(module).__qualname__}"
-        return f"{name} {network} {self._model.scale} {self._scale} {self._tile}"
+        """What makes the pictures: network and settings; None where no weights name it."""
+        network = network_fingerprint(self.patcher.model)
+        return network and f"{network} {self._model.scale} {self._scale} {self._tile}"
 
     @property
     def identity(self) -> str:
@@ -193,10 +187,7 @@ class UpscaledFrames(StageFrames):
 
     def content_key(self, index: int) -> str | None:
         """The address of the small frames and of what enlarges them; None where one is unknown."""
-        source, own = self.source.content_key(index), self.upscaler.picture_key
-        if source is None or own is None:
-            return None
-        return hashlib.sha256(f"{source} {own}".encode()).hexdigest()
+        return content_key_by(self.source.content_key(index), self.upscaler.picture_key)
 
     def chunk_of(self, frame: int) -> int | None:
         """The source's: each of its chunks is enlarged as one."""

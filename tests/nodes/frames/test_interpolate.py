@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtake.errors import BadInput
+from longtake.headless.events import FileSaved
+from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.tests.support.node_bench import Bench
 
 
@@ -37,9 +42,9 @@ def blend(monkeypatch: pytest.MonkeyPatch) -> Blend:
     return node
 
 
-def smoothed(bench: Bench, frames: Any, multiplier: int) -> Any:
+def smoothed(bench: Bench, frames: Any, multiplier: int, model: Any = "model") -> Any:
     return bench.run(
-        "LongtakeInterpolate", frames=frames, interp_model="model", multiplier=multiplier
+        "LongtakeInterpolate", frames=frames, interp_model=model, multiplier=multiplier
     )[0]
 
 
@@ -63,8 +68,6 @@ def test_two_outputs_share_the_work_and_play_at_the_new_rate(bench: Bench, blend
     asyncio.run(bench.side_by_side(*outputs))
     assert blend.pairs == 32, "33 frames"
     [video] = bench.state.folders["output"].rglob("*.mp4")
-    import av
-
     with av.open(video) as file:
         stream = file.streams.video[0]
         assert stream.average_rate == 32 and stream.frames == 65
@@ -78,6 +81,74 @@ def test_a_reader_that_comes_later_reads_the_same(bench: Bench, blend: Blend) ->
     for made, ahead, behind in zip(first[1:], readers[0], readers[1], strict=False):
         assert torch.equal(made, ahead.frames)
         assert torch.equal(first[behind.index], behind.frames)
+
+
+class Network:
+    """Stands for the host's patcher of a model whose weights are `weight`."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.model = nn.Linear(1, 1)
+        nn.init.constant_(self.model.weight, weight)
+        nn.init.zeros_(self.model.bias)
+
+
+def save(bench: Bench, model: Any, multiplier: int = 2) -> Path:
+    smooth = smoothed(bench, bench.frames(), multiplier, model)
+    asyncio.run(bench.side_by_side(
+        ("LongtakeSaveVideo", {"frames": smooth, "format": "mkv (lossless)"})
+    ))  # fmt: skip
+    return [e.path for e in bench.events if isinstance(e, FileSaved) and e.role == "video"][-1]
+
+
+def pictures(path: Path) -> list[Any]:
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_after_cancel_run_makes_what_is_missing_in_the_same_file(
+    bench: Bench, blend: Blend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pictures(save(bench, Network()))
+    blend.pairs, execute = 0, blend.execute
+
+    def cancel(*arguments: Any) -> Any:
+        if blend.pairs:  # one chunk is there
+            bench.state.interrupt()
+            host.check_interrupted()
+        return execute(*arguments)
+
+    from longtake.nodes import host
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptProcessingException):
+        patch.setattr(blend, "execute", cancel)
+        save(bench, Network(2.0))
+    bench.state.start_prompt()
+    done, blend.pairs = blend.pairs, 0
+    video = save(bench, Network(2.0))
+    assert video.name == "clip_00002_.mkv" and done > 0 and blend.pairs == 32 - done
+    assert all(np.array_equal(a, b) for a, b in zip(pictures(video), whole, strict=True))
+
+
+@pytest.mark.parametrize(("model", "multiplier"), [(Network(3.0), 2), (Network(), 4)])
+def test_another_model_or_multiplier_has_other_pictures(
+    bench: Bench, blend: Blend, model: Any, multiplier: int
+) -> None:
+    ours, other = (
+        smoothed(bench, bench.frames(), count, each)
+        for each, count in ((Network(), 2), (model, multiplier))
+    )
+    assert ours.content_key(0) not in (None, other.content_key(0), ours.content_key(1))
+    assert smoothed(bench, bench.frames(), 2).content_key(0) is None, "no weights name the model"
+
+
+@pytest.mark.parametrize("multiplier", [2, 3])
+def test_every_frame_is_in_the_chunk_that_has_it(
+    bench: Bench, blend: Blend, multiplier: int
+) -> None:
+    smooth = smoothed(bench, bench.frames(), multiplier)
+    for chunk in smooth.chunks:
+        numbers = range(chunk.first_frame, chunk.first_frame + len(chunk.frames))
+        assert {smooth.chunk_of(number) for number in numbers} == {chunk.index}
 
 
 def test_a_single_picture_stays_as_it_is(bench: Bench, blend: Blend) -> None:
