@@ -57,7 +57,7 @@ class Sizes:
     revisit: int = 32
     recall: int = 64
     returns: int = 32
-    far_returns: int = 16
+    far_returns: int = 64
     whole_ways: int = 12
     looks: int = 20
     looks_latents: int = MINUTE
