@@ -15,15 +15,13 @@ from longtake.stream.preview.frame_encoder import FrameEncoder
 from longtake.stream.video import writer
 from longtake.stream.video.spec import VideoSpec
 from longtake.stream.video.writer import open_video
+from longtake.tests.support.torch_threads import torch_threads
 
 
 @pytest.fixture(autouse=True)
 def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    assert torch.get_num_threads() == 4
-    torch.set_num_threads(before)
+    with torch_threads(4):
+        yield
 
 
 def on_a_thread(call: Callable[[], None]) -> int:

@@ -15,17 +15,15 @@ from longtake.headless.events import ChunkDone, Event
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import forget_chunks
+from longtake.tests.support.torch_threads import torch_threads
 
 SIDE = "longtake decode"
 
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 @pytest.fixture

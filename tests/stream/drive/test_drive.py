@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from longtake.samplers.camera.keys import NOTHING, KeyState
-from longtake.samplers.camera.moves import STILL, write_motion
+from longtake.samplers.camera.live import drive_path
+from longtake.samplers.camera.moves import STILL, CameraMotion, write_motion
+from longtake.samplers.camera.path import STILL_PATH
 from longtake.stream.drive.drive import LEASE_S, Drive, Steer
 from longtake.stream.drive.replanning import Replanning
 
@@ -174,3 +176,23 @@ def test_keys_change_a_chunk_that_is_kept_back_and_only_then() -> None:
     assert len(drive.lines) == 2  # the tap, then still
     drive.steer(says(number=3, mode="hold", shown=0))
     assert replanning.other_motions(50, 2, other, lambda: True) is None
+
+
+def test_a_note_returns_what_changes_and_all_of_it_for_the_frames_that_begin() -> None:
+    """Frame 0 does not move, so that frame 1 begins with its motion."""
+    drive, _, _ = wheel()
+    one, other = (CameraMotion(turn=turn) for turn in (1.0, 2.0))
+    assert drive.note(0, [one]) == [(0, one)]
+    assert drive.note(1, [one]) == [(0, one)]
+    assert drive.note(2, [one, other]) == [(3, other)]
+    assert drive.note(2, [one, one]) == []
+    assert drive.note(1, [other]) == [(0, one), (1, other)]
+
+
+def test_a_drive_from_frame_0_goes_on_at_frame_1() -> None:
+    """Of chunks of one latent frame, whose first one does not move."""
+    drive, _, _ = wheel()
+    path, left = STILL_PATH, CameraMotion(turn=-15.0)
+    for frame in range(3):
+        path = drive_path(path, frame, drive.note(frame, [left]))
+    assert path.turns_per_second(range(4)).tolist() == pytest.approx([0, -15, -15, -15])
