@@ -100,3 +100,13 @@ RECIPES: Mapping[str, NoiseRecipe] = {
     "teacher-forcing": NoiseRecipe((1, 3, 3), teacher_levels),
     "full-sequence": NoiseRecipe(None, sequence_levels),
 }
+
+
+def clean_then_noise(_: random.Random, layout: BatchLayout) -> Tensor:
+    """A clean history, and noise alone in the copies."""
+    history = torch.zeros(layout.batch, layout.context)
+    return torch.cat([history, torch.ones(layout.batch, layout.noisy)], 1)
+
+
+CLEAN_THEN_NOISE = NoiseRecipe((1, 3, 3), clean_then_noise)
+"""What a student makes its own clips from."""

@@ -60,6 +60,8 @@ class Teacher:
     scale: float
 
     def __call__(self, batch: Batch) -> Tensor:
+        if self.scale == 1:
+            return self.velocity(batch)
         without = self.velocity(without_captions(batch))
         return without + self.scale * (self.velocity(batch) - without)
 

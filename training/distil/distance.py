@@ -12,7 +12,7 @@ from ...model.preset import DEMO
 from ...model.text import TextEncoder
 from ...model.vae.tiny import TinyVAE
 from ..batches import Batch, Task, make_batch
-from ..recipes import BatchLayout, NoiseRecipe
+from ..recipes import NoiseRecipe, clean_then_noise
 from ..world.dataset import ClipMaker
 from .consistency import Velocity, history_frames, ladder_of, stepped
 
@@ -27,12 +27,7 @@ def held_out_batch(vae: TinyVAE, text: TextEncoder, task: Task) -> Batch:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HELD_OUT_SEED)
         pool = ClipMaker(vae, text, rng).fill(few.pool)
-        return make_batch(pool, few, rng, NoiseRecipe((3,), _clean_then_noise))
-
-
-def _clean_then_noise(rng: random.Random, layout: BatchLayout) -> Tensor:
-    history = torch.zeros(layout.batch, layout.context)
-    return torch.cat([history, torch.ones(layout.batch, layout.noisy)], 1)
+        return make_batch(pool, few, rng, NoiseRecipe((3,), clean_then_noise))
 
 
 @torch.no_grad()

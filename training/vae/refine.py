@@ -1,11 +1,12 @@
-"""Widen the VAE's decoder and continue its training.
+"""Widen the VAE's decoder, or make it narrower, and continue its training.
 
-`python -m longtake.training.refine_vae --vae FILE --out DIR`.
+`python -m longtake.training.vae.refine --vae FILE --out DIR`.
 
 Widening does not change the decoder's output: new channels start with outgoing weights of zero, as
 in Net2Net (arXiv 1511.05641). Training then uses less latent noise and a loss closer to PSNR. The
 DiT is trained on the encoder's latents, so the encoder stays as it is. With `--train-encoder` the
-encoder changes too, and the DiT must be trained again. Give the same command again to resume.
+encoder changes too, and the DiT must be trained again. `--widths` below the decoder's own leave out
+the channels that matter least (`slim.py`). Give the same command again to resume.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -23,15 +25,25 @@ from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..model.checkpoint import load_tiny_vae
-from ..model.vae.tiny import Conv, Grow, MemoryBlock, TinyVAE, TinyVAEConfig, decode_all
-from .command import FILE, FOLDER, keep_freed_memory, reporting
-from .evaluation.psnr import psnr
-from .run import Curve, TrainingRun, matrix_descent, save_half
-from .train_vae import TrainedVAE, fold_norm
-from .world.picture_pool import PicturePool, PictureSpec, held_out_clips
+from ...model.checkpoint import load_tiny_vae
+from ...model.vae.tiny import (
+    Conv,
+    Grow,
+    MemoryBlock,
+    TinyVAE,
+    TinyVAEConfig,
+    decode_all,
+    encode_all,
+)
+from ..command import FILE, FOLDER, keep_freed_memory, reporting
+from ..evaluation.psnr import psnr
+from ..run import Curve, TrainingRun, matrix_descent, save_half
+from ..world.picture_pool import PicturePool, PictureSpec, held_out_clips
+from .slim import slimmed
+from .train import TrainedVAE, fold_norm
 
 LATENT_NOISE = 0.04
+EXAMPLES = 32  # clips that tell which channels matter
 
 logger = logging.getLogger("longtake")
 
@@ -48,6 +60,17 @@ class VAERefinement:
     train_encoder: bool = False
     rate: float = 1.0  # share of the usual peak learning rate
     save_every: int = 100
+
+
+def resized(vae: TinyVAE, widths: tuple[int, int, int], pictures: Tensor) -> TinyVAE:
+    """Return a VAE whose decoder has the `widths`, none of them wider than now or none narrower.
+
+    `pictures` (b, 1 + 4k, 3, H, W) tell which channels matter.
+    """
+    if all(new <= old for new, old in zip(widths, vae.config.decoder_widths, strict=True)):
+        with torch.no_grad():
+            return slimmed(vae, widths, encode_all(vae, pictures))
+    return widen_decoder(vae, widths)
 
 
 def widen_decoder(vae: TinyVAE, widths: tuple[int, int, int]) -> TinyVAE:
@@ -92,7 +115,8 @@ def refine(vae_file: Path, out: Path, settings: VAERefinement) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    model = TrainedVAE(widen_decoder(load_tiny_vae(vae_file), settings.widths))
+    pool = PicturePool(settings.pictures, rng)
+    model = TrainedVAE(resized(load_tiny_vae(vae_file), settings.widths, pool.pictures[:EXAMPLES]))
     model.requires_grad_(True)
     model.vae.encoder.requires_grad_(settings.train_encoder)
     if not settings.train_encoder:
@@ -103,7 +127,6 @@ def refine(vae_file: Path, out: Path, settings: VAERefinement) -> None:
     descent = matrix_descent(trained, curve, muon=0.005 * rate, adamw=5e-4 * rate)
     run = TrainingRun(out / "refine.pt", model, descent)
     run.resume(rng, settings.seed)
-    pool = PicturePool(settings.pictures, rng)
     held_out = held_out_clips(settings.pictures)
     for step in range(run.done, settings.steps):
         pictures = pool.draw(step, settings.batch)
@@ -138,18 +161,22 @@ def held_out_psnr(model: TrainedVAE, held_out: Tensor) -> float:
 
 
 @click.command(help=__doc__)
-@click.option("--vae", type=FILE, required=True, help="The vae.safetensors of train_vae.")
+@click.option("--vae", type=FILE, required=True, help="The vae.safetensors of training.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
 @click.option("--steps", type=click.IntRange(1), default=VAERefinement().steps, show_default=True)
 @click.option("--seed", type=int, default=VAERefinement().seed, show_default=True)
 @click.option("--train-encoder", is_flag=True, help="Train the encoder too: this changes latents.")
 @click.option("--rate", type=float, default=1.0, help="Share of the usual peak learning rate.")
-def main(  # noqa: PLR0913  # one parameter per option
-    vae: Path, out: Path, steps: int, seed: int, train_encoder: bool, rate: float
-) -> None:
-    settings = VAERefinement(steps=steps, seed=seed, train_encoder=train_encoder, rate=rate)
+@click.option(
+    "--widths",
+    type=(int, int, int),
+    default=VAERefinement().widths,
+    show_default=True,
+    help="The decoder's channels at 1/2, 1/4 and 1/8.",
+)
+def main(vae: Path, out: Path, **choices: Any) -> None:
     with reporting():
-        refine(vae, out, settings)
+        refine(vae, out, VAERefinement(**choices))
 
 
 if __name__ == "__main__":

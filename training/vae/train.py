@@ -1,4 +1,4 @@
-"""Train the demo's VAE on rendered clips: `python -m longtake.training.train_vae --out DIR`.
+"""Train the demo's VAE on rendered clips: `python -m longtake.training.vae.train --out DIR`.
 
 A batch norm without affine parameters normalises the latent: unit variance by construction, and no
 KL term. Before saving, the norm is folded into the last encoder convolution, because its running
@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..model.vae.latent_format import LATENT_CHANNELS
-from ..model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
-from .command import FOLDER, keep_freed_memory, reporting
-from .evaluation.psnr import psnr
-from .run import Curve, TrainingRun, matrix_descent, save_half
-from .world.picture_pool import PicturePool, PictureSpec, held_out_clips
+from ...model.vae.latent_format import LATENT_CHANNELS
+from ...model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
+from ..command import FOLDER, keep_freed_memory, reporting
+from ..evaluation.psnr import psnr
+from ..run import Curve, TrainingRun, matrix_descent, save_half
+from ..world.picture_pool import PicturePool, PictureSpec, held_out_clips
 
 LATENT_NOISE = 0.1
 

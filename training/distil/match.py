@@ -1,0 +1,146 @@
+"""Distil a teacher into a student of one or two steps, by Self Gradient Forcing.
+
+`python -m longtake.training.distil.match --out DIR`. The student begins as its teacher, or with the
+weights in `--start`; the critic begins as the teacher. The critic learns in every step, the student
+in one of five. Give the same command again to resume.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from ...model.checkpoint import load_tiny_vae
+from ...model.config import DiTConfig
+from ...model.preset import DEMO, DEMO_FOLDER
+from ..batches import BatchFeed, BatchTask
+from ..beginnings import config_of, load_beginning
+from ..command import FOLDER, HALF, keep_freed_memory, reporting
+from ..continued import CONTINUED_TASKS
+from ..recipes import CLEAN_THEN_NOISE
+from ..run import Curve, RecentLosses, TrainingRun
+from ..train_dit import Networks, build, copy_of, descent_of, follow, save
+from ..world.dataset import ClipMaker
+from .consistency import Teacher, ladder_of
+from .self_gradient import critic_loss, matching_loss, self_rollout
+
+RATIO = 5
+"""Steps of the critic for each of the student (Self-Forcing)."""
+TASK_WEIGHTS: Mapping[str, float] = {"narrow": 0.1, "wide": 0.5, "return": 0.4}
+"""How often each task is drawn."""
+
+logger = logging.getLogger("longtake")
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Length of a run in steps of the student, which makes a chunk in `passes`.
+
+    `start` is a folder with the weights of a student; without it the teacher begins. `scale` is the
+    teacher's text guidance. `rate` is a factor of the learning rates that trained the teacher,
+    `critic_rate` that of the critic; `half` multiplies in bfloat16.
+    """
+
+    steps: int = 200
+    seed: int = 0
+    start: Path | None = None
+    passes: int = 1
+    scale: float = 1.0
+    rate: float = 0.01
+    critic_rate: float = 0.03
+    half: bool = False
+    tasks: Mapping[str, BatchTask] = field(default_factory=lambda: CONTINUED_TASKS)
+    weights: Mapping[str, float] = field(default_factory=lambda: TASK_WEIGHTS)
+    report_every: int = 5
+    save_every: int = 20
+
+
+def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
+    """Run or resume; write the student's averaged weights into `out`."""
+    config = config_of(teacher_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(settings.seed)
+    torch.manual_seed(settings.seed)
+    networks = begun(config, teacher_folder).requires_grad_(False)
+    teacher = Teacher(networks, settings.scale)
+    first = begun(config, settings.start or teacher_folder)
+    student = run_of(first, out / "student.pt", settings.steps, settings.rate)
+    critic = run_of(
+        begun(config, teacher_folder),
+        out / "critic.pt",
+        RATIO * settings.steps,
+        settings.critic_rate,
+    )
+    for run in (critic, student):
+        run.resume(rng, settings.seed)
+    ladder = ladder_of(settings.passes, DEMO.shift)
+    maker = ClipMaker(load_tiny_vae(teacher_folder / "vae.safetensors"), networks.text, rng)
+    feed = BatchFeed(maker, settings.tasks, CLEAN_THEN_NOISE)
+    recent = RecentLosses()
+    half = partial(torch.autocast, "cpu", torch.bfloat16, enabled=settings.half)
+    for step in range(student.done, settings.steps):
+        for _ in range(RATIO):
+            name = rng.choices([*settings.weights], [*settings.weights.values()])[0]
+            batch, level = feed.draw(name), rng.randrange(settings.passes)
+            with half():
+                clips = self_rollout(student.model, batch, ladder, level)
+                loss = critic_loss(critic.model, clips)
+            critic.descend(loss)
+            recent.add(f"critic {name}", loss)
+        with half():
+            loss = matching_loss(student.model, critic.model, teacher, clips)
+        student.descend(loss)
+        recent.add("student", loss)
+        follow(student.averaged, student.model, step)
+        if student.is_due(settings.report_every):
+            logger.info(
+                "step %d/%d %.0fs %s", student.done, settings.steps, student.elapsed_s, recent
+            )
+        if student.is_due(settings.save_every):
+            critic.save()
+            student.save()
+            save(out, student.averaged, first)
+
+
+def begun(config: DiTConfig, folder: Path) -> Networks:
+    """Networks with the weights in `folder`, whose words stay as they are."""
+    networks = build(config)
+    load_beginning(networks, folder)
+    networks.text.requires_grad_(False)
+    return networks
+
+
+def run_of(networks: Networks, file: Path, steps: int, rate: float) -> TrainingRun:
+    """A run of so many steps from the weights that the networks have."""
+    curve = Curve(steps, warmup=30, decay_share=0.4)
+    return TrainingRun(file, networks, descent_of(networks, curve, rate), copy_of(networks))
+
+
+@click.command(help=__doc__)
+@click.option("--teacher", type=FOLDER, default=DEMO_FOLDER, help="The teacher's weights, its VAE.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
+@click.option("--start", type=FOLDER, help="Begin with the student in this folder.")
+@click.option("--steps", type=click.IntRange(1), default=Matching().steps, show_default=True)
+@click.option("--passes", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--scale", type=float, default=1.0, show_default=True, help="Guidance of the teacher."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--rate", type=float, default=Matching().rate, show_default=True)
+@click.option("--half", is_flag=True, help=HALF)
+def main(teacher: Path, out: Path, **choices: Any) -> None:
+    with reporting():
+        match(teacher, out, Matching(**choices))
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()
