@@ -45,6 +45,6 @@ def continued(task: Task, clips: int) -> ContinuedTask:
 CONTINUED_TASKS: Mapping[str, BatchTask] = {
     "narrow": continued(DRIVEN_TASKS["narrow"], 100),
     "wide": continued(DRIVEN_TASKS["wide"], 200),
-    "return": SECOND_TASKS["return"],
+    **{name: SECOND_TASKS[name] for name in ("return", "opening")},
 }
 """The tasks of a student of the demo's second edition."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import torch
+from torch import Tensor
 
 from ...model.checkpoint import load_tiny_vae
 from ...model.config import DiTConfig
@@ -34,7 +35,8 @@ from .self_gradient import critic_loss, matching_loss, self_rollout
 
 RATIO = 5
 """Steps of the critic for each of the student (Self-Forcing)."""
-TASK_WEIGHTS: Mapping[str, float] = {"narrow": 0.1, "wide": 0.5, "return": 0.4}
+OPENING = "opening"
+TASK_WEIGHTS: Mapping[str, float] = {"narrow": 0.1, "wide": 0.4, "return": 0.3, OPENING: 0.2}
 """How often each task is drawn."""
 
 logger = logging.getLogger("longtake")
@@ -44,6 +46,7 @@ logger = logging.getLogger("longtake")
 class Matching:
     """Length of a run in steps of the student, which makes a chunk in `passes`.
 
+    A shot's first chunk, which has no past to go by, has `first_passes`.
     `start` is a folder with the weights of a student; without it the teacher begins. `scale` is the
     teacher's text guidance. `rate` is a factor of the learning rates that trained the teacher,
     `critic_rate` that of the critic; `half` multiplies in bfloat16.
@@ -53,14 +56,19 @@ class Matching:
     seed: int = 0
     start: Path | None = None
     passes: int = 1
+    first_passes: int = 4
     scale: float = 1.0
-    rate: float = 0.01
+    rate: float = 0.03
     critic_rate: float = 0.03
     half: bool = False
     tasks: Mapping[str, BatchTask] = field(default_factory=lambda: CONTINUED_TASKS)
     weights: Mapping[str, float] = field(default_factory=lambda: TASK_WEIGHTS)
     report_every: int = 5
     save_every: int = 20
+
+    def ladder(self, task: str) -> Tensor:
+        """The levels down which the student makes a chunk of a task."""
+        return ladder_of(self.first_passes if task == OPENING else self.passes, DEMO.shift)
 
 
 def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
@@ -71,8 +79,8 @@ def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
     torch.manual_seed(settings.seed)
     networks = begun(config, teacher_folder).requires_grad_(False)
     teacher = Teacher(networks, settings.scale)
-    first = begun(config, settings.start or teacher_folder)
-    student = run_of(first, out / "student.pt", settings.steps, settings.rate)
+    learner = begun(config, settings.start or teacher_folder)
+    student = run_of(learner, out / "student.pt", settings.steps, settings.rate)
     critic = run_of(
         begun(config, teacher_folder),
         out / "critic.pt",
@@ -81,7 +89,6 @@ def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
     )
     for run in (critic, student):
         run.resume(rng, settings.seed)
-    ladder = ladder_of(settings.passes, DEMO.shift)
     maker = ClipMaker(load_tiny_vae(teacher_folder / "vae.safetensors"), networks.text, rng)
     feed = BatchFeed(maker, settings.tasks, CLEAN_THEN_NOISE)
     recent = RecentLosses()
@@ -89,9 +96,10 @@ def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
     for step in range(student.done, settings.steps):
         for _ in range(RATIO):
             name = rng.choices([*settings.weights], [*settings.weights.values()])[0]
-            batch, level = feed.draw(name), rng.randrange(settings.passes)
+            batch, ladder = feed.draw(name), settings.ladder(name)
+            steps = rng.randrange(len(ladder) - 1)
             with half():
-                clips = self_rollout(student.model, batch, ladder, level)
+                clips = self_rollout(student.model, batch, ladder, steps)
                 loss = critic_loss(critic.model, clips)
             critic.descend(loss)
             recent.add(f"critic {name}", loss)
@@ -99,7 +107,7 @@ def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
             loss = matching_loss(student.model, critic.model, teacher, clips)
         student.descend(loss)
         recent.add("student", loss)
-        follow(student.averaged, student.model, step)
+        follow(student.averaged, learner, step)
         if student.is_due(settings.report_every):
             logger.info(
                 "step %d/%d %.0fs %s", student.done, settings.steps, student.elapsed_s, recent
@@ -107,7 +115,7 @@ def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
         if student.is_due(settings.save_every):
             critic.save()
             student.save()
-            save(out, student.averaged, first)
+            save(out, student.averaged, learner)
 
 
 def begun(config: DiTConfig, folder: Path) -> Networks:

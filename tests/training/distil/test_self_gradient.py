@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import Tensor
 
+from longtake.model.preset import DEMO
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.support.tiny_model import randomise
 from longtake.training.batches import Batch
@@ -25,7 +26,7 @@ from longtake.training.distil.consistency import (
     ladder_of,
     without_captions,
 )
-from longtake.training.distil.match import RATIO, TASK_WEIGHTS, Matching, match
+from longtake.training.distil.match import OPENING, RATIO, TASK_WEIGHTS, Matching, match
 from longtake.training.distil.self_gradient import (
     HIGHEST,
     LOWEST,
@@ -236,7 +237,13 @@ def test_the_command_takes_its_options(
     assert (runs[0].passes, runs[0].scale) == (2, 1.5)
 
 
+def test_a_first_chunk_has_a_ladder_of_its_own() -> None:
+    settings = Matching(passes=2, first_passes=3)
+    assert torch.equal(settings.ladder(OPENING), ladder_of(3, DEMO.shift))
+    assert torch.equal(settings.ladder("wide"), ladder_of(2, DEMO.shift))
+
+
 def test_the_weights_of_tasks_name_tasks() -> None:
     assert {*TASK_WEIGHTS} == {*CONTINUED_TASKS}
-    assert CONTINUED_TASKS["return"] is SECOND_TASKS["return"]
+    assert all(CONTINUED_TASKS[name] is SECOND_TASKS[name] for name in ("return", OPENING))
     assert CLEAN_THEN_NOISE.chunk_sizes == (1, 3, 3)
