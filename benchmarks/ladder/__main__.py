@@ -13,11 +13,13 @@ from .rungs import RUNGS
 from .suite import LadderPlan, measure, publish
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(help=TEXT)
 @click.option("--student", type=FOLDER, help="A folder with dit.safetensors, distilled.")
+@click.option("--decoder", type=FILE, help="A VAE of the demo's latents, for a rung of its own.")
 @click.option("--rung", "rungs", multiple=True, type=click.Choice([*RUNGS]))
 @click.option("--shots", default=LadderPlan().shots, type=click.IntRange(2), show_default=True)
 @click.option("--long", default=LadderPlan().long, type=click.IntRange(0), show_default=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...model.preset import EULER, RENOISE
 from ...training.evaluation.kit import GUIDED_SCALE, Recipe
@@ -14,10 +14,11 @@ FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How a rung samples, and whether the student's weights do."""
+    """How a rung samples, and whether the student's weights do, or another decoder decodes."""
 
     recipe: Recipe
     student: bool = False
+    decoder: bool = False
 
 
 def _guided(steps: int) -> Rung:
@@ -43,6 +44,7 @@ RUNGS: Mapping[str, Rung] = {
     "plain 8": _plain(8),
     "plain 4": _plain(4),
     "plain 3": _plain(3),
+    "plain 3, other decoder": replace(_plain(3), decoder=True),
     "plain 2": _plain(2),
     "plain 2, first 4": _plain(2, 4),
     "plain 1": _plain(1),

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from ...errors import BadInput
-from ...model.checkpoint import read
+from ...model.checkpoint import load_tiny_vae, read
 from ...model.fingerprint import fingerprint
 from ...model.preset import DEMO, DEMO_FOLDER
 from ...training.evaluation.kit import Kit, Recipe, decode, load_kit, sample, with_networks
@@ -44,10 +44,12 @@ class LadderPlan:
     """The rungs (empty: all that can be made), seeds of each, rounds of timing, and workers.
 
     `long` of the seeds have a long shot too. `student` is a folder with distilled weights, without
-    which its rungs are omitted. `record` is a file with finished shots.
+    which its rungs are omitted, and `decoder` a VAE's file for the rung of another decoder.
+    `record` is a file with finished shots.
     """
 
     student: Path | None = None
+    decoder: Path | None = None
     rungs: tuple[str, ...] = ()
     shots: int = 16
     long: int = 4
@@ -58,11 +60,16 @@ class LadderPlan:
     def chosen(self) -> dict[str, Rung]:
         """The rungs by name; the reference is always one of them."""
         names = [name for name in RUNGS if not self.rungs or name in {*self.rungs, REFERENCE}]
-        for name in names:
-            if name in self.rungs and RUNGS[name].student and self.student is None:
+        for name in self.rungs:
+            if RUNGS[name].student and self.student is None:
                 raise BadInput(f"the rung {name!r} needs --student with distilled weights.")
-        can = {name: RUNGS[name] for name in names}
-        return {n: rung for n, rung in can.items() if self.student or not rung.student}
+            if RUNGS[name].decoder and self.decoder is None:
+                raise BadInput(f"the rung {name!r} needs --decoder with the file of a VAE.")
+        return {name: RUNGS[name] for name in names if self._can_make(RUNGS[name])}
+
+    def _can_make(self, rung: Rung) -> bool:
+        has_student = self.student is not None or not rung.student
+        return has_student and (self.decoder is not None or not rung.decoder)
 
     def cases(self) -> dict[str, Case]:
         """Every case by the name under which its shots are kept: truth, rungs, long shots."""
@@ -73,9 +80,12 @@ class LadderPlan:
         return cases
 
     def name(self, rung: str, *, long: bool = False) -> str:
-        """The name of a rung's case; a student's weights are a part of it."""
-        by_student = self.student is not None and RUNGS[rung].student
-        name = f"{rung} by {print_of(self.student)}" if by_student else rung
+        """The name of a rung's case; a student's weights or a decoder's are a part of it."""
+        name = rung
+        if self.student is not None and RUNGS[rung].student:
+            name = f"{rung} by {print_of(self.student / 'dit.safetensors')}"
+        if self.decoder is not None and RUNGS[rung].decoder:
+            name = f"{rung} by {print_of(self.decoder)}"
         return f"{name}, long" if long else name
 
 
@@ -120,12 +130,12 @@ def measure_job(plan: LadderPlan, job: Job) -> Measurement:
             return measure_truth(_kit(None), seed, Recipe())
         rung = RUNGS[case.rung]
         make = measure_long if case.long else measure_rung
-        return make(_kit(plan.student if rung.student else None), seed, rung.recipe)
+        return make(_kit_of(plan, rung), seed, rung.recipe)
 
 
 def add_speed(results: LadderResults, plan: LadderPlan) -> None:
     """Add how much faster than BASE each rung denoises, and with decoding."""
-    kits = {name: _kit(plan.student if r.student else None) for name, r in plan.chosen().items()}
+    kits = {name: _kit_of(plan, rung) for name, rung in plan.chosen().items()}
     kits.setdefault(BASE, _kit(None))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -155,15 +165,21 @@ def _prepared(kit: Kit, recipe: Recipe, decodes: bool) -> Prepare:
     return lambda: run
 
 
-@lru_cache(maxsize=1)
-def print_of(student: Path) -> str:
-    """What tells a student's weights from others."""
-    return fingerprint(read(student / "dit.safetensors")[0])
-
-
 @lru_cache(maxsize=2)
-def _kit(student: Path | None) -> Kit:
+def print_of(weights: Path) -> str:
+    """What tells a student's weights, or a decoder's, from others."""
+    return fingerprint(read(weights)[0])
+
+
+def _kit_of(plan: LadderPlan, rung: Rung) -> Kit:
+    return _kit(plan.student if rung.student else None, plan.decoder if rung.decoder else None)
+
+
+@lru_cache(maxsize=3)
+def _kit(student: Path | None, decoder: Path | None = None) -> Kit:
     kit = load_kit(DEMO_FOLDER)
+    if decoder is not None:
+        kit = replace(kit, vae=load_tiny_vae(decoder))
     return kit if student is None else with_networks(kit, student)
 
 

@@ -19,7 +19,10 @@ from longtake.benchmarks.ladder.rungs import REFERENCE, RUNGS
 from longtake.benchmarks.ladder.suite import LadderPlan, measure
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.training.evaluation.kit import Recipe
+
+OTHER = "plain 3, other decoder"
 
 
 def shot(seed: int, shift: float = 0.0, **figures: float) -> Measurement:
@@ -82,6 +85,7 @@ def test_too_few_shots_have_no_distance() -> None:
 def test_rungs_are_named_by_weights_and_guidance() -> None:
     for name, rung in RUNGS.items():
         assert rung.student == name.startswith("student")
+        assert rung.decoder == ("decoder" in name)
         assert rung.recipe.scale == (2.5 if name.startswith("guided") else 1.0)
     assert RUNGS["plain 3"].recipe == Recipe()
     assert RUNGS["student 2"].recipe.first_steps == 2 != DEMO.first_steps
@@ -92,6 +96,21 @@ def test_without_a_student_its_rungs_are_left_out_or_refused() -> None:
     assert [*LadderPlan(rungs=("guided 2",)).chosen()] == [REFERENCE, "guided 2"]
     with pytest.raises(BadInput, match="--student"):
         LadderPlan(rungs=("student 2",)).chosen()
+
+
+def test_another_decoder_has_a_rung_of_its_own(tmp_path: Path) -> None:
+    """Its shots are kept under its weights, and its pictures are its own."""
+    assert not any(rung.decoder for rung in LadderPlan().chosen().values())
+    with pytest.raises(BadInput, match="--decoder"):
+        LadderPlan(rungs=(OTHER,)).chosen()
+    file = tmp_path / "vae.safetensors"
+    vae = TinyVAE(TinyVAEConfig(decoder_widths=(4, 4, 4)))
+    save_file(vae.state_dict(), file)
+    plan = LadderPlan(rungs=(OTHER,), decoder=file)
+    assert [*plan.chosen()] == [REFERENCE, OTHER]
+    assert suite.print_of(file) in plan.name(OTHER) and plan.name(REFERENCE) == REFERENCE
+    own, other = (suite._kit_of(plan, RUNGS[name]).vae for name in (REFERENCE, OTHER))
+    assert other.config.decoder_widths == (4, 4, 4) != own.config.decoder_widths
 
 
 def test_finished_shots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
