@@ -1,6 +1,6 @@
 """Batches of clips that go on: all chunks but the first are denoised, behind the newest frames.
 
-A shot's first chunk has more steps than others, so that few-step students need not learn it.
+A first chunk has no newest frames; its batches are those of `openings.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ContinuedTask:
 
     def draw(self, pool: Pool, rng: random.Random, recipe: NoiseRecipe) -> Batch:
         """Draw clips, and denoise them from their second chunk on."""
-        chunk = rng.choice(recipe.chunk_sizes or (self.frames,))
+        chunk = rng.choice(recipe.chunk_sizes or (1,))
         start = rng.randrange(self.pool.latent_frames - self.frames + 1)
         rows = rng.sample(range(self.pool.clips), self.batch)
         clips = cut(pool, rows, slice(start, start + self.frames))
