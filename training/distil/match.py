@@ -32,6 +32,7 @@ from ..train_dit import Networks, build, copy_of, descent_of, follow, save
 from ..world.dataset import ClipMaker
 from .consistency import Teacher, ladder_of
 from .self_gradient import critic_loss, matching_loss, self_rollout
+from .train import check_student
 
 RATIO = 5
 """Steps of the critic for each of the student (Self-Forcing)."""
@@ -74,6 +75,8 @@ class Matching:
 def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
     """Run or resume; write the student's averaged weights into `out`."""
     config = config_of(teacher_folder)
+    if settings.start is not None:
+        check_student(settings.start, config)
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)

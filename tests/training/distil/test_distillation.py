@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.errors import BadInput
-from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.model.vae.tiny import TinyVAE
 from longtake.tests.support.tiny_model import randomise
+from longtake.tests.support.training_runs import DIT
 from longtake.training.batches import DRIVEN_TASKS, TASKS, Batch, Task, make_batch
 from longtake.training.beginnings import GROWTH, grow_columns, load_beginning
 from longtake.training.distil import train as train_distil
@@ -32,28 +33,13 @@ from longtake.training.distil.consistency import (
 )
 from longtake.training.distil.distance import arrival, distances, held_out_batch
 from longtake.training.distil.train import Distillation, distil
-from longtake.training.train_dit import CONFIG, Networks, build, copy_of, save
+from longtake.training.train_dit import Networks, build, copy_of, save
 from longtake.training.world.clips import driven_shot, random_shot
 from longtake.training.world.dataset import ClipMaker, PoolSpec
 
-SMALL = replace(CONFIG, dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
-DRIVEN = replace(SMALL, camera="columns")
+DRIVEN = replace(DIT, camera="columns")
 TASK = Task(PoolSpec(3, 8, 16, random_shot), 2, 6, 6, (3, 6))
 LADDER = ladder_of(8, 2.0)
-
-
-@pytest.fixture(scope="module")
-def vae() -> TinyVAE:
-    network = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
-    randomise(network, 1)
-    return network
-
-
-@pytest.fixture(scope="module")
-def networks() -> Networks:
-    networks = build(SMALL)
-    randomise(networks, 2)
-    return networks.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -186,16 +172,14 @@ def teacher_folder(
     return tmp_path / "teacher"
 
 
-RUN = Distillation(
-    steps=30, tasks={"wide": TASK}, weights={"wide": 1.0}, rate=0.3, save_every=30
-)
+RUN = Distillation(steps=30, tasks={"wide": TASK}, weights={"wide": 1.0}, rate=0.3, save_every=30)
 
 
 def test_a_run_comes_nearer_to_its_teacher_and_leaves_the_words(
     teacher_folder: Path, vae: TinyVAE, networks: Networks, tmp_path: Path
 ) -> None:
     distil(teacher_folder, tmp_path / "out", RUN)
-    student = build(SMALL)
+    student = build(DIT)
     load_beginning(student, tmp_path / "out")
     held_out = held_out_batch(vae, networks.text, TASK)
     teacher = Teacher(networks, RUN.scale)

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import Tensor
 
+from longtake.errors import BadInput
 from longtake.model.preset import DEMO
-from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
-from longtake.tests.support.tiny_model import randomise
+from longtake.model.vae.tiny import TinyVAE
+from longtake.tests.support.training_runs import DIT
 from longtake.training.batches import Batch
 from longtake.training.continued import CONTINUED_TASKS, ContinuedTask
 from longtake.training.distil import match as match_module
@@ -38,27 +39,12 @@ from longtake.training.distil.self_gradient import (
 )
 from longtake.training.recipes import CLEAN_THEN_NOISE, NoiseRecipe, clean_then_noise
 from longtake.training.served import SECOND_TASKS
-from longtake.training.train_dit import CONFIG, Networks, build, copy_of, save
+from longtake.training.train_dit import Networks, build, copy_of, save
 from longtake.training.world.clips import random_shot
 from longtake.training.world.dataset import ClipMaker, PoolSpec
 
-SMALL = replace(CONFIG, dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 TASK = ContinuedTask(PoolSpec(3, 8, 16, random_shot), 2, 6)
 Draw = Callable[[int], Batch]
-
-
-@pytest.fixture(scope="module")
-def vae() -> TinyVAE:
-    network = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
-    randomise(network, 1)
-    return network
-
-
-@pytest.fixture(scope="module")
-def networks() -> Networks:
-    networks = build(SMALL)
-    randomise(networks, 2)
-    return networks.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +211,16 @@ def test_a_student_may_begin_with_other_weights(teacher_folder: Path, tmp_path: 
     match(teacher_folder, tmp_path / "second", still)
     first, second = (load_file(tmp_path / at / "dit.safetensors") for at in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_student_without_the_camera_of_its_teacher_is_refused(
+    teacher_folder: Path, tmp_path: Path
+) -> None:
+    driven = build(replace(DIT, camera="columns"))
+    save(tmp_path / "driven", copy_of(driven), driven)
+    with pytest.raises(BadInput, match="leave --start out"):
+        match(teacher_folder, tmp_path / "out", replace(RUN, start=tmp_path / "driven"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_takes_its_options(
