@@ -14,6 +14,9 @@ that of a critic, of what the student's look like. At a level t, both behind the
     loss = |x - stop_gradient(x - g)|^2 / 2
 
 The critic learns the velocity of the student's pictures, as a model learns that of true ones.
+
+Other than in Self-Forcing's code, levels are uniform and not shifted, cells are weighed as in the
+demo's training, and several steps follow Euler without new noise, as the demo is served.
 """
 
 from __future__ import annotations
