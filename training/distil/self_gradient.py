@@ -26,7 +26,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..batches import Batch
+from ..batches import Batch, token_mask
 from .consistency import Velocity, clean_picture, history_frames, stepped
 
 LOWEST, HIGHEST = 0.02, 0.98
@@ -37,18 +37,21 @@ LOWEST, HIGHEST = 0.02, 0.98
 def self_rollout(student: Velocity, batch: Batch, ladder: Tensor, steps: int) -> Batch:
     """The clips that the student makes of a batch of noise, and what it made them from.
 
-    The noisy copies begin as noise at the top of the `ladder` and take `steps` Euler steps down;
-    what the student then sees in them becomes the clean copies. All chunks are made at once, again
-    and again: a chunk reads only earlier ones, so that the first is final after one time, and all
-    are after as many times as there are chunks. Frames without a noisy copy stay the truth.
+    Chunk by chunk, the noisy copies begin as noise at the top of the `ladder` and take `steps`
+    Euler steps down; what the student then sees in them becomes the clean copies, which the later
+    chunks read. Frames without a noisy copy stay the truth.
     """
-    clips = batch
-    for _ in range(chunks_of(batch)):
-        past = clips.x[:, : history_frames(batch)]
-        clips = replace(batch, x=torch.cat([past, noise_of(batch)], 1))
+    clips = replace(batch, x=batch.x.clone(), levels=batch.levels.clone())
+    context = history_frames(batch)
+    for chunk in chunks_of(batch):
+        seen = frames_seen(batch, chunk)
+        part = only_frames(clips, seen)
         for _ in range(steps):
-            clips = stepped(clips, student, ladder)
-        clips = with_clean_copies(clips, clean_picture(student, clips))
+            part = stepped(part, student, ladder)
+        noisy = slice(context + chunk[0], context + chunk[-1] + 1)
+        clips.x[:, noisy] = noise_of(part)
+        clips.levels[:, noisy] = part.levels[:, -len(chunk) :]
+        clips.x[:, [batch.copied[copy] for copy in chunk]] = clean_picture(student, part)
     return clips
 
 
@@ -92,16 +95,48 @@ def noise_of(batch: Batch) -> Tensor:
     return batch.x[:, history_frames(batch) :]
 
 
-def with_clean_copies(batch: Batch, pictures: Tensor) -> Batch:
-    """The batch whose clean copies of the denoised frames are `pictures` (b, m, c, h, w)."""
-    x = batch.x.clone()
-    x[:, batch.copied] = pictures
-    return replace(batch, x=x)
+def chunks_of(batch: Batch) -> list[list[int]]:
+    """The noisy copies of each chunk, in order: copies of a chunk see each other."""
+    context = history_frames(batch)
+    first = frame_mask_of(batch)[context:, context:].int().argmax(1).tolist()
+    return [[copy for copy, begins in enumerate(first) if begins == at] for at in sorted({*first})]
 
 
-def chunks_of(batch: Batch) -> int:
-    """How many chunks of noisy copies a batch has: copies of a chunk see each other."""
-    first = history_frames(batch)
+def frames_seen(batch: Batch, chunk: list[int]) -> list[int]:
+    """The frames that some noisy copies can depend on, their own clean ones and themselves."""
+    mask, context = frame_mask_of(batch), history_frames(batch)
+    seen = torch.zeros(len(mask), dtype=torch.bool)
+    wider = seen.clone()
+    wider[[context + copy for copy in chunk]] = True
+    while not torch.equal(seen, wider):  # what is seen by what is seen
+        seen = wider
+        wider = seen | mask[seen].any(0)
+    seen[[batch.copied[copy] for copy in chunk]] = True
+    return seen.nonzero()[:, 0].tolist()  # type: ignore[no-any-return]
+
+
+def frame_mask_of(batch: Batch) -> Tensor:
+    """Which frame sees which (f, f)."""
     tokens = len(batch.mask) // batch.x.shape[1]
-    sees = batch.mask[first * tokens :: tokens, first * tokens :: tokens]
-    return len(sees.unique(dim=0))
+    return batch.mask[::tokens, ::tokens]
+
+
+def only_frames(batch: Batch, frames: list[int]) -> Batch:
+    """The batch without all other frames; the clean frame of each noisy one must be among them."""
+    context = history_frames(batch)
+    clean = [frame for frame in frames if frame < context]
+    copies = [frame - context for frame in frames if frame >= context]
+    mask = frame_mask_of(batch)[frames][:, frames]
+    return replace(
+        batch,
+        x=batch.x[:, frames],
+        levels=batch.levels[:, frames],
+        target=batch.target[:, copies],
+        which=batch.which[:, frames],
+        positions=[batch.positions[frame] for frame in frames],
+        mask=token_mask(mask, batch.x),
+        weight=batch.weight[:, copies],
+        pans=batch.pans[:, frames],
+        travel=batch.travel[:, frames],
+        copied=[clean.index(batch.copied[copy]) for copy in copies],
+    )
