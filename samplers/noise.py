@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.random import Generator, Philox
 from torch import Tensor
 
 from ..uploads import upload
@@ -24,7 +25,7 @@ def addressed_noise(
     """Standard normal noise of `shape`, float32 on the CPU."""
     address = f"{seed}/{latent_frame}/{step}/{purpose}".encode()
     key = int.from_bytes(hashlib.blake2b(address, digest_size=16).digest(), "little")
-    generator = np.random.Generator(np.random.Philox(key=key))
+    generator = Generator(Philox(key=key))
     return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
 
 

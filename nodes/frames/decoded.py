@@ -113,6 +113,7 @@ class HostFrames(FrameStream):
     meter: Meter | None = None
     evaluations: Evaluations = Evaluations()
     work: WorkMeter | None = None
+    _opening: FrameChunk | None = None  # until the VAE is judged by it
     _vae_judged: bool = False
 
     @property
@@ -214,8 +215,6 @@ class HostFrames(FrameStream):
         self.work = WorkMeter(self.fps, self.controls.work_clock)
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
-            if chunk.index == 0:
-                self._warn_of_vae(chunk)
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
             )
@@ -235,15 +234,25 @@ class HostFrames(FrameStream):
                 "latency": in_words(self.meter.first_frame_s, self.rollout.run.latency.figures),
             }
             host.emit(CHUNK_EVENT, news)
+            self._judge_vae(chunk)
             yield chunk
             self.work.begin()  # outputs and stages have worked until now
 
-    def _warn_of_vae(self, first: FrameChunk) -> None:
-        """Warn at the decoder, once, of a VAE that seems to be another model's."""
-        if self._vae_judged or first.latents is None:
-            return
+    def _judge_vae(self, chunk: FrameChunk) -> None:
+        """Warn at the decoder, once, of a VAE that seems to be another model's.
+
+        Somebody waits for the first chunk, so it is judged when the second one is there.
+        """
+        if chunk.index == 0 and not self._vae_judged:
+            self._opening = chunk
+        if chunk.index + 1 == self.chunk_count or chunk.index == 1:
+            opening, self._opening = self._opening, None
+            if opening is not None and opening.latents is not None:
+                self._warn_of_vae(opening.latents.latents[0], opening.frames[0])
+
+    def _warn_of_vae(self, latent: Tensor, picture: Tensor) -> None:
         self._vae_judged = True
-        reason = doubt(self.vae, first.latents.latents[0], first.frames[0])
+        reason = doubt(self.vae, latent, picture)
         if reason is not None:
             host.warn(self.node_id, reason)
 

@@ -138,6 +138,26 @@ def test_a_vae_that_loses_much_of_a_latent_is_doubted_and_never_refused(
         assert caplog.text.count("may belong to another model") == doubts
 
 
+def test_the_first_chunk_does_not_wait_for_the_judgement(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.models import streaming_vae
+
+    judged: list[Tensor] = []
+
+    def record(_encoder: object, latent: Tensor, *_: object) -> None:
+        judged.append(latent)
+
+    monkeypatch.setattr(streaming_vae, "agreement", record)
+    rollout, vae = bench.rollout()
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    counts = [(chunk.index, len(judged)) for chunk in frames.chunks]
+    assert counts[:3] == [(0, 0), (1, 1), (2, 1)]
+    first = next(iter(rollout.chunks))
+    assert torch.equal(judged[0], first.latents[0])
+    assert len(list(frames.chunks)) == len(counts) and len(judged) == 1
+
+
 @pytest.mark.parametrize("value", [0.0, 1.5])
 def test_a_latent_without_a_picture_says_nothing_about_a_vae(value: float) -> None:
     vae = demo_vae()
