@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ...model.preset import EULER, RENOISE
 from ...training.evaluation.kit import GUIDED_SCALE, Recipe
+from .weights import DECODER, STUDENT
 
 REFERENCE = "guided 8"
 FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
@@ -14,11 +15,10 @@ FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How a rung samples, and whether the student's weights do, or another decoder decodes."""
+    """How a rung samples, and which of `OwnWeights` it takes."""
 
     recipe: Recipe
-    student: bool = False
-    decoder: bool = False
+    takes: tuple[str, ...] = ()
 
 
 def _guided(steps: int) -> Rung:
@@ -32,7 +32,7 @@ def _plain(steps: int, first_steps: int = FIRST_STEPS) -> Rung:
 def _student(steps: int, first_steps: int = 0, solver: str = EULER) -> Rung:
     """A rung of the student, whose first chunk has `first_steps` (0: as the others)."""
     first = first_steps or steps
-    return Rung(Recipe(steps=steps, first_steps=first, scale=1.0, solver=solver), student=True)
+    return Rung(Recipe(steps=steps, first_steps=first, scale=1.0, solver=solver), (STUDENT,))
 
 
 RUNGS: Mapping[str, Rung] = {
@@ -44,13 +44,14 @@ RUNGS: Mapping[str, Rung] = {
     "plain 8": _plain(8),
     "plain 4": _plain(4),
     "plain 3": _plain(3),
-    "plain 3, other decoder": replace(_plain(3), decoder=True),
+    "plain 3, other decoder": replace(_plain(3), takes=(DECODER,)),
     "plain 2": _plain(2),
     "plain 2, first 4": _plain(2, 4),
     "plain 1": _plain(1),
     "student 4": _student(4),
     "student 2": _student(2),
     "student 2, first 4": _student(2, 4),
+    "student 2, first 4, other decoder": replace(_student(2, 4), takes=(STUDENT, DECODER)),
     "student 2, re-noise": _student(2, solver=RENOISE),
     "student 1": _student(1),
     "student 1, first 4": _student(1, 4),

@@ -5,17 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from ...errors import BadInput
-from ...model.checkpoint import load_tiny_vae, read
-from ...model.fingerprint import fingerprint
-from ...model.preset import DEMO, DEMO_FOLDER
-from ...training.evaluation.kit import Kit, Recipe, decode, load_kit, sample, with_networks
+from ...model.preset import DEMO
+from ...training.evaluation.kit import Kit, Recipe, decode, sample
 from ...training.world.attributes import caption, random_values
 from .._shared.demo import demo_weights
 from .._shared.measures import Measurement, measure_truth
@@ -24,6 +21,7 @@ from .._shared.records import FOREVER, Job, Records
 from .results import LadderResults
 from .rungs import REFERENCE, RUNGS, Rung
 from .shots import measure_long, measure_rung
+from .weights import OwnWeights, kit_with
 
 TRUTH = "truth"
 BASE = "guided 4"  # as the demo's first edition ran by default; speeds are compared with it
@@ -61,15 +59,13 @@ class LadderPlan:
         """The rungs by name; the reference is always one of them."""
         names = [name for name in RUNGS if not self.rungs or name in {*self.rungs, REFERENCE}]
         for name in self.rungs:
-            if RUNGS[name].student and self.student is None:
-                raise BadInput(f"the rung {name!r} needs --student with distilled weights.")
-            if RUNGS[name].decoder and self.decoder is None:
-                raise BadInput(f"the rung {name!r} needs --decoder with the file of a VAE.")
-        return {name: RUNGS[name] for name in names if self._can_make(RUNGS[name])}
+            self.own.check(name, RUNGS[name].takes)
+        return {name: RUNGS[name] for name in names if self.own.holds(RUNGS[name].takes)}
 
-    def _can_make(self, rung: Rung) -> bool:
-        has_student = self.student is not None or not rung.student
-        return has_student and (self.decoder is not None or not rung.decoder)
+    @property
+    def own(self) -> OwnWeights:
+        """What rungs may take in place of the demo's weights."""
+        return OwnWeights(self.student, self.decoder)
 
     def cases(self) -> dict[str, Case]:
         """Every case by the name under which its shots are kept: truth, rungs, long shots."""
@@ -80,12 +76,8 @@ class LadderPlan:
         return cases
 
     def name(self, rung: str, *, long: bool = False) -> str:
-        """The name of a rung's case; a student's weights or a decoder's are a part of it."""
-        name = rung
-        if self.student is not None and RUNGS[rung].student:
-            name = f"{rung} by {print_of(self.student / 'dit.safetensors')}"
-        if self.decoder is not None and RUNGS[rung].decoder:
-            name = f"{rung} by {print_of(self.decoder)}"
+        """The name of a rung's case; weights that it takes are a part of it."""
+        name = " by ".join([rung, *self.own.only(RUNGS[rung].takes).prints()])
         return f"{name}, long" if long else name
 
 
@@ -127,16 +119,16 @@ def measure_job(plan: LadderPlan, job: Job) -> Measurement:
     case = plan.cases()[name]
     with torch.inference_mode():
         if case.rung == TRUTH:
-            return measure_truth(_kit(None), seed, Recipe())
+            return measure_truth(kit_with(OwnWeights()), seed, Recipe())
         rung = RUNGS[case.rung]
         make = measure_long if case.long else measure_rung
-        return make(_kit_of(plan, rung), seed, rung.recipe)
+        return make(kit_with(plan.own.only(rung.takes)), seed, rung.recipe)
 
 
 def add_speed(results: LadderResults, plan: LadderPlan) -> None:
     """Add how much faster than BASE each rung denoises, and with decoding."""
-    kits = {name: _kit_of(plan, rung) for name, rung in plan.chosen().items()}
-    kits.setdefault(BASE, _kit(None))
+    kits = {name: kit_with(plan.own.only(rung.takes)) for name, rung in plan.chosen().items()}
+    kits.setdefault(BASE, kit_with(OwnWeights()))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -163,24 +155,6 @@ def _prepared(kit: Kit, recipe: Recipe, decodes: bool) -> Prepare:
         return decode(kit, chunks) if decodes else chunks
 
     return lambda: run
-
-
-@lru_cache(maxsize=2)
-def print_of(weights: Path) -> str:
-    """What tells a student's weights, or a decoder's, from others."""
-    return fingerprint(read(weights)[0])
-
-
-def _kit_of(plan: LadderPlan, rung: Rung) -> Kit:
-    return _kit(plan.student if rung.student else None, plan.decoder if rung.decoder else None)
-
-
-@lru_cache(maxsize=3)
-def _kit(student: Path | None, decoder: Path | None = None) -> Kit:
-    kit = load_kit(DEMO_FOLDER)
-    if decoder is not None:
-        kit = replace(kit, vae=load_tiny_vae(decoder))
-    return kit if student is None else with_networks(kit, student)
 
 
 def _first(shots: Mapping[int, Measurement], count: int) -> dict[int, Measurement]:

@@ -17,6 +17,7 @@ from longtake.benchmarks.ladder.__main__ import command
 from longtake.benchmarks.ladder.results import SHARES, TO_TRUTH, LadderResults
 from longtake.benchmarks.ladder.rungs import REFERENCE, RUNGS
 from longtake.benchmarks.ladder.suite import LadderPlan, measure
+from longtake.benchmarks.ladder.weights import DECODER, STUDENT, kit_with
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
@@ -84,15 +85,15 @@ def test_too_few_shots_have_no_distance() -> None:
 
 def test_rungs_are_named_by_weights_and_guidance() -> None:
     for name, rung in RUNGS.items():
-        assert rung.student == name.startswith("student")
-        assert rung.decoder == ("decoder" in name)
+        assert (STUDENT in rung.takes) == name.startswith("student")
+        assert (DECODER in rung.takes) == ("decoder" in name)
         assert rung.recipe.scale == (2.5 if name.startswith("guided") else 1.0)
     assert RUNGS["plain 3"].recipe == Recipe()
     assert RUNGS["student 2"].recipe.first_steps == 2 != DEMO.first_steps
 
 
 def test_without_a_student_its_rungs_are_left_out_or_refused() -> None:
-    assert not any(rung.student for rung in LadderPlan().chosen().values())
+    assert not any(rung.takes for rung in LadderPlan().chosen().values())
     assert [*LadderPlan(rungs=("guided 2",)).chosen()] == [REFERENCE, "guided 2"]
     with pytest.raises(BadInput, match="--student"):
         LadderPlan(rungs=("student 2",)).chosen()
@@ -100,16 +101,17 @@ def test_without_a_student_its_rungs_are_left_out_or_refused() -> None:
 
 def test_another_decoder_has_a_rung_of_its_own(tmp_path: Path) -> None:
     """Its shots are kept under its weights, and its pictures are its own."""
-    assert not any(rung.decoder for rung in LadderPlan().chosen().values())
     with pytest.raises(BadInput, match="--decoder"):
         LadderPlan(rungs=(OTHER,)).chosen()
+    with pytest.raises(BadInput, match="--decoder"):
+        LadderPlan(student=tmp_path, rungs=("student 2, first 4, other decoder",)).chosen()
     file = tmp_path / "vae.safetensors"
     vae = TinyVAE(TinyVAEConfig(decoder_widths=(4, 4, 4)))
     save_file(vae.state_dict(), file)
     plan = LadderPlan(rungs=(OTHER,), decoder=file)
     assert [*plan.chosen()] == [REFERENCE, OTHER]
-    assert suite.print_of(file) in plan.name(OTHER) and plan.name(REFERENCE) == REFERENCE
-    own, other = (suite._kit_of(plan, RUNGS[name]).vae for name in (REFERENCE, OTHER))
+    assert plan.name(OTHER).startswith(f"{OTHER} by ") and plan.name(REFERENCE) == REFERENCE
+    own, other = (kit_with(plan.own.only(RUNGS[name].takes)).vae for name in (REFERENCE, OTHER))
     assert other.config.decoder_widths == (4, 4, 4) != own.config.decoder_widths
 
 
