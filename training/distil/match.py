@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import Tensor
 from ...model.checkpoint import load_tiny_vae
 from ...model.config import DiTConfig
 from ...model.preset import DEMO, DEMO_FOLDER
-from ..batches import BatchFeed, BatchTask
+from ..batches import Batch, BatchFeed, BatchTask
 from ..beginnings import config_of, load_beginning
 from ..command import FOLDER, HALF, keep_freed_memory, reporting
 from ..continued import CONTINUED_TASKS
@@ -72,52 +71,91 @@ class Matching:
         return ladder_of(self.first_passes if task == OPENING else self.passes, DEMO.shift)
 
 
+@dataclass(frozen=True, slots=True)
+class Players:
+    """Student and critic, each in a run of its own, and the teacher.
+
+    `half` multiplies in bfloat16.
+    """
+
+    student: TrainingRun
+    critic: TrainingRun
+    teacher: Teacher
+    half: bool
+
+    @classmethod
+    def of(cls, teacher_folder: Path, out: Path, settings: Matching) -> Players:
+        """All begin with the teacher's weights, or the student with those in its own folder."""
+        config, critic_steps = config_of(teacher_folder), RATIO * settings.steps
+
+        def run(start: Path, name: str, steps: int, rate: float) -> TrainingRun:
+            return run_of(begun(config, start), out / f"{name}.pt", steps, rate)
+
+        return cls(
+            run(settings.start or teacher_folder, "student", settings.steps, settings.rate),
+            run(teacher_folder, "critic", critic_steps, settings.critic_rate),
+            Teacher(begun(config, teacher_folder).requires_grad_(False), settings.scale),
+            settings.half,
+        )
+
+    def make_clips(self, noise: Batch, ladder: Tensor, steps: int) -> Batch:
+        """The clips that the student makes of a batch of noise."""
+        with self._precision():
+            return self_rollout(self.student.model, noise, ladder, steps)
+
+    def teach_critic(self, clips: Batch) -> Tensor:
+        """One step of the critic; its loss."""
+        with self._precision():
+            loss = critic_loss(self.critic.model, clips)
+        self.critic.descend(loss)
+        return loss
+
+    def teach_student(self, clips: Batch) -> Tensor:
+        """One step of the student; its loss."""
+        with self._precision():
+            loss = matching_loss(self.student.model, self.critic.model, self.teacher, clips)
+        self.student.descend(loss)
+        return loss
+
+    def save(self) -> None:
+        """Save what the run resumes from."""
+        self.critic.save()
+        self.student.save()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
+
+
 def match(teacher_folder: Path, out: Path, settings: Matching) -> None:
     """Run or resume; write the student's averaged weights into `out`."""
-    config = config_of(teacher_folder)
     if settings.start is not None:
-        check_student(settings.start, config)
+        check_student(settings.start, config_of(teacher_folder))
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
-    networks = begun(config, teacher_folder).requires_grad_(False)
-    teacher = Teacher(networks, settings.scale)
-    learner = begun(config, settings.start or teacher_folder)
-    student = run_of(learner, out / "student.pt", settings.steps, settings.rate)
-    critic = run_of(
-        begun(config, teacher_folder),
-        out / "critic.pt",
-        RATIO * settings.steps,
-        settings.critic_rate,
-    )
-    for run in (critic, student):
+    players = Players.of(teacher_folder, out, settings)
+    student = players.student
+    learner = student.model
+    assert isinstance(learner, Networks)
+    for run in (players.critic, student):
         run.resume(rng, settings.seed)
-    maker = ClipMaker(load_tiny_vae(teacher_folder / "vae.safetensors"), networks.text, rng)
+    maker = ClipMaker(load_tiny_vae(teacher_folder / "vae.safetensors"), learner.text, rng)
     feed = BatchFeed(maker, settings.tasks, CLEAN_THEN_NOISE)
     recent = RecentLosses()
-    half = partial(torch.autocast, "cpu", torch.bfloat16, enabled=settings.half)
     for step in range(student.done, settings.steps):
         for _ in range(RATIO):
             name = rng.choices([*settings.weights], [*settings.weights.values()])[0]
-            batch, ladder = feed.draw(name), settings.ladder(name)
-            steps = rng.randrange(len(ladder) - 1)
-            with half():
-                clips = self_rollout(student.model, batch, ladder, steps)
-                loss = critic_loss(critic.model, clips)
-            critic.descend(loss)
-            recent.add(f"critic {name}", loss)
-        with half():
-            loss = matching_loss(student.model, critic.model, teacher, clips)
-        student.descend(loss)
-        recent.add("student", loss)
+            noise, ladder = feed.draw(name), settings.ladder(name)
+            clips = players.make_clips(noise, ladder, rng.randrange(len(ladder) - 1))
+            recent.add(f"critic {name}", players.teach_critic(clips))
+        recent.add("student", players.teach_student(clips))
         follow(student.averaged, learner, step)
         if student.is_due(settings.report_every):
             logger.info(
                 "step %d/%d %.0fs %s", student.done, settings.steps, student.elapsed_s, recent
             )
         if student.is_due(settings.save_every):
-            critic.save()
-            student.save()
+            players.save()
             save(out, student.averaged, learner)
 
 
