@@ -24,11 +24,13 @@ def convert_ahead(
     start: Callable[[S], Future[T]],
     side: SideThread,
     is_urgent: Callable[[S | None], bool],
+    note_held: Callable[[bool], None],
 ) -> Iterator[T]:
     """Yield the conversion of every chunk, in order; `start` begins one on `side`.
 
     `is_urgent` tells, after chunk x (None at the beginning), whether x and the chunk that follows
-    must be delivered before anything else is made. Where making a chunk fails or is interrupted,
+    must be delivered before anything else is made. `note_held` hears, before each chunk is made,
+    whether the one before it is held back meanwhile. Where making a chunk fails or is interrupted,
     the chunk before it is delivered first and the failure raised at the next read.
     """
     running: Future[T] | None = None
@@ -39,6 +41,7 @@ def convert_ahead(
             if urgent and running is not None:
                 yield side.wait(running)
                 running = None
+            note_held(running is not None)
             try:
                 with side.share_threads():
                     chunk = next(chunks, None)

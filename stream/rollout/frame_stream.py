@@ -114,12 +114,14 @@ class FrameStream:
             self._prepare(decoder)
             return side.start(_to_frames, decoder, chunk)
 
-        def note_urgency(last: Chunk | None) -> bool:
+        def is_urgent(last: Chunk | None) -> bool:
             awaited = controls.has_requests or controls.drive.is_live
-            controls.drive.can_wait = last is None or last.index < first or awaited
-            return controls.drive.can_wait
+            return last is None or last.index < first or awaited
 
-        return convert_ahead(chunks, start, side, note_urgency)
+        def note_held(held: bool) -> None:
+            controls.drive.can_wait = not held
+
+        return convert_ahead(chunks, start, side, is_urgent, note_held)
 
     def _overlap_start(self, first: int, overlap: int) -> int:
         """The chunk at which decoding must start so that chunk `first` is exact."""

@@ -29,6 +29,7 @@ class Studio:
         self.events: list[str] = []
         self.interrupted = False
         self.urgent: set[int] = set()
+        self.held: list[bool] = []  # while each number is made, and at the end
         self.on_make: dict[int, Callable[[], None]] = {}
         self.on_convert: dict[int, Callable[[], None]] = {}
         self.converting = {index: threading.Event() for index in range(count)}
@@ -42,6 +43,7 @@ class Studio:
             lambda number: side.start(self._convert, number),
             side,
             lambda last: last is None or last in self.urgent,
+            self.held.append,
         )
 
     def check(self) -> None:
@@ -98,6 +100,14 @@ def test_a_chunk_is_converted_while_the_next_one_is_made() -> None:
 
 def assert_set(event: threading.Event) -> None:
     assert event.wait(WAIT_S)
+
+
+def test_it_tells_whether_a_chunk_is_held_back_while_the_next_one_is_made() -> None:
+    """After an urgent chunk none is; and an urgent chunk lets the one before it go first."""
+    studio = Studio(6)
+    studio.urgent = {3}
+    assert studio.note_read() == [0, 10, 20, 30, 40, 50]
+    assert studio.held == [False, False, True, True, False, False, True]
 
 
 def test_the_first_chunk_is_delivered_at_once_and_at_most_one_is_ahead() -> None:
