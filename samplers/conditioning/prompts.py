@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor
 from ...errors import BadInput
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TimedPrompt:
     """A prompt from latent frame `start_frame` on.
 
@@ -27,6 +28,11 @@ class TimedPrompt:
     text: str = ""
     active_from: int = 0
     active_until: int | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """A short hash of the embedding, which every chunk's address has; taken once."""
+        return embedding_digest(self.embedding)
 
     def may_apply(self, leading: int) -> bool:
         """Whether the prompt may be in force while latent frame `leading` leads."""

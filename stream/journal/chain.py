@@ -92,7 +92,7 @@ class Chain:
 
     def _make_id(self) -> str:
         s = self.settings
-        prompts = [(p.start_frame, embedding_digest(p.embedding)) for p in s.prompts.entries]
+        prompts = [(p.start_frame, p.digest) for p in s.prompts.entries]
         facts = {
             "prompts": prompts, "known": _describe_known(s.known_frames.frames),
             "guidance": s.guidance, "changes": s.guidance_changes,
@@ -117,7 +117,7 @@ class Chain:
         while len(self._keys) <= index + 1:
             span = self.span(len(self._keys) - 1)
             prompts = self.settings.active_prompts(span.first, span.until).prompts
-            digests = [(start, embedding_digest(entry.embedding)) for start, entry in prompts]
+            digests = [(start, entry.digest) for start, entry in prompts]
             known = self.settings.known_frames.seen(span.first, span.until)
             inputs = {
                 "frames": span.count,

@@ -6,9 +6,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from longtake.errors import BadInput
-from longtake.samplers.conditioning.prompts import chunk_start, embedding_digest, fit_length
+from longtake.samplers.conditioning import prompts
+from longtake.samplers.conditioning.prompts import (
+    TimedPrompt,
+    chunk_start,
+    embedding_digest,
+    fit_length,
+)
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import randn, timeline
 
@@ -62,3 +69,17 @@ def test_the_digest_is_of_the_values_not_of_where_they_are() -> None:
     changed = embedding.clone()
     changed[4, 3] += 1e-6
     assert embedding_digest(changed) != embedding_digest(embedding)
+
+
+def test_a_prompts_digest_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 8 MB in a large model, and every chunk's address asks for it."""
+    taken = list[Tensor]()
+
+    def digest(embedding: Tensor) -> str:
+        taken.append(embedding)
+        return "of it"
+
+    monkeypatch.setattr(prompts, "embedding_digest", digest)
+    entry = TimedPrompt(0, randn(5, 4))
+    assert (entry.digest, entry.digest) == ("of it", "of it")
+    assert [one is entry.embedding for one in taken] == [True]
