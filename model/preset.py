@@ -107,7 +107,7 @@ DEMO = Preset(
 )  # fmt: skip
 
 DEMO_QUALITIES: Mapping[str, Preset] = {"fast": DEMO, "full": replace(DEMO, steps=8)}
-"""The demo's presets by name: the default, and one with four times the steps."""
+"""The demo's presets by name: the default, and one with eight steps."""
 
 
 def overridden(preset: Preset, **values: Any) -> Preset:

@@ -94,7 +94,7 @@ def _over_time() -> list[io.Input]:
             optional=True,
             force_input=True,
             tooltip="Guidance strength over time, 0 to 30 (no unit): lines `SECONDS: number`, for "
-            "example from Sound Curve. They count in place of (guidance) in `text`.",
+            "example from Sound Curve. Use this or (guidance) in `text`, not both.",
         ),
         io.String.Input(
             "mix",

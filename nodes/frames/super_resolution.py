@@ -155,8 +155,8 @@ def _memory_inputs() -> list[io.Input]:
             step=BLOCK_PIXELS,
             optional=True,
             tooltip="Side of the tiles to work in, in pixels of the large picture, 0 to "
-            f"{MAX_TILE:,}. 0: the whole picture, or smaller tiles where memory is short. Seams "
-            "are blended over 128 pixels.",
+            f"{MAX_TILE:,}. 0: the whole picture, or smaller tiles where memory is short. Tiles "
+            "overlap by 128 pixels or more; the middle 64 or more fade.",
             advanced=True,
         ),
     ]

@@ -231,7 +231,7 @@ def _past() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="For `recall` policies: newest latent frames that are kept in main memory "
-            "after they left the window, 0 to 1000000 (0: all). The sampler shows their size; "
-            "`storage` int8 halves it.",
+            "after they left the window, 0 to 1000000 (0: the model's own number, 600 for the "
+            "demo, else all). The sampler shows their size; `storage` int8 halves it.",
         ),
     ]

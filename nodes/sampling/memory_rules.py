@@ -90,7 +90,7 @@ def _rules() -> list[io.Input]:
             "rules",
             options=[FROM_MODEL, OFF, COMMIT_FORCING, RECENCY_FORCING, CUSTOM],
             default=FROM_MODEL,
-            tooltip="`from model`: as trained or measured to help, few so far. `off`: none. "
+            tooltip="`from model`: as trained, so far SGF's positions alone. `off`: none. "
             "`commit forcing`: finished frames are stored without a look at the sink. `recency "
             "forcing`: older frames count less while denoising. `custom`: the inputs below, which "
             "the others ignore; `anchor` always counts.",

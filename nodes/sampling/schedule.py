@@ -114,7 +114,7 @@ def _steps() -> list[io.Input]:
             default=FROM_MODEL_NUMBER,
             min=FROM_MODEL_NUMBER,
             max=100,
-            tooltip="Model evaluations per chunk, 1 to 100. 4 for the demo and distilled models, "
+            tooltip="Denoising steps per chunk, 1 to 100. 2 to 4 for the demo and distilled models, "
             "20 to 50 for others. The model may have its own list of steps; any other number "
             f"gives evenly spaced steps. {TIP}",
         ),
@@ -126,7 +126,7 @@ def _steps() -> list[io.Input]:
             step=0.1,
             advanced=True,
             tooltip="Share of steps spent at high noise (no unit, above 0 to 100; 1 is even, more "
-            f"is more). 2 for the demo, 5 to 8 for Wan-sized pictures. {TIP}",
+            f"is more). 1.5 for the demo, 5 to 8 for Wan-sized pictures. {TIP}",
         ),
         io.Combo.Input(
             "solver",

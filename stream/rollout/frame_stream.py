@@ -118,8 +118,8 @@ class FrameStream:
             awaited = controls.has_requests or controls.drive.is_live
             return last is None or last.index < first or awaited
 
-        def note_held(held: bool) -> None:
-            controls.drive.can_wait = not held
+        def note_held(is_held: bool) -> None:
+            controls.drive.can_wait = not is_held
 
         return convert_ahead(chunks, start, side, is_urgent, note_held)
 
