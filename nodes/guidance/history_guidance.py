@@ -90,10 +90,11 @@ def _scales() -> list[io.Input]:
             options=[TEXT, VANILLA, JOINT, TEMPORAL, TEMPORAL_NONE, FRACTIONAL, THREE],
             default=TEMPORAL,
             tooltip="`text only`: plain CFG. `vanilla`: pushes away from no history; steadier, but "
-            "above scale 1.2 (demo) past errors grow until pictures break. `vanilla with text`: also "
-            "pushes away from no prompt, at no extra cost. `temporal`: averages long and short "
-            "history; cannot overshoot. `temporal and none`: also pushes away from no history. "
-            "`fractional`: pushes toward noisy history; keeps motion. `three branches`: MAGI-1.",
+            "above scale 1.2 (demo) past errors grow until pictures break. `vanilla with text`: "
+            "also pushes away from no prompt, at no extra cost. `temporal`: averages long and "
+            "short history; cannot overshoot. `temporal and none`: also pushes away from no "
+            "history. `fractional`: pushes toward noisy history; keeps motion. `three "
+            "branches`: MAGI-1.",
         ),
         io.Float.Input(
             "scale",

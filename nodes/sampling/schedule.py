@@ -114,9 +114,9 @@ def _steps() -> list[io.Input]:
             default=FROM_MODEL_NUMBER,
             min=FROM_MODEL_NUMBER,
             max=100,
-            tooltip="Denoising steps per chunk, 1 to 100. 2 to 4 for the demo and distilled models, "
-            "20 to 50 for others. The model may have its own list of steps; any other number "
-            f"gives evenly spaced steps. {TIP}",
+            tooltip="Denoising steps per chunk, 1 to 100. 2 to 4 for the demo and distilled "
+            "models, 20 to 50 for others. The model may have its own list of steps; any other "
+            f"number gives evenly spaced steps. {TIP}",
         ),
         io.Float.Input(
             "shift",
