@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..errors import BadInput
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
+FAST_FOLDER = DEMO_FOLDER / "fast"
 RECALLED_SHARE = 3 / 7
 """The part of a window that fetches past frames: 9 of 21 latent frames were trained."""
 EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"
@@ -106,8 +106,8 @@ DEMO = Preset(
     only_new_views=True,
 )  # fmt: skip
 
-DEMO_QUALITIES: Mapping[str, Preset] = {"fast": DEMO, "full": replace(DEMO, steps=8)}
-"""The demo's presets by name: the default, and one with eight steps."""
+DEMO_FAST = replace(DEMO, steps=2, first_steps=6, shift=1.25, noisy_history=False)
+"""Of the demo's student, which learned two steps behind clean pasts."""
 
 
 def overridden(preset: Preset, **values: Any) -> Preset:

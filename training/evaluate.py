@@ -19,13 +19,13 @@ from pathlib import Path
 import click
 
 from ..attention.cache.policy import CachePolicy, WindowSink
-from ..model.preset import DEMO, DEMO_FOLDER
+from ..model.preset import DEMO, DEMO_FOLDER, FAST_FOLDER, overridden
 from ..model.preset_cache import preset_cache
 from .command import FILE, FOLDER, reporting
 from .evaluation import measures
 from .evaluation.card import Results, card
 from .evaluation.estimate import estimate
-from .evaluation.kit import Recipe, load_kit
+from .evaluation.kit import Recipe, load_kit, preset_in
 from .evaluation.looks import MINUTE, looks, looks_of_truth
 from .evaluation.measures import Rows, spread
 from .evaluation.returns import (
@@ -149,9 +149,7 @@ def _of_returns(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
     yield from of_returns(job, preset_cache(DEMO), "the default memory")
 
 
-def of_returns(
-    job: EvaluationJob, cache: CachePolicy, name: str
-) -> Iterator[tuple[str, Rows]]:
+def of_returns(job: EvaluationJob, cache: CachePolicy, name: str) -> Iterator[tuple[str, Rows]]:
     """Scenery that returns, by a memory of this `name`; where it recalls, by wrong frames too.
 
     The bytes are those at the end of the longest clip.
@@ -214,7 +212,8 @@ def _of_the_camera(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
 def write_card(results: Results, job: EvaluationJob, out: Path, elapsed_s: float) -> None:
     """Write `card.md`, and the same figures as `card.json`, into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "card.md").write_text(card(results, job.folder, elapsed_s), encoding="utf-8")
+    text = card(results, job.folder, job.recipe, elapsed_s)
+    (out / "card.md").write_text(text, encoding="utf-8")
     figures = {
         name: {key: asdict(value) for key, value in rows.items()} for name, rows in results.items()
     }
@@ -222,29 +221,31 @@ def write_card(results: Results, job: EvaluationJob, out: Path, elapsed_s: float
 
 
 @click.command(help=__doc__)
-@click.option("--folder", type=FOLDER, default=DEMO_FOLDER, help="The weights to measure.")
-@click.option("--out", type=FOLDER, help="Folder for the card; --folder unless given.")
-@click.option("--steps", type=click.IntRange(1), default=DEMO.steps, show_default=True)
+@click.option("--folder", type=FOLDER, default=FAST_FOLDER, help="The weights to measure.")
+@click.option("--out", type=FOLDER, default=DEMO_FOLDER, help="Folder for the card.")
+@click.option("--steps", type=click.IntRange(1), help="As the weights were trained unless given.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The first clip's.")
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1)
 @click.option("--full-precision", type=FILE, help="fp32 VAE, to measure what fp16 loses.")
 @click.option("--quick", is_flag=True, help="A smoke test: few clips, no card.")
 def main(  # noqa: PLR0913  # one parameter per option
     folder: Path,
-    out: Path | None,
-    steps: int,
+    out: Path,
+    steps: int | None,
     seed: int,
     workers: int,
     full_precision: Path | None,
     quick: bool,
 ) -> None:
     sizes = QUICK if quick else Sizes()
-    job = EvaluationJob(folder, sizes, workers, Recipe(steps=steps), seed, full_precision)
+    preset = overridden(preset_in(folder), steps=steps)
+    recipe = Recipe(steps=preset.steps, first_steps=preset.first_steps, shift=preset.shift)
+    job = EvaluationJob(folder, sizes, workers, recipe, seed, full_precision)
     began = time.monotonic()
     with reporting():
         results = measure(job)
         if not quick:
-            write_card(results, job, out or folder, time.monotonic() - began)
+            write_card(results, job, out, time.monotonic() - began)
 
 
 if __name__ == "__main__":

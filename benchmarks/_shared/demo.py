@@ -79,7 +79,7 @@ def demo_weights() -> list[str]:
     """Return fingerprints of the demo's files, which tell whether two benches used the same
     weights.
     """
-    return [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
+    return [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.rglob("*.safetensors"))]
 
 
 def random_prompt(text_dim: int) -> PromptTimeline:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from ...model.preset import EULER, RENOISE
+from ...model.preset import DEMO_FAST, RENOISE
 from ...training.evaluation.kit import GUIDED_SCALE, Recipe
 from .weights import DECODER, STUDENT
 
@@ -29,11 +30,13 @@ def _plain(steps: int, first_steps: int = FIRST_STEPS) -> Rung:
     return Rung(Recipe(steps=steps, first_steps=first_steps, scale=1.0))
 
 
-def _student(steps: int, first_steps: int = 0, solver: str = EULER) -> Rung:
+def _student(steps: int, first_steps: int = 0, **options: Any) -> Rung:
     """A rung of the student, whose first chunk has `first_steps` (0: as the others)."""
     first = first_steps or steps
-    return Rung(Recipe(steps=steps, first_steps=first, scale=1.0, solver=solver), (STUDENT,))
+    return Rung(Recipe(steps=steps, first_steps=first, scale=1.0, **options), (STUDENT,))
 
+
+_SHIPPED = _student(DEMO_FAST.steps, DEMO_FAST.first_steps, shift=DEMO_FAST.shift)
 
 RUNGS: Mapping[str, Rung] = {
     "guided 20": _guided(20),
@@ -51,7 +54,8 @@ RUNGS: Mapping[str, Rung] = {
     "student 4": _student(4),
     "student 2": _student(2),
     "student 2, first 4": _student(2, 4),
-    "student 2, first 4, other decoder": replace(_student(2, 4), takes=(STUDENT, DECODER)),
+    "student 2, first 6": _SHIPPED,
+    "student 2, first 6, other decoder": replace(_SHIPPED, takes=(STUDENT, DECODER)),
     "student 2, re-noise": _student(2, solver=RENOISE),
     "student 1": _student(1),
     "student 1, first 4": _student(1, 4),

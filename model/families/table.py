@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..preset import DEMO
+from ..preset import DEMO, DEMO_FAST
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
 from .fun_camera import FUN_CAMERA
 from .lingbot import LINGBOT_WORLD
@@ -38,9 +38,14 @@ TWIN_NOTE = "its file holds two sets of weights: one makes the steps, the other 
 SGF = r"(self_?gradient_?forcing|(?<![a-z])sgf(?![a-z]))"
 DISTILLED = r"step_?distill|lightx2v.*4_?step"
 
+DEMO_KEY, FAST_DEMO_KEY = "demo", "demo-fast"
+
 FAMILIES: tuple[Family, ...] = (
     Family(
-        "demo", "Longtake demo", "t2v", APACHE, "model/demo/card.md", DEMO,
+        DEMO_KEY, "Longtake demo", "t2v", APACHE, "model/demo/card.md", DEMO,
+    ),
+    Family(
+        FAST_DEMO_KEY, "Longtake demo, fast", "t2v", APACHE, "model/demo/card.md", DEMO_FAST,
     ),
     Family(
         "causvid", "CausVid", "t2v", NON_COMMERCIAL,

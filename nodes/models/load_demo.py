@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from comfy_api.latest import io
 
 from ...model.checkpoint import load_text_encoder, load_tiny_vae, open_checkpoint
-from ...model.families.table import BY_KEY
-from ...model.preset import DEMO_FOLDER, DEMO_QUALITIES
+from ...model.families.family import Family
+from ...model.families.table import BY_KEY, DEMO_KEY, FAST_DEMO_KEY
+from ...model.preset import DEMO, DEMO_FOLDER
 from ...model.vae.memory_order import order_weights
 from .. import categories
 from ..schema import build
@@ -16,7 +18,21 @@ from .demo_objects import DemoCLIP, DemoVAE
 from .load_model import build_model
 from .model_facts import attach_family, mark_demo
 
-FAST = "fast"
+FAST, FULL = "fast", "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The transformer's file in the demo's folder, and the family that it is."""
+
+    file: str
+    family: Family
+
+
+QUALITIES: Mapping[str, Quality] = {
+    FAST: Quality("fast/dit.safetensors", BY_KEY[FAST_DEMO_KEY]),
+    FULL: Quality("dit.safetensors", replace(BY_KEY[DEMO_KEY], preset=replace(DEMO, steps=8))),
+}
 
 
 class LoadDemoModel(io.ComfyNode):
@@ -36,11 +52,12 @@ class LoadDemoModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "quality",
-                    options=[*DEMO_QUALITIES],
+                    options=[*QUALITIES],
                     default=FAST,
                     optional=True,
-                    tooltip="Steps of `from model`: `fast` has 3, `full` has 8. `full` takes "
-                    "more than twice as many passes.",
+                    tooltip="`fast`: a distilled model of 2 steps, without guidance. `full`: the "
+                    "model that it learned from, with 8 steps; it takes guidance and noisy "
+                    "history, and 3 times as long.",
                 )
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
@@ -48,12 +65,12 @@ class LoadDemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, quality: str = FAST) -> io.NodeOutput:
-        """Load the three files; the preset is that of the `quality`."""
+        """Load the three files; `quality` says which transformer."""
+        chosen = QUALITIES[quality]
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         order_weights(vae.decoder)
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
-        model = build_model(open_checkpoint(DEMO_FOLDER / "dit.safetensors"))
-        family = replace(BY_KEY["demo"], preset=DEMO_QUALITIES[quality])
-        attach_family(model, family, f"it is the demo, quality {quality}")
+        model = build_model(open_checkpoint(DEMO_FOLDER / chosen.file))
+        attach_family(model, chosen.family, f"it is the demo, quality {quality}")
         mark_demo(model)
         return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...model.checkpoint import Checkpoint, finite, open_checkpoint
 from ...model.families.recognise import AUTO, EMA, RAW
-from ...model.families.table import FAMILIES
+from ...model.families.table import DEMO_KEY, FAMILIES, FAST_DEMO_KEY
 from ...model.recurrent.family import RECURRENT
 from ...model.recurrent.file import is_recurrent, load_recurrent
 from ...samplers.denoiser import Commits
@@ -25,7 +25,7 @@ DTYPES = {"auto": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.flo
           "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}  # fmt: skip
 FROM_MODEL = "from model"
 FRAME_RATES = {FROM_MODEL: None, "16": 16.0, "24": 24.0}
-ROWS = [row for row in FAMILIES if row.key != "demo"]
+ROWS = [row for row in FAMILIES if row.key not in (DEMO_KEY, FAST_DEMO_KEY)]
 
 
 class LoadCausalVideoModel(io.ComfyNode):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...attention.temp_cache.policy import TempCache
+from ...model.families.table import DEMO_KEY, FAST_DEMO_KEY
 from ...samplers.guidance import Guidance
+from ...samplers.schedule.options import preset_schedule
+from ...samplers.schedule.rows import StaggeredSchedule
 from ...samplers.settings import RolloutSettings
 from ..models.model_facts import ModelFacts
 
@@ -20,13 +23,16 @@ def out_of_distribution_warnings(
 ) -> list[str]:
     """One sentence for each setting outside the training range.
 
-    `by_cfg`: the sampler's cfg sets the text guidance. The demo's preset is the widgets' default,
-    so only its reach is checked.
+    `by_cfg`: the sampler's cfg sets the text guidance. The demo's world has no size, and but for
+    its student the demo takes guidance and noise.
     """
     reach = [*_reach(known, settings)]
-    if known.family.key == "demo":
+    if known.family.key == DEMO_KEY:
         return reach
     text, noise = _text(known, settings, by_cfg=by_cfg), _noise(known, settings)
+    if known.family.key == FAST_DEMO_KEY:
+        unlearned = [*text, *noise, *_levels(known, settings)]
+        return [*(f"{one} Quality full of Load Demo Model takes it." for one in unlearned), *reach]
     return [*text, *noise, *_size(known, size), *reach]
 
 
@@ -86,6 +92,18 @@ def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
             f"{_join([what for what, _ in noisy])} may cause artefacts; use "
             f"{_join([*dict.fromkeys(instead for _, instead in noisy)])}."
         )
+
+
+def _levels(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
+    """Check that later chunks pass the noise levels that the model learned, one after another."""
+    used, trained = settings.schedule, preset_schedule(known.preset)
+    own = (trained.ladder, trained.lag)
+    if isinstance(used, StaggeredSchedule) and (used.ladder, used.lag) == own:
+        return
+    yield (
+        f"{known.family.title} learned chunks of {known.preset.steps} steps, one after another; "
+        "other noise levels may look worse; leave steps, shift and schedule at from model."
+    )
 
 
 def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:

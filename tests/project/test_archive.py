@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = {
     "__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE",
     "nodes/host/__init__.py", "nodes/host/memory.py", "installation.py", "attention/dense.py",
-    "model/demo/dit.safetensors",
+    "model/demo/dit.safetensors", "model/demo/fast/dit.safetensors",
     "headless/cli.py", "web/docs/LongtakeSampler.md", "example_workflows/1_text_to_stream.json",
 }  # fmt: skip
 UNWANTED = {"tests", "tools", "benchmarks", "training", "docs", ".ci", "bootstrap.py"}

@@ -66,7 +66,7 @@ def test_values_constant_along_a_row_do_not_count() -> None:
 def test_a_card_has_every_figure_and_its_json_the_same(tmp_path: Path) -> None:
     (tmp_path / "dit.safetensors").write_bytes(bytes(1_500_000))
     results = {"adherence": {"ball": Estimate(0.9, 0.85, 0.95, 8)}}
-    text = card(results, tmp_path, 120.0)
+    text = card(results, tmp_path, Recipe(), 120.0)
     assert "## adherence" in text and "| ball | 0.900 | 0.850 to 0.950 | 8 |" in text
     assert "dit.safetensors 1.50 MB" in text and f"{len(vocabulary())} words" in text
     job = EvaluationJob(tmp_path, QUICK, 1, Recipe())

@@ -14,22 +14,23 @@ from ...model.preset import DEMO
 from ...model.preset_cache import preset_cache
 from ..world.attributes import vocabulary
 from .estimate import Estimate
+from .kit import Recipe, network_files
 
 Results = dict[str, dict[str, Estimate]]
 """Measurement -> quantity -> estimate."""
 
 
-def card(results: Results, folder: Path, elapsed_s: float) -> str:
-    """Return the card of the weights in `folder`."""
+def card(results: Results, folder: Path, recipe: Recipe, elapsed_s: float) -> str:
+    """Return the card of the weights in `folder`, measured by a recipe."""
     measured = "\n\n".join(f"## {name}\n\n{table(rows)}" for name, rows in results.items())
     machine = f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores"
-    return f"{_introduction(folder)}\n{measured}\n\n{machine}, {elapsed_s / 60:.0f} minutes.\n"
+    begin = _introduction(folder, recipe)
+    return f"{begin}\n{measured}\n\n{machine}, {elapsed_s / 60:.0f} minutes.\n"
 
 
-def _introduction(folder: Path) -> str:
+def _introduction(folder: Path, recipe: Recipe) -> str:
     files = ", ".join(
-        f"{path.name} {path.stat().st_size / 1e6:.2f} MB"
-        for path in sorted(folder.glob("*.safetensors"))
+        f"{path.name} {path.stat().st_size / 1e6:.2f} MB" for path in network_files(folder).values()
     )
     return f"""# The demo model
 
@@ -40,7 +41,7 @@ It is a demonstration model: it knows one world (a ball, a landscape, a camera) 
 
 Files: {files}; fp16.
 Defaults: {DEMO.width}x{DEMO.height} at {DEMO.fps:g} fps, chunks of {DEMO.chunk_frames} latent
-frames, {DEMO.steps} steps ({DEMO.first_steps} for the first chunk), shift {DEMO.shift:g},
+frames, {recipe.steps} steps ({recipe.first_steps} for the first chunk), shift {recipe.shift:g},
 CFG {DEMO.guidance_scale:g}, {_memory()}.
 
 Measured on held-out seeds by `python -m longtake.training.evaluate`; mean and 95 % bootstrap

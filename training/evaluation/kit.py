@@ -12,10 +12,10 @@ from torch import Tensor
 from ...attention.cache.policy import CachePolicy
 from ...attention.sparse.settings import Sparsity
 from ...attention.storage.dense import DENSE, Storage
-from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
+from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, open_checkpoint
 from ...model.config import DiTConfig, config_from_shapes
 from ...model.dit import WanDiT
-from ...model.preset import DEMO
+from ...model.preset import DEMO, DEMO_FOLDER, Preset
 from ...model.preset_cache import preset_cache
 from ...model.text import TextEncoder
 from ...model.vae.latent_format import SPATIAL_FACTOR
@@ -48,21 +48,25 @@ class Kit:
 
 
 def load_kit(folder: Path) -> Kit:
-    """Load all networks in `folder`, which has the files of `model/demo`."""
+    """Load the transformer in `folder` and the other networks, if it has them, else the demo's."""
     dit, config = load_transformer(folder)
+    files = network_files(folder)
     return Kit(
         dit=dit,
         config=config,
-        vae=load_tiny_vae(folder / "vae.safetensors"),
-        text=load_text_encoder(folder / "text.safetensors"),
-        oracle=load_oracle(folder / "oracle.safetensors"),
+        vae=load_tiny_vae(files["vae"]),
+        text=load_text_encoder(files["text"]),
+        oracle=load_oracle(files["oracle"]),
     )
 
 
 def with_networks(kit: Kit, folder: Path) -> Kit:
-    """The kit with the transformer in `folder`, its sizes, its camera and its text encoder."""
+    """The kit with the transformer in `folder`, its sizes, its camera and its text encoder.
+
+    Where the folder has no text encoder, it is the demo's.
+    """
     dit, config = load_transformer(folder)
-    text = load_text_encoder(folder / "text.safetensors")
+    text = load_text_encoder(network_files(folder)["text"])
     return replace(kit, dit=dit, config=config, text=text)
 
 
@@ -70,6 +74,20 @@ def load_transformer(folder: Path) -> tuple[WanDiT, DiTConfig]:
     """Load the transformer in `folder`, and its sizes."""
     dit = load_dit(folder / "dit.safetensors")
     return dit, config_from_shapes(dit.state_dict(), dit.num_heads)
+
+
+def preset_in(folder: Path) -> Preset:
+    """What the transformer in `folder` was trained to run with."""
+    return open_checkpoint(folder / "dit.safetensors").recognition.family.preset
+
+
+def network_files(folder: Path) -> dict[str, Path]:
+    """The files of the networks in `folder`, by name; those that it lacks are the demo's."""
+    files = {"dit": folder / "dit.safetensors"}
+    for name in ("vae", "text", "oracle"):
+        own = folder / f"{name}.safetensors"
+        files[name] = own if own.exists() else DEMO_FOLDER / own.name
+    return files
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,7 @@ class Recipe:
     columns: int = DEMO.width // SPATIAL_FACTOR
     steps: int = DEMO.steps
     first_steps: int = DEMO.first_steps
+    shift: float = DEMO.shift
     solver: str = DEMO.solver
     scale: float = DEMO.guidance_scale
     guidance: Guidance | None = None
@@ -118,7 +137,8 @@ def settings_of(
 ) -> RolloutSettings:
     """The settings of one rollout. `prompts` holds (latent frame, text)."""
     entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
-    preset = replace(DEMO, steps=recipe.steps, first_steps=recipe.first_steps, solver=recipe.solver)
+    names = ("steps", "first_steps", "shift", "solver")
+    preset = replace(DEMO, **{name: getattr(recipe, name) for name in names})
     return RolloutSettings(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
         rows=recipe.rows,

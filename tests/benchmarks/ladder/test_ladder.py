@@ -19,7 +19,7 @@ from longtake.benchmarks.ladder.rungs import REFERENCE, RUNGS
 from longtake.benchmarks.ladder.suite import LadderPlan, measure
 from longtake.benchmarks.ladder.weights import DECODER, STUDENT, kit_with
 from longtake.errors import BadInput
-from longtake.model.preset import DEMO
+from longtake.model.preset import DEMO, DEMO_FAST
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.training.evaluation.kit import Recipe
 
@@ -90,6 +90,9 @@ def test_rungs_are_named_by_weights_and_guidance() -> None:
         assert rung.recipe.scale == (2.5 if name.startswith("guided") else 1.0)
     assert RUNGS["plain 3"].recipe == Recipe()
     assert RUNGS["student 2"].recipe.first_steps == 2 != DEMO.first_steps
+    shipped = RUNGS["student 2, first 6"].recipe
+    names = ("steps", "first_steps", "shift")
+    assert all(getattr(shipped, name) == getattr(DEMO_FAST, name) for name in names)
 
 
 def test_without_a_student_its_rungs_are_left_out_or_refused() -> None:
@@ -104,7 +107,7 @@ def test_another_decoder_has_a_rung_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--decoder"):
         LadderPlan(rungs=(OTHER,)).chosen()
     with pytest.raises(BadInput, match="--decoder"):
-        LadderPlan(student=tmp_path, rungs=("student 2, first 4, other decoder",)).chosen()
+        LadderPlan(student=tmp_path, rungs=("student 2, first 6, other decoder",)).chosen()
     file = tmp_path / "vae.safetensors"
     vae = TinyVAE(TinyVAEConfig(decoder_widths=(4, 4, 4)))
     save_file(vae.state_dict(), file)

@@ -44,9 +44,9 @@ SHORT = ("LongtakeSampler.length=40", "LongtakeSchedule.steps=1", "LongtakeSampl
 
 
 def demo_with_embedding(folder: Path) -> Path:
-    """The demo's files, with random layers for a pan in its transformer."""
+    """The demo's files, with random layers for a pan in its transformers."""
     shutil.copytree(DEMO_FOLDER, folder)
-    write_action_dit(folder / "dit.safetensors")
+    shutil.copy(write_action_dit(folder / "dit.safetensors"), folder / "fast")
     return folder
 
 

@@ -1,16 +1,45 @@
-"""Load Demo Model: each quality has its own steps."""
+"""Load Demo Model: each quality has its own weights and steps."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from longtake.model.preset import DEMO_QUALITIES
+from longtake.model.checkpoint import open_checkpoint
+from longtake.model.preset import DEMO, DEMO_FAST, FAST_FOLDER
 from longtake.tests.support.node_bench import Bench
+from longtake.training.evaluation.kit import preset_in
+
+STEPS = {"fast": (2, 6), "full": (8, 8)}
 
 
-@pytest.mark.parametrize("quality", [*DEMO_QUALITIES])
+@pytest.mark.parametrize("quality", [*STEPS])
 def test_a_quality_has_its_steps(bench: Bench, quality: str) -> None:
     from longtake.nodes.models.model_facts import facts
 
     model, _, _ = bench.run("LongtakeLoadDemoModel", quality=quality)
-    assert facts(model).preset.steps == {"fast": 3, "full": 8}[quality]
+    preset = facts(model).preset
+    assert (preset.steps, preset.first_steps) == STEPS[quality]
+
+
+def test_each_quality_loads_its_own_file(
+    bench: Bench, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.models import load_demo
+
+    opened = list[Path]()
+
+    def opening(path: Path) -> object:
+        opened.append(path.relative_to(tiny_demo_folder))
+        return open_checkpoint(path)
+
+    monkeypatch.setattr(load_demo, "open_checkpoint", opening)
+    for quality in STEPS:
+        bench.run("LongtakeLoadDemoModel", quality=quality)
+    assert [path.as_posix() for path in opened] == ["fast/dit.safetensors", "dit.safetensors"]
+
+
+def test_the_shipped_student_says_what_it_is() -> None:
+    """So that Load Causal Video Model does not take it for its teacher."""
+    assert preset_in(FAST_FOLDER) == DEMO_FAST != DEMO

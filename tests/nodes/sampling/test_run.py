@@ -330,7 +330,7 @@ def test_truncated_weights_are_refused(
         (tmp_path / f"{name}.safetensors").write_bytes(cut)
     monkeypatch.setattr(load_demo, "DEMO_FOLDER", tmp_path)
     with pytest.raises(BadInput, match="cut short"):
-        bench.run("LongtakeLoadDemoModel")
+        bench.run("LongtakeLoadDemoModel", quality="full")
 
 
 def test_the_schedule_node_shows_its_noise_levels(bench: Bench) -> None:

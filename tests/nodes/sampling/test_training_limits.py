@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.families.table import BY_KEY
+from longtake.model.preset import DEMO, DEMO_FAST
 from longtake.samplers.guidance import cfg
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.options import preset_schedule
+from longtake.samplers.schedule.rows import StaggeredSchedule
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import demo_as
 from longtake.tests.support.tiny_model import settings
@@ -54,6 +59,30 @@ def test_settings_unlike_a_distilled_models_own_are_said() -> None:
         )
         == []
     )
+
+
+@pytest.mark.usefixtures("bench")
+def test_the_demos_student_says_what_it_has_not_learned_and_what_has() -> None:
+    from longtake.nodes.models.model_facts import ModelFacts
+    from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
+
+    student = ModelFacts(BY_KEY["demo-fast"], "")
+
+    def warnings(schedule: StaggeredSchedule, **changed: Any) -> list[str]:
+        used = settings(schedule=schedule, **changed)
+        return out_of_distribution_warnings(student, used, (256, 256), by_cfg=True)
+
+    own = preset_schedule(DEMO_FAST)
+    assert warnings(own) == warnings(replace(own, chunk_frames=1)) == []
+    assert warnings(replace(own, first_ladder=own.ladder)) == []
+    for found in (
+        warnings(own, guidance=cfg(2.5)),
+        warnings(own, context_noise=ContextNoise(0.2)),
+        warnings(preset_schedule(DEMO)),
+        *(warnings(replace(own, lag=lag)) for lag in (0.0, 1.0)),
+    ):
+        [warning] = found
+        assert warning.endswith(" Quality full of Load Demo Model takes it.")
 
 
 def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: Any) -> None:

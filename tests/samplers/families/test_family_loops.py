@@ -110,7 +110,7 @@ def test_every_family_that_can_be_run_has_a_loop() -> None:
     Matrix-Game 2 in test_matrix_game.
     """
     others = {"demo", "skyreels-df-fps", "stepdistill-t2v", "stepdistill-i2v", "wan21-t2v",
-              "wan22-ti2v-5b", "wan21-i2v", "wan22-a14b", "wan22-i2v-a14b",
+              "wan22-ti2v-5b", "wan21-i2v", "wan22-a14b", "wan22-i2v-a14b", "demo-fast",
               "causal-wan22", "lingbot-world-fast", "lingbot-world-2",
               "minwm", "minwm-cd", "minwm-ode", "minwm-ar", "minwm-bidirectional",
               "wan21-fun-camera", "wan22-fun-camera",

@@ -1,4 +1,7 @@
-"""The demo's files with a camera and without one, whichever of the two is shipped."""
+"""The demo's files with a camera and without one, whichever of the two is shipped.
+
+Its student has the same weights there as its teacher.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.support.model.action_demo import write_action_dit
 
 HEAD_DIM = 48
-FILE = "dit.safetensors"
+FILE, STUDENT = "dit.safetensors", "fast/dit.safetensors"
 
 
 def demo_with_camera(folder: Path) -> Path:
@@ -25,11 +28,12 @@ def demo_with_camera(folder: Path) -> Path:
     columns = {"world_columns": torch.tensor([COLUMNS_PER_FRAME]),
                "world_turns": column_turns(HEAD_DIM)}  # fmt: skip
     save_file({**load_file(path), **columns}, path, read(path)[1])
+    shutil.copy(path, folder / STUDENT)
     return folder
 
 
 def demo_without_camera(folder: Path) -> Path:
     """Copy the demo into a new `folder`, without the camera's tensors if it has any."""
     shutil.copytree(DEMO_FOLDER, folder)
-    write_plain_dit(folder / FILE)
+    shutil.copy(write_plain_dit(folder / FILE), folder / STUDENT)
     return folder
