@@ -148,7 +148,7 @@ def view_scores(
 ) -> list[float]:
     """The mean share of what the next frames, along `paths`, see that each `past` frame saw."""
     shares = overlap(track.ahead(paths), track.views.at(past), track.scenery)
-    return shares.mean(0).tolist()  # type: ignore[no-any-return]
+    return shares.mean(0).tolist()
 
 
 def recall_best(cache: RecallCache, past: Sequence[int], scores: Sequence[float]) -> bool:

@@ -112,7 +112,7 @@ def frames_seen(batch: Batch, chunk: list[int]) -> list[int]:
         seen = wider
         wider = seen | mask[seen].any(0)
     seen[[batch.copied[copy] for copy in chunk]] = True
-    return seen.nonzero()[:, 0].tolist()  # type: ignore[no-any-return]
+    return seen.nonzero()[:, 0].tolist()
 
 
 def frame_mask_of(batch: Batch) -> Tensor:
