@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .example_nodes import (
+    FEW_STEPS,
+    FULL,
     RED,
     group_box,
     guidance_node,
@@ -40,9 +42,10 @@ def history_guidance() -> Example:
         frames_c=["14", 0], frames_d=["17", 0], layout="grid",
         labels="text only\nvanilla 3\nvanilla 3, early\nfractional 3",
     )  # fmt: skip
-    api = {**world_nodes(f"0: {RED}"), **shot_nodes(seed=5, length=16.0), **ways, **shots,
+    api = {**world_nodes(f"0: {RED}", FULL), **shot_nodes(seed=5, length=16.0), **ways, **shots,
            "19": compared,
            **output_nodes("19")}  # fmt: skip
+    api["4"]["inputs"]["steps"] = FEW_STEPS
     places = {
         **PLACES, "9": (0, 1390, 300, 340), "10": (360, 1390, 320, 500), "11": (740, 1390, 260, 80),
         "12": (1060, 1390, 300, 340), "13": (1420, 1390, 320, 500),
@@ -70,7 +73,7 @@ def does_not_wear() -> Example:
     }  # fmt: skip
     steady["11"]["inputs"]["kv_cache"] = ["10", 0]
     api = {
-        **world_nodes(f"0: {STILL}"),
+        **world_nodes(f"0: {STILL}", FULL),
         **shot_nodes(seed=2, length=WORN_AFTER),
         "9": guidance_node("Too strong, so that the shot wears", preset="vanilla", scale=2.0,
                            text_scale=2.5),

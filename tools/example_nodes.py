@@ -18,10 +18,14 @@ def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
 
 
-def world_nodes(text: str) -> Api:
+FAST, FULL = "fast", "full"  # the demo's qualities: full takes guidance, noise and any schedule
+FEW_STEPS = 3  # enough for quality full where a shot is to come soon
+
+
+def world_nodes(text: str, quality: str = FAST) -> Api:
     """Return nodes 1 and 2: the demo model and the prompts."""
     return {
-        "1": node("LongtakeLoadDemoModel", "Load Demo Model"),
+        "1": node("LongtakeLoadDemoModel", "Load Demo Model", quality=quality),
         "2": node(
             "LongtakePromptTimeline", "Prompt Timeline", clip=["1", 1], text=text, negative=""
         ),

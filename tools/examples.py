@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from .compared_examples import MINUTE, STILL, come_back, does_not_wear, history_guidance
 from .example_nodes import (
+    FEW_STEPS,
+    FULL,
     RED,
     clip_nodes,
     group_box,
@@ -57,7 +59,7 @@ def long_shot() -> Example:
 
 def image_to_stream() -> Example:
     """A shot that starts from a picture, which the example generates."""
-    picture = picture_nodes(9, "Picture", "Your picture here", seed=11, text=YELLOW)
+    picture = picture_nodes(9, "Picture", "Your picture here", seed=1, text=YELLOW)
     api = {
         **world_nodes(FROM_A_PICTURE),
         **shot_nodes(seed=4, length=8.0),
@@ -78,8 +80,8 @@ def first_and_last_picture() -> Example:
         "21": known_frames_node("Begins the shot", "14", start=0.0),
         "22": known_frames_node("Ends the shot", "20", start=2.9, known_frames=["21", 0]),
     }
-    api = {**world_nodes(f"0: {RED}"), **shot_nodes(seed=4, length=3.0), **first, **last, **clips,
-           **output_nodes("6")}  # fmt: skip
+    api = {**world_nodes(f"0: {RED}", FULL), **shot_nodes(seed=4, length=3.0), **first, **last,
+           **clips, **output_nodes("6")}  # fmt: skip
     api["4"]["inputs"] |= {"schedule": "full sequence", "steps": 16}
     api["5"]["inputs"]["known_frames"] = ["22", 0]
     lower = {str(int(key) + 6): (x, y + 520, w, h) for key, (x, y, w, h) in PICTURE.items()}
@@ -92,11 +94,12 @@ def first_and_last_picture() -> Example:
 def video_to_stream() -> Example:
     """A clip, which the example generates, redrawn under another prompt."""
     api = {
-        **world_nodes(REDRAWN),
+        **world_nodes(REDRAWN, FULL),
         **shot_nodes(seed=4, length=8.0),
         **clip_nodes(),
         **output_nodes("6"),
     }
+    api["4"]["inputs"]["steps"] = FEW_STEPS
     api["15"] = node(
         "LongtakeKnownVideo", "Known Video (Stream)", frames=["14", 0], vae=["1", 2], start=0.0,
         start_unit="seconds", level=0.8,
@@ -110,7 +113,8 @@ def video_to_stream() -> Example:
 
 def live_camera() -> Example:
     """The browser's camera, redrawn under a prompt while it runs."""
-    api = {**world_nodes(REDRAWN), **shot_nodes(seed=4, length=20.0), **output_nodes("6")}
+    api = {**world_nodes(REDRAWN, FULL), **shot_nodes(seed=4, length=20.0), **output_nodes("6")}
+    api["4"]["inputs"]["steps"] = FEW_STEPS
     api["9"] = node(
         "LongtakeLiveInput", "Live Input (Stream)", source="webcam", url="", vae=["1", 2],
         level=0.8, take=1, stall=10.0,
