@@ -269,7 +269,7 @@ def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: C
     assert text.startswith("3 model evaluations a step: ")
     assert "This shot: 8 model evaluations per chunk (3 without guidance)" in text
     assert text.endswith(
-        "Settings: text_scale 1, none_as pure noise (from model: Longtake demo)."
+        "Settings: text_scale 1, none_as nothing (from model: Longtake demo, fast)."
     )
 
 

@@ -84,7 +84,8 @@ def test_clip_text_encode_drives_our_sampler_and_save_image_takes_our_frames(
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
     assert len(pictures(client, run, "22")) == 69
-    assert run.values(PREVIEW) == [1, 2, 3, 4, 5, 6]  # pictures are never throttled
+    shown = run.values(PREVIEW)  # the core leaves out what comes too soon after another one
+    assert (shown[0], shown[-1]) == (1, 6) and shown == sorted(shown)
     assert run.values("21")[-1] == 6
 
 
