@@ -56,8 +56,8 @@ class LoadDemoModel(io.ComfyNode):
                     default=FAST,
                     optional=True,
                     tooltip="`fast`: a distilled model of 2 steps, without guidance. `full`: the "
-                    "model that it learned from, with 8 steps; it takes guidance and noisy "
-                    "history, and 3 times as long.",
+                    "model that it learned from, with 8 steps and nearly 3 times as many "
+                    "passes; guidance and noisy history work there.",
                 )
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],

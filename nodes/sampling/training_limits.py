@@ -32,7 +32,8 @@ def out_of_distribution_warnings(
     text, noise = _text(known, settings, by_cfg=by_cfg), _noise(known, settings)
     if known.family.key == FAST_DEMO_KEY:
         unlearned = [*text, *noise, *_levels(known, settings)]
-        return [*(f"{one} Quality full of Load Demo Model takes it." for one in unlearned), *reach]
+        remedy = "Load Demo Model's quality full can do that."
+        return [*(f"{warning} {remedy}" for warning in unlearned), *reach]
     return [*text, *noise, *_size(known, size), *reach]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from longtake.attention.cache.policy import CachePolicy, WindowSink
 from longtake.attention.recall.window import RecallWindow
-from longtake.model.preset import DEMO, DEMO_FOLDER
+from longtake.model.preset import DEMO, DEMO_FAST, DEMO_FOLDER, FAST_FOLDER
 from longtake.model.preset_cache import preset_cache
 from longtake.training import evaluate
 from longtake.training.evaluate import QUICK, EvaluationJob, of_returns
@@ -76,3 +77,14 @@ def test_the_default_memory_is_the_demos(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(evaluate, f"_of_{part}", lambda job: ())
     assert [*evaluate.measure(JOB)] == ["returns"]
     assert judged == [(preset_cache(DEMO), "the default memory")]
+
+
+def test_weights_are_measured_with_their_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = list[EvaluationJob]()
+    monkeypatch.setattr(evaluate, "measure", jobs.append)
+    for words in ([], ["--folder", str(DEMO_FOLDER)], ["--steps", "5"]):
+        assert CliRunner().invoke(evaluate.main, ["--quick", *words]).exit_code == 0
+    chosen = [(job.recipe.steps, job.recipe.first_steps, job.recipe.shift) for job in jobs]
+    fast, full = ((p.steps, p.first_steps, p.shift) for p in (DEMO_FAST, DEMO))
+    assert chosen == [fast, full, (5, *fast[1:])]
+    assert [job.folder for job in jobs] == [FAST_FOLDER, DEMO_FOLDER, FAST_FOLDER]

@@ -11,7 +11,7 @@ from longtake.model.preset import DEMO, DEMO_FAST, FAST_FOLDER
 from longtake.tests.support.node_bench import Bench
 from longtake.training.evaluation.kit import preset_in
 
-STEPS = {"fast": (2, 6), "full": (8, 8)}
+STEPS = {"fast": (2, 6, 1.25), "full": (8, 8, 1.5)}
 
 
 @pytest.mark.parametrize("quality", [*STEPS])
@@ -20,7 +20,7 @@ def test_a_quality_has_its_steps(bench: Bench, quality: str) -> None:
 
     model, _, _ = bench.run("LongtakeLoadDemoModel", quality=quality)
     preset = facts(model).preset
-    assert (preset.steps, preset.first_steps) == STEPS[quality]
+    assert (preset.steps, preset.first_steps, preset.shift) == STEPS[quality]
 
 
 def test_each_quality_loads_its_own_file(

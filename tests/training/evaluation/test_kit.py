@@ -7,10 +7,17 @@ from pathlib import Path
 import torch
 
 from longtake.attention.cache.policy import WindowSink
-from longtake.model.preset import DEMO, DEMO_FOLDER
+from longtake.model.preset import DEMO, DEMO_FOLDER, FAST_FOLDER
 from longtake.model.preset_cache import preset_cache
 from longtake.tests.support.model.camera_demo import demo_with_camera, demo_without_camera
-from longtake.training.evaluation.kit import Recipe, load_kit, sample, settings_of, with_networks
+from longtake.training.evaluation.kit import (
+    Recipe,
+    load_kit,
+    network_files,
+    sample,
+    settings_of,
+    with_networks,
+)
 
 PROMPTS = [(0, "a red ball, the camera pans left")]
 
@@ -34,3 +41,12 @@ def test_a_recipe_remembers_as_the_demo_does_unless_it_names_another_cache() -> 
     assert settings_of(kit, Recipe(), PROMPTS, 0).cache == preset_cache(DEMO)
     window = WindowSink(9)
     assert settings_of(kit, Recipe(cache=window), PROMPTS, 0).cache is window
+
+
+def test_networks_that_a_folder_lacks_are_the_demos() -> None:
+    files = network_files(FAST_FOLDER)
+    assert files.pop("dit") == FAST_FOLDER / "dit.safetensors"
+    assert files == {
+        name: DEMO_FOLDER / f"{name}.safetensors" for name in ("vae", "text", "oracle")
+    }
+    assert network_files(DEMO_FOLDER)["dit"] == DEMO_FOLDER / "dit.safetensors"
