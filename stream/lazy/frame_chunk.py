@@ -62,6 +62,9 @@ def to_pictures(frames: Tensor, bits: int = 8) -> Pictures:
     pictures: Pictures = np.empty((count, height, width, 3), dtype)
     with torch.inference_mode():  # a worker thread does not inherit the host's
         for frame, picture in zip(frames, pictures, strict=True):
-            scaled = frame.float().clamp(0, 1).nan_to_num_().mul_(np.iinfo(dtype).max).round_()
-            picture[...] = scaled.permute(1, 2, 0).numpy(force=True)  # (H, W, 3)
+            scaled = frame.float().clamp(0, 1).nan_to_num_().mul_(np.iinfo(dtype).max)
+            levels = scaled.numpy(force=True)
+            # NumPy rounds: torch would split so small a picture over its threads, and wait for one
+            # that a core at work on the next chunk keeps from running.
+            picture[...] = np.rint(levels, out=levels).transpose(1, 2, 0)  # (H, W, 3)
     return pictures
