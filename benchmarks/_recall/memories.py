@@ -146,7 +146,7 @@ def _view_scores(case: Returning, past: Sequence[int]) -> list[float]:
     track = CameraTrack(case.clip.latents.shape[-1], flat_world=True)
     track.extend([case.path_at(frame) for frame in range(case.history)])
     ahead = range(case.history, case.history + CHUNK)
-    return view_scores(track, [case.path_at(frame) for frame in ahead], past)
+    return view_scores(track, track.ahead([case.path_at(frame) for frame in ahead]), past)
 
 
 SERVED: Mapping[str, Memory] = {

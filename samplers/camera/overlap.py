@@ -53,8 +53,7 @@ NO_VIEWS = Views(torch.zeros(0, 4, 4).double(), torch.zeros(0, 4).double())
 
 def overlap(views: Views, past: Views, points: Points) -> Tensor:
     """The share (f, p) of what each of `views` sees that each `past` view saw, 0 to 1."""
-    cameras = zip(views.poses, views.lenses, strict=True)
-    world = torch.stack([_seen(pose, lens, points) for pose, lens in cameras])  # (f, points, 3)
+    world = _seen(views, points)  # (f, points, 3)
     to_camera = inverse(past.poses)  # (p, 4, 4)
     x, y, z = (world @ to_camera[:, None, :3, :3].mT + to_camera[:, None, None, :3, 3]).unbind(-1)
     focal_x, focal_y, centre_x, centre_y = past.lenses[:, :, None, None].unbind(1)
@@ -63,13 +62,14 @@ def overlap(views: Views, past: Views, points: Points) -> Tensor:
     return inside.double().mean(-1).T
 
 
-def _seen(pose: Tensor, lens: Tensor, points: Points) -> Tensor:
-    """The points (n, 3), in the world, that a camera (4, 4) with a lens (4,) sees."""
-    focal_x, focal_y, centre_x, centre_y = lens
+def _seen(views: Views, points: Points) -> Tensor:
+    """The points (f, n, 3), in the world, that each of `views` sees."""
+    focal_x, focal_y, centre_x, centre_y = views.lenses[:, :, None, None].unbind(1)  # (f, 1, 1)
     columns, rows = (
         (torch.arange(count).double() + 0.5) / count for count in (points.columns, points.rows)
     )
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    rays = torch.stack([(x - centre_x) / focal_x, (y - centre_y) / focal_y, torch.ones_like(x)], -1)
-    seen = torch.cat([depth * rays.flatten(0, 1) for depth in points.depths])
-    return seen @ pose[:3, :3].T + pose[:3, 3]
+    across, below = (x - centre_x) / focal_x, (y - centre_y) / focal_y
+    rays = torch.stack([across, below, torch.ones_like(across)], -1).flatten(1, 2)
+    seen = torch.cat([depth * rays for depth in points.depths], 1)
+    return seen @ views.poses[:, :3, :3].mT + views.poses[:, None, :3, 3]

@@ -7,6 +7,7 @@ painted strip: turns and moves sideways are one and the same, and nothing comes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -40,8 +41,8 @@ class CameraTrack:
         first = len(self.views)
         poses = self.views.poses[-1] if first else torch.eye(4, dtype=torch.float64)
         following: list[Tensor] = []
-        for frame, path in enumerate(paths, first):
-            poses = poses @ self._step(path, frame)
+        for step in self._steps(paths, first):
+            poses = poses @ step
             following.append(poses)
         lenses = [self._lens(path, frame) for frame, path in enumerate(paths, first)]
         return Views(torch.stack(following), torch.tensor(lenses, dtype=torch.float64))
@@ -50,16 +51,25 @@ class CameraTrack:
         """Take the next latent frames as made."""
         self.views = self.views.then(self.ahead(paths))
 
-    def _step(self, path: CameraPath, frame: int) -> Tensor:
-        """The motion (4, 4) to a frame from the one before, in units of full speed."""
+    def _steps(self, paths: Sequence[CameraPath], first: int) -> Tensor:
+        """The motions (f, 4, 4) to frames from `first` on, each from the one before.
+
+        They are in units of full speed. Frames of one path are taken together, which is quicker.
+        """
+        parts: list[Tensor] = []
+        for _, run in groupby(enumerate(paths, first), key=lambda numbered: id(numbered[1])):
+            frames, [path, *_] = zip(*run, strict=True)
+            parts.append(self._steps_along(path, frames))
+        return torch.cat(parts)
+
+    def _steps_along(self, path: CameraPath, frames: Sequence[int]) -> Tensor:
+        steps = path.steps_of(frames)
         if self._flat:
-            move = torch.eye(4, dtype=torch.float64)
-            [pan] = strip_pans(path, path.steps_of([frame]))
-            move[0, 3] = FULL_PAN_COLUMNS / self._columns * pan
-            return move
-        step = path.step(frame).clone()
-        step[:3, 3] *= path.frame_s / path.full_step
-        return step
+            moves = torch.eye(4, dtype=torch.float64).repeat(len(frames), 1, 1)
+            moves[:, 0, 3] = FULL_PAN_COLUMNS / self._columns * strip_pans(path, steps)
+            return moves
+        steps[:, :3, 3] *= path.frame_s / path.full_step
+        return steps
 
     def _lens(self, path: CameraPath, frame: int) -> Iterable[float]:
         return STRIP_LENS if self._flat else path.lens_at(frame).values

@@ -85,10 +85,13 @@ class ViewRecall:
 
     def fetch(self, frames: Sequence[int]) -> bool:
         """Fetch the runs whose views overlap most with those of the next `frames`."""
-        past, paths = sorted(self._cache.archive.frames), self._paths(frames)
-        scores = view_scores(self._track, paths, past)
+        past = sorted(self._cache.archive.frames)
+        if not past:
+            return recall_best(self._cache, [], [])
+        ahead = self._track.ahead(self._paths(frames))
+        scores = view_scores(self._track, ahead, past)
         if self._cache.policy.only_new_views:
-            shown = view_scores(self._track, paths, self._cache.unfetched)
+            shown = view_scores(self._track, ahead, self._cache.unfetched)
             if max(scores, default=0.0) <= max(shown, default=0.0) + LEAST_GAIN:
                 return recall_best(self._cache, [], [])
         return recall_best(self._cache, past, scores)
@@ -143,11 +146,9 @@ class ContentRecall:
         """Take nothing from the snapshot."""
 
 
-def view_scores(
-    track: CameraTrack, paths: Sequence[CameraPath], past: Sequence[int]
-) -> list[float]:
-    """The mean share of what the next frames, along `paths`, see that each `past` frame saw."""
-    shares = overlap(track.ahead(paths), track.views.at(past), track.scenery)
+def view_scores(track: CameraTrack, ahead: Views, past: Sequence[int]) -> list[float]:
+    """The mean share of what the views `ahead` see that each `past` frame saw."""
+    shares = overlap(ahead, track.views.at(past), track.scenery)
     return shares.mean(0).tolist()
 
 
