@@ -4,7 +4,9 @@
     converted     0 .   1 | 2 | 3
     delivered      0    .   1 | 2 | 3
 
-The first chunk is delivered at once, and so is every urgent one. At most one chunk is ahead.
+The first chunk is delivered at once, and so is every urgent one. Nothing else is to be done until
+then, so the thread that makes chunks converts it, with all of its threads. At most one chunk is
+ahead.
 """
 
 from __future__ import annotations
@@ -21,17 +23,19 @@ T = TypeVar("T")
 
 def convert_ahead(
     chunks: Iterator[S],
-    start: Callable[[S], Future[T]],
+    convert: Callable[[S], T],
     side: SideThread,
+    prepare: Callable[[], None],
     is_urgent: Callable[[S | None], bool],
     note_held: Callable[[bool], None],
 ) -> Iterator[T]:
-    """Yield the conversion of every chunk, in order; `start` begins one on `side`.
+    """Yield the conversion of every chunk, in order; on `side` those that nobody waits for.
 
-    `is_urgent` tells, after chunk x (None at the beginning), whether x and the chunk that follows
-    must be delivered before anything else is made. `note_held` hears, before each chunk is made,
-    whether the one before it is held back meanwhile. Where making a chunk fails or is interrupted,
-    the chunk before it is delivered first and the failure raised at the next read.
+    `prepare` is called on this thread before each conversion. `is_urgent` tells, after chunk x
+    (None at the beginning), whether x and the chunk that follows must be delivered before anything
+    else is made. `note_held` hears, before each chunk is made, whether the one before it is held
+    back meanwhile. Where making a chunk fails or is interrupted, the chunk before it is delivered
+    first and the failure raised at the next read.
     """
     running: Future[T] | None = None
     chunk: S | None = None
@@ -52,11 +56,12 @@ def convert_ahead(
             if chunk is None:
                 break
             before = None if running is None else side.wait(running)
-            running = start(chunk)
+            prepare()
             if urgent:
-                yield side.wait(running)
-                running = None
-            elif before is not None:
+                yield convert(chunk)
+                continue
+            running = side.start(convert, chunk)
+            if before is not None:
                 yield before
             del before  # hold one conversion only while the next chunk is made
         if running is not None:

@@ -7,9 +7,9 @@ run hands out all earlier chunks too, since it measures and counts them, but the
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 from ...model.vae.latent_format import FORMATS, frame_count
 from ...model.vae.protocol import OpenCoder, StreamingCoder
@@ -110,9 +110,8 @@ class FrameStream:
     ) -> Iterator[FrameChunk]:
         controls = self.controls
 
-        def start(chunk: Chunk) -> Future[FrameChunk]:
+        def prepare() -> None:
             self._prepare(decoder)
-            return side.start(_to_frames, decoder, chunk)
 
         def is_urgent(last: Chunk | None) -> bool:
             awaited = controls.has_requests or controls.drive.is_live
@@ -121,7 +120,8 @@ class FrameStream:
         def note_held(is_held: bool) -> None:
             controls.drive.can_wait = not is_held
 
-        return convert_ahead(chunks, start, side, is_urgent, note_held)
+        decode = partial(_to_frames, decoder)
+        return convert_ahead(chunks, decode, side, prepare, is_urgent, note_held)
 
     def _overlap_start(self, first: int, overlap: int) -> int:
         """The chunk at which decoding must start so that chunk `first` is exact."""

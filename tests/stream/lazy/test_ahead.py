@@ -30,6 +30,7 @@ class Studio:
         self.interrupted = False
         self.urgent: set[int] = set()
         self.held: list[bool] = []  # while each number is made, and at the end
+        self.prepared: list[int] = []  # the threads that did
         self.on_make: dict[int, Callable[[], None]] = {}
         self.on_convert: dict[int, Callable[[], None]] = {}
         self.converting = {index: threading.Event() for index in range(count)}
@@ -40,8 +41,9 @@ class Studio:
         side = SideThread(self._shares, self._set_interrupt)
         return convert_ahead(
             self._make(),
-            lambda number: side.start(self._convert, number),
+            self._convert,
             side,
+            lambda: self.prepared.append(threading.get_ident()),
             lambda last: last is None or last in self.urgent,
             self.held.append,
         )
@@ -128,6 +130,31 @@ def test_before_an_urgent_chunk_everything_is_delivered_and_then_that_chunk() ->
     order = [event for event in studio.events if not event.startswith("converted")]
     place = order.index("delivered 2")
     assert order[place : place + 4] == ["delivered 2", "made 3", "delivered 3", "made 4"]
+
+
+def test_an_urgent_chunk_is_converted_by_the_thread_that_reads_with_all_its_threads() -> None:
+    studio, seen = Studio(4), list[tuple[bool, int]]()
+    studio.urgent, reader = {1}, threading.get_ident()
+
+    def look() -> None:
+        seen.append((threading.get_ident() == reader, torch.get_num_threads()))
+
+    studio.on_convert = dict.fromkeys(range(4), look)
+    assert studio.note_read() == [0, 10, 20, 30]
+    assert seen == [(True, 2), (False, 1), (True, 2), (False, 1)]
+    assert studio.prepared == [reader] * 4
+
+
+@pytest.mark.parametrize("error", [RuntimeError, Interrupt])
+def test_a_failure_of_an_urgent_conversion_ends_the_making(error: type[BaseException]) -> None:
+    def fail() -> None:
+        raise error("no more")
+
+    studio = Studio(4)
+    studio.on_convert[0] = fail
+    with pytest.raises(error, match="no more"):
+        next(studio.read())
+    assert studio.events == ["made 0"] and not studio.interrupted
 
 
 def test_the_side_thread_computes_as_the_thread_that_reads() -> None:
