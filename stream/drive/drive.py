@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,6 +19,7 @@ from ...samplers.camera.keys import NOTHING, KeyState
 from ...samplers.camera.moves import CameraMotion, write_motion
 from .input_log import InputLog, Look, Mode
 
+PACE_FRAMES = 24  # messages by which the page's pace is measured, about a second of them
 POLL_S = 0.1  # how often a run that waits checks whether the host wants to end it
 LEASE_S = 5.0  # a page that says nothing for longer has lost the wheel, and holds nothing
 
@@ -83,6 +85,7 @@ class Drive:
         self._motions: Timeline = []
         self._read = 0  # the newest message that a chunk has read
         self._fps = 1.0
+        self._shown = deque[tuple[float, int]](maxlen=PACE_FRAMES)  # when, and which frame
 
     def open(self, fps: float) -> None:
         """Let pages drive; `fps` are frames of video a second."""
@@ -197,6 +200,18 @@ class Drive:
             shown = None if self._driver is None or self._last is None else self._last.shown
             return self.can_wait and shown is not None and shown < frame
 
+    @property
+    def pace(self) -> float:
+        """How many frames of video a second the driver's page shows: the shot's own, or more.
+
+        A page that has nothing more to show is slower than it is set to be, hence the shot's own.
+        """
+        with self._changed:
+            if len(self._shown) < PACE_FRAMES:
+                return self._fps
+            (began, first), *_, (ended, last) = self._shown
+            return max(self._fps, (last - first) / max(ended - began, 1 / self._fps))
+
     def wait(self, seconds: float) -> None:
         """Wait for a message, at most this long."""
         with self._changed:
@@ -213,10 +228,21 @@ class Drive:
         self._log = self._log or InputLog(now)
         state, look = (NOTHING, (0.0, 0.0)) if message.leave else (message.state, message.look)
         self._log.add(now, state, look)
+        self._note_shown(now, message)
         self._begun = self._begun or state != NOTHING or look != (0.0, 0.0)
         self._last, self._seen = message, now
         self._state = replace(self._state, driver=self._driver, mode=message.mode)
         self._changed.notify_all()
+
+    def _note_shown(self, now: float, message: Steer) -> None:
+        """Remember which frame is on the screen; another page, or one that jumped, begins anew."""
+        driver = None if self._last is None else self._last.driver
+        if message.shown is None or message.driver != driver:
+            self._shown.clear()
+        if message.shown is not None:
+            if self._shown and message.shown < self._shown[-1][1]:
+                self._shown.clear()
+            self._shown.append((now, message.shown))
 
     def _start_s(self, frame: int) -> float:
         """The time at which a latent frame begins."""

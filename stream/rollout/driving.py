@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from ...model.vae.latent_format import frame_count
 from ...samplers.camera.live import drive_path
-from ..drive.drive import POLL_S
-from ..drive.replanning import Motions, Replanning
+from ..drive.timing import DriveTiming, Motions
 from .controls import Controls
 from .run_record import RunRecord
 from .run_state import RunState
@@ -29,7 +28,7 @@ class Driving:
         self._record = record
         self._has_driven = False
         self._motions: Motions | None = None  # of the newest chunk, if it is driven
-        self._replanning = Replanning(controls.drive, spec.fps)
+        self._timing = DriveTiming(controls.drive, spec.fps)
         settings = spec.settings
         if settings.camera is not None and not settings.known_frames.max_lookahead:
             controls.drive.open(spec.fps)
@@ -37,6 +36,7 @@ class Driving:
     def admit(self, index: int) -> bool:
         """Read the keys for chunk `index`; True if they change what the chunk would have been."""
         self._motions = None
+        self._timing.note_begin()
         camera, count = self._state.settings.camera, self._new_count(index)
         if camera is None or not count:
             return False
@@ -54,7 +54,7 @@ class Driving:
         frame = frame_count(self._state.chain.span(index).first)
         while True:
             with self._controls.work_clock.pause():
-                motions = self._replanning.other_motions(frame, count, self._motions, self._goes_on)
+                motions = self._timing.other_motions(frame, count, self._motions, self._goes_on)
             if motions is None:
                 return False
             if self._steer(index, motions):
@@ -87,17 +87,16 @@ class Driving:
         return chain.span(index - 1).until if index else 0, chain.span(index).until
 
     def wait_for_viewer(self, index: int) -> None:
-        """While somebody drives, begin a chunk only once they see the one before it.
+        """While somebody drives, begin a chunk just in time, and not before they see the last one.
 
         With re-plan it begins at once: later keys have it made again.
         """
-        self._replanning.note_arrival()
+        self._timing.note_arrival()
         if not index:
             return
-        drive, seen = self._controls.drive, frame_count(self._state.chain.span(index - 1).first)
+        before, first = (frame_count(self._state.chain.span(i).first) for i in (index - 1, index))
         with self._controls.work_clock.pause():
-            while not drive.replans and drive.is_ahead(seen) and self._goes_on():
-                drive.wait(POLL_S)
+            self._timing.wait_to_begin(first, before, self._goes_on)
 
     def _goes_on(self) -> bool:
         """Whether a wait may last: nobody pauses, stops or interrupts the run."""

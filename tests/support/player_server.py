@@ -26,7 +26,7 @@ from aiohttp import web
 from longtake.benchmarks._shared.process_memory import resident_bytes
 from longtake.headless.player.app import Sockets, application
 from longtake.model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
-from longtake.stream.drive.replanning import Replanning
+from longtake.stream.drive.timing import DriveTiming
 from longtake.stream.incoming.inlet import Inlet, Kind, Wish
 from longtake.stream.preview.messages import Ending, Origin, Shot, TakeStats
 from longtake.stream.preview.take import Take
@@ -120,7 +120,7 @@ def sparse_stats(chunk: int) -> dict[str, Any]:
 
 def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
     began, text = time.monotonic(), ""
-    replanning = Replanning(controls.drive, run.fps)
+    timing = DriveTiming(controls.drive, run.fps)
     for first in range(0, run.frames, run.chunk_frames):
         stored = first < (run.resume_at_s or 0) * run.fps
         time.sleep((STORED_CHUNK_S if stored else run.chunk_s) if first else run.first_s)
@@ -129,7 +129,7 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
             break
         text = next((new for start, new in reversed(run.prompts) if start == first), text)
         text = controls.apply(first, run.fps) or text
-        _drive(controls, replanning, run, first)
+        _drive(controls, timing, run, first)
         count = min(run.chunk_frames, run.frames - first)
         rate = (first + count) / max(time.monotonic() - began, 1e-3)
         stats = TakeStats(
@@ -175,7 +175,7 @@ def _both_times(chunk: int) -> TakeStats:
     return TakeStats(generator_factor=0.4, stage_factor=2.0 + chunk) if chunk else TakeStats()
 
 
-def _drive(controls: FakeControls, replanning: Replanning, run: FakeRun, first: int) -> None:
+def _drive(controls: FakeControls, timing: DriveTiming, run: FakeRun, first: int) -> None:
     """Read the keys for the chunk from frame `first` on, as a rollout does it.
 
     A chunk that keys throw away takes as long again.
@@ -183,11 +183,11 @@ def _drive(controls: FakeControls, replanning: Replanning, run: FakeRun, first: 
     latent = latent_frame_count(first) if first else 0
     frames, frame_s = run.chunk_frames // FRAMES_PER_LATENT, FRAMES_PER_LATENT / run.fps
     motions = controls.drive.read(frames, frame_s)
-    replanning.note_arrival()
+    timing.note_arrival()
     if motions is not None:
         controls.drive.note(latent, motions)
     while first:
-        motions = replanning.other_motions(
+        motions = timing.other_motions(
             first, frames, motions, lambda: controls.state == "running"
         )
         if motions is None:

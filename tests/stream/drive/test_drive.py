@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from longtake.samplers.camera.keys import NOTHING, KeyState
 from longtake.samplers.camera.live import drive_path
 from longtake.samplers.camera.moves import STILL, CameraMotion, write_motion
 from longtake.samplers.camera.path import STILL_PATH
-from longtake.stream.drive.drive import LEASE_S, Drive, Steer
-from longtake.stream.drive.replanning import Replanning
+from longtake.stream.drive.drive import LEASE_S, PACE_FRAMES, Drive, Steer
+from longtake.stream.drive.input_log import Mode
+from longtake.stream.drive.timing import DriveTiming
 
 W = KeyState(frozenset("w"))
+NUMBERS = count(1)
 
 
 class Clock:
@@ -138,7 +141,7 @@ def test_after_the_end_nobody_drives() -> None:
 
 def test_a_chunk_is_due_as_long_before_its_first_frame_as_its_way_to_the_page_takes() -> None:
     drive, clock, _ = wheel()
-    replanning = Replanning(drive, 16.0, clock)
+    timing = DriveTiming(drive, 16.0, clock)
     polls = list[int]()
 
     def goes_on() -> bool:
@@ -149,7 +152,7 @@ def test_a_chunk_is_due_as_long_before_its_first_frame_as_its_way_to_the_page_ta
         polls.clear()
         drive.steer(says(number=drive_number(), mode="re-plan", shown=shown))
         drive.read_again(3, 0.25)  # what is down is no news
-        assert replanning.other_motions(100, 3, None, goes_on) is None
+        assert timing.other_motions(100, 3, None, goes_on) is None
         return len(polls) > 0
 
     numbers = iter(range(1, 20))
@@ -159,23 +162,89 @@ def test_a_chunk_is_due_as_long_before_its_first_frame_as_its_way_to_the_page_ta
 
     assert is_kept_back(97) and not is_kept_back(98)  # a page tells it every tenth of a second
     clock.now += 0.5  # decoded, encoded, taken
-    replanning.note_arrival()
+    timing.note_arrival()
     assert is_kept_back(89) and not is_kept_back(90)
+
+
+def begins_at(drive: Drive, timing: DriveTiming, mode: Mode = "hold") -> int:
+    """The frame on the screen with which the chunk from frame 100 on begins, if 88 is earliest."""
+    for shown in range(80, 101):
+        drive.steer(says(number=next(NUMBERS), mode=mode, shown=shown))
+        if not waits(timing):
+            return shown
+    raise AssertionError("it never begins")
+
+
+def waits(timing: DriveTiming) -> bool:
+    """Whether the chunk from frame 100 on waits; the wait is ended at once."""
+    asked = list[int]()
+
+    def goes_on() -> bool:
+        asked.append(1)
+        return False
+
+    timing.wait_to_begin(100, 88, goes_on)
+    return len(asked) > 0
+
+
+def make_chunk(timing: DriveTiming, clock: Clock, seconds: float) -> None:
+    timing.note_begin()
+    clock.now += seconds
+    timing.note_arrival()
+
+
+def test_a_chunk_begins_so_late_that_it_is_just_in_time() -> None:
+    """At first with the chunk before it. The slowest of the newest eight then says how long."""
+    drive, clock, _ = wheel()
+    timing = DriveTiming(drive, 16.0, clock)
+    assert begins_at(drive, timing) == 88
+    timing.note_arrival()  # of nothing
+    assert begins_at(drive, timing) == 88
+    make_chunk(timing, clock, 0.15)  # and 0.1 for the page: 4 frames
+    assert begins_at(drive, timing) == 96
+    make_chunk(timing, clock, 0.4)
+    assert begins_at(drive, timing) == 92
+    for _ in range(8):
+        make_chunk(timing, clock, 0.15)
+    assert begins_at(drive, timing) == 96
+    make_chunk(timing, clock, 2.0)  # longer than a chunk plays
+    assert begins_at(drive, timing) == 88
+    assert begins_at(drive, timing, "re-plan") == 80
+
+
+def test_the_pace_is_the_pages_and_at_least_the_shots() -> None:
+    drive, clock, _ = wheel()
+
+    def play(first: int, frames: int, speed: float, driver: str = "page") -> float:
+        for shown in range(first, first + frames):
+            drive.steer(says(driver, next(NUMBERS), shown=shown, take_over=True))
+            clock.now += 1 / speed
+        return drive.pace
+
+    assert play(0, PACE_FRAMES - 1, 32.0) == 16.0  # too few to tell
+    assert play(PACE_FRAMES - 1, PACE_FRAMES, 32.0) == pytest.approx(32.0)
+    assert play(60, 30, 10.0) == 16.0  # it waits for frames
+    assert play(0, 5, 64.0) == 16.0  # it jumped back
+    play(5, 40, 64.0)
+    assert drive.pace == pytest.approx(64.0)
+    assert play(50, 5, 64.0, driver="other") == 16.0
+    drive.steer(says("other", next(NUMBERS)))
+    assert drive.pace == 16.0
 
 
 def test_keys_change_a_chunk_that_is_kept_back_and_only_then() -> None:
     drive, clock, _ = wheel()
-    replanning = Replanning(drive, 16.0, clock)
+    timing = DriveTiming(drive, 16.0, clock)
     drive.steer(says(mode="re-plan", shown=0))
     motions = drive.read(2, 0.25)
     drive.note(3, motions or ())
     drive.steer(says(number=2, state=NOTHING, mode="re-plan", shown=0))
-    other = replanning.other_motions(50, 2, motions, lambda: True)
+    other = timing.other_motions(50, 2, motions, lambda: True)
     assert other is not None and other != motions
     drive.note(3, other)
     assert len(drive.lines) == 2  # the tap, then still
     drive.steer(says(number=3, mode="hold", shown=0))
-    assert replanning.other_motions(50, 2, other, lambda: True) is None
+    assert timing.other_motions(50, 2, other, lambda: True) is None
 
 
 def test_a_note_returns_what_changes_and_all_of_it_for_the_frames_that_begin() -> None:
