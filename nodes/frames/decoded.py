@@ -203,7 +203,7 @@ class HostFrames(FrameStream):
         decoder.leave_claim()
         return SideThread(shares, host.set_interrupt)
 
-    def _prepare(self, decoder: HostDecoder) -> None:
+    def prepare(self, decoder: HostDecoder) -> None:
         decoder.prepare()
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:

@@ -4,48 +4,65 @@
     converted     0 .   1 | 2 | 3
     delivered      0    .   1 | 2 | 3
 
-The first chunk is delivered at once, and so is every urgent one. Nothing else is to be done until
-then, so the thread that makes chunks converts it, with all of its threads. At most one chunk is
-ahead.
+The first chunk is delivered at once, and so is every urgent one. At most one chunk is ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from .side_thread import SideThread
 
 S = TypeVar("S")
 T = TypeVar("T")
+S_contra = TypeVar("S_contra", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Conversion(Protocol[S_contra, T_co]):
+    """What is done with each chunk, and when."""
+
+    def prepare(self) -> None:
+        """Called on the thread that makes chunks before each conversion."""
+
+    def convert(self, chunk: S_contra, /) -> T_co:
+        """Convert a chunk, on either thread."""
+
+    def opens(self, chunk: S_contra, /) -> bool:
+        """Whether a chunk, if it is urgent, is converted where chunks are made.
+
+        All threads of torch then work on it, since nothing is made meanwhile. How many work changes
+        the last bits, so this must depend on the chunk alone.
+        """
+
+    def is_urgent(self, last: S_contra | None, /) -> bool:
+        """Whether, after chunk `last` (None at the beginning), it and the chunk that follows must
+        be delivered before anything else is made.
+        """
+
+    def note_held(self, is_held: bool, /) -> None:
+        """Hear, before each chunk is made, whether the one before it is held back meanwhile."""
 
 
 def convert_ahead(
-    chunks: Iterator[S],
-    convert: Callable[[S], T],
-    side: SideThread,
-    prepare: Callable[[], None],
-    is_urgent: Callable[[S | None], bool],
-    note_held: Callable[[bool], None],
+    chunks: Iterator[S], conversion: Conversion[S, T], side: SideThread
 ) -> Iterator[T]:
-    """Yield the conversion of every chunk, in order; on `side` those that nobody waits for.
+    """Yield the conversion of every chunk, in order, made on `side`.
 
-    `prepare` is called on this thread before each conversion. `is_urgent` tells, after chunk x
-    (None at the beginning), whether x and the chunk that follows must be delivered before anything
-    else is made. `note_held` hears, before each chunk is made, whether the one before it is held
-    back meanwhile. Where making a chunk fails or is interrupted, the chunk before it is delivered
-    first and the failure raised at the next read.
+    Where making a chunk fails or is interrupted, the chunk before it is delivered first and the
+    failure raised at the next read.
     """
     running: Future[T] | None = None
     chunk: S | None = None
     try:
         while True:
-            urgent = is_urgent(chunk)
+            urgent = conversion.is_urgent(chunk)
             if urgent and running is not None:
                 yield side.wait(running)
                 running = None
-            note_held(running is not None)
+            conversion.note_held(running is not None)
             try:
                 with side.share_threads():
                     chunk = next(chunks, None)
@@ -56,12 +73,15 @@ def convert_ahead(
             if chunk is None:
                 break
             before = None if running is None else side.wait(running)
-            prepare()
-            if urgent:
-                yield convert(chunk)
+            conversion.prepare()
+            if urgent and conversion.opens(chunk):
+                yield conversion.convert(chunk)
                 continue
-            running = side.start(convert, chunk)
-            if before is not None:
+            running = side.start(conversion.convert, chunk)
+            if urgent:
+                yield side.wait(running)
+                running = None
+            elif before is not None:
                 yield before
             del before  # hold one conversion only while the next chunk is made
         if running is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 
 from ...model.vae.latent_format import FORMATS, frame_count
 from ...model.vae.protocol import OpenCoder, StreamingCoder
@@ -79,7 +78,7 @@ class FrameStream:
             decoded = (
                 self._decode_in_turn(chunks, decoder)
                 if side is None
-                else self._decode_ahead(chunks, decoder, side, first)
+                else convert_ahead(chunks, _Decoding(self, decoder, first), side)
             )
             for frames in decoded:
                 if frames.index >= first:
@@ -95,33 +94,15 @@ class FrameStream:
         """Open the thread that decodes while the next chunk is made; None to decode in turn."""
         return None
 
-    def _prepare(self, decoder: StreamingCoder) -> None:
+    def prepare(self, decoder: StreamingCoder) -> None:
         """Called on the reader's thread before each chunk is decoded."""
 
     def _decode_in_turn(
         self, chunks: Iterator[Chunk], decoder: StreamingCoder
     ) -> Iterator[FrameChunk]:
         for chunk in chunks:
-            self._prepare(decoder)
+            self.prepare(decoder)
             yield _to_frames(decoder, chunk)
-
-    def _decode_ahead(
-        self, chunks: Iterator[Chunk], decoder: StreamingCoder, side: SideThread, first: int
-    ) -> Iterator[FrameChunk]:
-        controls = self.controls
-
-        def prepare() -> None:
-            self._prepare(decoder)
-
-        def is_urgent(last: Chunk | None) -> bool:
-            awaited = controls.has_requests or controls.drive.is_live
-            return last is None or last.index < first or awaited
-
-        def note_held(is_held: bool) -> None:
-            controls.drive.can_wait = not is_held
-
-        decode = partial(_to_frames, decoder)
-        return convert_ahead(chunks, decode, side, prepare, is_urgent, note_held)
 
     def _overlap_start(self, first: int, overlap: int) -> int:
         """The chunk at which decoding must start so that chunk `first` is exact."""
@@ -131,6 +112,32 @@ class FrameStream:
         ):
             start -= 1
         return start
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    """The decoding of a stream for a reader that starts at chunk `first`."""
+
+    stream: FrameStream
+    decoder: StreamingCoder
+    first: int
+
+    def prepare(self) -> None:
+        self.stream.prepare(self.decoder)
+
+    def convert(self, chunk: Chunk) -> FrameChunk:
+        return _to_frames(self.decoder, chunk)
+
+    def opens(self, chunk: Chunk) -> bool:
+        return chunk.index == 0
+
+    def is_urgent(self, last: Chunk | None) -> bool:
+        controls = self.stream.controls
+        awaited = controls.has_requests or controls.drive.is_live
+        return last is None or last.index < self.first or awaited
+
+    def note_held(self, is_held: bool) -> None:
+        self.stream.controls.drive.can_wait = not is_held
 
 
 def _to_frames(decoder: StreamingCoder, chunk: Chunk) -> FrameChunk:

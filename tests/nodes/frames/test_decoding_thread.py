@@ -46,15 +46,15 @@ def is_side(name: str) -> bool:
     return name.startswith(SIDE)
 
 
-def test_on_a_cpu_every_chunk_is_decoded_beside_and_the_pictures_are_the_same(
+def test_on_a_cpu_all_chunks_but_the_first_are_decoded_beside_and_the_pictures_are_the_same(
     bench: Bench, decoded_on: list[str]
 ) -> None:
     ours = bench.collect(bench.frames())
-    assert len(decoded_on) == 3 and all(map(is_side, decoded_on))
+    assert [is_side(name) for name in decoded_on] == [False, True, True]
     forget_chunks(bench)
     torch.set_num_threads(1)
     decoded_on.clear()
-    assert torch.equal(bench.collect(bench.frames()), ours)
+    torch.testing.assert_close(bench.collect(bench.frames()), ours, rtol=0, atol=1e-6)
     torch.set_num_threads(2)
     assert len(decoded_on) == 3 and not any(map(is_side, decoded_on))
 

@@ -60,8 +60,8 @@ def clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Clock:
     for module in (decoded, stage_frames):
         monkeypatch.setattr(module, "WorkMeter", lambda fps, *_: WorkMeter(fps, clock))
     monkeypatch.setattr(decoded.HostFrames, "_open_side", lambda *_: None)
-    prepare = decoded.HostFrames._prepare
-    monkeypatch.setattr(decoded.HostFrames, "_prepare", clock.slowed(prepare, CHUNK_S))
+    prepare = decoded.HostFrames.prepare
+    monkeypatch.setattr(decoded.HostFrames, "prepare", clock.slowed(prepare, CHUNK_S))
     step = sharp_run.Upscaler.step
     monkeypatch.setattr(sharp_run.Upscaler, "step", clock.slowed(step, PASS_S))
     return clock

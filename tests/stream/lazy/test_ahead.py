@@ -39,14 +39,19 @@ class Studio:
     def read(self) -> Iterator[int]:
         """The converted numbers: each ten times itself."""
         side = SideThread(self._shares, self._set_interrupt)
-        return convert_ahead(
-            self._make(),
-            self._convert,
-            side,
-            lambda: self.prepared.append(threading.get_ident()),
-            lambda last: last is None or last in self.urgent,
-            self.held.append,
-        )
+        return convert_ahead(self._make(), self, side)
+
+    def prepare(self) -> None:
+        self.prepared.append(threading.get_ident())
+
+    def opens(self, number: int) -> bool:
+        return number == 0
+
+    def is_urgent(self, last: int | None) -> bool:
+        return last is None or last in self.urgent
+
+    def note_held(self, is_held: bool) -> None:
+        self.held.append(is_held)
 
     def check(self) -> None:
         """A host's check, on any thread: raises once."""
@@ -71,7 +76,7 @@ class Studio:
             self.events.append(f"made {number}")
             yield number
 
-    def _convert(self, number: int) -> int:
+    def convert(self, number: int) -> int:
         self.converting[number].set()
         self.on_convert.get(number, lambda: None)()
         self.events.append(f"converted {number}")
@@ -132,7 +137,7 @@ def test_before_an_urgent_chunk_everything_is_delivered_and_then_that_chunk() ->
     assert order[place : place + 4] == ["delivered 2", "made 3", "delivered 3", "made 4"]
 
 
-def test_an_urgent_chunk_is_converted_by_the_thread_that_reads_with_all_its_threads() -> None:
+def test_the_opening_chunk_alone_is_converted_by_the_reader_with_all_its_threads() -> None:
     studio, seen = Studio(4), list[tuple[bool, int]]()
     studio.urgent, reader = {1}, threading.get_ident()
 
@@ -141,12 +146,12 @@ def test_an_urgent_chunk_is_converted_by_the_thread_that_reads_with_all_its_thre
 
     studio.on_convert = dict.fromkeys(range(4), look)
     assert studio.note_read() == [0, 10, 20, 30]
-    assert seen == [(True, 2), (False, 1), (True, 2), (False, 1)]
+    assert seen == [(True, 2), (False, 1), (False, 1), (False, 1)]  # though 2 is urgent too
     assert studio.prepared == [reader] * 4
 
 
 @pytest.mark.parametrize("error", [RuntimeError, Interrupt])
-def test_a_failure_of_an_urgent_conversion_ends_the_making(error: type[BaseException]) -> None:
+def test_a_failure_of_the_opening_conversion_ends_the_making(error: type[BaseException]) -> None:
     def fail() -> None:
         raise error("no more")
 
