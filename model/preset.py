@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import BadInput
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
-FAST_FOLDER = DEMO_FOLDER / "fast"
+FAST_NAME = "fast"  # of the folder, in that of the demo
+FAST_FOLDER = DEMO_FOLDER / FAST_NAME
 RECALLED_SHARE = 3 / 7
 """The part of a window that fetches past frames: 9 of 21 latent frames were trained."""
 EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"

@@ -19,6 +19,10 @@ class Family:
     `shape` is the architecture that its tensors show, see `recognise`. `named` is a pattern in the
     names of file and folder, lower case, other characters as one `_`. `copy` is the copy to take of
     a file with several. `causal` says whether the model was trained to look only back.
+    `takes_guidance`: it learned to do without a prompt, so that text guidance works though its
+    preset has none. `any_size`: its world looks the same at every size. `own_levels_only`: it
+    learned no noise levels but its preset's. `instead` names, in a sentence, what does all that it
+    has not learned.
     """
 
     key: str
@@ -30,6 +34,10 @@ class Family:
     named: str = ""
     copy: str = "ema"
     causal: bool = True
+    takes_guidance: bool = False
+    any_size: bool = False
+    own_levels_only: bool = False
+    instead: str = ""
 
     def with_state(self) -> Family:
         """The same family for a model that keeps a state beside its window."""

@@ -43,9 +43,12 @@ DEMO_KEY, FAST_DEMO_KEY = "demo", "demo-fast"
 FAMILIES: tuple[Family, ...] = (
     Family(
         DEMO_KEY, "Longtake demo", "t2v", APACHE, "model/demo/card.md", DEMO,
+        takes_guidance=True, any_size=True,
     ),
     Family(
         FAST_DEMO_KEY, "Longtake demo, fast", "t2v", APACHE, "model/demo/card.md", DEMO_FAST,
+        any_size=True, own_levels_only=True,
+        instead="Load Demo Model's quality full can do that.",
     ),
     Family(
         "causvid", "CausVid", "t2v", NON_COMMERCIAL,

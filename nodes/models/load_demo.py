@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from comfy_api.latest import io
 
 from ...model.checkpoint import load_text_encoder, load_tiny_vae, open_checkpoint
 from ...model.families.family import Family
 from ...model.families.table import BY_KEY, DEMO_KEY, FAST_DEMO_KEY
-from ...model.preset import DEMO, DEMO_FOLDER
+from ...model.preset import DEMO, DEMO_FOLDER, FAST_NAME
 from ...model.vae.memory_order import order_weights
 from .. import categories
 from ..schema import build
@@ -25,13 +26,15 @@ FAST, FULL = "fast", "full"
 class Quality:
     """The transformer's file in the demo's folder, and the family that it is."""
 
-    file: str
+    file: Path
     family: Family
 
 
 QUALITIES: Mapping[str, Quality] = {
-    FAST: Quality("fast/dit.safetensors", BY_KEY[FAST_DEMO_KEY]),
-    FULL: Quality("dit.safetensors", replace(BY_KEY[DEMO_KEY], preset=replace(DEMO, steps=8))),
+    FAST: Quality(Path(FAST_NAME, "dit.safetensors"), BY_KEY[FAST_DEMO_KEY]),
+    FULL: Quality(
+        Path("dit.safetensors"), replace(BY_KEY[DEMO_KEY], preset=replace(DEMO, steps=8))
+    ),
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...attention.temp_cache.policy import TempCache
-from ...model.families.table import DEMO_KEY, FAST_DEMO_KEY
 from ...samplers.guidance import Guidance
 from ...samplers.schedule.options import preset_schedule
 from ...samplers.schedule.rows import StaggeredSchedule
@@ -23,18 +22,14 @@ def out_of_distribution_warnings(
 ) -> list[str]:
     """One sentence for each setting outside the training range.
 
-    `by_cfg`: the sampler's cfg sets the text guidance. The demo's world has no size, and but for
-    its student the demo takes guidance and noise.
+    `by_cfg`: the sampler's cfg sets the text guidance.
     """
-    reach = [*_reach(known, settings)]
-    if known.family.key == DEMO_KEY:
-        return reach
-    text, noise = _text(known, settings, by_cfg=by_cfg), _noise(known, settings)
-    if known.family.key == FAST_DEMO_KEY:
-        unlearned = [*text, *noise, *_levels(known, settings)]
-        remedy = "Load Demo Model's quality full can do that."
-        return [*(f"{warning} {remedy}" for warning in unlearned), *reach]
-    return [*text, *noise, *_size(known, size), *reach]
+    instead = known.family.instead
+    unlearned = [
+        *_text(known, settings, by_cfg=by_cfg), *_noise(known, settings), *_levels(known, settings)
+    ]  # fmt: skip
+    warnings = [f"{warning} {instead}" if instead else warning for warning in unlearned]
+    return [*warnings, *_size(known, size), *_reach(known, settings)]
 
 
 def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
@@ -52,7 +47,7 @@ def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
 
 def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iterator[str]:
     """Check the strongest text guidance of a distilled model's shot."""
-    if known.preset.guidance_scale != 1:
+    if known.preset.guidance_scale != 1 or known.family.takes_guidance:
         return
     scales = [guidance.text_scale for guidance in _guidances(settings)]
     scale = max(scales, key=lambda scale: abs(scale - 1))
@@ -97,6 +92,8 @@ def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
 
 def _levels(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
     """Check that later chunks pass the noise levels that the model learned, one after another."""
+    if not known.family.own_levels_only:
+        return
     used, trained = settings.schedule, preset_schedule(known.preset)
     own = (trained.ladder, trained.lag)
     if isinstance(used, StaggeredSchedule) and (used.ladder, used.lag) == own:
@@ -109,6 +106,8 @@ def _levels(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
 
 def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:
     """Check the picture size."""
+    if known.family.any_size:
+        return
     width, height = known.preset.width, known.preset.height
     area, trained = size[0] * size[1], width * height
     if not trained / SIZE_FACTOR < area < trained * SIZE_FACTOR:
