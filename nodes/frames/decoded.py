@@ -234,21 +234,22 @@ class HostFrames(FrameStream):
                 "latency": in_words(self.meter.first_frame_s, self.rollout.run.latency.figures),
             }
             host.emit(CHUNK_EVENT, news)
-            self._judge_vae(chunk)
+            if chunk.index == 0 and not self._vae_judged:
+                self._opening = chunk
+            if chunk.index + 1 == self.chunk_count or chunk.index == 1:
+                self._judge_vae()
             yield chunk
             self.work.begin()  # outputs and stages have worked until now
+        self._judge_vae()  # of a shot that was stopped in its first chunk
 
-    def _judge_vae(self, chunk: FrameChunk) -> None:
+    def _judge_vae(self) -> None:
         """Warn at the decoder, once, of a VAE that seems to be another model's.
 
-        Somebody waits for the first chunk, so it is judged when the second one is there.
+        Somebody waits for the first chunk, so it is judged when the second one is there, or none.
         """
-        if chunk.index == 0 and not self._vae_judged:
-            self._opening = chunk
-        if chunk.index + 1 == self.chunk_count or chunk.index == 1:
-            opening, self._opening = self._opening, None
-            if opening is not None and opening.latents is not None:
-                self._warn_of_vae(opening.latents.latents[0], opening.frames[0])
+        opening, self._opening = self._opening, None
+        if opening is not None and opening.latents is not None:
+            self._warn_of_vae(opening.latents.latents[0], opening.frames[0])
 
     def _warn_of_vae(self, latent: Tensor, picture: Tensor) -> None:
         self._vae_judged = True

@@ -158,6 +158,25 @@ def test_the_first_chunk_does_not_wait_for_the_judgement(
     assert len(list(frames.chunks)) == len(counts) and len(judged) == 1
 
 
+def test_a_shot_that_is_stopped_in_its_first_chunk_is_judged_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.models import streaming_vae
+
+    judged: list[Tensor] = []
+
+    def record(_encoder: object, latent: Tensor, *_: object) -> None:
+        judged.append(latent)
+
+    monkeypatch.setattr(streaming_vae, "agreement", record)
+    rollout, vae = bench.rollout()
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    for chunk in frames.chunks:
+        assert chunk.index == 0 and not judged
+        frames.controls.stop()
+    assert len(judged) == 1
+
+
 @pytest.mark.parametrize("value", [0.0, 1.5])
 def test_a_latent_without_a_picture_says_nothing_about_a_vae(value: float) -> None:
     vae = demo_vae()
