@@ -15,7 +15,7 @@ from rich.console import Console
 from longtake.attention.cache.policy import FullHistory
 from longtake.benchmarks import core
 from longtake.benchmarks._shared import busy_core, vae
-from longtake.benchmarks._shared.demo import random_latents
+from longtake.benchmarks._shared.demo import demo_weights, random_latents
 from longtake.benchmarks._shared.history import CHUNK, HistoryBench, cache_bytes
 from longtake.benchmarks._shared.paired import (
     Prepare,
@@ -25,6 +25,9 @@ from longtake.benchmarks._shared.paired import (
 )
 from longtake.benchmarks._shared.report import Results, command, write
 from longtake.benchmarks.core import CorePlan
+from longtake.model.checkpoint import read
+from longtake.model.fingerprint import fingerprint
+from longtake.model.preset import DEMO_FOLDER, FAST_FOLDER
 from longtake.tests.support.tiny_model import randn
 
 SMALL = CorePlan(histories=(1, 4), rounds=1, vae_latent_frames=2, chunks=2, memory=False)
@@ -129,3 +132,11 @@ def test_results_name_files_and_not_where_they_lie(tmp_path: Path) -> None:
     write(tmp_path / "out.json", {"plan": {"record": tmp_path / "record.jsonl"}})
     text = (tmp_path / "out.json").read_text()
     assert json.loads(text)["plan"] == {"record": "record.jsonl"} and str(tmp_path) not in text
+
+
+def test_the_weights_of_a_bench_are_those_of_both_qualities() -> None:
+    weights = demo_weights()
+    assert len(set(weights)) == len(weights) == len([*DEMO_FOLDER.rglob("*.safetensors")])
+    students = fingerprint(read(FAST_FOLDER / "dit.safetensors")[0])
+    teachers = fingerprint(read(DEMO_FOLDER / "dit.safetensors")[0])
+    assert {students, teachers} <= set(weights)

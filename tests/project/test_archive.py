@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from longtake.model.preset import DEMO_FOLDER, FAST_FOLDER
 from longtake.tools import archive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +32,15 @@ def members() -> list[str]:
 def test_the_archive_holds_the_pack_and_not_its_development(members: list[str]) -> None:
     assert set(members) >= NEEDED
     assert {path.split("/")[0] for path in members}.isdisjoint(UNWANTED)
+
+
+def test_an_installed_package_has_the_data_that_its_code_reads() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    [patterns] = re.findall(r"(?m)^\[tool.setuptools.package-data\]\nlongtake = (\[.+\])$", text)
+    packed = {path for pattern in json.loads(patterns) for path in ROOT.glob(pattern)}
+    weights = {*DEMO_FOLDER.rglob("*.safetensors")}
+    assert {FAST_FOLDER / "dit.safetensors", DEMO_FOLDER / "dit.safetensors"} <= weights <= packed
+    assert ROOT / "example_workflows/api/1_text_to_stream.json" in packed
 
 
 def test_the_archive_stays_small(members: list[str], tmp_path: Path) -> None:
