@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Spans = tuple[tuple[int, int], ...]
 """Runs of frames: the first, and the one after the last."""
 
+VALUES_AT_ONCE = 1 << 20
+
 Pictures = npt.NDArray[np.uint8 | np.uint16]  # (n, H, W, 3), RGB, to 255 or 65535
 
 
@@ -55,16 +57,20 @@ def to_pictures(frames: Tensor, bits: int = 8) -> Pictures:
 
     Values outside the range are clipped, and NaN becomes 0.
 
-    Works frame by frame, since float copies of a whole chunk would be many times larger.
+    Works on a few frames at a time: float copies of a whole chunk of large ones would be many times
+    larger than it. Of small ones a chunk is done at once, since each operation on a thread of its
+    own makes the thread that samples wait for Python's lock.
     """
-    count, _, height, width = frames.shape
+    count, channels, height, width = frames.shape
     dtype = np.uint8 if bits == 8 else np.uint16
-    pictures: Pictures = np.empty((count, height, width, 3), dtype)
+    pictures: Pictures = np.empty((count, height, width, channels), dtype)
+    at_once = max(1, VALUES_AT_ONCE // max(1, channels * height * width))
     with torch.inference_mode():  # a worker thread does not inherit the host's
-        for frame, picture in zip(frames, pictures, strict=True):
-            scaled = frame.float().clamp(0, 1).nan_to_num_().mul_(np.iinfo(dtype).max)
+        for first in range(0, count, at_once):
+            part = slice(first, first + at_once)
+            scaled = frames[part].float().clamp(0, 1).nan_to_num_().mul_(np.iinfo(dtype).max)
             levels = scaled.numpy(force=True)
             # NumPy rounds: torch would split so small a picture over its threads, and wait for one
             # that a core at work on the next chunk keeps from running.
-            picture[...] = np.rint(levels, out=levels).transpose(1, 2, 0)  # (H, W, 3)
+            pictures[part] = np.rint(levels, out=levels).transpose(0, 2, 3, 1)  # (., H, W, 3)
     return pictures
