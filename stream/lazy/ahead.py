@@ -22,20 +22,21 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Conversion(Protocol[S_contra, T_co]):
-    """What is done with each chunk, and when."""
+    """What is done with each chunk, and when.
+
+    `begins_shot`: the first chunk is the shot's. It is converted with all threads of torch on the
+    thread that makes chunks, since nothing else is to be done before it is there. How many threads
+    compute changes the last bits, so no other chunk is, and no chunk is made with more than others.
+    """
+
+    @property
+    def begins_shot(self) -> bool: ...
 
     def prepare(self) -> None:
         """Called on the thread that makes chunks before each conversion."""
 
     def convert(self, chunk: S_contra, /) -> T_co:
         """Convert a chunk, on either thread."""
-
-    def opens(self, chunk: S_contra, /) -> bool:
-        """Whether a chunk, if it is urgent, is converted where chunks are made.
-
-        All threads of torch then work on it, since nothing is made meanwhile. How many work changes
-        the last bits, so this must depend on the chunk alone.
-        """
 
     def is_urgent(self, last: S_contra | None, /) -> bool:
         """Whether, after chunk `last` (None at the beginning), it and the chunk that follows must
@@ -63,6 +64,7 @@ def convert_ahead(
                 yield side.wait(running)
                 running = None
             conversion.note_held(running is not None)
+            opens = chunk is None and conversion.begins_shot
             try:
                 with side.share_threads():
                     chunk = next(chunks, None)
@@ -74,7 +76,7 @@ def convert_ahead(
                 break
             before = None if running is None else side.wait(running)
             conversion.prepare()
-            if urgent and conversion.opens(chunk):
+            if opens:
                 yield conversion.convert(chunk)
                 continue
             running = side.start(conversion.convert, chunk)

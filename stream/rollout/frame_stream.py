@@ -78,7 +78,7 @@ class FrameStream:
             decoded = (
                 self._decode_in_turn(chunks, decoder)
                 if side is None
-                else convert_ahead(chunks, _Decoding(self, decoder, first), side)
+                else convert_ahead(chunks, _Decoding(self, decoder, first, start == 0), side)
             )
             for frames in decoded:
                 if frames.index >= first:
@@ -121,15 +121,13 @@ class _Decoding:
     stream: FrameStream
     decoder: StreamingCoder
     first: int
+    begins_shot: bool
 
     def prepare(self) -> None:
         self.stream.prepare(self.decoder)
 
     def convert(self, chunk: Chunk) -> FrameChunk:
         return _to_frames(self.decoder, chunk)
-
-    def opens(self, chunk: Chunk) -> bool:
-        return chunk.index == 0
 
     def is_urgent(self, last: Chunk | None) -> bool:
         controls = self.stream.controls

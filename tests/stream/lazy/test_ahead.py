@@ -31,6 +31,7 @@ class Studio:
         self.urgent: set[int] = set()
         self.held: list[bool] = []  # while each number is made, and at the end
         self.prepared: list[int] = []  # the threads that did
+        self.begins_shot = True
         self.on_make: dict[int, Callable[[], None]] = {}
         self.on_convert: dict[int, Callable[[], None]] = {}
         self.converting = {index: threading.Event() for index in range(count)}
@@ -43,9 +44,6 @@ class Studio:
 
     def prepare(self) -> None:
         self.prepared.append(threading.get_ident())
-
-    def opens(self, number: int) -> bool:
-        return number == 0
 
     def is_urgent(self, last: int | None) -> bool:
         return last is None or last in self.urgent
@@ -137,16 +135,23 @@ def test_before_an_urgent_chunk_everything_is_delivered_and_then_that_chunk() ->
     assert order[place : place + 4] == ["delivered 2", "made 3", "delivered 3", "made 4"]
 
 
-def test_the_opening_chunk_alone_is_converted_by_the_reader_with_all_its_threads() -> None:
-    studio, seen = Studio(4), list[tuple[bool, int]]()
-    studio.urgent, reader = {1}, threading.get_ident()
+@pytest.mark.parametrize("begins_shot", [True, False])
+def test_the_opening_chunk_alone_is_converted_by_the_reader_with_all_its_threads(
+    begins_shot: bool,
+) -> None:
+    """Though chunk 2 is urgent too."""
+    studio, made, converted = Studio(4), list[int](), list[tuple[bool, int]]()
+    studio.urgent, studio.begins_shot, reader = {1}, begins_shot, threading.get_ident()
 
     def look() -> None:
-        seen.append((threading.get_ident() == reader, torch.get_num_threads()))
+        converted.append((threading.get_ident() == reader, torch.get_num_threads()))
 
+    studio.on_make = dict.fromkeys(range(4), lambda: made.append(torch.get_num_threads()))
     studio.on_convert = dict.fromkeys(range(4), look)
     assert studio.note_read() == [0, 10, 20, 30]
-    assert seen == [(True, 2), (False, 1), (False, 1), (False, 1)]  # though 2 is urgent too
+    first = (True, 2) if begins_shot else (False, 1)
+    assert converted == [first, (False, 1), (False, 1), (False, 1)]
+    assert made == [1, 1, 1, 1]
     assert studio.prepared == [reader] * 4
 
 
