@@ -133,7 +133,8 @@ def _processor() -> Iterator[Finding]:
             "note",
             "processor",
             "threads that wait keep their cores busy, which slows shots on the processor while "
-            f"other programs run; start ComfyUI with {WAIT_POLICY}=PASSIVE in its environment",
+            f"other programs run; start ComfyUI with {WAIT_POLICY}=PASSIVE and GOMP_SPINCOUNT=2000 "
+            "in its environment",
         )
 
 

@@ -7,19 +7,24 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-WAIT_POLICY = "OMP_WAIT_POLICY"
+WAIT_POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+SHORT_SPIN = "2000"  # turns of a loop, some 30 microseconds: longer than from one layer to the next
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def choose_threads(environment: MutableMapping[str, str], cgroup: Path = CGROUP) -> None:
-    """Let waiting threads sleep, and use no more threads than there is processor time.
+    """Let waiting threads soon sleep, and use no more threads than there is processor time.
 
     By default, threads of OpenMP that wait for each other spin. With another program on one of the
-    cores they spin against the thread that they wait for. A container's share of the processor is
-    unknown to torch, which starts a thread per core. What the user has set stays.
+    cores they spin against the thread that they wait for. Threads that sleep at once take longer to
+    wake than a layer of a small model to compute, so they spin for a moment (GNU's OpenMP alone
+    knows that setting). A container's share of the processor is unknown to torch, which starts a
+    thread per core. What the user has set stays.
     """
-    environment.setdefault(WAIT_POLICY, "PASSIVE")
+    if WAIT_POLICY not in environment:
+        environment[WAIT_POLICY] = "PASSIVE"
+        environment.setdefault(SPINS, SHORT_SPIN)
     share = container_cores(cgroup)
     if share is not None and not any(name in environment for name in THREADS):
         environment["OMP_NUM_THREADS"] = str(share)

@@ -15,7 +15,7 @@ from longtake import installation
 from longtake.headless.processor import choose_threads, container_cores
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+NAMES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT")
 
 
 def chosen(cgroup: Path, **given: str) -> dict[str, str]:
@@ -25,8 +25,11 @@ def chosen(cgroup: Path, **given: str) -> dict[str, str]:
 
 
 def test_waiting_threads_sleep_unless_the_user_chose(tmp_path: Path) -> None:
-    assert chosen(tmp_path) == {"OMP_WAIT_POLICY": "PASSIVE"}
-    assert chosen(tmp_path, OMP_WAIT_POLICY="ACTIVE") == {"OMP_WAIT_POLICY": "ACTIVE"}
+    ours = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
+    assert chosen(tmp_path) == ours
+    for policy in ("ACTIVE", "PASSIVE"):
+        assert chosen(tmp_path, OMP_WAIT_POLICY=policy) == {"OMP_WAIT_POLICY": policy}
+    assert chosen(tmp_path, GOMP_SPINCOUNT="5") == ours | {"GOMP_SPINCOUNT": "5"}
 
 
 def test_a_container_gets_no_more_threads_than_its_share(
@@ -35,7 +38,7 @@ def test_a_container_gets_no_more_threads_than_its_share(
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     (tmp_path / "cpu.max").write_text("250000 100000\n")
     assert container_cores(tmp_path) == 2 and chosen(tmp_path)["OMP_NUM_THREADS"] == "2"
-    for name in NAMES[1:]:
+    for name in NAMES[1:3]:
         assert "2" not in chosen(tmp_path, **{name: "5"}).values()
     for text, cores in (("max 100000", None), ("1600000 100000", None), ("50000 100000", 1)):
         (tmp_path / "cpu.max").write_text(text)
@@ -55,14 +58,16 @@ def test_older_containers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.skipif(sys.platform != "linux", reason="shows the environment of GNU's OpenMP")
 @pytest.mark.each_value
 @pytest.mark.parametrize("module", ["start", "cli"])
-@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+@pytest.mark.parametrize(
+    ("given", "policy", "spins"), [(None, "PASSIVE", "2000"), ("PASSIVE", "PASSIVE", "0")]
+)
 def test_torch_sees_the_choice_however_the_program_is_started(
-    tmp_path: Path, module: str, given: str | None, policy: str
+    tmp_path: Path, module: str, given: str | None, policy: str, spins: str
 ) -> None:
     """OpenMP itself prints what it has read while torch is loaded."""
     (tmp_path / "longtake").symlink_to(ROOT)
     environment = {k: v for k, v in os.environ.items() if k not in NAMES}
-    environment |= {"OMP_DISPLAY_ENV": "true", "PYTHONPATH": str(tmp_path)}
+    environment |= {"OMP_DISPLAY_ENV": "verbose", "PYTHONPATH": str(tmp_path)}
     if given is not None:
         environment["OMP_WAIT_POLICY"] = given
     run = "from longtake.headless.start import main; main()"
@@ -72,6 +77,7 @@ def test_torch_sees_the_choice_however_the_program_is_started(
         check=True,
     )  # fmt: skip
     assert re.findall(r"OMP_WAIT_POLICY = '(\w+)'", done.stderr) == [policy]
+    assert re.findall(r"GOMP_SPINCOUNT = '(\w+)'", done.stderr) == [spins]
 
 
 def test_the_program_starts_where_the_processor_is_chosen() -> None:
