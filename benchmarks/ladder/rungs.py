@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from ...model.preset import DEMO_FAST, RENOISE
 from ...training.evaluation.kit import GUIDED_SCALE, Recipe
 from .weights import DECODER, STUDENT
@@ -16,10 +18,11 @@ FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How a rung samples, and which of `OwnWeights` it takes."""
+    """How a rung samples, which of `OwnWeights` it takes, and the dtype in which it decodes."""
 
     recipe: Recipe
     takes: tuple[str, ...] = ()
+    decoding: torch.dtype = torch.float32
 
 
 def _guided(steps: int) -> Rung:
@@ -56,6 +59,7 @@ RUNGS: Mapping[str, Rung] = {
     "student 2, first 4": _student(2, 4),
     "student 2, first 6": _SHIPPED,
     "student 2, first 6, other decoder": replace(_SHIPPED, takes=(STUDENT, DECODER)),
+    "student 2, first 6, bfloat16 decoder": replace(_SHIPPED, decoding=torch.bfloat16),
     "student 2, re-noise": _student(2, solver=RENOISE),
     "student 1": _student(1),
     "student 1, first 4": _student(1, 4),

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from ...model.preset import DEMO
+from ...model.vae.precision import decoding_in
 from ...training.evaluation.kit import Kit, Recipe, decode, sample
 from ...training.world.attributes import caption, random_values
 from .._shared.demo import demo_weights
@@ -122,12 +123,20 @@ def measure_job(plan: LadderPlan, job: Job) -> Measurement:
             return measure_truth(kit_with(OwnWeights()), seed, Recipe())
         rung = RUNGS[case.rung]
         make = measure_long if case.long else measure_rung
-        return make(kit_with(plan.own.only(rung.takes)), seed, rung.recipe)
+        return make(kit_of(rung, plan.own), seed, rung.recipe)
+
+
+def kit_of(rung: Rung, own: OwnWeights) -> Kit:
+    """The networks of a rung."""
+    kit = kit_with(own.only(rung.takes))
+    if rung.decoding == torch.float32:
+        return kit
+    return replace(kit, vae=decoding_in(rung.decoding, kit.vae))
 
 
 def add_speed(results: LadderResults, plan: LadderPlan) -> None:
     """Add how much faster than BASE each rung denoises, and with decoding."""
-    kits = {name: kit_with(plan.own.only(rung.takes)) for name, rung in plan.chosen().items()}
+    kits = {name: kit_of(rung, plan.own) for name, rung in plan.chosen().items()}
     kits.setdefault(BASE, kit_with(OwnWeights()))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

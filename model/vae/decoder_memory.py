@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR
 from .tiny import Grow, MemoryBlock, TinyVAE
 
 MAPS_AT_ONCE = 4  # in a memory block: its input, that joined with the past (two), what comes of it
+
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,9 @@ def tiny_decoder_memory(vae: TinyVAE, frames: int, rows: int, columns: int) -> D
     This is arithmetic. A rehearsal would cost a second before the first frame, and would miss the
     copy of its weights that a convolution makes on a CPU, in an order of its own.
     """
-    state, working, scale = 0, 0, 1
+    values = 3 * FRAMES_PER_LATENT * frames * rows * columns * SPATIAL_FACTOR**2
+    pictures = 2 * values * FLOAT_BYTES  # as patches, and put together
+    state, working, scale = 0, pictures, 1
     for layer in vae.decoder:
         if isinstance(layer, Grow):
             scale *= 2

@@ -5,7 +5,7 @@ By subject: `devices`, `interpolation`, `memory`, `metadata`, `models`, `loras`,
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
-    comfy.cli_args            args .disable_metadata
+    comfy.cli_args            args .disable_metadata .fp32_vae
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
                               get_torch_device (newer cores: get_all_torch_devices),
                               unet_offload_device,
@@ -86,6 +86,7 @@ from .memory import (
     manage_beside,
     runtime_device,
     usable_memory_bytes,
+    wants_float32_vae,
     weights,
 )
 from .metadata import workflow_metadata
@@ -201,6 +202,7 @@ __all__ = [
     "upscaler_patcher",
     "upscaling_bytes",
     "usable_memory_bytes",
+    "wants_float32_vae",
     "warn",
     "watch_sampling",
     "weights",

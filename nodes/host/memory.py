@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_management
 import comfy.model_patcher
 import torch
+from comfy.cli_args import args
 from torch import Tensor, nn
 
 from .devices import device_locks
@@ -95,6 +96,11 @@ def compute_place(model: Any) -> tuple[torch.device, torch.dtype]:
 def cast(parameter: Tensor, device: torch.device) -> Tensor:
     """Cast a bare parameter to float32 on `device`; modules fetch their own weights."""
     return comfy.model_management.cast_to(parameter, dtype=torch.float32, device=device)
+
+
+def wants_float32_vae() -> bool:
+    """Whether the host was started with --fp32-vae."""
+    return bool(args.fp32_vae)
 
 
 def runtime_device() -> torch.device:

@@ -25,6 +25,7 @@ from ...model.vae.latent_format import (
     normalise,
 )
 from ...model.vae.memory_order import order_weights
+from ...model.vae.precision import convolves_in_bfloat16, decoding_in
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.tiny import TinyVAE
 from .. import host
@@ -118,7 +119,10 @@ def _misplaced(word: str, thing: str) -> str:
 
 
 class DemoVAE:
-    """The demo's VAE, as the host's VAE: raw Wan 2.1 latents, pictures in [0, 1], channels last."""
+    """The demo's VAE, as the host's VAE: raw Wan 2.1 latents, pictures in [0, 1], channels last.
+
+    `decoding` is the module that decodes: in bfloat16 on a CPU that is twice as fast in it.
+    """
 
     latent_channels = LATENT_CHANNELS
     latent_dim = 3
@@ -129,6 +133,8 @@ class DemoVAE:
         self.device = self.patcher.load_device
         self.output_device = host.runtime_device()
         self.vae_dtype = torch.float32
+        lowers = convolves_in_bfloat16(self.device) and not host.wants_float32_vae()
+        self.decoding = decoding_in(torch.bfloat16, module) if lowers else module
 
     def copy_on(self, device: torch.device) -> DemoVAE:
         """The same VAE with weights of its own, on `device`."""
@@ -148,7 +154,7 @@ class DemoVAE:
         host.claim([self.patcher], 0)
         raw = samples.transpose(1, 2).to(self.device, self.vae_dtype)  # (b, f, 16, h, w)
         latents = normalise(raw)
-        rows = [StreamingDecoder(self.first_stage_model).feed(row) for row in latents]
+        rows = [StreamingDecoder(self.decoding).feed(row) for row in latents]
         return torch.stack(rows).movedim(2, -1).to(self.output_device)
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class StreamingVAE:
 
     def open_decoder(self) -> StreamingCoder:
         """A decoder at the start of a video."""
-        return StreamingDecoder(self.tree)
+        return StreamingDecoder(self.vae.decoding)
 
     def open_encoder(self) -> StreamingCoder:
         """An encoder at the start of a video."""
@@ -45,7 +45,7 @@ class StreamingVAE:
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
         """The memory for decoding chunks of `frames` latent frames."""
-        return tiny_decoder_memory(self.tree, frames, rows, columns)
+        return tiny_decoder_memory(self.vae.decoding, frames, rows, columns)
 
     def encoder_bytes(self, pictures: int, height: int, width: int) -> int:
         """The memory for encoding `pictures` at a time; next to nothing for the demo's VAE."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from longtake.benchmarks.ladder.__main__ import command
 from longtake.benchmarks.ladder.results import SHARES, TO_TRUTH, LadderResults
 from longtake.benchmarks.ladder.rungs import REFERENCE, RUNGS
 from longtake.benchmarks.ladder.suite import LadderPlan, measure
-from longtake.benchmarks.ladder.weights import DECODER, STUDENT, kit_with
+from longtake.benchmarks.ladder.weights import DECODER, STUDENT, OwnWeights, kit_with
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO, DEMO_FAST
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
@@ -86,7 +87,7 @@ def test_too_few_shots_have_no_distance() -> None:
 def test_rungs_are_named_by_weights_and_guidance() -> None:
     for name, rung in RUNGS.items():
         assert (STUDENT in rung.takes) == name.startswith("student")
-        assert (DECODER in rung.takes) == ("decoder" in name)
+        assert (DECODER in rung.takes) == ("other decoder" in name)
         assert rung.recipe.scale == (2.5 if name.startswith("guided") else 1.0)
     assert RUNGS["plain 3"].recipe == Recipe()
     assert RUNGS["student 2"].recipe.first_steps == 2 != DEMO.first_steps
@@ -116,6 +117,16 @@ def test_another_decoder_has_a_rung_of_its_own(tmp_path: Path) -> None:
     assert plan.name(OTHER).startswith(f"{OTHER} by ") and plan.name(REFERENCE) == REFERENCE
     own, other = (kit_with(plan.own.only(RUNGS[name].takes)).vae for name in (REFERENCE, OTHER))
     assert other.config.decoder_widths == (4, 4, 4) != own.config.decoder_widths
+
+
+def test_a_rung_may_decode_in_bfloat16() -> None:
+    half = replace(RUNGS[REFERENCE], decoding=torch.bfloat16)
+    own, other = (suite.kit_of(rung, OwnWeights()).vae for rung in (RUNGS[REFERENCE], half))
+    assert {p.dtype for p in own.parameters()} == {torch.float32}
+    assert torch.bfloat16 in {p.dtype for p in other.decoder.parameters()}
+    assert own.encoder.state_dict().keys() == other.encoder.state_dict().keys()
+    names = [name for name, rung in RUNGS.items() if rung.decoding == torch.bfloat16]
+    assert names == ["student 2, first 6, bfloat16 decoder"]
 
 
 def test_finished_shots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from longtake.model.vae.latent_format import (
     latent_frame_count,
     normalise,
 )
+from longtake.model.vae.precision import decoding_in
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
 from longtake.tests.support.laws import examples
@@ -165,11 +166,12 @@ def copied_weights(operator: Any, arguments: Sequence[Any], output: Any) -> int:
 
 @pytest.mark.parametrize("size", [(3, 8, 12), (1, 5, 9), (8, 16, 6)])
 @pytest.mark.parametrize("widths", [(40, 64, 128), (16, 8, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_decoders_memory_is_as_a_rehearsal_finds_it(
-    size: tuple[int, int, int], widths: tuple[int, int, int]
+    size: tuple[int, int, int], widths: tuple[int, int, int], dtype: torch.dtype
 ) -> None:
     """The state to the byte; the most that a chunk takes, with copies of weights, to 5 %."""
-    vae = TinyVAE(TinyVAEConfig(decoder_widths=widths))
+    vae = decoding_in(dtype, TinyVAE(TinyVAEConfig(decoder_widths=widths)))
     planned = tiny_decoder_memory(vae, *size)
     frames, rows, columns = size
     decoder = StreamingDecoder(vae.to("meta"))
