@@ -82,7 +82,7 @@ def test_the_demos_student_says_what_it_has_not_learned_and_what_has() -> None:
         *(warnings(replace(own, lag=lag)) for lag in (0.0, 1.0)),
     ):
         [warning] = found
-        assert warning.endswith(" Load Demo Model's quality full can do that.")
+        assert warning.endswith(" Quality full of the demo's loader can do that.")
 
 
 def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: Any) -> None:
