@@ -192,6 +192,12 @@ def full_vae() -> TinyVAE:
     return vae
 
 
+def _decode_in_float32() -> None:
+    from comfy.cli_args import args
+
+    args.fp32_vae = True
+
+
 def main(names: Sequence[str]) -> None:
     first, second = install()
     models.compute_device = modules.compute_device = lambda: first  # type: ignore[assignment]
@@ -201,6 +207,7 @@ def main(names: Sequence[str]) -> None:
         demo = Path(folder, "demo")
         demo.mkdir()
         with node_bench(Path(folder, "out"), tiny_demo(demo), patch) as bench:
+            _decode_in_float32()  # on the CPU too, to compare pictures bit for bit
             save_file(full_vae().state_dict(), demo / "vae.safetensors")
             for name in names:
                 forget_chunks(bench)
