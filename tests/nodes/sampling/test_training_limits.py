@@ -85,6 +85,20 @@ def test_the_demos_student_says_what_it_has_not_learned_and_what_has() -> None:
         assert warning.endswith(" Quality full of the demo's loader can do that.")
 
 
+@pytest.mark.usefixtures("bench")
+def test_the_demos_teacher_takes_guidance_noise_and_any_size_and_steps() -> None:
+    from longtake.nodes.models.model_facts import ModelFacts
+    from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
+
+    teacher = ModelFacts(BY_KEY["demo"], "")
+    for changed in (
+        {"guidance": cfg(2.5)}, {"context_noise": ContextNoise(0.2)},
+        {"schedule": preset_schedule(DEMO_FAST)},
+    ):  # fmt: skip
+        used = settings(**changed)
+        assert out_of_distribution_warnings(teacher, used, (256, 256), by_cfg=True) == []
+
+
 def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: Any) -> None:
     line = "0: a red ball\n1 (guidance 4): a blue ball"
     [said] = warned("self-forcing", "is distilled", line)

@@ -203,6 +203,7 @@ def test_a_chunk_begins_so_late_that_it_is_just_in_time() -> None:
     make_chunk(timing, clock, 0.15)  # and 0.1 for the page: 4 frames
     assert begins_at(drive, timing) == 96
     make_chunk(timing, clock, 0.4)
+    make_chunk(timing, clock, 0.15)
     assert begins_at(drive, timing) == 92
     for _ in range(8):
         make_chunk(timing, clock, 0.15)
