@@ -34,6 +34,18 @@ def test_no_node_of_an_example_lies_over_another(path: Path) -> None:
         assert apart, f"{one['type']} and {other['type']}"
 
 
+@pytest.mark.parametrize("path", [*EXAMPLES, *COMMUNITY], ids=lambda path: path.stem)
+def test_values_by_name_are_the_values_in_order(path: Path) -> None:
+    """A canvas may read either: with other ones, an example would load another model.
+
+    Widgets that hold nothing, such as a sound's player, have no name.
+    """
+    for node in json.loads(path.read_text("utf-8"))["nodes"]:
+        if "widgets_values_named" in node:
+            values = [value for value in node["widgets_values"] if value is not None]
+            assert [*node["widgets_values_named"].values()] == values, node["type"]
+
+
 @pytest.mark.parametrize("path", COMMUNITY, ids=lambda path: path.stem)
 def test_every_model_of_an_example_has_its_folder_and_address(path: Path) -> None:
     """ComfyUI's panel of missing models reads them, by the name that the loader's widget holds."""
