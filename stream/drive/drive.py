@@ -19,7 +19,7 @@ from ...samplers.camera.keys import NOTHING, KeyState
 from ...samplers.camera.moves import CameraMotion, write_motion
 from .input_log import InputLog, Look, Mode
 
-PACE_FRAMES = 24  # messages by which the page's pace is measured, about a second of them
+PACE_MESSAGES = 24  # of a page, about a second of them
 POLL_S = 0.1  # how often a run that waits checks whether the host wants to end it
 LEASE_S = 5.0  # a page that says nothing for longer has lost the wheel, and holds nothing
 
@@ -85,7 +85,7 @@ class Drive:
         self._motions: Timeline = []
         self._read = 0  # the newest message that a chunk has read
         self._fps = 1.0
-        self._shown = deque[tuple[float, int]](maxlen=PACE_FRAMES)  # when, and which frame
+        self._shown = deque[tuple[float, int]](maxlen=PACE_MESSAGES)  # when, and which frame
 
     def open(self, fps: float) -> None:
         """Let pages drive; `fps` are frames of video a second."""
@@ -207,7 +207,7 @@ class Drive:
         A page that has nothing more to show is slower than it is set to be, hence the shot's own.
         """
         with self._changed:
-            if len(self._shown) < PACE_FRAMES:
+            if len(self._shown) < PACE_MESSAGES:
                 return self._fps
             (began, first), *_, (ended, last) = self._shown
             return max(self._fps, (last - first) / max(ended - began, 1 / self._fps))

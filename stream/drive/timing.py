@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 Motions = tuple[CameraMotion, ...]
 
 
-class Way:
+class LeadTime:
     """How long chunks take from a moment of their making until readers have taken them."""
 
     def __init__(self, clock: Clock) -> None:
@@ -54,7 +54,7 @@ class DriveTiming:
 
     def __init__(self, drive: Drive, fps: float, clock: Clock = time.monotonic) -> None:
         self._drive, self._fps = drive, fps
-        self._whole, self._delivery = Way(clock), Way(clock)
+        self._making, self._delivery = LeadTime(clock), LeadTime(clock)
 
     def wait_to_begin(self, frame: int, earliest: int, goes_on: Callable[[], bool]) -> None:
         """Wait until the chunk from frame of video `frame` on must begin.
@@ -63,14 +63,14 @@ class DriveTiming:
         `goes_on` is called meanwhile: False ends the wait, and an exception passes on.
         """
         begin = earliest
-        if self._whole.is_known:
-            begin = max(earliest, frame - self._whole.frames(self._drive.pace))
+        if self._making.is_known:
+            begin = max(earliest, frame - self._making.frames(self._drive.pace))
         while not self._drive.replans and self._drive.is_ahead(begin) and goes_on():
             self._drive.wait(POLL_S)
 
     def note_begin(self) -> None:
         """Measure from here how long a chunk takes as a whole."""
-        self._whole.start()
+        self._making.start()
 
     def other_motions(
         self, frame: int, count: int, motions: Motions | None, goes_on: Callable[[], bool]
@@ -91,5 +91,5 @@ class DriveTiming:
 
     def note_arrival(self) -> None:
         """Readers have taken the chunk that was handed out."""
-        self._whole.end()
+        self._making.end()
         self._delivery.end()

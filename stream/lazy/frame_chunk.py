@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Spans = tuple[tuple[int, int], ...]
 """Runs of frames: the first, and the one after the last."""
 
-VALUES_AT_ONCE = 1 << 20
+VALUES_AT_ONCE = 1 << 20  # in float32, while pictures are converted
 
 Pictures = npt.NDArray[np.uint8 | np.uint16]  # (n, H, W, 3), RGB, to 255 or 65535
 

@@ -11,7 +11,7 @@ from longtake.samplers.camera.keys import NOTHING, KeyState
 from longtake.samplers.camera.live import drive_path
 from longtake.samplers.camera.moves import STILL, CameraMotion, write_motion
 from longtake.samplers.camera.path import STILL_PATH
-from longtake.stream.drive.drive import LEASE_S, PACE_FRAMES, Drive, Steer
+from longtake.stream.drive.drive import LEASE_S, PACE_MESSAGES, Drive, Steer
 from longtake.stream.drive.input_log import Mode
 from longtake.stream.drive.timing import DriveTiming
 
@@ -222,8 +222,8 @@ def test_the_pace_is_the_pages_and_at_least_the_shots() -> None:
             clock.now += 1 / speed
         return drive.pace
 
-    assert play(0, PACE_FRAMES - 1, 32.0) == 16.0  # too few to tell
-    assert play(PACE_FRAMES - 1, PACE_FRAMES, 32.0) == pytest.approx(32.0)
+    assert play(0, PACE_MESSAGES - 1, 32.0) == 16.0  # too few to tell
+    assert play(PACE_MESSAGES - 1, PACE_MESSAGES, 32.0) == pytest.approx(32.0)
     assert play(60, 30, 10.0) == 16.0  # it waits for frames
     assert play(0, 5, 64.0) == 16.0  # it jumped back
     play(5, 40, 64.0)
