@@ -48,7 +48,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         FAST_DEMO_KEY, "Longtake demo, fast", "t2v", APACHE, "model/demo/card.md", DEMO_FAST,
         any_size=True, own_levels_only=True,
-        instead="Quality full of the demo's loader can do that.",
+        instead="The demo's quality full can do that.",
     ),
     Family(
         "causvid", "CausVid", "t2v", NON_COMMERCIAL,

@@ -121,7 +121,7 @@ def _misplaced(word: str, thing: str) -> str:
 class DemoVAE:
     """The demo's VAE, as the host's VAE: raw Wan 2.1 latents, pictures in [0, 1], channels last.
 
-    `decoding` is the module that decodes: in bfloat16 on a CPU that is twice as fast in it.
+    `decoding` is the module that decodes: in bfloat16 on a CPU with instructions for it.
     """
 
     latent_channels = LATENT_CHANNELS

@@ -138,17 +138,23 @@ def test_a_vae_that_loses_much_of_a_latent_is_doubted_and_never_refused(
         assert caplog.text.count("may belong to another model") == doubts
 
 
-def test_the_first_chunk_does_not_wait_for_the_judgement(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The latents by which a VAE is judged, as they come; nothing is doubted."""
     from longtake.nodes.models import streaming_vae
 
-    judged: list[Tensor] = []
+    latents: list[Tensor] = []
 
     def record(_encoder: object, latent: Tensor, *_: object) -> None:
-        judged.append(latent)
+        latents.append(latent)
 
     monkeypatch.setattr(streaming_vae, "agreement", record)
+    return latents
+
+
+def test_the_first_chunk_does_not_wait_for_the_judgement(
+    bench: Bench, judged: list[Tensor]
+) -> None:
     rollout, vae = bench.rollout()
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     counts = [(chunk.index, len(judged)) for chunk in frames.chunks]
@@ -159,16 +165,8 @@ def test_the_first_chunk_does_not_wait_for_the_judgement(
 
 
 def test_a_shot_that_is_stopped_in_its_first_chunk_is_judged_too(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, judged: list[Tensor]
 ) -> None:
-    from longtake.nodes.models import streaming_vae
-
-    judged: list[Tensor] = []
-
-    def record(_encoder: object, latent: Tensor, *_: object) -> None:
-        judged.append(latent)
-
-    monkeypatch.setattr(streaming_vae, "agreement", record)
     rollout, vae = bench.rollout()
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     for chunk in frames.chunks:

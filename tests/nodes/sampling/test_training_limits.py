@@ -82,7 +82,7 @@ def test_the_demos_student_says_what_it_has_not_learned_and_what_has() -> None:
         *(warnings(replace(own, lag=lag)) for lag in (0.0, 1.0)),
     ):
         [warning] = found
-        assert warning.endswith(" Quality full of the demo's loader can do that.")
+        assert warning.endswith(" The demo's quality full can do that.")
 
 
 @pytest.mark.usefixtures("bench")
