@@ -16,16 +16,24 @@ KeysValues = tuple[Tensor, Tensor]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q, k, v) -> out, all (b, s, n, d): the attention of one layer."""
 
+Linear = Callable[[Any, Tensor], Tensor]
+"""(layer, x) -> what the linear layer makes of x (..., c)."""
+
 Runs = tuple[tuple[int, int], ...]
 """(number of a prompt, how many latent frames in a row it serves), from the first frame on."""
 
 
 def attend_to_text(
-    ca: Any, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend, x: Tensor
+    ca: Any,
+    sources: tuple[KeysValues, ...],
+    runs: Runs,
+    to_prompt: Attend,
+    linear: Linear,
+    x: Tensor,
 ) -> Tensor:
     """Attend x (b, f, s, c) to its prompts and, separately, to the picture."""
     (words, meanings), *picture = sources
-    q = ca.norm_q(ca.q(x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
+    q = ca.norm_q(linear(ca.q, x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
     if runs:
         parts = zip(q.split([count for _, count in runs], 1), runs, strict=True)
         outputs = [
@@ -37,7 +45,7 @@ def attend_to_text(
         out = _attend_each(q, words, meanings, to_prompt).reshape(x.shape)
     for k, v in picture:
         out = out + _attend_each(q, k, v, attend).reshape(x.shape)
-    return ca.o(out)  # type: ignore[no-any-return]
+    return linear(ca.o, out)
 
 
 def _attend_each(q: Tensor, k: Tensor, v: Tensor, by: Attend) -> Tensor:

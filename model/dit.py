@@ -22,13 +22,15 @@ from torch import Tensor, nn
 
 from ..attention.dense import attend
 from ..uploads import upload
+from .arithmetic.block import BlockWays, run_block
+from .arithmetic.layers import TORCH_LAYERS, Layers
 from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate, sinusoid
 from .blocks import ALL_BLOCKS, Blocks
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
-from .cross_attention import Attend, KeysValues, Runs, attend_to_text
+from .cross_attention import KeysValues, Runs, attend_to_text
 from .delta import add_delta_layers
-from .hooks import NO_HOOKS, Hooks, through, through_keeping, through_layer
+from .hooks import NO_HOOKS, Hooks, through
 from .image_embedding import ImageEmbedding
 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -92,7 +94,8 @@ class PassOptions:
     `to_prompt` replaces dense attention to the prompt. `keep` returns the new keys and values of
     every layer, for a commit. `cast` fetches the bare parameters. `hooks` are those of modules
     beside the transformer. A pass that is not `whole` ends with the last layer's keys and values.
-    `arithmetic` is what blocks compute between their layers; `blocks` are those that run.
+    `arithmetic` is what blocks compute between their layers, and `layers` calls these; `blocks` are
+    those that run.
     """
 
     to_prompt: PromptAttention | None = None
@@ -102,6 +105,7 @@ class PassOptions:
     whole: bool = True
     arithmetic: Arithmetic = PLAIN_ARITHMETIC
     blocks: Blocks = ALL_BLOCKS
+    layers: Layers = TORCH_LAYERS
 
 
 PLAIN = PassOptions()
@@ -236,14 +240,14 @@ def predict(
     times = upload(sinusoid(t).to(x.dtype), x.device)
     e = through(hooks.time, tree.time_embedding(times))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, 1, -1)).movedim(2, 0).contiguous()
-    by_layer, beside = list[KeysValues](), list[KeysValues]()
+    by_layer, beside, linear = list[KeysValues](), list[KeysValues](), options.layers.linear
     for index, block in enumerate(blocks):
         m = fetch(block.modulation).float().view(6, 1, 1, 1, -1) + e0  # (6, b, f, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
-        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, by)
+        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, by, linear)
         ends = not options.whole and index + 1 == len(tree.blocks)
         attend_by = None if ends else partial(attention, index)
-        ways = BlockWays(index, attend_by, to_text, hooks, options.arithmetic)
+        ways = BlockWays(index, attend_by, to_text, hooks, options.arithmetic, options.layers)
         tokens, keys_values = run_block(block, tokens, m.unbind(0), tree.num_heads, ways)
         if options.keep:
             by_layer.append(keys_values[0])
@@ -258,43 +262,3 @@ def predict(
         out, "b f (h w) (p q c) -> b f c (h p) (w q)", h=rows, w=columns, p=PATCH, q=PATCH
     )
     return Prediction(velocity, (*by_layer, *beside))
-
-
-@dataclass(frozen=True, slots=True)
-class BlockWays:
-    """What the tokens of one layer meet: the history, the prompt, and modules' hooks.
-
-    Without `attention` a block computes its keys and values alone.
-    """
-
-    layer: int
-    attention: Attend | None
-    to_text: Callable[[Tensor], Tensor]
-    hooks: Hooks
-    arithmetic: Arithmetic = PLAIN_ARITHMETIC
-
-
-def run_block(
-    block: Any, x: Tensor, m: tuple[Tensor, ...], heads: int, ways: BlockWays
-) -> tuple[Tensor, tuple[KeysValues, ...]]:
-    """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP.
-
-    Also its keys and values, then those that hooks keep.
-    """
-    sa, by = block.self_attn, ways.arithmetic
-    y = by.modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
-    k = through(ways.hooks.places, sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1)))
-    v = sa.v(y).unflatten(-1, (heads, -1))
-    if ways.attention is None:
-        return x, ((k, v),)
-    q = through(ways.hooks.places, sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1)))
-    y = sa.o(ways.attention(q, k, v).flatten(-2))
-    for hook in ways.hooks.in_attention:
-        y = y + hook(ways.layer, q, k, v)
-    x = by.gate(x, y.view_as(x), m[2])
-    x = through_layer(ways.hooks.after_attention, ways.layer, x)
-    x = x + ways.to_text(block.norm3(x))
-    x, beside = through_keeping(ways.hooks.after_prompt, ways.layer, x)
-    y = block.ffn(by.modulate(block.norm2(x), m[3], m[4]))
-    x = through_layer(ways.hooks.after_block, ways.layer, by.gate(x, y, m[5]))
-    return x, ((k, v), *beside)

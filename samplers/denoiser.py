@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..attention.history import HistoryCache
 from ..model.arithmetic.compiled import GraphCompiler
+from ..model.arithmetic.layers import TORCH_LAYERS, Layers
 from ..model.arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic
 from ..model.forward import Forward, ModelConfig, forward_of
 from ..model.vace.module import VaceModule
@@ -100,7 +101,7 @@ class Denoiser:
 
     `second` makes some of its passes with other weights of the same sizes. `control` is the module
     that reads a control video. A run compiles the model's `arithmetic` first if there is a
-    `compiler`.
+    `compiler`. `layers` calls the model's linear layers.
     """
 
     host: ModelHost
@@ -111,6 +112,7 @@ class Denoiser:
     control: VaceModule | None = None
     arithmetic: Arithmetic = PLAIN_ARITHMETIC
     compiler: GraphCompiler | None = None
+    layers: Layers = TORCH_LAYERS
 
     @property
     def forward(self) -> Forward:

@@ -184,7 +184,7 @@ class Evaluator:
             attention,
             PassOptions(
                 self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep), whole,
-                self.model.arithmetic, cached or ALL_BLOCKS,
+                self.model.arithmetic, cached or ALL_BLOCKS, self.model.layers,
             ),
         )
         replaced = cached is not None and cached.replaced

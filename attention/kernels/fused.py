@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blockwise import Part, attend_part
+from .onednn import attend_long, suits_long_attention
 
 ALIGNMENT = 8
 """The head dimensions of CUDA's kernel are multiples of this."""
@@ -22,6 +23,8 @@ def fused_attention(
     """
     if q.is_meta:
         return torch.empty_like(q)
+    if mask is None and suits_long_attention(q, k):
+        return attend_long(q, k, v, scale)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 

@@ -1,7 +1,7 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `devices`, `interpolation`, `memory`, `metadata`, `models`, `loras`, `upscaling`,
-`paths`, `progress`, `server`.
+By subject: `devices`, `interpolation`, `layers`, `loras`, `memory`, `metadata`, `models`, `paths`,
+`progress`, `server`, `upscaling`.
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
@@ -15,6 +15,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
                               .load_device; ModelPatcher (likewise, to be derived from)
+    comfy.ops                 disable_weight_init.Linear .comfy_cast_weights .weight_function
+                              .bias_function
     comfy.patcher_extension   CallbacksMP .ON_PRE_RUN .ON_CLEANUP
     comfy.sd                  load_diffusion_model(path) -> MODEL;
                               load_lora_for_models(model, clip, lora, strength_model,
@@ -66,6 +68,7 @@ from comfy.model_patcher import ModelPatcher
 
 from .devices import DEFAULT, computing_on, device_named, device_names, same_device
 from .interpolation import interpolate, interpolator
+from .layers import is_plain_linear
 from .loras import (
     has_lora,
     layer_shapes,
@@ -171,6 +174,7 @@ __all__ = [
     "interpolate",
     "interpolator",
     "layer_shapes",
+    "is_plain_linear",
     "is_wan",
     "load_diffusion_model",
     "manage",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import BadInput
+from ...model.arithmetic.layers import Layers
 from ...model.forward import ModelConfig
 from ...model.preset import Preset
 from ...model.recurrent.network import RecurrentNetwork
@@ -72,9 +73,11 @@ def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
     device, dtype = host.compute_place(model)
     claim = Claim(model, device)
+    layers = Layers(host.is_plain_linear)
     engine = HostDenoiser(
-        claim, _config(model), device, dtype, control=_module(model), compiler=compiler_of(model)
-    )
+        claim, _config(model), device, dtype, control=_module(model), compiler=compiler_of(model),
+        layers=layers,
+    )  # fmt: skip
     second = second_model(model)
     if second is None:
         return engine
@@ -86,8 +89,9 @@ def denoiser(model: Any) -> HostDenoiser:
             "same weight_dtype."
         )
     other = Denoiser(
-        claim.second, _config(second.model), device, dtype, control=_module(second.model)
-    )
+        claim.second, _config(second.model), device, dtype, control=_module(second.model),
+        layers=layers,
+    )  # fmt: skip
     return replace(engine, second=SecondWeights(other, second.passes))
 
 

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...events import BarMoved, Event, Listener, from_message
 from ...machine import free_memory_bytes, total_memory_bytes
@@ -106,6 +106,7 @@ def fake_modules(state: HostState) -> dict[str, ModuleType]:
     management = _model_management(state)
     patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
     extension = _module("comfy.patcher_extension", CallbacksMP=CallbacksMP)
+    ops = _module("comfy.ops", disable_weight_init=SimpleNamespace(Linear=nn.Linear))
     sd = _module(
         "comfy.sd",
         load_diffusion_model=load_diffusion_model,
@@ -126,10 +127,11 @@ def fake_modules(state: HostState) -> dict[str, ModuleType]:
             cli_args=arguments,
             model_management=management,
             model_patcher=patcher,
+            ops=ops,
             sd=sd,
             utils=utils,
         ),
-        *(management, patcher, extension, sd, utils),
+        *(management, patcher, extension, ops, sd, utils),
         _module("comfy_api", latest=latest),
         latest,
         _module("comfyui_version", __version__="none (the stand-in of Longtake)"),

@@ -18,6 +18,7 @@ from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import KEY_BLOCK, Exact
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
+from longtake.attention.kernels import onednn
 from longtake.attention.kernels.biased import attend_augmented, attend_biased
 from longtake.attention.kernels.blockwise import attend_part
 from longtake.attention.kernels.selected import attend_selected
@@ -41,6 +42,13 @@ from longtake.tests.support.tiny_model import randn
 HEADS, DIM, FRAME = 2, 8, 300  # tokens of a latent frame
 SHAPE = CacheShape(1, 1, HEADS, DIM, 15, 20, 2)
 QUERIES, KEYS = 512, 2 * KEY_BLOCK
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As small beside these histories as they are beside those of a model."""
+    monkeypatch.setattr(onednn, "LOGITS", 1 << 12)
+    monkeypatch.setattr(onednn, "KEYS", 1 << 12)
 
 
 class Largest(TorchDispatchMode):

@@ -1,0 +1,66 @@
+"""How linear layers are computed: by themselves, or by faster products of the same values.
+
+A layer may be more than its weight and bias: patched, quantised, offloaded or hooked. Then it
+computes by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...products import product, suits_products
+
+
+def is_plain_linear(layer: Any) -> bool:
+    """Whether a layer is torch's own linear layer."""
+    return type(layer) is nn.Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Calls layers. `is_plain` tells a linear layer that multiplies by its weight as it lies."""
+
+    is_plain: Callable[[Any], bool] = is_plain_linear
+
+    def linear(self, layer: Any, x: Tensor) -> Tensor:
+        """What a linear layer makes of x (..., c)."""
+        if self._multiplies(layer, x):
+            return product(x, layer.weight, layer.bias)
+        return layer(x)  # type: ignore[no-any-return]
+
+    def mlp(self, layers: Any, x: Tensor) -> Tensor:
+        """What a linear layer, GELU and another linear layer make of x (..., c)."""
+        if not _is_mlp(layers) or not self._multiplies(layers[0], x):
+            return layers(x)  # type: ignore[no-any-return]
+        first, _, last = layers
+        return self.linear(last, product(x, first.weight, first.bias, gelu=True))
+
+    def _multiplies(self, layer: Any, x: Tensor) -> bool:
+        """Whether a layer is its float32 weight and bias alone, and a product of x gains."""
+        if not self.is_plain(layer) or not _is_bare(layer):
+            return False
+        weight = layer.weight
+        ready = type(weight) is nn.Parameter and weight.dtype is torch.float32 and weight.is_cpu
+        return ready and suits_products(x, len(weight))
+
+
+TORCH_LAYERS = Layers()
+
+
+def _is_bare(layer: Any) -> bool:
+    """Whether nobody hooked a module or replaced its function."""
+    own = layer.__dict__
+    return not ("forward" in own or own["_forward_hooks"] or own["_forward_pre_hooks"])
+
+
+def _is_mlp(layers: Any) -> bool:
+    """Whether modules are two layers with a GELU in its tanh form between them, and no more."""
+    if type(layers) is not nn.Sequential or len(layers) != 3 or not _is_bare(layers):
+        return False
+    gelu: Any = layers[1]
+    return type(gelu) is nn.GELU and gelu.approximate == "tanh" and _is_bare(gelu)

@@ -1,0 +1,19 @@
+"""Which of the host's layers are no more than their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.ops
+
+CHANGES = ("comfy_cast_weights", "weight_function", "bias_function")
+
+
+def is_plain_linear(layer: Any) -> bool:
+    """Whether a linear layer multiplies by its weight as it lies: no cast, no patch, not quantised.
+
+    The core's own checks for an interrupt are left out, since every pass begins with one.
+    """
+    if type(layer).forward is not comfy.ops.disable_weight_init.Linear.forward:
+        return False
+    return not any(getattr(layer, name, False) for name in CHANGES)

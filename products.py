@@ -1,0 +1,46 @@
+"""Matrix products in float32 by oneDNN, which some CPUs compute faster than torch's own.
+
+torch multiplies by MKL, which keeps to half the width of AVX-512 on AMD's processors. oneDNN, which
+torch has for convolutions, uses all of it there, and takes about half the time. Each of its calls
+takes some ten microseconds more.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+WIDE = "AVX512"
+FEWEST_PRODUCTS = 1 << 20
+"""Multiplications below which a call takes longer than it saves."""
+
+
+@functools.cache
+def has_wide_products() -> bool:
+    """Whether this CPU has AVX-512 and this torch has oneDNN's products.
+
+    `ATEN_CPU_CAPABILITY=avx2` in the environment says no.
+    """
+    offers = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return offers and torch.backends.cpu.get_cpu_capability() == WIDE
+
+
+def suits_products(x: Tensor, outputs: int) -> bool:
+    """Whether `product` computes `outputs` (n) from x here, and gains; it knows no gradients."""
+    if x.dtype is not torch.float32 or not x.is_cpu or torch.is_grad_enabled():
+        return False
+    return x.numel() * outputs >= FEWEST_PRODUCTS and has_wide_products()
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """x (..., k) times the transpose of `weight` (n, k), plus `bias` (n): (..., n).
+
+    With `gelu`, in its tanh form, which takes no pass over memory of its own.
+    """
+    if not weight.is_contiguous() and not weight.t().is_contiguous():
+        weight = weight.contiguous()  # oneDNN takes other orders too, a thousand times as slowly
+    name, form = ("gelu", "tanh") if gelu else ("none", "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, name, [], form)
+    return out

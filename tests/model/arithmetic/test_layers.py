@@ -1,0 +1,153 @@
+"""Linear layers are multiplied directly only where they are their weight and bias alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longtake.model.arithmetic import layers
+from longtake.model.arithmetic.layers import TORCH_LAYERS, Layers
+from longtake.tests.support.tiny_model import randn
+
+WIDTH, HIDDEN = 24, 40
+
+
+@pytest.fixture(autouse=True)
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products gain for every float32 tensor."""
+    monkeypatch.setattr(layers, "suits_products", lambda x, _: x.dtype is torch.float32)
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each product had a GELU."""
+    calls = list[bool]()
+    multiply = layers.product
+
+    def counted(*arguments: Any, gelu: bool = False) -> Tensor:
+        calls.append(gelu)
+        return multiply(*arguments, gelu=gelu)
+
+    monkeypatch.setattr(layers, "product", counted)
+    return calls
+
+
+def make_linear() -> nn.Linear:
+    layer = nn.Linear(WIDTH, HIDDEN)
+    nn.init.normal_(layer.bias)
+    return layer
+
+
+def make_mlp(activation: nn.Module | None = None) -> nn.Sequential:
+    gelu = nn.GELU(approximate="tanh") if activation is None else activation
+    return nn.Sequential(make_linear(), gelu, nn.Linear(HIDDEN, WIDTH))
+
+
+X = randn(2, 5, WIDTH, seed=1)
+
+
+@torch.no_grad()
+def test_a_plain_layer_is_multiplied(products: list[bool]) -> None:
+    layer = make_linear()
+    torch.testing.assert_close(TORCH_LAYERS.linear(layer, X), layer(X))
+    bare = nn.Linear(WIDTH, HIDDEN, bias=False)
+    torch.testing.assert_close(TORCH_LAYERS.linear(bare, X), bare(X))
+    assert products == [False, False]
+
+
+class Patched(nn.Linear):
+    """A layer that is more than its weight, as quantised ones are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 1
+
+
+def with_hook(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda _layer, _inputs, out: out + 1)
+    return layer
+
+
+def with_hook_before(layer: nn.Module) -> nn.Module:
+    layer.register_forward_pre_hook(lambda _layer, inputs: (inputs[0] + 1,))
+    return layer
+
+
+def with_other_forward(layer: nn.Module) -> nn.Module:
+    before = layer.forward
+    layer.forward = lambda x: before(x) + 1  # as accelerate does
+    return layer
+
+
+CHANGES: list[Callable[[nn.Module], nn.Module]] = [with_hook, with_hook_before, with_other_forward]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@torch.no_grad()
+def test_a_changed_layer_computes_by_itself(
+    products: list[bool], change: Callable[[nn.Module], nn.Module]
+) -> None:
+    layer = change(make_linear())
+    assert torch.equal(TORCH_LAYERS.linear(layer, X), layer(X))
+    mlp = change(make_mlp())
+    assert torch.equal(TORCH_LAYERS.mlp(mlp, X), mlp(X))
+    assert products == []
+
+
+@torch.no_grad()
+def test_a_layer_of_another_class_or_dtype_computes_by_itself(products: list[bool]) -> None:
+    for layer, x in ((Patched(WIDTH, HIDDEN), X), (make_linear().double(), X.double())):
+        assert torch.equal(TORCH_LAYERS.linear(layer, x), layer(x))
+    assert products == []
+
+
+@torch.no_grad()
+def test_a_weight_that_is_no_plain_parameter_computes_by_itself(products: list[bool]) -> None:
+    """Quantised weights are subclasses of tensors."""
+
+    class Quantised(nn.Parameter):
+        pass
+
+    layer = make_linear()
+    layer.weight = Quantised(layer.weight)
+    assert torch.equal(TORCH_LAYERS.linear(layer, X), layer(X))
+    assert products == []
+
+
+@torch.no_grad()
+def test_an_mlp_has_its_gelu_in_the_product(products: list[bool]) -> None:
+    mlp = make_mlp()
+    torch.testing.assert_close(TORCH_LAYERS.mlp(mlp, X), mlp(X))
+    assert products == [True, False]
+
+
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), with_hook(nn.GELU("tanh"))])
+@torch.no_grad()
+def test_another_activation_computes_by_itself(
+    products: list[bool], activation: nn.Module
+) -> None:
+    mlp = make_mlp(activation)
+    assert torch.equal(TORCH_LAYERS.mlp(mlp, X), mlp(X))
+    assert products == []
+
+
+@torch.no_grad()
+def test_each_layer_of_an_mlp_is_asked(products: list[bool]) -> None:
+    first_changed, last_changed = make_mlp(), make_mlp()
+    with_hook(first_changed[0])
+    with_hook(last_changed[2])
+    for mlp in (first_changed, last_changed):
+        torch.testing.assert_close(TORCH_LAYERS.mlp(mlp, X), mlp(X))
+    assert products == [True]  # of the second's first layer
+
+
+@torch.no_grad()
+def test_a_host_tells_what_is_plain(products: list[bool]) -> None:
+    layer = make_linear()
+    assert torch.equal(Layers(lambda _: False).linear(layer, X), layer(X))
+    assert products == []
+    Layers(lambda _: True).linear(Patched(WIDTH, HIDDEN), X)
+    assert products == [False]

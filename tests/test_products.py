@@ -1,0 +1,109 @@
+"""oneDNN's products have float64's values in every order of memory; where they gain, they run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longtake import products
+from longtake.products import FEWEST_PRODUCTS, has_wide_products, product, suits_products
+from longtake.tests.support.tiny_model import randn
+
+ROWS, INPUTS, OUTPUTS = 40, 24, 56
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
+)
+
+
+def exact(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+
+
+@needs_onednn
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("shape", [(ROWS,), (2, ROWS), (2, 3, ROWS)])
+@torch.inference_mode()
+def test_a_product_is_that_of_float64(shape: tuple[int, ...], with_bias: bool) -> None:
+    x, weight = randn(*shape, INPUTS, seed=0), randn(OUTPUTS, INPUTS, seed=1)
+    bias = randn(OUTPUTS, seed=2) if with_bias else None
+    torch.testing.assert_close(
+        product(x, weight, bias).double(), exact(x, weight, bias), rtol=1e-5, atol=1e-5
+    )
+
+
+@needs_onednn
+@torch.inference_mode()
+def test_gelu_comes_after_the_bias_in_its_tanh_form() -> None:
+    x, weight, bias = randn(ROWS, INPUTS, seed=3), randn(OUTPUTS, INPUTS, seed=4), randn(OUTPUTS)
+    wanted = F.gelu(exact(x, weight, bias), approximate="tanh")
+    found = product(x, weight, bias, gelu=True).double()
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert (found - F.gelu(exact(x, weight, bias))).abs().max() > 1e-4  # the two forms differ
+
+
+@needs_onednn
+@torch.inference_mode()
+def test_weights_in_other_orders_are_copied_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN multiplies by a weight whose rows lie apart too, but by a reference loop."""
+    orders = list[bool]()
+    plain = torch.ops.mkldnn._linear_pointwise.default
+
+    def watched(x: Tensor, weight: Tensor, *rest: object) -> Tensor:
+        orders.append(weight.is_contiguous() or weight.t().is_contiguous())
+        return plain(x, weight, *rest)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(torch.ops.mkldnn._linear_pointwise, "default", watched)
+    x = randn(ROWS, INPUTS, seed=4)
+    apart = randn(OUTPUTS, 3, INPUTS, seed=5)[:, 1]
+    across = randn(INPUTS, OUTPUTS, seed=6).t()
+    for weight in (apart, across):
+        torch.testing.assert_close(
+            product(x, weight).double(), exact(x, weight, None), rtol=1e-5, atol=1e-5
+        )
+    assert orders == [True, True]
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU with wide products."""
+    monkeypatch.setattr(products, "has_wide_products", lambda: True)
+
+
+@pytest.mark.usefixtures("wide")
+@torch.no_grad()
+def test_products_suit_large_float32_alone() -> None:
+    x = torch.zeros(64, 128)
+    outputs = FEWEST_PRODUCTS // x.numel()
+    assert suits_products(x, outputs)
+    assert not suits_products(x, outputs - 1)
+    assert not suits_products(x.bfloat16(), outputs)
+    assert not suits_products(x.double(), outputs)
+    assert not suits_products(x.to("meta"), outputs)
+    with torch.enable_grad():
+        assert not suits_products(x, outputs)
+
+
+@torch.no_grad()
+def test_a_narrow_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "has_wide_products", lambda: False)
+    assert not suits_products(torch.zeros(1000, 1000), 1000)
+
+
+def test_the_environment_can_say_no() -> None:
+    command = "from longtake.products import has_wide_products; print(has_wide_products())"
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    answer = subprocess.run(
+        [sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"
+
+
+@needs_onednn
+def test_avx512_says_yes() -> None:
+    assert has_wide_products() == (torch.backends.cpu.get_cpu_capability() == "AVX512")
