@@ -17,7 +17,7 @@ from ..model.camera.modules import CAMERA_MODULES, CameraModule
 from ..model.config import DiTConfig
 from ..model.forward import ModelConfig
 from ..model.hooks import NO_HOOKS, Hooks
-from .camera.path import STILL_PATH, CameraPath
+from .camera.path import STILL_PATH, CameraPath, runs_of_paths
 from .control_branch import ControlBranch
 from .current import CurrentSettings
 from .pass_reader import PassReader
@@ -134,16 +134,17 @@ class Steering:
     def _camera(
         self, frames: Sequence[int], paths: Sequence[CameraPath], places: Tensor
     ) -> CameraFrames:
-        settings, pairs = self._current.settings, [*zip(paths, frames, strict=True)]
+        settings = self._current.settings
+        lenses = [path.lens_at(at).values for path, at in zip(paths, frames, strict=True)]
+        runs = [(path, path.steps_of(at)) for path, at in runs_of_paths(paths, frames)]
         return CameraFrames(
-            torch.cat([path.relative([frame]) for path, frame in pairs]),
-            torch.tensor([path.lens_at(frame).values for path, frame in pairs]),
-            torch.cat([path.turns_per_second([frame]) for path, frame in pairs]).float(),
+            torch.cat([path.in_full_steps(steps) for path, steps in runs]),
+            torch.tensor(lenses),
+            torch.cat([path.turns_of(steps) for path, steps in runs]).float(),
             settings.rows,
             settings.columns,
             places,
         )
-
 
 
 def check_camera(settings: RolloutSettings, config: ModelConfig) -> None:

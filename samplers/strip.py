@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -77,5 +78,10 @@ def _pans(settings: RolloutSettings, stop: int) -> tuple[Tensor, Tensor]:
 def _word_pans(spans: Sequence[tuple[int, str]], stop: int) -> Iterator[tuple[int, Tensor]]:
     for (start, _), end in zip(spans, [*(start for start, _ in spans[1:]), stop], strict=True):
         for frame in range(start, min(end, start + len(TURN_SHARES) + 1)):
-            path = _word_path(spans, frame)
-            yield frame, strip_pans(path, path.steps_of([max(frame, 1)]))
+            yield frame, _steady_pan(_word_path(spans, frame))
+
+
+@lru_cache(maxsize=256)
+def _steady_pan(path: CameraPath) -> Tensor:
+    """The pan (1,) of a path that always moves alike; every chunk asks for all before it."""
+    return strip_pans(path, path.steps_of([1]))

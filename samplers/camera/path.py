@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from operator import lt, mul
 
 import torch
@@ -168,10 +168,6 @@ class CameraPath:
             motion = motion @ torch.linalg.matrix_power(step, max(0, stop - start))
         return motion
 
-    def turns_per_second(self, frames: Sequence[int]) -> Tensor:
-        """How fast the camera turns right at latent `frames` (f,), in degrees a second."""
-        return self.turns_of(self.steps_of(frames))
-
     def turns_of(self, steps: Tensor) -> Tensor:
         """How fast motions (f, 4, 4) of a latent frame turn right (f,), in degrees a second."""
         return torch.atan2(steps[:, 0, 2], steps[:, 2, 2]).rad2deg() / self.frame_s
@@ -217,6 +213,15 @@ class CameraPath:
 
     def _entry(self, frame: int) -> int:
         return bisect_right(self.starts, frame) - 1
+
+
+def runs_of_paths(
+    paths: Iterable[CameraPath], frames: Iterable[int]
+) -> Iterator[tuple[CameraPath, tuple[int, ...]]]:
+    """Frames in a row that have the same one of `paths`, which tells about them all at once."""
+    for _, run in groupby(zip(paths, frames, strict=True), key=lambda pair: id(pair[0])):
+        [path, *_], together = zip(*run, strict=True)
+        yield path, together
 
 
 STILL_PATH = CameraPath((0,), torch.eye(4, dtype=torch.float64)[None], (0.0,))

@@ -7,7 +7,6 @@ painted strip: turns and moves sideways are one and the same, and nothing comes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch import Tensor
 from ...model.camera.action import pan_speeds
 from ...model.camera.frames import CameraFrames
 from .overlap import NO_VIEWS, Points, Views
-from .path import CameraPath
+from .path import CameraPath, runs_of_paths
 
 SCENERY = Points((1.0, 2.0, 4.0))
 """The scenery that two cameras share; depths are in seconds at full speed."""
@@ -56,11 +55,8 @@ class CameraTrack:
 
         They are in units of full speed. Frames of one path are taken together, which is quicker.
         """
-        parts: list[Tensor] = []
-        for _, run in groupby(enumerate(paths, first), key=lambda numbered: id(numbered[1])):
-            frames, [path, *_] = zip(*run, strict=True)
-            parts.append(self._steps_along(path, frames))
-        return torch.cat(parts)
+        runs = runs_of_paths(paths, range(first, first + len(paths)))
+        return torch.cat([self._steps_along(path, frames) for path, frames in runs])
 
     def _steps_along(self, path: CameraPath, frames: Sequence[int]) -> Tensor:
         steps = path.steps_of(frames)

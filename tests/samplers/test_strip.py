@@ -40,7 +40,7 @@ def test_words_move_the_camera_as_the_world_was_drawn(seed: int) -> None:
     made = settings(prompts=timed(texts), length=LENGTH)
     truth = latent_travel([shot], LENGTH)[0].double()
     assert float((travel(made, FRAMES) - truth).abs().max()) < 0.11
-    pans = [float(path.turns_per_second([frame]) / 15 + path.relative([frame])[0, 0, 3])
+    pans = [float(path.turns_of(path.steps_of([frame])) / 15 + path.relative([frame])[0, 0, 3])
             for frame, path in enumerate(word_paths(made, FRAMES))]  # fmt: skip
     torch.testing.assert_close(torch.tensor(pans), latent_pans([shot], LENGTH)[0],
                                atol=5e-3, rtol=0)  # fmt: skip

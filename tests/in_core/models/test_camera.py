@@ -27,7 +27,7 @@ FRAMES, ROWS, COLUMNS = 3, 8, 12
 def camera_frames() -> CameraFrames:
     path = path_of_motions([TimedMotion(0, read_motion("forward, pan left", 1))], 0.25)
     lenses = torch.tensor([path.lens_at(frame).values for frame in range(FRAMES)])
-    turns = path.turns_per_second(range(FRAMES)).float()
+    turns = path.turns_of(path.steps_of(range(FRAMES))).float()
     steps, travel = path.relative(range(FRAMES)), -torch.arange(FRAMES).double()
     return CameraFrames(steps, lenses, turns, ROWS, COLUMNS, travel)
 

@@ -22,7 +22,7 @@ STEERED = replace(TINY, camera="action")
 def frames(move: str, count: int = 3) -> CameraFrames:
     """The camera's first frames under one move."""
     path = path_of_motions([TimedMotion(0, read_motion(move, 1))], 0.25)
-    turns = path.turns_per_second(range(count)).float()
+    turns = path.turns_of(path.steps_of(range(count))).float()
     lenses = torch.tensor([Lens().values] * count)
     return CameraFrames(path.relative(range(count)), lenses, turns, 4, 6)
 

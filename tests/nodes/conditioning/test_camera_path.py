@@ -58,7 +58,7 @@ def random_poses(count: int) -> torch.Tensor:
 @pytest.mark.usefixtures("_host")
 def test_a_move_starts_with_the_nearest_latent_frame_and_the_last_one_goes_on() -> None:
     path = lines("2: forward\n0: pan left\n4 (over 1): still")
-    turns = path.turns_per_second(range(30)).tolist()
+    turns = path.turns_of(path.steps_of(range(30))).tolist()
     assert turns[:9] == pytest.approx([0, *[-15] * 8])
     speeds = [float(path.step(frame)[2, 3]) / FRAME_S for frame in range(8, 24)]
     assert speeds == pytest.approx([0, *[1] * 8, 0.875, 0.625, 0.375, 0.125, 0, 0, 0])

@@ -265,4 +265,4 @@ def test_a_drive_from_frame_0_goes_on_at_frame_1() -> None:
     path, left = STILL_PATH, CameraMotion(turn=-15.0)
     for frame in range(3):
         path = drive_path(path, frame, drive.note(frame, [left]))
-    assert path.turns_per_second(range(4)).tolist() == pytest.approx([0, -15, -15, -15])
+    assert path.turns_of(path.steps_of(range(4))).tolist() == pytest.approx([0, -15, -15, -15])
