@@ -14,12 +14,12 @@ from ..config import FREQ_DIM
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Scale and shift tokens x in float32; the result has the dtype of x."""
-    return (x.float() * (1 + scale) + shift).to(x.dtype)
+    return torch.addcmul(shift, x.float(), 1 + scale).to(x.dtype)
 
 
 def gate(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
     """Add a share of y to tokens x in float32; the result has the dtype of x."""
-    return (x.float() + y.float() * share).to(x.dtype)
+    return torch.addcmul(x.float(), y.float(), share).to(x.dtype)
 
 
 @dataclass(frozen=True, slots=True)
