@@ -4,7 +4,8 @@
     converted     0 .   1 | 2 | 3
     delivered      0    .   1 | 2 | 3
 
-The first chunk is delivered at once, and so is every urgent one. At most one chunk is ahead.
+The first chunk is delivered at once, and so is every urgent one. At most one chunk is ahead. While
+the shot's first and last chunks are converted nothing is made, so these have all threads.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Conversion(Protocol[S_contra, T_co]):
-    """What is done with each chunk, and when.
+    """What is done with each chunk, and when."""
 
-    `begins_shot`: the first chunk is the shot's. It is converted with all threads of torch on the
-    thread that makes chunks, since nothing else is to be done before it is there. How many threads
-    compute changes the last bits, so no other chunk is, and no chunk is made with more than others.
-    """
+    def is_alone(self, chunk: S_contra, /) -> bool:
+        """Whether nothing is to be made while a chunk is converted: a shot's first or last one.
 
-    @property
-    def begins_shot(self) -> bool: ...
+        It is then converted with all threads of torch, on the thread that makes chunks. How many
+        threads compute changes the last bits, so the answer is always the same for a chunk, and no
+        chunk is made with more threads than others.
+        """
 
     def prepare(self) -> None:
         """Called on the thread that makes chunks before each conversion."""
@@ -55,41 +56,44 @@ def convert_ahead(
     Where making a chunk fails or is interrupted, the chunk before it is delivered first and the
     failure raised at the next read.
     """
-    running: Future[T] | None = None
+    running: list[Future[T]] = []  # one at most
     chunk: S | None = None
     try:
         while True:
             urgent = conversion.is_urgent(chunk)
-            if urgent and running is not None:
-                yield side.wait(running)
-                running = None
-            conversion.note_held(running is not None)
-            opens = chunk is None and conversion.begins_shot
+            if urgent:
+                yield from _deliver(side, running)
+            conversion.note_held(bool(running))
             try:
                 with side.share_threads():
                     chunk = next(chunks, None)
             except BaseException as failure:
-                if running is not None:
-                    yield _last(side, running, failure)
+                if running:
+                    yield _last(side, running.pop(), failure)
                 raise
             if chunk is None:
                 break
-            before = None if running is None else side.wait(running)
-            conversion.prepare()
-            if opens:
+            if conversion.is_alone(chunk):
+                yield from _deliver(side, running)
+                conversion.prepare()
                 yield conversion.convert(chunk)
                 continue
-            running = side.start(conversion.convert, chunk)
+            before = [side.wait(call) for call in running]
+            conversion.prepare()
+            running[:] = [side.start(conversion.convert, chunk)]
             if urgent:
-                yield side.wait(running)
-                running = None
-            elif before is not None:
-                yield before
-            del before  # hold one conversion only while the next chunk is made
-        if running is not None:
-            yield side.wait(running)
+                yield from _deliver(side, running)
+            while before:
+                yield before.pop()  # hold one conversion only while the next chunk is made
+        yield from _deliver(side, running)
     finally:
         side.close()
+
+
+def _deliver(side: SideThread, running: list[Future[T]]) -> Iterator[T]:
+    """Wait for the conversion that runs, if one does."""
+    while running:
+        yield side.wait(running.pop())
 
 
 def _last(side: SideThread, running: Future[T], failure: BaseException) -> T:

@@ -78,7 +78,7 @@ class FrameStream:
             decoded = (
                 self._decode_in_turn(chunks, decoder)
                 if side is None
-                else convert_ahead(chunks, _Decoding(self, decoder, first, start == 0), side)
+                else convert_ahead(chunks, _Decoding(self, decoder, first), side)
             )
             for frames in decoded:
                 if frames.index >= first:
@@ -121,7 +121,9 @@ class _Decoding:
     stream: FrameStream
     decoder: StreamingCoder
     first: int
-    begins_shot: bool
+
+    def is_alone(self, chunk: Chunk) -> bool:
+        return chunk.index == 0 or chunk.index + 1 == self.stream.chunk_count
 
     def prepare(self) -> None:
         self.stream.prepare(self.decoder)

@@ -31,7 +31,7 @@ class Studio:
         self.urgent: set[int] = set()
         self.held: list[bool] = []  # while each number is made, and at the end
         self.prepared: list[int] = []  # the threads that did
-        self.begins_shot = True
+        self.alone = {0}
         self.on_make: dict[int, Callable[[], None]] = {}
         self.on_convert: dict[int, Callable[[], None]] = {}
         self.converting = {index: threading.Event() for index in range(count)}
@@ -47,6 +47,9 @@ class Studio:
 
     def is_urgent(self, last: int | None) -> bool:
         return last is None or last in self.urgent
+
+    def is_alone(self, number: int) -> bool:
+        return number in self.alone
 
     def note_held(self, is_held: bool) -> None:
         self.held.append(is_held)
@@ -135,13 +138,13 @@ def test_before_an_urgent_chunk_everything_is_delivered_and_then_that_chunk() ->
     assert order[place : place + 4] == ["delivered 2", "made 3", "delivered 3", "made 4"]
 
 
-@pytest.mark.parametrize("begins_shot", [True, False])
-def test_the_opening_chunk_alone_is_converted_by_the_reader_with_all_its_threads(
-    begins_shot: bool,
+@pytest.mark.parametrize("alone", [set[int](), {0}, {3}, {0, 3}])
+def test_a_chunk_that_is_alone_is_converted_by_the_reader_with_all_its_threads(
+    alone: set[int],
 ) -> None:
-    """Though chunk 2 is urgent too."""
+    """Others are not, though chunk 2 is urgent too."""
     studio, made, converted = Studio(4), list[int](), list[tuple[bool, int]]()
-    studio.urgent, studio.begins_shot, reader = {1}, begins_shot, threading.get_ident()
+    studio.urgent, studio.alone, reader = {1}, alone, threading.get_ident()
 
     def look() -> None:
         converted.append((threading.get_ident() == reader, torch.get_num_threads()))
@@ -149,10 +152,16 @@ def test_the_opening_chunk_alone_is_converted_by_the_reader_with_all_its_threads
     studio.on_make = dict.fromkeys(range(4), lambda: made.append(torch.get_num_threads()))
     studio.on_convert = dict.fromkeys(range(4), look)
     assert studio.note_read() == [0, 10, 20, 30]
-    first = (True, 2) if begins_shot else (False, 1)
-    assert converted == [first, (False, 1), (False, 1), (False, 1)]
+    assert converted == [(True, 2) if number in alone else (False, 1) for number in range(4)]
     assert made == [1, 1, 1, 1]
     assert studio.prepared == [reader] * 4
+
+
+def test_before_a_last_chunk_that_is_alone_the_one_before_it_is_delivered() -> None:
+    studio = Studio(4)
+    studio.alone = {0, 3}
+    assert studio.note_read() == [0, 10, 20, 30]
+    assert studio.events[-3:] == ["delivered 2", "converted 3", "delivered 3"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, Interrupt])
