@@ -45,6 +45,9 @@ class NoiseSchedule(Protocol):
         It is `origin` if no later one does.
         """
 
+    def chunks_in_turn(self, frames: int) -> int | None:
+        """The chunks of so many latent frames if each is clean in a row of its own, else None."""
+
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """The rows whose first unfinished latent frame is `first` or later.
 
@@ -123,6 +126,11 @@ class StaggeredSchedule:
             last //= 2  # the middle is clean last
         together = math.ceil(1 / self.lag)
         return origin + max(0, last - 2 * together - 1) * self.chunk_frames
+
+    def chunks_in_turn(self, frames: int) -> int | None:
+        """The chunks of so many latent frames, unless some of them are clean in one row."""
+        in_turn = not self.mirrored and self.lag >= 1
+        return -(-frames // self.chunk_frames) if in_turn else None
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """One step a row for every chunk that has started and is not clean."""

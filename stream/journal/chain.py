@@ -40,6 +40,18 @@ def spans(settings: RolloutSettings) -> Iterator[Span]:
             yield Span(row.first, row.finished, until)
 
 
+def count_spans(settings: RolloutSettings, length: int) -> int:
+    """How many chunks a rollout of `length` latent frames finishes.
+
+    Where they are clean one after another, hours of video need no list of them.
+    """
+    in_turn = settings.schedule.chunks_in_turn(max(0, length - settings.origin))
+    if in_turn is None:
+        return sum(1 for _ in spans(settings))
+    known = settings.known_frames.leading_rows(settings.schedule.chunk_frames)
+    return sum(1 for _ in known) + in_turn
+
+
 @dataclass(frozen=True, slots=True)
 class ModelHistory:
     """The models that made a rollout, by their fingerprints.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Protocol
 
 from torch import Tensor
@@ -14,7 +13,7 @@ from ...model.vae.latent_format import frame_count
 from ...samplers.denoiser import Denoiser
 from ...samplers.guidance import Guidance, cfg
 from ...samplers.settings import RolloutSettings
-from ..journal.chain import Chain, ModelHistory, Span, spans
+from ..journal.chain import Chain, ModelHistory, Span, count_spans
 from ..journal.journal import Journal
 from .hot_states import HotStates
 from .live_input import LiveInput, recorded
@@ -77,7 +76,8 @@ class RolloutSpec:
         """The number of chunks of the whole shot; None if it runs until stopped."""
         if self.settings.length is None:
             return self.cut
-        return sum(1 for _ in islice(spans(self.settings), self.cut))
+        whole = count_spans(self.settings, self.settings.length)
+        return whole if self.cut is None else min(whole, self.cut)
 
     @property
     def chunk_count(self) -> int | None:

@@ -33,6 +33,9 @@ class MatrixSchedule:
     def before_two_finishes(self, length: int, origin: int = 0) -> int:
         return origin
 
+    def chunks_in_turn(self, frames: int) -> int | None:
+        return None
+
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         return (len(frames),) * len(frames)
 

@@ -1,0 +1,49 @@
+"""The number of a shot's chunks is that of its listed chunks, whatever the schedule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import NoiseSchedule, StaggeredSchedule, causal_chunks
+from longtake.stream.journal import chain
+from longtake.stream.journal.chain import count_spans, spans
+from longtake.tests.support.tiny_model import TINY, randn, settings
+
+LADDERS = [flow_ladder(steps, 3.0) for steps in (1, 2, 4, 7)]
+PICTURE = randn(TINY.out_channels, 4, 6)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> NoiseSchedule:
+    ladder = draw(st.sampled_from(LADDERS))
+    return StaggeredSchedule(
+        ladder,
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 5 / 3, 100.0])),
+        draw(st.sampled_from([(), *LADDERS])),
+        draw(st.booleans()),
+    )
+
+
+@given(schedules(), st.integers(0, 6), st.integers(1, 25))
+def test_chunks_are_as_many_as_are_listed(
+    schedule: NoiseSchedule, leading: int, generated: int
+) -> None:
+    known = KnownFrames(tuple(KnownFrame(i, PICTURE, digest=str(i)) for i in range(leading)))
+    length = leading + generated
+    shot = replace(settings(length=length, schedule=schedule), known_frames=known)
+    assert shot.origin == leading
+    assert count_spans(shot, length) == len([*spans(shot)])
+
+
+def test_a_long_shot_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "spans", lambda _: pytest.fail("listed"))
+    shot = settings(length=3_000_001, schedule=causal_chunks(LADDERS[2], 3, LADDERS[3]))
+    assert count_spans(shot, 3_000_001) == 1_000_001
