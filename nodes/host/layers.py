@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.ops
-
-CHANGES = ("comfy_cast_weights", "weight_function", "bias_function")
+from torch import nn
 
 
 def is_plain_linear(layer: Any) -> bool:
@@ -14,6 +13,8 @@ def is_plain_linear(layer: Any) -> bool:
 
     The core's own checks for an interrupt are left out, since every pass begins with one.
     """
+    if type(layer) is nn.Linear:
+        return True
     if type(layer).forward is not comfy.ops.disable_weight_init.Linear.forward:
         return False
-    return not any(getattr(layer, name, False) for name in CHANGES)
+    return not (layer.comfy_cast_weights or layer.weight_function or layer.bias_function)
