@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 
 from .attention.backends import usable_backends, version_of
+from .processor_settings import advised, threads_sleep
+from .products import has_wide_products
 from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
 
@@ -30,7 +32,6 @@ EXTRAS = {
     "spandrel": "models for Upscale (Stream)",
     "faiss": "approximate search in long histories",
 }
-WAIT_POLICY = "OMP_WAIT_POLICY"  # of OpenMP, read once when torch is loaded
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOW_BYTES = 1 << 30
 ROOT = Path(__file__).parent
@@ -127,14 +128,17 @@ def _processor() -> Iterator[Finding]:
     text = f"{platform.machine()}, {threads} threads of {os.cpu_count()} cores"
     if shares is not None:
         text += f"; small models: {shares.main} to make chunks, {shares.side} to decode"
+    if has_wide_products():
+        text += "; float32 layers multiply by oneDNN"
     yield Finding("ok", "processor", text)
-    if threads > 1 and os.environ.get(WAIT_POLICY, "").upper() != "PASSIVE":
+    if threads > 1 and not threads_sleep(os.environ):
+        glibc = platform.libc_ver()[0] == "glibc"
         yield Finding(
             "note",
             "processor",
-            "threads that wait keep their cores busy, which slows shots on the processor while "
-            f"other programs run; start ComfyUI with {WAIT_POLICY}=PASSIVE and GOMP_SPINCOUNT=2000 "
-            "in its environment",
+            "threads that wait keep their cores busy, and memory that a layer frees goes back to "
+            "the system, both of which slow shots on the processor; start ComfyUI with "
+            f"{advised(os.environ, glibc=glibc)} in its environment",
         )
 
 

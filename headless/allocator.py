@@ -11,12 +11,10 @@ import ctypes
 from collections.abc import Mapping
 from typing import Protocol
 
+from ..processor_settings import KEPT_BYTES, MAPPED_BYTES, MEMORY
+
 TRIM_THRESHOLD, MMAP_THRESHOLD, MAX_ARENAS = -1, -3, -8  # glibc's malloc.h
-KEPT_BYTES = 256 * 2**20
-"""Free memory at the end of the heap that stays with the process."""
-MAPPED_BYTES = 32 * 2**20
-"""Larger tensors, such as weights, are given back as before; the most that every glibc accepts."""
-CHOSEN_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+CHOSEN_BY_USER = (*MEMORY, "GLIBC_TUNABLES")
 
 
 class CLibrary(Protocol):

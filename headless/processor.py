@@ -7,8 +7,8 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-WAIT_POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
-SHORT_SPIN = "2000"  # turns of a loop, some 30 microseconds: longer than from one layer to the next
+from ..processor_settings import SHORT_SPIN, SLEEP, SPINS, WAIT_POLICY
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -23,7 +23,7 @@ def choose_threads(environment: MutableMapping[str, str], cgroup: Path = CGROUP)
     thread per core. What the user has set stays.
     """
     if WAIT_POLICY not in environment:
-        environment[WAIT_POLICY] = "PASSIVE"
+        environment[WAIT_POLICY] = SLEEP
         environment.setdefault(SPINS, SHORT_SPIN)
     share = container_cores(cgroup)
     if share is not None and not any(name in environment for name in THREADS):
