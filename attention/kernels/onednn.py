@@ -24,7 +24,7 @@ KEYS = 8192
 def suits_long_attention(q: Tensor, k: Tensor) -> bool:
     """Whether attention of q over k is long enough to gain, and can be computed here."""
     keys = k.shape[2]
-    return q.shape[2] * keys >= FEWEST_LOGITS and suits_products(q[0, 0], keys)
+    return q.shape[2] * keys >= FEWEST_LOGITS and suits_products(q, keys)
 
 
 def attend_long(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
