@@ -12,6 +12,8 @@ import functools
 import torch
 from torch import Tensor
 
+from .rehearsed_device import device_kind
+
 WIDE = "AVX512"
 FEWEST_PRODUCTS = 1 << 20
 """Multiplications below which a call takes longer than it saves."""
@@ -29,7 +31,7 @@ def has_wide_products() -> bool:
 
 def suits_products(x: Tensor, outputs: int) -> bool:
     """Whether `product` computes `outputs` (n) from x here, and gains; it knows no gradients."""
-    if x.dtype is not torch.float32 or not x.is_cpu or torch.is_grad_enabled():
+    if x.dtype is not torch.float32 or torch.is_grad_enabled() or device_kind(x) != "cpu":
         return False
     return x.numel() * outputs >= FEWEST_PRODUCTS and has_wide_products()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from longtake import products
 from longtake.products import FEWEST_PRODUCTS, has_wide_products, product, suits_products
+from longtake.rehearsed_device import simulate_device
 from longtake.tests.support.tiny_model import randn
 
 ROWS, INPUTS, OUTPUTS = 40, 24, 56
@@ -84,7 +85,10 @@ def test_products_suit_large_float32_alone() -> None:
     assert not suits_products(x, outputs - 1)
     assert not suits_products(x.bfloat16(), outputs)
     assert not suits_products(x.double(), outputs)
-    assert not suits_products(x.to("meta"), outputs)
+    with simulate_device(torch.device("cuda")):
+        assert not suits_products(x.to("meta"), outputs)
+        assert suits_products(x, outputs)
+    assert suits_products(x.to("meta"), outputs), "a rehearsal of this CPU"
     with torch.enable_grad():
         assert not suits_products(x, outputs)
 

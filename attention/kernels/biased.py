@@ -7,27 +7,12 @@ a mask with one row for all queries, which costs nothing and is exact. Tensors a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...rehearsed_device import device_kind
 from .fused import ALIGNMENT, fused_attention
-
-_META_STANDS_FOR: ContextVar[str] = ContextVar("kind of device", default="cpu")
-
-
-@contextmanager
-def simulate_device(device: torch.device) -> Iterator[None]:
-    """Treat meta tensors as if they were on `device`, to rehearse its memory use."""
-    before = _META_STANDS_FOR.set(device.type)
-    try:
-        yield
-    finally:
-        _META_STANDS_FOR.reset(before)
 
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -37,7 +22,7 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -
     """
     if bias is None:
         return fused_attention(q, k, v)
-    kind = _META_STANDS_FOR.get() if q.is_meta else q.device.type
+    kind = device_kind(q)
     if kind == "cuda":
         return attend_augmented(q, k, v, bias)
     # On a CPU the bias stays float32: half precision would round up to 1.6 % of a mass of 500 away.

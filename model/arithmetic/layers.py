@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...products import product, suits_products
+from ...rehearsed_device import device_kind
 
 
 def is_plain_linear(layer: Any) -> bool:
@@ -45,8 +46,8 @@ class Layers:
         if not self.is_plain(layer) or not _is_bare(layer):
             return False
         weight = layer.weight
-        ready = type(weight) is nn.Parameter and weight.dtype is torch.float32 and weight.is_cpu
-        return ready and suits_products(x, len(weight))
+        plain = type(weight) is nn.Parameter and weight.dtype is torch.float32
+        return plain and device_kind(weight) == "cpu" and suits_products(x, len(weight))
 
 
 TORCH_LAYERS = Layers()
