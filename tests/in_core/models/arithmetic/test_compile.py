@@ -10,49 +10,21 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from longtake.attention.cache.policy import WindowSink
 from longtake.model.arithmetic.compiled import inductor
-from longtake.model.checkpoint import open_checkpoint
 from longtake.samplers.compilation import is_compiled
-from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
+from longtake.tests.in_core.support.small_wan import TIMELINE, plain, with_lora
 from longtake.tests.support.model.compilers import CountingCompiler, compiled
-from longtake.tests.support.model.family_files import SMALL, state
-from longtake.tests.support.tiny_model import randn, settings
+from longtake.tests.support.model.family_files import SMALL
+from longtake.tests.support.tiny_model import settings
 
-TIMELINE = PromptTimeline(
-    (TimedPrompt(0, randn(9, SMALL.text_dim, seed=4), "a"),), torch.zeros(9, SMALL.text_dim)
-)
 SHOT = replace(
     settings(length=9, cache=WindowSink(5, 1), guidance=cfg(2.0)), prompts=TIMELINE, rows=8,
     columns=12,
 )  # fmt: skip
-
-
-def plain(folder: Path, dtype: torch.dtype | None = None) -> Any:
-    """The core's MODEL of small random weights, kept in a dtype."""
-    from longtake.nodes import host
-
-    save_file(state(), folder / "wan.safetensors")
-    checkpoint = open_checkpoint(folder / "wan.safetensors")
-    return host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), dtype)
-
-
-def with_lora(folder: Path) -> Any:
-    """The same with a LoRA on a layer of each kind."""
-    from longtake.nodes import host
-
-    model, rank = plain(folder), 2
-    parts: dict[tuple[str, str], Tensor] = {}
-    for layer in ("blocks.0.self_attn.q", "blocks.1.ffn.0"):
-        rows, columns = host.layer_shapes(model)[layer]
-        parts[layer, "lora_up.weight"] = randn(rows, rank, seed=1)
-        parts[layer, "lora_down.weight"] = randn(rank, columns, seed=2)
-    return host.with_lora(model, parts, 0.8)
 
 
 KINDS: dict[str, Callable[[Path], Any]] = {

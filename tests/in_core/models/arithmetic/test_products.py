@@ -9,43 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.model.arithmetic import layers
 from longtake.model.arithmetic.layers import Layers
-from longtake.model.checkpoint import open_checkpoint
-from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import generate
-from longtake.tests.support.model.family_files import SMALL, state
-from longtake.tests.support.tiny_model import randn, settings
+from longtake.tests.in_core.support.small_wan import TIMELINE, plain, with_lora
+from longtake.tests.support.model.family_files import SMALL
+from longtake.tests.support.tiny_model import settings
 
-TIMELINE = PromptTimeline(
-    (TimedPrompt(0, randn(9, SMALL.text_dim, seed=4), "a"),), torch.zeros(9, SMALL.text_dim)
-)
 SHOT = replace(settings(length=6), prompts=TIMELINE, rows=8, columns=12)
-
-
-def plain(folder: Path, dtype: torch.dtype | None = None) -> Any:
-    from longtake.nodes import host
-
-    save_file(state(), folder / "wan.safetensors")
-    checkpoint = open_checkpoint(folder / "wan.safetensors")
-    return host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), dtype)
-
-
-def with_lora(folder: Path) -> Any:
-    """The core adds a LoRA to the weights before the shot."""
-    from longtake.nodes import host
-
-    model = plain(folder)
-    rows, columns = host.layer_shapes(model)["blocks.0.self_attn.q"]
-    parts = {
-        ("blocks.0.self_attn.q", "lora_up.weight"): randn(rows, 2, seed=1),
-        ("blocks.0.self_attn.q", "lora_down.weight"): randn(2, columns, seed=2),
-    }
-    return host.with_lora(model, parts, 0.8)
 
 
 def with_weight_function(folder: Path) -> Any:
