@@ -22,11 +22,19 @@ def is_plain_linear(layer: Any) -> bool:
     return type(layer) is nn.Linear
 
 
+def is_plain_sequence(layers: Any) -> bool:
+    """Whether layers are torch's own sequence."""
+    return type(layers) is nn.Sequential
+
+
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Calls layers. `is_plain` tells a linear layer that multiplies by its weight as it lies."""
+    """Calls layers. `is_plain` tells a linear layer that multiplies by its weight as it lies, and
+    `is_sequence` layers that run one after another.
+    """
 
     is_plain: Callable[[Any], bool] = is_plain_linear
+    is_sequence: Callable[[Any], bool] = is_plain_sequence
 
     def linear(self, layer: Any, x: Tensor) -> Tensor:
         """What a linear layer makes of x (..., c)."""
@@ -36,7 +44,7 @@ class Layers:
 
     def mlp(self, layers: Any, x: Tensor) -> Tensor:
         """What a linear layer, GELU and another linear layer make of x (..., c)."""
-        if not _is_mlp(layers) or not self._multiplies(layers[0], x):
+        if not (self.is_sequence(layers) and _is_mlp(layers) and self._multiplies(layers[0], x)):
             return layers(x)  # type: ignore[no-any-return]
         first, _, last = layers
         return self.linear(last, product(x, first.weight, first.bias, gelu=True))
@@ -61,7 +69,7 @@ def _is_bare(layer: Any) -> bool:
 
 def _is_mlp(layers: Any) -> bool:
     """Whether modules are two layers with a GELU in its tanh form between them, and no more."""
-    if type(layers) is not nn.Sequential or len(layers) != 3 or not _is_bare(layers):
+    if len(layers) != 3 or not _is_bare(layers):
         return False
     gelu: Any = layers[1]
     return type(gelu) is nn.GELU and gelu.approximate == "tanh" and _is_bare(gelu)

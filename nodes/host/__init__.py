@@ -68,7 +68,7 @@ from comfy.model_patcher import ModelPatcher
 
 from .devices import DEFAULT, computing_on, device_named, device_names, same_device
 from .interpolation import interpolate, interpolator
-from .layers import is_plain_linear
+from .layers import is_plain_linear, is_plain_sequence
 from .loras import (
     has_lora,
     layer_shapes,
@@ -175,6 +175,7 @@ __all__ = [
     "interpolator",
     "layer_shapes",
     "is_plain_linear",
+    "is_plain_sequence",
     "is_wan",
     "load_diffusion_model",
     "manage",

@@ -18,3 +18,10 @@ def is_plain_linear(layer: Any) -> bool:
     if type(layer).forward is not comfy.ops.disable_weight_init.Linear.forward:
         return False
     return not (layer.comfy_cast_weights or layer.weight_function or layer.bias_function)
+
+
+def is_plain_sequence(layers: Any) -> bool:
+    """Whether layers run one after another: torch's sequence, or the core's Wan feed-forward, which
+    has the same values.
+    """
+    return type(layers) is nn.Sequential or type(layers).__name__ == "WanFeedForward"

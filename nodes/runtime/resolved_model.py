@@ -73,7 +73,7 @@ def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
     device, dtype = host.compute_place(model)
     claim = Claim(model, device)
-    layers = Layers(host.is_plain_linear)
+    layers = Layers(host.is_plain_linear, host.is_plain_sequence)
     engine = HostDenoiser(
         claim, _config(model), device, dtype, control=_module(model), compiler=compiler_of(model),
         layers=layers,

@@ -17,7 +17,7 @@ from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import generate
 from longtake.tests.in_core.support.small_wan import TIMELINE, plain, with_lora
 from longtake.tests.support.model.family_files import SMALL
-from longtake.tests.support.tiny_model import settings
+from longtake.tests.support.tiny_model import randn, settings
 
 SHOT = replace(settings(length=6), prompts=TIMELINE, rows=8, columns=12)
 
@@ -71,6 +71,16 @@ def test_a_shot_by_products_equals_one_by_the_cores_layers(
     assert not products
     torch.testing.assert_close(latents(engine), by_themselves, rtol=1e-4, atol=1e-4)
     assert bool(products) == multiplies
+
+
+def test_the_cores_feed_forward_runs_one_layer_after_another(core: Any, tmp_path: Path) -> None:
+    from longtake.nodes import host
+
+    block: Any = plain(tmp_path).model.diffusion_model.blocks[0]
+    assert host.is_plain_sequence(block.ffn)
+    x = randn(2, 5, SMALL.dim)
+    with torch.no_grad():
+        torch.testing.assert_close(block.ffn(x), block.ffn[2](block.ffn[1](block.ffn[0](x))))
 
 
 def test_a_layer_that_the_core_patches_or_casts_is_not_plain(core: Any, tmp_path: Path) -> None:
