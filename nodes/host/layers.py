@@ -7,6 +7,8 @@ from typing import Any
 import comfy.ops
 from torch import nn
 
+FEED_FORWARD = ("comfy.ldm.wan.model", "WanFeedForward")
+
 
 def is_plain_linear(layer: Any) -> bool:
     """Whether a linear layer multiplies by its weight as it lies: no cast, no patch, not quantised.
@@ -21,7 +23,9 @@ def is_plain_linear(layer: Any) -> bool:
 
 
 def is_plain_sequence(layers: Any) -> bool:
-    """Whether layers run one after another: torch's sequence, or the core's Wan feed-forward, which
-    has the same values.
+    """Whether layers run one after another: torch's sequence, or the core's Wan feed-forward.
+
+    The core's class computes what its three layers would, and exists in newer cores alone.
     """
-    return type(layers) is nn.Sequential or type(layers).__name__ == "WanFeedForward"
+    kind = type(layers)
+    return kind is nn.Sequential or (kind.__module__, kind.__name__) == FEED_FORWARD
