@@ -218,7 +218,7 @@ class CameraPath:
 def runs_of_paths(
     paths: Iterable[CameraPath], frames: Iterable[int]
 ) -> Iterator[tuple[CameraPath, tuple[int, ...]]]:
-    """Frames in a row that have the same one of `paths`, which tells about them all at once."""
+    """Each path with the frames in a row that follow it; `paths` has one for every frame."""
     for _, run in groupby(zip(paths, frames, strict=True), key=lambda pair: id(pair[0])):
         [path, *_], together = zip(*run, strict=True)
         yield path, together

@@ -144,6 +144,23 @@ def test_each_layer_of_an_mlp_is_asked(products: list[bool]) -> None:
     assert products == [True]  # of the second's first layer
 
 
+class OwnSequence(nn.Sequential):
+    """Three layers that are computed in another way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 1
+
+
+@torch.no_grad()
+def test_a_host_tells_what_is_a_sequence(products: list[bool]) -> None:
+    mlp = OwnSequence(*make_mlp())
+    assert torch.equal(TORCH_LAYERS.mlp(mlp, X), mlp(X))
+    assert products == []
+    of_host = Layers(is_sequence=lambda _: True)
+    torch.testing.assert_close(of_host.mlp(mlp, X), mlp(X) - 1)
+    assert products == [True, False]
+
+
 @torch.no_grad()
 def test_a_host_tells_what_is_plain(products: list[bool]) -> None:
     layer = make_linear()
