@@ -21,11 +21,11 @@ from .kv_cache import KVCache
 from .memory_bank import Arrangement, Bank
 from .policy import MemoryBank
 from .prompt_keys import PromptKeys
-from .rotated_keys import RotatedKeys
+from .rotated_keys import CountedFromZero, RotatedKeys
 from .slots import FrameSlots
 
 
-class BankLayout:
+class BankLayout(CountedFromZero):
     """The frames of a layer's bank, then the window."""
 
     def __init__(self, slots: FrameSlots, bank: Bank, shape: CacheShape) -> None:

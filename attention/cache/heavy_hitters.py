@@ -22,7 +22,7 @@ from ..storage.shape import CacheShape
 from .kv_cache import KVCache
 from .policy import MostAttended
 from .prompt_keys import PromptKeys
-from .rotated_keys import RotatedKeys
+from .rotated_keys import CountedFromZero, RotatedKeys
 
 SAMPLED_QUERIES = 32
 """Queries of a commit that are compared with all keys."""
@@ -190,7 +190,7 @@ class PerHeadCache(HeavyHitterCache):
         return int(slots[0, 0])
 
 
-class HeadLayout:
+class HeadLayout(CountedFromZero):
     """Every head's own frames in slot order, each at its rank among the frames of its head.
 
     `held` (layers, n, slots) are the latent frames.

@@ -1,10 +1,12 @@
 """The KV cache: keys and values of finished latent frames, in preallocated slots.
 
-Keys are stored un-rotated and rotated when read. Positions count from the oldest frame still held,
-so a stream has no last position and no seam. Denoising only reads the history; the active frames'
-keys and values go to scratch slots behind it. Only `commit` adds frames and evicts. The policy
-picks the frame to evict; the store decides how frames are stored. Slot numbers are plain integers,
-and no layer keeps a cursor.
+Keys are stored un-rotated and rotated when read, each by its distance from the next frame, so a
+stream has no last position and no seam. The newest frames are at the positions of their own
+numbers: a commit moves the sink and frames that were fetched again, and no others.
+
+Denoising only reads the history; the active frames' keys and values go to scratch slots behind it.
+Only `commit` adds frames and evicts. The policy picks the frame to evict; the store decides how
+frames are stored. Slot numbers are plain integers, and no layer keeps a cursor.
 """
 
 from __future__ import annotations
@@ -115,13 +117,13 @@ class KVCache(FrameCache):
             at = frame_slice(self.shape, i)
             layers = [(k[:, at], v[:, at]) for k, v in keys_values]
             self._append(self.slots.take_number(), layers)
-        self.rotated_keys.forget()
+        self.rotated_keys.follow()
 
     def leave_gap(self, frames: int) -> None:
         """Leave so many positions between the sink and the window."""
         if frames != self.slots.gap:
             self.slots.gap = frames
-            self.rotated_keys.forget()
+            self.rotated_keys.follow()
 
     def assume(self, frames: int) -> None:
         """Hold the next latent `frames`, whose content is undefined; for rehearsals."""
@@ -208,7 +210,7 @@ class KVCache(FrameCache):
             cell = recent.index(min(recent))
             oldest = _read(store, store.kept_slots + cell, self.shape.layers)
             self._keep(recent[cell], list(oldest))
-        _write(store, store.kept_slots + cell, layers)
+        self._write(store.kept_slots + cell, layers)
         recent[cell : cell + 1] = [frame]
 
     def _keep(self, frame: int, layers: KeysValues) -> int:
@@ -224,12 +226,18 @@ class KVCache(FrameCache):
                     _read(self._store, slot, self.shape.layers),
                 )
                 blended = means.blend(sink, evicted, self.policy.sink_decay)
-                _write(self._store, frames.index(sink), blended)
-        _write(self._store, slot, layers)
+                self._write(frames.index(sink), blended)
+        self._write(slot, layers)
         if frame < means.frames:
             means.start(frame, layers)
         frames[slot : slot + 1] = [frame]
         return slot
+
+    def _write(self, slot: int, layers: KeysValues) -> None:
+        """Put one latent frame into a slot of every layer."""
+        for layer, (k, v) in enumerate(layers):
+            self._store.write(layer, slot, k, v)
+        self.rotated_keys.rewritten(slot)
 
     def _victim(self) -> int:
         """The kept slot whose frame is evicted next."""
@@ -248,8 +256,3 @@ def _reserve(store: Store, policy: CachePolicy, frames: int) -> None:
 
 def _read(store: Store, slot: int, layers: int) -> Iterator[tuple[Tensor, Tensor]]:
     return (store.frame(layer, slot) for layer in range(layers))
-
-
-def _write(store: Store, slot: int, layers: KeysValues) -> None:
-    for layer, (k, v) in enumerate(layers):
-        store.write(layer, slot, k, v)

@@ -10,10 +10,10 @@ from torch import Tensor
 from ...uploads import upload
 from ..rope import Rotation
 from ..storage.shape import CacheShape
-from .rotated_keys import RotatedKeys
+from .rotated_keys import CountedFromZero, RotatedKeys
 
 
-class LayerSlots:
+class LayerSlots(CountedFromZero):
     """The latent frame in each slot of every layer: those that wait in front, then those seen."""
 
     def __init__(self, shape: CacheShape) -> None:

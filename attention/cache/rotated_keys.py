@@ -1,7 +1,7 @@
 """The history of a KV cache as attention reads it: keys rotated to their positions.
 
-A store that holds rotated keys rotates each layer once between two commits. Any other store
-rotates a layer at every read, into a buffer that all layers share.
+A store that holds rotated keys rotates, after a commit, only those that are new or have moved.
+Any other store rotates a layer at every read, into a buffer that all layers share.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..pieces import runs
 from ..rope import LatestRotation, Rotation, rotate_into
 from ..storage.dense import Store
 from ..storage.shape import CacheShape
@@ -19,7 +20,18 @@ from .slots import FrameSlots
 
 
 class HistoryLayout(Protocol):
-    """The order in which a layer's latent frames are laid out, and the rotation of their keys."""
+    """The order in which a layer's latent frames are laid out, and the rotation of their keys.
+
+    Attention depends on the distances of positions alone. `origin` is what a layout adds to all of
+    them, those of active frames too.
+    """
+
+    @property
+    def origin(self) -> int:
+        """The position of the first place."""
+
+    def places(self, layer: int) -> Sequence[int]:
+        """The position of each of `frames`; empty where heads have positions of their own."""
 
     def frames(self, layer: int) -> list[int]:
         """The latent frames of `layer` in order, -1 where its heads hold several.
@@ -37,12 +49,38 @@ class HistoryLayout(Protocol):
         """Drop rotations computed so far: the history or the device has changed."""
 
 
+class CountedFromZero:
+    """Base of layouts that rotate a layer as a whole, their first place being at 0."""
+
+    origin = 0
+
+    def places(self, layer: int) -> Sequence[int]:
+        """Empty: the layout alone knows them."""
+        return ()
+
+
 class SlotLayout:
-    """Frames in slot order, each at its rank among the frames held."""
+    """Frames in slot order, each at its rank among the frames held, counted from `origin`.
+
+    Ranks fall as frames leave, and the origin rises by as much. So the newest frames stay where
+    they are; the sink and frames fetched again follow.
+    """
 
     def __init__(self, slots: FrameSlots, shape: CacheShape) -> None:
         self.slots, self.shape = slots, shape
+        self._places: list[int] | None = None
         self._rotation: Rotation | None = None
+
+    @property
+    def origin(self) -> int:
+        """As many as bring the next frame to the position of its own number."""
+        return self.slots.next_frame - self.slots.next_position
+
+    def places(self, layer: int) -> Sequence[int]:
+        """The position of the frame in each slot, the same in all layers."""
+        if self._places is None:
+            self._places = [self.origin + position for position in self.slots.positions]
+        return self._places
 
     def frames(self, layer: int) -> list[int]:
         """The latent frame in each slot."""
@@ -51,7 +89,7 @@ class SlotLayout:
     def rotation(self, layer: int, device: torch.device) -> Rotation:
         """The rotation of the history's keys, the same in all layers."""
         if self._rotation is None:
-            self._rotation = self.shape.rotation(self.slots.positions, device)
+            self._rotation = self.shape.rotation(self.places(layer), device)
         return self._rotation
 
     def key_frames(self, layer: int) -> Tensor | None:
@@ -59,7 +97,7 @@ class SlotLayout:
 
     def forget(self) -> None:
         """Compute the rotation again at its next use: frames or positions have changed."""
-        self._rotation = None
+        self._places = self._rotation = None
 
 
 class RotatedKeys:
@@ -75,8 +113,9 @@ class RotatedKeys:
     ) -> None:
         self.store, self.slots, self.layout = store, slots, layout
         self.shape, self.device = shape, device
-        self._active = LatestRotation(shape.turn)
-        self._rotated: set[int] = set()  # layers whose rotated keys are up to date
+        self._active, self._moved = LatestRotation(shape.turn), LatestRotation(shape.turn)
+        self._current: set[int] = set()  # layers whose rotated keys are all up to date
+        self._rotated: list[dict[int, int]] = [{} for _ in range(shape.layers)]  # place by slot
 
     @property
     def frame_tokens(self) -> int:
@@ -98,8 +137,7 @@ class RotatedKeys:
 
     def active_rotation(self, positions: Sequence[int]) -> Rotation:
         """The rotation of active frames; the last one is cached for the steps of a chunk."""
-        s = self.shape
-        return self._active.get(positions, s.rows, s.columns, s.head_dim, self.device)
+        return self._latest(self._active, [self.layout.origin + place for place in positions])
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys (b, s, n, d) of the history, and values with room behind.
@@ -116,23 +154,53 @@ class RotatedKeys:
         The history comes first, then scratch for active frames. The tensors are views, valid until
         the next layer is read.
         """
-        store = self.store
         past, values = self.read(layer)
-        rotated = store.rotated(layer)
-        if layer not in self._rotated:
-            target_rows = slice(None) if store.holds_rotated else rows
-            rotation = self.layout.rotation(layer, self.device)
-            rotate_into(rotated[target_rows], past[target_rows], rotation)
-            if store.holds_rotated:
-                self._rotated.add(layer)
+        rotated = self.store.rotated(layer)
+        if not self.store.holds_rotated:
+            rotate_into(rotated[rows], past[rows], self.layout.rotation(layer, self.device))
+        elif layer not in self._current:
+            self._rotate_moved(layer, past, rotated)
+            self._current.add(layer)
         return rotated[rows].transpose(1, 2), values[rows].transpose(1, 2), None
 
-    def forget(self) -> None:
-        """Rotate again at the next read: the history has changed."""
+    def rewritten(self, slot: int) -> None:
+        """Rotate the key in `slot` again: it is another one."""
+        for places in self._rotated:
+            places.pop(slot, None)
+
+    def follow(self) -> None:
+        """Look at the next read which frames have moved; those rewritten have been told."""
         self.layout.forget()
-        self._rotated.clear()
+        self._current.clear()
+
+    def forget(self) -> None:
+        """Rotate all again at the next read: the history has changed."""
+        self.follow()
+        for places in self._rotated:
+            places.clear()
 
     def move(self, device: torch.device) -> None:
         """Rotate on `device` from now on."""
         self.device = device
         self.layout.forget()
+
+    def _rotate_moved(self, layer: int, past: Tensor, rotated: Tensor) -> None:
+        """Rotate those keys of a layer that are not yet where they belong."""
+        places, done = self.layout.places(layer), self._rotated[layer]
+        if not places:
+            rotate_into(rotated, past, self.layout.rotation(layer, self.device))
+            return
+        moved = [slot for slot, place in enumerate(places) if done.get(slot) != place]
+        if not moved:
+            return
+        rotation, first = self._latest(self._moved, [places[slot] for slot in moved]), 0
+        for run in runs(moved):
+            at = slice(run.start * self.frame_tokens, run.stop * self.frame_tokens)
+            behind = first + at.stop - at.start
+            rotate_into(rotated[:, at], past[:, at], rotation.of(slice(first, behind)))
+            first = behind
+        done.update((slot, places[slot]) for slot in moved)
+
+    def _latest(self, known: LatestRotation, positions: Sequence[int]) -> Rotation:
+        s = self.shape
+        return known.get(positions, s.rows, s.columns, s.head_dim, self.device)

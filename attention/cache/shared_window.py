@@ -107,6 +107,7 @@ class SharedWindowCache(KVCache):
         """Attention to the held frames `seen` at `places`, negative: before the active frames."""
         count, frames = len(self.kept_frames), len(visible)
         slots = [self.kept_frames.index(frame) for frame in seen]
-        keys = ChosenKeys(self, slots, [count + place for place in places], frames)
+        first = self.rotated_keys.layout.origin + count
+        keys = ChosenKeys(self, slots, [first + place for place in places], frames)
         active = self.rotated_keys.active_rotation(positions or range(count, count + frames))
         return HistoryAttention(keys, parts(visible, 0, keys.frame_tokens), rows, active)

@@ -75,7 +75,7 @@ class RecallCache(KVCache):
         for frame in coming:
             self._put(frame, leaving.pop(0) if leaving else None, self.archive.get(frame))
         self.recalled = sorted({*frames})
-        self.rotated_keys.forget()
+        self.rotated_keys.follow()
 
     def assume(self, frames: int) -> None:
         """Hold the next latent `frames`, whose content is undefined, up to one before the window
@@ -140,8 +140,7 @@ class RecallCache(KVCache):
         """Write a frame into the slot of another, or behind all kept slots; return the slot."""
         slots = self.slots.kept_slots
         slot = len(slots) if in_place_of is None else slots.index(in_place_of)
-        for layer, (k, v) in enumerate(layers):
-            self._store.write(layer, slot, k, v)
+        self._write(slot, layers)
         slots[slot : slot + 1] = [frame]
         return slot
 
@@ -151,6 +150,7 @@ class RecallCache(KVCache):
         if surplus:
             stay = [frame for frame in self.slots.kept_frames if frame not in surplus]
             self._store.select(*self.slots.select(stay))
+            self.rotated_keys.forget()
             del leaving[coming:]
 
     def _forget_past(self) -> None:

@@ -68,7 +68,7 @@ class Store(Protocol):
         """Take the content that `state` returned."""
 
     def grow(self, kept_slots: int) -> None:
-        """Have at least `kept_slots`; their content stays."""
+        """Have at least `kept_slots`; their content stays, and rotated keys that are held."""
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
@@ -205,7 +205,11 @@ class DenseStore:
     def grow(self, kept_slots: int) -> None:
         """Have `kept_slots`; their content stays."""
         grown = DenseStore(self.shape, kept_slots, self._keys[0].device)
-        for old, new in ((self._keys, grown._keys), (self._values, grown._values)):
+        for old, new in (
+            (self._keys, grown._keys),
+            (self._values, grown._values),
+            (self._rotated, grown._rotated),
+        ):
             for before, after in zip(old, new, strict=True):
                 stop = self.kept_slots * self.shape.frame_tokens
                 after[:, :stop] = before[:, :stop]
