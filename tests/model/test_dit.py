@@ -147,7 +147,7 @@ def test_noisy_passes_and_a_commit_leave_what_the_commit_alone_leaves(dit: WanDi
 
 @pytest.mark.parametrize("sink", [0, 1])
 def test_no_seam_after_five_thousand_latent_frames(dit: WanDiT, sink: int) -> None:
-    """The same window of the same keys gives the same bits at frame 30 and at frame 5,000."""
+    """The same window of the same keys gives the same values at frame 30 and at frame 5,000."""
     text, x = text_of(dit), latents(3)
     kv = cache(WindowSink(6, sink), 3)
     frame_kv = predict(
@@ -158,7 +158,7 @@ def test_no_seam_after_five_thousand_latent_frames(dit: WanDiT, sink: int) -> No
         kv.commit(frame_kv)
         if kv.committed in (30, 5_001, 5_010):
             at[kv.committed] = predict(dit, x, timesteps(3), text, kv.attention(3)).velocity
-    assert torch.equal(at[30], at[5_010])  # the ring stands the same way in both
+    assert_same(at[30], at[5_010])  # the ring stands the same way in both
     assert_same(at[30], at[5_001])
 
 
