@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -260,9 +261,18 @@ class Loop:
     def _fresh_noise(self, row: Row, x: Tensor) -> Tensor:
         """Noise for each frame of x (f, c, h, w); none for frames that become clean."""
         parts = [
-            self.branches.noise(range(f, f + 1), step + 1, "renoise", at=row.first)
-            if level
-            else torch.zeros_like(x[:1])
-            for f, step, level in zip(row.frames, row.steps, row.after, strict=True)
+            self.branches.noise(frames, step + 1, "renoise", at=row.first)
+            if noisy
+            else torch.zeros_like(x[: len(frames)])
+            for frames, step, noisy in _neighbours(row)
         ]
         return torch.cat(parts)
+
+
+def _neighbours(row: Row) -> Iterator[tuple[range, int, bool]]:
+    """Neighbouring frames of a row at the same step, and whether they stay noisy after it."""
+    for alike, numbers in groupby(
+        range(len(row.frames)), lambda i: (row.steps[i], row.after[i] > 0)
+    ):
+        first, *rest = numbers
+        yield row.frames[first : first + 1 + len(rest)], *alike
