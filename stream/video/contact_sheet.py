@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import StorageError
 from ...temporary_files import remove_leftovers, replacing
-from ..lazy.frame_chunk import to_pictures
+from ..lazy.frame_chunk import Pictures, to_pictures
 from ..timecode import time_label
 from .picture_texts import png_texts
 from .spec import NO_METADATA
@@ -50,19 +50,21 @@ class ContactSheet:
 
     def add(self, frames: Tensor) -> None:
         """Add the next frames `(n, 3, H, W)`, RGB in [0, 1]; keeps no reference to them."""
-        for frame in frames:
-            if self._frames % self._stride == 0:
-                self._kept.append((self._frames, self._tile(frame)))
-                self._thin_out()
-            self._frames += 1
+        coming = range(self._frames, self._frames + len(frames))
+        self._frames = coming.stop
+        self._thin_out()
+        picked = [number for number in coming if number % self._stride == 0]
+        if picked:
+            pictures = to_pictures(frames[[number - coming.start for number in picked]])
+            self._kept += zip(picked, map(self._tile, pictures), strict=True)
 
     def add_earlier(self, count: int, picture: Callable[[int], Tensor]) -> None:
         """Begin as if `count` frames had been added; `picture` gives those that are needed."""
-        while -(-count // self._stride) >= 2 * self._tiles:
-            self._stride *= 2
-        numbers = range(0, count, self._stride)
-        self._kept = [(number, self._tile(picture(number))) for number in numbers]
         self._frames = count
+        self._thin_out()
+        numbers = range(0, count, self._stride)
+        tiles = (self._tile(*to_pictures(picture(number)[None])) for number in numbers)
+        self._kept = [*zip(numbers, tiles, strict=True)]
 
     def save(self, path: Path, metadata: Mapping[str, str] = NO_METADATA) -> None:
         """Write the sheet as PNG with these texts; ValueError if no frame was added."""
@@ -81,16 +83,16 @@ class ContactSheet:
             ) from error
 
     def _thin_out(self) -> None:
-        if len(self._kept) == 2 * self._tiles:
-            self._kept = self._kept[::2]
+        """Double the stride until few enough of the frames so far are kept, and drop the others."""
+        while -(-self._frames // self._stride) >= 2 * self._tiles:
             self._stride *= 2
+        self._kept = [entry for entry in self._kept if entry[0] % self._stride == 0]
 
-    def _tile(self, frame: Tensor) -> Image.Image:
-        """A frame (3, H, W) as a picture, at most `tile_width` wide.
+    def _tile(self, pixels: Pictures) -> Image.Image:
+        """A picture (H, W, 3), at most `tile_width` wide.
 
-        Smaller frames stay as they are until the sheet is drawn: most tiles are dropped before.
+        Smaller ones stay as they are until the sheet is drawn: most tiles are dropped before.
         """
-        [pixels] = to_pictures(frame[None])
         picture = Image.fromarray(pixels)
         return picture if picture.width < self._tile_width else self._resize(picture)
 
