@@ -23,7 +23,7 @@ from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.work_meter import WorkMeter
 from .. import host
-from ..models.streaming_vae import StreamingVAE, doubt
+from ..models.streaming_vae import StreamingVAE, doubt, made_together
 from ..planning.decoding import plan_apart
 from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
@@ -246,8 +246,12 @@ class HostFrames(FrameStream):
         """Warn at the decoder, once, of a VAE that seems to be another model's.
 
         Somebody waits for the first chunk, so it is judged when the second one is there, or none.
+        Of the demo's own files and frames there is nothing to judge.
         """
         opening, self._opening = self._opening, None
+        known = self.rollout.settings.known_frames.frames
+        if not known and made_together(self.vae, self.rollout.claim.model):
+            return
         if opening is not None and opening.latents is not None:
             self._warn_of_vae(opening.latents.latents[0], opening.frames[0])
 

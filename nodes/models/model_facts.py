@@ -82,7 +82,12 @@ def is_demo(model: Any) -> bool:
     tree = host.module_tree(model)
     layers = getattr(tree, "text_embedding", None)  # none in a model that reads no prompt
     width = 0 if layers is None else layers[0].in_features
-    return host.get_attachment(model, DEMO_FILE) is not None or width == DEMO_TEXT_DIM
+    return is_demo_file(model) or width == DEMO_TEXT_DIM
+
+
+def is_demo_file(model: Any) -> bool:
+    """Whether a MODEL was loaded from the demo's own file."""
+    return host.get_attachment(model, DEMO_FILE) is not None
 
 
 def describe_preset_values(known: ModelFacts, values: Mapping[str, object]) -> str:

@@ -20,7 +20,7 @@ from ...model.vae.tiles import TiledDecoder, tiles
 from ...model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
 from ...model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
 from .demo_objects import DemoVAE
-from .model_facts import facts, is_demo
+from .model_facts import facts, is_demo, is_demo_file
 
 RAW_LATENTS = "longtake_raw_latents"  # set on a host's VAE by Load Wan VAE
 
@@ -74,6 +74,11 @@ def check_belongs(vae: StreamingVAE, model: Any, channels: int) -> None:
         raise BadInput(
             "The model is the demo's, and the VAE is not; connect the VAE of Load Demo Model."
         )
+
+
+def made_together(vae: StreamingVAE, model: Any) -> bool:
+    """Whether VAE and MODEL are both from the demo's files, whose latents are each other's."""
+    return isinstance(vae.vae, DemoVAE) and is_demo_file(model)
 
 
 def doubt(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> str | None:

@@ -140,7 +140,10 @@ def test_a_vae_that_loses_much_of_a_latent_is_doubted_and_never_refused(
 
 @pytest.fixture
 def judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The latents by which a VAE is judged, as they come; nothing is doubted."""
+    """The latents by which a VAE is judged, as they come; nothing is doubted.
+
+    The model counts as another than the demo's own file.
+    """
     from longtake.nodes.models import streaming_vae
 
     latents: list[Tensor] = []
@@ -149,7 +152,20 @@ def judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         latents.append(latent)
 
     monkeypatch.setattr(streaming_vae, "agreement", record)
+    monkeypatch.setattr(streaming_vae, "is_demo_file", lambda model: False)
     return latents
+
+
+def test_the_demos_own_files_are_not_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from longtake.nodes.models import streaming_vae
+
+    def fail(*_: object) -> None:
+        raise AssertionError("judged")
+
+    monkeypatch.setattr(streaming_vae, "agreement", fail)
+    rollout, vae = bench.rollout()
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    assert len(list(frames.chunks)) > 2
 
 
 def test_the_first_chunk_does_not_wait_for_the_judgement(
