@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..attention.projected import FrameMatrices
 from ..errors import BadInput
@@ -17,7 +16,7 @@ from ..model.camera.modules import CAMERA_MODULES, CameraModule
 from ..model.config import DiTConfig
 from ..model.forward import ModelConfig
 from ..model.hooks import NO_HOOKS, Hooks
-from .camera.path import STILL_PATH, CameraPath, runs_of_paths
+from .camera.path import STILL_PATH, runs_of_paths
 from .control_branch import ControlBranch
 from .current import CurrentSettings
 from .pass_reader import PassReader
@@ -45,15 +44,13 @@ class Steering:
         self._current, self._device, self.control = current, device, control
         self._module = CAMERA_MODULES.get(config.camera)
         self._config = config
-        self._by_frames: dict[tuple[object, ...], Hooks] = {}
         self._by_past: dict[tuple[object, ...], FrameMatrices] = {}
-        self._latest: tuple[RolloutSettings, tuple[int, ...], list[CameraPath], Tensor] | None = (
-            None
-        )
+        self._latest: tuple[RolloutSettings, tuple[int, ...], CameraFrames] | None = None
+        self._own: Hooks | None = None  # of the latest camera
 
     def forget(self) -> None:
         """Drop all hooks: the host may have moved or changed the weights."""
-        self._by_frames.clear()
+        self._own = None
         self._by_past.clear()
         if self.control is not None:
             self.control.forget()
@@ -72,26 +69,14 @@ class Steering:
         return own if second is None else own.then(second.hooks(tree, reader(self._matrices)))
 
     def _own_hooks(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
-        paths, places = self._places(module, frames)
-        key = (*frames, *(path.digest for path in paths), *places.tolist())
-        if key not in self._by_frames:
-            self._by_frames.clear()  # one chunk's at a time
-            hooks = module.hooks(tree, self._camera(frames, paths, places))
-            self._by_frames[key] = hooks.then(self._of_pictures(module, tree, frames))
-        return self._by_frames[key]
-
-    def _places(
-        self, module: CameraModule, frames: Sequence[int]
-    ) -> tuple[list[CameraPath], Tensor]:
-        """The camera's path at each of latent `frames`, and how far it came (f,)."""
         settings, latest = self._current.settings, self._latest
         if latest is None or latest[0] is not settings or latest[1] != tuple(frames):
-            words = settings.camera is None and module.reads_prompt
-            still = [settings.camera or STILL_PATH] * len(frames)
-            paths = word_paths(settings, frames) if words else still
-            places = travel(settings, frames) if module.reads_prompt else NO_TRAVEL
-            latest = self._latest = settings, tuple(frames), paths, places
-        return latest[2], latest[3]
+            latest = settings, tuple(frames), self._camera(module, frames)
+            self._latest, self._own = latest, None  # one chunk's at a time
+        if self._own is None:
+            hooks = module.hooks(tree, latest[2])
+            self._own = hooks.then(self._of_pictures(module, tree, frames))
+        return self._own
 
     def _of_pictures(self, module: CameraModule, tree: Any, frames: Sequence[int]) -> Hooks:
         if module.of_pictures is None:
@@ -131,10 +116,12 @@ class Steering:
         motions = torch.stack([steps[frame] for frame in moving])
         return actions_of(motions, self._config.action.keys).to(self._device)
 
-    def _camera(
-        self, frames: Sequence[int], paths: Sequence[CameraPath], places: Tensor
-    ) -> CameraFrames:
+    def _camera(self, module: CameraModule, frames: Sequence[int]) -> CameraFrames:
+        """What the module reads of the camera at latent `frames`: its path, and how far it came."""
         settings = self._current.settings
+        words = settings.camera is None and module.reads_prompt
+        still = [settings.camera or STILL_PATH] * len(frames)
+        paths = word_paths(settings, frames) if words else still
         lenses = [path.lens_at(at).values for path, at in zip(paths, frames, strict=True)]
         runs = [(path, path.steps_of(at)) for path, at in runs_of_paths(paths, frames)]
         return CameraFrames(
@@ -143,7 +130,7 @@ class Steering:
             torch.cat([path.turns_of(steps) for path, steps in runs]).float(),
             settings.rows,
             settings.columns,
-            places,
+            travel(settings, frames) if module.reads_prompt else NO_TRAVEL,
         )
 
 

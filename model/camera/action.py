@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...uploads import upload
@@ -54,8 +55,20 @@ def action_hooks(tree: Any, camera: CameraFrames) -> Hooks:
 
 def pan_hooks(tree: Any, action: Tensor) -> Hooks:
     """Add pans (b, f), -1 left to 1 right, to the time embedding of their latent frames."""
+    return Hooks(time=(PanAddition(tree, action),))
 
-    def add(e: Tensor) -> Tensor:
-        return e + embed_action(tree, action, e)
 
-    return Hooks(time=(add,))
+class PanAddition:
+    """Adds pans (b, f) to time embeddings; what is added is computed once, unless it is trained."""
+
+    def __init__(self, tree: Any, action: Tensor) -> None:
+        self._tree, self._action = tree, action
+        self._latest: Tensor | None = None
+
+    def __call__(self, e: Tensor) -> Tensor:
+        """Add the pans to a time embedding (b, f, c)."""
+        if torch.is_grad_enabled():
+            return e + embed_action(self._tree, self._action, e)
+        if self._latest is None or self._latest.dtype != e.dtype or self._latest.device != e.device:
+            self._latest = embed_action(self._tree, self._action, e)
+        return e + self._latest

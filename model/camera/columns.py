@@ -20,6 +20,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...attention.rope import Rotation, by_angles, column_frequencies, rotate
@@ -64,6 +65,11 @@ def column_hooks(tree: Any, camera: CameraFrames) -> Hooks:
     return world_hooks(tree, pan_speeds(camera)[None], camera.travel[None])
 
 
+def max_values_per_token(config: DiTConfig) -> int:
+    """Cosine and sine of every channel of a token."""
+    return 2 * config.dim
+
+
 def world_hooks(tree: Any, action: Tensor, travel: Tensor) -> Hooks:
     """The hooks of pans (b, f), -1 to 1, and of cameras that came `travel` (b, f).
 
@@ -96,32 +102,29 @@ class WorldTurn:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Turn queries or keys x (b, f s, n, d)."""
-        key = x.shape[1:3], x.device
+        key = x.shape[1:], x.device
         if self._latest is None or self._latest[0] != key:
             cos, sin = (upload(part, x.device) for part in (self._turns.cos, self._turns.sin))
-            self._latest = key, of_tokens(Rotation(cos, sin), *x.shape[1:3])
-        return turned(x, self._latest[1])
+            self._latest = key, of_tokens(Rotation(cos, sin), *x.shape[1:])
+        return rotate(x, self._latest[1])
 
 
-def of_tokens(turns: Rotation, tokens: int, heads: int) -> Rotation:
-    """The turns (b, f s, n, w) of n `heads` in each of f s `tokens`, by `turns` (b, f, 2, w).
+def of_tokens(turns: Rotation, tokens: int, heads: int, head_dim: int) -> Rotation:
+    """The rotation (b, f s, n, d) of n `heads` in each of f s `tokens`, by `turns` (b, f, 2, w).
 
-    The first half of the heads takes the first of the two, the others the second.
+    The first half of the heads takes the first of the two, the others the second. Turns are of the
+    last w channels of a head, those of columns; the others stay as they are. A rotation of whole
+    heads is one pass over memory, where a part would be cut out and put back.
     """
     frame_tokens, half = tokens // turns.cos.shape[1], heads // 2
     cos, sin = (
-        torch.cat([
-            part[:, :, :1].expand(-1, -1, half, -1), part[:, :, 1:].expand(-1, -1, heads - half, -1)
-        ], 2).repeat_interleave(frame_tokens, 1)
-        for part in (turns.cos, turns.sin)
+        F.pad(
+            torch.cat([
+                part[:, :, :1].expand(-1, -1, half, -1),
+                part[:, :, 1:].expand(-1, -1, heads - half, -1),
+            ], 2),
+            (head_dim - part.shape[-1], 0), value=stays,
+        ).repeat_interleave(frame_tokens, 1)
+        for part, stays in ((turns.cos, 1.0), (turns.sin, 0.0))
     )  # fmt: skip
     return Rotation(cos, sin)
-
-
-def turned(x: Tensor, turns: Rotation) -> Tensor:
-    """Turn x (b, f s, n, d) by `turns` (b, f s, n, w), which are of the last w channels of a head.
-
-    They are those of columns.
-    """
-    width = turns.cos.shape[-1]
-    return torch.cat([x[..., :-width], rotate(x[..., -width:].contiguous(), turns)], -1)

@@ -71,7 +71,12 @@ class CameraModule:
 
 CAMERA_MODULES: Mapping[Camera, CameraModule] = {
     "action": CameraModule(action.add_action_layers, action.action_hooks, reads_prompt=True),
-    "columns": CameraModule(columns.add_column_layers, columns.column_hooks, reads_prompt=True),
+    "columns": CameraModule(
+        columns.add_column_layers,
+        columns.column_hooks,
+        reads_prompt=True,
+        max_values_per_token=columns.max_values_per_token,
+    ),
     "plucker": CameraModule(
         plucker.add_plucker_layers,
         plucker.plucker_hooks,

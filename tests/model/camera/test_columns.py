@@ -12,7 +12,7 @@ from torch import Tensor
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import by_angles, column_frequencies, rotate, rotation
 from longtake.model.camera import columns
-from longtake.model.camera.columns import column_turns, of_tokens, turned, world_hooks
+from longtake.model.camera.columns import column_turns, of_tokens, world_hooks
 from longtake.model.config import camera_of
 from longtake.model.dit import PassOptions, WanDiT, predict, project_text
 from longtake.model.hooks import NO_HOOKS
@@ -85,7 +85,7 @@ def test_a_file_says_that_its_columns_are_the_worlds() -> None:
 def test_each_half_of_the_heads_has_its_own_turns(heads: int) -> None:
     """Pair by pair as complex numbers, against a loop over frames and heads."""
     x, angles = randn(1, 4, heads, 12), randn(1, 2, 2, 2, seed=3).double()
-    out = turned(x, of_tokens(by_angles(angles, "cpu"), 4, heads))
+    out = rotate(x, of_tokens(by_angles(angles, "cpu"), 4, heads, 12))
     assert torch.equal(out[..., :-4], x[..., :-4])
     for token in range(4):
         for head in range(heads):
