@@ -24,7 +24,8 @@ from ..attention.dense import attend
 from ..uploads import upload
 from .arithmetic.block import BlockWays, run_block
 from .arithmetic.layers import TORCH_LAYERS, Layers
-from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate, sinusoid
+from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate
+from .arithmetic.times import embed_times
 from .blocks import ALL_BLOCKS, Blocks
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
@@ -38,6 +39,9 @@ SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 PromptAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v) -> out: tokens q (b, s, n, d) to their prompt's k, v (b, l, n, d)."""
+
+EmbedTimes = Callable[[Any, Tensor, Tensor], Tensor]
+"""(module tree, timesteps (b, f) on the CPU, latents) -> time embedding (b, f, c) like latents."""
 
 Cast = Callable[[Tensor], Tensor]
 """Fetches a bare parameter for use (the host may keep it elsewhere or in another dtype)."""
@@ -95,7 +99,7 @@ class PassOptions:
     every layer, for a commit. `cast` fetches the bare parameters. `hooks` are those of modules
     beside the transformer. A pass that is not `whole` ends with the last layer's keys and values.
     `arithmetic` is what blocks compute between their layers, and `layers` calls these; `blocks` are
-    those that run.
+    those that run. `times` embeds timesteps, or remembers how it did.
     """
 
     to_prompt: PromptAttention | None = None
@@ -106,6 +110,7 @@ class PassOptions:
     arithmetic: Arithmetic = PLAIN_ARITHMETIC
     blocks: Blocks = ALL_BLOCKS
     layers: Layers = TORCH_LAYERS
+    times: EmbedTimes = embed_times
 
 
 PLAIN = PassOptions()
@@ -237,8 +242,7 @@ def predict(
     tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
     tokens = rearrange(tokens, "b c f h w -> b f (h w) c").contiguous()  # every layer adds to it
     tokens, blocks = options.blocks.enter(through(hooks.patches, tokens), tree.blocks)
-    times = upload(sinusoid(t).to(x.dtype), x.device)
-    e = through(hooks.time, tree.time_embedding(times))  # (b, f, c)
+    e = through(hooks.time, options.times(tree, t, x))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, 1, -1)).movedim(2, 0).contiguous()
     by_layer, beside, linear = list[KeysValues](), list[KeysValues](), options.layers.linear
     for index, block in enumerate(blocks):

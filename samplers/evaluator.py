@@ -14,6 +14,7 @@ from ..attention.delta.state import Gates
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
+from ..model.arithmetic.times import KeptTimes
 from ..model.blocks import ALL_BLOCKS
 from ..model.delta import delta_hooks, gates
 from ..model.dit import (
@@ -87,6 +88,7 @@ class Evaluator:
         self._prompts: tuple[Prompt, ...] = ()
         self._text: TextRows | None = None
         self._control_text: TextRows | None = None
+        self._times = KeptTimes()
         self._steering = steering
         self._control = None if steering is None else steering.control
 
@@ -141,6 +143,7 @@ class Evaluator:
 
     def _forget_text(self) -> None:
         self._text = self._control_text = None
+        self._times.forget()  # like text, it is read by the weights that were claimed
         if self._to_prompt is not None:
             self._to_prompt.forget()
 
@@ -184,7 +187,7 @@ class Evaluator:
             attention,
             PassOptions(
                 self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep), whole,
-                self.model.arithmetic, cached or ALL_BLOCKS, self.model.layers,
+                self.model.arithmetic, cached or ALL_BLOCKS, self.model.layers, self._times,
             ),
         )
         replaced = cached is not None and cached.replaced

@@ -1,4 +1,4 @@
-"""Timesteps as numbers that a model reads, and what they do to tokens."""
+"""What timesteps do to tokens: shifts, scales and shares of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ...attention.rope import Turn, rotate_plain
-from ..config import FREQ_DIM
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -36,11 +35,3 @@ class Arithmetic:
 
 
 PLAIN_ARITHMETIC = Arithmetic()
-
-
-def sinusoid(t: Tensor) -> Tensor:
-    """Timesteps (b, f) to cosines then sines (b, f, FREQ_DIM), angles in float64 on the CPU."""
-    half = FREQ_DIM // 2
-    frequencies = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
-    angles = t.cpu().double().unsqueeze(-1) * frequencies
-    return torch.cat([angles.cos(), angles.sin()], -1).float()

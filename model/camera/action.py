@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...uploads import upload
-from ..arithmetic.modulation import sinusoid
+from ..arithmetic.times import sinusoid
 from ..config import FREQ_DIM, DiTConfig
 from ..hooks import Hooks
 from .frames import CameraFrames

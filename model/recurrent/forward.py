@@ -17,7 +17,6 @@ from einops import rearrange
 from torch import Tensor
 
 from ...uploads import upload
-from ..arithmetic.modulation import sinusoid
 from ..cross_attention import KeysValues, Runs
 from ..dit import PLAIN, PassOptions, Prediction, SelfAttention
 from .network import LayerState
@@ -73,8 +72,7 @@ def predict(  # noqa: PLR0913
     it in the pass. The states after each of them are kept as pairs (b, f h w, 1, c).
     """
     frames = x.shape[1]
-    times = upload(sinusoid(t).to(x.dtype), x.device)
-    conditions = tree.time_embedding(times) + text.of_frames(frames)
+    conditions = options.times(tree, t, x) + text.of_frames(frames)
     states = [_state(attention, layer, x, tree.dim) for layer in range(len(tree.layers))]
     features, after = [], list[list[LayerState]]()
     for i in range(frames):

@@ -1,0 +1,51 @@
+"""Timesteps as what a model reads: a sinusoid, then the model's own layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...uploads import upload
+from ..config import FREQ_DIM
+
+MOST_KEPT = 64
+"""Sets of timesteps that are remembered; a schedule has one for each of its steps."""
+
+
+def sinusoid(t: Tensor) -> Tensor:
+    """Timesteps (b, f) to cosines then sines (b, f, FREQ_DIM), angles in float64 on the CPU."""
+    half = FREQ_DIM // 2
+    frequencies = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = t.cpu().double().unsqueeze(-1) * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1).float()
+
+
+def embed_times(tree: Any, t: Tensor, like: Tensor) -> Tensor:
+    """The time embedding (b, f, c) of timesteps t (b, f) on the CPU, for latents `like` these."""
+    embedded: Tensor = tree.time_embedding(upload(sinusoid(t).to(like.dtype), like.device))
+    return embedded
+
+
+class KeptTimes:
+    """Time embeddings, each computed once: chunk after chunk has the same timesteps.
+
+    For one module tree, and only while its weights stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], Tensor] = {}
+
+    def __call__(self, tree: Any, t: Tensor, like: Tensor) -> Tensor:
+        """The result of `embed_times`."""
+        key = (like.dtype, like.device, t.shape, *t.flatten().tolist())
+        if key not in self._kept:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = embed_times(tree, t, like)
+        return self._kept[key]
+
+    def forget(self) -> None:
+        """Compute all again: the weights may have changed."""
+        self._kept.clear()

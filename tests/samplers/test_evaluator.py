@@ -1,0 +1,46 @@
+"""What an evaluator keeps of its weights goes when others may have taken their place."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import torch
+from torch import Tensor
+
+from longtake.attention.dense import WholeSequence
+from longtake.attention.rope import rotation
+from longtake.model.config import PATCH
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.evaluator import Evaluator, PassInputs, Turn
+from longtake.samplers.solvers.noise_process import Flow
+from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
+
+ROWS, COLUMNS = 4, 6
+READER = Mock(state=lambda: None)
+
+
+def velocity(evaluator: Evaluator) -> Tensor:
+    """Of one pass over two latent frames at one level."""
+    inputs = PassInputs(
+        randn(1, 2, TINY.in_channels, ROWS, COLUMNS), range(2), [[0.5, 0.5]], ["positive"], READER
+    )
+    by = rotation(range(2), ROWS // PATCH, COLUMNS // PATCH, TINY.dim // TINY.num_heads)
+    return evaluator.evaluate(inputs, WholeSequence(by)).velocity
+
+
+def test_time_embeddings_are_of_the_weights_that_read_the_prompt() -> None:
+    tree, turn = random_dit(), Turn()
+    ours, other = (Evaluator(local_denoiser(tree, TINY), Flow(), turn=turn) for _ in range(2))
+    ours.claim(0)
+    ours.project({"positive": [embedding(1)]})
+    before = velocity(ours)
+    with torch.no_grad():
+        tree.time_embedding[2].bias.add_(1)
+    assert torch.equal(velocity(ours), before)  # remembered
+    other.claim(0)  # the first steps back, and reads its prompt anew
+    after = velocity(ours)
+    assert not torch.equal(after, before)
+    fresh = Evaluator(local_denoiser(tree, TINY), Flow())
+    fresh.claim(0)
+    fresh.project({"positive": [embedding(1)]})
+    assert torch.equal(velocity(fresh), after)
