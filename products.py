@@ -8,6 +8,7 @@ takes some ten microseconds more.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -46,3 +47,21 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool
     name, form = ("gelu", "tanh") if gelu else ("none", "")
     out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, name, [], form)
     return out
+
+
+def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """One tensor over `parts` (n, ...), if they lie one behind another in the same memory."""
+    first, place, rows = parts[0], 0, 0
+    for part in parts:
+        if first is None or part is None or not part.is_contiguous():
+            return None
+        if part.storage_offset() != first.storage_offset() + place or not _same_memory(part, first):
+            return None
+        place, rows = place + part.numel(), rows + len(part)
+    assert first is not None
+    return first.as_strided((rows, *first.shape[1:]), first.stride(), first.storage_offset())
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors share their memory; those without any, in a rehearsal, may seem to."""
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

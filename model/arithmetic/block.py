@@ -41,11 +41,9 @@ def run_block(
     """
     sa, by, linear = block.self_attn, ways.arithmetic, ways.layers.linear
     y = by.modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
-    k = through(ways.hooks.places, sa.norm_k(linear(sa.k, y)).unflatten(-1, (heads, -1)))
-    v = linear(sa.v, y).unflatten(-1, (heads, -1))
-    if ways.attention is None:
+    q, k, v = _project(sa, y, heads, ways)
+    if q is None or ways.attention is None:
         return x, ((k, v),)
-    q = through(ways.hooks.places, sa.norm_q(linear(sa.q, y)).unflatten(-1, (heads, -1)))
     y = linear(sa.o, ways.attention(q, k, v).flatten(-2))
     for hook in ways.hooks.in_attention:
         y = y + hook(ways.layer, q, k, v)
@@ -56,3 +54,16 @@ def run_block(
     y = ways.layers.mlp(block.ffn, by.modulate(block.norm2(x), m[3], m[4]))
     x = through_layer(ways.hooks.after_block, ways.layer, by.gate(x, y, m[5]))
     return x, ((k, v), *beside)
+
+
+def _project(
+    sa: Any, y: Tensor, heads: int, ways: BlockWays
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Queries, keys and values (b, s, n, d) of tokens y (b, s, c); no queries without attention."""
+    parts = (sa.k, sa.v) if ways.attention is None else (sa.q, sa.k, sa.v)
+    *queries, keys, values = ways.layers.linears(parts, y)
+    by_head, places = (heads, -1), ways.hooks.places
+    k = through(places, sa.norm_k(keys).unflatten(-1, by_head))
+    v = values.contiguous().unflatten(-1, by_head)  # or it would hold what lies beside it
+    q = through(places, sa.norm_q(queries[0]).unflatten(-1, by_head)) if queries else None
+    return q, k, v

@@ -6,15 +6,27 @@ computes by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...products import product, suits_products
+from ...products import joined, product, suits_products
 from ...rehearsed_device import device_kind
+
+PARTS = ("weight", "bias")
+"""The parameters of a linear layer."""
+
+
+def lay_in_one(layers: Sequence[nn.Linear]) -> None:
+    """Put the weights of layers one behind another, and their biases: for one product of all."""
+    for name in PARTS:
+        parts = [getattr(layer, name).detach() for layer in layers]
+        places = torch.cat(parts).split([len(part) for part in parts])
+        for layer, place in zip(layers, places, strict=True):
+            setattr(layer, name, nn.Parameter(place))
 
 
 def is_plain_linear(layer: Any) -> bool:
@@ -41,6 +53,18 @@ class Layers:
         if self._multiplies(layer, x):
             return product(x, layer.weight, layer.bias)
         return layer(x)  # type: ignore[no-any-return]
+
+    def linears(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
+        """What each of several linear layers makes of x (..., c).
+
+        Layers whose weights `lay_in_one` are multiplied together.
+        """
+        if all(self._multiplies(layer, x) for layer in layers):
+            weight, bias = (joined([getattr(each, name) for each in layers]) for name in PARTS)
+            if weight is not None and bias is not None:
+                rows = [len(each.weight) for each in layers]
+                return torch.split(product(x, weight, bias), rows, -1)
+        return [self.linear(layer, x) for layer in layers]
 
     def mlp(self, layers: Any, x: Tensor) -> Tensor:
         """What a linear layer, GELU and another linear layer make of x (..., c)."""
