@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
-from ...training.evaluation.returns import TRUTH
+from ...training.evaluation.returns import OFF, TRUTH
 from .memories import WINDOW
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ...training.evaluation.estimate import Estimate
 
+COLUMNS = 2
 GAIN, LOSS, UNCERTAIN, BASE = "C2", "C3", "0.4", "0.7"
 """Colours: better or worse than the window within clips, no difference shown, no memory."""
 
@@ -28,16 +29,28 @@ def draw(
     except ModuleNotFoundError as error:
         raise BadInput("--plot needs matplotlib; install it, or omit --plot.") from error
     cases = [*dict.fromkeys(name.split(": ")[0] for name in figures)]
-    picture = Figure(figsize=(4.2 * len(cases), 3.4), layout="constrained")
-    for panel, case in zip(picture.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
+    rows = -(-len(cases) // COLUMNS)
+    picture = Figure(figsize=(5 * COLUMNS, 2.6 * rows), layout="constrained")
+    panels = picture.subplots(rows, COLUMNS, squeeze=False, sharex=True).flat
+    for panel, case in zip(panels, cases, strict=False):
         names = [name.removeprefix(f"{case}: ") for name in figures if name.startswith(f"{case}: ")]
         memories = {name: figures[f"{case}: {name}"] for name in names if ": " not in name}
-        colours = {name: _colour(name, differences.get(f"{case}: {name} less {WINDOW}"))
-                   for name in memories}  # fmt: skip
+        colours = {
+            name: _colour(name, differences.get(f"{case}: {name} less {_window_of(name)}"))
+            for name in memories
+        }
         _fill(panel, memories, colours)
-        panel.set_title(f"{case} (n = {next(iter(memories.values())).clips})", fontsize="medium")
+        clips = next(iter(memories.values())).clips
+        panel.set_title(f"{case} (n = {clips})", fontsize="medium", loc="right")
+    for panel in panels:
+        panel.set_axis_off()
     picture.suptitle("agreement with the truth, mean and 95 % interval")
     picture.savefig(path, dpi=110)
+
+
+def _window_of(name: str) -> str:
+    """The window's row that a row is compared with."""
+    return f"{WINDOW}{OFF}" if name.endswith(OFF) else WINDOW
 
 
 def _colour(name: str, gain: Estimate | None) -> str:
