@@ -55,6 +55,8 @@ def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     for part in parts:
         if first is None or part is None or not part.is_contiguous():
             return None
+        if part.dtype != first.dtype or part.shape[1:] != first.shape[1:]:
+            return None
         if part.storage_offset() != first.storage_offset() + place or not _same_memory(part, first):
             return None
         place, rows = place + part.numel(), rows + len(part)

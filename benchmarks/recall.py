@@ -150,12 +150,12 @@ def summarise(results: RecallResults, case: str, rows: list[dict[str, float]]) -
     pairs = [(name, WINDOW) for name in memories if name != WINDOW]
     if case.endswith(WHOLE):
         pairs += [(f"{name}{OFF}", f"{WINDOW}{OFF}") for name, _ in [*pairs]]
-    pairs += [(ours, other) for ours in RECALLING for other in OTHERS if other in rows[0]]
-    pairs.append((VIEW, CONTENT))
+    claimed = [(ours, other) for ours in RECALLING for other in OTHERS]
+    pairs += [pair for pair in (*claimed, (VIEW, CONTENT)) if {*pair} <= {*rows[0]}]
     for ours, other in dict.fromkeys(pairs):
         gain = estimate([row[ours] - row[other] for row in rows])
         results.differences[f"{case}: {ours} less {other}"] = gain
-        if ours in RECALLING and other in OTHERS and len(rows) >= MIN_CLIPS:
+        if (ours, other) in claimed and len(rows) >= MIN_CLIPS:
             text = f"{case}: {ours} recalls more than {other} of as many resident bytes"
             results.claims.append(Claim(text, gain.low, 0.0, gain.low > 0))
 

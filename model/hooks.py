@@ -4,7 +4,8 @@ A family with a module of its own, such as a camera's, gives `Hooks` for the fra
 forward calls them in this order, and hooks of one place in the order of their tuple:
 
 1. `patches`: on the tokens, once, after the patch embedding.
-2. `time`: on the time embedding, once, before its projection; so it modulates every block.
+2. `time`: on the time embedding, once, before its projection; so it modulates every block. The
+   embedding serves other passes too, so a hook returns another tensor.
 3. In every block `places`: on queries and on keys, un-rotated, before anything attends or keeps
    them.
 4. In every block `in_attention`: what it returns is added to the output of self-attention.

@@ -1,8 +1,8 @@
 """The KV cache: keys and values of finished latent frames, in preallocated slots.
 
 Keys are stored un-rotated and rotated when read, each by its distance from the next frame, so a
-stream has no last position and no seam. The newest frames are at the positions of their own
-numbers: a commit moves the sink and frames that were fetched again, and no others.
+stream has no last position and no seam. The newest frames are at the places of their own numbers:
+a commit moves at most the frames older than those that leave, such as a sink.
 
 Denoising only reads the history; the active frames' keys and values go to scratch slots behind it.
 Only `commit` adds frames and evicts. The policy picks the frame to evict; the store decides how

@@ -22,16 +22,16 @@ from .slots import FrameSlots
 class HistoryLayout(Protocol):
     """The order in which a layer's latent frames are laid out, and the rotation of their keys.
 
-    Attention depends on the distances of positions alone. `origin` is what a layout adds to all of
-    them, those of active frames too.
+    Attention depends on distances alone. So a key is rotated to a *place*, which is its position in
+    the window and what a layout adds to all positions, those of active frames too: its `origin`.
     """
 
     @property
     def origin(self) -> int:
-        """The position of the first place."""
+        """What is added to positions."""
 
-    def places(self, layer: int) -> Sequence[int]:
-        """The position of each of `frames`; empty where heads have positions of their own."""
+    def places(self, layer: int) -> Sequence[int] | None:
+        """The place of each of `frames`; None where all are rotated again after each commit."""
 
     def frames(self, layer: int) -> list[int]:
         """The latent frames of `layer` in order, -1 where its heads hold several.
@@ -50,20 +50,19 @@ class HistoryLayout(Protocol):
 
 
 class CountedFromZero:
-    """Base of layouts that rotate a layer as a whole, their first place being at 0."""
+    """Base of layouts that rotate a layer as a whole, to positions as they are."""
 
     origin = 0
 
-    def places(self, layer: int) -> Sequence[int]:
-        """Empty: the layout alone knows them."""
-        return ()
+    def places(self, layer: int) -> None:
+        """None: all keys are rotated again after each commit."""
 
 
 class SlotLayout:
-    """Frames in slot order, each at its rank among the frames held, counted from `origin`.
+    """Frames in slot order, each at its position, counted from `origin`.
 
-    Ranks fall as frames leave, and the origin rises by as much. So the newest frames stay where
-    they are; the sink and frames fetched again follow.
+    Positions fall as frames leave, and the origin rises by as much. So frames newer than those that
+    left stay at the places of their own numbers; older ones, such as a sink, follow.
     """
 
     def __init__(self, slots: FrameSlots, shape: CacheShape) -> None:
@@ -73,11 +72,11 @@ class SlotLayout:
 
     @property
     def origin(self) -> int:
-        """As many as bring the next frame to the position of its own number."""
+        """As many as bring the next frame to the place of its own number."""
         return self.slots.next_frame - self.slots.next_position
 
     def places(self, layer: int) -> Sequence[int]:
-        """The position of the frame in each slot, the same in all layers."""
+        """The place of the frame in each slot, the same in all layers."""
         if self._places is None:
             self._places = [self.origin + position for position in self.slots.positions]
         return self._places
@@ -113,7 +112,7 @@ class RotatedKeys:
     ) -> None:
         self.store, self.slots, self.layout = store, slots, layout
         self.shape, self.device = shape, device
-        self._active, self._moved = LatestRotation(shape.turn), LatestRotation(shape.turn)
+        self._active, self._of_moved = LatestRotation(shape.turn), LatestRotation(shape.turn)
         self._current: set[int] = set()  # layers whose rotated keys are all up to date
         self._rotated: list[dict[int, int]] = [{} for _ in range(shape.layers)]  # place by slot
 
@@ -137,7 +136,7 @@ class RotatedKeys:
 
     def active_rotation(self, positions: Sequence[int]) -> Rotation:
         """The rotation of active frames; the last one is cached for the steps of a chunk."""
-        return self._latest(self._active, [self.layout.origin + place for place in positions])
+        return self._latest(self._active, [self.layout.origin + each for each in positions])
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys (b, s, n, d) of the history, and values with room behind.
@@ -165,6 +164,7 @@ class RotatedKeys:
 
     def rewritten(self, slot: int) -> None:
         """Rotate the key in `slot` again: it is another one."""
+        self._current.clear()
         for places in self._rotated:
             places.pop(slot, None)
 
@@ -182,18 +182,21 @@ class RotatedKeys:
     def move(self, device: torch.device) -> None:
         """Rotate on `device` from now on."""
         self.device = device
+        self._of_moved = LatestRotation(self.shape.turn)
         self.layout.forget()
 
     def _rotate_moved(self, layer: int, past: Tensor, rotated: Tensor) -> None:
         """Rotate those keys of a layer that are not yet where they belong."""
         places, done = self.layout.places(layer), self._rotated[layer]
-        if not places:
+        if places is None:
             rotate_into(rotated, past, self.layout.rotation(layer, self.device))
             return
         moved = [slot for slot, place in enumerate(places) if done.get(slot) != place]
         if not moved:
             return
-        rotation, first = self._latest(self._moved, [places[slot] for slot in moved]), 0
+        for slot in moved:  # in case that a rotation fails
+            done.pop(slot, None)
+        rotation, first = self._latest(self._of_moved, [places[slot] for slot in moved]), 0
         for run in runs(moved):
             at = slice(run.start * self.frame_tokens, run.stop * self.frame_tokens)
             behind = first + at.stop - at.start

@@ -92,8 +92,11 @@ class RecallCache(KVCache):
         self._forget_past()
 
     def retain(self, frames: Sequence[int]) -> None:
-        """Keep only those held latent frames that are in `frames`, and empty the archive."""
-        super().retain(frames)
+        """Keep only those held latent frames that are in `frames`, and empty the archive.
+
+        Frames that were fetched again go with it.
+        """
+        super().retain([frame for frame in frames if frame not in self.recalled])
         self._forget_past()
 
     def snapshot(self) -> Snapshot:

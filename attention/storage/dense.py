@@ -30,7 +30,7 @@ class Store(Protocol):
 
     @property
     def holds_rotated(self) -> bool:
-        """Whether every layer has rotated keys of its own, which last until the next commit."""
+        """Whether every layer has rotated keys of its own, which last until they change."""
 
     @property
     def bytes(self) -> int:
@@ -130,7 +130,7 @@ class DenseStore:
 
     @property
     def holds_rotated(self) -> bool:
-        """Whether every layer has rotated keys of its own, which last until the next commit."""
+        """Whether every layer has rotated keys of its own, which last until they change."""
         return self.shape.hold_rotated
 
     @property
@@ -203,7 +203,7 @@ class DenseStore:
                 into[layer][:, : content.shape[1]] = content
 
     def grow(self, kept_slots: int) -> None:
-        """Have `kept_slots`; their content stays."""
+        """Have `kept_slots`; their content stays, and rotated keys."""
         grown = DenseStore(self.shape, kept_slots, self._keys[0].device)
         for old, new in (
             (self._keys, grown._keys),

@@ -15,11 +15,10 @@ class CacheShape:
     """Sizes of keys and values.
 
     `batch` counts guidance branches. A latent frame has `rows` x `columns` tokens. At most
-    `chunk_frames` latent frames are active at once. `hold_rotated` keeps rotated keys of all layers
-    for a chunk, where the storage allows it: faster, but half as much memory again. Otherwise each
-    layer call rotates into one shared buffer. `beside` are the sizes of further layers that hold
-    the same latent frames, for a module that attends to the history too. `turn` rotates keys and
-    queries.
+    `chunk_frames` latent frames are active at once. `hold_rotated` keeps rotated keys of all
+    layers, where the storage allows it: faster, but half as much memory again. Otherwise each layer
+    call rotates into one shared buffer. `beside` are the sizes of further layers that hold the same
+    latent frames, for a module that attends to the history too. `turn` rotates keys and queries.
     """
 
     layers: int

@@ -31,8 +31,8 @@ def draw(
     cases = [*dict.fromkeys(name.split(": ")[0] for name in figures)]
     rows = -(-len(cases) // COLUMNS)
     picture = Figure(figsize=(5 * COLUMNS, 2.6 * rows), layout="constrained")
-    panels = picture.subplots(rows, COLUMNS, squeeze=False, sharex=True).flat
-    for panel, case in zip(panels, cases, strict=False):
+    panels = picture.subplots(rows, COLUMNS, squeeze=False).flat
+    for case, panel in zip(cases, panels, strict=False):
         names = [name.removeprefix(f"{case}: ") for name in figures if name.startswith(f"{case}: ")]
         memories = {name: figures[f"{case}: {name}"] for name in names if ": " not in name}
         colours = {

@@ -21,7 +21,12 @@ PARTS = ("weight", "bias")
 
 
 def lay_in_one(layers: Sequence[nn.Linear]) -> None:
-    """Put the weights of layers one behind another, and their biases: for one product of all."""
+    """Put the weights of layers one behind another, and their biases: for one product of all.
+
+    They share a memory from then on. So `torch.save` of one writes all of them, safetensors'
+    `save_model` refuses them (`save_file` does not), and none may change while gradients of another
+    are still to come.
+    """
     for name in PARTS:
         parts = [getattr(layer, name).detach() for layer in layers]
         places = torch.cat(parts).split([len(part) for part in parts])

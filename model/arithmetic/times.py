@@ -10,8 +10,8 @@ from torch import Tensor
 from ...uploads import upload
 from ..config import FREQ_DIM
 
-MOST_KEPT = 64
-"""Sets of timesteps that are remembered; a schedule has one for each of its steps."""
+MOST_KEPT = 16
+"""Sets of timesteps that are remembered. Shots of few steps, where it gains most, have fewer."""
 
 
 def sinusoid(t: Tensor) -> Tensor:
@@ -31,7 +31,8 @@ def embed_times(tree: Any, t: Tensor, like: Tensor) -> Tensor:
 class KeptTimes:
     """Time embeddings, each computed once: chunk after chunk has the same timesteps.
 
-    For one module tree, and only while its weights stay as they are.
+    For one module tree, and only as long as prompts that its weights have read are kept, too. The
+    results are shared: nobody may change them in place.
     """
 
     def __init__(self) -> None:
@@ -40,11 +41,12 @@ class KeptTimes:
     def __call__(self, tree: Any, t: Tensor, like: Tensor) -> Tensor:
         """The result of `embed_times`."""
         key = (like.dtype, like.device, t.shape, *t.flatten().tolist())
-        if key not in self._kept:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            self._kept[key] = embed_times(tree, t, like)
-        return self._kept[key]
+        known = self._kept.get(key)
+        if known is None:
+            known = embed_times(tree, t, like)
+            if len(self._kept) < MOST_KEPT:
+                self._kept[key] = known
+        return known
 
     def forget(self) -> None:
         """Compute all again: the weights may have changed."""

@@ -234,7 +234,7 @@ class HostFrames(FrameStream):
                 "latency": in_words(self.meter.first_frame_s, self.rollout.run.latency.figures),
             }
             host.emit(CHUNK_EVENT, news)
-            if chunk.index == 0 and not self._vae_judged:
+            if chunk.index == 0 and not self._vae_judged and not self._of_one_make:
                 self._opening = chunk
             if chunk.index + 1 == self.chunk_count or chunk.index == 1:
                 self._judge_vae()
@@ -242,16 +242,18 @@ class HostFrames(FrameStream):
             self.work.begin()  # outputs and stages have worked until now
         self._judge_vae()  # of a shot that was stopped in its first chunk
 
+    @property
+    def _of_one_make(self) -> bool:
+        """Whether the demo's own files make every frame, so that there is nothing to judge."""
+        known = self.rollout.settings.known_frames.frames
+        return not known and made_together(self.vae, self.rollout.claim.model)
+
     def _judge_vae(self) -> None:
         """Warn at the decoder, once, of a VAE that seems to be another model's.
 
         Somebody waits for the first chunk, so it is judged when the second one is there, or none.
-        Of the demo's own files and frames there is nothing to judge.
         """
         opening, self._opening = self._opening, None
-        known = self.rollout.settings.known_frames.frames
-        if not known and made_together(self.vae, self.rollout.claim.model):
-            return
         if opening is not None and opening.latents is not None:
             self._warn_of_vae(opening.latents.latents[0], opening.frames[0])
 

@@ -78,7 +78,7 @@ def mark_demo(model: Any) -> None:
 
 
 def is_demo(model: Any) -> bool:
-    """Whether the demo's own file made a MODEL, whichever family it is taken for."""
+    """Whether a MODEL is the demo's by its file or widths, whichever family it is taken for."""
     tree = host.module_tree(model)
     layers = getattr(tree, "text_embedding", None)  # none in a model that reads no prompt
     width = 0 if layers is None else layers[0].in_features

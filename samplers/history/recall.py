@@ -117,7 +117,7 @@ class ViewRecall:
 
 
 class ContentRecall:
-    """Fetches the runs of past frames that the newest chunk attends to most.
+    """Fetches the runs of past frames beside those that look like the newest ones.
 
     The cache holds all that the choice depends on.
     """
@@ -131,7 +131,7 @@ class ContentRecall:
         return tuple(self._cache.recalled)
 
     def note(self, frames: Sequence[int]) -> None:
-        """Do nothing: the cache notes the queries of commits itself."""
+        """Do nothing: the cache notes the keys of commits itself."""
 
     def fetch(self, frames: Sequence[int]) -> bool:
         """Fetch the runs with the highest scores."""
@@ -139,7 +139,7 @@ class ContentRecall:
         return recall_best(self._cache, past, self._cache.scores(past) if past else [])
 
     def snapshot(self) -> Snapshot:
-        """An empty snapshot: summaries and queries are in the cache's."""
+        """An empty snapshot: summaries are in the cache's."""
         return Snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:

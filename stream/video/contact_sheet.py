@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import StorageError
 from ...temporary_files import remove_leftovers, replacing
-from ..lazy.frame_chunk import Pictures, to_pictures
+from ..lazy.frame_chunk import VALUES_AT_ONCE, to_pictures
 from ..timecode import time_label
 from .picture_texts import png_texts
 from .spec import NO_METADATA
@@ -53,18 +53,18 @@ class ContactSheet:
         coming = range(self._frames, self._frames + len(frames))
         self._frames = coming.stop
         self._thin_out()
-        picked = [number for number in coming if number % self._stride == 0]
-        if picked:
-            pictures = to_pictures(frames[[number - coming.start for number in picked]])
-            self._kept += zip(picked, map(self._tile, pictures), strict=True)
+        first = -coming.start % self._stride
+        numbers, picked = coming[first :: self._stride], frames[first :: self._stride]
+        self._kept += zip(numbers, self._tiles_of(picked), strict=True)
 
     def add_earlier(self, count: int, picture: Callable[[int], Tensor]) -> None:
         """Begin as if `count` frames had been added; `picture` gives those that are needed."""
         self._frames = count
         self._thin_out()
         numbers = range(0, count, self._stride)
-        tiles = (self._tile(*to_pictures(picture(number)[None])) for number in numbers)
-        self._kept = [*zip(numbers, tiles, strict=True)]
+        self._kept = [
+            (number, tile) for number in numbers for tile in self._tiles_of(picture(number)[None])
+        ]
 
     def save(self, path: Path, metadata: Mapping[str, str] = NO_METADATA) -> None:
         """Write the sheet as PNG with these texts; ValueError if no frame was added."""
@@ -88,13 +88,16 @@ class ContactSheet:
             self._stride *= 2
         self._kept = [entry for entry in self._kept if entry[0] % self._stride == 0]
 
-    def _tile(self, pixels: Pictures) -> Image.Image:
-        """A picture (H, W, 3), at most `tile_width` wide.
+    def _tiles_of(self, frames: Tensor) -> Iterator[Image.Image]:
+        """Frames (n, 3, H, W) as pictures, at most `tile_width` wide; small ones are made at once.
 
-        Smaller ones stay as they are until the sheet is drawn: most tiles are dropped before.
+        Those that are less wide stay so until the sheet is drawn: most tiles are dropped before.
         """
-        picture = Image.fromarray(pixels)
-        return picture if picture.width < self._tile_width else self._resize(picture)
+        at_once = max(1, VALUES_AT_ONCE // max(1, frames[0].numel())) if len(frames) else 1
+        for part in frames.split(at_once):
+            for pixels in to_pictures(part):
+                picture = Image.fromarray(pixels)
+                yield picture if picture.width < self._tile_width else self._resize(picture)
 
     def _resize(self, picture: Image.Image) -> Image.Image:
         """The picture `tile_width` wide."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtake.attention.cache import rotated_keys
 from longtake.attention.cache.kv_cache import KVCache
-from longtake.attention.cache.placed_windows import DistantSink
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     UNBOUNDED_START,
     AveragingSink,
@@ -38,6 +38,9 @@ POLICIES = (
     MostAttended(6, 1),
     MostAttended(6, 1, per_head=True),
     RecallWindow(8, 1, 3),
+    RecallWindow(8, 1, 3, by="content"),
+    SharedWindow(7, 2),
+    WaveWindow(9, 2),
 )
 
 
@@ -63,8 +66,9 @@ def make_gap(cache: KVCache, data: st.DataObject) -> None:
 
 
 def drop_one(cache: KVCache, data: st.DataObject) -> None:
-    if not isinstance(cache.policy, MostAttended) and cache.kept_frames:
-        cache.retain(sorted(cache.kept_frames)[1:])
+    held, sink = sorted(cache.kept_frames), cache.policy.sink_frames
+    if not isinstance(cache.policy, MostAttended) and len(held) > sink:
+        cache.retain([*held[:sink], *held[sink + 1 :]])
 
 
 def commit_again(cache: KVCache, data: st.DataObject) -> None:
@@ -149,3 +153,28 @@ def test_a_history_that_outgrows_its_memory_is_rotated_anew() -> None:
     stayed = pass_over(cache, 9)
     cache.rotated_keys.forget()
     assert all(map(torch.equal, stayed, pass_over(cache, 9)))
+
+
+def test_a_rotation_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may run out between two runs of slots; then a gap takes the sink where it was."""
+    cache = KVCache(SHAPE, WindowSink(7, 2), 30)
+    fill(cache, 18, chunk=3)
+    pass_over(cache, 1)
+    runs = list[int]()
+
+    def fail_at_the_second(out: Tensor, x: Tensor, by: Rotation) -> None:
+        runs.append(x.shape[1])
+        if len(runs) == 2:
+            raise MemoryError
+        rotate_into(out, x, by)
+
+    monkeypatch.setattr(rotated_keys, "rotate_into", fail_at_the_second)
+    cache.commit(chunk_kv(range(18, 21)))
+    with pytest.raises(MemoryError):
+        pass_over(cache, 2)
+    monkeypatch.undo()
+    for gap in (0, 3, 6):
+        cache.leave_gap(gap)
+        stayed = pass_over(cache, 3)
+        cache.rotated_keys.forget()
+        assert all(map(torch.equal, stayed, pass_over(cache, 3)))
