@@ -160,20 +160,21 @@ def test_a_rotation_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch) ->
     cache = KVCache(SHAPE, WindowSink(7, 2), 30)
     fill(cache, 18, chunk=3)
     pass_over(cache, 1)
-    runs = list[int]()
+    cache.commit(chunk_kv(range(18, 21)))
 
-    def fail_at_the_second(out: Tensor, x: Tensor, by: Rotation) -> None:
-        runs.append(x.shape[1])
-        if len(runs) == 2:
+    def fail_at_new_frames(out: Tensor, x: Tensor, by: Rotation) -> None:
+        if x.shape[1] == 3 * TOKENS:
             raise MemoryError
         rotate_into(out, x, by)
+        sinks.append(x.shape[1])
 
-    monkeypatch.setattr(rotated_keys, "rotate_into", fail_at_the_second)
-    cache.commit(chunk_kv(range(18, 21)))
+    sinks = list[int]()
+    monkeypatch.setattr(rotated_keys, "rotate_into", fail_at_new_frames)
     with pytest.raises(MemoryError):
         pass_over(cache, 2)
+    assert sinks == [2 * TOKENS]
     monkeypatch.undo()
-    for gap in (0, 3, 6):
+    for gap in (3, 0, 6):
         cache.leave_gap(gap)
         stayed = pass_over(cache, 3)
         cache.rotated_keys.forget()
