@@ -29,9 +29,11 @@ def lay_in_one(layers: Sequence[nn.Linear]) -> None:
     """
     for name in PARTS:
         parts = [getattr(layer, name).detach() for layer in layers]
-        places = torch.cat(parts).split([len(part) for part in parts])
-        for layer, place in zip(layers, places, strict=True):
-            setattr(layer, name, nn.Parameter(place))
+        rows = [len(part) for part in parts]
+        whole = parts[0].new_empty(sum(rows), *parts[0].shape[1:])
+        # `cat` would be shorter, but on meta tensors torch loads its compiler for that.
+        for layer, part, place in zip(layers, parts, whole.split(rows), strict=True):
+            setattr(layer, name, nn.Parameter(place.copy_(part)))
 
 
 def is_plain_linear(layer: Any) -> bool:

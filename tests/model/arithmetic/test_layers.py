@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -235,3 +237,16 @@ def test_a_changed_layer_among_others_computes_by_itself(products: list[bool]) -
     with_hook(parts[1])
     assert_all(parts)
     assert products == [False] * 2
+
+
+def test_a_model_of_shapes_alone_does_not_load_torchs_compiler() -> None:
+    """It would take a second and 70 MB; some operations on meta tensors need it, such as `cat`."""
+    command = (
+        "import sys, torch; from longtake.model.memory import shape_only; "
+        "from longtake.tests.support.tiny_model import TINY; "
+        "shape_only(TINY, torch.float32); print('torch._dynamo' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"
