@@ -169,21 +169,29 @@ class RotatedKeys:
             places.pop(slot, None)
 
     def follow(self) -> None:
-        """Look at the next read which frames have moved; those rewritten have been told."""
+        """Look at the next read which frames have moved; those rewritten have been told.
+
+        A rehearsal rotates all again, for its plan has to cover a run that resumes here.
+        """
         self.layout.forget()
         self._current.clear()
+        if self.device.type == "meta":
+            self._forget_places()
 
     def forget(self) -> None:
         """Rotate all again at the next read: the history has changed."""
         self.follow()
-        for places in self._rotated:
-            places.clear()
+        self._forget_places()
 
     def move(self, device: torch.device) -> None:
         """Rotate on `device` from now on."""
         self.device = device
         self._of_moved = LatestRotation(self.shape.turn)
         self.layout.forget()
+
+    def _forget_places(self) -> None:
+        for places in self._rotated:
+            places.clear()
 
     def _rotate_moved(self, layer: int, past: Tensor, rotated: Tensor) -> None:
         """Rotate those keys of a layer that are not yet where they belong."""

@@ -32,7 +32,8 @@ class KeptTimes:
     """Time embeddings, each computed once: chunk after chunk has the same timesteps.
 
     For one module tree, and only as long as prompts that its weights have read are kept, too. The
-    results are shared: nobody may change them in place.
+    results are shared: nobody may change them in place. A rehearsal keeps none: they take some KB,
+    and a short one has other steps than the shot.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class KeptTimes:
         known = self._kept.get(key)
         if known is None:
             known = embed_times(tree, t, like)
-            if len(self._kept) < MOST_KEPT:
+            if len(self._kept) < MOST_KEPT and not like.is_meta:
                 self._kept[key] = known
         return known
 

@@ -7,7 +7,6 @@ weights are not even counted: with them the plan would be closer still.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +64,7 @@ from longtake.samplers.schedule.rows import causal_chunks, full_sequence, rollin
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.model.taehv_tree import taehv_tree
 from longtake.tests.support.model_hosts import model_with_claims
+from longtake.tests.support.samplers.as_planned import resuming_at_every_chunk, without_onednn
 from longtake.tests.support.tiny_model import CHUNKS, with_camera
 
 F32, BF16 = torch.float32, torch.bfloat16
@@ -349,18 +349,8 @@ def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> t
         for _ in generate(chosen, model, finished):
             pass  # a list of the chunks would take memory that is not the rollout's
 
-    with without_onednn():
+    with without_onednn(), resuming_at_every_chunk():
         return allocator_peak(run), claimed[0]
-
-
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """No oneDNN: its bfloat16 products take scratch on processors without such an instruction."""
-    (enabled, *_) = torch.backends.mkldnn.set_flags(_enabled=False)
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.set_flags(_enabled=enabled)
 
 
 @pytest.mark.parametrize("size", [(3, 8, 12), (1, 8, 12), (2, 10, 6), (3, 16, 24)])
