@@ -86,7 +86,7 @@ def is_demo(model: Any) -> bool:
 
 
 def is_demo_file(model: Any) -> bool:
-    """Whether a MODEL was loaded from the demo's own file."""
+    """Whether `mark_demo` noted that a MODEL is the demo's, or trained on its VAE's latents."""
     return host.get_attachment(model, DEMO_FILE) is not None
 
 

@@ -77,7 +77,7 @@ def check_belongs(vae: StreamingVAE, model: Any, channels: int) -> None:
 
 
 def made_together(vae: StreamingVAE, model: Any) -> bool:
-    """Whether VAE and MODEL are both from the demo's files, whose latents are each other's."""
+    """Whether VAE and MODEL are marked as the demo's, so that the MODEL makes the VAE's latents."""
     return isinstance(vae.vae, DemoVAE) and is_demo_file(model)
 
 

@@ -29,6 +29,7 @@ from longtake.samplers.rules.reading import NewestFrames
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
 from longtake.samplers.settings import RolloutSettings
+from longtake.samplers.steering import Steering
 from longtake.stream.journal.chain import Chain
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork
@@ -272,3 +273,18 @@ def test_what_the_second_attention_cannot_follow_is_refused(code: str, camera: C
         list(generate(shot(**REFUSED[code]), model(camera)))
     assert refusal.value.code == code
     assert latents(shot(**REFUSED[code]), model("plucker")).isfinite().all()
+
+
+def test_a_chunks_camera_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its steps, and its commit after the next claim, read the same one."""
+    asked = list[tuple[int, ...]]()
+    work_out = Steering._camera
+
+    def watched(self: Steering, module: Any, frames: Any) -> Any:
+        asked.append(tuple(frames))
+        return work_out(self, module, frames)
+
+    monkeypatch.setattr(Steering, "_camera", watched)
+    chosen = settings(length=9, camera=path((0, "pan left")))
+    list(generate(chosen, model("columns")))
+    assert asked == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]

@@ -61,6 +61,20 @@ def test_a_fresh_embedding_learns_although_it_adds_nothing() -> None:
     assert tree.action_embedding[2].weight.grad.abs().max() > 0
 
 
+def test_a_chunks_pan_is_embedded_once_unless_it_is_trained() -> None:
+    tree, e = random_dit(STEERED).requires_grad_(True), randn(1, 3, TINY.dim)
+    calls = list[object]()
+    tree.action_embedding.register_forward_pre_hook(lambda *_: calls.append(_))
+    [add] = action_hooks(tree, frames("pan left")).time
+    with torch.no_grad():
+        first, again = add(e), add(e + 1)
+    assert len(calls) == 1
+    torch.testing.assert_close(again, first + 1)
+    add(e).square().sum().backward()  # after passes without gradients
+    assert len(calls) == 2
+    assert tree.action_embedding[2].weight.grad.abs().max() > 0
+
+
 def test_weight_names() -> None:
     extra = WanDiT(STEERED).state_dict().keys() - WanDiT(TINY).state_dict().keys()
     layers = ("0.weight", "0.bias", "2.weight", "2.bias")
