@@ -71,8 +71,8 @@ def test_low_precision_is_rotated_in_float32() -> None:
     torch.testing.assert_close(turned, rotate(x.float(), by).bfloat16(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("head_dim", [2, 12, 22, 48, 128])
-@pytest.mark.parametrize("tokens", [1, 7, 300])
+@pytest.mark.parametrize("head_dim", [2, 12, 16, 22, 48, 64, 128])
+@pytest.mark.parametrize("tokens", [1, 7, 30, 300])
 def test_a_rotation_is_the_formula_bit_for_bit_however_tokens_lie(
     head_dim: int, tokens: int
 ) -> None:
