@@ -99,7 +99,7 @@ class Evaluator:
             before._step_back()
         self._tree = self.model.host.claim(kv_bytes)
         if self._steering is not None:
-            self._steering.forget()
+            self._steering.renew()
 
     def project(self, embeddings: Mapping[Prompt, Sequence[Tensor]]) -> None:
         """Put prompts in force: the same number of texts (l, text_dim) for each prompt."""

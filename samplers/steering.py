@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 class Steering:
-    """The hooks of a model that takes a camera; each chunk's are made once per claim.
+    """The hooks of a model that takes a camera; each chunk's are made once per claim, or once.
 
     `control` gives the hooks of a control video, which steps have and commits do not.
     """
@@ -49,8 +49,14 @@ class Steering:
         self._own: Hooks | None = None  # of the latest camera
 
     def forget(self) -> None:
-        """Drop all hooks: the host may have moved or changed the weights."""
+        """Drop all hooks, which read the weights: others take their turn."""
         self._own = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Drop what is made anew after every claim: all but hooks that hold little."""
+        if self._module is None or not self._module.keeps_hooks:
+            self._own = None
         self._by_past.clear()
         if self.control is not None:
             self.control.forget()

@@ -14,7 +14,11 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import Unsupported
+from longtake.model.camera.frames import CameraFrames
+from longtake.model.camera.modules import CAMERA_MODULES
 from longtake.model.config import PATCH, Camera
+from longtake.model.hooks import Hooks
+from longtake.samplers import steering
 from longtake.samplers.camera.implied import implied_motion
 from longtake.samplers.camera.moves import STILL, CameraMotion, read_motion
 from longtake.samplers.camera.path import STILL_PATH, CameraPath
@@ -288,3 +292,20 @@ def test_a_chunks_camera_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> 
     chosen = settings(length=9, camera=path((0, "pan left")))
     list(generate(chosen, model("columns")))
     assert asked == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
+
+
+@pytest.mark.parametrize("camera", ["action", "columns"])
+def test_small_hooks_serve_the_commit_of_their_frames_too(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a module that holds much are made anew, as the test of the plucker module says."""
+    made = list[CameraFrames]()
+    module = CAMERA_MODULES[camera]
+
+    def counted(tree: Any, frames: CameraFrames) -> Hooks:
+        made.append(frames)
+        return module.hooks(tree, frames)
+
+    monkeypatch.setitem(steering.CAMERA_MODULES, camera, replace(module, hooks=counted))
+    list(generate(settings(length=9, camera=path((0, "pan left"))), model(camera)))
+    assert len(made) == 3  # chunks
