@@ -8,7 +8,6 @@ takes some ten microseconds more.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,7 +25,10 @@ def has_wide_products() -> bool:
 
     `ATEN_CPU_CAPABILITY=avx2` in the environment says no.
     """
-    offers = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    needed = ("_linear_pointwise", "_reorder_linear_weight")
+    offers = torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name) for name in needed
+    )
     return offers and torch.backends.cpu.get_cpu_capability() == WIDE
 
 
@@ -40,30 +42,20 @@ def suits_products(x: Tensor, outputs: int) -> bool:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
     """x (..., k) times the transpose of `weight` (n, k), plus `bias` (n): (..., n).
 
-    With `gelu`, in its tanh form, which takes no pass over memory of its own.
+    With `gelu`, in its tanh form, which takes no pass over memory of its own. The weight may be
+    packed.
     """
-    if not weight.is_contiguous() and not weight.t().is_contiguous():
+    if not (weight.is_mkldnn or weight.is_contiguous() or weight.t().is_contiguous()):
         weight = weight.contiguous()  # oneDNN takes other orders too, a thousand times as slowly
     name, form = ("gelu", "tanh") if gelu else ("none", "")
     out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, name, [], form)
     return out
 
 
-def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """One tensor over `parts` (n, ...), if they lie one behind another in the same memory."""
-    first, place, rows = parts[0], 0, 0
-    for part in parts:
-        if first is None or part is None or not part.is_contiguous():
-            return None
-        if part.dtype != first.dtype or part.shape[1:] != first.shape[1:]:
-            return None
-        if part.storage_offset() != first.storage_offset() + place or not _same_memory(part, first):
-            return None
-        place, rows = place + part.numel(), rows + len(part)
-    assert first is not None
-    return first.as_strided((rows, *first.shape[1:]), first.stride(), first.storage_offset())
+def pack(weight: Tensor) -> Tensor:
+    """A copy of a weight (n, k) in the order in which oneDNN multiplies by it, for `product` alone.
 
-
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors share their memory; those without any, in a rehearsal, may seem to."""
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    The products have the same bits, in a tenth less time.
+    """
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    return packed

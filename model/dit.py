@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..attention.dense import attend
 from ..uploads import upload
 from .arithmetic.block import BlockWays, run_block
-from .arithmetic.layers import TORCH_LAYERS, Layers, lay_in_one
+from .arithmetic.layers import TORCH_LAYERS, Layers
 from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate
 from .arithmetic.times import embed_times
 from .blocks import ALL_BLOCKS, Blocks
@@ -144,7 +144,6 @@ class WanBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(config.dim, eps=EPS, elementwise_affine=False)
         self.self_attn = WanAttention(config.dim)
-        lay_in_one([self.self_attn.q, self.self_attn.k, self.self_attn.v])
         self.norm3 = nn.LayerNorm(config.dim, eps=EPS)
         self.cross_attn = WanAttention(config.dim)
         self.norm2 = nn.LayerNorm(config.dim, eps=EPS, elementwise_affine=False)

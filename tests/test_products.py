@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtake import products
-from longtake.products import FEWEST_PRODUCTS, has_wide_products, joined, product, suits_products
+from longtake.products import FEWEST_PRODUCTS, has_wide_products, product, suits_products
 from longtake.rehearsed_device import simulate_device
 from longtake.tests.support.tiny_model import randn
 
 ROWS, INPUTS, OUTPUTS = 40, 24, 56
-WHOLE = randn(12, 5, seed=7)
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
 )
@@ -112,33 +111,3 @@ def test_the_environment_can_say_no() -> None:
 @needs_onednn
 def test_avx512_says_yes() -> None:
     assert has_wide_products() == (torch.backends.cpu.get_cpu_capability() == "AVX512")
-
-
-def test_parts_of_one_memory_are_joined() -> None:
-    whole = randn(12, 5)
-    parts = whole.split([3, 4, 5])
-    found = joined(parts)
-    assert found is not None
-    assert torch.equal(found, whole) and found.data_ptr() == whole.data_ptr()
-    assert torch.equal(joined(parts[1:]), whole[3:])
-    assert torch.equal(
-        joined([parts[0].flatten()[:5], parts[0].flatten()[5:]]), whole[:3].flatten()
-    )
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        (randn(12, 5)[:3], randn(12, 5)[3:]),  # two memories
-        (randn(12, 5)[:3], None),
-        (None, randn(12, 5)[:3]),
-        (WHOLE[3:6], WHOLE[:3]),  # another order
-        (WHOLE[:3], WHOLE[4:]),  # a gap
-        (WHOLE[:3], WHOLE[2:]),  # rows twice
-        (WHOLE.flatten()[:12].view(3, 4), WHOLE.flatten()[12:24].view(2, 6)),  # rows of two lengths
-        (WHOLE[:3], WHOLE.view(torch.int32)[3:]),  # two dtypes
-        (WHOLE.t()[:2], WHOLE.t()[2:]),  # rows that lie apart
-    ],
-)
-def test_other_parts_are_not_joined(parts: tuple[Tensor | None, ...]) -> None:
-    assert joined(parts) is None

@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from ...attention.cache.policy import CachePolicy, WindowSink
+from ...model.arithmetic.layers import Layers
+from ...model.arithmetic.packed import PackedWeights
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.denoiser import Denoiser, LocalHost
@@ -65,7 +67,8 @@ def open_shot(
 
     A small model is decoded on a thread beside the one that denoises, unless `in_turn`.
     """
-    model = Denoiser(LocalHost(networks.tree), networks.config)
+    layers = Layers(packed=PackedWeights())  # as the product has it
+    model = Denoiser(LocalHost(networks.tree), networks.config, layers=layers)
     spec = RolloutSpec(settings, model, "bench", Journal(folder), fps=DEMO.fps)
     stream = FrameStream if in_turn else _FramesBeside
     return stream(

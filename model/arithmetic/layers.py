@@ -13,27 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...products import joined, product, suits_products
+from ...products import product, suits_products
 from ...rehearsed_device import device_kind
-
-PARTS = ("weight", "bias")
-"""The parameters of a linear layer."""
-
-
-def lay_in_one(layers: Sequence[nn.Linear]) -> None:
-    """Put the weights of layers one behind another, and their biases: for one product of all.
-
-    They share a memory from then on. So `torch.save` of one writes all of them, safetensors'
-    `save_model` refuses them (`save_file` does not), and none may change while gradients of another
-    are still to come.
-    """
-    for name in PARTS:
-        parts = [getattr(layer, name).detach() for layer in layers]
-        rows = [len(part) for part in parts]
-        whole = parts[0].new_empty(sum(rows), *parts[0].shape[1:])
-        # `cat` would be shorter, but on meta tensors torch loads its compiler for that.
-        for layer, part, place in zip(layers, parts, whole.split(rows), strict=True):
-            setattr(layer, name, nn.Parameter(place.copy_(part)))
+from .packed import PackedWeights
 
 
 def is_plain_linear(layer: Any) -> bool:
@@ -49,36 +31,44 @@ def is_plain_sequence(layers: Any) -> bool:
 @dataclass(frozen=True, slots=True)
 class Layers:
     """Calls layers. `is_plain` tells a linear layer that multiplies by its weight as it lies, and
-    `is_sequence` layers that run one after another.
+    `is_sequence` layers that run one after another. Products take weights as `packed` has them.
     """
 
     is_plain: Callable[[Any], bool] = is_plain_linear
     is_sequence: Callable[[Any], bool] = is_plain_sequence
+    packed: PackedWeights | None = None
 
     def linear(self, layer: Any, x: Tensor) -> Tensor:
         """What a linear layer makes of x (..., c)."""
         if self._multiplies(layer, x):
-            return product(x, layer.weight, layer.bias)
+            return self._product(layer, x)
         return layer(x)  # type: ignore[no-any-return]
 
     def linears(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
-        """What each of several linear layers makes of x (..., c).
-
-        Layers whose weights `lay_in_one` are multiplied together.
+        """What each of several linear layers makes of x (..., c): one product, if they are packed
+        together.
         """
-        if all(self._multiplies(layer, x) for layer in layers):
-            weight, bias = (joined([getattr(each, name) for each in layers]) for name in PARTS)
-            if weight is not None and bias is not None:
-                rows = [len(each.weight) for each in layers]
-                return torch.split(product(x, weight, bias), rows, -1)
-        return [self.linear(layer, x) for layer in layers]
+        if self.packed is None or not all(self._multiplies(layer, x) for layer in layers):
+            return [self.linear(layer, x) for layer in layers]
+        if x.is_meta:  # a rehearsal, which packs nothing
+            outputs = [len(layer.weight) for layer in layers]
+            return torch.split(x.new_empty(*x.shape[:-1], sum(outputs)), outputs, -1)
+        packed = self.packed.of(layers)
+        if packed is None:
+            return [self.linear(layer, x) for layer in layers]
+        return torch.split(product(x, packed.weight, packed.bias), [*packed.outputs], -1)
 
     def mlp(self, layers: Any, x: Tensor) -> Tensor:
         """What a linear layer, GELU and another linear layer make of x (..., c)."""
         if not (self.is_sequence(layers) and _is_mlp(layers) and self._multiplies(layers[0], x)):
             return layers(x)  # type: ignore[no-any-return]
         first, _, last = layers
-        return self.linear(last, product(x, first.weight, first.bias, gelu=True))
+        return self.linear(last, self._product(first, x, gelu=True))
+
+    def _product(self, layer: Any, x: Tensor, *, gelu: bool = False) -> Tensor:
+        packed = None if self.packed is None or x.is_meta else self.packed.of([layer])
+        source = layer if packed is None else packed
+        return product(x, source.weight, source.bias, gelu=gelu)
 
     def _multiplies(self, layer: Any, x: Tensor) -> bool:
         """Whether a layer is its float32 weight and bias alone, and a product of x gains."""

@@ -42,7 +42,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
     of a CLIP                 tokenize(text), encode_from_tokens_scheduled(tokens), clone(),
                               cond_stage_model, and mostly a patcher: load_device, offload_device,
                               model_size(), loaded_size(), is_dynamic()
-    of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
+    of a MODEL                model.diffusion_model, model.get_dtype_inference(),
+                              model.current_weight_patches_uuid, load_device,
                               offload_device, model_options, wrappers, object_patches,
                               injections, patches_uuid,
                               weight_wrapper_patches -> {name: [function]}, forced_hooks,
@@ -91,6 +92,7 @@ from .memory import (
     usable_memory_bytes,
     wants_float32_vae,
     weights,
+    weights_version,
 )
 from .metadata import workflow_metadata
 from .models import (
@@ -212,6 +214,7 @@ __all__ = [
     "watch_sampling",
     "weights",
     "weights_and_patches",
+    "weights_version",
     "with_lora",
     "with_lora_factor",
     "workflow_metadata",

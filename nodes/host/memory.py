@@ -93,6 +93,11 @@ def compute_place(model: Any) -> tuple[torch.device, torch.dtype]:
     return model.load_device, model.model.get_dtype_inference()
 
 
+def weights_version(model: Any) -> object:
+    """Another value whenever the loaded weights of a MODEL have other patches in them."""
+    return getattr(model.model, "current_weight_patches_uuid", None)
+
+
 def cast(parameter: Tensor, device: torch.device) -> Tensor:
     """Cast a bare parameter to float32 on `device`; modules fetch their own weights."""
     return comfy.model_management.cast_to(parameter, dtype=torch.float32, device=device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attention.history import HistoryCache
+from ...model.arithmetic.packed import PackedWeights
 from .. import host
 from ..models.vace import vace_of
 from .kv_memory import KVMemory
@@ -33,7 +34,8 @@ class Claim:
     `connected_model` is the MODEL as connected on the canvas. `model` is the clone that the current
     run uses; the strength of its LoRAs may differ. `reservations` keeps co-claimed objects alive
     that nobody else holds. `second` are the second weights of a pair, which take turns with these.
-    `beside` are patchers of modules that run in the same passes.
+    `beside` are patchers of modules that run in the same passes. `packed` are the weights of the
+    last claim, for products.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
@@ -47,6 +49,7 @@ class Claim:
         self.working_bytes: Callable[[], int] = lambda: 0  # of a pass of the model
         self.second: SecondClaim | None = None
         self.beside: list[Any] = []
+        self.packed = PackedWeights()
 
     @property
     def weights(self) -> host.Weights:
@@ -63,9 +66,9 @@ class Claim:
 
     def claim(self, kv_bytes: int) -> nn.Module:
         """Load the model and return its tree, with room for `kv_bytes`, a pass and the VAEs."""
-        return self.claim_weights(self.model, kv_bytes)
+        return self.claim_weights(self.model, self.packed, kv_bytes)
 
-    def claim_weights(self, model: Any, kv_bytes: int) -> nn.Module:
+    def claim_weights(self, model: Any, packed: PackedWeights, kv_bytes: int) -> nn.Module:
         """Load the first or the second MODEL of the shot, with all that is loaded beside it."""
         start = time.perf_counter()
         self.count += 1
@@ -75,6 +78,7 @@ class Claim:
         partners = (partner.patcher for partner in self.co_claimed)
         patchers = [model, *self.beside, *partners, *caches]
         host.claim(patchers, kv_bytes + self.working_bytes() + partner_bytes)
+        packed.renew(host.weights_version(model))
         if self.load_s is None:
             self.load_s = time.perf_counter() - start
         return host.module_tree(model)
@@ -124,13 +128,13 @@ class SecondClaim:
 
     def __init__(self, model: Any, first: Claim) -> None:
         self.model = self.connected_model = model
-        self._first = first
+        self._first, self.packed = first, PackedWeights()
         self.cast, self.check_interrupted = first.cast, first.check_interrupted
         self.register_cache, self.offload_caches = first.register_cache, first.offload_caches
 
     def claim(self, kv_bytes: int) -> nn.Module:
         """Load the second model; the host may move the first one away."""
-        return self._first.claim_weights(self.model, kv_bytes)
+        return self._first.claim_weights(self.model, self.packed, kv_bytes)
 
 
 def _scaled(model: Any, factor: float) -> Any:

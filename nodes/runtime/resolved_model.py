@@ -73,10 +73,9 @@ def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
     device, dtype = host.compute_place(model)
     claim = Claim(model, device)
-    layers = Layers(host.is_plain_linear, host.is_plain_sequence)
     engine = HostDenoiser(
         claim, _config(model), device, dtype, control=_module(model), compiler=compiler_of(model),
-        layers=layers,
+        layers=_layers(claim),
     )  # fmt: skip
     second = second_model(model)
     if second is None:
@@ -90,9 +89,13 @@ def denoiser(model: Any) -> HostDenoiser:
         )
     other = Denoiser(
         claim.second, _config(second.model), device, dtype, control=_module(second.model),
-        layers=layers,
+        layers=_layers(claim.second),
     )  # fmt: skip
     return replace(engine, second=SecondWeights(other, second.passes))
+
+
+def _layers(claim: Claim | SecondClaim) -> Layers:
+    return Layers(host.is_plain_linear, host.is_plain_sequence, claim.packed)
 
 
 def _config(model: Any) -> ModelConfig:

@@ -19,6 +19,8 @@ from torch import Tensor
 from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
+from ...model.arithmetic.layers import Layers
+from ...model.arithmetic.packed import PackedWeights
 from ...model.config import DiTConfig
 from ...model.forward import ModelConfig
 from ...model.memory import META, Peaks, convolution_scratch, first_layers, peaks_by_place
@@ -152,7 +154,10 @@ class Rehearsal:
         )
         with self.shapes:
             host = RehearsalHost(self._tree, self.check_interrupted)
-            model = Denoiser(host, self.config, META, self.dtype, control=self._module())
+            model = Denoiser(
+                host, self.config, META, self.dtype, control=self._module(),
+                layers=Layers(packed=PackedWeights()),
+            )  # fmt: skip
             branches = Branches(CurrentSettings(settings), model, RehearsalFiller)
             branches.claim()
             _fill(branches, settings, first)

@@ -114,8 +114,8 @@ class Patcher:
 
     def partially_load(self, device_to: torch.device) -> int:
         """Bring the module to `device_to`, with exactly this patcher's patches."""
-        if isinstance(self.model, BaseModel) and self.model.patched_by != self.patches_uuid:
-            self.model.patch(self.patches, self.patches_uuid)
+        if isinstance(self.model, BaseModel):
+            self.model.hold(self.patches, self.patches_uuid)
         first = next(self.model.parameters(), None)
         if first is None or first.device != device_to:  # else `to` takes 6 ms to change nothing
             self.model.to(device_to)
@@ -152,11 +152,13 @@ class BaseModel(nn.Module):
         super().__init__()
         self.diffusion_model = diffusion_model
         self.unpatched: dict[str, Tensor] = {}
-        self.patched_by: uuid.UUID | None = None
+        self.current_weight_patches_uuid: uuid.UUID | None = None
 
     @torch.no_grad()
-    def patch(self, patches: Mapping[str, list[WeightPatch]], name: uuid.UUID) -> None:
-        """Replace all earlier changes of the weights by `patches`."""
+    def hold(self, patches: Mapping[str, list[WeightPatch]], name: uuid.UUID) -> None:
+        """Replace all earlier changes of the weights by `patches`, unless these are in force."""
+        if name == self.current_weight_patches_uuid:
+            return
         weights = dict(self.named_parameters())
         for changed, value in self.unpatched.items():
             weights[changed].copy_(value)
@@ -164,7 +166,7 @@ class BaseModel(nn.Module):
         for changed, stack in patches.items():
             for strength, change in stack:
                 weights[changed].add_(change.on(weights[changed]), alpha=strength)
-        self.patched_by = name
+        self.current_weight_patches_uuid = name
 
     def get_dtype_inference(self) -> torch.dtype:
         return next(self.parameters()).dtype

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from longtake.model.arithmetic import layers
-from longtake.model.arithmetic.layers import TORCH_LAYERS, Layers, lay_in_one
+from longtake.model.arithmetic.layers import TORCH_LAYERS, Layers
+from longtake.model.arithmetic.packed import PackedWeights
 from longtake.tests.support.tiny_model import randn
 
 WIDTH, HIDDEN = 24, 40
@@ -173,69 +173,41 @@ def test_a_host_tells_what_is_plain(products: list[bool]) -> None:
     assert products == [False]
 
 
-def three_in_one(*, bias: bool = True) -> list[nn.Linear]:
-    parts = [nn.Linear(WIDTH, rows, bias=bias) for rows in (8, 16, 8)]
-    if bias:
-        lay_in_one(parts)
-    return parts
-
-
-def assert_all(parts: list[nn.Linear]) -> None:
-    for ours, layer in zip(TORCH_LAYERS.linears(parts, X), parts, strict=True):
+def parts_of(layers: list[nn.Linear], how: Layers) -> None:
+    """Assert that `how` makes of X what each of the layers makes by itself."""
+    for ours, layer in zip(how.linears(layers, X), layers, strict=True):
         torch.testing.assert_close(ours, layer(X))
 
 
+def three(*, bias: bool = True) -> list[nn.Linear]:
+    return [nn.Linear(WIDTH, rows, bias=bias) for rows in (8, 16, 8)]
+
+
+@pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
-def test_layers_that_lie_in_one_are_one_product(products: list[bool]) -> None:
-    parts = three_in_one()
-    assert_all(parts)
-    assert products == [False]
-    parts[1].weight.mul_(2)  # where it lies, as an optimiser does
-    parts[2].bias.add_(1)
-    assert_all(parts)
-    assert_all(parts[1:])
-    assert products == [False] * 3
-
-
-@torch.no_grad()
-def test_laying_layers_in_one_keeps_their_weights() -> None:
-    parts = [nn.Linear(WIDTH, rows) for rows in (8, 16, 8)]
-    before = [{name: x.clone() for name, x in layer.state_dict().items()} for layer in parts]
-    lay_in_one(parts)
-    for layer, weights in zip(parts, before, strict=True):
-        assert all(torch.equal(layer.state_dict()[name], x) for name, x in weights.items())
-        assert all(parameter.requires_grad for parameter in layer.parameters())
-
-
-def replaced(parts: list[nn.Linear]) -> list[nn.Linear]:
-    parts[1].weight = nn.Parameter(parts[1].weight + 1)  # as a LoRA does
-    return parts
-
-
-def in_another_order(parts: list[nn.Linear]) -> list[nn.Linear]:
-    return [parts[0], parts[2], parts[1]]
-
-
-@pytest.mark.parametrize("change", [replaced, in_another_order, copy.deepcopy])
-@torch.no_grad()
-def test_layers_that_do_not_lie_in_one_are_multiplied_one_by_one(
-    products: list[bool], change: Callable[[list[nn.Linear]], list[nn.Linear]]
+def test_packed_layers_that_read_the_same_are_one_product(
+    products: list[bool], *, bias: bool
 ) -> None:
-    assert_all(change(three_in_one()))
-    assert products == [False] * 3
+    layers, packing = three(bias=bias), Layers(packed=PackedWeights())
+    parts_of(layers, packing)
+    parts_of(layers[1:], packing)
+    assert products == [False] * 2
+    parts_of(layers, TORCH_LAYERS)
+    assert products == [False] * 5
 
 
 @torch.no_grad()
-def test_layers_without_bias_are_multiplied_one_by_one(products: list[bool]) -> None:
-    assert_all(three_in_one(bias=False))
-    assert products == [False] * 3
+def test_layers_of_which_some_have_no_bias_are_multiplied_one_by_one(products: list[bool]) -> None:
+    layers = [*three(), *three(bias=False)]
+    parts_of(layers, Layers(packed=PackedWeights()))
+    assert products == [False] * 6
 
 
 @torch.no_grad()
 def test_a_changed_layer_among_others_computes_by_itself(products: list[bool]) -> None:
-    parts = three_in_one()
-    with_hook(parts[1])
-    assert_all(parts)
+    layers = three()
+    with_hook(layers[1])
+    parts_of(layers, Layers(packed=PackedWeights()))
     assert products == [False] * 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,26 @@ def test_a_shot_by_products_equals_one_by_the_cores_layers(
     assert not products
     torch.testing.assert_close(latents(engine), by_themselves, rtol=1e-4, atol=1e-4)
     assert bool(products) == multiplies
+
+
+@torch.inference_mode()
+def test_models_that_share_weights_take_turns(
+    core: Any, tmp_path: Path, products: list[int]
+) -> None:
+    """Products take the weights of the MODEL that was claimed last, whichever was packed before."""
+    from longtake.nodes.runtime.resolved_model import denoiser
+
+    patched = with_lora(tmp_path)
+    bare = patched.clone()
+    bare.patches = {}
+    bare.patches_uuid = uuid.uuid4()
+    engines = [denoiser(model) for model in (bare, patched)]
+    by_themselves = [latents(replace(each, layers=Layers(lambda _: False))) for each in engines]
+    assert not torch.allclose(*by_themselves, atol=1e-3)
+    for _ in range(2):
+        for engine, expected in zip(engines, by_themselves, strict=True):
+            torch.testing.assert_close(latents(engine), expected, rtol=1e-4, atol=1e-4)
+    assert products
 
 
 def test_the_cores_feed_forward_runs_one_layer_after_another(core: Any, tmp_path: Path) -> None:
