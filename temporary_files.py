@@ -28,9 +28,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):  # it no longer exists after a success
+    except BaseException:
+        with contextlib.suppress(OSError):  # perhaps it does not exist yet
             temporary.unlink()
+        raise
 
 
 def remove_leftovers(folder: Path, pattern: str = "*") -> None:

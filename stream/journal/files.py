@@ -61,9 +61,12 @@ class LocalFiles:
 
     def write(self, name: str, content: bytes, to_disk: Force) -> None:
         """Write a file, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / name) as temporary:
-            temporary.write_bytes(content)
+            try:
+                temporary.write_bytes(content)
+            except FileNotFoundError:  # the first file of the folder
+                self.folder.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(content)
         to_disk(self.folder / name)
 
     def set_aside(self, name: str, reason: ValueError) -> bool:
