@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.random import Generator, Philox
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..uploads import upload
@@ -23,17 +24,26 @@ def addressed_noise(
     seed: int, latent_frame: int, step: int, purpose: str, shape: tuple[int, ...]
 ) -> Tensor:
     """Standard normal noise of `shape`, float32 on the CPU."""
-    address = f"{seed}/{latent_frame}/{step}/{purpose}".encode()
-    key = int.from_bytes(hashlib.blake2b(address, digest_size=16).digest(), "little")
-    generator = Generator(Philox(key=key))
-    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
+    noise = np.empty(shape, np.float32)
+    _draw(noise, seed, latent_frame, step, purpose)
+    return torch.from_numpy(noise)
 
 
 def frame_noise(
     seed: int, frames: range, step: int, purpose: str, shape: tuple[int, int, int]
 ) -> Tensor:
     """Noise of several latent frames (f, c, h, w), each by its own address."""
-    return torch.stack([addressed_noise(seed, frame, step, purpose, shape) for frame in frames])
+    noise = np.empty((len(frames), *shape), np.float32)
+    for frame, part in zip(frames, noise, strict=True):
+        _draw(part, seed, frame, step, purpose)
+    return torch.from_numpy(noise)
+
+
+def _draw(noise: NDArray[np.float32], seed: int, frame: int, step: int, purpose: str) -> None:
+    """Fill `noise` with that of an address."""
+    address = f"{seed}/{frame}/{step}/{purpose}".encode()
+    key = int.from_bytes(hashlib.blake2b(address, digest_size=16).digest(), "little")
+    Generator(Philox(key=key)).standard_normal(dtype=np.float32, out=noise)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,11 +106,11 @@ def test_no_noise_is_drawn_for_frames_that_become_clean(monkeypatch: pytest.Monk
     """Of two steps from noise only the first adds some."""
     drawn = Counter[tuple[int, str]]()
 
-    def draw(seed: int, frame: int, step: int, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        drawn[step, purpose] += 1
-        return addressed_noise(seed, frame, step, purpose, shape)
+    def draw(seed: int, frames: range, step: int, purpose: str, shape: Any) -> Tensor:
+        drawn[step, purpose] += len(frames)
+        return frame_noise(seed, frames, step, purpose, shape)
 
-    monkeypatch.setattr(noise, "addressed_noise", draw)
+    monkeypatch.setattr(noise, "frame_noise", draw)
     shot = settings(schedule=causal_chunks(flow_ladder(2, 3.0), 3), length=6, solver=ReNoise())
     assert sum(1 for _ in generate(shot, local_denoiser(random_dit(), TINY))) == 2
     assert drawn == {(0, "start"): 6, (1, "renoise"): 6}
