@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream
+from ...stream.rollout.controls import Controls
 from .decoded import HostFrames
 from .source import DerivedFrames, FrameSource
 
@@ -15,7 +16,8 @@ from .source import DerivedFrames, FrameSource
 class JoinedFrames(DerivedFrames):
     """Frames of several sources as one stream.
 
-    Plan, controls and measurements are those of the first generated source.
+    Plan, controls and measurements are those of the first generated source; its stop ends the runs
+    of all others too.
     """
 
     def __init__(
@@ -25,11 +27,21 @@ class JoinedFrames(DerivedFrames):
         size: tuple[int, int],
         total: int | None,
     ) -> None:
-        generated = (source for source in sources if not _is_from_file(source))
-        super().__init__(next(generated, sources[0]), chunks)
-        self.sources = sources
+        generated = [source for source in sources if not _is_from_file(source)]
+        super().__init__(generated[0] if generated else sources[0], chunks)
+        self.sources, self._followers = sources, generated[1:]
+        self._leader: Controls | None = None
         self.width, self.height = size
         self._total = total
+
+    @property
+    def controls(self) -> Controls:
+        """The live controls of the run in progress, which the other sources' runs follow."""
+        leader = self.source.controls
+        if leader is not self._leader:
+            self._leader = leader
+            stop_together(leader, [source.controls for source in self._followers])
+        return leader
 
     @property
     def chunk_count(self) -> int | None:
@@ -50,6 +62,17 @@ class JoinedFrames(DerivedFrames):
         """Return the models that the host keeps loaded while the prompt runs."""
         models = [model for source in self.sources for model in source.get_models()]
         return [model for i, model in enumerate(models) if model not in models[:i]]
+
+
+def stop_together(leader: Controls, followers: Sequence[Controls]) -> None:
+    """Let a stop of one run end others, which it is shown with."""
+
+    def follow() -> None:
+        if leader.state in ("stopping", "stopped"):
+            for each in followers:
+                each.stop()
+
+    leader.listen(follow)
 
 
 def check_rate(sources: Sequence[FrameSource]) -> None:

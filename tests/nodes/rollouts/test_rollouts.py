@@ -1,4 +1,4 @@
-"""Fork, Rewind, Continue, Save, Load, Info, Compare and Splice under the stand-in host."""
+"""Fork, Rewind, Continue, Save, Load and Info under the stand-in host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def save_rollout(bench: Bench, rollout: Any, **inputs: Any) -> str:
 
 
 def load(bench: Bench, name: str, **inputs: Any) -> Any:
-    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    model, clip, _ = bench.run("LongtakeLoadDemoModel", quality="full")
     return bench.run("LongtakeLoadRollout", file=name, model=model, clip=clip, **inputs)[0]
 
 
@@ -262,74 +262,12 @@ def test_info_shows_what_there_is_and_the_tree(bench: Bench) -> None:
     assert lines[-1] == f"  * {forked.id[:8]}  0:02.1  from 0:01.3: prompt a blue ball, seed 7"
 
 
-def frames(bench: Bench, rollout: Any, vae: Any) -> Any:
-    return bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)[0]
-
-
-def pictures(bench: Bench, stream: Any) -> torch.Tensor:
-    return bench.collect(stream)
-
-
-def test_forks_are_compared_side_by_side(bench: Bench) -> None:
-    source, vae = bench.rollout(length=33.0)
-    a, b = frames(bench, source, vae), frames(bench, fork(bench, source, at=1.3, new_seed=7), vae)
-    [both] = bench.run("LongtakeCompareRollouts", frames_a=a, frames_b=b, labels=" \n ")
-    assert (both.width, both.height, both.frame_total, both.chunk_count) == (64, 32, 33, 3)
-    made = pictures(bench, both)
-    assert torch.equal(made[:, :, :32], pictures(bench, a))
-    assert torch.equal(made[:, :, 32:], pictures(bench, b))
-    assert both.report([]).width == 64
-
-
-def test_a_comparison_is_previewed_and_saved_beside_its_shots(bench: Bench, tmp_path: Path) -> None:
-    import asyncio
-
-    source, vae = bench.rollout(length=33.0)
-    a, b = frames(bench, source, vae), frames(bench, fork(bench, source, at=1.3, new_seed=7), vae)
-    [both] = bench.run("LongtakeCompareRollouts", frames_a=a, frames_b=b)
-    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
-    asyncio.run(
-        bench.side_by_side(
-            ("LongtakePreview", {"frames": both}),
-            ("LongtakePreview", {"frames": a}),
-            ("LongtakeSaveVideo", {"frames": both, **save}),
-        )
-    )
-    assert len(list(tmp_path.glob("x_*/*.png"))) == 33
-
-
-def test_shots_are_spliced_and_it_is_said_how(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    source, vae = bench.rollout(length=33.0)
-    a, b = frames(bench, source, vae), frames(bench, fork(bench, source, at=0.6, new_seed=7), vae)
-    with caplog.at_level("INFO", logger="longtake"):
-        [one] = bench.run("LongtakeSpliceRollouts", first=a, second=b, overlap=4)
-    assert one.frame_total == 62
-    made = pictures(bench, one)
-    assert len(made) == 62
-    assert torch.equal(made[:29], pictures(bench, a)[:29])
-    assert torch.equal(made[33:], pictures(bench, b)[4:])
-    assert "a cross-fade in linear light over 4 frames from 0:01.8; 62 frames" in caplog.text
-
-
-def test_shots_of_different_sizes_are_not_spliced(bench: Bench) -> None:
-    small, vae = bench.rollout(length=9.0)
-    wide, _ = bench.rollout(length=9.0, width=48)
-    with pytest.raises(BadInput, match="32x32 and 48x32"):
-        bench.run(
-            "LongtakeSpliceRollouts",
-            first=frames(bench, small, vae),
-            second=frames(bench, wide, vae),
-        )
-
-
 def test_a_plan_forks_into_a_plan(bench: Bench) -> None:
     source, vae = bench.rollout(length=33.0, plan_only=True)
     forked = fork(bench, source, at=1.3, new_seed=7)
     assert forked.plan_only and forked.plan.frames == 33
     assert bench.shown("LongtakeSaveRollout", rollout=forked) is None
-    frames(bench, forked, vae)
+    bench.run("LongtakeVAEDecode", rollout=forked, vae=vae)
 
 
 def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
