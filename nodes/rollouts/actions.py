@@ -116,9 +116,10 @@ def _set_length(
         assert snapped.latent_frames is not None
         settings = settings.lasting(snapped.latent_frames)
     if settings.length is not None and settings.length <= frame:
+        at, end = (time_of(source, latent) for latent in (frame, settings.length))
         raise BadInput(
-            f"The fork is at {time_of(source, frame):g} s, which is also its end; set a greater "
-            "length or an earlier time."
+            f"The fork is at {at:g} s, and the shot would end at {end:g} s; set a greater length "
+            "or an earlier time."
         )
     return settings
 

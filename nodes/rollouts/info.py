@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import fields
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -59,7 +61,7 @@ def describe_rollout(rollout: HostRollout) -> list[str]:
         f"Rollout {rollout.id}",
         f"Length {length}, {stored}{count} chunks exist",
         f"Schedule {settings.schedule.chunk_frames} latent frames a chunk, "
-        f"{type(settings.solver).__name__}, {settings.cache}",
+        f"solver {in_words(settings.solver)}, KV cache {in_words(settings.cache)}",
     ]
     record = _record(rollout)
     for name in ("prompts", "seeds", "guidance"):
@@ -70,6 +72,18 @@ def describe_rollout(rollout: HostRollout) -> list[str]:
     for start, identity in rollout.spec.chain.models.later:
         lines.append(f"Model from {time_label(time_of(rollout, start))}: {identity[:8]}")
     return lines
+
+
+def in_words(value: Any) -> str:
+    """Settings as people read them: their kind, and what differs from the usual."""
+    kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(value).__name__).lower()
+    facts = ((field, getattr(value, field.name)) for field in fields(value))
+    changed = [
+        field.name.replace("_", " ") + ("" if now is True else f" {now}")
+        for field, now in facts
+        if now != field.default
+    ]
+    return " ".join([kind, *([f"({', '.join(changed)})"] if changed else [])])
 
 
 def describe_forks(rollout: HostRollout) -> list[str]:

@@ -99,7 +99,7 @@ def test_a_plan_is_forked_where_the_run_would_be(
 ) -> None:
     caplog.set_level(logging.INFO, "longtake")
     whole, _ = bench.rollout(length=33.0, plan_only=plan_only)
-    with pytest.raises(BadInput, match="The fork is at 2.0625 s, which is also its end"):
+    with pytest.raises(BadInput, match="is at 2.0625 s, and the shot would end at 2.0625 s"):
         edited(bench, "fork", whole, at=-1.0)
     forked = edited(bench, "fork", whole, at=-1.0, length=3.0, new_seed=7)
     assert forked.plan.frames == 57 and [

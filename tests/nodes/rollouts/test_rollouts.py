@@ -106,8 +106,8 @@ def test_the_source_is_never_changed(bench: Bench) -> None:
     ("action", "inputs", "words"),
     [
         ("fork", {"at": 99.0}, "at is 99 s and the rollout ends at 2.0625 s"),
-        ("fork", {"at": -1.0}, "which is also its end"),
-        ("fork", {"at": 1.0, "length": 0.5}, "which is also its end"),
+        ("fork", {"at": -1.0}, "and the shot would end at 2.0625 s"),
+        ("fork", {"at": 1.0, "length": 0.5}, "is at 1.3125 s, and the shot would end at 0.5625 s"),
         ("rewind", {"at": 99.0}, "at is 99 s and the rollout ends"),
     ],
 )
@@ -251,6 +251,8 @@ def test_info_shows_what_there_is_and_the_tree(bench: Bench) -> None:
     told = bench.shown("LongtakeRolloutInfo", rollout=source)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
     assert f"Rollout {source.id}" in text and "0 of 3 chunks exist" in text
+    window = "recall window (window frames 21, archive frames 600, flat world, only new views)"
+    assert f"Schedule 3 latent frames a chunk, solver euler, KV cache {window}" in text
     latents(bench, source)
     forked = fork(bench, source, at=1.3, new_seed=7)
     latents(bench, forked)
