@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 TOKENS = "longtake_tokens"  # of live code, beside the weights
 WAN_MODULES = ("patch_embedding", "time_embedding", "time_projection", "blocks")
+OWN = ("action_embedding.", "world_columns", "world_turns")  # of the demo's camera
 READERS = ("text_embedding", "img_emb")  # of a prompt, or of a picture in its place
 PICTURE = "img_emb."
 
@@ -67,10 +68,11 @@ def build_diffusion_model(
 def _for_host(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors by which the host recognises the model that it can build, in a dict of its own.
 
-    One that reads a picture in place of a prompt is its text-to-video model with more channels. The
-    host takes out of the dict what it uses.
+    The host would warn of names that only we know. A model that reads a picture in place of a
+    prompt is its text-to-video model with more channels. The host takes out of the dict what it
+    uses.
     """
-    left_out = () if TEXT in state else (PICTURE,)
+    left_out = OWN if TEXT in state else (*OWN, PICTURE)
     return {name: tensor for name, tensor in state.items() if not name.startswith(left_out)}
 
 
