@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ...errors import BadInput
 from .prompt import OwnPrompt, Prompt, order
@@ -81,7 +82,7 @@ class Limits:
         return self.rescale > 0 or self.norm_cap is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Guidance:
     """The branches to evaluate, all different; their weights sum to 1 and none is 0.
 
@@ -112,7 +113,7 @@ class Guidance:
         if not 0 <= self.stabilise < 1:
             raise BadInput(f"stabilise is a noise level from 0 to below 1; got {self.stabilise}.")
 
-    @property
+    @cached_property
     def all_branches(self) -> tuple[Branch, ...]:
         """The branches, plus the base with weight 0 if it is needed and missing."""
         known = any(map(self.is_base, self.branches))
