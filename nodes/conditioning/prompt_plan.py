@@ -20,6 +20,7 @@ from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance
 from ...units import byte_size
 from ..length import Length, latent_frame_at
+from ..models.demo_objects import PROMPT_TEXT
 from .over_time import mix_prompt, values_by_chunk
 from .reference import PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
@@ -225,4 +226,5 @@ def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> 
             f"The conditioning is a batch of {embedding.shape[0]}; the sampler takes one prompt at "
             "a time."
         )
-    return Timeline((TimedEmbedding(0.0, embedding[0], ""),), torch.zeros_like(embedding[0]))
+    text = " ".join(options.get(PROMPT_TEXT, "").split())
+    return Timeline((TimedEmbedding(0.0, embedding[0], text),), torch.zeros_like(embedding[0]))

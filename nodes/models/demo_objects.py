@@ -35,6 +35,9 @@ logger = logging.getLogger("longtake")
 MAX_CHOICES = 5
 """Words that a warning offers; there are no more colours of the ball than that."""
 
+PROMPT_TEXT = "longtake_text"
+"""Name of the prompt's text in a CONDITIONING."""
+
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: [[embedding (1, l, c), options], ...]."""
 
@@ -60,9 +63,13 @@ class DemoCLIP:
         add_dict: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> Conditioning:
-        """Encode a prompt as CONDITIONING; unknown words are ignored and named in the log."""
+        """Encode a prompt as CONDITIONING; unknown words are ignored and named in the log.
+
+        It carries the prompt's text too, whose words move the camera.
+        """
         output = self.encode_from_tokens(tokens, return_dict=True)
-        return [[output.pop("cond"), {**output, **(add_dict or {})}]]
+        text = {PROMPT_TEXT: tokens["longtake"]}
+        return [[output.pop("cond"), {**output, **text, **(add_dict or {})}]]
 
     def encode_from_tokens(
         self, tokens: Mapping[str, str], return_pooled: bool = False, return_dict: bool = False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...attention.sparse.settings import Sparsity
+from ...samplers.camera.implied import implied_motion
+from ...samplers.camera.moves import STILL
 from ...samplers.conditioning.known_frame import KnownFrame
-from ...samplers.conditioning.prompts import embedding_digest
+from ...samplers.conditioning.prompts import TimedPrompt, embedding_digest
 from ...samplers.rules.memory import MemoryRules
 from ...samplers.settings import RolloutSettings
 from .journal import live_key, next_key, root_key
@@ -138,6 +140,7 @@ class Chain:
                 "prompt": digests if len(digests) > 1 else digests[0][1],
                 "guidance": self.settings.at(span.first).guidance,
                 **self._steering(span, known),
+                **self._words(prompts),
                 **self._changes_from_root(span.first),
             }
             self._keys.append(next_key(self._keys[-1], inputs))
@@ -153,6 +156,15 @@ class Chain:
         parts = {"camera": self.settings.camera, "control": self.settings.control}
         digests = {name: part.digest_of(frames) for name, part in parts.items() if part}
         return {name: digest for name, digest in digests.items() if digest}
+
+    def _words(self, prompts: Sequence[tuple[int, TimedPrompt]]) -> dict[str, object]:
+        """How the words of the prompts in force move the camera, if they do.
+
+        A text encoder need not know these words, and gives the same embedding without them.
+        """
+        motions = [implied_motion(entry.text) for _, entry in prompts]
+        moves = self.settings.camera is None and any(motion != STILL for motion in motions)
+        return {"words": motions} if moves else {}
 
     def _changes_from_root(self, first: int) -> dict[str, object]:
         """What differs from the root for one chunk: seed, model, LoRA strength, a recache."""

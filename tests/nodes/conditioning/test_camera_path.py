@@ -179,3 +179,21 @@ def test_a_model_without_a_camera_refuses_a_path(bench: Bench) -> None:
     [camera] = bench.run("LongtakeCameraPath", moves="0: up")
     with pytest.raises(BadInput, match="takes no camera path"):
         bench.rollout(camera=camera)
+
+
+def test_words_move_the_camera_from_clip_text_encode_too(steered: Bench) -> None:
+    """The host's CONDITIONING has no place for a prompt's text but the options."""
+    text = "a red ball,\nthe camera pans left"
+    _, clip, _ = steered.run("LongtakeLoadDemoModel")
+    encoded = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    [timeline] = steered.run("LongtakePromptTimeline", clip=clip, text=text.replace("\n", " "))
+    [still] = steered.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    made = [latents_of(steered, prompts) for prompts in (encoded, timeline, still)]
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+
+
+def latents_of(bench: Bench, prompts: Any) -> torch.Tensor:
+    model, *_ = bench.run("LongtakeLoadDemoModel", quality="full")
+    size = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
+    [rollout] = bench.run("LongtakeSampler", model=model, prompts=prompts, **size)
+    return bench.collect(rollout, "latent")["samples"]
