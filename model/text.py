@@ -22,7 +22,9 @@ MIN_PADDING = 1
 length free; without any it paints blobs, as prompt and as negative prompt.
 """
 
-_WORD, _CLAUSE_END = re.compile(r"[a-z]+"), re.compile(r"[,;:.!?\n]")
+_WORD = re.compile(r"[^\W\d_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
+"""Letters of any script, or a pictogram: what it does not know is reported."""
+_CLAUSE_END = re.compile(r"[,;:.!?\n]")
 
 
 @dataclass(frozen=True, slots=True)

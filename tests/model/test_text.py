@@ -46,6 +46,21 @@ def test_order_and_company_matter() -> None:
     assert not torch.allclose(red_ball[0], red[0])
 
 
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("一个红色的球", ("一个红色的球",)),
+        ("a größer ball", ("größer",)),
+        ("ball 🔥 ball", ("🔥",)),
+        ("“ball” — it’s 2 balls…", ("it", "s", "balls")),
+    ],
+)
+def test_words_of_other_scripts_and_pictograms_are_reported(
+    prompt: str, unknown: tuple[str, ...]
+) -> None:
+    assert make_encoder().encode(prompt).unknown == unknown
+
+
 def test_unknown_words_are_reported_once_and_skipped() -> None:
     encoder = make_encoder()
     encoded = encoder.encode("red zeppelin ball zeppelin quux")
