@@ -41,6 +41,7 @@ from .commands.rollouts import rollouts
 from .commands.schedule import schedule
 from .commands.watch import check_watchable, watch_run
 from .commands.worker import worker
+from .console.interrupt import raise_from_now_on
 from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
 from .events import RunFiles
@@ -53,6 +54,7 @@ from .session import session
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Longtake: streaming autoregressive video generation without a browser."""
+    raise_from_now_on()
 
 
 @main.command()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from .allocator import keep_freed_memory
+from .console.interrupt import end_at_once
 from .processor import choose_threads
 
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGINT, end_at_once)  # until a command knows what to say and to keep
     choose_threads(os.environ)
     keep_freed_memory(os.environ)
     from .cli import main as run
 
-    run()
+    try:
+        run()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is Python's own end

@@ -10,7 +10,21 @@ from contextlib import contextmanager
 from types import FrameType
 
 STDERR = 2
+INTERRUPTED = 130
 STOPPING = b"\nStopping after this step; press Ctrl-C again to stop at once.\n"
+NOT_BEGUN = b"\nInterrupted before anything was begun.\n"
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """End the program while it loads: libraries would make a traceback of a KeyboardInterrupt."""
+    os.write(STDERR, NOT_BEGUN)
+    os._exit(INTERRUPTED)
+
+
+def raise_from_now_on() -> None:
+    """Let SIGINT raise KeyboardInterrupt in place of `end_at_once`."""
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

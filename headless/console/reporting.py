@@ -11,9 +11,8 @@ from rich.markup import escape
 
 from ...errors import LongtakeError
 from ..events import RunFiles
+from .interrupt import INTERRUPTED
 from .progress import summary
-
-INTERRUPTED = 130
 
 
 @contextmanager

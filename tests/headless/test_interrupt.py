@@ -1,0 +1,77 @@
+"""Ctrl-C while the program loads, in a command, and after all is done: no traceback, no lie."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longtake.headless.console.interrupt import INTERRUPTED, end_at_once, raise_from_now_on
+
+ROOT = Path(__file__).resolve().parents[2]
+PRESS = "os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)"
+START = """
+import os, signal, sys, time, types
+from longtake.headless import start
+from longtake.headless.console.interrupt import raise_from_now_on
+
+def command():
+    raise_from_now_on()
+    try:
+        {in_command}
+    except KeyboardInterrupt:
+        print("kept")
+
+class Commands(types.ModuleType):
+    @property
+    def main(self):
+        {while_loading}
+        return command
+
+sys.modules["longtake.headless.cli"] = Commands("longtake.headless.cli")
+start.main()
+{after}
+print("ended")
+"""
+
+
+def run(tmp_path: Path, **at: str) -> subprocess.CompletedProcess[str]:
+    """Run the program with a Ctrl-C at one place; the command line itself is a stand-in."""
+    (tmp_path / "longtake").symlink_to(ROOT)
+    places = {"while_loading": "pass", "in_command": "pass", "after": "pass", **at}
+    return subprocess.run(
+        [sys.executable, "-c", START.format(**places)], env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_while_it_loads_one_sentence_is_said(tmp_path: Path) -> None:
+    done = run(tmp_path, while_loading=PRESS)
+    assert (done.returncode, done.stdout) == (INTERRUPTED, "")
+    assert done.stderr.strip() == "Interrupted before anything was begun."
+
+
+def test_a_command_decides_what_is_kept(tmp_path: Path) -> None:
+    done = run(tmp_path, in_command=PRESS)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["kept", "ended"], "")
+
+
+def test_after_all_is_done_nothing_is_interrupted(tmp_path: Path) -> None:
+    done = run(tmp_path, after=PRESS)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["ended"], "")
+
+
+def test_only_the_programs_own_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that calls the command line keeps its own way."""
+    own = signal.getsignal(signal.SIGINT)
+    raise_from_now_on()
+    assert signal.getsignal(signal.SIGINT) is own
+    try:
+        signal.signal(signal.SIGINT, end_at_once)
+        raise_from_now_on()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, own)
