@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..events import RunFiles
-from ..runner import Job
-from .record import DONE, FAILED, Record, SavedFile
-from .row import BatchSpec
+from ..runner import Host, Job
+from ..workflow.graph import load
+from .record import DONE, FAILED, Record, Records, SavedFile
+from .row import BatchSpec, build_rows
 
 
-def jobs(spec: BatchSpec, out: Path) -> Iterator[tuple[Job, Record]]:
-    """Yield every workflow with every combination of values, each with a numbered folder."""
+def plan(spec: BatchSpec, host: Host, records: Records) -> list[tuple[Job, Record]]:
+    """Every workflow with every combination of values, each in the state of an earlier run.
+
+    Raises BadInput at a fault, before anything runs.
+    """
+    workflows = [load(path) for path in spec.workflows]
+    types = [node.class_type for flow in workflows for node in flow.nodes.values()]
+    rows = list(build_rows(workflows, spec, host.specs(types), host.unknown_remedy))
+    records.resume()
+    records.merge_rows(row.record for row in rows)
     runs = [(path, values) for path in spec.workflows for values in spec.combinations()]
-    for number, (workflow, values) in enumerate(runs, 1):
-        folder = f"{number:03}-{workflow.stem}"
-        record = Record(
-            number, hashlib.sha256(folder.encode()).hexdigest(), str(workflow),
-            {override.target: override.value for override in values}, folder,
-        )  # fmt: skip
-        yield Job(workflow, values, out / folder), record
+    return [
+        (Job(path, values, records.out / row.record.folder), row.record)
+        for (path, values), row in zip(runs, rows, strict=True)
+    ]
 
 
 def record_end(

@@ -48,10 +48,14 @@ class Row:
 
 
 def build_rows(
-    workflows: Sequence[Workflow], spec: BatchSpec, specs: Mapping[str, NodeSpec]
+    workflows: Sequence[Workflow],
+    spec: BatchSpec,
+    specs: Mapping[str, NodeSpec],
+    remedy: str = REMEDY,
 ) -> Iterator[Row]:
-    """Yield all rows of the loaded workflows, checked against `specs`; raise BadInput at a
-    fault.
+    """Yield all rows of the loaded workflows, checked against `specs`; raise BadInput at a fault.
+
+    `remedy` says what to do about an unknown node type.
     """
     seen: Counter[str] = Counter()
     number = 0
@@ -60,7 +64,7 @@ def build_rows(
             spec.table.check(workflow, specs)
         for values in spec.combinations():
             number += 1
-            prompt = partial(_prompt, workflow, values, specs)
+            prompt = partial(_prompt, workflow, values, specs, remedy)
             content = _content(prompt())
             key = _key(content, seen[content])
             seen[content] += 1
@@ -70,9 +74,9 @@ def build_rows(
 
 
 def _prompt(
-    workflow: Workflow, values: Sequence[Override], specs: Mapping[str, NodeSpec]
+    workflow: Workflow, values: Sequence[Override], specs: Mapping[str, NodeSpec], remedy: str
 ) -> Mapping[str, object]:
-    return check(apply(workflow, values, specs), specs, REMEDY).to_prompt()
+    return check(apply(workflow, values, specs), specs, remedy).to_prompt()
 
 
 def _content(prompt: Mapping[str, object]) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...stream.journal.lock import ProcessLock
-from ..batch.local import jobs, record_end
+from ..batch.local import plan, record_end
 from ..batch.params import read_table
 from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from ..batch.results import write_results
@@ -72,8 +72,8 @@ def batch(  # noqa: PLR0913
     """Run many workflows, table rows or a grid.
 
     Give several WORKFLOWS, a table of rows (--params), or repeat --set on one input for a grid. A
-    failing run does not stop the others. OUT/results.html and results.csv show the results. With
-    --server or --serve, the same command resumes a stopped batch.
+    failing run does not stop the others. OUT/results.html and results.csv show the results. The
+    same command resumes a stopped batch.
     """
     paths = workflows if workflow is None else (*workflows, workflow)
     if not paths:
@@ -89,7 +89,7 @@ def batch(  # noqa: PLR0913
         )
     console = Console(soft_wrap=True)
     records = Records(out)
-    hint = _resume_hint(records) if servers or driving else None
+    hint = _resume_hint(records)
     with report_failures(console, RunFiles(), debug=debug, resume_hint=hint):
         prepare_folder(out)
         table = read_table(params) if params else None
@@ -103,25 +103,27 @@ def batch(  # noqa: PLR0913
                 opening = session(
                     console, comfy, out, disable_metadata=disable_metadata, store=store
                 )
-                _run_here(list(jobs(spec, out)), opening, records, console, debug=debug)
+                _run_here(spec, opening, records, console, debug=debug)
     if any(row.state != DONE for row in records.rows):
         raise SystemExit(1)
 
 
 def _run_here(
-    planned: list[tuple[Job, Record]],
+    spec: BatchSpec,
     opening: AbstractContextManager[Session],
     records: Records,
     console: Console,
     *,
     debug: bool,
 ) -> None:
-    records.start(record for _, record in planned)
     with opening as live:
+        planned = plan(spec, live.host, records)
         for job, record in planned:
-            count = f"[{record.number}/{len(planned)}]"
-            console.print(escape(f"{count} {job}"), highlight=False)
-            _run_one(live, job, record, records, console, debug=debug)
+            count, is_done = f"[{record.number}/{len(planned)}]", record.state == DONE
+            done = ": done by an earlier run" if is_done else ""
+            console.print(escape(f"{count} {job}{done}"), highlight=False)
+            if not is_done:
+                _run_one(live, job, record, records, console, debug=debug)
 
 
 def _run_one(

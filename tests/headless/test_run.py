@@ -190,10 +190,8 @@ def test_batch_runs_the_grid_and_continues_after_a_failure(tmp_path: Path) -> No
     assert [row.values["1.name"] for row in records.rows] == ["a", "a", "broken", "broken"]
     assert [row.state for row in records.rows] == ["done", "done", "failed", "failed"]
     assert (tmp_path / "o" / "results.html").read_text().count("count_00001_.txt</a>") == 2
-    assert (tmp_path / "o" / "002-counting" / "sub" / "count_00001_.txt").read_text().split() == [
-        "1",
-        "2",
-    ]
+    [made] = (tmp_path / "o").glob("002-counting-*/sub/count_00001_.txt")
+    assert made.read_text().split() == ["1", "2"]
 
 
 def test_a_table_of_rows_runs_here_too(tmp_path: Path) -> None:
@@ -201,11 +199,26 @@ def test_a_table_of_rows_runs_here_too(tmp_path: Path) -> None:
     command = ("batch", workflow(tmp_path), "--params", tmp_path / "rows.csv")
     result = invoke(*command, "--out", tmp_path / "o")
     assert result.exit_code == 0, result.output
-    made = [tmp_path / "o" / f"00{n}-counting" / "sub" / "count_00001_.txt" for n in (1, 2)]
+    made = sorted((tmp_path / "o").glob("*/sub/*.txt"))
     assert [path.read_text().split() for path in made] == [["1", "2"], ["1", "2", "3"]]
-    (tmp_path / "rows.csv").write_text("1.steps\nx\n")
+    (tmp_path / "rows.csv").write_text("1.steps\n1\nx\n")
     result = invoke(*command, "--out", tmp_path / "p")
-    assert result.exit_code == 1 and "rows.csv row 1, 1.steps=x: must be a number" in result.output
+    assert result.exit_code == 1 and "rows.csv row 2, 1.steps=x: must be a number" in result.output
+    assert not [*(tmp_path / "p").glob("*/sub/*")], "a bad value is refused before anything runs"
+
+
+def test_finished_rows_stay_finished_here_too(tmp_path: Path) -> None:
+    out, path = tmp_path / "o", workflow(tmp_path)
+    names = [part for name in ("a", "broken") for part in ("--set", f"1.name={name}")]
+    assert invoke("batch", path, *names, "--out", out).exit_code == 1
+    again = invoke("batch", path, *names, "--set", "1.name=b", "--out", out)
+    assert "[1/3] " in again.output and ": done by an earlier run" in again.output
+    assert "2 done, 1 failed" in again.output
+    assert len([*out.glob("*/sub/*.txt")]) == 2, "one file for each row, of one run"
+    whole = next(out.glob("001-*/sub/*.txt"))
+    whole.unlink()
+    invoke("batch", path, *names, "--out", out)
+    assert [*whole.parent.glob("*.txt")], "a row whose file is gone is made again"
 
 
 MAIN = f"""
