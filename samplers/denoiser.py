@@ -125,6 +125,6 @@ class Denoiser:
         return 2 if self.second and isinstance(self.second.passes, LowNoise) else 1
 
 
-def local_denoiser(tree: Any, config: ModelConfig) -> Denoiser:
+def local_denoiser(tree: Any, config: ModelConfig, layers: Layers = TORCH_LAYERS) -> Denoiser:
     """Wrap a module tree that is already loaded on the CPU."""
-    return Denoiser(LocalHost(tree), config)
+    return Denoiser(LocalHost(tree), config, layers=layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -12,10 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtake import products
-from longtake.products import FEWEST_PRODUCTS, has_wide_products, product, suits_products
+from longtake.products import (
+    FEWEST_PRODUCTS,
+    computes_in_bfloat16,
+    has_wide_products,
+    product,
+    suits_products,
+)
 from longtake.rehearsed_device import simulate_device
 from longtake.tests.support.tiny_model import randn
 
+CPU = torch.device("cpu")
 ROWS, INPUTS, OUTPUTS = 40, 24, 56
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
@@ -111,3 +119,20 @@ def test_the_environment_can_say_no() -> None:
 @needs_onednn
 def test_avx512_says_yes() -> None:
     assert has_wide_products() == (torch.backends.cpu.get_cpu_capability() == "AVX512")
+
+
+@pytest.mark.parametrize(
+    ("known", "takes"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False),
+     ({"avx2": True}, False), ({}, False)],
+)  # fmt: skip
+def test_a_cpu_computes_in_bfloat16_if_it_has_instructions_for_it(
+    known: dict[str, bool], takes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: MappingProxyType(known), raising=False
+    )
+    assert computes_in_bfloat16(CPU) is takes
+    assert not computes_in_bfloat16(torch.device("meta"))
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not computes_in_bfloat16(CPU)  # older torch does not tell

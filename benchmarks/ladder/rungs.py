@@ -18,10 +18,13 @@ FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How a rung samples, which of `OwnWeights` it takes, and the dtype in which it decodes."""
+    """How a rung samples, which of `OwnWeights` it takes, and the dtypes in which its linear layers
+    multiply and it decodes.
+    """
 
     recipe: Recipe
     takes: tuple[str, ...] = ()
+    products: torch.dtype = torch.float32
     decoding: torch.dtype = torch.float32
 
 
@@ -60,6 +63,9 @@ RUNGS: Mapping[str, Rung] = {
     "student 2, first 6": _SHIPPED,
     "student 2, first 6, other decoder": replace(_SHIPPED, takes=(STUDENT, DECODER)),
     "student 2, first 6, bfloat16 decoder": replace(_SHIPPED, decoding=torch.bfloat16),
+    "student 2, first 6, bfloat16": replace(
+        _SHIPPED, products=torch.bfloat16, decoding=torch.bfloat16
+    ),
     "student 2, re-noise": _student(2, solver=RENOISE),
     "student 1": _student(1),
     "student 1, first 4": _student(1, 4),

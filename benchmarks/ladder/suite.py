@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from ...model.arithmetic.layers import Layers
+from ...model.arithmetic.packed import PackedWeights
 from ...model.preset import DEMO
 from ...model.vae.precision import decoding_in
 from ...training.evaluation.kit import Kit, Recipe, decode, sample
@@ -129,9 +131,11 @@ def measure_job(plan: LadderPlan, job: Job) -> Measurement:
 def kit_of(rung: Rung, own: OwnWeights) -> Kit:
     """The networks of a rung."""
     kit = kit_with(own.only(rung.takes))
-    if rung.decoding == torch.float32:
-        return kit
-    return replace(kit, vae=decoding_in(rung.decoding, kit.vae))
+    if rung.products != torch.float32:
+        kit = replace(kit, layers=Layers(packed=PackedWeights(rung.products)))
+    if rung.decoding != torch.float32:
+        kit = replace(kit, vae=decoding_in(rung.decoding, kit.vae))
+    return kit
 
 
 def add_speed(results: LadderResults, plan: LadderPlan) -> None:

@@ -41,7 +41,7 @@ class Layers:
     def linear(self, layer: Any, x: Tensor) -> Tensor:
         """What a linear layer makes of x (..., c)."""
         if self._multiplies(layer, x):
-            return self._product(layer, x)
+            return self._product(layer, x).to(x.dtype)
         return layer(x)  # type: ignore[no-any-return]
 
     def linears(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
@@ -56,27 +56,35 @@ class Layers:
         packed = self.packed.of(layers)
         if packed is None:
             return [self.linear(layer, x) for layer in layers]
-        return torch.split(product(x, packed.weight, packed.bias), [*packed.outputs], -1)
+        out = product(x.to(packed.weight.dtype), packed.weight, packed.bias).to(x.dtype)
+        return torch.split(out, [*packed.outputs], -1)
 
     def mlp(self, layers: Any, x: Tensor) -> Tensor:
         """What a linear layer, GELU and another linear layer make of x (..., c)."""
         if not (self.is_sequence(layers) and _is_mlp(layers) and self._multiplies(layers[0], x)):
             return layers(x)  # type: ignore[no-any-return]
         first, _, last = layers
-        return self.linear(last, self._product(first, x, gelu=True))
+        hidden = self._product(first, x, gelu=True)
+        if self._is_weight_alone(last):  # as many multiplications as before
+            return self._product(last, hidden).to(x.dtype)
+        return self.linear(last, hidden.to(x.dtype))
 
     def _product(self, layer: Any, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """The product of x with a layer's weight, in the dtype in which that is packed."""
         packed = None if self.packed is None or x.is_meta else self.packed.of([layer])
         source = layer if packed is None else packed
-        return product(x, source.weight, source.bias, gelu=gelu)
+        return product(x.to(source.weight.dtype), source.weight, source.bias, gelu=gelu)
 
     def _multiplies(self, layer: Any, x: Tensor) -> bool:
         """Whether a layer is its float32 weight and bias alone, and a product of x gains."""
+        return self._is_weight_alone(layer) and suits_products(x, len(layer.weight))
+
+    def _is_weight_alone(self, layer: Any) -> bool:
         if not self.is_plain(layer) or not _is_bare(layer):
             return False
         weight = layer.weight
         plain = type(weight) is nn.Parameter and weight.dtype is torch.float32
-        return plain and device_kind(weight) == "cpu" and suits_products(x, len(weight))
+        return plain and device_kind(weight) == "cpu"
 
 
 TORCH_LAYERS = Layers()

@@ -1,7 +1,8 @@
 """Weights in the order in which oneDNN multiplies by them.
 
 Otherwise every product brings its weight into that order first. Weights of layers that read the
-same tokens are put one behind another here, so that one product serves all of them.
+same tokens are put one behind another here, so that one product serves all of them. In bfloat16 a
+product reads half the bytes, and takes half the time on CPUs that have instructions for it.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ class Packed:
 
 
 class PackedWeights:
-    """Packs weights at their first product, as long as there is room.
+    """Packs weights in a `dtype` at their first product, as long as there is room.
 
     The owner calls `renew` before the next product whenever weights may have changed.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, dtype: torch.dtype = torch.float32, most_bytes: int = MOST_BYTES) -> None:
+        self.dtype, self._most_bytes = dtype, most_bytes
         self._version: object = None
         self._packed: dict[tuple[int, ...], Packed | None] = {}
         self._bytes = 0
@@ -57,11 +58,12 @@ class PackedWeights:
 
     def _pack(self, layers: tuple[Any, ...]) -> Packed | None:
         weights, biases = ([getattr(each, name) for each in layers] for name in ("weight", "bias"))
-        count = sum(weight.nbytes for weight in weights)
+        count = sum(weight.numel() for weight in weights) * self.dtype.itemsize
         some, every = (fits(bias is not None for bias in biases) for fits in (any, all))
         if self._bytes + count > self._most_bytes or some != every:
             return None
         self._bytes += count
         with torch.no_grad():
-            weight, bias = torch.cat(weights), torch.cat(biases) if every else None
-            return Packed(layers, pack(weight), bias, tuple(map(len, weights)))
+            weight = pack(torch.cat(weights).to(self.dtype))
+            bias = torch.cat(biases).to(self.dtype) if every else None
+            return Packed(layers, weight, bias, tuple(map(len, weights)))

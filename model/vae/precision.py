@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from .tiny import TinyVAE
 
-INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
-
 
 class To(nn.Module):
     """Goes on in another dtype."""
@@ -22,15 +20,6 @@ class To(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The same values, rounded to the dtype."""
         return x.to(self.dtype)
-
-
-def convolves_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device is a CPU with instructions for bfloat16; older torch cannot tell: False."""
-    tell = getattr(torch.cpu, "get_capabilities", None)
-    if device.type != "cpu" or tell is None:
-        return False
-    known = tell()
-    return any(known.get(name, False) for name in INSTRUCTIONS)
 
 
 def decoding_in(dtype: torch.dtype, vae: TinyVAE) -> TinyVAE:

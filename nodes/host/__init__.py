@@ -5,7 +5,7 @@ By subject: `devices`, `interpolation`, `layers`, `loras`, `memory`, `metadata`,
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
-    comfy.cli_args            args .disable_metadata .fp32_vae
+    comfy.cli_args            args .disable_metadata .fp32_vae .fp32_unet .force_fp32
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
                               get_torch_device (newer cores: get_all_torch_devices),
                               unet_offload_device,
@@ -90,6 +90,7 @@ from .memory import (
     manage_beside,
     runtime_device,
     usable_memory_bytes,
+    wants_float32_model,
     wants_float32_vae,
     weights,
     weights_version,
@@ -209,6 +210,7 @@ __all__ = [
     "upscaler_patcher",
     "upscaling_bytes",
     "usable_memory_bytes",
+    "wants_float32_model",
     "wants_float32_vae",
     "warn",
     "watch_sampling",

@@ -108,6 +108,11 @@ def wants_float32_vae() -> bool:
     return bool(args.fp32_vae)
 
 
+def wants_float32_model() -> bool:
+    """Whether the host was started with --fp32-unet or --force-fp32."""
+    return bool(args.fp32_unet or args.force_fp32)
+
+
 def runtime_device() -> torch.device:
     """The device of LATENT and IMAGE tensors between nodes."""
     return comfy.model_management.intermediate_device()

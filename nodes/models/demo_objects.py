@@ -25,9 +25,10 @@ from ...model.vae.latent_format import (
     normalise,
 )
 from ...model.vae.memory_order import order_weights
-from ...model.vae.precision import convolves_in_bfloat16, decoding_in
+from ...model.vae.precision import decoding_in
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.tiny import TinyVAE
+from ...products import computes_in_bfloat16
 from .. import host
 
 logger = logging.getLogger("longtake")
@@ -140,7 +141,7 @@ class DemoVAE:
         self.device = self.patcher.load_device
         self.output_device = host.runtime_device()
         self.vae_dtype = torch.float32
-        lowers = convolves_in_bfloat16(self.device) and not host.wants_float32_vae()
+        lowers = computes_in_bfloat16(self.device) and not host.wants_float32_vae()
         self.decoding = decoding_in(torch.bfloat16, module) if lowers else module
 
     def copy_on(self, device: torch.device) -> DemoVAE:

@@ -1,4 +1,4 @@
-"""Identifies a MODEL by its weights and every weight patch (LoRA) on them."""
+"""Identifies a MODEL by its weights, every weight patch (LoRA) on them, and how it multiplies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...model.fingerprint import fingerprint
 from .. import host
+from .model_facts import product_dtype
 from .pair import second_model
 from .patches import live_code
 from .vace import vace_of
@@ -49,8 +50,10 @@ def _identity(model: Any) -> tuple[str, str | None]:
     are random.
     """
     stacks = host.weights_and_patches(model)
-    base = fingerprint({name: stack[0] for name, stack in stacks.items()})
-    digest = hashlib.sha256(base.encode())
+    base, products = fingerprint({name: stack[0] for name, stack in stacks.items()}), ""
+    if product_dtype(model) is not torch.float32:
+        products = f" {product_dtype(model)}"
+    digest = hashlib.sha256(f"{base}{products}".encode())
     unknown = live_code(model)
     for name, (_, *patches) in sorted(stacks.items()):
         for atom in _atoms(patches):

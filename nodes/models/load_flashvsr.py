@@ -72,9 +72,7 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype | None) -> object:
 
 def _named(choices: Mapping[str, str]) -> dict[str, Path]:
     """The files that were chosen by name."""
-    return {
-        part: host.model_file(FOLDER, name) for part, name in choices.items() if name != BESIDE
-    }
+    return {part: host.model_file(FOLDER, name) for part, name in choices.items() if name != BESIDE}
 
 
 def _inputs() -> list[io.Input]:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...model.families.family import Family
 from ...model.families.recognise import Recognition
 from ...model.families.table import BY_KEY
 from ...model.preset import Preset
+from ...products import computes_in_bfloat16, has_wide_products
 from .. import host
 
 HIGH, LOW = "high", "low"
@@ -88,6 +91,18 @@ def is_demo(model: Any) -> bool:
 def is_demo_file(model: Any) -> bool:
     """Whether `mark_demo` noted that a MODEL is the demo's, or trained on its VAE's latents."""
     return host.get_attachment(model, DEMO_FILE) is not None
+
+
+def product_dtype(model: Any) -> torch.dtype:
+    """The dtype in which the linear layers of a MODEL multiply on a CPU.
+
+    It is bfloat16 for a model that loses nothing by it, on a CPU with instructions for it.
+    `--fp32-unet` and `--force-fp32` of the host turn that off.
+    """
+    device, _ = host.compute_place(model)
+    lowers = facts(model).preset.bfloat16_products and not host.wants_float32_model()
+    is_able = lowers and has_wide_products() and computes_in_bfloat16(device)
+    return torch.bfloat16 if is_able else torch.float32
 
 
 def describe_preset_values(known: ModelFacts, values: Mapping[str, object]) -> str:

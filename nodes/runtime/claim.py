@@ -35,10 +35,12 @@ class Claim:
     run uses; the strength of its LoRAs may differ. `reservations` keeps co-claimed objects alive
     that nobody else holds. `second` are the second weights of a pair, which take turns with these.
     `beside` are patchers of modules that run in the same passes. `packed` are the weights of the
-    last claim, for products.
+    last claim for products, which are in the dtype `products` on a CPU.
     """
 
-    def __init__(self, model: Any, device: torch.device) -> None:
+    def __init__(
+        self, model: Any, device: torch.device, products: torch.dtype = torch.float32
+    ) -> None:
         self.model = self.connected_model = model
         self._device = device
         self.memory = KVMemory(device)
@@ -49,7 +51,7 @@ class Claim:
         self.working_bytes: Callable[[], int] = lambda: 0  # of a pass of the model
         self.second: SecondClaim | None = None
         self.beside: list[Any] = []
-        self.packed = PackedWeights()
+        self.packed = PackedWeights(products)
 
     @property
     def weights(self) -> host.Weights:
@@ -128,7 +130,7 @@ class SecondClaim:
 
     def __init__(self, model: Any, first: Claim) -> None:
         self.model = self.connected_model = model
-        self._first, self.packed = first, PackedWeights()
+        self._first, self.packed = first, PackedWeights(first.packed.dtype)
         self.cast, self.check_interrupted = first.cast, first.check_interrupted
         self.register_cache, self.offload_caches = first.register_cache, first.offload_caches
 

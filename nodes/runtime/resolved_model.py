@@ -16,7 +16,7 @@ from .. import host
 from ..attention.attention_spec import SparseAttentionSpec, attention_spec_of
 from ..models.channels import check_channels
 from ..models.identity import identity
-from ..models.model_facts import ModelFacts, facts
+from ..models.model_facts import ModelFacts, facts, product_dtype
 from ..models.pair import second_model
 from ..models.patches import ignored_patches
 from ..models.vace import model_sizes, vace_of
@@ -72,7 +72,7 @@ class ResolvedModel:
 def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL, a pair or not; BadInput where it is not a Wan video model."""
     device, dtype = host.compute_place(model)
-    claim = Claim(model, device)
+    claim = Claim(model, device, product_dtype(model))
     engine = HostDenoiser(
         claim, _config(model), device, dtype, control=_module(model), compiler=compiler_of(model),
         layers=_layers(claim),

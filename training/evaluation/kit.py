@@ -12,6 +12,7 @@ from torch import Tensor
 from ...attention.cache.policy import CachePolicy
 from ...attention.sparse.settings import Sparsity
 from ...attention.storage.dense import DENSE, Storage
+from ...model.arithmetic.layers import TORCH_LAYERS, Layers
 from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, open_checkpoint
 from ...model.config import DiTConfig, config_from_shapes
 from ...model.dit import WanDiT
@@ -40,11 +41,14 @@ GUIDED_SCALE = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Kit:
+    """The networks that make and judge shots; `layers` calls the transformer's linear ones."""
+
     dit: WanDiT
     config: DiTConfig
     vae: TinyVAE
     text: TextEncoder
     oracle: Oracle
+    layers: Layers = TORCH_LAYERS
 
 
 def load_kit(folder: Path) -> Kit:
@@ -129,7 +133,7 @@ def sample(
 ) -> Iterator[Chunk]:
     """Yield the chunks of one rollout after `history`. `prompts` holds (latent frame, text)."""
     settings = settings_of(kit, recipe, prompts, seed)
-    return generate(settings, local_denoiser(kit.dit, kit.config), history)
+    return generate(settings, local_denoiser(kit.dit, kit.config, kit.layers), history)
 
 
 def settings_of(

@@ -186,7 +186,8 @@ def sample_shuffled(
     kit: Kit, recipe: Recipe, prompts: Prompts, seed: int, history: Sequence[Chunk] = ()
 ) -> Iterator[Chunk]:
     """Yield chunks as `kit.sample` does, whose memory recalls the wrong frames."""
-    loop = Loop(settings_of(kit, recipe, prompts, seed), local_denoiser(kit.dit, kit.config))
+    model = local_denoiser(kit.dit, kit.config, kit.layers)
+    loop = Loop(settings_of(kit, recipe, prompts, seed), model)
     loop.branches.claim()  # which opens the history
     past = loop.branches.history
     [cache] = [cache for cache in past.caches[:1] if isinstance(cache, RecallCache)]

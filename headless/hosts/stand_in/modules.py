@@ -51,7 +51,9 @@ class HostState:
     prompt: _ProgressState = field(init=False)
 
     def __post_init__(self) -> None:
-        self.arguments = SimpleNamespace(disable_metadata=False, fp32_vae=False)
+        self.arguments = SimpleNamespace(
+            disable_metadata=False, fp32_vae=False, fp32_unet=False, force_fp32=False
+        )
         self.start_prompt()
 
     def start_prompt(self, prompt: Mapping[str, object] | None = None) -> None:

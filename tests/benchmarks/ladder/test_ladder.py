@@ -126,7 +126,14 @@ def test_a_rung_may_decode_in_bfloat16() -> None:
     assert torch.bfloat16 in {p.dtype for p in other.decoder.parameters()}
     assert own.encoder.state_dict().keys() == other.encoder.state_dict().keys()
     names = [name for name, rung in RUNGS.items() if rung.decoding == torch.bfloat16]
-    assert names == ["student 2, first 6, bfloat16 decoder"]
+    assert names == ["student 2, first 6, bfloat16 decoder", "student 2, first 6, bfloat16"]
+
+
+def test_a_rung_may_multiply_in_bfloat16_as_the_shipped_one_does() -> None:
+    half = RUNGS["student 2, first 6, bfloat16"]
+    packed = suite.kit_of(replace(half, takes=()), OwnWeights()).layers.packed
+    assert packed is not None and packed.dtype is torch.bfloat16 and DEMO_FAST.bfloat16_products
+    assert suite.kit_of(RUNGS[REFERENCE], OwnWeights()).layers.packed is None
 
 
 def test_finished_shots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

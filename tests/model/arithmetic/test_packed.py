@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longtake.model.arithmetic import layers as layers_module
 from longtake.model.arithmetic.layers import Layers
 from longtake.model.arithmetic.packed import PackedWeights
 from longtake.products import has_wide_products, product
@@ -72,9 +76,49 @@ def test_weights_of_no_version_are_packed_anew_each_time() -> None:
         assert all(map(torch.equal, multiply([layer], packed), multiply([layer], None)))
 
 
+def test_bfloat16_rounds_what_is_multiplied_and_sums_in_float32() -> None:
+    """The bound is that of one rounding of each factor and of the result, to 8 bits."""
+    layers, half = make_layers(2), PackedWeights(torch.bfloat16)
+    for ours, layer in zip(multiply(layers, half), layers, strict=True):
+        factors = X.bfloat16().double(), layer.weight.bfloat16().double()
+        exact = F.linear(*factors, layer.bias.bfloat16().double())
+        assert ours.dtype is torch.float32
+        assert torch.equal(ours, ours.bfloat16().float())
+        torch.testing.assert_close(ours.double(), exact, rtol=2**-8, atol=1e-5)
+        assert not torch.equal(ours, layer(X))
+
+
+@torch.no_grad()
+def test_an_mlp_in_bfloat16_keeps_its_hidden_values_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[torch.dtype]()
+
+    def watched(x: Tensor, *rest: Any, **options: Any) -> Tensor:
+        read.append(x.dtype)
+        return product(x, *rest, **options)
+
+    monkeypatch.setattr(layers_module, "product", watched)
+    [first], last = make_layers(1), nn.Linear(HIDDEN, WIDTH)
+    mlp = nn.Sequential(first, nn.GELU("tanh"), last)
+    ours = Layers(packed=PackedWeights(torch.bfloat16)).mlp(mlp, X)
+    assert read == [torch.bfloat16] * 2 and ours.dtype is torch.float32
+    torch.testing.assert_close(ours, mlp(X), rtol=0.05, atol=0.02)
+    last.register_forward_hook(lambda _layer, _inputs, out: out + 1)
+    hooked = Layers(packed=PackedWeights(torch.bfloat16)).mlp(mlp, X)
+    assert read == [torch.bfloat16] * 3
+    torch.testing.assert_close(hooked, mlp(X), rtol=0.05, atol=0.02)
+
+
+def test_twice_as_many_weights_have_room_in_bfloat16() -> None:
+    layers = make_layers(3)
+    room = layers[0].weight.nbytes
+    assert PackedWeights(torch.bfloat16, room).of(layers[:2]) is not None
+    assert PackedWeights(torch.bfloat16, room).of(layers) is None
+    assert PackedWeights(most_bytes=room).of(layers[:2]) is None
+
+
 def test_no_more_is_packed_than_there_is_room_for() -> None:
     layers = make_layers(3)
-    packed = PackedWeights(2 * layers[0].weight.nbytes)
+    packed = PackedWeights(most_bytes=2 * layers[0].weight.nbytes)
     assert packed.of(layers) is None
     assert [packed.of([layer]) is not None for layer in layers] == [True, True, False]
     assert all(map(torch.equal, multiply(layers, packed), multiply(layers, None)))

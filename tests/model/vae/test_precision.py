@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import random
-from types import MappingProxyType
 
 import pytest
 import torch
 
 from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.preset import DEMO
-from longtake.model.vae.precision import convolves_in_bfloat16, decoding_in
+from longtake.model.vae.precision import decoding_in
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.tests.support.node_bench import Bench
 from longtake.training.world.clips import random_shot
 from longtake.training.world.dataset import encode_shots
 
-CPU, LEAST_DB = torch.device("cpu"), 55.0  # 8 bits a channel give 58.9
+LEAST_DB = 55.0  # 8 bits a channel give 58.9
 
 
 def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -51,23 +50,6 @@ def test_it_streams_with_half_the_state(split: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "takes"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False),
-     ({"avx2": True}, False), ({}, False)],
-)  # fmt: skip
-def test_a_cpu_takes_it_if_it_has_instructions_for_it(
-    known: dict[str, bool], takes: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        torch.cpu, "get_capabilities", lambda: MappingProxyType(known), raising=False
-    )
-    assert convolves_in_bfloat16(CPU) is takes
-    assert not convolves_in_bfloat16(torch.device("meta"))
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert not convolves_in_bfloat16(CPU)  # older torch does not tell
-
-
-@pytest.mark.parametrize(
     ("has_instructions", "wants_float32", "lowers"),
     [(True, False, True), (True, True, False), (False, False, False)],
 )
@@ -83,7 +65,7 @@ def test_the_demo_decodes_in_it_unless_the_host_wants_float32(
     from longtake.nodes.models import demo_objects
     from longtake.nodes.models.streaming_vae import streaming_vae
 
-    monkeypatch.setattr(demo_objects, "convolves_in_bfloat16", lambda _: has_instructions)
+    monkeypatch.setattr(demo_objects, "computes_in_bfloat16", lambda _: has_instructions)
     monkeypatch.setattr(args, "fp32_vae", wants_float32)
     vae = demo_objects.DemoVAE(demo_vae())
     assert (vae.decoding is not vae.first_stage_model) is lowers

@@ -20,6 +20,7 @@ from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import generate
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.model.family_files import SMALL, state
+from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.tiny_model import randn, settings
 
 LAYER = "blocks.0.self_attn.q"
@@ -61,6 +62,38 @@ def test_models_that_share_weights_take_turns(models: tuple[Any, Any]) -> None:
     for _ in range(2):
         for engine, expected in zip(engines, by_themselves, strict=True):
             torch.testing.assert_close(latents(engine), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("quality", "able", "argument", "lowers"),
+    [
+        ("fast", True, "", True),
+        ("fast", True, "fp32_unet", False),
+        ("fast", True, "force_fp32", False),
+        ("fast", False, "", False),
+        ("full", True, "", False),
+    ],
+)
+def test_the_fast_demo_multiplies_in_bfloat16_where_a_cpu_can(  # noqa: PLR0913
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, quality: str, able: bool, argument: str,
+    lowers: bool,
+) -> None:  # fmt: skip
+    from comfy.cli_args import args
+
+    from longtake.nodes.models import model_facts as module
+    from longtake.nodes.runtime.resolved_model import ResolvedModel
+
+    monkeypatch.setattr(module, "has_wide_products", lambda: True)
+    monkeypatch.setattr(module, "computes_in_bfloat16", lambda _: able)
+    model, *_ = bench.run("LongtakeLoadDemoModel", quality=quality)
+    if argument:
+        monkeypatch.setattr(args, argument, True)
+    made = ResolvedModel.of(model)
+    packed = made.engine.layers.packed
+    assert packed is not None and (packed.dtype is torch.bfloat16) is lowers
+    monkeypatch.setattr(module, "has_wide_products", lambda: False)
+    elsewhere = ResolvedModel.of(model)
+    assert (made.identity != elsewhere.identity) is lowers, "other arithmetic makes other chunks"
 
 
 @torch.inference_mode()
