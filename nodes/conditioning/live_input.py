@@ -66,6 +66,12 @@ class LiveInputNode(io.ComfyNode):
         return io.NodeOutput((*known_frames, live))
 
 
+NO_PAGE = (
+    "The pictures come from a browser, and none follows this run; add --watch to the command, "
+    "press Run on the canvas, or give Live Input an address."
+)
+
+
 @dataclass(frozen=True, eq=False)
 class LiveSource:
     """A live address, or a page's camera or screen, among known frames.
@@ -94,6 +100,8 @@ class LiveSource:
     def _connect(self, inlet: Inlet, size: tuple[int, int], fps: float) -> PictureSource:
         if isinstance(self.place, SourceAddress):
             return Connection(self.place, self.stall_s)
+        if not host.has_page():
+            raise BadInput(NO_PAGE)
         return PageSource(inlet, Wish(self.place, *size, fps), self.stall_s)
 
     @property

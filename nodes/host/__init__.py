@@ -135,6 +135,7 @@ from .progress import (
 )
 from .server import (
     emit,
+    has_page,
     has_web_server,
     messenger,
     origin,
@@ -173,6 +174,7 @@ __all__ = [
     "folders",
     "free_memory_bytes",
     "has_lora",
+    "has_page",
     "has_web_server",
     "interpolate",
     "interpolator",

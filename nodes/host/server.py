@@ -49,6 +49,11 @@ def origin(node_id: str | None, canvas: Mapping[str, Any] | None) -> Origin:
     )
 
 
+def has_page() -> bool:
+    """Whether a page queued the running prompt, or watches it."""
+    return PromptServer.instance.client_id is not None
+
+
 def has_web_server() -> bool:
     """Whether routes can be added."""
     return getattr(getattr(PromptServer, "instance", None), "routes", None) is not None

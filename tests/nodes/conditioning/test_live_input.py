@@ -90,8 +90,18 @@ def test_ffmpeg_by_udp_drives_a_shot(bench: Bench) -> None:
     assert len(rollout.run.state.whole_settings(3).known_frames.frames) == 9
 
 
-def test_a_page_that_watches_gives_its_camera(bench: Bench) -> None:
+def test_without_a_page_a_camera_of_one_is_refused_at_once(bench: Bench) -> None:
+    with pytest.raises(BadInput, match="none follows this run; add --watch"):
+        latents(shot(bench, live_input(bench, "", source="webcam")))
+
+
+def test_a_page_that_watches_gives_its_camera(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever watches sends pictures while the run asks for them, and none for its second run."""
+    from longtake.nodes import host
+
+    monkeypatch.setattr(host, "has_page", lambda: True)
     rollout = shot(bench, live_input(bench, "", source="webcam"))
     inlet, wishes = rollout.controls.inlet, list[Any]()
 
@@ -111,6 +121,7 @@ def test_a_page_that_watches_gives_its_camera(bench: Bench) -> None:
     asked = next(wish for wish in wishes if wish)
     assert (asked.kind, asked.width, asked.height, asked.fps) == ("webcam", 32, 32, 16.0)
     assert inlet.wish is None
+    monkeypatch.setattr(host, "has_page", lambda: False)
     again = shot(bench, live_input(bench, "", source="webcam"))
     assert torch.equal(latents(again), made) and again.controls.inlet.wish is None
 
