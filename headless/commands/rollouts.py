@@ -149,6 +149,8 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
 
 
 def _journal(out: Path, store: str | None = None) -> Journal:
+    if not store and not out.is_dir():
+        raise BadInput(f"there is no folder {out}; name the output folder with --out.")
     sharing = Sharing(open_store(store)) if store else None
     return open_journal(out / "longtake" / "rollouts", sharing)
 

@@ -16,10 +16,14 @@ from ...samplers.schedule.options import (
     ATTENTION,
     FROM_MODEL,
     KINDS,
+    MAX_SHIFT,
+    MAX_STAGGER,
+    MAX_STEPS,
     OWN_STEPS,
     STEP_PRESETS,
     ScheduleOptions,
 )
+from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from ..console.options import FILE
 from ..console.reporting import report_failures
 from ..events import RunFiles
@@ -54,12 +58,19 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
     "--schedule", "kind", callback=beginning_of(CHOICES), default=FROM_MODEL, metavar="NAME",
     help=f"One of {', '.join(CHOICES)}, or the beginning of one.",
 )  # fmt: skip
-@click.option("--chunk-frames", type=int, help="Latent frames per chunk.")
-@click.option("--steps", type=int, help="Model evaluations per chunk.")
-@click.option("--first-steps", type=int, help="Minimum steps of the first chunk.")
-@click.option("--shift", type=float, help="Weight of high noise levels; 1 is even.")
 @click.option(
-    "--stagger", type=float, default=DEFAULTS.stagger,
+    "--chunk-frames", type=click.IntRange(1, MAX_CHUNK_FRAMES), help="Latent frames per chunk."
+)
+@click.option("--steps", type=click.IntRange(1, MAX_STEPS), help="Model evaluations per chunk.")
+@click.option(
+    "--first-steps", type=click.IntRange(0, MAX_STEPS), help="Minimum steps of the first chunk."
+)
+@click.option(
+    "--shift", type=click.FloatRange(0.01, MAX_SHIFT),
+    help="Weight of high noise levels; 1 is even.",
+)  # fmt: skip
+@click.option(
+    "--stagger", type=click.FloatRange(0.0, MAX_STAGGER), default=DEFAULTS.stagger,
     help="Steps between neighbouring frames; in a pipeline, chunks in flight.",
 )  # fmt: skip
 @click.option(

@@ -77,7 +77,7 @@ class Workflow:
 def load(path: Path) -> Workflow:
     """Read an API-format file; raise `BadInput` if it is not one."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadInput(f"cannot read workflow {path}: {reason}; check the path.") from error

@@ -143,8 +143,10 @@ def _number(where: str, value: object) -> float:
         raise BadInput(f"{where}: must be a number; got {value!r}.")
     try:
         number = float(value)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise BadInput(f"{where}: must be a number; got {_short(value)}.") from error
+    except OverflowError as error:
+        raise BadInput(f"{where}: {_short(value)} is too large a number.") from error
     if not math.isfinite(number):
         raise BadInput(f"{where}: must be a finite number; got {value!r}.")
     return number

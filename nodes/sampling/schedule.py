@@ -15,6 +15,9 @@ from ...samplers.schedule.options import (
     FLOW,
     FROM_MODEL,
     KINDS,
+    MAX_SHIFT,
+    MAX_STAGGER,
+    MAX_STEPS,
     OWN_STEPS,
     PREDICTIONS,
     SOLVERS,
@@ -113,7 +116,7 @@ def _steps() -> list[io.Input]:
             "steps",
             default=FROM_MODEL_NUMBER,
             min=FROM_MODEL_NUMBER,
-            max=100,
+            max=MAX_STEPS,
             tooltip="Denoising steps per chunk, 1 to 100. 2 to 4 for the demo and distilled "
             "models, 20 to 50 for others. The model may have its own list of steps; any other "
             f"number gives evenly spaced steps. {TIP}",
@@ -122,7 +125,7 @@ def _steps() -> list[io.Input]:
             "shift",
             default=float(FROM_MODEL_NUMBER),
             min=float(FROM_MODEL_NUMBER),
-            max=100.0,
+            max=MAX_SHIFT,
             step=0.1,
             advanced=True,
             tooltip="Share of steps spent at high noise (no unit, above 0 to 100; 1 is even, more "
@@ -169,7 +172,7 @@ def _kind() -> list[io.Input]:
             optional=True,
             default=DEFAULTS.stagger,
             min=0.0,
-            max=100.0,
+            max=MAX_STAGGER,
             step=0.5,
             advanced=True,
             tooltip="0 to 100. `pyramid`, `trapezoid`: steps between neighbouring latent frames. "
@@ -216,7 +219,7 @@ def _lists() -> list[io.Input]:
             optional=True,
             default=FROM_MODEL_NUMBER,
             min=FROM_MODEL_NUMBER,
-            max=100,
+            max=MAX_STEPS,
             advanced=True,
             tooltip="Least number of steps for the first chunk, 0 to 100 (0: as many as the "
             "others). More improve the first picture, which has no past. Only for `causal chunks` "

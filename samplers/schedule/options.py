@@ -53,6 +53,7 @@ ATTENTION: dict[str, Visibility | None] = {
     "block-causal": "block-causal",
 }
 
+MAX_STEPS, MAX_SHIFT, MAX_STAGGER = 100, 100.0, 100.0
 OWN_STEPS = "steps and shift"
 STEP_PRESETS: dict[str, int | str] = {  # a number of even steps, or a list of timesteps
     "diffusion 20 steps": 20,

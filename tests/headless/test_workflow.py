@@ -60,6 +60,7 @@ def test_nodes_that_feed_no_output_are_neither_checked_nor_run() -> None:
     [
         ({"steps": 0}, ", input steps: must be at least 1; got 0."),
         ({"steps": 10**9}, ", input steps: must be at most 100; got 1000000000."),
+        ({"steps": 10**400}, f", input steps: {'1' + '0' * 56}... is too large a number."),
         ({"steps": 2.5}, ", input steps: must be a whole number; got 2.5."),
         ({"steps": True}, ", input steps: must be a number; got True."),
         ({"scale": float("nan")}, ", input scale: must be a finite number; got nan."),
@@ -277,3 +278,10 @@ def test_a_seed_beyond_the_last_is_told_from_it() -> None:
     assert convert("seed", seed, 2**64 - 1) == 2**64 - 1
     with pytest.raises(BadInput, match="at most 18446744073709551615; got 18446744073709551616"):
         convert("seed", seed, 2**64)
+
+
+def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    """As Windows' own editor writes it."""
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps(good()), encoding="utf-8-sig")
+    assert load(path).nodes.keys() == good().keys()

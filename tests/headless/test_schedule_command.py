@@ -1,0 +1,23 @@
+"""`longtake schedule` takes what the Diffusion-Forcing Schedule node takes."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from longtake.headless.cli import main
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--chunk-frames=9", "--chunk-frames=0", "--steps=101", "--first-steps=-1", "--shift=0",
+     "--shift=101", "--stagger=-1"],
+)  # fmt: skip
+def test_values_that_the_node_refuses_are_wrong_usage(option: str) -> None:
+    done = CliRunner().invoke(main, ["schedule", option])
+    assert done.exit_code == 2 and "is not in the range" in done.output
+
+
+def test_the_nodes_own_values_are_described() -> None:
+    done = CliRunner().invoke(main, ["schedule", "--chunk-frames", "8", "--steps", "100"])
+    assert done.exit_code == 0 and "causal chunks" in done.output
