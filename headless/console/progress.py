@@ -67,7 +67,7 @@ class Progress:
             case FileSaved(role="video") if event.path not in self._announced:
                 self._announced.add(event.path)
                 self.console.print(
-                    f"Writing {escape(str(event.path))} (already playable)", highlight=False
+                    f"Writing {escape(str(event.path))} (playable as it grows)", highlight=False
                 )
             case Notice():
                 self.console.print(escape(event.text), highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -52,10 +53,15 @@ def failure_line(error: Exception) -> str:
 
 def _report_interrupt(run_files: RunFiles) -> str:
     where = f" after chunk {run_files.last.chunk + 1}" if run_files.last else ""
-    videos = ", ".join(str(path) for path in run_files.paths("video"))
+    begun = [path for path in run_files.paths("video") if _has_content(path)]
+    videos = ", ".join(map(str, begun))
     playable = f" {videos} is playable up to there." if videos else ""
     resume = "Run the same command again to resume after the last finished chunk."
     return f"Interrupted{where}.{playable} {resume}"
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_dir() or (path.exists() and path.stat().st_size > 0)
 
 
 def print_files(console: Console, run_files: RunFiles, seconds: float) -> None:

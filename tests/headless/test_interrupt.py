@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from longtake.headless.console.interrupt import INTERRUPTED, end_at_once, raise_from_now_on
+from longtake.headless.console.reporting import report_failures
+from longtake.headless.events import FileSaved, RunFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESS = "os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)"
@@ -75,3 +79,16 @@ def test_only_the_programs_own_start_is_replaced(monkeypatch: pytest.MonkeyPatch
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, own)
+
+
+def test_only_a_video_that_has_begun_is_called_playable(tmp_path: Path) -> None:
+    console, files = Console(file=StringIO(), width=500), RunFiles()
+    for name in ("none.mp4", "empty.mp4", "begun.mp4"):
+        files.add(FileSaved("video", tmp_path / name))
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "begun.mp4").write_bytes(b"ftyp")
+    with pytest.raises(SystemExit) as ended, report_failures(console, files, debug=False):
+        raise KeyboardInterrupt
+    assert ended.value.code == INTERRUPTED
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"Interrupted. {tmp_path / 'begun.mp4'} is playable up to there." in said

@@ -104,7 +104,7 @@ def test_chunk_events_win_over_bars() -> None:
 def test_a_video_is_announced_once_and_notices_are_not_markup() -> None:
     video = FileSaved("video", Path("a[b].mp4"))
     _, text = shown((0, video), (1, video), (2, Notice("[red]x")))
-    assert text == "Writing a[b].mp4 (already playable)\n[red]x\n"
+    assert text == "Writing a[b].mp4 (playable as it grows)\n[red]x\n"
 
 
 def test_messages_become_events(tmp_path: Path) -> None:
