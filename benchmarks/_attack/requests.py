@@ -95,7 +95,7 @@ VALUES: tuple[Any, ...] = (
     {},
     [[[]]],
 )
-OPERATIONS = ("pause", "resume", "stop", "prompt", "guidance", "lora", "", 5)
+OPERATIONS = ("pause", "resume", "stop", "prompt", "guidance", "lora", "edit", "", 5)
 
 
 @dataclass(frozen=True, slots=True)

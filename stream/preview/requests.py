@@ -32,7 +32,7 @@ class Control:
 
 
 def read_control(body: bytes) -> Control:
-    """Read {"op": ..., "rev": ...} with the "text", number or "fork_seed" of the op."""
+    """Read {"op": ..., "rev": ...} with the "text", numbers or "fork_seed" of the op."""
     fields = read_fields(body, {"op", "rev", "text", *RANGES, "fork_seed"})
     rev = fields.get("rev")
     if type(rev) is not int or not 1 <= rev <= MAX_REV:
@@ -68,6 +68,8 @@ def _command(fields: dict[str, Any]) -> Command:
         if op == name:
             value = _number(fields, name, low, high)
             return partial(Controls.set_number, name=name, value=value)
+    if op == "edit":
+        return _edit(fields)
     if op == "fork_seed":
         seed = fields.get("fork_seed")
         if type(seed) is not int or not 0 <= seed <= MAX_REV:
@@ -75,8 +77,19 @@ def _command(fields: dict[str, Any]) -> Command:
         return lambda controls: controls.edit_queue.hold_seed(seed)
     if isinstance(op, str) and op in simple:
         return simple[op]
-    ops = ", ".join((*simple, "prompt", *RANGES))
+    ops = ", ".join((*simple, "prompt", *RANGES, "edit"))
     raise BadRequest(f"op must be {ops} or fork_seed.")
+
+
+def _edit(fields: dict[str, Any]) -> Command:
+    """Read a prompt, numbers or both; all are in force, or none is."""
+    text = read_text(fields, "text", MAX_PROMPT_CHARACTERS) if "text" in fields else None
+    numbers = {
+        name: _number(fields, name, *limits) for name, limits in RANGES.items() if name in fields
+    }
+    if text is None and not numbers:
+        raise BadRequest(f"edit needs text, {', '.join(RANGES)}, or several of these.")
+    return partial(Controls.change, text=text, numbers=numbers)
 
 
 def read_fields(body: bytes, known: set[str]) -> dict[str, Any]:

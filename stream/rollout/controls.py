@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from ...errors import BadInput
@@ -109,19 +109,25 @@ class Controls:
         self._change_state("stopping", "running", "paused")
 
     def set_prompt(self, text: str) -> None:
-        """Use another prompt from the next chunk on.
-
-        Line breaks and runs of blanks become one blank, since a timeline's line cannot hold them.
-        """
-        self.edit_queue.add(Edit(text=" ".join(text.split())))
+        """Use another prompt from the next chunk on."""
+        self.change(text, {})
 
     def set_number(self, name: Number, value: float) -> None:
         """Use another number of `RANGES` from the next chunk on."""
-        low, high = RANGES[name]
-        if not low <= value <= high:  # true for NaN
-            raise BadInput(f"{name} is {value:g}; give a number from {low:g} to {high:g}.")
-        change: dict[str, Any] = {name: round(float(value), STRENGTH_DIGITS)}
-        self.edit_queue.add(Edit(**change))
+        self.change(None, {name: value})
+
+    def change(self, text: str | None, numbers: Mapping[Number, float]) -> None:
+        """Use another prompt, other numbers of `RANGES`, or both, as one edit.
+
+        Line breaks and runs of blanks become one blank, since a timeline's line cannot hold them.
+        """
+        changes: dict[str, Any] = {} if text is None else {"text": " ".join(text.split())}
+        for name, value in numbers.items():
+            low, high = RANGES[name]
+            if not low <= value <= high:  # true for NaN
+                raise BadInput(f"{name} is {value:g}; give a number from {low:g} to {high:g}.")
+            changes[name] = round(float(value), STRENGTH_DIGITS)
+        self.edit_queue.add(Edit(**changes))
 
     # Calls of the producing thread
 

@@ -103,6 +103,41 @@ test("guidance alone can be changed", onPage(async (player) => {
   assert.equal(await player.root.getByRole("log").getByRole("listitem").count(), 1);
 }));
 
+test("a refused number refuses the whole edit, and the field says the largest", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  const guidance = player.root.getByLabel("Guidance");
+  assert.equal(await guidance.getAttribute("max"), "30");
+  await player.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
+  for (const typed of ["30.1", "1e9", "1e"]) { // the last is no number
+    await guidance.fill("");
+    await guidance.pressSequentially(typed);
+    const refused = player.page.waitForResponse((answer) => answer.status() === 400);
+    await player.button("Apply").click();
+    await refused;
+    await eventually(() => player.root.getByRole("alert").textContent(), "guidance must be a number from 0 to 30.");
+  }
+  const { frames } = await player.data();
+  await player.until((data) => Number(data.frames) > Number(frames) + 24);
+  assert.equal(await player.root.getByRole("log").getByRole("listitem").count(), 0);
+  assert.equal(await player.root.locator(".lt-scrub").getAttribute("data-prompts"), "1");
+}, { errors: /400/ }));
+
+test("all parts of an edit take effect at the same time", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  await player.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
+  await player.root.getByLabel("Guidance").fill("2");
+  await player.root.getByLabel("LoRA").fill("0.5");
+  let requests = 0;
+  player.page.on("request", (request) => { requests += Number(request.url().endsWith("/control")); });
+  await player.button("Apply").click();
+  await player.root.getByRole("log").getByText("a blue ball, guidance 2, LoRA × 0.5").waitFor();
+  assert.equal(requests, 1);
+}));
+
 test("a page whose count fell behind another's is still obeyed", onPage(async (player) => {
   const take = await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);

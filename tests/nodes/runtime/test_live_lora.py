@@ -16,7 +16,7 @@ from longtake.samplers.loop import Chunk, generate
 from longtake.stream.rollout.controls import Controls
 from longtake.tests.support.model.lora_files import safetensors
 from longtake.tests.support.node_bench import CONFIG, Bench
-from longtake.tests.support.nodes.steps import ask_at, pictures
+from longtake.tests.support.nodes.steps import ask_at, forget_chunks, pictures
 from longtake.tests.support.tiny_model import randn
 
 
@@ -97,6 +97,17 @@ def test_without_a_lora_the_edit_fails_in_one_sentence(bench: Bench, shot: Any) 
     pictures(bench, frames)
     [edit] = frames.controls.edits
     assert edit.status == "failed" and "has no LoRA" in str(edit.error)
+
+
+def test_without_a_lora_an_edit_with_a_factor_fails_as_a_whole(bench: Bench, shot: Any) -> None:
+    plain = pictures(bench, shot(0.8, with_lora=False))
+    forget_chunks(bench)
+    frames = shot(0.8, with_lora=False)
+    change = {"guidance": 3.0, "lora": 0.5}
+    ask_at(bench, 0, lambda: frames.controls.change("a blue ball", change))
+    assert torch.equal(pictures(bench, frames), plain)
+    [edit] = frames.controls.edits
+    assert (edit.status, edit.text, edit.guidance) == ("failed", "a blue ball", 3.0)
 
 
 @pytest.mark.parametrize("factor", [float("nan"), 20.5, -21])

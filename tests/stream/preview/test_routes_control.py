@@ -30,6 +30,18 @@ def test_each_op_reaches_the_controls(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
+def test_an_edit_of_several_parts_is_one_edit(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        site.controls.set_number("level", 0.5)  # is queued, so that both are one
+        parts = {"text": "a blue  ball", "guidance": 2, "lora": 0.5, "strength": 0}
+        assert (await site.control({"op": "edit", "rev": 1, **parts}))[0] == 200
+        [edit] = site.controls.edits
+        assert (edit.text, edit.guidance, edit.lora) == ("a blue ball", 2, 0.5)
+        assert (edit.strength, edit.level) == (0, 0.5)
+
+    served(tmp_path, test)
+
+
 def test_replayed_and_out_of_order_requests_change_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.control({"op": "pause", "rev": 5})
@@ -62,7 +74,10 @@ BAD_BODIES: list[object] = [
     {"op": "strength", "rev": 1, "level": 0.5}, {"op": "level", "rev": 1, "level": None},
     {"op": "lora", "rev": 1, "lora": "1"}, b'{"op":"lora","rev":1,"lora":NaN}',
     b'{"op":"guidance","rev":1,"guidance":NaN}', b'{"op":"guidance","rev":1,"guidance":1e999}',
-    b'{"op":"guidance","rev":1,"guidance":1' + b"0" * 400 + b"}",
+    b'{"op":"guidance","rev":1,"guidance":1' + b"0" * 400 + b"}", {"op": "edit", "rev": 1},
+    {"op": "edit", "rev": 1, "text": "a blue ball", "guidance": 1e9},
+    {"op": "edit", "rev": 1, "text": "a blue ball", "guidance": None},
+    {"op": "edit", "rev": 1, "text": "", "lora": 1}, {"op": "edit", "rev": 1, "fork_seed": 1},
 ]  # fmt: skip
 
 

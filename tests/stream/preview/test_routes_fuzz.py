@@ -21,7 +21,9 @@ json_values = st.recursive(
 )
 nearly_right = st.fixed_dictionaries(
     {
-        "op": st.sampled_from(["pause", "resume", "stop", "prompt", "guidance", "lora", "strength"])
+        "op": st.sampled_from(
+            ["pause", "resume", "stop", "prompt", "guidance", "lora", "strength", "edit"]
+        )
         | json_values,
         "rev": st.integers(-5, 2**60) | json_values,
     },

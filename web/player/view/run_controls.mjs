@@ -7,6 +7,7 @@ import { RestartButtons } from "./restart_buttons.mjs";
 import { translate } from "../words.mjs";
 
 const LONG_PAUSE_S = 60; // then the server moves the KV cache to main memory
+const MAX_GUIDANCE = 30; // stream/rollout/edit_queue.py: MAX_GUIDANCE
 
 /** The controls of the run: pause, resume, stop, prompt, guidance, LoRA. */
 export class RunControls {
@@ -32,7 +33,7 @@ export class RunControls {
     });
     /** @type {HTMLInputElement} */
     this.guidance = element("input", {
-      type: "number", step: 0.1, min: 0, max: 100, placeholder: translate("same"), keydown,
+      type: "number", step: 0.1, min: 0, max: MAX_GUIDANCE, placeholder: translate("same"), keydown,
     });
     /** @type {HTMLInputElement} */
     this.lora = element("input", {
@@ -93,17 +94,19 @@ export class RunControls {
     this.#send(paused ? "resume" : "pause");
   }
 
+  /** Send all parts as one edit: the server puts all of them in force, or none. */
   #apply() {
     const text = this.prompt.value.trim();
     const now = this.reel.take?.promptAt(this.reel.frames)?.text;
-    if (text && text !== now) this.#send("prompt", { text });
-    const strength = this.guidance.valueAsNumber;
-    if (!Number.isNaN(strength)) this.#send("guidance", { guidance: strength });
-    const factor = this.lora.valueAsNumber;
-    if (!Number.isNaN(factor)) this.#send("lora", { lora: factor });
+    const edit = {
+      text: text && text !== now ? text : undefined,
+      guidance: numberIn(this.guidance),
+      lora: numberIn(this.lora),
+    };
+    if (Object.values(edit).some((part) => part !== undefined)) this.#send("edit", edit);
   }
 
-  /** @param {"pause"|"resume"|"stop"|"prompt"|"guidance"|"lora"} op
+  /** @param {"pause"|"resume"|"stop"|"edit"} op
    * @param {{text?: string, guidance?: number, lora?: number}} [fields] */
   async #send(op, fields) {
     this.#showError("");
@@ -156,4 +159,10 @@ export class RunControls {
   dispose() {
     clearTimeout(this.#longPause);
   }
+}
+
+/** Return the number in a field, or undefined if it is empty. What is no number becomes NaN, in JSON
+ * null, which the server refuses. @param {HTMLInputElement} field */
+function numberIn(field) {
+  return field.value === "" && !field.validity.badInput ? undefined : field.valueAsNumber;
 }
