@@ -6,6 +6,7 @@ import { keepDrive } from "../../web/player/comfy/camera_lines.mjs";
 import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
+import { isKept, keepLine } from "../../web/player/comfy/kept_lines.mjs";
 
 /** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.
  * @param {number|string} border how the host writes where a subgraph's own inputs come from */
@@ -174,4 +175,66 @@ test("a Camera Path that reads a file, or none, is named", () => {
   assert.match(keepDrive(root, "2", ["2.06: up"]) ?? "", /reads a pose file/);
   assert.equal(widgets[0].value, "0: forward");
   assert.match(keepDrive(graphs(-10), "3", ["0: up"]) ?? "", /No Camera Path is connected/);
+});
+
+/** Prompt Timeline 1 -> Fork 2 (in subgraph 12) -> preview 3. @param {object} widgets of the fork @param {object} [more] */
+function forkedOnce(widgets, more = {}) {
+  const timeline = { id: 1, comfyClass: "LongtakePromptTimeline", inputs: [], widgets: [{ name: "text", value: "0: a red ball" }] };
+  const values = { action: "fork", at: 1.4, new_prompt: "", new_seed: -1, new_guidance: -1, ...widgets };
+  const fork = {
+    id: 2, comfyClass: "LongtakeEditRollout", mode: 0, inputs: [{ name: "rollout", link: 4 }],
+    widgets: Object.entries(values).map(([name, value]) => ({ name, value })), ...more,
+  };
+  const inner = graph({ nodes: { 1: timeline, 2: fork }, links: { 4: { origin_id: 1, origin_slot: 0 }, 7: { origin_id: 2, origin_slot: 0 } }, outputs: [{ linkIds: [7] }] });
+  const root = graph({
+    nodes: { 12: { id: 12, subgraph: inner, inputs: [] }, 3: { id: 3, inputs: [{ name: "frames", link: 5 }] } },
+    links: { 5: { origin_id: 12, origin_slot: 0 } },
+  });
+  const chunks = [0, 9, 21, 33].map((first_frame) => ({ first_frame })); // at 0, 0.5625, 1.3125 and 2.0625 s
+  const session = /** @type {any} */ ({ take: { chunks, frames: 45, info: { fps: 16 } } });
+  return {
+    keep: (/** @type {string} */ line) => keepLine(root, "3", session, line),
+    isKept: (/** @type {string} */ line) => isKept(root, "3", session, line),
+    text: timeline.widgets[0],
+  };
+}
+
+const LATER = "1.3125: a blue ball", GUIDED = "2.0625 (guidance 2.5): a blue ball", EARLIER = "0.5625: a cube";
+
+test("an edit behind a fork with a prompt of its own is not kept where the fork replaces it", () => {
+  for (const widgets of [{ new_prompt: "a green ball" }, { at: -1, new_prompt: "a green ball" }]) {
+    const { keep, isKept, text } = forkedOnce(widgets);
+    assert.equal(keep(LATER), "A fork replaces this line of the Prompt Timeline. Fork again at 1.3125 s, with this prompt: a blue ball");
+    assert.match(keep(GUIDED) ?? "", /Fork again at 2.0625 s, with guidance 2.5 and this prompt: a blue ball$/);
+    assert.equal(text.value, "0: a red ball");
+    text.value += `\n${LATER}`; // typed by hand, and without effect
+    assert.equal(isKept(LATER), false);
+  }
+});
+
+test("a fork that replaces an edit's guidance refuses that, but no prompt", () => {
+  const { keep, isKept } = forkedOnce({ new_guidance: 0 });
+  assert.match(keep(GUIDED) ?? "", /^A fork replaces this line/);
+  assert.equal(keep(LATER), null);
+  assert.equal(isKept(LATER), true);
+});
+
+test("an edit is kept where a fork replaces nothing of it", () => {
+  for (const [widgets, line, more] of /** @type {[object, string, object?][]} */ ([
+    [{ new_prompt: "a green ball" }, EARLIER],
+    [{ new_prompt: " \n" }, LATER],
+    [{ new_prompt: "a  blue ball\n" }, GUIDED], // says the same
+    [{ action: "rewind", new_prompt: "a green ball" }, LATER],
+    [{ new_prompt: "a green ball" }, LATER, { mode: 4 }], // bypassed
+  ])) {
+    const { keep, isKept, text } = forkedOnce(widgets, more);
+    assert.equal(keep(line), null);
+    assert.equal(text.value, `0: a red ball\n${line}`);
+    assert.equal(isKept(line), true);
+  }
+});
+
+test("a fork whose prompt another node gives is not taken for one without a prompt", () => {
+  const link = { inputs: [{ name: "rollout", link: 4 }, { name: "new_prompt", link: 4 }] };
+  assert.match(forkedOnce({}, link).keep(LATER) ?? "", /^A fork replaces this line/);
 });

@@ -43,20 +43,34 @@ export function nodesBelow(graph, wanted, path = []) {
  * @returns {{node: any, path: string[]}|null}
  */
 export function upstream(root, start, wanted) {
+  return allUpstream(root, start, wanted).next().value ?? null;
+}
+
+/**
+ * Yield the nodes upstream of `start` that match `wanted`, the nearest first, with the paths of their graphs.
+ * @param {any} root @param {string} start execution id, itself the first node
+ * @param {(node: any) => boolean} wanted
+ * @returns {Generator<{node: any, path: string[]}, void, void>}
+ */
+export function* allUpstream(root, start, wanted) {
   const path = start.split(":").slice(0, -1);
   const queue = [{ node: nodeAt(root, start), path }];
   const seen = new Set();
   for (let at = queue.shift(); at; at = queue.shift()) {
-    const key = [...at.path, at.node?.id].join(":");
+    const key = executionId(at);
     if (!at.node || seen.has(key)) continue;
     seen.add(key);
-    if (wanted(at.node)) return at;
+    if (wanted(at.node)) yield at;
     for (const input of at.node.inputs ?? []) {
       const origin = originOf(root, at.path, input.link);
       if (origin) queue.push(origin);
     }
   }
-  return null;
+}
+
+/** Return the execution id of a node, such as "12:3". @param {{node: any, path: string[]}} place */
+export function executionId({ node, path }) {
+  return [...path, node?.id].join(":");
 }
 
 /**

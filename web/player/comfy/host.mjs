@@ -4,7 +4,8 @@ import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
 import { forkObstacle, forkWidgets } from "./fork_terms.mjs";
 import { keepDrive } from "./camera_lines.mjs";
-import { nodeAt, upstream, widgetOf } from "./graph.mjs";
+import { isKept, keepLine } from "./kept_lines.mjs";
+import { nodeAt, upstream } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
 import { SavedVideos } from "./saved_videos.mjs";
@@ -16,11 +17,9 @@ import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
 import { shareWithTabs } from "../takes/tab_sharing.mjs";
-import { hasLine, withLine } from "./prompt_lines.mjs";
 import { loadWords, translate } from "../words.mjs";
 
 const NODE = "LongtakePreview";
-const TIMELINE = "LongtakePromptTimeline";
 const DECODE = "LongtakeVAEDecode";
 const FORK = "LongtakeEditRollout";
 const WIDGET_TYPE = "LONGTAKE_PLAYER"; // the host's widget registry must not contain it
@@ -98,7 +97,7 @@ export class Host {
       emptyHint: () => hint(node),
       lostHint: () => translate("No connection to ComfyUI. When it runs again, press Run to resume."),
       keepLine: (session, line) => this.#keepLine(session, line),
-      isKept: (session, line) => this.#isKept(session, line),
+      isKept: (session, line) => isKept(this.#root, this.#nodeOf(session), session, line),
       keepDrive: (session, lines) => this.#keepDrive(session, lines),
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
@@ -210,28 +209,16 @@ export class Host {
     for (const id of nodesOf(session, workflow)) this.#savedVideos.keep(workflow, id, file);
   }
 
-  /**
-   * Write an edit into the Prompt Timeline upstream of the take's node.
-   * @param {Session} session @param {string} line @returns {string|null} an error message, or null
-   */
+  /** Write an edit into the Prompt Timeline upstream of the take's node. @param {Session} session @param {string} line */
   #keepLine(session, line) {
-    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
-    const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
-    if (!found) return translate("No Prompt Timeline is connected to this preview. Add this line by hand: {line}", { line });
-    const widget = widgetOf(this.#root, found.path, found.node, "text");
-    if (!widget) return translate("Another node provides the Prompt Timeline's text. Add this line there: {line}", { line });
-    const { graph } = found.node;
-    graph?.beforeChange?.();
-    widget.value = withLine(String(widget.value ?? ""), line);
-    widget.callback?.(widget.value);
-    graph?.afterChange?.();
+    const error = keepLine(this.#root, this.#nodeOf(session), session, line);
     this.app.canvas?.setDirty?.(true, true);
-    return null;
+    return error;
   }
 
   /** Write a drive into the Camera Path upstream of the take's node. @param {Session} session @param {string[]} lines */
   #keepDrive(session, lines) {
-    const error = keepDrive(this.#root, nodesOf(session, this.#workflow).at(-1) ?? "", lines);
+    const error = keepDrive(this.#root, this.#nodeOf(session), lines);
     session.driveKept = error === null;
     this.app.canvas?.setDirty?.(true, true);
     return error;
@@ -242,9 +229,9 @@ export class Host {
    * @param {Session} session @param {number} seconds @returns {string|null} an error message, or null
    */
   #fork(session, seconds) {
-    const obstacle = forkObstacle(session, seconds, (line) => this.#isKept(session, line));
+    const id = this.#nodeOf(session);
+    const obstacle = forkObstacle(session, seconds, (line) => isKept(this.#root, id, session, line));
     if (obstacle !== null) return obstacle;
-    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
     const { LiteGraph } = /** @type {any} */ (globalThis);
     const fork = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
@@ -265,7 +252,7 @@ export class Host {
    * @param {Session} session @param {boolean} afresh @returns {string|null} an error message, or null
    */
   #restart(session, afresh) {
-    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
+    const id = this.#nodeOf(session);
     if (afresh && !renewSeed(this.#root, id)) {
       return translate("No Diffusion-Forcing Sampler with a seed of its own feeds this preview. Change the seed by hand, then press Run.");
     }
@@ -275,12 +262,9 @@ export class Host {
     return null;
   }
 
-  /** Return whether the Prompt Timeline contains an edit's line. @param {Session} session @param {string} line */
-  #isKept(session, line) {
-    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
-    const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
-    const widget = found && widgetOf(this.#root, found.path, found.node, "text");
-    return hasLine(String(widget?.value ?? ""), line);
+  /** Return the execution id of the node that shows a take. @param {Session} session */
+  #nodeOf(session) {
+    return nodesOf(session, this.#workflow).at(-1) ?? "";
   }
 }
 

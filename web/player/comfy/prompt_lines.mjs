@@ -3,12 +3,23 @@
  * `MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, over 1): prompt`. */
 
 const TIMED = /^\s*([-+]?\d[\d.:e+]*)\s*s?\s*(?:\([^()]*\)\s*)?:/i;
+const GUIDED = /\(.*?guidance\s+([\d.e+-]+)/i;
 const TIME = /^(?:(\d+):)?(\d+(?:\.\d*)?)$/;
 
 /** Return a line's start in seconds, or null if it continues the line above. @param {string} line */
 export function startOf(line) {
   const match = TIME.exec(TIMED.exec(line)?.[1] ?? "");
   return match ? 60 * Number(match[1] ?? 0) + Number(match[2]) : null;
+}
+
+/** Return a line's prompt. @param {string} line */
+export function promptOf(line) {
+  return line.replace(TIMED, "").trim();
+}
+
+/** Return the guidance that a line sets, as it is written there, or null. @param {string} line */
+export function guidanceOf(line) {
+  return GUIDED.exec(TIMED.exec(line)?.[0] ?? "")?.[1] ?? null;
 }
 
 /** Return whether a timeline contains a line. @param {string} text @param {string} line */
