@@ -13,6 +13,35 @@ const PACE = 0.3; // seconds for each chunk of 12 frames: half as long as they p
 test("classic: a drive is kept in the Camera Path, and the next run finds its chunks", onCanvas(PLACES[0], drivesAndKeeps));
 test("Nodes 2.0: a drive is kept in the Camera Path, and the next run finds its chunks", onCanvas(PLACES[2], drivesAndKeeps));
 
+test("classic: a drive kept after Cancel takes the time from banner and button", onCanvas(PLACES[0], keepsAfterCancel));
+
+/** @param {CanvasPage} canvas */
+async function keepsAfterCancel(canvas) {
+  const { page, root } = canvas;
+  const seed = anySeed();
+  await page.evaluate(withCamera);
+  await canvas.look();
+  await canvas.run(60, { seed, pace: PACE });
+  await canvas.until(({ shown }) => Number(shown) >= 0);
+  await canvas.button(/^Drive$/).click();
+  await page.keyboard.down("ArrowLeft");
+  await eventually(() => root.locator(".lt-drive").getAttribute("data-made"), "pan left 22.5");
+  await page.keyboard.up("ArrowLeft");
+  const { frames: begun } = await canvas.data();
+  await canvas.until(({ frames }) => Number(frames) >= Number(begun) + 36);
+  await page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+  const { frames, take } = await canvas.until(({ state }) => state === "interrupted");
+  const banner = root.locator(".lt-banner");
+  await eventually(async () => /^Cancelled. Press Run to resume at 0:\d\d\.$/.test(await banner.textContent() ?? ""), true);
+  await canvas.button("Keep drive").click();
+  await eventually(() => banner.textContent(), "Cancelled. Press Run to resume.");
+  await root.getByRole("button", { name: "Resume", exact: true }).click();
+  await canvas.until(({ take: now, frames: newer }) => now !== take && Number(newer) >= Number(frames));
+  await root.getByText(/Resumed at 0:\d\d/).waitFor(); // what was driven is not made again
+  await root.getByRole("button", { name: "Stop", exact: true }).click();
+  await canvas.until(({ state }) => state === "stopped");
+}
+
 /** @param {CanvasPage} canvas */
 async function drivesAndKeeps(canvas) {
   const { page, root } = canvas;

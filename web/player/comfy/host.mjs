@@ -212,6 +212,7 @@ export class Host {
   /** Write an edit into the Prompt Timeline upstream of the take's node. @param {Session} session @param {string} line */
   #keepLine(session, line) {
     const error = keepLine(this.#root, this.#nodeOf(session), session, line);
+    session.workflowChanged ||= error === null;
     this.app.canvas?.setDirty?.(true, true);
     return error;
   }
@@ -220,6 +221,7 @@ export class Host {
   #keepDrive(session, lines) {
     const error = keepDrive(this.#root, this.#nodeOf(session), lines);
     session.driveKept = error === null;
+    session.workflowChanged ||= error === null;
     this.app.canvas?.setDirty?.(true, true);
     return error;
   }
@@ -241,6 +243,7 @@ export class Host {
       widget.value = value;
       widget.callback?.(value);
     }
+    session.workflowChanged = true;
     this.app.canvas?.selectNode?.(fork);
     this.app.canvas?.centerOnNode?.(fork); // the user types a prompt there
     this.app.canvas?.setDirty?.(true, true);

@@ -12,9 +12,10 @@ export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
- *   driveKept?: boolean, refined?: Session}}
+ *   driveKept?: boolean, workflowChanged?: boolean, refined?: Session}}
  *   Session  `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
- *   `refined`: the same frames, larger or finer
+ *   `workflowChanged`: whether the player wrote an edit, the drive or a fork into the workflow, so that Run goes on
+ *   elsewhere than the take says; `refined`: the same frames, larger or finer
  */
 
 /** All takes known to this page. Outlives nodes, workflow tabs and connections. */

@@ -42,11 +42,11 @@ export class Overlay {
     const { failure } = this.reel;
     if (failure) return translate("The run failed: {reason}", { reason: failure });
     if (!take) return null;
-    const { state, resume_at_s: at, message } = take.info;
+    const { state, message } = take.info;
     if (!take.connected) return take.growing ? lostText(take, this.reel.place) : translate("No connection to the server.");
     if (this.reel.inGap) return translate("This part is no longer on the server.");
     if (state === "error") return message ?? translate("The run failed. See the console for the reason.");
-    if (state === "interrupted") return resumeText(at);
+    if (state === "interrupted") return resumeText(this.reel);
     return null;
   }
 }
@@ -57,9 +57,10 @@ function lostText(take, place) {
   return translate("The server does not answer. This page keeps asking.");
 }
 
-/** @param {number|null} at */
-function resumeText(at) {
-  if (at == null) return translate("Cancelled. All finished frames are kept.");
+/** @param {Reel} reel */
+function resumeText({ session, resumeAt: at }) {
+  if (session?.workflowChanged) return translate("Cancelled. Press Run to resume.");
+  if (at === null) return translate("Cancelled. All finished frames are kept.");
   return translate("Cancelled. Press Run to resume at {at}.", { at: time(at) });
 }
 
@@ -80,16 +81,17 @@ function stateText(take, { head }) {
 /** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} CardText */
 
 /** Return the card's text while there is no picture. @param {Reel} reel @returns {CardText|null} */
-function cardText({ take, place, screen, failure }) {
+function cardText(reel) {
+  const { take, place, screen, failure } = reel;
   if (!take?.frames && !screen.video && failure) return { title: translate("The run failed"), text: failure, bad: true };
   if (!take && screen.video) return null;
   if (!take) return { title: translate("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;
   if (!take.connected && take.growing) return { title: translate("No connection"), text: lostText(take, place), bad: true };
-  const { state, message, resume_at_s: at, plan } = take.info;
+  const { state, message, plan } = take.info;
   if (state === "error") return { title: translate("The run failed"), text: message ?? "", bad: true };
   if (plan && !take.growing) return planText(plan);
-  if (state === "interrupted") return { title: translate("Cancelled"), text: resumeText(at) };
+  if (state === "interrupted") return { title: translate("Cancelled"), text: resumeText(reel) };
   if (!take.growing) return { title: translate("No frames"), text: message ?? translate("The run generated no frames.") };
   const { resuming } = take;
   const title = resuming === null ? translate("Waiting for the first chunk") : resumingText(resuming);

@@ -42,6 +42,8 @@ export class Reel {
   get length() { return this.take?.length ?? 0; }
   get fps() { return this.take?.info.fps || 16; }
   get frame() { return this.head.frame(this.frames); }
+  /** Where the next run goes on, in seconds; null if nothing can say it. */
+  get resumeAt() { return this.session?.workflowChanged ? null : this.take?.info.resume_at_s ?? null; }
   get growing() { return !!this.take?.growing; }
   /** The same frames, larger or finer, while they are preferred. */
   get refined() { return (this.prefersRefined && this.session?.refined) || null; }

@@ -23,8 +23,8 @@ export class RestartButtons {
     const { take, place } = this.reel;
     const incomplete = !!take && (RESUMABLE.includes(take.info.state) || (!take.known && take.info.state !== "done"));
     this.resume.hidden = !incomplete;
-    const at = take?.info.resume_at_s;
-    this.resume.textContent = incomplete && take.known && at != null
+    const at = this.reel.resumeAt;
+    this.resume.textContent = incomplete && take.known && at !== null
       ? translate("Resume at {at}", { at: time(at) }) : translate("Resume");
     this.resume.disabled = this.afresh.disabled = !take?.connected;
     this.element.hidden = place.restart == null || !(incomplete || take?.resuming != null);
