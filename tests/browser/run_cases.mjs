@@ -179,6 +179,17 @@ test("after a minute's pause it offers to stop and free the queue", onPage(async
   await player.until(({ state }) => state === "stopped");
 }));
 
+test("a run cancelled before its first frame says so, and a dry run shows its plan", onPage(async (player) => {
+  const heading = player.root.locator(".lt-card strong"), text = player.root.locator(".lt-card p");
+  await player.start({ frames: 0, planned: true, node_id: "8" });
+  await eventually(() => heading.textContent(), "Plan");
+  await player.start({ frames: 0, planned: true, end: "interrupted", node_id: "9" });
+  await eventually(() => heading.textContent(), "Cancelled");
+  assert.equal(await text.textContent(), "The run generated no frames.");
+  await player.start({ frames: 0, planned: true, end: "interrupted", resume_at_s: 1.5, node_id: "10" });
+  await eventually(() => text.textContent(), "Cancelled. Press Run to resume at 0:01."); // an earlier run's chunks
+}));
+
 test("after a cancel it says where Run resumes, and a failure says why", onPage(async (player) => {
   await player.start({ frames: 96, chunk_frames: 96, fps: 16, end: "interrupted", node_id: "8", chunk_s: 0 });
   await player.root.getByText("Cancelled. Press Run to resume at 0:06.").waitFor();

@@ -28,7 +28,7 @@ from longtake.headless.player.app import Sockets, application
 from longtake.model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
 from longtake.stream.drive.timing import DriveTiming
 from longtake.stream.incoming.inlet import Inlet, Kind, Wish
-from longtake.stream.preview.messages import Ending, Origin, Shot, TakeStats
+from longtake.stream.preview.messages import Ending, Origin, Plan, Shot, TakeStats
 from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Limits, Takes
 from longtake.stream.rollout.controls import Controls
@@ -65,6 +65,7 @@ class FakeRun:
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
     grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
     wish: Kind | None = None  # the pictures that the run wants of its page
+    planned: bool = False  # whether it says its plan
 
 
 class FakeControls(Controls):
@@ -88,7 +89,8 @@ def start(
     takes: Takes, sockets: Sockets, run: FakeRun, inlets: dict[str, Inlet] | None = None
 ) -> Take:
     """Begin a fake rollout on a thread of its own; `inlets` are those of takes by their tokens."""
-    shot = Shot(run.fps, run.width, run.height, None if run.endless else run.frames,
+    plan = Plan(48, 3.0, 4, 7 << 20, 1 << 30, True, "The run fits.") if run.planned else None
+    shot = Shot(run.fps, run.width, run.height, None if run.endless else run.frames, plan,
                 resume_at_s=run.resume_at_s)  # fmt: skip
     shown_at = run.node_id.split(".")[0]
     origin = Origin(run.node_id, shown_at, run.prompt_id, run.workflow_id, run.client_id)
@@ -207,7 +209,7 @@ def _ending(controls: FakeControls, run: FakeRun) -> Ending:
     if controls.state == "stopped":
         return Ending("stopped")
     if run.end == "interrupted":
-        return Ending("interrupted", None, run.frames / run.fps)
+        return Ending("interrupted", None, run.frames / run.fps or run.resume_at_s)
     return (
         Ending("error", "The model produced NaN in layer 3.")
         if run.end == "error"

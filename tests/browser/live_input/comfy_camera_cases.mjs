@@ -12,6 +12,22 @@ useBrowser("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream
 test("classic: a run gets the camera's pictures", onCanvas(PLACES[0], redrawsTheCamera));
 test("Nodes 2.0: a run gets the camera's pictures", onCanvas(PLACES[2], redrawsTheCamera));
 
+test("classic: a run cancelled before the camera's first picture promises nothing", onCanvas(PLACES[0], cancelsEarly));
+
+/** @param {CanvasPage} canvas */
+async function cancelsEarly(canvas) {
+  canvas.limitMs = 240_000;
+  await canvas.page.evaluate(withCamera);
+  await canvas.look();
+  await canvas.run(3);
+  await canvas.button("Use the camera").waitFor();
+  await canvas.page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+  await canvas.until(({ state }) => state === "interrupted");
+  await eventually(() => canvas.root.locator(".lt-card strong").textContent(), "Cancelled");
+  assert.equal(await canvas.root.locator(".lt-card p").textContent(), "The run generated no frames.");
+  assert.equal(await canvas.button(/^Resume|^Start afresh/).count(), 0);
+}
+
 /** @param {CanvasPage} canvas */
 async function redrawsTheCamera(canvas) {
   canvas.limitMs = 240_000;

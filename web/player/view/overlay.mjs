@@ -64,6 +64,11 @@ function resumeText({ session, resumeAt: at }) {
   return translate("Cancelled. Press Run to resume at {at}.", { at: time(at) });
 }
 
+/** Return what a cancel before the first frame leaves. @param {Reel} reel */
+function cancelText(reel) {
+  return reel.resumable ? resumeText(reel) : translate("The run generated no frames.");
+}
+
 /** @param {number} at */
 function resumingText(at) {
   return translate("Resuming at {at}", { at: time(at) });
@@ -90,8 +95,8 @@ function cardText(reel) {
   if (!take.connected && take.growing) return { title: translate("No connection"), text: lostText(take, place), bad: true };
   const { state, message, plan } = take.info;
   if (state === "error") return { title: translate("The run failed"), text: message ?? "", bad: true };
+  if (state === "interrupted") return { title: translate("Cancelled"), text: cancelText(reel) };
   if (plan && !take.growing) return planText(plan);
-  if (state === "interrupted") return { title: translate("Cancelled"), text: resumeText(reel) };
   if (!take.growing) return { title: translate("No frames"), text: message ?? translate("The run generated no frames.") };
   const { resuming } = take;
   const title = resuming === null ? translate("Waiting for the first chunk") : resumingText(resuming);

@@ -44,6 +44,8 @@ export class Reel {
   get frame() { return this.head.frame(this.frames); }
   /** Where the next run goes on, in seconds; null if nothing can say it. */
   get resumeAt() { return this.session?.workflowChanged ? null : this.take?.info.resume_at_s ?? null; }
+  /** Whether the run, which has ended, left frames or chunks from which another one goes on. */
+  get resumable() { return this.frames > 0 || this.take?.info.resume_at_s != null; }
   get growing() { return !!this.take?.growing; }
   /** The same frames, larger or finer, while they are preferred. */
   get refined() { return (this.prefersRefined && this.session?.refined) || null; }

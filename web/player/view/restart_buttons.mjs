@@ -21,7 +21,8 @@ export class RestartButtons {
 
   update() {
     const { take, place } = this.reel;
-    const incomplete = !!take && (RESUMABLE.includes(take.info.state) || (!take.known && take.info.state !== "done"));
+    const incomplete = !!take && (take.known
+      ? RESUMABLE.includes(take.info.state) && this.reel.resumable : take.info.state !== "done");
     this.resume.hidden = !incomplete;
     const at = this.reel.resumeAt;
     this.resume.textContent = incomplete && take.known && at !== null
