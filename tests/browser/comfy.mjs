@@ -224,6 +224,15 @@ export function anySeed() {
   return Math.floor(Math.random() * 1e9);
 }
 
+/** Return whether the Fork node is selected, in the graph on the canvas, within the window and legible, in the page. */
+export function forkInView() {
+  const { graph, ds, selectedItems } = app.canvas;
+  const fork = graph.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakeEditRollout");
+  if (!fork || !selectedItems.has(fork)) return false;
+  const [x, y] = [0, 1].map((axis) => (fork.pos[axis] + fork.size[axis] / 2 + ds.offset[axis]) * ds.scale);
+  return ds.scale > 0.7 && x > 0 && y > 0 && x < innerWidth && y < innerHeight;
+}
+
 /** Open a workflow and close every other. @param {any} workflow */
 async function loadAlone(workflow) {
   await app.loadGraphData(workflow);

@@ -1,7 +1,7 @@
 // @ts-check
 /** The player in ComfyUI: what must hold with both node renderers, at the root and in a subgraph. */
 import assert from "node:assert/strict";
-import { anySeed, inEachPlace } from "./comfy.mjs";
+import { anySeed, forkInView, inEachPlace } from "./comfy.mjs";
 import { eventually, useBrowser } from "./harness.mjs";
 
 /** @typedef {import("./comfy.mjs").CanvasPage} CanvasPage */
@@ -260,9 +260,10 @@ async function forked(canvas) {
   await canvas.until(({ state }) => state === "done");
   await canvas.seesEach(33);
   await canvas.button(/^Fork the shot/).click();
-  await canvas.root.getByText(/The fork was added at 0:02/).waitFor();
+  await eventually(() => canvas.page.evaluate(forkInView), true);
   assert.deepEqual(await canvas.page.evaluate(covered), [], "the new node covers no other");
   await canvas.look();
+  await canvas.root.getByText(/The fork was added at 0:02/).waitFor();
   const prompt = await canvas.prompt();
   const nodes = Object.entries(prompt);
   const [id, fork] = nodes.find(([, node]) => node.class_type === "LongtakeEditRollout") ?? ["", null];

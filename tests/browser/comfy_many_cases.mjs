@@ -2,7 +2,7 @@
 /** The player in ComfyUI: many nodes and one take, many takes and one node. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CanvasPage, PLACES, anySeed, onCanvas } from "./comfy.mjs";
+import { CanvasPage, PLACES, anySeed, forkInView, onCanvas } from "./comfy.mjs";
 import { eventually, useBrowser } from "./harness.mjs";
 
 useBrowser();
@@ -102,3 +102,22 @@ async function remembered(canvas) {
 
 test("classic: after a restart of the server the saved video is there again", onCanvas(classic, remembered));
 test("Nodes 2.0: after a restart of the server the saved video is there again", onCanvas(nodes2, remembered));
+
+/** @param {import("./comfy.mjs").CanvasPage} canvas */
+async function shown(canvas) {
+  await canvas.run(2);
+  await canvas.until(({ state, shown: frame }) => state === "done" && Number(frame) >= 0);
+  await canvas.page.evaluate(() => {
+    const inside = app.graph.nodes.filter((/** @type {any} */ node) => ["LongtakeSampler", "LongtakeVAEDecode"].includes(node.comfyClass));
+    app.graph.convertToSubgraph(new Set(inside));
+    const preview = app.graph.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakePreview");
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [300 - preview.pos[0], 150 - preview.pos[1]];
+    app.canvas.setDirty(true, true);
+  });
+  await canvas.button(/^Fork the shot/).click();
+  await eventually(() => canvas.page.evaluate(forkInView), true);
+}
+
+test("classic: a fork within a subgraph is brought into view", onCanvas(classic, shown));
+test("Nodes 2.0: a fork within a subgraph is brought into view", onCanvas(nodes2, shown));

@@ -16,6 +16,7 @@ import { layOut } from "./node_layout.mjs";
 import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
+import { showNode } from "./show_node.mjs";
 import { shareWithTabs } from "../takes/tab_sharing.mjs";
 import { loadWords, translate } from "../words.mjs";
 
@@ -244,9 +245,7 @@ export class Host {
       widget.callback?.(value);
     }
     session.workflowChanged = true;
-    this.app.canvas?.selectNode?.(fork);
-    this.app.canvas?.centerOnNode?.(fork); // the user types a prompt there
-    this.app.canvas?.setDirty?.(true, true);
+    showNode(this.app.canvas, fork); // the user types a prompt there
     return null;
   }
 
