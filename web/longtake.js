@@ -14,7 +14,7 @@ const MODULES = [
   "takes/library", "takes/packed_chunk", "takes/tab_sharing", "takes/take", "takes/transport",
   "view/bitmaps", "view/dom",
   "view/edit_list", "view/fork_button", "view/format", "view/hover_preview",
-  "view/live_address", "view/overlay",
+  "view/live_address", "view/overlay", "view/picture_room",
   "view/playback_bar", "view/player", "view/playhead", "view/reel", "view/restart_buttons",
   "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts",
   "view/style", "view/take_picker", "words",

@@ -121,3 +121,44 @@ async function shown(canvas) {
 
 test("classic: a fork within a subgraph is brought into view", onCanvas(classic, shown));
 test("Nodes 2.0: a fork within a subgraph is brought into view", onCanvas(nodes2, shown));
+
+const LEAST_PICTURE = 220; // pixels, as in web/player/view/picture_room.mjs
+
+/** @param {import("./comfy.mjs").CanvasPage} canvas */
+async function roomy(canvas) {
+  const size = (/** @type {number|null} */ height) => canvas.page.evaluate((to) => {
+    const node = app.graph.nodes.find((/** @type {any} */ each) => each.comfyClass === "LongtakePreview");
+    if (to !== null) node.setSize([node.size[0], to]);
+    return node.size[1];
+  }, height);
+  const picture = () => canvas.root.locator(".lt-stage").evaluate((stage) => stage.clientHeight);
+  await size(420);
+  await canvas.run(0, { pace: 0.3 });
+  await canvas.until(({ shown: frame }) => Number(frame) >= 0);
+  await eventually(async () => await picture() < LEAST_PICTURE, true);
+  const before = await size(null);
+  const button = canvas.button("Edit prompt");
+  await button.click();
+  await eventually(async () => await picture() >= LEAST_PICTURE, true);
+  const opened = await size(null);
+  assert.ok(opened > before && opened < before + 200, `${before} ${opened}`);
+  await canvas.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
+  await canvas.button("Apply").click();
+  await canvas.root.getByText(/applied at 0:/).waitFor();
+  await eventually(async () => await picture() >= LEAST_PICTURE, true);
+  const edited = await size(null);
+  for (const form of [false, true]) {
+    await button.click();
+    await eventually(() => canvas.root.locator(".lt-form").isVisible(), form);
+  }
+  assert.equal(await size(null), edited, "it grows once");
+  await size(before); // the user wants it low
+  const { frames } = await canvas.data();
+  await canvas.until((data) => Number(data.frames) > Number(frames) + 24);
+  assert.ok(await size(null) < edited - 20);
+  await canvas.root.getByRole("button", { name: "Stop", exact: true }).click();
+  await canvas.until(({ state }) => state === "stopped");
+}
+
+test("classic: the node grows where an opened panel leaves too little of the picture", onCanvas(classic, roomy));
+test("Nodes 2.0: the node grows where an opened panel leaves too little of the picture", onCanvas(nodes2, roomy));

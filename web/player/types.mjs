@@ -44,6 +44,7 @@
  * @property {((session: Session, lines: string[]) => string|null)|null} [keepDrive] writes a drive into the workflow
  * @property {(session: Session, file: SavedFile) => void} [keep] remembers the saved file of a run
  * @property {((session: Session, seconds: number) => string|null)|null} fork forks the shot
+ * @property {(pixels: number) => void} [makeRoom] makes the player higher
  * @property {((session: Session, afresh: boolean) => string|null)|null} restart runs the workflow again,
  *   with a new seed if `afresh`
  */

@@ -103,6 +103,7 @@ export class Host {
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
       restart: (session, afresh) => this.#restart(session, afresh),
+      makeRoom: (pixels) => node.setSize([node.size[0], node.size[1] + pixels]),
     });
     this.#players.set(node, player);
     passEventsThrough(player.element, () => this.app.canvas?.canvas);

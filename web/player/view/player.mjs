@@ -8,6 +8,7 @@ import { element } from "./dom.mjs";
 import { playerKeys } from "./shortcuts.mjs";
 import { RunControls } from "./run_controls.mjs";
 import { Overlay } from "./overlay.mjs";
+import { PictureRoom } from "./picture_room.mjs";
 import { TakePicker } from "./take_picker.mjs";
 import { Reel } from "./reel.mjs";
 import { ScrubBar } from "./scrub_bar.mjs";
@@ -38,7 +39,9 @@ export class Player {
     this.drivePad = new DrivePad(this.reel);
     this.inputPad = new InputPad(this.reel);
     this.statusStrip = new StatusStrip(this.reel);
+    this.stage = this.#stage();
     this.element = this.#assemble();
+    this.pictureRoom = new PictureRoom(this, this.stage);
     this.#resized.observe(this.element);
     this.#visibility.observe(this.element);
     document.addEventListener("fullscreenchange", this.#onFullscreen);
@@ -46,15 +49,20 @@ export class Player {
   }
 
   /** @returns {HTMLElement} */
-  #assemble() {
-    const { overlay, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip, picker } = this;
-    const shortcuts = playerKeys(this);
-    const stage = element(
+  #stage() {
+    const { card, banner, state } = this.overlay;
+    return element(
       "div",
       { class: "lt-stage", tabindex: 0, role: "group", "aria-label": translate("Picture; Space plays or pauses"),
         click: () => this.#clickPicture(), dblclick: () => this.toggleFullscreen() },
-      this.reel.screen.element, overlay.card, overlay.banner, overlay.state,
+      this.reel.screen.element, card, banner, state,
     );
+  }
+
+  /** @returns {HTMLElement} */
+  #assemble() {
+    const { stage, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip, picker } = this;
+    const shortcuts = playerKeys(this);
     return element(
       "div",
       { class: "longtake-player", role: "region", "aria-label": translate("Streaming preview"),
@@ -127,9 +135,9 @@ export class Player {
   #tick(now) {
     this.#animationFrame = 0;
     const running = this.reel.tick(now, this.#visible);
-    const { overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip } = this;
+    const { overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip, pictureRoom } = this;
     drivePad.tick();
-    for (const view of [overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip]) view.update();
+    for (const view of [overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip, pictureRoom]) view.update();
     this.#reportFile();
     this.#updateDataset();
     if ((running && this.#visible) || drivePad.driver.on) this.refresh();
