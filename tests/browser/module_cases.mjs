@@ -11,7 +11,7 @@ import { SavedVideos } from "../../web/player/comfy/saved_videos.mjs";
 import { Library } from "../../web/player/takes/library.mjs";
 import { forkObstacle, forkWidgets } from "../../web/player/comfy/fork_terms.mjs";
 import { latencies } from "../../web/player/status/latencies.mjs";
-import { DRIFT_WARNING, driftOf, statsOf, warningsOf } from "../../web/player/status/status_strip.mjs";
+import { DRIFT_WARNING, driftOf, memory, statsOf, warningsOf } from "../../web/player/status/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
 import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
@@ -284,6 +284,15 @@ test("only as much drift as the engine warns of is a warning", () => {
   const take = new Take("t");
   const said = (/** @type {number|null} */ drift) => warningsOf({ ...take.info, stats: { drift } }, true).length;
   assert.deepEqual([null, 0.07, DRIFT_WARNING, 0.51].map(said), [0, 0, 0, 1]);
+});
+
+test("a KV cache that a live edit made larger is not said to be a part of the planned one", () => {
+  const MB = 2 ** 20;
+  assert.equal(memory(7 * MB, 8 * MB), "7.0 MB of 8.0 MB");
+  assert.equal(memory(8 * MB, 8 * MB), "8.0 MB of 8.0 MB");
+  assert.equal(memory(15 * MB, 7.3 * MB), "15 MB");
+  assert.equal(memory(null, 8 * MB), "8.0 MB planned");
+  assert.equal(memory(null, null), null);
 });
 
 test("the drift line names the rules that act", () => {

@@ -88,11 +88,12 @@ function percent(share) {
   return `${Math.round(100 * share)} %`;
 }
 
-/** @param {number|null} [bytes] @param {number|null} [planned] */
-function memory(bytes, planned) {
+/** The size of the KV cache. Without the planned size where that is exceeded: an edit of the running shot, such as a
+ * guidance with a branch more, takes more than was planned. @param {number|null} [bytes] @param {number|null} [planned] */
+export function memory(bytes, planned) {
   if (bytes == null && planned == null) return null;
   if (bytes == null) return translate("{size} planned", { size: megabytes(planned ?? 0) });
-  return planned == null ? megabytes(bytes) : translate("{size} of {planned}", { size: megabytes(bytes), planned: megabytes(planned) });
+  return planned == null || bytes > planned ? megabytes(bytes) : translate("{size} of {planned}", { size: megabytes(bytes), planned: megabytes(planned) });
 }
 
 /** Return the warnings about a take. @param {TakeInfo} info @param {boolean} known */
