@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 COMMUNITY = sorted((ROOT / "example_workflows" / "community").glob("*.json"))
 MODELS = (".safetensors", ".pt", ".pth", ".ckpt")
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+SLOT = 20  # pixels of a line in the list of a blueprint's inputs or outputs
 TITLE = 30  # pixels above a node's own place
 
 
@@ -25,13 +27,29 @@ def box(node: dict[str, Any]) -> tuple[float, float, float, float]:
     return x, y - TITLE, x + width, y + height
 
 
+def assert_apart(one: dict[str, Any], other: dict[str, Any]) -> None:
+    a, b = box(one), box(other)
+    apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    assert apart, f"{one['type']} and {other['type']}"
+
+
 @pytest.mark.parametrize("path", [*EXAMPLES, *COMMUNITY], ids=lambda path: path.stem)
 def test_no_node_of_an_example_lies_over_another(path: Path) -> None:
     nodes = json.loads(path.read_text("utf-8"))["nodes"]
     for one, other in combinations(nodes, 2):
-        a, b = box(one), box(other)
-        apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-        assert apart, f"{one['type']} and {other['type']}"
+        assert_apart(one, other)
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_inside_a_blueprint_nodes_stand_between_the_inputs_and_the_outputs(path: Path) -> None:
+    [inside] = json.loads(path.read_text("utf-8"))["definitions"]["subgraphs"]
+    inputs, outputs = (inside[name]["bounding"] for name in ("inputNode", "outputNode"))
+    assert inputs[3] >= SLOT * len(inside["inputs"]) and outputs[3] >= SLOT * len(inside["outputs"])
+    for node in inside["nodes"]:
+        left, _, right, _ = box(node)
+        assert inputs[0] + inputs[2] < left and right < outputs[0], node["type"]
+    for one, other in combinations(inside["nodes"], 2):
+        assert_apart(one, other)
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *COMMUNITY], ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ import { graphPicture } from "./graph_picture.mjs";
 import * as measures from "./measures.mjs";
 
 const LIMIT_MS = 120_000;
+const BORDER_GAP = 100; // pixels between a blueprint's nodes and the lists of its inputs and outputs
 const PROMPT_HEIGHT = 130; // pixels that a blueprint's prompt has beyond the least
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
@@ -144,7 +145,7 @@ async function prompt(page, { canvas }) {
  */
 async function blueprint(page, given) {
   await load(page, given);
-  return await page.evaluate(async ({ inside, promoted, outputs, names, title, more }) => {
+  return await page.evaluate(async ({ inside, promoted, outputs, names, title, more, gap }) => {
     const chosen = new Set(app.graph.nodes.filter((/** @type {any} */ node) => inside.includes(String(node.id))));
     const { node, subgraph } = app.graph.convertToSubgraph(chosen);
     subgraph.name = node.title = title;
@@ -164,6 +165,13 @@ async function blueprint(page, given) {
     for (const output of [...subgraph.outputs]) {
       if (!outputs.includes(output.label ?? output.name)) subgraph.removeOutput(output);
     }
+    const boxes = subgraph.nodes.map((/** @type {any} */ each) => [...each.pos, each.pos[0] + each.size[0]]);
+    const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((/** @type {number[]} */ box) => box[axis])));
+    const right = Math.max(...boxes.map((/** @type {number[]} */ box) => box[2]));
+    const { inputNode, outputNode } = subgraph;
+    inputNode.arrange(); // its size, now with all slots
+    [inputNode.pos, outputNode.pos] = [[left - gap - inputNode.size[0], top], [right + gap, top]];
+    for (const border of [inputNode, outputNode]) border.arrange(); // the places of the slots
     const { output } = await app.graphToPrompt();
     for (const other of [...app.graph.nodes]) {
       if (other !== node) app.graph.remove(other);
@@ -171,7 +179,7 @@ async function blueprint(page, given) {
     node.pos = [0, 0];
     node.setSize([400, node.computeSize()[1] + more]); // the prompt's box takes it
     return { prompt: output, canvas: app.graph.serialize() };
-  }, { ...given, more: PROMPT_HEIGHT });
+  }, { ...given, more: PROMPT_HEIGHT, gap: BORDER_GAP });
 }
 
 /**
