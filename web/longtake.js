@@ -7,7 +7,7 @@ const MODULES = [
   "comfy/camera_lines", "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line",
   "comfy/fork_terms", "comfy/graph",
   "comfy/host", "comfy/insert_node", "comfy/kept_lines", "comfy/menu", "comfy/new_seed", "comfy/node_layout",
-  "comfy/prompt_lines", "comfy/replaced_lines", "comfy/saved_videos", "comfy/show_node",
+  "comfy/prompt_lines", "comfy/replaced_lines", "comfy/room_below", "comfy/saved_videos", "comfy/show_node",
   "drive/drive_pad", "drive/driver",
   "drive/keys", "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad",
   "status/latencies", "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/heartbeat",

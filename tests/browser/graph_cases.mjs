@@ -7,6 +7,7 @@ import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
 import { isKept, keepLine } from "../../web/player/comfy/kept_lines.mjs";
+import { roomBelow } from "../../web/player/comfy/room_below.mjs";
 
 /** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.
  * @param {number|string} border how the host writes where a subgraph's own inputs come from */
@@ -75,8 +76,19 @@ test("a node is put into the link that feeds an input, also from a subgraph's bo
     const { said, decode, made, litegraph } = wired(origin);
     assert.equal(insertBefore(litegraph, decode, "rollout", "Fork"), made);
     assert.deepEqual(said, [from, ["new", 0, 2, 1]]);
-    assert.deepEqual(/** @type {any} */ (made).pos, [100, 680], "below the preview, which it would cover");
+    assert.deepEqual(/** @type {any} */ (made).pos, [100, 780], "below the preview, which it would cover");
   }
+});
+
+test("a node grows only as far as the next node below it", () => {
+  const at = (/** @type {number} */ x, /** @type {number} */ y) => ({ pos: [x, y], size: [100, 50] });
+  const node = { pos: [0, 0], size: [100, 200], graph: { nodes: /** @type {any[]} */ ([]) } };
+  node.graph.nodes.push(node, at(0, -300), at(100, 240));
+  assert.equal(roomBelow(node), Infinity); // others stand above and beside it
+  node.graph.nodes.push(at(-50, 500), at(50, 400));
+  assert.equal(roomBelow(node), 150);
+  node.size = [100, 365];
+  assert.equal(roomBelow(node), 0);
 });
 
 test("nothing is put where nothing feeds the input", () => {

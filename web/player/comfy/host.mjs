@@ -8,6 +8,7 @@ import { isKept, keepLine } from "./kept_lines.mjs";
 import { nodeAt, upstream } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
+import { roomBelow } from "./room_below.mjs";
 import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
 import { keepAsking } from "../takes/heartbeat.mjs";
@@ -103,7 +104,7 @@ export class Host {
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
       restart: (session, afresh) => this.#restart(session, afresh),
-      makeRoom: (pixels) => node.setSize([node.size[0], node.size[1] + pixels]),
+      makeRoom: (pixels) => node.setSize([node.size[0], node.size[1] + Math.min(pixels, roomBelow(node))]),
     });
     this.#players.set(node, player);
     passEventsThrough(player.element, () => this.app.canvas?.canvas);

@@ -2,7 +2,7 @@
 /** Inserts a new node into a link of the canvas. Nodes, graphs and links are the host's, hence `any`. */
 import { SUBGRAPH_INPUT, linkOf } from "./graph.mjs";
 
-const GAP = 60; // canvas pixels
+const GAP = 160; // canvas pixels, so that a player above can grow
 const TITLE = 30; // canvas pixels of the title bar above a node's position
 
 /**

@@ -40,8 +40,9 @@ export class EditList {
     row.title = edit.error ?? edit.text ?? "";
     const { line } = edit;
     if (edit.status !== "applied" || line === null || !this.reel.place.keepLine) return row;
-    const outcome = this.#isKept(edit) ? translate("Kept in Prompt Timeline") : this.#errors.get(this.#key(line));
-    if (outcome !== undefined) row.append(element("span", { class: "lt-outcome" }, outcome));
+    const refusal = this.#errors.get(this.#key(line));
+    if (this.#isKept(edit)) row.append(element("span", { class: "lt-outcome" }, translate("Kept in Prompt Timeline")));
+    else if (refusal !== undefined) row.append(element("span", { class: "lt-refusal" }, refusal));
     else row.append(this.#keepButton(line));
     return row;
   }
