@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -136,3 +137,32 @@ def test_the_views_ahead_are_those_that_the_camera_then_has() -> None:
     torch.testing.assert_close(made.poses, ahead.poses)
     torch.testing.assert_close(made.lenses, ahead.lenses)
     torch.testing.assert_close(made.poses[5], path.pose(5))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_views_that_were_asked_for_are_not_worked_out_again(
+    flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as nothing was committed since, and the paths are the same."""
+    worked_out = list[int]()
+    steps = CameraTrack._steps
+
+    def counted(self: CameraTrack, paths: Any, first: int) -> Any:
+        worked_out.append(first)
+        return steps(self, paths, first)
+
+    monkeypatch.setattr(CameraTrack, "_steps", counted)
+    left, right = (implied_path(f"the camera pans {side}") for side in ("left", "right"))
+    track, fresh = (CameraTrack(4, flat_world=flat) for _ in range(2))
+    ahead = track.ahead([left, left])
+    track.extend([left, left])
+    assert worked_out == [0] and torch.equal(track.views.poses, ahead.poses)
+    track.ahead([left, left])
+    track.extend([left, right])  # the driver turned meanwhile
+    assert worked_out == [0, 2, 2]
+    fresh.extend([left, left])
+    fresh.extend([left, right])
+    assert torch.equal(track.views.poses, fresh.views.poses)
+    track.views = ahead
+    track.extend([left, right])
+    assert worked_out[-1] == 2
