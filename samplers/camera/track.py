@@ -43,8 +43,8 @@ class CameraTrack:
         A chunk asks before it is made, and again when it is committed.
         """
         if self._latest is not None:
-            before, asked, views = self._latest
-            same = len(asked) == len(paths) and all(map(is_, asked, paths))
+            before, their_paths, views = self._latest
+            same = len(their_paths) == len(paths) and all(map(is_, their_paths, paths))
             if before is self.views and same:
                 return views
         views = self._ahead(paths)

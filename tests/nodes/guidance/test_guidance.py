@@ -124,13 +124,15 @@ def test_a_term_may_have_a_prompt_of_its_own_that_the_report_names(
     encoded = clip.encode_from_tokens_scheduled(clip.tokenize("a blue ball"))
     [text] = bench.run(HISTORY, preset="text only", text_scale=2.0)
     given = {"weight": 0.5, "view": "all", "prompt": "negative", "guidance": text}
+    wordless = [[encoded[0][0], {}]]  # as an encoder of another pack may give it
     made = [
-        bench.run("LongtakeGuidanceTerm", **given, own_prompt=own)[0] for own in (line, encoded)
+        bench.run("LongtakeGuidanceTerm", **given, own_prompt=own)[0]
+        for own in (line, encoded, wordless)
     ]
     assert made[0].resolve(DEMO, sink=False) == made[1].resolve(DEMO, sink=False)
-    assert (
-        "0.5 x all, prompt 'a blue ball'" in caplog.text and "0.5 x all, own prompt" in caplog.text
-    )
+    assert made[0].resolve(DEMO, sink=False) == made[2].resolve(DEMO, sink=False)
+    assert caplog.text.count("0.5 x all, prompt 'a blue ball'") == 2
+    assert "0.5 x all, own prompt" in caplog.text
     frames = bench.frames(guidance=made[0])
     assert "6 model evaluations per chunk (2 without guidance), including" in caplog.text
     assert [chunk.latents.model_evals for chunk in frames.chunks][-1] == 6
