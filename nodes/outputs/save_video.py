@@ -91,7 +91,6 @@ class SaveVideo(io.ComfyNode):
         with frames.chunks.subscribe(first) as reader, open_video(file.path, spec, log) as video:
             frames.counts(lambda: video.bytes_written)
             _tell(role, file)
-            host.show_text(node_id, f"Writing {file.name}.")
             if log and first:
                 _show_resume(node_id, file, log.frames, float(rate))
                 sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
@@ -100,7 +99,6 @@ class SaveVideo(io.ComfyNode):
                 video.write(steady, frames.content_key(chunk.index))
                 sheet.add(steady)
                 progress.advance(chunk.index + 1)
-        host.show_text(node_id, f"{video.frames_written} frames in {file.name}.")
         beside = _save_sheet(file, format, sheet, metadata) if sheet_and_report else {}
         report = frames.report([str(saved.path) for saved in (file, *beside.values())])
         if sheet_and_report:
