@@ -119,7 +119,13 @@ export class CanvasPage extends PlayerPage {
     await this.look();
   }
 
+  /** Reload the page once it has stored the graph as it is: a short shot may end before. */
   async reload() {
+    await this.page.waitForFunction(() => {
+      const { id } = app.rootGraph ?? app.graph;
+      const stored = [localStorage, sessionStorage].flatMap((store) => Object.values(store));
+      return stored.some((text) => text.includes(id) && text.includes("NumberFrames"));
+    });
     await this.page.reload();
     await ready(this.page);
     await this.look();
