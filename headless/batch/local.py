@@ -8,7 +8,14 @@ from ..events import RunFiles
 from ..runner import Host, Job
 from ..workflow.graph import load
 from .record import DONE, FAILED, Record, Records, SavedFile
-from .row import BatchSpec, build_rows
+from .row import REMEDY, BatchSpec, Row, build_rows
+
+
+def check_rows(spec: BatchSpec, host: Host, remedy: str = REMEDY) -> list[Row]:
+    """All rows of a batch, checked by the node types of a host; BadInput at a fault."""
+    workflows = [load(path) for path in spec.workflows]
+    types = [node.class_type for flow in workflows for node in flow.nodes.values()]
+    return list(build_rows(workflows, spec, host.specs(types), remedy))
 
 
 def plan(spec: BatchSpec, host: Host, records: Records) -> list[tuple[Job, Record]]:
@@ -16,9 +23,7 @@ def plan(spec: BatchSpec, host: Host, records: Records) -> list[tuple[Job, Recor
 
     Raises BadInput at a fault, before anything runs.
     """
-    workflows = [load(path) for path in spec.workflows]
-    types = [node.class_type for flow in workflows for node in flow.nodes.values()]
-    rows = list(build_rows(workflows, spec, host.specs(types), host.unknown_remedy))
+    rows = check_rows(spec, host, host.unknown_remedy)
     records.resume()
     records.merge_rows(row.record for row in rows)
     runs = [(path, values) for path in spec.workflows for values in spec.combinations()]

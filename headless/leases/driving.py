@@ -15,11 +15,11 @@ from typing import Any
 import click
 from rich.console import Console
 
+from ..batch.local import check_rows
 from ..batch.record import Records
-from ..batch.row import BatchSpec, Row, build_rows
+from ..batch.row import BatchSpec
 from ..console.options import FILE
 from ..session import session
-from ..workflow.graph import load
 from .key import VARIABLE, read_key
 from .place import LEASE_S, Place, parse_place
 from .ray_cluster import ClusterWorkers, ray_cluster, starter
@@ -103,19 +103,11 @@ def drive(
         place = driving.place(own)
         workers = ClusterWorkers(driving.workers, key, comfy, store)
         start = starter(workers, console) if driving.ray else _start_nothing
-        rows = check_rows(spec, comfy, records.out, console)
+        with session(console, comfy, records.out) as live:  # packs other than ours need `comfy`
+            rows = check_rows(spec, live.host)
         records.resume()
         asyncio.run(run_on_workers(rows, records, place, key, console, start))
 
 
 def _start_nothing(driver: str) -> None:
     """Workers join the driver by themselves."""
-
-
-def check_rows(spec: BatchSpec, comfy: Path | None, out: Path, console: Console) -> list[Row]:
-    """Return all rows; raise BadInput at a fault. Packs other than ours need `comfy`."""
-    workflows = [load(path) for path in spec.workflows]
-    types = [node.class_type for flow in workflows for node in flow.nodes.values()]
-    with session(console, comfy, out) as live:
-        specs = live.host.specs(types)
-    return list(build_rows(workflows, spec, specs))

@@ -50,10 +50,9 @@ def _identity(model: Any) -> tuple[str, str | None]:
     are random.
     """
     stacks = host.weights_and_patches(model)
-    base, products = fingerprint({name: stack[0] for name, stack in stacks.items()}), ""
-    if product_dtype(model) is not torch.float32:
-        products = f" {product_dtype(model)}"
-    digest = hashlib.sha256(f"{base}{products}".encode())
+    base, products = fingerprint({n: stack[0] for n, stack in stacks.items()}), product_dtype(model)
+    suffix = "" if products is torch.float32 else f" {products}"
+    digest = hashlib.sha256(f"{base}{suffix}".encode())
     unknown = live_code(model)
     for name, (_, *patches) in sorted(stacks.items()):
         for atom in _atoms(patches):

@@ -15,15 +15,19 @@ test("Nodes 2.0: a drive is kept in the Camera Path, and the next run finds its 
 
 test("classic: a drive kept after Cancel takes the time from banner and button", onCanvas(PLACES[0], keepsAfterCancel));
 
-/** @param {CanvasPage} canvas */
-async function keepsAfterCancel(canvas) {
-  const { page, root } = canvas;
-  const seed = anySeed();
-  await page.evaluate(withCamera);
+/** Run a shot with a Camera Path, and press Drive. @param {CanvasPage} canvas @param {number} seed */
+async function startsToDrive(canvas, seed) {
+  await canvas.page.evaluate(withCamera);
   await canvas.look();
   await canvas.run(60, { seed, pace: PACE });
   await canvas.until(({ shown }) => Number(shown) >= 0);
   await canvas.button(/^Drive$/).click();
+}
+
+/** @param {CanvasPage} canvas */
+async function keepsAfterCancel(canvas) {
+  const { page, root } = canvas;
+  await startsToDrive(canvas, anySeed());
   await page.keyboard.down("ArrowLeft");
   await eventually(() => root.locator(".lt-drive").getAttribute("data-made"), "pan left 22.5");
   await page.keyboard.up("ArrowLeft");
@@ -46,11 +50,7 @@ async function keepsAfterCancel(canvas) {
 async function drivesAndKeeps(canvas) {
   const { page, root } = canvas;
   const seed = anySeed();
-  await page.evaluate(withCamera);
-  await canvas.look();
-  await canvas.run(60, { seed, pace: PACE });
-  await canvas.until(({ shown }) => Number(shown) >= 0);
-  await canvas.button(/^Drive$/).click();
+  await startsToDrive(canvas, seed);
   await root.getByLabel("When keys act").selectOption("re-plan");
   const pad = root.locator(".lt-drive");
   const made = () => pad.getAttribute("data-made");
