@@ -47,6 +47,19 @@ def velocity(tree: Any, config: DiTConfig) -> torch.Tensor:
     return predict(tree, x, torch.full((1, FRAMES), 500.0), text, attention, options).velocity
 
 
+@pytest.mark.parametrize("quality", ["fast", "full"])
+def test_the_demos_camera_is_there_without_a_warning(
+    core: Any, caplog: pytest.LogCaptureFixture, quality: str
+) -> None:
+    from longtake.nodes import host
+    from longtake.nodes.models.load_demo import LoadDemoModel
+
+    model, *_ = LoadDemoModel.execute(quality).args
+    tree = host.module_tree(model)
+    assert tree.action_embedding[2].weight.count_nonzero() and len(tree.world_turns) == 2
+    assert not [text for text in caplog.messages if "unexpected" in text or "missing" in text]
+
+
 INPUTS = [("action", 16), ("columns", 16), ("plucker", 36), ("prope", 16)]
 
 
