@@ -26,7 +26,10 @@ class BarMoved:
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """Chunk number `chunk` (from 0) of a rollout is finished; unknown values are None."""
+    """Chunk number `chunk` (from 0) of a rollout is finished; unknown values are None.
+
+    A chunk that is `from_disk` is an earlier run's, which may have made more than it.
+    """
 
     chunk: int
     chunks: int | None = None
@@ -37,6 +40,7 @@ class ChunkDone:
     eta_s: float | None = None
     resumed_from_chunk: int | None = None
     latency: str = ""  # the figures in words
+    from_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ def failure_line(error: Exception) -> str:
 
 
 def _report_interrupt(run_files: RunFiles) -> str:
-    where = f" after chunk {run_files.last.chunk + 1}" if run_files.last else ""
+    last = run_files.last
+    where = f" after chunk {last.chunk + 1}" if last and not last.from_disk else ""
     begun = [path for path in run_files.paths("video") if _has_content(path)]
     videos = ", ".join(map(str, begun))
     playable = f" {videos} is playable up to there." if videos else ""

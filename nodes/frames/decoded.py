@@ -231,6 +231,7 @@ class HostFrames(FrameStream):
                 "frames_per_s": self.meter.frames_per_s,
                 "eta_s": None if frames is None else self.meter.eta_s(frames),
                 "resumed_from_chunk": self.rollout.resumed_from,
+                "from_disk": not chunk.latents.model_evals,
                 "latency": in_words(self.meter.first_frame_s, self.rollout.run.latency.figures),
             }
             host.emit(CHUNK_EVENT, news)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from longtake.headless.console.interrupt import INTERRUPTED, end_at_once, raise_from_now_on
 from longtake.headless.console.reporting import report_failures
-from longtake.headless.events import FileSaved, RunFiles
+from longtake.headless.events import ChunkDone, FileSaved, RunFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESS = "os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)"
@@ -92,3 +92,13 @@ def test_only_a_video_that_has_begun_is_called_playable(tmp_path: Path) -> None:
     assert ended.value.code == INTERRUPTED
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"Interrupted. {tmp_path / 'begun.mp4'} is playable up to there." in said
+
+
+@pytest.mark.parametrize(("from_disk", "where"), [(False, " after chunk 3"), (True, "")])
+def test_a_chunk_from_disk_is_not_called_the_last(*, from_disk: bool, where: str) -> None:
+    console, files = Console(file=StringIO(), width=500), RunFiles()
+    files.add(ChunkDone(2, from_disk=from_disk))
+    with pytest.raises(SystemExit), report_failures(console, files, debug=False):
+        raise KeyboardInterrupt
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.startswith(f"Interrupted{where}. Run the same command again")

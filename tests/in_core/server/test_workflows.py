@@ -43,6 +43,12 @@ def chunks_made(run: Run) -> list[int]:
     return [data["chunk"] for name, data in run.messages if name == "longtake.chunk"]
 
 
+def chunks_from_disk(run: Run) -> list[int]:
+    """Indices of those that an earlier run had made."""
+    news = [data for name, data in run.messages if name == "longtake.chunk"]
+    return [data["chunk"] for data in news if data["from_disk"]]
+
+
 def test_the_example_makes_a_video_a_sheet_and_a_report(client: Client) -> None:
     run = client.run(example(seed=1))
     assert run.end[0] == "execution_success", run.end
@@ -57,6 +63,7 @@ def test_the_example_makes_a_video_a_sheet_and_a_report(client: Client) -> None:
     assert run.values(SAMPLER)[-1] == CHUNKS[-1] and set(run.values(SAMPLER)) <= set(CHUNKS)
     assert run.pictures(PREVIEW) == run.pictures(SAMPLER) == 0  # the player has its own way
     assert chunks_made(run) == [0, 1, 2, 3, 4, 5]
+    assert chunks_from_disk(run) == []
 
 
 def test_preview_and_save_advance_together_chunk_by_chunk(client: Client) -> None:
@@ -77,6 +84,7 @@ def test_a_cached_preview_does_not_hold_up_a_changed_save(client: Client) -> Non
     alone = client.run(changed)
     assert PREVIEW in alone.cached and SAVE not in alone.cached
     assert alone.values(SAMPLER) == []  # read back from the journal, nothing generated
+    assert chunks_from_disk(alone) == chunks_made(alone)
     assert packets(saved(client, alone)) == packets(saved(client, first))
 
 
