@@ -99,15 +99,12 @@ def find_log(video: Path, spec: VideoSpec, key_of: KeyOf, limit: int | None) -> 
     """The log of an unfinished video that `video` would repeat; None if there is none.
 
     It has the same name but for the number, all its pieces have the keys that `key_of` gives by
-    their index, and fewer than `limit` of them are used: a run always has something to add.
+    their index, and fewer than `limit` of them are used: a run always has something to add. Where
+    there is none, the log of a video that has nothing yet, because its run was killed.
     """
     digest = spec_digest(spec)
     remove_leftovers(video.parent)
-    for path in _unfinished(video):
-        try:
-            lock = _lock(path)
-        except LongtakeError:  # another run writes it
-            continue
+    for path, lock in _unfinished(video):
         pieces = _read_pieces(path, digest)
         if pieces and all(piece.key == key_of(index) for index, piece in enumerate(pieces)):
             sound = _sound_pieces(path, pieces)
@@ -115,6 +112,17 @@ def find_log(video: Path, spec: VideoSpec, key_of: KeyOf, limit: int | None) -> 
             if log.pieces:
                 log.write()
                 return log
+        lock.delete()
+    return _empty_log(video, digest)
+
+
+def _empty_log(video: Path, digest: str) -> PieceLog | None:
+    """The log of an empty video with the name of `video` but for the number."""
+    for path, lock in _unfinished(video):
+        if not (any(path.iterdir()) if path.is_dir() else path.stat().st_size):
+            log = PieceLog(path, digest, lock, [])
+            log.write()
+            return log
         lock.delete()
     return None
 
@@ -134,8 +142,10 @@ def spec_digest(spec: VideoSpec) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _unfinished(video: Path) -> Iterator[Path]:
-    """The videos in the folder that have pieces and the same name but for the number."""
+def _unfinished(video: Path) -> Iterator[tuple[Path, ProcessLock]]:
+    """The videos in the folder that have a log and the same name but for the number, and their
+    locks; videos that another run writes are left out.
+    """
     own = NUMBERED.fullmatch(video.name)
     if own is None or not video.parent.is_dir():
         return
@@ -143,10 +153,14 @@ def _unfinished(video: Path) -> Iterator[Path]:
         other = path.with_name(path.name.removeprefix(".").removesuffix(".pieces"))
         parts = NUMBERED.fullmatch(other.name)
         if parts is not None and parts.groups() == own.groups():
-            if other.exists():
-                yield other
-            else:
+            if not other.exists():
                 path.unlink(missing_ok=True)  # its video was deleted or moved
+                continue
+            try:
+                lock = _lock(other)
+            except LongtakeError:  # another run writes it
+                continue
+            yield other, lock
 
 
 def _read_pieces(video: Path, digest: str) -> list[Piece]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,23 @@ def test_what_a_kill_at_the_end_left_is_removed_by_the_next_run(tmp_path: Path) 
     assert not half.exists()
     log = find_log(tmp_path / "x_2_.mp4", SAME, key, 4)
     assert log is not None and len(log.pieces) == 3  # there is always something to add
+
+
+@pytest.mark.parametrize("name", ["x_1_.mp4", "x_1_frames"])
+def test_a_video_that_a_kill_left_empty_is_begun_again(tmp_path: Path, name: str) -> None:
+    video, spec = tmp_path / name, SAME if name.endswith("mp4") else replace(SAME, format=PNGFrames())
+    begin_log(video, spec)._lock.delete()  # the process is gone
+    video.touch() if name.endswith("mp4") else video.mkdir()
+    write(tmp_path / name.replace("1", "0"), spec, [0, 1], complete=False)
+    log = find_log(tmp_path / name.replace("1", "2"), spec, key, 4)
+    assert log is not None and len(log.pieces) == 2  # rather this
+    log.close(complete=False)
+    log = find_log(tmp_path / name.replace("1", "2"), spec, lambda index: "other", 4)
+    assert log is not None and (log.video, log.pieces) == (video, [])
+    assert find_log(tmp_path / name.replace("1", "2"), spec, lambda index: "other", 4) is None
+    with open_video(log.video, spec, log) as written:
+        written.write(chunk(0), "other")
+    assert content(video) and not video.with_name(f".{name}.pieces").exists()
 
 
 def test_a_damaged_or_foreign_log_is_no_log_and_one_without_video_goes(tmp_path: Path) -> None:
