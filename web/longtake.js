@@ -8,6 +8,7 @@ const MODULES = [
   "comfy/fork_terms", "comfy/graph",
   "comfy/host", "comfy/insert_node", "comfy/kept_lines", "comfy/menu", "comfy/new_seed", "comfy/node_layout",
   "comfy/prompt_lines", "comfy/replaced_lines", "comfy/room_below", "comfy/saved_videos", "comfy/show_node",
+  "comfy/status_text",
   "drive/drive_pad", "drive/driver",
   "drive/keys", "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad",
   "status/latencies", "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/heartbeat",

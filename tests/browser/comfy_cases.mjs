@@ -15,6 +15,8 @@ inEachPlace({
   "it outlives a reload, another workflow and a lost connection": outlives,
   "after Cancel, Run resumes where it says": cancelled,
   "an error before the first frame is told in the player": failed,
+  "an error of another output is told in the player": otherOutputFailed,
+  "a run empties what its nodes said in an earlier one": saysNoMore,
   "after Cancel the shot is started afresh with a new seed": restarted,
   "a dead server is shown, and a new connection too": disconnected,
   "pause, edit, resume, keep the edit, stop": edited,
@@ -127,6 +129,38 @@ async function failed(canvas) {
   await canvas.run(1);
   await canvas.root.locator(".lt-banner").getByText(reason).waitFor(); // over the earlier run's frames
   await canvas.closeDialogs();
+}
+
+/** @param {CanvasPage} canvas */
+async function otherOutputFailed(canvas) {
+  const prefix = await canvas.get("LongtakeSaveVideo", "filename_prefix");
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: "../x" });
+  await canvas.run(3, { pace: PACE });
+  const reason = /Save Video \(Stream\): filename_prefix .* is not a file name/;
+  await canvas.root.locator(".lt-card, .lt-banner").filter({ hasText: reason }).waitFor(); // frames or none
+  await canvas.closeDialogs();
+  await canvas.look(); // the key leaves a subgraph, too
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: prefix });
+  await canvas.run(3);
+  const { frames } = await canvas.until(({ state }) => state === "done");
+  await canvas.seesEach(0, Number(frames) - 1);
+  assert.equal(await canvas.root.getByText("The run failed").isVisible(), false);
+}
+
+/** @param {CanvasPage} canvas */
+async function saysNoMore(canvas) {
+  if (canvas.where.subgraph) return; // the host shows no text of nodes outside while a subgraph is open
+  const [node, status] = ["LongtakePromptTimeline", "$$node-text-preview"];
+  const text = await canvas.get(node, "text");
+  const runWith = async (/** @type {string} */ words) => {
+    await canvas.set(node, { text: words });
+    const { take: before } = await canvas.data();
+    await canvas.run(1);
+    await canvas.until(({ state, take }) => state === "done" && take !== before);
+    return canvas.get(node, status);
+  };
+  assert.match(await runWith("a red ball, xyzzy"), /xyzzy/);
+  assert.equal(await runWith(text), "");
 }
 
 /** @param {CanvasPage} canvas */

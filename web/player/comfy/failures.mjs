@@ -1,5 +1,5 @@
 // @ts-check
-/** Runs that failed before a preview got a take. Nodes and graphs are the host's, hence `any`. */
+/** Why runs failed, for the previews whose takes do not tell. Nodes and graphs are the host's, hence `any`. */
 import { nodeAt, nodesBelow, upstream } from "./graph.mjs";
 
 /** @typedef {{prompt_id: string, node_id: string, exception_message: string}} Failure  the host's message */
@@ -9,7 +9,8 @@ export class Failures {
   #texts = new Map();
 
   /**
-   * Remember a failure for each preview that it left without a take.
+   * Remember a failure for each preview, but those whose takes failed with it: these say so themselves.
+   * A preview beside the node that failed only knows that its run was cancelled.
    * @param {any} root @param {string} workflow @param {Failure} failure
    * @param {(node: any) => boolean} isPreview @param {(id: string) => boolean} hasTake
    */
@@ -19,9 +20,8 @@ export class Failures {
     const text = `${failed.title}: ${message.trim().split("\n")[0]}`;
     for (const { node, path } of nodesBelow(root, isPreview)) {
       const preview = [...path, node.id].join(":");
-      if (!hasTake(preview) && upstream(root, preview, (each) => each === failed)) {
-        this.#texts.set(keyOf(workflow, preview), text);
-      }
+      const tells = hasTake(preview) && upstream(root, preview, (each) => each === failed);
+      if (!tells) this.#texts.set(keyOf(workflow, preview), text);
     }
   }
 

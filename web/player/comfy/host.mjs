@@ -13,11 +13,12 @@ import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
 import { keepAsking } from "../takes/heartbeat.mjs";
 import { menuItems } from "./menu.mjs";
-import { layOut } from "./node_layout.mjs";
+import { isOurs, layOut } from "./node_layout.mjs";
 import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
 import { showNode } from "./show_node.mjs";
+import { clearStatus } from "./status_text.mjs";
 import { shareWithTabs } from "../takes/tab_sharing.mjs";
 import { loadWords, translate } from "../words.mjs";
 
@@ -66,6 +67,7 @@ export class Host {
     for (const type of [TAKE_EVENT, CHUNK_EVENT]) {
       this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => receive(type, event.detail));
     }
+    this.api.addEventListener("executing", (/** @type {CustomEvent} */ event) => this.#begin(event.detail));
     this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
     this.api.addEventListener("execution_start", () => this.#clearFailures());
     this.api.addEventListener("execution_error", (/** @type {CustomEvent} */ event) => this.#fail(event.detail));
@@ -143,6 +145,12 @@ export class Host {
   #remove(node) {
     this.#players.get(node)?.dispose();
     this.#players.delete(node);
+  }
+
+  /** A node begins: what it said in an earlier run is no longer true. @param {string|null} id execution id */
+  #begin(id) {
+    const node = nodeAt(this.#root, id);
+    if (isOurs(node)) clearStatus(node);
   }
 
   /** Show the takes of a node that has run, or that the host took from its cache.

@@ -1,15 +1,20 @@
 // @ts-check
 /** The layout of this pack's own nodes. Nodes are the host's objects, hence `any`. */
+import { STATUS } from "./status_text.mjs";
 
 const OURS = /^Longtake/;
-const STATUS = "$$node-text-preview"; // the host's name of the widget with a node's status text
 /** What the first run adds below a new node, in canvas pixels: text and a picture. A node that grew would cover others.
  * @type {Record<string, {classic: number, vue: number}>} */
 const ROOM = { LongtakeSchedule: { classic: 270, vue: 134 } };
 
+/** Whether a node is of this pack. @param {any} node */
+export function isOurs(node) {
+  return OURS.test(node?.comfyClass ?? "");
+}
+
 /** Leave room for a new node's results, and break its status text between words. @param {any} node */
 export function layOut(node) {
-  if (!OURS.test(node.comfyClass ?? "")) return;
+  if (!isOurs(node)) return;
   reserve(node);
   const add = node.addCustomWidget;
   node.addCustomWidget = function (/** @type {any} */ widget) {

@@ -93,7 +93,7 @@ export class Player {
     this.reel.load(session);
   }
 
-  /** Say why the last run gave this node nothing to show. @param {string|null} reason null: it did not fail */
+  /** Say why the last run failed, where the take does not. @param {string|null} reason null: it did not fail */
   showFailure(reason) {
     this.reel.failure = reason;
     this.refresh();

@@ -19,7 +19,7 @@ export class Reel {
   screen = new Screen();
   /** Whether the position is in frames that the server has dropped. */
   inGap = false;
-  /** Why the last run failed before its take began. @type {string|null} */
+  /** Why the last run failed, if the take does not say so. @type {string|null} */
   failure = null;
   #last = 0; // milliseconds; the last tick while playing, else 0
   /** @type {ImageBitmap|undefined} on the canvas */
