@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -137,10 +138,18 @@ def _checked(status: int, text: str, url: URL) -> tuple[int, str]:
 
 
 def _task(text: str) -> Task:
+    """Return a leased row; the lease's id names a folder here, so it must be a UUID."""
     content = decode(text)
-    with suppress(KeyError, TypeError, ValueError, AttributeError):
+    with suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return Task(
-            str(content["lease"]), float(content["seconds"]), str(content["label"]),
+            str(uuid.UUID(content["lease"])), _seconds(content["seconds"]), str(content["label"]),
             dict(content["workflow"]), str(uuid.UUID(content["row"])), int(content["number"]),
         )  # fmt: skip
     raise LongtakeError(f"the driver leases {short(text, 60)}; is it another version of Longtake?")
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError("a lease lasts for a time")
+    return seconds

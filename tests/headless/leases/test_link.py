@@ -1,0 +1,58 @@
+"""What a worker takes from a driver that it should not trust."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from yarl import URL
+
+from longtake.errors import LongtakeError
+from longtake.headless.leases.link import Link, Task
+
+WHOLE = {
+    "lease": str(uuid.uuid4()), "row": str(uuid.uuid4()), "number": 1, "seconds": 60.0,
+    "label": "row 1", "workflow": {},
+}  # fmt: skip
+
+
+def take(lease: dict[str, object]) -> Task | None:
+    """What a worker makes of a driver's answer."""
+
+    async def lease_it(request: web.Request) -> web.Response:
+        return web.Response(text=json.dumps(lease))
+
+    async def ask() -> Task | None:
+        app = web.Application()
+        app.router.add_post("/lease", lease_it)
+        async with TestServer(app) as server, aiohttp.ClientSession() as session:
+            return await Link(session, URL(str(server.make_url("/"))), "a key", 1.0).take("w")
+
+    return asyncio.run(ask())
+
+
+def test_a_whole_lease_is_taken() -> None:
+    lease, row = str(WHOLE["lease"]), str(WHOLE["row"])
+    assert take(WHOLE) == Task(lease, 60.0, "row 1", {}, row, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"lease": name} for name in ("/", "..", "../../photos", "", ".", 3, None)),
+        *({"row": name} for name in ("..", "", 3)),
+        *({"seconds": seconds} for seconds in (0, -1, float("nan"), float("inf"), "x")),
+        {"number": float("inf")},
+        {"workflow": 3},
+    ],
+    ids=str,
+)
+def test_a_lease_names_no_folder_and_lasts_for_a_time(change: dict[str, object]) -> None:
+    """A worker removes the folder of a lease after its row."""
+    with pytest.raises(LongtakeError, match="another version"):
+        take({**WHOLE, **change})
