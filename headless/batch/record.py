@@ -96,8 +96,8 @@ class Records:
     def save(self, row: Record) -> None:
         """Append the state of a row, and return once the disk has it."""
         state = {name: value for name, value in asdict(row).items() if name not in PLAN_FIELDS}
-        with self._write("ab", self.out / FILE) as file:
-            file.write(_line(state))
+        with self._write("a+b", self.out / FILE) as file:
+            file.write(_line_end(file) + _line(state))
 
     def _write_all(self) -> None:
         """Write all records atomically: a kill leaves either the old file or the new one."""
@@ -172,6 +172,14 @@ def _apply(content: dict[str, Any], rows: dict[str, Record]) -> None:
         known["files"] = [SavedFile(**file) for file in known["files"]]
     key = known["key"]
     rows[key] = replace(rows[key], **known) if key in rows else Record(**known)
+
+
+def _line_end(file: IO[bytes]) -> bytes:
+    """Return what ends the last line, which a full disk may have cut off."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return b""
+    file.seek(-1, os.SEEK_END)
+    return b"" if file.read(1) == b"\n" else b"\n"
 
 
 def _line(content: dict[str, Any]) -> bytes:

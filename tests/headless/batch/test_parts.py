@@ -177,6 +177,18 @@ def test_a_change_is_one_line_and_a_torn_one_costs_only_itself(tmp_path: Path) -
     assert again.rows == records.rows and again.batch_id == records.batch_id
 
 
+def test_a_line_that_a_full_disk_cut_off_does_not_swallow_the_next(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.start([record(1), record(2)])
+    with (tmp_path / "batch.jsonl").open("ab") as file:
+        file.write(b'{"key": "key1", "sta')
+    records.save(record(2, state=DONE))
+    records.save(record(1, state=FAILED, error="why"))
+    later = Records(tmp_path)
+    later.resume()
+    assert [row.state for row in later.rows] == [FAILED, DONE]
+
+
 def test_a_change_costs_the_same_in_a_long_batch(tmp_path: Path) -> None:
     records = Records(tmp_path)
     records.start(record(number) for number in range(10_000))
