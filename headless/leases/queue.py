@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records, SavedFile
 from ..batch.row import Row
@@ -84,18 +85,18 @@ class LeaseQueue:
     def take(self, worker: str, now: float) -> Lease | None:
         """Lease the next row to a worker; return None while no row waits.
 
-        Only `expire` ends leases, so that its caller hears of each.
+        Only `expire` ends leases, so that its caller hears of each. The row waits on if the disk
+        refuses its record (StorageError).
         """
         while self._waiting:
-            row = self._waiting.popleft()
-            if row.record.losses >= MAX_LOSSES:
-                self._close(row, Ending(0, error=f"lost with its worker {MAX_LOSSES} times"))
-                continue
-            record = row.record
-            record.attempt += 1
-            record.server, record.state = worker, QUEUED
-            self._records.save(record)  # on disk first: no number is given twice
-            return self._add(row, now)
+            row = self._waiting[0]
+            if row.record.losses < MAX_LOSSES:
+                number = row.record.attempt + 1  # on disk first: no number is given twice
+                self._change(row.record, attempt=number, server=worker, state=QUEUED)
+                self._waiting.popleft()
+                return self._add(row, now)
+            self._close(row, Ending(0, error=f"lost with its worker {MAX_LOSSES} times"))
+            self._waiting.popleft()
         return None
 
     def renew(self, lease_id: str, now: float) -> bool:
@@ -108,11 +109,15 @@ class LeaseQueue:
         return True
 
     def end(self, lease_id: str, ending: Ending) -> bool:
-        """Record how a row ended; return False if the lease has ended before."""
-        lease = self._leases.pop(lease_id, None)
+        """Record how a row ended; return False if the lease has ended before.
+
+        The lease stays if the disk refuses the record (StorageError).
+        """
+        lease = self._leases.get(lease_id)
         if lease is None:
             return False
         self._close(lease.row, ending)
+        del self._leases[lease_id]
         return True
 
     def release(self, lease_id: str) -> None:
@@ -145,9 +150,18 @@ class LeaseQueue:
         self._waiting.appendleft(lease.row)
 
     def _close(self, row: Row, ending: Ending) -> None:
-        record = row.record
-        record.state = DONE if ending.error is None else FAILED
-        record.error, record.seconds = ending.error, ending.seconds
-        record.files, record.report = list(ending.files), dict(ending.report)
-        self._records.save(record)
-        self._on_end(record)
+        self._change(
+            row.record,
+            state=DONE if ending.error is None else FAILED,
+            error=ending.error,
+            seconds=ending.seconds,
+            files=list(ending.files),
+            report=dict(ending.report),
+        )
+        self._on_end(row.record)
+
+    def _change(self, record: Record, **fields: Any) -> None:
+        """Change a record on disk and then here, so that a disk that refuses changes nothing."""
+        self._records.save(replace(record, **fields))
+        for name, value in fields.items():
+            setattr(record, name, value)

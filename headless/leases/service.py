@@ -127,7 +127,11 @@ class LeaseService:
             raise BadInput(f"the driver has no file {missing[0]}; send it first.")
         name = lease.row.record.folder
         files = self.staging.publish(lease.id, name, ending.files)
-        return self.queue.end(lease.id, replace(ending, files=tuple(files)))
+        try:
+            return self.queue.end(lease.id, replace(ending, files=tuple(files)))
+        except StorageError:
+            self.staging.withdraw(lease.id, name)  # the worker says the end again
+            raise
 
     async def _release(self, request: web.Request) -> web.StreamResponse:
         lease = self._lease(request)

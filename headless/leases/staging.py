@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ...errors import StorageError
@@ -66,3 +67,8 @@ class Staging:
                 "program that has it open."
             ) from error
         return [SavedFile(file.role, str(PurePosixPath(name, file.path))) for file in files]
+
+    def withdraw(self, lease_id: str, name: str) -> None:
+        """Move the row's folder `name` back to its lease, whose end could not be recorded."""
+        with suppress(OSError):  # there were no files; or the worker hears that they are missing
+            (self._out / name).replace(self.folder(lease_id))

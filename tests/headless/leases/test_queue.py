@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longtake.headless.batch.record import DONE, FAILED, Record, Records
+from longtake.errors import StorageError
+from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records
 from longtake.headless.batch.row import Row
 from longtake.headless.leases.queue import MAX_LOSSES, Ending, Lease, LeaseQueue
 
@@ -94,6 +95,30 @@ def test_a_new_driver_knows_the_leases_of_the_last(tmp_path: Path) -> None:
     assert later.renew(lease.id, 502)
     assert later.end(lease.id, Ending(3))
     assert later.unfinished == 1
+
+
+def test_a_disk_that_refuses_loses_no_row_and_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = open_queue(tmp_path, 2)
+    running = take(queue)
+
+    def refuse(self: Records, row: Record) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(Records, "save", refuse)
+        with pytest.raises(StorageError):
+            queue.take("w", 0.0)
+        with pytest.raises(StorageError):
+            queue.end(running.id, Ending(1))
+    assert queue.unfinished == 2
+    assert running.row.record.state == QUEUED
+    assert queue.end(running.id, Ending(1))
+    waiting = take(queue)
+    assert (waiting.row.record.number, waiting.number) == (2, 1)
+    assert queue.end(waiting.id, Ending(1))
+    assert queue.unfinished == 0
 
 
 STEPS = st.lists(

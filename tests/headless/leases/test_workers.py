@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +19,7 @@ import pytest
 from rich.console import Console
 from yarl import URL
 
-from longtake.errors import LongtakeError
+from longtake.errors import LongtakeError, StorageError
 from longtake.headless.batch.record import DONE, FAILED, Record, Records, SavedFile
 from longtake.headless.batch.row import Row
 from longtake.headless.leases import driver, link
@@ -315,6 +316,28 @@ def test_a_driver_that_is_away_for_long_is_said(tmp_path: Path, join: Join) -> N
     nobody = Batch(tmp_path / "out", 1)
     with pytest.raises(LongtakeError, match="does not answer .*is it running"):
         join(nobody, FakeEngine(), patience_s=0.1).run()
+
+
+def test_a_full_disk_of_the_driver_only_makes_workers_wait(
+    batch: Batch, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every record is refused twice: that a row begins, and that it is done."""
+    refusals: Counter[tuple[int, str]] = Counter()
+    save = Records.save
+
+    def refuse_twice(self: Records, record: Record) -> None:
+        key = record.number, record.state
+        refusals[key] += 1
+        if refusals[key] <= 2:
+            raise StorageError("the disk is full")
+        save(self, record)
+
+    monkeypatch.setattr(Records, "save", refuse_twice)
+    engine = FakeEngine()
+    assert join(batch, engine).run() == 8
+    batch.join()
+    assert engine.seeds == list(range(1, 9))
+    check_whole(batch)
 
 
 def test_another_key_opens_nothing(batch: Batch, join: Join) -> None:
