@@ -15,6 +15,7 @@ from ...errors import BadInput
 from ..batch.display import open_display
 from ..batch.record import QUEUED, Record, Records
 from ..batch.row import Row
+from ..request_log import request_logger
 from .place import Place
 from .queue import LeaseQueue
 from .service import LeaseService
@@ -73,7 +74,7 @@ async def _say_farewell(service: LeaseService, place: Place) -> None:
 
 @asynccontextmanager
 async def _listening(app: web.Application, place: Place) -> AsyncIterator[str]:
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, logger=request_logger("driver"))
     await runner.setup()
     try:
         try:

@@ -35,5 +35,10 @@ def header(key: str) -> dict[str, str]:
 
 
 def is_right(shown: str, key: str) -> bool:
-    """Return whether a request's Authorization header holds the key, in constant time."""
-    return hmac.compare_digest(shown.encode(), f"{SCHEME}{key}".encode())
+    """Return whether a request's Authorization header holds the key, in constant time.
+
+    aiohttp gives bytes that are no text as lone surrogates.
+    """
+    return hmac.compare_digest(
+        shown.encode(errors="surrogateescape"), f"{SCHEME}{key}".encode()
+    )

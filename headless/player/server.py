@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -18,11 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from ...errors import BadInput
 from ...stream.preview.messages import JsonObject
 from ...stream.preview.takes import Takes
+from ..request_log import request_logger
 from .access import LOOPBACK, THIS_MACHINE, Access
 from .app import Sockets, application
 
@@ -78,7 +77,7 @@ class PageServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        runner = web.AppRunner(self._app, access_log=None, logger=_logger())
+        runner = web.AppRunner(self._app, access_log=None, logger=request_logger("player"))
         await runner.setup()
         try:
             try:
@@ -90,18 +89,6 @@ class PageServer:
             await self._closing.wait()
         finally:
             await runner.cleanup()
-
-
-def _logger() -> logging.Logger:
-    """A logger without requests that are not HTTP, whose senders are told so by a status."""
-    logger = logging.getLogger("longtake.player")
-    logger.addFilter(_is_our_error)
-    return logger
-
-
-def _is_our_error(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
 
 
 def open_page(access: Access = THIS_MACHINE) -> PageServer:

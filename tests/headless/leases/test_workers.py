@@ -345,7 +345,6 @@ def test_another_key_opens_nothing(batch: Batch, join: Join) -> None:
         join(batch, FakeEngine(), key="another-key-0123456").run()
 
 
-
 def ending_of(**said: object) -> bytes:
     return json.dumps({"seconds": 1, "files": [], **said}).encode()
 
