@@ -17,13 +17,16 @@ from ..batch.record import SavedFile
 FOLDER = ".leases"
 MAX_PATH = 400  # characters; file systems allow more, below any folder of a user
 PART = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]{1,200}")
+DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
+"""What Windows takes for a device, whatever the ending."""
 
 
 def is_safe(path: str) -> bool:
     """Return whether a path names a file below its folder, on every system."""
     parts = path.split("/")
     return len(path) <= MAX_PATH and all(
-        PART.fullmatch(part) and part == part.strip(". ") for part in parts
+        PART.fullmatch(part) and not DEVICE.fullmatch(part) and part == part.strip(". ")
+        for part in parts
     )
 
 

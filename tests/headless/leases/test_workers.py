@@ -361,6 +361,8 @@ BAD = [
     ("POST", "/lease/ID/end", ending_of(files=[{"role": "video", "path": "a"}]), 400),
     ("PUT", "/lease/ID/files/..%2F..%2Fa", b"x", 400),
     ("PUT", "/lease/ID/files/.hidden", b"x", 400),
+    ("PUT", "/lease/ID/files/a/NUL.png", b"x", 400),
+    ("PUT", "/lease/ID/files/com1", b"x", 400),
     ("PUT", "/lease/unknown/files/a", b"x", 409),
     ("POST", "/lease/unknown/renew", b"{}", 409),
     ("GET", "/lease", b"", 405),
