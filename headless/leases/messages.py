@@ -14,8 +14,8 @@ from ..batch.outputs import MAX_FILES, ROLES
 from ..batch.record import SavedFile
 from ..batch.tables import FACTS
 from ..json_text import parse_json
+from .names import is_safe
 from .queue import Ending, Lease
-from .staging import is_safe
 
 WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 MAX_SECONDS, MAX_CHUNKS = 1e9, 1e9

@@ -27,8 +27,9 @@ from ..batch.client import MAX_FILE_BYTES, PIECE_BYTES
 from ..batch.display import Display
 from .key import is_right
 from .messages import lease_message, progress, read_ending, read_object, worker_name
+from .names import is_safe
 from .queue import Ending, Lease, LeaseQueue
-from .staging import Staging, is_safe
+from .staging import Staging
 
 MAX_MESSAGE_BYTES = 1 << 26
 T = TypeVar("T")

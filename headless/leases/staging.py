@@ -5,7 +5,6 @@ So a row's folder holds the files of one lease, all of them, or it does not exis
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,19 +14,6 @@ from ...errors import StorageError
 from ..batch.record import SavedFile
 
 FOLDER = ".leases"
-MAX_PATH = 400  # characters; file systems allow more, below any folder of a user
-PART = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]{1,200}")
-DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
-"""What Windows takes for a device, whatever the ending."""
-
-
-def is_safe(path: str) -> bool:
-    """Return whether a path names a file below its folder, on every system."""
-    parts = path.split("/")
-    return len(path) <= MAX_PATH and all(
-        PART.fullmatch(part) and not DEVICE.fullmatch(part) and part == part.strip(". ")
-        for part in parts
-    )
 
 
 class Staging:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .engine import Engine
 from .link import AllEnded, DriverLost, LeaseEnded, Link, Task
 from .loop import LoopThread
 from .messages import ending_message
+from .names import rename_files
 from .queue import Ending
 
 BEATS = 3  # renewals within the time of a lease
@@ -66,6 +67,7 @@ class Worker:
         """Run a row to its end; return False where another worker has taken the row over."""
         try:
             ending = self.engine.run(task, folder)
+            ending = replace(ending, files=rename_files(folder, ending.files))
             self.loop.wait(self._hand_over(task, ending, folder))
         except LeaseEnded:
             self._lost = True
