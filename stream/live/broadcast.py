@@ -130,8 +130,9 @@ class Broadcast:
         take = self._reader.take
         if self._heard is not None and self._heard[0] is not take:
             self._drop_sound()
-        if self._heard is None and take is not None and take.sound is not None:
-            self._heard = take, TakeSound(take.sound, self.rate)
+        sound = None if take is None else take.sound  # which another thread may take away
+        if self._heard is None and take is not None and sound is not None:
+            self._heard = take, TakeSound(sound, self.rate)
         return self._heard and self._heard[1].read(self._reader.number, count, ahead)
 
     def _drop_sound(self) -> None:

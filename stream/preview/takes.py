@@ -99,8 +99,8 @@ class Takes:
         take = Take(storage, record, emit, controls)
         with self._lock:
             for old in self._takes.values():
-                if old.origin.place == origin.place:
-                    old.sound = None  # the live address is about to show the new take
+                if old.origin.place == origin.place or old.ended_at is not None:
+                    old.sound = None  # a minute takes 20 MB, and held pictures are silent
             if earlier is not None:
                 self._continue(take, shot, earlier)
             expired = self._over_limits()
