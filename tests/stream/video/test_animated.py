@@ -14,6 +14,7 @@ from longtake.errors import StorageError
 from longtake.stream.video.animated import ENCODERS
 from longtake.stream.video.spec import AnimatedPicture, VideoSpec
 from longtake.stream.video.writer import open_video
+from longtake.tests.support.stream.small_disk import small_disk
 
 Kind = Literal["gif", "webp"]
 KINDS: list[Kind] = ["gif", "webp"]
@@ -79,3 +80,17 @@ def test_a_picture_that_cannot_begin_leaves_no_file(
     with pytest.raises(ValueError, match="no such pixels"):
         open_video(tmp_path / f"x.{kind}", VideoSpec(47, 33, 16, AnimatedPicture(kind)))
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path, kind: Kind) -> None:
+    """FFmpeg writes these files itself, and so meets the disk first."""
+    noise = torch.rand(60, 3, 33, 47, generator=torch.Generator().manual_seed(1))
+    with small_disk(tmp_path / "disk", "32k") as folder:
+        path = folder / f"x.{kind}"
+        with (
+            pytest.raises(StorageError, match=rf"{kind} cannot be written .*free some space"),
+            open_video(path, VideoSpec(47, 33, 12.5, AnimatedPicture(kind))) as video,
+        ):
+            video.write(noise)
+        assert [*folder.iterdir()] == []
