@@ -21,5 +21,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         mounted = False
     if not mounted:
         pytest.skip("a tmpfs cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
