@@ -189,6 +189,7 @@ def _told(address: SourceAddress, stall_s: float, kind: type[Exception]) -> Iter
         ) from error
     except (av.InvalidDataError, av.error.ArgumentError) as error:
         raise kind(f"{name} is no video that can be read ({error.strerror}).") from error
-    except (av.FFmpegError, OSError, http.client.HTTPException) as error:
+    except (av.FFmpegError, OSError, http.client.HTTPException, ValueError) as error:
+        # ValueError: a host, a port or a header that is none, of the user or of the server
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise kind(f"{name} cannot be read ({reason}); check that it is running.") from error

@@ -58,7 +58,7 @@ class Receiver:
         self._buffer = PictureBuffer[av.VideoFrame](fps, most_frames)
         self._closing = threading.Event()
         self._source: PictureSource | None = None
-        self._failure: LongtakeError | None = None
+        self._failure: Exception | None = None
         self._frame_size: tuple[int, int] | None = None
         self.is_lost = self.is_over = False
         self._thread = threading.Thread(target=self._run, name="longtake live input", daemon=True)
@@ -70,7 +70,10 @@ class Receiver:
         return self._buffer.dropped
 
     def is_ready(self, count: int) -> bool:
-        """Whether `count` new frames are there; LongtakeError if the source cannot be opened."""
+        """Whether `count` new frames are there; LongtakeError if the source cannot be opened.
+
+        An error of the reading thread that nobody expects is raised here too, as it is.
+        """
         if self._failure is not None:
             raise self._failure
         return self._buffer.is_ready(count)
@@ -90,6 +93,12 @@ class Receiver:
             self._thread.join(1.0)
 
     def _run(self) -> None:
+        try:
+            self._receive()
+        except Exception as error:  # without this thread, the run would wait for ever
+            self._failure = error
+
+    def _receive(self) -> None:
         is_first = True
         while not self._closing.is_set():
             try:

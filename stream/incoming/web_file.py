@@ -12,7 +12,8 @@ import http.client
 import io
 import socket
 import ssl
-from urllib.parse import unquote, urljoin, urlsplit
+import string
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ...errors import BadInput
 from .address import WEB, SourceAddress
@@ -21,6 +22,7 @@ from .redirects import Door
 MAX_REDIRECTS = 8
 REDIRECTS = (301, 302, 303, 307, 308)
 AGENT = "Longtake"
+MAX_DIGITS = 18  # of a size in bytes
 
 
 class WebFile:
@@ -35,7 +37,7 @@ class WebFile:
         answer = self._open(0)
         length = answer.getheader("Content-Length") or ""
         takes_ranges = (answer.getheader("Accept-Ranges") or "").lower() == "bytes"
-        self.size = int(length) if takes_ranges and length.isdigit() else None
+        self.size = int(length) if takes_ranges and _is_size(length) else None
 
     def read(self, count: int) -> bytes:
         """What is there of the next `count` bytes; empty at the end. TimeoutError if it stalls."""
@@ -92,7 +94,7 @@ class WebFile:
             answer = self._answer = self._request(start)
             if answer.status not in REDIRECTS:
                 return self._checked(answer, start)
-            target = urljoin(self._url, answer.getheader("Location", ""))
+            target = urljoin(self._url, _ascii(answer.getheader("Location", "")))
             self.close()
             if urlsplit(target).scheme not in WEB:
                 raise BadInput(
@@ -129,6 +131,15 @@ class WebFile:
             f"The live source {self._address.shown} answers {answer.status} {answer.reason}; check "
             "the address."
         )
+
+
+def _is_size(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+
+
+def _ascii(location: str) -> str:
+    """An address as a server sends it, in bytes that http.client reads as Latin-1."""
+    return quote(location, safe=string.punctuation, encoding="latin-1")
 
 
 def _login(name: str | None, password: str | None) -> dict[str, str]:

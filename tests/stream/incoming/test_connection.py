@@ -57,7 +57,10 @@ def numbers(pictures: list[av.VideoFrame]) -> list[int]:
     return [number_in(picture.to_ndarray(format="rgb24")) for picture in pictures]
 
 
-@pytest.mark.parametrize("path", ["/video", "/moved?to=/video", "/moved?to=/moved?to=/video"])
+@pytest.mark.parametrize(
+    "path",
+    ["/video", "/moved?to=/video", "/moved?to=/moved?to=/video", "/accent", "/odd"],
+)
 def test_every_picture_of_a_stream_comes_once_and_in_order(server: FaultServer, path: str) -> None:
     with closing(connect(server.url(path))) as connection:
         assert not connection.is_file
@@ -123,6 +126,8 @@ def test_a_private_host_that_the_user_named_may_redirect_to_itself(server: Fault
 @pytest.mark.parametrize(("path", "reason"), [
     ("/page", "is no video that can be read"), ("/gone", "answers 404 Not Found"),
     ("/loop", "redirects more than 8 times"),
+    ("/moved?to=http://.example/", "cannot be read"), ("/moved?to=http://[::1/", "cannot be read"),
+    ("/moved?to=http://127.0.0.1:99999/", "cannot be read"),
 ])  # fmt: skip
 def test_what_is_no_video_has_a_sentence(server: FaultServer, path: str, reason: str) -> None:
     with pytest.raises(BadInput, match=reason):
@@ -132,6 +137,8 @@ def test_what_is_no_video_has_a_sentence(server: FaultServer, path: str, reason:
 def test_a_server_that_is_not_there_has_a_sentence() -> None:
     with pytest.raises(BadInput, match="cannot be read .*; check that it is running"):
         connect(f"http://127.0.0.1:{free_port()}/x")
+    with pytest.raises(BadInput, match="cannot be read .*; check that it is running"):
+        connect("http://camera..local/x")
 
 
 @pytest.mark.parametrize("content", [

@@ -46,8 +46,8 @@ def ffmpeg(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 class FaultServer:
     """Answers by path: `/video` all at once, `/stall` all and then nothing, `/moved?to=` leads on.
 
-    `/break` ends in the middle, `/page` is no video, `/loop` leads to itself. Nothing takes ranges
-    but `/ranges`.
+    `/break` ends in the middle, `/page` is no video, `/loop` leads to itself, `/accent` to a name
+    in Latin-1. `/odd` says a length that is no number. Nothing takes ranges but `/ranges`.
     """
 
     def __init__(self, content: bytes, host: str = "127.0.0.1") -> None:
@@ -87,11 +87,17 @@ class FaultServer:
         if name in ("/moved", "/loop"):
             target = query.partition("=")[2] if name == "/moved" else "/loop"
             self._head(handler, 302, Location=target, Content_Length="0")
+        elif name == "/accent":
+            self._head(handler, 302, Location="/vid\xe9 o", Content_Length="0")
+        elif name == "/odd":
+            self._head(handler, 200, Content_Length="\xb2", Accept_Ranges="bytes")
+            handler.wfile.write(self.content)
+            handler.close_connection = True
         elif name == "/page":
             self._send(handler, b"<html><p>No video.</p></html>" * 40)
         elif name == "/ranges":
             self._send_range(handler)
-        elif name == "/video":
+        elif name in ("/video", "/vid%E9%20o"):
             self._send(handler, self.content)
         elif name in ("/stall", "/break"):
             self._head(handler, 200, Connection="close")
