@@ -22,10 +22,10 @@ MARGIN = 2
 
 @dataclass(slots=True)
 class _Source:
-    """One video: its pictures (n, 3, H, W) not shown yet, and the last one shown."""
+    """One video: pictures (n, 3, H, W) that wait, and the last one shown, at first a black one."""
 
     pictures: Tensor
-    last: Tensor | None = None
+    last: Tensor
     ended: bool = False
 
     def take(self, count: int) -> Tensor:
@@ -34,9 +34,7 @@ class _Source:
         if len(pictures):
             self.last = pictures[-1:]
         missing = count - len(pictures)
-        if missing and self.last is not None:
-            pictures = torch.cat([pictures, self.last.expand(missing, -1, -1, -1)])
-        return pictures
+        return torch.cat([pictures, self.last.expand(missing, -1, -1, -1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +55,10 @@ class Grid:
     def join(self) -> JoinSteps[FrameChunk, FrameChunk]:
         """The steps of a `JoinedStream`. Each chunk has as many pictures as every source has.
 
-        A source that has ended stands still.
+        A source that has ended stands still; one without any picture, as of a dry run, is black.
         """
-        sources = [_Source(torch.empty(0, 3, self.height, self.width)) for _ in self.labels]
+        none, black = (torch.zeros(count, 3, self.height, self.width) for count in (0, 1))
+        sources = [_Source(none, black) for _ in self.labels]
         names = [_label(text, self.width, self.height) for text in self.labels]
         index, first_frame, newest = 0, 0, None
         while True:

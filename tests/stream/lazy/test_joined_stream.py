@@ -68,6 +68,17 @@ def test_shots_are_shown_side_by_side_whatever_their_chunks() -> None:
     assert torch.equal(made[..., :48], a.pictures) and torch.equal(made[..., 48:], b.pictures)
 
 
+@pytest.mark.parametrize("empty", [0, 1])
+def test_a_shot_without_pictures_is_black_beside_the_others(empty: int) -> None:
+    """A dry run makes none, nor does a run that was stopped before its first chunk."""
+    shots = [shot(5, 4), shot(5, 4)]
+    shots[empty] = shot()
+    made = whole(list(grid(*shots)))
+    left, right = made[..., :48], made[..., 48:]
+    assert not (left, right)[empty].any()
+    assert torch.equal((right, left)[empty], shots[1 - empty].pictures)
+
+
 def test_an_ended_shot_stands_still() -> None:
     a, b, c = shot(3), shot(9, seed=1), shot(6, seed=2)
     made = whole(list(grid(a, b, c)))
