@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,25 @@ def test_the_chosen_rate_is_that_of_everything_made_with_the_model(
     assert (known.preset.fps, known.family.key) == (rate, "skyreels-df-fps")
     save_file(state(), folder / "self_forcing.safetensors")
     assert facts(load("self_forcing.safetensors", fps="24")).preset.fps == 16  # has one rate
+
+
+def test_a_shot_at_one_rate_is_not_continued_by_the_model_of_another(folder: Path) -> None:
+    from longtake.nodes.models.identity import identity
+
+    save_file(state() | fps_state(SMALL.dim), folder / "skyreels.safetensors")
+    slow, fast, again = (identity(load("skyreels.safetensors", fps=f)) for f in ("16", "24", "24"))
+    assert slow != fast and fast == again
+
+
+@pytest.mark.parametrize("layer", ["blocks.0.ffn.0", "head.head", "text_embedding.2"])
+def test_a_merge_into_any_layer_makes_another_model(folder: Path, layer: str) -> None:
+    from longtake.nodes.models.identity import identity
+
+    weights = state(replace(SMALL, num_layers=5))
+    save_file(weights, folder / "plain.safetensors")
+    save_file(weights | {f"{layer}.weight": weights[f"{layer}.weight"] * 1.01},
+              folder / "merged.safetensors")  # fmt: skip
+    assert identity(load("plain.safetensors")) != identity(load("merged.safetensors"))
 
 
 def test_what_the_model_has_no_use_for_is_said(
