@@ -16,6 +16,7 @@ from torch import Tensor
 from .families.quantised import FP8, FP8_ROWS, FP8_WIDE, INT8, NVFP4, NVFP4_SCALES, Quantisation
 from .files.header import TensorInfo
 
+OLD_SCALES, MARKER = ("scale_weight", "scale_input"), "scaled_fp8"
 FP4_TIMES_FP8_MAX = 6.0 * 448.0
 """Largest number of NVFP4's e2m1 values times that of its e4m3 scales."""
 
@@ -92,9 +93,11 @@ def _number(compute: Callable[..., Tensor], *sources: str) -> HostTensor:
 
 def _dropped(quantised: Quantisation, names: Mapping[str, TensorInfo]) -> frozenset[str]:
     """Tensors of the unmarked layers that the host has no place for."""
-    ends = ("scale_weight", "weight_scale", "input_scale", "scale_input")
+    ends = ("weight_scale", "input_scale")
     of_rows = {f"{layer}.{end}" for layer in quantised.unmarked_in(FP8_ROWS) for end in ends}
-    renamed = {f"{layer}.scale_weight" for layer in quantised.unmarked}
+    renamed = {f"{layer}.{end}" for layer in quantised.unmarked for end in OLD_SCALES}
+    if quantised.unmarked:  # which are listed, and the host then knows no marker
+        renamed.add(MARKER)
     scales = {f"{layer}.{end}" for layer in quantised.unmarked_in(NVFP4) for end in NVFP4_SCALES}
     return frozenset((of_rows | renamed | scales) & names.keys())
 

@@ -63,11 +63,12 @@ def quantised_layers(header: Header, copy: Copy) -> Quantisation:
     """All quantised layers of a copy; BadInput for a format that neither the host nor we unpack."""
     tensors = {name: header.tensors[stored] for name, stored in copy.names.items()}
     stated = stated_formats(header, copy)
-    layers = dict.fromkeys(
-        name.rpartition(".")[0] for name in tensors if name.rpartition(".")[2] in _SCALES
-    )
+    scaled = (name.rpartition(".")[0] for name in tensors if name.rpartition(".")[2] in _SCALES)
+    layers = dict.fromkeys(layer for layer in scaled if f"{layer}.weight" in tensors)
     formats = {layer: stated.get(layer) or _by_tensors(layer, tensors) for layer in layers}
     marked = {layer for layer in layers if layer in stated or _is_marked(layer, tensors)}
+    if not _marker_is_right(formats):
+        marked -= {layer for layer in layers if f"{layer}.scale_weight" in tensors}
     unmarked = frozenset(layers) - marked
     for layer, form in stated.items():
         if form not in (*HOST_FORMATS, UNKNOWN):
@@ -122,6 +123,14 @@ def _stated(form: Mapping[str, Any]) -> str:
 def _is_marked(layer: str, tensors: Mapping[str, TensorInfo]) -> bool:
     old = f"{layer}.scale_weight" in tensors and "scaled_fp8" in tensors
     return old or f"{layer}.comfy_quant" in tensors
+
+
+def _marker_is_right(formats: Mapping[str, str]) -> bool:
+    """Whether all layers are what one `scaled_fp8` marker makes of them: e4m3 with one scale.
+
+    The host takes e5m2 for e4m3 there, which cuts its large numbers off.
+    """
+    return not {FP8_WIDE, FP8_ROWS} & {*formats.values()}
 
 
 def _by_tensors(layer: str, tensors: Mapping[str, TensorInfo]) -> str:

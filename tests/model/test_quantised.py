@@ -32,6 +32,7 @@ from longtake.tests.support.model.lightx2v_files import (
     nvfp4,
     nvfp4_with_alpha,
     quantised_layers,
+    wide_fp8,
 )
 
 NAME = "self_forcing_quantised.safetensors"
@@ -93,6 +94,33 @@ def test_lightx2vs_nvfp4_has_the_hosts_scales_and_order(tmp_path: Path, pack: Pa
     assert torch.equal(first > 8, weight[:, 0] < 0)
     with pytest.raises(BadInput, match="needs ComfyUI .*nvfp4"):
         load_dit(path)
+
+
+def test_a_marker_says_e4m3_so_that_e5m2_is_listed_by_its_own_name(tmp_path: Path) -> None:
+    """By `scaled_fp8` alone the host makes e4m3 of it, which ends at 448 and not at 57344."""
+    stored, plain = file_and_meaning(state(), wide_fp8)
+    stored["model.scaled_fp8"] = torch.zeros(2).to(torch.float8_e5m2)
+    path = saved(tmp_path / NAME, stored)
+    opened = open_checkpoint(path)
+    mine, layers = opened.state(), [n.removesuffix(".weight") for n in quantised_layers(plain)]
+    assert listed(opened.metadata()) == {n: {"format": "float8_e5m2"} for n in sorted(layers)}
+    assert f"{BLOCK}.weight_scale" in mine
+    assert not [n for n in mine if n.endswith(("scaled_fp8", "scale_weight"))]
+    ran = load_dit(path).state_dict()[f"{BLOCK}.weight"]
+    torch.testing.assert_close(ran, plain[f"{BLOCK}.weight"])
+
+
+@pytest.mark.parametrize("shape", [(-1, 1), (-1,)], ids=str)
+def test_a_scale_for_each_row_is_one_under_a_marker_too(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    stored, plain = file_and_meaning(state(), fp8)
+    stored = {n.replace("weight_scale", "scale_weight"): t for n, t in stored.items()}
+    stored |= {n: t.reshape(shape) for n, t in stored.items() if n.endswith("scale_weight")}
+    opened = open_checkpoint(saved(tmp_path / NAME, stored | {"model.scaled_fp8": torch.zeros(2)}))
+    mine = opened.state()
+    assert mine.keys() == plain.keys() and "_quantization_metadata" not in opened.metadata()
+    torch.testing.assert_close(mine[f"{BLOCK}.weight"].float(), plain[f"{BLOCK}.weight"], **CLOSE)
 
 
 def test_two_numbers_of_a_byte_change_places() -> None:

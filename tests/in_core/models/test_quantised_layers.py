@@ -26,6 +26,7 @@ from longtake.tests.support.model.lightx2v_files import (
     nvfp4,
     nvfp4_with_alpha,
     quantised_layers,
+    wide_fp8,
 )
 
 FRAMES, ROWS, COLUMNS = 3, 8, 12
@@ -143,3 +144,12 @@ def test_lightx2vs_self_forcing_runs_through_our_forward(
     assert apart(ours(tree), wanted) < HALF
     x, t, context = inputs()
     assert apart(ours(tree), tree(x, t, context=context)) < HALF
+
+
+@torch.inference_mode()
+def test_a_marked_file_of_e5m2_keeps_its_large_numbers(host: Any, tmp_path: Path) -> None:
+    stored, plain = file_and_meaning(state(WIDE), wide_fp8)
+    stored["model.scaled_fp8"] = torch.zeros(2).to(torch.float8_e5m2)
+    tree = loaded(host, saved(tmp_path / "self_forcing_quantised.safetensors", stored))
+    wanted = ours(loaded(host, saved(tmp_path / "self_forcing.safetensors", plain)))
+    assert apart(ours(tree), wanted) < HALF

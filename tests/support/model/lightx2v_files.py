@@ -43,6 +43,13 @@ def fp8(weight: Tensor) -> Layer:
     return {"weight": packed, "weight_scale": scale}, packed.float() * scale
 
 
+def wide_fp8(weight: Tensor) -> Layer:
+    """e5m2 over its whole range, with one scale under the older name (Kijai's scaled files)."""
+    scale = weight.abs().max() / 57344
+    packed = (weight / scale).to(torch.float8_e5m2)
+    return {"weight": packed, "scale_weight": scale.reshape(1)}, packed.float() * scale
+
+
 def int8(weight: Tensor) -> Layer:
     """Whole numbers with a scale for each row."""
     scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-5) / 127
