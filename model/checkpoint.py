@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
@@ -216,9 +217,21 @@ def dequantise(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         )
     scales = {n.rpartition(".")[0]: s for n, s in state.items() if n.endswith(SCALES)}
     plain = {n: t for n, t in state.items() if n.rpartition(".")[2] not in QUANTISED}
-    for layer, scale in scales.items():
-        plain[f"{layer}.weight"] = plain[f"{layer}.weight"].float() * scale.float()
+    for name in (f"{layer}.weight" for layer in scales):
+        if name in plain:
+            plain[name] = _unpack(plain[name], scales[name.removesuffix(".weight")], name, path)
     return plain
+
+
+def _unpack(weight: Tensor, scale: Tensor, name: str, path: Path) -> Tensor:
+    """A weight by its one scale, or by a scale for each row."""
+    if weight.dtype == torch.uint8 or scale.numel() not in (1, len(weight)):
+        raise BadInput(
+            f"{path} holds {name} in a packing that Longtake cannot unpack; use an fp16, bf16 or "
+            "scaled fp8 file."
+        )
+    by_row = scale.float().reshape(-1, *[1] * (weight.ndim - 1))
+    return weight.float() * by_row
 
 
 def finite(state: Mapping[str, Tensor], path: Path) -> None:

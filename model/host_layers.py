@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .families.quantised import FP8, FP8_ROWS, FP8_WIDE, INT8, NVFP4, NVFP4_SCALES, Quantisation
+from .families.stated import MARKER
 from .files.header import TensorInfo
 
-OLD_SCALES, MARKER = ("scale_weight", "scale_input"), "scaled_fp8"
+OLD_SCALES = ("scale_weight", "scale_input")
 FP4_TIMES_FP8_MAX = 6.0 * 448.0
 """Largest number of NVFP4's e2m1 values times that of its e4m3 scales."""
 

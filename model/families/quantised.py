@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import BadInput
 from ..files.header import Header, TensorInfo
 from .names import Copy
-from .stated import quantisation
+from .stated import MARKER, quantisation
 
 FP8, FP8_WIDE, INT8, NVFP4 = "float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "nvfp4"
 MXFP8, ROTATED_INT8 = "mxfp8", "int8_tensorwise, rotated"
@@ -121,7 +121,7 @@ def _stated(form: Mapping[str, Any]) -> str:
 
 
 def _is_marked(layer: str, tensors: Mapping[str, TensorInfo]) -> bool:
-    old = f"{layer}.scale_weight" in tensors and "scaled_fp8" in tensors
+    old = f"{layer}.scale_weight" in tensors and MARKER in tensors
     return old or f"{layer}.comfy_quant" in tensors
 
 

@@ -236,22 +236,26 @@ def _pick(candidates: list[Copy], choice: str, row: Family) -> tuple[Copy, str]:
 
 def _check(header: Header, model_copy: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:
     """Refuse a copy that is not whole; the names that the model has no use for."""
-    shapes = {name: header.tensors[stored].shape for name, stored in model_copy.names.items()}
+    tensors = {name: header.tensors[stored] for name, stored in model_copy.names.items()}
     needed = expected_shapes(config, image=shape in WITH_CLIP, fps=shape == "t2v-fps")
-    problem = wrong(shapes, needed)
+    problem = wrong(tensors, needed)
     if problem:
         finding = f"is no whole {config.num_layers}-layer Wan model: {problem}"
         raise Refused(header.path, finding, UNMODIFIED)
-    bare = unscale(
-        {n: header.tensors[stored].dtype for n, stored in model_copy.names.items()}, needed
-    )
+    bare = unscale({name: info.dtype for name, info in tensors.items()}, needed)
     if bare:
         raise BadInput(
-            f"{header.path} holds {bare} as whole numbers without their scale; use a file with "
-            "scales, or an fp16 or bf16 one."
+            f"{header.path} holds {bare} as {tensors[bare].dtype} without its scale; use a file "
+            "with all scales, or an fp16 or bf16 one."
         )
     known = {*needed, "img_emb.emb_pos"}
-    return tuple(n for n in shapes if n not in known and n.rpartition(".")[2] not in QUANTISED)
+    return tuple(name for name in tensors if name not in known and not _is_scale(name, needed))
+
+
+def _is_scale(name: str, needed: Mapping[str, object]) -> bool:
+    """Whether a tensor belongs to a quantised layer of the model, or marks the whole file."""
+    layer, _, end = name.rpartition(".")
+    return end in QUANTISED and (not layer or f"{layer}.weight" in needed)
 
 
 def _why_shape(shape: str, config: DiTConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ...errors import BadInput
@@ -11,6 +11,8 @@ from ..files.header import Header
 
 QUANTISATION = "_quantization_metadata"  # the host's name
 SCALES = (".scale_weight", ".weight_scale")
+MARKER = "scaled_fp8"
+FP8S = ("F8_E4M3", "F8_E5M2")
 WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 
 
@@ -28,11 +30,20 @@ def quantisation(header: Header) -> dict[str, Any]:
     return stated
 
 
-def unscale(dtypes: Mapping[str, str], weights: Collection[str]) -> str | None:
-    """The first of the `weights` that is stored as whole numbers of a layer without a scale."""
+def unscale(dtypes: Mapping[str, str], weights: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The first of the `weights` (name and shape) that must have a scale and has none.
+
+    Whole numbers must have one. So must a block's fp8 matrix where other layers have theirs, or
+    where a marker or a scale of an unknown name says that it is scaled.
+    """
     scaled = {n.rpartition(".")[0] for n in dtypes if n.endswith((*SCALES, ".weight_s_rel"))}
-    for name in weights:
-        if dtypes[name] in WHOLE_NUMBERS and name.rpartition(".")[0] not in scaled:
+    says_scaled = bool(scaled) or MARKER in dtypes
+    unknown = {n.rpartition(".")[0] for n in dtypes if "scale" in n.rpartition(".")[2]}
+    for name, shape in weights.items():
+        layer, dtype = name.rpartition(".")[0], dtypes[name]
+        is_matrix = name.startswith("blocks.") and len(shape) == 2
+        small = is_matrix and dtype in FP8S and (says_scaled or layer in unknown)
+        if (small or dtype in WHOLE_NUMBERS) and layer not in scaled:
             return name
     return None
 

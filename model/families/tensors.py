@@ -14,6 +14,7 @@ from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FREQ_DIM, PATCH, DiTConfig
 from ..delta import LAYERS as STATE_LAYERS
+from ..files.header import TensorInfo
 from ..image_embedding import CLIP_DIM
 
 Shapes = dict[str, tuple[int, ...]]
@@ -23,6 +24,7 @@ QUANTISED = (
     "scaled_fp8", "pre_quant_scale", "weight_s_rel", "weight_s_channel", "weight_codebook",
     "weight_global_scale", "input_absmax", "input_global_scale", "alpha",
 )  # fmt: skip
+PACKED = ("U8", "I8")  # of which one may be two numbers of 4 bits
 
 
 def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False) -> Shapes:
@@ -158,14 +160,19 @@ def _convolution(name: str, inputs: int, outputs: int, side: int) -> Shapes:
     return {f"{name}.weight": (outputs, inputs, side, side), f"{name}.bias": (outputs,)}
 
 
-def wrong(shapes: Mapping[str, tuple[int, ...]], needed: Shapes) -> str | None:
-    """What is missing or misshapen, as half a sentence; packed weights of quantised layers pass."""
-    missing = [name for name in needed if name not in shapes]
+def wrong(tensors: Mapping[str, TensorInfo], needed: Shapes) -> str | None:
+    """What is missing or misshapen, as half a sentence.
+
+    A weight of several numbers a byte passes in any shape.
+    """
+    missing = [name for name in needed if name not in tensors]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return f"it has no {missing[0]}{more}"
-    packed = {name.rpartition(".")[0] for name in shapes if name.rpartition(".")[2] in QUANTISED}
+    scaled = {name.rpartition(".")[0] for name in tensors if name.rpartition(".")[2] in QUANTISED}
     for name, shape in needed.items():
-        if shapes[name] != shape and name.rpartition(".")[0] not in packed:
-            return f"{name} is {list(shapes[name])} where the other tensors ask for {list(shape)}"
+        info = tensors[name]
+        packed = info.dtype in PACKED and name.rpartition(".")[0] in scaled
+        if info.shape != shape and not packed:
+            return f"{name} is {list(info.shape)} where the other tensors ask for {list(shape)}"
     return None

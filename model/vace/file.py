@@ -30,12 +30,13 @@ def open_module(path: Path, config: DiTConfig) -> tuple[VaceModule, DiTConfig]:
     """
     weights = open_weights(path)
     names = _official_names(weights.header)
-    shapes = {name: weights.header.tensors[stored].shape for name, stored in names.items()}
+    tensors = {name: weights.header.tensors[stored] for name, stored in names.items()}
+    shapes = {name: info.shape for name, info in tensors.items()}
     sizes = replace(config, control_blocks=_blocks(path, shapes, config))
     with torch.device("meta"):
         module = VaceModule(sizes)
     needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    problem = wrong(shapes, needed)
+    problem = wrong(tensors, needed)
     if problem:
         raise BadInput(f"{path} is no whole VACE module: {problem}; use the unmodified file.")
     if weights.header.container == "GGUF":

@@ -123,6 +123,48 @@ def test_a_scale_for_each_row_is_one_under_a_marker_too(
     torch.testing.assert_close(mine[f"{BLOCK}.weight"].float(), plain[f"{BLOCK}.weight"], **CLOSE)
 
 
+def test_one_axis_of_scales_is_one_for_each_row_as_well(tmp_path: Path) -> None:
+    stored, plain = file_and_meaning(state(), int8)
+    stored |= {n: t.reshape(-1) for n, t in stored.items() if n.endswith("weight_scale")}
+    ran = load_dit(saved(tmp_path / NAME, stored)).state_dict()[f"{BLOCK}.weight"]
+    torch.testing.assert_close(ran, plain[f"{BLOCK}.weight"])
+
+
+DAMAGE: dict[str, tuple[Callable[[State], State], str]] = {
+    "one scale is missing": (
+        lambda w: {n: t for n, t in w.items() if n != f"{BLOCK}.scale_weight"},
+        f"{BLOCK}.weight as F8_E4M3 without its scale"),
+    "all scales are missing": (
+        lambda w: {n: t for n, t in w.items() if not n.endswith("scale_weight")},
+        "as F8_E4M3 without its scale"),
+    "scales of an unknown name": (
+        lambda w: {n.replace("scale_weight", "weight_scale_inv"): t for n, t in w.items()
+                   if n != "scaled_fp8"},
+        "as F8_E4M3 without its scale"),
+    "swapped axes": (
+        lambda w: w | {"blocks.0.ffn.0.weight": w["blocks.0.ffn.0.weight"].T},
+        r"blocks.0.ffn.0.weight is \[256, 48\] where"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_to_a_marked_file_is_refused_and_not_run(tmp_path: Path, case: str) -> None:
+    """Without its scale, an fp8 weight would be taken for numbers up to 448."""
+    stored, _ = file_and_meaning(state(), fp8)
+    stored = {n.removeprefix("model."): t for n, t in stored.items()}
+    stored = {n.replace("weight_scale", "scale_weight"): t for n, t in stored.items()}
+    change, sentence = DAMAGE[case]
+    path = saved(tmp_path / NAME, change(stored | {"scaled_fp8": torch.zeros(2)}))
+    with pytest.raises(BadInput, match=sentence):
+        open_checkpoint(path)
+
+
+def test_a_scale_without_its_weight_is_said_to_be_unused(tmp_path: Path) -> None:
+    stray = f"{BLOCK}.gate.weight_scale"
+    opened = open_checkpoint(saved(tmp_path / NAME, state() | {stray: torch.ones(1)}))
+    assert opened.recognition.unused == (stray,) and stray not in opened.infos()
+
+
 def test_two_numbers_of_a_byte_change_places() -> None:
     packed = torch.tensor([0x1F, 0xF0], dtype=torch.uint8)
     assert swap_halves(packed).tolist() == [0xF1, 0x0F]

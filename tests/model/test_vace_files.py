@@ -116,6 +116,12 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     assert "reads 132 channels" in refused(tmp_path, channels)
     third = {n.replace("blocks.1.", "blocks.2."): t for n, t in names.items()}
     assert "has 3 blocks, which do not divide" in refused(tmp_path, third)
+    layer = "vace_blocks.0.ffn.0.weight"
+    packed = {**names, layer: torch.zeros(CONFIG.ffn_dim, CONFIG.dim // 2, dtype=torch.uint8)}
+    packed |= {f"{layer}_scale": torch.ones(CONFIG.ffn_dim, CONFIG.dim // 16)}
+    assert f"holds {layer} in a packing" in refused(tmp_path, packed)
+    turned = {**names, layer: names[layer].T.contiguous(), f"{layer}_scale": torch.ones(1)}
+    assert "no whole VACE module: vace_blocks.0.ffn.0.weight is" in refused(tmp_path, turned)
     many = {n.replace("blocks.1.", "blocks.9999."): t for n, t in names.items()}
     assert "has 10000 blocks" in refused(tmp_path, many)
 

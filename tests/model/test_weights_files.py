@@ -325,7 +325,7 @@ def test_a_config_without_an_object_for_the_transformer_is_passed_over(tmp_path:
 
 def test_whole_numbers_without_their_scales_are_refused(tmp_path: Path) -> None:
     path = header_only(tmp_path / "x.safetensors", SMALL_SHAPES, "U8")
-    assert "as whole numbers without their scale" in sentence(path)
+    assert "as U8 without its scale" in sentence(path)
 
 
 @pytest.mark.parametrize("shape", [(-1, -64), (1, 2, 3), (), (2,) * 9])
