@@ -119,16 +119,17 @@ def manage_network(network: nn.Module) -> Any:
     return manage_as_model(NetworkShell(network))
 
 
-def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
-    """A VAE from the weights of a file, as the host detects it."""
+def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None, path: Path) -> Any:
+    """A VAE from the weights of the file `path`, as the host detects it."""
     try:
         vae = comfy.sd.VAE(sd=dict(state), dtype=dtype)
-        vae.throw_exception_if_invalid()
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"The file is not a VAE that this ComfyUI knows ({reason}); choose a Wan VAE."
+            f"{path} is not a whole VAE that this ComfyUI knows ({reason}); choose a Wan VAE."
         ) from error
+    if vae.first_stage_model is None:
+        raise BadInput(f"{path} is not a VAE that this ComfyUI knows; choose a Wan VAE.")
     return vae
 
 

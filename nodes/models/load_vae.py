@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ...errors import BadInput
 from ...model.checkpoint import finite
+from ...model.families.names import copies
+from ...model.families.others import other
+from ...model.families.stated import WHOLE_NUMBERS
+from ...model.files.header import Header
 from ...model.files.weights import open_weights
 from .. import categories, host
 from ..schema import build
@@ -64,13 +69,41 @@ class LoadWanVAE(io.ComfyNode):
         folder = next((f for f in FOLDERS if vae_name in host.model_files(f)), FOLDERS[0])
         path = host.model_file(folder, vae_name)
         weights = open_weights(path)
+        _check_kind(weights.header)
         state = {name: weights.read(name) for name in weights.header.tensors}
         finite(state, path)
-        vae = host.build_vae(state, DTYPES[dtype])
+        vae = host.build_vae(state, DTYPES[dtype], path)
+        _check_whole(streaming_vae(vae), weights.header)
         raw = latents == RAW or (latents == AUTO and "lighttae" in path.stem.lower())
         setattr(vae, RAW_LATENTS, raw)
         host.show_status(cls.hidden.unique_id, _describe(streaming_vae(vae), latents == AUTO))
         return io.NodeOutput(vae)
+
+
+def _check_kind(header: Header) -> None:
+    """Refuse a file that is known as something else than a VAE."""
+    kind = other(header.tensors)
+    title = "a whole diffusion model" if copies(header.tensors) else kind.title if kind else ""
+    if title and "VAE" not in title:
+        raise BadInput(f"{header.path} is {title} and no VAE; choose a Wan VAE.")
+
+
+def _check_whole(vae: StreamingVAE, header: Header) -> None:
+    """Refuse a file without all tensors: the host would leave those as they happen to be."""
+    names = list(vae.tree.state_dict())
+    missing = [name for name in names if name not in header.tensors]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise BadInput(
+            f"{header.path} is no whole VAE of {vae.form.title} latents: it has no {missing[0]}"
+            f"{more}; use the unmodified file."
+        )
+    whole_numbers = [name for name in names if header.tensors[name].dtype in WHOLE_NUMBERS]
+    if whole_numbers:
+        raise BadInput(
+            f"{header.path} holds {whole_numbers[0]} as whole numbers; use an fp16, bf16 or fp32 "
+            "file."
+        )
 
 
 def _describe(vae: StreamingVAE, by_name: bool) -> str:

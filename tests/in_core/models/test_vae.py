@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake.errors import BadInput
 from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.wan_state import decoder_state_values
 from longtake.model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
 from longtake.tests.in_core.support.allocation import WITHIN, allocated
 from longtake.tests.in_core.support.wan_vae import random_tree
+from longtake.tests.support.model.family_files import State, state
 
 ROWS, COLUMNS = 4, 6
 
@@ -182,6 +187,37 @@ def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
     vae.first_stage_model = torch.nn.Linear(1, 1)
     with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):
         streaming_vae(vae)
+
+
+WRONG: dict[str, tuple[Callable[[State], State], str]] = {
+    "a tensor is missing": (
+        lambda w: {n: t for n, t in w.items() if n != "decoder.middle.0.residual.2.weight"},
+        "no whole VAE of Wan 2.1 latents: it has no decoder.middle.0.residual.2.weight; use"),
+    "the encoder is missing": (
+        lambda w: {n: t for n, t in w.items() if not n.startswith("encoder.")},
+        r"odd.safetensors is not a whole VAE that this ComfyUI knows \("),
+    "whole numbers": (
+        lambda w: {n: t.to(torch.int8) for n, t in w.items()}, "holds .* as whole numbers"),
+    "a model": (lambda w: state(), "odd.safetensors is a whole diffusion model and no VAE; choose"),
+    "anything": (
+        lambda w: {"x": torch.ones(2)}, "odd.safetensors is not a VAE that this ComfyUI knows;"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_file_that_is_no_whole_vae_is_refused_by_name(
+    core: Any, tree: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """The core fills what is missing with whatever it finds, and logs it."""
+    from longtake.nodes import host
+    from longtake.nodes.models.load_vae import LoadWanVAE
+
+    change, sentence = WRONG[case]
+    save_file(change(dict(tree.state_dict())), tmp_path / "odd.safetensors")
+    monkeypatch.setattr(host, "model_files", lambda folder: ["odd.safetensors"])
+    monkeypatch.setattr(host, "model_file", lambda folder, name: tmp_path / name)
+    with pytest.raises(BadInput, match=sentence):
+        LoadWanVAE.execute("odd.safetensors", "auto", "auto")
 
 
 @pytest.mark.parametrize("count", [1, 5, 16])
