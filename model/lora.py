@@ -30,6 +30,7 @@ Part = tuple[str, str]
 """An official module name, and what a tensor is to it, in the host's word."""
 
 UP, DOWN, ALPHA, BIAS = "lora_up.weight", "lora_down.weight", "alpha", "diff_b"
+DIFFERENCE = "diff"
 MAGNITUDE = "lora_magnitude_vector"
 KNOWN_ROLES = re.compile(
     r"lora_(up|mid|down)\.weight|alpha|diff|diff_b|lora_magnitude_vector.*|set_weight|dora_scale|w_norm|b_norm"
@@ -76,10 +77,11 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
     weights = open_weights(path)
     places, unused = _places(weights, layers)
     if all(role == ALPHA for _, role in places):
-        raise BadInput(_no_lora(path, list(weights.header.tensors)))
+        raise BadInput(_no_lora(path, list(weights.header.tensors), layers))
     parts = {part: weights.read(stored) for part, stored in places.items()}
     finite({places[part]: tensor for part, tensor in parts.items()}, path)
     _check(parts, layers, path)
+    _check_others(parts, layers, path)
     config, alpha_from = _config(path, weights.header.metadata)
     if any(role == ALPHA for _, role in parts):
         alpha_from = "its own tensors"
@@ -95,11 +97,7 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
 
 def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[str, ...]]:
     """Which stored tensor is which part, and the tensors that are none."""
-    flat = {
-        name.replace(".", "_"): module
-        for module in layers
-        for name in (module, to_diffusers(module))
-    }
+    flat = _flat(layers)
     places: dict[Part, str] = {}
     unused = []
     for stored in weights.header.tensors:
@@ -115,6 +113,15 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
             )
         places[part] = stored
     return places, tuple(unused)
+
+
+def _flat(layers: Shapes) -> dict[str, str]:
+    """The layers by their names without dots, official and diffusers'."""
+    return {
+        name.replace(".", "_"): module
+        for module in layers
+        for name in (module, to_diffusers(module))
+    }
 
 
 def _by_order(stored: str) -> str:
@@ -170,11 +177,61 @@ def _check(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
         shape = layers[module]
         has, changes = (shape[0], math.prod(shape[1:])), (len(up), down[0].numel())
         if has != changes:
-            raise BadInput(
-                f"{path} was made for a model of another size: {module} has "
-                f"{has[0]} x {has[1]} numbers and it changes {changes[0]} x {changes[1]}; use a "
-                "LoRA for this model."
-            )
+            raise _other_size(path, module, has, changes)
+
+
+def _check_others(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
+    """Refuse differences and LyCORIS's factors for another size of model, and half of them.
+
+    The host would log that it leaves such a layer as it is.
+    """
+    by_layer: dict[str, dict[str, Tensor]] = {}
+    for (module, role), tensor in parts.items():
+        by_layer.setdefault(module, {})[role] = tensor
+    for module, roles in by_layer.items():
+        shape = layers[module]
+        for role, has in ((DIFFERENCE, shape), ("set_weight", shape), (BIAS, shape[:1])):
+            if role in roles and roles[role].shape != has:
+                raise _other_size(path, module, has, tuple(roles[role].shape))
+        count = _factored_count(roles)
+        if count == 0:
+            raise BadInput(f"{path} is no whole LoRA: {module} lacks a factor; get it again.")
+        if count not in (None, math.prod(shape)):
+            raise _other_size(path, module, (math.prod(shape),), (count,))
+
+
+def _factored_count(roles: Mapping[str, Tensor]) -> int | None:
+    """How many numbers of a weight LoKr's or LoHa's factors make, 0 if one is missing.
+
+    None if there are no such factors, or those of a convolution.
+    """
+    kinds = {role.partition("_")[0] for role in roles} & {"lokr", "hada"}
+    if not kinds or any(role.endswith(("_t1", "_t2")) for role in roles):
+        return None
+    first, second = (_factor_count(roles, f"{min(kinds)}_w{n}") for n in (1, 2))
+    if kinds == {"lokr"}:
+        return first * second
+    return first if first == second else 0
+
+
+def _factor_count(roles: Mapping[str, Tensor], name: str) -> int:
+    """How many numbers a factor has, which is whole or a product of two; 0 where it is missing."""
+    if name in roles:
+        return roles[name].numel()
+    left, right = roles.get(f"{name}_a"), roles.get(f"{name}_b")
+    if left is None or right is None or left.ndim < 2 or left.shape[1] != len(right):
+        return 0
+    return len(left) * right[0].numel()
+
+
+def _other_size(
+    path: Path, module: str, has: tuple[int, ...], changes: tuple[int, ...]
+) -> BadInput:
+    mine, its = (" x ".join(map(str, shape)) for shape in (has, changes))
+    return BadInput(
+        f"{path} was made for a model of another size: {module} has {mine} numbers and it changes "
+        f"{its}; use a LoRA for this model."
+    )
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], str]:
@@ -213,12 +270,14 @@ def _stored_module(stored: str) -> str:
     return re.split(r"\.lora[_.]", unwrap(stored))[0]
 
 
-def _no_lora(path: Path, names: list[str]) -> str:
+def _no_lora(path: Path, names: list[str], layers: Shapes) -> str:
     pairs = [name for name in names if re.search(r"\.lora[_.]|^lora_", name)]
     if pairs:
+        in_first = re.sub(r"(?<=blocks[._])\d+", "0", unwrap(pairs[0]))
+        kind = "this" if _part(in_first, layers, _flat(layers)) else "any Wan"
         return (
-            f"{path} is a LoRA for no Wan model (it changes {_stored_module(pairs[0])}); use one "
-            "that was made for this model."
+            f"{path} is a LoRA that changes no layer of {kind} model (it changes "
+            f"{_stored_module(pairs[0])}); use one that was made for this model."
         )
     if copies(names):
         return f"{path} is a whole model and no LoRA; load it as a model."

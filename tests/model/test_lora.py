@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def test_layers_that_the_model_lacks_are_named(tmp_path: Path) -> None:
                                    "transformer.blocks.0.attn1.to_out.0"])  # fmt: skip
 @pytest.mark.parametrize("roles", [
     ("lokr_w1", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
-    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
     ("oft_blocks", "rescale"),
 ])  # fmt: skip
 def test_what_lycoris_holds_reaches_the_host_under_its_own_words(
@@ -206,6 +207,10 @@ def not_a_number(tensors: State) -> State:
     return tensors | {name: torch.full_like(tensor, torch.nan)}
 
 
+def factors(role: str, shape: tuple[int, ...]) -> State:
+    return {f"lycoris_blocks_0_self_attn_q.{role}": torch.ones(shape)}
+
+
 REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
     "half a pair": (half, "no whole LoRA: blocks.0.self_attn.q has half a pair"),
     "NaN": (not_a_number, "NaN or infinity in diffusion_model.blocks.0.self_attn.q.lora_up.weight"),
@@ -214,7 +219,25 @@ REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
         "made for a model of another size"),
     "another model": (
         lambda t: {n.replace("blocks.", "double_layers."): x for n, x in t.items() if "block" in n},
-        "is a LoRA for no Wan model"),
+        "changes no layer of any Wan model"),
+    "more blocks": (
+        lambda t: {re.sub(r"blocks\.\d", "blocks.39", n): x for n, x in t.items() if "bl" in n},
+        r"changes no layer of this model \(it changes diffusion_model.blocks.39"),
+    "a difference of another size": (
+        lambda t: t | {"diffusion_model.blocks.0.norm3.diff": torch.ones(128)},
+        "another size: blocks.0.norm3 has 256 numbers and it changes 128"),
+    "a bias of another size": (
+        lambda t: {"diffusion_model.blocks.0.ffn.0.diff_b": torch.ones(64)},
+        "another size: blocks.0.ffn.0 has 48 numbers and it changes 64"),
+    "a LoKr of another size": (
+        lambda t: factors("lokr_w1", (4, 4)) | factors("lokr_w2_a", (32, 2))
+        | factors("lokr_w2_b", (2, 32)),
+        "blocks.0.self_attn.q has 65536 numbers and it changes 16384"),
+    "half a LoKr": (lambda t: factors("lokr_w1", (4, 4)), "blocks.0.self_attn.q lacks a factor"),
+    "a LoHa of another size": (
+        lambda t: factors("hada_w1_a", (128, 2)) | factors("hada_w1_b", (2, 128))
+        | factors("hada_w2_a", (128, 2)) | factors("hada_w2_b", (2, 128)),
+        "blocks.0.self_attn.q has 65536 numbers and it changes 16384"),
     "a whole model": (lambda t: state(), "is a whole model and no LoRA"),
     "a whole model behind a prefix": (
         lambda t: {f"model.diffusion_model.{n}": x for n, x in state().items()}, "a whole model"),
