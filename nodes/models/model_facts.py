@@ -18,6 +18,8 @@ from ...products import computes_in_bfloat16, has_wide_products
 from .. import host
 
 HIGH, LOW = "high", "low"
+NEAREST = 4  # a file and the three folders above it
+_SIDE = re.compile(r"(?<![a-z])(high|low)(?=[ _-]?noise|[^a-z]|$)", re.IGNORECASE)
 KEY, DEMO_FILE = "longtake.facts", "longtake.demo_file"
 DEMO_TEXT_DIM = 64  # no other model's prompts are so narrow
 
@@ -52,10 +54,16 @@ def remember(model: Any, recognition: Recognition) -> None:
 
 
 def noise_side(path: Path) -> str:
-    """Which of two models a file is by its name or diffusers' folder: high, low, or ""."""
-    if re.search(r"low[ _-]?noise|transformer_2", str(path), re.IGNORECASE):
-        return LOW
-    return HIGH if re.search(r"high[ _-]?noise", str(path), re.IGNORECASE) else ""
+    """Which of two models a file is by its own name, else by the nearest folder that says it.
+
+    High, low, or "" where the name is silent or says both. Diffusers' second transformer is low.
+    """
+    for part in reversed(path.parts[-NEAREST:]):
+        sides = {side.lower() for side in _SIDE.findall(part)}
+        sides |= {LOW} if part == "transformer_2" else set()
+        if sides:
+            return sides.pop() if len(sides) == 1 else ""
+    return ""
 
 
 def attach_family(model: Any, family: Family, why: str) -> None:

@@ -151,6 +151,23 @@ def test_half_a_pair_and_a_swapped_one_are_said(
     assert "is two models" not in caplog.text and "swapped" not in caplog.text
 
 
+@pytest.mark.parametrize(("path", "side"), [
+    ("Wan2_2-T2V-A14B-LOW_fp8_e4m3fn_scaled_KJ.safetensors", "low"),
+    ("Wan2_2-T2V-A14B_HIGH_fp8_e5m2_scaled_KJ.safetensors", "high"),
+    ("wan22Enhanced_v2Low.safetensors", "low"),
+    ("Wan2.2-T2V-A14B-HighNoise-Q4_K_M.gguf", "high"),
+    ("wan22_high_and_low_noise/wan2.2_t2v_high_noise_14B.safetensors", "high"),
+    ("low_noise_model/diffusion_pytorch_model-00001-of-00006.safetensors", "low"),
+    ("A14B-Diffusers/transformer_2/diffusion_pytorch_model.safetensors", "low"),
+    ("high_and_low/wan_14B.safetensors", ""),
+    ("highres/flowers_slow.safetensors", ""),
+])  # fmt: skip
+def test_the_name_of_a_file_says_which_half_it_is(bench: Bench, path: str, side: str) -> None:
+    from longtake.nodes.models.model_facts import noise_side
+
+    assert noise_side(Path("models/diffusion_models") / path) == side
+
+
 def test_a_pair_is_no_half_of_another(bench: Bench, files: Path) -> None:
     high, low = load(bench, "high"), load(bench, "low")
     with pytest.raises(BadInput, match="a pair already"):
