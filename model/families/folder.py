@@ -14,6 +14,7 @@ CLASS = "_class_name"
 _CACHE = "models--"  # Hugging Face: models--AUTHOR--NAME/snapshots/COMMIT/...
 _LAYOUT = re.compile(r"transformer(_\d)?|snapshots|[0-9a-f]{40}|checkpoints?|weights|original|main")
 _ROOT = re.compile(r"models|diffusion_models|wan_models|unet|hub|downloads|home")
+_MIXED = re.compile(r"diffusion_models|unet")  # ComfyUI's: its models have nothing in common
 _PLAIN_WAN = re.compile(r"wan_?2_?[12]")
 
 
@@ -39,7 +40,7 @@ def _own_folders(parents: Sequence[Path]) -> list[Path]:
             break
         own.append(parent)
         counted += not _LAYOUT.fullmatch(plain)
-        if _PLAIN_WAN.search(plain):
+        if _PLAIN_WAN.search(plain) or _MIXED.fullmatch(plain):
             break
     return own
 

@@ -134,12 +134,13 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "causal-forcing-ar-framewise", "Causal Forcing framewise, diffusion stage", "t2v", APACHE,
         "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_diffusion_inference.py", AR_FRAMEWISE,
-        r"framewise.*ar_diffusion", copy="raw",
+        r"framewise.*(?<![a-z])ar_diffusion", copy="raw",
     ),
     Family(
         "causal-forcing-ar", "Causal Forcing chunkwise, diffusion stage", "t2v", APACHE,
         "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_diffusion_inference.py",
-        replace(AR_FRAMEWISE, chunk_frames=3, window_frames=18), r"ar_diffusion", copy="raw",
+        replace(AR_FRAMEWISE, chunk_frames=3, window_frames=18),
+        r"(?<![a-z])ar_diffusion", copy="raw",
     ),
     Family(
         "causal-forcing-framewise", "Causal Forcing framewise", "t2v", APACHE,
@@ -215,7 +216,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "self-forcing", "Self-Forcing", "t2v", APACHE,
         "guandeh17/Self-Forcing 33593df configs/self_forcing_dmd.yaml", FEW_STEP,
-        r"self_?forcing|ode_init|sf_?wan",
+        r"self_?forcing|ode_init|(?<![a-z])sf_?wan",
     ),
     Family(
         "skyreels-df-fps", "SkyReels-V2 Diffusion Forcing 1.3B", "t2v-fps", SKYWORK,
@@ -236,7 +237,7 @@ FAMILIES: tuple[Family, ...] = (
         "fastvideo/configs/pipelines/wan.py",
         replace(FEW_STEP, steps=8, shift=12.0, boundary=0.875, halves=True, note=ONE_OF_TWO,
                 timesteps=(1000.0, 850.0, 700.0, 550.0, 350.0, 275.0, 200.0, 125.0)),
-        r"(causal|sf)_?wan_?2_?2(.*(high|low|a14b))?",
+        r"(causal|(?<![a-z])sf)_?wan_?2_?2(.*(high|low|a14b))?",
     ),
     Family(
         "wan22-a14b", "Wan 2.2 A14B text to video", "t2v", APACHE,
