@@ -81,7 +81,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     shape = TWIN if shape == "t2v" and twin is not None else shape
     row, why = _family(header, shape, config, config_json, family)
     row = row if config.state == "none" else row.with_state()
-    picked, which = _pick(candidates, copy, row)
+    picked, which = _pick(header.path, candidates, copy, row)
     model_copy, twin = without_twin(picked)
     unused = _check(header, model_copy, config, shape)
     if twin is not None:
@@ -109,7 +109,8 @@ def _describe(
             "its extra inputs are not supported: use a text-to-video or image-to-video model",
         ) from error
     except (BadInput, KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
-        reason = str(error).removesuffix(".")
+        missing = isinstance(error, KeyError)
+        reason = f"it has no {error.args[0]}" if missing else str(error).removesuffix(".")
         finding = f"does not describe a Wan-family model ({reason})"
         raise Refused(path, finding, UNMODIFIED) from error
 
@@ -118,7 +119,7 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """The word that the table's rows use: t2v, t2v-fps, t2v-camera, i2v, ..."""
     inputs = shapes["patch_embedding.weight"][1]
     outputs = shapes["head.head.bias"][0] // PATCH**2
-    clip = "blocks.0.cross_attn.k_img.weight" in shapes
+    clip = any(".cross_attn." in name and "_img." in name for name in shapes)
     known = {(16, 16, False): "t2v", (36, 16, True): "i2v", (36, 16, False): "i2v-no-clip",
              (48, 48, False): "ti2v-5b"}  # fmt: skip
     camera = camera_of(shapes)
@@ -153,6 +154,8 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
     layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
     if max(layers) >= MAX_LAYERS:
         raise ValueError(f"it names block {max(layers)}")
+    if dim % HEAD_DIM and "num_heads" not in transformer:
+        raise ValueError(f"its {dim} channels are no heads of {HEAD_DIM}, and its header has none")
     return DiTConfig(
         dim=dim,
         ffn_dim=shapes["blocks.0.ffn.0.bias"][0],
@@ -223,15 +226,19 @@ def _by_class(path: Path) -> tuple[Family, str] | None:
     return None
 
 
-def _pick(candidates: list[Copy], choice: str, row: Family) -> tuple[Copy, str]:
-    """The copy to take of several, with the reason."""
+def _pick(path: Path, candidates: list[Copy], choice: str, row: Family) -> tuple[Copy, str]:
+    """The copy to take of several, with the reason; a refusal where two could be meant."""
     if len(candidates) == 1:
         prefix = candidates[0].prefix
         return candidates[0], f"copy: the only one, at {prefix!r}" if prefix else ""
     want = row.copy if choice == AUTO else choice
-    chosen = next((copy for copy in candidates if copy.is_ema == (want == EMA)), candidates[0])
-    others = ", ".join(copy.prefix for copy in candidates if copy is not chosen)
-    return chosen, f"copy: {want}, at {chosen.prefix!r} (also there: {others})"
+    chosen = [copy for copy in candidates if copy.is_ema == (want == EMA)]
+    if len(chosen) != 1:
+        prefixes = " and ".join(repr(copy.prefix) for copy in chosen or candidates)
+        finding = f"holds {len(chosen or candidates)} models, and nothing says which to take"
+        raise Refused(path, f"{finding} ({prefixes})", "save yours in a file of its own")
+    others = ", ".join(repr(copy.prefix) for copy in candidates if copy is not chosen[0])
+    return chosen[0], f"copy: {want}, at {chosen[0].prefix!r} (also there: {others})"
 
 
 def _check(header: Header, model_copy: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:

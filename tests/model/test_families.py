@@ -278,7 +278,7 @@ def test_reasons_say_what_a_conclusion_rests_on(tmp_path: Path) -> None:
         found_in(pt(tmp_path / "my_self-forcing.pt", two_sets(MODEL, FSDP))).reasons
     )
     assert "16 channels" in reasons and "its name has 'self_forcing'" in reasons
-    assert "ema, at 'generator_ema.model.' (also there: generator.model.)" in reasons
+    assert "ema, at 'generator_ema.model.' (also there: 'generator.model.')" in reasons
     plain = found_in(pt(tmp_path / "mystery.pt", state())).reasons
     assert "assumed, since nothing in file or name says causal" in plain[1]
 
