@@ -24,6 +24,8 @@ def mistaken(path: Path, expected: str, remedy: str) -> BadInput:
     """Make the refusal of a file that is not `expected`: what it is instead, if that shows."""
     with path.open("rb") as file:
         start = file.read(START_BYTES)
+    if not start:
+        return BadInput(f"{path} is empty; download it again.")
     plain = start.lower().lstrip()
     for known, what, cure in STARTS:
         if plain.startswith(known):

@@ -31,12 +31,13 @@ def open_weights(path: Path) -> Weights:
     if path.name.endswith(INDEX_SUFFIX):
         header, places = safetensors_file.read_index(path)
         return Weights(header, SafetensorsReader(places))
-    if path.suffix == ".gguf":
+    suffix = path.suffix.lower()  # as the host lists files
+    if suffix == ".gguf":
         return Weights(gguf_header.read_header(path), lambda name: _no_gguf(path))
-    if path.suffix in (".pt", ".pth", ".ckpt"):
+    if suffix in (".pt", ".pth", ".ckpt"):
         header, tensors = pickle_file.open_pickled(path)
         return Weights(header, tensors.__getitem__)
-    if path.suffix not in (".safetensors", ".sft"):
+    if suffix not in (".safetensors", ".sft"):
         raise BadInput(
             f"{path} is no weights file that Longtake opens; give .safetensors, its .index.json, "
             ".pt, .pth, .ckpt or .gguf."

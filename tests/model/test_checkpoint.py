@@ -70,7 +70,7 @@ def test_files_that_are_no_safetensors_are_refused(load: Loader, tmp_path: Path)
     for content in (b"", b"PK\x03\x04 a zip file", b"\xff" * 100):
         path.write_bytes(content)
         reason = sentence(load, path).removeprefix(str(path))
-        assert " safetensors" in reason or "is a zip file" in reason
+        assert " safetensors" in reason or "is a zip" in reason or "is empty" in reason
 
 
 @pytest.mark.parametrize("kept", [0.01, 0.5, 0.999])

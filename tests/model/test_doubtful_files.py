@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
-from longtake.model.checkpoint import open_checkpoint
+from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.tests.support.model.family_files import (
     SMALL,
     State,
@@ -69,3 +70,15 @@ def test_a_damaged_image_branch_is_not_taken_for_a_model_without_one(
 def test_what_is_missing_is_named_and_not_quoted_alone(tmp_path: Path) -> None:
     weights = {n: t for n, t in state().items() if n != "head.modulation"}
     assert "(it has no head.modulation)" in refusal(stored(tmp_path / "x.safetensors", weights))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".gguf"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    path.touch()
+    assert refusal(path) == f"{path} is empty; download it again."
+
+
+def test_a_suffix_in_capitals_is_the_same(tmp_path: Path) -> None:
+    path = stored(tmp_path / "X.SAFETENSORS", state())
+    assert torch.equal(load_dit(path).head.modulation, state()["head.modulation"])
