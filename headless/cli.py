@@ -171,6 +171,8 @@ def convert(  # noqa: PLR0913
         )
         title = escape(checkpoint.recognition.family.title)
         console.print(f"{title}: {escape(str(out))} ({size / 1e6:,.1f} MB)", highlight=False)
+        for remark in converting.remarks(checkpoint):
+            console.print(escape(remark), highlight=False)
 
 
 @main.command(name="doctor")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.checkpoint import Checkpoint
-from ...model.families.recognise import METADATA_KEY, NOTED_FPS
+from ...model.families.recognise import ASSUMED, METADATA_KEY, NOTED_FPS, Recognition
 from ...model.files.header import TensorInfo
 from ...model.files.safetensors_writer import write
 
@@ -59,6 +59,24 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
     return write(out, infos, _checked_tensors(at_rate, len(infos), advance), _metadata(at_rate))
 
 
+def remarks(checkpoint: Checkpoint) -> list[str]:
+    """What the output lacks: an assumed family, and tensors that the model has no use for."""
+    recognition, lines = checkpoint.recognition, list[str]()
+    if _is_assumed(recognition):
+        lines.append(
+            "The family is not in its header, since it was only assumed: the name of the file or "
+            "--family can say it."
+        )
+    if recognition.unused:
+        count, first = len(recognition.unused), recognition.unused[0]
+        lines.append(f"Left out: {count} tensors that no such model has, for example {first}.")
+    return lines
+
+
+def _is_assumed(recognition: Recognition) -> bool:
+    return any(reason.startswith(ASSUMED) for reason in recognition.reasons)
+
+
 def _output_info(name: str, info: TensorInfo, dtype: str) -> TensorInfo:
     """Return a tensor's official name and its dtype in the output."""
     target = DTYPES[dtype] if info.dtype in UNQUANTISED and not _is_scale(name) else None
@@ -82,11 +100,12 @@ def _checked_tensors(
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     recognition = checkpoint.recognition
+    family = FOLDED.get(recognition.family.key, recognition.family.key)
     record = {
-        "family": FOLDED.get(recognition.family.key, recognition.family.key),
+        "family": "" if _is_assumed(recognition) else family,
         "copy": recognition.copy.prefix,
         "from": recognition.header.path.name,
-        "licence": recognition.family.licence,
+        "licence": "" if _is_assumed(recognition) else recognition.family.licence,
     }
     if recognition.family.key in FOLDED:
         record[NOTED_FPS] = f"{recognition.family.preset.fps:g}"

@@ -28,6 +28,7 @@ from .table import BY_KEY, FAMILIES, TWIN
 from .tensors import QUANTISED, expected_shapes, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
+ASSUMED = "family: assumed"  # how the reason begins where neither file nor name says a family
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
 MAX_LAYERS = 200  # the largest model has 40
 METADATA_KEY, NOTED_FPS = "longtake", "fps"
@@ -87,8 +88,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     if twin is not None:
         _check(header, twin, config, shape)
     quantised = quantised_layers(header, model_copy)
-    reasons = (_why_shape(shape, config), why, which)
-    said = tuple(reason for reason in reasons if reason)
+    said = tuple(filter(None, (_why_shape(shape, config), why, which)))
     return Recognition(row, config, model_copy, header, said, unused, quantised, twin)
 
 
@@ -195,9 +195,10 @@ def _family(
             return declared
         if transformer.get("causal_ar"):
             return BY_KEY["causal-ar"], "family: its header says causal, not which kind"
-        return BY_KEY["wan21-t2v"], "family: assumed, since nothing in file or name says causal"
-    row = [row for row in FAMILIES if row.shape == shape][-1]
-    return row, "family: by its tensors"
+        return BY_KEY["wan21-t2v"], f"{ASSUMED}, since nothing in file or name says causal"
+    *others, row = (row for row in FAMILIES if row.shape == shape)
+    by = f"{ASSUMED}, since its name says nothing else" if others else "family: by its tensors"
+    return row, by
 
 
 def _by_name(plain: str, shape: str) -> tuple[Family, str] | None:

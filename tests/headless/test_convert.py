@@ -52,6 +52,27 @@ def test_a_trainers_file_becomes_one_clean_copy(tmp_path: Path) -> None:
     assert load_dit(tmp_path / "whatever.safetensors").num_heads == SMALL.num_heads
 
 
+def test_an_assumed_family_does_not_become_a_stated_one(tmp_path: Path) -> None:
+    """The name of the output may say what that of the source did not."""
+    source, out = tmp_path / "model.pt", tmp_path / "self_forcing_dmd.safetensors"
+    torch.save(rename(state(), prefix("model.")), source)
+    result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
+    assert "not in its header, since it was only assumed" in result.output
+    assert open_checkpoint(out).recognition.family.key == "self-forcing"
+    chosen = tmp_path / "self_forcing_2.safetensors"
+    command = ["convert", str(source), str(chosen), "--family", "wan21-t2v"]
+    assert "only assumed" not in CliRunner().invoke(cli.main, command).output
+    assert open_checkpoint(chosen).recognition.family.key == "wan21-t2v"
+
+
+def test_tensors_that_are_left_out_are_said(tmp_path: Path) -> None:
+    source, out = tmp_path / "causvid.safetensors", tmp_path / "out.safetensors"
+    save_file(state() | {"blocks.0.cam_encoder.weight": torch.zeros(3)}, source)
+    result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
+    said = " ".join(result.output.split())
+    assert "Left out: 1 tensors that no such model has, for example blocks.0.cam_encoder" in said
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)]
 )
