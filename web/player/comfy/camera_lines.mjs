@@ -1,6 +1,6 @@
 // @ts-check
 /** Lines of a Camera Path, and a drive written into them. Nodes and graphs are the host's, hence `any`. */
-import { upstream, widgetOf } from "./graph.mjs";
+import { upstream, widgetOf, writeWidget } from "./graph.mjs";
 import { startOf } from "./prompt_lines.mjs";
 import { translate } from "../words.mjs";
 
@@ -33,10 +33,6 @@ export function keepDrive(root, id, lines) {
   const [moves, file] = ["moves", "pose_file"].map((name) => widgetOf(root, found.path, found.node, name));
   if (!moves) return translate("Another node provides the Camera Path's moves. Save the drive and add its lines there.");
   if (String(file?.value ?? "").trim()) return translate("The Camera Path reads a pose file, which lines cannot continue. Save the drive, or clear pose_file and drive again.");
-  const { graph } = found.node;
-  graph?.beforeChange?.();
-  moves.value = withDrive(String(moves.value ?? ""), lines);
-  moves.callback?.(moves.value);
-  graph?.afterChange?.();
+  writeWidget(found.node, moves, withDrive(String(moves.value ?? ""), lines));
   return null;
 }

@@ -117,3 +117,12 @@ export function widgetOf(root, path, node, name) {
   const border = host?.inputs?.[link.origin_slot];
   return border ? widgetOf(root, path.slice(0, -1), host, border.name) : null;
 }
+
+/** Write a widget as one change that the host can undo. @param {any} node @param {any} widget @param {any} value */
+export function writeWidget(node, widget, value) {
+  const { graph } = node;
+  graph?.beforeChange?.();
+  widget.value = value;
+  widget.callback?.(value);
+  graph?.afterChange?.();
+}

@@ -1,7 +1,7 @@
 // @ts-check
 /** @import { Session } from "../types.mjs" */
 /** Live edits kept as lines of the Prompt Timeline. Nodes and graphs are the host's, hence `any`. */
-import { upstream, widgetOf } from "./graph.mjs";
+import { upstream, widgetOf, writeWidget } from "./graph.mjs";
 import { guidanceOf, hasLine, promptOf, startOf, withLine } from "./prompt_lines.mjs";
 import { isReplaced } from "./replaced_lines.mjs";
 import { translate } from "../words.mjs";
@@ -19,11 +19,7 @@ export function keepLine(root, id, { take }, line) {
   if (isReplaced(root, id, found.node, take, line)) return forkAgainText(line);
   const widget = widgetOf(root, found.path, found.node, "text");
   if (!widget) return translate("Another node provides the Prompt Timeline's text. Add this line there: {line}", { line });
-  const { graph } = found.node;
-  graph?.beforeChange?.();
-  widget.value = withLine(String(widget.value ?? ""), line);
-  widget.callback?.(widget.value);
-  graph?.afterChange?.();
+  writeWidget(found.node, widget, withLine(String(widget.value ?? ""), line));
   return null;
 }
 

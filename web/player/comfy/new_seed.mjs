@@ -1,6 +1,6 @@
 // @ts-check
 /** Gives the sampler upstream of a preview another seed. Nodes and graphs are the host's, hence `any`. */
-import { upstream, widgetOf } from "./graph.mjs";
+import { upstream, widgetOf, writeWidget } from "./graph.mjs";
 
 const SAMPLER = "LongtakeSampler";
 const SEEDS = 2 ** 32;
@@ -14,10 +14,6 @@ export function renewSeed(root, id) {
   const found = upstream(root, id, (node) => node.comfyClass === SAMPLER);
   const widget = found && widgetOf(root, found.path, found.node, "seed");
   if (!widget) return false;
-  const { graph } = found.node;
-  graph?.beforeChange?.();
-  widget.value = Math.floor(Math.random() * SEEDS);
-  widget.callback?.(widget.value);
-  graph?.afterChange?.();
+  writeWidget(found.node, widget, Math.floor(Math.random() * SEEDS));
   return true;
 }
