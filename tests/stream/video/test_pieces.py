@@ -192,7 +192,8 @@ def test_what_a_kill_at_the_end_left_is_removed_by_the_next_run(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["x_1_.mp4", "x_1_frames"])
 def test_a_video_that_a_kill_left_empty_is_begun_again(tmp_path: Path, name: str) -> None:
-    video, spec = tmp_path / name, SAME if name.endswith("mp4") else replace(SAME, format=PNGFrames())
+    video = tmp_path / name
+    spec = SAME if name.endswith("mp4") else replace(SAME, format=PNGFrames())
     begin_log(video, spec)._lock.delete()  # the process is gone
     video.touch() if name.endswith("mp4") else video.mkdir()
     write(tmp_path / name.replace("1", "0"), spec, [0, 1], complete=False)
