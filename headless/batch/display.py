@@ -96,6 +96,12 @@ class Display:
             self._print(f"{count} {record.label} done{took} on {record.server}")
         self.refresh()
 
+    def hand_on(self, record: Record, server: str) -> None:
+        """Print that a row failed at a worker, and waits for another one."""
+        self.leave(record)
+        why = f"{record.label} failed at {server}: {record.error}"
+        self._print(f"{why} Another worker tries it once.", "yellow")
+
     def mark_lost(self, server: str, reason: str) -> None:
         """Print once, until it answers again, that a server does not answer."""
         if server not in self.away:

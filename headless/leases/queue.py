@@ -16,6 +16,7 @@ from typing import Any
 
 from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records, SavedFile
 from ..batch.row import Row
+from .second_tries import SecondTries
 
 MAX_LOSSES = 6
 """A row fails after so many. Where one worker in twenty dies in each row, one row in 60 million is
@@ -65,6 +66,7 @@ class LeaseQueue:
         self.seconds = seconds
         self._records = records
         self._on_end = on_end
+        self._tries = SecondTries(seconds)
         self._waiting: deque[Row] = deque()
         self._leases: OrderedDict[str, Lease] = OrderedDict()  # the next to end comes first
         for row in rows:
@@ -83,20 +85,20 @@ class LeaseQueue:
         return self._leases.get(lease_id)
 
     def take(self, worker: str, now: float) -> Lease | None:
-        """Lease the next row to a worker; return None while no row waits.
+        """Lease the next row to a worker; return None while no row waits that it may run.
 
         Only `expire` ends leases, so that its caller hears of each. The row waits on if the disk
         refuses its record (StorageError).
         """
-        while self._waiting:
-            row = self._waiting[0]
+        self._tries.hear(worker, now)
+        while (row := self._next(worker, now)) is not None:
             if row.record.losses < MAX_LOSSES:
                 number = row.record.attempt + 1  # on disk first: no number is given twice
                 self._change(row.record, attempt=number, server=worker, state=QUEUED)
-                self._waiting.popleft()
+                self._waiting.remove(row)
                 return self._add(row, now)
             self._close(row, Ending(0, error=f"lost with its worker {MAX_LOSSES} times"))
-            self._waiting.popleft()
+            self._waiting.remove(row)
         return None
 
     def renew(self, lease_id: str, now: float) -> bool:
@@ -104,19 +106,27 @@ class LeaseQueue:
         lease = self._leases.get(lease_id)
         if lease is None or lease.until <= now:
             return False
+        self._tries.hear(lease.worker, now)
         lease.until = now + self.seconds
         self._leases.move_to_end(lease_id)
         return True
 
-    def end(self, lease_id: str, ending: Ending) -> bool:
+    def end(self, lease_id: str, ending: Ending, now: float) -> bool:
         """Record how a row ended; return False if the lease has ended before.
 
-        The lease stays if the disk refuses the record (StorageError).
+        A row that failed waits for another worker, if there is one and it did not fail before. The
+        lease stays if the disk refuses the record (StorageError).
         """
         lease = self._leases.get(lease_id)
         if lease is None:
             return False
-        self._close(lease.row, ending)
+        record = lease.row.record
+        if ending.error and self._tries.begin(record.number, lease.worker, now):
+            error, seconds = ending.error, ending.seconds
+            self._change(record, state=WAITING, server=None, error=error, seconds=seconds)
+            self._waiting.append(lease.row)
+        else:
+            self._close(lease.row, ending)
         del self._leases[lease_id]
         return True
 
@@ -124,6 +134,7 @@ class LeaseQueue:
         """Give a row back unfinished, to be taken next; nothing happens if the lease has ended."""
         lease = self._leases.pop(lease_id, None)
         if lease is not None:
+            self._tries.leave(lease.worker)
             self._give_back(lease)
 
     def expire(self, now: float) -> list[Lease]:
@@ -135,6 +146,20 @@ class LeaseQueue:
             self._give_back(lease)
             ended.append(lease)
         return ended
+
+    def _next(self, worker: str, now: float) -> Row | None:
+        """The first row that did not fail at this worker.
+
+        If all did and no other worker is there, they have failed.
+        """
+        for row in self._waiting:
+            if self._tries.may_run(row.record.number, worker):
+                return row
+        while self._waiting and not self._tries.has_other(worker, now):
+            record = self._waiting[0].record
+            self._close(self._waiting[0], Ending(record.seconds or 0, error=record.error))
+            self._waiting.popleft()
+        return None
 
     def _add(self, row: Row, now: float) -> Lease:
         record = row.record

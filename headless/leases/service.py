@@ -25,6 +25,7 @@ from aiohttp import web
 from ...errors import BadInput, StorageError
 from ..batch.client import MAX_FILE_BYTES, PIECE_BYTES
 from ..batch.display import Display
+from ..batch.record import WAITING
 from .key import is_right
 from .messages import lease_message, progress, read_ending, read_object, worker_name
 from .names import is_safe
@@ -117,8 +118,11 @@ class LeaseService:
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
         ending = read_ending(read_object(await request.read()))
+        lease = self._lease(request)
         if not await self._in_turn(lambda: self._finish(request, ending)):
             raise _ended()
+        if lease.row.record.state == WAITING:
+            self.display.hand_on(lease.row.record, lease.worker)
         return web.Response()
 
     def _finish(self, request: web.Request, ending: Ending) -> bool:
@@ -129,7 +133,8 @@ class LeaseService:
         name = lease.row.record.folder
         files = self.staging.publish(lease.id, name, ending.files)
         try:
-            return self.queue.end(lease.id, replace(ending, files=tuple(files)))
+            ended = replace(ending, files=tuple(files))
+            return self.queue.end(lease.id, ended, time.monotonic())
         except StorageError:
             self.staging.withdraw(lease.id, name)  # the worker says the end again
             raise

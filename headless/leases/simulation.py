@@ -101,7 +101,7 @@ def _act(
     if now < moment.end_s:
         queue.renew(moment.lease.id, now)
         return _within(now, worker, moment.lease, moment.end_s)
-    if queue.end(moment.lease.id, Ending(now)):
+    if queue.end(moment.lease.id, Ending(now), now):
         course.ends[moment.lease.row.record.number] += 1
     return Moment(now, worker)
 

@@ -27,8 +27,8 @@ def test_every_row_ends_once_though_workers_die() -> None:
 def test_rows_that_end_twice_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     end = LeaseQueue.end
 
-    def unfenced(self: LeaseQueue, lease_id: str, ending: Ending) -> bool:
-        end(self, lease_id, ending)
+    def unfenced(self: LeaseQueue, lease_id: str, ending: Ending, now: float) -> bool:
+        end(self, lease_id, ending, now)
         return True
 
     monkeypatch.setattr(LeaseQueue, "end", unfenced)

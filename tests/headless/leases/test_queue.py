@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtake.errors import StorageError
-from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records
+from longtake.headless.batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from longtake.headless.batch.row import Row
 from longtake.headless.leases.queue import MAX_LOSSES, Ending, Lease, LeaseQueue
 
@@ -49,8 +49,8 @@ def test_a_row_goes_to_one_worker_until_its_lease_ends(tmp_path: Path) -> None:
     assert second.row.record.number == first.row.record.number
     assert second.number > first.number
     assert not queue.renew(first.id, 2 * LEASE_S)
-    assert not queue.end(first.id, Ending(1))
-    assert queue.end(second.id, Ending(1))
+    assert not queue.end(first.id, Ending(1), 0)
+    assert queue.end(second.id, Ending(1), 0)
     assert queue.unfinished == 0
 
 
@@ -74,6 +74,53 @@ def test_a_row_that_is_given_back_comes_next_and_counts_no_loss(tmp_path: Path) 
     assert again.row.record.losses == 0
 
 
+FAILURE = Ending(2, error="No such file: model.safetensors.")
+
+
+def failed_with_another_there(out: Path) -> tuple[LeaseQueue, Lease]:
+    """A queue whose first row failed at `poor`, and the lease of `rich` on its second."""
+    queue = open_queue(out, 2)
+    first, second = take(queue, "poor"), take(queue, "rich")
+    assert queue.end(first.id, FAILURE, 1)
+    assert first.row.record.state == WAITING and queue.unfinished == 2
+    assert queue.take("poor", 1) is None
+    return queue, second
+
+
+@pytest.mark.parametrize("ending", [Ending(3), Ending(3, error="It is too large here, too.")])
+def test_a_row_that_fails_is_tried_once_by_another_worker(tmp_path: Path, ending: Ending) -> None:
+    queue, second = failed_with_another_there(tmp_path)
+    assert queue.end(second.id, Ending(1), 2)
+    again = take(queue, "rich", 2)
+    assert again.row.record.number == 1 and again.number == 2
+    assert queue.end(again.id, ending, 5) and queue.unfinished == 0
+    record = again.row.record
+    assert (record.state, record.error) == (FAILED if ending.error else DONE, ending.error)
+
+
+def test_a_row_that_fails_at_the_only_worker_has_failed(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path, 1)
+    lease = take(queue)
+    assert queue.end(lease.id, FAILURE, 1)
+    assert lease.row.record.state == FAILED and queue.unfinished == 0
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_row_does_not_wait_for_a_worker_that_has_gone(tmp_path: Path, *, is_told: bool) -> None:
+    queue, second = failed_with_another_there(tmp_path)
+    later = 1 if is_told else 3 * LEASE_S
+    if is_told:
+        queue.release(second.id)
+    queue.expire(later)
+    own = take(queue, "poor", later)  # the other row
+    assert own.row is second.row
+    assert queue.take("poor", later) is None
+    assert (queue.unfinished, queue.end(own.id, Ending(1), later), queue.unfinished) == (1, True, 0)
+    records = Records(tmp_path)
+    records.resume()
+    assert {row.number: row.error for row in records.rows} == {1: FAILURE.error, 2: None}
+
+
 def test_a_row_that_brings_every_worker_down_fails(tmp_path: Path) -> None:
     queue = open_queue(tmp_path, 1)
     for turn in range(MAX_LOSSES):
@@ -93,7 +140,7 @@ def test_a_new_driver_knows_the_leases_of_the_last(tmp_path: Path) -> None:
     assert take(later, "other", 501).row.record.number != lease.row.record.number
     assert later.take("other", 502) is None
     assert later.renew(lease.id, 502)
-    assert later.end(lease.id, Ending(3))
+    assert later.end(lease.id, Ending(3), 0)
     assert later.unfinished == 1
 
 
@@ -111,13 +158,13 @@ def test_a_disk_that_refuses_loses_no_row_and_no_end(
         with pytest.raises(StorageError):
             queue.take("w", 0.0)
         with pytest.raises(StorageError):
-            queue.end(running.id, Ending(1))
+            queue.end(running.id, Ending(1), 0)
     assert queue.unfinished == 2
     assert running.row.record.state == QUEUED
-    assert queue.end(running.id, Ending(1))
+    assert queue.end(running.id, Ending(1), 0)
     waiting = take(queue)
     assert (waiting.row.record.number, waiting.number) == (2, 1)
-    assert queue.end(waiting.id, Ending(1))
+    assert queue.end(waiting.id, Ending(1), 0)
     assert queue.unfinished == 0
 
 
@@ -155,7 +202,7 @@ def test_whatever_happens_each_row_ends_once_under_its_newest_lease(
         elif step == "renew":
             assert not queue.renew(lease, now) or number == newest
         elif step == "end":
-            if queue.end(lease, Ending(1)):
+            if queue.end(lease, Ending(1), now):
                 assert number == newest
                 ended.append(row)
         elif step == "release":

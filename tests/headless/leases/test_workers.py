@@ -103,11 +103,11 @@ def _row(number: int) -> Row:
 class FakeEngine:
     """Writes a picture of the seed; `act` happens within each run."""
 
-    def __init__(self, act: Callable[[int], None] = lambda seed: None) -> None:
+    def __init__(self, act: Callable[[int], object] = lambda seed: None, error: str = "") -> None:
         self.chunks = (1, 2)
         self.seeds: list[int] = []
         self.stopped = threading.Event()
-        self._act = act
+        self._act, self._error = act, error
 
     def run(self, task: Task, folder: Path) -> Ending:
         seed: int = task.workflow["1"]["inputs"]["seed"]
@@ -118,8 +118,8 @@ class FakeEngine:
             raise KeyboardInterrupt
         (folder / "frames").mkdir(parents=True)
         (folder / "frames" / "a.png").write_text(f"picture of {seed}")
-        if seed == 13:
-            return Ending(1.5, error="seed 13 brings bad luck")
+        if self._error or seed == 13:
+            return Ending(1.5, error=self._error or "seed 13 brings bad luck")
         return Ending(1.5, (SavedFile("frames", "frames/a.png"),), (("frames", 33),))
 
     def interrupt(self) -> None:
@@ -186,6 +186,16 @@ def test_rows_are_shared_and_each_runs_once(batch: Batch, join: Join) -> None:
     check_whole(batch)
     report = batch.records()[0].report
     assert report == {"frames": 33}
+
+
+def test_what_one_worker_cannot_run_another_does(batch: Batch, join: Join) -> None:
+    begun = threading.Event()
+    poor = FakeEngine(lambda _: begun.wait(LIMIT_S), error="no such model")
+    rich = FakeEngine(lambda _: begun.set())
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(Worker.run, [join(batch, poor, "poor"), join(batch, rich, "rich")]))
+    batch.join()
+    check_whole(batch)
 
 
 def test_the_row_of_a_dead_worker_goes_to_another(tmp_path: Path, join: Join) -> None:
