@@ -25,6 +25,7 @@ from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.table import TWIN
 from .families.tensors import QUANTISED
+from .files.empty_layers import EmptyLayers
 from .files.header import TensorInfo
 from .files.mismatch import mismatch
 from .files.safetensors_file import open_mapped
@@ -202,7 +203,8 @@ def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> Wan
     """Build our own module tree with the weights `state`, in float32; errors name `path`."""
     plain = dequantise(state, path)
     finite(plain, path)
-    dit = WanDiT(config)
+    with EmptyLayers():
+        dit = WanDiT(config)
     load_exactly(dit, plain, path)
     return dit
 
@@ -253,7 +255,8 @@ def load_tiny_vae(path: Path) -> TinyVAE:
             "choose model/demo/vae.safetensors."
         ) from error
     config = TinyVAEConfig((len(e[0]), len(e[1]), len(e[2])), (len(d[0]), len(d[1]), len(d[2])))
-    vae = TinyVAE(config)
+    with EmptyLayers():
+        vae = TinyVAE(config)
     load_exactly(vae, state, path)
     return vae
 

@@ -64,6 +64,11 @@ class PackedWeights:
             return None
         self._bytes += count
         with torch.no_grad():
-            weight = pack(torch.cat(weights).to(self.dtype))
-            bias = torch.cat(biases).to(self.dtype) if every else None
+            weight = pack(_join(weights).to(self.dtype))
+            bias = _join(biases).to(self.dtype) if every else None
             return Packed(layers, weight, bias, tuple(map(len, weights)))
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors one behind another; a single one is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat([*tensors])

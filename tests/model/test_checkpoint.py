@@ -137,6 +137,17 @@ def test_a_vae_file_comes_back_with_its_widths(tmp_path: Path) -> None:
     assert "decoder.2.join.bias" in sentence(load_tiny_vae, save(path, state))
 
 
+def test_no_random_weights_are_drawn_before_those_of_a_file(tmp_path: Path) -> None:
+    dit = save(tmp_path / "dit.safetensors", dit_state(), HEADER)
+    vae = save(tmp_path / "vae.safetensors", dict(TinyVAE(TinyVAEConfig()).state_dict()))
+    before = torch.get_rng_state()
+    load_dit(dit)
+    load_tiny_vae(vae)
+    assert torch.equal(torch.get_rng_state(), before)
+    TinyVAE(TinyVAEConfig())
+    assert not torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_text_encoder_file_comes_back_with_its_words(tmp_path: Path) -> None:
     encoder = TextEncoder(["red", "ball"], 6, 4)
     header = {"vocabulary": json.dumps(encoder.vocabulary), "text_len": "4"}
