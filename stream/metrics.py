@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import platform
@@ -186,6 +187,7 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), "system": platform.platform(), **packages}
 
 
+@functools.cache
 def _package_version(name: str) -> str | None:
     try:
         return metadata.version(name)

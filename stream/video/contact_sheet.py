@@ -16,6 +16,8 @@ from .picture_texts import png_texts
 from .spec import NO_METADATA
 
 MARGIN = 4
+COMPRESSION = 4
+"""As in ComfyUI's Save Image: half of the time of PNG's usual 6, for a twentieth more bytes."""
 BACKGROUND = (16, 16, 16)
 LABEL = (255, 255, 255)
 
@@ -75,7 +77,8 @@ class ContactSheet:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
             with replacing(path) as temporary:
-                sheet.save(temporary, format="PNG", pnginfo=png_texts(metadata))
+                texts = png_texts(metadata)
+                sheet.save(temporary, format="PNG", pnginfo=texts, compress_level=COMPRESSION)
         except OSError as error:
             raise StorageError(
                 f"The contact sheet {path} cannot be written ({error.strerror or error}); "
