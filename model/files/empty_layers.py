@@ -25,7 +25,7 @@ class EmptyLayers(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return what is to be filled as it is; do everything else."""
-        given = kwargs or {}
+        by_name = kwargs or {}
         if func in DRAWS:
-            return given["tensor"] if "tensor" in given else args[0]
-        return func(*args, **given)
+            return by_name["tensor"] if "tensor" in by_name else args[0]
+        return func(*args, **by_name)
