@@ -13,11 +13,12 @@ MAX_OVER_S = 600.0
 """How long a line may take to come into force."""
 
 TIMED = re.compile(
-    r"^\s*(?P<time>[-+]?\d[\d.:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"
+    r"^\s*(?P<time>[-+]?\d[\d.,:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"
     r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$",
     re.IGNORECASE,
 )
 _TIME = re.compile(r"(?:(\d+):)?(\d+(?:\.\d*)?)")
+_CLOCK = re.compile(r"\s*(\d+):([0-5]\d(?:\.\d+)?)\s+\S")
 _CHANGE = re.compile(r"\s*(?P<kind>[a-z]+)\s+(?P<seconds>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
@@ -35,12 +36,13 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
     """Read `SECONDS: text` or `MINUTES:SECONDS: text` lines, in any order.
 
     A line without a time continues the text above, or starts at second 0. BadInput names a line
-    whose time cannot be read, and `examples` of lines that can.
+    whose time cannot be read or has no colon after it, and `examples` of lines that can be read.
     """
     entries: list[TimedLine] = []
     for number, line in enumerate(text.splitlines(), 1):
         match = TIMED.match(line)
         if match:
+            _check_colon(line, match["time"], number)
             start_s = _seconds(match["time"], number, examples)
             entries.append(TimedLine(number, start_s, match["option"], match["text"]))
         elif entries:
@@ -61,6 +63,16 @@ def read_change(option: str, kinds: Container[str]) -> tuple[str, float] | None:
         return None
     seconds = float(match["seconds"])
     return (match["kind"].lower(), seconds) if seconds <= MAX_OVER_S else None
+
+
+def _check_colon(line: str, time: str, number: int) -> None:
+    """Refuse `1:30 text`, which reads as second 1 and means a minute and a half."""
+    clock = _CLOCK.match(line)
+    if clock and clock[1] == time:
+        raise BadInput(
+            f"Line {number} starts with '{time}:{clock[2]}' and no colon after it; write "
+            f"`{time}:{clock[2]}: ...`, or `{time}: {clock[2]} ...` for second {time}."
+        )
 
 
 def _seconds(text: str, line: int, examples: str) -> float:

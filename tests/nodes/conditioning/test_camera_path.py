@@ -69,6 +69,7 @@ def test_a_move_starts_with_the_nearest_latent_frame_and_the_last_one_goes_on() 
     ("text", "complaint"),
     [("0: flip", "Line 1 has the move 'flip'"), ("0: up\n-3: down", "Line 2 starts with '-3'"),
      ("0 (slow): up", r"Line 1 has \(slow\)"), ("0 (over 601): up", "at most 600"),
+     ("0: up\n2,5: down", "Line 2 starts with '2,5'"), ("1:30 up", "no colon after it"),
      ("0: zoom in 101", "at most 100 per cent"), ("90000: up", "at most 86400 s")],
 )  # fmt: skip
 def test_a_bad_line_is_one_sentence(text: str, complaint: str) -> None:

@@ -48,6 +48,8 @@ def parsed(text: str) -> list[tuple[float, str]]:
         ("0: a, which\n  goes on\n4:", [(0, "a, which goes on"), (4, "")]),
         ("panning left: hills", [(0, "panning left: hills")]),
         ("0: 3 balls\n5:3 balls", [(0, "3 balls"), (5, "3 balls")]),
+        ("0: a\n1:30 s: b\n2: 30 balls", [(0, "a"), (90, "b"), (2, "30 balls")]),
+        ("0: a\n1,000 balls: b", [(0, "a 1,000 balls: b")]),
     ],
 )
 def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
@@ -63,6 +65,9 @@ def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
         ("0: a\ninf: b", "Line 2 starts with 'inf'"),
         ("0: a\n1e3: b", "Line 2 starts with '1e3'"),
         ("0: a\n9999999: b", "Line 2 starts with '9999999'"),
+        ("0: a\n5,5: b", "Line 2 starts with '5,5', which is not a time"),
+        ("0: a\n1:30 b", "Line 2 starts with '1:30' and no colon after it; write `1:30: ...`"),
+        ("00:05.5 b", "Line 1 starts with '00:05.5' and no colon"),
     ],
 )
 def test_what_is_no_time_is_named(text: str, complaint: str) -> None:
