@@ -88,7 +88,8 @@ ADVICE: dict[str, Callable[..., Any]] = {
     "bank-order": lambda: f"choose the order of time, or {PLAIN_WINDOW}",
     "bank-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW}",
     "positions-cache": lambda: (
-        f"{PLAIN_WINDOW} and no TempCache, or choose the positions `contiguous` in Memory Rules"
+        f"choose {PLAIN_WINDOW} and no TempCache, or choose the positions `contiguous` in Memory "
+        "Rules"
     ),
     "positions-parts": lambda: (
         "choose the positions `contiguous` in Memory Rules, or a guidance that is not exact"
@@ -118,7 +119,7 @@ ADVICE: dict[str, Callable[..., Any]] = {
         "choose keep or flush for prompt_switch in KV Cache Settings, or a guidance that is not "
         f"exact, or {PLAIN_WINDOW}"
     ),
-    "state": lambda: f"{PLAIN_WINDOW}, or load a model with a state",
+    "state": lambda: f"choose {PLAIN_WINDOW}, or load a model with a state",
     "recurrent": lambda: "change it, or load a model with attention",
     "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -114,3 +115,10 @@ def test_the_engine_names_no_node() -> None:
         if name in path.read_text(encoding="utf-8")
     ]
     assert len(display_names()) > 20 and named == []
+
+
+@pytest.mark.parametrize("cache", [MERGED, WindowSink(6)])
+def test_all_advice_begins_with_what_to_do(cache: Any) -> None:
+    for code, advice in ADVICE.items():
+        says = advice(cache) if inspect.signature(advice).parameters else advice()
+        assert says[0].isalpha(), f"{code}: {says}"
