@@ -100,8 +100,13 @@ class VAEDecodeStream(io.ComfyNode):
         return io.NodeOutput(open_frames(rollout, decoding, facts(model).preset.fps, node_id))
 
     @classmethod
-    def validate_inputs(cls, decode_on: str = host.DEFAULT) -> bool | str:
-        """Refuse a device that another computer had; without this the host says it in its words."""
+    def validate_inputs(cls, decode_on: str | None = host.DEFAULT) -> bool | str:
+        """Refuse a device that another computer had; without this the host says it in its words.
+
+        A link's value is None here, and is known when the node runs.
+        """
+        if decode_on is None:
+            return True
         try:
             host.device_named(decode_on)
         except BadInput as error:

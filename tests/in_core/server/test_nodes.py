@@ -52,6 +52,15 @@ def test_a_link_of_the_wrong_type_is_refused_before_anything_runs(client: Client
     assert details["type"] == "return_type_mismatch"
 
 
+def test_a_number_of_another_node_is_compared_with_the_widget(client: Client) -> None:
+    workflow = example(seed=20)
+    workflow["20"] = node("PrimitiveFloat", value=-5.0)
+    workflow[SAVE]["inputs"]["fps"] = ["20", 0]
+    name, failure = client.run(workflow).end
+    assert name == "execution_error" and failure["node_id"] == SAVE
+    assert failure["exception_message"].strip() == "fps is -5; set a number from 0 to 240."
+
+
 def test_the_hosts_own_loader_and_ar_sampler_run_the_same_file(client: Client) -> None:
     workflow: Workflow = {
         LOAD: node("LongtakeLoadDemoModel"),

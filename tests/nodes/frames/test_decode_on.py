@@ -137,10 +137,17 @@ def test_a_device_that_is_not_here_is_one_sentence(bench: Bench) -> None:
 
     rollout, vae = bench.rollout()
     sentence = "This computer has no device 'gpu:3'; choose default or cpu."
-    with pytest.raises(BadInput) as refusal:
-        bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae, decode_on="gpu:3")
-    assert str(refusal.value) == VAEDecodeStream.validate_inputs(decode_on="gpu:3") == sentence
+    assert VAEDecodeStream.validate_inputs(decode_on="gpu:3") == sentence
     assert VAEDecodeStream.validate_inputs() is True
+    with pytest.raises(BadInput, match="decode_on is 'gpu:3'; choose one of default, cpu"):
+        bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae, decode_on="gpu:3")
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_device_that_comes_through_a_link_is_judged_when_the_node_runs() -> None:
+    from longtake.nodes.frames.vae import VAEDecodeStream
+
+    assert VAEDecodeStream.validate_inputs(decode_on=None) is True
 
 
 def test_several_devices_are_listed_as_core_nodes_list_them(

@@ -69,7 +69,7 @@ def test_few_steps_are_told_that_it_saves_nothing(bench: Bench) -> None:
 
 def test_a_threshold_outside_its_range_is_refused(bench: Bench) -> None:
     [schedule] = bench.run("LongtakeSchedule", steps=8)
-    with pytest.raises(BadInput, match="threshold of feature caching"):
+    with pytest.raises(BadInput, match="threshold is 2; set a number from 0 to 1"):
         bench.run(CACHING, schedule=schedule, threshold=2.0)
 
 

@@ -254,8 +254,8 @@ def test_plain_conditioning_goes_straight_into_the_sampler(bench: Bench) -> None
     ("change", "complaint"),
     [
         ({"width": 40}, "width is 40, not a multiple of 16"),
-        ({"cfg": float("nan")}, "guidance scale must be a number"),
-        ({"length": float("nan")}, "length is nan frames"),
+        ({"cfg": float("nan")}, "cfg is nan; set a number from -1 to 30"),
+        ({"length": float("nan")}, "length is nan; set a number from 0 to 1382400"),
     ],
 )
 def test_bad_values_of_the_sampler_are_one_sentence(

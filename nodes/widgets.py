@@ -1,0 +1,70 @@
+"""Values that reach a widget through a link.
+
+A host compares what is typed with a widget's choices and limits, and not what another node gives.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import wraps
+from typing import Any, TypeVar
+
+from comfy_api.latest import io
+
+from ..errors import BadInput
+
+N = TypeVar("N", bound=type[io.ComfyNode])
+
+
+def limited(node: N) -> N:
+    """Let a node refuse values that its widgets do not offer."""
+    run = node.execute.__func__  # type: ignore[attr-defined]
+
+    @wraps(run)
+    def execute(cls: type[io.ComfyNode], *links: Any, **values: Any) -> Any:
+        check(cls, values)
+        return run(cls, *links, **values)
+
+    @wraps(run)
+    async def execute_async(cls: type[io.ComfyNode], *links: Any, **values: Any) -> Any:
+        check(cls, values)
+        return await run(cls, *links, **values)
+
+    chosen = execute_async if inspect.iscoroutinefunction(run) else execute
+    node.execute = classmethod(chosen)  # type: ignore[assignment, method-assign]
+    return node
+
+
+def check(node: type[io.ComfyNode], values: dict[str, Any]) -> None:
+    """Refuse the first value outside of its widget's limits or choices.
+
+    A list of files has no default, and its nodes say what is wrong with a file.
+    """
+    for widget in node.define_schema().inputs:
+        value = values.get(widget.id)
+        if value is None:
+            continue
+        if isinstance(widget, io.Combo.Input) and widget.default is not None:
+            _check_choice(widget, value)
+        elif isinstance(widget, io.Int.Input | io.Float.Input):
+            _check_number(widget, value)
+
+
+def _check_choice(widget: io.Combo.Input, value: Any) -> None:
+    choices = list(widget.options or ())
+    if value not in choices:
+        known = ", ".join(map(str, choices))
+        raise BadInput(f"{widget.id} is {value!r}; choose one of {known}.")
+
+
+def _check_number(widget: io.Int.Input | io.Float.Input, value: float) -> None:
+    low, high = widget.min, widget.max
+    if not low <= value <= high:
+        raise BadInput(
+            f"{widget.id} is {_short(value)}; set a number from {_short(low)} to {_short(high)}."
+        )
+
+
+def _short(value: float) -> str:
+    """Write a whole number without a point."""
+    return str(int(value)) if float(value).is_integer() else str(value)

@@ -1,0 +1,40 @@
+"""A value that comes through a link is compared with its widget, as hosts do with typed ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.errors import BadInput
+from longtake.tests.support.node_bench import Bench
+
+PICTURES = torch.zeros(2, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("node", "values", "sentence"),
+    [
+        ("LongtakeImagesToFrames", {"images": PICTURES, "fps": 0.0},
+         "fps is 0; set a number from 0.01 to 240."),
+        ("LongtakeSaveVideo", {"frames": PICTURES, "fps": -5.0},
+         "fps is -5; set a number from 0 to 240."),
+        ("LongtakeSampler", {"seed": -5},
+         "seed is -5; set a number from 0 to 18446744073709551615."),
+        ("LongtakeSampler", {"length_unit": "hours"},
+         "length_unit is 'hours'; choose one of seconds, frames."),
+        ("LongtakeLoadDemoModel", {"quality": "best"},
+         "quality is 'best'; choose one of fast, full."),
+        ("LongtakeKVCacheSettings", {"placement": "attic"},
+         "placement is 'attic'; choose one of device, main memory, disk."),
+        ("LongtakeSpliceRollouts", {"overlap": 257},
+         "overlap is 257; set a number from 0 to 256."),
+    ],
+)  # fmt: skip
+def test_what_a_widget_does_not_offer_is_one_sentence(
+    bench: Bench, node: str, values: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(BadInput) as refusal:
+        bench.run(node, **values)
+    assert str(refusal.value) == sentence
