@@ -117,9 +117,9 @@ def _steps() -> list[io.Input]:
             default=FROM_MODEL_NUMBER,
             min=FROM_MODEL_NUMBER,
             max=MAX_STEPS,
-            tooltip="Denoising steps per chunk, 1 to 100. 2 to 4 for the demo and distilled "
-            "models, 20 to 50 for others. The model may have its own list of steps; any other "
-            f"number gives evenly spaced steps. {TIP}",
+            tooltip="Denoising steps per chunk, 1 to 100. 2 for the demo (`full`: 8), 2 to 4 "
+            "for distilled models, 20 to 50 for others. The model may have its own list of steps; "
+            f"any other number gives evenly spaced steps. {TIP}",
         ),
         io.Float.Input(
             "shift",
@@ -129,7 +129,8 @@ def _steps() -> list[io.Input]:
             step=0.1,
             advanced=True,
             tooltip="Share of steps spent at high noise (no unit, above 0 to 100; 1 is even, more "
-            f"is more). 1.5 for the demo, 5 to 8 for Wan-sized pictures. {TIP}",
+            "is more). 1.25 for the demo (`full`: 1.5), 5 to 8 for Wan-sized pictures. "
+            f"{TIP}",
         ),
         io.Combo.Input(
             "solver",

@@ -23,6 +23,16 @@ def test_a_quality_has_its_steps(bench: Bench, quality: str) -> None:
     assert (preset.steps, preset.first_steps, preset.shift) == STEPS[quality]
 
 
+@pytest.mark.usefixtures("bench")
+def test_the_schedules_tooltips_give_the_demos_own_numbers() -> None:
+    from longtake.nodes.sampling.schedule import DiffusionForcingSchedule
+
+    tips = {each.id: each.tooltip for each in DiffusionForcingSchedule.define_schema().inputs}
+    (steps, _, shift), (full_steps, _, full_shift) = STEPS["fast"], STEPS["full"]
+    assert f"{steps} for the demo (`full`: {full_steps})" in tips["steps"]
+    assert f"{shift} for the demo (`full`: {full_shift})" in tips["shift"]
+
+
 def test_each_quality_loads_its_own_file(
     bench: Bench, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
