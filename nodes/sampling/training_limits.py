@@ -53,17 +53,17 @@ def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iter
     scale = max(scales, key=lambda scale: abs(scale - 1))
     if abs(scale - 1) <= 1e-6:
         return
-    more = f"cfg {scale:g} takes twice the"
+    named = f"cfg {scale:g}"
+    more = f"{named} takes twice the"
     remedy = "connect the cfg of Settings From Model"
     if not by_cfg:
-        more = f"text guidance of {scale:g} takes more"
+        named = f"text guidance of {scale:g}"
+        more = f"{named} takes more"
         remedy = "set text_scale of History Guidance to 1 and remove the negative prompt"
     elif scale != settings.guidance.text_scale:
         remedy = f"remove (guidance {scale:g}) from the Prompt Timeline"
-    yield (
-        f"{known.family.title} is distilled and was trained for cfg 1; {more} time and exaggerates "
-        f"contrast; {remedy}."
-    )
+    costs = f"{more} time and exaggerates contrast" if scale else f"{named} leaves out the prompt"
+    yield f"{known.family.title} is distilled and was trained for cfg 1; {costs}; {remedy}."
 
 
 def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:

@@ -112,6 +112,14 @@ def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: An
     assert not warned("self-forcing", "is distilled", line.replace("guidance 4", "guidance 1"))
 
 
+def test_a_strength_of_0_is_said_to_leave_out_the_prompt(bench: Bench, warned: Any) -> None:
+    [said] = warned("self-forcing", "is distilled", cfg=0.0)
+    assert said.endswith("; cfg 0 leaves out the prompt; connect the cfg of Settings From Model.")
+    [text] = bench.run(HISTORY, preset="text only", text_scale=0.0)
+    [said] = warned("self-forcing", "is distilled", guidance=text)
+    assert "; text guidance of 0 leaves out the prompt; set text_scale" in said
+
+
 def test_a_strength_of_guidance_counts_as_far_as_it_is_of_text(bench: Bench, warned: Any) -> None:
     line = "0: a red ball\n1 (guidance 3): a blue ball"
     [text] = bench.run(HISTORY, preset="text only", text_scale=2.0)
