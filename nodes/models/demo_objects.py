@@ -103,9 +103,10 @@ def problems(encoded: Encoded) -> list[str]:
     """Name what the text encoder ignored of a prompt, one sentence each."""
     sentences = []
     if encoded.unknown:
+        them = "it" if len(encoded.unknown) == 1 else "them"
         sentences.append(
             f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; the prompt is "
-            "used without it."
+            f"used without {them}."
         )
     sentences += [_misplaced(word, thing) for word, thing in encoded.misplaced]
     if encoded.dropped:

@@ -176,7 +176,9 @@ def test_unknown_words_are_named_and_left_out(
 ) -> None:
     known, _ = bench.rollout(text="a red ball")
     more, _ = bench.rollout(text="a red quantum ball")
-    assert "does not know 'quantum'" in caplog.text
+    assert "does not know 'quantum'; the prompt is used without it." in caplog.text
+    bench.rollout(text="a red quantum cat")
+    assert "'quantum', 'cat'; the prompt is used without them." in caplog.text
     assert known.spec.key(0) == more.spec.key(0)
 
 
