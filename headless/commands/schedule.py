@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...errors import BadInput
-from ...model.families.table import BY_KEY, FAMILIES
+from ...model.families.table import BY_KEY, FAMILIES, FAST_DEMO_KEY
 from ...nodes.sampling.schedule_picture import draw_schedule, in_words
 from ...samplers.schedule.options import (
     ATTENTION,
@@ -51,8 +51,9 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
 
 @click.command()
 @click.option(
-    "--family", type=click.Choice(FAMILY_KEYS), default="demo", metavar="NAME",
-    help=f"Family whose preset fills missing options: {', '.join(FAMILY_KEYS)} (default: demo).",
+    "--family", type=click.Choice(FAMILY_KEYS), default=FAST_DEMO_KEY, metavar="NAME",
+    help=f"Family whose preset fills missing options: {', '.join(FAMILY_KEYS)} (default: "
+    f"{FAST_DEMO_KEY}).",
 )  # fmt: skip
 @click.option(
     "--schedule", "kind", callback=beginning_of(CHOICES), default=FROM_MODEL, metavar="NAME",

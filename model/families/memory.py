@@ -13,11 +13,11 @@ from ...attention.storage.shape import CacheShape
 from ..action_sizes import with_beside
 from ..config import PATCH
 from ..files.header import ITEM_BYTES, TensorInfo
-from ..preset import DEMO
 from ..preset_cache import preset_cache
 from ..vae.wan_state import decoder_state_values
 from .quantised import FP8_ROWS
 from .recognise import Recognition
+from .table import DEMO_KEY, FAST_DEMO_KEY
 
 COMPUTE = torch.bfloat16  # what the host computes in on a GPU, whatever the file stores
 FULL_LENGTH = 21  # latent frames of Wan's 81, for a model that keeps all of them
@@ -107,6 +107,6 @@ def _loaded_bytes(weight: TensorInfo, compute: torch.dtype, loaded: torch.dtype 
 
 def _vae_values(model: Recognition, latent_area: int) -> int:
     """The values in the state of the Wan VAE's decoder; the demo's VAE keeps next to nothing."""
-    if model.family.preset == DEMO:
+    if model.family.key in (DEMO_KEY, FAST_DEMO_KEY):
         return 0
     return decoder_state_values(five_b=model.family.shape == FIVE_B) * latent_area

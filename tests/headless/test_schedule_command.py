@@ -21,3 +21,9 @@ def test_values_that_the_node_refuses_are_wrong_usage(option: str) -> None:
 def test_the_nodes_own_values_are_described() -> None:
     done = CliRunner().invoke(main, ["schedule", "--chunk-frames", "8", "--steps", "100"])
     assert done.exit_code == 0 and "causal chunks" in done.output
+
+
+@pytest.mark.parametrize(("family", "steps"), [((), 2), (("--family", "demo"), 8)])
+def test_the_demo_has_the_steps_of_its_two_qualities(family: tuple[str, ...], steps: int) -> None:
+    done = CliRunner().invoke(main, ["schedule", "--first-steps", "0", "--frames", "3", *family])
+    assert done.exit_code == 0 and f"clean after {steps}." in done.output

@@ -21,8 +21,8 @@ from longtake.attention.cache.tether import TetherCache
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.storage.placement import OnDisk
 from longtake.errors import BadInput
-from longtake.model.families.table import BY_KEY, FAMILIES
-from longtake.model.preset import DEMO, DEMO_FAST
+from longtake.model.families.table import BY_KEY, DEMO_KEY, FAMILIES, FAST_DEMO_KEY
+from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.support.node_bench import Bench
@@ -196,7 +196,7 @@ def test_the_first_latent_stays_unless_the_model_learnt_to_do_without() -> None:
 
 def test_the_demo_was_trained_on_windows_without_the_first_latent_and_wan_was_not() -> None:
     assert DEMO.drops_first_frame
-    others = (row.preset for row in FAMILIES if row.preset not in (DEMO, DEMO_FAST))
+    others = (row.preset for row in FAMILIES if row.key not in (DEMO_KEY, FAST_DEMO_KEY))
     assert not any(preset.drops_first_frame for preset in others)
 
 
