@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -74,12 +75,14 @@ class StreamingPreview(io.ComfyNode):
         for source in finer:
             _check_same_shot(frames, source)
         origin = host.origin(cls.hidden.unique_id, cls.hidden.extra_pnginfo)
-        showing = _Showing(frames, origin)
-        refinements = [showing.refine(each) for each in finer]
-        for each in (showing, *refinements):
-            each.hear(sound_of(audio))
-        progress = host.Progress(origin.node_id, frames.chunk_count or 0)
-        await _all_of([showing.read(progress), *(each.read() for each in refinements)])
+        sound = sound_of(audio)
+        with ExitStack() as takes:  # ends those too that a failure or a cancel keeps from reading
+            showing = takes.enter_context(_Showing(frames, origin))
+            refinements = [takes.enter_context(showing.refine(each)) for each in finer]
+            for each in (showing, *refinements):
+                each.hear(sound)
+            progress = host.Progress(origin.node_id, frames.chunk_count or 0)
+            await _all_of([showing.read(progress), *(each.read() for each in refinements)])
         logger.info("%s", _summary(frames))  # the node has the player's status strip
         return io.NodeOutput(ui={"longtake": [{"take": showing.token}]})
 

@@ -21,6 +21,7 @@ from longtake.headless.events import ChunkDone, Event
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.stream.preview.take import Take
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.stream.live_servers import wait_until
 
 
 def takes(bench: Bench, *, whole: bool = True) -> list[Take]:
@@ -348,3 +349,29 @@ def test_its_sound_goes_to_the_live_address_of_the_newest_run_alone(bench: Bench
     bench.run("LongtakePreview", frames=bench.frames(seed=5))
     assert first.sound is None, "an older run holds no sound in memory"
     assert takes(bench)[-1].sound is None
+
+
+def test_a_preview_that_cannot_begin_leaves_no_take_running(bench: Bench) -> None:
+    """Such a take would wait for ever, with a thread, and would never be dropped."""
+    frames = bench.frames()
+    several_tracks = {"waveform": torch.zeros(3, 2, 100), "sample_rate": 48000}
+    with pytest.raises(BadInput, match="give one track"):
+        bench.run("LongtakePreview", frames=frames, audio=several_tracks)
+    assert takes(bench, whole=False) == []
+
+
+def test_a_preview_that_is_cancelled_as_it_begins_ends_its_takes(bench: Bench) -> None:
+    """As where the host's next node fails at once: the preview's readers have not begun."""
+    frames = bench.frames()
+
+    async def cancel_at_once() -> None:
+        inputs = {"frames": frames, "refined": frames}
+        preview = asyncio.ensure_future(bench.side_by_side(("LongtakePreview", inputs)))
+        while not takes(bench, whole=False):
+            await asyncio.sleep(0)
+        preview.cancel()
+        await asyncio.gather(preview, return_exceptions=True)
+
+    asyncio.run(cancel_at_once())
+    both = takes(bench, whole=False)
+    wait_until(lambda: [take.state for take in both] == ["interrupted"] * 2)
