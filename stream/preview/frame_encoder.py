@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import queue
 import threading
+import traceback
 from collections.abc import Callable
 
 from torch import Tensor
 from torch.nn import functional
 
+from ...errors import LongtakeError
 from ..compute_threads import compute_alone
 from ..lazy.frame_chunk import Pictures, to_pictures
 from .jpeg import pack_frames
@@ -55,8 +57,8 @@ class FrameEncoder:
 
         The worker thread calls `deliver` with the packed frames, in the order of `put`.
         """
-        if self._error is not None:
-            raise self._error
+        if self._error is not None:  # a new error: a raised one holds the callers, and so the run
+            raise LongtakeError(failure_sentence(self._error)) from self._error
         budget = max(self._budget_bytes, BUDGET_CHUNKS * frames.nbytes)
         frames = halve(frames, halvings(self._waiting_bytes, budget))
         with self._lock:
@@ -87,9 +89,15 @@ class FrameEncoder:
             try:
                 job()
             except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # the take outlives these pictures
                 self._error = self._error or error
                 self._on_error(error)
             del job  # before waiting for the next
+
+
+def failure_sentence(error: BaseException) -> str:
+    """What users are told where the frames cannot be encoded."""
+    return f"The preview cannot encode frames ({error})."
 
 
 def halvings(waiting: int, budget: int) -> int:

@@ -16,7 +16,7 @@ from ..lazy.frame_chunk import Pictures, Spans
 from ..rollout.controls import Controls
 from ..video.sound import Sound
 from .blobs import Blob, BlobStore
-from .frame_encoder import FrameEncoder
+from .frame_encoder import FrameEncoder, failure_sentence
 from .messages import (
     CHUNK_EVENT,
     TAKE_EVENT,
@@ -251,7 +251,7 @@ class Take:
         """Record that the preview failed; the rollout learns it at the next `show`."""
         self.controls.close()
         with self._lock:
-            self._record.ending = Ending("error", f"The preview cannot encode frames ({error}).")
+            self._record.ending = Ending("error", failure_sentence(error))
 
 
 def _describe_loss(store: BlobStore, frames: int) -> str:

@@ -5,9 +5,11 @@ ends.
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import struct
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from longtake.errors import BadInput
+from longtake.errors import BadInput, LongtakeError
 from longtake.headless.events import ChunkDone, Event
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.stream.preview.take import Take
@@ -375,3 +377,23 @@ def test_a_preview_that_is_cancelled_as_it_begins_ends_its_takes(bench: Bench) -
     asyncio.run(cancel_at_once())
     both = takes(bench, whole=False)
     wait_until(lambda: [take.state for take in both] == ["interrupted"] * 2)
+
+
+def test_a_take_whose_encoder_failed_holds_neither_pictures_nor_the_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures_of_a_chunk = list[weakref.ref[Any]]()
+
+    def fail(pictures: Any) -> bytes:
+        pictures_of_a_chunk.append(weakref.ref(pictures))
+        raise ValueError("no room")
+
+    monkeypatch.setattr(session_of(bench).takes, "_encode", fail)
+    frames = bench.frames()
+    run = weakref.ref(frames.rollout.run)
+    with pytest.raises(LongtakeError, match=r"^The preview cannot encode frames \(no room\)\.$"):
+        bench.run("LongtakePreview", frames=frames)
+    del frames
+    gc.collect()
+    assert takes(bench)[0].state == "error"
+    assert run() is None and pictures_of_a_chunk[0]() is None

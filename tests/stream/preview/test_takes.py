@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from longtake.errors import LongtakeError
 from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.preview.album import Album
 from longtake.stream.preview.frame_encoder import FrameEncoder, halve, halvings
@@ -84,7 +85,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
 
 def fill(take: Take, chunks: int, *, end: str | None = "done", prompt: str = "a red ball") -> None:
-    """Put `count` chunks of 12 numbered frames into a take."""
+    """Put chunks of 12 numbered frames into a take."""
     for first in range(0, 12 * chunks, 12):
         take.show(numbered_frames(first, 12, 64, 48), first, prompt, TakeStats())
     if end:
@@ -393,8 +394,7 @@ def test_a_failed_encoder_is_reported_to_page_and_producer(opened: Callable[...,
     take = opened(encode=broken).open()
     fill(take, 1, end=None)
     wait_until(lambda: take.state == "error")
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(LongtakeError, match="cannot encode frames .no room"):
         fill(take, 1)
-    take.finish(Ending("done"))
-    take.join()
+    fill(take, 0)
     assert take.manifest()["message"] == "The preview cannot encode frames (no room for a picture)."
