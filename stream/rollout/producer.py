@@ -90,11 +90,12 @@ class ChunkProducer:
             logger.info("The rollout's state of %s is dropped; the next run will replay it.", size)
             return
         key = self._newest_key()
-        if key is not None:
-            hot.keep(key, self._hot_state())
+        state = None if key is None else self._hot_state()
+        if key is not None and state is not None:
+            hot.keep(key, state)
 
     def state_at(self, key: str) -> HotState | None:
-        """A copy of the state, if it is the one after the chunk with this address."""
+        """A copy of the state, if it is the one after the chunk with this address and fits."""
         return self._hot_state() if self._is_whole and self._newest_key() == key else None
 
     @property
@@ -109,14 +110,29 @@ class ChunkProducer:
         newest = index if chain.key(index) in self._spec.journal else index - 1
         return chain.key(newest) if newest >= 0 else None
 
-    def _hot_state(self) -> HotState:
-        disk = self._snapshots if self._spec.snapshot_chunks else None
-        return HotState(self.loop.snapshot(), self._snapshots.made_for, disk)
+    def _hot_state(self) -> HotState | None:
+        disk, snapshot = self._snapshots if self._spec.snapshot_chunks else None, self._copy()
+        return None if snapshot is None else HotState(snapshot, self._snapshots.made_for, disk)
+
+    def _copy(self) -> Snapshot | None:
+        """A copy of the loop's state; None where no memory is left for one.
+
+        It only saves time, so the shot goes on without it.
+        """
+        try:
+            return self.loop.snapshot()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("No memory is left to keep the rollout's state; a replay replaces it.")
+            return None
 
     def snapshot(self, index: int) -> None:
         """Write the state after chunk `index` to disk, in place of the previous snapshot."""
-        key = self._state.chain.key(index)
-        self._snapshots.keep(key, self.loop.snapshot())
+        key, snapshot = self._state.chain.key(index), self._copy()
+        if snapshot is None:
+            return
+        self._snapshots.keep(key, snapshot)
         if self._kept not in (None, key):
             self._snapshots.drop(str(self._kept))
         self._kept = key

@@ -103,34 +103,31 @@ class Run:
         """
         if not self._admit(first):
             return
-        lock = self._acquire_lock()
-        self.resumed_from = first or None
-        self._thread = threading.get_ident()
-        try:
-            if first:  # the shared chunks are in use from now on
-                self._record.note(self.state.chain, first - 1)
-            self.observer.on_open(first, self.state.start_s(first))
-            with self.spec.journal.sync_behind() as to_disk:
-                chunk = self._make(first, to_disk)
-                while chunk is not None:
-                    yield chunk
-                    first += 1
-                    if not self._admit(first):
-                        break
-                    chunk = self._find_kept(first) or self._make(first, to_disk)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            if isinstance(error, Exception):
-                self._producer = None  # its state may be broken
-            self.controls.end(stopped=True)
-            raise
-        finally:
-            self._rest()
-            self.receiving.close()
-            self.state.release()
-            self.observer.on_close()
-            lock.release()
+        with self._acquire_lock(), contextlib.ExitStack() as at_end:  # all of it, whatever fails
+            ends = (self.observer.on_close, self.state.release, self.receiving.close, self._rest)
+            for end in ends:  # called from the last to the first
+                at_end.callback(end)
+            self.resumed_from = first or None
+            self._thread = threading.get_ident()
+            try:
+                if first:  # the shared chunks are in use from now on
+                    self._record.note(self.state.chain, first - 1)
+                self.observer.on_open(first, self.state.start_s(first))
+                with self.spec.journal.sync_behind() as to_disk:
+                    chunk = self._make(first, to_disk)
+                    while chunk is not None:
+                        yield chunk
+                        first += 1
+                        if not self._admit(first):
+                            break
+                        chunk = self._find_kept(first) or self._make(first, to_disk)
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    self._producer = None  # its state may be broken
+                self.controls.end(stopped=True)
+                raise
 
     def _make(self, index: int, to_disk: Force) -> Chunk | None:
         """Make chunk `index` and put it into the journal; None at the end of the schedule.

@@ -15,7 +15,7 @@ import torch
 
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.snapshot import Snapshot
-from longtake.samplers.loop import Chunk
+from longtake.samplers.loop import Chunk, Loop
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import Snapshots
 from longtake.stream.rollout.hot_states import HotState, HotStates
@@ -229,3 +229,27 @@ def test_several_rollouts_share_the_budget_and_each_resumes_with_its_bits(tmp_pa
         assert_same_bits(list(longer.chunks), list(whole.chunks))
         took.append(len(passes))
     assert took == [took[0], took[0] + 3, *took[:1] * 3]  # of four commits one is due anyway
+
+
+@pytest.mark.parametrize("snapshot_chunks", [0, 2])
+def test_a_shot_is_whole_where_no_memory_is_left_to_keep_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    snapshot_chunks: int,
+) -> None:  # fmt: skip
+    hot, whole = plenty(), list(rollout(tmp_path / "whole", None, length=24).chunks)
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "snapshot", Raises(MemoryError, 1, 2, 3))
+        chunks = list(rollout(tmp_path, hot, snapshot_chunks=snapshot_chunks).chunks)
+    assert "No memory is left to keep the rollout's state" in caplog.text and not len(hot)
+    longer = list(rollout(tmp_path, hot, length=24).chunks)
+    assert_same_bits(chunks + longer[len(chunks) :], whole)
+
+
+def test_whatever_fails_at_the_end_of_a_run_the_shot_can_be_made_again(tmp_path: Path) -> None:
+    """The lock would be held until the process ends."""
+    broken = HotStates(Raises(lambda: ValueError("no budget"), 1))
+    failing = rollout(tmp_path, broken)
+    with pytest.raises(ValueError, match="no budget"):
+        list(failing.chunks)
+    Journal(tmp_path).lock(failing.id).release()
+    assert len(list(rollout(tmp_path, plenty(), length=24).chunks)) == 8
