@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -37,10 +38,12 @@ def force(path: Path) -> None:
 class DiskSync:
     """Syncs one file after the other on a thread of its own; at most one file waits.
 
-    An error is raised when the next file is handed over, or at the end.
+    An error is raised when the next file is handed over, or at the end. Open and close it on one
+    thread.
     """
 
     def __init__(self) -> None:
+        self._owner = threading.get_ident()
         self._thread = ThreadPoolExecutor(1, "longtake disk")
         self._waiting: Future[None] | None = None
 
@@ -56,7 +59,14 @@ class DiskSync:
             waiting.result()
 
     def close(self) -> None:
-        """Wait for all files and end the thread."""
+        """Wait for all files and end the thread.
+
+        A garbage collector may close it on any thread. It waits for none, since that may be the
+        very thread that syncs; a file that waits is then on the disk soon after.
+        """
+        if threading.get_ident() != self._owner:
+            self._thread.shutdown(wait=False)
+            return
         try:
             self.settle()
         finally:
