@@ -5,7 +5,7 @@ LongtakeError
     Unsupported   settings that cannot be combined
   StorageError    a disk or folder refused
   NotFinite       the model produced NaN or infinity
-  OutOfMemory     memory ran out, also with a smaller plan
+  OutOfMemory     memory ran out, also with a smaller plan if there is one
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from ...model.vae.latent_format import FORMATS, WAN22, frame_count, normalise
 from ...model.vae.protocol import StreamingCoder
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.metrics import Meter
+from ...stream.rollout.frame_stream import DECODING_ADVICE
+from ...stream.rollout.out_of_memory import explain_lack
 from .. import host
 from ..models.streaming_vae import StreamingVAE, doubt
 from .stored import StoredFrames
@@ -56,7 +58,8 @@ class LatentFrames(StoredFrames):
         missing = max(0, self._memory.state_bytes - decoder.state_bytes)
         host.claim([self.vae.patcher], missing + self._memory.working_bytes)
         device = self.vae.patcher.load_device
-        with host.computing_on(device):
+        lack = explain_lack(f"while chunk {index} was decoded", DECODING_ADVICE)
+        with host.computing_on(device), lack:
             pictures = decoder.feed(latents.to(device))
         if index == 0 and not self._judged:
             self._judged = True

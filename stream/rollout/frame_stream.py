@@ -18,7 +18,10 @@ from ..lazy.frame_chunk import FrameChunk
 from ..lazy.side_thread import SideThread
 from ..lazy.stream import Stream
 from .controls import Controls
+from .out_of_memory import explain_lack
 from .rollout import Rollout
+
+DECODING_ADVICE = "decode in tiles or generate smaller frames"
 
 
 @dataclass(slots=True)
@@ -141,5 +144,6 @@ class _Decoding:
 
 
 def _to_frames(decoder: StreamingCoder, chunk: Chunk) -> FrameChunk:
-    frames = decoder.feed(chunk.latents).float().cpu()
+    with explain_lack(f"while chunk {chunk.index} was decoded", DECODING_ADVICE):
+        frames = decoder.feed(chunk.latents).float().cpu()
     return FrameChunk(chunk.index, frame_count(chunk.first_frame), frames, chunk)

@@ -1,8 +1,13 @@
-"""Recognises errors that mean that memory ran out, on any device."""
+"""Recognises errors that mean that memory ran out, on any device, and says so in a sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+from ...errors import OutOfMemory
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # its failure has no exception type of its own
 
@@ -12,3 +17,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
+
+
+@contextmanager
+def explain_lack(where: str, advice: str) -> Iterator[None]:
+    """Raise OutOfMemory where main memory runs out; `where` and `advice` are parts of its sentence.
+
+    The error of an accelerator stays as it is: a host knows it, and unloads its models then.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"Memory ran out {where}; everything before is kept: free memory, or {advice}; then "
+            "run again."
+        ) from error

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
-from longtake.errors import BadInput
+from longtake.errors import BadInput, OutOfMemory
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.known_frame import KnownFrame
@@ -137,15 +137,46 @@ def test_a_rollout_cannot_be_produced_twice_at_a_time(tmp_path: Path) -> None:
     assert len(list(first)) == 2
 
 
-def test_frames_read_from_the_middle_equal_those_read_from_the_start(tmp_path: Path) -> None:
+def decodable(folder: Path) -> tuple[Rollout, TinyVAE]:
+    """A rollout with a VAE that decodes it."""
     torch.manual_seed(0)
-    vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval()
     model = dataclasses.replace(TINY, in_channels=16, out_channels=16)
-    source = Rollout(
-        RolloutSpec(
-            settings(length=12), local_denoiser(random_dit(model), model), "wide", Journal(tmp_path)
-        )
-    )
+    denoiser = local_denoiser(random_dit(model), model)
+    source = Rollout(RolloutSpec(settings(length=12), denoiser, "wide", Journal(folder)))
+    return source, TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval()
+
+
+@pytest.mark.parametrize(
+    ("error", "shown", "message"),
+    [
+        (RuntimeError("DefaultCPUAllocator: x"), OutOfMemory, "while chunk 1 was decoded; .*tiles"),
+        (MemoryError(), OutOfMemory, "while chunk 1 was decoded; everything before is kept"),
+        (torch.OutOfMemoryError("of the host"), torch.OutOfMemoryError, "of the host"),
+        (RuntimeError("shapes"), RuntimeError, "shapes"),
+    ],
+    ids=["main memory", "python", "accelerator", "another error"],
+)
+def test_no_memory_for_decoding_is_one_sentence_and_costs_no_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, shown: Any, message: str
+) -> None:
+    source, vae = decodable(tmp_path)
+    decode, decoded = StreamingDecoder.feed, list[int]()
+
+    def feed(decoder: StreamingDecoder, latents: torch.Tensor) -> torch.Tensor:
+        decoded.append(len(latents))
+        if len(decoded) == 2:
+            raise error
+        return decode(decoder, latents)
+
+    monkeypatch.setattr(StreamingDecoder, "feed", feed)
+    with pytest.raises(shown, match=message):
+        list(FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks)
+    assert source.spec.stored_chunks() == 2
+    assert len(list(FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks)) == 4
+
+
+def test_frames_read_from_the_middle_equal_those_read_from_the_start(tmp_path: Path) -> None:
+    source, vae = decodable(tmp_path)
     whole = list(FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks)
     assert [chunk.first_frame for chunk in whole] == [0, 9, 21, 33]
     for index in range(4):
