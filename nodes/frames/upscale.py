@@ -14,6 +14,7 @@ from ...errors import BadInput
 from ...model.fingerprint import fingerprint, network_fingerprint
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
+from ...stream.rollout.out_of_memory import is_out_of_memory
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..planning.announce import announce
@@ -160,8 +161,8 @@ class Upscaler:
         while True:
             try:
                 return host.upscale_tiled(self._model, picture, self._tile)
-            except torch.OutOfMemoryError:
-                if self._tile // 2 < MIN_TILE:
+            except (RuntimeError, MemoryError) as error:
+                if self._tile // 2 < MIN_TILE or not is_out_of_memory(error):
                     raise
                 self._tile //= 2
                 host.warn(

@@ -9,14 +9,21 @@ import torch
 
 from ...errors import OutOfMemory
 
-CPU_ALLOCATOR = "DefaultCPUAllocator"  # its failure has no exception type of its own
+PHRASES = (
+    "DefaultCPUAllocator",
+    "out of memory",  # Metal, and calls of CUDA that torch's allocator does not make
+    "ALLOC_FAILED",  # cuBLAS and cuDNN
+    "std::bad_alloc",
+    "bad allocation",  # the same, on Windows
+)
+"""In the messages of failures that have no exception type of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` comes from an accelerator, from Python or from torch's CPU allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in PHRASES)
 
 
 @contextmanager

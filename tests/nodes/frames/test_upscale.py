@@ -77,16 +77,26 @@ def test_upscaled_frames_can_be_upscaled_again(bench: Bench) -> None:
     assert images.shape == (33, 128, 128, 3) and twice.report([]).width == 128
 
 
-def test_tiles_are_halved_until_they_fit_and_the_picture_is_the_same(bench: Bench) -> None:
+LACKS = {
+    "accelerator": torch.OutOfMemoryError("no room"),
+    "main memory": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+}
+
+
+@pytest.mark.parametrize("where", LACKS)
+def test_tiles_are_halved_until_they_fit_and_the_picture_is_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     from longtake.nodes.frames.upscale import Upscaler
 
+    monkeypatch.setattr(Doubler, "lack", LACKS[where])
     whole, cramped = Doubler(), Doubler(max_pixels=200)
     picture = pictures(1, 3, 240, 400)
     expected = Upscaler(whole, 0, 512, None).enlarge(picture)
     made = Upscaler(cramped, 0, 512, None).enlarge(picture)
     assert max(cramped.largest) > 200 >= cramped.largest[-1]
     torch.testing.assert_close(made, expected)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(LACKS[where])):
         Upscaler(Doubler(max_pixels=20), 0, 512, None).enlarge(picture)
 
 

@@ -164,6 +164,10 @@ OUT = {
     "accelerator": lambda: torch.OutOfMemoryError("CUDA out of memory"),
     "main memory": lambda: RuntimeError("[...] DefaultCPUAllocator: can't allocate memory"),
     "python": MemoryError,
+    "Metal": lambda: RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB)."),
+    "CUDA, not by torch": lambda: torch.AcceleratorError("CUDA error: out of memory"),
+    "cuBLAS": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"),
+    "C++": lambda: RuntimeError("std::bad_alloc"),
 }
 
 

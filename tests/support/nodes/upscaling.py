@@ -15,6 +15,7 @@ class Doubler:
 
     scale = 2
     input_channels = 3
+    lack: Exception = torch.OutOfMemoryError("no room")
 
     def __init__(self, max_pixels: int = 4096) -> None:
         self.model: nn.Module = nn.Upsample(scale_factor=2)
@@ -24,7 +25,7 @@ class Doubler:
     def __call__(self, pictures: Tensor) -> Tensor:
         self.largest.append(max(pictures.shape[2:]))
         if self.largest[-1] > self.max_pixels:
-            raise torch.OutOfMemoryError("no room")
+            raise self.lack
         return self.model(pictures)
 
 
