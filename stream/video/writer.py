@@ -124,9 +124,10 @@ class VideoWriter:
             self._error = self._error or error
 
     def _finish(self) -> None:
-        complete = self._complete and self._error is None
+        complete, target = self._complete and self._error is None, self._target
+        del self._target  # its encoder holds pictures and sound; a run counts the bytes for longer
         try:
-            self.bytes_written += self._target.close(complete=complete)
+            self.bytes_written += target.close(complete=complete)
         finally:
             if self._log is not None:
                 self._log.close(complete=complete)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,26 @@ def test_a_longer_shot_adds_to_the_file_of_a_shorter_one(bench: Bench) -> None:
     cut = cancelled(bench, bench.frames(), 1)
     longer = save(bench, bench.frames(length=45.0))["video"]
     assert longer == cut and len(decoded(longer)) == 45
+
+
+def test_a_file_that_is_written_holds_no_pictures(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run counts the file's bytes, and a host may keep the run."""
+    from longtake.stream.video import writer
+
+    convert, held = writer.to_pictures, list[weakref.ref[Any]]()
+
+    def note(*arguments: Any) -> Any:
+        chunk = convert(*arguments)
+        held.append(weakref.ref(chunk))
+        return chunk
+
+    monkeypatch.setattr(writer, "to_pictures", note)
+    frames = bench.frames()
+    bench.run("LongtakeSaveVideo", frames=frames)
+    gc.collect()
+    assert len(held) == 3 and all(chunk() is None for chunk in held)
+    [size] = [size() for size in frames.rollout.run.disk.files]
+    [path] = bench.state.folders["output"].rglob("*.mp4")
+    assert size == path.stat().st_size
