@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ENDING = ".longtake.tmp"
-LEFTOVER = re.compile(rf".+\.(?P<process>\d+)\.\d+{re.escape(ENDING)}", re.DOTALL)
+LEFTOVER = re.compile(rf".+\.(?P<process>\d+)\.(?P<thread>\d+){re.escape(ENDING)}", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -41,9 +41,17 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> None:
     """
     for path in folder.glob(f"{pattern}{ENDING}"):
         leftover = LEFTOVER.fullmatch(path.name)
-        if leftover is not None and not _is_running(int(leftover["process"])):
+        if leftover is not None and not _is_written(*map(int, leftover.group("process", "thread"))):
             with contextlib.suppress(OSError):  # another process removes it too, or it is read-only
                 path.unlink()
+
+
+def _is_written(process: int, thread: int) -> bool:
+    """Whether the thread of this process, or any other process, may still write its file.
+
+    In a container, every start of a program may have the same process id.
+    """
+    return thread in sys._current_frames() if process == os.getpid() else _is_running(process)
 
 
 def _is_running(process: int) -> bool:

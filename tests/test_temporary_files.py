@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.video.contact_sheet import ContactSheet
 from longtake.stream.video.spec import PNGFrames, VideoSpec
 from longtake.stream.video.writer import open_video
+from longtake.temporary_files import remove_leftovers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
 PICTURES = torch.zeros(2, 3, 16, 16)
@@ -100,3 +102,11 @@ def test_files_of_running_processes_and_of_users_stay(
         (tmp_path / name).touch()
     writer(tmp_path)
     assert leftovers(tmp_path) == sorted(names)
+
+
+def test_a_process_with_the_id_of_the_killed_one_removes_its_files(tmp_path: Path) -> None:
+    """As in a container, where every start has the same id: what no thread writes is old."""
+    old, new = (tmp_path / f"a.{os.getpid()}.{n}.longtake.tmp" for n in (1, threading.get_ident()))
+    old.touch(), new.touch()
+    remove_leftovers(tmp_path)
+    assert leftovers(tmp_path) == [new.name]

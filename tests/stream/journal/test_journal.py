@@ -158,7 +158,8 @@ def test_a_killed_writer_leaves_only_complete_entries(tmp_path: Path) -> None:
 @posix
 def test_temporary_files_of_running_processes_stay(tmp_path: Path) -> None:
     living, dead = (
-        tmp_path / f"{name}.1.longtake.tmp" for name in (f"a.{os.getpid()}", f"b.{_dead_process()}")
+        tmp_path / f"{name}.{threading.get_ident()}.longtake.tmp"
+        for name in (f"a.{os.getpid()}", f"b.{_dead_process()}")
     )
     foreign = tmp_path / "foreign.tmp"
     for path in (living, dead, foreign):
