@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.config import DiTConfig
-from ...model.vae.latent_format import FORMATS, latent_frame_count, normalise
+from ...model.vae.latent_format import FORMATS, frame_count, latent_frame_count, normalise
 from ...samplers.conditioning import known_frames
 from ...samplers.conditioning.known_frame import LazyLatents
 from .. import categories, sockets
@@ -110,6 +110,17 @@ def place_clips(
                 f"{config.out_channels}; encode the pictures with the VAE of the model."
             )
     return known_frames.merge(clip.place(fps) for clip in clips)
+
+
+def check_starts(known: known_frames.KnownFrames, fps: float) -> None:
+    """Refuse a video of which the shot would show nothing, since it ends before."""
+    shown = known.sources
+    for late in known.beyond_end:
+        if getattr(late.latents, "source", None) not in shown:
+            raise BadInput(
+                f"A known video begins at {frame_count(late.frame) / fps:.1f} s, after the end of "
+                "the shot; make the shot longer, or set an earlier start."
+            )
 
 
 def normalised_latents(latent: Mapping[str, Any], what: str) -> Tensor:

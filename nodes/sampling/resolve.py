@@ -22,7 +22,7 @@ from ...stream.rollout.recache import check as check_resume
 from ...stream.rollout.spec import Prompter
 from ..conditioning.camera_spec import CameraSpec, camera_path
 from ..conditioning.control_spec import ControlSpec, control_video
-from ..conditioning.known_frames import KnownClip, place_clips
+from ..conditioning.known_frames import KnownClip, check_starts, place_clips
 from ..conditioning.live_input import check_source, given_clips, live_source
 from ..conditioning.prompt_plan import (
     check_own_prompts,
@@ -147,6 +147,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
     check_state(settings, resolved.engine.config)
     check_recurrent(settings, resolved.engine.config)
     check_endless(length, settings.cache)
+    check_starts(settings.known_frames, preset.fps)
     check_resume(request.resume, settings.cache)
     notes = (
         plain,

@@ -68,6 +68,13 @@ def test_a_shot_that_goes_on_shows_the_rest_of_its_video(
     assert keys(longer) == keys(direct)
 
 
+def test_a_video_that_begins_after_the_end_is_refused(bench: Bench, tmp_path: Path) -> None:
+    known = known_video(bench, tmp_path, 16, start=1.9)
+    with pytest.raises(BadInput, match=r"begins at 1\.8 s, after the end of the shot; make"):
+        bench.rollout(known_frames=known, length=21.0)
+    bench.rollout(known_frames=known, length=33.0)
+
+
 def test_forks_of_any_length_show_as_much_of_the_video(bench: Bench, tmp_path: Path) -> None:
     known = known_video(bench, tmp_path, 48)
     text = "0: a red ball"
