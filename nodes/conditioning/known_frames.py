@@ -14,7 +14,8 @@ from ...model.config import DiTConfig
 from ...model.vae.latent_format import FORMATS, frame_count, latent_frame_count, normalise
 from ...samplers.conditioning import known_frames
 from ...samplers.conditioning.known_frame import LazyLatents
-from .. import categories, sockets
+from .. import categories, host, sockets
+from ..frames.vae import OPENING
 from ..length import FRAMES, MAX_SECONDS, SECONDS
 from ..schema import build
 
@@ -56,6 +57,12 @@ class KnownClip:
         )
 
 
+LATE_OPENING = (
+    "The picture is encoded as one that begins a shot, and fits badly later; set `pictures` of VAE "
+    "Encode (Stream) to `later keyframes`."
+)
+
+
 class KnownFrames(io.ComfyNode):
     """Turns a LATENT into KNOWN_FRAMES."""
 
@@ -72,6 +79,7 @@ class KnownFrames(io.ComfyNode):
                             "start image"],
             inputs=_inputs(),
             outputs=[sockets.KnownFrames.Output(display_name="known_frames")],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -86,6 +94,8 @@ class KnownFrames(io.ComfyNode):
         ahead: int = 0,
     ) -> io.NodeOutput:
         """Append the clip to the chain."""
+        if start > 0 and latent.get(OPENING, False):
+            host.warn(cls.hidden.unique_id, LATE_OPENING)
         clip = KnownClip(
             normalised_latents(latent, "known frames"), start, start_unit, spacing, level, ahead
         )

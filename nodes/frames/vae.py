@@ -30,6 +30,8 @@ VAE_TIP = (
 )
 MAX_TILE = 4096
 VIDEO, KEYFRAMES, LATER = "a video", "keyframes", "later keyframes"
+OPENING = "longtake_opening"
+"""In a LATENT: whether it is a picture, or begins with one, encoded as those that begin a shot."""
 STILL_PICTURES = 17
 """Five latent frames of a still picture. The fifth one equals that of a long still within a few
 per cent (Wan's VAE with random weights), or exactly (the demo's).
@@ -170,7 +172,8 @@ class VAEEncodeStream(io.ComfyNode):
                 latents = await _video(vae, pieces)
             else:
                 latents = await _keyframes(vae, pieces, opening=pictures == KEYFRAMES)
-        return io.NodeOutput({"samples": to_latent(latents)})
+        opens = pictures == KEYFRAMES or (pictures == VIDEO and len(latents) == 1)
+        return io.NodeOutput({"samples": to_latent(latents), OPENING: opens})
 
 
 def to_latent(latents: Tensor) -> Tensor:

@@ -39,6 +39,22 @@ def test_a_picture_encoded_here_is_the_first_frame_of_the_shot(bench: Bench) -> 
 
 
 @pytest.mark.parametrize(
+    ("pictures", "count", "start", "warns"),
+    [("a video", 1, 0.0, False), ("a video", 1, 0.5, True), ("a video", 5, 0.5, False),
+     ("keyframes", 2, 0.5, True), ("later keyframes", 1, 0.5, False)],
+)  # fmt: skip
+def test_a_picture_encoded_to_begin_a_shot_is_not_put_later_without_a_word(  # noqa: PLR0913
+    bench: Bench, caplog: pytest.LogCaptureFixture, pictures: str, count: int, start: float,
+    *, warns: bool,
+) -> None:  # fmt: skip
+    _, _, vae = bench.run("LongtakeLoadDemoModel")
+    pixels = torch.rand(count, 32, 32, 3)
+    [encoded] = bench.run("LongtakeVAEEncode", pixels=pixels, vae=vae, pictures=pictures)
+    bench.run("LongtakeKnownFrames", latent=encoded, start=start)
+    assert ("set `pictures` of VAE Encode (Stream) to `later keyframes`" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(
     ("start", "unit", "spacing", "places"),
     [
         (0.0, "seconds", 1, (0, 1)), (0.0, "seconds", 4, (0, 4)), (0.5, "seconds", 1, (2, 3)),
