@@ -10,3 +10,8 @@ def byte_size(count: int) -> str:
     if count >= GIB // 2:
         return f"{count / GIB:.1f} GB"
     return f"{count / MIB:.0f} MB" if count >= 10 * MIB else f"{count / MIB:.1f} MB"
+
+
+def count_of(count: int, thing: str) -> str:
+    """A number of things in words, such as `1 chunk` or `2 chunks`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

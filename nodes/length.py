@@ -17,6 +17,7 @@ from ..model.vae.latent_format import (
     latent_frame_count,
 )
 from ..samplers.settings import RolloutSettings
+from ..units import count_of
 
 SIZE_STEP = PATCH * WAN21.spatial_factor
 MAX_SIDE = 16384
@@ -69,7 +70,8 @@ class Length:
         if self.frames is None:
             chunk_s = self.chunk_frames * FRAMES_PER_LATENT / self.fps
             return f"Runs until Stop, {chunk_s:.2f} s per chunk"
-        return f"{self.seconds:.1f} s, {self.frames} frames, {self.chunks} chunks"
+        frames, chunks = count_of(self.frames, "frame"), count_of(self.chunks, "chunk")
+        return f"{self.seconds:.1f} s, {frames}, {chunks}"
 
 
 def snapped_length(

@@ -24,7 +24,7 @@ from ...stream.journal.shared_files import open_journal
 from ...stream.store.opening import open_store
 from ...stream.store.sharing import Sharing
 from ...stream.timecode import time_label
-from ...units import byte_size
+from ...units import byte_size, count_of
 from ..console.options import FILE, store_option
 from ..console.reporting import report_failures
 from ..events import RunFiles
@@ -138,7 +138,8 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
             return
         verb = "Would remove" if dry_run else "Removed"
         console.print(
-            f"{verb} {len(removed)} rollouts, {freed.chunks} chunks, {byte_size(freed.bytes)}; "
+            f"{verb} {count_of(len(removed), 'rollout')}, "
+            f"{count_of(freed.chunks, 'chunk')}, {byte_size(freed.bytes)}; "
             f"{byte_size(freed.left_bytes)} are kept.",
             highlight=False,
         )

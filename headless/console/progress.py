@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ...stream.timecode import time_label
+from ...units import count_of
 from ..events import BarMoved, ChunkDone, Event, FileSaved, Notice
 
 PLAIN_INTERVAL_S = 5.0  # between lines if the output is not a terminal
@@ -34,11 +35,11 @@ def summary(last: ChunkDone) -> str:
         if last.resumed_from_chunk
         else []
     )
-    return ", ".join([f"{chunks} chunks", *resumed, *_facts(last)])
+    return ", ".join([count_of(chunks, "chunk"), *resumed, *_facts(last)])
 
 
 def _facts(chunk: ChunkDone) -> list[str]:
-    facts = [f"{chunk.frames} frames"] if chunk.frames else []
+    facts = [count_of(chunk.frames, "frame")] if chunk.frames else []
     if chunk.frames_per_s is not None:
         facts.append(f"{chunk.frames_per_s:.1f} frames/s")
     if chunk.first_frame_s is not None:

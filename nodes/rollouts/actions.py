@@ -11,6 +11,7 @@ from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.fork import Fork, extend
 from ...stream.timecode import time_label
+from ...units import count_of
 from .. import host
 from ..length import SECONDS, snapped_length
 from ..runtime.host_rollout import HostRollout
@@ -68,7 +69,7 @@ def rewind(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostR
     cut = max(1, chunk_near(source, edit.at))
     rewound = derive_rollout(source, source.settings, node_id, cut=cut)
     end = time_label(time_of(source, first_frame(source, cut)))
-    text = f"Rewound to {end}, after {cut} chunks."
+    text = f"Rewound to {end}, after {count_of(cut, 'chunk')}."
     host.show_status(node_id, text, *edit.warnings(REWIND))
     return rewound
 
@@ -128,4 +129,4 @@ def _fork_summary(forked: HostRollout, change: Fork) -> str:
     stored, shared = forked.spec.stored_chunks(), time_label(time_of(forked, change.frame))
     names = [name for name in ("prompt", "seed", "guidance") if getattr(change, name) is not None]
     what = f"with a new {', '.join(names)}" if names else "without a change"
-    return f"Forked at {shared} {what}; {stored} chunks exist already."
+    return f"Forked at {shared} {what}. Already made: {count_of(stored, 'chunk')}."

@@ -26,7 +26,7 @@ from ...stream.rollout_file.file import (
     RolloutFile,
     save_rollout,
 )
-from ...units import byte_size
+from ...units import byte_size, count_of
 from .. import categories, host, sockets
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
@@ -143,7 +143,8 @@ class SaveRollout(io.ComfyNode):
         written = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
-            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(written)}.{lacks}"
+            cls.hidden.unique_id,
+            f"{file.name}: {count_of(count, 'chunk')}, {byte_size(written)}.{lacks}",
         )
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
@@ -193,7 +194,7 @@ class LoadRollout(io.ComfyNode):
         rollout = resume_from_file(saved, model, prompter, cls.hidden.unique_id)
         new = saved.keep_in(rollout.spec.journal, rollout.spec.chain)
         announce_rollout(rollout)
-        text = f"Loaded {len(saved.metas)} chunks, {new} of them new on this machine."
+        text = f"Loaded {count_of(len(saved.metas), 'chunk')}, {new} of them new on this machine."
         host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(rollout)
 

@@ -6,6 +6,7 @@ from ...model.vae.latent_format import frame_count
 from ...samplers.loop import Chunk
 from ...stream.rollout.spec import RolloutSpec
 from ...stream.timecode import time_label
+from ...units import count_of
 from .. import host
 from .session import session
 
@@ -45,7 +46,7 @@ class HostRunObserver:
         """Show where production begins."""
         if first:
             time = time_label(start_s)
-            self._status = f"Continuing at {time}, after {first} finished chunks."
+            self._status = f"Continuing at {time}, after {count_of(first, 'finished chunk')}."
             host.show_status(self._node_id, self._status)
         self._progress = host.Progress(self._node_id, self._spec.chunk_count or 0)
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ...samplers.schedule.row import Row
 from ...samplers.schedule.rows import NoiseSchedule
+from ...units import count_of
 from ..drawing import BACKGROUND, INK, TEXT_SIZE, Colour, save_png
 
 CLEAN: Colour = (253, 231, 120)
@@ -60,7 +61,7 @@ def in_words(schedule: NoiseSchedule, frames: int | None = None) -> str:
     rows = list(schedule.rows(0, frames))
     first = next(number for number, row in enumerate(rows, 1) if row.finished)
     return (
-        f"{len(rows)} evaluations for {frames} latent frames, at most "
+        f"{count_of(len(rows), 'evaluation')} for {count_of(frames, 'latent frame')}, at most "
         f"{max(len(row.frames) for row in rows)} active at once; the first "
         f"{rows[first - 1].finished} are clean after {first}."
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ...model.vae.latent_format import frame_count
+from ...units import count_of
 from ..timecode import time_label
 from .records import Record
 
@@ -60,8 +61,7 @@ def render_tree(branch: Branch, here: str | None = None, depth: int = 0) -> Iter
     length = time_label(frame_count(record.latent_frames) / fps)
     yield f"{'  ' * depth}{mark} {record.id[:8]}  {length}{_describe(branch, fps)}"
     if record.replaced:
-        chunks = "1 chunk" if record.replaced == 1 else f"{record.replaced} chunks"
-        yield f"{'  ' * depth}  ~ {chunks} replaced, still on disk"
+        yield f"{'  ' * depth}  ~ {count_of(record.replaced, 'chunk')} replaced, still on disk"
     for child in branch.children:
         yield from render_tree(child, here, depth + 1)
 

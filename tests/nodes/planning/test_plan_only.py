@@ -120,7 +120,7 @@ def test_a_plan_says_what_of_it_is_made_already(
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
     assert "Length 0:03.6, 3 of 5 chunks exist" in text
     edited(bench, "fork", planned, at=1.3, new_seed=7)
-    assert "2 chunks exist already" in caplog.text
+    assert "Already made: 2 chunks." in caplog.text
 
 
 def test_the_plan_of_frames_counts_their_decoding(
