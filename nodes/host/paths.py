@@ -96,7 +96,7 @@ def saved_file(name: str) -> Path:
     if folder is None or path is None or not path.is_relative_to(folder.resolve()):
         raise BadInput(f"{name!r} is not in the output or input folder; choose another file.")
     if not path.is_file():
-        raise BadInput(f"{path} no longer exists; choose another file.")
+        raise BadInput(f"{path} does not exist; choose another file.")
     return path
 
 
