@@ -110,9 +110,6 @@ DEMO = Preset(
     only_new_views=True,
 )  # fmt: skip
 
-DEMO_FULL = replace(DEMO, steps=8)
-"""Of the demo's quality `full`, the teacher that the student is measured against."""
-
 DEMO_FAST = replace(
     DEMO, steps=2, first_steps=6, shift=1.25, noisy_history=False, bfloat16_products=True
 )

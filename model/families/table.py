@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..preset import DEMO_FAST, DEMO_FULL
+from ..preset import DEMO, DEMO_FAST
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
 from .fun_camera import FUN_CAMERA
 from .lingbot import LINGBOT_WORLD
@@ -42,7 +42,7 @@ DEMO_KEY, FAST_DEMO_KEY = "demo", "demo-fast"
 
 FAMILIES: tuple[Family, ...] = (
     Family(
-        DEMO_KEY, "Longtake demo", "t2v", APACHE, "model/demo/card.md", DEMO_FULL,
+        DEMO_KEY, "Longtake demo", "t2v", APACHE, "model/demo/card.md", DEMO,
         takes_guidance=True, any_size=True,
     ),
     Family(

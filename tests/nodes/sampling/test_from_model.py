@@ -67,7 +67,7 @@ def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
     """The widgets of workflows saved when these numbers were the defaults."""
     model = demo_as(bench, "demo")
     [schedule] = bench.run(
-        "LongtakeSchedule", chunk_frames=3, steps=8, shift=1.5, solver="euler", context_noise=0.0,
+        "LongtakeSchedule", chunk_frames=3, steps=3, shift=1.5, solver="euler", context_noise=0.0,
         schedule="causal chunks", first_steps=8,
     )  # fmt: skip
     [cache] = bench.run(
