@@ -67,7 +67,10 @@ def test_the_example_makes_a_video_a_sheet_and_a_report(client: Client) -> None:
 
 
 def test_preview_and_save_advance_together_chunk_by_chunk(client: Client) -> None:
-    run = client.run(example(seed=2))
+    """In pictures so large that a chunk takes longer than the core waits between messages."""
+    workflow = example(seed=2)
+    workflow[SAMPLER]["inputs"] |= {"width": 256, "height": 256}
+    run = client.run(workflow)
     for output in (PREVIEW, SAVE):  # the core may leave out steps of a quick shot
         values = run.values(output)
         assert values == sorted(values) and {*values} <= {*CHUNKS} and values[-1] == CHUNKS[-1]
