@@ -121,7 +121,7 @@ class LeaseQueue:
         if lease is None:
             return False
         record = lease.row.record
-        if ending.error and self._tries.begin(record.number, lease.worker, now):
+        if ending.error and self._tries.note_failure(record.number, lease.worker, now):
             error, seconds = ending.error, ending.seconds
             self._change(record, state=WAITING, server=None, error=error, seconds=seconds)
             self._waiting.append(lease.row)

@@ -30,8 +30,8 @@ class SecondTries:
             now - at < self._patience_s for name, at in self._heard.items() if name != worker
         )
 
-    def begin(self, row: int, worker: str, now: float) -> bool:
-        """Whether a row that failed at a worker is tried again: once, where there is another."""
+    def note_failure(self, row: int, worker: str, now: float) -> bool:
+        """Note that a row failed at a worker; return whether another tries it, which is once."""
         if row in self._failed_at or not self.has_other(worker, now):
             return False
         self._failed_at[row] = worker
