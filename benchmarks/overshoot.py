@@ -51,7 +51,7 @@ ALSO = (
     "cfg, stabilised 0.05", "cfg, stabilised 0.1", "temporal", "temporal and none 2",
     "fractional 2 at 0.75", "fractional 3 at 0.75",
 )  # fmt: skip
-STEPS = (1, 4, 16)
+STEPS = (1, DEMO.steps, 16)
 BEYOND, ERROR, CONTRAST = "beyond the history", "distance to truth", "contrast"
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 

@@ -17,7 +17,7 @@ from longtake.benchmarks._guidance.feedback import (
     part,
 )
 from longtake.benchmarks._guidance.overshoot_plot import draw
-from longtake.model.preset import DEMO_FOLDER
+from longtake.model.preset import DEMO, DEMO_FOLDER
 from longtake.tests.support.tiny_model import randn
 from longtake.training.evaluation.kit import load_kit
 
@@ -37,6 +37,11 @@ def test_what_a_chunk_keeps_of_an_error_is_counted(gain: float) -> None:
     assert abs(kept[CONTRAST_KEPT]) < 0.2 * gain
     assert errors_kept(lambda past: gain * past[-3:], START)[CONTRAST_KEPT] == pytest.approx(1.0)
     assert errors_kept(lambda past: still, START) == {COLOUR_KEPT: 0.0, CONTRAST_KEPT: 0.0}
+
+
+def test_every_way_of_guiding_is_measured_in_the_steps_that_the_demo_has() -> None:
+    assert DEMO.steps in overshoot.STEPS
+    assert set(overshoot.ALSO) < set(overshoot.ways(own=True))
 
 
 def test_a_part_is_a_projection() -> None:
