@@ -46,6 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Let Python's collector pass over all that lives as long as the session: it is much."""
+    from longtake.tests.support.unwritten_frames import fill_unwritten_frames
+
+    fill_unwritten_frames()
     gc.collect()
     gc.freeze()
 

@@ -238,9 +238,12 @@ def changed_slots(slots: Sequence[int]) -> tuple[list[int], list[int]]:
 
 
 def empty_frames(shape: CacheShape, frames: int, device: torch.device) -> Tensor:
-    """Zeros (b, s, n, d) for `frames` latent frames of one layer."""
+    """Memory (b, s, n, d) for `frames` latent frames of one layer, with anything in it.
+
+    A frame is written before it is read. Clearing all of them would keep the first chunk waiting.
+    """
     size = shape.batch, frames * shape.frame_tokens, shape.heads, shape.head_dim
-    return torch.zeros(size, dtype=shape.dtype, device=device)
+    return torch.empty(size, dtype=shape.dtype, device=device)
 
 
 def frame_slice(shape: CacheShape, slot: int) -> slice:

@@ -61,7 +61,10 @@ class Placement(Protocol):
     def open(
         self, layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
     ) -> Tier:
-        """A tier of zeros; every part has `leading` axes (f, b) in front."""
+        """A tier with anything in it; every part has `leading` axes (f, b) in front.
+
+        A frame is written before it is read.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class OnDevice:
         self, layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
     ) -> Tier:
         """A tier of tensors on the device."""
-        return DeviceTier([_zeros(size, leading, device) for _ in range(layers)])
+        return DeviceTier([empty_parts(size, leading, device) for _ in range(layers)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class InMainMemory:
     ) -> Tier:
         """A tier of tensors in main memory."""
         home = torch.device("meta") if device.type == "meta" else torch.device("cpu")
-        parts = [_zeros(size, leading, home) for _ in range(layers)]
+        parts = [empty_parts(size, leading, home) for _ in range(layers)]
         if device.type == "cuda":
             parts = [tuple(part.pin_memory() for part in layer) for layer in parts]
         return OffloadedTier(parts, device)
@@ -199,7 +202,7 @@ class OffloadedTier:
         """Allocate the buffers on `device`."""
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._buffers = [
-            tuple(torch.zeros_like(part, device=device) for part in self.layers[0]) for _ in "ab"
+            tuple(torch.empty_like(part, device=device) for part in self.layers[0]) for _ in "ab"
         ]
         self._current = 0  # the buffer written last
         self._prefetched = None
@@ -219,9 +222,10 @@ class OffloadedTier:
         self._prefetched = layer, [*slots]
 
 
-def _zeros(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:
+def empty_parts(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:
+    """Memory for coded frames, with anything in it."""
     return tuple(
-        torch.zeros(*leading, *part.size, dtype=part.dtype, device=device) for part in size
+        torch.empty(*leading, *part.size, dtype=part.dtype, device=device) for part in size
     )
 
 

@@ -1,0 +1,35 @@
+"""Frames of a KV cache that nobody has written hold NaN, so that a test sees whoever reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from longtake.attention.storage import dense, packed, placement
+from longtake.attention.storage.placement import Part, Parts
+from longtake.attention.storage.shape import CacheShape
+
+
+def fill_unwritten_frames() -> None:
+    """From now on every KV cache begins with frames of NaN; whole numbers are large."""
+    for module in (dense, packed):
+        setattr(module, dense.empty_frames.__name__, _nan_frames)
+    setattr(placement, placement.empty_parts.__name__, _nan_parts)
+
+
+def _nan_frames(shape: CacheShape, frames: int, device: torch.device) -> Tensor:
+    size = shape.batch, frames * shape.frame_tokens, shape.heads, shape.head_dim
+    return torch.full(size, torch.nan, dtype=shape.dtype, device=device)
+
+
+def _nan_parts(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:
+    return tuple(
+        torch.full((*leading, *part.size), _no_value(part.dtype), dtype=part.dtype, device=device)
+        for part in size
+    )
+
+
+def _no_value(dtype: torch.dtype) -> float:
+    return torch.nan if dtype.is_floating_point else torch.iinfo(dtype).max
