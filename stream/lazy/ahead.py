@@ -29,8 +29,7 @@ class Conversion(Protocol[S_contra, T_co]):
         """Whether nothing is to be made while a chunk is converted: a shot's first or last one.
 
         It is then converted with all threads of torch, on the thread that makes chunks. How many
-        threads compute changes the last bits, so the answer is always the same for a chunk, and no
-        chunk is made with more threads than others.
+        threads compute changes the last bits, so the answer is always the same for a chunk.
         """
 
     def prepare(self) -> None:
@@ -53,6 +52,8 @@ def convert_ahead(
 ) -> Iterator[T]:
     """Yield the conversion of every chunk, in order, made on `side`.
 
+    `chunks` are made with a share of the threads whenever one may be converted meanwhile.
+
     Where making a chunk fails or is interrupted, the chunk before it is delivered first and the
     failure raised at the next read.
     """
@@ -65,8 +66,7 @@ def convert_ahead(
                 yield from _deliver(side, running)
             conversion.note_held(bool(running))
             try:
-                with side.share_threads():
-                    chunk = next(chunks, None)
+                chunk = next(chunks, None)
             except BaseException as failure:
                 if running:
                     yield _last(side, running.pop(), failure)

@@ -7,7 +7,7 @@ run hands out all earlier chunks too, since it measures and counts them, but the
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 
 from ...model.vae.latent_format import FORMATS, frame_count
@@ -76,8 +76,8 @@ class FrameStream:
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         decoder = self.open_decoder()
         start = self._overlap_start(first, decoder.overlap_frames)
-        with closing(self._chunks_from(start)) as chunks:  # a failure frees the run at once
-            side = self._open_side(decoder)
+        side = self._open_side(decoder)
+        with closing(self._chunks_from(start, side)) as chunks:  # a failure frees the run at once
             decoded = (
                 self._decode_in_turn(chunks, decoder)
                 if side is None
@@ -87,9 +87,15 @@ class FrameStream:
                 if frames.index >= first:
                     yield frames
 
-    def _chunks_from(self, start: int) -> Generator[Chunk, None, None]:
+    def _chunks_from(self, start: int, side: SideThread | None) -> Generator[Chunk, None, None]:
+        """Chunks from `start` on; nothing is decoded before the shot's first one is made."""
         run = self.rollout.run
-        for chunk in run.chunks.read_from(min(start, run.delivered)):
+        chunks = run.chunks.read_from(min(start, run.delivered))
+        while True:
+            with side.share_threads() if side and run.delivered else nullcontext():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
             if chunk.index >= start:
                 yield chunk
 

@@ -25,7 +25,7 @@ class Interrupt(BaseException):
 class Studio:
     """Makes numbers, converts them on the side thread, and notes what happens in which order."""
 
-    def __init__(self, count: int = 4, *, main_threads: int = 1) -> None:
+    def __init__(self, count: int = 4) -> None:
         self.events: list[str] = []
         self.interrupted = False
         self.urgent: set[int] = set()
@@ -35,11 +35,11 @@ class Studio:
         self.on_make: dict[int, Callable[[], None]] = {}
         self.on_convert: dict[int, Callable[[], None]] = {}
         self.converting = {index: threading.Event() for index in range(count)}
-        self._count, self._shares = count, ThreadShares(main_threads, 1)
+        self._count = count
 
     def read(self) -> Iterator[int]:
         """The converted numbers: each ten times itself."""
-        side = SideThread(self._shares, self._set_interrupt)
+        side = SideThread(ThreadShares(1, 1), self._set_interrupt)
         return convert_ahead(self._make(), self, side)
 
     def prepare(self) -> None:
@@ -143,17 +143,15 @@ def test_a_chunk_that_is_alone_is_converted_by_the_reader_with_all_its_threads(
     alone: set[int],
 ) -> None:
     """Others are not, though chunk 2 is urgent too."""
-    studio, made, converted = Studio(4), list[int](), list[tuple[bool, int]]()
+    studio, converted = Studio(4), list[tuple[bool, int]]()
     studio.urgent, studio.alone, reader = {1}, alone, threading.get_ident()
 
     def look() -> None:
         converted.append((threading.get_ident() == reader, torch.get_num_threads()))
 
-    studio.on_make = dict.fromkeys(range(4), lambda: made.append(torch.get_num_threads()))
     studio.on_convert = dict.fromkeys(range(4), look)
     assert studio.note_read() == [0, 10, 20, 30]
     assert converted == [(True, 2) if number in alone else (False, 1) for number in range(4)]
-    assert made == [1, 1, 1, 1]
     assert studio.prepared == [reader] * 4
 
 
@@ -178,8 +176,7 @@ def test_a_failure_of_the_opening_conversion_ends_the_making(error: type[BaseExc
 
 def test_the_side_thread_computes_as_the_thread_that_reads() -> None:
     seen: list[object] = []
-    studio = Studio(3, main_threads=2)
-    studio.on_make[1] = lambda: seen.append(torch.get_num_threads())
+    studio = Studio(3)
     studio.on_convert[1] = lambda: seen.extend(
         [NODE.get(), torch.is_inference_mode_enabled(), torch.get_num_threads()]
     )
@@ -189,7 +186,7 @@ def test_the_side_thread_computes_as_the_thread_that_reads() -> None:
             assert list(studio.read()) == [0, 10, 20]
     finally:
         NODE.reset(token)
-    assert seen == [2, "decode", True, 1]
+    assert seen == ["decode", True, 1]
     studio.on_convert[1] = lambda: seen.append(torch.is_inference_mode_enabled())
     assert list(studio.read()) == [0, 10, 20] and seen[-1] is False
 

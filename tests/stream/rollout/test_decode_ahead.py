@@ -32,6 +32,7 @@ from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import TINY, random_dit, randomise, settings
+from longtake.tests.support.torch_threads import torch_threads
 
 CONFIG = dataclasses.replace(TINY, in_channels=16, out_channels=16)
 MODEL = local_denoiser(random_dit(CONFIG), CONFIG)
@@ -46,14 +47,6 @@ class AheadFrames(FrameStream):
 
     def _open_side(self, decoder: StreamingCoder) -> SideThread:
         return SideThread(ThreadShares(1, 1), lambda interrupted: None)
-
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -86,12 +79,8 @@ def read_all(
     return chunks
 
 
-def read_in_turn(folder: Path, asks: Any = None, **changes: Any) -> list[FrameChunk]:
-    torch.set_num_threads(1)
-    try:
-        return read_all(frames(folder, FrameStream, **changes), asks)
-    finally:
-        torch.set_num_threads(2)
+def read_in_turn(folder: Path) -> list[FrameChunk]:
+    return read_all(frames(folder, FrameStream))
 
 
 def latents_of(folder: Path) -> dict[str, Tensor]:
@@ -122,6 +111,19 @@ def test_a_reader_in_mid_stream_gets_the_same_pictures(tmp_path: Path) -> None:
         torch.testing.assert_close(chunk.frames, whole[index].frames, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_the_first_chunk_is_made_with_all_threads_wherever_a_reader_starts(
+    tmp_path: Path, start: int
+) -> None:
+    """Nothing is decoded beside it; how many threads make a chunk must not depend on readers."""
+    made = list[int]()
+    model = model_with_hooks(MODEL, on_claim=lambda _: made.append(torch.get_num_threads()))
+    with torch_threads(2):
+        stream = frames(tmp_path, model=model)
+        assert [chunk.index for chunk in stream.chunks.read_from(start)] == [*range(start, 4)]
+    assert made == [2, 1, 1, 1]
+
+
 def test_an_edit_takes_effect_at_the_same_chunk_and_is_seen_at_once(tmp_path: Path) -> None:
     """An edit that comes while chunk 2 is made begins chunk 3, however chunks are decoded."""
     streams: dict[str, FrameStream] = {}
@@ -141,9 +143,7 @@ def test_an_edit_takes_effect_at_the_same_chunk_and_is_seen_at_once(tmp_path: Pa
         streams[name] = stream
         return stream
 
-    torch.set_num_threads(1)
     turn = read_all(shot("turn", FrameStream))
-    torch.set_num_threads(2)
     events.clear()
     ahead = []
     for chunk in shot("ahead", AheadFrames).chunks:

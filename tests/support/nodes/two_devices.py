@@ -84,8 +84,8 @@ def blocked(bench: Bench, decode_on: str) -> dict[str, Any]:
     made, waited = threading.Event(), list[bool]()
     chunks_from, feed = FrameStream._chunks_from, HostDecoder.feed
 
-    def watch(self: FrameStream, start: int) -> Iterator[Any]:
-        for chunk in chunks_from(self, start):
+    def watch(self: FrameStream, *of: Any) -> Iterator[Any]:
+        for chunk in chunks_from(self, *of):
             if chunk.index == 2:
                 made.set()
             yield chunk
