@@ -10,7 +10,7 @@ import * as measures from "./measures.mjs";
 
 const LIMIT_MS = 120_000;
 const BORDER_GAP = 100; // pixels between a blueprint's nodes and the lists of its inputs and outputs
-const PROMPT_HEIGHT = 130; // pixels that a blueprint's prompt has beyond the least
+const PROMPT_HEIGHT = 174; // pixels that a blueprint's prompt has beyond the least
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
   "Comfy.Workflow.ShowMissingNodesWarning": true,
