@@ -1,6 +1,7 @@
-"""Values that reach a widget through a link.
+"""What hosts do not check of a widget's value.
 
-A host compares what is typed with a widget's choices and limits, and not what another node gives.
+They compare what is typed with a widget's choices and limits, and not what another node gives.
+They look at no character of a text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
+from ..characters import half_character
 from ..errors import BadInput
 
 N = TypeVar("N", bound=type[io.ComfyNode])
@@ -36,7 +38,7 @@ def limited(node: N) -> N:
 
 
 def check(node: type[io.ComfyNode], values: dict[str, Any]) -> None:
-    """Refuse the first value outside of its widget's limits or choices.
+    """Refuse the first value outside of its widget's limits or choices, or with half a character.
 
     A list of files has no default, and its nodes say what is wrong with a file.
     """
@@ -48,6 +50,8 @@ def check(node: type[io.ComfyNode], values: dict[str, Any]) -> None:
             _check_choice(widget, value)
         elif isinstance(widget, io.Int.Input | io.Float.Input):
             _check_number(widget, value)
+        elif isinstance(widget, io.String.Input) and isinstance(value, str):
+            check_characters(widget.id, value)
 
 
 def _check_choice(widget: io.Combo.Input, value: Any) -> None:
@@ -63,6 +67,13 @@ def _check_number(widget: io.Int.Input | io.Float.Input, value: float) -> None:
         raise BadInput(
             f"{widget.id} is {_short(value)}; set a number from {_short(low)} to {_short(high)}."
         )
+
+
+def check_characters(name: str, text: str) -> None:
+    """Refuse a text with half a character, which nothing could hash, show or save."""
+    half = half_character(text)
+    if half:
+        raise BadInput(f"{name} has half a character (a lone surrogate), {half!r}; type it anew.")
 
 
 def _short(value: float) -> str:

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...characters import half_character
 from ...errors import BadInput
 from .graph import Node, Workflow
 from .node_spec import InputSpec, NodeSpec
@@ -36,7 +37,7 @@ def parse_override(text: str) -> Override:
     """Split NODE.INPUT=VALUE; the value may contain dots and equal signs."""
     target, equals, value = text.partition("=")
     split = split_target(target)
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if half_character(text):
         raise BadInput(f"--set {text!r} is not Unicode text; write it in UTF-8.")
     if not (equals and split):
         raise BadInput(f"--set {text!r} is not NODE.INPUT=VALUE, for example --set 4.seed=7.")

@@ -30,6 +30,7 @@ from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.tiny import TinyVAE
 from ...products import computes_in_bfloat16
 from .. import host
+from ..widgets import check_characters
 
 logger = logging.getLogger("longtake")
 
@@ -55,6 +56,7 @@ class DemoCLIP:
 
     def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, str]:
         """Wrap the prompt for `encode_from_tokens`; the demo's encoder reads plain text."""
+        check_characters("The prompt", text)
         return {"longtake": text}
 
     def encode_from_tokens_scheduled(

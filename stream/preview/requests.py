@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+from ...characters import half_character
 from ..incoming.inlet import FAULTS, Fault
 from ..rollout.controls import Controls
 from ..rollout.edit_queue import RANGES
@@ -108,7 +109,7 @@ def read_text(fields: dict[str, Any], name: str, max_characters: int) -> str:
     text = fields.get(name)
     if not isinstance(text, str) or not text.strip() or len(text) > max_characters:
         raise BadRequest(f"{name} must be a text of 1 to {max_characters} characters.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if half_character(text):
         raise BadRequest(f"{name} has half a character (a lone surrogate); send valid Unicode.")
     return text
 

@@ -30,6 +30,10 @@ PICTURES = torch.zeros(2, 16, 16, 3)
          "placement is 'attic'; choose one of device, main memory, disk."),
         ("LongtakeSpliceRollouts", {"overlap": 257},
          "overlap is 257; set a number from 0 to 256."),
+        ("LongtakePromptTimeline", {"clip": None, "text": "0: a red \ud83d ball", "negative": ""},
+         r"text has half a character (a lone surrogate), '0: a red \ud83d ball'; type it anew."),
+        ("LongtakeEditRollout", {"new_prompt": "\ud800 ball"},
+         r"new_prompt has half a character (a lone surrogate), '\ud800 ball'; type it anew."),
     ],
 )  # fmt: skip
 def test_what_a_widget_does_not_offer_is_one_sentence(
@@ -38,3 +42,9 @@ def test_what_a_widget_does_not_offer_is_one_sentence(
     with pytest.raises(BadInput) as refusal:
         bench.run(node, **values)
     assert str(refusal.value) == sentence
+
+
+def test_the_host_s_own_text_node_refuses_half_a_character(bench: Bench) -> None:
+    [_, clip, _] = bench.run("LongtakeLoadDemoModel")
+    with pytest.raises(BadInput, match=r"The prompt has half a character .*, '\\ud800 ball'"):
+        clip.encode_from_tokens_scheduled(clip.tokenize("\ud800 ball"))
