@@ -17,6 +17,7 @@ from ..runtime.session import session
 from ..schema import build
 from .prompt_plan import own_prompt
 from .text_rows import TEXT_LEN
+from .timed_lines import first_time
 from .timed_numbers import TimedNumber, read_numbers
 from .timeline import SecondPrompt, TimedEmbedding, TimedText, Timeline, format_line, parse
 
@@ -142,6 +143,12 @@ class CLIPPrompter:
 
     def encode(self, text: str) -> Tensor:
         """Encode a prompt to (l, c) without unloading other models from the device."""
+        time = first_time(text)
+        if time is not None:
+            raise BadInput(
+                f"The prompt begins with the time `{time}`, but a live edit acts from the next "
+                "chunk on; delete the time."
+            )
         beside = host.encoder_beside_models(self.clip)
         embedding = embed(beside, text, self.node_id)
         if beside is not self.clip:

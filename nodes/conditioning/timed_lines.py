@@ -53,6 +53,15 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
     return entries
 
 
+def first_time(text: str) -> str | None:
+    """The first time that `timed_lines` would read in a text, such as `5:` or `5 (over 2):`."""
+    for line in text.splitlines():
+        match = TIMED.match(line)
+        if match:
+            return line[: match.start("text")].strip()
+    return None
+
+
 def read_change(option: str, kinds: Container[str]) -> tuple[str, float] | None:
     """How a line comes into force, such as ("over", 2.0) for `over 2`.
 

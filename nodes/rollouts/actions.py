@@ -13,6 +13,7 @@ from ...stream.rollout.fork import Fork, extend
 from ...stream.timecode import time_label
 from ...units import count_of
 from .. import host
+from ..conditioning.timed_lines import first_time
 from ..length import SECONDS, snapped_length
 from ..runtime.host_rollout import HostRollout
 from .derive import chunk_near, derive_rollout, first_frame, time_of
@@ -95,6 +96,12 @@ ACTIONS: dict[str, Callable[[HostRollout, RolloutEdit, str | None], HostRollout]
 
 
 def _encode_prompt(source: HostRollout, text: str) -> TimedPrompt | None:
+    time = first_time(text)
+    if time is not None:
+        raise BadInput(
+            f"new_prompt has the time `{time}`, but a fork has one prompt, which begins at `at`; "
+            "delete the time and set `at`, or write the line in Prompt Timeline."
+        )
     text = " ".join(text.split())
     if not text:
         return None

@@ -109,8 +109,12 @@ def test_the_source_is_never_changed(bench: Bench) -> None:
         ("fork", {"at": -1.0}, "and the shot would end at 2.0625 s"),
         ("fork", {"at": 1.0, "length": 0.5}, "is at 1.3125 s, and the shot would end at 0.5625 s"),
         ("rewind", {"at": 99.0}, "at is 99 s and the rollout ends"),
+        ("fork", {"at": 1.0, "new_prompt": "5: a ball"},
+         "new_prompt has the time `5:`, but a fork has one prompt, which begins at `at`; delete"),
+        ("fork", {"at": 1.0, "new_prompt": "a ball\n1:30 (over 2): a cube"},
+         r"the time `1:30 \(over 2\):`"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_sentence(
     bench: Bench, action: str, inputs: dict[str, Any], words: str
 ) -> None:

@@ -171,6 +171,18 @@ def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: 
     assert "came without a text encoder" in prompted.error
 
 
+def test_a_live_edit_that_begins_with_a_time_is_refused(bench: Bench) -> None:
+    frames = bench.frames()
+    ask_at(bench, 0, lambda: frames.controls.set_prompt("5: a blue ball"))
+    edited = pictures(bench, frames)
+    [edit] = frames.controls.edits
+    assert edit.error == (
+        "The prompt begins with the time `5:`, but a live edit acts from the next chunk on; delete "
+        "the time."
+    )
+    assert torch.equal(edited, pictures(bench, bench.frames()))
+
+
 class FakePatcher:
     """As much of the host's patcher as deciding where to encode needs."""
 
