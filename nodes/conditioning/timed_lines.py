@@ -13,7 +13,7 @@ MAX_OVER_S = 600.0
 """How long a line may take to come into force."""
 
 TIMED = re.compile(
-    r"^\s*(?P<time>[-+]?\d[\d.,:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"
+    r"^\s*(?P<time>[-+]?\d[\d.,:eE+]*|[-+]?(?:nan|inf(?:inity)?))\s*s?\s*"
     r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$",
     re.IGNORECASE,
 )

@@ -50,6 +50,7 @@ def parsed(text: str) -> list[tuple[float, str]]:
         ("0: 3 balls\n5:3 balls", [(0, "3 balls"), (5, "3 balls")]),
         ("0: a\n1:30 s: b\n2: 30 balls", [(0, "a"), (90, "b"), (2, "30 balls")]),
         ("0: a\n1,000 balls: b", [(0, "a 1,000 balls: b")]),
+        ("Nancy: she waves\nInfrared: a ball", [(0, "Nancy: she waves Infrared: a ball")]),
     ],
 )
 def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
