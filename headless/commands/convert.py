@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.checkpoint import Checkpoint
+from ...model.families.few_steps import few_step_name
 from ...model.families.recognise import ASSUMED, METADATA_KEY, NOTED_FPS, Recognition
 from ...model.files.header import TensorInfo
 from ...model.files.safetensors_writer import write
@@ -60,8 +61,9 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
 
 
 def remarks(checkpoint: Checkpoint) -> list[str]:
-    """What the output lacks: an assumed family, and tensors that the model has no use for."""
-    recognition, lines = checkpoint.recognition, list[str]()
+    """What is doubtful, and what the output lacks: an assumed family, and unused tensors."""
+    recognition = checkpoint.recognition
+    lines = [*filter(None, [few_step_name(recognition)])]
     if _is_assumed(recognition):
         lines.append(
             "The family is not in its header, since it was only assumed: the name of the file or "
@@ -74,7 +76,9 @@ def remarks(checkpoint: Checkpoint) -> list[str]:
 
 
 def _is_assumed(recognition: Recognition) -> bool:
-    return any(reason.startswith(ASSUMED) for reason in recognition.reasons)
+    """Whether the family must not become a stated one."""
+    assumed = any(reason.startswith(ASSUMED) for reason in recognition.reasons)
+    return assumed or bool(few_step_name(recognition))
 
 
 def _output_info(name: str, info: TensorInfo, dtype: str) -> TensorInfo:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
+from ...model.families.few_steps import few_step_name
 from ...model.families.memory import MemoryPlan, memory_plan
 from ...model.families.quantised import describe
 from ...model.families.recognise import Recognition, recognise
@@ -67,6 +68,7 @@ def lines(findings: dict[str, Any]) -> list[str]:
         f"preset      {_preset(findings['preset'])}",
         *(f"quantised   {line}" for line in findings["formats"]),
         *(f"note        {note}" for note in (findings["preset"]["note"],) if note),
+        *(f"warning     {warning}" for warning in findings["warnings"]),
         *(f"memory      {_memory(name, plan)}" for name, plan in findings["memory"].items()),
         *(
             f"fits        {describe_form(name, CacheForm(**form))}"
@@ -113,6 +115,7 @@ def _model(model: Recognition, header: Header) -> dict[str, Any]:
         "source": model.family.source,
         "reasons": list(model.reasons),
         "unused": list(model.unused),
+        "warnings": [*filter(None, [few_step_name(model)])],
     }
 
 

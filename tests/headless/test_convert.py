@@ -65,6 +65,15 @@ def test_an_assumed_family_does_not_become_a_stated_one(tmp_path: Path) -> None:
     assert open_checkpoint(chosen).recognition.family.key == "wan21-t2v"
 
 
+def test_a_family_that_the_name_makes_doubtful_is_not_stated(tmp_path: Path) -> None:
+    source, out = tmp_path / "wan2.2_high_lightning.pt", tmp_path / "out.safetensors"
+    torch.save(rename(state(), prefix("model.")), source)
+    result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
+    said = " ".join(result.output.split())
+    assert "Its name has 'lightning'" in said and "not in its header" in said
+    assert open_checkpoint(out).recognition.family.key == "wan21-t2v"
+
+
 def test_tensors_that_are_left_out_are_said(tmp_path: Path) -> None:
     source, out = tmp_path / "causvid.safetensors", tmp_path / "out.safetensors"
     save_file(state() | {"blocks.0.cam_encoder.weight": torch.zeros(3)}, source)

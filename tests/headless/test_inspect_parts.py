@@ -1,4 +1,4 @@
-"""`longtake inspect` on files that are a part of a model, not a model."""
+"""`longtake inspect` on files that are a part of a model, and on doubtful ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from longtake.headless.commands.inspect import inspect, lines
+from longtake.tests.support.model.family_files import header_only, official_shapes
 from longtake.tests.support.model.flashvsr import store_parts
 
 
@@ -24,3 +25,10 @@ def test_a_part_of_flashvsr_is_named(tmp_path: Path, name: str, title: str) -> N
     text = "\n".join(lines(inspect(tmp_path / name)))
     assert f"part        FlashVSR's {title}, version 1 or 1.1" in text
     assert "part" not in inspect(transformer) and "family" in inspect(transformer)
+
+
+def test_a_name_that_says_few_steps_is_a_warning(tmp_path: Path) -> None:
+    shapes = official_shapes("1.3B", 2)
+    findings = inspect(header_only(tmp_path / "Wan_Lightning.safetensors", shapes))
+    assert "warning     Its name has 'lightning'" in "\n".join(lines(findings))
+    assert inspect(header_only(tmp_path / "Wan.safetensors", shapes))["warnings"] == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from longtake.model.families.few_steps import few_step_name
 from longtake.model.families.recognise import recognise
 from longtake.model.files.weights import open_weights
 from longtake.tests.support.model.family_files import header_only, official_shapes
@@ -26,3 +27,38 @@ def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
 ) -> None:
     path = header_only(tmp_path / "x" / f"{name}.safetensors", official_shapes("1.3B", 2))
     assert recognise(open_weights(path).header).family.key == key
+
+
+@pytest.mark.parametrize(("name", "word"), [
+    ("Wan14BT2VFusioniX_fp16", "fusionix"),
+    ("wan2.1_t2v_14B_lightning_merge", "lightning"),
+    ("Wan2.2-T2V-A14B-Lightning-high", "lightning"),  # its row is Wan 2.2's, by its name
+    ("wan2.2-rapid-mega-aio", "rapid"),
+    ("wan2.1-rCM-merged", "rcm"),
+    ("wan_dmd2_8steps", "dmd2"),
+    ("my-wan-8steps", "8steps"),
+])  # fmt: skip
+def test_a_name_that_says_few_steps_is_told_where_the_family_takes_many(
+    tmp_path: Path, name: str, word: str
+) -> None:
+    path = header_only(tmp_path / "x" / f"{name}.safetensors", official_shapes("1.3B", 2))
+    model = recognise(open_weights(path).header)
+    assert few_step_name(model).startswith(f"Its name has {word!r}, so it may be distilled")
+    assert "cfg 1" in few_step_name(model) and "stepdistill-t2v" in few_step_name(model)
+    chosen = recognise(open_weights(path).header, family="wan21-t2v")
+    assert few_step_name(chosen) == ""
+
+
+@pytest.mark.parametrize("name", [
+    "wan2.1_t2v_14B", "wan-undistilled", "wan_20000_steps", "wan_step_4", "admdx_wan",
+    "self_forcing_dmd", "wan2.1_t2v_14b_lightx2v_4step", "causvid",  # of a few-step family
+])  # fmt: skip
+def test_no_other_name_is_doubted(tmp_path: Path, name: str) -> None:
+    path = header_only(tmp_path / "x" / f"{name}.safetensors", official_shapes("1.3B", 2))
+    assert few_step_name(recognise(open_weights(path).header)) == ""
+
+
+def test_an_image_model_s_name_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "x" / "Wan_i2v_CausVid.safetensors"
+    header_only(path, official_shapes("I2V-14B", 1))
+    assert "'causvid'" in few_step_name(recognise(open_weights(path).header))

@@ -69,6 +69,19 @@ def test_a_model_carries_its_family_through_clones(
         assert torch.equal(model.model.diffusion_model.state_dict()[name], value)
 
 
+def test_a_name_that_says_few_steps_is_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file(state(), folder / "wan_fusionx.safetensors")
+    load("wan_fusionx.safetensors")
+    [warning] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warning == (
+        "Its name has 'fusionx', so it may be distilled to few steps; Wan 2.1 text to video takes "
+        "50 at cfg 5. Set cfg 1 and its author's number of steps, or choose the family "
+        "stepdistill-t2v (4 steps)."
+    )
+
+
 def test_a_model_of_another_loader_is_taken_for_what_it_shows(folder: Path) -> None:
     from longtake.nodes import host
     from longtake.nodes.models.model_facts import facts

@@ -1,0 +1,38 @@
+"""Names of files that say few steps where their family takes many.
+
+A merge of Wan with a distillation LoRA (FusionX, Lightning) has the tensors of plain Wan, and so
+has a distilled model whose family nobody lists. What they need is not in the file.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .folder import plain_name
+from .recognise import Recognition
+from .table import FAMILIES
+
+STATED = ("family: as chosen", "family: its metadata says so")
+STEP_DISTILL = "stepdistill-"
+_DISTILLED = re.compile(
+    r"lightning|fusion_?i?x|caus_?vid|acc_?vid|lightx2v|fast_?wan|self_?forcing|turbo|rapid"
+    r"|(?<!un)distill|(?<![a-z0-9])(?:dmd\d?|rcm|lcm|few_?steps?|(?:\d|1[0-2])_?steps?)(?![a-z0-9])"
+)
+
+
+def few_step_name(model: Recognition) -> str:
+    """What to set where a file's name says few steps and its family takes many; else empty.
+
+    A family that the user chose, or that the file states, is not doubted.
+    """
+    row = model.family
+    name = _DISTILLED.search(plain_name(model.header.path))
+    if name is None or row.preset.guidance_scale <= 1 or set(STATED) & set(model.reasons):
+        return ""
+    lists = [f.key for f in FAMILIES if f.shape == row.shape and f.key.startswith(STEP_DISTILL)]
+    choice = f", or choose the family {lists[0]} (4 steps)" if lists else ""
+    return (
+        f"Its name has {name[0]!r}, so it may be distilled to few steps; {row.title} takes "
+        f"{row.preset.steps} at cfg {row.preset.guidance_scale:g}. Set cfg 1 and its author's "
+        f"number of steps{choice}."
+    )
