@@ -18,6 +18,9 @@ from ...stream.timecode import time_label
 from .record import DONE, FAILED, Record
 from .row import Row
 
+REPEAT_S = 60.0
+"""How often a disk that goes on refusing is told."""
+
 
 @dataclass(slots=True)
 class Lane:
@@ -51,6 +54,7 @@ class Display:
     _ends: Counter[str] = field(default_factory=Counter, init=False)
     _ended_before: int = field(default=0, init=False)
     _varying: frozenset[str] = field(default=frozenset(), init=False)
+    _refused_at: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._ends = Counter(row.state for row in self.records if row.state in (DONE, FAILED))
@@ -107,6 +111,12 @@ class Display:
         if server not in self.away:
             self.away.add(server)
             self._print(f"{server} does not answer ({reason}); still trying.", "yellow")
+
+    def mark_refused(self, reason: str) -> None:
+        """Print, once in `REPEAT_S`, that this machine's disk refuses what a worker brings."""
+        if self._refused_at is None or self.now() - self._refused_at >= REPEAT_S:
+            self._refused_at = self.now()
+            self._print(f"{reason} Workers wait and ask again.", "yellow")
 
     def set_aside(self, server: str, reason: str) -> None:
         """Print that a server gets no more rows."""

@@ -139,7 +139,7 @@ class Records:
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"{path} cannot be written ({error.strerror}); free some space and run again."
+        f"{path} cannot be written ({error.strerror}); free some space."
     )
 
 

@@ -77,6 +77,7 @@ class LeaseService:
         except BadInput as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         except StorageError as error:
+            self.display.mark_refused(str(error))
             raise web.HTTPInsufficientStorage(text=str(error)) from error
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
