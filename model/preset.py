@@ -51,6 +51,7 @@ class Preset:
     `state`: its tensors show a state of constant size beside the window (`model/delta.py`).
     `bfloat16_products`: on a CPU with instructions for bfloat16 its linear layers multiply in it,
     as when it was trained, and lose nothing in any measure.
+    `chunk_sizes` are all sizes of chunk that it was trained with (empty: `chunk_frames` alone).
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
     """
@@ -94,7 +95,13 @@ class Preset:
     history_scale: float = 1.5
     state: bool = False
     bfloat16_products: bool = False
+    chunk_sizes: tuple[int, ...] = ()
     note: str = ""
+
+    @property
+    def trained_chunks(self) -> tuple[int, ...]:
+        """The sizes of chunk that it was trained with, in latent frames."""
+        return self.chunk_sizes or (self.chunk_frames,)
 
     @property
     def trained_reach(self) -> int:
@@ -107,7 +114,7 @@ DEMO = Preset(
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     drops_first_frame=True, first_steps=8, overlap_steps=4, noisy_history=True, history_scale=1.2,
     reach_frames=64, recall_share=RECALLED_SHARE, archive_frames=600, flat_world=True,
-    only_new_views=True,
+    only_new_views=True, chunk_sizes=(1, 3),
 )  # fmt: skip
 
 DEMO_FAST = replace(

@@ -8,6 +8,7 @@ from ..preset import EULER, RENOISE, UNIPC, Preset
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
 WAN_TEXT = 512
+ANY_CHUNK = tuple(range(1, 9))  # all sizes that a schedule of chunks can have
 BEFORE_DMD = "a stage before the last one, made to train others from: expect softer pictures"
 ONE_OF_TWO = (
     "one of two models that take turns in every chunk: join both on the canvas, or half of the "
@@ -29,6 +30,7 @@ FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
 SKYREELS = replace(
     PLAIN, chunk_frames=5, steps=30, shift=8.0, guidance_scale=6.0, window_frames=20,
     rebuilt=True, context_noise=0.02, fps=24.0, width=960, height=544, noisy_history=True,
+    chunk_sizes=ANY_CHUNK,
     note="trained by Diffusion Forcing: any schedule fits; its authors take shift 5 and cfg 5 with "
     "a first picture",
 )  # fmt: skip

@@ -17,6 +17,7 @@ from .lingbot import LINGBOT_WORLD
 from .matrix_game import MATRIX_GAME
 from .minwm import MINWM
 from .presets import (
+    ANY_CHUNK,
     AR_FRAMEWISE,
     BEFORE_DMD,
     FEW_STEP,
@@ -229,7 +230,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "causal-ar", "a causal Wan model", "t2v", "see where you got it",
-        "ComfyUI comfy_extras/nodes_ar_video.py: the header says `causal_ar`", FRAMEWISE,
+        "ComfyUI comfy_extras/nodes_ar_video.py: the header says `causal_ar`",
+        replace(FRAMEWISE, chunk_sizes=ANY_CHUNK),
     ),
     Family(
         "causal-wan22", "FastVideo's causal Wan 2.2 A14B", "t2v", APACHE,

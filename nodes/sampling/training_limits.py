@@ -29,7 +29,7 @@ def out_of_distribution_warnings(
         *_text(known, settings, by_cfg=by_cfg), *_noise(known, settings), *_levels(known, settings)
     ]  # fmt: skip
     warnings = [f"{warning} {instead}" if instead else warning for warning in unlearned]
-    return [*warnings, *_size(known, size), *_reach(known, settings)]
+    return [*warnings, *_chunks(known, settings), *_size(known, size), *_reach(known, settings)]
 
 
 def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
@@ -102,6 +102,25 @@ def _levels(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
         f"{known.family.title} learned chunks of {known.preset.steps} steps, one after another; "
         "other noise levels may look worse; leave steps, shift and schedule at from model."
     )
+
+
+def _chunks(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
+    """Check the size of the chunks, where they follow one another as those of the training did."""
+    used, trained = settings.schedule, preset_schedule(known.preset)
+    sizes = known.preset.trained_chunks
+    if not known.family.causal or not isinstance(used, StaggeredSchedule):
+        return
+    if used.chunk_frames not in sizes and _in_turn(used) == _in_turn(trained):
+        yield (
+            f"{known.family.title} was trained with chunks of {' and '.join(map(str, sizes))} "
+            f"latent frames, so chunks of {used.chunk_frames} may look worse; leave schedule and "
+            "chunk_frames at from model."
+        )
+
+
+def _in_turn(schedule: StaggeredSchedule) -> bool:
+    """Whether each chunk is clean before the next one begins."""
+    return schedule.lag == len(schedule.ladder) - 1
 
 
 def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:

@@ -99,6 +99,37 @@ def test_the_demos_teacher_takes_guidance_noise_and_any_size_and_steps() -> None
         assert out_of_distribution_warnings(teacher, used, (256, 256), by_cfg=True) == []
 
 
+@pytest.mark.parametrize(("key", "inputs", "trained"), [
+    ("demo", {"chunk_frames": 2}, "1 and 3"),
+    ("demo-fast", {"chunk_frames": 4}, "1 and 3"),
+    ("self-forcing", {"schedule": "frame by frame"}, "3"),
+    ("rolling-forcing", {"chunk_frames": 2}, "3"),
+])  # fmt: skip
+def test_chunks_of_another_size_than_trained_are_said(
+    bench: Bench, warned: Any, key: str, inputs: dict[str, Any], trained: str
+) -> None:
+    [schedule] = bench.run(SCHEDULE, **inputs)
+    [said] = warned(key, "chunks of", schedule=schedule)
+    size = inputs.get("chunk_frames", 1)
+    assert said.endswith(
+        f" was trained with chunks of {trained} latent frames, so chunks of {size} may look worse; "
+        "leave schedule and chunk_frames at from model."
+    )
+
+
+@pytest.mark.parametrize(("key", "inputs"), [
+    ("demo", {}), ("demo", {"chunk_frames": 1}), ("demo", {"schedule": "pyramid"}),
+    ("demo-fast", {"chunk_frames": 3, "steps": 4}),
+    ("skyreels-df", {"chunk_frames": 2}), ("causal-ar", {"chunk_frames": 3}),
+    ("wan21-t2v", {"chunk_frames": 4, "schedule": "causal chunks"}),  # which says it is not causal
+])  # fmt: skip
+def test_chunks_that_a_model_knows_are_not_warned_of(
+    bench: Bench, warned: Any, key: str, inputs: dict[str, Any]
+) -> None:
+    [schedule] = bench.run(SCHEDULE, **inputs)
+    assert warned(key, "trained with chunks", schedule=schedule) == []
+
+
 def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: Any) -> None:
     line = "0: a red ball\n1 (guidance 4): a blue ball"
     [said] = warned("self-forcing", "is distilled", line)
