@@ -105,6 +105,12 @@ def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
     """Rows and columns of latents with `channels` channels for `width` x `height` pixels."""
     factor = FORMATS[channels].spatial_factor
     step = PATCH * factor
+    check_sides(width, height, step)
+    return height // factor, width // factor
+
+
+def check_sides(width: int, height: int, step: int) -> None:
+    """Raise BadInput for a side that is no multiple of `step` pixels, or too small or large."""
     for name, side in (("width", width), ("height", height)):
         if not step <= side <= MAX_SIDE:
             raise BadInput(f"{name} is {side}; set a multiple of {step} from {step} to {MAX_SIDE}.")
@@ -113,7 +119,6 @@ def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
             raise BadInput(
                 f"{name} is {side}, not a multiple of {step}; use {below} or {below + step}."
             )
-    return height // factor, width // factor
 
 
 def check_endless(length: Length, cache: CachePolicy) -> None:

@@ -16,7 +16,7 @@ from ...stream.video.sound import FileSound, Sound, SoundInMemory, waveform
 from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
-from ..length import MAX_SECONDS
+from ..length import MAX_SECONDS, check_sides
 from ..schema import build
 from .stored import PIECE_FRAMES, StoredFrames
 
@@ -144,8 +144,9 @@ def _request(  # noqa: PLR0913
             length = min(length or lasts, lasts - start)
         start += begin
     own_fps, own_width, own_height = probe_size(source)
-    even = {"width": width or own_width, "height": height or own_height}
-    sides = {name: max(SIDE_STEP, side - side % SIDE_STEP) for name, side in even.items()}
+    own = [max(SIDE_STEP, side - side % SIDE_STEP) for side in (own_width, own_height)]
+    sides = {"width": width or own[0], "height": height or own[1]}
+    check_sides(**sides, step=SIDE_STEP)
     rate = Fraction(fps).limit_denominator(1001) if fps else own_fps
     return source, FrameRequest(rate, **sides, start=start, length=length)
 

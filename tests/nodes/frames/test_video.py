@@ -42,6 +42,21 @@ def test_frames_and_sound_are_those_of_the_file(bench: Bench, tmp_path: Path) ->
     assert (audio["sample_rate"], audio["waveform"].shape) == (RATE, (1, 2, RATE * 3 // 2))
 
 
+@pytest.mark.parametrize(("sides", "sentence"), [
+    ({"width": 7}, "width is 7; set a multiple of 16 from 16 to 16384."),
+    ({"height": 500}, "height is 500, not a multiple of 16; use 496 or 512."),
+])  # fmt: skip
+def test_a_side_that_no_shot_can_have_is_refused_where_it_is_set(
+    bench: Bench, tmp_path: Path, sides: dict[str, int], sentence: str
+) -> None:
+    """A link gives any number; the video became 16 wide, and a later node named the sizes."""
+    with pytest.raises(BadInput) as refusal:
+        read(bench, video(tmp_path, 1), **sides)
+    assert str(refusal.value) == sentence
+    frames, _ = read(bench, video(tmp_path, 1), width=64, height=0)
+    assert (frames.width, frames.height) == (64, 32)
+
+
 def test_what_the_hosts_video_leaves_out_is_left_out(bench: Bench, tmp_path: Path) -> None:
     cut = trimmed(video(tmp_path))
     for inputs, expected in (({}, range(16, 32)), ({"start": -0.5}, range(24, 32)),
