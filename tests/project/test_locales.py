@@ -19,6 +19,10 @@ KEPT = re.compile(
 here = locales.english()
 folders = {name: name for name in locales.categories()}
 wanted = {*locales.sentences(here), *folders, *locales.player_sentences()}
+CODE = re.compile(r"`[^`]*`")
+FRACTION = re.compile(r"(?<![\w.,])(?:0\.\d+|\d+\.\d{1,2})(?!\w|[.,]\d)")
+THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:,\d{3})+\b")
+VERSIONS = {"1.0", "1.1", "2.0", "2.1", "2.2"}  # of LongLive, FlashVSR, LingBot-World and Wan
 PLACE = re.compile(r"\{\w+\}")  # where the player puts a value
 
 
@@ -53,6 +57,15 @@ def test_numbers_choices_and_proper_names_are_kept(language: str) -> None:
         assert numbers(said) == numbers(english), f"{language}: {said}"
         for name in KEPT.findall(english):
             assert name in said, f"{language}: {name} in {said}"
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr"])
+def test_a_comma_stands_before_a_fraction_and_not_between_thousands(language: str) -> None:
+    """But for what a user types, and versions."""
+    for said in locales.catalogue(language).values():
+        prose = CODE.sub("", said)
+        assert set(FRACTION.findall(prose)) <= VERSIONS, said
+        assert not THOUSANDS.search(prose), said
 
 
 @pytest.mark.parametrize("language", ["en", *locales.LANGUAGES])
