@@ -58,8 +58,10 @@ class HotStates:
         self._states.pop(key, None)
         self._states[key] = state
         budget = self.budget_bytes()
-        while self.bytes > budget:
-            self._evict(next(iter(self._states)))
+        for oldest in list(self._states):  # a copy: `clear` may empty the states meanwhile
+            if self.bytes <= budget:
+                break
+            self._evict(oldest)
 
     def find(self, key: str, made_for: str) -> Snapshot | None:
         """The state at chunk `key`, if `made_for` matches; it becomes the most recent one."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,26 @@ def test_states_share_a_budget_and_the_least_recently_used_is_evicted(
     assert hot.find("a", "m") is None and disk.read("a") is not None
     assert hot.find("d", "other") is None
     hot.clear()
+    assert len(hot) == hot.bytes == 0
+
+
+def test_states_may_be_cleared_on_another_thread_while_one_is_kept() -> None:
+    """Between the sum of the bytes and the eviction, where there is nothing left to evict."""
+    hot = HotStates(lambda: 0)
+
+    class Cleared:
+        """A tensor; another thread clears the states as soon as its bytes are counted."""
+
+        @property
+        def nbytes(self) -> int:
+            clearing = threading.Thread(target=hot.clear)
+            if len(hot):
+                clearing.start()
+                clearing.join()
+            return 40
+
+    tensors: Any = {"x": Cleared()}
+    hot.keep("a", HotState(Snapshot(tensors, {}), "m", None))
     assert len(hot) == hot.bytes == 0
 
 
