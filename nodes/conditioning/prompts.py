@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.rollout.edit_queue import MAX_GUIDANCE
+from ...stream.rollout.spec import Warn
 from .. import categories, host, sockets
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
@@ -73,17 +75,18 @@ class PromptTimeline(io.ComfyNode):
         mix_prompt: list[Any] | None = None,
     ) -> io.NodeOutput:
         """Encode every line of the timeline."""
-        node_id = cls.hidden.unique_id
+        warnings = list[str]()
+        encode = partial(embed, clip, warn=warnings.append)
         entries = [
-            TimedEmbedding(
-                line.start_s, embed(clip, line.text, node_id), line.text, line.guidance, line.over_s
-            )
+            TimedEmbedding(line.start_s, encode(line.text), line.text, line.guidance, line.over_s)
             for line in parse(text)
         ]
         timeline = Timeline(
-            tuple(entries), embed(clip, negative, node_id), CLIPPrompter(clip, node_id),
-            _strengths(guidance, entries), _second(mix, mix_prompt),
+            tuple(entries), encode(negative), CLIPPrompter(clip), _strengths(guidance, entries),
+            _second(mix, mix_prompt),
         )  # fmt: skip
+        if warnings:
+            host.warn(cls.hidden.unique_id, *dict.fromkeys(warnings))
         return io.NodeOutput(timeline)
 
 
@@ -139,9 +142,8 @@ class CLIPPrompter:
     """Encode prompts for live edits, and write them as lines of the timeline."""
 
     clip: Any
-    node_id: str | None
 
-    def encode(self, text: str) -> Tensor:
+    def encode(self, text: str, warn: Warn) -> Tensor:
         """Encode a prompt to (l, c) without unloading other models from the device."""
         time = first_time(text)
         if time is not None:
@@ -150,7 +152,7 @@ class CLIPPrompter:
                 "chunk on; delete the time."
             )
         beside = host.encoder_beside_models(self.clip)
-        embedding = embed(beside, text, self.node_id)
+        embedding = embed(beside, text, warn)
         if beside is not self.clip:
             session.remember(self.clip, text, embedding)
         return embedding
@@ -179,7 +181,7 @@ def truncate_tokens(tokens: Any) -> tuple[Any, int]:
     return shorter, dropped
 
 
-def embed(clip: Any, text: str, node_id: str | None) -> Tensor:
+def embed(clip: Any, text: str, warn: Warn) -> Tensor:
     """Encode a prompt to (l, c) with any text encoder of the host; warn of unknown words."""
     remembered = session.embedding(clip, text)
     if remembered is not None:
@@ -187,13 +189,12 @@ def embed(clip: Any, text: str, node_id: str | None) -> Tensor:
     if not isinstance(clip, DemoCLIP):
         tokens, dropped = truncate_tokens(clip.tokenize(text))
         if dropped:
-            host.warn(
-                node_id,
+            warn(
                 f"The prompt {text[:40]!r}... is {dropped} tokens longer than the {TEXT_LEN} that "
-                "the model takes; its end is left out.",
+                "the model takes; its end is left out."
             )
         return clip.encode_from_tokens_scheduled(tokens)[0][0][0]
     encoded = clip.encode_prompt(text)
     for problem in problems(encoded):
-        host.warn(node_id, problem)
+        warn(problem)
     return encoded.embedding

@@ -74,10 +74,11 @@ def _title(node_id: str | None) -> str:
     return f"{node.get('_meta', {}).get('title') or node['class_type']}: "
 
 
-def warn(node_id: str | None, text: str) -> None:
-    """Write a warning to the log and under the node."""
-    logger.warning("%s", text)
-    show_text(node_id, f"Warning: {text}")
+def warn(node_id: str | None, *warnings: str) -> None:
+    """Write warnings to the log and under the node."""
+    for warning in warnings:
+        logger.warning("%s", warning)
+    show_text(node_id, "\n".join(f"Warning: {warning}" for warning in warnings))
 
 
 def show_text(node_id: str | None, text: str) -> None:

@@ -10,6 +10,7 @@ from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.fork import Fork, extend
+from ...stream.rollout.spec import Warn
 from ...stream.timecode import time_label
 from ...units import count_of
 from .. import host
@@ -52,16 +53,16 @@ class RolloutEdit:
 
 def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRollout:
     """Make a shot that shares the chunks before `at` and differs from there on."""
-    frame = first_frame(source, chunk_near(source, edit.at))
+    frame, warnings = first_frame(source, chunk_near(source, edit.at)), list[str]()
     change = Fork(
         frame,
-        _encode_prompt(source, edit.new_prompt),
+        _encode_prompt(source, edit.new_prompt, warnings.append),
         edit.new_seed if edit.new_seed > KEEP else None,
         source.spec.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
     )
     settings = _set_length(change.apply(source.settings), source, frame, edit.length)
     forked = derive_rollout(source, settings, node_id)
-    host.show_status(node_id, _fork_summary(forked, change))
+    host.show_status(node_id, _fork_summary(forked, change), *warnings)
     return forked
 
 
@@ -95,7 +96,7 @@ ACTIONS: dict[str, Callable[[HostRollout, RolloutEdit, str | None], HostRollout]
 }
 
 
-def _encode_prompt(source: HostRollout, text: str) -> TimedPrompt | None:
+def _encode_prompt(source: HostRollout, text: str, warn: Warn) -> TimedPrompt | None:
     time = first_time(text)
     if time is not None:
         raise BadInput(
@@ -110,7 +111,7 @@ def _encode_prompt(source: HostRollout, text: str) -> TimedPrompt | None:
             "The fork has no text encoder for its new prompt; connect a clip to Load Rollout, or a "
             "Prompt Timeline to the sampler in place of CLIP Text Encode."
         )
-    embedding = source.spec.prompter.encode(text)
+    embedding = source.spec.prompter.encode(text, warn)
     return TimedPrompt(0, fit_length(embedding, len(source.settings.prompts.negative)), text)
 
 

@@ -190,7 +190,7 @@ class LoadRollout(io.ComfyNode):
     def execute(cls, file: str, model: Any, clip: Any = None) -> io.NodeOutput:
         """Read the settings and put the chunks into the journal."""
         saved = RolloutFile(host.saved_file(file))
-        prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
+        prompter = None if clip is None else CLIPPrompter(clip)
         rollout = resume_from_file(saved, model, prompter, cls.hidden.unique_id)
         new = saved.keep_in(rollout.spec.journal, rollout.spec.chain)
         announce_rollout(rollout)

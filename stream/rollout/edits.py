@@ -20,15 +20,18 @@ from ...samplers.settings import (
 from .edit_queue import Edit, EditQueue
 from .observer import RunObserver
 from .run_state import RunState
-from .spec import Prompter, RolloutSpec
+from .spec import Prompter, RolloutSpec, Warn
 
 logger = logging.getLogger("longtake")
 
 
-def apply_edit(index: int, state: RunState, edits: EditQueue, observer: RunObserver) -> bool:
+def apply_edit(
+    index: int, state: RunState, edits: EditQueue, observer: RunObserver, warn: Warn
+) -> bool:
     """Put the queued edit, if any, in force from chunk `index` on; whether that changed anything.
 
-    If it fails, users learn why, and the shot continues.
+    If it fails, users learn why, and the shot continues. `warn` gets what of a prompt has no
+    effect.
     """
     edit = edits.take(index)
     if edit is None:
@@ -36,7 +39,7 @@ def apply_edit(index: int, state: RunState, edits: EditQueue, observer: RunObser
     spec, first = state.spec, state.chain.span(index).first
     new = state.chain.span(index - 1).until if index else 0
     try:
-        settings = edited_settings(edit, first, state.settings, spec, observer)
+        settings = edited_settings(edit, first, state.settings, spec, observer, warn)
         settings = _with_strength(edit.strength, new, settings)
         settings = _with_level(edit.level, new, settings, spec)
     except LongtakeError as error:
@@ -60,6 +63,7 @@ def edited_settings(
     settings: RolloutSettings,
     spec: RolloutSpec,
     observer: RunObserver,
+    warn: Warn,
 ) -> RolloutSettings:
     """`settings` with `edit` in force from latent frame `first` on.
 
@@ -68,7 +72,7 @@ def edited_settings(
     if edit.text is not None:
         if not settings.prompts.negative.shape[-1]:
             raise LongtakeError("The model reads no prompt; drive it with keys instead.")
-        embedding = _encode(edit.text, spec.prompter, observer)
+        embedding = _encode(edit.text, spec.prompter, observer, warn)
         fitted = fit_length(embedding, len(settings.prompts.negative))
         prompt = TimedPrompt(first, fitted, edit.text, active_from=first)
         settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
@@ -127,14 +131,18 @@ def timeline_line(
     return prompter.line(start_s, settings.prompts.at(first).text, edit.guidance)
 
 
-def _encode(text: str, prompter: Prompter | None, observer: RunObserver) -> Tensor:
+def _encode(text: str, prompter: Prompter | None, observer: RunObserver, warn: Warn) -> Tensor:
     if prompter is None:
         raise LongtakeError(
             "The prompt cannot be changed during the shot because its prompts came without a text "
             "encoder; give the sampler a prompt timeline instead of one encoded prompt."
         )
+    warnings = list[str]()
     observer.on_encode(text)
     try:
-        return prompter.encode(text)
+        embedding = prompter.encode(text, warnings.append)
     finally:
         observer.on_encoded()
+    if warnings:
+        warn(" ".join(warnings))
+    return embedding

@@ -271,7 +271,8 @@ class Run:
             if self.spec.chunk_count is None and self.disk.is_full():
                 return self._stop(index)
             self.latency.begin(index)
-            if apply_edit(index, self.state, self.controls.edit_queue, self.observer):
+            edits = self.controls.edit_queue
+            if apply_edit(index, self.state, edits, self.observer, self.notify):
                 self.latency.switch(index)
                 self._record.part()
             if self._driving.admit(index):

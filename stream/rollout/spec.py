@@ -20,13 +20,18 @@ from .live_input import LiveInput, recorded
 from .recache import Resume, recached_chain
 
 WAN_FPS = 16.0
+Warn = Callable[[str], None]
+"""Shows a sentence to users."""
 
 
 class Prompter(Protocol):
     """Encodes the prompts of live edits and writes them as timeline lines."""
 
-    def encode(self, text: str) -> Tensor:
-        """Encode a prompt as (l, text_dim); a LongtakeError says why that is impossible."""
+    def encode(self, text: str, warn: Warn) -> Tensor:
+        """Encode a prompt as (l, text_dim); a LongtakeError says why that is impossible.
+
+        `warn` gets a sentence for what of the prompt has no effect.
+        """
 
     def line(self, start_s: float, text: str, guidance: float | None) -> str:
         """Write the timeline line that has the same effect from `start_s` on."""

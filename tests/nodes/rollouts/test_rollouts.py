@@ -66,6 +66,14 @@ def test_a_fork_with_another_seed_or_guidance_shares_its_beginning(bench: Bench)
         assert not torch.equal(made[:, :, 3:6], whole[:, :, 3:6])
 
 
+def test_a_fork_names_the_unknown_words_of_its_prompt(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, _ = bench.rollout(length=33.0)
+    fork(bench, source, at=0.6, new_prompt="a red zeppelin")
+    assert "does not know 'zeppelin'" in caplog.text
+
+
 def test_a_fork_can_be_longer_and_at_the_end(bench: Bench) -> None:
     source, _ = bench.rollout(length=33.0)
     longer = fork(bench, source, at=-1.0, length=3.0, new_seed=3)

@@ -113,10 +113,10 @@ def test_a_prompt_is_encoded_in_view_and_on_the_prompts_thread(
     statuses: list[str] = []
     embed = prompts.embed
 
-    def spy(clip: Any, text: str, node_id: str | None) -> Any:
+    def spy(clip: Any, text: str, warn: Any) -> Any:
         threads.append(threading.get_ident())
         statuses.extend(edit.status for edit in frames.controls.edits)
-        return embed(clip, text, node_id)
+        return embed(clip, text, warn)
 
     caplog.set_level(logging.INFO, "longtake")
     frames = bench.frames()
@@ -128,6 +128,17 @@ def test_a_prompt_is_encoded_in_view_and_on_the_prompts_thread(
     assert "Encoding the new prompt 'ball'." in caplog.text
 
 
+def texts_under_nodes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the page shows from now on, as (node, text)."""
+    shown: list[tuple[str, str]] = []
+    page = sys.modules["server"].PromptServer.instance
+    monkeypatch.setattr(type(page), "client_id", "page")
+    monkeypatch.setattr(
+        type(page), "send_progress_text", lambda _, text, node, sid=None: shown.append((node, text))
+    )
+    return shown
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("no text encoder is that large")])
 def test_the_text_about_encoding_goes_when_encoding_is_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception | None
@@ -135,24 +146,20 @@ def test_the_text_about_encoding_goes_when_encoding_is_over(
     """However it ends; the node then shows again what it showed before."""
     from longtake.nodes.conditioning import prompts
 
-    def embed(clip: Any, text: str, node_id: str | None) -> Any:
+    def embed(clip: Any, text: str, warn: Any) -> Any:
         if error is not None:
             raise error
-        return encode(clip, text, node_id)
+        return encode(clip, text, warn)
 
-    shown: list[str] = []
-    page = sys.modules["server"].PromptServer.instance
-    monkeypatch.setattr(type(page), "client_id", "page")
-    monkeypatch.setattr(
-        type(page), "send_progress_text", lambda _, text, node, sid=None: shown.append(text)
-    )
+    shown = texts_under_nodes(monkeypatch)
     encode = prompts.embed
     frames = bench.frames()
     monkeypatch.setattr(prompts, "embed", embed)
     ask_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
     pictures(bench, frames)
-    encoding = shown.index("Encoding the new prompt 'ball'.")
-    assert shown[encoding + 1].startswith(frames.rollout.plan.text)
+    texts = [text for _, text in shown]
+    encoding = texts.index("Encoding the new prompt 'ball'.")
+    assert texts[encoding + 1].startswith(frames.rollout.plan.text)
     assert [edit.status for edit in frames.controls.edits] == ["failed" if error else "applied"]
 
 
@@ -169,6 +176,33 @@ def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: 
     guided, prompted = frames.controls.edits
     assert guided.status == "applied" and guided.line is None
     assert "came without a text encoder" in prompted.error
+
+
+def test_what_a_live_edit_says_stands_under_the_sampler_and_in_the_player(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under Prompt Timeline, which the host takes from its cache, it would stay in later runs."""
+    frames = bench.frames()
+    shown = texts_under_nodes(monkeypatch)
+    ask_at(bench, 0, lambda: frames.controls.set_prompt("a red zeppelin"))
+    pictures(bench, frames)
+    warning = "The demo model does not know 'zeppelin'; the prompt is used without it."
+    assert (SAMPLER, f"Warning: {warning}") == shown[-1]
+    assert "LongtakePromptTimeline" not in dict(shown)
+    assert frames.controls.message == warning
+
+
+def test_a_timeline_names_every_unknown_word_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = bench.run("LongtakeLoadDemoModel")[1]
+    shown = texts_under_nodes(monkeypatch)
+    text = "0: a zeppelin\n1: a red zeppelin\n2: a yacht"
+    bench.run("LongtakePromptTimeline", clip=clip, text=text)
+    [(node, said)] = shown
+    lines = said.splitlines()
+    assert node == "LongtakePromptTimeline" and len(lines) == 2
+    assert "'zeppelin'" in lines[0] and "'yacht'" in lines[1]
 
 
 def test_a_live_edit_that_begins_with_a_time_is_refused(bench: Bench) -> None:
@@ -238,11 +272,11 @@ def test_an_edit_is_encoded_on_the_cpu_where_it_would_push_models_off_the_card(
 
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 500)
     clip: Any = FakeCLIP(FakePatcher(device, size, dynamic=dynamic))
-    edited = CLIPPrompter(clip, None).encode("a ball")
+    edited = CLIPPrompter(clip).encode("a ball", print)
     assert bool(edited[0, 0]) is on_cpu
-    assert torch.equal(embed(clip, "a ball", None), edited)
+    assert torch.equal(embed(clip, "a ball", print), edited)
     assert clip.patcher.load_device == torch.device(device)  # the user's own is left alone
-    assert embed(clip, "another", None)[0, 0] == (device == "cpu")
+    assert embed(clip, "another", print)[0, 0] == (device == "cpu")
 
 
 def test_the_session_remembers_few_embeddings_of_living_encoders(bench: Bench) -> None:

@@ -50,14 +50,14 @@ from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.rollout import Rollout
-from longtake.stream.rollout.spec import RolloutSpec
+from longtake.stream.rollout.spec import RolloutSpec, Warn
 from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings
 
 
 class Words:
     """A text encoder of the tests: a prompt is a number, its embedding follows from it."""
 
-    def encode(self, text: str) -> Tensor:
+    def encode(self, text: str, warn: Warn) -> Tensor:
         if not text.isdigit():
             raise BadInput(f"{text!r} is no prompt of these tests.")
         return embedding(int(text))
