@@ -101,6 +101,7 @@ class SaveVideo(io.ComfyNode):
                 progress.advance(chunk.index + 1)
         beside = _save_sheet(file, format, sheet, metadata) if sheet_and_report else {}
         report = frames.report([str(saved.path) for saved in (file, *beside.values())])
+        report = replace(report, frames=video.frames_written, fps_target=float(rate))
         if sheet_and_report:
             report.save(beside["report"].path)
             _tell("report", beside["report"])

@@ -17,6 +17,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
+from longtake.stream.metrics import Report
 from longtake.tests.support.clips import beeps, heard, numbers, open_files, write_clip
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.video_nodes import RATE, read, save, shot, video
@@ -105,6 +106,8 @@ def test_a_video_continued_keeps_its_pictures_and_its_sound(
     with av.open(path) as container:
         pictures = [one.to_ndarray(format="rgb24") for one in container.decode(video=0)]
     assert len(pictures) == 48 - 17 + made.frame_total
+    report = Report.from_json(path.with_name(f"{path.stem}report.json").read_text())
+    assert (report.frames, report.latent_frames) == (len(pictures), rollout.latent_frames)
     kept = torch.from_numpy(np.stack(pictures[:31])).movedim(-1, 1).float() / 255
     assert numbers(kept) == [*range(31)]
 
@@ -114,6 +117,15 @@ def test_sound_of_another_node_is_taken_too(bench: Bench, tmp_path: Path) -> Non
     wave = torch.from_numpy(beeps(1, 44100))[None]
     path = save(bench, frames, {"waveform": wave, "sample_rate": 44100}, format="mkv (lossless)")
     assert np.abs(heard(path) - wave[0].numpy()).max() < 1e-6
+
+
+def test_a_report_has_the_frames_and_the_rate_of_its_file(bench: Bench, tmp_path: Path) -> None:
+    frames, _ = read(bench, video(tmp_path), length=1.0)
+    path = save(bench, frames, None, fps=8.0)
+    report = Report.from_json(path.with_name(f"{path.stem}report.json").read_text())
+    with av.open(path) as container:
+        assert len([*container.decode(video=0)]) == report.frames == 8
+    assert report.fps_target == 8
 
 
 def test_a_folder_of_pictures_says_that_it_has_no_sound(
