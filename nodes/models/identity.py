@@ -20,37 +20,38 @@ SAMPLED_VALUES = 64  # of each tensor of a patch
 MAX_NAMES = 5
 
 
-def identity(model: Any) -> tuple[str, str | None]:
+def identity(model: Any, products: torch.dtype | None = None) -> tuple[str, str | None]:
     """The model's name in chunk addresses, and why that name ends with the session, if it does.
 
-    The name of a pair tells both models and the passes of the second.
+    The name of a pair tells both models and the passes of the second. `products` is the dtype in
+    which layers multiply, None for that of this machine.
     """
-    name, reason = _with_module(model)
+    name, reason = _with_module(model, products)
     second = second_model(model)
     if second is None:
         return name, reason
-    second_name, second_reason = _with_module(second.model)
+    second_name, second_reason = _with_module(second.model, products)
     both = hashlib.sha256(f"{name} {second.passes!r} {second_name}".encode())
     return both.hexdigest()[:32], reason or second_reason
 
 
-def _with_module(model: Any) -> tuple[str, str | None]:
+def _with_module(model: Any, products: torch.dtype | None) -> tuple[str, str | None]:
     """The name of one MODEL and of the VACE module that it may carry, and the reason."""
-    name, reason = _identity(model)
+    name, reason = _identity(model, products or product_dtype(model))
     vace = vace_of(model)
     if vace is None:
         return name, reason
     return hashlib.sha256(f"{name} vace {vace.digest}".encode()).hexdigest()[:32], reason
 
 
-def _identity(model: Any) -> tuple[str, str | None]:
+def _identity(model: Any, products: torch.dtype) -> tuple[str, str | None]:
     """The name of one MODEL, and why it ends with the session, if it does.
 
     Patches are identified by samples of their tensors and their strengths; the host's ids of them
     are random.
     """
     stacks = host.weights_and_patches(model)
-    base, products = fingerprint({n: stack[0] for n, stack in stacks.items()}), product_dtype(model)
+    base = fingerprint({name: stack[0] for name, stack in stacks.items()})
     suffix = "" if products is torch.float32 else f" {products}"
     digest = hashlib.sha256(f"{base}{suffix}".encode())
     unknown = live_code(model)

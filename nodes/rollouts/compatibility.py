@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -13,6 +14,8 @@ from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
 from ...samplers.denoiser import Denoiser
 from ...samplers.settings import RolloutSettings
+from ..models.identity import identity
+from ..models.model_facts import product_dtype
 
 
 def check_compatible(settings: RolloutSettings, channels: int | None, engine: Denoiser) -> None:
@@ -52,6 +55,26 @@ def check_compatible(settings: RolloutSettings, channels: int | None, engine: De
                 f"The shot's {what} {name} cannot be used here: {reason}; install it, continue the "
                 "shot where it was made, or make a new one with `auto` in ANN-Sparse Attention."
             )
+
+
+def describe_other_model(model: Any, saved: str) -> str:
+    """What differs between a MODEL and the one of a file, which has the identity `saved`."""
+    here = product_dtype(model)
+    there = torch.float32 if here is torch.bfloat16 else torch.bfloat16
+    if identity(model, there)[0] == saved:
+        return (
+            f"The file was made with this model and products in {_format(there)}, and this machine "
+            f"multiplies in {_format(here)}; the loaded chunks stay as they are, and new ones "
+            "round differently."
+        )
+    return (
+        "The file was made with another model or LoRA; the loaded chunks stay as they are, and new "
+        "ones are made with this model."
+    )
+
+
+def _format(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _requirements(

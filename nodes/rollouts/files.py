@@ -37,7 +37,7 @@ from ..runtime.report import run_report
 from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
-from .compatibility import check_compatible
+from .compatibility import check_compatible, describe_other_model
 from .derive import announce_rollout
 
 NO_STATE = (
@@ -206,10 +206,6 @@ class LoadRollout(io.ComfyNode):
         return facts.st_mtime_ns, facts.st_size, session.times_altered(cls.hidden.unique_id)
 
 
-OTHER_MODEL = (
-    "The file was made with another model or LoRA; the loaded chunks stay as they are, and new "
-    "ones are made with this model."
-)
 KEEPS_SETTINGS = (
     "a loaded shot keeps its settings: continue it where there is more memory, or make a new one: "
 )
@@ -229,7 +225,7 @@ def resume_from_file(
     count = len(file.metas)
     end = sum(span.count for span in islice(spans(settings), count))
     if file.models.at(end) != resolved.identity:
-        host.warn(node_id, OTHER_MODEL)
+        host.warn(node_id, describe_other_model(model, file.models.at(end)))
     if resolved.attention is not None and not resolved.attention.matches(settings):
         host.warn(node_id, OTHER_ATTENTION)
     spec = host_spec(resolved, settings, file.models.then(end, resolved.identity))

@@ -243,6 +243,27 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
     assert longer.spec.key(2) == plain.spec.key(2) and longer.spec.key(3) != plain.spec.key(3)
 
 
+@pytest.mark.parametrize(
+    ("there", "here"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)]
+)
+def test_a_machine_that_multiplies_in_another_format_is_no_other_model(
+    bench: Bench, caplog: pytest.LogCaptureFixture, there: torch.dtype, here: torch.dtype
+) -> None:
+    from longtake.nodes.models import identity
+    from longtake.nodes.rollouts import compatibility
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "product_dtype", lambda model: there)
+        name = save_rollout(bench, bench.rollout(length=33.0)[0])
+        for module in (identity, compatibility):
+            patch.setattr(module, "product_dtype", lambda model: here)
+        load(bench, name)
+    names = [str(dtype).removeprefix("torch.") for dtype in (there, here)]
+    assert f"this model and products in {names[0]}, and this machine multiplies in {names[1]}" in (
+        caplog.text
+    )
+
+
 def test_files_outside_the_hosts_folders_are_refused(bench: Bench) -> None:
     for name in ("../../etc/passwd [output]", "a.rollout.safetensors", "none [output]"):
         with pytest.raises(BadInput):
