@@ -45,9 +45,10 @@ class SlotCodes:
         codes, in_slots = self._codes[layer], self._frames[layer]
         if list(frames) == in_slots:
             return codes
-        slots = upload(torch.tensor([in_slots.index(frame) for frame in frames]), codes.device)
+        slots = [in_slots.index(frame) for frame in frames]
+        at = upload(torch.tensor(slots, dtype=torch.long), codes.device)  # there may be none
         by_frame: Tensor = codes.unflatten(2, (len(in_slots), self.cache.shape.frame_tokens))
-        return by_frame[:, :, slots].flatten(2)
+        return by_frame[:, :, at].flatten(2)
 
     def update(self) -> None:
         """Code the keys committed last.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,8 +14,12 @@ from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.sparse.key_codes import SlotCodes
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import Loop, generate
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.reading import PastWeight
 from longtake.tests.support.attention.sparse_keys import SHAPE, kv
 from longtake.tests.support.tiny_model import TINY, random_dit, settings, timeline
 
@@ -66,3 +72,18 @@ def test_a_rollout_re_cached_at_a_switch_is_replayed_and_restored_bit_for_bit(or
     ):
         for ours, theirs in zip(rest, whole[done:], strict=True):
             assert torch.equal(ours.latents, theirs.latents)
+
+
+@pytest.mark.parametrize("order", ["lsh", "k-means"])
+def test_a_past_that_nobody_reads_needs_no_codes(order: str) -> None:
+    """The first chunk under a new prompt reads nothing before it; a coded cache fetches nothing."""
+    sparsity = Sparsity(SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, recent_frames=1, order=order))
+    chosen = settings(
+        length=9, cache=WindowSink(9), storage=Packed(INT8), prompts=timeline(0, 6),
+        memory=MemoryRules(past=PastWeight(0.0)), sparsity=sparsity,
+    )  # fmt: skip
+    whole, alone = (
+        [*generate(shot, local_denoiser(random_dit(), TINY))]
+        for shot in (chosen, replace(chosen, sparsity=Sparsity()))
+    )
+    torch.testing.assert_close(whole[2].latents, alone[2].latents)
