@@ -106,7 +106,8 @@ class Bank:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The whole state as tensors and JSON facts."""
         facts = {
-            "candidates": self.candidates, "frames": [list(cells) for cells in self._frames],
+            "cells": self.cells, "candidates": self.candidates,
+            "frames": [list(cells) for cells in self._frames],
             "ranked": [list(cells) for cells in self._ranked],
             "previous": [list(cells) for cells in self._previous],
         }  # fmt: skip

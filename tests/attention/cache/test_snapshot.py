@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.attention.cache.kv_cache import KVCache
-from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.cache.policy import CachePolicy, FullHistory, MemoryBank, WindowSink
 from longtake.attention.history import open_cache
 from longtake.attention.storage.dense import DENSE
 from longtake.samplers.branches import Branches
+from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.current import CurrentSettings
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
-from longtake.samplers.loop import by_chunk
+from longtake.samplers.loop import Loop, by_chunk
+from longtake.samplers.rules.anchor import Anchor
 from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks
 from longtake.tests.support.attention.caches import SHAPE, chunk_kv, fill, policies
 from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples
@@ -29,6 +35,7 @@ from longtake.tests.support.tiny_model import (
 )
 
 MODEL = local_denoiser(random_dit(), TINY)
+GIVEN = randn(TINY.out_channels, 4, 6, seed=4)
 
 
 @examples(15)
@@ -97,3 +104,23 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
     for branches in (straight, resumed):
         branches.use(chosen, 6)
     assert torch.equal(straight.velocity(x, row), resumed.velocity(x, row))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cache": MemoryBank(4, 1, 5, 1)},
+        {"anchor": Anchor(0.5), "known_frames": KnownFrames((KnownFrame(0, GIVEN),))},
+    ],
+    ids=["a bank of more cells than frames", "an anchor beside a picture"],
+)
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_state_is_taken_from_the_first_chunk_on(changes: dict[str, Any], done: int) -> None:
+    chosen = settings(causal_chunks(flow_ladder(2, 3.0), 2), 9, **changes)
+    loop, other = Loop(chosen, MODEL), Loop(chosen, MODEL)
+    chunks = loop.chunks()
+    first = [next(chunks) for _ in range(done)]
+    other.restore(through_json(loop.snapshot()))
+    whole = list(Loop(chosen, MODEL).chunks())
+    rest = list(other.chunks(first[loop.index :]))
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(rest, whole[done:], strict=True))
