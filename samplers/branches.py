@@ -97,11 +97,14 @@ class Branches:
         before = self.current.prompts
         self.current.use(settings, first)
         prompts = self.current.prompts
-        if self._experts.projected and prompts.same(before):
+        same = prompts.same(before)
+        if self._experts.projected and same:
             return
         self._experts.project({prompt: self._texts(prompt, prompts) for prompt in self._prompts})
         if prompts.front is not before.front:
             self._experts.in_turn(RolloutHistory.prompts_changed)
+        elif not same:  # a prompt beside others is projected with other rounding
+            self._experts.in_turn(RolloutHistory.forget_prompts)
 
     def in_turn(self, change: Callable[[RolloutHistory], None]) -> None:
         """Do something to every history."""

@@ -38,6 +38,8 @@ from longtake.samplers.history.rollout_history import RolloutHistory
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid
 from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.samplers.brute_force import (
     CHUNK,
@@ -58,6 +60,7 @@ from longtake.tests.support.samplers.guided_rollouts import (
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
+    settings,
     timeline,
 )
 
@@ -264,3 +267,14 @@ def test_weights_may_change_while_it_runs_and_branches_may_not() -> None:
     torch.testing.assert_close(made[6:], joined(later), **CLOSE)
     with pytest.raises(BadInput, match="other weights, not other branches"):
         list(generate(weak, MODEL, settings_at=lambda _: of(cfg(2.0))))
+
+
+def test_noise_has_the_same_bits_whatever_prompt_is_on_its_way() -> None:
+    """A run passed noise before the next prompt began to act; one that resumes passes it after."""
+    chosen = settings(
+        pyramid(flow_ladder(4, 1.0), 3), 6, prompts=timeline(0, 2, 6), guidance=vanilla(3.0),
+        cache=WindowSink(2),
+    )  # fmt: skip
+    chunks = list(generate(chosen, MODEL))
+    (resumed,) = generate(chosen, MODEL, chunks[:5])
+    assert torch.equal(resumed.latents, chunks[5].latents)
