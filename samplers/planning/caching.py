@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from ..feature_caching import Evaluations
-from ..loop import by_chunk
 from ..settings import RolloutSettings
+from .chunk_rows import typical_rows
 
 
 def describe_caching(settings: RolloutSettings) -> str | None:
-    """What feature caching can save at most, a sentence; None without it."""
-    caching = settings.feature_caching
-    if caching is None:
+    """What feature caching can save at most, a sentence; None without it or without steps."""
+    caching, rows = settings.feature_caching, typical_rows(settings)
+    if caching is None or not rows:
         return None
-    *_, rows = islice(by_chunk(settings.noise_rows(settings.origin)), 2)
     count = caching.replaceable(rows)
     if not count:
         return (

@@ -58,7 +58,7 @@ def rollout_memory(
 ) -> RolloutMemory:
     """Plan a rollout on `device`; an endless full history counts only as it starts.
 
-    `working_bytes` = max(step, commit, score gradient, first-frame re-encoding). Step and commit
+    `working_bytes` = max(steps, commit, score gradient, first-frame re-encoding). Steps and commit
     are measured in the worst case: prompts projected, history full, keys not yet rotated (as after
     a resume). `check_interrupted` is called before every pass. `shapes` saves operations that
     another plan has rehearsed.
@@ -79,29 +79,32 @@ def rollout_memory(
 Measure = Callable[[RolloutSettings], Peaks]
 """Bytes of a step or of a commit of a shot, by place."""
 
+PARTS = Rehearsal.step, Rehearsal.later_steps, Rehearsal.commit
 
-def _of_whole_passes(rehearse: Callable[[RolloutSettings], Rehearsal]) -> tuple[Measure, Measure]:
-    """Step and commit of a model that is rehearsed with all of its layers."""
-    return lambda shot: rehearse(shot).step(), lambda shot: rehearse(shot).commit()
+
+def _of_whole_passes(rehearse: Callable[[RolloutSettings], Rehearsal]) -> list[Measure]:
+    """Steps and commit of a model that is rehearsed with all of its layers."""
+
+    def measure(part: Callable[[Rehearsal], Peaks]) -> Measure:
+        return lambda shot: part(rehearse(shot))
+
+    return [measure(part) for part in PARTS]
 
 
 def _of_layers(
     config: DiTConfig, dtype: torch.dtype, check: CheckInterrupted, memo: ShapeMemo
-) -> tuple[Measure, Measure]:
-    """Step and commit of a transformer, of which a few layers are rehearsed."""
+) -> list[Measure]:
+    """Steps and commit of a transformer, of which a few layers are rehearsed."""
     with memo:
         tree = shape_only(config.first_layers(min(config.num_layers, DEEPEST)), dtype)
 
     def rehearsal(shot: RolloutSettings, size: DiTConfig) -> Rehearsal:
         return Rehearsal(shot, tree, size, dtype, check, memo)
 
-    def step(shot: RolloutSettings) -> Peaks:
-        return _of_all_layers(shot, config, lambda size: rehearsal(shot, size).step())
+    def measure(part: Callable[[Rehearsal], Peaks]) -> Measure:
+        return lambda shot: _of_all_layers(shot, config, lambda size: part(rehearsal(shot, size)))
 
-    def commit(shot: RolloutSettings) -> Peaks:
-        return _of_all_layers(shot, config, lambda size: rehearsal(shot, size).commit())
-
-    return step, commit
+    return [measure(part) for part in PARTS]
 
 
 def _of_all_layers(
@@ -115,6 +118,8 @@ def _of_all_layers(
     blocks = min(1, config.control_blocks) if settings.control else 0
     first = replace(config, control_blocks=blocks)
     shallow = peaks = measure(first.first_layers(min(config.num_layers, DEEPEST - 1)))
+    if not shallow:  # a shot of one chunk has no later steps, and commits nothing
+        return {}
     if config.num_layers >= DEEPEST:
         peaks = _of_more_layers(first, shallow, measure)
     if blocks and config.control_blocks > 1:

@@ -7,7 +7,7 @@ it only the largest run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -33,6 +33,7 @@ from ..conditioning.reference import Reference
 from ..control.example import example_control
 from ..current import CurrentSettings
 from ..denoiser import Denoiser, LocalHost
+from ..guidance import AgeRange
 from ..history.filler import CacheFiller
 from ..history.frames import HistoryFrame
 from ..history.plan import CachePlan
@@ -95,12 +96,22 @@ class Rehearsal:
         """Bytes of a step, by place, with the maximum of active latent frames.
 
         With sparse attention the last row of the chunk is measured too, and with feature caching
-        the second one, beside what it may take over.
+        another one, beside what it may take over.
         """
-        settings, first = self.settings, _frames_before(self.settings)
-        branches = self._branches(first)
+        return self._step(_frames_before(self.settings))
+
+    def later_steps(self) -> Peaks:
+        """The same of later chunks, if the fullest one has no history that guidance may look at."""
+        peaks: Peaks = {}
+        for first in [] if _frames_before(self.settings) else _first_with_history(self.settings):
+            for place, count in self._step(first).items():
+                peaks[place] = max(count, peaks.get(place, 0))
+        return peaks
+
+    def _step(self, first: int) -> Peaks:
+        settings, branches = self.settings, self._branches(first)
         rows = next(by_chunk(settings.noise_rows(first)))
-        rehearsed = rows[: 2 if settings.feature_caching else 1]
+        rehearsed = _fullest(rows, 2 if settings.feature_caching else 1)
         if settings.sparsity.self_sparsity is not None:
             rehearsed.append(rows[-1])
         ahead = settings.known_frames.max_lookahead
@@ -238,6 +249,27 @@ def _frames_before(settings: RolloutSettings) -> int:
         most -= active
     chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
     return max(0 if origin == length else origin, origin + chunks * chunk)
+
+
+def _first_with_history(settings: RolloutSettings) -> list[int]:
+    """The first latent frames of two chunks: the first with a history, and the first whose history
+    is long enough for each view to see another part of it, or else the last.
+    """
+    views = [branch.view.frames for branch in settings.guidance.all_branches]
+    ages = (view.oldest for view in views if isinstance(view, AgeRange))
+    enough, later = 1 + max(settings.cache.sink_frames, *ages, 0), list[int]()
+    for first in (rows[0].first for rows in by_chunk(settings.noise_rows())):  # perhaps endless
+        later += [first] if first else []
+        if first >= enough:
+            break
+    return sorted({*later[:1], *later[-1:]})
+
+
+def _fullest(rows: Sequence[Row], count: int) -> list[Row]:
+    """So many neighbouring `rows` of a chunk, from the first with the most active frames on."""
+    sizes = [len(row.frames) for row in rows]
+    at = max(0, min(sizes.index(max(sizes)), len(rows) - count))
+    return [*rows[at : at + count]]
 
 
 def _last_commit(settings: RolloutSettings) -> tuple[int, int] | None:

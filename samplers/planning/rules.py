@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from ...attention.cache.policy import CachePolicy
 from ..history.steady_state import steady_state_frames
-from ..loop import by_chunk
 from ..rules.reading import FarReading, NewestFrames
 from ..settings import RolloutSettings
+from .chunk_rows import typical_rows
 
 
 def describe_rules(settings: RolloutSettings, layers: int) -> str | None:
@@ -64,9 +62,9 @@ def read_share(settings: RolloutSettings, layers: int) -> float:
 
 
 def _steps(settings: RolloutSettings) -> int:
-    """The steps of the second chunk, or of the only one; a first chunk may have more."""
-    *_, rows = islice(by_chunk(settings.noise_rows(settings.origin)), 2)
-    return rows[-1].of_steps[0]
+    """The steps of a chunk; 1 where all latent frames are given and none has any."""
+    rows = typical_rows(settings)
+    return rows[-1].of_steps[0] if rows else 1
 
 
 def _describe_commit(rule: NewestFrames, cache: CachePolicy) -> str:
