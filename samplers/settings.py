@@ -152,18 +152,17 @@ class RolloutSettings:
         chunks = -(-self.active_frames // size)
         starts = [self.next_chunk(entry.start_frame) // size for entry in self.prompts.entries]
         later = [bisect_left(starts, at + chunks - 1) - i for i, at in enumerate(starts) if i]
-        return min(len(starts), 1 + max(later, default=0) + self.known_frames.max_lookahead)
+        return min(len(starts), 1 + max([0, *later]) + self.known_frames.max_lookahead)
 
     def active_prompts(self, first: int, stop: int) -> ActivePrompts:
         """The prompts of latent frames [first, stop) and of the known frames that they see ahead.
 
-        A chunk has the prompt in force at its first frame.
+        A chunk has the prompt in force at its first frame. Given frames at the front are in no step
+        and see nothing ahead.
         """
         by_chunk = dict[int, TimedPrompt]()
-        for frame in (
-            *range(first, stop),
-            *(known.frame for known in self.known_frames.seen(stop, stop)),
-        ):
+        ahead = self.known_frames.ahead(stop) if first >= self.origin else ()
+        for frame in (*range(first, stop), *(known.frame for known in ahead)):
             chunk = self.chunk_start(frame)
             prompt = self.prompts.at(chunk, first)
             by_chunk[self.next_chunk(prompt.start_frame)] = prompt

@@ -76,9 +76,16 @@ class KnownFrames:
         candidates = self.among(range(first, stop + self._reach))
         return tuple(known for known in candidates if known.frame < stop + known.lookahead)
 
+    def ahead(self, stop: int) -> tuple[KnownFrame, ...]:
+        """The known frames that passes see ahead of active ones that end at `stop`.
+
+        Frames of level 1 are pure noise, which nobody looks at.
+        """
+        return tuple(known for known in self.seen(stop, stop) if known.level < 1)
+
     def lookahead_frames(self, frames: range, like: Tensor) -> LookaheadFrames | None:
         """The known frames ahead of the active `frames`, latents in the dtype of `like`."""
-        ahead = [known for known in self.seen(frames.stop, frames.stop) if known.level < 1]
+        ahead = self.ahead(frames.stop)
         if not ahead:
             return None
         latents = torch.stack([known.read().to(like) for known in ahead])

@@ -1,12 +1,18 @@
-"""The rows of a chunk that stands for all others."""
+"""The chunks and rows that stand for all others of a shot."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
+from ...attention.cache.policy import capacity
+from ..guidance import AgeRange
 from ..loop import by_chunk
 from ..schedule.row import Row
 from ..settings import RolloutSettings
+
+CHUNKS_BACK = 64
+"""Chunks of which one leads a full row, but for the strangest fractions of a row between them."""
 
 
 def typical_rows(settings: RolloutSettings) -> list[Row]:
@@ -16,3 +22,67 @@ def typical_rows(settings: RolloutSettings) -> list[Row]:
     """
     chunks = [*islice(by_chunk(settings.noise_rows(settings.origin)), 2)]
     return chunks[-1] if chunks else []
+
+
+def frames_before(settings: RolloutSettings) -> int:
+    """The latent frame with the longest history of those that may lead a full row."""
+    chunk, active = settings.schedule.chunk_frames, settings.active_frames
+    origin, length = settings.origin, settings.length
+    most = capacity(settings.cache, settings.length)
+    if length is not None:
+        most = max(0, length - active)
+    elif settings.cache.limit is None:
+        most -= active
+    chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
+    return max(0 if origin == length else origin, origin + chunks * chunk)
+
+
+def leading_frames(settings: RolloutSettings) -> list[int]:
+    """The latent frame that `frames_before` tells, and the last one up to it that leads a full row.
+
+    Where chunks start a fraction of a row apart, not every one does.
+    """
+    longest = first = frames_before(settings)
+    most = settings.schedule.active_frames(settings.length, settings.origin)
+    chunk = settings.schedule.chunk_frames
+    for _ in range(CHUNKS_BACK):
+        rows = next(by_chunk(settings.noise_rows(first)))
+        if first < settings.origin + chunk or len(fullest(rows, 1)[0].frames) >= most:
+            break
+        first -= chunk
+    return sorted({first, longest})
+
+
+def first_with_history(settings: RolloutSettings) -> list[int]:
+    """The first latent frames of two chunks: the first with a history, and the first whose history
+    is long enough for each view to see another part of it, or else the last.
+    """
+    views = [branch.view.frames for branch in settings.guidance.all_branches]
+    ages = (view.oldest for view in views if isinstance(view, AgeRange))
+    enough, later = 1 + max(settings.cache.sink_frames, *ages, 0), list[int]()
+    for first in (rows[0].first for rows in by_chunk(settings.noise_rows())):  # perhaps endless
+        later += [first] if first else []
+        if first >= enough:
+            break
+    return sorted({*later[:1], *later[-1:]})
+
+
+def fullest(rows: Sequence[Row], count: int) -> list[Row]:
+    """So many neighbouring `rows` of a chunk, from the first with the most active frames on."""
+    sizes = [len(row.frames) for row in rows]
+    at = max(0, min(sizes.index(max(sizes)), len(rows) - count))
+    return [*rows[at : at + count]]
+
+
+def last_commit(settings: RolloutSettings) -> tuple[int, int] | None:
+    """First latent frame and number of those that are committed at the end; None if none are.
+
+    Where chunks start less than a row apart, the most that are committed together.
+    """
+    if settings.length is None:
+        first = frames_before(settings)
+        return first, next(row.finished for row in settings.noise_rows(first) if row.finished)
+    start = settings.schedule.before_two_finishes(settings.length, settings.origin)
+    rows = settings.noise_rows(start if start > settings.origin else 0)
+    finishes = [(row.first, row.finished) for row in rows if row.finished]
+    return max(finishes[:-1], key=lambda at: (at[1], at[0]), default=None)

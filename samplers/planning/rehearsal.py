@@ -33,7 +33,6 @@ from ..conditioning.reference import Reference
 from ..control.example import example_control
 from ..current import CurrentSettings
 from ..denoiser import Denoiser, LocalHost
-from ..guidance import AgeRange
 from ..history.filler import CacheFiller
 from ..history.frames import HistoryFrame
 from ..history.plan import CachePlan
@@ -41,6 +40,7 @@ from ..history.steady_state import commit_start
 from ..loop import by_chunk
 from ..schedule.row import Row
 from ..settings import RolloutSettings
+from .chunk_rows import first_with_history, frames_before, fullest, last_commit, leading_frames
 
 CheckInterrupted = Callable[[], None]
 """Raises if the user wants to stop; called before every pass."""
@@ -95,15 +95,20 @@ class Rehearsal:
     def step(self) -> Peaks:
         """Bytes of a step, by place, with the maximum of active latent frames.
 
-        With sparse attention the last row of the chunk is measured too, and with feature caching
-        another one, beside what it may take over.
+        With sparse attention the last row of the chunk is measured too, with feature caching
+        another one, beside what it may take over, and with known frames ahead also a row without.
         """
-        return self._step(_frames_before(self.settings))
+        return self._steps(leading_frames(self.settings))
 
     def later_steps(self) -> Peaks:
         """The same of later chunks, if the fullest one has no history that guidance may look at."""
+        begins = frames_before(self.settings) == 0
+        return self._steps(first_with_history(self.settings) if begins else [])
+
+    def _steps(self, leading: Sequence[int]) -> Peaks:
+        """The most bytes, by place, of steps of the chunks from these latent frames on."""
         peaks: Peaks = {}
-        for first in [] if _frames_before(self.settings) else _first_with_history(self.settings):
+        for first in leading:
             for place, count in self._step(first).items():
                 peaks[place] = max(count, peaks.get(place, 0))
         return peaks
@@ -111,20 +116,21 @@ class Rehearsal:
     def _step(self, first: int) -> Peaks:
         settings, branches = self.settings, self._branches(first)
         rows = next(by_chunk(settings.noise_rows(first)))
-        rehearsed = _fullest(rows, 2 if settings.feature_caching else 1)
+        rehearsed = fullest(rows, 2 if settings.feature_caching else 1)
         if settings.sparsity.self_sparsity is not None:
             rehearsed.append(rows[-1])
         ahead = settings.known_frames.max_lookahead
 
         def run() -> None:
-            for row in rehearsed:  # dense at first; what is sparse later takes memory of its own
-                branches.velocity(*_example_inputs(branches, row, ahead))
+            for count in sorted({0, ahead}):  # views that see nothing ahead then share a pass
+                for row in rehearsed:  # dense at first; sparse later takes memory of its own
+                    branches.velocity(*_example_inputs(branches, row, count))
 
         return self._peaks(_with_prompts(branches, first, run))
 
     def commit(self) -> Peaks:
         """Bytes of the last commit, by place; the frames that finish last are never committed."""
-        last = _last_commit(self.settings)
+        last = last_commit(self.settings)
         if last is None:
             return {}
         first, count = last
@@ -236,48 +242,3 @@ def _prompts_together(settings: RolloutSettings, first: int) -> PromptTimeline:
     later = (replace(prompt, start_frame=first + i * chunk)
              for i in range(1, settings.prompts_at_once))  # fmt: skip
     return PromptTimeline((prompt, *later), settings.prompts.negative)
-
-
-def _frames_before(settings: RolloutSettings) -> int:
-    """A latent frame that leads a full row and has the longest history behind it."""
-    chunk, active = settings.schedule.chunk_frames, settings.active_frames
-    origin, length = settings.origin, settings.length
-    most = capacity(settings.cache, settings.length)
-    if length is not None:
-        most = max(0, length - active)
-    elif settings.cache.limit is None:
-        most -= active
-    chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
-    return max(0 if origin == length else origin, origin + chunks * chunk)
-
-
-def _first_with_history(settings: RolloutSettings) -> list[int]:
-    """The first latent frames of two chunks: the first with a history, and the first whose history
-    is long enough for each view to see another part of it, or else the last.
-    """
-    views = [branch.view.frames for branch in settings.guidance.all_branches]
-    ages = (view.oldest for view in views if isinstance(view, AgeRange))
-    enough, later = 1 + max(settings.cache.sink_frames, *ages, 0), list[int]()
-    for first in (rows[0].first for rows in by_chunk(settings.noise_rows())):  # perhaps endless
-        later += [first] if first else []
-        if first >= enough:
-            break
-    return sorted({*later[:1], *later[-1:]})
-
-
-def _fullest(rows: Sequence[Row], count: int) -> list[Row]:
-    """So many neighbouring `rows` of a chunk, from the first with the most active frames on."""
-    sizes = [len(row.frames) for row in rows]
-    at = max(0, min(sizes.index(max(sizes)), len(rows) - count))
-    return [*rows[at : at + count]]
-
-
-def _last_commit(settings: RolloutSettings) -> tuple[int, int] | None:
-    """First latent frame and number of those that are committed last; None if none are."""
-    if settings.length is None:
-        first = _frames_before(settings)
-        return first, next(row.finished for row in settings.noise_rows(first) if row.finished)
-    start = settings.schedule.before_two_finishes(settings.length, settings.origin)
-    rows = settings.noise_rows(start if start > settings.origin else 0)
-    finishes = [(row.first, row.finished) for row in rows if row.finished]
-    return finishes[-2] if len(finishes) > 1 else None

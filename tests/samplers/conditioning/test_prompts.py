@@ -10,6 +10,7 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.samplers.conditioning import prompts
+from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.conditioning.prompts import (
     TimedPrompt,
     chunk_start,
@@ -17,7 +18,7 @@ from longtake.samplers.conditioning.prompts import (
     fit_length,
 )
 from longtake.tests.support.laws import examples
-from longtake.tests.support.tiny_model import randn, timeline
+from longtake.tests.support.tiny_model import TINY, randn, settings, timeline
 
 
 @examples(100)
@@ -83,3 +84,24 @@ def test_a_prompts_digest_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None
     entry = TimedPrompt(0, randn(5, 4))
     assert (entry.digest, entry.digest) == ("of it", "of it")
     assert [one is entry.embedding for one in taken] == [True]
+
+
+FAR = KnownFrame(5, torch.zeros(TINY.out_channels, 4, 6), 1.0, lookahead=9)
+NEXT = tuple(KnownFrame(i, torch.zeros(TINY.out_channels, 4, 6), lookahead=9) for i in range(6))
+
+
+@pytest.mark.parametrize(
+    ("starts", "known"),
+    [((0, 3), (FAR,)), ((0, 3), NEXT), ((0, 1, 2), NEXT[:2])],
+    ids=["noise ahead", "given frames alone", "one chunk"],
+)
+def test_no_more_prompts_are_in_force_than_are_planned(
+    starts: tuple[int, ...], known: tuple[KnownFrame, ...]
+) -> None:
+    """Neither a frame of pure noise nor a given one at the front brings a prompt before its time;
+    of prompts that begin in one chunk the last one holds.
+    """
+    shot = settings(prompts=timeline(*starts), known_frames=KnownFrames(known))
+    fronts = {row.first for row in shot.noise_rows()}
+    together = [shot.active_prompts(at, at + shot.active_frames).prompts for at in fronts]
+    assert max(map(len, together)) <= shot.prompts_at_once

@@ -10,12 +10,13 @@ import torch
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.model.vace.module import MASK_CHANNELS
-from longtake.samplers.conditioning.known_frames import from_latents
+from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames, from_latents
 from longtake.samplers.control.stored import StoredControl
 from longtake.samplers.control.video import ControlVideo
 from longtake.samplers.feature_caching import FeatureCaching
-from longtake.samplers.guidance import Guidance, last, temporal
+from longtake.samplers.guidance import DROP, Guidance, last, temporal, vanilla
 from longtake.samplers.planning.caching import describe_caching
+from longtake.samplers.planning.chunk_rows import last_commit
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.samplers.planning.rules import describe_rules
 from longtake.samplers.rules.memory import MemoryRules
@@ -64,6 +65,23 @@ def test_an_endless_shot_of_more_frames_in_work_than_its_history_begins_with_has
     schedule = rolling(flow_ladder(10, 1.0), 8)
     sides = {"rows": 4, "columns": 6, "cache": FullHistory()}
     assert working_bytes(schedule, None, **sides) >= working_bytes(schedule, 80, **sides)
+
+
+def test_views_share_a_pass_where_nothing_known_is_ahead() -> None:
+    """Those without history see no known frame ahead, and are passed alone while there is one."""
+    given = KnownFrame(11, randn(TINY.out_channels, 16, 24), lookahead=3)
+    blind = {"guidance": vanilla(2.0, DROP), "cache": WindowSink(3)}
+    known = working_bytes(causal_chunks(LADDER, 3), 18, known_frames=KnownFrames((given,)), **blind)
+    assert known >= working_bytes(causal_chunks(LADDER, 3), 18, **blind)
+
+
+@pytest.mark.parametrize("lag", [0.3, 0.4, 0.7])
+def test_the_largest_commit_is_planned(lag: float) -> None:
+    """Where chunks start less than a row apart, one or another number becomes clean together."""
+    shot = settings(pyramid(LADDER, lag), 30, cache=WindowSink(2))
+    finished = [row.finished for row in shot.noise_rows() if row.finished]
+    committed = last_commit(shot)
+    assert committed is not None and committed[1] == max(finished[:-1])
 
 
 @pytest.mark.parametrize("schedule", [full_sequence(LADDER), causal_chunks(LADDER, 3)])
