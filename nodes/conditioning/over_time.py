@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
 from ...model.vae.latent_format import FRAMES_PER_LATENT
-from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ..length import Length, latent_frame_at
 from .timed_numbers import NumbersOverTime, TimedNumber
 
@@ -35,28 +30,6 @@ def values_by_chunk(numbers: Sequence[TimedNumber], length: Length) -> dict[int,
         if mean != latest:
             values[first] = latest = mean
     return values
-
-
-def mix_prompt(
-    prompts: PromptTimeline, second: Tensor, shares: Mapping[int, float]
-) -> PromptTimeline:
-    """Mix `second` (l, text_dim) into every prompt, by its share from some latent frames on."""
-    starts = sorted({*shares, *(entry.start_frame for entry in prompts.entries)})
-    entries, mixtures = list[TimedPrompt](), dict[tuple[int, float], TimedPrompt]()
-    share = 0.0
-    for start in starts:
-        share, before = shares.get(start, share), prompts.at(start)
-        key = before.start_frame, share
-        mixture = mixtures.setdefault(key, _mixture(before, second, share))
-        entries.append(replace(mixture, start_frame=start))
-    return PromptTimeline(tuple(entries), prompts.negative)
-
-
-def _mixture(prompt: TimedPrompt, second: Tensor, share: float) -> TimedPrompt:
-    if share == 0:
-        return prompt
-    mixed = torch.lerp(prompt.embedding, second.to(prompt.embedding), share)
-    return replace(prompt, embedding=mixed, text=f"{prompt.text} (mixed {share:.0%})")
 
 
 def _chunks(length: Length, end: float) -> list[tuple[int, int]]:

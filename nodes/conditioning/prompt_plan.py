@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...samplers.conditioning.prompts import (
+    Blend,
+    PromptMix,
     PromptTimeline,
     TimedPrompt,
     chunk_start,
@@ -21,7 +23,7 @@ from ...samplers.settings import TimedGuidance
 from ...units import byte_size
 from ..length import Length, latent_frame_at
 from ..models.demo_objects import PROMPT_TEXT
-from .over_time import mix_prompt, values_by_chunk
+from .over_time import values_by_chunk
 from .reference import PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
 from .timeline import SecondPrompt, TimedEmbedding, Timeline
@@ -48,37 +50,38 @@ def prompt_timeline(
     if not config.reads_prompt:
         timeline = timeline.without_words()
     rows = _text_rows(timeline, config, text_len)
-    entries: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
-    blends: list[tuple[TimedPrompt, range]] = []
     seconds = [] if timeline.second is None else [timeline.second]
     for prompt in (*timeline.entries, *seconds):
         _check_width(prompt.embedding, config)
+    lines: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
     for entry in timeline.entries:
         start = _start(entry, length)
-        entries[start] = TimedPrompt(start, rows.fit(entry.embedding), entry.text)
-        if entry.over_s and start:
-            end = _start(replace(entry, start_s=entry.start_s + entry.over_s), length)
-            blends.append((entries[start], range(start, end, length.chunk_frames)))
-    in_order = tuple(entries[start] for start in sorted(entries))
-    placed = PromptTimeline(in_order, rows.fit(timeline.negative))
-    blends = [blend for blend in blends if entries[blend[0].start_frame] is blend[0]]
-    steps = [_steps(starts, entries, length) for _, starts in blends]
-    _check_steps(sum(steps), rows.count * config.text_dim * timeline.negative.element_size())
-    for (prompt, starts), count in zip(blends, steps, strict=True):
-        placed = placed.blend(prompt, starts, count)
-    if timeline.second is None:
-        return placed
-    return _with_second(placed, timeline.second, rows, length)
+        fitted = rows.fit(entry.embedding)
+        lines[start] = TimedPrompt(start, fitted, entry.text, blend=_blend(entry, start, length))
+    in_order = tuple(lines[start] for start in sorted(lines))
+    mixes = [PromptMix(rows.fit(second.embedding), _shares(second, length)) for second in seconds]
+    placed = PromptTimeline(in_order, rows.fit(timeline.negative), *mixes)
+    row_bytes = config.text_dim * timeline.negative.element_size()
+    _check_steps(placed.step_count, rows.count * row_bytes)
+    return placed
 
 
-def _with_second(
-    placed: PromptTimeline, second: SecondPrompt, rows: TextRows, length: Length
-) -> PromptTimeline:
-    """Mix the second prompt in, chunk by chunk."""
-    shares = values_by_chunk(second.shares, length)
-    embedding = rows.fit(second.embedding)
-    _check_steps(len(shares), embedding.numel() * embedding.element_size())
-    return mix_prompt(placed, embedding, shares)
+def _blend(entry: TimedEmbedding, start: int, length: Length) -> Blend | None:
+    """How a prompt blends in, not far beyond the end of the shot; None if it begins at once."""
+    end = _start(replace(entry, start_s=entry.start_s + entry.over_s), length)
+    parts = (end - start) // length.chunk_frames
+    if not start or parts < 1:
+        return None
+    steps = parts
+    if length.latent_frames is not None:
+        left = length.latent_frames + STEPS_BEYOND * length.chunk_frames - start
+        steps = min(parts, max(1, -(-left // length.chunk_frames)))
+    return Blend(length.chunk_frames, parts, steps)
+
+
+def _shares(second: SecondPrompt, length: Length) -> tuple[tuple[int, float], ...]:
+    """The second prompt's share of each chunk at which the share changes."""
+    return tuple(values_by_chunk(second.shares, length).items())
 
 
 def own_prompt(prompts: Timeline | list[Any]) -> OwnPrompt:
@@ -119,17 +122,6 @@ def truncated_prompts(
         for prompt in (*timeline.entries, *own)
         if rows.is_cut(prompt.embedding)
     ]
-
-
-def _steps(starts: range, entries: Iterable[int], length: Length) -> int:
-    """Count the steps of a blend: up to the next prompt, not far beyond the end of the shot, and at
-    least one, so that the prompt starts on time.
-    """
-    until = min([starts.stop, *(start for start in entries if start > starts.start)])
-    if length.latent_frames is not None:
-        end = length.latent_frames + STEPS_BEYOND * length.chunk_frames
-        until = min(until, max(end, starts.start + 1))
-    return len(range(starts.start, until, starts.step))
 
 
 def _check_steps(count: int, bytes_each: int) -> None:

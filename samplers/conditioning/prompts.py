@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +16,35 @@ from torch import Tensor
 from ...errors import BadInput
 
 
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """How a prompt comes into force: by equal parts, one a chunk of `chunk_frames` latent frames.
+
+    The prompt is complete after `parts` of them. Only the first `steps` parts are made, so that a
+    long blend at the end of a shot does not fill the memory.
+    """
+
+    chunk_frames: int
+    parts: int
+    steps: int
+
+    def starts(self, first: int, stop: int | None) -> range:
+        """The latent frames, from `first` on, that get another part before the next prompt."""
+        end = first + min(self.parts, self.steps) * self.chunk_frames
+        return range(first, end if stop is None else min(end, stop), self.chunk_frames)
+
+    def end(self, first: int) -> int:
+        """The latent frame from which a prompt that starts at `first` is complete."""
+        return first + self.parts * self.chunk_frames
+
+
 @dataclass(frozen=True)
 class TimedPrompt:
     """A prompt from latent frame `start_frame` on.
 
     `embedding` is (l, text_dim), padded with zeros. In-flight chunks use the prompt only while the
     leading latent frame is in [active_from, active_until). A fork sets these, so that chunks before
-    the fork never see the new prompt.
+    the fork never see the new prompt. With `blend` it takes the place of the prompt before slowly.
     """
 
     start_frame: int
@@ -28,6 +52,7 @@ class TimedPrompt:
     text: str = ""
     active_from: int = 0
     active_until: int | None = None
+    blend: Blend | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -40,23 +65,99 @@ class TimedPrompt:
             self.active_until is None or leading < self.active_until
         )
 
+    def blend_steps(self, before: TimedPrompt, stop: int | None) -> list[TimedPrompt]:
+        """The prompts that lead from `before` to this one, up to the next one at `stop`."""
+        blend, first = self.blend, self.start_frame
+        if blend is None:
+            return [self]
+        steps = [
+            replace(
+                self, start_frame=start, blend=None,
+                embedding=before.embedding.lerp(self.embedding, part / (blend.parts + 1)),
+            )
+            for part, start in enumerate(blend.starts(first, stop), 1)
+        ]  # fmt: skip
+        if stop is None or blend.end(first) < stop:
+            steps.append(replace(self, start_frame=blend.end(first), blend=None))
+        return steps
+
 
 @dataclass(frozen=True, slots=True)
+class PromptMix:
+    """A second prompt (l, text_dim) inside all others: its `shares`, 0 to 1, from latent frames on.
+
+    The frames increase.
+    """
+
+    embedding: Tensor
+    shares: tuple[tuple[int, float], ...]
+
+    def into(self, prompts: Sequence[TimedPrompt]) -> list[TimedPrompt]:
+        """The prompts, in order of time, with the second one in each by its share."""
+        starts = sorted({prompt.start_frame for prompt in prompts} | {at for at, _ in self.shares})
+        return [
+            self._mixture(_latest(prompts, start), self._share_at(start), start) for start in starts
+        ]
+
+    def _share_at(self, frame: int) -> float:
+        number = bisect_right(self.shares, frame, key=lambda share: share[0])
+        return self.shares[number - 1][1] if number else 0.0
+
+    def _mixture(self, prompt: TimedPrompt, share: float, start: int) -> TimedPrompt:
+        if share == 0:
+            return replace(prompt, start_frame=start)
+        mixed = torch.lerp(prompt.embedding, self.embedding.to(prompt.embedding), share)
+        text = f"{prompt.text} (mixed {share:.0%})"
+        return replace(prompt, start_frame=start, embedding=mixed, text=text)
+
+
+@dataclass(frozen=True)
 class PromptTimeline:
     """Prompts in order of time, the first from latent frame 0.
 
-    `negative` is the negative prompt's embedding (l, text_dim).
+    `lines` are the prompts as users give them, `mix` is mixed into all. `negative` is the negative
+    prompt's embedding (l, text_dim).
     """
 
-    entries: tuple[TimedPrompt, ...]
+    lines: tuple[TimedPrompt, ...]
     negative: Tensor
+    mix: PromptMix | None = None
 
     def __post_init__(self) -> None:
-        starts = [entry.start_frame for entry in self.entries if entry.active_until is None]
+        starts = [line.start_frame for line in self._lasting]
         if not starts or starts[0] != 0:
             raise BadInput("the first prompt must hold from the start; give a line with time 0.")
-        if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(starts)):
             raise BadInput(f"prompt times must increase; got latent frames {starts}.")
+
+    @property
+    def _lasting(self) -> list[TimedPrompt]:
+        """The lines that no fork has ended."""
+        return [line for line in self.lines if line.active_until is None]
+
+    @cached_property
+    def entries(self) -> tuple[TimedPrompt, ...]:
+        """The prompts in force in turn: each step of a blend and each share of the mix is one."""
+        lines = self._lasting
+        stops = [*(line.start_frame for line in lines[1:]), None]
+        steps = [lines[0]]
+        for line, stop in zip(lines[1:], stops[1:], strict=True):
+            steps += line.blend_steps(steps[-1], stop)
+        entries = steps if self.mix is None else self.mix.into(steps)
+        ended = (line for line in self.lines if line.active_until is not None)
+        return tuple(sorted([*ended, *entries], key=_start_frame))
+
+    @property
+    def step_count(self) -> int:
+        """How many embeddings blends and the mix add to those of the lines."""
+        lines = self._lasting
+        stops = [*(line.start_frame for line in lines[1:]), None]
+        steps = (
+            len(line.blend.starts(line.start_frame, stop))
+            for line, stop in zip(lines, stops, strict=True)
+            if line.blend is not None
+        )
+        return sum(steps) + (0 if self.mix is None else len(self.mix.shares))
 
     def at(self, latent_frame: int, leading: int | None = None) -> TimedPrompt:
         """The prompt in force at `latent_frame`.
@@ -67,27 +168,25 @@ class PromptTimeline:
         past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
         return [entry for entry in past if entry.may_apply(at)][-1]
 
-    def blend(self, prompt: TimedPrompt, starts: range, step_count: int) -> PromptTimeline:
-        """Blend `prompt`, an entry of this timeline, with the entry before it.
-
-        Its share grows by equal steps at each of `starts` and is complete at their end, unless the
-        next entry begins earlier. Only the first `step_count` steps are added.
-        """
-        number = next(i for i, entry in enumerate(self.entries) if entry is prompt)
-        before, following = self.entries[number - 1], self.entries[number + 1 :]
-        steps = []
-        for i, at in enumerate(starts[:step_count], 1):
-            mixed = before.embedding.lerp(prompt.embedding, i / (len(starts) + 1))
-            steps.append(replace(prompt, start_frame=at, embedding=mixed))
-        if not following or starts.stop < following[0].start_frame:
-            steps.append(replace(prompt, start_frame=starts.stop))
-        return PromptTimeline((*self.entries[:number], *steps, *following), self.negative)
+    def complete_line(self, latent_frame: int) -> TimedPrompt | None:
+        """The line in force at `latent_frame`; None while it blends in."""
+        line = _latest(self._lasting, latent_frame)
+        blends = line.blend is not None and latent_frame < line.blend.end(line.start_frame)
+        return None if blends else line
 
     def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
-        """Add `prompt`, replacing an entry that starts at the same frame."""
-        others = (entry for entry in self.entries if entry.start_frame != prompt.start_frame)
-        entries = sorted([*others, prompt], key=lambda entry: entry.start_frame)
-        return PromptTimeline(tuple(entries), self.negative)
+        """Add a line, replacing one that starts at the same frame; a blend ends where it starts."""
+        others = (line for line in self.lines if line.start_frame != prompt.start_frame)
+        return replace(self, lines=tuple(sorted([*others, prompt], key=_start_frame)))
+
+
+def _start_frame(prompt: TimedPrompt) -> int:
+    return prompt.start_frame
+
+
+def _latest(prompts: Sequence[TimedPrompt], frame: int) -> TimedPrompt:
+    """The last of `prompts`, in order of time, that has started at a latent frame."""
+    return prompts[bisect_right(prompts, frame, key=_start_frame) - 1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,11 +124,14 @@ def _with_level(
 def timeline_line(
     edit: Edit, start_s: float, settings: RolloutSettings, first: int, prompter: Prompter | None
 ) -> str | None:
-    """The timeline line that has the same effect as `edit`; None if no line can say it."""
-    says = (edit.text, edit.guidance) != (None, None) and edit.seed is None
-    if prompter is None or not says:
+    """The timeline line that has the same effect as `edit`; None if no line can say it.
+
+    A line always gives a prompt, which would end a blend in progress.
+    """
+    if prompter is None or edit.seed is not None or (edit.text, edit.guidance) == (None, None):
         return None
-    return prompter.line(start_s, settings.prompts.at(first).text, edit.guidance)
+    line = settings.prompts.complete_line(first)
+    return None if line is None else prompter.line(start_s, line.text, edit.guidance)
 
 
 def _encode(text: str, prompter: Prompter | None, observer: RunObserver, warn: Warn) -> Tensor:

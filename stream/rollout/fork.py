@@ -44,18 +44,16 @@ class Fork:
         Frames in flight at the fork already used some of the later prompts. They keep these, as
         `active_until` says, so that the shared chunks have the same bits.
         """
-        entries, before = settings.prompts.entries, list[TimedPrompt]()
-        in_flight = self.frame + settings.active_frames
-        for entry in entries:
-            if entry.start_frame < self.frame:
-                before.append(entry)
-            elif entry.start_frame < in_flight and self.frame > entry.active_from:
-                before.append(
-                    replace(entry, active_until=min(self.frame, entry.active_until or self.frame))
-                )
+        prompts, in_flight = settings.prompts, self.frame + settings.active_frames
+        lines = [line for line in prompts.lines if line.start_frame < self.frame]
+        lines += [
+            replace(entry, active_until=min(self.frame, entry.active_until or self.frame))
+            for entry in prompts.entries
+            if self.frame <= entry.start_frame < in_flight and self.frame > entry.active_from
+        ]
         moved = replace(new, start_frame=self.frame, active_from=self.frame)
-        ordered = sorted([*before, moved], key=lambda entry: entry.start_frame)
-        return PromptTimeline(tuple(ordered), settings.prompts.negative)
+        ordered = sorted([*lines, moved], key=lambda line: line.start_frame)
+        return replace(prompts, lines=tuple(ordered))
 
 
 def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:

@@ -43,7 +43,7 @@ from .checks import (
 from .recipe import from_record, to_record
 from .recipe_reader import Malformed
 
-VERSION = 2
+VERSION = 3
 FORMAT = "longtake_rollout"
 SUFFIX = ".rollout.safetensors"
 THUMBNAIL, STATE = "thumbnail", "state."

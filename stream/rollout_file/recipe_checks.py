@@ -7,11 +7,13 @@ take no time, whatever numbers a file claims.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor
 
 from ...attention.cache.policy import MemoryBank, WindowSink
 from ...attention.temp_cache.policy import TempCache
+from ...samplers.conditioning.prompts import PromptTimeline
 from ...samplers.guidance import Guidance
 from ...samplers.guidance.prompt import OwnPrompt, Prompt
 from ...samplers.guidance.terms import Branch
@@ -23,6 +25,8 @@ MAX_WINDOW = 100_000  # latent frames
 MAX_SEED = 2**64 - 1
 MAX_ROW_WORK = 2_000_000  # latent frames times steps that are in flight at once
 MAX_STRENGTH = 1e6
+MAX_BLENDED = 200_000  # prompts in between: a day of chunks of 3
+MAX_BLENDED_BYTES = 4 * 2**30  # all of their embeddings
 
 
 class Unusable(ValueError):
@@ -79,22 +83,47 @@ def _check_prompts(settings: RolloutSettings) -> None:
     prompts += [branch.view.commit_prompt for branch in _branches(settings)]
     prompts += [guidance.base for guidance in _guidances(settings)]
     own = [prompt.embedding for prompt in prompts if isinstance(prompt, OwnPrompt)]
-    for embedding in (timeline.negative, *(entry.embedding for entry in timeline.entries), *own):
+    for embedding in (timeline.negative, *_embeddings(timeline), *own):
         _check_axes("a prompt", embedding, 2)
         if embedding.shape[-1] != width:
             raise Unusable(f"prompts are {width} and {embedding.shape[-1]} wide")
-    for entry in timeline.entries:
-        _check_range("a prompt's latent frame", entry.start_frame, 0, MAX_FRAMES)
+    _check_changes(timeline)
     covered = 0
-    first = sorted((entry.active_from, entry.active_until) for entry in timeline.entries
-                   if entry.start_frame == 0 and entry.active_until is not None)  # fmt: skip
+    first = sorted((line.active_from, line.active_until) for line in timeline.lines
+                   if line.start_frame == 0 and line.active_until is not None)  # fmt: skip
     for start, stop in first:
         assert stop is not None
         covered = max(covered, stop) if start <= covered else covered
-    always = [entry.active_from for entry in timeline.entries
-              if entry.start_frame == 0 and entry.active_until is None]  # fmt: skip
+    always = [line.active_from for line in timeline.lines
+              if line.start_frame == 0 and line.active_until is None]  # fmt: skip
     if min(always, default=0) > covered:
         raise Unusable(f"no prompt is in force at latent frame {covered}")
+
+
+def _embeddings(timeline: PromptTimeline) -> list[Tensor]:
+    """Those of the lines, and of the second prompt."""
+    second = [] if timeline.mix is None else [timeline.mix.embedding]
+    return [*(line.embedding for line in timeline.lines), *second]
+
+
+def _check_changes(timeline: PromptTimeline) -> None:
+    """Refuse times out of range, and blends and mixes that would fill the memory."""
+    shares = () if timeline.mix is None else timeline.mix.shares
+    for frame in (*(line.start_frame for line in timeline.lines), *(at for at, _ in shares)):
+        _check_range("a prompt's latent frame", frame, 0, MAX_FRAMES)
+    if any(not 0 <= share <= 1 for _, share in shares):
+        raise Unusable("a share of the second prompt is not from 0 to 1")
+    if any(later <= at for (at, _), (later, _) in pairwise(shares)):
+        raise Unusable("the shares of the second prompt are not in order of time")
+    for blend in (line.blend for line in timeline.lines if line.blend is not None):
+        for count in (blend.chunk_frames, blend.parts, blend.steps):
+            _check_range("the parts of a blend", count, 1, MAX_FRAMES)
+    sizes = {tuple(embedding.shape) for embedding in _embeddings(timeline)}
+    if timeline.step_count and len(sizes) > 1:
+        raise Unusable("prompts that are mixed have several sizes")
+    _check_range("the number of blended prompts", timeline.step_count, 0, MAX_BLENDED)
+    total = timeline.step_count * max(line.embedding.nbytes for line in timeline.lines)
+    _check_range("the bytes of all blended prompts", total, 0, MAX_BLENDED_BYTES)
 
 
 def _check_cache(settings: RolloutSettings) -> None:

@@ -238,9 +238,17 @@ test("an edit of the guidance is kept once, however often it is written", () => 
   const once = withLine("0: a ball\n3.75 s (guidance 2): a cube\nthat spins\n9: a", line);
   assert.equal(once, `0: a ball\n9: a\n${line}`);
   assert.equal(withLine(once, line), once);
-  assert.equal(withLine(once, "0:03.75: a dog"), "0: a ball\n9: a\n0:03.75: a dog");
+  assert.equal(withLine("3.75: a cat", "0:03.75: a dog"), "0:03.75: a dog");
   assert.equal(hasLine(once, line), true);
   assert.equal(hasLine(once, "3.75: a cat"), false);
+});
+
+test("a kept prompt leaves the guidance that is written at its time in force", () => {
+  const guided = "0: a ball\n3.75 (guidance 3, over 2): a cat\nthat sleeps";
+  assert.equal(withLine(guided, "3.75: a dog"), `${guided}\n3.75: a dog`);
+  assert.equal(withLine(guided, "3.75 (guidance 1): a dog"), "0: a ball\n3.75 (guidance 1): a dog");
+  const twice = withLine(withLine(guided, "3.75: a dog"), "3.75: a cow");
+  assert.equal(twice, `${guided}\n3.75: a cow`);
 });
 
 /** A browser's storage. @param {Map<string, string>} [held] */
@@ -338,7 +346,7 @@ test("a fork takes the seed that waits, and starts only from what is seen", () =
   take.info.edits = [/** @type {any} */ ({ ...edit, seed: 7, line: null })];
   assert.match(forkObstacle(session, at, () => true) ?? "", /The edit at 0:01 .* seed 7\./);
   assert.equal(forkObstacle(session, 1, () => true), null, "a fork at the edit replaces it");
-  for (const number of ["lora", "strength", "level"]) {
+  for (const number of ["lora", "strength", "level", "guidance"]) {
     take.info.edits = [/** @type {any} */ ({ ...edit, text: null, line: null, [number]: 0 })];
     assert.match(forkObstacle(session, at, () => true) ?? "", /The edit at 0:01 changed a number/);
     assert.equal(forkObstacle(session, 1, () => true), null);

@@ -140,7 +140,7 @@ def _timeline(*texts: tuple[int, str]) -> PromptTimeline:
         replace(entry, text=text, embedding=embedding(1))
         for entry, (_, text) in zip(plain.entries, texts, strict=True)
     )
-    return replace(plain, entries=entries)
+    return replace(plain, lines=entries)
 
 
 def test_the_words_of_the_prompt_move_the_camera_of_the_demo() -> None:

@@ -275,7 +275,7 @@ def test_re_caching_under_the_same_prompt_changes_nothing() -> None:
     """T8, without eviction: recommitting a frame gives the keys and values it had."""
     one = timeline(0).entries[0]
     again = dataclasses.replace(one, start_frame=3)
-    prompts = dataclasses.replace(timeline(0), entries=(one, again))
+    prompts = dataclasses.replace(timeline(0), lines=(one, again))
     kept, recached = (
         ours(Guidance(), prompts=prompts, on_prompt_change=at) for at in ("keep", "re-cache")
     )

@@ -109,6 +109,34 @@ def test_a_schedule_with_endless_rows_is_refused_at_once(tmp_path: Path) -> None
     assert time.perf_counter() - start < 1
 
 
+BLEND = {"is": "Blend", "chunk_frames": 3, "parts": 4, "steps": 4}
+CHANGES: dict[str, tuple[dict[str, Any], list[Any], str]] = {
+    "endless": (BLEND | {"parts": 10**6, "steps": 10**6}, [], "the number of blended prompts"),
+    "backward": (BLEND | {"chunk_frames": -1}, [], "the parts of a blend"),
+    "beyond": (BLEND, [[0, 1.5]], "a share of the second prompt is not from 0 to 1"),
+    "disordered": (BLEND, [[3, 1.0], [0, 0.5]], "not in order of time"),
+    "late": (BLEND, [[10**9, 1.0]], "a prompt's latent frame"),
+    "narrow": (BLEND, [[0, 1.0]], "prompts that are mixed have several sizes"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_blends_and_mixes_that_cannot_be_are_refused_at_once(tmp_path: Path, case: str) -> None:
+    blend, shares, words = CHANGES[case]
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = read_recipe(path)
+    prompts = recipe["prompts"]
+    prompts["lines"][1]["blend"] = blend
+    tensors = {"recipe.mix": torch.ones(1, MODEL.config.text_dim)} if shares else {}
+    if shares:
+        mixed = {"tensor": "recipe.mix"}
+        prompts["mix"] = {"is": "PromptMix", "embedding": mixed, "shares": shares}
+    start = time.perf_counter()
+    with pytest.raises(BadInput, match=words):
+        RolloutFile(rewrite(path, tensors, recipe=json.dumps(recipe))).settings()
+    assert time.perf_counter() - start < 1
+
+
 @pytest.mark.parametrize("fps", ["0", "-1", "nan", "inf", "1e9", "x", ""])
 def test_a_frame_rate_that_no_video_has_is_refused(tmp_path: Path, fps: str) -> None:
     path = save_shot(tmp_path, **SHOTS["causal"])

@@ -28,6 +28,12 @@ from longtake.samplers.camera.moves import read_motion
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.conditioning.prompts import (
+    Blend,
+    PromptMix,
+    PromptTimeline,
+    TimedPrompt,
+)
 from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.guidance import (
     NOISE,
@@ -59,7 +65,7 @@ from longtake.samplers.solvers.single_step import DDIM, ReNoise
 from longtake.stream.journal.chain import Chain
 from longtake.stream.rollout_file.recipe import from_record, to_record
 from longtake.stream.rollout_file.recipe_types import known_types
-from longtake.tests.support.tiny_model import randn, settings, timeline
+from longtake.tests.support.tiny_model import embedding, randn, settings, timeline
 
 LADDER = flow_ladder(4, 3.0)
 CASES: dict[str, dict[str, Any]] = {
@@ -101,6 +107,13 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "top-aligned": {"memory": MemoryRules(positions=TopAligned(21)), "cache": WindowSink(6, 2)},
     "anchored": {"anchor": Anchor(0.35)},
+    "blended": {
+        "prompts": PromptTimeline(
+            (TimedPrompt(0, embedding(1), "a"), TimedPrompt(3, embedding(2), blend=Blend(3, 4, 2))),
+            torch.zeros_like(embedding(0)),
+            PromptMix(embedding(3), ((0, 0.25), (6, 1.0))),
+        ),
+    },
     "anchored to a picture": {"anchor": Anchor(1.0, ChannelStatistics.of(randn(1, 4, 4, 6)))},
     "steered": {"camera": path_of_motions([TimedMotion(2, read_motion("zoom in", 1), 3)], 0.25)},
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},

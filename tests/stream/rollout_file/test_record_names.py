@@ -12,6 +12,7 @@ AllFrames:
 Anchor: strength target
 AsComputed:
 AveragingSink: window_frames sink_frames sink_decay
+Blend: chunk_frames parts steps
 Branch: weight prompt view
 CameraPath: starts steps growths lens full_step frame_s
 ChannelStatistics: mean deviation
@@ -47,7 +48,8 @@ OwnPrompt: embedding text
 Packed: codec recent_frames placement
 Palette: colours pictures
 PastWeight: weight chunks
-PromptTimeline: entries negative
+PromptMix: embedding shares
+PromptTimeline: lines negative mix
 RecallWindow: window_frames sink_frames recall_frames runs by archive_frames flat_world
     only_new_views
 RecencyBias: depth
@@ -76,7 +78,7 @@ TetherCache: window_frames sink_frames newest_frames diversity alignment
 TimedGuidance: start_frame guidance
 TimedLevel: start_frame level
 TimedLora: start_frame factor
-TimedPrompt: start_frame embedding text active_from active_until
+TimedPrompt: start_frame embedding text active_from active_until blend
 TimedSeed: start_frame seed
 TinyVAEConfig: encoder_widths decoder_widths
 TopAligned: trained_frames

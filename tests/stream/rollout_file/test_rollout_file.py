@@ -165,12 +165,12 @@ def test_other_tools_can_read_the_file(tmp_path: Path) -> None:
         assert json.loads(file.metadata()["recipe"])["is"] == "RolloutSettings"
 
 
-@pytest.mark.parametrize("version", ["1", "3", "x"], ids=["older", "newer", "unknown"])
+@pytest.mark.parametrize("version", ["2", "4", "x"], ids=["older", "newer", "unknown"])
 def test_another_format_is_refused_in_one_sentence(tmp_path: Path, version: str) -> None:
     path, _ = saved(tmp_path, **KINDS["causal"])
     other = f'"longtake_rollout": "{version}"'.encode()
-    path.write_bytes(path.read_bytes().replace(b'"longtake_rollout": "2"', other))
-    with pytest.raises(BadInput, match=f"has format {version} and this Longtake reads format 2"):
+    path.write_bytes(path.read_bytes().replace(b'"longtake_rollout": "3"', other))
+    with pytest.raises(BadInput, match=f"has format {version} and this Longtake reads format 3"):
         RolloutFile(path)
 
 

@@ -28,7 +28,8 @@ export function hasLine(text, line) {
 }
 
 /**
- * Add a line to a timeline; it replaces a prompt that starts at the same time.
+ * Add a line to a timeline; it replaces a prompt that starts at the same time. A guidance there stays
+ * in force unless the new line sets another one: of two lines the lower prompt counts.
  * @param {string} text @param {string} line
  */
 export function withLine(text, line) {
@@ -37,7 +38,7 @@ export function withLine(text, line) {
   let dropping = start === 0; // text before the first time starts at 0
   for (const old of text.split("\n")) {
     const at = startOf(old);
-    if (at !== null) dropping = at === start;
+    if (at !== null) dropping = at === start && (guidanceOf(old) === null || guidanceOf(line) !== null);
     if (!dropping) kept.push(old);
   }
   const before = kept.join("\n").trimEnd();
