@@ -7,7 +7,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ from ...samplers.camera.rigid import from_twist
 
 MAX_BYTES = 256 * 2**20
 MAX_POSES = 1_000_000
+MISFITS = (
+    ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile, RecursionError, EOFError,
+)  # fmt: skip
+"""What a file raises that holds something else."""
 POSE_NAMES = "poses", "c2w", "c2ws", "extrinsics", "camera_poses"
 FORMS = (
     "camera-to-world matrices (n, 4, 4) or (n, 3, 4) as .json, .npy, .npz or .txt, or a text such "
@@ -48,7 +52,7 @@ def read_poses(path: Path) -> tuple[Tensor, bool]:
         raise BadInput(f"{path} is larger than {MAX_BYTES // 2**20} MB, too much for camera poses.")
     try:
         content = _reader(path)(path.read_bytes())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, RecursionError, EOFError) as error:
+    except MISFITS as error:
         raise BadInput(f"{path} cannot be read as camera poses ({error}); give {FORMS}.") from error
     if isinstance(content, str):
         return poses_of_keys(content), True
@@ -75,13 +79,23 @@ def _numpy(content: bytes) -> Any:
 
 
 def _text(content: bytes) -> Any:
-    text = content.decode("utf-8")
+    text = content.decode("utf-8-sig")
     if _KEY_RUN.match(text):
         return text
-    rows = [line.replace(",", " ").split() for line in text.splitlines()]
-    numbers = [float(number) for row in rows if row and row[0] != "#" for number in row]
-    size = 12 if len(numbers) % 16 else 16
-    return np.asarray(numbers, dtype=np.float64).reshape(-1, size // 4, 4)
+    lines = [line.replace(",", " ").split() for line in text.splitlines()]
+    rows = [[*map(float, line)] for line in lines if line and not line[0].startswith("#")]
+    numbers = np.asarray([number for row in rows for number in row], dtype=np.float64)
+    return numbers.reshape(-1, _numbers_per_pose(rows, numbers) // 4, 4)
+
+
+def _numbers_per_pose(rows: Sequence[Sequence[float]], numbers: np.ndarray[Any, Any]) -> int:
+    """12 or 16: what each line holds, else by whether fourth rows of 0 0 0 1 are there."""
+    widths = {len(row) for row in rows}
+    if widths in ({12}, {16}):
+        return widths.pop()
+    if len(numbers) % 16 or not np.allclose(numbers.reshape(-1, 16)[:, 12:], [0, 0, 0, 1]):
+        return 16 if len(numbers) % 12 else 12
+    return 16
 
 
 def _named(values: Any) -> Any:

@@ -96,6 +96,23 @@ def test_every_form_of_a_file_gives_the_same_poses(form: str, tmp_path: Path) ->
     assert torch.equal(content, poses) and not per_latent
 
 
+@pytest.mark.parametrize(
+    ("rows", "numbers_per_line"), [(3, 4), (3, 12), (3, 1000), (4, 4), (4, 16), (4, 1000)]
+)
+@pytest.mark.parametrize("count", [1, 3, 4, 8, 12])
+def test_a_text_of_matrices_is_read_whatever_their_number(
+    count: int, numbers_per_line: int, rows: int, tmp_path: Path
+) -> None:
+    """48 numbers are four matrices of three rows, or three of four."""
+    poses = random_poses(count)
+    numbers = [f"{number:.17g}" for number in poses[:, :rows].flatten().tolist()]
+    lines = [numbers[i : i + numbers_per_line] for i in range(0, len(numbers), numbers_per_line)]
+    path = tmp_path / "poses.txt"
+    content = "\n".join(["#camera to world", *(" ".join(line) for line in lines)])
+    path.write_text(content, encoding="utf-8-sig")
+    assert torch.equal(read(path)[0], poses)
+
+
 @pytest.mark.usefixtures("_host")
 def test_a_string_of_keys_is_minwms(tmp_path: Path) -> None:
     """Against the steps and angles of minWM df522a2, one per latent frame."""
@@ -115,6 +132,7 @@ def test_a_string_of_keys_is_minwms(tmp_path: Path) -> None:
     ("name", "content", "complaint"),
     [("a.json", "[1, 2]", "holds float64"), ("a.json", "{", "cannot be read"),
      ("a.json", '{"one": 1, "two": 2}', "not `poses`"), ("a.npy", "x", "cannot be read"),
+     ("a.json", '{"frames": [{"transform_matrix": []}]}', "cannot be read as camera poses"),
      ("a.csv", "1", "ends in .csv"), ("a.txt", "1 2 3", "cannot be read"),
      ("a.txt", "w*3,fly", "'fly' cannot be read"), ("a.json", "[]", "holds float64")],
 )  # fmt: skip
