@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from ...errors import BadInput
-from ...nodes.conditioning.camera_lines import read_moves, with_drive
+from ...nodes.conditioning.camera_lines import drive_start_s, read_moves, with_drive
 from ...nodes.conditioning.camera_poses import MAX_BYTES, read_poses
 from ...nodes.conditioning.timed_lines import TIMED
 from .graph import Link, Node, Workflow
@@ -31,6 +31,7 @@ def with_camera(workflow: Workflow, file: Path, out_dir: Path) -> Workflow:
             before = camera.inputs.get("moves", "")
             if not isinstance(before, str):
                 raise BadInput(f"--camera: another node writes `moves` of {camera.label}.")
+            _check_poses(camera, drive)
             workflow = workflow.with_input(camera.id, "moves", with_drive(before, drive))
         workflow = workflow.with_input(camera.id, "pose_file", poses)
     return workflow
@@ -49,6 +50,16 @@ def _camera_of(workflow: Workflow, sampler: Node) -> tuple[Workflow, Node]:
     return workflow, camera
 
 
+def _check_poses(camera: Node, drive: str) -> None:
+    """Refuse a drive that goes on from poses: a Camera Path takes poses or lines, not both."""
+    poses, start_s = camera.inputs.get("pose_file", ""), drive_start_s(drive)
+    if start_s > 0 and (not isinstance(poses, str) or poses.strip()):
+        raise BadInput(
+            f"--camera: {camera.label} reads a pose file, and lines that begin at {start_s:g} s "
+            "cannot go on from poses; give lines from second 0 on, or clear pose_file with --set."
+        )
+
+
 def _drive(file: Path) -> str:
     """The lines of a drive; empty if FILE holds poses."""
     if file.suffix.lower() != ".txt":
@@ -56,7 +67,7 @@ def _drive(file: Path) -> str:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise BadInput(f"--camera: {file} has more than {MAX_BYTES // 2**20} MB.")
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadInput(f"--camera: {file} cannot be read ({reason}); check the path.") from error

@@ -57,9 +57,14 @@ def path_of_lines(moves: tuple[TimedMoves, ...], fps: float, frame_s: float) -> 
     return path_of_motions(timed, frame_s, Lens())
 
 
+def drive_start_s(drive: str) -> float:
+    """The first time of a drive's lines."""
+    return min(line.start_s for line in timed_lines(drive, EXAMPLES))
+
+
 def with_drive(text: str, drive: str) -> str:
     """The lines of a camera, replaced by those of a drive from its first time on."""
-    start_s = min(line.start_s for line in timed_lines(drive, EXAMPLES))
+    start_s = drive_start_s(drive)
     lines, entries = text.splitlines(), timed_lines(text, EXAMPLES)
     stops = [entry.number - 1 for entry in entries[1:]]
     before = [

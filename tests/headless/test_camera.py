@@ -38,12 +38,29 @@ def written(folder: Path, text: str, name: str = "drive.txt") -> Path:
 
 
 def test_a_drive_replaces_the_lines_from_its_first_time_on(tmp_path: Path) -> None:
-    before = {"moves": "0: forward\n1:30: still\n1 (smooth 1): forward,\nturn right 20",
-              "pose_file": "old.json"}  # fmt: skip
+    before = {"moves": "0: forward\n1:30: still\n1 (smooth 1): forward,\nturn right 20"}
     steered = with_camera(workflow(before), written(tmp_path, DRIVE + "\n"), tmp_path)
     camera = steered.nodes["9"].inputs
     assert camera["moves"] == f"0: forward\n1 (smooth 1): forward,\nturn right 20\n{DRIVE}"
     assert camera["pose_file"] == ""
+
+
+def test_a_drive_takes_the_place_of_poses_only_from_their_start_on(tmp_path: Path) -> None:
+    """A Camera Path takes poses or lines, so lines cannot go on from poses."""
+    before = {"moves": "0: forward", "pose_file": "old.json"}
+    with pytest.raises(BadInput, match=r"lines that begin at 2\.06 s cannot go on from poses"):
+        with_camera(workflow(before), written(tmp_path, DRIVE), tmp_path)
+    whole = with_camera(workflow(before), written(tmp_path, f"0: still\n{DRIVE}"), tmp_path)
+    camera = whole.nodes["9"].inputs
+    assert (camera["moves"], camera["pose_file"]) == (f"0: still\n{DRIVE}", "")
+
+
+def test_an_editors_mark_at_the_front_of_a_drive_is_no_move(tmp_path: Path) -> None:
+    drive = tmp_path / "drive.txt"
+    drive.write_text("0: pan left", encoding="utf-8-sig")
+    assert with_camera(workflow(None), drive, tmp_path).nodes["camera of 4"].inputs["moves"] == (
+        "0: pan left"
+    )
 
 
 @pytest.mark.parametrize(("text", "kept"), [("pan left", "pan left\n"), ("", ""), ("3: up", "")])
