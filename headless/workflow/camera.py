@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import BadInput
 from ...nodes.conditioning.camera_lines import drive_start_s, read_moves, with_drive
 from ...nodes.conditioning.camera_poses import MAX_BYTES, read_poses
-from ...nodes.conditioning.timed_lines import TIMED
+from ...nodes.conditioning.timed_lines import match_time
 from .graph import Link, Node, Workflow
 
 SAMPLER, CAMERA = "LongtakeSampler", "LongtakeCameraPath"
@@ -71,7 +71,7 @@ def _drive(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadInput(f"--camera: {file} cannot be read ({reason}); check the path.") from error
-    if not any(TIMED.match(line) for line in text.splitlines()):
+    if not any(match_time(line) for line in text.splitlines()):
         return ""
     try:
         read_moves(text)

@@ -12,13 +12,19 @@ MAX_SECONDS = 1_000_000
 MAX_OVER_S = 600.0
 """How long a line may take to come into force."""
 
-TIMED = re.compile(
-    r"^\s*(?P<time>[-+]?\d[\d.,:eE+]*|[-+]?(?:nan|inf(?:inity)?))\s*s?\s*"
-    r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$",
-    re.IGNORECASE,
+_BEGIN = (
+    r"^\s*(?P<time>[-+]?(?:\d|\.\d)[\d.,:eE+]*|[-+]?(?:nan|inf(?:inity)?))\s*"
+    r"(?P<unit>s|secs?|seconds?|m|mins?|minutes?|h|hours?)?\s*"
 )
-_TIME = re.compile(r"(?:(\d+):)?(\d+(?:\.\d*)?)")
-_CLOCK = re.compile(r"\s*(\d+):([0-5]\d(?:\.\d+)?)\s+\S")
+_TIMED = re.compile(
+    _BEGIN + r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$", re.IGNORECASE
+)
+_NO_COLON = re.compile(
+    _BEGIN + r"\((?P<option>\s*(?:over|smooth|guidance)\b[^()]*)\)", re.IGNORECASE
+)
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
+_CLOCK = re.compile(r"\s*((?:\d+:)?\d+):([0-5]\d(?:\.\d+)?)\s+\S")
+_FULL_WIDTH = str.maketrans("：（），．", ":(),.")  # as a keyboard for Chinese or Japanese types
 _CHANGE = re.compile(r"\s*(?P<kind>[a-z]+)\s+(?P<seconds>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
@@ -33,19 +39,23 @@ class TimedLine:
 
 
 def timed_lines(text: str, examples: str) -> list[TimedLine]:
-    """Read `SECONDS: text` or `MINUTES:SECONDS: text` lines, in any order.
+    """Read `SECONDS: text`, `MINUTES:SECONDS: text` or `HOURS:MINUTES:SECONDS: text` lines.
 
-    A line without a time continues the text above, or starts at second 0. BadInput names a line
-    whose time cannot be read or has no colon after it, and `examples` of lines that can be read.
+    They are in any order. A line without a time continues the text above, or starts at second 0.
+    BadInput names a line whose time cannot be read or has no colon after it, and `examples` of
+    lines that can be read.
     """
     entries: list[TimedLine] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        match = TIMED.match(line)
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+        match = match_time(line)
         if match:
             _check_colon(line, match["time"], number)
-            start_s = _seconds(match["time"], number, examples)
-            entries.append(TimedLine(number, start_s, match["option"], match["text"]))
-        elif entries:
+            start_s = _seconds(match, number, examples)
+            content = line[match.start("text") : match.end("text")]
+            entries.append(TimedLine(number, start_s, match["option"], content))
+            continue
+        _check_colon_after_brackets(line, number)
+        if entries:
             last = entries.pop()
             entries.append(replace(last, text=f"{last.text} {line.strip()}".strip()))
         elif line.strip():
@@ -53,10 +63,18 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
     return entries
 
 
+def match_time(line: str) -> re.Match[str] | None:
+    """The `time`, `option` and `text` of a line; None for a line without a time.
+
+    Signs that a keyboard for Chinese or Japanese types are read as their narrow forms.
+    """
+    return _TIMED.match(line.translate(_FULL_WIDTH))
+
+
 def first_time(text: str) -> str | None:
     """The first time that `timed_lines` would read in a text, such as `5:` or `5 (over 2):`."""
     for line in text.splitlines():
-        match = TIMED.match(line)
+        match = match_time(line)
         if match:
             return line[: match.start("text")].strip()
     return None
@@ -84,10 +102,24 @@ def _check_colon(line: str, time: str, number: int) -> None:
         )
 
 
-def _seconds(text: str, line: int, examples: str) -> float:
-    match = _TIME.fullmatch(text)
-    seconds = 60 * int(match[1] or 0) + float(match[2]) if match else -1.0
+def _check_colon_after_brackets(line: str, number: int) -> None:
+    """Refuse `5 (over 2) text`, which would be words of the line above."""
+    begin = _NO_COLON.match(line.translate(_FULL_WIDTH))
+    if begin:
+        raise BadInput(
+            f"Line {number} has no colon after ({begin['option']}); write "
+            f"`{begin['time']} ({begin['option']}): ...`."
+        )
+
+
+def _seconds(begin: re.Match[str], line: int, examples: str) -> float:
+    match = _TIME.fullmatch(begin["time"])
+    in_seconds = not begin["unit"] or begin["unit"].lower().startswith("s")
+    seconds = -1.0
+    if match and in_seconds:
+        seconds = 3600 * int(match[1] or 0) + 60 * int(match[2] or 0) + float(match[3])
     if not 0 <= seconds <= MAX_SECONDS:
+        text = begin["time"] + (f" {begin['unit']}" if begin["unit"] else "")
         raise BadInput(
             f"Line {line} starts with {text!r}, which is not a time from 0 to {MAX_SECONDS} s; "
             f"write lines such as {examples}."

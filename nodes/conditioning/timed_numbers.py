@@ -27,9 +27,13 @@ def read_numbers(text: str, name: str, most: float) -> tuple[TimedNumber, ...]:
     """Read `SECONDS: number` lines, or one number; `(over SECONDS)` after the time eases in.
 
     `name` is what the numbers are, for messages. Raises BadInput for a line that is no number from
-    0 to `most`.
+    0 to `most`, and for a text without a line.
     """
     lines = timed_lines(text, EXAMPLES)
+    if not lines:
+        raise BadInput(
+            f"The {name} is empty; write a number from 0 to {most:g}, or lines such as {EXAMPLES}."
+        )
     values = (_value(line.text, line.number, name, most) for line in lines)
     overs = (_over(line.option, line.number, name) for line in lines)
     starts = (line.start_s for line in lines)

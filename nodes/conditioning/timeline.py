@@ -11,7 +11,7 @@ from ...errors import BadInput
 from ...stream.rollout.controls import STRENGTH_DIGITS
 from ...stream.rollout.edit_queue import MAX_GUIDANCE
 from ...stream.rollout.spec import Prompter
-from .timed_lines import MAX_SECONDS, TIMED, timed_lines
+from .timed_lines import MAX_SECONDS, match_time, timed_lines
 from .timed_numbers import TimedNumber
 
 _OPTION = re.compile(
@@ -97,7 +97,7 @@ def format_line(entry: TimedText) -> str:
     options += [f"over {_short(entry.over_s)}"] if entry.over_s else []
     start = _short(entry.start_s)
     rest = f" ({', '.join(options)}): {entry.text}" if options else f": {entry.text}"
-    read = TIMED.match(f"{start}{rest}")
+    read = match_time(f"{start}{rest}")
     return f"{start}{rest}" if read and read["time"] == start else f"{start} s{rest}"
 
 

@@ -15,7 +15,7 @@ import { DRIFT_WARNING, driftOf, memory, statsOf, warningsOf } from "../../web/p
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
 import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
-import { hasLine, withLine } from "../../web/player/comfy/prompt_lines.mjs";
+import { guidanceOf, hasLine, promptOf, startOf, withLine } from "../../web/player/comfy/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
 
 /** @param {number[]} sizes */
@@ -241,6 +241,13 @@ test("an edit of the guidance is kept once, however often it is written", () => 
   assert.equal(withLine("3.75: a cat", "0:03.75: a dog"), "0:03.75: a dog");
   assert.equal(hasLine(once, line), true);
   assert.equal(hasLine(once, "3.75: a cat"), false);
+});
+
+test("a line's time is read as the node reads it", () => {
+  const lines = { ".5: a": 0.5, "1:01:02.5: a": 3662.5, "5 sec (over 1): a": 5, "1：05（guidance 2）：a": 65, "3D: a": null, "a: 5": null };
+  for (const [line, start] of Object.entries(lines)) assert.equal(startOf(line), start, line);
+  assert.equal(guidanceOf("5（guidance 2，over 1）：a"), "2");
+  assert.equal(promptOf("5（over 1）：a：b，c"), "a：b，c");
 });
 
 test("a kept prompt leaves the guidance that is written at its time in force", () => {

@@ -90,7 +90,7 @@ def test_poses_are_copied_to_where_the_node_reads_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [("gone.txt", None, "cannot be read"), ("gone.json", None, "is not there"),
-     ("a.txt", "0: fly", "Line 1 has the move 'fly'"), ("a.txt", "9:99:1: up", "not a time"),
+     ("a.txt", "0: fly", "Line 1 has the move 'fly'"), ("a.txt", "9:99:1:1: up", "not a time"),
      ("a.txt", "", "holds float64 [0, 4, 4]"), ("a.json", "{", "cannot be read"),
      ("a.json", "[[[1, 0], [0, 1]]]", "holds float64"), ("a.mp4", "x", "its name ends in .mp4")],
 )  # fmt: skip

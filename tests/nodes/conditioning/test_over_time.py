@@ -109,6 +109,8 @@ def test_many_strengths_are_planned_as_one(bench: Bench) -> None:
     [
         ({"guidance": "0: 40"}, "Line 1 of the guidance says '40'; write a number from 0 to 30"),
         ({"mix": "0: 2"}, "Line 1 of the mix says '2'; write a number from 0 to 1"),
+        ({"mix": ""}, "The mix is empty; write a number from 0 to 1"),
+        ({"guidance": "\n"}, "The guidance is empty; write a number from 0 to 30"),
     ],
 )
 def test_a_number_out_of_range_is_named(bench: Bench, inputs: dict[str, str], words: str) -> None:

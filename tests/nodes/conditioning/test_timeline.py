@@ -35,47 +35,6 @@ def parsed(text: str) -> list[tuple[float, str]]:
     return [(entry.start_s, entry.text) for entry in parse(text)]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a ball", [(0, "a ball")]),
-        ("", [(0, "")]),
-        ("0: a\n5.5: b", [(0, "a"), (5.5, "b")]),
-        ("5: b\n0: a", [(5, "b"), (0, "a")]),
-        ("0: a\n0.0: b", [(0, "a"), (0, "b")]),
-        ("0: a\n1:05: b", [(0, "a"), (65, "b")]),
-        ("0: a\n5s: b", [(0, "a"), (5, "b")]),
-        ("0: a, which\n  goes on\n4:", [(0, "a, which goes on"), (4, "")]),
-        ("panning left: hills", [(0, "panning left: hills")]),
-        ("0: 3 balls\n5:3 balls", [(0, "3 balls"), (5, "3 balls")]),
-        ("0: a\n1:30 s: b\n2: 30 balls", [(0, "a"), (90, "b"), (2, "30 balls")]),
-        ("0: a\n1,000 balls: b", [(0, "a 1,000 balls: b")]),
-        ("Nancy: she waves\nInfrared: a ball", [(0, "Nancy: she waves Infrared: a ball")]),
-    ],
-)
-def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
-    assert parsed(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("5: a", "first prompt starts at 5 s"),
-        ("0: a\n-1: b", "Line 2 starts with '-1'"),
-        ("0: a\nnan: b", "Line 2 starts with 'nan'"),
-        ("0: a\ninf: b", "Line 2 starts with 'inf'"),
-        ("0: a\n1e3: b", "Line 2 starts with '1e3'"),
-        ("0: a\n9999999: b", "Line 2 starts with '9999999'"),
-        ("0: a\n5,5: b", "Line 2 starts with '5,5', which is not a time"),
-        ("0: a\n1:30 b", "Line 2 starts with '1:30' and no colon after it; write `1:30: ...`"),
-        ("00:05.5 b", "Line 1 starts with '00:05.5' and no colon"),
-    ],
-)
-def test_what_is_no_time_is_named(text: str, complaint: str) -> None:
-    with pytest.raises(BadInput, match=complaint):
-        parsed(text)
-
-
 def in_latent_frames(*times_s: float, width: int = 8) -> list[int]:
     """Where prompts at `times_s` start, at 16 frames a second and three latent frames a chunk."""
     from longtake.nodes.conditioning.prompt_plan import prompt_timeline

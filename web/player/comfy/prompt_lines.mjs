@@ -1,25 +1,33 @@
 // @ts-check
-/** Lines of a Prompt Timeline, as nodes/conditioning/timeline.py reads them: `SECONDS: prompt`,
- * `MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, over 1): prompt`. */
+/** Lines of a Prompt Timeline, as nodes/conditioning/timed_lines.py reads them: `SECONDS: prompt`,
+ * `HOURS:MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, over 1): prompt`. */
 
-const TIMED = /^\s*([-+]?\d[\d.:e+]*)\s*s?\s*(?:\([^()]*\)\s*)?:/i;
+const TIMED = /^\s*([-+]?(?:\d|\.\d)[\d.:e+]*)\s*(?:s|secs?|seconds?)?\s*(?:\([^()]*\)\s*)?:/i;
 const GUIDED = /\(.*?guidance\s+([\d.e+-]+)/i;
-const TIME = /^(?:(\d+):)?(\d+(?:\.\d*)?)$/;
+const TIME = /^(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)$/;
+/** Signs that a keyboard for Chinese or Japanese types, by their narrow forms. @type {Record<string, string>} */
+const NARROW = { "：": ":", "（": "(", "）": ")", "，": ",", "．": "." };
+
+/** Return a match of what a line has before its text, and of the time alone; null without a time.
+ * @param {string} line */
+function beginOf(line) {
+  return TIMED.exec(line.replace(/[：（），．]/g, (sign) => NARROW[sign]));
+}
 
 /** Return a line's start in seconds, or null if it continues the line above. @param {string} line */
 export function startOf(line) {
-  const match = TIME.exec(TIMED.exec(line)?.[1] ?? "");
-  return match ? 60 * Number(match[1] ?? 0) + Number(match[2]) : null;
+  const match = TIME.exec(beginOf(line)?.[1] ?? "");
+  return match ? 3600 * Number(match[1] ?? 0) + 60 * Number(match[2] ?? 0) + Number(match[3]) : null;
 }
 
 /** Return a line's prompt. @param {string} line */
 export function promptOf(line) {
-  return line.replace(TIMED, "").trim();
+  return line.slice(beginOf(line)?.[0].length ?? 0).trim();
 }
 
 /** Return the guidance that a line sets, as it is written there, or null. @param {string} line */
 export function guidanceOf(line) {
-  return GUIDED.exec(TIMED.exec(line)?.[0] ?? "")?.[1] ?? null;
+  return GUIDED.exec(beginOf(line)?.[0] ?? "")?.[1] ?? null;
 }
 
 /** Return whether a timeline contains a line. @param {string} text @param {string} line */

@@ -1,0 +1,73 @@
+"""Times in front of lines: what is read as a time, and what is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from longtake.errors import BadInput
+from longtake.tests.support.lasting_host import lasting_host
+
+
+@pytest.fixture(autouse=True)
+def _host(tmp_path: Path) -> Iterator[None]:
+    with lasting_host(tmp_path, lambda event: None):
+        yield
+
+
+def parsed(text: str) -> list[tuple[float, str]]:
+    from longtake.nodes.conditioning.timeline import parse
+
+    return [(entry.start_s, entry.text) for entry in parse(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a ball", [(0, "a ball")]),
+        ("", [(0, "")]),
+        ("0: a\n5.5: b", [(0, "a"), (5.5, "b")]),
+        ("5: b\n0: a", [(5, "b"), (0, "a")]),
+        ("0: a\n0.0: b", [(0, "a"), (0, "b")]),
+        ("0: a\n1:05: b", [(0, "a"), (65, "b")]),
+        ("0: a\n5s: b", [(0, "a"), (5, "b")]),
+        ("0: a, which\n  goes on\n4:", [(0, "a, which goes on"), (4, "")]),
+        ("panning left: hills", [(0, "panning left: hills")]),
+        ("0: 3 balls\n5:3 balls", [(0, "3 balls"), (5, "3 balls")]),
+        ("0: a\n1:30 s: b\n2: 30 balls", [(0, "a"), (90, "b"), (2, "30 balls")]),
+        ("0: a\n1,000 balls: b", [(0, "a 1,000 balls: b")]),
+        ("Nancy: she waves\nInfrared: a ball", [(0, "Nancy: she waves Infrared: a ball")]),
+        ("0: a\n.5: b\n1:01:02.5: c", [(0, "a"), (0.5, "b"), (3662.5, "c")]),
+        ("0: a\n5 sec: b\n6 seconds (over 1): c", [(0, "a"), (5, "b"), (6, "c")]),
+        ("0：a：b\n1：05：c，d（e）\n７（over 2）：f", [(0, "a：b"), (65, "c，d（e）"), (7, "f")]),
+        ("\ufeff0: a", [(0, "a")]),
+        ("0: a\n3 more balls: b\n3D: c", [(0, "a 3 more balls: b 3D: c")]),
+    ],
+)
+def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
+    assert parsed(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("5: a", "first prompt starts at 5 s"),
+        ("0: a\n-1: b", "Line 2 starts with '-1'"),
+        ("0: a\nnan: b", "Line 2 starts with 'nan'"),
+        ("0: a\ninf: b", "Line 2 starts with 'inf'"),
+        ("0: a\n1e3: b", "Line 2 starts with '1e3'"),
+        ("0: a\n9999999: b", "Line 2 starts with '9999999'"),
+        ("0: a\n5,5: b", "Line 2 starts with '5,5', which is not a time"),
+        ("0: a\n1:30 b", "Line 2 starts with '1:30' and no colon after it; write `1:30: ...`"),
+        ("00:05.5 b", "Line 1 starts with '00:05.5' and no colon"),
+        ("0: a\n1:00:05 b", "Line 2 starts with '1:00:05' and no colon"),
+        ("0: a\n5 (over 2) b", r"Line 2 has no colon after \(over 2\); write `5 \(over 2\): ...`"),
+        ("0: a\n5 min: b", "Line 2 starts with '5 min', which is not a time"),
+        ("0: a\n1:2:3:4: b", "Line 2 starts with '1:2:3:4', which is not a time"),
+    ],
+)
+def test_what_is_no_time_is_named(text: str, complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        parsed(text)
