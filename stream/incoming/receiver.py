@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...errors import LongtakeError
 from ..video.reader import Resizer
+from ..video.upright import Upright
 from .connection import SourceLost
 from .picture_buffer import PictureBuffer
 
@@ -80,7 +81,10 @@ class Receiver:
 
     def take(self, count: int, before: int = 0) -> Tensor:
         """The newest `count` frames after `before` earlier ones (n, 3, H, W), RGB in [0, 1]."""
-        pictures = [self._resizer.resize(frame) for frame in self._buffer.take(count, before)]
+        pictures = [
+            self._resizer.resize(frame, Upright.by_rotation(frame))
+            for frame in self._buffer.take(count, before)
+        ]
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
     def close(self) -> None:

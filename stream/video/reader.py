@@ -12,7 +12,7 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from torch import Tensor
 
 from ...errors import BadInput
@@ -27,9 +27,12 @@ from .source import (
     translate_errors,
     video_stream,
 )
+from .upright import Upright, pixel_aspect
 
 HD_ROWS = 720  # untagged pictures with at least so many rows are BT.709, smaller ones BT.601
-BT709 = 1
+UNTAGGED = 2  # as ITU-T H.273 numbers the matrices of brightness and colour differences
+BT709, FCC, BT601, SMPTE240M, BT2020 = 1, 4, 5, 7, 9  # as FFmpeg's scaler numbers them
+SCALER_MATRICES = {1: BT709, 4: FCC, 7: SMPTE240M, 9: BT2020, 10: BT2020}  # others are BT.601
 
 
 class VideoReader:
@@ -83,7 +86,7 @@ class VideoReader:
                 "a file that plays."
             )
         if self._shown is None:
-            self._shown = self._resizer.resize(self._newest)
+            self._shown = self._resizer.resize(self._newest, file.upright)
         self._number += 1
         return self._shown
 
@@ -97,15 +100,20 @@ class _DecodedFile:
         with translate_errors(clip.source):
             stream = video_stream(self._container)
             self._zero = Fraction(start_s(stream))
+            self.upright = Upright(pixel_aspect=pixel_aspect(stream))
+            self._has_begun = False
             if start > 0:
                 place = int((start + self._zero) / tick_s(stream))
                 self._container.seek(place, stream=stream)
             self._frames = self._container.decode(stream)
 
     def next(self) -> av.VideoFrame | None:
-        """The next picture; None at the end."""
+        """The next picture; None at the end. The first one says how all of them are upright."""
         with translate_errors(self._source):
-            return next(self._frames, None)
+            frame = next(self._frames, None)
+        if frame is not None and not self._has_begun:
+            self.upright, self._has_begun = Upright.of(frame, self.upright.pixel_aspect), True
+        return frame
 
     def at(self, frame: av.VideoFrame) -> Fraction:
         """The time of a picture in seconds from the first one."""
@@ -122,20 +130,31 @@ class Resizer:
         self._width, self._height = width, height
         self._reformatter = VideoReformatter()
 
-    def resize(self, frame: av.VideoFrame) -> Pictures:
+    def resize(self, frame: av.VideoFrame, upright: Upright) -> Pictures:
         """The picture as 8-bit RGB (H, W, 3)."""
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        width, height = (self._height, self._width) if turns % 2 else (self._width, self._height)
-        scale = max(width / frame.width, height / frame.height)
+        aspect, width, height = upright.pixel_aspect, self._width, self._height
+        if upright.turns % 2:
+            width, height = height, width
+        scale = max(width / (frame.width * aspect), height / frame.height)
         covering = (
-            max(width, round(frame.width * scale)),
+            max(width, round(frame.width * aspect * scale)),
             max(height, round(frame.height * scale)),
         )
-        is_bt709 = frame.colorspace == BT709 or (frame.colorspace == 2 and frame.height >= HD_ROWS)
         filter = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
         picture = self._reformatter.reformat(
-            frame, *covering, "rgb24", interpolation=filter,
-            src_colorspace=Colorspace.ITU709 if is_bt709 else Colorspace.ITU601,
-        ).to_ndarray()  # fmt: skip
+            frame, *covering, "rgb24", interpolation=filter, **_colours(frame)
+        ).to_ndarray()
         top, left = (covering[1] - height) // 2, (covering[0] - width) // 2
-        return np.rot90(picture[top : top + height, left : left + width], turns)
+        return upright.apply(picture[top : top + height, left : left + width])
+
+
+def _colours(frame: av.VideoFrame) -> dict[str, int]:
+    """How brightness and colour differences were made of red, green and blue, for the scaler."""
+    if frame.format.is_rgb or len(frame.format.components) < 3:
+        return {}
+    is_hd = frame.colorspace == UNTAGGED and frame.height >= HD_ROWS
+    matrix = BT709 if is_hd else SCALER_MATRICES.get(frame.colorspace, BT601)
+    # RGB has no matrix, but PyAV before 18 ignores the source's if the target's is the same.
+    other = BT709 if matrix == BT601 else BT601
+    ranges = {"src_color_range": frame.color_range, "dst_color_range": ColorRange.JPEG}
+    return {"src_colorspace": matrix, "dst_colorspace": other, **ranges}

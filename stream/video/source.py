@@ -21,6 +21,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from ...errors import BadInput
+from .upright import Upright, pixel_aspect
 
 VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
@@ -156,8 +157,7 @@ def _upright_size(container: InputContainer, stream: VideoStream) -> tuple[int, 
     """Width and height as shown, from the first picture that can be decoded."""
     for frame in container.decode(stream):
         container.seek(0)
-        sideways = round(getattr(frame, "rotation", 0) / 90) % 2
-        return (frame.height, frame.width) if sideways else (frame.width, frame.height)
+        return Upright.of(frame, pixel_aspect(stream)).size(frame.width, frame.height)
     raise BadInput("No picture of the video can be decoded; choose a file that plays.")
 
 

@@ -1,0 +1,66 @@
+"""How the pictures of a file are shown: turned, mirrored, and with pixels that are not square."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+
+from ..lazy.frame_chunk import Pictures
+
+SQUARE = Fraction(1)
+WIDEST_PIXEL = 16  # times its height, or its height times its width; more is a damaged header
+_MATRIX = "DISPLAYMATRIX"
+
+
+@dataclass(frozen=True, slots=True)
+class Upright:
+    """What makes a decoded picture upright: first a mirror, then quarter turns to the left.
+
+    `pixel_aspect` is the width of a pixel as it lies in the file, divided by its height.
+    """
+
+    turns: int = 0
+    mirrored: bool = False
+    pixel_aspect: Fraction = SQUARE
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame, pixel_aspect: Fraction = SQUARE) -> Upright:
+        """What a picture's own display matrix says; the file's header gives `pixel_aspect`.
+
+        The picture then stays in memory until Python collects its garbage: ask one of each file.
+        """
+        sides = [bytes(side) for side in frame.side_data if side.type.name == _MATRIX]
+        if not sides:
+            return cls(pixel_aspect=pixel_aspect)
+        right_x, right_y, _, down_x, down_y, *_ = struct.unpack("=9i", sides[0])
+        mirrored = right_x * down_y < right_y * down_x
+        if mirrored:
+            right_x, right_y = -right_x, -right_y
+        degrees = math.degrees(math.atan2(right_y, right_x))
+        return cls(round(-degrees / 90) % 4, mirrored, pixel_aspect)
+
+    @classmethod
+    def by_rotation(cls, frame: av.VideoFrame) -> Upright:
+        """The quarter turns of a picture that comes alone; for any number of pictures."""
+        return cls(round(frame.rotation / 90) % 4)
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height, as shown, of a picture of `width` x `height` pixels in the file."""
+        shown = max(1, round(width * self.pixel_aspect))
+        return (height, shown) if self.turns % 2 else (shown, height)
+
+    def apply(self, picture: Pictures) -> Pictures:
+        """Mirror and turn a picture (H, W, c)."""
+        return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.turns)
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """The shape of a stream's pixels; square where its header says nothing that can be."""
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    return aspect if Fraction(1, WIDEST_PIXEL) <= aspect <= WIDEST_PIXEL else SQUARE
