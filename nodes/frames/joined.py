@@ -9,6 +9,7 @@ from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream
 from ...stream.rollout.controls import Controls
+from ...stream.video.frame_rate import is_same_rate
 from .decoded import HostFrames
 from .source import DerivedFrames, FrameSource
 
@@ -77,8 +78,8 @@ def stop_together(leader: Controls, followers: Sequence[Controls]) -> None:
 
 def check_rate(sources: Sequence[FrameSource]) -> None:
     """Raise BadInput for videos of different frame rates."""
-    rates = sorted({source.fps for source in sources})
-    if len(rates) > 1:
+    rates = sorted(source.fps for source in sources)
+    if not is_same_rate(rates[0], rates[-1]):
         raise BadInput(
             f"The videos have {rates[0]:g} and {rates[-1]:g} frames per second; connect videos of "
             "the same rate."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,6 +10,7 @@ from comfy_api.latest import io
 from ...model.vae.latent_format import WAN21
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.metrics import Meter
+from ...stream.video.frame_rate import exact_rate
 from ...stream.video.reader import VideoReader
 from ...stream.video.sound import FileSound, Sound, SoundInMemory, waveform
 from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
@@ -147,7 +147,7 @@ def _request(  # noqa: PLR0913
     own = [max(SIDE_STEP, side - side % SIDE_STEP) for side in (own_width, own_height)]
     sides = {"width": width or own[0], "height": height or own[1]}
     check_sides(**sides, step=SIDE_STEP)
-    rate = Fraction(fps).limit_denominator(1001) if fps else own_fps
+    rate = exact_rate(fps) if fps else own_fps
     return source, FrameRequest(rate, **sides, start=start, length=length)
 
 

@@ -18,6 +18,7 @@ from ...stream.video.codecs import (
     Codec,
     Encoding,
 )
+from ...stream.video.frame_rate import exact_rate
 from ...stream.video.spec import AnimatedPicture, PNGFrames, VideoFormat
 
 USUAL = -1
@@ -61,4 +62,4 @@ def name_ending(format: str) -> str:
 
 def frame_rate(wish: float, fps: float | Fraction) -> Fraction:
     """Frames a second of the file; a wish of 0 stands for those of the stream."""
-    return Fraction(wish or fps).limit_denominator(1001)
+    return exact_rate(wish or fps)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import threading
-from fractions import Fraction
 
 from PIL import Image
 
 from ..preview.messages import Shot
 from ..preview.take import Take
+from ..video.frame_rate import exact_rate
 from ..video.sound import Samples
 from .encoder import LiveEncoder, LivePacket
 from .jitter import JitterBuffer
@@ -30,7 +30,7 @@ class Broadcast:
     """A frame rate, a size, and viewers, which may come and go on any thread."""
 
     def __init__(self, newest: Newest, shot: Shot) -> None:
-        self.rate = Fraction(shot.fps).limit_denominator(1001)
+        self.rate = exact_rate(shot.fps)
         self._size = (shot.width, shot.height)
         self._form = _form(shot)
         self._reader = TakeReader(newest, MAX_BEHIND_S)

@@ -1,4 +1,7 @@
-"""Another frame rate at the same speed: frames are repeated or left out, as by FFmpeg's `-r`."""
+"""Frame rates as fractions, and another rate at the same speed.
+
+Frames are repeated or left out, as by FFmpeg's `-r`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,21 @@ from fractions import Fraction
 from math import ceil
 
 from torch import Tensor
+
+TELEVISION = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120))
+"""The rates of NTSC, which people write as 23.98 and 29.97."""
+WRITTEN = Fraction(1, 200)  # frames a second: how far a rate with two decimals is from its own
+
+
+def exact_rate(fps: float | Fraction) -> Fraction:
+    """Frames a second as a fraction; a rate of NTSC where two decimals of it were written."""
+    near = (rate for rate in TELEVISION if is_same_rate(fps, rate))
+    return next(near, Fraction(fps).limit_denominator(1001))
+
+
+def is_same_rate(one: float | Fraction, other: float | Fraction) -> bool:
+    """Whether two rates are equal to two decimals."""
+    return abs(Fraction(one) - Fraction(other)) < WRITTEN
 
 
 def at_rate(frames: Tensor, first: int, source: Fraction, target: Fraction) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from ...errors import BadInput
 from .codecs import Encoding
+from .frame_rate import exact_rate
 from .sound import Sound
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -66,4 +67,4 @@ class VideoSpec:
     @property
     def rate(self) -> Fraction:
         """Frames per second as a fraction, as containers require."""
-        return Fraction(self.fps).limit_denominator(1001)
+        return exact_rate(self.fps)

@@ -89,3 +89,17 @@ def test_shots_of_different_sizes_are_not_spliced(bench: Bench) -> None:
             first=frames(bench, small, vae),
             second=frames(bench, wide, vae),
         )
+
+
+@pytest.mark.parametrize("node", ["LongtakeCompareRollouts", "LongtakeSpliceRollouts"])
+def test_a_rate_that_is_written_with_two_decimals_is_the_same(bench: Bench, node: str) -> None:
+    images = torch.rand(5, 32, 32, 3)
+    written, exact, other = (
+        bench.run("LongtakeImagesToFrames", images=images, fps=fps)[0]
+        for fps in (29.97, 30000 / 1001, 30.0)
+    )
+    names = ("first", "second") if "Splice" in node else ("frames_a", "frames_b")
+    [joined] = bench.run(node, **dict(zip(names, (written, exact), strict=True)))
+    assert joined.fps == 29.97
+    with pytest.raises(BadInput, match=r"have 29\.97 and 30 frames per second"):
+        bench.run(node, **dict(zip(names, (written, other), strict=True)))

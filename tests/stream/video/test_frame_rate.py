@@ -10,7 +10,7 @@ import pytest
 import torch
 from av.filter import Graph
 
-from longtake.stream.video.frame_rate import at_rate
+from longtake.stream.video.frame_rate import at_rate, exact_rate, is_same_rate
 
 RATES = [(16, 24), (16, 30), (24, 16), (Fraction(30000, 1001), 25), (16, 8), (16, 16), (12.5, 60)]
 
@@ -58,3 +58,20 @@ def test_ffmpegs_fps_filter_shows_the_same_frames(
             continue
     expected = at_rate(torch.arange(100), 0, source, target).tolist()
     assert len(shown) > 40 and shown == expected[: len(shown)]
+
+
+@pytest.mark.parametrize(
+    ("written", "exact"),
+    [(29.97, Fraction(30000, 1001)), (23.98, Fraction(24000, 1001)), (24, Fraction(24)),
+     (23.976, Fraction(24000, 1001)), (59.94, Fraction(60000, 1001)), (12.5, Fraction(25, 2)),
+     (30000 / 1001, Fraction(30000, 1001)), (0.01, Fraction(1, 100)), (16, Fraction(16))],
+)  # fmt: skip
+def test_a_rate_of_television_is_meant_where_two_decimals_of_it_are_written(
+    written: float, exact: Fraction
+) -> None:
+    assert exact_rate(written) == exact
+    assert is_same_rate(written, exact) and not is_same_rate(written, exact + 1)
+
+
+def test_24_is_not_23_976() -> None:
+    assert not is_same_rate(24, Fraction(24000, 1001)) and not is_same_rate(30, 29.97)
