@@ -132,7 +132,7 @@ class Resizer:
 
     def resize(self, frame: av.VideoFrame, upright: Upright) -> Pictures:
         """The picture as 8-bit RGB (H, W, 3)."""
-        aspect, width, height = upright.pixel_aspect, self._width, self._height
+        aspect, width, height = float(upright.pixel_aspect), self._width, self._height
         if upright.turns % 2:
             width, height = height, width
         scale = max(width / (frame.width * aspect), height / frame.height)
@@ -141,9 +141,10 @@ class Resizer:
             max(height, round(frame.height * scale)),
         )
         filter = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
-        picture = self._reformatter.reformat(
+        scaled = self._reformatter.reformat(
             frame, *covering, "rgb24", interpolation=filter, **_colours(frame)
-        ).to_ndarray()
+        )
+        picture = np.asarray(scaled.to_ndarray(), np.uint8)
         top, left = (covering[1] - height) // 2, (covering[0] - width) // 2
         return upright.apply(picture[top : top + height, left : left + width])
 

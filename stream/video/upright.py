@@ -6,6 +6,7 @@ import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -35,10 +36,11 @@ class Upright:
 
         The picture then stays in memory until Python collects its garbage: ask one of each file.
         """
-        sides = [bytes(side) for side in frame.side_data if side.type.name == _MATRIX]
-        if not sides:
+        known: Any = frame.side_data  # PyAV's types know motion vectors alone
+        matrix = known.get(_MATRIX)
+        if matrix is None:
             return cls(pixel_aspect=pixel_aspect)
-        right_x, right_y, _, down_x, down_y, *_ = struct.unpack("=9i", sides[0])
+        right_x, right_y, _, down_x, down_y, *_ = struct.unpack("=9i", bytes(matrix))
         mirrored = right_x * down_y < right_y * down_x
         if mirrored:
             right_x, right_y = -right_x, -right_y
