@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...errors import BadInput
-from ...model.families.table import BY_KEY, FAMILIES, FAST_DEMO_KEY
+from ...model.families.table import DEMO_KEY, FAMILIES, FAST_DEMO_KEY, FULL_DEMO
 from ...nodes.sampling.schedule_picture import draw_schedule, in_words
 from ...samplers.schedule.options import (
     ATTENTION,
@@ -30,7 +30,8 @@ from ..events import RunFiles
 
 DEFAULTS = ScheduleOptions()
 CHOICES = (FROM_MODEL, *KINDS)
-FAMILY_KEYS = [row.key for row in FAMILIES]
+FAMILY_PRESETS = {row.key: row.preset for row in FAMILIES} | {DEMO_KEY: FULL_DEMO.preset}
+"""As the loaders give them: `demo` is the quality `full` of Load Demo Model."""
 PRESETS = (OWN_STEPS, *STEP_PRESETS)
 
 
@@ -51,8 +52,8 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
 
 @click.command()
 @click.option(
-    "--family", type=click.Choice(FAMILY_KEYS), default=FAST_DEMO_KEY, metavar="NAME",
-    help=f"Family whose preset fills missing options: {', '.join(FAMILY_KEYS)} (default: "
+    "--family", type=click.Choice(list(FAMILY_PRESETS)), default=FAST_DEMO_KEY, metavar="NAME",
+    help=f"Family whose preset fills missing options: {', '.join(FAMILY_PRESETS)} (default: "
     f"{FAST_DEMO_KEY}).",
 )  # fmt: skip
 @click.option(
@@ -98,7 +99,7 @@ def schedule(
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
         options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
-        preset = BY_KEY[family].preset
+        preset = FAMILY_PRESETS[family]
         rows = options.schedule(preset)
         kind = options.kind_for(options.in_place_of(preset))
         console.print(escape(f"{kind}: {in_words(rows, frames)}"), highlight=False)

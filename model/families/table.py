@@ -284,3 +284,8 @@ FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 BY_KEY = {family.key: family for family in FAMILIES}
+
+FULL_DEMO = replace(BY_KEY[DEMO_KEY], preset=replace(DEMO, steps=8))
+"""The demo's row as its loader's quality `full` has it; evaluation and card measure the row's three
+steps.
+"""

@@ -23,6 +23,9 @@ def test_the_nodes_own_values_are_described() -> None:
     assert done.exit_code == 0 and "causal chunks" in done.output
 
 
-def test_the_demo_has_the_steps_that_it_is_loaded_with() -> None:
-    done = CliRunner().invoke(main, ["schedule", "--first-steps", "0", "--frames", "3"])
-    assert done.exit_code == 0 and "clean after 2." in done.output
+@pytest.mark.parametrize(
+    ("family", "steps"), [([], 2), (["--family", "demo-fast"], 2), (["--family", "demo"], 8)]
+)
+def test_the_demo_has_the_steps_that_it_is_loaded_with(family: list[str], steps: int) -> None:
+    done = CliRunner().invoke(main, ["schedule", "--first-steps", "0", "--frames", "3", *family])
+    assert done.exit_code == 0 and f"clean after {steps}." in done.output

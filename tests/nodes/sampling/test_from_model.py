@@ -18,8 +18,8 @@ from longtake.attention.cache.policy import (
 )
 from longtake.errors import BadInput
 from longtake.headless.cli import main
-from longtake.model.families.table import BY_KEY, FAMILIES
-from longtake.model.preset import DEMO, Preset
+from longtake.model.families.table import BY_KEY, FAMILIES, FULL_DEMO
+from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers import guidance as g
 from longtake.samplers.guidance import cfg as guidance_by
@@ -320,12 +320,12 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
 
 @pytest.mark.parametrize("key", ["demo", "causal-forcing-2step", "rolling-forcing", "wan21-t2v"])
 def test_the_command_takes_a_family(key: str) -> None:
-    preset = BY_KEY[key].preset
+    preset = (FULL_DEMO if key == "demo" else BY_KEY[key]).preset
     result = CliRunner().invoke(main, ["schedule", "--family", key, "--frames", "21"])
     rows = len(list(preset_schedule(preset).rows(0, 21)))
     assert result.exit_code == 0, result.output
     assert f": {rows} evaluations for 21 latent frames" in result.output
-    assert preset != DEMO or result.output.startswith("causal chunks: ")
+    assert key != "demo" or result.output.startswith("causal chunks: ")
 
 
 def test_a_warning_leaves_what_the_model_decided_under_the_node(
