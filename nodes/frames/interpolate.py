@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from ...model.fingerprint import network_fingerprint
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps, NextChunk
+from ...stream.lazy.newest import Newest, SharedNewest
 from ...stream.preview.messages import Plan
 from .. import categories, host, sockets
 from ..schema import build
@@ -74,10 +76,7 @@ class InterpolateStream(io.ComfyNode):
 
 
 class InterpolatedFrames(DerivedFrames):
-    """The frames of `source` with `multiplier` - 1 new ones between each two.
-
-    The chunk that was made last is held for other readers of the same chunk.
-    """
+    """The frames of `source` with `multiplier` - 1 new ones between each two."""
 
     def __init__(
         self, source: FrameSource, between: Between, multiplier: int, model: Any = None
@@ -89,7 +88,7 @@ class InterpolatedFrames(DerivedFrames):
         self._between, self._multiplier, self._model = between, multiplier, model
         network = network_fingerprint(getattr(model, "model", None))
         self._key = network and f"{network} {multiplier}"
-        self._newest: tuple[FrameChunk, FrameChunk] | None = None
+        self._newest = SharedNewest[FrameChunk, FrameChunk]()
 
     @property
     def frame_total(self) -> int | None:
@@ -122,25 +121,23 @@ class InterpolatedFrames(DerivedFrames):
         return number * self._multiplier
 
     def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
-        return JoinStart(self._join(skipped=min(first, 1)), source_chunk=max(0, first - 1))
+        steps = self._join(min(first, 1), self._newest.lend())
+        return JoinStart(steps, source_chunk=max(0, first - 1))
 
-    def _join(self, skipped: int) -> JoinSteps[FrameChunk, FrameChunk]:
+    def _join(
+        self, skipped: int, newest: Newest[FrameChunk, FrameChunk]
+    ) -> JoinSteps[FrameChunk, FrameChunk]:
         """The steps of a reader: each chunk with the frames between it and the one before.
 
         Of the first `skipped` chunks, 0 or 1, only the last frame is read.
         """
         before: Tensor | None = None  # the last frame of the chunk before, (1, 3, H, W)
-        try:
-            for _ in range(skipped):
-                passed = yield NextChunk(0)
-                before = None if passed is None else passed.frames[-1:]
-            while (chunk := (yield NextChunk(0))) is not None:
-                if self._newest is None or self._newest[0] is not chunk:
-                    self._newest = (chunk, self._interpolate(before, chunk))
-                before = chunk.frames[-1:]
-                yield self._newest[1]
-        finally:
-            self._newest = None
+        for _ in range(skipped):
+            passed = yield NextChunk(0)
+            before = None if passed is None else passed.frames[-1:]
+        while (chunk := (yield NextChunk(0))) is not None:
+            yield newest.of(chunk, partial(self._interpolate, before, chunk))
+            before = chunk.frames[-1:]
 
     def _interpolate(self, before: Tensor | None, chunk: FrameChunk) -> FrameChunk:
         seam = [] if before is None else [before]

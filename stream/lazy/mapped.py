@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
+
+from .newest import Newest, SharedNewest
 
 logger = logging.getLogger("longtake")
 
@@ -71,8 +73,7 @@ class MappedStream(Generic[S, T]):
     def __init__(self, source: Readable[S], convert: Callable[[S], T]) -> None:
         self._source = source
         self._convert = convert
-        # Readers own the newest chunk, so that its memory is freed with the last reader.
-        self._newest: weakref.ref[_Newest[S, T]] | None = None
+        self._newest = SharedNewest[S, T]()
 
     @property
     def length(self) -> int | None:
@@ -84,27 +85,28 @@ class MappedStream(Generic[S, T]):
 
     def read_from(self, index: int) -> Iterator[T]:
         """Read alone, from chunk `index` on."""
-        newest = self._shared_newest()
-        return (newest.convert(chunk) for chunk in self._source.read_from(index))
+        newest = self._newest.lend()
+        return (
+            newest.of(chunk, partial(self._convert, chunk))
+            for chunk in self._source.read_from(index)
+        )
 
     def subscribe(self, first: int = 0) -> MappedSubscription[S, T]:
         """Read in step with others, also of the source; requires a running event loop."""
-        return MappedSubscription(self._source.subscribe(first), self._shared_newest())
-
-    def _shared_newest(self) -> _Newest[S, T]:
-        newest = self._newest() if self._newest else None
-        if newest is None:
-            newest = _Newest(self._convert)
-            self._newest = weakref.ref(newest)
-        return newest
+        return MappedSubscription(
+            self._source.subscribe(first), self._newest.lend(), self._convert
+        )
 
 
 class MappedSubscription(AsyncIterator[T], Generic[S, T]):
     """A reader in step with every other reader of the source."""
 
-    def __init__(self, source: ClosableReader[S], newest: _Newest[S, T]) -> None:
+    def __init__(
+        self, source: ClosableReader[S], newest: Newest[S, T], convert: Callable[[S], T]
+    ) -> None:
         self._source = source
-        self._newest: _Newest[S, T] | None = newest
+        self._newest: Newest[S, T] | None = newest
+        self._convert = convert
 
     def __aiter__(self) -> MappedSubscription[S, T]:
         return self
@@ -124,7 +126,7 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
             if self._newest is None:  # closed
                 raise StopAsyncIteration
             try:
-                return self._newest.convert(chunk)
+                return self._newest.of(chunk, partial(self._convert, chunk))
             except Exception as error:
                 self._newest = None
                 await let_others_end(error, self._source)
@@ -183,18 +185,3 @@ async def let_others_end(error: Exception, *sources: ClosableReader[Any]) -> Non
     if any(source.others_read for source in sources):
         logger.warning("Frames that do not need what failed are made first (%r).", error)
     await asyncio.gather(*(source.wait_for_others() for source in sources))
-
-
-class _Newest(Generic[S, T]):
-    """The last source chunk and its conversion."""
-
-    def __init__(self, convert: Callable[[S], T]) -> None:
-        self._convert = convert
-        self._pair: tuple[S, T] | None = None
-
-    def convert(self, chunk: S) -> T:
-        """Convert `chunk`, unless it is the last one, whose conversion is held."""
-        if self._pair is None or self._pair[0] is not chunk:
-            self._pair = None  # never hold two chunks
-            self._pair = (chunk, self._convert(chunk))
-        return self._pair[1]

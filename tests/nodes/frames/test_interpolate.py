@@ -83,6 +83,22 @@ def test_a_reader_that_comes_later_reads_the_same(bench: Bench, blend: Blend) ->
         assert torch.equal(first[behind.index], behind.frames)
 
 
+def test_a_reader_that_leaves_takes_no_work_of_the_others_along(
+    bench: Bench, blend: Blend
+) -> None:
+    smooth = smoothed(bench, bench.frames(), 2)
+
+    async def read() -> None:
+        leaving, staying = smooth.chunks.subscribe(), smooth.chunks.subscribe()
+        first = (await leaving.__anext__()).frames
+        leaving.close()
+        assert (await staying.__anext__()).frames is first
+        staying.close()
+
+    asyncio.run(read())
+    assert blend.pairs == 8, "the nine frames of the first chunk, once"
+
+
 class Network:
     """Stands for the host's patcher of a model whose weights are `weight`."""
 
