@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from functools import wraps
+from numbers import Real
 from typing import Any, TypeVar
 
 from comfy_api.latest import io
@@ -15,6 +16,7 @@ from comfy_api.latest import io
 from ..characters import half_character
 from ..errors import BadInput
 
+MAX_SHOWN = 40  # characters of a value in a sentence
 N = TypeVar("N", bound=type[io.ComfyNode])
 
 
@@ -50,8 +52,8 @@ def check(node: type[io.ComfyNode], values: dict[str, Any]) -> None:
             _check_choice(widget, value)
         elif isinstance(widget, io.Int.Input | io.Float.Input):
             _check_number(widget, value)
-        elif isinstance(widget, io.String.Input) and isinstance(value, str):
-            check_characters(widget.id, value)
+        elif isinstance(widget, io.String.Input):
+            _check_text(widget.id, value)
 
 
 def _check_choice(widget: io.Combo.Input, value: Any) -> None:
@@ -61,12 +63,20 @@ def _check_choice(widget: io.Combo.Input, value: Any) -> None:
         raise BadInput(f"{widget.id} is {value!r}; choose one of {known}.")
 
 
-def _check_number(widget: io.Int.Input | io.Float.Input, value: float) -> None:
+def _check_number(widget: io.Int.Input | io.Float.Input, value: Any) -> None:
     low, high = widget.min, widget.max
-    if not low <= value <= high:
+    is_number = isinstance(value, Real)
+    if not is_number or not low <= value <= high:
+        shown = _short(value) if is_number else repr(value)[:MAX_SHOWN]
         raise BadInput(
-            f"{widget.id} is {_short(value)}; set a number from {_short(low)} to {_short(high)}."
+            f"{widget.id} is {shown}; set a number from {_short(low)} to {_short(high)}."
         )
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise BadInput(f"{name} is {repr(value)[:MAX_SHOWN]}, which is no text; connect a text.")
+    check_characters(name, value)
 
 
 def check_characters(name: str, text: str) -> None:
