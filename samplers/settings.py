@@ -150,18 +150,21 @@ class RolloutSettings:
         """An upper bound on the number of prompts in force together."""
         size = self.schedule.chunk_frames
         chunks = -(-self.active_frames // size)
-        starts = [self.next_chunk(entry.start_frame) // size for entry in self.prompts.entries]
+        begins = [self.next_chunk(entry.start_frame) for entry in self.prompts.entries]
+        starts = [(at - self.origin) // size for at in begins]  # chunks, counted from the origin
         later = [bisect_left(starts, at + chunks - 1) - i for i, at in enumerate(starts) if i]
         return min(len(starts), 1 + max([0, *later]) + self.known_frames.max_lookahead)
 
     def active_prompts(self, first: int, stop: int) -> ActivePrompts:
         """The prompts of latent frames [first, stop) and of the known frames that they see ahead.
 
-        A chunk has the prompt in force at its first frame. Given frames at the front are in no step
-        and see nothing ahead.
+        A chunk has the prompt in force at its first frame. A chunk of given frames at the front is
+        alone, and sees nothing ahead.
         """
+        is_given = first < self.origin
+        stop = min(stop, self.next_chunk(first + 1)) if is_given else stop
+        ahead = () if is_given else self.known_frames.ahead(stop)
         by_chunk = dict[int, TimedPrompt]()
-        ahead = self.known_frames.ahead(stop) if first >= self.origin else ()
         for frame in (*range(first, stop), *(known.frame for known in ahead)):
             chunk = self.chunk_start(frame)
             prompt = self.prompts.at(chunk, first)
@@ -173,8 +176,8 @@ class RolloutSettings:
         return max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
 
     def next_chunk(self, frame: int) -> int:
-        """The first latent frame, from `frame` on, that begins a chunk."""
-        return frame + (self.origin - frame) % self.schedule.chunk_frames
+        """The first latent frame, from `frame` on, that begins a chunk; 0 always does."""
+        return frame + (self.origin - frame) % self.schedule.chunk_frames if frame > 0 else 0
 
     def position_gap(self, next_frame: int, past_frames: int) -> int:
         """The positions between sink and window while `past_frames` come before `next_frame`."""

@@ -84,11 +84,10 @@ class AnchorChunks:
         """A finished chunk (f, c, h, w) from frame `first`, moved toward its anchor.
 
         Known frames stay as they are, and so does a chunk that becomes the anchor of its prompt,
-        which holds from frame `prompt_start`, or before the first whole chunk from frame `first`.
+        which holds from frame `prompt_start`.
         """
         if self._anchor is None:
             return clean
-        prompt_start = min(prompt_start, first)
         target = self._anchor.target
         if target is None and self.note(first, clean, prompt_start):
             return clean
@@ -100,7 +99,6 @@ class AnchorChunks:
         """Take a chunk as the anchor of its prompt if it is the first; returns whether it is."""
         if self._anchor is None or self._anchor.target is not None:
             return False
-        prompt_start = min(prompt_start, first)
         is_first = first == prompt_start or prompt_start not in self._by_prompt
         if is_first:
             self._by_prompt[prompt_start] = ChannelStatistics.of(clean)

@@ -92,7 +92,7 @@ def test_known_frames_are_seen_at_their_levels_as_in_one_whole_sequence(  # noqa
 
 
 @pytest.mark.each_value
-@pytest.mark.parametrize("prompts", [(0, 2, 3), (0, 5)], ids=str)
+@pytest.mark.parametrize("prompts", [(0, 2, 3), (0, 5), (0, 1, 4)], ids=str)
 @pytest.mark.parametrize(
     ("chunk", "lag", "within"),
     [(3, 3, "bidirectional"), (1, 1, "block-causal"), (2, 1, "bidirectional"),
