@@ -195,7 +195,7 @@ def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:
         count = min(first, frame_count + waiting, capacity(plan.policy, settings.length) + waiting)
         if count and plan.fill_mode != "rebuilt":
             _fill_cache(plan, cache, count, min(plan.policy.chunks_until_full, chunks))
-            if settings.on_prompt_change == "flush":
+            if settings.on_prompt_change == "flush" and not plan.policy.extra_frames:
                 cache.retain(sorted(cache.kept_frames))  # frames between may have been forgotten
     history.sparse.history_changed()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache.policy import FullHistory, WindowSink
+from longtake.attention.cache.policy import CachePolicy, FullHistory, MemoryBank, WindowSink
 from longtake.model.vace.module import MASK_CHANNELS
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames, from_latents
 from longtake.samplers.control.stored import StoredControl
@@ -82,6 +82,15 @@ def test_the_largest_commit_is_planned(lag: float) -> None:
     finished = [row.finished for row in shot.noise_rows() if row.finished]
     committed = last_commit(shot)
     assert committed is not None and committed[1] == max(finished[:-1])
+
+
+@pytest.mark.parametrize("cache", [MemoryBank(3, 1, 4, 1), WindowSink(3, 1)])
+def test_a_history_that_a_prompt_may_flush_is_planned_full(cache: CachePolicy) -> None:
+    flushed, kept = (
+        working_bytes(causal_chunks(LADDER, 1), 12, cache=cache, on_prompt_change=change)
+        for change in ("flush", "keep")
+    )
+    assert flushed >= kept
 
 
 @pytest.mark.parametrize("schedule", [full_sequence(LADDER), causal_chunks(LADDER, 3)])
