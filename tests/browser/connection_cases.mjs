@@ -9,16 +9,17 @@ useBrowser();
 const RUN = { frames: 1800, chunk_s: 0.3 };
 const NOTICE_MS = 10_000; // on a busy machine; an idle one takes a tenth of a second
 
-/** The page's server, which can be cut off. @type {{alive: boolean, socket: any}} */
+/** The page's server, which can be cut off; `anew`: another one answers in its place.
+ * @type {{alive: boolean, anew: boolean, socket: any}} */
 let server;
 
 /** @param {import("playwright-core").Page} page */
 async function prepare(page) {
-  server = { alive: true, socket: null };
+  server = { alive: true, anew: false, socket: null };
   await page.routeWebSocket(/\/ws/, (socket) => {
     if (!server.alive) return void socket.close();
     server.socket = socket;
-    socket.connectToServer();
+    if (!server.anew) socket.connectToServer();
   });
   await page.route("**/longtake/**", (route) => (server.alive ? route.continue() : route.abort()));
 }
@@ -121,3 +122,14 @@ test("a resumed run says so where its first chunk takes long", onPage(async (pla
   await player.until(({ frames }) => frames === "24");
   await eventually(() => player.root.locator(".lt-state").textContent(), "Resuming at 0:01");
 }));
+
+test("a server begun anew has none of the page's runs, and the player says so", onPage(async (player) => {
+  await player.start(RUN);
+  await player.until(({ frames, shown }) => Number(frames) >= 24 && Number(shown) >= 0);
+  await player.page.route("**/longtake/attach", (route) => route.fulfill({ json: { takes: [] } }));
+  await player.page.route("**/longtake/takes/*", (route) => route.fulfill({ status: 404, json: { error: "gone" } }));
+  await kill();
+  server.alive = server.anew = true;
+  await player.root.getByText("This preview is no longer on the server").waitFor();
+  for (const name of [/LIVE/, "Pause run", "Stop"]) assert.equal(await player.button(name).isVisible(), false, String(name));
+}, { prepare, errors: /404|WebSocket/ }));

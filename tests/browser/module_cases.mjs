@@ -226,6 +226,24 @@ test("a manifest never overwrites what a message said while it was under way", a
   assert.deepEqual([take.info.state, take.frames, take.chunks[0].bytes], ["done", 6, 0]);
 });
 
+test("after a lost connection the runs that began meanwhile are there, and a server begun anew has no old one", async () => {
+  const states = new Map([["1", "done"], ["2", "running"]]);
+  const request = async (/** @type {string} */ path) => {
+    if (path.endsWith("attach")) return Response.json({ takes: [...states.keys()].map((take) => ({ take, node_id: "7" })) });
+    const state = states.get(path.split("/").at(-1) ?? "");
+    return state ? Response.json({ v: 1, state, workflow_id: "A", chunks: [] }) : new Response(null, { status: 404 });
+  };
+  const library = new Library(/** @type {any} */ ({ request }));
+  library.receive("longtake.take", /** @type {any} */ ({ take: "1", node_id: "7", workflow_id: "A", state: "running" }));
+  library.setConnected(false);
+  await library.attach("page");
+  assert.deepEqual(shown(library, "A"), [["7", "2"]], "queued behind the first, and begun unseen");
+  assert.equal(library.open("1").take.info.state, "done");
+  states.clear();
+  await library.attach("page");
+  assert.deepEqual([library.open("2").take.known, library.open("2").take.connected], [false, true]);
+});
+
 test("a kept edit is appended to the timeline, or takes the place of what began then", () => {
   assert.equal(withLine("0: a ball\n5: a cube\n", "2.5: a cat"), "0: a ball\n5: a cube\n2.5: a cat");
   assert.equal(withLine("0: a ball\n0:05: a cube,\nspinning\n9: a", "5: a cat"), "0: a ball\n9: a\n5: a cat");

@@ -34,10 +34,7 @@ const showNewest = () => player.offer([...library.newest(null).values()]);
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/ws?clientId=${clientId}`);
-  socket.onopen = () => {
-    library.setConnected(true);
-    library.attach(clientId);
-  };
+  socket.onopen = () => library.attach(clientId);
   socket.onmessage = ({ data }) => {
     const { type, data: message } = JSON.parse(data);
     if (type === TAKE_EVENT || type === CHUNK_EVENT) receive(type, message);

@@ -73,7 +73,7 @@ export class Host {
     this.api.addEventListener("execution_error", (/** @type {CustomEvent} */ event) => this.#fail(event.detail));
     for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
     this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
-    this.api.addEventListener("reconnected", () => this.library.catchUp());
+    this.api.addEventListener("reconnected", () => this.library.attach(this.api.clientId));
     this.#attachOnce();
     keepAsking(this.library);
   }

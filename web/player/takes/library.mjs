@@ -105,22 +105,33 @@ export class Library {
     this.#notify();
   }
 
-  /** Load the takes that belong to this page from before a reload. @param {string} clientId */
+  /** Load the takes of a page from before a reload or a lost connection, and what became of those in progress:
+   * another run may have begun meanwhile, or another server. @param {string} clientId */
   async attach(clientId) {
+    this.setConnected(true);
+    const growing = [...this.#sessions.values()].filter(({ take }) => take.growing);
+    const listed = await this.#sessionsOf(clientId).catch((error) => {
+      console.warn("Longtake: the takes of this page could not be listed; reload the page to see them.", error);
+      return [];
+    });
+    const sessions = new Set([...growing, ...listed]);
+    await Promise.all([...sessions].map((session) => this.#refresh(session)));
+    this.#notify();
+  }
+
+  /** The takes that the server lists for a page. @param {string} clientId @returns {Promise<Session[]>} */
+  async #sessionsOf(clientId) {
     const answer = await this.server.request("/longtake/attach", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ client_id: clientId }),
     });
-    if (!answer.ok) return;
-    const { takes } = await answer.json();
-    const sessions = takes.map((/** @type {TakeInfo} */ names) => {
+    const { takes } = answer.ok ? await answer.json() : { takes: [] };
+    return takes.map((/** @type {TakeInfo} */ names) => {
       const session = this.open(names.take);
       session.take.update(names);
       return session;
     });
-    await Promise.all(sessions.map((/** @type {Session} */ session) => this.#refresh(session)));
-    this.#notify();
   }
 
   /** Tell all takes whether the page has a connection to the server. @param {boolean} connected */
@@ -144,13 +155,6 @@ export class Library {
   /** @param {Take} take */
   #tell(take) {
     take.setConnection(this.#connected ? (this.#answering ? "open" : "silent") : "closed");
-  }
-
-  /** Refresh all growing takes after a lost connection. */
-  async catchUp() {
-    this.setConnected(true);
-    const growing = [...this.#sessions.values()].filter(({ take }) => take.growing);
-    await Promise.all(growing.map((session) => this.#refresh(session)));
   }
 
   /** Call `listener` when a node's takes change; returns a function that ends this.
