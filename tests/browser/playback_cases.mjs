@@ -166,6 +166,23 @@ test("hovering the bar shows the time, the prompt and the picture there", onPage
   assert.ok(await hover.evaluate((box) => box.scrollWidth <= box.clientWidth), "no text leaves the box");
 }));
 
+test("the picture over the bar is seen whole, of a portrait shot and in a low player too", onPage(async (player) => {
+  await player.finished({ frames: 48, width: 128, height: 512 });
+  const hover = player.root.locator(".lt-hover");
+  const shape = () => hover.locator("canvas").evaluate((canvas) => canvas.clientHeight / canvas.clientWidth);
+  for (const height of [600, 300]) {
+    await player.page.evaluate((to) => {
+      /** @type {HTMLElement} */ (document.querySelector("main")).style.height = `${to}px`;
+    }, height);
+    await player.page.mouse.move(5, 5);
+    await player.slider.hover({ position: { x: 100, y: 12 } });
+    await hover.locator("canvas").waitFor();
+    const [outer, inner] = [await player.root.boundingBox(), await hover.boundingBox()];
+    assert.ok(outer && inner && inner.y >= outer.y, JSON.stringify([outer, inner]));
+    assert.ok(Math.abs(await shape() - 4) < 0.2, `${await shape()}`);
+  }
+}));
+
 test("the bar shows which earlier frames a chunk recalls", onPage(async (player) => {
   await player.finished({ frames: 48, recalls: true });
   const recalled = () => player.root.locator(".lt-scrub").getAttribute("data-recalled");

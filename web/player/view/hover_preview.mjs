@@ -6,7 +6,7 @@ import { time } from "./format.mjs";
 import { translate } from "../words.mjs";
 
 const BITMAPS = 4;
-const [WIDTH, MARGIN] = [152, 2];
+const [SIDE, LEAST, MARGIN] = [152, 20, 2]; // pixels: the picture's longest side, its least height, the space at the edges
 
 /** The time, the prompt and the picture under the pointer on the scrub bar. */
 export class HoverPreview {
@@ -17,7 +17,7 @@ export class HoverPreview {
     this.reel = reel;
     this.bitmaps = new Bitmaps(BITMAPS, (frame) => reel.jpeg(frame), () => this.#draw());
     /** @type {HTMLCanvasElement} */
-    this.canvas = element("canvas", { width: WIDTH });
+    this.canvas = element("canvas");
     this.text = element("div", { class: "lt-hover-text" });
     this.recalled = element("div", { class: "lt-hover-text lt-hover-recalled" });
     this.prompt = element("div", { class: "lt-hover-prompt" });
@@ -58,10 +58,22 @@ export class HoverPreview {
 
   #draw() {
     const bitmap = this.bitmaps.get(this.#frame);
-    this.canvas.hidden = !bitmap;
-    if (!bitmap) return;
-    const height = Math.round((WIDTH * bitmap.height) / bitmap.width);
-    if (this.canvas.height !== height) this.canvas.height = height;
-    this.canvas.getContext("2d")?.drawImage(bitmap, 0, 0, WIDTH, height);
+    this.canvas.hidden = true; // while the room beside the text is measured
+    const height = Math.min(SIDE, this.#roomAbove() - this.element.offsetHeight);
+    this.canvas.hidden = !bitmap || height < LEAST;
+    if (!bitmap || this.canvas.hidden) return;
+    const scale = Math.min(SIDE / bitmap.width, height / bitmap.height);
+    const [w, h] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+    if (this.canvas.width !== w || this.canvas.height !== h) Object.assign(this.canvas, { width: w, height: h });
+    this.canvas.getContext("2d")?.drawImage(bitmap, 0, 0, w, h);
+  }
+
+  /** The pixels between the bar and the upper edge of the player, which cuts off what is above. */
+  #roomAbove() {
+    const bar = this.element.parentElement;
+    const player = bar?.closest("[data-longtake-player]");
+    if (!bar?.clientWidth || !player) return 0;
+    const { top, width } = bar.getBoundingClientRect(); // includes the canvas zoom
+    return ((top - player.getBoundingClientRect().top) * bar.clientWidth) / width;
   }
 }
