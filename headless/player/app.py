@@ -2,7 +2,7 @@
 
 /              web/page.html, the page
 /web/          our folder web/
-/ws?clientId=  messages to that page, in ComfyUI's form
+/ws?clientId=  messages to the pages of that id, in ComfyUI's form
 /view?...      a saved file of a take that belongs to the page with this clientId
 /longtake/...  the preview's routes, also below /api
 
@@ -31,50 +31,59 @@ from .access import THIS_MACHINE, Access
 WEB = Path(__file__).resolve().parents[2] / "web"
 PAGE = WEB / "page.html"
 FILE_FIELDS = ("filename", "subfolder", "type")
+HEARTBEAT_S = 20.0  # a page that sleeps says no farewell
+
+Outbox = asyncio.Queue[str]
 
 
 class Sockets:
-    """The open pages by their client ids; a page that reconnects replaces itself."""
+    """The open pages by their client ids.
+
+    Pages of one key, such as a desk's and a phone's, share an id. Each page has its own queue, so
+    that a slow one keeps no other waiting.
+    """
 
     def __init__(self) -> None:
-        self._open: dict[str, web.WebSocketResponse] = {}
-        self._messages: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._open: dict[str, dict[web.WebSocketResponse, Outbox]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def emitter(self, client_id: str) -> Emit:
-        """Return a function that sends messages to one page, from any thread."""
+        """Return a function that sends messages to the pages of one id, from any thread."""
 
         def emit(event: str, payload: JsonObject) -> None:
             message = json.dumps({"type": event, "data": payload})
             if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._messages.put_nowait, (client_id, message))
+                self._loop.call_soon_threadsafe(self._put, client_id, message)
 
         return emit
 
+    def _put(self, client_id: str, message: str) -> None:
+        for outbox in self._open.get(client_id, {}).values():
+            outbox.put_nowait(message)
+
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        client_id = request.query.get("clientId", "")
-        socket = web.WebSocketResponse()
+        """Send a page its messages until it leaves, or answers no ping."""
+        self._loop = asyncio.get_running_loop()
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S)
         await socket.prepare(request)
-        self._open[client_id] = socket
-        async for message in socket:
-            if message.type == WSMsgType.ERROR:
-                break
-        if self._open.get(client_id) is socket:
-            del self._open[client_id]
+        client_id, outbox = request.query.get("clientId", ""), Outbox()
+        pages = self._open.setdefault(client_id, {})
+        pages[socket] = outbox
+        sender = asyncio.create_task(_send_all(outbox, socket))
+        try:
+            async for message in socket:
+                if message.type == WSMsgType.ERROR:
+                    break
+        finally:
+            sender.cancel()
+            del pages[socket]
+            if not pages:
+                del self._open[client_id]
         return socket
 
     async def close(self) -> None:
-        for socket in list(self._open.values()):
+        for socket in [socket for pages in self._open.values() for socket in pages]:
             await socket.close()
-
-    async def deliver(self) -> None:
-        """Send emitted messages in order until cancelled."""
-        self._loop = asyncio.get_running_loop()
-        while True:
-            client_id, message = await self._messages.get()
-            socket = self._open.get(client_id)
-            if socket is not None and not socket.closed:
-                await _send(socket, message)
 
 
 def application(
@@ -96,28 +105,13 @@ def application(
         for route in (*take_routes(takes), *live_routes(live)):
             assert isinstance(route, web.RouteDef)
             web.RouteDef(route.method, prefix + route.path, route.handler, {}).register(app.router)
-    _deliver_while_running(app, sockets)
-    app.on_shutdown.append(partial(_end_live, live))
+    app.on_shutdown.append(partial(_end, live, sockets))
     return app
 
 
-async def _end_live(live: LiveSources, _: web.Application) -> None:
+async def _end(live: LiveSources, sockets: Sockets, _: web.Application) -> None:
     live.close()
-
-
-def _deliver_while_running(app: web.Application, sockets: Sockets) -> None:
-    running: list[asyncio.Task[None]] = []
-
-    async def start(_: web.Application) -> None:
-        running.append(asyncio.create_task(sockets.deliver()))
-
-    async def stop(_: web.Application) -> None:
-        for task in running:
-            task.cancel()
-        await sockets.close()
-
-    app.on_startup.append(start)
-    app.on_shutdown.append(stop)
+    await sockets.close()
 
 
 def _files(takes: Takes, folders: Callable[[], Mapping[str, Path]]) -> Handler:
@@ -164,8 +158,9 @@ async def _page(_: web.Request) -> web.FileResponse:
     return web.FileResponse(PAGE)
 
 
-async def _send(socket: web.WebSocketResponse, message: str) -> None:
+async def _send_all(outbox: Outbox, socket: web.WebSocketResponse) -> None:
     try:
-        await socket.send_str(message)
+        while True:
+            await socket.send_str(await outbox.get())
     except ConnectionError:
         await socket.close()

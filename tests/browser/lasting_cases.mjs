@@ -2,7 +2,7 @@
 /** The player survives reloads and lost connections, and keeps no memory that it should free. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PlayerPage, onPage, useBrowser } from "./harness.mjs";
+import { PlayerPage, URL, browser, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const RUN = { frames: 120, chunk_s: 0.5 };
@@ -54,6 +54,24 @@ test("another tab of the same browser shows the run too", onPage(async (player) 
   const take = await player.start(RUN);
   const data = await other.until(({ shown }) => Number(shown) >= 12);
   assert.equal(data.take, take);
+}));
+
+test("a second browser with the same key follows the run, and the first goes on", onPage(async (player) => {
+  const keyed = `${URL}#${Math.random()}`;
+  await player.page.goto("about:blank"); // another key alone loads nothing anew
+  await player.page.goto(keyed);
+  const take = await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  const context = await browser.newContext();
+  try {
+    const second = new PlayerPage(await context.newPage());
+    await second.page.goto(keyed);
+    const { frames } = await second.until((data) => data.take === take && Number(data.shown) >= 0);
+    for (const each of [player, second]) await each.until((data) => Number(data.frames) >= Number(frames) + 24);
+    await player.until(({ state }) => state === "done");
+  } finally {
+    await context.close();
+  }
 }));
 
 test("a take that the server no longer has can still be watched, and is said to be gone", onPage(async (player) => {

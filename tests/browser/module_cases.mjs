@@ -14,8 +14,8 @@ import { latencies } from "../../web/player/status/latencies.mjs";
 import { DRIFT_WARNING, driftOf, memory, statsOf, warningsOf } from "../../web/player/status/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { Transport } from "../../web/player/takes/transport.mjs";
-import { withDrive } from "../../web/player/comfy/camera_lines.mjs";
-import { guidanceOf, hasLine, promptOf, startOf, withLine } from "../../web/player/comfy/prompt_lines.mjs";
+import { withDrive } from "../../web/player/comfy/lines/camera_lines.mjs";
+import { guidanceOf, hasLine, promptOf, startOf, withLine } from "../../web/player/comfy/lines/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
 
 /** @param {number[]} sizes */

@@ -24,7 +24,8 @@ const server = {
   url: (path) => new URL(path, location.href).href,
 };
 const library = new Library(server);
-const receive = shareWithTabs(library);
+/** The server sends to every page with the key, but to one page only without a key. */
+const receive = key ? library.receive.bind(library) : shareWithTabs(library);
 const hint = key ? translate("Frames appear here while they are generated.") : translate("Start a run. Its frames appear here.");
 const lostHint = () => translate("No connection to the server. Run the same command again to resume.");
 const place = { emptyHint: () => hint, lostHint, keepLine: null, keepDrive: null, fork: null, restart: null };

@@ -1,8 +1,8 @@
 // @ts-check
 /** Lines of a Camera Path, and a drive written into them. Nodes and graphs are the host's, hence `any`. */
-import { upstream, widgetOf, writeWidget } from "./graph.mjs";
+import { upstream, widgetOf, writeWidget } from "../graph.mjs";
 import { startOf } from "./prompt_lines.mjs";
-import { translate } from "../words.mjs";
+import { translate } from "../../words.mjs";
 
 const CAMERA = "LongtakeCameraPath";
 

@@ -1,7 +1,7 @@
 // @ts-check
-/** @import { Take } from "../takes/take.mjs" */
+/** @import { Take } from "../../takes/take.mjs" */
 /** Lines of a Prompt Timeline that a fork behind it replaces. Nodes and graphs are the host's, hence `any`. */
-import { allUpstream, executionId, upstream, widgetOf } from "./graph.mjs";
+import { allUpstream, executionId, upstream, widgetOf } from "../graph.mjs";
 import { guidanceOf, promptOf, startOf } from "./prompt_lines.mjs";
 
 const FORK = "LongtakeEditRollout";

@@ -1,10 +1,10 @@
 // @ts-check
-/** @import { Session } from "../types.mjs" */
+/** @import { Session } from "../../types.mjs" */
 /** Live edits kept as lines of the Prompt Timeline. Nodes and graphs are the host's, hence `any`. */
-import { upstream, widgetOf, writeWidget } from "./graph.mjs";
+import { upstream, widgetOf, writeWidget } from "../graph.mjs";
 import { guidanceOf, hasLine, promptOf, startOf, withLine } from "./prompt_lines.mjs";
 import { isReplaced } from "./replaced_lines.mjs";
-import { translate } from "../words.mjs";
+import { translate } from "../../words.mjs";
 
 const TIMELINE = "LongtakePromptTimeline";
 
