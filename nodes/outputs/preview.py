@@ -86,6 +86,11 @@ class StreamingPreview(io.ComfyNode):
         logger.info("%s", _summary(frames))  # the node has the player's status strip
         return io.NodeOutput(ui={"longtake": [{"take": showing.token}]})
 
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """A new number once the take was dropped, so that the host runs the node again."""
+        return session.takes.times_lost(cls.hidden.unique_id)
+
 
 def _check_same_shot(frames: FrameSource, refined: FrameSource) -> None:
     """Raise BadInput where a refined frame has no frame of the same time."""

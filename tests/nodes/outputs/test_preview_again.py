@@ -1,0 +1,35 @@
+"""Streaming Preview asks the host to run it again once its take was dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from longtake.headless.hosts.stand_in.io_types import HiddenHolder
+from longtake.stream.preview.takes import Limits
+from longtake.tests.support.node_bench import Bench
+
+NODE = "LongtakePreview"
+
+
+def fingerprint() -> int:
+    """What the host asks the node before a prompt, to see whether it must run."""
+    from longtake.nodes.outputs.preview import StreamingPreview
+
+    prepared = type("Asked", (StreamingPreview,), {"hidden": HiddenHolder(NODE)})
+    return prepared.fingerprint_inputs(frames=None)
+
+
+def test_a_preview_runs_again_once_its_take_was_dropped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.runtime.session import session
+
+    monkeypatch.setattr(session.takes, "limits", Limits(takes=1))
+    before = fingerprint()
+    bench.run(NODE, frames=bench.frames())
+    [take] = session.takes._takes.values()
+    take.join()
+    assert fingerprint() == before
+    bench.canvas = {"workflow": {"id": "another"}}
+    bench.run(NODE, frames=bench.frames())
+    assert session.takes.get(take.token) is None and fingerprint() != before
