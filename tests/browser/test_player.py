@@ -14,7 +14,9 @@ import pytest
 
 from .node import HERE, cases, lacking, player_server, run_cases
 
-MODULES = ["module_cases.mjs", "graph_cases.mjs", "steering/driver_cases.mjs"]
+MODULES = [
+    "module_cases.mjs", "graph_cases.mjs", "canvas/menu_cases.mjs", "steering/driver_cases.mjs",
+]  # fmt: skip
 PAGES = ["run_cases.mjs"]
 LONG_PAGES = [
     "address_cases.mjs", "connection_cases.mjs", "lasting_cases.mjs", "live_input/screen_cases.mjs",

@@ -16,7 +16,7 @@ export function menuItems(player, all) {
   const add = (/** @type {string} */ content, /** @type {() => void} */ callback) => items.push({ content, callback });
   if (screen.shown >= 0) {
     add(translate("Save this frame"), () => void player.saveFrame());
-    add(translate("Copy this frame"), () => void copyFrame(player));
+    if (canCopy()) add(translate("Copy this frame"), () => void copyFrame(player));
   }
   const file = player.savedVideo();
   const url = file && player.reel.server.fileUrl(file);
@@ -29,6 +29,11 @@ export function menuItems(player, all) {
   const watched = all.filter(({ reel }) => reel.frames > 0);
   if (watched.length > 1) add(translate("Play all previews from here together"), () => playTogether(player, watched));
   return items;
+}
+
+/** Whether the browser lets this page copy pictures: only one with https or on this machine. */
+function canCopy() {
+  return typeof ClipboardItem === "function" && typeof navigator.clipboard?.write === "function";
 }
 
 /** @param {Player} player */
