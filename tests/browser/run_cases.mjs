@@ -103,6 +103,44 @@ test("guidance alone can be changed", onPage(async (player) => {
   assert.equal(await player.root.getByRole("log").getByRole("listitem").count(), 1);
 }));
 
+test("a number alone leaves the prompt that the timeline has changed meanwhile", onPage(async (player) => {
+  await player.start({ ...SLOW, prompts: [[0, "a red ball"], [48, "a blue ball"]] });
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  const text = player.root.getByLabel("Prompt from the next chunk on");
+  await eventually(() => text.inputValue(), "a red ball");
+  await eventually(() => player.root.locator(".lt-scrub").getAttribute("data-prompts"), "2");
+  await player.root.getByLabel("Guidance").fill("3.5");
+  await player.button("Apply").click();
+  const edits = player.root.getByRole("log", { name: "Edits" });
+  await edits.getByText(/applied at 0:0\d/).waitFor();
+  assert.equal(await edits.locator(".lt-what").textContent(), "guidance 3.5");
+  await player.root.getByLabel("Guidance").fill("");
+  await player.button("Apply").click(); // the prompt alone, as it stands there
+  await eventually(() => edits.locator(".lt-what").first().textContent(), "a red ball");
+}));
+
+test("the form of another run has the prompt of that run, and no number of the one before", onPage(async (player) => {
+  await player.start({ ...SLOW, frames: 60 });
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  await player.root.getByLabel("Guidance").fill("1e9");
+  await player.button("Apply").click();
+  await player.root.getByRole("alert").waitFor();
+  await player.until(({ state }) => state === "done");
+  const { take } = await player.data();
+  await player.start({ ...SLOW, prompts: [[0, "a green cube"]] });
+  await player.until((data) => data.take !== take && Number(data.frames) >= 12);
+  assert.equal(await player.root.getByRole("alert").isVisible(), false);
+  await player.button("Edit prompt").click();
+  const text = player.root.getByLabel("Prompt from the next chunk on");
+  await eventually(() => text.inputValue(), "a green cube");
+  assert.equal(await player.root.getByLabel("Guidance").inputValue(), "");
+  await text.fill("a cat, half typed");
+  for (let press = 0; press < 2; press++) await player.button("Edit prompt").click();
+  assert.equal(await text.inputValue(), "a cat, half typed", "what was typed and not sent stays");
+}, { errors: /400/ }));
+
 test("a refused number refuses the whole edit, and the field says the largest", onPage(async (player) => {
   await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);

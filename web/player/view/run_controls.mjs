@@ -13,6 +13,10 @@ const MAX_GUIDANCE = 30; // stream/rollout/edit_queue.py: MAX_GUIDANCE
 export class RunControls {
   #longPause = 0;
   #pausedLong = false;
+  #take = "";
+  /** What the form wrote into the prompt's field itself, and what was last sent from there: neither is unsent work. */
+  #filled = "";
+  #sent = "";
 
   /** @param {Reel} reel */
   constructor(reel) {
@@ -83,8 +87,8 @@ export class RunControls {
     this.form.hidden = !this.form.hidden;
     this.edit.setAttribute("aria-expanded", String(!this.form.hidden));
     if (this.form.hidden) return;
-    if (!this.prompt.value) {
-      this.prompt.value = this.reel.take?.promptAt(this.reel.frames)?.text ?? "";
+    if (["", this.#filled, this.#sent].includes(this.prompt.value.trim())) {
+      this.prompt.value = this.#filled = this.#promptNow;
     }
     this.prompt.focus();
   }
@@ -94,16 +98,20 @@ export class RunControls {
     this.#send(paused ? "resume" : "pause");
   }
 
-  /** Send all parts as one edit: the server puts all of them in force, or none. */
+  /** The prompt in force. */
+  get #promptNow() {
+    return this.reel.take?.promptAt(this.reel.frames)?.text.trim() ?? "";
+  }
+
+  /** Send all parts as one edit: the server puts all of them in force, or none. A prompt that nobody touched does
+   * not go along with a number: the Prompt Timeline may have changed it since the form was opened. */
   #apply() {
     const text = this.prompt.value.trim();
-    const now = this.reel.take?.promptAt(this.reel.frames)?.text;
-    const edit = {
-      text: text && text !== now ? text : undefined,
-      guidance: numberIn(this.guidance),
-      lora: numberIn(this.lora),
-    };
-    if (Object.values(edit).some((part) => part !== undefined)) this.#send("edit", edit);
+    const numbers = { guidance: numberIn(this.guidance), lora: numberIn(this.lora) };
+    const alone = Object.values(numbers).every((number) => number === undefined);
+    const wanted = text !== "" && text !== this.#promptNow && (alone || text !== this.#filled);
+    if (wanted) this.#sent = text;
+    if (wanted || !alone) this.#send("edit", { ...numbers, text: wanted ? text : undefined });
   }
 
   /** @param {"pause"|"resume"|"stop"|"edit"} op
@@ -123,8 +131,16 @@ export class RunControls {
     this.error.hidden = text === "";
   }
 
+  /** Another take knows nothing of the numbers and the refusals of the one before. */
+  #begin() {
+    this.#take = this.reel.take?.token ?? "";
+    this.guidance.value = this.lora.value = "";
+    this.#showError("");
+  }
+
   update() {
     const { take } = this.reel;
+    if (this.#take !== (take?.token ?? "")) this.#begin();
     const state = take?.info.state ?? "waiting";
     const active = !!take?.growing;
     const obeys = !!take?.live && state !== "waiting" && state !== "stopping";
