@@ -56,6 +56,16 @@ test("another tab of the same browser shows the run too", onPage(async (player) 
   assert.equal(data.take, take);
 }));
 
+test("another tab goes on when the tab that began the run is closed", onPage(async (player) => {
+  const other = new PlayerPage(await player.page.context().newPage());
+  await other.open();
+  const take = await player.start(RUN);
+  const { frames } = await other.until((data) => data.take === take && Number(data.frames) >= 12);
+  await player.page.close();
+  await other.until((data) => Number(data.frames) >= Number(frames) + 24);
+  await other.until(({ state }) => state === "done");
+}));
+
 test("a second browser with the same key follows the run, and the first goes on", onPage(async (player) => {
   const keyed = `${URL}#${Math.random()}`;
   await player.page.goto("about:blank"); // another key alone loads nothing anew

@@ -12,6 +12,7 @@ const PATH = "/longtake/alive";
  */
 export async function keepAsking(library) {
   if (library.expectsAnswers) library.setAnswering(await answers(library));
+  library.askForQuiet();
   setTimeout(() => keepAsking(library), PERIOD_MS);
 }
 

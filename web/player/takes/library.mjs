@@ -7,13 +7,15 @@ import { Transport } from "./transport.mjs";
 
 const STORE_BYTES = 256 * 2 ** 20; // 10 minutes of 832x480 at 16 fps need two to three times as much
 const MAX_TAKES = 24;
+const QUIET_TIMES = 2; // until a take that another tab tells of is asked for
 export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
- *   driveKept?: boolean, workflowChanged?: boolean, refined?: Session}}
- *   Session  `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
+ *   toldBy: "server"|"tab", quiet: number, driveKept?: boolean, workflowChanged?: boolean, refined?: Session}}
+ *   Session  `toldBy`: who sends the messages; `quiet`: how often it was looked at since the last one;
+ *   `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
  *   `workflowChanged`: whether the player wrote an edit, the drive or a fork into the workflow, so that Run goes on
  *   elsewhere than the take says; `refined`: the same frames, larger or finer
  */
@@ -56,7 +58,7 @@ export class Library {
     const transport = new Transport(this.server, take);
     const fetcher = new Fetcher(take, transport, this.store);
     /** @type {Session} */
-    const session = { take, transport, fetcher, shownIn: new Map() };
+    const session = { take, transport, fetcher, shownIn: new Map(), toldBy: "server", quiet: 0 };
     take.listen(() => this.#refine(session));
     this.#sessions.set(token, session);
     const [oldest] = this.#sessions.keys();
@@ -70,15 +72,16 @@ export class Library {
     if (!refined || session.refined?.take.token === refined) return;
     const known = this.#sessions.has(refined);
     session.refined = this.open(refined);
+    session.refined.toldBy = session.toldBy;
     session.refined.take.info.refines = session.take.token;
     if (!known) this.#refresh(session.refined);
   }
 
-  /** Process a message from the server or another tab.
-   * @param {string} type @param {TakeInfo & ChunkInfo} message */
-  receive(type, message) {
+  /** Process a message.
+   * @param {string} type @param {TakeInfo & ChunkInfo} message @param {"server"|"tab"} [toldBy] */
+  receive(type, message, toldBy = "server") {
     const known = this.#sessions.has(message.take);
-    const session = this.open(message.take);
+    const session = Object.assign(this.open(message.take), { toldBy, quiet: 0 });
     const { seq, first_frame, count, bytes, stats, ...names } = message;
     if (type === CHUNK_EVENT) session.take.add(message);
     else session.take.receive(message);
@@ -150,6 +153,15 @@ export class Library {
   get expectsAnswers() {
     const growing = [...this.#sessions.values()].some(({ take }) => take.growing);
     return this.#connected && (growing || !this.#answering);
+  }
+
+  /** Ask the server for the takes of another tab that has become quiet: it may be closed. Call this every second or two. */
+  askForQuiet() {
+    for (const session of this.#sessions.values()) {
+      if (session.toldBy === "server" || !session.take.live || ++session.quiet < QUIET_TIMES) continue;
+      session.quiet = 0;
+      void this.#refresh(session);
+    }
   }
 
   /** @param {Take} take */

@@ -10,7 +10,7 @@ const CHANNEL = "longtake";
  */
 export function shareWithTabs(library) {
   const channel = new BroadcastChannel(CHANNEL);
-  channel.onmessage = ({ data }) => library.receive(data.type, data.message);
+  channel.onmessage = ({ data }) => library.receive(data.type, data.message, "tab");
   return (type, message) => {
     library.receive(type, message);
     channel.postMessage({ type, message });
