@@ -2,11 +2,11 @@
 /** Graph traversal, in Node.js alone. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { keepDrive } from "../../web/player/comfy/camera_lines.mjs";
+import { keepDrive } from "../../web/player/comfy/lines/camera_lines.mjs";
 import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
-import { isKept, keepLine } from "../../web/player/comfy/kept_lines.mjs";
+import { isKept, keepLine } from "../../web/player/comfy/lines/kept_lines.mjs";
 import { roomBelow } from "../../web/player/comfy/room_below.mjs";
 
 /** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.

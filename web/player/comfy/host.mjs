@@ -3,8 +3,8 @@
 import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
 import { forkObstacle, forkWidgets } from "./fork_terms.mjs";
-import { keepDrive } from "./camera_lines.mjs";
-import { isKept, keepLine } from "./kept_lines.mjs";
+import { keepDrive } from "./lines/camera_lines.mjs";
+import { isKept, keepLine } from "./lines/kept_lines.mjs";
 import { nodeAt, upstream } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
