@@ -4,10 +4,10 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line",
+  "comfy/chain", "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line",
   "comfy/fork_terms", "comfy/graph", "comfy/host", "comfy/insert_node", "comfy/lines/camera_lines",
   "comfy/lines/kept_lines", "comfy/lines/prompt_lines", "comfy/lines/replaced_lines", "comfy/menu",
-  "comfy/new_seed", "comfy/node_layout", "comfy/room_below", "comfy/saved_videos",
+  "comfy/new_seed", "comfy/node_layout", "comfy/prompt_origins", "comfy/room_below", "comfy/saved_videos",
   "comfy/show_node", "comfy/status_text",
   "drive/drive_pad", "drive/driver",
   "drive/keys", "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad",

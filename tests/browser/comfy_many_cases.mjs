@@ -21,6 +21,38 @@ test("a run that finds everything done shows the clip, in another workflow too",
   await canvas.seesEach(0, 30);
 }));
 
+test("a run that ends or fails while a copy of its workflow is open is told in its own", onCanvas(classic, async (canvas) => {
+  const { page, root } = canvas;
+  const openCopy = async () => {
+    await page.evaluate(async (id) => app.loadGraphData({ ...app.graph.serialize(), id }), crypto.randomUUID());
+    await canvas.look();
+    await root.getByText("No video yet").waitFor();
+  };
+  const ended = (/** @type {string} */ event) => page.evaluate((name) => new Promise((resolve) =>
+    window.comfyAPI.api.api.addEventListener(name, () => setTimeout(resolve, 1000), { once: true })), event);
+  const returnToFirst = async () => {
+    await page.locator(".workflow-label").first().click();
+    await canvas.look();
+  };
+  await canvas.run(3, { pace: 0.5 });
+  const { take } = await canvas.until(({ frames }) => Number(frames) > 0);
+  const done = ended("execution_success");
+  await openCopy();
+  await done;
+  assert.equal(await root.getByText("No video yet").isVisible(), true);
+  await returnToFirst();
+  await canvas.until((data) => data.take === take && data.state === "done");
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: "../x" });
+  await canvas.run(3, { pace: 0.5 });
+  const failed = ended("execution_error");
+  await openCopy();
+  await failed;
+  await canvas.closeDialogs();
+  assert.equal(await root.getByText("The run failed").isVisible(), false);
+  await returnToFirst();
+  await root.getByText(/Save Video \(Stream\): filename_prefix/).waitFor();
+}));
+
 test("two instances of a subgraph are two takes to choose from", onCanvas(classicInside, async (canvas) => {
   await canvas.page.evaluate(() => {
     const root = app.rootGraph ?? app.graph;

@@ -3,10 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { keepDrive } from "../../web/player/comfy/lines/camera_lines.mjs";
+import { Failures } from "../../web/player/comfy/failures.mjs";
 import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
 import { isKept, keepLine } from "../../web/player/comfy/lines/kept_lines.mjs";
+import { PromptOrigins } from "../../web/player/comfy/prompt_origins.mjs";
 import { roomBelow } from "../../web/player/comfy/room_below.mjs";
 
 /** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.
@@ -249,4 +251,38 @@ test("an edit is kept where a fork replaces nothing of it", () => {
 test("a fork whose prompt another node gives is not taken for one without a prompt", () => {
   const link = { inputs: [{ name: "rollout", link: 4 }, { name: "new_prompt", link: 4 }] };
   assert.match(forkedOnce({}, link).keep(LATER) ?? "", /^A fork replaces this line/);
+});
+
+test("a failure is told in the previews of its own workflow, also where another one has the same nodes", () => {
+  const root = () => {
+    const nodes = [
+      { id: 1, title: "Sampler", inputs: [] }, { id: 2, comfyClass: "Preview", inputs: [{ link: 5 }] },
+      { id: 3, title: "Save", inputs: [] }, { id: 4, comfyClass: "Preview", inputs: [{ link: 5 }] },
+    ];
+    const getNodeById = (/** @type {number} */ id) => nodes.find((node) => node.id === id) ?? null;
+    return { nodes, getNodeById, links: { 5: { origin_id: 1, origin_slot: 0 } } };
+  };
+  const [one, other] = [root(), root()];
+  const failures = new Failures();
+  failures.add("one", { prompt_id: "P", node_id: "3", exception_message: "no name\nmore" });
+  const isPreview = (/** @type {any} */ node) => node.comfyClass === "Preview";
+  const texts = (/** @type {any} */ graph, /** @type {string} */ workflow) =>
+    [...failures.of(graph, workflow, isPreview, () => true)].map(([node, text]) => [node.id, text]);
+  assert.deepEqual(texts(other, "other"), []);
+  assert.deepEqual(texts(one, "one"), [[2, "Save: no name"], [4, "Save: no name"]]);
+  failures.add("one", { prompt_id: "P", node_id: "1", exception_message: "no model" });
+  assert.deepEqual(texts(one, "one"), [], "their takes failed with it");
+  failures.clear("one");
+  assert.deepEqual(texts(one, "one"), []);
+});
+
+test("the host tells which workflow a prompt came from, and is asked once", async () => {
+  /** @type {string[]} */
+  const asked = [];
+  const origins = new PromptOrigins(async (path) => {
+    asked.push(path);
+    return path.endsWith("/gone") ? new Response(null, { status: 404 }) : Response.json({ workflow_id: "A" });
+  });
+  assert.deepEqual(await Promise.all(["P", "P", "gone"].map((prompt) => origins.of(prompt))), ["A", "A", null]);
+  assert.deepEqual(asked, ["/jobs/P", "/jobs/gone"]);
 });

@@ -1,6 +1,7 @@
 // @ts-check
 /** The line under a loader that says whether the file fits. Nodes are the host's objects, hence `any`. */
 import { element } from "../view/dom.mjs";
+import { chain } from "./chain.mjs";
 import { translate } from "../words.mjs";
 
 /** The line's height on each loader, in canvas pixels. @type {Record<string, number>} */
@@ -69,14 +70,4 @@ async function answer(request, path) {
     // the sentence below says it
   }
   return { text: translate("ComfyUI does not answer whether this model fits."), fits: false };
-}
-
-/** Call `ours` after the object's own handler. @param {any} owner @param {string} name @param {() => void} ours */
-function chain(owner, name, ours) {
-  const before = owner[name];
-  owner[name] = function (/** @type {any[]} */ ...given) {
-    const result = before?.apply(this, given);
-    ours();
-    return result;
-  };
 }

@@ -1,5 +1,6 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
+import { chain } from "./chain.mjs";
 import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
 import { forkObstacle, forkWidgets } from "./fork_terms.mjs";
@@ -8,6 +9,7 @@ import { isKept, keepLine } from "./lines/kept_lines.mjs";
 import { nodeAt, upstream } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
+import { PromptOrigins } from "./prompt_origins.mjs";
 import { roomBelow } from "./room_below.mjs";
 import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
@@ -39,6 +41,8 @@ export class Host {
   #attached = false; // whether the server has sent its list of takes
   #savedVideos = new SavedVideos(localStorage);
   #failures = new Failures();
+  /** The workflow of the running prompt; null if unknown. @type {string|null} */
+  #running = null;
 
   /** @param {any} app @param {any} api */
   constructor(app, api) {
@@ -51,6 +55,7 @@ export class Host {
         api.apiURL(`/view?${new URLSearchParams({ ...file })}`),
       url: (/** @type {string} */ path) => new URL(api.apiURL(path), location.href).href,
     };
+    this.origins = new PromptOrigins((path) => api.fetchApi(path));
     this.library = new Library(this.server);
     this.library.listen(() => this.bind());
   }
@@ -69,7 +74,7 @@ export class Host {
     }
     this.api.addEventListener("executing", (/** @type {CustomEvent} */ event) => this.#begin(event.detail));
     this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
-    this.api.addEventListener("execution_start", () => this.#clearFailures());
+    this.api.addEventListener("execution_start", (/** @type {CustomEvent} */ event) => this.#start(event.detail));
     this.api.addEventListener("execution_error", (/** @type {CustomEvent} */ event) => this.#fail(event.detail));
     for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
     this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
@@ -119,8 +124,8 @@ export class Host {
     });
     widget.serialize = false; // not in the workflow
     node.setSize([Math.max(node.size[0], MIN_SIZE[0]), Math.max(node.size[1], MIN_SIZE[1])]);
-    this.#chain(node, "onRemoved", () => this.#remove(node));
-    this.#chain(node, "onConnectionsChange", () => player.refresh());
+    chain(node, "onRemoved", () => this.#remove(node));
+    chain(node, "onConnectionsChange", () => player.refresh());
     this.bind(); // the node gets its id after this
   }
 
@@ -130,50 +135,48 @@ export class Host {
     return player ? menuItems(player, [...this.#players.values()]) : [];
   }
 
-  /** Call `ours` after the node's own handler. @param {any} node @param {string} name
-   * @param {(...given: any[]) => void} ours */
-  #chain(node, name, ours) {
-    const before = node[name];
-    node[name] = function (/** @type {any[]} */ ...given) {
-      const result = before?.apply(this, given);
-      ours(...given);
-      return result;
-    };
-  }
-
   /** @param {any} node */
   #remove(node) {
     this.#players.get(node)?.dispose();
     this.#players.delete(node);
   }
 
+  /** A prompt begins. @param {{prompt_id: string}} message */
+  async #start({ prompt_id: prompt }) {
+    this.#running = null; // until the host has answered
+    this.#running = await this.#workflowOf(prompt);
+    this.#failures.clear(this.#running ?? "");
+    this.bind();
+  }
+
   /** A node begins: what it said in an earlier run is no longer true. @param {string|null} id execution id */
   #begin(id) {
     const node = nodeAt(this.#root, id);
-    if (isOurs(node)) clearStatus(node);
+    const isElsewhere = this.#running !== null && this.#running !== this.#workflow;
+    if (isOurs(node) && !isElsewhere) clearStatus(node);
   }
 
   /** Show the takes of a node that has run, or that the host took from its cache.
    * @param {{node: string, display_node?: string, prompt_id?: string,
    *   output?: {longtake?: {take: string}[]}}} message */
-  #executed({ node, display_node: shown = node, prompt_id: prompt, output }) {
-    const workflow = this.#workflow;
-    if (workflow === null || nodeAt(this.#root, shown)?.comfyClass !== NODE) return;
-    for (const { take } of output?.longtake ?? []) this.library.show(take, workflow, shown, prompt);
+  async #executed({ node, display_node: shown = node, prompt_id: prompt, output }) {
+    const takes = output?.longtake ?? [];
+    const workflow = takes.length ? await this.#workflowOf(prompt) : null;
+    if (workflow === null) return;
+    for (const { take } of takes) this.library.show(take, workflow, shown, prompt);
   }
 
   /** @param {import("./failures.mjs").Failure} failure */
-  #fail(failure) {
-    const workflow = this.#workflow;
-    if (workflow === null) return;
-    const hasTake = (/** @type {string} */ id) => this.library.hasTake(id, failure.prompt_id);
-    this.#failures.add(this.#root, workflow, failure, (node) => node.comfyClass === NODE, hasTake);
+  async #fail(failure) {
+    const workflow = await this.#workflowOf(failure.prompt_id);
+    if (workflow !== null) this.#failures.add(workflow, failure);
     this.bind();
   }
 
-  #clearFailures() {
-    if (this.#workflow !== null) this.#failures.clear(this.#workflow);
-    this.bind();
+  /** Return a prompt's workflow, or the one on the canvas if the host does not tell. @param {string} [prompt] */
+  async #workflowOf(prompt) {
+    const shown = this.#workflow;
+    return (prompt === undefined ? null : await this.origins.of(prompt)) ?? shown;
   }
 
   get #root() {
@@ -206,7 +209,8 @@ export class Host {
     }
     const saved = new Map(this.#attached
       ? [...this.#savedVideos.of(this.#workflow)].map(([id, file]) => [nodeAt(this.#root, id), file]) : []);
-    const failures = this.#failures.of(this.#root, this.#workflow);
+    const failures = this.#failures.of(this.#root, this.#workflow, (node) => node.comfyClass === NODE,
+      (node, prompt) => this.library.hasTake(node, prompt));
     for (const [node, player] of this.#players) {
       player.showFailure(failures.get(node) ?? null);
       player.offer(found.get(node) ?? [], saved.get(node) ?? null);
