@@ -53,6 +53,38 @@ test("a run that ends or fails while a copy of its workflow is open is told in i
   await root.getByText(/Save Video \(Stream\): filename_prefix/).waitFor();
 }));
 
+test("undo and another workflow leave the viewer where it was, with what was typed", onCanvas(classic, async (canvas) => {
+  const { page } = canvas;
+  const prompt = canvas.root.getByLabel("Prompt from the next chunk on");
+  const isAsLeft = async () => {
+    const { following, playing } = await canvas.until(({ shown }) => shown === "5");
+    assert.deepEqual([following, playing], ["false", "false"]);
+    assert.equal(await canvas.button("Loop (O)").getAttribute("aria-pressed"), "true");
+    assert.equal(await prompt.inputValue(), "half typed");
+  };
+  await canvas.run(0, { pace: 0.5 });
+  await canvas.until(({ frames }) => Number(frames) >= 21);
+  await canvas.slider.press("ArrowLeft");
+  await canvas.slider.press("Home");
+  for (let step = 0; step < 5; step++) await canvas.slider.press("ArrowRight");
+  await canvas.button("Loop (O)").click();
+  await canvas.button("Edit prompt").click();
+  await prompt.fill("half typed");
+  await page.evaluate(() => {
+    app.graph.beforeChange();
+    app.graph.nodes[0].pos = [app.graph.nodes[0].pos[0] - 30, app.graph.nodes[0].pos[1]];
+    app.graph.afterChange();
+  });
+  const before = await canvas.root.elementHandle();
+  await page.evaluate(() => app.extensionManager.command.execute("Comfy.Undo"));
+  await page.waitForFunction((element) => !element?.isConnected, before);
+  await isAsLeft();
+  await canvas.leaveAndReturn();
+  await isAsLeft();
+  await canvas.button("Stop").click();
+  await canvas.until(({ state }) => state === "stopped");
+}));
+
 test("two instances of a subgraph are two takes to choose from", onCanvas(classicInside, async (canvas) => {
   await canvas.page.evaluate(() => {
     const root = app.rootGraph ?? app.graph;

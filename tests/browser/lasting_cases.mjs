@@ -135,6 +135,31 @@ test("over 2,000 frames few bitmaps are alive and the heap stays flat", onPage(a
   assert.ok(Number((await player.data()).bitmaps) <= 32);
 }, { prepare: countBitmaps }));
 
+test("another player of a take begins where the one before left it", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  const found = await player.page.evaluate(async () => {
+    const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
+    const [{ Player }, { Library }] = [await from("view/player"), await from("takes/library")];
+    const server = { request: fetch.bind(window), fileUrl: () => null };
+    const library = new Library(server);
+    const token = /** @type {HTMLElement} */ (document.querySelector("[data-longtake-player]")).dataset.take;
+    await library.show(token, "", "");
+    const begin = () => {
+      const begun = new Player(server, { emptyHint: () => "", keepLine: null });
+      begun.show(library.open(token));
+      return begun;
+    };
+    const first = begin();
+    first.reel.seek(30);
+    first.reel.set({ loop: true, speed: 2 });
+    first.reel.preferRefined(false);
+    first.dispose();
+    const { frame, head, prefersRefined } = begin().reel;
+    return [frame, head.loop, head.speed, head.playing, prefersRefined];
+  });
+  assert.deepEqual(found, [30, true, 2, false, false]);
+}));
+
 test("a player that is taken away leaves nothing behind", onPage(async (player) => {
   await player.finished({ frames: 48 });
   await player.until(({ playing }) => playing === "false");

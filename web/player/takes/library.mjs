@@ -13,11 +13,14 @@ export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
- *   toldBy: "server"|"tab", quiet: number, driveKept?: boolean, workflowChanged?: boolean, refined?: Session}}
+ *   toldBy: "server"|"tab", quiet: number, driveKept?: boolean, workflowChanged?: boolean, refined?: Session,
+ *   view?: import("../view/reel.mjs").View, draft?: string}}
  *   Session  `toldBy`: who sends the messages; `quiet`: how often it was looked at since the last one;
  *   `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
  *   `workflowChanged`: whether the player wrote an edit, the drive or a fork into the workflow, so that Run goes on
- *   elsewhere than the take says; `refined`: the same frames, larger or finer
+ *   elsewhere than the take says; `refined`: the same frames, larger or finer; `view`: where a player left the
+ *   take, and `draft`: what it held in the open form for a prompt. The host replaces the nodes and their players at
+ *   every undo and at every change of workflow
  */
 
 /** All takes known to this page. Outlives nodes, workflow tabs and connections. */

@@ -9,6 +9,8 @@ const BITMAPS = 28; // open decoded frames; the hover preview has 4 more
 const DECODE_AHEAD = 8; // frames
 const FETCH_AHEAD = 8; // chunks
 
+/** @typedef {{head: Playhead, prefersRefined: boolean}} View */
+
 /** A take and its playhead: draws the current frame, prepares the next ones, and moves. */
 export class Reel {
   /** @type {Session|null} */
@@ -52,9 +54,11 @@ export class Reel {
   /** The take whose size, files and address are those of the picture. */
   get shownTake() { return this.refined?.take ?? this.take; }
 
-  /** Load a take or none: live if it is growing, else at its start. @param {Session|null} session */
+  /** Load a take or none: where a player left it; else live if it is growing, else at its start.
+   * @param {Session|null} session */
   load(session) {
     if (session === this.session) return;
+    if (this.session) this.session.view = { head: this.head, prefersRefined: this.prefersRefined };
     this.#unlisten();
     this.session?.fetcher.release(this);
     this.#follow(null);
@@ -65,8 +69,11 @@ export class Reel {
     const { loop, speed } = this.head;
     this.head = Object.assign(new Playhead(), { loop, speed });
     this.#unlisten = session?.take.listen(this.onChange) ?? (() => {});
-    if (this.growing) this.goLive();
+    const { view } = session ?? {};
+    if (this.growing && view?.head.following !== false) this.goLive();
+    else if (view) Object.assign(this.head, view.head);
     else this.head.playing = this.frames === 0;
+    this.prefersRefined = view?.prefersRefined ?? this.prefersRefined;
     this.onChange();
   }
 

@@ -34,6 +34,7 @@ export class RunControls {
     /** @type {HTMLTextAreaElement} */
     this.prompt = element("textarea", {
       rows: 3, "aria-label": translate("Prompt from the next chunk on"), "data-capture-wheel": "true", keydown,
+      input: () => this.#keepDraft(),
     });
     /** @type {HTMLInputElement} */
     this.guidance = element("input", {
@@ -83,14 +84,32 @@ export class RunControls {
     }
   }
 
+  /** @param {boolean} open */
+  #openForm(open) {
+    this.form.hidden = !open;
+    this.edit.setAttribute("aria-expanded", String(open));
+  }
+
+  /** Remember the open form, and the words of the user in it, for the next player of the take. */
+  #keepDraft() {
+    const { session } = this.reel;
+    if (session) session.draft = this.form.hidden ? undefined : this.#isOwn ? this.prompt.value : "";
+  }
+
+  /** Whether the prompt's field holds unsent words of the user. */
+  get #isOwn() {
+    return !["", this.#filled, this.#sent].includes(this.prompt.value.trim());
+  }
+
+  #fill() {
+    if (!this.#isOwn) this.prompt.value = this.#filled = this.#promptNow;
+  }
+
   #toggleForm() {
-    this.form.hidden = !this.form.hidden;
-    this.edit.setAttribute("aria-expanded", String(!this.form.hidden));
-    if (this.form.hidden) return;
-    if (["", this.#filled, this.#sent].includes(this.prompt.value.trim())) {
-      this.prompt.value = this.#filled = this.#promptNow;
-    }
-    this.prompt.focus();
+    this.#openForm(this.form.hidden);
+    if (!this.form.hidden) this.#fill();
+    this.#keepDraft();
+    if (!this.form.hidden) this.prompt.focus();
   }
 
   #togglePause() {
@@ -136,6 +155,11 @@ export class RunControls {
     this.#take = this.reel.take?.token ?? "";
     this.guidance.value = this.lora.value = "";
     this.#showError("");
+    const { draft } = this.reel.session ?? {};
+    if (draft === undefined) return;
+    this.prompt.value = draft;
+    this.#fill();
+    this.#openForm(true);
   }
 
   update() {
@@ -147,7 +171,7 @@ export class RunControls {
     this.restart.update();
     this.element.hidden = !active && !take?.info.edits.length && this.restart.element.hidden;
     this.pause.hidden = this.stop.hidden = this.edit.hidden = !active;
-    if (!active) this.form.hidden = true;
+    if (!active) this.#openForm(false);
     this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");
     for (const button of [this.pause, this.stop, this.edit, this.applyButton, this.free]) button.disabled = !obeys;
     this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);
