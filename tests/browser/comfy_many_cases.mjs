@@ -226,3 +226,30 @@ async function roomy(canvas) {
 
 test("classic: the node grows where an opened panel leaves too little of the picture", onCanvas(classic, roomy));
 test("Nodes 2.0: the node grows where an opened panel leaves too little of the picture", onCanvas(nodes2, roomy));
+
+test("classic: the wheel scrolls a panel that does not fit its node", onCanvas(classic, async (canvas) => {
+  const { page } = canvas;
+  const panel = canvas.root.locator(".lt-run-panel");
+  const at = () => panel.evaluate((each) => Math.round(each.scrollTop));
+  const scale = () => page.evaluate(() => app.canvas.ds.scale);
+  await canvas.run(0, { pace: 0.3 });
+  await canvas.until(({ frames }) => Number(frames) >= 9);
+  await canvas.button("Edit prompt").click();
+  await canvas.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
+  await canvas.button("Apply").click();
+  await canvas.root.getByText(/applied at 0:/).waitFor();
+  await page.evaluate(() => {
+    const node = app.graph.nodes.find((/** @type {any} */ each) => each.comfyClass === "LongtakePreview");
+    node.setSize([260, 300]);
+    app.canvas.setDirty(true, true);
+  });
+  await eventually(() => panel.evaluate((each) => each.scrollHeight > each.clientHeight + 20), true);
+  await panel.evaluate((each) => each.scrollTo(0, 0));
+  const zoom = await scale();
+  await canvas.button("Stop").hover();
+  await page.mouse.wheel(0, 1000);
+  await eventually(async () => await at() > 20, true);
+  assert.equal(await scale(), zoom, "the canvas stays");
+  await page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+  await canvas.until(({ state }) => state === "interrupted");
+}));

@@ -13,6 +13,7 @@ export function passEventsThrough(element, canvas) {
   const pass = (/** @type {MouseEvent} */ event) => {
     const target = /** @type {Element} */ (event.target);
     if (element.closest("[data-node-id]") || document.fullscreenElement || target.closest(OWN)) return;
+    if (event instanceof WheelEvent && scrolls(target, element, event)) return;
     const Kind = /** @type {typeof MouseEvent} */ (event.constructor);
     event.preventDefault();
     event.stopPropagation();
@@ -23,4 +24,15 @@ export function passEventsThrough(element, canvas) {
   element.addEventListener("pointerdown", (event) => {
     if (event.buttons & MIDDLE_OR_RIGHT) pass(event);
   });
+}
+
+/** Whether a turn of the wheel scrolls something between the target and the player. @param {Element} target
+ * @param {HTMLElement} player @param {WheelEvent} event */
+function scrolls(target, player, { deltaY, ctrlKey }) {
+  if (ctrlKey) return false; // zooms
+  for (let at = /** @type {Element|null} */ (target); at && at !== player; at = at.parentElement) {
+    const left = deltaY < 0 ? at.scrollTop : at.scrollHeight - at.clientHeight - at.scrollTop;
+    if (left >= 1 && getComputedStyle(at).overflowY === "auto") return true;
+  }
+  return false;
 }
