@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import BadInput
+from ..camera.implied import implied_motion
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,11 @@ class TimedPrompt:
         return self.active_from <= leading and (
             self.active_until is None or leading < self.active_until
         )
+
+    def says_the_same(self, other: TimedPrompt) -> bool:
+        """Whether both give the model the same embedding, and the camera the same words."""
+        moves, others = implied_motion(self.text), implied_motion(other.text)
+        return moves == others and torch.equal(self.embedding, other.embedding)
 
     def blend_steps(self, before: TimedPrompt, stop: int | None) -> list[TimedPrompt]:
         """The prompts that lead from `before` to this one, up to the next one at `stop`."""
@@ -137,13 +143,16 @@ class PromptTimeline:
 
     @cached_property
     def entries(self) -> tuple[TimedPrompt, ...]:
-        """The prompts in force in turn: each step of a blend and each share of the mix is one."""
+        """The prompts in force in turn: each step of a blend and each share of the mix is one.
+
+        A prompt that says the same as the one before goes on: nothing changes there.
+        """
         lines = self._lasting
         stops = [*(line.start_frame for line in lines[1:]), None]
         steps = [lines[0]]
         for line, stop in zip(lines[1:], stops[1:], strict=True):
             steps += line.blend_steps(steps[-1], stop)
-        entries = steps if self.mix is None else self.mix.into(steps)
+        entries = _without_repeats(steps if self.mix is None else self.mix.into(steps))
         ended = (line for line in self.lines if line.active_until is not None)
         return tuple(sorted([*ended, *entries], key=_start_frame))
 
@@ -182,6 +191,15 @@ class PromptTimeline:
 
 def _start_frame(prompt: TimedPrompt) -> int:
     return prompt.start_frame
+
+
+def _without_repeats(prompts: Iterable[TimedPrompt]) -> list[TimedPrompt]:
+    """The prompts without those that say the same as the one before."""
+    changes = list[TimedPrompt]()
+    for prompt in prompts:
+        if not changes or not prompt.says_the_same(changes[-1]):
+            changes.append(prompt)
+    return changes
 
 
 def _latest(prompts: Sequence[TimedPrompt], frame: int) -> TimedPrompt:

@@ -24,7 +24,7 @@ FRAMES = range(LENGTH)
 
 
 def timed(texts: dict[int, str]) -> PromptTimeline:
-    entries = (TimedPrompt(start, embedding(1), text) for start, text in texts.items())
+    entries = (TimedPrompt(start, embedding(len(text)), text) for start, text in texts.items())
     return PromptTimeline(tuple(entries), timeline(0).negative)
 
 
@@ -64,8 +64,8 @@ def test_any_frames_have_the_places_that_all_of_them_have() -> None:
 
 
 def test_a_text_holds_from_its_chunk_on_and_a_forks_from_the_fork() -> None:
-    made = settings(prompts=timed({0: "a", 12: "b", 24: "b", 30: "c"}), length=LENGTH)
-    assert text_spans(made, LENGTH) == [(0, "a"), (12, "b"), (30, "c")]
+    made = settings(prompts=timed({0: "a", 12: "bb", 24: "bb", 30: "ccc"}), length=LENGTH)
+    assert text_spans(made, LENGTH) == [(0, "a"), (12, "bb"), (30, "ccc")]
     assert text_spans(made, 12) == [(0, "a")]
     old = replace(made.prompts.entries[0], active_until=6)
     new = TimedPrompt(0, embedding(1), "d", active_from=6)

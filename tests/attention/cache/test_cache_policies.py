@@ -274,7 +274,7 @@ def test_re_caching_is_block_causal_passes_of_the_history_under_the_new_prompt(
 def test_re_caching_under_the_same_prompt_changes_nothing() -> None:
     """T8, without eviction: recommitting a frame gives the keys and values it had."""
     one = timeline(0).entries[0]
-    again = dataclasses.replace(one, start_frame=3)
+    again = dataclasses.replace(one, start_frame=3, text="panning left")  # else nothing changes
     prompts = dataclasses.replace(timeline(0), lines=(one, again))
     kept, recached = (
         ours(Guidance(), prompts=prompts, on_prompt_change=at) for at in ("keep", "re-cache")

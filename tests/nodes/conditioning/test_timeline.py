@@ -41,7 +41,7 @@ def in_latent_frames(*times_s: float, width: int = 8) -> list[int]:
     from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
 
-    entries = tuple(TimedEmbedding(time, torch.zeros(5, width), "") for time in times_s)
+    entries = tuple(TimedEmbedding(time, torch.full((5, width), time), "") for time in times_s)
     length = snapped_length(10.0, SECONDS, 16.0, 3)
     made = prompt_timeline(Timeline(entries, torch.zeros(3, width)), CONFIG, length)
     assert all(entry.embedding.shape == made.negative.shape for entry in made.entries)
@@ -68,7 +68,10 @@ def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     from longtake.samplers.guidance import cfg
 
     lines = [(0.0, "start", None), (first_s, "upper", 3.0), (second_s, "lower", None)]
-    entries = tuple(TimedEmbedding(s, torch.zeros(5, 8), text, g) for s, text, g in lines)
+    entries = tuple(
+        TimedEmbedding(s, torch.full((5, 8), number), text, g)
+        for number, (s, text, g) in enumerate(lines, 1)
+    )
     timeline = Timeline(entries, torch.zeros(5, 8))
     length = snapped_length(10.0, SECONDS, 16.0, 3)
     made = prompt_timeline(timeline, CONFIG, length)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.attention.cache.policy import WindowSink
 from longtake.samplers.conditioning.prompts import (
     Blend,
     PromptMix,
     PromptTimeline,
     TimedPrompt,
 )
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.loop import Loop
+from longtake.samplers.settings import OnPromptChange
+from longtake.stream.journal.chain import Chain
 from longtake.tests.support.laws import examples
+from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings
 
 CHUNK = 3
 MIX = PromptMix(torch.full((1, 1), 100.0), ((0, 0.0), (6, 0.5), (12, 0.25)))
@@ -87,3 +94,23 @@ def test_what_blends_and_the_mix_add_is_counted_before_it_is_made() -> None:
     assert "entries" not in vars(prompts)
     huge = replace(prompts.lines[1], blend=Blend(CHUNK, 10**9, 10**9))
     assert timeline(prompts.lines[0], huge).step_count == 10**9
+
+
+@pytest.mark.parametrize("change", ["flush", "re-cache", "keep"])
+def test_a_line_that_repeats_the_prompt_changes_nothing(change: OnPromptChange) -> None:
+    """Its chunks have the same addresses, so they must have the same bits."""
+    nothing = torch.zeros_like(embedding(1))
+    once = PromptTimeline((TimedPrompt(0, embedding(1), "a"),), nothing)
+    twice = once.with_prompt(TimedPrompt(6, embedding(1), "a"))
+    engine = local_denoiser(random_dit(), TINY)
+    shots = []
+    for prompts in (once, twice):
+        made = settings(length=12, prompts=prompts, on_prompt_change=change, cache=WindowSink(4, 1))
+        made_latents = torch.cat([chunk.latents for chunk in Loop(made, engine).chunks()])
+        shots.append((Chain(made, "m").key(3), made_latents))
+    assert shots[0][0] == shots[1][0] and torch.equal(shots[0][1], shots[1][1])
+
+
+def test_words_that_move_the_camera_are_no_repeat() -> None:
+    still, moving = TimedPrompt(0, embedding(1), "a"), TimedPrompt(3, embedding(1), "panning left")
+    assert len(PromptTimeline((still, moving), embedding(0)).entries) == 2

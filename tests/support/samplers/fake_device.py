@@ -108,12 +108,14 @@ def waits_of(
 ) -> dict[str, int]:
     """Where chunks after the warm-up wait, and how often in all."""
     waits, config = Waits(), with_camera(takes)
+    made = settings(length=length, **changes)
+    assert made.prompts.entries  # compared by their values, which a fake tensor lacks
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         with device:
             tree = WanDiT(config).eval()
         model = Denoiser(LocalHost(tree), config, device, torch.float32)
         with waits:
-            for chunk in Loop(settings(length=length, **changes), model).chunks():
+            for chunk in Loop(made, model).chunks():
                 waits.active = chunk.index + 1 >= WARM_UP_CHUNKS
     return dict(waits.places)
 
