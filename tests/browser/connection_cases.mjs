@@ -133,3 +133,8 @@ test("a server begun anew has none of the page's runs, and the player says so", 
   await player.root.getByText("This preview is no longer on the server").waitFor();
   for (const name of [/LIVE/, "Pause run", "Stop"]) assert.equal(await player.button(name).isVisible(), false, String(name));
 }, { prepare, errors: /404|WebSocket/ }));
+
+test("a page by http from another machine shows its run, too", onPage(async (player) => {
+  await player.finished({ frames: 24 });
+  await player.sees(23);
+}, { prepare: (page) => page.addInitScript(() => Reflect.deleteProperty(Crypto.prototype, "randomUUID")) }));

@@ -58,6 +58,7 @@ function untranslated(root) {
 
 test("in another language nothing of its own is left in English", onPage(async (player) => {
   await player.root.getByText("«No video yet»").waitFor();
+  assert.equal(await player.page.locator("html").getAttribute("lang"), "de", "screen readers speak it so");
   await player.start({ ...RUN, sparse: true });
   await player.until(({ frames }) => Number(frames) >= 24);
   assert.deepEqual(await player.root.evaluate(untranslated), []);

@@ -5,6 +5,7 @@
  */
 import { keepAsking } from "./takes/heartbeat.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT } from "./takes/library.mjs";
+import { pageId } from "./takes/page_id.mjs";
 import { Player } from "./view/player.mjs";
 import { loadStyle } from "./view/style.mjs";
 import { shareWithTabs } from "./takes/tab_sharing.mjs";
@@ -12,9 +13,9 @@ import { loadWords, translate } from "./words.mjs";
 
 const RETRY_MS = 1000;
 
-await loadWords(navigator.language);
+document.documentElement.lang = await loadWords(navigator.language); // how screen readers speak
 const key = location.hash.slice(1);
-const clientId = key || (sessionStorage.getItem("clientId") ?? crypto.randomUUID());
+const clientId = key || (sessionStorage.getItem("clientId") ?? pageId());
 sessionStorage.setItem("clientId", clientId); // a reload finds its takes again
 
 /** @type {import("./types.mjs").Server} */

@@ -9,15 +9,19 @@ export const LANGUAGES = ["de", "es", "fr", "ja", "ko", "zh"];
 /** Translations by English text; empty for English. @type {Record<string, string>} */
 let translations = {};
 
-/** Load a language before the first player is created. An unknown language means English.
+/** Load a language before the first player is created, and return its name. An unknown language means English.
  * @param {string} language in the form of ComfyUI's setting or the browser's */
 export async function loadWords(language) {
   translations = {};
   const name = language.toLowerCase().split("-")[0];
-  if (!LANGUAGES.includes(name)) return;
+  if (!LANGUAGES.includes(name)) return "en";
   const answer = await fetch(new URL(`./words/${name}.json`, import.meta.url), { cache: "no-cache" });
-  if (answer.ok) translations = await answer.json();
-  else console.warn(`Longtake: the player's translation "${name}" could not be loaded (${answer.status}).`);
+  if (answer.ok) {
+    translations = await answer.json();
+    return name;
+  }
+  console.warn(`Longtake: the player's translation "${name}" could not be loaded (${answer.status}).`);
+  return "en";
 }
 
 /** Translate a text and insert its values. @param {string} english with {names} of values

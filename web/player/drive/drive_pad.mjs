@@ -4,7 +4,8 @@
 import { element, textButton } from "../view/dom.mjs";
 import { duration } from "../view/format.mjs";
 import { translate } from "../words.mjs";
-import { Driver, driverId } from "./driver.mjs";
+import { pageId } from "../takes/page_id.mjs";
+import { Driver } from "./driver.mjs";
 import { KEY_NAMES, sticksOf } from "./keys.mjs";
 import { TouchPad } from "./touch_pad.mjs";
 
@@ -21,7 +22,7 @@ export class DrivePad {
   constructor(reel) {
     this.reel = reel;
     const send = (/** @type {object} */ body) => this.#send(body);
-    this.driver = new Driver(driverId(), send, () => reel.onChange());
+    this.driver = new Driver(pageId(), send, () => reel.onChange());
     this.button = textButton(translate("Drive"), () => this.toggle());
     this.button.title = translate("Move the camera with W A S D, Q E and the arrow keys, a gamepad or the buttons here");
     this.takeOver = textButton(translate("Drive from here"), () => this.driver.start(true), "lt-primary");

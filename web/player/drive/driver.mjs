@@ -149,8 +149,3 @@ export class Driver {
     if (changed) this.onChange();
   }
 }
-
-/** A number of this page that no other page has; crypto.randomUUID needs a secure page. */
-export function driverId() {
-  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
