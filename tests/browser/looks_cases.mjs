@@ -56,6 +56,22 @@ function untranslated(root) {
   return texts.filter((text) => /[a-z]{2}/i.test(text.replace(notWords, "")));
 }
 
+test("a long reason is read from its beginning, and leaves some of the picture", onPage(async (player) => {
+  await player.start({ frames: 24, first_s: 0, chunk_s: 0, end: "error" });
+  await player.until(({ state, shown }) => state === "error" && Number(shown) >= 0);
+  const banner = player.root.locator(".lt-banner");
+  await banner.getByText("NaN in layer 3").waitFor();
+  const [top, height, scrolls] = await banner.evaluate((element) => {
+    element.textContent = "Save Video (Stream): the reason goes on and on. ".repeat(20);
+    element.scrollTo(0, 9999);
+    const end = element.scrollTop;
+    element.scrollTo(0, 0);
+    const stage = /** @type {HTMLElement} */ (element.parentElement);
+    return [element.offsetTop, stage.clientHeight, end > 0];
+  });
+  assert.ok(top >= height / 5 && scrolls, `${top} of ${height}`);
+}, { viewport: { width: 257, height: 420 } }));
+
 test("in another language nothing of its own is left in English", onPage(async (player) => {
   await player.root.getByText("«No video yet»").waitFor();
   assert.equal(await player.page.locator("html").getAttribute("lang"), "de", "screen readers speak it so");
