@@ -197,12 +197,17 @@ def test_a_known_word_that_names_nothing_where_it_stands_is_named(
         edit = prompts.pop("live_edit", None)
         [timeline] = bench.run("LongtakePromptTimeline", clip=clip, **prompts)
         if edit is not None:
-            timeline.prompter.encode(edit)
+            timeline.prompter.encode(edit, warn)
     assert (
         "The demo model knows 'green' of 'hills', not of 'ball', and cannot show it there; use "
         "'red' or 'blue' or 'yellow' or 'white' or 'purple'."
     ) in caplog.text
     assert caplog.text.count("'green'") == 1
+
+
+def warn(sentence: str) -> None:
+    """As a run tells what a live edit ignores."""
+    logging.getLogger("longtake").warning(sentence)
 
 
 @pytest.mark.parametrize("place", ["text", "negative", "live edit"])
@@ -217,7 +222,7 @@ def test_a_prompt_that_would_fill_all_of_the_demos_text_is_cut_and_said(
     embedding = {
         "text": timeline.entries[-1].embedding,
         "negative": timeline.negative,
-        "live edit": timeline.prompter.encode(full),
+        "live edit": timeline.prompter.encode(full, warn),
     }[place]
     assert "too long for the demo model, which ignores 'red' and what follows" in caplog.text
     assert torch.equal(embedding, clip.encode(short)[0])
