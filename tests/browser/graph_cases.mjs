@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { keepDrive } from "../../web/player/comfy/lines/camera_lines.mjs";
 import { Failures } from "../../web/player/comfy/failures.mjs";
 import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
+import { decoderOf, jointObstacle } from "../../web/player/comfy/fork_terms.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
 import { isKept, keepLine } from "../../web/player/comfy/lines/kept_lines.mjs";
@@ -285,4 +286,22 @@ test("the host tells which workflow a prompt came from, and is asked once", asyn
   });
   assert.deepEqual(await Promise.all(["P", "P", "gone"].map((prompt) => origins.of(prompt))), ["A", "A", null]);
   assert.deepEqual(asked, ["/jobs/P", "/jobs/gone"]);
+});
+
+test("a shot is forked where it comes alone, and no time of a splice or a comparison is taken for the shot's own", () => {
+  const [decode, splice] = ["LongtakeVAEDecode", "LongtakeSpliceRollouts"];
+  /** Class and sources of each node; 6 decodes a shot that continues the splice. @type {[number, string, number[]][]} */
+  const rows = [[1, decode, []], [2, decode, []], [3, splice, [1, 2]], [4, "Preview", [3]], [5, "Preview", [1]],
+    [6, decode, [3]], [7, "LongtakeUpscale", [6]], [8, "Preview", [7]], [9, "LongtakeCompareRollouts", [1, 2]], [10, "Preview", [9]], [11, "Preview", []]];
+  const links = /** @type {Record<number, any>} */ ({});
+  const nodes = Object.fromEntries(rows.map(([id, comfyClass, sources]) => [id, {
+    id, comfyClass, inputs: sources.map((from) => {
+      links[100 * id + from] = { origin_id: from, origin_slot: 0 };
+      return { link: 100 * id + from };
+    }),
+  }]));
+  const root = graph({ nodes, links });
+  const joined = ["4", "5", "8", "10", "11"].filter((id) => jointObstacle(root, id)?.startsWith("Several shots are joined"));
+  assert.deepEqual(joined, ["4", "10"]);
+  assert.deepEqual(["5", "8", "11"].map((id) => decoderOf(root, id)?.id), [1, 6, undefined]);
 });

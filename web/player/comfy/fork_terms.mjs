@@ -2,6 +2,28 @@
 /** @import { Session, TakeInfo } from "../types.mjs" */
 import { time } from "../view/format.mjs";
 import { translate } from "../words.mjs";
+import { upstream } from "./graph.mjs";
+
+const DECODE = "LongtakeVAEDecode";
+const JOINS = ["LongtakeSpliceRollouts", "LongtakeCompareRollouts"]; // their times are not those of one shot
+
+/** Return the decoder of a preview's shot, or null. Graphs and nodes are the host's, hence `any`. @param {any} root
+ * @param {string} id execution id of the preview */
+export function decoderOf(root, id) {
+  return upstream(root, id, isDecoder)?.node ?? null;
+}
+
+/** Return why a preview shows no single shot that could be forked; null if it does. @param {any} root
+ * @param {string} id execution id of the preview */
+export function jointObstacle(root, id) {
+  const joint = upstream(root, id, (node) => JOINS.includes(node.comfyClass), isDecoder);
+  return joint && translate("Several shots are joined before this preview. Connect a preview to the frames of the shot alone, and fork it there.");
+}
+
+/** @param {any} node */
+function isDecoder(node) {
+  return node.comfyClass === DECODE;
+}
 
 /**
  * Return why a fork at `seconds` would not start from what is seen; null if it does.

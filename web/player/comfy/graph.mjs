@@ -39,20 +39,20 @@ export function nodesBelow(graph, wanted, path = []) {
 /**
  * Return the nearest node upstream of `start` that matches `wanted`, with the path of its graph.
  * @param {any} root @param {string} start execution id
- * @param {(node: any) => boolean} wanted
+ * @param {(node: any) => boolean} wanted @param {(node: any) => boolean} [isEnd] nodes behind which nothing is wanted
  * @returns {{node: any, path: string[]}|null}
  */
-export function upstream(root, start, wanted) {
-  return allUpstream(root, start, wanted).next().value ?? null;
+export function upstream(root, start, wanted, isEnd) {
+  return allUpstream(root, start, wanted, isEnd).next().value ?? null;
 }
 
 /**
  * Yield the nodes upstream of `start` that match `wanted`, the nearest first, with the paths of their graphs.
  * @param {any} root @param {string} start execution id, itself the first node
- * @param {(node: any) => boolean} wanted
+ * @param {(node: any) => boolean} wanted @param {(node: any) => boolean} [isEnd] nodes behind which nothing is wanted
  * @returns {Generator<{node: any, path: string[]}, void, void>}
  */
-export function* allUpstream(root, start, wanted) {
+export function* allUpstream(root, start, wanted, isEnd = () => false) {
   const path = start.split(":").slice(0, -1);
   const queue = [{ node: nodeAt(root, start), path }];
   const seen = new Set();
@@ -61,6 +61,7 @@ export function* allUpstream(root, start, wanted) {
     if (!at.node || seen.has(key)) continue;
     seen.add(key);
     if (wanted(at.node)) yield at;
+    if (isEnd(at.node)) continue;
     for (const input of at.node.inputs ?? []) {
       const origin = originOf(root, at.path, input.link);
       if (origin) queue.push(origin);

@@ -3,10 +3,10 @@
 import { chain } from "./chain.mjs";
 import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
-import { forkObstacle, forkWidgets } from "./fork_terms.mjs";
+import { decoderOf, forkObstacle, forkWidgets, jointObstacle } from "./fork_terms.mjs";
 import { keepDrive } from "./lines/camera_lines.mjs";
 import { isKept, keepLine } from "./lines/kept_lines.mjs";
-import { nodeAt, upstream } from "./graph.mjs";
+import { nodeAt } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
 import { PromptOrigins } from "./prompt_origins.mjs";
@@ -25,7 +25,6 @@ import { shareWithTabs } from "../takes/tab_sharing.mjs";
 import { loadWords, translate } from "../words.mjs";
 
 const NODE = "LongtakePreview";
-const DECODE = "LongtakeVAEDecode";
 const FORK = "LongtakeEditRollout";
 const WIDGET_TYPE = "LONGTAKE_PLAYER"; // the host's widget registry must not contain it
 const UNUSED_EVENTS = ["longtake.chunk", "longtake.file"]; // the host warns about events without a listener
@@ -247,11 +246,12 @@ export class Host {
    */
   #fork(session, seconds) {
     const id = this.#nodeOf(session);
-    const obstacle = forkObstacle(session, seconds, (line) => isKept(this.#root, id, session, line));
+    const obstacle = jointObstacle(this.#root, id)
+      ?? forkObstacle(session, seconds, (line) => isKept(this.#root, id, session, line));
     if (obstacle !== null) return obstacle;
-    const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
+    const decoder = decoderOf(this.#root, id);
     const { LiteGraph } = /** @type {any} */ (globalThis);
-    const fork = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
+    const fork = decoder && insertBefore(LiteGraph, decoder, "rollout", FORK);
     if (!fork) return translate("No rollout reaches this preview through VAE Decode (Stream). Add Fork, Rewind or Continue by hand.");
     for (const [name, value] of Object.entries(forkWidgets(session.take.info, seconds))) {
       const widget = fork.widgets?.find((/** @type {any} */ each) => each.name === name);
