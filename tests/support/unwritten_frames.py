@@ -21,15 +21,16 @@ def fill_unwritten_frames() -> None:
 
 def _nan_frames(shape: CacheShape, frames: int, device: torch.device) -> Tensor:
     size = shape.batch, frames * shape.frame_tokens, shape.heads, shape.head_dim
-    return torch.full(size, torch.nan, dtype=shape.dtype, device=device)
+    return _fill(torch.empty(size, dtype=shape.dtype, device=device))
 
 
 def _nan_parts(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:
     return tuple(
-        torch.full((*leading, *part.size), _no_value(part.dtype), dtype=part.dtype, device=device)
-        for part in size
+        _fill(torch.empty(*leading, *part.size, dtype=part.dtype, device=device)) for part in size
     )
 
 
-def _no_value(dtype: torch.dtype) -> float:
-    return torch.nan if dtype.is_floating_point else torch.iinfo(dtype).max
+def _fill(memory: Tensor) -> Tensor:
+    if memory.is_meta:  # a rehearsal, which counts each call
+        return memory
+    return memory.fill_(torch.nan if memory.is_floating_point() else torch.iinfo(memory.dtype).max)
