@@ -88,8 +88,8 @@ class StreamingPreview(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> int:
-        """A new number once the take was dropped, so that the host runs the node again."""
-        return session.takes.times_lost(cls.hidden.unique_id)
+        """A new number once takes became too old, so that the host runs the node again."""
+        return session.takes.expirations
 
 
 def _check_same_shot(frames: FrameSource, refined: FrameSource) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,7 @@ class Takes:
         self._store = BlobStore(limits.ram_bytes, limits.disk_bytes)
         self._takes: dict[str, Take] = {}  # oldest first
         self._places = Places()
-        self._lost: Counter[str] = Counter()  # newest takes of a node that were dropped
+        self._expired = 0  # newest takes of a place that were dropped for their age
         self._lock = threading.Lock()
 
     @property
@@ -106,7 +105,7 @@ class Takes:
             if earlier is not None:
                 self._continue(take, shot, earlier)
             expired = self._over_limits()
-            self._count_lost(expired, take)
+            self._expired += self._count_expired(expired)
             for old in expired:
                 del self._takes[old.token]
             self._takes[take.token] = take
@@ -121,15 +120,14 @@ class Takes:
             take = self._takes.get(token)
         return None if take is None or self._is_expired(take) else take
 
-    def times_lost(self, node_id: str | None) -> int:
-        """How often a node's newest take was dropped; it never decreases.
+    @property
+    def expirations(self) -> int:
+        """How often a page's newest take of a node became too old; it never decreases.
 
         A host that caches what the node returned still names that take. It must run the node again.
         """
         with self._lock:
-            newest = self._newest_takes().values()
-            mine = [take for take in newest if take.origin.node_id == node_id]
-            return self._lost[node_id or ""] + sum(map(self._is_expired, mine))
+            return self._expired + self._count_expired(self._takes.values())
 
     def newest(self, live: str) -> Take | None:
         """The newest take at a live address; None if the token is unknown or no take is left."""
@@ -166,20 +164,15 @@ class Takes:
             count = _count_shared(old, shot, earlier.key_of)
             shared = count if earlier.limit is None else min(count, earlier.limit)
             if shared > 0:
+                self._expired += self._count_expired([old])
                 del self._takes[old.token]
                 take.take_over(old, shared)
                 return
 
-    def _newest_takes(self) -> dict[tuple[str | None, ...], Take]:
-        return {take.origin.place: take for take in self._takes.values()}
-
-    def _count_lost(self, dropped: Iterable[Take], successor: Take) -> None:
-        """Count each newest take that is dropped for a take which does not take its place."""
-        newest = self._newest_takes()
-        for take in dropped:
-            replaced = take.origin.place == successor.origin.place and not self._is_expired(take)
-            if newest[take.origin.place] is take and not replaced:
-                self._lost[take.origin.node_id] += 1
+    def _count_expired(self, takes: Iterable[Take]) -> int:
+        """Count those that are too old and the newest of their place."""
+        newest = {take.origin.place: take for take in self._takes.values()}
+        return sum(newest[t.origin.place] is t and self._is_expired(t) for t in takes)
 
     def _is_expired(self, take: Take) -> bool:
         ended_at = take.ended_at
