@@ -9,18 +9,13 @@ import pytest
 
 from longtake.errors import BadInput
 from longtake.tests.support.lasting_host import lasting_host
+from longtake.tests.support.nodes.timelines import parsed
 
 
 @pytest.fixture(autouse=True)
 def _host(tmp_path: Path) -> Iterator[None]:
     with lasting_host(tmp_path, lambda event: None):
         yield
-
-
-def parsed(text: str) -> list[tuple[float, str]]:
-    from longtake.nodes.conditioning.timeline import parse
-
-    return [(entry.start_s, entry.text) for entry in parse(text)]
 
 
 @pytest.mark.parametrize(

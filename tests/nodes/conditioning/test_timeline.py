@@ -19,6 +19,7 @@ from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.laws import examples
+from longtake.tests.support.nodes.timelines import parsed
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 
@@ -27,12 +28,6 @@ CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 def _host(tmp_path: Path) -> Iterator[None]:
     with lasting_host(tmp_path, lambda event: None):
         yield
-
-
-def parsed(text: str) -> list[tuple[float, str]]:
-    from longtake.nodes.conditioning.timeline import parse
-
-    return [(entry.start_s, entry.text) for entry in parse(text)]
 
 
 def in_latent_frames(*times_s: float, width: int = 8) -> list[int]:
