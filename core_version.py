@@ -26,4 +26,5 @@ def check_core() -> None:
 
 
 def _parts(version: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+    """Three numbers; parts that a version does not write are 0."""
+    return [int(part) for part in (*re.findall(r"\d+", version), 0, 0, 0)[:3]]

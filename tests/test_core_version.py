@@ -29,7 +29,7 @@ def test_an_older_comfyui_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, ve
         asyncio.run(longtake.comfy_entrypoint())
 
 
-@pytest.mark.parametrize("version", [OLDEST, "0.21.1", "0.33.0rc1", "1.0", "nightly 0.33"])
+@pytest.mark.parametrize("version", [OLDEST, "0.21", "0.21.1", "0.33.0rc1", "1.0", "nightly 0.33"])
 def test_others_are_not(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     run_in(monkeypatch, version)
     check_core()
