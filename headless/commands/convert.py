@@ -64,7 +64,7 @@ def remarks(checkpoint: Checkpoint) -> list[str]:
     """What is doubtful, and what the output lacks: an assumed family, and unused tensors."""
     recognition = checkpoint.recognition
     lines = [*filter(None, [few_step_name(recognition)])]
-    if _is_assumed(recognition):
+    if _is_doubtful(recognition):
         lines.append(
             "The family is not in its header, since it was only assumed: the name of the file or "
             "--family can say it."
@@ -75,7 +75,7 @@ def remarks(checkpoint: Checkpoint) -> list[str]:
     return lines
 
 
-def _is_assumed(recognition: Recognition) -> bool:
+def _is_doubtful(recognition: Recognition) -> bool:
     """Whether the family must not become a stated one."""
     assumed = any(reason.startswith(ASSUMED) for reason in recognition.reasons)
     return assumed or bool(few_step_name(recognition))
@@ -106,10 +106,10 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     recognition = checkpoint.recognition
     family = FOLDED.get(recognition.family.key, recognition.family.key)
     record = {
-        "family": "" if _is_assumed(recognition) else family,
+        "family": "" if _is_doubtful(recognition) else family,
         "copy": recognition.copy.prefix,
         "from": recognition.header.path.name,
-        "licence": "" if _is_assumed(recognition) else recognition.family.licence,
+        "licence": "" if _is_doubtful(recognition) else recognition.family.licence,
     }
     if recognition.family.key in FOLDED:
         record[NOTED_FPS] = f"{recognition.family.preset.fps:g}"

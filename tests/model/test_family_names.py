@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 from longtake.model.families.few_steps import few_step_name
-from longtake.model.families.recognise import recognise
+from longtake.model.families.recognise import AUTO, Recognition, recognise
 from longtake.model.files.weights import open_weights
 from longtake.tests.support.model.family_files import header_only, official_shapes
+
+
+def recognise_named(folder: Path, name: str, family: str = AUTO) -> Recognition:
+    """What a file of Wan 2.1's tensors with this name is taken for."""
+    path = header_only(folder / "x" / f"{name}.safetensors", official_shapes("1.3B", 2))
+    return recognise(open_weights(path).header, family=family)
 
 
 @pytest.mark.parametrize(("name", "key"), [
@@ -25,8 +31,7 @@ from longtake.tests.support.model.family_files import header_only, official_shap
 def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
     tmp_path: Path, name: str, key: str
 ) -> None:
-    path = header_only(tmp_path / "x" / f"{name}.safetensors", official_shapes("1.3B", 2))
-    assert recognise(open_weights(path).header).family.key == key
+    assert recognise_named(tmp_path, name).family.key == key
 
 
 @pytest.mark.parametrize(("name", "word"), [
@@ -41,11 +46,10 @@ def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
 def test_a_name_that_says_few_steps_is_told_where_the_family_takes_many(
     tmp_path: Path, name: str, word: str
 ) -> None:
-    path = header_only(tmp_path / "x" / f"{name}.safetensors", official_shapes("1.3B", 2))
-    model = recognise(open_weights(path).header)
+    model = recognise_named(tmp_path, name)
     assert few_step_name(model).startswith(f"Its name has {word!r}, so it may be distilled")
     assert "cfg 1" in few_step_name(model) and "stepdistill-t2v" in few_step_name(model)
-    chosen = recognise(open_weights(path).header, family="wan21-t2v")
+    chosen = recognise_named(tmp_path, name, "wan21-t2v")
     assert few_step_name(chosen) == ""
 
 
@@ -54,8 +58,7 @@ def test_a_name_that_says_few_steps_is_told_where_the_family_takes_many(
     "self_forcing_dmd", "wan2.1_t2v_14b_lightx2v_4step", "causvid",  # of a few-step family
 ])  # fmt: skip
 def test_no_other_name_is_doubted(tmp_path: Path, name: str) -> None:
-    path = header_only(tmp_path / "x" / f"{name}.safetensors", official_shapes("1.3B", 2))
-    assert few_step_name(recognise(open_weights(path).header)) == ""
+    assert few_step_name(recognise_named(tmp_path, name)) == ""
 
 
 def test_an_image_model_s_name_is_read_too(tmp_path: Path) -> None:
