@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...pip_command import pip_install
 from .nearest import CodedKeys, Nearest, StatelessIndex, no_match
 
 Vectors = NDArray[np.float32]
@@ -30,7 +31,7 @@ TIED = 4  # matches of which the first slot is taken, so that ties do not go by 
 def faiss_unavailable_reason() -> str | None:
     """Why FAISS cannot be used, or None."""
     if importlib.util.find_spec("faiss") is None:
-        return "faiss is not installed (pip install faiss-cpu)"
+        return f"faiss is not installed ({pip_install('faiss-cpu')})"
     return None
 
 

@@ -22,8 +22,8 @@ from yarl import URL
 from ...errors import BadInput
 
 MISSING = (
-    "--ray needs Ray on every machine of the cluster: pip install 'longtake[ray]' (or ray), or "
-    "start `longtake worker` there yourself."
+    "--ray needs Ray on every machine of the cluster: pip install ray, or start "
+    "`longtake worker` there yourself."
 )
 
 

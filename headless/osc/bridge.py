@@ -14,15 +14,12 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from ...errors import BadInput, LongtakeError
+from ...pip_command import pip_install
 from .addresses import ADDRESSES, HELP, Request, Unreadable, describe, read_request
 
 MAX_DATAGRAM = 65535
 POLL_S = 0.25
 REPEAT_S = 1.0  # a run lets go of a camera after 5 s: stream/drive/drive.py
-MISSING = (
-    "OSC needs the package python-osc; install it with: pip install python-osc   (or "
-    "pip install longtake[osc])."
-)
 
 
 class Target(Protocol):
@@ -171,4 +168,6 @@ def _library() -> _Library:
         names = ("osc_packet", "osc_message_builder")
         return _Library(*(importlib.import_module(f"pythonosc.{name}") for name in names))
     except ModuleNotFoundError as error:
-        raise BadInput(MISSING) from error
+        raise BadInput(
+            f"OSC needs the package python-osc; run: {pip_install('python-osc')}"
+        ) from error

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import BadInput
+from ...pip_command import pip_install
 from .address import Address
 from .store import StoreLost
 
-MISSING = "needs fsspec: pip install 'longtake[store]' (or fsspec, and s3fs for S3)."
 FRESH = {"use_listings_cache": False, "skip_instance_cache": True}
 TIMES = ("LastModified", "mtime", "last_modified", "updated", "created")
 S3 = ("s3", "s3a")
@@ -95,7 +95,8 @@ def open_remote(address: Address) -> RemoteStore:
     try:
         fsspec = importlib.import_module("fsspec")
     except ImportError as error:
-        raise BadInput(f"--store {address.title} {MISSING}") from error
+        needs = f"needs fsspec, and s3fs for S3; run: {pip_install('fsspec s3fs')}"
+        raise BadInput(f"--store {address.title} {needs}") from error
     try:
         files, root = fsspec.url_to_fs(address.url, **FRESH, **_patience(fsspec, address))
     except ImportError as error:

@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ...errors import BadInput
+from ...pip_command import pip_install
 from ..lazy.frame_chunk import Pictures
 from .codecs import Encoding
 
@@ -75,6 +76,6 @@ def require_encoder(name: str) -> None:
     if name not in av.codecs_available:
         raise BadInput(
             f"The installed PyAV {av.__version__} has no {name} encoder; "
-            f"install the wheel from PyPI (pip install --force-reinstall av) or choose another "
-            "format."
+            "choose another format, or install the wheel from PyPI: "
+            f"{pip_install('--force-reinstall av')}"
         )

@@ -107,6 +107,14 @@ def test_every_command_and_suite_that_is_named_exists(path: Path) -> None:
         assert list((ROOT / "benchmarks").glob(f"{suite}*")), suite
 
 
+def test_no_text_sends_pip_to_a_package_of_our_name() -> None:
+    """We publish none, so whoever takes the name would be installed."""
+    sources = [path for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    for path in [*PAGES, *sources]:
+        sent = re.search(r"pip install [\"'\w \[=]*\blongtake\b", path.read_text("utf-8"))
+        assert sent is None, f"{path}: {sent}"
+
+
 def test_the_paths_that_contributing_names_exist() -> None:
     paths = re.findall(r"`([\w./]+/[\w./]*)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
     missing = [path for path in paths if "NODE_ID" not in path and "LANGUAGE" not in path

@@ -31,7 +31,7 @@ LIMIT_S = 3000
 
 def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(BadInput, match="pip install"), ours.ray_cluster("auto"):
+    with pytest.raises(BadInput, match="pip install ray"), ours.ray_cluster("auto"):
         pass
 
 

@@ -271,5 +271,5 @@ def test_a_port_in_use_and_a_missing_package_are_named(monkeypatch: pytest.Monke
     with listening(Log(), []) as bridge, pytest.raises(BadInput, match="choose another port"):
         Bridge(("127.0.0.1", bridge.port), Log(), print)
     monkeypatch.setitem(sys.modules, "pythonosc.osc_packet", None)
-    with pytest.raises(BadInput, match="pip install python-osc"):
+    with pytest.raises(BadInput, match="-m pip install python-osc"):
         Bridge(("127.0.0.1", 0), Log(), print)

@@ -89,7 +89,7 @@ def test_a_server_that_is_not_there_is_one_sentence_soon(monkeypatch: pytest.Mon
 
 def test_without_fsspec_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
-    with pytest.raises(BadInput, match=r"pip install 'longtake\[store\]'"):
+    with pytest.raises(BadInput, match="-m pip install fsspec s3fs"):
         open_store("s3://bucket/shots")
 
 

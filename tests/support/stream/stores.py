@@ -40,7 +40,7 @@ def store_of_kind(kind: str, folder: Path) -> Iterator[Store]:
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Run a local S3 server; yield the URL of a folder in a bucket there."""
-    how = "S3 needs s3fs and moto: pip install 'longtake[test]'"
+    how = "S3 needs s3fs and moto: pip install s3fs 'moto[s3]' flask flask-cors"
     pytest.importorskip("s3fs", reason=how)
     server = pytest.importorskip("moto.server", reason=how)
     boto3 = pytest.importorskip("boto3")
