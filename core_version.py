@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import re
 
 from .errors import BadInput
+from .versions import version_numbers
 
 OLDEST = "0.21.0"  # as pyproject.toml tells the registry
 
@@ -19,12 +19,7 @@ def check_core() -> None:
         version: str = importlib.import_module("comfyui_version").__version__
     except (ImportError, AttributeError):
         return
-    if _parts(version) < _parts(OLDEST):
+    if version_numbers(version) < version_numbers(OLDEST):
         raise BadInput(
             f"Longtake needs ComfyUI {OLDEST} or newer, and this is {version}; update ComfyUI."
         )
-
-
-def _parts(version: str) -> list[int]:
-    """Three numbers; parts that a version does not write are 0."""
-    return [int(part) for part in (*re.findall(r"\d+", version), 0, 0, 0)[:3]]

@@ -20,15 +20,24 @@ from pathlib import Path
 import torch
 
 from .attention.backends import usable_backends, version_of
+from .pip_command import pip_install
 from .processor_settings import advised, threads_sleep
 from .products import has_wide_products
 from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
+from .versions import version_numbers
 
-REQUIRED = ("numpy", "safetensors", "einops", "av", "pillow")
+OLDEST = {  # as in pyproject.toml, which ComfyUI's own installation does not read
+    "torch": "2.5",
+    "numpy": "1.25",
+    "safetensors": "0.4.4",
+    "einops": "0.6",
+    "av": "16",
+    "pillow": "10.1",
+}
 ENCODERS = {"h264": "MP4 video", "ffv1": "lossless MKV video"}
 EXTRAS = {
-    "aiohttp": "web server library, used in ComfyUI only",
+    "aiohttp": "web server library of ComfyUI, --watch, batches and workers",
     "spandrel": "models for Upscale (Stream)",
     "faiss": "approximate search in long histories",
 }
@@ -51,11 +60,8 @@ def software() -> Iterator[Finding]:
     system = f"{platform.python_version()} on {platform.platform(terse=True)} ({sys.executable})"
     yield Finding("ok", "longtake", pack_version())
     yield Finding("ok", "python", system)
-    yield Finding("ok", "torch", str(torch.__version__))
-    for name in REQUIRED:
-        version = version_of(name)
-        missing = f"not installed; run: {Path(sys.executable).name} -m pip install {name}"
-        yield Finding("ok" if version else "bad", name, version or missing)
+    for name in OLDEST:
+        yield _required(name, str(torch.__version__) if name == "torch" else version_of(name))
     yield from _encoders()
 
 
@@ -119,6 +125,22 @@ def pack_version() -> str:
     text = project.read_text(encoding="utf-8") if project.is_file() else ""
     match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
     return match[1] if match else version_of("longtake") or "unknown version"
+
+
+def _required(package: str, version: str | None) -> Finding:
+    """Check that `package` is there in a version that Longtake can use."""
+    if version is None:
+        return Finding("bad", package, f"not installed; run: {pip_install(package)}")
+    if version_numbers(version) >= version_numbers(OLDEST[package]):
+        return Finding("ok", package, version)
+    # Plain pip may replace a torch for this GPU by another build.
+    remedy = (
+        "PyTorch's install page says how to update"
+        if package == "torch"
+        else f"run: {pip_install(f'--upgrade {package}')}"
+    )
+    needed = f"{version} is too old: Longtake needs {OLDEST[package]} or newer"
+    return Finding("bad", package, f"{needed}; {remedy}")
 
 
 def _processor() -> Iterator[Finding]:

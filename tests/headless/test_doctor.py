@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from longtake import installation
 from longtake.attention import backends
+from longtake.bootstrap import MIN_TORCH
 from longtake.headless.hosts.stand_in import host_modules
 from longtake.headless.hosts.stand_in.modules import HostState
 
@@ -99,6 +101,39 @@ def test_a_missing_package_is_bad_and_a_missing_extra_is_not(
     states = {one.subject: one.state for one in installation.software()}
     assert states["einops"] == "bad" and states["python"] == "ok"
     assert {one.state for one in installation.extras()} <= {"note", "ok"}
+
+
+@pytest.mark.parametrize(
+    "version, is_old", [("10.0.1", True), ("9.5", True), ("10.1", False), ("13.0.0", False)]
+)
+def test_a_package_that_is_too_old_is_bad_and_the_text_says_how_to_update(
+    monkeypatch: pytest.MonkeyPatch, version: str, is_old: bool
+) -> None:
+    """ComfyUI takes any version of Pillow, and 10.0 fails in the schedule's picture."""
+    monkeypatch.setattr(installation, "version_of", lambda name: version)
+    pillow = next(one for one in installation.software() if one.subject == "pillow")
+    if is_old:
+        needed = f"{version} is too old: Longtake needs 10.1 or newer; run: "
+        assert (pillow.state, pillow.text) == (
+            "bad", needed + f"{sys.executable} -m pip install --upgrade pillow"
+        )  # fmt: skip
+    else:
+        assert (pillow.state, pillow.text) == ("ok", version)
+
+
+def test_an_old_torch_is_bad_and_no_command_replaces_its_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(installation.torch, "__version__", "2.4.1+cu124")
+    found = next(one for one in installation.software() if one.subject == "torch")
+    assert found.state == "bad" and "needs 2.5 or newer; PyTorch's install page" in found.text
+
+
+def test_the_oldest_versions_are_those_that_pip_is_told() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = dict(re.findall(r'(?m)^    "([a-z]+)>=([\d.]+)",$', text))
+    assert {name: needed[name] for name in installation.OLDEST} == installation.OLDEST
+    assert f"torch>={'.'.join(map(str, MIN_TORCH))}" in text
 
 
 def test_the_node_looks_again_at_every_run(host: HostState) -> None:

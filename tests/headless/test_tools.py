@@ -224,6 +224,7 @@ def test_doctor_finds_this_installation_usable(tmp_path: Path) -> None:
     subjects = {finding.subject: finding for finding in findings}
     assert subjects["torch"].text == torch.__version__
     assert subjects["output"].state == "ok" and subjects["ComfyUI"].state == "note"
+    assert "--watch" in subjects["aiohttp"].text  # which has no player without it
     assert [finding.text for finding in findings if finding.subject == "encoder"] == [
         "h264 (MP4 video)",
         "ffv1 (lossless MKV video)",
