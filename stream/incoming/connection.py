@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.error import ExitError, ProtocolNotFoundError
 
 from ...errors import BadInput
+from ..video.display.upright import StreamHeader
 from ..video.source import tick_s, video_stream
 from .address import SourceAddress
 from .web_file import WebFile
@@ -61,6 +62,11 @@ class Connection:
         self._tick_s = tick_s(self._stream)
         self._packets = self._container.demux()
         self._clock = PictureClock(_length_s(self._container))
+
+    @property
+    def header(self) -> StreamHeader:
+        """The shape of the pixels, and the transfer of HDR pictures."""
+        return StreamHeader.of(self._stream)
 
     @property
     def is_file(self) -> bool:

@@ -7,6 +7,7 @@ import time
 import av
 
 from ...errors import BadInput
+from ..video.display.upright import PLAIN
 from .connection import SourceLost
 from .inlet import FAULTS, Inlet, Wish
 
@@ -24,7 +25,7 @@ class PageSource:
     `stall_s` is how long nothing may come after that.
     """
 
-    is_file = False
+    header, is_file = PLAIN, False
 
     def __init__(self, inlet: Inlet, wish: Wish, stall_s: float, first_s: float = FIRST_S) -> None:
         self._inlet, self._stall_s = inlet, stall_s

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ...errors import LongtakeError
+from ..video.display.upright import PLAIN, StreamHeader, Upright
 from ..video.reader import Resizer
-from ..video.upright import Upright
 from .connection import SourceLost
 from .picture_buffer import PictureBuffer
 
@@ -22,6 +22,10 @@ RETRY_S = 2.0  # until a lost source is tried again
 
 class PictureSource(Protocol):
     """An open live source."""
+
+    @property
+    def header(self) -> StreamHeader:
+        """What the source says of all its pictures."""
 
     @property
     def is_file(self) -> bool:
@@ -60,6 +64,7 @@ class Receiver:
         self._closing = threading.Event()
         self._source: PictureSource | None = None
         self._failure: Exception | None = None
+        self._header = PLAIN
         self._frame_size: tuple[int, int] | None = None
         self.is_lost = self.is_over = False
         self._thread = threading.Thread(target=self._run, name="longtake live input", daemon=True)
@@ -82,7 +87,7 @@ class Receiver:
     def take(self, count: int, before: int = 0) -> Tensor:
         """The newest `count` frames after `before` earlier ones (n, 3, H, W), RGB in [0, 1]."""
         pictures = [
-            self._resizer.resize(frame, Upright.by_rotation(frame))
+            self._resizer.resize(frame, Upright.by_rotation(frame, self._header))
             for frame in self._buffer.take(count, before)
         ]
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
@@ -120,6 +125,7 @@ class Receiver:
 
     def _read(self, source: PictureSource) -> bool:
         """Read a source to its end; True if that was the last of it."""
+        self._header = source.header
         try:
             while not self._closing.is_set():
                 picture = source.next()

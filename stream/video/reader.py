@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..lazy.frame_chunk import Pictures
+from .display.tone import is_hdr, to_sdr
+from .display.upright import StreamHeader, Upright
 from .source import (
     ROUNDING_S,
     VideoClip,
@@ -27,7 +29,6 @@ from .source import (
     translate_errors,
     video_stream,
 )
-from .upright import Upright, pixel_aspect
 
 HD_ROWS = 720  # untagged pictures with at least so many rows are BT.709, smaller ones BT.601
 UNTAGGED = 2  # as ITU-T H.273 numbers the matrices of brightness and colour differences
@@ -100,7 +101,7 @@ class _DecodedFile:
         with translate_errors(clip.source):
             stream = video_stream(self._container)
             self._zero = Fraction(start_s(stream))
-            self.upright = Upright(pixel_aspect=pixel_aspect(stream))
+            self.upright = Upright(header=StreamHeader.of(stream))
             self._has_begun = False
             if start > 0:
                 place = int((start + self._zero) / tick_s(stream))
@@ -112,7 +113,7 @@ class _DecodedFile:
         with translate_errors(self._source):
             frame = next(self._frames, None)
         if frame is not None and not self._has_begun:
-            self.upright, self._has_begun = Upright.of(frame, self.upright.pixel_aspect), True
+            self.upright, self._has_begun = Upright.of(frame, self.upright.header), True
         return frame
 
     def at(self, frame: av.VideoFrame) -> Fraction:
@@ -131,8 +132,9 @@ class Resizer:
         self._reformatter = VideoReformatter()
 
     def resize(self, frame: av.VideoFrame, upright: Upright) -> Pictures:
-        """The picture as 8-bit RGB (H, W, 3)."""
-        aspect, width, height = float(upright.pixel_aspect), self._width, self._height
+        """The picture as 8-bit SDR in RGB (H, W, 3)."""
+        header, width, height = upright.header, self._width, self._height
+        aspect = float(header.pixel_aspect)
         if upright.turns % 2:
             width, height = height, width
         scale = max(width / (frame.width * aspect), height / frame.height)
@@ -141,20 +143,25 @@ class Resizer:
             max(height, round(frame.height * scale)),
         )
         filter = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
+        colours = _colours(frame, is_hdr(header.transfer))
         scaled = self._reformatter.reformat(
-            frame, *covering, "rgb24", interpolation=filter, **_colours(frame)
-        )
-        picture = np.asarray(scaled.to_ndarray(), np.uint8)
+            frame, *covering, "rgb48le" if is_hdr(header.transfer) else "rgb24",
+            interpolation=filter, **colours,
+        )  # fmt: skip
         top, left = (covering[1] - height) // 2, (covering[0] - width) // 2
-        return upright.apply(picture[top : top + height, left : left + width])
+        codes = np.asarray(scaled.to_ndarray())[top : top + height, left : left + width]
+        if is_hdr(header.transfer):
+            return upright.apply(to_sdr(codes.astype(np.uint16, copy=False), header.transfer))
+        return upright.apply(codes.astype(np.uint8, copy=False))
 
 
-def _colours(frame: av.VideoFrame) -> dict[str, int]:
+def _colours(frame: av.VideoFrame, hdr: bool) -> dict[str, int]:
     """How brightness and colour differences were made of red, green and blue, for the scaler."""
     if frame.format.is_rgb or len(frame.format.components) < 3:
         return {}
-    is_hd = frame.colorspace == UNTAGGED and frame.height >= HD_ROWS
-    matrix = BT709 if is_hd else SCALER_MATRICES.get(frame.colorspace, BT601)
+    matrix = SCALER_MATRICES.get(frame.colorspace, BT601)
+    if frame.colorspace == UNTAGGED and (hdr or frame.height >= HD_ROWS):
+        matrix = BT2020 if hdr else BT709
     # RGB has no matrix, but PyAV before 18 ignores the source's if the target's is the same.
     other = BT709 if matrix == BT601 else BT601
     ranges = {"src_color_range": frame.color_range, "dst_color_range": ColorRange.JPEG}

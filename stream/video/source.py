@@ -21,7 +21,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from ...errors import BadInput
-from .upright import Upright, pixel_aspect
+from .display.upright import PLAIN, StreamHeader, Upright
 
 VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
@@ -62,6 +62,7 @@ class VideoClip:
         """Measure the file from the times of its packets; decodes only one picture."""
         with open_container(source) as container:
             stream = video_stream(container)
+            header = StreamHeader.of(stream)
             width, height = _upright_size(container, stream)
             length_s = _length_s(container, stream)
         start = Fraction(request.start).limit_denominator(1000)
@@ -73,8 +74,10 @@ class VideoClip:
         if total < 1:
             raise no_frames_left(float(length_s), request.start)
         size = (request.width or width, request.height or height)
-        described = f"{sample_digest(source)} {request!r} {size}".encode()
-        return cls(source, request, *size, start, total, hashlib.sha256(described).hexdigest())
+        described = f"{sample_digest(source)} {request!r} {size}"
+        if header != PLAIN:  # others are read as ever, and kept shots know their digest
+            described += f" {header!r}"
+        return cls(source, request, *size, start, total, _hash(described))
 
     def time(self, number: int) -> Fraction:
         """The latest start, in seconds of the video, of a picture that frame `number` may show.
@@ -82,6 +85,10 @@ class VideoClip:
         This allows for the rounding of times.
         """
         return self.start_s + number / self.request.fps + ROUNDING_S
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def no_frames_left(length_s: float, start_s: float) -> BadInput:
@@ -157,7 +164,7 @@ def _upright_size(container: InputContainer, stream: VideoStream) -> tuple[int, 
     """Width and height as shown, from the first picture that can be decoded."""
     for frame in container.decode(stream):
         container.seek(0)
-        return Upright.of(frame, pixel_aspect(stream)).size(frame.width, frame.height)
+        return Upright.of(frame, StreamHeader.of(stream)).size(frame.width, frame.height)
     raise BadInput("No picture of the video can be decoded; choose a file that plays.")
 
 

@@ -7,13 +7,14 @@ from contextlib import closing
 import pytest
 
 from longtake.stream.incoming.receiver import PictureSource, Receiver
+from longtake.stream.video.display.upright import PLAIN
 from longtake.tests.support.stream.live_servers import wait_until
 
 
 class BrokenSource:
     """Fails in a way that no source should."""
 
-    is_file = False
+    header, is_file = PLAIN, False
 
     def next(self) -> None:
         raise ZeroDivisionError("a fault of ours")
