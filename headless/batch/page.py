@@ -16,6 +16,7 @@ import av
 from PIL import Image, UnidentifiedImageError
 
 from ...stream.timecode import time_label
+from ...stream.video.opening import open_to_read
 from .record import DONE, FAILED, Record
 from .tables import columns
 
@@ -98,7 +99,7 @@ def _open(path: Path) -> Image.Image | None:
     """Return the picture in a file, or a video's first picture, or None."""
     try:
         if path.suffix.lower() in (".mp4", ".mkv", ".webm"):
-            with av.open(str(path), metadata_errors="replace") as container:
+            with open_to_read(str(path)) as container:
                 image: Image.Image = next(container.decode(video=0)).to_image()
                 return image
         with Image.open(path) as image:

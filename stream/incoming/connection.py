@@ -6,6 +6,7 @@ name other files, such as playlists, are not read at all.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import ssl
 import time
@@ -21,6 +22,7 @@ from av.error import ExitError, ProtocolNotFoundError
 
 from ...errors import BadInput
 from ..video.display.upright import StreamHeader
+from ..video.opening import open_to_read
 from ..video.source import tick_s, video_stream
 from .address import SourceAddress
 from .web_file import WebFile
@@ -32,6 +34,7 @@ OPTIONS = {
     "analyzeduration": "1000000",  # microseconds
     "rtsp_transport": "tcp",
     "allowed_media_types": "video",
+    "tls_verify": "0",  # of rtsps: cameras sign their own certificates, which FFmpeg 9 refuses
 }
 BUFFER_BYTES = 1 << 15
 
@@ -104,9 +107,9 @@ class Connection:
         place: WebFile | str = self.address.url
         if self.address.is_web:
             place = self._web = WebFile(self.address, self._stall_s)
-        return av.open(
-            place, "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES,
-            timeout=(self._stall_s, self._stall_s), metadata_errors="replace",
+        return open_to_read(
+            place, container_options=OPTIONS, buffer_size=BUFFER_BYTES,
+            timeout=(self._stall_s, self._stall_s),
         )  # fmt: skip
 
     def _next_packet(self) -> av.Packet[Any] | None:
@@ -193,9 +196,16 @@ def _told(address: SourceAddress, stall_s: float, kind: type[Exception]) -> Iter
             f"{name} cannot be opened, since this build of FFmpeg has no {address.scheme}; send "
             "the pictures by udp, rtsp or http."
         ) from error
-    except (av.InvalidDataError, av.error.ArgumentError) as error:
-        raise kind(f"{name} is no video that can be read ({error.strerror}).") from error
     except (av.FFmpegError, OSError, http.client.HTTPException, ValueError) as error:
         # ValueError: a host, a port or a header that is none, of the user or of the server
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if _is_no_video(error):
+            raise kind(f"{name} is no video that can be read ({reason}).") from error
         raise kind(f"{name} cannot be read ({reason}); check that it is running.") from error
+
+
+def _is_no_video(error: Exception) -> bool:
+    """Whether FFmpeg cannot read what came. PyAV 16 and 17 name the class of EINVAL differently."""
+    return isinstance(error, av.FFmpegError) and (
+        isinstance(error, av.InvalidDataError) or error.errno == errno.EINVAL
+    )

@@ -33,8 +33,8 @@ class LiveMuxer:
     def __init__(self, container: Container, encoder: LiveEncoder, file: Writable | str) -> None:
         options = dict(OPTIONS[container])
         self._file = av.open(file, "w", format=container, options=options)
-        self._picture_stream = self._file.add_stream_from_template(encoder.video)
-        self._sound_stream = self._file.add_stream_from_template(encoder.sound)
+        self._picture_stream = self._file.add_stream_from_template(encoder.video, opaque=True)
+        self._sound_stream = self._file.add_stream_from_template(encoder.sound, opaque=True)
         self._file.start_encoding()
         self._start_s: Fraction | None = None
 

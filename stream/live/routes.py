@@ -13,12 +13,17 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import av
 from aiohttp import web
 
+from ...pip_command import pip_install
+from ...versions import version_numbers
 from ..preview.routes import GUARDED
 from .sources import LiveSources, NotLive, TooManyViewers
 from .viewers import BOUNDARY, ByteQueue, PictureViewer, VideoViewer, Viewer
 
+COPIES_HEADERS = "17.0"
+"""PyAV's version since which an MP4 gets the header of the encoder whose packets are in it."""
 STALL_S = 5.0  # how long a viewer may take no byte at all
 ADDRESS = r"/longtake/live/{token:[A-Za-z0-9_-]{1,64}}/live.{ending:ts|mp4|mjpeg}"
 CONTENT_TYPES = {
@@ -43,6 +48,8 @@ def live_routes(sources: LiveSources) -> web.RouteTableDef:
         headers = {**GUARDED, "Content-Type": CONTENT_TYPES[ending], "Accept-Ranges": "none"}
         if request.method == "HEAD":
             return web.Response(headers=headers)
+        if reason := unusable_reason(ending, av.__version__):
+            return web.json_response({"error": reason}, status=501, headers=GUARDED)
         viewer = VIEWERS[ending](ByteQueue())
         try:
             sources.join(token, viewer)
@@ -55,6 +62,16 @@ def live_routes(sources: LiveSources) -> web.RouteTableDef:
             sources.leave(token, viewer)
 
     return routes
+
+
+def unusable_reason(ending: str, pyav: str) -> str | None:
+    """Why this version of PyAV cannot serve addresses with that ending, or None."""
+    if ending != "mp4" or version_numbers(pyav) >= version_numbers(COPIES_HEADERS):
+        return None
+    return (
+        f"live.mp4 needs PyAV {COPIES_HEADERS} or newer, and this is {pyav}; "
+        f"use live.ts, or run: {pip_install('--upgrade av')}"
+    )
 
 
 async def _send(

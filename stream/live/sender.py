@@ -62,7 +62,7 @@ def _pass_on(way: Way, parent: Connection) -> None:
 def _copy(source: InputContainer, way: Way, parent: Connection) -> None:
     with av.open(way.target, "w", format=way.container, options={**way.options}) as target:
         streams = {
-            stream.index: target.add_stream_from_template(stream)
+            stream.index: target.add_stream_from_template(stream, opaque=True)
             for stream in (*source.streams.video, *source.streams.audio)
         }
         target.start_encoding()

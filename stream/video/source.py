@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from ...errors import BadInput
 from .display.upright import PLAIN, StreamHeader, Upright
+from .opening import open_to_read
 
 VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
@@ -118,7 +119,7 @@ def open_file(source: VideoSource) -> InputContainer:
     """Open a file for a caller that closes it; BadInput if it cannot be read."""
     with translate_errors(source):
         file = source if isinstance(source, str) else io.BytesIO(source.getvalue())
-        return av.open(file, "r", metadata_errors="replace")  # texts in any encoding
+        return open_to_read(file)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def test_an_rtsp_server_that_is_killed_and_comes_back_is_received_again(
 @needs_gstreamer
 @needs_openssl
 def test_rtsps_is_encrypted_and_its_certificate_is_not_checked(clip: Path, tmp_path: Path) -> None:
-    """FFmpeg's own rule, as the security page says."""
+    """As the security page says, whatever the rule of the FFmpeg at hand."""
     both = tmp_path / "both.pem"
     both.write_bytes(b"".join(part.read_bytes() for part in self_signed(tmp_path)))
     with (

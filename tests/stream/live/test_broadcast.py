@@ -13,6 +13,7 @@ from longtake.stream.live.muxer import Container
 from longtake.stream.live.viewers import BOUNDARY, ByteQueue, PictureViewer, VideoViewer, Viewer
 from longtake.stream.preview.messages import Ending
 from longtake.tests.support.stream.live_shot import LiveShot, jpeg_number, video_numbers
+from longtake.tests.support.stream.live_site import MP4
 
 FPS = 16.0
 BLACK = [0] * int(JITTER_S * FPS)  # held until the jitter buffer lets pictures pass; reads as 0
@@ -74,7 +75,7 @@ def jpegs(content: bytes) -> list[int]:
     return [jpeg_number(part.split(b"\r\n\r\n", 1)[1]) for part in parts]
 
 
-@pytest.mark.parametrize("container", ["mp4", "mpegts"])
+@pytest.mark.parametrize("container", [MP4, "mpegts"])
 def test_a_viewer_who_joins_late_begins_at_the_latest_key_frame(
     tmp_path: Path, container: Container
 ) -> None:
@@ -153,7 +154,7 @@ def test_a_broadcast_holds_the_last_picture_between_runs_and_goes_on_with_the_ne
     on_stage(tmp_path, test)
 
 
-@pytest.mark.parametrize("container", ["mp4", "mpegts"])
+@pytest.mark.parametrize("container", [MP4, "mpegts"])
 def test_what_was_buffered_before_an_edit_is_never_shown_once_the_edited_run_has_a_picture(
     tmp_path: Path, container: Container
 ) -> None:

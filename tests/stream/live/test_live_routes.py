@@ -13,10 +13,12 @@ import pytest
 from aiohttp import ClientSession, web
 
 from longtake.headless.player.app import Sockets, application
+from longtake.stream.live import routes
 from longtake.stream.live.sources import MAX_VIEWERS
 from longtake.tests.support.stream.live_shot import LiveShot
 from longtake.tests.support.stream.live_site import (
     FPS,
+    MP4,
     Site,
     ffmpeg_numbers,
     needs_ffmpeg,
@@ -26,7 +28,7 @@ from longtake.tests.support.stream.live_site import (
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("ending", ["ts", "mp4", "mjpeg"])
+@pytest.mark.parametrize("ending", ["ts", MP4, "mjpeg"])
 def test_ffmpeg_joins_leaves_and_returns(tmp_path: Path, ending: str) -> None:
     async def test(site: Site) -> None:
         options = {"mjpeg": ("-f", "mpjpeg"), "ts": ("-analyzeduration", "400000")}.get(ending, ())
@@ -57,7 +59,7 @@ def test_two_programs_watch_at_once_and_one_joins_late(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
-@pytest.mark.parametrize("ending", ["ts", "mp4"])
+@pytest.mark.parametrize("ending", ["ts", MP4])
 def test_pyav_reads_pictures_and_silence_on_one_clock(tmp_path: Path, ending: str) -> None:
     async def test(site: Site) -> None:
         for _ in range(2):
@@ -67,6 +69,25 @@ def test_pyav_reads_pictures_and_silence_on_one_clock(tmp_path: Path, ending: st
         steps = np.diff(pictures)
         assert np.allclose(steps, 1 / FPS, atol=1e-3), "a steady clock, whatever the chunks"
         assert abs(sounds[0] - pictures[0]) < 0.1 and abs(sounds[-1] - pictures[-1]) < 0.3
+
+    served(tmp_path, test)
+
+
+@pytest.mark.parametrize(("pyav", "status"), [("16.1.0", 501), ("17.0.0", 200)])
+def test_an_mp4_that_no_program_could_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pyav: str, status: int
+) -> None:
+    """PyAV 16 wrote the header of an encoder with other settings into it."""
+    monkeypatch.setattr(routes.av, "__version__", pyav)
+
+    async def test(site: Site) -> None:
+        async with ClientSession() as client, client.get(f"{site.address}.mp4") as answer:
+            assert answer.status == status
+            if status == 501:
+                reason = (await answer.json())["error"]
+                assert reason.startswith(f"live.mp4 needs PyAV 17.0 or newer, and this is {pyav}; ")
+        async with ClientSession() as client, client.get(f"{site.address}.ts") as answer:
+            assert answer.status == 200
 
     served(tmp_path, test)
 

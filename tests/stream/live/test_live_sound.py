@@ -17,7 +17,7 @@ import torch
 
 from longtake.stream.video.sound import SoundInMemory
 from longtake.tests.support.numbered_frames import number_in
-from longtake.tests.support.stream.live_site import FFMPEG, FPS, Site, needs_ffmpeg, served
+from longtake.tests.support.stream.live_site import FFMPEG, FPS, MP4, Site, needs_ffmpeg, served
 
 RATE = 44100  # not that of the address
 TONE_HZ = 660
@@ -79,7 +79,7 @@ def pitch_hz(samples: npt.NDArray[np.float32], rate: int) -> float:
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("ending", ["ts", "mp4"])
+@pytest.mark.parametrize("ending", ["ts", MP4])
 def test_ffmpeg_hears_the_runs_sound_with_its_pictures(tmp_path: Path, ending: str) -> None:
     async def test(site: Site) -> None:
         site.shot.take.sound = tone(400)

@@ -111,7 +111,7 @@ def test_a_protocol_that_this_build_lacks_is_named(
     monkeypatch.setattr("longtake.stream.live.relay.CONTAINERS", {"zzz": "mpegts"})
 
     async def test(site: Site) -> None:
-        relay = Relay(f"{site.address}.mp4", "zzz://127.0.0.1:9", lambda _: None)
+        relay = Relay(f"{site.address}.ts", "zzz://127.0.0.1:9", lambda _: None)
         with pytest.raises(BadInput, match=f"PyAV {av.__version__} cannot send zzz"):
             await asyncio.to_thread(relay.run)
 
@@ -153,7 +153,7 @@ def test_a_target_that_says_nothing_is_given_up(
             relay.stop()
 
         with silent_server() as target:
-            relay = Relay(f"{site.address}.mp4", target, tell)
+            relay = Relay(f"{site.address}.ts", target, tell)
             await asyncio.to_thread(relay.run)
         assert said == ["The target failed (no answer for 3 s). Trying again."]
 
@@ -164,7 +164,7 @@ def test_while_a_target_says_nothing_the_relay_can_be_stopped(tmp_path: Path) ->
     async def test(site: Site) -> None:
         site.shot.add(100)
         with silent_server() as target:
-            relay = Relay(f"{site.address}.mp4", target, lambda _: None)
+            relay = Relay(f"{site.address}.ts", target, lambda _: None)
             thread = threading.Thread(target=relay.run)
             thread.start()
             await asyncio.sleep(3)

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from aiohttp import web
 
-from longtake.stream.live.routes import live_routes
+from longtake.stream.live.routes import live_routes, unusable_reason
 from longtake.stream.live.sources import LiveSources
 from longtake.tests.support.numbered_frames import number_in
 from longtake.tests.support.stream.live_shot import HEIGHT, WIDTH, LiveShot
@@ -24,6 +25,12 @@ HAS_SRT = FFMPEG is not None and b" srt" in subprocess.run(
     [FFMPEG, "-hide_banner", "-protocols"], capture_output=True, check=True
 ).stdout  # fmt: skip
 needs_srt = pytest.mark.skipif(not HAS_SRT, reason="needs the program ffmpeg, with SRT")
+MP4 = pytest.param(
+    "mp4",
+    marks=pytest.mark.skipif(
+        unusable_reason("mp4", av.__version__) is not None, reason="needs PyAV 17 or newer"
+    ),
+)
 needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="needs the program ffmpeg")
 
 
