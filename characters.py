@@ -1,4 +1,4 @@
-"""Characters that no file, terminal or hash can hold."""
+"""Characters that no file, terminal or hash can hold, and texts that no sentence can."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 _HALF = re.compile("[\ud800-\udfff]")
 _AROUND = 16
+MAX_SHOWN = 60  # characters of a value in a sentence
 
 
 def half_character(text: str) -> str | None:
@@ -15,3 +16,10 @@ def half_character(text: str) -> str | None:
     """
     match = _HALF.search(text)
     return text[max(match.start() - _AROUND, 0) : match.end() + _AROUND] if match else None
+
+
+def excerpt(value: object) -> str:
+    """A value as Python writes it, cut to fit into a sentence: a user may give a whole book."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}...")
+    return repr(value)[:MAX_SHOWN]

@@ -84,8 +84,8 @@ def snapped_length(
     seconds = length if unit == SECONDS else length / fps
     if not math.isfinite(length) or not 0 <= seconds <= MAX_SECONDS:
         raise BadInput(
-            f"length is {length:g} {unit}; set at most {MAX_SECONDS} seconds "
-            f"({round(MAX_SECONDS * fps)} frames), or 0 to run until Stop."
+            f"length is {length:,.10g} {unit}; set at most {MAX_SECONDS:,} seconds "
+            f"({round(MAX_SECONDS * fps):,} frames), or 0 to run until Stop."
         )
     if length == 0:
         return Length(None, chunk_frames, 0, fps, origin)

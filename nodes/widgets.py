@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
-from ..characters import half_character
+from ..characters import excerpt, half_character
 from ..errors import BadInput
 
-MAX_SHOWN = 40  # characters of a value in a sentence
 N = TypeVar("N", bound=type[io.ComfyNode])
 
 
@@ -60,14 +59,14 @@ def _check_choice(widget: io.Combo.Input, value: Any) -> None:
     choices = list(widget.options or ())
     if value not in choices:
         known = ", ".join(map(str, choices))
-        raise BadInput(f"{widget.id} is {value!r}; choose one of {known}.")
+        raise BadInput(f"{widget.id} is {excerpt(value)}; choose one of {known}.")
 
 
 def _check_number(widget: io.Int.Input | io.Float.Input, value: Any) -> None:
     low, high = widget.min, widget.max
     is_number = isinstance(value, Real)
     if not is_number or not low <= value <= high:
-        shown = _short(value) if is_number else repr(value)[:MAX_SHOWN]
+        shown = _short(value) if is_number else excerpt(value)
         raise BadInput(
             f"{widget.id} is {shown}; set a number from {_short(low)} to {_short(high)}."
         )
@@ -75,7 +74,7 @@ def _check_number(widget: io.Int.Input | io.Float.Input, value: Any) -> None:
 
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise BadInput(f"{name} is {repr(value)[:MAX_SHOWN]}, which is no text; connect a text.")
+        raise BadInput(f"{name} is {excerpt(value)}, which is no text; connect a text.")
     check_characters(name, value)
 
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf
+from ...characters import excerpt
 from ...errors import BadInput
 from .. import host
 from ..from_model import FROM_MODEL, TIP
@@ -26,7 +27,7 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
         layers = range(int(part[1]), int(part[2] or part[1]) + 1) if part else ()
         if not layers:
             raise BadInput(
-                f"dense_layers of ANN-Sparse Attention has {word!r}, which is not a layer; "
+                f"dense_layers of ANN-Sparse Attention has {excerpt(word)}, which is not a layer; "
                 "write numbers from 0, such as 0, 5-7."
             )
         numbers |= set(layers)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...characters import excerpt
 from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...samplers.conditioning.prompts import (
@@ -174,11 +175,11 @@ def unused_prompts(prompts: Timeline | list[Any], length: Length) -> list[str]:
     for number, (entry, start) in enumerate(zip(prompts.entries, starts, strict=True)):
         if start in starts[number + 1 :]:
             messages.append(
-                f"The prompt {entry.text!r} at {entry.start_s:g} s is replaced by a lower line of "
-                "the same chunk."
+                f"The prompt {excerpt(entry.text)} at {entry.start_s:g} s is replaced by a lower "
+                "line of the same chunk."
             )
         elif length.latent_frames is not None and start >= length.latent_frames:
-            messages.append(f"The shot ends before the prompt {entry.text!r} starts.")
+            messages.append(f"The shot ends before the prompt {excerpt(entry.text)} starts.")
     return messages
 
 

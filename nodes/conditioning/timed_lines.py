@@ -6,6 +6,7 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
+from ...characters import excerpt
 from ...errors import BadInput
 
 MAX_SECONDS = 1_000_000
@@ -121,7 +122,7 @@ def _seconds(begin: re.Match[str], line: int, examples: str) -> float:
     if not 0 <= seconds <= MAX_SECONDS:
         text = begin["time"] + (f" {begin['unit']}" if begin["unit"] else "")
         raise BadInput(
-            f"Line {line} starts with {text!r}, which is not a time from 0 to {MAX_SECONDS} s; "
-            f"write lines such as {examples}."
+            f"Line {line} starts with {excerpt(text)}, which is not a time from 0 to "
+            f"{MAX_SECONDS} s; write lines such as {examples}."
         )
     return seconds

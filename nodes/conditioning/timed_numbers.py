@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ...characters import excerpt
 from ...errors import BadInput
 from .timed_lines import MAX_OVER_S, read_change, timed_lines
 
@@ -76,8 +77,8 @@ def _value(text: str, line: int, name: str, most: float) -> float:
         value = math.nan
     if not 0 <= value <= most:
         raise BadInput(
-            f"Line {line} of the {name} says {text!r}; write a number from 0 to {most:g}, or "
-            f"lines such as {EXAMPLES}."
+            f"Line {line} of the {name} says {excerpt(text)}; write a number from 0 to {most:g}, "
+            f"or lines such as {EXAMPLES}."
         )
     return value
 

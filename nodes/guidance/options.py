@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...characters import excerpt
 from ...errors import BadInput
 from ..from_model import set_or_none
 from .guidance_spec import GuidanceOptionsSpec
@@ -31,7 +32,7 @@ def parse_factors(text: str) -> tuple[float, ...]:
         return tuple(float(word) for word in text.replace(",", " ").split())
     except ValueError as error:
         raise BadInput(
-            f"per_step is {text!r}; write numbers such as `1, 1, 0.5`, one for each step."
+            f"per_step is {excerpt(text)}; write numbers such as `1, 1, 0.5`, one for each step."
         ) from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...characters import excerpt
 from ...errors import BadInput
 from ...model.vae.taehv import taehv_decoder
 from ...samplers import guidance as g
@@ -102,7 +103,9 @@ def parse_palette(text: str) -> tuple[Colour, ...]:
         except ValueError:
             value = -1
         if value < 0:
-            raise BadInput(f"{word!r} is not a colour; write six hexadecimal digits: #ffcc00.")
+            raise BadInput(
+                f"{excerpt(word)} is not a colour; write six hexadecimal digits: #ffcc00."
+            )
         colours.append((value // 65536 / 255, value // 256 % 256 / 255, value % 256 / 255))
     return tuple(colours)
 
@@ -113,7 +116,7 @@ def parse_box(text: str) -> Box:
         left, top, width, height = (float(word) for word in text.replace(",", " ").split())
     except ValueError as error:
         raise BadInput(
-            f"region is {text!r}; write left, top, width and height as fractions: 0 0 0.5 1."
+            f"region is {excerpt(text)}; write left, top, width and height as fractions: 0 0 0.5 1."
         ) from error
     return left, top, width, height
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
 
+from ...characters import excerpt
 from ...errors import BadInput, StorageError
+
+MAX_NAME_BYTES = 180
+"""Of a file that the user names. Disks take 255, of which numbers and endings need up to 66, such
+as those of a temporary file.
+"""
+NOT_ON_WINDOWS = re.compile(r'[<>:"|?*\x00-\x1f]')
+"""Characters that no file's name has there; what follows a colon would be hidden in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +44,38 @@ def output_file(
     """
     folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     root = Path(folder).resolve()
-    named = Path(prefix).name and "\0" not in prefix
-    if not named or not (root / prefix).resolve().is_relative_to(root):
-        raise BadInput(
-            f"filename_prefix {prefix!r} is not a file name inside the output folder {root}; use a "
-            "name such as longtake/clip."
-        )
+    _check_prefix(prefix, root)
     try:
         parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, str(root), *size
         )
     except OSError as error:
         raise StorageError(
-            f"The output folder {root} cannot be used ({error}); choose one that can be written."
+            f"The output folder {root} cannot be used ({error.strerror}); choose one that can be "
+            "written."
         ) from error
     return OutputFile(Path(parent) / f"{name}_{counter:05}_{suffix}", subfolder)
+
+
+def _check_prefix(prefix: str, root: Path) -> None:
+    """BadInput for a prefix that names no file below `root`."""
+    named = Path(prefix).name and "\0" not in prefix
+    if not named or not (root / prefix).resolve().is_relative_to(root):
+        raise BadInput(
+            f"filename_prefix {excerpt(prefix)} is not a file name inside the output folder "
+            f"{root}; use a name such as longtake/clip."
+        )
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(prefix).parts):
+        raise BadInput(
+            f"filename_prefix {excerpt(prefix)} has a name of more than {MAX_NAME_BYTES} bytes, "
+            "and numbers and endings follow it; use a shorter name such as longtake/clip."
+        )
+    wrong = NOT_ON_WINDOWS.search(prefix) if sys.platform == "win32" else None
+    if wrong is not None:
+        raise BadInput(
+            f"filename_prefix {excerpt(prefix)} has {wrong[0]!r}, which no file's name has on "
+            "Windows; use a name such as longtake/clip."
+        )
 
 
 def temp_folder() -> Path:
@@ -92,10 +119,14 @@ def saved_file(name: str) -> Path:
     """The path of a file named by `saved_files`; BadInput for anything outside its folders."""
     plain, _, kind = name.rpartition(" [")
     folder = _shared_folders().get(kind.removesuffix("]"))
-    path = None if folder is None else (folder / plain).resolve()
+    try:
+        path = None if folder is None else (folder / plain).resolve()
+        exists = path is not None and path.is_file()
+    except (OSError, ValueError) as error:  # as of a name that is too long, or has a zero byte
+        raise BadInput(f"{excerpt(plain)} cannot be a file's name; choose another file.") from error
     if folder is None or path is None or not path.is_relative_to(folder.resolve()):
         raise BadInput(f"{name!r} is not in the output or input folder; choose another file.")
-    if not path.is_file():
+    if not exists:
         raise BadInput(f"{path} does not exist; choose another file.")
     return path
 

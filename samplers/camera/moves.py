@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 import torch
 from torch import Tensor
 
+from ...characters import excerpt
 from ...errors import BadInput
 
 MAX_TURN = 360.0  # degrees a second
@@ -137,14 +138,15 @@ def _read_move(text: str, line: int) -> CameraMotion:
     if match is None or move is None:
         near = difflib.get_close_matches(name, [*MOVES, *OTHER_NAMES], 1) or ["pan left"]
         raise BadInput(
-            f"Line {line} has the move {text!r}, which the camera does not know; write a move and "
-            f"perhaps a speed, such as `{near[0]}` or `forward, turn right 20`."
+            f"Line {line} has the move {excerpt(text)}, which the camera does not know; write a "
+            f"move and perhaps a speed, such as `{near[0]}` or `forward, turn right 20`."
         )
     speed = float(match["speed"]) if match["speed"] else move.usual
     largest = MAX_TURN if move.unit == _DEGREES else MAX_SPEED
     if speed > largest:
         raise BadInput(
-            f"Line {line} has {text!r}; the speed of `{name}` is at most {largest:g} {move.unit}."
+            f"Line {line} has {excerpt(text)}; the speed of `{name}` is at most {largest:g} "
+            f"{move.unit}."
         )
     return move.at_one.scaled(speed)
 

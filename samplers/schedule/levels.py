@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 
+from ...characters import excerpt
 from ...errors import BadInput
 from ...model.preset import Preset
 
@@ -73,8 +74,8 @@ def parse_steps(written: str, shift: float) -> tuple[Ladder, Ladder]:
     parts = [_timesteps(part, written) for part in written.split("|")]
     if len(parts) > 2:
         raise BadInput(
-            f"The list of steps {written!r} has {len(parts)} parts; give one list, or two with `|` "
-            "between them: the first chunk's and the other chunks'."
+            f"The list of steps {excerpt(written)} has {len(parts)} parts; give one list, or two "
+            "with `|` between them: the first chunk's and the other chunks'."
         )
     ladders = [few_step_ladder(part, shift) for part in parts]
     for ladder in ladders:
@@ -102,15 +103,15 @@ def _timesteps(part: str, written: str) -> tuple[float, ...]:
         timesteps = tuple(float(word) for word in words)
     except ValueError as error:
         raise BadInput(
-            f"The list of steps {written!r} is not made of numbers; write timesteps such as "
+            f"The list of steps {excerpt(written)} is not made of numbers; write timesteps such as "
             "`1000, 750, 500, 250`."
         ) from error
     inside = all(0 < t <= TIMESTEPS for t in timesteps)
     falling = all(b < a for a, b in zip(timesteps, timesteps[1:], strict=False))
     if not timesteps or timesteps[0] != TIMESTEPS or not inside or not falling:
         raise BadInput(
-            f"The list of steps {written!r} must begin with {TIMESTEPS} and fall, staying above 0; "
-            "the last step always ends at 0, which is not written."
+            f"The list of steps {excerpt(written)} must begin with {TIMESTEPS} and fall, staying "
+            "above 0; the last step always ends at 0, which is not written."
         )
     return timesteps
 

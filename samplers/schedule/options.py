@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from ...characters import excerpt
 from ...errors import BadInput
 from ...model.preset import DEMO, Preset, overridden
 from ..solvers.multistep import DPMSolverPP2M, UniPC2
@@ -163,7 +164,8 @@ class ScheduleOptions:
             return ladder, opening
         if "|" in self.step_list:
             raise BadInput(
-                f"step_list is {self.step_list!r}, but the schedule {kind!r} makes its first chunk "
+                f"step_list is {excerpt(self.step_list)}, but the schedule {kind!r} makes its "
+                "first chunk "
                 "together with others; leave out the part before `|`, or choose causal chunks."
             )
         return ladder, ()

@@ -10,6 +10,7 @@ import sys
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -81,6 +82,17 @@ def test_names_are_filled_in_as_by_the_core(bench: Bench) -> None:
     name = f"48x32-{now.tm_mon:02}{now.tm_mday:02}-%other%_00001_.mp4"
     path = saved(bench)["video"]
     assert (path.name, path.parent.name) == (name, str(now.tm_year))
+
+
+def test_a_name_that_windows_cannot_have_is_refused_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workflows travel: on Linux such a name is as good as any."""
+    bench.run("LongtakeSaveVideo", frames=bench.frames(), filename_prefix="clip 1:2")
+    in_use = sys.modules["longtake.nodes.host.paths"]  # each stand-in loads the nodes anew
+    monkeypatch.setattr(in_use, "sys", SimpleNamespace(platform="win32"))
+    with pytest.raises(BadInput, match="has ':', which no file's name has on Windows; use a name"):
+        bench.run("LongtakeSaveVideo", frames=bench.frames(), filename_prefix="clip 1:2")
 
 
 def test_a_saved_rollout_is_named_by_its_size_too(bench: Bench) -> None:

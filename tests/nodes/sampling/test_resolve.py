@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from longtake.attention.cache.policy import FullHistory
+from longtake.errors import BadInput
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.node_bench import Bench
 
@@ -60,3 +61,17 @@ def test_a_full_history_that_does_not_fit_is_not_told_to_lower_its_window(
     [full] = bench.run("LongtakeKVCacheSettings", policy="full")
     text = bench.rollout(kv_cache=full, plan_only=True)[0].plan.text
     assert less_memory(FullHistory()) in text and "window_frames" not in text
+
+
+def test_a_length_beyond_a_day_is_told_as_it_was_written(
+    bench: Bench,
+) -> None:
+    """And not as 1.3824e+06."""
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    sentence = (
+        r"^length is 1,382,400 seconds; set at most 86,400 seconds \(1,382,400 frames\), or 0 to "
+        r"run until Stop\.$"
+    )
+    with pytest.raises(BadInput, match=sentence):
+        snapped_length(1382400.0, SECONDS, 16.0, 3)

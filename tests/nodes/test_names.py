@@ -1,0 +1,59 @@
+"""Names of files and texts that are too long: a sentence, before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.errors import BadInput
+from longtake.tests.support.node_bench import Bench
+
+PICTURES = torch.zeros(2, 16, 16, 3)
+A_BOOK = "a word " * 10_000
+
+
+@pytest.mark.parametrize("name", ["a" * 181, "\N{GRINNING FACE}" * 46, "a" * 181 + "/clip"])
+@pytest.mark.parametrize("format", ["mp4 (h264)", "gif", "png frames"])
+def test_a_name_that_leaves_no_room_for_endings_is_refused_before_a_frame_is_made(
+    bench: Bench, name: str, format: str, tmp_path: Path
+) -> None:
+    """The sheet has a longer name than its video, and was refused when all was made."""
+    frames = bench.frames()
+    with pytest.raises(BadInput, match="more than 180 bytes, and numbers and endings follow it"):
+        bench.run("LongtakeSaveVideo", frames=frames, filename_prefix=name, format=format)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("format", ["mp4 (h264)", "gif", "png frames"])
+def test_the_longest_name_makes_every_file(bench: Bench, format: str, tmp_path: Path) -> None:
+    name = "a" * 180
+    bench.run("LongtakeSaveVideo", frames=PICTURES, filename_prefix=name, format=format)
+    assert len(list(tmp_path.rglob(f"{name}_00001_*"))) == 3, "video, sheet and report"
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "zero\0byte"])
+def test_what_cannot_be_a_file_s_name_is_one_sentence(bench: Bench, name: str) -> None:
+    with pytest.raises(BadInput, match=r"cannot be a file's name; choose another file\.$"):
+        bench.run("LongtakeCameraPath", pose_file=name)
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        ("LongtakeCameraPath", {"moves": f"0: {A_BOOK}"}),
+        ("LongtakePromptTimeline", {"guidance": A_BOOK}),
+        ("LongtakeSampler", {"length_unit": A_BOOK}),
+        ("LongtakeSampler", {"seed": A_BOOK}),
+        ("LongtakeSaveVideo", {"frames": PICTURES, "filename_prefix": f"../{A_BOOK}"}),
+        ("LongtakeHistoryGuidance", {"per_step": A_BOOK}),
+    ],
+)
+def test_a_sentence_repeats_no_book(bench: Bench, node: str, inputs: dict[str, Any]) -> None:
+    if node == "LongtakePromptTimeline":
+        inputs = {"clip": bench.run("LongtakeLoadDemoModel")[1], **inputs}
+    with pytest.raises(BadInput) as refusal:
+        bench.run(node, **inputs)
+    assert len(str(refusal.value)) < 400
