@@ -21,6 +21,7 @@ from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
 from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
+from .inputs import limited
 from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_flashvsr import LoadFlashVSR
@@ -47,7 +48,6 @@ from .sampling.model_settings import SettingsFromModel
 from .sampling.sampler import DiffusionForcingSampler
 from .sampling.schedule import DiffusionForcingSchedule
 from .sound.sound_curve import SoundCurve
-from .widgets import limited
 
 NODES: tuple[type[io.ComfyNode], ...] = tuple(
     limited(node)

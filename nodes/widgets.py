@@ -6,53 +6,28 @@ They look at no character of a text.
 
 from __future__ import annotations
 
-import inspect
-from functools import wraps
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any
 
 from comfy_api.latest import io
 
 from ..characters import excerpt, half_character
 from ..errors import BadInput
 
-N = TypeVar("N", bound=type[io.ComfyNode])
 
-
-def limited(node: N) -> N:
-    """Let a node refuse values that its widgets do not offer."""
-    run = node.execute.__func__  # type: ignore[attr-defined]
-
-    @wraps(run)
-    def execute(cls: type[io.ComfyNode], *links: Any, **values: Any) -> Any:
-        check(cls, values)
-        return run(cls, *links, **values)
-
-    @wraps(run)
-    async def execute_async(cls: type[io.ComfyNode], *links: Any, **values: Any) -> Any:
-        check(cls, values)
-        return await run(cls, *links, **values)
-
-    chosen = execute_async if inspect.iscoroutinefunction(run) else execute
-    node.execute = classmethod(chosen)  # type: ignore[assignment, method-assign]
-    return node
-
-
-def check(node: type[io.ComfyNode], values: dict[str, Any]) -> None:
-    """Refuse the first value outside of its widget's limits or choices, or with half a character.
+def check_widget(widget: io.Input, value: Any) -> None:
+    """Refuse a value outside of the widget's limits or choices, or a text with half a character.
 
     A list of files has no default, and its nodes say what is wrong with a file.
     """
-    for widget in node.define_schema().inputs:
-        value = values.get(widget.id)
-        if value is None:
-            continue
-        if isinstance(widget, io.Combo.Input) and widget.default is not None:
-            _check_choice(widget, value)
-        elif isinstance(widget, io.Int.Input | io.Float.Input):
-            _check_number(widget, value)
-        elif isinstance(widget, io.String.Input):
-            _check_text(widget.id, value)
+    if isinstance(widget, io.Combo.Input) and widget.default is not None:
+        _check_choice(widget, value)
+    elif isinstance(widget, io.Boolean.Input):
+        _check_switch(widget.id, value)
+    elif isinstance(widget, io.Int.Input | io.Float.Input):
+        _check_number(widget, value)
+    elif isinstance(widget, io.String.Input):
+        _check_text(widget.id, value)
 
 
 def _check_choice(widget: io.Combo.Input, value: Any) -> None:
@@ -60,6 +35,12 @@ def _check_choice(widget: io.Combo.Input, value: Any) -> None:
     if value not in choices:
         known = ", ".join(map(str, choices))
         raise BadInput(f"{widget.id} is {excerpt(value)}; choose one of {known}.")
+
+
+def _check_switch(name: str, value: Any) -> None:
+    """Refuse what is neither on nor off: Python takes any text for on, `false` too."""
+    if not isinstance(value, Real) or value not in (0, 1):
+        raise BadInput(f"{name} is {excerpt(value)}; set it to true or false.")
 
 
 def _check_number(widget: io.Int.Input | io.Float.Input, value: Any) -> None:

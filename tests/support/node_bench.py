@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from longtake.errors import BadInput
 from longtake.headless.events import BarMoved, Event
 from longtake.headless.hosts.stand_in.modules import HostState
 from longtake.model.config import DiTConfig
@@ -58,6 +59,12 @@ class Bench:
     def run(self, node: str, **inputs: Any) -> Any:
         """Execute one node by its id and give its outputs."""
         return asyncio.run(self.side_by_side((node, inputs)))[0]
+
+    def refusal(self, node: str, **inputs: Any) -> str:
+        """The sentence by which a node refuses its inputs."""
+        with pytest.raises(BadInput) as refused:
+            self.run(node, **inputs)
+        return str(refused.value)
 
     async def side_by_side(self, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
         """Execute nodes together, the way the host does with asynchronous ones."""

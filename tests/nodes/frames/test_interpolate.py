@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -16,6 +17,8 @@ from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.tests.support.node_bench import Bench
+
+WITHOUT_WEIGHTS = SimpleNamespace(load_device=torch.device("cpu"))
 
 
 class Blend:
@@ -42,7 +45,7 @@ def blend(monkeypatch: pytest.MonkeyPatch) -> Blend:
     return node
 
 
-def smoothed(bench: Bench, frames: Any, multiplier: int, model: Any = "model") -> Any:
+def smoothed(bench: Bench, frames: Any, multiplier: int, model: Any = WITHOUT_WEIGHTS) -> Any:
     return bench.run(
         "LongtakeInterpolate", frames=frames, interp_model=model, multiplier=multiplier
     )[0]
@@ -101,6 +104,8 @@ def test_a_reader_that_leaves_takes_no_work_of_the_others_along(
 
 class Network:
     """Stands for the host's patcher of a model whose weights are `weight`."""
+
+    load_device = torch.device("cpu")
 
     def __init__(self, weight: float = 1.0) -> None:
         self.model = nn.Linear(1, 1)

@@ -209,8 +209,9 @@ def test_the_node_takes_every_tiny_vae_with_the_latents_it_wants(
 def test_a_full_vae_is_refused_by_what_to_load_instead(bench: Bench) -> None:
     full = type("WanVAE", (nn.Module,), {"decoder": None})()
     expected = r"need a tiny VAE, but this is a WanVAE, .* load taew2_1 or lighttaew2_1"
+    [guidance] = bench.run("LongtakeHistoryGuidance")
     with pytest.raises(BadInput, match=expected):
-        bench.run("LongtakeScoreGuidance", guidance=Guidance(), vae=host_vae(full, 16))
+        bench.run("LongtakeScoreGuidance", guidance=guidance, vae=host_vae(full, 16))
 
 
 @pytest.mark.parametrize("wrong", ["fewer", "other"])
@@ -220,5 +221,6 @@ def test_a_tiny_vae_of_another_layout_is_refused(bench: Bench, wrong: str) -> No
         del tree.decoder[3]
     else:
         tree.decoder[7].conv = nn.Conv2d(8, 16, 1, bias=False)
+    [guidance] = bench.run("LongtakeHistoryGuidance")
     with pytest.raises(BadInput, match="is not laid out as that of taew2_1, taew2_2 or lighttae"):
-        bench.run("LongtakeScoreGuidance", guidance=Guidance(), vae=taehv_vae(tree))
+        bench.run("LongtakeScoreGuidance", guidance=guidance, vae=taehv_vae(tree))

@@ -235,7 +235,8 @@ def test_wishes_that_cannot_be_read_are_refused(
     bench: Bench, inputs: dict[str, Any], message: str
 ) -> None:
     *_, vae_object = bench.run("LongtakeLoadDemoModel")
-    given = {"vae": vae_object, "image": torch.rand(1, 8, 8, 3), "guidance": Guidance(), **inputs}
+    [guidance], image = bench.run("LongtakeHistoryGuidance"), torch.rand(1, 8, 8, 3)
+    given = {"vae": vae_object, "image": image, "guidance": guidance, **inputs}
     with pytest.raises(BadInput, match=message):
         bench.run("LongtakeScoreGuidance", **given)
 
