@@ -139,6 +139,11 @@ def normalised_latents(latent: Mapping[str, Any], what: str) -> Tensor:
     Errors call it the latent of the `what`.
     """
     samples = latent["samples"]
+    if not samples.numel():
+        raise BadInput(
+            f"The latent of the {what} is empty, {tuple(samples.shape)}; connect VAE Encode "
+            "(Stream) with pictures."
+        )
     if samples.ndim != 5 or samples.shape[1] not in FORMATS:
         raise BadInput(
             f"The latent of the {what} is from another kind of model; encode the pictures "

@@ -107,8 +107,8 @@ class VideoLatents(Sequence["VideoLatent"]):
         factor = vae.form.spatial_factor
         if frames.width % factor or frames.height % factor:
             raise BadInput(
-                f"The frames are {frames.width}x{frames.height}; set width and height of Video to "
-                f"Frames (Stream) to multiples of {2 * factor}."
+                f"The frames are {frames.width}x{frames.height}; scale or crop them to multiples "
+                f"of {2 * factor}, as width and height of Video to Frames (Stream) do."
             )
         self._frames, self._vae = frames, vae
         self.patcher = vae.patcher

@@ -92,4 +92,9 @@ def open_latent(latent: Mapping[str, Any], vae: StreamingVAE, node_id: str | Non
         )
     if not samples.numel():
         raise BadInput(f"The latent {shape} has no frames; connect a latent of a video.")
+    if not samples.isfinite().all():
+        raise BadInput(
+            "The latent has NaN or infinity, which no VAE decodes to a picture; make it anew in "
+            "float32 or bfloat16."
+        )
     return LatentFrames(samples[0], vae, node_id)

@@ -89,6 +89,11 @@ class PictureFrames(StoredFrames):
             )
         if not images.numel():
             raise BadInput("The IMAGE has no pictures; connect at least one.")
+        if not images.is_floating_point():
+            raise BadInput(
+                f"The IMAGE has whole numbers ({images.dtype}), and pictures are numbers from 0 to "
+                "1; divide them by their largest value."
+            )
         self.images = images
         count, height, width, _ = images.shape
         super().__init__((width, height), fps, count, -(-count // PIECE_FRAMES))
@@ -106,6 +111,12 @@ class PictureFrames(StoredFrames):
     def pictures(self, start: int, stop: int) -> Tensor:
         """Pictures (n, 3, H, W) from number `start` up to `stop`, float32 on the CPU."""
         piece = self.images[start:stop, ..., :RGB].movedim(-1, 1)
+        wrong = (~piece.isfinite()).flatten(1).any(1).nonzero().flatten()
+        if len(wrong):
+            raise BadInput(
+                f"Picture {start + int(wrong[0])} of the IMAGE, counted from 0, has NaN or "
+                "infinity; check the node that makes it."
+            )
         return piece.expand(-1, RGB, -1, -1).float().cpu()
 
     def open_reader(self, first: int) -> PictureReader:

@@ -125,7 +125,7 @@ def sound_of(audio: Mapping[str, Any] | None) -> Sound | None:
     """Return the sound of an AUDIO: from the file for a `StreamedAudio`, else from memory."""
     if audio is None or isinstance(audio, StreamedAudio):
         return None if audio is None else audio.sound
-    return SoundInMemory(audio["waveform"], int(audio["sample_rate"]))
+    return SoundInMemory.of(audio["waveform"], audio["sample_rate"])
 
 
 def _request(  # noqa: PLR0913

@@ -88,7 +88,7 @@ class KnownFrame:
         if not latents.isfinite().all():
             raise BadInput(
                 f"the known latents at latent frame {self.frame} are not finite; encode them in "
-                "float32 or bfloat16."
+                "float32 or bfloat16, from pictures without NaN."
             )
 
 

@@ -7,10 +7,11 @@ with closing(SoundReader(sound)) as reader:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 import av
 import numpy as np
@@ -131,17 +132,28 @@ class FileSound:
 
 @dataclass(frozen=True, slots=True)
 class SoundInMemory:
-    """A waveform (1, channels, n) in [-1, 1]."""
+    """A waveform (1, channels, n) in [-1, 1], with `rate` samples a second."""
 
     waveform: Tensor
     rate: int
 
-    def __post_init__(self) -> None:
-        if self.waveform.ndim != 3 or self.waveform.shape[0] != 1:
+    @classmethod
+    def of(cls, waveform: object, rate: object) -> SoundInMemory:
+        """The sound of the host's AUDIO; BadInput if it is none."""
+        if not isinstance(waveform, Tensor) or waveform.ndim != 3 or waveform.shape[0] != 1:
+            shape = tuple(waveform.shape) if isinstance(waveform, Tensor) else repr(waveform)[:40]
             raise BadInput(
-                f"The audio has the shape {tuple(self.waveform.shape)}; give one track of shape "
-                "(1, channels, samples)."
+                f"The audio has the shape {shape}; give one track of shape (1, channels, samples)."
             )
+        if not waveform.is_floating_point():
+            raise BadInput(
+                f"The audio has whole numbers ({waveform.dtype}); give samples from -1 to 1."
+            )
+        per_second = float(rate) if isinstance(rate, SupportsFloat) else 0.0
+        if not 1 <= per_second < math.inf:
+            raise BadInput(f"The audio has {rate!r} samples a second; give a rate of at least 1.")
+        _check_finite(waveform[0], int(per_second))
+        return cls(waveform, int(per_second))
 
     @property
     def channels(self) -> int:
@@ -162,6 +174,16 @@ class SoundInMemory:
     def later(self, seconds: float) -> SoundInMemory:
         """The samples from `seconds` on, without copying them."""
         return SoundInMemory(self.waveform[..., round(seconds * self.rate) :], self.rate)
+
+
+def _check_finite(samples: Tensor, rate: int) -> None:
+    """Refuse samples (channels, n) that no encoder takes: NaN or infinity."""
+    wrong = (~samples.isfinite()).any(0).nonzero().flatten()
+    if len(wrong):
+        raise BadInput(
+            f"The audio has no number at {int(wrong[0]) / rate:.2f} s (NaN or infinity); give "
+            "another sound, or check the node that makes it."
+        )
 
 
 def _first_picture_s(container: av.container.InputContainer) -> float:

@@ -56,9 +56,13 @@ class SoundTrack:
         return [*self._encode(whole=False)]
 
     def drain(self) -> list[SoundPacket]:
-        """The last packets, from the samples that did not fill one."""
+        """The last packets, from the samples that did not fill one.
+
+        FLAC adds one without data, from which Matroska makes no cluster.
+        """
         self._fill(None)
-        return [*self._encode(whole=True), *self._encoder.encode(None)]
+        packets = [*self._encode(whole=True), *self._encoder.encode(None)]
+        return [packet for packet in packets if packet.size]
 
     def close(self) -> None:
         """Close the source of the sound."""

@@ -152,6 +152,7 @@ def test_a_longer_shot_shares_what_a_shorter_one_made_of_a_picture(bench: Bench)
         ),
         ({**latent(), "noise_mask": torch.zeros(1)}, "has a mask"),
         ({"samples": latent()["samples"] / 0}, "not finite"),
+        ({"samples": torch.zeros(1, 16, 0, 4, 4)}, r"frames is empty, \(1, 16, 0, 4, 4\); connect"),
     ],
 )
 def test_latents_that_do_not_fit_are_refused(bench: Bench, given: Any, says: str) -> None:

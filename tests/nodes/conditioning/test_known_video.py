@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
@@ -66,6 +67,13 @@ def test_a_shot_that_goes_on_shows_the_rest_of_its_video(
     direct, _ = bench.rollout(text=text, known_frames=known, length=float(longer.frames))
     assert direct.frames == longer.frames and longer.id == direct.id
     assert keys(longer) == keys(direct)
+
+
+def test_pictures_of_an_odd_size_are_told_what_to_do_without_a_video_node(bench: Bench) -> None:
+    """An IMAGE has not passed Video to Frames, so that node's width cannot be the advice."""
+    vae = bench.run("LongtakeLoadDemoModel")[2]
+    with pytest.raises(BadInput, match="The frames are 33x47; scale or crop them to multiples of"):
+        bench.run("LongtakeKnownVideo", frames=torch.zeros(9, 47, 33, 3), vae=vae)
 
 
 def test_a_video_that_begins_after_the_end_is_refused(bench: Bench, tmp_path: Path) -> None:

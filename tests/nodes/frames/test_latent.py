@@ -69,6 +69,16 @@ def test_a_latent_that_is_no_video_for_this_vae_is_refused(
         decoded(bench, torch.ones(shape))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_latent_without_numbers_is_refused_before_it_is_decoded(
+    bench: Bench, value: float
+) -> None:
+    samples = torch.ones(1, 16, 4, 4, 4)
+    samples[0, 3, 2] = value
+    with pytest.raises(BadInput, match="^The latent has NaN or infinity, which no VAE decodes"):
+        decoded(bench, samples)
+
+
 def test_the_socket_takes_both(bench: Bench) -> None:
     from longtake.nodes.frames.vae import VAEDecodeStream
 

@@ -48,11 +48,23 @@ def test_alpha_is_dropped_and_grey_becomes_rgb(bench: Bench, channels: int, expe
         (torch.zeros(0, 8, 8, 3), "no pictures"),
         (torch.zeros(8, 8, 3), r"of shape \(8, 8, 3\)"),
         (torch.zeros(1, 8, 8, 2), r"of shape \(1, 8, 8, 2\)"),
+        (torch.zeros(1, 8, 8, 3, dtype=torch.uint8), r"has whole numbers \(torch.uint8\)"),
     ],
 )
 def test_what_is_no_image_gets_a_sentence(bench: Bench, images: Tensor, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         bench.run("LongtakeImagesToFrames", images=images, fps=16.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("node", ["LongtakeSaveVideo", "LongtakePreview", "LongtakeVAEEncode"])
+def test_a_picture_without_numbers_is_named(bench: Bench, node: str, value: float) -> None:
+    images = pictures()
+    images[17, 0, 0, 1] = value
+    others = {"vae": bench.run("LongtakeLoadDemoModel")[2]} if node.endswith("Encode") else {}
+    socket = "pixels" if others else "frames"
+    with pytest.raises(BadInput, match="^Picture 17 of the IMAGE, counted from 0, has NaN or"):
+        bench.run(node, **{socket: images}, **others)
 
 
 def test_every_socket_for_frames_takes_an_image_too(bench: Bench) -> None:

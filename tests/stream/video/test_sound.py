@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.errors import BadInput
 from longtake.stream.video.codecs import AV1, FFV1, PRORES_HQ, VP9, Encoding
 from longtake.stream.video.sound import FileSound, SoundInMemory, waveform
 from longtake.stream.video.spec import VideoSpec
@@ -119,3 +120,37 @@ def test_the_rest_of_a_sound_is_a_sound(tmp_path: Path, seconds: float) -> None:
     for sound in (whole, part, SoundInMemory(waveform(whole), 8000)):
         expected = waveform(sound)[..., first:]
         assert torch.equal(waveform(sound.later(seconds)), expected), sound
+
+
+@pytest.mark.parametrize("packets", [0, 1, 3])
+@pytest.mark.parametrize(("codec", "name"), KINDS)
+def test_a_sound_may_end_with_its_last_packet(
+    tmp_path: Path, codec: Encoding, name: str, packets: int
+) -> None:
+    """Then FLAC has no samples left at the end, and gives a packet without data."""
+    sound = torch.zeros(1, 2, packets * 4608)  # a packet of FLAC at this rate
+    spec = VideoSpec(48, 32, FPS, codec, SoundInMemory(sound, 44100))
+    with open_video(tmp_path / name, spec) as video:
+        video.write(grey(FPS))
+    with av.open(tmp_path / name) as container:
+        assert sum(1 for _ in container.decode(video=0)) == FPS
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "reason"),
+    [
+        (torch.zeros(3, 2, 100), 48000, "has the shape"),
+        (torch.zeros(2, 100), 48000, "has the shape"),
+        (None, 48000, "has the shape None"),
+        (torch.zeros(1, 2, 100, dtype=torch.int16), 48000, "has whole numbers"),
+        (torch.zeros(1, 2, 100), 0, "has 0 samples a second"),
+        (torch.zeros(1, 2, 100), "48000", "has '48000' samples a second"),
+        (torch.tensor([0.0, 0.5, float("nan"), 0.0]).view(1, 1, 4), 2, "has no number at 1.00 s"),
+        (torch.full((1, 2, 100), float("inf")), 48000, "has no number at 0.00 s"),
+    ],
+)
+def test_what_is_no_sound_is_refused_before_a_video_begins(
+    samples: object, rate: object, reason: str
+) -> None:
+    with pytest.raises(BadInput, match=f"^The audio {reason}.*; give .*\\.$"):
+        SoundInMemory.of(samples, rate)
