@@ -14,8 +14,6 @@ from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
 from .frames.interpolate import InterpolateStream
 from .frames.pictures import ImagesToFrames
-from .frames.super_resolution import SuperResolution
-from .frames.upscale import UpscaleStream
 from .frames.vae import VAEDecodeStream, VAEEncodeStream
 from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
@@ -48,6 +46,8 @@ from .sampling.model_settings import SettingsFromModel
 from .sampling.sampler import DiffusionForcingSampler
 from .sampling.schedule import DiffusionForcingSchedule
 from .sound.sound_curve import SoundCurve
+from .stages.super_resolution import SuperResolution
+from .stages.upscale import UpscaleStream
 
 NODES: tuple[type[io.ComfyNode], ...] = tuple(
     limited(node)

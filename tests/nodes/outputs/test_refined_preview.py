@@ -71,7 +71,7 @@ def test_a_tiny_decoder_shows_a_shot_whose_file_a_full_one_decodes(bench: Bench)
 def test_small_frames_are_shown_before_the_pass_that_reads_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.nodes.frames.sharp_run import SharpRun
+    from longtake.nodes.stages.sharp_run import SharpRun
 
     shown, seen = list[int](), list[tuple[int, int]]()
     show, make = Take.show, SharpRun._make

@@ -74,7 +74,7 @@ def test_a_threshold_outside_its_range_is_refused(bench: Bench) -> None:
 
 
 def test_the_time_of_a_generator_is_remembered_apart_for_each_caching(bench: Bench) -> None:
-    from longtake.nodes.frames.stage_frames import _key
+    from longtake.nodes.stages.stage_frames import _key
 
     shots = (rollout(bench, steps=8, threshold=threshold) for threshold in (0.0, 0.1, 0.2))
     assert len({_key(frames_of(bench, shot)) for shot in shots}) == 3

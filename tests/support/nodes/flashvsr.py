@@ -40,7 +40,7 @@ def sharpened(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> An
 
 def fail_second_pass(patch: pytest.MonkeyPatch) -> None:
     """Let FlashVSR's second pass run out of memory, at frame 21."""
-    from longtake.nodes.frames.sharp_run import SharpRun
+    from longtake.nodes.stages.sharp_run import SharpRun
 
     make = SharpRun._make
 

@@ -25,11 +25,11 @@ from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps
 from ...stream.video.spec import MAX_SIDE
 from ...uploads import upload
 from .. import host
+from ..frames.source import FrameSource
 from ..models.flashvsr import FlashVSR
 from .sharp_plan import plan_beside
 from .sharp_run import SharpRun
 from .sharp_states import SharpStates
-from .source import FrameSource
 from .stage_frames import StageFrames
 
 PURPOSE = "super-resolution"  # in the address of the noise

@@ -87,7 +87,7 @@ LACKS = {
 def test_tiles_are_halved_until_they_fit_and_the_picture_is_the_same(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from longtake.nodes.frames.upscale import Upscaler
+    from longtake.nodes.stages.upscale import Upscaler
 
     monkeypatch.setattr(Doubler, "lack", LACKS[where])
     whole, cramped = Doubler(), Doubler(max_pixels=200)
@@ -101,7 +101,7 @@ def test_tiles_are_halved_until_they_fit_and_the_picture_is_the_same(
 
 
 def test_cancel_is_obeyed_between_two_pictures(bench: Bench) -> None:
-    from longtake.nodes.frames.upscale import Upscaler
+    from longtake.nodes.stages.upscale import Upscaler
 
     model = Doubler()
     bench.state.interrupt()

@@ -92,7 +92,7 @@ def test_they_are_claimed_in_turns_where_both_do_not_fit(
 ) -> None:
     """On a pretended card, which holds a pass of either and not what both keep."""
     frames, model = bench.frames(), flashvsr(bench)
-    from longtake.nodes.frames import sharp_plan
+    from longtake.nodes.stages import sharp_plan
 
     memory = sharpened(bench, frames, model).memory
     generator = frames.estimate
@@ -111,7 +111,7 @@ def test_the_state_moves_to_main_memory_when_the_host_asks(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a pretended card: the host's device is told apart by its index."""
-    from longtake.nodes.frames import sharp_run
+    from longtake.nodes.stages import sharp_run
 
     whole = bench.collect(sharpened(bench, bench.frames()))
     sizes: list[tuple[int, int]] = []
@@ -155,7 +155,7 @@ def test_tiles_are_chosen_where_the_whole_picture_does_not_fit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a memory of one byte for each pixel of the largest tile, twice."""
-    from longtake.nodes.frames import sharp_plan
+    from longtake.nodes.stages import sharp_plan
 
     def by_area(sizes: Any, tiling: Any, device: Any, rule: Any) -> PassMemory:
         areas = tuple(tile.width * tile.height for tile in tiling.tiles)

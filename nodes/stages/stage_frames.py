@@ -9,11 +9,11 @@ from ...samplers.planning.cost import cost
 from ...stream.metrics import Report
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.work_meter import WorkMeter
+from ..frames.decoded import HostFrames
+from ..frames.source import DerivedFrames, FrameSource
 from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
 from ..runtime.session import session
-from .decoded import HostFrames
-from .source import DerivedFrames, FrameSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def made_before(frame: int) -> int:
 
 def count_passes(patch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of the passes that run from now on."""
-    from longtake.nodes.frames.sharp_run import SharpRun
+    from longtake.nodes.stages.sharp_run import SharpRun
 
     passes, make = list[int](), SharpRun._make
 

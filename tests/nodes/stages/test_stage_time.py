@@ -54,7 +54,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 @pytest.fixture
 def clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of all meters; chunks are decoded in turn, on the same thread."""
-    from longtake.nodes.frames import decoded, sharp_run, stage_frames
+    from longtake.nodes.frames import decoded
+    from longtake.nodes.stages import sharp_run, stage_frames
 
     clock = Clock()
     for module in (decoded, stage_frames):

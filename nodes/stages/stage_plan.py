@@ -9,9 +9,9 @@ import torch
 from ...stream.preview.messages import Plan
 from ...units import byte_size
 from .. import host
+from ..frames.decoded import HostFrames
+from ..frames.source import DerivedFrames, FrameSource
 from ..planning.estimate import Estimate, Stage, describe_weights
-from .decoded import HostFrames
-from .source import DerivedFrames, FrameSource
 from .stage_frames import StageFrames, StagePlan, generator_of
 
 

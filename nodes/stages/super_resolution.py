@@ -12,12 +12,12 @@ from ...model.flashvsr.passes import PassRule
 from ...model.flashvsr.tiles import MIN_SIDE
 from ...units import byte_size
 from .. import categories, sockets
+from ..frames.pictures import frames_input, to_frames
+from ..frames.source import FrameSource
 from ..models.flashvsr import FlashVSR
 from ..planning.announce import announce
 from ..schema import build
-from .pictures import frames_input, to_frames
 from .sharp_frames import SharpFrames, SuperSettings
-from .source import FrameSource
 
 REACHES = {"11": 11, "9": 9}
 MAX_SNAPSHOT_PASSES = 10_000

@@ -41,7 +41,7 @@ class Counter:
     def __init__(self, bench: Bench, patch: pytest.MonkeyPatch) -> None:
         self.passes, self.cancel_after = 0, 0
         self.runs = set[Any]()
-        from longtake.nodes.frames.sharp_run import SharpRun
+        from longtake.nodes.stages.sharp_run import SharpRun
 
         make = SharpRun._make
 

@@ -17,11 +17,11 @@ from ...stream.lazy.mapped import MappedStream
 from ...stream.rollout.out_of_memory import is_out_of_memory
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
+from ..frames.pictures import frames_input, to_frames
+from ..frames.source import FrameSource, content_key_by
 from ..planning.announce import announce
 from ..planning.estimate import Stage
 from ..schema import build
-from .pictures import frames_input, to_frames
-from .source import FrameSource, content_key_by
 from .stage_frames import StageFrames, StagePlan
 from .stage_plan import plan_stage
 
