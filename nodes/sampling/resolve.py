@@ -2,92 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ...attention.temp_cache.policy import TempCache
+from ...samplers.conditioning.known_frames import KnownFrames
 from ...samplers.experts import check_second_weights
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
 from ...samplers.history.state_reading import check_state
 from ...samplers.planning.caching import describe_caching
-from ...samplers.planning.cost import idle_views
 from ...samplers.planning.rules import describe_rules
 from ...samplers.recurrent_rules import check_recurrent
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.live_input import LiveInput
-from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
-from ...stream.rollout.spec import Prompter
-from ..conditioning.camera_spec import CameraSpec, camera_path
-from ..conditioning.control_spec import ControlSpec, control_video
-from ..conditioning.known_frames import KnownClip, check_starts, place_clips
+from ..conditioning.camera_spec import camera_path
+from ..conditioning.control_spec import control_video
+from ..conditioning.known_frames import check_starts, place_clips
 from ..conditioning.live_input import check_source, given_clips, live_source
 from ..conditioning.prompt_plan import (
     check_own_prompts,
     guidance_changes,
     prompt_timeline,
-    truncated_prompts,
-    unused_prompts,
 )
-from ..conditioning.reference import RAYS_REPLACED, end_of_rays, reference
-from ..conditioning.timeline import Timeline
-from ..from_model import set_or_none
-from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
+from ..conditioning.reference import reference
 from ..length import Length, check_endless, latent_size, snapped_length
 from ..planning.costs import describe_budget
 from ..runtime.resolved_model import ResolvedModel
-from . import cache_spec, schedule_spec
-from .cache_spec import KVCacheSpec
+from . import cache_spec
 from .own_memory import compatible
-from .schedule_spec import ScheduleSpec
-from .training_limits import out_of_distribution_warnings
-
-MAX_NAMES = 6  # patches that a warning names
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRequest:
-    """The sampler's inputs, without the model; sockets that are not connected are None."""
-
-    prompts: Timeline | list[Any]
-    seed: int
-    width: int
-    height: int
-    length: float
-    length_unit: str
-    cfg: float
-    kv_cache: cache_spec.Resolvable | None = None
-    guidance: GuidanceSpec | None = None
-    plan_only: bool = False
-    known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None
-    snapshot_chunks: int = 0
-    picture: list[Any] | None = None
-    resume: Resume = "exact"
-    camera: CameraSpec | None = None
-    control: ControlSpec | None = None
-    schedule: schedule_spec.Resolvable | None = None
-
-    @property
-    def guidance_spec(self) -> GuidanceSpec | CfgSpec:
-        """The guidance that counts: the connected one, or else the sampler's cfg."""
-        return self.guidance or CfgSpec(set_or_none("cfg", self.cfg, 0.0))
-
-    @property
-    def cache_spec(self) -> cache_spec.Resolvable:
-        """The connected KV cache, or else the model's."""
-        return self.kv_cache or KVCacheSpec(CacheSettings)
-
-    @property
-    def schedule_spec(self) -> schedule_spec.Resolvable:
-        """The connected schedule, or else the model's."""
-        return self.schedule or ScheduleSpec()
-
-    @property
-    def prompter(self) -> Prompter | None:
-        """Encodes the prompts of live edits; only a Prompt Timeline has one."""
-        return self.prompts.prompter if isinstance(self.prompts, Timeline) else None
+from .request import RolloutRequest
+from .schedule_spec import ScheduleSettings
+from .shot_warnings import shot_warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,31 +57,83 @@ class PlannedRollout:
     guidance_values: dict[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """What the connected nodes and the model's preset choose, before a shot is put together.
+
+    `size` counts latent rows and columns. `plain_window` says, if so, that a plain window takes the
+    place of the model's own memory.
+    """
+
+    size: tuple[int, int]
+    schedule: ScheduleSettings
+    cache: CacheSettings
+    plain_window: str | None
+    guidance: Guidance
+    guided: Callable[[float], Guidance]
+    guidance_values: dict[str, object]
+    known: KnownFrames
+    length: Length
+
+
 def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRollout:
     """Resolve every setting of a shot; BadInput where the model cannot do what is requested."""
+    chosen = _choices(resolved, request)
+    settings = _with_cache(_settings(resolved, request, chosen), resolved, chosen.cache)
+    _check(settings, resolved, request, chosen.length)
+    notes = (
+        chosen.plain_window,
+        describe_budget(chosen.cache, settings),
+        describe_rules(settings, resolved.engine.config.num_layers),
+        describe_caching(settings),
+    )
+    from_preset = _values_from_preset(resolved, request, settings)
+    return PlannedRollout(
+        settings, chosen.length, chosen.guided, _live_input(request, resolved, settings),
+        notes=tuple(note for note in notes if note is not None),
+        warnings=tuple(shot_warnings(resolved, request, settings, chosen.length)),
+        values_from_preset=from_preset | chosen.guidance_values,
+        guidance_values=chosen.guidance_values,
+    )  # fmt: skip
+
+
+def _choices(resolved: ResolvedModel, request: RolloutRequest) -> _Choices:
+    """Complete what the request leaves open with the model's preset."""
     preset, config = resolved.preset, resolved.engine.config
     size = latent_size(request.width, request.height, config.out_channels)
     schedule = request.schedule_spec.resolve(preset)
     cache = _requested_cache(resolved, request)
-    drops = preset.drops_first_frame
-    has_sink = cache.policy_for(drops_first_frame=drops).sink_frames > 0
+    policy = cache.policy_for(drops_first_frame=preset.drops_first_frame)
+    has_sink = policy.sink_frames > 0
     guidance = request.guidance_spec.resolve(preset, sink=has_sink)
     check_own_prompts(guidance, config)
-    cache, plain = compatible(cache, guidance, schedule.context_noise)
+    cache, plain_window = compatible(cache, guidance, schedule.context_noise)
     known = place_clips(given_clips(request.known_frames), preset.fps, config)
     length = snapped_length(
         request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
         known.leading,
     )  # fmt: skip
-    guided = request.guidance_spec.at_strength(guidance)
-    settings = RolloutSettings(
-        prompt_timeline(request.prompts, config, length, preset.text_len), *size, schedule.schedule,
+    return _Choices(
+        size, schedule, cache, plain_window, guidance, request.guidance_spec.at_strength(guidance),
+        request.guidance_spec.values_from_preset(preset, sink=has_sink), known, length,
+    )  # fmt: skip
+
+
+def _settings(
+    resolved: ResolvedModel, request: RolloutRequest, chosen: _Choices
+) -> RolloutSettings:
+    """Put the shot together, but for its history."""
+    preset, config, length = resolved.preset, resolved.engine.config, chosen.length
+    schedule = chosen.schedule
+    return RolloutSettings(
+        prompt_timeline(request.prompts, config, length, preset.text_len),
+        *chosen.size, schedule.schedule,
         length=length.latent_frames, seed=request.seed, solver=schedule.solver,
-        context_noise=schedule.context_noise, guidance=guidance,
-        cache=cache.policy_for(drops_first_frame=drops),
+        context_noise=schedule.context_noise, guidance=chosen.guidance,
+        cache=chosen.cache.policy_for(drops_first_frame=preset.drops_first_frame),
         feature_caching=schedule.feature_caching,
-        known_frames=known.before(length.latent_frames),
-        guidance_changes=guidance_changes(request.prompts, length, guided),
+        known_frames=chosen.known.before(length.latent_frames),
+        guidance_changes=guidance_changes(request.prompts, length, chosen.guided),
         reference=reference(config, request.picture, request.prompts),
         camera=camera_path(request.camera, config, preset.fps),
         control=control_video(
@@ -142,27 +141,18 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
             (request.width, request.height), preset.fps,
         ),
     )  # fmt: skip
-    settings = _with_cache(settings, resolved, cache)
+
+
+def _check(
+    settings: RolloutSettings, resolved: ResolvedModel, request: RolloutRequest, length: Length
+) -> None:
+    """Refuse (BadInput) what this model, or a shot of this length, cannot do."""
     check_second_weights(settings, resolved.engine)
     check_state(settings, resolved.engine.config)
     check_recurrent(settings, resolved.engine.config)
     check_endless(length, settings.cache)
-    check_starts(settings.known_frames, preset.fps)
+    check_starts(settings.known_frames, resolved.preset.fps)
     check_resume(request.resume, settings.cache)
-    notes = (
-        plain,
-        describe_budget(cache, settings),
-        describe_rules(settings, config.num_layers),
-        describe_caching(settings),
-    )
-    guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
-    return PlannedRollout(
-        settings, length, guided, _live_input(request, resolved, settings),
-        notes=tuple(note for note in notes if note is not None),
-        warnings=tuple(_warnings(resolved, request, settings, length)),
-        values_from_preset=_values_from_preset(resolved, request, settings) | guidance_values,
-        guidance_values=guidance_values,
-    )  # fmt: skip
 
 
 def _live_input(
@@ -210,53 +200,3 @@ def _values_from_preset(
     if "policy" in own:
         own["policy"] = cache_spec.policy_name(settings.cache)
     return values | own
-
-
-def _warnings(
-    resolved: ResolvedModel, request: RolloutRequest, settings: RolloutSettings, length: Length
-) -> list[str]:
-    """What has no effect, does not fit the text encoder or was never trained."""
-    config, size = resolved.engine.config, (request.width, request.height)
-    return [
-        *_model_warnings(resolved),
-        *idle_views(settings),
-        *unused_prompts(request.prompts, length),
-        *_steering_warnings(request, settings, length, resolved.preset.fps),
-        *truncated_prompts(
-            request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
-        ),
-        *out_of_distribution_warnings(
-            resolved.facts, settings, size, by_cfg=request.guidance is None
-        ),
-    ]
-
-
-def _steering_warnings(
-    request: RolloutRequest, settings: RolloutSettings, length: Length, fps: float
-) -> list[str]:
-    """Where camera or control video have another length than the shot, or replace another one."""
-    texts = [] if request.control is None else request.control.remarks(length, fps)
-    path, rays = settings.camera, settings.reference and settings.reference.rays
-    if request.camera is None or path is None:
-        return texts if rays is None else [*end_of_rays(rays, length), *texts]
-    replaced = [] if rays is None else [RAYS_REPLACED]
-    return [*request.camera.shortfall(path, length), *replaced, *texts]
-
-
-def _model_warnings(resolved: ResolvedModel) -> list[str]:
-    """Patches without effect, half a pair, and chunks that a restart makes useless."""
-    warnings, names = [], resolved.ignored_patches
-    if names:
-        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        shown = ", ".join(names[:MAX_NAMES])
-        warnings.append(f"These patches on the model have no effect here: {shown}{more}.")
-    if resolved.preset.boundary and resolved.engine.second is None:
-        warnings.append(
-            f"{resolved.facts.family.title} is two models and this is one of them, so pictures "
-            "stay blurred or noisy; connect the high and the low noise model to Model Pair."
-        )
-    if resolved.session_only:
-        warnings.append(
-            f"Finished chunks can be reused only until ComfyUI restarts: {resolved.session_only}."
-        )
-    return warnings

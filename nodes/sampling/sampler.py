@@ -28,7 +28,9 @@ from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_roll
 from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
-from .resolve import PlannedRollout, RolloutRequest, plan_rollout
+from .literal_times import literal_times
+from .request import RolloutRequest
+from .resolve import PlannedRollout, plan_rollout
 
 MAX_FRAMES = float(MAX_SECONDS * DEMO.fps)
 MAX_SNAPSHOT_CHUNKS = 10_000
@@ -52,7 +54,7 @@ class DiffusionForcingSampler(io.ComfyNode):
                             "streaming"],
             inputs=[*_models(), *_shot(), *_more(), *_steering()],
             outputs=[sockets.Rollout.Output(display_name="rollout")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )  # fmt: skip
 
     @classmethod
@@ -69,8 +71,9 @@ class DiffusionForcingSampler(io.ComfyNode):
         spec = _spec(resolved, request, planned)
         claim = resolved.engine.host
         rollout = open_rollout(spec, claim, provenance, planned.length, notes=planned.notes)
+        texts = literal_times(cls.hidden.prompt, cls.hidden.unique_id)
         announce(
-            provenance.node_id, rollout.plan, planned.warnings,
+            provenance.node_id, rollout.plan, (*texts, *planned.warnings),
             from_model=from_model, plan_only=request.plan_only,
         )  # fmt: skip
         _announce_guidance(resolved, request, planned, rollout)

@@ -35,7 +35,8 @@ def test_a_model_is_resolved_once_for_a_shot(bench: Bench, monkeypatch: pytest.M
 
 def test_planning_gives_the_settings_that_the_sampler_uses(bench: Bench) -> None:
     from longtake.nodes.runtime.resolved_model import ResolvedModel
-    from longtake.nodes.sampling.resolve import RolloutRequest, plan_rollout
+    from longtake.nodes.sampling.request import RolloutRequest
+    from longtake.nodes.sampling.resolve import plan_rollout
 
     model, clip, _ = bench.run("LongtakeLoadDemoModel")
     [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")

@@ -1,0 +1,64 @@
+"""What of a shot has no effect, or was never trained: warnings that stop nothing."""
+
+from __future__ import annotations
+
+from ...samplers.planning.cost import idle_views
+from ...samplers.settings import RolloutSettings
+from ..conditioning.prompt_plan import truncated_prompts, unused_prompts
+from ..conditioning.reference import RAYS_REPLACED, end_of_rays
+from ..length import Length
+from ..runtime.resolved_model import ResolvedModel
+from .request import RolloutRequest
+from .training_limits import out_of_distribution_warnings
+
+MAX_NAMES = 6  # patches that a warning names
+
+
+def shot_warnings(
+    resolved: ResolvedModel, request: RolloutRequest, settings: RolloutSettings, length: Length
+) -> list[str]:
+    """What has no effect, does not fit the text encoder or was never trained."""
+    config, size = resolved.engine.config, (request.width, request.height)
+    return [
+        *_model_warnings(resolved),
+        *idle_views(settings),
+        *unused_prompts(request.prompts, length),
+        *_steering_warnings(request, settings, length, resolved.preset.fps),
+        *truncated_prompts(
+            request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
+        ),
+        *out_of_distribution_warnings(
+            resolved.facts, settings, size, by_cfg=request.guidance is None
+        ),
+    ]
+
+
+def _steering_warnings(
+    request: RolloutRequest, settings: RolloutSettings, length: Length, fps: float
+) -> list[str]:
+    """Where camera or control video have another length than the shot, or replace another one."""
+    texts = [] if request.control is None else request.control.remarks(length, fps)
+    path, rays = settings.camera, settings.reference and settings.reference.rays
+    if request.camera is None or path is None:
+        return texts if rays is None else [*end_of_rays(rays, length), *texts]
+    replaced = [] if rays is None else [RAYS_REPLACED]
+    return [*request.camera.shortfall(path, length), *replaced, *texts]
+
+
+def _model_warnings(resolved: ResolvedModel) -> list[str]:
+    """Patches without effect, half a pair, and chunks that a restart makes useless."""
+    warnings, names = [], resolved.ignored_patches
+    if names:
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        shown = ", ".join(names[:MAX_NAMES])
+        warnings.append(f"These patches on the model have no effect here: {shown}{more}.")
+    if resolved.preset.boundary and resolved.engine.second is None:
+        warnings.append(
+            f"{resolved.facts.family.title} is two models and this is one of them, so pictures "
+            "stay blurred or noisy; connect the high and the low noise model to Model Pair."
+        )
+    if resolved.session_only:
+        warnings.append(
+            f"Finished chunks can be reused only until ComfyUI restarts: {resolved.session_only}."
+        )
+    return warnings
