@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...errors import BadInput
-from ...model.families.table import DEMO_KEY, FAMILIES, FAST_DEMO_KEY, FULL_DEMO
+from ...model.families.table import BY_KEY, FAST_DEMO_KEY
 from ...nodes.sampling.schedule_picture import draw_schedule, in_words
 from ...samplers.schedule.options import (
     ATTENTION,
@@ -30,8 +30,6 @@ from ..events import RunFiles
 
 DEFAULTS = ScheduleOptions()
 CHOICES = (FROM_MODEL, *KINDS)
-FAMILY_PRESETS = {row.key: row.preset for row in FAMILIES} | {DEMO_KEY: FULL_DEMO.preset}
-"""As the loaders give them: `demo` is the quality `full` of Load Demo Model."""
 PRESETS = (OWN_STEPS, *STEP_PRESETS)
 
 
@@ -52,8 +50,8 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
 
 @click.command()
 @click.option(
-    "--family", type=click.Choice(list(FAMILY_PRESETS)), default=FAST_DEMO_KEY, metavar="NAME",
-    help=f"Family whose preset fills missing options: {', '.join(FAMILY_PRESETS)} (default: "
+    "--family", type=click.Choice(list(BY_KEY)), default=FAST_DEMO_KEY, metavar="NAME",
+    help=f"Family whose preset fills missing options: {', '.join(BY_KEY)} (default: "
     f"{FAST_DEMO_KEY}).",
 )  # fmt: skip
 @click.option(
@@ -99,7 +97,7 @@ def schedule(
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
         options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
-        preset = FAMILY_PRESETS[family]
+        preset = BY_KEY[family].preset
         rows = options.schedule(preset)
         kind = options.kind_for(options.in_place_of(preset))
         console.print(escape(f"{kind}: {in_words(rows, frames)}"), highlight=False)

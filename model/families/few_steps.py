@@ -7,7 +7,9 @@ has a distilled model whose family nobody lists. What they need is not in the fi
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from .family import Family
 from .folder import plain_name
 from .recognise import Recognition
 from .table import FAMILIES
@@ -26,13 +28,20 @@ def few_step_name(model: Recognition) -> str:
     A family that the user chose, or that the file states, is not doubted.
     """
     row = model.family
-    name = _DISTILLED.search(plain_name(model.header.path))
-    if name is None or row.preset.guidance_scale <= 1 or set(STATED) & set(model.reasons):
+    if set(STATED) & set(model.reasons):
         return ""
     lists = [f.key for f in FAMILIES if f.shape == row.shape and f.key.startswith(STEP_DISTILL)]
     choice = f", or choose the family {lists[0]} (4 steps)" if lists else ""
+    return few_step_hint(model.header.path, row, choice)
+
+
+def few_step_hint(path: Path, row: Family, otherwise: str) -> str:
+    """The same of a file that is taken for the family `row`; `otherwise` is the second remedy."""
+    name = _DISTILLED.search(plain_name(path))
+    if name is None or row.preset.guidance_scale <= 1:
+        return ""
     return (
         f"Its name has {name[0]!r}, so it may be distilled to few steps; {row.title} takes "
         f"{row.preset.steps} at cfg {row.preset.guidance_scale:g}. Set cfg 1 and its author's "
-        f"number of steps{choice}."
+        f"number of steps{otherwise}."
     )

@@ -110,6 +110,7 @@ from .models import (
     module_tree,
     override_attention,
     session_token,
+    source_file,
     watch_sampling,
 )
 from .paths import (
@@ -206,6 +207,7 @@ __all__ = [
     "show_status",
     "serve",
     "session_token",
+    "source_file",
     "show_text",
     "temp_folder",
     "upscale_tiled",

@@ -44,6 +44,13 @@ def load_diffusion_model(path: Path) -> Any:
         ) from error
 
 
+def source_file(model: Any) -> Path | None:
+    """The file that the host's own loader made a MODEL of; None of any other loader."""
+    maker = getattr(model, "cached_patcher_init", None)  # not yet in older hosts
+    first = next(iter(maker[1]), None) if maker else None
+    return Path(first) if isinstance(first, str) else None
+
+
 def build_diffusion_model(
     read: Callable[[], dict[str, Tensor]], metadata: Mapping[str, str], dtype: torch.dtype | None
 ) -> Any:

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ...model.checkpoint import load_text_encoder, load_tiny_vae, open_checkpoint
 from ...model.families.family import Family
-from ...model.families.table import BY_KEY, FAST_DEMO_KEY, FULL_DEMO
+from ...model.families.table import BY_KEY, DEMO_KEY, FAST_DEMO_KEY
 from ...model.preset import DEMO_FOLDER, FAST_NAME
 from ...model.vae.memory_order import order_weights
 from .. import categories
@@ -32,7 +32,7 @@ class Quality:
 
 QUALITIES: Mapping[str, Quality] = {
     FAST: Quality(Path(FAST_NAME, "dit.safetensors"), BY_KEY[FAST_DEMO_KEY]),
-    FULL: Quality(Path("dit.safetensors"), FULL_DEMO),
+    FULL: Quality(Path("dit.safetensors"), BY_KEY[DEMO_KEY]),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...model.families.family import Family
+from ...model.families.few_steps import few_step_hint
 from ...model.families.recognise import Recognition
 from ...model.families.table import BY_KEY
 from ...model.preset import Preset
@@ -20,6 +21,7 @@ from .. import host
 HIGH, LOW = "high", "low"
 NEAREST = 4  # a file and the three folders above it
 _SIDE = re.compile(r"(?<![a-z])(high|low)(?=[ _-]?noise|[^a-z]|$)", re.IGNORECASE)
+BY_OUR_LOADER = ", or load it by Load Causal Video Model"
 KEY, DEMO_FILE = "longtake.facts", "longtake.demo_file"
 DEMO_TEXT_DIM = 64  # no other model's prompts are so narrow
 
@@ -29,11 +31,13 @@ class ModelFacts:
     """The family of a MODEL and why it was chosen, one sentence.
 
     `noise` says which of two models it is by its file's name: high, low, or "" where that is open.
+    `doubt` says what to set where the name of another node's file contradicts the family.
     """
 
     family: Family
     why: str
     noise: str = ""
+    doubt: str = ""
 
     @property
     def assumed(self) -> str:
@@ -80,7 +84,9 @@ def facts(model: Any) -> ModelFacts:
     key = "causal-ar" if hasattr(tree, "forward_block") else "wan21-t2v"
     if is_demo(model):
         key = "demo"
-    return ModelFacts(BY_KEY[key], "assumed, because another node loaded the model")
+    family, path = BY_KEY[key], host.source_file(model)
+    doubt = "" if path is None else few_step_hint(path, family, BY_OUR_LOADER)
+    return ModelFacts(family, "assumed, because another node loaded the model", doubt=doubt)
 
 
 def mark_demo(model: Any) -> None:

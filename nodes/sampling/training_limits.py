@@ -29,7 +29,16 @@ def out_of_distribution_warnings(
         *_text(known, settings, by_cfg=by_cfg), *_noise(known, settings), *_levels(known, settings)
     ]  # fmt: skip
     warnings = [f"{warning} {instead}" if instead else warning for warning in unlearned]
-    return [*warnings, *_chunks(known, settings), *_size(known, size), *_reach(known, settings)]
+    return [
+        *_doubt(known, settings), *warnings,
+        *_chunks(known, settings), *_size(known, size), *_reach(known, settings),
+    ]  # fmt: skip
+
+
+def _doubt(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
+    """Check a file whose name says few steps, unless text guidance is off as such a model needs."""
+    if known.doubt and any(guidance.text_scale != 1 for guidance in _guidances(settings)):
+        yield known.doubt
 
 
 def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:

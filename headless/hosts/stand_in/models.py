@@ -30,7 +30,9 @@ def all_devices() -> list[torch.device]:
 
 def load_diffusion_model(path: str) -> Patcher:
     """Load a Wan-family file as MODEL, in float32."""
-    return _patcher(load_dit(Path(path)))
+    model = _patcher(load_dit(Path(path)))
+    model.cached_patcher_init = load_diffusion_model, (path,)
+    return model
 
 
 def load_diffusion_model_state_dict(
@@ -136,6 +138,7 @@ class Patcher:
             for when, keyed in self.callbacks.items()
         }
         twin.patches, twin.patches_uuid = dict(self.patches), self.patches_uuid
+        twin.cached_patcher_init = self.cached_patcher_init
         return twin
 
     @property

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from longtake.headless.cli import main
 from longtake.model.checkpoint import open_checkpoint
-from longtake.model.preset import DEMO, DEMO_FAST, FAST_FOLDER
+from longtake.model.preset import DEMO, DEMO_FAST, DEMO_FOLDER, FAST_FOLDER
 from longtake.tests.support.node_bench import Bench
 from longtake.training.evaluation.kit import preset_in
 
@@ -53,3 +55,15 @@ def test_each_quality_loads_its_own_file(
 def test_the_shipped_student_says_what_it_is() -> None:
     """So that Load Causal Video Model does not take it for its teacher."""
     assert preset_in(FAST_FOLDER) == DEMO_FAST != DEMO
+
+
+@pytest.mark.parametrize(("quality", "folder"), [("fast", FAST_FOLDER), ("full", DEMO_FOLDER)])
+def test_inspect_says_the_steps_that_the_loader_takes(quality: str, folder: Path) -> None:
+    result = CliRunner().invoke(main, ["inspect", str(folder / "dit.safetensors")])
+    steps, first, _ = STEPS[quality]
+    assert result.exit_code == 0, result.output
+    assert f"steps {steps} even" in result.output and f"first chunk {first} even" in result.output
+
+
+def test_the_demo_is_measured_in_the_steps_that_it_was_trained_for() -> None:
+    assert preset_in(DEMO_FOLDER) == DEMO

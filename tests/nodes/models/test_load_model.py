@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
+from longtake.samplers.guidance import cfg
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.model.family_files import (
     SMALL,
@@ -21,6 +22,7 @@ from longtake.tests.support.model.family_files import (
     rename,
     state,
 )
+from longtake.tests.support.tiny_model import settings
 
 CHOICES = {"family": "auto", "weights": "auto", "weight_dtype": "auto", "fps": "from model"}
 
@@ -92,6 +94,23 @@ def test_a_model_of_another_loader_is_taken_for_what_it_shows(folder: Path) -> N
         "wan21-t2v",
         "assumed, because another node loaded the model",
     )
+
+
+def test_few_steps_in_the_name_of_another_loaders_file_are_warned_of(folder: Path) -> None:
+    from longtake.nodes import host
+    from longtake.nodes.models.model_facts import facts
+    from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
+
+    save_file(state(), folder / "Wan_Lightning.safetensors")
+    known = facts(host.load_diffusion_model(folder / "Wan_Lightning.safetensors"))
+    size = {"settings": settings(guidance=cfg(5.0)), "size": (832, 480), "by_cfg": True}
+    [warning] = out_of_distribution_warnings(known, **size)
+    assert warning == (
+        "Its name has 'lightning', so it may be distilled to few steps; Wan 2.1 text to video "
+        "takes 50 at cfg 5. Set cfg 1 and its author's number of steps, or load it by Load Causal "
+        "Video Model."
+    )
+    assert out_of_distribution_warnings(known, **size | {"settings": settings()}) == []
 
 
 def test_fps_chooses_the_rate_that_skyreels_is_told(folder: Path) -> None:

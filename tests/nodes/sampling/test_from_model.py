@@ -18,7 +18,7 @@ from longtake.attention.cache.policy import (
 )
 from longtake.errors import BadInput
 from longtake.headless.cli import main
-from longtake.model.families.table import BY_KEY, FAMILIES, FULL_DEMO
+from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers import guidance as g
@@ -67,7 +67,7 @@ def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
     """The widgets of workflows saved when these numbers were the defaults."""
     model = demo_as(bench, "demo")
     [schedule] = bench.run(
-        "LongtakeSchedule", chunk_frames=3, steps=3, shift=1.5, solver="euler", context_noise=0.0,
+        "LongtakeSchedule", chunk_frames=3, steps=8, shift=1.5, solver="euler", context_noise=0.0,
         schedule="causal chunks", first_steps=8,
     )  # fmt: skip
     [cache] = bench.run(
@@ -320,7 +320,7 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
 
 @pytest.mark.parametrize("key", ["demo", "causal-forcing-2step", "rolling-forcing", "wan21-t2v"])
 def test_the_command_takes_a_family(key: str) -> None:
-    preset = (FULL_DEMO if key == "demo" else BY_KEY[key]).preset
+    preset = BY_KEY[key].preset
     result = CliRunner().invoke(main, ["schedule", "--family", key, "--frames", "21"])
     rows = len(list(preset_schedule(preset).rows(0, 21)))
     assert result.exit_code == 0, result.output

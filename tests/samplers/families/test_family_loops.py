@@ -70,7 +70,7 @@ def test_a_window_is_re_cached_at_a_switch_of_the_prompt(at: int) -> None:
 def test_the_demo_is_euler_with_a_longer_first_chunk() -> None:
     """Its window slides after 21 latent frames. With guidance each prompt has a past of its own."""
     preset = replace(
-        BY_KEY["demo"].preset, window_frames=6, recall_share=0.0, guidance_scale=2.5
+        BY_KEY["demo"].preset, steps=3, window_frames=6, recall_share=0.0, guidance_scale=2.5
     )
     dit, prompts = random_dit(), timeline(0)
     w = dict(dit.state_dict())
