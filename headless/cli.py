@@ -16,13 +16,10 @@ if __name__ == "__main__":  # before torch is loaded below
     choose_threads(os.environ)
     keep_freed_memory(os.environ)
 
-import importlib
 import json
-import pkgutil
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -36,6 +33,7 @@ from .commands import convert as converting
 from .commands import doctor
 from .commands import inspect as inspection
 from .commands.batch import batch
+from .commands.bench import bench
 from .commands.push import push
 from .commands.rollouts import rollouts
 from .commands.schedule import schedule
@@ -106,6 +104,7 @@ main.add_command(push)
 main.add_command(osc)
 main.add_command(rollouts)
 main.add_command(schedule)
+main.add_command(bench)
 
 
 @main.command()
@@ -192,41 +191,11 @@ def doctor_command(out: Path, comfy: Path | None) -> None:
         raise SystemExit(1)
 
 
-@main.command()
-@click.argument("suite")
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the results to FILE.")
-@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-def bench(suite: str, json_file: Path | None, debug: bool) -> None:
-    """Run the benchmark SUITE."""
-    console = Console(soft_wrap=True)
-    with report_failures(console, RunFiles(), debug=debug):
-        suites = _suites()
-        if suite not in suites:
-            raise BadInput(
-                f"there is no benchmark suite {suite!r}; choose one of {', '.join(suites)}."
-            )
-        importlib.import_module(f"..benchmarks.{suite}", __package__).main(json_file)
-
-
 def _copy_report(run_files: RunFiles, target: Path) -> None:
     reports = run_files.paths("report")
     if not reports:
         raise BadInput("--report: this workflow writes no report; add a Save Video (Stream) node.")
     shutil.copyfile(reports[-1], target)
-
-
-def _suites() -> list[str]:
-    try:
-        package: Any = importlib.import_module("..benchmarks", __package__)
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            "the package that ComfyUI installs has no benchmarks; use Longtake's git repository."
-        ) from error
-    return sorted(
-        module.name
-        for module in pkgutil.iter_modules(package.__path__)
-        if not module.name.startswith("_")
-    )
 
 
 if __name__ == "__main__":

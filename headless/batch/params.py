@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BadInput
-from ..json_text import parse_json
+from ..json_text import HalfCharacter, parse_json
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
 from ..workflow.overrides import Override, find_input, find_node, split_target
@@ -116,6 +116,8 @@ def _json_lines(path: Path, text: str) -> list[Cells]:
 def _decode(path: Path, text: str) -> object:
     try:
         content: object = parse_json(text)
+    except HalfCharacter as error:
+        raise BadInput(f"{path} {error}.") from error
     except ValueError as error:
         raise BadInput(f"{path} is not valid JSON ({error}).") from error
     return content

@@ -52,8 +52,9 @@ class Record:
 
     @property
     def label(self) -> str:
-        """The row's name in messages."""
-        values = " ".join(f"{name}={value}" for name, value in self.values.items())
+        """The row's name in messages, which are lines: one for each row."""
+        texts = {name: " / ".join(str(value).splitlines()) for name, value in self.values.items()}
+        values = " ".join(f"{name}={text}" for name, text in texts.items())
         return f"row {self.number} ({values or self.workflow})"
 
     def is_whole(self, out: Path) -> bool:

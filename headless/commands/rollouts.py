@@ -12,7 +12,6 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ...errors import BadInput
 from ...model.vae.latent_format import FORMATS, WAN21, frame_count
@@ -31,6 +30,7 @@ from ..events import RunFiles
 
 SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
+HEADINGS = ("id", "length", "size", "bytes", "own", "last used", "prompt")
 
 
 def size_bytes(written: str) -> int:
@@ -73,17 +73,24 @@ def list_command(out: Path, store: str | None, as_json: bool, debug: bool) -> No
         if as_json:
             click.echo(json.dumps([_facts(record, now) for record in now.records], indent=1))
             return
-        table = Table("id", "length", "size", "bytes", "own", "last used", "prompt", box=None)
-        for facts in (_facts(record, now) for record in now.records):
-            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["used_s"]))
-            size = f"{facts['width']}x{facts['height']}"
-            cells = (facts["id"], time_label(facts["seconds"]), size, byte_size(facts["bytes"]),
-                     byte_size(facts["own_bytes"]), used, facts["prompts"][0][1])  # fmt: skip
-            table.add_row(*map(escape, cells))
-        console.print(table)
+        rows = [HEADINGS, *(_cells(_facts(record, now)) for record in now.records)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
+        for row in rows:
+            columns = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+            console.print(escape("  ".join(columns)), highlight=False)
         unknown = sum(now.chunks[key] for key in now.unknown)
         more = f", {byte_size(unknown)} of it without a record" if unknown else ""
         console.print(f"{byte_size(now.total_bytes)} in all{more}.", highlight=False)
+
+
+def _cells(facts: dict[str, Any]) -> tuple[str, ...]:
+    """A shot under `HEADINGS`, on a line that a terminal may break but no id."""
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["used_s"]))
+    return (
+        facts["id"], time_label(facts["seconds"]), f"{facts['width']}x{facts['height']}",
+        byte_size(facts["bytes"]), byte_size(facts["own_bytes"]), used,
+        " ".join(facts["prompts"][0][1].split()),
+    )  # fmt: skip
 
 
 @rollouts.command()

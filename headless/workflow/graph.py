@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from ...errors import BadInput
-from ..json_text import parse_json
+from ..json_text import HalfCharacter, parse_json
 
 EXPORT_HINT = "in ComfyUI choose Workflow > Export (API) and use that file"
 
@@ -83,6 +83,8 @@ def load(path: Path) -> Workflow:
         raise BadInput(f"cannot read workflow {path}: {reason}; check the path.") from error
     try:
         content = parse_json(text)
+    except HalfCharacter as error:
+        raise BadInput(f"{path} {error}.") from error
     except ValueError as error:
         raise BadInput(f"{path} is not valid JSON ({error}); {EXPORT_HINT}.") from error
     return parse(content, str(path))

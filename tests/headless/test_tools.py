@@ -242,6 +242,14 @@ def test_an_unknown_suite_names_the_known_ones() -> None:
     assert result.exit_code == 1 and "there is no benchmark suite 'no_such_suite'" in result.output
 
 
+def test_bench_without_a_suite_lists_each_with_its_question() -> None:
+    result = CliRunner().invoke(cli.main, ["bench"])
+    assert result.exit_code == 0
+    listed = {line.split()[0]: line for line in result.output.splitlines()}
+    assert {"core", "drive", "memory"} <= set(listed) and "_shared" not in listed
+    assert all(len(line.split()) > 3 for line in listed.values())
+
+
 def test_an_installation_without_benchmarks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "longtake.benchmarks", None)
     result = CliRunner().invoke(cli.main, ["bench", "core"])

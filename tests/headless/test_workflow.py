@@ -200,6 +200,15 @@ def test_foreign_nodes_may_have_inputs_that_their_table_does_not_list() -> None:
     assert check(parse(content, "w.json"), SPECS, "").nodes["4"].inputs == {"upload": "image"}
 
 
+def test_half_a_character_in_a_workflow_is_typed_anew(tmp_path: Path) -> None:
+    """To export it again would not help."""
+    path = tmp_path / "w.json"
+    path.write_text('{"1": {"class_type": "A", "inputs": {"text": "a red \\ud83d ball"}}}')
+    sentence = r"w.json has half a character .a lone surrogate., 'a red .* ball'; type that text"
+    with pytest.raises(BadInput, match=f"{sentence} anew.$"):
+        load(path)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

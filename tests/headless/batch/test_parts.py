@@ -33,6 +33,11 @@ def record(number: int = 1, **known: Any) -> Record:
     return Record(number, f"key{number}", "w.json", values, f"00{number}-w", **known)
 
 
+def test_a_row_is_named_on_one_line_whatever_its_text() -> None:
+    row = Record(2, "key2", "w.json", {"2.text": "0: a ball\n5: a cube"}, "002-w")
+    assert row.label == "row 2 (2.text=0: a ball / 5: a cube)"
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -62,8 +67,8 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
         ("t.jsonl", "{", "is not valid JSON"),
         ("t.csv", "\xff", "it is not UTF-8 text"),
         ("t.json", "[" * 200_000, "is not valid JSON .it is nested too deep"),
-        ("t.jsonl", '{"1.a": "\\ud800"}', "is not valid JSON .it has half a character"),
-        ("t.jsonl", '{"1.\\uDFFF": 1}', "is not valid JSON .it has half a character"),
+        ("t.jsonl", '{"1.a": "a \\ud800"}', "has half .*, 'a .ud800'; type that text anew"),
+        ("t.jsonl", '{"1.\\uDFFF": 1}', "t.jsonl has half a character .a lone surrogate.,"),
     ],
 )
 def test_another_file_is_rejected_in_one_sentence(

@@ -290,7 +290,8 @@ def test_the_command_lists_shows_and_cleans_up(tmp_path: Path) -> None:
     out = ["--out", str(tmp_path)]
 
     def said(*words: str) -> str:
-        done = CliRunner().invoke(main, ["rollouts", *words, *out])
+        narrow = {"COLUMNS": "30"}  # which cuts no id
+        done = CliRunner().invoke(main, ["rollouts", *words, *out], env=narrow)
         assert done.exit_code == 0, done.output
         return done.output
 
