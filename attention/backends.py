@@ -36,11 +36,17 @@ def usable_backends(device: torch.device) -> dict[str, str | None]:
 
 def flex_reason(device: torch.device) -> str | None:
     """Why FlexAttention cannot be compiled for `device`, or None."""
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < FLEX_SINCE:
+    if not torch_since(FLEX_SINCE):
         return f"needs torch {FLEX_SINCE[0]}.{FLEX_SINCE[1]} or newer"
     if device.type not in ("cuda", "cpu"):
         return f"cannot be compiled for {device.type}"
     return compiler_reason(device)
+
+
+def torch_since(version: tuple[int, int]) -> bool:
+    """Whether this torch is of that version or a newer one."""
+    major, minor = torch.__version__.split(".")[:2]
+    return (int(major), int(minor)) >= version
 
 
 def compiler_reason(device: torch.device) -> str | None:

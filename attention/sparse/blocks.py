@@ -76,6 +76,7 @@ def _choose(q: Tensor, blocks: Blocks, count: int, query_block: int) -> Tensor:
     """Choose for few enough queries that their shares fit one table."""
     logits = q.float() @ blocks.means.transpose(2, 3) * q.shape[-1] ** -0.5
     share = (logits + blocks.log_mass.unsqueeze(2)).softmax(-1)  # (b, n, s, blocks)
-    share = F.pad(share, (0, 0, 0, -share.shape[2] % query_block))
+    missing = -share.shape[2] % query_block  # torch 2.5 cannot pad where there is no block
+    share = torch.cat([share, share.new_zeros(*share.shape[:2], missing, share.shape[3])], 2)
     votes: Tensor = share.unflatten(2, (-1, query_block)).sum(3)
     return votes.topk(count, dim=-1).indices.int()

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from ..ann.nearest import KEY_BLOCK
+from ..backends import torch_since
 from ..pieces import piece_starts
 from .entries import Entries
 from .merge import NewFrame, Rules
 
 MIN_NORM = 1e-6
+WIDE_SUMS_SINCE = (2, 8)
+"""The first torch whose products of 16-bit factors may be float32, on NVIDIA cards."""
 MIN_STRIDE, MAX_COMPARED = 2, 400
 """Older tokens are compared with every second token of a new latent frame, or fewer: at most 400.
 
@@ -88,9 +91,10 @@ def _cosines(tokens: Tensor, directions: Tensor) -> Tensor:
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """The product of a (b, s, k) and b (b, k, t), summed and returned in float32.
 
-    A GPU multiplies 16-bit factors as they are, several times faster than in float32.
+    An NVIDIA GPU multiplies 16-bit factors as they are, several times faster than in float32.
     """
-    if a.is_cuda and a.dtype != torch.float32:
+    is_nvidia = a.is_cuda and torch.version.hip is None
+    if is_nvidia and a.dtype != torch.float32 and torch_since(WIDE_SUMS_SINCE):
         return torch.bmm(a, b, out_dtype=torch.float32)
     return torch.bmm(a.float(), b.float())
 

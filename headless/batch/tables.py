@@ -49,4 +49,5 @@ def _guard(value: object) -> object:
     """Quote text that a spreadsheet would execute as a formula."""
     if not isinstance(value, str) or NUMBER.fullmatch(value):
         return value
-    return f"'{value}" if FORMULA.match(value) else value
+    text = value.replace("\0", "")  # the csv module of Python 3.10 fails there
+    return f"'{text}" if FORMULA.match(text) else text

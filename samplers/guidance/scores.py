@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import InitVar, dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -65,10 +66,9 @@ class Pictures:
         device = next(own.parameters()).device
         memory, pieces = self._memory(before.to(device)), []
         for latent in latents.to(device).split(1):
-            frames, memory = checkpoint(
-                own.decode_groups, latent.unsqueeze(0), memory,
-                use_reentrant=False, preserve_rng_state=False,
-            )  # fmt: skip
+            # Of arguments, torch 2.5 looks up the device's module, and plans are made on `meta`.
+            decode = partial(own.decode_groups, latent.unsqueeze(0), memory)
+            frames, memory = checkpoint(decode, use_reentrant=False, preserve_rng_state=False)
             pieces.append(frames[0])
         return torch.cat(pieces)[0 if len(before) else FRAMES_PER_LATENT - 1 :]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from longtake.attention.ann.nearest import Exact
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
+from longtake.attention.temp_cache import novelty
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.novelty import MAX_COMPARED, compared_tokens, redundancy
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
@@ -231,3 +232,31 @@ def test_redundancy_is_the_largest_sum_of_two_cosines(dtype: torch.dtype) -> Non
     expected = sums.amax(1).mean(0)
     tolerance = 1e-6 if dtype == torch.float32 else 4e-3  # of differences rounded to bfloat16
     assert torch.allclose(redundancy(cached, new, centre).double(), expected, atol=tolerance)  # type: ignore[arg-type]
+
+
+class OnCuda(Tensor):
+    """A tensor that says that it is on an NVIDIA GPU."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("version", "hip", "wide"), [("2.7.1+cu126", None, False), ("2.8.0", None, True),
+                                 ("2.13.0", "7.0", False)],
+)  # fmt: skip
+def test_wide_sums_are_asked_of_a_torch_that_has_them(
+    monkeypatch: pytest.MonkeyPatch, version: str, hip: str | None, *, wide: bool
+) -> None:
+    """Before 2.8 `bmm` takes no dtype; on AMD the products are made in float32, as everywhere."""
+    a, b = (randn(1, 4, 4, seed=s).bfloat16().as_subclass(OnCuda) for s in (1, 2))
+    asked = list[object]()
+
+    def bmm(a: Tensor, b: Tensor, **options: object) -> Tensor:
+        asked.extend(options)
+        return a.float() @ b.float()
+
+    monkeypatch.setattr(torch, "bmm", bmm)
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert novelty._product(a, b).dtype == torch.float32
+    assert asked == (["out_dtype"] if wide else [])

@@ -145,7 +145,8 @@ def test_no_value_of_a_server_or_file_is_a_formula(evil: str) -> None:
     row.report = dict.fromkeys(("frames", "first_frame_s", "kv_bytes"), evil)
     row.files = [SavedFile("video", evil)]
     cells = [cell for line in csv.reader(io.StringIO(to_csv([row]), newline="")) for cell in line]
-    assert cells.count(f"'{evil}") == 9 and evil not in cells
+    shown = evil.replace("\0", "")  # Python 3.10 can neither write nor read it
+    assert cells.count(f"'{shown}") == 9 and shown not in cells
 
 
 def test_the_state_file_is_never_half_written(
