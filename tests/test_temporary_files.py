@@ -12,6 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.placement import OnDisk
+from longtake.attention.storage.quantize import INT8
+from longtake.attention.storage.shape import CacheShape
 from longtake.headless.batch.record import Records
 from longtake.model.files.safetensors_writer import info_of, write
 from longtake.nodes.sampling.schedule_picture import draw_schedule
@@ -24,6 +30,7 @@ from longtake.stream.video.writer import open_video
 from longtake.temporary_files import remove_leftovers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
+SHAPE = CacheShape(1, 1, 2, 16, rows=2, columns=3, chunk_frames=3)
 PICTURES = torch.zeros(2, 3, 16, 16)
 
 
@@ -102,6 +109,24 @@ def test_files_of_running_processes_and_of_users_stay(
         (tmp_path / name).touch()
     writer(tmp_path)
     assert leftovers(tmp_path) == sorted(names)
+
+
+def test_a_history_on_disk_that_a_kill_left_goes_with_the_next(tmp_path: Path) -> None:
+    def open_history() -> KVCache:
+        return KVCache(SHAPE, FullHistory(), storage=Packed(INT8, 3, OnDisk(tmp_path)))
+
+    child = os.fork()
+    if child == 0:
+        history = open_history()
+        os.kill(os.getpid(), signal.SIGKILL)
+        history.drop()
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    first, second = open_history(), open_history()
+    assert len(list(tmp_path.iterdir())) == 2
+    for history in (first, second):
+        history.drop()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_with_the_id_of_the_killed_one_removes_its_files(tmp_path: Path) -> None:

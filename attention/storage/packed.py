@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..pieces import piece_starts, runs
 from .dense import Storage, changed_slots, empty_frames, frame_slice
-from .placement import ON_DEVICE, Placement, Tier
+from .placement import ON_DEVICE, Placement, Tier, copy_frames
 from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
 from .shape import CacheShape
 
@@ -198,9 +198,7 @@ class PackedStore:
         device, old, before = self._decoded[0].device, self._coded, self.kept_slots
         self.kept_slots = kept_slots
         self._coded, self._decoded = self._open_tier(device), self._open_buffers(device)
-        for layer, parts in enumerate(old.layers):
-            for part, grown in zip(parts, self._coded.layers[layer], strict=True):
-                grown[:before] = part
+        copy_frames(old, self._coded, before)
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ...temporary_files import temporary_folder
 from ..pieces import runs
 from .quantize import Part
 
@@ -124,13 +124,13 @@ class OnDisk:
         if device.type == "meta":
             return InMainMemory().open(layers, size, leading, device)
         self.folder.mkdir(parents=True, exist_ok=True)
-        own = Path(tempfile.mkdtemp(dir=self.folder))
+        own = temporary_folder(self.folder)
         parts = [
             tuple(_map_file(own / f"{layer}.{i}.kv", part, leading) for i, part in enumerate(size))
             for layer in range(layers)
         ]
         tier = OffloadedTier(parts, device)
-        weakref.finalize(tier, shutil.rmtree, own, ignore_errors=True)
+        weakref.finalize(tier, _delete, parts, own)
         return tier
 
 
@@ -222,11 +222,24 @@ class OffloadedTier:
         self._prefetched = layer, [*slots]
 
 
+def copy_frames(old: Tier, new: Tier, count: int) -> None:
+    """Copy the first `count` frames of all layers; no tensor of `old` is in use afterwards."""
+    for before, after in zip(old.layers, new.layers, strict=True):
+        for part, into in zip(before, after, strict=True):
+            into[:count] = part[:count]
+
+
 def empty_parts(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:
     """Memory for coded frames, with anything in it."""
     return tuple(
         torch.empty(*leading, *part.size, dtype=part.dtype, device=device) for part in size
     )
+
+
+def _delete(layers: list[Parts], folder: Path) -> None:
+    """Delete the files of a tier, which on Windows none of its tensors may map any more."""
+    layers.clear()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _map_file(path: Path, part: Part, leading: tuple[int, int]) -> Tensor:

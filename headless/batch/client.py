@@ -18,6 +18,7 @@ import aiohttp
 from yarl import URL
 
 from ...errors import BadInput, LongtakeError, StorageError
+from ...temporary_files import put_in_place
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .answers import BadAnswer, as_object, decode, is_listed, node_errors, short
 from .silence import Silences, answer_unless_silent
@@ -140,7 +141,7 @@ class Client:
                         file.write(piece)
                         if file.tell() > MAX_FILE_BYTES:
                             raise BadAnswer(f"its file {short(place['filename'])} has no end")
-                part.replace(target)
+                await asyncio.to_thread(put_in_place, part, target)
             except (aiohttp.ClientError, asyncio.TimeoutError):
                 raise
             except OSError as error:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ...errors import StorageError
+from ...temporary_files import put_in_place
 from ..batch.record import SavedFile
 
 FOLDER = ".leases"
@@ -49,7 +50,7 @@ class Staging:
             if target.exists():  # of a lease whose end was not recorded
                 shutil.rmtree(target)
             if here.exists():
-                here.replace(target)
+                put_in_place(here, target)
         except OSError as error:
             raise StorageError(
                 f"{target} cannot be written ({error.strerror}); free some space, or close the "

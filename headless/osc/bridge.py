@@ -100,7 +100,7 @@ class Bridge:
         self._sender.start()
         try:
             while not self._closing.is_set():
-                with suppress(TimeoutError):
+                with suppress(TimeoutError, ConnectionResetError):  # Windows: help was lost
                     self._receive(*self._socket.recvfrom(MAX_DATAGRAM))
         finally:
             self._mailbox.close()
@@ -134,11 +134,14 @@ class Bridge:
         return [(timed.message.address, timed.message.params) for timed in packet.messages]
 
     def _answer_help(self, sender: Any) -> None:
-        for name, line in zip(ADDRESSES, describe(), strict=True):
-            message = self._osc.osc_message_builder.OscMessageBuilder(HELP)
-            message.add_arg(name)
-            message.add_arg(line)
-            self._socket.sendto(message.build().dgram, sender)
+        try:
+            for name, line in zip(ADDRESSES, describe(), strict=True):
+                message = self._osc.osc_message_builder.OscMessageBuilder(HELP)
+                message.add_arg(name)
+                message.add_arg(line)
+                self._socket.sendto(message.build().dgram, sender)
+        except OSError as error:
+            self._tell(f"Help cannot be sent to {sender[0]} ({error.strerror or error}).")
 
     def _send(self) -> None:
         while (request := self._mailbox.take(REPEAT_S)) is not None:

@@ -72,7 +72,7 @@ class Drive:
     """
 
     def __init__(
-        self, on_change: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self, on_change: Callable[[], None], clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._on_change, self._clock = on_change, clock
         self.can_wait = True

@@ -52,7 +52,7 @@ class DriveTiming:
     re-plan a chunk is made early, kept back, and made again if keys change it meanwhile.
     """
 
-    def __init__(self, drive: Drive, fps: float, clock: Clock = time.monotonic) -> None:
+    def __init__(self, drive: Drive, fps: float, clock: Clock = time.perf_counter) -> None:
         self._drive, self._fps = drive, fps
         self._making, self._delivery = LeadTime(clock), LeadTime(clock)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ...temporary_files import replacing
+from ...temporary_files import put_in_place, replacing
 from .disk_sync import Force
 
 logger = logging.getLogger("longtake")
@@ -89,7 +88,7 @@ def set_aside(path: Path, reason: ValueError) -> None:
     """Rename a damaged file with a warning, so that it is made again."""
     aside = path.with_suffix(".damaged")
     try:
-        os.replace(path, aside)
+        put_in_place(path, aside)
     except OSError as error:
         logger.warning(
             "%s is damaged (%s) and cannot be renamed (%s).", path, reason, error.strerror

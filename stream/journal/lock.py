@@ -6,6 +6,7 @@ process id in the file only serves the error message of a second process.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -92,9 +93,15 @@ class ProcessLock:
 
     def delete(self) -> None:
         """Release the lock and delete its file; harmless once it is released."""
-        if self._descriptor is not None and sys.platform != "win32":  # which keeps open files
+        if self._descriptor is None:
+            return
+        if sys.platform == "win32":  # which deletes no open file, nor that of the next owner
+            self.release()
+            with contextlib.suppress(PermissionError):
+                self._path.unlink(missing_ok=True)
+        else:
             self._path.unlink(missing_ok=True)
-        self.release()
+            self.release()
 
     def release(self) -> None:
         """Release the lock; releasing twice is harmless."""

@@ -54,7 +54,10 @@ class Snapshots:
             ) from error
 
     def read(self, key: str) -> Snapshot | None:
-        """The snapshot under `key`, or None if there is no usable one."""
+        """The snapshot under `key`, or None if there is no usable one.
+
+        Its tensors are copies: Windows deletes no file that a tensor maps.
+        """
         path = self._path(key)
         if not path.is_file():
             return None
@@ -76,7 +79,7 @@ class Snapshots:
                 if metadata.get("made_for") != self.made_for:
                     return None
                 names = [name for name in file.keys() if name != "sha256"]  # noqa: SIM118
-                tensors = {name: file.get_tensor(name) for name in names}
+                tensors = {name: file.get_tensor(name).clone() for name in names}
             return Snapshot(tensors, json.loads(metadata["facts"]))
         except (SafetensorError, KeyError, OSError, ValueError) as error:
             logger.warning("The loop's state %s is not used (%s); replaying.", path.name, error)

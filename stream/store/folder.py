@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ...temporary_files import put_in_place
 from .store import StoreLost
 
 PARTIAL = "partial"  # the folder of files that are being written; a kill may leave some
@@ -40,13 +41,13 @@ class FolderStore:
             except OSError:  # a disk without links
                 if path.exists():
                     return False
-                os.replace(temporary, path)
+                put_in_place(temporary, path)
         return True
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file in place of any other."""
         with self._open(), self._writing(name, content) as (temporary, path):
-            os.replace(temporary, path)
+            put_in_place(temporary, path)
 
     def times(self, folder: str) -> Mapping[str, float]:
         """The names in a folder, and when each was written."""

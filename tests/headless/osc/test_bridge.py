@@ -124,6 +124,40 @@ def test_help_lists_every_address_to_the_sender() -> None:
     assert all(answer.address == HELP for answer in answers)
 
 
+class SocketOfNobody:
+    """A socket whose answers reach nobody, which Windows tells at the next read."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner, self._told = inner, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def sendto(self, *_: Any) -> None:
+        raise OSError(101, "Network is unreachable")
+
+    def recvfrom(self, count: int) -> Any:
+        if not self._told:
+            self._told = True
+            raise ConnectionResetError(10054, "An existing connection was forcibly closed")
+        return self._inner.recvfrom(count)
+
+
+def test_help_that_reaches_nobody_does_not_end_the_bridge() -> None:
+    log = Log()
+    bridge = Bridge(("127.0.0.1", 0), log, log.said.append)
+    bridge._socket = SocketOfNobody(bridge._socket)  # type: ignore[assignment]
+    thread = threading.Thread(target=bridge.run)
+    thread.start()
+    say(bridge, "help", [])
+    say(bridge, "pause", 1)
+    until(lambda: bool(log.requests) or not thread.is_alive())
+    bridge.close()
+    thread.join()
+    assert log.requests
+    assert log.said[0] == "Help cannot be sent to 127.0.0.1 (Network is unreachable)."
+
+
 @pytest.mark.parametrize(
     "datagram",
     [
