@@ -74,6 +74,9 @@ def devices(free_bytes: int) -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(number)
         sizes = f"{byte_size(free)} of {byte_size(total)} free"
         yield Finding("ok", "device", f"{torch.cuda.get_device_name(number)}, {sizes}")
+    for number in range(torch.xpu.device_count()):
+        facts = torch.xpu.get_device_properties(number)
+        yield Finding("ok", "device", f"{facts.name}, {byte_size(facts.total_memory)}")
     if torch.backends.mps.is_available():
         yield Finding("ok", "device", "Apple GPU (MPS), shares the main memory")
 

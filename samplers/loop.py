@@ -19,6 +19,7 @@ from torch import Tensor
 from ..attention.snapshot import Snapshot, check_form, join
 from ..attention.sparse.stats import SparseStats
 from ..uploads import upload
+from ..wide_numbers import bring
 from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser
@@ -187,12 +188,12 @@ class Loop:
             self.settled = False
             self._begin(chunk.first_frame)
             self.anchors.note(chunk.first_frame, chunk.latents, self._prompt_start)
-            self._commit(chunk.first_frame, chunk.latents.to(self.device))
+            self._commit(chunk.first_frame, upload(chunk.latents, self.device))
             index, first = chunk.index + 1, chunk.first_frame + len(chunk.latents)
             self._index, self._first, self.settled = index, first, True
             in_flight = chunk.in_flight
         nothing = self.branches.no_latents()
-        active = tuple(part.to(self.device) for part in in_flight)
+        active = tuple(bring(part, self.device) for part in in_flight)
         return index, first, active or (nothing, *self.settings.solver.start(nothing))
 
     def _begin(self, first: int, done: tuple[int, Tensor] | None = None) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ...attention.rope import Rotation, by_angles, column_frequencies, rotate
 from ...uploads import upload
+from ...wide_numbers import computes_float64
 from ..config import DiTConfig
 from ..hooks import Hooks
 from .action import Linear, add_action_layers, pan_hooks, pan_speeds
@@ -37,8 +38,6 @@ PICTURE_TURNS = (1.0, 0.5, 0.25)
 WORLD_TURNS = (1.0, 0.5)
 """Turns per column, beside the rotary embedding's own, of the last pairs of the other heads."""
 CPU = torch.device("cpu")
-WITHOUT_FLOAT64 = frozenset({"mps"})
-"""Kinds of device that compute no float64."""
 
 
 def add_column_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
@@ -87,7 +86,7 @@ def world_hooks(tree: Any, action: Tensor, travel: Tensor) -> Hooks:
 
 def _place_of_angles(device: torch.device) -> torch.device:
     """Where to compute in float64: beside the model, which then waits for nothing, if it can."""
-    return CPU if device.type in WITHOUT_FLOAT64 else device
+    return device if computes_float64(device) else CPU
 
 
 class WorldTurn:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...wide_numbers import wide
 from .noise_process import Flow
-from .single_step import Move, State, wide
+from .single_step import Move, State
 
 
 def half_log_snr(s: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...wide_numbers import wide
 from .noise_process import Flow, NoiseProcess
 
 Prediction = Literal["flow", "epsilon", "v"]
@@ -50,11 +51,6 @@ class Solver(Protocol):
 
         A frame whose level does not change keeps its latents and its state.
         """
-
-
-def wide(x: Tensor) -> Tensor:
-    """x in float64 if the device has it."""
-    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # MPS has no float64
 
 
 @dataclass(frozen=True, slots=True)

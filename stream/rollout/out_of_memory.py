@@ -13,6 +13,7 @@ PHRASES = (
     "DefaultCPUAllocator",
     "out of memory",  # Metal, and calls of CUDA that torch's allocator does not make
     "ALLOC_FAILED",  # cuBLAS and cuDNN
+    "not enough GPU video memory",  # DirectML
     "std::bad_alloc",
     "bad allocation",  # the same, on Windows
 )

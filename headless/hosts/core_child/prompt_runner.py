@@ -224,10 +224,11 @@ def _load_extra_model_paths(checkout: Path) -> None:
 
 
 def _device_flags() -> list[str]:
+    """Without an accelerator the core starts only with --cpu, and with it uses none."""
     import torch
 
-    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return [] if accelerated else ["--cpu"]
+    kinds = torch.cuda, torch.backends.mps, getattr(torch, "xpu", None)
+    return [] if any(kind is not None and kind.is_available() for kind in kinds) else ["--cpu"]
 
 
 def _read_requests(requests: queue.Queue[Request], core: Core) -> None:

@@ -164,6 +164,9 @@ OUT = {
     "accelerator": lambda: torch.OutOfMemoryError("CUDA out of memory"),
     "main memory": lambda: RuntimeError("[...] DefaultCPUAllocator: can't allocate memory"),
     "python": MemoryError,
+    "DirectML": lambda: RuntimeError(
+        "Could not allocate tensor with 9 bytes. There is not enough GPU video memory available!"
+    ),
     "Metal": lambda: RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB)."),
     "CUDA, not by torch": lambda: torch.AcceleratorError("CUDA error: out of memory"),
     "cuBLAS": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"),

@@ -29,7 +29,7 @@ from longtake.model.config import Camera
 from longtake.model.dit import WanDiT
 from longtake.samplers.denoiser import Denoiser, LocalHost
 from longtake.samplers.guidance.presets import cfg, vanilla
-from longtake.samplers.loop import Loop
+from longtake.samplers.loop import Chunk, Loop
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
 from longtake.tests.support.stream.driven import BASE, CAMERAS, path
@@ -106,7 +106,7 @@ def _is_ours(file: str) -> bool:
 def waits_of(
     device: torch.device, length: int = 18, takes: Camera = "none", **changes: Any
 ) -> dict[str, int]:
-    """Where chunks after the warm-up wait, and how often in all."""
+    """Where chunks after the warm-up wait, then a shot that resumes, and how often in all."""
     waits, config = Waits(), with_camera(takes)
     made = settings(length=length, **changes)
     assert made.prompts.entries  # compared by their values, which a fake tensor lacks
@@ -114,9 +114,12 @@ def waits_of(
         with device:
             tree = WanDiT(config).eval()
         model = Denoiser(LocalHost(tree), config, device, torch.float32)
+        chunks = list[Chunk]()
         with waits:
             for chunk in Loop(made, model).chunks():
                 waits.active = chunk.index + 1 >= WARM_UP_CHUNKS
+                chunks.append(chunk)
+            next(Loop(made, model).chunks(chunks[:-1]))
     return dict(waits.places)
 
 
