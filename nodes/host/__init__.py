@@ -7,6 +7,7 @@ Nodes call `host.claim(...)` without naming the module.
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
     comfy.cli_args            args .disable_metadata .fp32_vae .fp32_unet .force_fp32
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
+                              extra_reserved_memory,
                               get_torch_device (newer cores: get_all_torch_devices),
                               unet_offload_device,
                               interrupt_current_processing(value),
@@ -14,7 +15,9 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               load_models_gpu(patchers, memory_required=, force_full_load=),
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
-                              .load_device; ModelPatcher (likewise, to be derived from)
+                              .load_device .is_dynamic() .loaded_size(); ModelPatcher
+                              (likewise, to be derived from)
+                              .partially_load(device, bytes, force_patch_weights)
     comfy.ops                 disable_weight_init.Linear .comfy_cast_weights .weight_function
                               .bias_function
     comfy.patcher_extension   CallbacksMP .ON_PRE_RUN .ON_CLEANUP
@@ -51,8 +54,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               backup -> {name: a tuple with the unpatched weight},
                               attachments, set_attachments(key, value), cached_patcher_init,
                               remove_callbacks_with_key(when, key),
-                              add_callback_with_key(when, key, callback);
-                              partially_unload where it can leave parts in main memory
+                              add_callback_with_key(when, key, callback)
     of a VIDEO                get_stream_source() -> a path or io.BytesIO; newer cores:
                               get_active_trim_window() -> (start, duration), get_duration()
     of an AUDIO               waveform (1, channels, n), sample_rate
@@ -60,7 +62,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
 InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
 Int, Float, String, Combo, Boolean, ControlAfterGenerate, Model, Clip, Vae, Conditioning, Latent,
-Image, Video, Audio, UpscaleModel}; ui.{PreviewText, PreviewVideo, SavedImages, SavedResult}.
+Image, Video, Audio, UpscaleModel}; ui.{PreviewText, SavedImages, SavedResult}.
 """
 
 from __future__ import annotations
@@ -86,6 +88,7 @@ from .memory import (
     compute_place,
     encoder_beside_models,
     free_memory_bytes,
+    is_loaded,
     manage,
     manage_beside,
     runtime_device,
@@ -179,6 +182,7 @@ __all__ = [
     "has_web_server",
     "interpolate",
     "interpolator",
+    "is_loaded",
     "layer_shapes",
     "is_plain_linear",
     "is_plain_sequence",

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
-import comfy.model_patcher
 import torch
 from comfy.cli_args import args
 from torch import Tensor, nn
 
 from .devices import device_locks
+from .whole import CASTS, load_rest, manage_whole
 
 
 def manage(module: nn.Module, device: torch.device | None = None) -> Any:
@@ -21,7 +21,7 @@ def manage(module: nn.Module, device: torch.device | None = None) -> Any:
 
     The module computes on `device`, or where the host runs VAEs.
     """
-    return comfy.model_patcher.CoreModelPatcher(
+    return manage_whole(
         module,
         load_device=comfy.model_management.vae_device() if device is None else device,
         offload_device=comfy.model_management.vae_offload_device(),
@@ -30,14 +30,14 @@ def manage(module: nn.Module, device: torch.device | None = None) -> Any:
 
 def manage_beside(module: nn.Module, model: Any) -> Any:
     """Put a module that runs beside a MODEL under the host's memory management."""
-    return comfy.model_patcher.CoreModelPatcher(
+    return manage_whole(
         module, load_device=model.load_device, offload_device=model.offload_device
     )
 
 
 def manage_as_model(module: nn.Module) -> Any:
     """Put a module under the host's memory management as a MODEL is."""
-    return comfy.model_patcher.CoreModelPatcher(
+    return manage_whole(
         module,
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
@@ -56,11 +56,23 @@ def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
 
 
 def claim_whole(patcher: Any, working_bytes: int) -> None:
-    """Load one model completely, for modules that cannot be fetched one by one."""
+    """Load one model completely, for modules that cannot be fetched one by one.
+
+    With --novram the host loads no more than a part, whatever it is asked for.
+    """
     with _alone_with([patcher]):
         comfy.model_management.load_models_gpu(
             [patcher], memory_required=working_bytes, force_full_load=True
         )
+        load_rest(patcher)
+
+
+def is_loaded(patcher: Any) -> bool:
+    """Whether a model that was claimed still has weights on its device.
+
+    Another claim may have unloaded it since. In main memory nothing is unloaded.
+    """
+    return patcher.load_device.type == "cpu" or patcher.loaded_size() > 0
 
 
 @contextmanager
@@ -146,25 +158,30 @@ def weights(patcher: Any) -> Weights:
     """The weights of a MODEL or of a VAE's patcher.
 
     Weights in main memory are no longer free memory, so only missing ones count. On a card all of
-    its memory counts as usable, so all weights count; a host that can offload parts of a model
-    needs only the largest module on the card.
+    its memory counts as usable, so all weights count. Of modules that fetch their weights only the
+    largest must be on the card, of others all.
     """
-    modules = [[weight.nbytes for weight in module.parameters(recurse=False)]
-               for module in patcher.model.modules()]  # fmt: skip
-    total = sum(map(sum, modules))
+    modules = [(sum(weight.nbytes for weight in module.parameters(recurse=False)),
+                hasattr(module, CASTS)) for module in patcher.model.modules()]  # fmt: skip
+    total = sum(count for count, _ in modules)
     if patcher.load_device.type == "cpu":
         parameters = patcher.model.parameters()
         missing = sum(weight.nbytes for weight in parameters if weight.device.type != "cpu")
         return Weights(total, missing, missing)
-    can_offload = hasattr(patcher, "partially_unload")
-    return Weights(total, total, max(map(sum, modules)) if can_offload else total)
+    whole = sum(count for count, fetches in modules if not fetches)
+    largest = max((count for count, fetches in modules if fetches), default=0)
+    return Weights(total, total, whole + largest)
 
 
 def usable_memory_bytes(device: torch.device) -> int:
-    """Free main memory, or all memory of a card, which the host can empty."""
+    """Free main memory, or the memory of a card, which the host can empty.
+
+    What the host keeps free on a card for others, as --reserve-vram says, is not counted.
+    """
     if device.type == "cpu":
         return int(comfy.model_management.get_free_memory(device))
-    return int(comfy.model_management.get_total_memory(device))
+    total = comfy.model_management.get_total_memory(device)
+    return int(total - comfy.model_management.extra_reserved_memory())
 
 
 def free_memory_bytes() -> int:

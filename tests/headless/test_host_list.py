@@ -7,7 +7,11 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 from longtake.headless.hosts.stand_in import host_modules
+from longtake.headless.hosts.stand_in.models import compute_device
 
 HOST = Path(__file__).resolve().parents[2] / "nodes" / "host"
 MODULE = re.compile(r"^ {4}(comfy\S*|folder_paths|server) +(\S.*(?:\n {30}\S.*)*)", re.MULTILINE)
@@ -53,3 +57,12 @@ def test_no_file_of_the_host_package_imports_the_host_unlisted() -> None:
             if isinstance(node, ast.Import):
                 foreign = {one.name for one in node.names if one.name.startswith("comfy")}
                 assert foreign <= modules, file.name
+
+
+def test_the_stand_ins_gpu_has_the_number_that_tensors_on_it_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else what lies on `cuda:0` is not on `cuda`, and models are sent there before every chunk."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert compute_device() == torch.device("cuda", 1)

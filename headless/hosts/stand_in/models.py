@@ -20,7 +20,10 @@ WeightPatch = tuple[float, Change]
 
 
 def compute_device() -> torch.device:
-    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    """The device of models, with its number, as tensors on it give theirs."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def all_devices() -> list[torch.device]:
@@ -114,7 +117,15 @@ class Patcher:
     def remove_callbacks_with_key(self, call_type: str, key: str) -> None:
         self.callbacks.get(call_type, {}).pop(key, None)
 
-    def partially_load(self, device_to: torch.device) -> int:
+    def is_dynamic(self) -> bool:
+        return False
+
+    def loaded_size(self) -> int:
+        """Bytes of the module's weights on its device."""
+        weights = list(self.model.parameters())
+        return sum(weight.nbytes for weight in weights if weight.device == self.load_device)
+
+    def partially_load(self, device_to: torch.device, *_: Any) -> int:
         """Bring the module to `device_to`, with exactly this patcher's patches."""
         if isinstance(self.model, BaseModel):
             self.model.hold(self.patches, self.patches_uuid)

@@ -251,6 +251,7 @@ def _model_management(state: HostState) -> ModuleType:
         load_models_gpu=load_models_gpu,
         get_free_memory=get_free_memory,
         get_total_memory=get_total_memory,
+        extra_reserved_memory=lambda: 0,
     )
 
 

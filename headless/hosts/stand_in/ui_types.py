@@ -33,16 +33,6 @@ class SavedImages:
         return {"images": list(self.results), **animated}
 
 
-class PreviewVideo:
-    """A video to show in the node."""
-
-    def __init__(self, values: Sequence[SavedResult], **_: Any) -> None:
-        self.values = values
-
-    def as_dict(self) -> dict[str, object]:
-        return {"images": list(self.values), "animated": (True,)}
-
-
 class PreviewText:
     """Text to show in the node."""
 

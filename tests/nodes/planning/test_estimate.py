@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -19,16 +20,19 @@ CPU, CARD = torch.device("cpu"), torch.device("cuda")
 LARGEST, OTHER = 100 * 60 * 4, 60 * 20 * 4  # bytes of the two layers
 
 
-def patcher(load_device: torch.device, kept_on: str = "cpu", **more: Any) -> Any:
+class HostLinear(nn.Linear):
+    """A layer of the host's, which fetches its weight."""
+
+    comfy_cast_weights = False  # not now
+
+
+def patcher(
+    load_device: torch.device, kept_on: str = "cpu", kinds: Sequence[type] = (nn.Linear, nn.Linear)
+) -> Any:
     """A MODEL that computes on `load_device`, with its weights elsewhere for now."""
-    layers = (nn.Linear(100, 60, bias=False), nn.Linear(60, 20, bias=False))
-    return SimpleNamespace(
-        model=nn.Sequential(*layers).to(kept_on), load_device=load_device, **more
-    )
-
-
-def in_parts(*_: Any) -> int:
-    return 0
+    first, second = kinds
+    layers = first(100, 60, bias=False), second(60, 20, bias=False)
+    return SimpleNamespace(model=nn.Sequential(*layers).to(kept_on), load_device=load_device)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +41,10 @@ def in_parts(*_: Any) -> int:
         (patcher(CPU), 0, 0),
         (patcher(CPU, "meta"), LARGEST + OTHER, LARGEST + OTHER),
         (patcher(CARD), LARGEST + OTHER, LARGEST + OTHER),
-        (patcher(CARD, partially_unload=in_parts), LARGEST + OTHER, LARGEST),
+        (patcher(CARD, kinds=(HostLinear, HostLinear)), LARGEST + OTHER, LARGEST),
+        (patcher(CARD, kinds=(HostLinear, nn.Linear)), LARGEST + OTHER, LARGEST + OTHER),
     ],
-    ids=["there", "not there yet", "card", "card, a host that loads parts"],
+    ids=["there", "not there yet", "loaded as a whole", "fetched", "fetched in part"],
 )
 def test_weights_count_once_and_only_where_they_are_not_yet(
     bench: Bench, given: Any, counted: int, least: int
@@ -49,6 +54,21 @@ def test_weights_count_once_and_only_where_they_are_not_yet(
     assert host.weights(given) == host.Weights(LARGEST + OTHER, counted, least)
     both = host.weights(given) + host.weights(patcher(CPU))
     assert both == host.Weights(2 * (LARGEST + OTHER), counted, least)
+
+
+def test_a_plan_leaves_alone_what_the_host_keeps_free_for_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--reserve-vram; a claim asks the host for that much more."""
+    import comfy.model_management as management
+
+    from longtake.nodes import host
+
+    monkeypatch.setattr(management, "get_total_memory", lambda device: 24 * GB)
+    monkeypatch.setattr(management, "get_free_memory", lambda device: 8 * GB)
+    monkeypatch.setattr(management, "extra_reserved_memory", lambda: 4.5 * GB)
+    assert host.usable_memory_bytes(CARD) == 19.5 * GB
+    assert host.usable_memory_bytes(CPU) == 8 * GB
 
 
 def estimate(free_gb: int, counted_gb: int, least_gb: int) -> Any:

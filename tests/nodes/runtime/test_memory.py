@@ -85,3 +85,20 @@ def test_a_state_rests_between_prompts_until_the_host_unloads_it(bench: Bench) -
     assert memory.model_size() == session.states.bytes
     memory.unpatch_model()  # what the host's /free comes down to
     assert len(session.states) == 0 and memory.model_size() == 0
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_a_request_for_a_cards_memory_leaves_resting_states_alone(bench: Bench, kind: str) -> None:
+    """As the host makes it: it unloads what does not hold, or does not free, what it wants."""
+    from longtake.nodes.runtime.session import session
+    from longtake.nodes.runtime.state_memory import StateMemory
+
+    rollout, _ = bench.rollout(length=33.0)
+    bench.collect(rollout, "latent")
+    memory, wanted = StateMemory(session.states, torch.device(kind)), 80 * 2.0**30
+    assert memory.model_size() == 0 and memory.current_loaded_device() != memory.load_device
+    assert wanted < memory.loaded_size() < 1e30  # the host's request for everything
+    assert memory.partially_unload(memory.offload_device, wanted) >= wanted
+    assert len(session.states) == 1
+    memory.unpatch_model()
+    assert len(session.states) == 0

@@ -1,0 +1,53 @@
+"""Modules that the host loads as a whole, since their layers cannot fetch their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_patcher
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import nn
+
+CASTS = "comfy_cast_weights"
+"""The attribute by which the host knows a layer that fetches its weights from main memory."""
+EVERYTHING = 1e32
+"""More bytes than a model has; the host's own number."""
+
+
+class WholePatcher(ModelPatcher):
+    """A module of torch's own layers, which compute only where their weights are.
+
+    Where a card is short, and always with --novram, the host would leave some of these layers in
+    main memory, and the next pass would fail. So the module is loaded and unloaded as a whole.
+    """
+
+    def partially_load(
+        self, device_to: torch.device, extra_memory: float = 0, force_patch_weights: bool = False
+    ) -> Any:
+        """Load the whole module, whatever room the host sees."""
+        return super().partially_load(device_to, EVERYTHING, force_patch_weights)
+
+    def partially_unload(self, device_to: torch.device, *_: Any, **__: Any) -> int:
+        """Unload the whole module; returns the bytes that this freed."""
+        freed = int(self.loaded_size())
+        self.unpatch_model(device_to, unpatch_weights=True)
+        return freed
+
+
+def manage_whole(
+    module: nn.Module, *, load_device: torch.device, offload_device: torch.device
+) -> Any:
+    """Put a module of our own under the host's memory management; returns its patcher.
+
+    A host with dynamic memory loads torch's own layers as a whole by itself.
+    """
+    kind = comfy.model_patcher.CoreModelPatcher
+    patcher = WholePatcher if kind is ModelPatcher else kind
+    return patcher(module, load_device=load_device, offload_device=offload_device)
+
+
+def load_rest(patcher: Any) -> None:
+    """Load what the host has left of a model in main memory."""
+    if not patcher.is_dynamic():
+        patcher.partially_load(patcher.load_device, EVERYTHING)
