@@ -7,8 +7,6 @@ from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any
 
-from torch import Tensor
-
 from ...attention.sparse.stats import SparseStats
 from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count, latent_frame_count
@@ -23,83 +21,16 @@ from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.work_meter import WorkMeter
 from .. import host
-from ..models.streaming_vae import StreamingVAE, doubt, made_together
+from ..models.streaming_vae import StreamingVAE, made_together
 from ..planning.decoding import plan_apart
 from ..planning.estimate import Estimate
-from ..runtime.claim import Claim
 from ..runtime.decoding_threads import decoding_shares
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report, with_device
+from .decoder import HostDecoder
+from .vae_check import VAECheck
 
 CHUNK_EVENT = "longtake.chunk"
-
-
-class HostDecoder:
-    """A streaming decoder whose VAE is claimed together with the model where they share a device.
-
-    Elsewhere it is claimed alone: one claim would keep the same bytes free on both devices.
-    """
-
-    def __init__(self, vae: StreamingVAE, claim: Claim, latents: tuple[int, int, int]) -> None:
-        self.patcher = vae.patcher
-        self._decoder = vae.open_decoder()
-        self._planned = vae.decoder_memory(*latents)
-        self._claim = claim
-        self._claims_seen = claim.count
-        self._is_apart = not host.same_device(claim.memory.load_device, self.patcher.load_device)
-        self._is_loaded = False
-        if not self._is_apart:
-            claim.co_claimed.add(self)
-
-    def prepare(self) -> None:
-        """Load the VAE for the next `feed`, unless the model's claim has just loaded both.
-
-        Call this on the host's thread; `feed` may then run on another.
-        """
-        if self._is_apart or self._claims_seen == self._claim.count:  # or read from the journal
-            host.claim([self.patcher], self.required_bytes)
-        self._claims_seen, self._is_loaded = self._claim.count, True
-
-    def leave_claim(self) -> None:
-        """From now on load the VAE apart: claims of the model must not touch it while it decodes.
-
-        Only for a CPU, or a device of its own. On one card, two claims evict each other.
-        """
-        self._claim.co_claimed.discard(self)
-        self._is_apart = True
-
-    @property
-    def overlap_frames(self) -> int:
-        """Latent frames to decode first, so that a frame in mid-stream is exact."""
-        return self._decoder.overlap_frames
-
-    @property
-    def required_bytes(self) -> int:
-        """Bytes that the next chunk will allocate: missing state and working memory."""
-        missing = max(0, self._planned.state_bytes - self._decoder.state_bytes)
-        return missing + self._planned.working_bytes
-
-    def feed(self, latents: Tensor) -> Tensor:
-        """Decode the next latents."""
-        if not self._is_loaded:
-            self.prepare()
-        self._is_loaded = False
-        device = self.patcher.load_device
-        with host.computing_on(device):
-            return self._decoder.feed(latents.to(device))
-
-    def drain(self) -> Tensor | None:
-        """End the video and return what is left."""
-        return self._decoder.drain()
-
-    def reset(self) -> None:
-        """Forget the past: the next latent is a first one."""
-        self._decoder.reset()
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes that the decoder keeps."""
-        return self._decoder.state_bytes
 
 
 class HostFrames(FrameStream):
@@ -113,8 +44,7 @@ class HostFrames(FrameStream):
     meter: Meter | None = None
     evaluations: Evaluations = Evaluations()
     work: WorkMeter | None = None
-    _opening: FrameChunk | None = None  # until the VAE is judged by it
-    _vae_judged: bool = False
+    vae_check: VAECheck | None = None
 
     @property
     def plan(self) -> Plan:
@@ -181,7 +111,7 @@ class HostFrames(FrameStream):
             live_dropped=rollout.run.receiving.dropped,
         )
 
-    def counts(self, written_bytes: Callable[[], int]) -> None:
+    def count_file(self, written_bytes: Callable[[], int]) -> None:
         """Count a file toward the disk limit of an endless shot."""
         self.rollout.run.disk.files.append(written_bytes)
 
@@ -214,6 +144,7 @@ class HostFrames(FrameStream):
         self.evaluations = Evaluations()
         self.work = WorkMeter(self.fps, self.controls.work_clock)
         chunks, frames = self.chunk_count, self.frame_total
+        check = self.vae_check
         for chunk in super()._decode(first):
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
@@ -235,34 +166,20 @@ class HostFrames(FrameStream):
                 "latency": in_words(self.meter.first_frame_s, self.rollout.run.latency.figures),
             }
             host.emit(CHUNK_EVENT, news)
-            if chunk.index == 0 and not self._vae_judged and not self._of_one_make:
-                self._opening = chunk
-            if chunk.index + 1 == self.chunk_count or chunk.index == 1:
-                self._judge_vae()
+            if check and chunk.index == 0 and not self._of_one_make:
+                check.keep(chunk)
+            if check and (chunk.index == 1 or chunk.index + 1 == self.chunk_count):
+                check.judge()
             yield chunk
             self.work.begin()  # outputs and stages have worked until now
-        self._judge_vae()  # of a shot that was stopped in its first chunk
+        if check:
+            check.judge()  # of a shot that was stopped in its first chunk
 
     @property
     def _of_one_make(self) -> bool:
         """Whether the demo's own files make every frame, so that there is nothing to judge."""
         known = self.rollout.settings.known_frames.frames
         return not known and made_together(self.vae, self.rollout.claim.model)
-
-    def _judge_vae(self) -> None:
-        """Warn at the decoder, once, of a VAE that seems to be another model's.
-
-        Somebody waits for the first chunk, so it is judged when the second one is there, or none.
-        """
-        opening, self._opening = self._opening, None
-        if opening is not None and opening.latents is not None:
-            self._warn_of_vae(opening.latents.latents[0], opening.frames[0])
-
-    def _warn_of_vae(self, latent: Tensor, picture: Tensor) -> None:
-        self._vae_judged = True
-        reason = doubt(self.vae, latent, picture)
-        if reason is not None:
-            host.warn(self.node_id, reason)
 
 
 def open_frames(
@@ -276,6 +193,7 @@ def open_frames(
     frames = HostFrames(rollout, decoder, fps)
     frames.vae, frames.album = vae, Album()
     frames.estimate, frames.node_id = estimate, node_id
+    frames.vae_check = VAECheck(vae, node_id)
     return frames
 
 

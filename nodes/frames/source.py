@@ -94,7 +94,7 @@ class FrameSource(Protocol):
     def get_models(self) -> list[Any]:
         """Models that the host keeps loaded while the prompt runs."""
 
-    def counts(self, written_bytes: Callable[[], int]) -> None:
+    def count_file(self, written_bytes: Callable[[], int]) -> None:
         """Count a file written from these frames towards the run's share of the disk."""
 
 
@@ -163,8 +163,8 @@ class DerivedFrames:
     def get_models(self) -> list[Any]:
         return self.source.get_models()
 
-    def counts(self, written_bytes: Callable[[], int]) -> None:
-        self.source.counts(written_bytes)
+    def count_file(self, written_bytes: Callable[[], int]) -> None:
+        self.source.count_file(written_bytes)
 
 
 def content_key_by(source: str | None, own: str | None) -> str | None:

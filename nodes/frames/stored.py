@@ -71,7 +71,7 @@ class StoredFrames:
     def hold_edits(self, first_chunk: int) -> None:
         """Do nothing: nobody edits these frames while they are read."""
 
-    def counts(self, written_bytes: Callable[[], int]) -> None:
+    def count_file(self, written_bytes: Callable[[], int]) -> None:
         """Ignore the file: these frames have an end, so no disk limit applies."""
 
     def _read(self, first: int) -> Iterator[FrameChunk]:

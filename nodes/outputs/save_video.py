@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -71,43 +71,74 @@ class SaveVideo(io.ComfyNode):
         fps: float = AS_FRAMES,
     ) -> io.NodeOutput:
         """Write until the stream ends; always close the file."""
-        frames = to_frames(frames)
+        frames, node_id = to_frames(frames), cls.hidden.unique_id
         if frames.plan_only:
-            host.show_status(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
+            host.show_status(node_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
-        node_id, role = cls.hidden.unique_id, ROLE.get(format, "video")
-        metadata = host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        progress = host.Progress(node_id, frames.chunk_count or 0)
         if audio is not None and format in (PNG, GIF, WEBP):
             host.warn(node_id, f"{format} has no sound; choose mp4, webm, mov or mkv.")
-        rate, own_rate = frame_rate(fps, frames.fps), frame_rate(AS_FRAMES, frames.fps)
-        sheet = ContactSheet(fps=float(rate))
-        written = video_format(format, crf, bits)
-        size = frames.width, frames.height
-        spec = VideoSpec(*size, rate, written, sound_of(audio), metadata)
+        spec = VideoSpec(
+            frames.width, frames.height, frame_rate(fps, frames.fps),
+            video_format(format, crf, bits), sound_of(audio),
+            host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
+        )  # fmt: skip
         file, log = _choose_file(filename_prefix, format, spec, frames)
+        sheet = ContactSheet(fps=float(spec.rate))
+        saving = _Saving(node_id, frames, format, spec, file, log, sheet)
+        count = await saving.write()
+        return io.NodeOutput(ui=saving.finish(count, with_report=sheet_and_report))
+
+
+@dataclass(frozen=True, slots=True)
+class _Saving:
+    """One run of the node: `frames` to `file`, after the pieces of an earlier run in `log`."""
+
+    node_id: str | None
+    frames: FrameSource
+    format: str
+    spec: VideoSpec
+    file: host.OutputFile
+    log: PieceLog | None
+    sheet: ContactSheet
+
+    @property
+    def role(self) -> str:
+        """What the file is to the browser."""
+        return ROLE.get(self.format, "video")
+
+    async def write(self) -> int:
+        """Write every chunk as it comes, and return how many frames the file has."""
+        frames, log, spec = self.frames, self.log, self.spec
+        progress = host.Progress(self.node_id, frames.chunk_count or 0)
+        own_rate = frame_rate(AS_FRAMES, frames.fps)
         first = len(log.pieces) if log else 0
         frames.hold_edits(first)
-        with frames.chunks.subscribe(first) as reader, open_video(file.path, spec, log) as video:
-            frames.counts(lambda: video.bytes_written)
-            _tell(role, file)
+        path = self.file.path
+        with frames.chunks.subscribe(first) as reader, open_video(path, spec, log) as video:
+            frames.count_file(lambda: video.bytes_written)
+            _tell(self.role, self.file)
             if log and first:
-                _show_resume(node_id, file, log.frames, float(rate))
-                sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
+                _show_resume(self.node_id, self.file, log.frames, float(spec.rate))
+                self.sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
-                steady = at_rate(chunk.frames, chunk.first_frame, own_rate, rate)
+                steady = at_rate(chunk.frames, chunk.first_frame, own_rate, spec.rate)
                 video.write(steady, frames.content_key(chunk.index))
-                sheet.add(steady)
+                self.sheet.add(steady)
                 progress.advance(chunk.index + 1)
-        beside = _save_sheet(file, format, sheet, metadata) if sheet_and_report else {}
-        report = frames.report([str(saved.path) for saved in (file, *beside.values())])
-        report = replace(report, frames=video.frames_written, fps_target=float(rate))
-        if sheet_and_report:
+        return video.frames_written
+
+    def finish(self, count: int, *, with_report: bool) -> dict[str, object]:
+        """Save what lies beside a file of `count` frames, and list all for the browser."""
+        metadata = self.spec.metadata
+        beside = _save_sheet(self.file, self.format, self.sheet, metadata) if with_report else {}
+        report = self.frames.report([str(file.path) for file in (self.file, *beside.values())])
+        report = replace(report, frames=count, fps_target=float(self.spec.rate))
+        if with_report:
             report.save(beside["report"].path)
             _tell("report", beside["report"])
-        announce_file(frames, file, role)
-        shown = _folder(file, video.frames_written) if format == PNG else _playable(file)
-        return io.NodeOutput(ui={**shown, **_further(beside, report)})
+        announce_file(self.frames, self.file, self.role)
+        shown = _folder(self.file, count) if self.format == PNG else _playable(self.file)
+        return {**shown, **_further(beside, report)}
 
 
 def _file_inputs() -> list[io.Input]:

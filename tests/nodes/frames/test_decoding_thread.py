@@ -29,7 +29,7 @@ def two_threads() -> Iterator[None]:
 @pytest.fixture
 def decoded_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the threads that decoded, in order."""
-    from longtake.nodes.frames.decoded import HostDecoder
+    from longtake.nodes.frames.decoder import HostDecoder
 
     names: list[str] = []
     feed = HostDecoder.feed
@@ -95,7 +95,7 @@ def test_models_are_claimed_on_the_prompt_thread_and_the_vae_never_while_it_deco
 ) -> None:
     import comfy.model_management as management
 
-    from longtake.nodes.frames.decoded import HostDecoder
+    from longtake.nodes.frames.decoder import HostDecoder
 
     claims: list[tuple[str, bool]] = []
     decoding = threading.Event()
@@ -161,7 +161,7 @@ def test_an_interrupt_that_the_decoder_sees_ends_the_prompt_and_is_not_left_over
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host's layers check too, on the thread on which they run, and the flag raises once."""
-    from longtake.nodes.frames.decoded import HostDecoder
+    from longtake.nodes.frames.decoder import HostDecoder
 
     feed, calls = HostDecoder.feed, list[int]()
 

@@ -52,7 +52,7 @@ def record(bench: Bench, frames: Any) -> dict[str, Any]:
     """The pictures, the devices' peaks and threads, the plan and the report."""
     for usage in USAGES.values():
         usage.peak_bytes, usage.threads = usage.bytes, set()
-    frames._vae_judged = True  # which encodes the first picture again
+    frames.vae_check = None  # which encodes the first picture again
     before = [USAGES[number].bytes for number in (0, 1)]
     pictures = bench.collect(frames)
     return {
@@ -78,7 +78,7 @@ def latents_only(bench: Bench) -> dict[str, Any]:
 
 def blocked(bench: Bench, decode_on: str) -> dict[str, Any]:
     """Hold the decoding of the second chunk until the third one is made."""
-    from longtake.nodes.frames.decoded import HostDecoder
+    from longtake.nodes.frames.decoder import HostDecoder
     from longtake.stream.rollout.frame_stream import FrameStream
 
     made, waited = threading.Event(), list[bool]()
