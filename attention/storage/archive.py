@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .dense import KeysValues, Storage
 from .packed import Packed
-from .placement import ON_DEVICE, Parts
+from .placement import Parts, parts_in_main_memory
 from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
 from .shape import CacheShape
 
@@ -53,10 +53,13 @@ class FrameArchive:
         self.frames[slot : slot + 1] = [frame]
 
     def get(self, frame: int) -> KeysValues:
-        """One frame's k and v (b, s, n, d) of every layer, whose codes the device decodes."""
-        slot = self.frames.index(frame)
+        """One frame's k and v (b, s, n, d) of every layer, whose codes the device decodes.
+
+        Only CUDA keeps the memory of a queued copy alive until it is done.
+        """
+        slot, queued = self.frames.index(frame), self._device.type == "cuda"
         coded = (
-            [part[slot, :, None].to(self._device, non_blocking=True) for part in parts]
+            [part[slot, :, None].to(self._device, non_blocking=queued) for part in parts]
             for parts in self._layers
         )
         decoded = (self.codec.decode(parts, self.shape) for parts in coded)
@@ -107,12 +110,8 @@ class FrameArchive:
                 grown[: len(part)] = part
 
     def _open(self, slots: int) -> list[Parts]:
-        home = torch.device("meta") if self._device.type == "meta" else torch.device("cpu")
-        size = self.codec.parts(self.shape)
-        layers = ON_DEVICE.open(self.shape.layers, size, (slots, self.shape.batch), home).layers
-        if self._device.type == "cuda":
-            return [tuple(part.pin_memory() for part in parts) for parts in layers]
-        return layers
+        size, leading = self.codec.parts(self.shape), (slots, self.shape.batch)
+        return parts_in_main_memory(self.shape.layers, size, leading, self._device)
 
 
 def planned_archive_bytes(shape: CacheShape, storage: Storage, slots: int) -> int:

@@ -114,9 +114,9 @@ class PackedStore:
                 into[:, at] = x
             return
         codes = self.storage.codec.encode(k, v)
+        self._coded.stop_prefetch()
         for part, content in zip(self._coded.layers[layer], codes, strict=True):
             part[slot] = content
-        self._coded.invalidate()
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
         """One frame's k and v (b, s, n, d), decoded."""
@@ -162,11 +162,11 @@ class PackedStore:
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
         """Give kept slot i of a layer the content of `slots[i]`, bit for bit."""
         into, chosen = changed_slots(slots)
+        self._coded.stop_prefetch()
         for part in self._coded.layers[layer]:
             contents = [part[slot].clone() for slot in chosen]
             for slot, content in zip(into, contents, strict=True):
                 part[slot] = content
-        self._coded.invalidate()
 
     def rotated(self, layer: int) -> Tensor:
         """Memory for the rotated keys: they overwrite the keys that were read."""
@@ -184,6 +184,7 @@ class PackedStore:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the content that `state` returned."""
+        self._coded.stop_prefetch()
         for layer in range(self.shape.layers):
             for i, part in enumerate(self._coded.layers[layer]):
                 content = tensors[f"coded.{layer}.{i}"]
@@ -191,7 +192,6 @@ class PackedStore:
             for i, part in enumerate(self._recent[layer]):
                 content = tensors[f"recent.{layer}.{i}"]
                 part[:, : content.shape[1]] = content
-        self._coded.invalidate()
 
     def grow(self, kept_slots: int) -> None:
         """Have `kept_slots` coded frames; their content stays."""

@@ -6,6 +6,7 @@ computed, so that on a GPU the copy overlaps with the computation. On a CPU the 
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 import weakref
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ...temporary_files import temporary_folder
 from ..pieces import runs
+from .main_memory import pinned_parts
 from .quantize import Part
 
 Parts = tuple[Tensor, ...]
@@ -44,8 +46,8 @@ class Tier(Protocol):
         Valid until two more layers are fetched. `ahead` are the slots that the next layer reads.
         """
 
-    def invalidate(self) -> None:
-        """Drop prefetched copies: `layers` were written to."""
+    def stop_prefetch(self) -> None:
+        """Wait for copies that were started ahead, and drop them: `layers` will be written to."""
 
     def move(self, device: torch.device) -> None:
         """Fetch to another device from now on."""
@@ -96,11 +98,7 @@ class InMainMemory:
         self, layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
     ) -> Tier:
         """A tier of tensors in main memory."""
-        home = torch.device("meta") if device.type == "meta" else torch.device("cpu")
-        parts = [empty_parts(size, leading, home) for _ in range(layers)]
-        if device.type == "cuda":
-            parts = [tuple(part.pin_memory() for part in layer) for layer in parts]
-        return OffloadedTier(parts, device)
+        return OffloadedTier(parts_in_main_memory(layers, size, leading, device), device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +156,7 @@ class DeviceTier:
             for part in self.layers[layer]
         )
 
-    def invalidate(self) -> None:
+    def stop_prefetch(self) -> None:
         """Do nothing: views show every change."""
 
     def move(self, device: torch.device) -> None:
@@ -171,6 +169,7 @@ class OffloadedTier:
 
     def __init__(self, layers: list[Parts], device: torch.device) -> None:
         self.layers = layers
+        self._stream: torch.cuda.Stream | None = None
         self._prefetched: tuple[int, list[int]] | None = None  # a layer and its slots
         self.move(device)
 
@@ -194,18 +193,23 @@ class OffloadedTier:
         self._start((layer + 1) % len(self.layers), ahead)
         return tuple(part[: len(slots)] for part in parts)
 
-    def invalidate(self) -> None:
+    def stop_prefetch(self) -> None:
         """Drop the prefetched layer."""
+        if self._stream is not None and self._prefetched is not None:
+            self._stream.synchronize()
         self._prefetched = None
 
     def move(self, device: torch.device) -> None:
         """Allocate the buffers on `device`."""
+        self.stop_prefetch()
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._buffers = [
             tuple(torch.empty_like(part, device=device) for part in self.layers[0]) for _ in "ab"
         ]
+        if self._stream is not None:  # or the next owner of their memory would get a late copy
+            for part in itertools.chain(*self._buffers):
+                part.record_stream(self._stream)
         self._current = 0  # the buffer written last
-        self._prefetched = None
 
     def _start(self, layer: int, slots: Sequence[int]) -> None:
         """Start to copy frames of a layer into the other buffer, beside the computation."""
@@ -217,7 +221,7 @@ class OffloadedTier:
                 copied = 0
                 for run in runs(slots):
                     stop = copied + run.stop - run.start
-                    into[copied:stop].copy_(part[run], non_blocking=True)
+                    into[copied:stop].copy_(part[run], non_blocking=self._stream is not None)
                     copied = stop
         self._prefetched = layer, [*slots]
 
@@ -227,6 +231,16 @@ def copy_frames(old: Tier, new: Tier, count: int) -> None:
     for before, after in zip(old.layers, new.layers, strict=True):
         for part, into in zip(before, after, strict=True):
             into[:count] = part[:count]
+
+
+def parts_in_main_memory(
+    layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
+) -> list[Parts]:
+    """Memory for coded frames of all layers, from which copies to a CUDA `device` are queued."""
+    if device.type == "cuda":
+        return pinned_parts(layers, size, leading)
+    home = torch.device("meta") if device.type == "meta" else torch.device("cpu")
+    return [empty_parts(size, leading, home) for _ in range(layers)]
 
 
 def empty_parts(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:

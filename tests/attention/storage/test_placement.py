@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_offloaded
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.storage.archive import FrameArchive
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed, with_placement
 from longtake.attention.storage.placement import (
@@ -131,6 +135,32 @@ def test_what_was_fetched_in_advance_is_outdated_by_a_commit_into_a_full_window(
         assert_same_histories(far, near)
 
 
+@pytest.mark.parametrize("of", ["layers", "archive"])
+def test_copies_to_a_device_other_than_cuda_wait(of: str) -> None:
+    """Others may read main memory after it was freed or written again; here `meta` is another."""
+    queued, meta = list[object](), torch.device("meta")
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            queued.extend([*args[2:], (kwargs or {}).get("non_blocking")])
+            return func(*args, **(kwargs or {}))
+
+    if of == "layers":
+        tier = InMainMemory().open(2, [Part((2,), torch.float32)], (4, 1), torch.device("cpu"))
+        tier.move(meta)
+        read: Callable[[], object] = lambda: tier.fetch(0, range(4), range(4))  # noqa: E731
+    else:
+        archive = FrameArchive(SHAPE, INT8, 1, None, torch.device("cpu"))
+        archive.put(0, chunk_kv([0]))
+        archive.move(meta)
+        read = lambda: archive.get(0)  # noqa: E731
+    with Copies():
+        read()
+    assert not any(flag is True for flag in queued)
+
+
 def test_a_layer_is_on_its_way_while_the_one_before_it_is_computed() -> None:
     """A prefetched layer has the content of the moment when the layer before it was read."""
     size = [Part((2,), torch.float32)]
@@ -142,10 +172,10 @@ def test_a_layer_is_on_its_way_while_the_one_before_it_is_computed() -> None:
     tier.layers[2][0].fill_(20)
     assert tier.fetch(1, range(4), range(4))[0].eq(1).all()
     assert tier.fetch(2, range(4), range(4))[0].eq(20).all()
-    tier.invalidate()
+    tier.stop_prefetch()
     assert tier.fetch(0, range(2), range(2))[0].eq(0).all()
     tier.layers[1][0].fill_(11)
-    tier.invalidate()
+    tier.stop_prefetch()
     assert tier.fetch(1, range(4), range(4))[0].eq(11).all()
 
 
