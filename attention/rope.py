@@ -168,15 +168,15 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
 
 
 def suits_complex(x: Tensor) -> bool:
-    """Whether complex products rotate x by the formula, to the bit, in a third of the time.
+    """Whether complex products rotate x in a third of the time, and always to the same bits.
 
-    torch's CPU loops take several complex numbers at once and round every real product. What is
-    left over at the end of a row, or of a thread's share, they may round differently. So here are
-    only rows without a rest, and no more than one thread takes.
+    On CUDA they do. torch's CPU loops take several complex numbers at once and round every real
+    product. What is left over at the end of a row, or of a thread's share, they may round
+    differently. So on a CPU only rows without a rest suit, and no more than one thread takes.
     """
-    pairs = x.shape[-1] // 2
+    kind, pairs = device_kind(x), x.shape[-1] // 2
     whole = pairs % PAIRS_IN_STEP == 0 and x.numel() // 2 < PAIRS_OF_ONE_THREAD
-    return whole and device_kind(x) == "cpu"
+    return kind == "cuda" or (kind == "cpu" and whole)
 
 
 def quarter_turn(x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class LayerSlots(CountedFromZero):
         cos, sin = (
             x.unflatten(0, grouped)[ranks].flatten(0, 1) for x in (self._ranks.cos, self._ranks.sin)
         )
-        return Rotation(cos, sin)
+        return Rotation(cos, sin, self.shape.turn)
 
     def key_frames(self, layer: int) -> Tensor | None:
         """None: all heads of a layer hold the same frames."""

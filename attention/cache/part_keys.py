@@ -84,7 +84,7 @@ class PartKeys:
                 for x in (by.cos, by.sin)
             )
             cos, sin = (torch.cat(parts) if parts else by.cos[:0] for parts in tables)
-            self._rotations[slots] = Rotation(cos, sin)
+            self._rotations[slots] = Rotation(cos, sin, by.turn)
         return self._rotations[slots]
 
 

@@ -116,7 +116,8 @@ class Float8:
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
         """Keys and values in the computing dtype, from codes and scales."""
-        k, v = ((codes.float() * scale).to(shape.dtype) for codes, scale in (parts[:2], parts[2:]))
+        both = parts[:2], parts[2:]
+        k, v = (_scaled(codes.float(), scale, shape.dtype) for codes, scale in both)
         return k, v
 
     @property
@@ -136,7 +137,7 @@ class Float8:
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
         """Vectors (..., width) in `dtype`, from their codes and scales."""
         codes, scale = parts
-        return (codes.float() * scale).to(dtype)
+        return _scaled(codes.float(), scale, dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,14 +231,23 @@ class Integers:
     def _decode_groups(
         self, parts: Sequence[Tensor], dim: int, size: int, dtype: torch.dtype
     ) -> Tensor:
-        """Values (..., s, c) of codes and the scales of groups of `size` along `dim`."""
+        """Values (..., s, c) of codes and the scales of groups of `size` along `dim`.
+
+        Products are in float32 and rounded as they are written, with no copies between.
+        """
         codes, *grouped = parts
-        codes = self._unpack(codes).float()
-        scale, *zero = (
-            part.float().repeat_interleave(size, dim).narrow(dim, 0, codes.shape[dim])
-            for part in grouped
-        )
-        return ((codes - zero[0] if zero else codes) * scale).to(dtype)
+        codes = self._unpack(codes)
+        values, count = codes.new_empty(codes.shape, dtype=dtype), codes.shape[dim]
+        whole = count // size
+        groups_at = ((0, whole, size), (whole, 1, count - whole * size))  # the last may be shorter
+        for first, number, tokens in groups_at:
+            if not number * tokens:
+                continue
+            at, shape = (dim, first * size, number * tokens), (number, tokens)
+            part, into = (x.narrow(*at).unflatten(dim, shape) for x in (codes, values))
+            scale, *zero = (x.narrow(dim, first, number).unsqueeze(dim) for x in grouped)
+            torch.mul(part - zero[0] if zero else part, scale.float(), out=into)
+        return values
 
     def _pack(self, codes: Tensor) -> Tensor:
         if self.bits == 8:
@@ -253,6 +263,11 @@ INT8 = Integers(bits=8, key_tokens=64, value_channels=96, zero_points=False)
 INT4 = Integers(bits=4, key_tokens=64, value_channels=64, zero_points=True)
 FLOAT8 = Float8()
 AS_COMPUTED = AsComputed()
+
+
+def _scaled(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Codes times a scale, rounded to `dtype` as they are written."""
+    return torch.mul(codes, scale, out=codes.new_empty(codes.shape, dtype=dtype))
 
 
 def groups(count: int, max_size: int) -> int:

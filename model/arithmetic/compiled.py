@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...attention.backends import compiler_reason
 from ...attention.rope import rotate_pairs, rotate_plain
-from .modulation import Arithmetic, gate, modulate
+from .modulation import Arithmetic, gate, gate_by_casts, modulate, modulate_by_casts
 
 GraphCompiler = Callable[[Any, list[Any]], Callable[..., Any]]
 """Turns a traced graph and example inputs into code: a backend of torch.compile."""
@@ -146,7 +146,7 @@ class CompiledFunction:
         plain, compiled = self._plain(*arguments).float(), self(*arguments).float()
         allowed = ROUNDINGS * torch.finfo(arguments[0].dtype).eps * (1 + plain.abs())
         if not ((plain - compiled).abs() <= allowed).all():
-            raise CannotCompile(f"the compiled {self._function.__name__} gives other values")
+            raise CannotCompile(f"the compiled {self._plain.__name__} gives other values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,8 @@ def _compiled_before(_place: Place, _compiler: GraphCompiler) -> list[CompiledAr
 def _compile(place: Place, compiler: GraphCompiler) -> CompiledArithmetic:
     began = time.perf_counter()
     functions = [
-        CompiledFunction(modulate, modulate, _modulation_examples, compiler),
-        CompiledFunction(gate, gate, _gate_examples, compiler),
+        CompiledFunction(modulate_by_casts, modulate, _modulation_examples, compiler),
+        CompiledFunction(gate_by_casts, gate, _gate_examples, compiler),
         CompiledFunction(rotate_pairs, rotate_plain, _rotation_examples, compiler),
     ]
     try:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention import rope
 from longtake.attention.dense import attend
 from longtake.attention.rope import (
     LatestRotation,
@@ -87,6 +88,19 @@ def test_a_rotation_is_the_formula_bit_for_bit_however_tokens_lie(
     by_heads = Rotation(by.cos.transpose(0, 1), by.sin.transpose(0, 1))
     assert torch.equal(rotate(x.transpose(1, 2), by_heads), expected.transpose(1, 2))
     assert torch.equal(times_i(x), quarter_turn(x))
+
+
+@pytest.mark.parametrize("head_dim", [2, 12, 22, 128])
+def test_a_rotation_on_cuda_is_the_formula_to_a_rounding(
+    monkeypatch: pytest.MonkeyPatch, head_dim: int
+) -> None:
+    """There complex numbers rotate tokens of any number, in three kernels for seven."""
+    x, by = randn(2, 300, 3, head_dim), rotation(range(4), 15, 5, head_dim)
+    plain = by.turn(x, by.cos, by.sin)
+    monkeypatch.setattr(rope, "device_kind", lambda _x: "cuda")
+    turned = rotate(x, by)
+    assert "units" in vars(by)  # the complex numbers were used
+    torch.testing.assert_close(turned, plain, rtol=0, atol=1e-6)
 
 
 def test_the_latest_rotation_is_made_once_and_anew_for_other_frames_or_another_device() -> None:

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from longtake.attention.cache.policy import CachePolicy, MemoryBank, WindowSink
-from longtake.attention.rope import rotate_plain
+from longtake.attention.cache.tether import TetherCache
+from longtake.attention.rope import Rotation, Turn, rotate, rotate_plain
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.arithmetic.compiled import inductor
 from longtake.model.config import Camera
@@ -27,6 +31,8 @@ from longtake.samplers.denoiser import (
 )
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.reading import FarReading
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.model.compilers import (
     CountingCompiler,
@@ -81,6 +87,25 @@ def test_queries_and_keys_are_turned_by_compiled_code(cache: CachePolicy) -> Non
     torch.testing.assert_close(latents(model, shot), expected, rtol=1e-5, atol=1e-5)
     turned = (COUNTING.calls - middle) - (middle - before)
     assert turned >= 2 * TINY.num_layers * LEAST_PASSES, "a query and a key in every layer"
+
+
+@pytest.mark.parametrize(
+    ("cache", "storage"), [(WindowSink(9, 1), Packed(INT8, 2)), (TetherCache(6, 1, 2), DENSE)]
+)
+def test_keys_are_turned_by_compiled_code_wherever_they_are_read_from(
+    cache: CachePolicy, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where some steps and layers read the near past alone."""
+    compiled_turn, turns = ready(MODEL).arithmetic.turn, set[Turn]()
+
+    def record(x: Tensor, by: Rotation) -> Tensor:
+        turns.add(by.turn)
+        return rotate(x, by)
+
+    monkeypatch.setattr("longtake.attention.rope.rotate", record)
+    far = MemoryRules(far=FarReading(3, last_steps=1, last_layers=0.5))
+    latents(ready(MODEL), settings(length=15, cache=cache, storage=storage, memory=far))
+    assert turns == {compiled_turn}
 
 
 @pytest.mark.parametrize("camera", CAMERAS)

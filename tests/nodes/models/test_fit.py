@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from longtake.headless.commands.inspect import inspect
+from longtake.headless.commands.inspect import inspect, lines
 from longtake.model.preset import DEMO_FOLDER
 from longtake.nodes.models.fit import CPU, Machine, fit
 from longtake.samplers.planning.cache_forms import RESERVED_BYTES
@@ -30,7 +31,7 @@ def test_a_card_holds_a_form_from_its_planned_bytes_on(self_forcing: Path) -> No
     """The bytes are those that `longtake inspect` lists; one byte less takes the next form."""
     forms = {form["name"]: form for form in inspect(self_forcing)["cache_forms"]["480p"]}
     for name, words in {
-        "as computed": "+ 11.0 GB memory at 832x480. Fits",
+        "as computed": "+ 10.9 GB memory at 832x480. Fits",
         "keys rotated in every pass": "Keys are then rotated in every pass",
         "int8": "Set `storage` to int8",
         "int4": "Set `storage` to int4",
@@ -40,7 +41,23 @@ def test_a_card_holds_a_form_from_its_planned_bytes_on(self_forcing: Path) -> No
         assert enough.fits and words in enough.text and words not in less.text
         assert "in main memory" not in enough.text
     text = fit(self_forcing, card(2**35)).text
-    assert text.startswith("Self-Forcing, bf16: 2.6 GB weights + 11.0 GB memory at 832x480.")
+    assert text.startswith("Self-Forcing, bf16: 2.6 GB weights + 10.9 GB memory at 832x480.")
+
+
+def test_the_guide_has_the_table_that_inspect_prints(self_forcing: Path) -> None:
+    """A plan that changes by 0.1 GB changes the guide too."""
+    guide = (Path(__file__).parents[3] / "docs" / "guide" / "memory.md").read_text("utf-8")
+    rows = guide.partition("| | KV cache | in all | fits |")[2].partition("\n\n")[0]
+    told = re.findall(r"\| ([^|]+) \| ([\d.]+ GB) \| ([\d.]+ GB) \| ([^|]+) \|", rows)
+    printed = [
+        match.groups()
+        for line in lines(inspect(self_forcing))
+        if (match := re.match(r"fits +480p, (.+): KV cache (.+), in all (.+); fits (.+)$", line))
+    ]
+    assert len(told) == len(printed) == 4
+    for row, form in zip(told, printed, strict=True):
+        assert row[:3] == form[:3]
+        assert re.findall(r"\d+", row[3]) == re.findall(r"\d+", form[3])
 
 
 def test_weights_wait_in_main_memory_where_no_form_fits_whole(self_forcing: Path) -> None:

@@ -316,8 +316,9 @@ def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
 
 @pytest.mark.slow
 def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:
+    """What is left of a difference are rotations, which take less memory on CUDA."""
     cpu, cuda = on_both(of_entries(TempCache(48, eviction=REDUNDANT)))
-    assert cpu == cuda
+    assert cpu.kv_bytes == cuda.kv_bytes and cpu.working_bytes > cuda.working_bytes
 
 
 def of_entries(cache: TempCache, **changes: Any) -> RolloutSettings:
