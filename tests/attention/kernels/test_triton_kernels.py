@@ -55,6 +55,19 @@ def test_selected_keys(
     torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "width", "keys"),
+    [(torch.float16, 128, 128), (torch.bfloat16, 64, 128), (torch.float32, 128, 32),
+     (torch.float16, 256, 32)],
+)  # fmt: skip
+def test_a_step_takes_as_many_keys_as_fit_the_shared_memory(
+    dtype: torch.dtype, width: int, keys: int
+) -> None:
+    from longtake.attention.kernels.triton_selected import keys_at_once
+
+    assert keys_at_once(torch.zeros(1, 1, 1, width, dtype=dtype)) == keys
+
+
 def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() -> None:
     from longtake.attention.kernels.triton_selected import attend_selected_part
 

@@ -49,6 +49,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As small beside these histories as they are beside those of a model."""
     monkeypatch.setattr(onednn, "LOGITS", 1 << 12)
     monkeypatch.setattr(onednn, "KEYS", 1 << 12)
+    monkeypatch.setattr(onednn, "PART", 1 << 9)
 
 
 class Largest(TorchDispatchMode):
