@@ -1,13 +1,14 @@
 """The interface of a KV cache to the sampling loop and the host, and how a cache is opened.
 
-A new kind of cache implements `HistoryCache` and has its own policy. Only `open_cache` and
-`planned_bytes` distinguish the kinds.
+A new kind of cache implements `HistoryCache` and has its own policy. Only `_kind` distinguishes the
+kinds: a case there says how the cache is opened, and what it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -36,7 +37,8 @@ from .recall.window import RecallWindow
 from .snapshot import Snapshot
 from .storage.dense import KeysValues, Storage
 from .storage.shape import CacheShape
-from .temp_cache import cache
+from .temp_cache import cache as merged_cache
+from .temp_cache.cache import MergedCache
 from .temp_cache.policy import TempCache
 
 
@@ -111,6 +113,43 @@ class HistoryCache(FrameNumbers, Protocol):
         """Free all tensors; the cache cannot be used any more."""
 
 
+Plan = Callable[[CacheShape, Any, int | None, Storage], int]
+"""(shape, policy, length, storage) -> bytes; an unbounded history may only start there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKind:
+    """How the cache of a policy is opened, and the exact bytes that it takes."""
+
+    open: Callable[[CacheShape, Any, int | None, torch.device | str, Storage], HistoryCache]
+    bytes: Plan = kv_cache.planned_bytes
+    offloaded: Plan = kv_cache.planned_offloaded
+
+
+def _kind(shape: CacheShape, policy: CachePolicy) -> CacheKind:
+    match policy:
+        case MostAttended(per_head=True):
+            return CacheKind(PerHeadCache)
+        case MostAttended():
+            return CacheKind(HeavyHitterCache)
+        case SharedWindow():
+            return CacheKind(SharedWindowCache)
+        case MemoryBank():
+            return CacheKind(BankCache)
+        case TetherCache():
+            return CacheKind(TetheredCache)
+        case DeltaWindow():
+            return CacheKind(DeltaCache, delta_cache.planned_bytes)
+        case RecallWindow(by="content"):
+            return CacheKind(ContentCache, offloaded=content_cache.planned_offloaded)
+        case RecallWindow():
+            return CacheKind(RecallCache, offloaded=recall_cache.planned_offloaded)
+        case TempCache():
+            return CacheKind(_open_merged, _merged_bytes)
+        case _:
+            return CacheKind(BesideCache if shape.beside else kv_cache.KVCache)
+
+
 def open_cache(
     shape: CacheShape,
     policy: CachePolicy,
@@ -119,29 +158,7 @@ def open_cache(
     device: torch.device | str,
 ) -> HistoryCache:
     """An empty history for a rollout of `length` latent frames; None has no end."""
-    match policy:
-        case MostAttended(per_head=True):
-            return PerHeadCache(shape, policy, length, device, storage)
-        case MostAttended():
-            return HeavyHitterCache(shape, policy, length, device, storage)
-        case SharedWindow():
-            return SharedWindowCache(shape, policy, length, device, storage)
-        case MemoryBank():
-            return BankCache(shape, policy, length, device, storage)
-        case TetherCache():
-            return TetheredCache(shape, policy, length, device, storage)
-        case DeltaWindow():
-            return DeltaCache(shape, policy, length, device, storage)
-        case RecallWindow(by="content"):
-            return ContentCache(shape, policy, length, device, storage)
-        case RecallWindow():
-            return RecallCache(shape, policy, length, device, storage)
-        case TempCache():
-            index = open_index(policy.effective_index, shape, policy.kernel)
-            return cache.MergedCache(shape, policy, index, device, storage, length)
-        case _:
-            kind = BesideCache if shape.beside else kv_cache.KVCache
-            return kind(shape, policy, length, device, storage)
+    return _kind(shape, policy).open(shape, policy, length, device, storage)
 
 
 def planned_bytes(
@@ -151,13 +168,8 @@ def planned_bytes(
 
     A history without bound or end grows beyond it.
     """
-    if isinstance(policy, TempCache):
-        index = open_index(policy.effective_index, shape)
-        return cache.planned_bytes(shape, policy, index, storage, length)
-    if isinstance(policy, DeltaWindow):
-        return delta_cache.planned_bytes(shape, policy, length, storage)
     beside = planned_bytes(shape.beside, policy, storage, length) if shape.beside else 0
-    return kv_cache.planned_bytes(shape, policy, length, storage) + beside
+    return _kind(shape, policy).bytes(shape, policy, length, storage) + beside
 
 
 def planned_offloaded(
@@ -167,10 +179,23 @@ def planned_offloaded(
 
     A history or an archive without bound or end grows beyond it.
     """
-    match policy:
-        case RecallWindow(by="content"):
-            return content_cache.planned_offloaded(shape, policy, length, storage)
-        case RecallWindow():
-            return recall_cache.planned_offloaded(shape, policy, length, storage)
     beside = planned_offloaded(shape.beside, policy, storage, length) if shape.beside else 0
-    return kv_cache.planned_offloaded(shape, policy, length, storage) + beside
+    return _kind(shape, policy).offloaded(shape, policy, length, storage) + beside
+
+
+def _open_merged(
+    shape: CacheShape,
+    policy: TempCache,
+    length: int | None,
+    device: torch.device | str,
+    storage: Storage,
+) -> MergedCache:
+    index = open_index(policy.effective_index, shape, policy.kernel)
+    return MergedCache(shape, policy, index, device, storage, length)
+
+
+def _merged_bytes(
+    shape: CacheShape, policy: TempCache, length: int | None, storage: Storage
+) -> int:
+    index = open_index(policy.effective_index, shape)
+    return merged_cache.planned_bytes(shape, policy, index, storage, length)

@@ -25,10 +25,10 @@ from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.table import TWIN
 from .families.tensors import QUANTISED
-from .files.empty_layers import EmptyLayers
 from .files.header import TensorInfo
 from .files.mismatch import mismatch
 from .files.safetensors_file import open_mapped
+from .files.skip_init import SkipInit
 from .files.weights import Weights, open_weights
 from .host_layers import HostLayers, HostTensor, host_layers
 from .text import TextEncoder
@@ -203,7 +203,7 @@ def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> Wan
     """Build our own module tree with the weights `state`, in float32; errors name `path`."""
     plain = dequantise(state, path)
     finite(plain, path)
-    with EmptyLayers():
+    with SkipInit():
         dit = WanDiT(config)
     load_exactly(dit, plain, path)
     return dit
@@ -255,7 +255,7 @@ def load_tiny_vae(path: Path) -> TinyVAE:
             "choose model/demo/vae.safetensors."
         ) from error
     config = TinyVAEConfig((len(e[0]), len(e[1]), len(e[2])), (len(d[0]), len(d[1]), len(d[2])))
-    with EmptyLayers():
+    with SkipInit():
         vae = TinyVAE(config)
     load_exactly(vae, state, path)
     return vae

@@ -22,8 +22,7 @@ MOUSE = 2  # up, then right
 PRESSED = 0.1  # of full speed
 DEGREES = 15.0  # a picture, of a mouse at 1: Matrix-Game 3's `cam_utils.py`; 2 does not say
 MAX_MOUSE = 0.2  # twice what the authors' own arrows send
-KEYS_AND_MOUSE = 4  # forward, back, left, right
-DRIVING = 2  # forward, back
+DRIVING = 2  # keys of a model that drives a car; others have left and right too
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from ..video.frame_rate import exact_rate
 from ..video.sound import Samples
 from .encoder import LiveEncoder, LivePacket
 from .jitter import JitterBuffer
-from .take_reader import Newest, TakeReader
+from .take_reader import NewestTake, TakeReader
 from .take_sound import TakeSound
 from .viewers import Viewer
 
@@ -29,7 +29,7 @@ REPEAT_S = 1.0  # a held picture is sent again, so that a viewer that left is no
 class Broadcast:
     """A frame rate, a size, and viewers, which may come and go on any thread."""
 
-    def __init__(self, newest: Newest, shot: Shot) -> None:
+    def __init__(self, newest: NewestTake, shot: Shot) -> None:
         self.rate = exact_rate(shot.fps)
         self._size = (shot.width, shot.height)
         self._form = _form(shot)

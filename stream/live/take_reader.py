@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..preview.jpeg import unpack_files
 from ..preview.take import Take
 
-Newest = Callable[[], Take | None]
+NewestTake = Callable[[], Take | None]
 
 
 class TakeReader:
@@ -18,7 +18,7 @@ class TakeReader:
     behind the run, in seconds of the video, before it goes on at the newest chunk.
     """
 
-    def __init__(self, newest: Newest, max_waiting_s: float) -> None:
+    def __init__(self, newest: NewestTake, max_waiting_s: float) -> None:
         self._newest, self._max_waiting_s = newest, max_waiting_s
         self._take: Take | None = None
         self._seq = 0  # the next chunk to open

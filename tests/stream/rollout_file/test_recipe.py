@@ -11,6 +11,7 @@ import torch
 
 from longtake.attention.cache.policy import (
     AveragingSink,
+    CachePolicy,
     FullHistory,
     MostAttended,
     RebuiltWindow,
@@ -180,6 +181,18 @@ def test_a_missing_field_takes_its_default() -> None:
     record, tensors = to_record(settings())
     del record["seed_changes"], record["context_noise"]
     assert from_record(record, tensors).seed_changes == ()
+
+
+def kinds_of(base: type[Any]) -> set[type[Any]]:
+    """A class's subclasses, and theirs."""
+    return {kind for own in base.__subclasses__() for kind in (own, *kinds_of(own))}
+
+
+def test_every_policy_of_a_kv_cache_is_known() -> None:
+    """A new one that `recipe_types` does not list could be chosen, but not read back."""
+    assert RecallWindow in kinds_of(CachePolicy)
+    ours = {kind for kind in kinds_of(CachePolicy) if ".tests." not in kind.__module__}
+    assert {kind.__qualname__ for kind in ours} <= set(known_types())
 
 
 def test_all_parts_of_settings_are_known() -> None:

@@ -12,9 +12,10 @@ DRAWS = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_)
 """How torch's linear, convolution and embedding layers begin."""
 
 
-class EmptyLayers(TorchFunctionMode):
-    """Within it, layers draw no random weights: that takes longer than to read them, five seconds
-    of 1.3 billion.
+class SkipInit(TorchFunctionMode):
+    """A context in which layers draw no random weights.
+
+    To draw them takes longer than to read a file: five seconds for 1.3 billion.
     """
 
     def __torch_function__(
