@@ -12,7 +12,7 @@ Self-Forcing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -70,19 +70,23 @@ class TextKV:
         """The prompt's keys and values in one layer, then the picture's if there is one."""
         return (self.layers[layer], *self.image[layer : layer + 1])
 
-    def rows(self, indices: Sequence[int], runs: Runs = ()) -> TextKV:
-        """Select rows by `indices`, with `runs` of prompts; a single shared row is not copied."""
+    def rows(self, indices: Sequence[int]) -> TextKV:
+        """Select rows by `indices`; a single shared row is not copied."""
         if len(set(indices)) == 1:
             one, count = slice(indices[0], indices[0] + 1), len(indices)
-            return self._each(lambda x: x[one].expand(count, -1, -1, -1, -1), runs)
+            return self._each(lambda x: x[one].expand(count, -1, -1, -1, -1))
         picked = upload(torch.tensor([*indices]), self.layers[0][0].device)
-        return self._each(lambda x: x[picked], runs)
+        return self._each(lambda x: x[picked])
 
-    def _each(self, change: Callable[[Tensor], Tensor], runs: Runs) -> TextKV:
+    def in_runs(self, runs: Runs) -> TextKV:
+        """The same prompts, each for so many latent frames in a row; nothing is copied."""
+        return replace(self, runs=runs)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TextKV:
         layers, image = (
             tuple((change(k), change(v)) for k, v in part) for part in (self.layers, self.image)
         )
-        return TextKV(layers, image, runs)
+        return TextKV(layers, image)
 
     def pick(self, batch: Tensor, frames: Tensor) -> TextKV:
         """One prompt per latent frame: prompt `frames` (b, f) of row `batch` (b,)."""

@@ -24,8 +24,11 @@ class ProjectedText(Protocol):
     def shape(self) -> tuple[int, int]:
         """Rows, and prompts of a row."""
 
-    def rows(self, indices: Sequence[int], runs: Runs = ()) -> Any:
-        """Select rows by `indices`, with `runs` of prompts."""
+    def rows(self, indices: Sequence[int]) -> Any:
+        """Select rows by `indices`."""
+
+    def in_runs(self, runs: Runs) -> Any:
+        """The same prompts, each for so many latent frames in a row; nothing is copied."""
 
 
 @dataclass(frozen=True, slots=True)

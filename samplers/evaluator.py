@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from ..model.dit import (
 )
 from ..model.forward import ProjectedText
 from ..model.hooks import NO_HOOKS, Hooks
+from ..uploads import upload
 from .conditioning.reference import Reference
 from .conditioning.text_rows import TextRows
 from .denoiser import Denoiser
@@ -55,9 +57,22 @@ class PassInputs:
 
 
 class Turn:
-    """Whose turn it is: the weights of all others may have left the device."""
+    """Whose turn it is: the weights of all others may have left the device.
 
-    holder: Evaluator | None = None
+    A turn does not keep its holder, so that projected prompts go when a shot ends.
+    """
+
+    def __init__(self) -> None:
+        self._holder: weakref.ref[Evaluator] | None = None
+
+    @property
+    def holder(self) -> Evaluator | None:
+        """The evaluator of the weights that were claimed last."""
+        return None if self._holder is None else self._holder()
+
+    def give(self, evaluator: Evaluator) -> None:
+        """Let it be the turn of these weights."""
+        self._holder = weakref.ref(evaluator)
 
 
 class Evaluator:
@@ -94,7 +109,8 @@ class Evaluator:
 
     def claim(self, kv_bytes: int) -> None:
         """Claim the model, for a chunk or for its turn, before `kv_bytes` are allocated."""
-        before, self._turn.holder = self._turn.holder, self
+        before = self._turn.holder
+        self._turn.give(self)
         if before is not None and before is not self:
             before._step_back()
         self._tree = self.model.host.claim(kv_bytes)
@@ -114,7 +130,7 @@ class Evaluator:
         if self._text is None:
             texts = self._embeddings.values()
             context = torch.stack([torch.stack([*of_prompt]) for of_prompt in texts])
-            context = context.to(self.model.device, self.model.dtype)
+            context = upload(context.to(self.model.dtype), self.model.device)
             self._text = TextRows(self._read_text(context, self._picture(len(context))))
             if self._control is not None:
                 self._control_text = TextRows(self._control.project(self._tree, context))

@@ -183,8 +183,12 @@ def _equals_last(x: Tensor) -> Tensor:
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether two views are of the same memory, which cannot be reused while one view is alive."""
-    return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
+    """Whether two views are of the same memory, which cannot be reused while one view is alive.
+
+    Tensors without content have no address, so the storages are compared.
+    """
+    ours, theirs = ((x.storage_offset(), x.shape, x.stride()) for x in (a, b))
+    return ours == theirs and a.untyped_storage()._cdata == b.untyped_storage()._cdata
 
 
 def count_shared_buckets(buckets: RandomProjection, queries: Tensor, keys: Tensor) -> Tensor:

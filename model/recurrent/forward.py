@@ -8,7 +8,7 @@ keeps as hidden state and cell. So caches, commits and views need not know which
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,10 +38,14 @@ class TextVectors:
         """Rows, and prompts of a row."""
         return self.vectors.shape[0], self.vectors.shape[1]
 
-    def rows(self, indices: Sequence[int], runs: Runs = ()) -> TextVectors:
-        """Select rows by `indices`, with `runs` of prompts."""
+    def rows(self, indices: Sequence[int]) -> TextVectors:
+        """Select rows by `indices`."""
         picked = upload(torch.tensor([*indices]), self.vectors.device)
-        return TextVectors(self.vectors[picked], runs)
+        return TextVectors(self.vectors[picked])
+
+    def in_runs(self, runs: Runs) -> TextVectors:
+        """The same prompts, each for so many latent frames in a row."""
+        return replace(self, runs=runs)
 
     def of_frames(self, count: int) -> Tensor:
         """The vectors of `count` latent frames: (b, f, c)."""

@@ -15,17 +15,20 @@ class TextRows:
 
     def __init__(self, text: ProjectedText) -> None:
         self.text = text
-        self._selections: dict[tuple[tuple[int, ...], Runs], ProjectedText] = {}
+        self._selections: dict[tuple[int, ...], ProjectedText] = {}
 
     def select(self, prompts: Sequence[int], texts: Sequence[int]) -> Any:
-        """Prompt `prompts[i]` for batch row i, with text `texts[j]` for latent frame j."""
+        """Prompt `prompts[i]` for batch row i, with text `texts[j]` for latent frame j.
+
+        All rows in their order are not copied, and other rows once, whatever frames they serve.
+        """
         count, texts_each = self.text.shape
-        runs: Runs = ()
-        if texts_each > 1:
-            runs = tuple((i, len([*same])) for i, same in groupby(texts))
-        key = tuple(prompts), runs
-        if key[0] == tuple(range(count)) and not runs:
-            return self.text
-        if key not in self._selections:
-            self._selections[key] = self.text.rows(key[0], runs)
-        return self._selections[key]
+        rows, key = self.text, tuple(prompts)
+        if key != tuple(range(count)):
+            if key not in self._selections:
+                self._selections[key] = self.text.rows(key)
+            rows = self._selections[key]
+        if texts_each == 1:
+            return rows
+        runs: Runs = tuple((i, len([*same])) for i, same in groupby(texts))
+        return rows.in_runs(runs)

@@ -40,9 +40,13 @@ class OwnPrompt:
 Prompt = Literal["positive", "negative"] | OwnPrompt
 
 
-def order(prompt: Prompt) -> str:
-    """A key to sort prompts by."""
-    return prompt if isinstance(prompt, str) else prompt.digest
+def order(prompt: Prompt) -> tuple[bool, str]:
+    """A key to sort prompts by: the one in force, fixed ones, the negative one.
+
+    Batch rows, rows of caches and projected prompts share this order, so that no pass needs a copy
+    of the prompts in another one.
+    """
+    return prompt != "positive", prompt if isinstance(prompt, str) else prompt.digest
 
 
 def describe_prompt(prompt: Prompt) -> str:

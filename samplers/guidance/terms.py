@@ -142,7 +142,7 @@ class Guidance:
         """All prompts needed, including those that histories are committed with."""
         used = {b.prompt for b in self.all_branches}
         used |= {b.view.commit_prompt for b in self.branches if b.view.commit_prompt}
-        return tuple(sorted(used, key=order, reverse=True))
+        return tuple(sorted(used, key=order))
 
     @property
     def own_prompts(self) -> tuple[OwnPrompt, ...]:

@@ -122,8 +122,8 @@ def _cache_order(key: tuple[FillMode, FrameSelection]) -> tuple[bool, str]:
     return fill_mode == "noise", str(seen)
 
 
-def _order(row: CacheRow) -> tuple[float, bool, str]:
-    return row.level, row.prompt != "positive", order(row.prompt)
+def _order(row: CacheRow) -> tuple[float, tuple[bool, str]]:
+    return row.level, order(row.prompt)
 
 
 def planned_bytes(settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype) -> int:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from unittest.mock import Mock
 
+import pytest
 import torch
 from torch import Tensor
 
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.config import PATCH
+from longtake.samplers.conditioning.text_rows import TextRows
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.evaluator import Evaluator, PassInputs, Turn
+from longtake.samplers.guidance.presets import cfg
+from longtake.samplers.loop import generate
 from longtake.samplers.solvers.noise_process import Flow
-from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
+from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit, settings
 
 ROWS, COLUMNS = 4, 6
 READER = Mock(state=lambda: None)
@@ -44,3 +50,22 @@ def test_time_embeddings_are_of_the_weights_that_read_the_prompt() -> None:
     fresh.claim(0)
     fresh.project({"positive": [embedding(1)]})
     assert torch.equal(velocity(fresh), after)
+
+
+def test_the_prompts_of_a_shot_go_with_the_shot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would stay on the device until Python looks for objects that refer to one another."""
+    project, projected = Evaluator._project, list[weakref.ref[TextRows]]()
+
+    def watch(evaluator: Evaluator) -> TextRows:
+        text = project(evaluator)
+        projected.append(weakref.ref(text))
+        return text
+
+    monkeypatch.setattr(Evaluator, "_project", watch)
+    gc.disable()
+    try:
+        for _ in generate(settings(guidance=cfg(2.0)), local_denoiser(random_dit(), TINY)):
+            assert projected[-1]() is not None
+        assert not any(text() for text in projected)
+    finally:
+        gc.enable()

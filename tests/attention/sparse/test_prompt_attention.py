@@ -18,6 +18,7 @@ from longtake.attention.sparse.prompt_attention import (
 )
 from longtake.attention.sparse.settings import SparseCross
 from longtake.model.dit import PassOptions, predict, project_text
+from longtake.model.memory import peak_bytes
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
 
 PRUNED = SparseCross(prune=True, min_tokens=3, bits=2)
@@ -173,3 +174,19 @@ def test_the_model_attends_to_its_prompt_as_it_is_told(frames_prompts: int) -> N
     seen = []
     predict(dit, x, t, text, attention, PassOptions(lambda layer, q, k, v: seen.append(layer) or q))
     assert seen == [0, 1]
+
+
+def test_a_rehearsal_keeps_prompts_of_other_memory_apart() -> None:
+    """Their tensors have no content, and so no address that tells them apart."""
+
+    def bytes_of_prompts(count: int) -> int:
+        prompts = [torch.empty(2, 1, 64, 2, 32, device="meta").unbind() for _ in range(count)]
+        attention = SparsePrompt(SparseCross(from_tokens=0))
+
+        def attend_all() -> None:
+            for keys, values in prompts:
+                attention(0, torch.empty(1, 3, 2, 32, device="meta"), keys, values)
+
+        return peak_bytes(attend_all)
+
+    assert bytes_of_prompts(2) - bytes_of_prompts(1) >= 2 * 64 * 2 * 32 * 4
