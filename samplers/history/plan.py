@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from ...attention import history
+from ...attention.cache.placed_windows import DistantSink
 from ...attention.cache.policy import CachePolicy, WindowSink
 from ...attention.history import HistoryCache
 from ...attention.rope import Turn
@@ -179,12 +180,13 @@ def _plan(  # noqa: PLR0913
 
 def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> CachePolicy:
     """The policy of a cache for a part of the history; it never keeps more than the whole."""
+    window = DistantSink if whole.keeps_distances else WindowSink
     match seen:
         case AgeRange():
             count = seen.oldest - seen.newest + 1
-            return WindowSink(count if whole.limit is None else min(count, whole.limit))
+            return window(count if whole.limit is None else min(count, whole.limit))
         case SinkFrames():
-            return WindowSink(max(1, whole.sink_frames))
+            return window(max(1, whole.sink_frames))
         case _ if fill_mode == "committed":
             return whole
         case _:

@@ -77,10 +77,19 @@ def select(
     plan = plans[index]
     row = plan.rows.index(row_of(branch))
     if not isinstance(plan.frames, AllFrames):  # a cache of just this part
-        return CacheSelection(index, row, None, count - ranks.start)
+        return CacheSelection(index, row, None, _position_behind(plan, frames, ranks, committed))
     beside = plan.policy.extra_frames and not isinstance(view.frames, AllFrames)
     whole = len(ranks) == count and not beside
     return CacheSelection(index, row, None if whole else ranks, count)
+
+
+def _position_behind(
+    plan: CachePlan, frames: Sequence[int], ranks: range, committed: int
+) -> int:
+    """The first active frame's position for a cache of the history `frames` of those `ranks`."""
+    if not plan.policy.keeps_distances:
+        return len(frames) - ranks.start
+    return len(ranks) + committed - 1 - frames[ranks[-1]]
 
 
 def _cache_of(

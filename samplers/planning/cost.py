@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 
 from ...model.forward import ModelConfig
-from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames
+from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames, View
 from ..guidance.prompt import describe_prompt
 from ..history.plan import CachePlan, bytes_of, cache_plans, source
 from ..history.selection import select
@@ -68,12 +68,14 @@ def peak_evaluations(
 ) -> int:
     """Model evaluations of the most expensive chunk.
 
-    Counts guidance changes and, per prompt change, one extra pass over the noise history.
+    Counts guidance changes and, where the prompt changes, the passes that fill caches again.
     """
     most = max(cost(stage, config, dtype, histories).evaluations for stage in settings.stages)
-    if len(settings.prompts.entries) == 1:
+    length = math.inf if settings.length is None else settings.length
+    if not any(0 < entry.start_frame < length for entry in settings.prompts.entries):
         return most
-    return most + histories * _refill(settings, cache_plans(settings, config, dtype))
+    plans = cache_plans(settings, config, dtype)
+    return most + histories * (_refill(settings, plans) + _recache(settings, plans))
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:
@@ -148,6 +150,14 @@ def _refill(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
     return rows * math.ceil(len(steady_state_frames(settings)) / settings.schedule.chunk_frames)
 
 
+def _recache(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
+    """Evaluations that commit the whole history again under another prompt."""
+    if settings.on_prompt_change != "re-cache":
+        return 0
+    rows = sum(len(plan.rows) for plan in plans if plan.fill_mode == "committed")
+    return rows * count_commits(settings, steady_state_frames(settings))
+
+
 def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
     """Evaluations that fill one cache for a chunk; pure noise is passed once, not per chunk."""
     if plan.fill_mode == "committed":
@@ -177,7 +187,9 @@ def _describe_weight(branch: Branch) -> str:
 def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str | None:
     """Why the view differs from passing its frames alone through the model; None if exact."""
     view, cache = branch.view, settings.cache
-    if view.pure_noise or view.rebuilt or isinstance(view.frames, NoFrames):
+    if view.pure_noise:
+        return _inexact_noise(settings, view, frames)
+    if view.rebuilt or isinstance(view.frames, NoFrames):
         return None
     if view.commit_prompt not in (None, branch.prompt):
         return "its history was committed with the other prompt"
@@ -188,7 +200,7 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
         if seen and len(seen) == cache.limit:
             return "it is all that the window holds"
         return "cut out of a longer history, which its keys remember"
-    evicts = cache.limit is not None and settings.length not in range(cache.limit + 1)
+    evicts = _evicts(settings)
     averaged = evicts and cache.averaged_frames > 0
     if isinstance(view.frames, SinkFrames):
         whole = commit_start(settings, cache.sink_frames) == cache.sink_frames
@@ -199,6 +211,25 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
         return None
     averages = ", and the sink's are averages" if averaged else ""
     return f"the window's keys remember evicted frames{averages}"
+
+
+def _inexact_noise(settings: RolloutSettings, view: View, frames: Sequence[int]) -> str | None:
+    """The same of a view of pure noise, which is passed in chunks counted from the newest frame."""
+    seen = view.frames.ranks(frames, settings.cache.sink_frames)
+    if frames and not seen and isinstance(view.frames, AgeRange):
+        return "nothing, since it is older than the window"
+    if settings.cache.keeps_distances and _evicts(settings) and 0 in seen:
+        return "its noise is without gaps, unlike the history"
+    if seen.start > 0:
+        return "cut out of longer noise, which its keys remember"
+    ends_chunk = (len(frames) - seen.stop) % settings.schedule.chunk_frames == 0
+    return None if ends_chunk else "its keys remember the rest of a chunk of noise"
+
+
+def _evicts(settings: RolloutSettings) -> bool:
+    """Whether frames ever leave the window."""
+    limit = settings.cache.limit
+    return limit is not None and settings.length not in range(limit + 1)
 
 
 def idle_views(settings: RolloutSettings) -> list[str]:

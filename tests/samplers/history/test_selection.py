@@ -208,3 +208,17 @@ def test_pure_noise_is_passed_again_where_the_prompt_changes() -> None:
     evals = [chunk.model_evals for chunk in generate(s, MODEL)]
     assert max(evals[1:]) == peak_evaluations(s, TINY, torch.float32)
     assert peak_evaluations(s, TINY, torch.float32) > cost(s, TINY, torch.float32).evaluations
+
+
+@pytest.mark.parametrize(
+    "cache", [WindowSink(6), WindowSink(7, 1), FullHistory(), RebuiltWindow(5)], ids=str
+)
+@pytest.mark.parametrize("guidance", [g.Guidance(), g.cfg(2.0), g.vanilla(1.5)])
+def test_the_history_is_committed_again_where_the_prompt_changes(
+    cache: CachePolicy, guidance: g.Guidance
+) -> None:
+    s = of(guidance, cache, prompts=timeline(0, 12), on_prompt_change="re-cache")
+    evals = [chunk.model_evals for chunk in generate(s, MODEL)]
+    assert max(evals[1:]) == peak_evaluations(s, TINY, torch.float32)
+    late = replace(s, prompts=timeline(0, LENGTH))  # a change that the shot does not reach
+    assert peak_evaluations(late, TINY, torch.float32) == cost(s, TINY, torch.float32).evaluations

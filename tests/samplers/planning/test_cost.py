@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.placed_windows import DistantSink
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -118,6 +119,15 @@ def test_the_cost_of_comparing_with_the_base_counts() -> None:
         (g.Guidance((g.Branch(1.0, view=g.SINK),)), AveragingSink(6, 3),
          "1 x sink (approximate: the sink's keys are averages)"),
         (g.Guidance((g.Branch(1.0, view=g.SINK),)), AveragingSink(12, 3), "1 x sink"),
+        (g.vanilla(2.0), DistantSink(12, 3), "2 x all; -1 x pure noise"),
+        (g.vanilla(2.0), DistantSink(6, 3), "2 x all (approximate: the window's keys remember "
+         "evicted frames); -1 x pure noise (approximate: its noise is without gaps, unlike"),
+        (g.vanilla(2.0, g.View(g.last(4).frames, 1.0)), WindowSink(12),
+         "2 x all; -1 x last 4 as pure noise (approximate: cut out of longer noise"),
+        (g.vanilla(2.0, g.View(g.SinkFrames(), 1.0)), WindowSink(12, 3),
+         "2 x all; -1 x sink as pure noise"),
+        (g.vanilla(2.0, g.View(g.SinkFrames(), 1.0)), WindowSink(12, 2),
+         "2 x all; -1 x sink as pure noise (approximate: its keys remember the rest of a chunk"),
     ],
 )  # fmt: skip
 def test_the_report_says_what_is_exact(guidance: g.Guidance, cache: Any, expected: str) -> None:
