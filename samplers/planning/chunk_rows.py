@@ -40,7 +40,8 @@ def frames_before(settings: RolloutSettings) -> int:
 def leading_frames(settings: RolloutSettings) -> list[int]:
     """The latent frame that `frames_before` tells, and the last one up to it that leads a full row.
 
-    Where chunks start a fraction of a row apart, not every one does.
+    Where chunks start a fraction of a row apart, not every one does. Where the window is not full
+    by then, also the last one of all, which has a longer history and fewer frames in work.
     """
     longest = first = frames_before(settings)
     most = settings.schedule.active_frames(settings.length, settings.origin)
@@ -50,21 +51,33 @@ def leading_frames(settings: RolloutSettings) -> list[int]:
         if first < settings.origin + chunk or len(fullest(rows, 1)[0].frames) >= most:
             break
         first -= chunk
-    return sorted({first, longest})
+    return sorted({first, longest, *_last_leading(settings, longest)})
+
+
+def _last_leading(settings: RolloutSettings, longest: int) -> list[int]:
+    """The latent frame that leads the last chunk, if the window is not full before `longest`."""
+    if settings.length is None or longest >= capacity(settings.cache, settings.length):
+        return []
+    return [row.first for row in _last_two_finishes(settings)][-1:]
 
 
 def first_with_history(settings: RolloutSettings) -> list[int]:
     """The first latent frames of two chunks: the first with a history, and the first whose history
     is long enough for each view to see another part of it, or else the last.
     """
-    views = [branch.view.frames for branch in settings.guidance.all_branches]
-    ages = (view.oldest for view in views if isinstance(view, AgeRange))
-    enough, later = 1 + max(settings.cache.sink_frames, *ages, 0), list[int]()
+    enough, later = enough_history(settings), list[int]()
     for first in (rows[0].first for rows in by_chunk(settings.noise_rows())):  # perhaps endless
         later += [first] if first else []
         if first >= enough:
             break
     return sorted({*later[:1], *later[-1:]})
+
+
+def enough_history(settings: RolloutSettings) -> int:
+    """The latent frames of history from which on each view sees another part of it."""
+    views = [branch.view.frames for branch in settings.guidance.all_branches]
+    ages = (view.oldest for view in views if isinstance(view, AgeRange))
+    return 1 + max(settings.cache.sink_frames, *ages, 0)
 
 
 def fullest(rows: Sequence[Row], count: int) -> list[Row]:
@@ -82,7 +95,13 @@ def last_commit(settings: RolloutSettings) -> tuple[int, int] | None:
     if settings.length is None:
         first = frames_before(settings)
         return first, next(row.finished for row in settings.noise_rows(first) if row.finished)
+    finishes = [(row.first, row.finished) for row in _last_two_finishes(settings)]
+    return max(finishes[:-1], key=lambda at: (at[1], at[0]), default=None)
+
+
+def _last_two_finishes(settings: RolloutSettings) -> list[Row]:
+    """The rows in which the last latent frames of a shot become clean: two, if it has as many."""
+    assert settings.length is not None
     start = settings.schedule.before_two_finishes(settings.length, settings.origin)
     rows = settings.noise_rows(start if start > settings.origin else 0)
-    finishes = [(row.first, row.finished) for row in rows if row.finished]
-    return max(finishes[:-1], key=lambda at: (at[1], at[0]), default=None)
+    return [row for row in rows if row.finished]

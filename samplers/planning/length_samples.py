@@ -16,6 +16,7 @@ from ..conditioning.known_frames import KnownFrames
 from ..conditioning.prompts import PromptTimeline
 from ..guidance import AgeRange
 from ..settings import RolloutSettings
+from .example_prompts import prompts_together
 
 MIN_FRAMES = 128
 """Latent frames of the shorter shots, at least."""
@@ -83,8 +84,15 @@ def _shortened(settings: RolloutSettings, length: int) -> RolloutSettings:
         settings,
         length=length,
         known_frames=_known_until(settings.known_frames, length),
-        prompts=_prompts_together(settings) if _all_at_once(settings) else settings.prompts,
+        prompts=_prompts(settings),
     )
+
+
+def _prompts(settings: RolloutSettings) -> PromptTimeline:
+    """The prompts, or as many as the whole shot has together where all its frames are in work."""
+    if not _all_at_once(settings):
+        return settings.prompts
+    return prompts_together(settings, settings.origin % settings.schedule.chunk_frames)
 
 
 def _known_until(known: KnownFrames, length: int) -> KnownFrames:
@@ -94,13 +102,3 @@ def _known_until(known: KnownFrames, length: int) -> KnownFrames:
     ahead, latents = known.max_lookahead, known.frames[-1].latents
     later = (KnownFrame(length - 1 - i, latents, 0.0, ahead) for i in range(ahead))
     return KnownFrames((*known.frames[: known.leading], *later))
-
-
-def _prompts_together(settings: RolloutSettings) -> PromptTimeline:
-    """As many prompts as are in force together in the whole shot, one a chunk."""
-    prompt, chunk = settings.prompts.entries[0], settings.schedule.chunk_frames
-    others = (
-        replace(prompt, start_frame=settings.origin % chunk + i * chunk)
-        for i in range(1, settings.prompts_at_once)
-    )
-    return PromptTimeline((prompt, *others), settings.prompts.negative)

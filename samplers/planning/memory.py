@@ -79,7 +79,7 @@ def rollout_memory(
 Measure = Callable[[RolloutSettings], Peaks]
 """Bytes of a step or of a commit of a shot, by place."""
 
-PARTS = Rehearsal.step, Rehearsal.later_steps, Rehearsal.commit
+PARTS = Rehearsal.step, Rehearsal.later_steps, Rehearsal.commit, Rehearsal.commit_after_step
 
 
 def _of_whole_passes(rehearse: Callable[[RolloutSettings], Rehearsal]) -> list[Measure]:

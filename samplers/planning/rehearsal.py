@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
@@ -28,7 +28,6 @@ from ...model.shape_memo import ShapeMemo
 from ...model.vace.module import VaceModule, shape_only_module
 from ..branches import Branches
 from ..conditioning.known_frame import LookaheadFrames
-from ..conditioning.prompts import PromptTimeline
 from ..conditioning.reference import Reference
 from ..control.example import example_control
 from ..current import CurrentSettings
@@ -40,7 +39,15 @@ from ..history.steady_state import commit_start
 from ..loop import by_chunk
 from ..schedule.row import Row
 from ..settings import RolloutSettings
-from .chunk_rows import first_with_history, frames_before, fullest, last_commit, leading_frames
+from .chunk_rows import (
+    enough_history,
+    first_with_history,
+    frames_before,
+    fullest,
+    last_commit,
+    leading_frames,
+)
+from .example_prompts import prompts_together
 
 CheckInterrupted = Callable[[], None]
 """Raises if the user wants to stop; called before every pass."""
@@ -101,16 +108,20 @@ class Rehearsal:
         return self._steps(leading_frames(self.settings))
 
     def later_steps(self) -> Peaks:
-        """The same of later chunks, if the fullest one has no history that guidance may look at."""
-        begins = frames_before(self.settings) == 0
+        """The same of later chunks, if the fullest one has too little history for all views."""
+        begins = frames_before(self.settings) < enough_history(self.settings)
         return self._steps(first_with_history(self.settings) if begins else [])
 
     def _steps(self, leading: Sequence[int]) -> Peaks:
-        """The most bytes, by place, of steps of the chunks from these latent frames on."""
+        """Bytes, by place, of steps of the chunks from these latent frames on.
+
+        Their passes are numbered through: each grows evenly with the shot, but not the largest.
+        """
         peaks: Peaks = {}
         for first in leading:
-            for place, count in self._step(first).items():
-                peaks[place] = max(count, peaks.get(place, 0))
+            passes = 1 + max((number for number, _ in peaks), default=-1)
+            for (number, part), count in self._step(first).items():
+                peaks[passes + number, part] = count
         return peaks
 
     def _step(self, first: int) -> Peaks:
@@ -129,14 +140,34 @@ class Rehearsal:
         return self._peaks(_with_prompts(branches, first, run))
 
     def commit(self) -> Peaks:
-        """Bytes of the last commit, by place; the frames that finish last are never committed."""
+        """Bytes of the last commit, by place; the frames that finish last are never committed.
+
+        It follows another commit, as in a replay, and so rotates the keys of the history.
+        """
+        return self._commit(after=lambda branches, first: None)
+
+    def commit_after_step(self) -> Peaks:
+        """The same behind a step, which leaves the rows of prompts that its passes took."""
+
+        def step(branches: Branches, first: int) -> None:
+            [row] = fullest(next(by_chunk(self.settings.noise_rows(first))), 1)
+            branches.velocity(*_example_inputs(branches, row, 0))
+
+        return self._commit(after=step)
+
+    def _commit(self, after: Callable[[Branches, int], object]) -> Peaks:
         last = last_commit(self.settings)
         if last is None:
             return {}
         first, count = last
         branches = self._branches(first)
         clean = torch.empty(count, *branches.no_latents().shape[1:], device=META)
-        return self._peaks(_with_prompts(branches, first, lambda: branches.commit(first, clean)))
+
+        def run() -> None:
+            after(branches, first)
+            branches.commit(first, clean)
+
+        return self._peaks(_with_prompts(branches, first, run))
 
     def _peaks(self, run: Callable[[], object]) -> Peaks:
         return peaks_by_place(run, self._tree, convolution_scratch, self.shapes)
@@ -164,7 +195,7 @@ class Rehearsal:
         settings = replace(
             self.settings,
             guidance=replace(self.settings.guidance, weighted_scores=()),
-            prompts=_prompts_together(self.settings, first),
+            prompts=prompts_together(self.settings, first),
             reference=self._reference(),
             reencoded_first_frame=None,
             control=self.settings.control and example_control(self.settings.control),
@@ -186,8 +217,10 @@ def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:
     history, latents = branches.history, branches.no_latents()
     frame_count = min(first, capacity(settings.cache, settings.length))
     empty = latents.new_empty(latents.shape[1:])
-    numbers = range(first - frame_count, first)
-    frames = [HistoryFrame(at, commit_start(settings, at), False, empty) for at in numbers]
+    sink = min(settings.cache.sink_frames, frame_count)
+    numbers = (*range(sink), *range(first - frame_count + sink, first))
+    group = _groups(settings, first)
+    frames = [HistoryFrame(at, group(at), False, empty) for at in numbers]
     history.frames.assume(frames, committed=first)
     chunks = -(-first // settings.schedule.chunk_frames)
     for plan, cache in zip(history.plans, history.caches, strict=True):
@@ -198,6 +231,18 @@ def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:
             if settings.on_prompt_change == "flush" and not plan.policy.extra_frames:
                 cache.retain(sorted(cache.kept_frames))  # frames between may have been forgotten
     history.sparse.history_changed()
+
+
+def _groups(settings: RolloutSettings, first: int) -> Callable[[int], int]:
+    """The first frame of the commit of a frame before `first`.
+
+    Where chunks start less than a row apart, as many are committed together as ever.
+    """
+    last, chunk = last_commit(settings), settings.schedule.chunk_frames
+    count = chunk if last is None else last[1]
+    if count <= chunk:
+        return partial(commit_start, settings)
+    return lambda frame: max(0, first - count * -(-(first - frame) // count))
 
 
 def _fill_cache(plan: CachePlan, cache: HistoryCache, count: int, commits: int) -> None:
@@ -234,11 +279,3 @@ def _with_prompts(branches: Branches, first: int, run: Callable[[], object]) -> 
         run()
 
     return both
-
-
-def _prompts_together(settings: RolloutSettings, first: int) -> PromptTimeline:
-    """A timeline with the maximum number of prompts in force from latent frame `first` on."""
-    prompt, chunk = settings.prompts.entries[0], settings.schedule.chunk_frames
-    later = (replace(prompt, start_frame=first + i * chunk)
-             for i in range(1, settings.prompts_at_once))  # fmt: skip
-    return PromptTimeline((prompt, *later), settings.prompts.negative)
