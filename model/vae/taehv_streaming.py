@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .latent_format import FORMATS, FRAMES_PER_LATENT, denormalise, normalise
+from .memory_order import by_pixel
 from .streaming import expect
 
 Memory = list[Tensor | None]
@@ -124,10 +125,10 @@ class TAEHVStreamingEncoder:
 
 def _through(layers: Iterable[Any], x: Tensor, memory: Memory) -> Tensor:
     """Frames x (t, c, h, w) through all layers at once; `memory` becomes that of the last one."""
-    blocks = 0
+    blocks, x = 0, by_pixel(x)
     for layer in layers:
         if not _is_memory_block(layer):
-            x = layer(x)
+            x = by_pixel(layer(x))  # a layer that makes frames of channels loses the order
             continue
         before = memory[blocks]
         first = torch.zeros_like(x[:1]) if before is None else before

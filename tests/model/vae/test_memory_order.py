@@ -1,8 +1,9 @@
-"""A CPU decodes with all channels of a pixel together; pictures differ by rounding alone."""
+"""CPUs, and NVIDIA's GPUs in half precision, decode with all channels of a pixel together."""
 
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,9 @@ from longtake.model.vae.memory_order import (
     with_frame_before,
 )
 from longtake.model.vae.streaming import StreamingDecoder
+from longtake.model.vae.taehv_streaming import TAEHVStreamingDecoder, TAEHVStreamingEncoder
+from longtake.rehearsed_device import simulate_device
+from longtake.tests.support.model.taehv_tree import taehv_tree, with_encoder
 from longtake.tests.support.model.vaes import VAE
 from longtake.tests.support.tiny_model import randn
 
@@ -78,6 +82,60 @@ def test_pictures_are_those_of_the_plain_order_but_for_rounding(
     }
 
 
-def test_accelerators_keep_their_own_order() -> None:
-    x = torch.empty(1, 2, 3, 4, 5, device="meta")
-    assert by_pixel(x) is x
+ORDERS = [
+    ("cpu", torch.float32, True),
+    ("cuda", torch.float16, True),
+    ("cuda", torch.bfloat16, True),
+    ("cuda", torch.float32, False),
+    ("mps", torch.float16, False),
+    ("xpu", torch.bfloat16, False),
+]
+
+
+@pytest.mark.parametrize(("kind", "dtype", "ordered"), ORDERS, ids=str)
+def test_a_device_has_the_order_in_which_it_was_measured_to_be_faster(
+    kind: str, dtype: torch.dtype, ordered: bool
+) -> None:
+    x = torch.empty(1, 2, 3, 4, 5, dtype=dtype, device="meta")
+    with simulate_device(SimpleNamespace(type=kind)):  # type: ignore[arg-type]
+        assert is_by_pixel(by_pixel(x)) == is_by_pixel(by_pixel(x[0])) == ordered
+        assert ordered or by_pixel(x) is x
+
+
+def test_amd_gpus_keep_their_own_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are `cuda` to torch, and were not measured."""
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    x = torch.empty(1, 2, 3, 4, 5, dtype=torch.bfloat16, device="meta")
+    with simulate_device(torch.device("cuda")):
+        assert by_pixel(x) is x
+
+
+@pytest.fixture
+def convolved(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The inputs of the convolutions that run."""
+    inputs: list[Tensor] = []
+    convolve = nn.Conv2d.forward
+
+    def note(layer: nn.Conv2d, x: Tensor) -> Tensor:
+        inputs.append(x)
+        return convolve(layer, x)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", note)
+    return inputs
+
+
+@torch.inference_mode()
+def test_the_hosts_tiny_vaes_keep_the_order_throughout(convolved: list[Tensor]) -> None:
+    """The layers that make frames of channels lose it, and their successors must not."""
+    tree = with_encoder(taehv_tree())
+    decoder, encoder = (
+        kind(tree, torch.float32, raw=False)
+        for kind in (TAEHVStreamingDecoder, TAEHVStreamingEncoder)
+    )
+    for _ in range(2):
+        decoder.feed(randn(2, 16, 2, 3))
+        encoder.feed(randn(8, 3, 16, 24).sigmoid())
+    pools = [layer for layer in tree.encoder if hasattr(layer, "stride") and hasattr(layer, "conv")]
+    plain = [x for x in convolved if not is_by_pixel(x)]
+    assert len(convolved) > 40 and len(plain) <= 2 * len(pools)
+
