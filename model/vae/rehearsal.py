@@ -10,12 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ...rehearsed_device import simulate_device
 from ..memory import META, peak_bytes
 from .decoder_memory import DecoderMemory
+from .memory_order import is_by_pixel
 from .protocol import StreamingCoder
+from .wan_layers import CHANNELS
 
 ATTENTION = "optimized_attention"  # what the host chose for a block, by asking the device
 CONVOLUTION = torch.ops.aten.convolution.default
+CONVOLUTIONS = torch.conv2d, torch.conv3d
+VIDEO_AXES = 5
 BLOCK = 16  # channels that oneDNN lays side by side
 ONE_DNN = (torch._C._ConvBackend.Mkldnn, torch._C._ConvBackend.MkldnnEmpty)  # type: ignore[attr-defined]
 
@@ -38,7 +43,7 @@ def rehearse(
         for shape in parts:
             stream.feed(torch.empty(*shape, device=META))
 
-    with torch.inference_mode(False), torch.no_grad(), _Cudnn():
+    with torch.inference_mode(False), torch.no_grad(), simulate_device(device), _Kernels(device):
         most = peak_bytes(run, beside_on_cpu if device.type == "cpu" else None)
     return DecoderMemory(stream.state_bytes, most - stream.state_bytes)
 
@@ -69,27 +74,42 @@ def _shape_of(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Allocates what fused kernels do: copies of their inputs (b, c, h, w), and the output."""
-    copies = [tensor.clone(memory_format=torch.contiguous_format) for tensor in (q, k, v)]
-    return torch.empty_like(copies[0])
+    _copies = [tensor.clone(memory_format=torch.contiguous_format) for tensor in (q, k, v)]
+    return torch.empty_like(q)
 
 
 def beside_on_cpu(func: Any, args: Sequence[Any], output: Any) -> int:
     """Bytes of a convolution on the processor beside its output.
 
-    oneDNN copies input, weights and output into layouts of blocked channels. torch's own kernel
-    unfolds the input.
+    oneDNN copies weights into a layout of blocked channels, and input and output too unless the
+    channels of a pixel lie together. Then torch copies the weights into that order first. torch's
+    own kernel unfolds the input.
     """
     if func is not CONVOLUTION:
         return 0
     x, weight = args[:2]
-    backend = torch._C._select_conv_backend(_alike(x), _alike(weight), None, *args[3:])
-    if backend not in ONE_DNN:
-        places = output.nbytes // len(weight)
-        return int(places * weight[0].numel()) if weight[0, 0].numel() > 1 else 0
+    if _backend(args) not in ONE_DNN:
+        return _unfolded(x, weight, output)
     into, out = (BLOCK * -(-tensor.shape[1] // BLOCK) / tensor.shape[1] for tensor in (x, output))
+    of_weights = into * out * weight.nbytes
+    if is_by_pixel(x, CHANNELS):
+        return int(of_weights + (0 if is_by_pixel(weight, CHANNELS) else weight.nbytes))
     of_input = into * x.nbytes if x.shape[1] >= BLOCK else 0  # a few channels are read as they lie
-    copies = of_input + into * out * weight.nbytes
-    return int(out * output.nbytes + max(0, copies - output.nbytes))
+    return int(out * output.nbytes + max(0, of_input + of_weights - output.nbytes))
+
+
+def _unfolded(x: Tensor, weight: Tensor, output: Tensor) -> int:
+    """Bytes that torch's own kernel takes: the input in torch's order, and its patches."""
+    reordered = x.nbytes if x.ndim == VIDEO_AXES and is_by_pixel(x, CHANNELS) else 0
+    places = output.nbytes // len(weight)
+    patches = places * weight[0].numel() if weight[0, 0].numel() > 1 else 0
+    return int(reordered + patches)
+
+
+def _backend(args: Sequence[Any]) -> Any:
+    """The kernels that convolve on the processor; `args` are those of CONVOLUTION."""
+    x, weight, _bias, *how = args
+    return torch._C._select_conv_backend(_alike(x), _alike(weight), None, *how)
 
 
 def _alike(meta: Tensor) -> Tensor:
@@ -97,14 +117,43 @@ def _alike(meta: Tensor) -> Tensor:
     return torch.empty(1, dtype=meta.dtype).expand(meta.shape)
 
 
-class _Cudnn(TorchFunctionMode):
-    """Gives a shape function to a convolution that hosts call by its kernel's name."""
+class _Kernels(TorchFunctionMode):
+    """Makes the results of convolutions as kernels do: in the order of the input.
+
+    Shape functions lose that order. Hosts call one kernel by its name, for which torch has no shape
+    function.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._on_cpu = device.type == "cpu"
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        if func is not torch.cudnn_convolution:
-            return func(*args, **(kwargs or {}))
-        x, weight, padding, stride, dilation, groups = args
-        none = [0] * len(stride)
-        return torch.convolution(x, weight, None, stride, padding, dilation, False, none, groups)
+        if func is torch.cudnn_convolution:
+            x, weight, padding, stride, dilation, groups = args
+            none = [0] * len(stride)
+            how = stride, padding, dilation, False, none, groups
+            return _in_order(torch.convolution(x, weight, None, *how), x)
+        result = func(*args, **(kwargs or {}))
+        if func not in CONVOLUTIONS or (self._on_cpu and _loses_order(*args)):
+            return result
+        return _in_order(result, args[0])
+
+
+def _loses_order(
+    x: Tensor, weight: Tensor, _bias: Tensor | None, stride: Any, padding: Any, *how: Any
+) -> bool:
+    """Whether the processor's kernel for such a convolution knows PyTorch's order alone."""
+    dilation, groups = how
+    backend = (stride, padding, dilation, False, [0] * len(stride), groups)
+    return x.ndim == VIDEO_AXES and _backend((x, weight, None, *backend)) not in ONE_DNN
+
+
+def _in_order(result: Tensor, x: Tensor) -> Tensor:
+    """The result of a convolution of x (n, c, ...) in the order of x."""
+    if is_by_pixel(result, CHANNELS) or not is_by_pixel(x, CHANNELS):
+        return result
+    count, channels, *sides = result.shape
+    return result.view(count, *sides, channels).movedim(-1, CHANNELS)

@@ -14,7 +14,9 @@ from einops import rearrange
 from torch import Tensor
 
 from .latent_format import FRAMES_PER_LATENT, WAN22, normalise
+from .memory_order import by_pixel_in_half
 from .streaming import expect
+from .wan_layers import CHANNELS
 from .wan_streaming import WanStreamingDecoder, WanStreamingEncoder, convolutions
 
 PATCH = 2  # pixels
@@ -27,8 +29,8 @@ class Wan22StreamingDecoder(WanStreamingDecoder):
 
     def _pixels(self, z: Tensor) -> Tensor:
         out = [
-            self._tree.decoder(one, self._cache, [0], not self._started and i == 0)
-            for i, one in enumerate(z.split(1, 2))
+            self._stream.feed(latent, first_chunk=not self._started and i == 0)
+            for i, latent in enumerate(z.split(1, 2))
         ]
         patched = torch.cat(out, 2)
         return rearrange(patched, "b (c r q) f h w -> b c f (h q) (w r)", q=PATCH, r=PATCH)
@@ -69,5 +71,6 @@ class Wan22StreamingEncoder(WanStreamingEncoder):
         self._fed += len(frames)
         x = (2 * frames - 1).to(self._dtype).transpose(0, 1).unsqueeze(0)  # (1, 3, n, H, W)
         patched = rearrange(x, "b c f (h q) (w r) -> b (c r q) f h w", q=PATCH, r=PATCH)
+        patched = by_pixel_in_half(patched, CHANNELS)
         mean = self._tree.conv1(self._tree.encoder(patched, self._cache, [0])).chunk(2, 1)[0]
         return normalise(mean[0].transpose(0, 1).float())

@@ -21,7 +21,10 @@ from .latent_format import (
     latent_frame_count,
     normalise,
 )
+from .memory_order import by_pixel_in_half
 from .streaming import expect
+from .wan_layers import CHANNELS, LayerStream
+from .wan_structure import decoder_layers
 
 PAST_FRAMES = 2
 PAIR = 2  # frames of a call on the encoder, after the first
@@ -45,7 +48,7 @@ class FeatureCache(list[Any]):
             before = self._last.get(slot)
             if self._whole and value.shape[2] < PAST_FRAMES and before is not None:
                 value = torch.cat([before[:, :, -1:].to(value.device), value], 2)
-            value = value.clone()
+            value = value.clone() if self._whole else by_pixel_in_half(value, CHANNELS).clone()
             if self._whole:
                 self._last[slot] = value
         super().__setitem__(slot, value)
@@ -55,6 +58,27 @@ class FeatureCache(list[Any]):
         """Bytes of all remembered frames."""
         tensors = [slot for slot in self if isinstance(slot, Tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class TreeStream:
+    """A stream through the tree of a decoder, from its start."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self._cache = FeatureCache(len(convolutions(decoder)), whole=True)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the remembered features."""
+        return self._cache.bytes
+
+    def feed(self, z: Tensor, **options: Any) -> Tensor:
+        """Pixels (1, p, n, h, w) of the next latents (1, c, f, h, w); the first comes alone.
+
+        In PyTorch's order: the host's norms are slow in another one on CUDA.
+        """
+        out = self._decoder(z, feat_cache=self._cache, feat_idx=[0], **options)
+        return out if isinstance(out, Tensor) else torch.cat(out, 2)  # parts, in newer cores
 
 
 class WanStreamingDecoder:
@@ -68,13 +92,15 @@ class WanStreamingDecoder:
 
     def reset(self) -> None:
         """Forget the past: the next latent is a first one."""
-        self._cache = FeatureCache(len(convolutions(self._tree.decoder)), whole=True)
+        decoder = self._tree.decoder
+        layers = decoder_layers(decoder)
+        self._stream = TreeStream(decoder) if layers is None else LayerStream(layers)
         self._started = False
 
     @property
     def state_bytes(self) -> int:
         """Bytes of the remembered features."""
-        return self._cache.bytes
+        return self._stream.state_bytes
 
     @torch.no_grad()
     def feed(self, latents: Tensor) -> Tensor:
@@ -96,8 +122,7 @@ class WanStreamingDecoder:
 
     def _pixels(self, z: Tensor) -> Tensor:
         """Pictures (1, 3, n, H, W) in [-1, 1] of the next latents (1, c, f, h, w)."""
-        out = self._tree.decoder(z, feat_cache=self._cache, feat_idx=[0])
-        return out if isinstance(out, Tensor) else torch.cat(out, 2)  # parts, in newer cores
+        return self._stream.feed(z)
 
     def drain(self) -> Tensor | None:
         """Frames still held back: none, a causal decoder keeps nothing."""
@@ -184,6 +209,7 @@ class WanStreamingEncoder:
     def _encode(self, frames: Tensor, *, final: bool = False) -> Tensor:
         self._fed += len(frames)
         x = (2 * frames - 1).to(self._dtype).transpose(0, 1).unsqueeze(0)  # (1, 3, n, H, W)
+        x = by_pixel_in_half(x, CHANNELS)
         out = self._tree.encoder(x, feat_cache=self._cache, feat_idx=[0], final=final)
         if out is None:  # waiting for the second of two latents
             return self._none(frames)

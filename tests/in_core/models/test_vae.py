@@ -157,8 +157,8 @@ def test_the_hosts_vae_object_is_planned_claimed_and_streams(core: Any) -> None:
     whole = vae.decode(denormalise(latents).transpose(0, 1).unsqueeze(0))[0].movedim(-1, 1)
     torch.testing.assert_close(torch.cat(parts).cpu(), whole.float(), rtol=0, atol=0.02)
     assert decoder.state_bytes == stream.decoder_memory(3, ROWS, COLUMNS).state_bytes
-    stored = [t for t in decoder._cache if isinstance(t, Tensor)]
-    assert all(t.untyped_storage().nbytes() == t.nbytes for t in stored)  # no views
+    stored = decoder._stream._memory
+    assert stored and all(t.untyped_storage().nbytes() == t.nbytes for t in stored)  # no views
 
 
 def test_weights_count_once_wherever_the_host_has_them(core: Any) -> None:

@@ -21,28 +21,16 @@ from longtake.model.vae.wan_state import decoder_state_values as wan_state_value
 from longtake.samplers.guidance.score import gradient
 from longtake.samplers.guidance.scores import Palette, Pictures
 from longtake.tests.in_core.support.allocation import WITHIN, allocated
+from longtake.tests.in_core.support.wan_vae import random_wan22_tree, randomised
 
 ROWS, COLUMNS = 2, 3
 SPLITS = [[1] * 5, [3, 2], [0, 2, 0, 3]]
 PIECES = [(1, 1), (9, 3), (9, 100), (11, 4)]  # how many frames, dealt out by how many
 
 
-def randomised(tree: Any) -> Any:
-    """Random weights of a size that keeps values in range."""
-    seeded = torch.Generator().manual_seed(2)
-    for name, parameter in tree.named_parameters():
-        noise = torch.randn(parameter.shape, generator=seeded)
-        fan = parameter[0].numel() if parameter.ndim > 1 else 1
-        parameter.data = 1 + 0.1 * noise if "gamma" in name else noise / fan**0.5
-    return tree.eval().requires_grad_(False)
-
-
 @pytest.fixture(scope="module")
 def wan22(core: Any) -> Any:
-    """A Wan 2.2 VAE, 16 times narrower."""
-    from comfy.ldm.wan.vae2_2 import WanVAE
-
-    return randomised(WanVAE(dim=10, dec_dim=16, z_dim=48, temperal_downsample=[False, True, True]))
+    return random_wan22_tree(core)
 
 
 def random(seed: int, *shape: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from longtake.model.vae.memory_order import (
     order_weights,
     with_frame_before,
 )
+from longtake.model.vae.rehearsal import rehearse
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.taehv_streaming import TAEHVStreamingDecoder, TAEHVStreamingEncoder
 from longtake.rehearsed_device import simulate_device
@@ -139,3 +141,14 @@ def test_the_hosts_tiny_vaes_keep_the_order_throughout(convolved: list[Tensor]) 
     plain = [x for x in convolved if not is_by_pixel(x)]
     assert len(convolved) > 40 and len(plain) <= 2 * len(pools)
 
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_rehearsal_has_the_order_of_the_device(convolved: list[Tensor], kind: str) -> None:
+    """Shape functions alone lose it at every convolution of half precision."""
+    tree = taehv_tree().to(torch.bfloat16)
+
+    def decoder(twin: Any) -> TAEHVStreamingDecoder:
+        return TAEHVStreamingDecoder(twin, torch.bfloat16, raw=False)
+
+    rehearse(tree, torch.bfloat16, decoder, [(2, 16, 2, 3)] * 2, torch.device(kind))
+    assert len(convolved) > 40 and all(is_by_pixel(x) for x in convolved)
