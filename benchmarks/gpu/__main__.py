@@ -8,9 +8,7 @@ import click
 
 from ...training.command import reporting
 from . import __doc__ as TEXT
-from .cases import CASES
-from .sharp import SHARP_CASES
-from .suite import GpuPlan, report
+from .suite import EVERY, GpuPlan, report
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 USUAL = GpuPlan()
@@ -21,8 +19,9 @@ USUAL = GpuPlan()
 @click.option("--height", default=USUAL.height, type=click.IntRange(16), help="Pixels.")
 @click.option("--width", default=USUAL.width, type=click.IntRange(16), help="Pixels.")
 @click.option("--layers", default=USUAL.layers, type=click.IntRange(2, USUAL.layers))
-@click.option("--case", "cases", multiple=True, type=click.Choice([*CASES, *SHARP_CASES]))
+@click.option("--case", "cases", multiple=True, type=click.Choice([*EVERY]))
 @click.option("--minutes", default=USUAL.minutes, type=click.FloatRange(0), help="Then stop.")
+@click.option("--comfy", type=click.Path(path_type=Path, exists=True), envvar="COMFYUI_PATH")
 @click.option("--json", "json_path", type=NEW_FILE)
 def command(json_path: Path | None, **options: object) -> None:
     with reporting():

@@ -28,7 +28,12 @@ def page(results: Results) -> str:
         f"| case | {' | '.join(COLUMNS)} | planned GiB | peak GiB |",
         "| --- " * (len(COLUMNS) + 3) + "|",
     ]  # fmt: skip
-    names = [key.removesuffix(f": {PLAN}") for key in results.bytes if key.endswith(f": {PLAN}")]
+    names = dict.fromkeys(
+        key.removesuffix(f": {PLAN}").removesuffix(f": {PEAK}") for key in results.bytes
+    )
+    ratios = [
+        f"- {key}: {_figure(figure)}" for key, figure in results.figures.items() if " / " in key
+    ]
     failed = [
         f"- fails: {claim.text}: {claim.bound:.4g} (limit {claim.limit:g})"
         for claim in results.claims
@@ -36,7 +41,7 @@ def page(results: Results) -> str:
     ]
     missing = [f"- {name}: {text}" for name, text in results.notes.items() if name != "model"]
     rows = [row(results, name) for name in names]
-    return "\n".join([*head, *rows, "", *failed, *missing]).rstrip() + "\n"
+    return "\n".join([*head, *rows, "", *ratios, *failed, *missing]).rstrip() + "\n"
 
 
 def row(results: Results, name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...attention.kernels.choice import kernel_unavailable_reason
 from ...model.arithmetic.compiled import CannotCompile, CompiledArithmetic, compile_arithmetic
@@ -101,8 +102,8 @@ class GpuBench:
         peak = peak_in_work(self._shot(case, case.history, 1), self.device)
         first = self._shot(case, 0, 1)()[0].seconds
         chunks = self._shot(case, case.history, TIMED + 1)()[1:]
-        figures = {FIRST: first, PEAK: float(peak), DECODE: self._decoding_s(chunks)}
-        figures[FRAMES] = float(FRAMES_PER_LATENT * CHUNK)
+        decoding = self.decoding_s([chunk.latents for chunk in chunks])
+        figures = {FIRST: first, PEAK: float(peak), DECODE: decoding, FRAMES: frames_of_chunk()}
         if case.compiled:
             figures[COMPILING] = self._compile().seconds
         return figures, [chunk.seconds for chunk in chunks]
@@ -120,11 +121,11 @@ class GpuBench:
             model = with_arithmetic(model, self._compile().arithmetic)
         return lambda: [*generate(settings, model, finished)]
 
-    def _decoding_s(self, chunks: Sequence[Chunk]) -> float:
-        """The median seconds of decoding a chunk in the middle of a stream."""
+    def decoding_s(self, chunks: Sequence[Tensor]) -> float:
+        """The median seconds of decoding a chunk (f, c, h, w) in the middle of a stream."""
         decoder, now, seconds = StreamingDecoder(self.model.decoder), clock(self.device), []
         for chunk in chunks:
-            latents = chunk.latents.to(self.device, self.model.dtype)
+            latents = chunk.to(self.device, self.model.dtype)
             began = now()
             decoder.feed(latents)
             seconds.append(now() - began)
@@ -146,11 +147,20 @@ class GpuBench:
             return str(error)
         return None
 
-    def _prompts(self) -> PromptTimeline:
+    @property
+    def words(self) -> Tensor:
+        """A prompt of random tokens (l, text_dim)."""
         seeded = torch.Generator().manual_seed(0)
-        words = torch.randn(FEW_STEP.text_len, self.config.text_dim, generator=seeded)
-        nothing = torch.zeros_like(words)
-        return PromptTimeline((TimedPrompt(0, words, "noise"),), nothing)
+        return torch.randn(FEW_STEP.text_len, self.config.text_dim, generator=seeded)
+
+    def _prompts(self) -> PromptTimeline:
+        words = self.words
+        return PromptTimeline((TimedPrompt(0, words, "noise"),), torch.zeros_like(words))
+
+
+def frames_of_chunk() -> float:
+    """The pictures of a chunk, in the middle of a shot."""
+    return float(FRAMES_PER_LATENT * CHUNK)
 
 
 @contextmanager

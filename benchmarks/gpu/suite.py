@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from rich.console import Console
 
 from ...errors import BadInput
 from .._attention.wan_shaped import WAN_1_3B, wan_shaped
@@ -16,19 +21,25 @@ from .._shared.paired import median_interval
 from .._shared.records import Records
 from .._shared.report import Results, commit
 from .cases import CASES, MAIN_CASE, GpuCase, budget_cases
+from .in_core import CORE_CASES, CoreBench, CoreShot, add_turns
 from .page import FPS, PLAN, SECONDS, write_page
 from .sharp import SHARP_CASES, SharpBench, SharpCase, official_sizes
 from .shot import COMPILING, DECODE, FIRST, FRAMES, OUT_OF_MEMORY, PEAK, PLANNED, GpuBench
+from .straight import STRAIGHT_CASES, StraightBench, StraightCase
 
 OVER = 1.05  # the allocator's peak over the plan, at most
-Case = GpuCase | SharpCase
+Case = GpuCase | SharpCase | StraightCase | CoreShot
+EVERY: dict[str, Case] = {**CASES, **STRAIGHT_CASES, **CORE_CASES, **SHARP_CASES}
 ONCE = 0
 """The seed of a case: its weights and its noise are always the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuPlan:
-    """The device, sizes in pixels, layers, cases (none: all), and the minutes it may take."""
+    """The device, sizes in pixels, layers, cases (none: all), and the minutes it may take.
+
+    `comfy` is a ComfyUI checkout for the cases inside the core.
+    """
 
     device: str = "cuda"
     height: int = 480
@@ -36,40 +47,90 @@ class GpuPlan:
     layers: int = WAN_1_3B.num_layers
     cases: tuple[str, ...] = ()
     minutes: float = 15.0
+    comfy: Path | None = None
 
 
 def main(json_path: Path | None) -> None:
     """Run the suite, show the results, and save them and a page if `json_path` is given."""
-    report(GpuPlan(), json_path)
+    comfy = os.environ.get("COMFYUI_PATH")
+    report(GpuPlan(comfy=Path(comfy) if comfy else None), json_path)
+
+
+class Way(NamedTuple):
+    """Why a case cannot run on this device, or None; and what measures the case."""
+
+    lacks: Callable[[], str | None]
+    measure: Callable[[], Measurement]
+
+
+@dataclass(frozen=True, slots=True)
+class Benches:
+    """What measures each kind of case."""
+
+    ours: GpuBench
+    sharp: SharpBench
+    straight: StraightBench
+    core: CoreBench
+
+    def way(self, case: Case) -> Way:
+        """How a case is measured: shots of ours, their enlargement, or a peer's."""
+        match case:
+            case SharpCase():
+                return Way(partial(self.sharp.lacks, case), partial(self.sharp.measure, case))
+            case GpuCase():
+                return Way(partial(self.ours.lacks, case), partial(self.ours.measure, case))
+            case CoreShot():
+                return Way(self.core.lacks, partial(self.core.measure, case))
+            case StraightCase():
+                return Way(lambda: None, partial(self.straight.measure, case))
 
 
 def report(plan: GpuPlan, json_path: Path | None) -> None:
     """Measure what is missing, show and save everything."""
     bench = open_bench(plan)
     sharp = SharpBench(official_sizes(plan.layers, bench.model.dtype), bench.device)
-    every: dict[str, Case] = {**CASES, **SHARP_CASES}
-    chosen = {name: every[name] for name in plan.cases}
+    benches = Benches(bench, sharp, StraightBench(bench), CoreBench(bench, plan.comfy))
+    console = Console(stderr=True)
+    chosen = {name: EVERY[name] for name in plan.cases}
     results = Results("gpu", accelerator=device_title(bench.device))
     results.notes["model"] = bench.model.note
     records = open_records(plan, bench, json_path)
     until = time.monotonic() + 60 * plan.minutes
     for name, case in (chosen or all_cases(bench)).items():
-        if reason := lacks(bench, sharp, case):
+        way = benches.way(case)
+        if reason := way.lacks():
             results.notes[name] = f"not run: {reason}"
             continue
         if (name, ONCE) not in records.measurements:
             if time.monotonic() >= until:
                 results.notes[name] = "not run yet; the same command goes on here"
                 continue
-            records.add((name, ONCE), measure(bench, sharp, case))
-        add_case(results, name, records.measurements[name, ONCE])
-        if bench.device.type == "cuda":
-            claim_memory(results, name, records.measurements[name, ONCE])
-        if json_path is not None:
-            results.save(json_path)
+            began = time.monotonic()
+            try:
+                records.add((name, ONCE), way.measure())
+            except Exception as error:  # noqa: BLE001  the other cases are worth their time
+                add_failure(results, name, error)
+                console.print(f"{name}: {results.notes[name]}", highlight=False)
+                save(results, json_path)
+                continue
+            took = time.monotonic() - began
+            console.print(f"{name}: measured in {took:.0f} s", highlight=False)
+        measured = records.measurements[name, ONCE]
+        add_case(results, name, measured)
+        if isinstance(case, CoreShot):
+            add_turns(results, name, case, measured)
+        if bench.device.type == "cuda" and PLANNED in measured.figures:
+            claim_memory(results, name, measured)
+        save(results, json_path)
     add_ratios(results)
-    results.publish(json_path)
+    results.show(Console(soft_wrap=True))
+    save(results, json_path)
+
+
+def save(results: Results, json_path: Path | None) -> None:
+    """Save the results and their page if `json_path` is given."""
     if json_path is not None:
+        results.save(json_path)
         write_page(results, json_path.with_suffix(".md"))
 
 
@@ -85,26 +146,16 @@ def open_bench(plan: GpuPlan) -> GpuBench:
         if side % 16:
             raise BadInput(f"height and width must be multiples of 16 pixels; got {side}.")
     config = replace(WAN_1_3B, num_layers=plan.layers)
-    device = torch.device(plan.device)
+    device = torch.device(plan.device, 0)  # torch limits the memory of a numbered GPU alone
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     size = plan.height, plan.width
     return GpuBench(wan_shaped(config, size, device=device, dtype=dtype), config)
 
 
-def lacks(bench: GpuBench, sharp: SharpBench, case: Case) -> str | None:
-    """Why a case cannot run on this device, or None."""
-    return sharp.lacks(case) if isinstance(case, SharpCase) else bench.lacks(case)
-
-
-def measure(bench: GpuBench, sharp: SharpBench, case: Case) -> Measurement:
-    """Measure one case: of shots, or of their enlargement."""
-    return sharp.measure(case) if isinstance(case, SharpCase) else bench.measure(case)
-
-
 def all_cases(bench: GpuBench) -> dict[str, Case]:
     """Every case, and those of smaller cards where memory can be limited."""
     cards = budget_cases(bench.needed_bytes) if bench.device.type == "cuda" else {}
-    return {**CASES, **SHARP_CASES, **cards}
+    return {**EVERY, **cards}
 
 
 def open_records(plan: GpuPlan, bench: GpuBench, json_path: Path | None) -> Records:
@@ -119,7 +170,8 @@ def open_records(plan: GpuPlan, bench: GpuBench, json_path: Path | None) -> Reco
 def add_case(results: Results, name: str, measured: Measurement) -> None:
     """Add a case's seconds, frames a second and bytes."""
     figures = measured.figures
-    results.bytes[f"{name}: {PLAN}"] = int(figures[PLANNED])
+    if PLANNED in figures:
+        results.bytes[f"{name}: {PLAN}"] = int(figures[PLANNED])
     if OUT_OF_MEMORY in figures:
         return
     seconds = [*measured.features[0]]
@@ -147,13 +199,20 @@ def claim_memory(results: Results, name: str, measured: Measurement) -> None:
         results.at_most(f"{name}: {PEAK}, over the plan", over, OVER)
 
 
+def add_failure(results: Results, name: str, error: Exception) -> None:
+    """Say that a case failed, and why; the same command tries it again."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    results.notes[name] = f"failed: {type(error).__name__}: {lines[0][:200]}"
+    results.at_most(f"{name}: fails", 1, 0)
+
+
 def add_ratios(results: Results) -> None:
     """Add how many times the seconds of the usual window each case takes for a chunk."""
     usual, ends = results.figures.get(f"{MAIN_CASE}: {SECONDS}"), f": {SECONDS}"
     if usual is None:
         return
     for label, samples in results.samples.items():
-        if label.removesuffix(ends) in (MAIN_CASE, *SHARP_CASES):
+        if not label.endswith(ends) or label.removesuffix(ends) in (MAIN_CASE, *SHARP_CASES):
             continue
         times = median_interval([second / usual.median for second in samples])
         results.figures[f"{label.removesuffix(ends)}: times {MAIN_CASE}"] = times

@@ -8,11 +8,8 @@ our streaming decoder, which is faster than decoding all of them together.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -21,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...model.vae.streaming import StreamingDecoder
+from .._shared.core_process import keep_channel, serve
 from .._shared.demo import demo_vae
 from .._shared.demo_shot import CHUNK, LADDER, DemoShot
 from .._shared.process_memory import process_peak
@@ -88,21 +86,11 @@ class Core:
         return None if now is None or self.start_bytes is None else now - self.start_bytes
 
 
-def requests() -> Iterator[dict[str, Any]]:
-    """Read requests until the parent closes the pipe."""
-    for line in sys.stdin:
-        yield json.loads(line)
-
-
 def main() -> None:
     """Serve shots by the checkpoint of the last argument; the core prints to stderr."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    channel = keep_channel()
     checkpoint, sys.argv = sys.argv[-1], ["main.py", "--cpu"]
-    core = Core(checkpoint)
-    for request in requests():
-        channel.write(json.dumps(core.run(request)) + "\n")
-        channel.flush()
+    serve(Core(checkpoint).run, channel)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def _play_straight(
     networks: Networks, model: PlainModel, shot: DemoShot, marks: Marks
 ) -> Iterator[Part]:
     tokens = shot.rows * shot.columns // PATCH**2
-    cache = PlainCache.of(networks.config, shot.latents * tokens)
     noise, last = shot.noise, ""
+    cache = PlainCache.of(networks.config, shot.latents * tokens, noise)
 
     def denoise(first: int, prompt: TimedPrompt) -> Tensor:
         nonlocal last

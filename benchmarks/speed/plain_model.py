@@ -28,11 +28,11 @@ class PlainCache:
     prompt: list[tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, config: DiTConfig, tokens: int) -> PlainCache:
-        """A cache with room for so many tokens."""
+    def of(cls, config: DiTConfig, tokens: int, like: Tensor) -> PlainCache:
+        """A cache with room for so many tokens, in the dtype and on the device of `like`."""
         shape = 1, tokens, config.num_heads, config.head_dim
         keys, values = (
-            [torch.zeros(shape) for _ in range(config.num_layers)] for _ in range(2)
+            [like.new_zeros(shape) for _ in range(config.num_layers)] for _ in range(2)
         )
         return cls(keys, values, [])
 
@@ -44,14 +44,15 @@ class PlainModel:
         self.tree, self.config = tree, config
         d = config.head_dim
         parts = d - 4 * (d // 6), 2 * (d // 6), 2 * (d // 6)
-        self.freqs = [rope_params(TABLE, part) for part in parts]
+        self.weight: Tensor = tree.patch_embedding.weight
+        self.freqs = [rope_params(TABLE, part).to(self.weight.device) for part in parts]
 
     def __call__(
         self, x: Tensor, t: Tensor, context: Tensor, cache: PlainCache, start_frame: int
     ) -> Tensor:
         """The flow of x (1, c, f, h, w) at timesteps t (f), written to the cache as it goes."""
         tree, dim = self.tree, self.config.dim
-        x = tree.patch_embedding(x)
+        x = tree.patch_embedding(x.to(self.weight.dtype)).to(x.dtype)
         f, h, w = x.shape[2:]
         grid = f, h, w
         x = x.flatten(2).transpose(1, 2)
@@ -143,6 +144,6 @@ def rope_params(rows: int, dim: int) -> Tensor:
 def sinusoidal_embedding(dim: int, position: Tensor) -> Tensor:
     """Sines and cosines (f, dim) of positions (f), in float64."""
     half = dim // 2
-    exponents = -torch.arange(half, dtype=torch.float64) / half
+    exponents = -torch.arange(half, dtype=torch.float64, device=position.device) / half
     angles = torch.outer(position.double(), 10000.0**exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=1)

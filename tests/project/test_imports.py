@@ -47,6 +47,7 @@ HOST = {
 }
 HOST_PLACES = (
     "nodes/host/", "headless/hosts/core_child/prompt_runner.py", "benchmarks/speed/core_child.py",
+    "benchmarks/gpu/core_child.py",
 )  # fmt: skip
 
 IN_PARTS = [file for file in modules() if "/" in file]

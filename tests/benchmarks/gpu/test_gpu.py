@@ -48,6 +48,15 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> GpuBench:
     return made
 
 
+def test_the_bench_names_the_number_of_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch refuses to limit the memory of a device without one."""
+    devices = list[torch.device]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(suite, "wan_shaped", lambda *_, device, **__: devices.append(device))
+    open_bench(GpuPlan())
+    assert devices == [torch.device("cuda", 0)]
+
+
 def test_every_case_makes_its_chunks(bench: GpuBench) -> None:
     for name, case in CASES.items():
         if case.kernel in (None, "gathered") and not case.compiled:  # others compile, or need a GPU
@@ -112,6 +121,27 @@ def test_a_bench_goes_on_where_it_stopped_and_writes_its_page(
     assert [key for key in figures if "times window 21" in key] == [
         f"{name}: times window 21" for name in RUN if name != "window 21"
     ]
+
+
+def test_a_case_that_fails_does_not_end_the_others(
+    bench: GpuBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run on a GPU ended where a kernel did not compile."""
+    really, path = GpuBench.measure, tmp_path / "made.json"
+
+    def measure(self: GpuBench, case: GpuCase) -> Measurement:
+        if case is CASES[RUN[0]]:
+            raise RuntimeError("no such kernel\nand more")
+        return really(self, case)
+
+    monkeypatch.setattr(GpuBench, "measure", measure)
+    report(GpuPlan(cases=RUN[:2], minutes=1), path)
+    page = path.with_suffix(".md").read_text("utf-8")
+    assert f"- {RUN[0]}: failed: RuntimeError: no such kernel\n" in page
+    assert f"- fails: {RUN[0]}: fails" in page and f"| {RUN[1]} | " in page
+    monkeypatch.setattr(GpuBench, "measure", really)
+    report(GpuPlan(cases=RUN[:2], minutes=1), path)
+    assert f"| {RUN[0]} | " in path.with_suffix(".md").read_text("utf-8")
 
 
 def test_what_did_not_run_is_told(bench: GpuBench, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.benchmarks._shared import demo
+from longtake.benchmarks._shared import core_process, demo
+from longtake.benchmarks._shared.core_process import CoreProcess
 from longtake.benchmarks._shared.demo_shot import CHUNK, DemoShot, plain_networks
 from longtake.benchmarks._shared.report import Results
-from longtake.benchmarks.speed import core_case, suite
+from longtake.benchmarks.speed import suite
 from longtake.benchmarks.speed.core_case import LATENTS, CoreCase, open_core_case
 from longtake.benchmarks.speed.suite import (
     COMPARED,
@@ -57,7 +58,7 @@ def child(program: str) -> subprocess.Popen[str]:
 
 def test_the_childs_answer_is_a_showing(tmp_path: Path) -> None:
     with child(ANSWERS) as process:
-        case = CoreCase(process, tmp_path)
+        case = CoreCase(CoreProcess(process, tmp_path))
         showing, peak = case(SHOT), case.peak(SHOT)
         process.kill()
     assert peak == 1000 and len(showing.latents) == SHOT.latents
@@ -74,7 +75,7 @@ def test_a_core_that_ends_says_its_last_line(tmp_path: Path, log: str) -> None:
         child("import sys; sys.stdin.readline()") as process,
         pytest.raises(LongtakeError, match="no causal model" if log else "no output"),
     ):
-        CoreCase(process, tmp_path)(SHOT)
+        CoreCase(CoreProcess(process, tmp_path))(SHOT)
 
 
 def test_a_folder_without_a_core_is_refused(tmp_path: Path) -> None:
@@ -92,8 +93,8 @@ def test_the_core_gets_the_demo_without_its_camera(
         return child("")
 
     monkeypatch.setattr(demo, "DEMO_FOLDER", demo_with_camera(tmp_path / "demo"))
-    monkeypatch.setattr(core_case, "check_checkout", lambda comfy: "0.21")
-    monkeypatch.setattr(core_case, "start_core", start)
+    monkeypatch.setattr(core_process, "check_checkout", lambda comfy: "0.21")
+    monkeypatch.setattr(core_process, "start_core", start)
     with open_core_case(tmp_path):
         core, shipped = opened["by the core"], open_checkpoint(demo.DEMO_FOLDER / "dit.safetensors")
         assert (shipped.recognition.config.camera, core.recognition.config.camera) == (
