@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from longtake import wide_numbers
+from longtake.tests.support.waits import needs_fake_devices, run_apart
 from longtake.wide_numbers import bring, computes_float64, wide
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -39,3 +40,11 @@ def test_a_number_in_float64_comes_to_such_a_device_in_float32(
     monkeypatch.setattr(wide_numbers, "KINDS", frozenset({"cpu"}))
     assert bring(x, META).dtype is torch.float32 and wide(x.to(META)).dtype is torch.float32
     assert wide(torch.ones(2)).dtype is torch.float64
+
+
+@needs_fake_devices
+def test_a_shot_takes_no_float64_to_a_device_without_it() -> None:
+    """Solvers, guidance and a camera whose angles are wide."""
+    names = "renoise", "unipc", "camera: columns"
+    results = run_apart("device.shots", "without float64", *names)
+    assert {name: result["faults"] for name, result in results.items()} == dict.fromkeys(names, [])

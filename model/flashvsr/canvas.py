@@ -34,6 +34,8 @@ class Canvas:
     def enter(self, frames: Tensor) -> Tensor:
         """Frames (n, 3, h, w) in [0, 1], enlarged, filled and in [-1, 1]."""
         size = self.height, self.width
+        if len(frames) == 0:  # CUDA refuses to enlarge none
+            return frames.new_zeros(0, 3, self.full_height, self.full_width)
         if frames.shape[2:] != size:
             frames = F.interpolate(frames, size, mode="bicubic", antialias=True).clamp(0, 1)
         top, left = self._margins

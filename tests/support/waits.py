@@ -1,4 +1,4 @@
-"""Where a program waits for a device of fake tensors, in a process of its own.
+"""Runs programs on devices that do not exist, each in a process of its own.
 
 Such a device needs no accelerator, and stays for the life of its process.
 """
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.utils import backend_registration
@@ -28,12 +29,17 @@ needs_fake_devices = pytest.mark.skipif(
 
 
 @cache
-def waits(module: str, *arguments: str) -> dict[str, dict[str, int]]:
-    """Where each case of a module in `tests/support` waits for the device, and how often."""
+def run_apart(module: str, *arguments: str) -> Any:
+    """The JSON that a module in `tests/support` writes, from a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(module=module), *arguments],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    places: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def waits(module: str, *arguments: str) -> dict[str, dict[str, int]]:
+    """Where each case of a module in `tests/support` waits for the device, and how often."""
+    places: dict[str, dict[str, int]] = run_apart(module, *arguments)
     return places
