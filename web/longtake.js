@@ -4,21 +4,21 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "comfy/chain", "comfy/event_passthrough", "comfy/failures", "comfy/file_names", "comfy/fit_line",
-  "comfy/fork_terms", "comfy/graph", "comfy/host", "comfy/insert_node", "comfy/lines/camera_lines",
-  "comfy/lines/kept_lines", "comfy/lines/prompt_lines", "comfy/lines/replaced_lines", "comfy/menu",
-  "comfy/new_seed", "comfy/node_layout", "comfy/prompt_origins", "comfy/room_below", "comfy/saved_videos",
-  "comfy/show_node", "comfy/status_text",
-  "drive/drive_pad", "drive/driver",
-  "drive/keys", "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad",
-  "status/latencies", "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/heartbeat",
-  "takes/library", "takes/packed_chunk", "takes/page_id", "takes/tab_sharing", "takes/take", "takes/transport",
-  "view/bitmaps", "view/dom",
-  "view/edit_list", "view/fork_button", "view/format", "view/hover_preview",
-  "view/live_address", "view/overlay", "view/picture_room",
+  "comfy/chain", "comfy/empty_hint", "comfy/event_passthrough", "comfy/failures",
+  "comfy/file_names", "comfy/fit_line", "comfy/fork_terms", "comfy/graph", "comfy/host",
+  "comfy/insert_node", "comfy/lasting/last_shown", "comfy/lasting/node_identity",
+  "comfy/lasting/vacant_places", "comfy/lines/camera_lines", "comfy/lines/kept_lines",
+  "comfy/lines/prompt_lines", "comfy/lines/replaced_lines", "comfy/menu", "comfy/new_seed",
+  "comfy/node_layout", "comfy/prompt_origins", "comfy/room_below", "comfy/shot_actions",
+  "comfy/show_node", "comfy/status_text", "drive/drive_pad", "drive/driver", "drive/keys",
+  "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad", "status/latencies",
+  "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/heartbeat",
+  "takes/library", "takes/packed_chunk", "takes/page_id", "takes/tab_sharing", "takes/take",
+  "takes/transport", "view/bitmaps", "view/dom", "view/edit_list", "view/fork_button",
+  "view/format", "view/hover_preview", "view/live_address", "view/overlay", "view/picture_room",
   "view/playback_bar", "view/player", "view/playhead", "view/reel", "view/restart_buttons",
-  "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts",
-  "view/style", "view/take_picker", "words",
+  "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts", "view/style",
+  "view/take_picker", "words",
 ];
 
 /** Revalidate every module, then import what is used of them. ComfyUI disables browser caching of .js
@@ -31,11 +31,11 @@ async function freshModules() {
 
 const [{ Host }, { replaceTokens }] = await freshModules();
 const host = new Host(app, api);
+host.connect(); // at once: the host's socket opens before it calls `setup`
 
 app.registerExtension({
   name: "longtake.preview",
   init: () => host.loadLanguage(), // before any node is created
-  setup: () => host.connect(),
   nodeCreated: (/** @type {any} */ node) => {
     host.prepare(node);
     replaceTokens(node, app, window.comfyAPI.utils.applyTextReplacements);

@@ -131,6 +131,19 @@ export class CanvasPage extends PlayerPage {
     await this.look();
   }
 
+  /** Close the tab, and open the same workflow in a new one, which the server takes for another page. */
+  async reopen() {
+    const workflow = await this.page.evaluate(() => (app.rootGraph ?? app.graph).serialize());
+    await this.page.evaluate(() => {
+      window.name = ""; // the host keeps its page's id there, too
+      sessionStorage.clear();
+    });
+    await this.page.reload();
+    await ready(this.page);
+    await this.page.evaluate(loadAlone, workflow);
+    await this.look();
+  }
+
   /** Close what ComfyUI opened over the canvas, such as an error. */
   async closeDialogs() {
     await this.page.keyboard.press("Escape");
@@ -141,7 +154,26 @@ export class CanvasPage extends PlayerPage {
   async leaveAndReturn() {
     await this.page.evaluate(() => app.extensionManager.command.execute("Comfy.NewBlankWorkflow"));
     await this.root.waitFor({ state: "detached" });
-    await this.page.locator(".workflow-label").nth(-2).click(); // ours; the blank one is the last
+    await this.openTab(-2); // ours; the blank one is the last
+  }
+
+  /** Move a node and undo it: the host makes all nodes anew, and their players. */
+  async moveAndUndo() {
+    await this.page.evaluate(() => {
+      app.graph.beforeChange();
+      app.graph.nodes[0].pos = [app.graph.nodes[0].pos[0] - 30, app.graph.nodes[0].pos[1]];
+      app.graph.afterChange();
+    });
+    const before = await this.root.elementHandle();
+    await this.page.evaluate(() => app.extensionManager.command.execute("Comfy.Undo"));
+    await this.page.waitForFunction((element) => !element?.isConnected, before);
+  }
+
+  /** Click the tab of an open workflow; the pointer leaves it, because the host tells of a tab below the pointer
+   * in a dialog. @param {number} at from the left, or below 0 from the right */
+  async openTab(at) {
+    await this.page.locator(".workflow-label").nth(at).click();
+    await this.page.mouse.move(0, 0);
     await this.look();
   }
 

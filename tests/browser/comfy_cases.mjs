@@ -16,7 +16,7 @@ inEachPlace({
   "after Cancel, Run resumes where it says": cancelled,
   "an error before the first frame is told in the player": failed,
   "an error of another output is told in the player": otherOutputFailed,
-  "a run empties what its nodes said in an earlier one": saysNoMore,
+  "what a node says stays after the run, and the next run empties it": saysNoMore,
   "after Cancel the shot is started afresh with a new seed": restarted,
   "a dead server is shown, and a new connection too": disconnected,
   "pause, edit, resume, keep the edit, stop": edited,
@@ -157,10 +157,19 @@ async function saysNoMore(canvas) {
     const { take: before } = await canvas.data();
     await canvas.run(1);
     await canvas.until(({ state, take }) => state === "done" && take !== before);
-    return canvas.get(node, status);
   };
-  assert.match(await runWith("a red ball, xyzzy"), /xyzzy/);
-  assert.equal(await runWith(text), "");
+  const said = () => canvas.page.evaluate(([type, name]) => {
+    const timeline = app.graph.nodes.find((/** @type {any} */ each) => each.comfyClass === type);
+    return timeline.widgets.find((/** @type {any} */ widget) => widget.name === name)?.value ?? "";
+  }, [node, status]);
+  const ended = () => canvas.page.evaluate(() => new Promise((resolve) =>
+    window.comfyAPI.api.api.addEventListener("execution_success", () => setTimeout(resolve, 500), { once: true })));
+  const first = ended();
+  await runWith("a red ball, xyzzy");
+  await first; // the newest front end removes such a text here
+  assert.match(await said(), /xyzzy/);
+  await runWith(text);
+  await eventually(said, "");
 }
 
 /** @param {CanvasPage} canvas */

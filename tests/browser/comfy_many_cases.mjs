@@ -21,30 +21,27 @@ test("a run that finds everything done shows the clip, in another workflow too",
   await canvas.seesEach(0, 30);
 }));
 
-test("a run that ends or fails while a copy of its workflow is open is told in its own", onCanvas(classic, async (canvas) => {
+test("a copy of a workflow, as Save As makes one, shows the run; a failure is told in its own workflow", onCanvas(classic, async (canvas) => {
   const { page, root } = canvas;
   const openCopy = async () => {
     await page.evaluate(async (id) => app.loadGraphData({ ...app.graph.serialize(), id }), crypto.randomUUID());
     await canvas.look();
-    await root.getByText("No video yet").waitFor();
   };
   const ended = (/** @type {string} */ event) => page.evaluate((name) => new Promise((resolve) =>
     window.comfyAPI.api.api.addEventListener(name, () => setTimeout(resolve, 1000), { once: true })), event);
-  const returnToFirst = async () => {
-    await page.locator(".workflow-label").first().click();
-    await canvas.look();
-  };
+  const returnToFirst = () => canvas.openTab(0);
   await canvas.run(3, { pace: 0.5 });
   const { take } = await canvas.until(({ frames }) => Number(frames) > 0);
   const done = ended("execution_success");
   await openCopy();
+  await canvas.until((data) => data.take === take && Number(data.shown) >= 0);
   await done;
-  assert.equal(await root.getByText("No video yet").isVisible(), true);
+  await canvas.until((data) => data.take === take && data.state === "done");
   await returnToFirst();
   await canvas.until((data) => data.take === take && data.state === "done");
   await canvas.set("LongtakeSaveVideo", { filename_prefix: "../x" });
-  await canvas.run(3, { pace: 0.5 });
   const failed = ended("execution_error");
+  await canvas.run(3, { pace: 0.5 });
   await openCopy();
   await failed;
   await canvas.closeDialogs();
@@ -53,8 +50,40 @@ test("a run that ends or fails while a copy of its workflow is open is told in i
   await root.getByText(/Save Video \(Stream\): filename_prefix/).waitFor();
 }));
 
-test("undo and another workflow leave the viewer where it was, with what was typed", onCanvas(classic, async (canvas) => {
+test("a tab that is opened in mid-run, after the run's own was closed, shows the run and stops it", onCanvas(classic, async (canvas) => {
+  await canvas.run(0, { pace: 0.5 });
+  const { take } = await canvas.until(({ frames }) => Number(frames) > 0);
+  await canvas.reopen();
+  const { frames } = await canvas.until((data) => data.take === take && Number(data.shown) >= 0);
+  await canvas.until((data) => Number(data.frames) > Number(frames));
+  await canvas.button("Stop").click();
+  await canvas.until(({ state }) => state === "stopped");
+}));
+
+/** @param {import("./comfy.mjs").CanvasPage} canvas */
+async function enclosed(canvas) {
   const { page } = canvas;
+  await canvas.run(3, { pace: 0.5 });
+  const { take } = await canvas.until(({ frames, shown: frame }) => Number(frames) > 0 && Number(frame) >= 0);
+  const before = await canvas.root.elementHandle();
+  await page.evaluate(() => {
+    const preview = app.graph.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakePreview");
+    app.graph.convertToSubgraph(new Set([preview]));
+  });
+  await page.waitForFunction((element) => !element?.isConnected, before);
+  await canvas.look();
+  await canvas.until((data) => data.take === take && data.state === "done" && Number(data.shown) >= 0);
+  await canvas.seesEach(0, 40);
+  await canvas.reload();
+  await canvas.until((data) => data.take === take && Number(data.shown) >= 0);
+  await canvas.run(3); // its own takes come first
+  await canvas.until((data) => data.take !== take && data.node.includes(":") && data.state === "done");
+}
+
+test("classic: a preview that is enclosed in a subgraph keeps its clip", onCanvas(classic, enclosed));
+test("Nodes 2.0: a preview that is enclosed in a subgraph keeps its clip", onCanvas(nodes2, enclosed));
+
+test("undo and another workflow leave the viewer where it was, with what was typed", onCanvas(classic, async (canvas) => {
   const prompt = canvas.root.getByLabel("Prompt from the next chunk on");
   const isAsLeft = async () => {
     const { following, playing } = await canvas.until(({ shown }) => shown === "5");
@@ -70,14 +99,7 @@ test("undo and another workflow leave the viewer where it was, with what was typ
   await canvas.button("Loop (O)").click();
   await canvas.button("Edit prompt").click();
   await prompt.fill("half typed");
-  await page.evaluate(() => {
-    app.graph.beforeChange();
-    app.graph.nodes[0].pos = [app.graph.nodes[0].pos[0] - 30, app.graph.nodes[0].pos[1]];
-    app.graph.afterChange();
-  });
-  const before = await canvas.root.elementHandle();
-  await page.evaluate(() => app.extensionManager.command.execute("Comfy.Undo"));
-  await page.waitForFunction((element) => !element?.isConnected, before);
+  await canvas.moveAndUndo();
   await isAsLeft();
   await canvas.leaveAndReturn();
   await isAsLeft();
@@ -109,13 +131,25 @@ test("two instances of a subgraph are two takes to choose from", onCanvas(classi
 
 /** @param {import("./comfy.mjs").CanvasPage} canvas */
 async function pasted(canvas) {
-  await canvas.page.evaluate(() => {
+  const listeners = await canvas.page.evaluate(() => {
     const node = app.graph.nodes.find((/** @type {any} */ each) => each.comfyClass === "LongtakePreview");
+    const listen = document.addEventListener;
+    let count = 0;
+    document.addEventListener = (/** @type {[any, any]} */ ...given) => {
+      if (given[0] === "fullscreenchange") count++;
+      listen.apply(document, given);
+    };
+    node.clone();
+    document.addEventListener = listen;
     app.canvas.copyToClipboard([node]);
     app.canvas.pasteFromClipboard({ connectInputs: true, position: [node.pos[0] + 460, node.pos[1]] });
+    return count;
   });
+  assert.equal(listeners, 0, "a copy that the host makes for itself has no player");
   const both = canvas.page.locator("[data-longtake-player]");
   await eventually(() => both.count(), 2);
+  const identities = await canvas.page.evaluate(() => app.graph.nodes.map((/** @type {any} */ node) => node.properties.longtake_preview).filter(Boolean));
+  assert.equal(new Set(identities).size, 2);
   const [one, other] = [0, 1].map((index) => new CanvasPage(canvas.page, canvas.where, both.nth(index)));
   await one.run(2);
   const { take, node } = await one.until(({ state, shown }) => state === "done" && Number(shown) >= 0);
@@ -142,25 +176,29 @@ test("Nodes 2.0: a pasted copy has a take of its own, and both play together", o
 
 /** @param {import("./comfy.mjs").CanvasPage} canvas */
 async function remembered(canvas) {
-  const attach = "**/longtake/attach";
+  const [attach, takes] = ["**/longtake/attach", "**/longtake/takes/*"];
   await canvas.run(2);
   await canvas.until(({ state }) => state === "done");
   await canvas.button(/Play the saved/).waitFor();
   await canvas.page.route(attach, (route) => route.fulfill({ json: { takes: [] } })); // a server begun anew
+  await canvas.page.route(takes, (route) => route.fulfill({ status: 404 }));
   await canvas.reload();
   const video = canvas.root.locator("video");
   await eventually(() => video.evaluate((/** @type {HTMLVideoElement} */ each) => each.videoWidth), 96);
   await canvas.root.getByText("From an earlier run").waitFor();
   assert.equal(await canvas.root.getByText("No video yet").isVisible(), false);
+  await canvas.page.unroute(takes);
   await canvas.run(2);
   await canvas.until(({ shown }) => Number(shown) >= 0);
   assert.equal(await video.count(), 0);
   await canvas.until(({ state }) => state === "done");
   await canvas.button(/Play the saved/).waitFor();
+  await canvas.page.route(takes, (route) => route.fulfill({ status: 404 }));
   await canvas.page.route("**/view?**", (route) => route.fulfill({ status: 404 })); // and the file removed
   await canvas.reload();
   await canvas.root.getByText("No video yet").waitFor();
   await canvas.page.unroute(attach);
+  await canvas.page.unroute(takes);
   await canvas.page.unroute("**/view?**");
 }
 

@@ -3,14 +3,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { keepDrive } from "../../web/player/comfy/lines/camera_lines.mjs";
+import { emptyHint } from "../../web/player/comfy/empty_hint.mjs";
 import { Failures } from "../../web/player/comfy/failures.mjs";
 import { addFitLine } from "../../web/player/comfy/fit_line.mjs";
-import { decoderOf, jointObstacle } from "../../web/player/comfy/fork_terms.mjs";
+import { decoderOf, jointObstacle, shotOf } from "../../web/player/comfy/fork_terms.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
 import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
 import { isKept, keepLine } from "../../web/player/comfy/lines/kept_lines.mjs";
 import { PromptOrigins } from "../../web/player/comfy/prompt_origins.mjs";
 import { roomBelow } from "../../web/player/comfy/room_below.mjs";
+import { VacantPlaces } from "../../web/player/comfy/lasting/vacant_places.mjs";
 
 /** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.
  * @param {number|string} border how the host writes where a subgraph's own inputs come from */
@@ -288,20 +290,73 @@ test("the host tells which workflow a prompt came from, and is asked once", asyn
   assert.deepEqual(asked, ["/jobs/P", "/jobs/gone"]);
 });
 
+/** A graph of nodes by id, class and sources. @param {[number, string, number[]][]} rows */
+function chained(rows) {
+  const links = /** @type {Record<number, any>} */ ({});
+  const nodes = Object.fromEntries(rows.map(([id, comfyClass, sources]) => [id, {
+    id, comfyClass, widgets: [{ name: "text", value: "0: a red ball" }], inputs: sources.map((from) => {
+      links[100 * id + from] = { origin_id: from, origin_slot: 0 };
+      return { link: 100 * id + from };
+    }),
+  }]));
+  return graph({ nodes, links });
+}
+
+test("an edit of joined shots is kept in the timeline of the first one that is generated, however far off", () => {
+  const [decode, splice, timeline] = ["LongtakeVAEDecode", "LongtakeSpliceRollouts", "LongtakePromptTimeline"];
+  const root = chained([[1, timeline, []], [2, timeline, []], [3, "LongtakeSampler", [1]], [4, "LongtakeLoadLora", [3]],
+    [5, decode, [4]], [6, decode, [2]], [7, "LongtakeVideoToFrames", []],
+    [8, splice, [5, 6]], [9, "Preview", [8]], [10, splice, [7, 6]], [11, "Preview", [10]], [12, "Preview", [7]]]);
+  const session = /** @type {any} */ ({ take: { chunks: [], frames: 0, info: { fps: 16 } } });
+  assert.deepEqual(["9", "11", "12"].map((id) => shotOf(root, id)), ["5", "6", "12"]);
+  assert.equal(keepLine(root, shotOf(root, "9"), session, "1: a blue ball"), null);
+  const texts = ["1", "2"].map((id) => nodeAt(root, id).widgets[0].value);
+  assert.deepEqual(texts, ["0: a red ball\n1: a blue ball", "0: a red ball"]);
+});
+
 test("a shot is forked where it comes alone, and no time of a splice or a comparison is taken for the shot's own", () => {
   const [decode, splice] = ["LongtakeVAEDecode", "LongtakeSpliceRollouts"];
   /** Class and sources of each node; 6 decodes a shot that continues the splice. @type {[number, string, number[]][]} */
   const rows = [[1, decode, []], [2, decode, []], [3, splice, [1, 2]], [4, "Preview", [3]], [5, "Preview", [1]],
     [6, decode, [3]], [7, "LongtakeUpscale", [6]], [8, "Preview", [7]], [9, "LongtakeCompareRollouts", [1, 2]], [10, "Preview", [9]], [11, "Preview", []]];
-  const links = /** @type {Record<number, any>} */ ({});
-  const nodes = Object.fromEntries(rows.map(([id, comfyClass, sources]) => [id, {
-    id, comfyClass, inputs: sources.map((from) => {
-      links[100 * id + from] = { origin_id: from, origin_slot: 0 };
-      return { link: 100 * id + from };
-    }),
-  }]));
-  const root = graph({ nodes, links });
+  const root = chained(rows);
   const joined = ["4", "5", "8", "10", "11"].filter((id) => jointObstacle(root, id)?.startsWith("Several shots are joined"));
   assert.deepEqual(joined, ["4", "10"]);
   assert.deepEqual(["5", "8", "11"].map((id) => decoderOf(root, id)?.id), [1, 6, undefined]);
+});
+
+test("an empty preview says what it lacks: its node is off, or nothing is connected", () => {
+  const says = (/** @type {number} */ mode, /** @type {number|null} */ link) => emptyHint({ mode, inputs: [{ link }] });
+  assert.match(says(0, null), /^Connect frames/);
+  assert.match(says(0, 3), /^Press Run/);
+  for (const mode of [2, 4]) assert.match(says(mode, 3), /muted or bypassed/);
+});
+
+test("of nodes that undo makes anew in one moment, the last one's element gets the place", () => {
+  /** @type {(() => void)[]} */
+  let frames = [];
+  Object.assign(globalThis, { requestAnimationFrame: (/** @type {() => void} */ draw) => frames.push(draw) });
+  const paint = () => { for (const draw of frames.splice(0)) draw(); };
+  /** @type {any} */
+  const place = { isConnected: true, firstChild: null, append: (/** @type {any} */ element) => (place.firstChild = element) };
+  const [old, undone, last] = /** @type {any[]} */ ([{ parentElement: place }, {}, {}]);
+  const places = new VacantPlaces();
+  places.leave("a", old);
+  places.fill("a", undone);
+  paint();
+  places.leave("a", undone); // never placed
+  for (let binds = 0; binds < 2; binds++) places.fill("a", last);
+  paint();
+  assert.equal(place.firstChild, null, "the host has two frames");
+  paint();
+  assert.equal(place.firstChild, last);
+  place.firstChild = null;
+  paint();
+  assert.equal(place.firstChild, null);
+  places.leave("a", { ...last, parentElement: place });
+  places.fill("a", undone);
+  places.leave("a", undone); // deleted, and not made anew
+  paint();
+  paint();
+  assert.equal(place.firstChild, null);
 });

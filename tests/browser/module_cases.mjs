@@ -7,8 +7,6 @@ import { test } from "node:test";
 import { ByteStore } from "../../web/player/takes/byte_store.mjs";
 import { Playhead } from "../../web/player/view/playhead.mjs";
 import { Fetcher } from "../../web/player/takes/fetcher.mjs";
-import { SavedVideos } from "../../web/player/comfy/saved_videos.mjs";
-import { Library } from "../../web/player/takes/library.mjs";
 import { forkObstacle, forkWidgets } from "../../web/player/comfy/fork_terms.mjs";
 import { latencies } from "../../web/player/status/latencies.mjs";
 import { DRIFT_WARNING, driftOf, memory, statsOf, warningsOf } from "../../web/player/status/status_strip.mjs";
@@ -177,73 +175,6 @@ test("a chunk that the server has no more is a gap and is not asked for again", 
   assert.equal(fetched.filter((seq) => seq === 4).length, 1);
 });
 
-/** Return each node's take, newest last. @param {Library} library @param {string} workflow */
-function shown(library, workflow) {
-  return [...library.newest(workflow)].map(([node, { take }]) => [node, take.token]);
-}
-
-test("of several takes of a node the newest counts, and only those of this workflow", () => {
-  const library = new Library(/** @type {any} */ ({ request: async () => new Response(null, { status: 404 }) }));
-  const hear = (/** @type {string} */ take, /** @type {string} */ node_id, /** @type {string} */ workflow_id) =>
-    library.receive("longtake.take", /** @type {any} */ ({ take, node_id, workflow_id }));
-  hear("1", "7", "A");
-  hear("2", "7", "B");
-  hear("3", "12:7", "A");
-  hear("4", "7", "A");
-  assert.deepEqual(shown(library, "A"), [["12:7", "3"], ["7", "4"]]);
-  assert.deepEqual(shown(library, "B"), [["7", "2"]]);
-  assert.deepEqual(shown(library, "C"), []);
-  library.show("2", "C", "12:7"); // the same graph in another tab, as a subgraph: nothing ran
-  assert.deepEqual(shown(library, "C"), [["12:7", "2"]]);
-  assert.deepEqual(shown(library, "B"), [["7", "2"]]);
-});
-
-test("two nodes alike keep their own takes, and share one when nothing ran", () => {
-  const library = new Library(/** @type {any} */ ({ request: async () => new Response(null, { status: 404 }) }));
-  for (const [take, node_id] of [["1", "10:7"], ["2", "11:7"]]) {
-    library.receive("longtake.take", /** @type {any} */ ({ take, node_id, prompt_id: "P", workflow_id: "A" }));
-  }
-  for (const node of ["10:7", "11:7"]) library.show("1", "A", node, "P"); // as the host's cache has it
-  assert.deepEqual(shown(library, "A").sort(), [["10:7", "1"], ["11:7", "2"]]);
-  for (const node of ["10:7", "11:7"]) library.show("1", "A", node, "Q");
-  assert.deepEqual(shown(library, "A").sort(), [["10:7", "1"], ["11:7", "1"]]);
-});
-
-test("a manifest never overwrites what a message said while it was under way", async () => {
-  /** @type {(answer: Response) => void} */
-  let answer = () => {};
-  const request = () => new Promise((resolve) => (answer = resolve));
-  const library = new Library(/** @type {any} */ ({ request }));
-  const say = (/** @type {string} */ event, /** @type {object} */ said) =>
-    library.receive(event, /** @type {any} */ ({ take: "t", node_id: "7", ...said }));
-  say("longtake.take", { state: "running" });
-  say("longtake.take.chunk", { seq: 0, first_frame: 0, count: 3, bytes: 9 });
-  say("longtake.take.chunk", { seq: 1, first_frame: 3, count: 3, bytes: 9 });
-  say("longtake.take", { state: "done" });
-  answer(Response.json({ v: 1, state: "running", fps: 24, chunks: [{ seq: 0, first_frame: 0, count: 3, bytes: 0 }] }));
-  const { take } = library.open("t");
-  await new Promise((resolve) => take.listen(() => resolve(null)));
-  assert.deepEqual([take.info.state, take.frames, take.chunks[0].bytes], ["done", 6, 0]);
-});
-
-test("after a lost connection the runs that began meanwhile are there, and a server begun anew has no old one", async () => {
-  const states = new Map([["1", "done"], ["2", "running"]]);
-  const request = async (/** @type {string} */ path) => {
-    if (path.endsWith("attach")) return Response.json({ takes: [...states.keys()].map((take) => ({ take, node_id: "7" })) });
-    const state = states.get(path.split("/").at(-1) ?? "");
-    return state ? Response.json({ v: 1, state, workflow_id: "A", chunks: [] }) : new Response(null, { status: 404 });
-  };
-  const library = new Library(/** @type {any} */ ({ request }));
-  library.receive("longtake.take", /** @type {any} */ ({ take: "1", node_id: "7", workflow_id: "A", state: "running" }));
-  library.setConnected(false);
-  await library.attach("page");
-  assert.deepEqual(shown(library, "A"), [["7", "2"]], "queued behind the first, and begun unseen");
-  assert.equal(library.open("1").take.info.state, "done");
-  states.clear();
-  await library.attach("page");
-  assert.deepEqual([library.open("2").take.known, library.open("2").take.connected], [false, true]);
-});
-
 test("a kept edit is appended to the timeline, or takes the place of what began then", () => {
   assert.equal(withLine("0: a ball\n5: a cube\n", "2.5: a cat"), "0: a ball\n5: a cube\n2.5: a cat");
   assert.equal(withLine("0: a ball\n0:05: a cube,\nspinning\n9: a", "5: a cat"), "0: a ball\n9: a\n5: a cat");
@@ -274,41 +205,6 @@ test("a kept prompt leaves the guidance that is written at its time in force", (
   assert.equal(withLine(guided, "3.75 (guidance 1): a dog"), "0: a ball\n3.75 (guidance 1): a dog");
   const twice = withLine(withLine(guided, "3.75: a dog"), "3.75: a cow");
   assert.equal(twice, `${guided}\n3.75: a cow`);
-});
-
-/** A browser's storage. @param {Map<string, string>} [held] */
-function storage(held = new Map()) {
-  return {
-    getItem: (/** @type {string} */ key) => held.get(key) ?? null,
-    setItem: (/** @type {string} */ key, /** @type {string} */ value) => void held.set(key, value),
-  };
-}
-
-/** @param {number} number */
-const file = (number) => ({ filename: `${number}.mp4`, subfolder: "", type: "output", role: "video" });
-
-test("of each node the file saved last is remembered, for its workflow only", () => {
-  const browser = storage();
-  const before = new SavedVideos(browser);
-  before.keep("w", "7", file(1));
-  before.keep("w", "12:3", file(2));
-  before.keep("other", "7", file(3));
-  before.keep("w", "7", file(4));
-  const after = new SavedVideos(browser);
-  assert.deepEqual([...after.of("w")], [["12:3", file(2)], ["7", file(4)]]);
-  assert.deepEqual([...after.of("other")], [["7", file(3)]]);
-  assert.equal(after.of(null).size + after.of("third").size, 0);
-});
-
-test("a hundred nodes are remembered, and no room for one more is no failure", () => {
-  const videos = new SavedVideos(storage());
-  for (let node = 0; node < 130; node++) videos.keep("w", String(node), file(node));
-  assert.deepEqual([...videos.of("w").keys()], Array.from({ length: 100 }, (_, place) => String(30 + place)));
-  const full = { ...storage(), setItem: () => { throw new Error("QuotaExceededError"); } };
-  const { warn } = console;
-  console.warn = () => {};
-  new SavedVideos(full).keep("w", "7", file(1));
-  console.warn = warn;
 });
 
 test("only as much drift as the engine warns of is a warning", () => {

@@ -111,6 +111,7 @@ async function load(page, { api, places, groups = [], note = null, models = {} }
       node.pos = [x, y];
       node.setSize([width, Math.max(height, node.computeSize()[1])]);
       if (models[node.id]) node.properties.models = models[node.id];
+      delete node.properties.longtake_preview; // each user's node has one of its own
     }
     for (const { title, bounding } of groups) {
       const group = new LiteGraph.LGraphGroup(title);

@@ -2,7 +2,7 @@
 /** @import { Session, TakeInfo } from "../types.mjs" */
 import { time } from "../view/format.mjs";
 import { translate } from "../words.mjs";
-import { upstream } from "./graph.mjs";
+import { executionId, firstUpstream, upstream } from "./graph.mjs";
 
 const DECODE = "LongtakeVAEDecode";
 const JOINS = ["LongtakeSpliceRollouts", "LongtakeCompareRollouts"]; // their times are not those of one shot
@@ -10,7 +10,15 @@ const JOINS = ["LongtakeSpliceRollouts", "LongtakeCompareRollouts"]; // their ti
 /** Return the decoder of a preview's shot, or null. Graphs and nodes are the host's, hence `any`. @param {any} root
  * @param {string} id execution id of the preview */
 export function decoderOf(root, id) {
-  return upstream(root, id, isDecoder)?.node ?? null;
+  return firstUpstream(root, id, isDecoder)?.node ?? null;
+}
+
+/** Return the execution id of the decoder whose shot a preview's edits and drives change; of the preview itself
+ * without a decoder. Of joined shots this is the first one: nodes/frames/joined.py. @param {any} root
+ * @param {string} id execution id of the preview */
+export function shotOf(root, id) {
+  const decoder = firstUpstream(root, id, isDecoder);
+  return decoder ? executionId(decoder) : id;
 }
 
 /** Return why a preview shows no single shot that could be forked; null if it does. @param {any} root

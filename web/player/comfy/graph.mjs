@@ -61,12 +61,32 @@ export function* allUpstream(root, start, wanted, isEnd = () => false) {
     if (!at.node || seen.has(key)) continue;
     seen.add(key);
     if (wanted(at.node)) yield at;
-    if (isEnd(at.node)) continue;
-    for (const input of at.node.inputs ?? []) {
-      const origin = originOf(root, at.path, input.link);
-      if (origin) queue.push(origin);
-    }
+    if (!isEnd(at.node)) queue.push(...originsOf(root, at));
   }
+}
+
+/**
+ * Return the node upstream of `start` that matches `wanted` and comes first in the order of the inputs on the way,
+ * with the path of its graph. @param {any} root @param {string} start execution id
+ * @param {(node: any) => boolean} wanted @returns {{node: any, path: string[]}|null}
+ */
+export function firstUpstream(root, start, wanted) {
+  const stack = [{ node: nodeAt(root, start), path: start.split(":").slice(0, -1) }];
+  const seen = new Set();
+  for (let at = stack.pop(); at; at = stack.pop()) {
+    const key = executionId(at);
+    if (!at.node || seen.has(key)) continue;
+    seen.add(key);
+    if (wanted(at.node)) return at;
+    stack.push(...originsOf(root, at).reverse());
+  }
+  return null;
+}
+
+/** Return the nodes that feed a node's inputs, in their order. @param {any} root
+ * @param {{node: any, path: string[]}} place */
+function originsOf(root, { node, path }) {
+  return (node.inputs ?? []).flatMap((/** @type {any} */ input) => originOf(root, path, input.link) ?? []);
 }
 
 /** Return the execution id of a node, such as "12:3". @param {{node: any, path: string[]}} place */

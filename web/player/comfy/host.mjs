@@ -1,33 +1,32 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
+import { element } from "../view/dom.mjs";
 import { chain } from "./chain.mjs";
+import { emptyHint } from "./empty_hint.mjs";
 import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
-import { decoderOf, forkObstacle, forkWidgets, jointObstacle } from "./fork_terms.mjs";
-import { keepDrive } from "./lines/camera_lines.mjs";
-import { isKept, keepLine } from "./lines/kept_lines.mjs";
 import { nodeAt } from "./graph.mjs";
-import { insertBefore } from "./insert_node.mjs";
-import { renewSeed } from "./new_seed.mjs";
+import { LastShown } from "./lasting/last_shown.mjs";
+import { identify, identityOf } from "./lasting/node_identity.mjs";
 import { PromptOrigins } from "./prompt_origins.mjs";
 import { roomBelow } from "./room_below.mjs";
-import { SavedVideos } from "./saved_videos.mjs";
-import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
+import { ShotActions } from "./shot_actions.mjs";
+import { CHUNK_EVENT, Library, TAKE_EVENT } from "../takes/library.mjs";
 import { keepAsking } from "../takes/heartbeat.mjs";
 import { menuItems } from "./menu.mjs";
 import { isOurs, layOut } from "./node_layout.mjs";
 import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
-import { showNode } from "./show_node.mjs";
-import { clearStatus } from "./status_text.mjs";
+import { StatusTexts } from "./status_text.mjs";
 import { shareWithTabs } from "../takes/tab_sharing.mjs";
+import { VacantPlaces } from "./lasting/vacant_places.mjs";
 import { loadWords, translate } from "../words.mjs";
 
 const NODE = "LongtakePreview";
-const FORK = "LongtakeEditRollout";
 const WIDGET_TYPE = "LONGTAKE_PLAYER"; // the host's widget registry must not contain it
 const UNUSED_EVENTS = ["longtake.chunk", "longtake.file"]; // the host warns about events without a listener
+const END_EVENTS = ["execution_success", "execution_error", "execution_interrupted"];
 const MIN_SIZE = [400, 460];
 
 /** @typedef {import("../takes/library.mjs").Session} Session */
@@ -38,8 +37,10 @@ export class Host {
   #players = new Map();
   #bindQueued = false;
   #attached = false; // whether the server has sent its list of takes
-  #savedVideos = new SavedVideos(localStorage);
+  #lastShown = new LastShown(localStorage);
   #failures = new Failures();
+  #statusTexts = new StatusTexts();
+  #places = new VacantPlaces();
   /** The workflow of the running prompt; null if unknown. @type {string|null} */
   #running = null;
 
@@ -64,7 +65,7 @@ export class Host {
     return loadWords(String(this.app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"));
   }
 
-  /** Listen to the server. Call this once, before any run. */
+  /** Listen to the server. Call this once, before the host opens its socket. */
   connect() {
     loadStyle();
     const receive = shareWithTabs(this.library);
@@ -75,6 +76,8 @@ export class Host {
     this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
     this.api.addEventListener("execution_start", (/** @type {CustomEvent} */ event) => this.#start(event.detail));
     this.api.addEventListener("execution_error", (/** @type {CustomEvent} */ event) => this.#fail(event.detail));
+    this.api.addEventListener("progress_text", (/** @type {CustomEvent} */ event) => this.#noteStatus(event.detail));
+    for (const type of END_EVENTS) this.api.addEventListener(type, () => setTimeout(() => this.#restoreStatuses()));
     for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
     this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
     this.api.addEventListener("reconnected", () => this.library.attach(this.api.clientId));
@@ -96,25 +99,15 @@ export class Host {
     attach();
   }
 
-  /** Lay out a new node of this pack; add a line to a loader and a player to a preview. @param {any} node */
+  /** Lay out a new node of this pack; add a line to a loader, and to a preview the frame of its player. @param {any} node */
   prepare(node) {
     layOut(node);
     addFitLine(node, (path) => this.api.fetchApi(path));
     if (node.comfyClass !== NODE) return;
-    const player = new Player(this.server, {
-      emptyHint: () => hint(node),
-      lostHint: () => translate("No connection to ComfyUI. When it runs again, press Run to resume."),
-      keepLine: (session, line) => this.#keepLine(session, line),
-      isKept: (session, line) => isKept(this.#root, this.#nodeOf(session), session, line),
-      keepDrive: (session, lines) => this.#keepDrive(session, lines),
-      keep: (session, file) => this.#keep(session, file),
-      fork: (session, seconds) => this.#fork(session, seconds),
-      restart: (session, afresh) => this.#restart(session, afresh),
-      makeRoom: (pixels) => node.setSize([node.size[0], node.size[1] + Math.min(pixels, roomBelow(node))]),
-    });
-    this.#players.set(node, player);
-    passEventsThrough(player.element, () => this.app.canvas?.canvas);
-    const widget = node.addDOMWidget("player", WIDGET_TYPE, player.element, {
+    identify(node);
+    const frame = element("div", { class: "longtake-frame" });
+    passEventsThrough(frame, () => this.app.canvas?.canvas);
+    const widget = node.addDOMWidget("player", WIDGET_TYPE, frame, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
       hideInPanel: true, // an element can only be in one place
@@ -123,9 +116,40 @@ export class Host {
     });
     widget.serialize = false; // not in the workflow
     node.setSize([Math.max(node.size[0], MIN_SIZE[0]), Math.max(node.size[1], MIN_SIZE[1])]);
-    chain(node, "onRemoved", () => this.#remove(node));
-    chain(node, "onConnectionsChange", () => player.refresh());
-    this.bind(); // the node gets its id after this
+    chain(node, "onAdded", () => this.#open(node, frame));
+    chain(node, "onConfigure", () => this.#distinguish(node));
+    chain(node, "onRemoved", () => this.#remove(node, frame));
+    chain(node, "onConnectionsChange", () => this.#players.get(node)?.refresh());
+  }
+
+  /** Open the player of a node that came into a graph: the host makes copies for itself, which never do.
+   * @param {any} node @param {HTMLElement} frame */
+  #open(node, frame) {
+    const actions = new ShotActions(this.app, this.api, node);
+    const player = new Player(this.server, {
+      emptyHint: () => emptyHint(node),
+      lostHint: () => translate("No connection to ComfyUI. When it runs again, press Run to resume."),
+      keepLine: (session, line) => actions.keepLine(session, line),
+      isKept: (session, line) => actions.isKept(session, line),
+      keepDrive: (session, lines) => actions.keepDrive(session, lines),
+      keep: (session, file) => this.#lastShown.note(identityOf(node), { file }),
+      fork: (session, seconds) => actions.fork(session, seconds),
+      restart: (session, afresh) => actions.restart(session, afresh),
+      makeRoom: (pixels) => node.setSize([node.size[0], node.size[1] + Math.min(pixels, roomBelow(node))]),
+    });
+    this.#players.set(node, player);
+    frame.replaceChildren(player.element);
+    this.bind(); // the node gets its identity after this
+  }
+
+  /** Give a copy beside its original an identity of its own; it begins with what the original shows.
+   * @param {any} node */
+  #distinguish(node) {
+    const identity = identityOf(node);
+    const others = [...this.#players.keys()].filter((other) => other !== node);
+    if (!others.some((other) => identityOf(other) === identity)) return;
+    identify(node);
+    this.#lastShown.note(identityOf(node), this.#lastShown.of(identity));
   }
 
   /** Return the menu items of a preview node. @param {any} node */
@@ -134,8 +158,10 @@ export class Host {
     return player ? menuItems(player, [...this.#players.values()]) : [];
   }
 
-  /** @param {any} node */
-  #remove(node) {
+  /** @param {any} node @param {HTMLElement} frame of its player */
+  #remove(node, frame) {
+    this.#places.leave(identityOf(node), frame);
+    frame.remove();
     this.#players.get(node)?.dispose();
     this.#players.delete(node);
   }
@@ -150,9 +176,29 @@ export class Host {
 
   /** A node begins: what it said in an earlier run is no longer true. @param {string|null} id execution id */
   #begin(id) {
-    const node = nodeAt(this.#root, id);
+    const node = this.#ownNodeAt(id);
+    if (node) this.#statusTexts.empty(node);
+  }
+
+  /** @param {{nodeId: string, text: string}} message of the host */
+  #noteStatus({ nodeId, text }) {
+    const node = this.#ownNodeAt(nodeId);
+    if (node) this.#statusTexts.note(node, text);
+  }
+
+  /** Let the host show again what its nodes said, after it has removed their texts at the end of a run. */
+  #restoreStatuses() {
+    for (const detail of this.#statusTexts.removed(this.#root)) {
+      this.api.dispatchEvent(new CustomEvent("progress_text", { detail }));
+    }
+  }
+
+  /** Return the node of this pack that a message of the running prompt is about; null if the canvas shows another
+   * workflow. @param {string|null} id execution id */
+  #ownNodeAt(id) {
     const isElsewhere = this.#running !== null && this.#running !== this.#workflow;
-    if (isOurs(node) && !isElsewhere) clearStatus(node);
+    const node = isElsewhere ? null : nodeAt(this.#root, id);
+    return isOurs(node) ? node : null;
   }
 
   /** Show the takes of a node that has run, or that the host took from its cache.
@@ -206,87 +252,23 @@ export class Host {
       const known = found.get(node) ?? [];
       if (!known.includes(session)) found.set(node, [...known, session]);
     }
-    const saved = new Map(this.#attached
-      ? [...this.#savedVideos.of(this.#workflow)].map(([id, file]) => [nodeAt(this.#root, id), file]) : []);
     const failures = this.#failures.of(this.#root, this.#workflow, (node) => node.comfyClass === NODE,
       (node, prompt) => this.library.hasTake(node, prompt));
     for (const [node, player] of this.#players) {
+      this.#places.fill(identityOf(node), /** @type {HTMLElement} */ (player.element.parentElement));
       player.showFailure(failures.get(node) ?? null);
-      player.offer(found.get(node) ?? [], saved.get(node) ?? null);
+      this.#offer(node, player, found.get(node));
     }
   }
 
-  /** @param {Session} session @param {import("../types.mjs").SavedFile} file */
-  #keep(session, file) {
-    const workflow = this.#workflow;
-    if (workflow === null) return;
-    for (const id of nodesOf(session, workflow)) this.#savedVideos.keep(workflow, id, file);
+  /** Offer a player the takes of its node, or else those that the node showed before its id changed, or in another
+   * tab, or that its original showed; without a take the saved video of the last run.
+   * @param {any} node @param {Player} player @param {Session[]} [own] made by the node itself */
+  #offer(node, player, own) {
+    const identity = identityOf(node);
+    if (own) this.#lastShown.note(identity, { takes: own.map(({ take }) => take.token) });
+    const { takes, file } = this.#lastShown.of(identity);
+    const sessions = own ?? (this.#attached ? this.library.recall(takes) : null);
+    player.offer(sessions ?? [], sessions && file);
   }
-
-  /** Write an edit into the Prompt Timeline upstream of the take's node. @param {Session} session @param {string} line */
-  #keepLine(session, line) {
-    const error = keepLine(this.#root, this.#nodeOf(session), session, line);
-    session.workflowChanged ||= error === null;
-    this.app.canvas?.setDirty?.(true, true);
-    return error;
-  }
-
-  /** Write a drive into the Camera Path upstream of the take's node. @param {Session} session @param {string[]} lines */
-  #keepDrive(session, lines) {
-    const error = keepDrive(this.#root, this.#nodeOf(session), lines);
-    session.driveKept = error === null;
-    session.workflowChanged ||= error === null;
-    this.app.canvas?.setDirty?.(true, true);
-    return error;
-  }
-
-  /**
-   * Insert a Fork, Rewind or Continue node, set to `fork`, before the take's decoder.
-   * @param {Session} session @param {number} seconds @returns {string|null} an error message, or null
-   */
-  #fork(session, seconds) {
-    const id = this.#nodeOf(session);
-    const obstacle = jointObstacle(this.#root, id)
-      ?? forkObstacle(session, seconds, (line) => isKept(this.#root, id, session, line));
-    if (obstacle !== null) return obstacle;
-    const decoder = decoderOf(this.#root, id);
-    const { LiteGraph } = /** @type {any} */ (globalThis);
-    const fork = decoder && insertBefore(LiteGraph, decoder, "rollout", FORK);
-    if (!fork) return translate("No rollout reaches this preview through VAE Decode (Stream). Add Fork, Rewind or Continue by hand.");
-    for (const [name, value] of Object.entries(forkWidgets(session.take.info, seconds))) {
-      const widget = fork.widgets?.find((/** @type {any} */ each) => each.name === name);
-      widget.value = value;
-      widget.callback?.(value);
-    }
-    session.workflowChanged = true;
-    showNode(this.app.canvas, fork); // the user types a prompt there
-    return null;
-  }
-
-  /**
-   * Run the workflow: again, or `afresh` with a new seed instead of the run in progress.
-   * @param {Session} session @param {boolean} afresh @returns {string|null} an error message, or null
-   */
-  #restart(session, afresh) {
-    const id = this.#nodeOf(session);
-    if (afresh && !renewSeed(this.#root, id)) {
-      return translate("No Diffusion-Forcing Sampler with a seed of its own feeds this preview. Change the seed by hand, then press Run.");
-    }
-    const { growing, info } = session.take;
-    if (afresh && growing) this.api.interrupt(info.prompt_id);
-    this.app.queuePrompt(0, 1);
-    return null;
-  }
-
-  /** Return the execution id of the node that shows a take. @param {Session} session */
-  #nodeOf(session) {
-    return nodesOf(session, this.#workflow).at(-1) ?? "";
-  }
-}
-
-/** Return the hint for an empty player. @param {any} node */
-function hint(node) {
-  const wired = node.inputs?.some((/** @type {any} */ input) => input.link != null);
-  if (!wired) return translate("Connect frames from VAE Decode (Stream), then press Run.");
-  return translate("Press Run. The video appears here while it is generated.");
 }

@@ -6,7 +6,7 @@ import { Take } from "./take.mjs";
 import { Transport } from "./transport.mjs";
 
 const STORE_BYTES = 256 * 2 ** 20; // 10 minutes of 832x480 at 16 fps need two to three times as much
-const MAX_TAKES = 24;
+const MAX_TAKES = 32; // as many as the server keeps: stream/preview/takes.py
 const QUIET_TIMES = 2; // until a take that another tab tells of is asked for
 export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
@@ -27,6 +27,8 @@ export const CHUNK_EVENT = "longtake.take.chunk";
 export class Library {
   /** @type {Map<string, Session>} newest last */
   #sessions = new Map();
+  /** What became of the tokens that `recall` asked for. @type {Map<string, "awaited"|"answered">} */
+  #recalls = new Map();
   /** @type {Set<() => void>} */
   #listeners = new Set();
   #connected = true;
@@ -56,16 +58,45 @@ export class Library {
   open(token) {
     const known = this.#sessions.get(token);
     if (known) return known;
+    const session = this.#begin(token, "server");
+    this.#sessions.set(token, session);
+    const oldest = [...this.#sessions.values()].find(({ take }) => !take.growing);
+    if (this.#sessions.size > MAX_TAKES && oldest) this.#sessions.delete(oldest.take.token);
+    return session;
+  }
+
+  /**
+   * Return the takes of some tokens, which this page showed before a reload, or another one of this browser did.
+   * Asks the server once for those that this page does not know; null until it has answered.
+   * @param {string[]} tokens @returns {Session[]|null}
+   */
+  recall(tokens) {
+    const unknown = tokens.filter((token) => !this.#sessions.has(token));
+    for (const token of unknown) if (!this.#recalls.has(token)) void this.#ask(token);
+    if (unknown.some((token) => this.#recalls.get(token) === "awaited")) return null;
+    return tokens.flatMap((token) => this.#sessions.get(token) ?? []);
+  }
+
+  /** Ask the server for a take, which comes before all others if the server still has it. @param {string} token */
+  async #ask(token) {
+    this.#recalls.set(token, "awaited");
+    const session = this.#begin(token, "tab");
+    await this.#refresh(session);
+    this.#recalls.set(token, "answered");
+    const told = session.take.info.node_id !== null;
+    if (told && !this.#sessions.has(token)) this.#sessions = new Map([[token, session], ...this.#sessions]);
+    this.#notify();
+  }
+
+  /** @param {string} token @param {"server"|"tab"} toldBy @returns {Session} */
+  #begin(token, toldBy) {
     const take = new Take(token);
     this.#tell(take);
     const transport = new Transport(this.server, take);
     const fetcher = new Fetcher(take, transport, this.store);
     /** @type {Session} */
-    const session = { take, transport, fetcher, shownIn: new Map(), toldBy: "server", quiet: 0 };
+    const session = { take, transport, fetcher, shownIn: new Map(), toldBy, quiet: 0 };
     take.listen(() => this.#refine(session));
-    this.#sessions.set(token, session);
-    const [oldest] = this.#sessions.keys();
-    if (this.#sessions.size > MAX_TAKES) this.#sessions.delete(oldest);
     return session;
   }
 
@@ -115,6 +146,7 @@ export class Library {
    * another run may have begun meanwhile, or another server. @param {string} clientId */
   async attach(clientId) {
     this.setConnected(true);
+    this.#recalls.clear(); // a new connection may answer more
     const growing = [...this.#sessions.values()].filter(({ take }) => take.growing);
     const listed = await this.#sessionsOf(clientId).catch((error) => {
       console.warn("Longtake: the takes of this page could not be listed; reload the page to see them.", error);

@@ -1,0 +1,43 @@
+// @ts-check
+/** @import { SavedFile } from "../../types.mjs" */
+
+const KEY = "longtake.previews";
+const MAX_NODES = 100; // the oldest are forgotten first
+
+/** @typedef {{takes: string[], file: SavedFile|null}} Shown  tokens of takes, newest last */
+
+/**
+ * What each preview showed last, by the node's identity: its takes, and the saved video of its last run. This
+ * browser remembers both, for each of its tabs and over a restart. The server forgets its takes when it stops, but
+ * the files in its output folder remain.
+ */
+export class LastShown {
+  /** @param {Pick<Storage, "getItem"|"setItem">} storage */
+  constructor(storage) {
+    this.storage = storage;
+  }
+
+  /** @param {string} node its identity @returns {Shown} */
+  of(node) {
+    return this.#all()[node] ?? { takes: [], file: null };
+  }
+
+  /** @param {string} node its identity @param {Partial<Shown>} news */
+  note(node, news) {
+    const [all, before] = [this.#all(), this.of(node)];
+    const shown = { ...before, ...news };
+    if (JSON.stringify(before) === JSON.stringify(shown)) return; // nothing new, or a copy of an empty preview
+    delete all[node]; // the newest is last
+    const entries = Object.entries({ ...all, [node]: shown }).slice(-MAX_NODES);
+    try {
+      this.storage.setItem(KEY, JSON.stringify(Object.fromEntries(entries)));
+    } catch (error) { // other data of this page may fill the storage
+      console.warn("Longtake: the browser's storage is full; this preview's clip is not remembered.", error);
+    }
+  }
+
+  /** @returns {Record<string, Shown>} oldest first */
+  #all() {
+    return JSON.parse(this.storage.getItem(KEY) ?? "{}");
+  }
+}
