@@ -175,6 +175,32 @@ test("a chunk that the server has no more is a gap and is not asked for again", 
   assert.equal(fetched.filter((seq) => seq === 4).length, 1);
 });
 
+test("a server that does not answer is asked again after a while, not at every frame", async ({ mock }) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  mock.method(console, "warn", () => {});
+  Object.assign(globalThis, { window: globalThis }); // a page's timers
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const { made, fetched } = fetcher(100);
+  const chunk = mock.method(made.transport, "chunk", async () => { throw new TypeError("Failed to fetch"); });
+  const owner = {};
+  const play = async () => {
+    for (let frame = 0; frame < 60; frame++) {
+      made.request(owner, [2]);
+      await turn();
+    }
+    return chunk.mock.callCount();
+  };
+  assert.equal(await play(), 1);
+  mock.timers.tick(2000);
+  assert.equal(await play(), 2);
+  made.release(owner); // another take is shown, and then this one again
+  assert.equal(await play(), 3);
+  chunk.mock.restore();
+  mock.timers.tick(2000);
+  await play();
+  assert.deepEqual([...fetched].sort(), [0, 1, 2, 3, 4, 5]);
+});
+
 test("a kept edit is appended to the timeline, or takes the place of what began then", () => {
   assert.equal(withLine("0: a ball\n5: a cube\n", "2.5: a cat"), "0: a ball\n5: a cube\n2.5: a cat");
   assert.equal(withLine("0: a ball\n0:05: a cube,\nspinning\n9: a", "5: a cat"), "0: a ball\n9: a\n5: a cat");

@@ -152,6 +152,17 @@ test("the button makes it fullscreen and back", onPage(async (player) => {
   await player.page.waitForFunction(() => !document.fullscreenElement);
 }));
 
+test("where the browser has no fullscreen there is no button, and its key does nothing", onPage(async (player) => {
+  await player.finished({ frames: 12 });
+  await player.button(/^Save this frame/).waitFor();
+  assert.equal(await player.button(/Fullscreen/).isVisible(), false);
+  await player.slider.press("f");
+  await player.root.locator(".lt-stage").dblclick();
+}, { prepare: (page) => page.addInitScript(() => {
+  Object.defineProperty(Document.prototype, "fullscreenEnabled", { get: () => false });
+  Reflect.deleteProperty(Element.prototype, "requestFullscreen");
+}) }));
+
 test("hovering the bar shows the time, the prompt and the picture there", onPage(async (player) => {
   await player.finished({ frames: 48, prompts: [[0, "a red ball"], [24, "a blue ball"]] });
   const box = await player.slider.boundingBox();

@@ -97,9 +97,13 @@ test("guidance alone can be changed", onPage(async (player) => {
   await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Edit prompt").click();
+  await player.button("Apply").click();
+  const nothing = player.root.getByText("Nothing to apply: change the prompt, the guidance or the LoRA first.");
+  await nothing.waitFor();
   await player.root.getByLabel("Guidance").fill("3.5");
   await player.button("Apply").click();
   await player.root.getByRole("log").getByText("guidance 3.5").waitFor();
+  assert.equal(await nothing.isVisible(), false);
   assert.equal(await player.root.getByRole("log").getByRole("listitem").count(), 1);
 }));
 

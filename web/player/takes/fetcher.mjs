@@ -15,7 +15,7 @@ export class Fetcher {
   /** The chunks that each player needs next, as sequence numbers. @type {Map<object, number[]>} */
   #requests = new Map();
   #busy = false;
-  #retry = 0;
+  #retry = 0; // the timer after a failure: a playing player requests 60 times a second
 
   /** @param {Take} take @param {Transport} transport @param {ByteStore} store */
   constructor(take, transport, store) {
@@ -33,7 +33,9 @@ export class Fetcher {
   /** @param {object} owner */
   release(owner) {
     this.#requests.delete(owner);
-    if (this.#requests.size === 0) clearTimeout(this.#retry);
+    if (this.#requests.size) return;
+    clearTimeout(this.#retry);
+    this.#retry = 0;
   }
 
   /** @param {number} seq */
@@ -72,17 +74,21 @@ export class Fetcher {
   }
 
   async #go() {
-    if (this.#busy) return;
+    if (this.#busy || this.#retry) return;
     this.#busy = true;
-    clearTimeout(this.#retry);
     try {
       for (let seq = this.#next(); seq !== null; seq = this.#next()) await this.#fetch(seq);
     } catch (error) {
       console.warn("Longtake: a chunk could not be fetched; retrying.", error);
-      if (this.#requests.size) this.#retry = window.setTimeout(() => this.#go(), RETRY_MS);
+      if (this.#requests.size) this.#retry = window.setTimeout(() => this.#again(), RETRY_MS);
     } finally {
       this.#busy = false;
     }
+  }
+
+  #again() {
+    this.#retry = 0;
+    void this.#go();
   }
 
   /** @param {number} seq */

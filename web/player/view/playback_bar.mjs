@@ -61,6 +61,7 @@ export class PlaybackBar {
     const open = screen.video !== null;
     this.video.setAttribute("aria-pressed", String(open));
     if (video) this.video.title = open ? translate("Back to the frames") : translate("Play the saved {file}", { file: video.filename });
+    this.full.hidden = !document.fullscreenEnabled; // on an iPhone, or in a frame of another page
     const full = this.player.isFullscreen();
     this.full.setAttribute("aria-pressed", String(full));
     this.fork.update();

@@ -176,7 +176,7 @@ export class Player {
 
   async toggleFullscreen() {
     if (this.isFullscreen()) await document.exitFullscreen();
-    else await this.element.requestFullscreen();
+    else if (document.fullscreenEnabled) await this.element.requestFullscreen();
   }
 
   saveFrame() {

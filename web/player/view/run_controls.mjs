@@ -129,8 +129,9 @@ export class RunControls {
     const numbers = { guidance: numberIn(this.guidance), lora: numberIn(this.lora) };
     const alone = Object.values(numbers).every((number) => number === undefined);
     const wanted = text !== "" && text !== this.#promptNow && (alone || text !== this.#filled);
+    if (!wanted && alone) return this.#showError(translate("Nothing to apply: change the prompt, the guidance or the LoRA first."));
     if (wanted) this.#sent = text;
-    if (wanted || !alone) this.#send("edit", { ...numbers, text: wanted ? text : undefined });
+    this.#send("edit", { ...numbers, text: wanted ? text : undefined });
   }
 
   /** @param {"pause"|"resume"|"stop"|"edit"} op
