@@ -12,7 +12,7 @@ const MODULES = [
   "comfy/node_layout", "comfy/prompt_origins", "comfy/room_below", "comfy/shot_actions",
   "comfy/show_node", "comfy/status_text", "drive/drive_pad", "drive/driver", "drive/keys",
   "drive/latency", "drive/touch_pad", "input/capture", "input/input_pad", "status/latencies",
-  "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/heartbeat",
+  "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/hand_over", "takes/heartbeat",
   "takes/library", "takes/packed_chunk", "takes/page_id", "takes/tab_sharing", "takes/take",
   "takes/transport", "view/bitmaps", "view/dom", "view/edit_list", "view/fork_button",
   "view/format", "view/hover_preview", "view/live_address", "view/overlay", "view/picture_room",

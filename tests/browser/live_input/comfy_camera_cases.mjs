@@ -33,9 +33,13 @@ async function redrawsTheCamera(canvas) {
   canvas.limitMs = 240_000;
   await canvas.page.evaluate(withCamera);
   await canvas.look();
-  await canvas.run(3);
+  await canvas.run(3, { pace: 0.5 });
   const pad = canvas.root.locator("[aria-label='Live input']");
   await pad.getByRole("button", { name: "Use the camera" }).click();
+  const stop = pad.getByRole("button", { name: "Stop the camera" });
+  await stop.waitFor();
+  await canvas.moveAndUndo();
+  await stop.waitFor();
   await canvas.until(({ state }) => state === "done");
   await eventually(() => pad.isVisible(), false); // pictures are wanted no more
   assert.ok(Number(await pad.getAttribute("data-sent")) >= 10);

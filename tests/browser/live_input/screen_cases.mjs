@@ -63,3 +63,35 @@ test("a screen that is not allowed has a sentence, and the run learns it", onPag
   await eventually(() => pad(player).getByText(/did not allow it; allow it beside this page's address/).count(), 1);
   await eventually(() => news(player, take), "denied");
 }, { errors: /display-capture|permissions policy/i }));
+
+test("a player that takes another's place goes on with the picture; without one the sharing ends", onPage(async (player) => {
+  await knownTab(player.page.context());
+  await player.page.bringToFront();
+  const take = await player.start({ wish: "screen", frames: 480, chunk_s: 60 });
+  const found = await player.page.evaluate(async (token) => {
+    const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
+    const [{ Player }, { Library }] = [await from("view/player"), await from("takes/library")];
+    const library = new Library({ request: fetch.bind(window), fileUrl: () => null });
+    await library.show(token, "", "");
+    const session = library.open(token);
+    const pause = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    const begin = async () => {
+      const begun = new Player(library.server, { emptyHint: () => "", keepLine: null });
+      document.body.append(begun.element);
+      begun.show(session);
+      await pause(500);
+      return begun;
+    };
+    const first = await begin();
+    await first.inputPad.toggle();
+    first.dispose();
+    const second = await begin();
+    await pause(3000);
+    const says = second.inputPad.button.textContent;
+    const track = session.capture?.stream.getTracks()[0];
+    second.dispose();
+    await pause(4000);
+    return [says, track?.readyState, session.capture === undefined];
+  }, take);
+  assert.deepEqual(found, ["Stop sharing", "ended", true]);
+}));

@@ -15,6 +15,35 @@ test("Nodes 2.0: a drive is kept in the Camera Path, and the next run finds its 
 
 test("classic: a drive kept after Cancel takes the time from banner and button", onCanvas(PLACES[0], keepsAfterCancel));
 
+test("classic: a drive goes on when undo replaces the node", onCanvas(PLACES[0], outlivesUndo));
+test("Nodes 2.0: a drive goes on when undo replaces the node", onCanvas(PLACES[2], outlivesUndo));
+
+/** @param {CanvasPage} canvas */
+async function outlivesUndo(canvas) {
+  const { page, root } = canvas;
+  const made = () => root.locator(".lt-drive").getAttribute("data-made");
+  await startsToDrive(canvas, anySeed());
+  await page.keyboard.down("ArrowLeft");
+  await eventually(made, "pan left 22.5");
+  await page.keyboard.up("ArrowLeft");
+  await page.evaluate(() => {
+    app.graph.beforeChange();
+    app.graph.nodes[0].pos = [app.graph.nodes[0].pos[0] - 30, app.graph.nodes[0].pos[1]];
+    app.graph.afterChange();
+  });
+  const before = await root.elementHandle();
+  await page.keyboard.press("Control+z");
+  await page.waitForFunction((element) => !element?.isConnected, before);
+  await canvas.button("Stop driving").waitFor();
+  await eventually(made, "still");
+  await page.keyboard.down("ArrowRight"); // the new player has the focus of the old one
+  await eventually(made, "pan right 22.5");
+  await page.keyboard.up("ArrowRight");
+  await page.evaluate(() => app.graph.remove(app.graph.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakePreview")));
+  await root.waitFor({ state: "detached" });
+  await page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+}
+
 /** Run a shot with a Camera Path, and press Drive. @param {CanvasPage} canvas @param {number} seed */
 async function startsToDrive(canvas, seed) {
   await canvas.page.evaluate(withCamera);

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Driver } from "../../../web/player/drive/driver.mjs";
 import { Latency } from "../../../web/player/drive/latency.mjs";
+import { Take } from "../../../web/player/takes/take.mjs";
+import { Transport } from "../../../web/player/takes/transport.mjs";
 
 test("a key's time ends with the first picture of the chunk that read it", () => {
   const latency = new Latency();
@@ -75,4 +77,13 @@ test("to begin to drive is no key whose picture is awaited", async () => {
   driver.latency.read(sent.length, 13);
   driver.latency.shown(13, 400);
   assert.deepEqual(driver.latency.measured, [400]);
+});
+
+test("a drive that the server does not give is a failure, not an empty drive", async () => {
+  const linesFrom = (/** @type {() => Promise<Response>} */ request) =>
+    new Transport(/** @type {any} */ ({ request }), new Take("t")).driveLines();
+  assert.deepEqual(await linesFrom(async () => Response.json({ lines: ["1: forward"] })), ["1: forward"]);
+  await assert.rejects(linesFrom(async () => Response.json({ error: "It is gone." }, { status: 404 })), /^Error: It is gone\.$/);
+  await assert.rejects(linesFrom(async () => new Response("<html>", { status: 502 })), /answered 502/);
+  await assert.rejects(linesFrom(async () => { throw new TypeError("Failed to fetch"); }), /does not answer/);
 });

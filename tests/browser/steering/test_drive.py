@@ -40,7 +40,8 @@ stand_in.our_extension, model = with_embedding, Path(sys.argv.pop(1))
 from longtake.headless.cli import main
 main()
 """
-SHORT = ("LongtakeSampler.length=40", "LongtakeSchedule.steps=1", "LongtakeSampler.cfg=1")
+QUICK = ("LongtakeSampler.length=400", "LongtakeSchedule.steps=1", "LongtakeSampler.cfg=1")
+"""Quick chunks of a shot that lasts until the browser has opened, also beside other tests."""
 
 
 def demo_with_embedding(folder: Path) -> Path:
@@ -62,7 +63,7 @@ def workflow(folder: Path) -> Path:
 
 
 def command(model: Path, shot: Path, out: Path, *more: str) -> list[str]:
-    changes = [part for change in SHORT for part in ("--set", change)]
+    changes = [part for change in QUICK for part in ("--set", change)]
     return [sys.executable, "-c", RUN, str(model), "run", str(shot), "--out", str(out),
             "--report", str(out / "report.json"), *changes, *more]  # fmt: skip
 

@@ -4,6 +4,7 @@
 import { element, textButton } from "../view/dom.mjs";
 import { duration } from "../view/format.mjs";
 import { translate } from "../words.mjs";
+import { HAND_OVER_MS } from "../takes/hand_over.mjs";
 import { pageId } from "../takes/page_id.mjs";
 import { Driver } from "./driver.mjs";
 import { KEY_NAMES, sticksOf } from "./keys.mjs";
@@ -17,12 +18,12 @@ export class DrivePad {
   /** @type {Session|null} the take that is driven */
   #session = null;
   #outcome = "";
+  #take = "";
 
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
-    const send = (/** @type {object} */ body) => this.#send(body);
-    this.driver = new Driver(pageId(), send, () => reel.onChange());
+    this.driver = new Driver(pageId(), (body) => this.#send(body), () => reel.onChange());
     this.button = textButton(translate("Drive"), () => this.toggle());
     this.button.title = translate("Move the camera with W A S D, Q E and the arrow keys, a gamepad or the buttons here");
     this.takeOver = textButton(translate("Drive from here"), () => this.driver.start(true), "lt-primary");
@@ -34,7 +35,7 @@ export class DrivePad {
     this.mode = element("select", { "aria-label": translate("When keys act"), change: () => this.#setMode() },
       element("option", { value: "hold" }, translate("Held keys")), element("option", { value: "re-plan" }, translate("Held keys, re-plan unseen chunks")),
       element("option", { value: "history" }, translate("Every press, one chunk later")));
-    this.touch = new TouchPad(this.driver);
+    this.touch = new TouchPad(() => this.driver);
     this.status = element("p", { class: "lt-drive-status", role: "status" });
     this.facts = element("p", { class: "lt-note" });
     const row = element("div", { class: "lt-run" }, this.button, this.takeOver, this.mode, this.keep, this.save);
@@ -73,6 +74,7 @@ export class DrivePad {
 
   /** Send what is held and measure; call this on every animation frame. */
   tick() {
+    this.#takeWheel();
     const { take, head, screen } = this.reel;
     const state = take?.info.drive;
     if (this.driver.on && (this.reel.session !== this.#session || !take?.live)) this.driver.stop();
@@ -88,6 +90,8 @@ export class DrivePad {
     const { take, place } = this.reel;
     const state = take?.info.drive ?? null;
     const { driver } = this;
+    if (this.#take !== (take?.token ?? "")) this.#outcome = ""; // another take's
+    this.#take = take?.token ?? "";
     this.element.hidden = !state;
     if (!state || !take) return;
     const other = driver.on && driver.answer?.answer === "other";
@@ -109,8 +113,40 @@ export class DrivePad {
   }
 
   dispose() {
-    this.driver.stop();
+    if (this.driver.on) this.#leaveWheel();
     window.removeEventListener("blur", this.onBlur);
+  }
+
+  /** Leave the wheel to the take's next player, if one comes: the host replaces the players at every undo. */
+  #leaveWheel() {
+    const [driver, session] = [this.driver, this.#session];
+    if (!session) return driver.stop();
+    driver.releaseAll();
+    session.wheel = driver;
+    setTimeout(() => {
+      if (session.wheel !== driver) return;
+      session.wheel = undefined;
+      driver.stop();
+    }, HAND_OVER_MS);
+  }
+
+  /** Go on with a drive that began in an earlier player of the take, and hear the keys, unless the user types. */
+  #takeWheel() {
+    const { session } = this.reel;
+    const driver = session?.wheel;
+    if (!driver || !this.element.isConnected) return;
+    session.wheel = undefined;
+    this.driver.stop();
+    this.#session = session;
+    this.driver = driver;
+    driver.send = (body) => this.#send(body);
+    driver.onChange = () => this.reel.onChange();
+    this.mode.value = driver.mode;
+    if (!document.activeElement?.closest(TYPING)) this.#focusPicture();
+  }
+
+  #focusPicture() {
+    /** @type {HTMLElement|null|undefined} */ (this.element.closest("[data-longtake-player]")?.querySelector(".lt-stage"))?.focus();
   }
 
   /** @param {import("../types.mjs").DriveInfo} state */
@@ -139,7 +175,7 @@ export class DrivePad {
 
   #setMode() {
     this.driver.mode = this.mode.value;
-    /** @type {HTMLElement|null} */ (this.element.closest("[data-longtake-player]")?.querySelector(".lt-stage"))?.focus();
+    this.#focusPicture();
   }
 
   /** @param {object} body */
@@ -150,14 +186,29 @@ export class DrivePad {
 
   async #keep() {
     const { session, place } = this.reel;
-    if (!session || !place.keepDrive) return;
-    const error = place.keepDrive(session, await session.transport.driveLines());
-    this.#outcome = error ?? translate("Kept in Camera Path");
+    const lines = await this.#lines();
+    if (!session || !place.keepDrive || !lines) return;
+    this.#say(place.keepDrive(session, lines) ?? translate("Kept in Camera Path"));
+  }
+
+  /** Fetch the drive, or say why it cannot be fetched. @returns {Promise<string[]|null>} */
+  async #lines() {
+    try {
+      return (await this.reel.session?.transport.driveLines()) ?? null;
+    } catch (error) {
+      this.#say(error instanceof Error ? error.message : String(error));
+      return null;
+    }
+  }
+
+  /** @param {string} outcome of a press of Keep or Save */
+  #say(outcome) {
+    this.#outcome = outcome;
     this.reel.onChange();
   }
 
   async #save() {
-    const lines = await this.reel.session?.transport.driveLines();
+    const lines = await this.#lines();
     if (!lines?.length) return;
     const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/plain" }));
     element("a", { href: url, download: "longtake_drive.txt" }).click();

@@ -10,7 +10,7 @@ export class TouchPad {
   /** @type {Map<string, HTMLButtonElement>} */
   #buttons = new Map();
 
-  /** @param {Driver} driver */
+  /** @param {() => Driver} driver at the wheel now */
   constructor(driver) {
     this.driver = driver;
     const button = (/** @type {string} */ key, /** @type {string} */ sign, /** @type {string} */ name) => this.#button(key, sign, name);
@@ -27,15 +27,15 @@ export class TouchPad {
   /** @param {string} key @param {string} sign @param {string} name @returns {HTMLButtonElement} */
   #button(key, sign, name) {
     const source = `button ${key}`;
-    const release = () => this.driver.set(key, false, source);
+    const release = () => this.driver().set(key, false, source);
     const press = (/** @type {PointerEvent} */ event) => {
       if (event.button) return;
       /** @type {Element} */ (event.currentTarget).setPointerCapture(event.pointerId);
-      this.driver.set(key, true, source);
+      this.driver().set(key, true, source);
     };
     const click = (/** @type {MouseEvent} */ event) => {
       if (event.detail) return; // a pointer's click: its press and release count
-      this.driver.set(key, true, source);
+      this.driver().set(key, true, source);
       setTimeout(release, TAP_MS);
     };
     const created = element("button", {
@@ -48,7 +48,7 @@ export class TouchPad {
 
   #look() {
     const move = (/** @type {PointerEvent} */ event) => {
-      if (event.buttons & 1) this.driver.look(event.movementX, event.movementY);
+      if (event.buttons & 1) this.driver().look(event.movementX, event.movementY);
     };
     const press = (/** @type {PointerEvent} */ event) => {
       if (!event.button) /** @type {Element} */ (event.currentTarget).setPointerCapture(event.pointerId);
@@ -57,7 +57,7 @@ export class TouchPad {
   }
 
   update() {
-    const down = new Set(this.driver.keys);
+    const down = new Set(this.driver().keys);
     for (const [key, button] of this.#buttons) button.setAttribute("aria-pressed", String(down.has(key)));
   }
 }

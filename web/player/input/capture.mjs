@@ -25,6 +25,8 @@ export async function openStream({ kind, width, height, fps }) {
 /** Sends the newest picture of a stream, one at a time, until the run wants no more. */
 export class Capture {
   sent = 0;
+  /** The pad of the player that shows the capture. @type {import("./input_pad.mjs").InputPad|null} */
+  keeper = null;
   #timer = 0;
   #sending = false;
   /** The newest picture on its way. @type {Promise<boolean>} */

@@ -4,14 +4,14 @@
 import { element, textButton } from "../view/dom.mjs";
 import { translate } from "../words.mjs";
 import { Capture, openStream } from "./capture.mjs";
+import { HAND_OVER_MS } from "../takes/hand_over.mjs";
 
 /** A button that gives a run the camera or the screen of this browser, only while the run wants it. */
 export class InputPad {
-  /** @type {Capture|null} */
-  #capture = null;
   /** @type {Session|null} the take that gets the pictures */
   #session = null;
   #asking = false;
+  #disposed = false;
   #fault = "";
   #sent = 0;
 
@@ -29,6 +29,7 @@ export class InputPad {
     const { take, session } = this.reel;
     const wish = take?.live ? take.info.wish ?? null : null;
     if (this.#capture && (!wish || session !== this.#session)) this.#capture.stop();
+    if (wish && session?.capture) [this.#session, session.capture.keeper] = [session, this];
     this.element.dataset.sent = String(this.#sent + (this.#capture?.sent ?? 0));
     this.element.hidden = !wish;
     if (!wish) return;
@@ -59,19 +60,40 @@ export class InputPad {
     this.reel.onChange();
   }
 
+  /** The capture that this player shows and stops. @returns {Capture|null} */
+  get #capture() {
+    const { capture } = this.#session ?? {};
+    return capture?.keeper === this ? capture : null;
+  }
+
   /** @param {MediaStream} stream @param {Wish} wish @param {Session} session */
   #start(stream, wish, session) {
-    this.#session = session;
-    this.#capture = new Capture(stream, wish, (news) => session.transport.give(news), (fault) => {
-      this.#sent += this.#capture?.sent ?? 0;
-      this.#capture = null;
-      this.#fault = fault ? sentence(fault, wish) : "";
-      this.reel.onChange();
+    session.capture?.stop(); // another player's
+    const capture = new Capture(stream, wish, (news) => session.transport.give(news), (fault) => {
+      session.capture = undefined;
+      capture.keeper?.end(capture, fault);
     });
+    [this.#session, session.capture, capture.keeper] = [session, capture, this];
+    if (this.#disposed) this.#leave(capture); // while the browser asked its user
+  }
+
+  /** Tell how a capture ended. @param {Capture} capture @param {import("./capture.mjs").Fault|null} fault */
+  end({ sent, wish }, fault) {
+    this.#sent += sent;
+    this.#fault = fault ? sentence(fault, wish) : "";
+    this.reel.onChange();
   }
 
   dispose() {
-    this.#capture?.stop();
+    this.#disposed = true;
+    if (this.#capture) this.#leave(this.#capture);
+  }
+
+  /** Leave the camera on for the take's next player, if one comes: the host replaces the players at every undo.
+   * @param {Capture} capture */
+  #leave(capture) {
+    capture.keeper = null;
+    setTimeout(() => capture.keeper ?? capture.stop(), HAND_OVER_MS);
   }
 
   /** @param {HTMLElement} place @param {string} text */

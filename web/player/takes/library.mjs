@@ -14,13 +14,15 @@ export const CHUNK_EVENT = "longtake.take.chunk";
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
  *   toldBy: "server"|"tab", quiet: number, driveKept?: boolean, workflowChanged?: boolean, refined?: Session,
- *   view?: import("../view/reel.mjs").View, draft?: string}}
+ *   view?: import("../view/reel.mjs").View, draft?: string, wheel?: import("../drive/driver.mjs").Driver,
+ *   capture?: import("../input/capture.mjs").Capture}}
  *   Session  `toldBy`: who sends the messages; `quiet`: how often it was looked at since the last one;
  *   `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
  *   `workflowChanged`: whether the player wrote an edit, the drive or a fork into the workflow, so that Run goes on
  *   elsewhere than the take says; `refined`: the same frames, larger or finer; `view`: where a player left the
- *   take, and `draft`: what it held in the open form for a prompt. The host replaces the nodes and their players at
- *   every undo and at every change of workflow
+ *   take, `draft`: what it held in the open form for a prompt, and `wheel`: who drove it there; `capture`: the
+ *   camera or screen that the run gets. The host replaces the nodes and their players at every undo and at every
+ *   change of workflow
  */
 
 /** All takes known to this page. Outlives nodes, workflow tabs and connections. */

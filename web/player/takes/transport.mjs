@@ -80,8 +80,17 @@ export class Transport {
 
   /** Fetch the drive as lines of a camera's timeline. @returns {Promise<string[]>} */
   async driveLines() {
-    const answer = await this.server.request(`${this.path}/drive`);
-    return answer.ok ? (await answer.json()).lines : [];
+    const answer = await this.#reach(`${this.path}/drive`);
+    const body = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(body.error ?? `The server answered ${answer.status}.`);
+    return body.lines;
+  }
+
+  /** @param {string} path @param {RequestInit} [init] */
+  #reach(path, init) {
+    return this.server.request(path, init).catch(() => {
+      throw new Error(translate("The server does not answer. Nothing was changed."));
+    });
   }
 
   /**
@@ -91,12 +100,10 @@ export class Transport {
    */
   async #send(op, fields) {
     const rev = Math.max(this.#revision, this.take.info.control_rev) + 1;
-    const answer = await this.server.request(`${this.path}/control`, {
+    const answer = await this.#reach(`${this.path}/control`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ op, rev, ...fields }),
-    }).catch(() => {
-      throw new Error(translate("The server does not answer. Nothing was changed."));
     });
     const body = await answer.json().catch(() => ({}));
     this.#revision = Math.max(rev, body.control_rev ?? 0);
