@@ -1,6 +1,6 @@
 """The plots of docs/measurements/attention.md: time, memory and recall by memory size.
 
-Reads one or several results of `attention`, and one of `attention_recall`.
+Reads one or several results of `attention`, and of `attention_recall`.
 
     python -m longtake.benchmarks._attention.plot --speed SPEED.json --recall RECALL.json --out PNG
 """
@@ -49,8 +49,8 @@ class Panel:
 
 
 def join_results(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Merge the figures and bytes of several results; later results win."""
-    return {part: {key: value for result in results for key, value in result[part].items()}
+    """Merge the figures and bytes, where there are any, of several results; later results win."""
+    return {part: {key: value for result in results for key, value in result.get(part, {}).items()}
             for part in ("figures", "bytes")}  # fmt: skip
 
 
@@ -143,12 +143,15 @@ def _by_history(values: dict[str, Any], name: str) -> list[tuple[int, Any]]:
 
 @click.command(help=__doc__)
 @click.option("--speed", "speeds", type=FILE, required=True, multiple=True)
-@click.option("--recall", type=FILE, required=True)
+@click.option("--recall", "recalls", type=FILE, required=True, multiple=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def command(speeds: tuple[Path, ...], recall: Path, out: Path) -> None:
+def command(speeds: tuple[Path, ...], recalls: tuple[Path, ...], out: Path) -> None:
     with reporting():
-        *speed, recall_results = (json.loads(file.read_text("utf-8")) for file in (*speeds, recall))
-        draw(panels(join_results(speed), recall_results), out)
+        speed, recall = (
+            join_results([json.loads(file.read_text("utf-8")) for file in files])
+            for files in (speeds, recalls)
+        )
+        draw(panels(speed, recall), out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from longtake.benchmarks._attention.recall import FULL, FULL_INT8, KINDS, SHARES
 
 RESULTS = Path(attention_recall.__file__).parent / "results"
 COMMITTED = [RESULTS / f"{name}.json" for name in ("attention-cpu", "attention-ablation-cpu")]
-RECALL = RESULTS / "attention-recall-cpu.json"
+RECALLS = [RESULTS / f"attention-recall-{name}.json" for name in ("cpu", "tenth-cpu")]
 
 
 def one(value: float) -> dict[str, float]:
@@ -58,7 +58,7 @@ def test_agreement_is_that_of_the_longest_course() -> None:
 
 
 def test_each_model_has_panels_of_its_own_where_it_was_measured() -> None:
-    recall = json.loads(RECALL.read_text("utf-8"))
+    recall = join_results([json.loads(path.read_text("utf-8")) for path in RECALLS])
     both = panels(join_results([speed(), speed("1.3B: ")]), recall)
     assert [panel.title[:4] for panel in both] == ["embe", "embe", "1.3B", "1.3B", "reca"]
 
@@ -67,7 +67,7 @@ def test_results_without_a_case_or_memory_leave_their_lines_out() -> None:
     old = {"figures": {"dense, history 64": one(1), "dense, history 2048": one(9),
                        "auto, history 64": one(1)},
            "bytes": {"KV cache: dense, history 64": 2**20}}  # fmt: skip
-    recall = json.loads(RECALL.read_text("utf-8"))
+    recall = join_results([json.loads(path.read_text("utf-8")) for path in RECALLS])
     assert [panel.y for panel in panels(join_results([old]), recall)] == [
         "s a chunk", "agreement of what comes in",
     ]  # fmt: skip
@@ -80,8 +80,9 @@ def test_the_committed_results_and_new_ones_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     new = tmp_path / "new.json"
     new.write_text(json.dumps(speed("1.3B: ")))
-    options = [word for file in (*COMMITTED, new) for word in ("--speed", str(file))]
-    out = tmp_path / "plot.png"
-    ended = CliRunner().invoke(command, [*options, "--recall", str(RECALL), "--out", str(out)])
+    files = [("--speed", file) for file in (*COMMITTED, new)]
+    files += [("--recall", file) for file in RECALLS]
+    options, out = [str(word) for pair in files for word in pair], tmp_path / "plot.png"
+    ended = CliRunner().invoke(command, [*options, "--out", str(out)])
     assert ended.exit_code == 0, ended.output
     assert out.read_bytes().startswith(b"\x89PNG")
