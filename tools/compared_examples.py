@@ -21,7 +21,7 @@ STILL = "a golden ball bouncing over icy mountains at midday, cloudless sky, sta
 MINUTE = 60.0  # seconds
 MINUTE_AND_BACK = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 30: a red ball bouncing over green hills by day, clear sky, the camera pans right"""
-WORN_AFTER = 30.0  # seconds
+WORN_AFTER = BROKEN_AFTER = 30.0  # seconds
 
 
 def history_guidance() -> Example:
@@ -33,17 +33,17 @@ def history_guidance() -> Example:
         "18": guidance_node("Toward noisy history", preset="fractional", scale=3.0),
     }  # fmt: skip
     shots = {
-        **guided_shot_nodes("10", "9"),
-        **guided_shot_nodes("13", "12"),
-        **guided_shot_nodes("16", "18"),
+        **guided_shot_nodes("10", "9", seed=5, length=BROKEN_AFTER),
+        **guided_shot_nodes("13", "12", seed=5, length=BROKEN_AFTER),
+        **guided_shot_nodes("16", "18", seed=5, length=BROKEN_AFTER),
     }
     compared = node(
         "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["11", 0],
         frames_c=["14", 0], frames_d=["17", 0], layout="grid",
         labels="text only\nvanilla 3\nvanilla 3, early\nfractional 3",
     )  # fmt: skip
-    api = {**world_nodes(f"0: {RED}", FULL), **shot_nodes(seed=5, length=16.0), **ways, **shots,
-           "19": compared,
+    api = {**world_nodes(f"0: {RED}", FULL), **shot_nodes(seed=5, length=BROKEN_AFTER),
+           **ways, **shots, "19": compared,
            **output_nodes("19")}  # fmt: skip
     api["4"]["inputs"]["steps"] = FEW_STEPS
     places = {

@@ -75,10 +75,10 @@ def guidance_node(title: str, **inputs: Any) -> dict[str, Any]:
     return node("LongtakeHistoryGuidance", title, **inputs)
 
 
-def guided_shot_nodes(sampler: str, guidance: str) -> Api:
+def guided_shot_nodes(sampler: str, guidance: str, *, seed: int, length: float) -> Api:
     """Return the shot with another guidance, and its decoder in the next node."""
     decoder = str(int(sampler) + 1)
-    shot = {"prompts": ["2", 0], "guidance": [guidance, 0], "seed": 5, "length": 16.0}
+    shot = {"prompts": ["2", 0], "guidance": [guidance, 0], "seed": seed, "length": length}
     return {
         sampler: sampler_node("The shot under this guidance", **shot, length_unit="seconds"),
         decoder: node(

@@ -49,7 +49,7 @@ NOTES: dict[str, str] = {
 """,
     "9_history_guidance": """\
 - One shot under four guidances: text only, vanilla, vanilla in early steps only, fractional.
-- Strong `vanilla` guidance repeats itself and breaks; limited to early steps it stays clean.
+- Strong `vanilla` guidance breaks within half a minute; in early steps only it stays clean.
 - Try another `scale`, or `from_level` among the advanced inputs.
 """,
     "come_back": """\

@@ -59,7 +59,7 @@ def long_shot() -> Example:
 
 def image_to_stream() -> Example:
     """A shot that starts from a picture, which the example generates."""
-    picture = picture_nodes(9, "Picture", "Your picture here", seed=1, text=YELLOW)
+    picture = picture_nodes(9, "Picture", "Your picture here", seed=5, text=YELLOW)
     api = {
         **world_nodes(FROM_A_PICTURE),
         **shot_nodes(seed=4, length=8.0),
@@ -95,7 +95,7 @@ def video_to_stream() -> Example:
     """A clip, which the example generates, redrawn under another prompt."""
     api = {
         **world_nodes(REDRAWN, FULL),
-        **shot_nodes(seed=4, length=8.0),
+        **shot_nodes(seed=8, length=8.0),
         **clip_nodes(),
         **output_nodes("6"),
     }
@@ -195,7 +195,7 @@ def long_memory() -> Example:
 
 def drive_live() -> Example:
     """The camera obeys keys while the shot runs, in chunks of one latent frame."""
-    api = {**world_nodes(f"0: {STILL}"), **shot_nodes(seed=8, length=MINUTE), **output_nodes("6")}
+    api = {**world_nodes(f"0: {STILL}"), **shot_nodes(seed=4, length=MINUTE), **output_nodes("6")}
     api["4"]["inputs"]["chunk_frames"] = 1
     api["9"] = node("LongtakeCameraPath", "Camera Path", moves="0: still")
     api["5"]["inputs"]["camera"] = ["9", 0]
