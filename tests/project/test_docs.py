@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, names exist, guides stay short and read easily."""
+"""The documentation: links lead somewhere, names exist, pages stay short and read easily."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from longtake.tools import locales
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+CHANGELOG = ROOT / "CHANGELOG.md"
 GUIDES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 FOLDERS = ("docs", "training", "web/docs", "model/demo")
 PAGES = sorted([*ROOT.glob("*.md"), *(p for name in FOLDERS for p in (ROOT / name).rglob("*.md"))])
 MAX_GUIDE_LINES = 80
+MAX_RELEASE_LINES = 70
 MAX_SENTENCE_WORDS = 30
 OURS = "https://github.com/longtake/longtake/blob/main/"
 
@@ -76,7 +78,19 @@ def test_a_guide_is_one_screen_long(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= MAX_GUIDE_LINES
 
 
-@pytest.mark.parametrize("path", [README, *GUIDES], ids=page_id)
+def test_the_changelog_says_of_a_release_what_a_stranger_wants() -> None:
+    """Short, by subject, and without mends of faults that no release had."""
+    releases = CHANGELOG.read_text("utf-8").split("\n## ")[1:]
+    for release in releases:
+        lines = release.splitlines()
+        assert len(lines) <= MAX_RELEASE_LINES
+        subjects = [line for line in lines if line.startswith("**")]
+        assert len(subjects) == len(set(subjects)) >= 3
+    mends = r"; (it|they|he|she) \w+|no longer|used to|\bnow\b"
+    assert not re.findall(mends, releases[-1]), "the first release has no faults to mend"
+
+
+@pytest.mark.parametrize("path", [README, CHANGELOG, *GUIDES], ids=page_id)
 def test_sentences_are_short(path: Path) -> None:
     long = [s for s in sentences(path.read_text("utf-8")) if len(s.split()) > MAX_SENTENCE_WORDS]
     assert not long
