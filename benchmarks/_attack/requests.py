@@ -7,6 +7,7 @@ the page must be there and Ctrl-C must end the run.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -32,7 +33,7 @@ SMALL = (
     "LongtakePromptTimeline.text=0: a red ball", "LongtakeSchedule.steps=1",
     "LongtakeSampler.width=64", "LongtakeSampler.height=64", "LongtakeSampler.length=2",
 )  # fmt: skip
-START_LIMIT_S, ANSWER_LIMIT_S, END_LIMIT_S = 300.0, 30.0, 60.0
+START_LIMIT_S, ANSWER_LIMIT_S, END_LIMIT_S = 300.0, 30.0, 120.0
 AT_ONCE = 8
 
 METHODS = (
@@ -142,7 +143,7 @@ def _watched(folder: Path) -> Iterator[tuple[Page, Path, subprocess.Popen[bytes]
             [sys.executable, "-m", "longtake.headless.cli", "run", str(WORKFLOW), *changes,
              "--out", str(folder / "out"), "--watch"],
             cwd=package, stdout=output, stderr=subprocess.STDOUT,
-            preexec_fn=_hear_interrupts,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"}, preexec_fn=_hear_interrupts,
         )  # fmt: skip
         try:
             yield _wait_for_page(log, process), log, process
@@ -260,7 +261,15 @@ def _end(page: Page, log: Path, process: subprocess.Popen[bytes]) -> Iterator[st
     try:
         process.wait(END_LIMIT_S)
     except subprocess.TimeoutExpired:
-        yield f"Ctrl-C did not end the run within {END_LIMIT_S:g} s"
+        yield f"Ctrl-C did not end the run within {END_LIMIT_S:g} s: {_where(log, process)}"
     text = log.read_text("utf-8", errors="replace")
     if "Traceback" in text:
         yield f"the program printed a traceback: {text[text.index('Traceback') :][:800]}"
+
+
+def _where(log: Path, process: subprocess.Popen[bytes]) -> str:
+    """Where each thread of the program is, as Python's fault handler prints them."""
+    before = log.stat().st_size
+    process.send_signal(signal.SIGABRT)
+    process.wait()
+    return log.read_bytes()[before:].decode("utf-8", errors="replace")

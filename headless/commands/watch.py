@@ -15,6 +15,7 @@ from ..runner import Host
 from ..workflow.graph import load
 
 PREVIEW = "LongtakePreview"
+NAP_S = 0.5  # a signal that another thread receives does not wake this thread
 
 
 def check_watchable(workflow: Path) -> None:
@@ -34,4 +35,4 @@ def watch_run(host: Host, access: Access, console: Console) -> Iterator[None]:
         console.print(f"The player stays at {url} until Ctrl-C.", highlight=False)
         with suppress(KeyboardInterrupt):
             while True:
-                time.sleep(3600)
+                time.sleep(NAP_S)

@@ -32,6 +32,7 @@ WEB = Path(__file__).resolve().parents[2] / "web"
 PAGE = WEB / "page.html"
 FILE_FIELDS = ("filename", "subfolder", "type")
 HEARTBEAT_S = 20.0  # a page that sleeps says no farewell
+FAREWELL_S = 1.0  # for a page to answer that its socket closes
 
 Outbox = asyncio.Queue[str]
 
@@ -64,7 +65,7 @@ class Sockets:
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Send a page its messages until it leaves, or answers no ping."""
         self._loop = asyncio.get_running_loop()
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S)
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, timeout=FAREWELL_S)
         await socket.prepare(request)
         client_id, outbox = request.query.get("clientId", ""), Outbox()
         pages = self._open.setdefault(client_id, {})
@@ -82,8 +83,8 @@ class Sockets:
         return socket
 
     async def close(self) -> None:
-        for socket in [socket for pages in self._open.values() for socket in pages]:
-            await socket.close()
+        sockets = [socket for pages in self._open.values() for socket in pages]
+        await asyncio.gather(*(socket.close() for socket in sockets))
 
 
 def application(

@@ -26,6 +26,7 @@ from .access import LOOPBACK, THIS_MACHINE, Access
 from .app import Sockets, application
 
 EVERYWHERE = ("0.0.0.0", "::")
+END_S = 2.0  # for requests that are under way when the page closes; aiohttp would give them 60
 
 
 class PageServer:
@@ -77,7 +78,12 @@ class PageServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        runner = web.AppRunner(self._app, access_log=None, logger=request_logger("player"))
+        runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            logger=request_logger("player"),
+            shutdown_timeout=END_S,
+        )
         await runner.setup()
         try:
             try:
