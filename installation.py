@@ -22,7 +22,7 @@ import torch
 from .attention.backends import usable_backends, version_of
 from .pip_command import pip_install
 from .processor_settings import advised, threads_sleep
-from .products import has_wide_products
+from .products import outdoes_mkl
 from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
 from .versions import version_numbers
@@ -153,7 +153,7 @@ def _processor() -> Iterator[Finding]:
     text = f"{platform.machine()}, {threads} threads of {os.cpu_count()} cores"
     if shares is not None:
         text += f"; small models: {shares.main} to make chunks, {shares.side} to decode"
-    if has_wide_products():
+    if outdoes_mkl():
         text += "; float32 layers multiply by oneDNN"
     yield Finding("ok", "processor", text)
     if threads > 1 and not threads_sleep(os.environ):

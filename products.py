@@ -2,12 +2,15 @@
 
 torch multiplies by MKL, which keeps to half the width of AVX-512 on AMD's processors. oneDNN, which
 torch has for convolutions, uses all of it there, and takes about half the time. Each of its calls
-takes some ten microseconds more. With instructions for bfloat16 it takes half the time again.
+takes some ten microseconds more, so that MKL stays ahead on Intel's processors. With instructions
+for bfloat16 oneDNN takes half the time again.
 """
 
 from __future__ import annotations
 
 import functools
+import platform
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +18,8 @@ from torch import Tensor
 from .rehearsed_device import device_kind
 
 WIDE = "AVX512"
+AMD = "AuthenticAMD"  # as the processor itself says
+FACTS = Path("/proc/cpuinfo")
 HALF_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 FEWEST_PRODUCTS = 1 << 20
 """Multiplications below which a call takes longer than it saves."""
@@ -33,6 +38,20 @@ def has_wide_products() -> bool:
     return offers and torch.backends.cpu.get_cpu_capability() == WIDE
 
 
+@functools.cache
+def outdoes_mkl() -> bool:
+    """Whether oneDNN's float32 products outdo MKL's: on AMD's CPUs with AVX-512."""
+    return has_wide_products() and AMD in _names_of_processor()
+
+
+def _names_of_processor() -> str:
+    """What the system says of this computer's processor, its maker among it."""
+    if not FACTS.exists():  # Windows and macOS
+        return platform.processor()
+    with FACTS.open(encoding="utf-8", errors="replace") as facts:
+        return facts.read(4096)  # of the first core
+
+
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether a device is a CPU with instructions for bfloat16; older torch cannot tell: False."""
     tell = getattr(torch.cpu, "get_capabilities", None)
@@ -42,11 +61,14 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return any(known.get(name, False) for name in HALF_INSTRUCTIONS)
 
 
-def suits_products(x: Tensor, outputs: int) -> bool:
-    """Whether `product` computes `outputs` (n) from x here, and gains; it knows no gradients."""
+def suits_products(x: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether `product` computes `outputs` (n) from float32 x here, in a dtype, and gains; it knows
+    no gradients.
+    """
     if x.dtype is not torch.float32 or torch.is_grad_enabled() or device_kind(x) != "cpu":
         return False
-    return x.numel() * outputs >= FEWEST_PRODUCTS and has_wide_products()
+    gains = outdoes_mkl if dtype is torch.float32 else has_wide_products
+    return x.numel() * outputs >= FEWEST_PRODUCTS and gains()
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:

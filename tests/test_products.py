@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -17,6 +18,7 @@ from longtake.products import (
     FEWEST_PRODUCTS,
     computes_in_bfloat16,
     has_wide_products,
+    outdoes_mkl,
     product,
     suits_products,
 )
@@ -80,8 +82,9 @@ def test_weights_in_other_orders_are_copied_first(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU with wide products."""
+    """A CPU of AMD's with wide products."""
     monkeypatch.setattr(products, "has_wide_products", lambda: True)
+    monkeypatch.setattr(products, "outdoes_mkl", lambda: True)
 
 
 @pytest.mark.usefixtures("wide")
@@ -104,7 +107,37 @@ def test_products_suit_large_float32_alone() -> None:
 @torch.no_grad()
 def test_a_narrow_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "has_wide_products", lambda: False)
-    assert not suits_products(torch.zeros(1000, 1000), 1000)
+    monkeypatch.setattr(products, "outdoes_mkl", lambda: False)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert not suits_products(torch.zeros(1000, 1000), 1000, dtype)
+
+
+CPUINFO = "processor\t: 0\nvendor_id\t: {}\nmodel name\t: a CPU\n"
+ON_WINDOWS = "Intel64 Family 6 Model 167 Stepping 1, {}"
+
+
+@pytest.mark.parametrize("on_windows", [False, True])
+@pytest.mark.parametrize(("maker", "gains"), [("GenuineIntel", False), ("AuthenticAMD", True)])
+@torch.no_grad()
+def test_intels_cpus_multiply_by_mkl_in_float32_alone(
+    maker: str, gains: bool, on_windows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MKL is as quick there for large products, and quicker for small ones."""
+    monkeypatch.setattr(products, "has_wide_products", lambda: True)
+    monkeypatch.setattr(products, "FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(products.platform, "processor", lambda: ON_WINDOWS.format(maker))
+    if not on_windows:
+        (tmp_path / "cpuinfo").write_text(CPUINFO.format(maker))
+        monkeypatch.setattr(products.platform, "processor", lambda: "x86_64")
+    outdoes_mkl.cache_clear()
+    try:
+        assert suits_products(torch.zeros(1000, 1000), 1000) == gains
+        assert suits_products(torch.zeros(1000, 1000), 1000, torch.bfloat16)
+        monkeypatch.setattr(products, "has_wide_products", lambda: False)
+        outdoes_mkl.cache_clear()
+        assert not suits_products(torch.zeros(1000, 1000), 1000)
+    finally:
+        outdoes_mkl.cache_clear()
 
 
 def test_the_environment_can_say_no() -> None:

@@ -77,7 +77,8 @@ class Layers:
 
     def _multiplies(self, layer: Any, x: Tensor) -> bool:
         """Whether a layer is its float32 weight and bias alone, and a product of x gains."""
-        return self._is_weight_alone(layer) and suits_products(x, len(layer.weight))
+        dtype = torch.float32 if self.packed is None else self.packed.dtype
+        return self._is_weight_alone(layer) and suits_products(x, len(layer.weight), dtype)
 
     def _is_weight_alone(self, layer: Any) -> bool:
         if not self.is_plain(layer) or not _is_bare(layer):

@@ -94,7 +94,7 @@ def test_doctor_says_how_threads_are_used_and_when_they_spin(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     for wide in (False, True):
-        monkeypatch.setattr(installation, "has_wide_products", lambda wide=wide: wide)
+        monkeypatch.setattr(installation, "outdoes_mkl", lambda wide=wide: wide)
         assert ("multiply by oneDNN" in found()[0][1]) == wide
     [(state, text)] = found()
     assert state == "ok" and "; small models: 2 to make chunks, 1 to decode" in text

@@ -22,7 +22,7 @@ WIDTH, HIDDEN = 24, 40
 @pytest.fixture(autouse=True)
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products gain for every float32 tensor."""
-    monkeypatch.setattr(layers, "suits_products", lambda x, _: x.dtype is torch.float32)
+    monkeypatch.setattr(layers, "suits_products", lambda x, *_: x.dtype is torch.float32)
 
 
 @pytest.fixture

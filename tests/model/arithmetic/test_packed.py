@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longtake import products
 from longtake.model.arithmetic import layers as layers_module
 from longtake.model.arithmetic.layers import Layers
 from longtake.model.arithmetic.packed import PackedWeights
@@ -19,6 +20,12 @@ WIDTH, HIDDEN = 192, 576
 X = randn(1, 72, WIDTH, seed=1)
 
 pytestmark = pytest.mark.skipif(not has_wide_products(), reason="this CPU packs no weights")
+
+
+@pytest.fixture(autouse=True)
+def gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products gain here, whoever made this CPU."""
+    monkeypatch.setattr(products, "outdoes_mkl", lambda: True)
 
 
 def make_layers(count: int, hidden: int = HIDDEN) -> list[nn.Linear]:

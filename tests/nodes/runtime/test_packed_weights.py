@@ -32,7 +32,7 @@ SHOT = replace(settings(length=6), prompts=PROMPTS)
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     """A MODEL, and a handle on the same weights with a LoRA."""
-    monkeypatch.setattr(layers, "suits_products", lambda x, _: x.dtype is torch.float32)
+    monkeypatch.setattr(layers, "suits_products", lambda x, *_: x.dtype is torch.float32)
     save_file(state(), tmp_path / "m.safetensors")
     with lasting_host(tmp_path / "out", lambda event: None):
         from longtake.nodes import host

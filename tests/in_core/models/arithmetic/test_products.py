@@ -51,7 +51,7 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return multiply(x, weight, *rest, **options)
 
     monkeypatch.setattr(layers, "product", counted)
-    monkeypatch.setattr(layers, "suits_products", lambda x, _: x.dtype is torch.float32)
+    monkeypatch.setattr(layers, "suits_products", lambda x, *_: x.dtype is torch.float32)
     return calls
 
 
