@@ -13,6 +13,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.vae.latent_format import WAN21, WAN22, denormalise
 from ...model.vae.protocol import StreamingCoder
+from ...stream.rollout.out_of_memory import explain_lack
 from .. import categories, host, sockets
 from ..models.model_facts import facts
 from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
@@ -208,7 +209,10 @@ def _feed(vae: StreamingVAE, encoder: StreamingCoder, pictures: Tensor) -> Tenso
     host.check_interrupted()
     room = vae.encoder_bytes(len(pictures), *pictures.shape[-2:]) - encoder.state_bytes
     host.claim([vae.patcher], max(0, room))
-    return encoder.feed(pictures.to(vae.device)).cpu()
+    height, width = pictures.shape[-2:]
+    where = f"while pictures of {width}x{height} were encoded"
+    with explain_lack(where, "give smaller pictures", keeps=""):
+        return encoder.feed(pictures.to(vae.device)).cpu()
 
 
 def _drain(encoder: StreamingCoder) -> list[Tensor]:

@@ -16,12 +16,15 @@ from ...model.flashvsr.upscaler import Upscaler, UpscaleSettings
 from ...samplers.loop import Chunk
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinSteps, NextChunk
+from ...stream.rollout.out_of_memory import explain_lack
 from ...uploads import upload
 from .. import host
 from ..models.flashvsr import FlashVSR
 from ..runtime.claim import Claim
 from .sharp_memory import Partner, SharpMemory
 from .sharp_states import Beginning, SharpStates
+
+ADVICE = "set a smaller tile in Super-Resolution (Stream)"
 
 
 class PassTimer(Protocol):
@@ -159,7 +162,8 @@ class SharpRun:
         planned = self._missing_bytes + self._planned.working_bytes
         networks = self._flashvsr.claim(planned, self._text, self.memory)
         self._text, self._upscaler.networks = networks.text, networks
-        frames = self._upscaler.step().cpu()
+        with explain_lack(f"while frames from {first_frame} on were enlarged", ADVICE):
+            frames = self._upscaler.step().cpu()
         self._timer.end_work(len(frames))
         while len(self._sources) > 1 and self._sources[0][0] <= first_frame:
             self._sources.popleft()

@@ -14,7 +14,7 @@ from ...errors import BadInput
 from ...model.fingerprint import fingerprint, network_fingerprint
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
-from ...stream.rollout.out_of_memory import is_out_of_memory
+from ...stream.rollout.out_of_memory import explain_lack, is_out_of_memory
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..frames.pictures import frames_input, to_frames
@@ -152,8 +152,9 @@ class Upscaler:
         larger = torch.empty(len(pictures), RGB, height, width)
         for number, picture in enumerate(pictures.split(1)):
             host.check_interrupted()
-            enlarged = self._enlarge_in_tiles(picture.to(self.patcher.load_device))
-            larger[number] = _resize(enlarged, width, height).clamp(0, 1)
+            with explain_lack("while a frame was enlarged", f"generate smaller ones or {REMEDY}"):
+                enlarged = self._enlarge_in_tiles(picture.to(self.patcher.load_device))
+                larger[number] = _resize(enlarged, width, height).clamp(0, 1)
         return larger
 
     def _enlarge_in_tiles(self, picture: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ class Run:
             raise error
         at = time_label(self.state.start_s(first))
         if self._smaller:
-            raise OutOfMemory(
+            raise OutOfMemory(  # not torch's, at which a host would drop the shot's state too
                 f"Memory ran out again at {at}, with the smaller plan too; everything before is "
                 f"kept: free memory, or {self.spec.memory_advice}; then run again."
             ) from error

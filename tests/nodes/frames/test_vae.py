@@ -174,3 +174,19 @@ def test_tiles_are_chosen_at_the_decoder(bench: Bench) -> None:
         pictures.append(bench.collect(frames))
     assert torch.equal(pictures[0], pictures[1])
     assert pictures[2].shape == pictures[0].shape and not torch.equal(pictures[2], pictures[0])
+
+
+def test_no_memory_for_encoding_is_one_sentence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays the error of torch at which a host unloads its models."""
+    from longtake.model.vae.streaming import StreamingEncoder
+
+    def full(encoder: Any, pictures: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StreamingEncoder, "feed", full)
+    _, _, vae = bench.run("LongtakeLoadDemoModel")
+    says = "ran out while pictures of 64x32 were encoded; free memory, or give smaller pictures;"
+    with pytest.raises(torch.OutOfMemoryError, match=says):
+        bench.run("LongtakeVAEEncode", pixels=torch.rand(5, 32, 64, 3), vae=vae)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.errors import BadInput
+from longtake.errors import BadInput, OutOfMemory
 from longtake.model.flashvsr.memory import PassMemory
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.flashvsr import flashvsr, flashvsr_bench, sharpened
@@ -170,3 +170,17 @@ def test_tiles_are_chosen_where_the_whole_picture_does_not_fit(
     pretend_free(monkeypatch, 2 * 256 * 256 - 1)
     with pytest.raises(BadInput, match="lower scale"):
         sharpened(bench, pictures, model, scale=8.0)
+
+
+def test_where_memory_runs_out_the_node_says_what_takes_less(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.stages.sharp_run import Upscaler
+
+    def full(upscaler: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    sharp = sharpened(bench, bench.frames())
+    monkeypatch.setattr(Upscaler, "step", full)
+    with pytest.raises(OutOfMemory, match=r"while frames from 0 on .* a smaller tile in Super"):
+        bench.collect(sharp)

@@ -26,6 +26,7 @@ from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.frame_stream import FrameStream
+from longtake.stream.rollout.out_of_memory import OutOfDeviceMemory
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import (
@@ -151,7 +152,7 @@ def decodable(folder: Path) -> tuple[Rollout, TinyVAE]:
     [
         (RuntimeError("DefaultCPUAllocator: x"), OutOfMemory, "while chunk 1 was decoded; .*tiles"),
         (MemoryError(), OutOfMemory, "while chunk 1 was decoded; everything before is kept"),
-        (torch.OutOfMemoryError("of the host"), torch.OutOfMemoryError, "of the host"),
+        (torch.OutOfMemoryError("CUDA"), OutOfDeviceMemory, "while chunk 1 was decoded; .*tiles"),
         (RuntimeError("shapes"), RuntimeError, "shapes"),
     ],
     ids=["main memory", "python", "accelerator", "another error"],
