@@ -22,16 +22,18 @@ NAME, OTHER = "chunks/a.safetensors", "chunks/b.safetensors"
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
+    """One for all tests, which may come in any order: each has a folder of its own there."""
     with store_of_kind(request.param, tmp_path_factory.mktemp("stores")) as opened:
         yield opened
 
 
 def test_the_first_content_under_a_name_stays_until_it_is_replaced(store: Store) -> None:
-    assert not store.has(NAME) and store.read(NAME) is None
-    assert store.create(NAME, b"first") and store.has(NAME)
-    assert not store.create(NAME, b"second") and store.read(NAME) == b"first"
-    store.write(NAME, b"third")
-    assert store.read(NAME) == b"third"
+    name = "replaced/a.safetensors"
+    assert not store.has(name) and store.read(name) is None
+    assert store.create(name, b"first") and store.has(name)
+    assert not store.create(name, b"second") and store.read(name) == b"first"
+    store.write(name, b"third")
+    assert store.read(name) == b"third"
 
 
 def test_a_listing_names_the_files_of_one_folder_and_their_times(store: Store) -> None:
@@ -46,8 +48,8 @@ def test_a_listing_names_the_files_of_one_folder_and_their_times(store: Store) -
 def test_of_many_writers_at_once_one_content_stays_whole(store: Store) -> None:
     contents = [bytes([number]) * 100_000 for number in range(8)]
     with ThreadPoolExecutor(8) as writers:
-        list(writers.map(lambda content: store.create("chunks/raced", content), contents))
-    assert store.read("chunks/raced") in contents
+        list(writers.map(lambda content: store.create("raced/a", content), contents))
+    assert store.read("raced/a") in contents
 
 
 def test_only_one_of_many_creators_is_told_that_it_was_the_first(tmp_path: Path) -> None:
