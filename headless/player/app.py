@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,23 @@ FAREWELL_S = 1.0  # for a page to answer that its socket closes
 Outbox = asyncio.Queue[str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Page:
+    """An open page's socket, what is to be sent through it, and its connection."""
+
+    socket: web.WebSocketResponse
+    outbox: Outbox
+    transport: asyncio.BaseTransport | None
+
+    async def close(self) -> None:
+        """Say farewell. A page that reads nothing more loses its connection instead."""
+        try:
+            await asyncio.wait_for(self.socket.close(), 2 * FAREWELL_S)
+        except asyncio.TimeoutError:
+            if isinstance(self.transport, asyncio.WriteTransport):
+                self.transport.abort()
+
+
 class Sockets:
     """The open pages by their client ids.
 
@@ -45,7 +63,7 @@ class Sockets:
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, dict[web.WebSocketResponse, Outbox]] = {}
+        self._open: dict[str, list[_Page]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def emitter(self, client_id: str) -> Emit:
@@ -59,32 +77,32 @@ class Sockets:
         return emit
 
     def _put(self, client_id: str, message: str) -> None:
-        for outbox in self._open.get(client_id, {}).values():
-            outbox.put_nowait(message)
+        for page in self._open.get(client_id, []):
+            page.outbox.put_nowait(message)
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Send a page its messages until it leaves, or answers no ping."""
         self._loop = asyncio.get_running_loop()
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, timeout=FAREWELL_S)
         await socket.prepare(request)
-        client_id, outbox = request.query.get("clientId", ""), Outbox()
-        pages = self._open.setdefault(client_id, {})
-        pages[socket] = outbox
-        sender = asyncio.create_task(_send_all(outbox, socket))
+        client_id = request.query.get("clientId", "")
+        page = _Page(socket, Outbox(), request.transport)
+        pages = self._open.setdefault(client_id, [])
+        pages.append(page)
+        sender = asyncio.create_task(_send_all(page.outbox, socket))
         try:
             async for message in socket:
                 if message.type == WSMsgType.ERROR:
                     break
         finally:
             sender.cancel()
-            del pages[socket]
+            pages.remove(page)
             if not pages:
                 del self._open[client_id]
         return socket
 
     async def close(self) -> None:
-        sockets = [socket for pages in self._open.values() for socket in pages]
-        await asyncio.gather(*(socket.close() for socket in sockets))
+        await asyncio.gather(*(page.close() for pages in self._open.values() for page in pages))
 
 
 def application(
