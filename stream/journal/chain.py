@@ -197,9 +197,10 @@ class Chain:
 
     def branch(self, index: int, settings: RolloutSettings) -> Chain:
         """The chain that continues with other `settings` from chunk `index` on."""
-        self.key(index - 1)
         chain = Chain(settings, self.models, self.live)
-        chain._keys = self._keys[: index + 1]
+        if index:  # before it nothing is shared, and the root has the seed
+            self.key(index - 1)
+            chain._keys = self._keys[: index + 1]
         return chain
 
     def steer(self, index: int, settings: RolloutSettings) -> Chain:

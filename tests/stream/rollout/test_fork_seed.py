@@ -18,7 +18,7 @@ from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
-from longtake.tests.support.tiny_model import embedding, settings
+from longtake.tests.support.tiny_model import embedding, settings, timeline
 
 START = 6  # the latent frame of chunk 2
 HOW: dict[str, Any] = {"guidance": cfg(2.0), "cache": WindowSink(5, 1), "length": 12}
@@ -54,6 +54,22 @@ def test_an_edit_with_a_seed_is_a_fork_with_prompt_and_seed(tmp_path: Path) -> N
     plain = list(rollout(tmp_path / "plain").chunks)
     same = [torch.equal(a.latents, b.latents) for a, b in zip(live, plain, strict=True)]
     assert same == [True, True, False, False]
+
+
+def test_a_seed_before_the_first_chunk_makes_chunks_of_its_own(tmp_path: Path) -> None:
+    """Else the shot of the same prompt and the old seed would find them at its addresses."""
+    source = settings(**HOW, prompts=timeline(0))
+    run = rollout(tmp_path, prompts=source.prompts).run
+    run.controls.edit_queue.hold_seed(7)
+    run.controls.set_prompt("77")
+    live, prompt = list(run.chunks), TimedPrompt(0, embedding(77), "77")
+
+    def forked(seed: int | None, folder: Path = tmp_path) -> RolloutSpec:
+        made = Fork(0, prompt=prompt, seed=seed).apply(source)
+        return RolloutSpec(made, MODEL, "model", Journal(folder))
+
+    assert (forked(None).stored_chunks(), forked(7).stored_chunks()) == (0, 4)
+    assert_same_bits(list(Rollout(forked(7, tmp_path / "new")).chunks), live)
 
 
 def test_a_performance_is_replayed_bit_for_bit_and_read_from_the_journal(tmp_path: Path) -> None:
