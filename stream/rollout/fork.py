@@ -41,19 +41,26 @@ class Fork:
     def _prompts(self, settings: RolloutSettings, new: TimedPrompt) -> PromptTimeline:
         """Replace all later prompts by the new one.
 
-        Frames in flight at the fork already used some of the later prompts. They keep these, as
-        `active_until` says, so that the shared chunks have the same bits.
+        Chunks before the fork have seen frames in flight, and known frames ahead, under some of
+        the later prompts. They keep these, as `active_until` says, so that the shared chunks have
+        the same bits.
         """
-        prompts, in_flight = settings.prompts, self.frame + settings.active_frames
+        prompts, stop = settings.prompts, seen_until(settings, self.frame)
         lines = [line for line in prompts.lines if line.start_frame < self.frame]
         lines += [
             replace(entry, active_until=min(self.frame, entry.active_until or self.frame))
             for entry in prompts.entries
-            if self.frame <= entry.start_frame < in_flight and self.frame > entry.active_from
+            if self.frame <= entry.start_frame < stop and self.frame > entry.active_from
         ]
         moved = replace(new, start_frame=self.frame, active_from=self.frame)
         ordered = sorted([*lines, moved], key=lambda line: line.start_frame)
         return replace(prompts, lines=tuple(ordered))
+
+
+def seen_until(settings: RolloutSettings, frame: int) -> int:
+    """The latent frame after all that chunks before the one from `frame` on have seen."""
+    stop = frame + settings.active_frames
+    return max([stop, *(known.frame + 1 for known in settings.known_frames.ahead(stop))])
 
 
 def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from longtake.attention.cache.policy import WindowSink
+from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.conditioning.prompts import TimedPrompt
 from longtake.samplers.guidance import NOISE, cfg, vanilla
 from longtake.samplers.schedule.context_noise import ContextNoise
@@ -32,7 +33,9 @@ from longtake.tests.support.stream.rollouts import (
     edit_fork,
 )
 from longtake.tests.support.tiny_model import (
+    TINY,
     embedding,
+    randn,
     settings,
     timeline,
 )
@@ -87,6 +90,19 @@ def test_each_change_alone_changes_only_later_chunks(tmp_path: Path, fork: Fork)
     ours = list(rollout(tmp_path, fork.apply(source)).chunks)
     same = [torch.equal(a.latents, b.latents) for a, b in zip(ours, plain, strict=True)]
     assert same == [True, True, False, False]
+
+
+def test_a_fork_leaves_chunks_that_saw_a_later_picture_as_they_are(tmp_path: Path) -> None:
+    """They saw the picture under the prompt at its place, which the fork replaces."""
+    picture = KnownFrame(11, randn(TINY.out_channels, 4, 6), lookahead=12)
+    source = settings(length=12, prompts=timeline(0, 9), known_frames=KnownFrames((picture,)))
+    plain = list(rollout(tmp_path, source).chunks)
+    fork = Fork(3, prompt=TimedPrompt(0, embedding(77), "77")).apply(source)
+    shared = rollout(tmp_path, fork)
+    assert shared.spec.stored_chunks() == 1
+    ours = list(shared.chunks)
+    assert_same_bits(ours, list(rollout(tmp_path / "new", fork).chunks))
+    assert_same_bits(ours[:1], plain[:1])
 
 
 def test_a_fork_without_changes_is_its_source(tmp_path: Path) -> None:
