@@ -26,6 +26,9 @@ MIN_RELATIVE_SPREAD = 1 / 32
 MIN_SPREAD = 2.0**-14
 PER_LAYER = ("centre", "spread")
 """Tensors that a layer has once; all others have a row for each slot."""
+SCORE = "retention_score"
+NOT_KNOWN = torch.finfo(torch.float32).max
+"""A score of inf in a state: a file of one holds finite numbers alone."""
 
 
 def open_entries(
@@ -145,13 +148,16 @@ class EntryStore:
     def state(self, layer: int, stop: int) -> dict[str, Tensor]:
         """All state of a layer that later chunks depend on, for the first `stop` slots."""
         tensors = self._state(layer).items()
-        return {name: x if name in PER_LAYER else x[:, :, :stop] for name, x in tensors}
+        state = {name: x if name in PER_LAYER else x[:, :, :stop] for name, x in tensors}
+        return {**state, SCORE: state[SCORE].clamp(max=NOT_KNOWN)}
 
     def restore(self, layer: int, state: Mapping[str, Tensor]) -> None:
         """Replace all entries of a layer by those that `state` returned."""
         self.own[layer]["mass"].zero_()
         for name, tensor in self._state(layer).items():
             tensor[:, :, : state[name].shape[2]].copy_(state[name])
+        scores = self.own[layer][SCORE]
+        scores.masked_fill_(scores >= NOT_KNOWN, torch.inf)
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""

@@ -14,6 +14,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from longtake.attention.cache.policy import MostAttended
+from longtake.attention.recall.window import RecallWindow
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput, LongtakeError, StorageError
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.schedule.levels import flow_ladder
@@ -34,6 +39,13 @@ from longtake.tests.support.tiny_model import TINY, random_dit, settings
 KINDS: dict[str, dict[str, Any]] = {
     "causal": {"length": 9},
     "pyramid": {"schedule": pyramid(flow_ladder(3, 3.0)), "solver": UniPC2(), "length": 8},
+}
+STATES: dict[str, dict[str, Any]] = {
+    "merged": {"cache": TempCache(5, 0.9)},
+    "merged, int8": {"cache": TempCache(5, 0.9, sink_frames=1), "storage": Packed(INT8)},
+    "what differs": {"cache": TempCache(5, eviction=REDUNDANT)},
+    "recalled": {"cache": RecallWindow(5, 1, 2, by="content")},
+    "each head its own": {"cache": MostAttended(5, 1, per_head=True)},
 }
 EXTRAS = RolloutExtras(Report(rollout_id="r", frames=33), b"\x89PNG odd", "scaled", 24.0)
 
@@ -91,6 +103,22 @@ def test_a_file_with_state_continues_without_replay_and_with_the_same_bits(
         assert_same_bits(list(there.chunks)[:5], whole)
         passes[with_state] = len(counted)
     assert passes[True] == passes[False] - 4  # of five commits one is due anyway
+    assert_same_bits(list(there.chunks), [*whole, *chunks])
+
+
+@pytest.mark.parametrize("kind", STATES)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_file_with_the_state_of_any_cache_is_loaded(
+    tmp_path: Path, kind: str, count: int
+) -> None:
+    """Also of one that has scores nobody knows yet."""
+    source = rollout(tmp_path / "here", **{"length": 12, **STATES[kind]})
+    chunks, path = iter(source.chunks), tmp_path / f"a{SUFFIX}"
+    whole = [next(chunks) for _ in range(count)]
+    extras = replace(EXTRAS, state=source.run.state_after(count))
+    assert extras.state is not None
+    save_rollout(path, source.run.state, count, extras)
+    there = loaded(path, tmp_path / "there")
     assert_same_bits(list(there.chunks), [*whole, *chunks])
 
 
