@@ -129,6 +129,7 @@ class BankCache(KVCache):
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
+        self._store.erase(self._bank.empty_cells)
         window, (tensors, bank) = super().snapshot(), self._bank.state()
         own = {f"bank.{name}": tensor for name, tensor in tensors.items()}
         facts = {"bank": bank, "chunks": self._chunks, "pending": list(self.slots.pending)}

@@ -46,6 +46,13 @@ class BankStore:
         """Give cell i of a layer the content of `cells[i]`."""
         self.whole.arrange(layer, cells)
 
+    def erase(self, cells: range) -> None:
+        """Put zeros into cells that hold no frame, and may be memory that nobody wrote."""
+        for layer in range(self.shape.layers):
+            for cell in cells:
+                k, v = self.whole.frame(layer, cell)
+                self.put(layer, cell, torch.zeros_like(k), torch.zeros_like(v))
+
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a slot of the window."""
         self.whole.write(layer, self.cells + slot, k, v)

@@ -49,6 +49,11 @@ class Bank:
         """How many cells attention reads."""
         return min(self.candidates, self.cells - 1)
 
+    @property
+    def empty_cells(self) -> range:
+        """The cells of every layer that hold no frame."""
+        return range(self.cells - min(self.candidates, self.cells))
+
     def visible_frames(self, layer: int) -> list[int]:
         """The visible latent frames by cell; a frame may occur several times."""
         return self._frames[layer][self.cells - self.visible_cells :]

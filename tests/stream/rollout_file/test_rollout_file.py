@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from longtake.attention.cache.policy import MostAttended
+from longtake.attention.cache.policy import MemoryBank, MostAttended
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
@@ -41,6 +41,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "pyramid": {"schedule": pyramid(flow_ladder(3, 3.0)), "solver": UniPC2(), "length": 8},
 }
 STATES: dict[str, dict[str, Any]] = {
+    "memory bank": {"cache": MemoryBank(5, 1, 2, 2)},
+    "memory bank, int8": {"cache": MemoryBank(5, 1, 2, 2), "storage": Packed(INT8, 1)},
     "merged": {"cache": TempCache(5, 0.9)},
     "merged, int8": {"cache": TempCache(5, 0.9, sink_frames=1), "storage": Packed(INT8)},
     "what differs": {"cache": TempCache(5, eviction=REDUNDANT)},
@@ -111,7 +113,7 @@ def test_a_file_with_state_continues_without_replay_and_with_the_same_bits(
 def test_a_file_with_the_state_of_any_cache_is_loaded(
     tmp_path: Path, kind: str, count: int
 ) -> None:
-    """Also of one that has scores nobody knows yet."""
+    """Also of one that holds frames nobody has written, or scores nobody knows yet."""
     source = rollout(tmp_path / "here", **{"length": 12, **STATES[kind]})
     chunks, path = iter(source.chunks), tmp_path / f"a{SUFFIX}"
     whole = [next(chunks) for _ in range(count)]
