@@ -183,10 +183,37 @@ class PromptTimeline:
         blends = line.blend is not None and latent_frame < line.blend.end(line.start_frame)
         return None if blends else line
 
-    def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
-        """Add a line, replacing one that starts at the same frame; a blend ends where it starts."""
-        others = (line for line in self.lines if line.start_frame != prompt.start_frame)
-        return replace(self, lines=tuple(sorted([*others, prompt], key=_start_frame)))
+    def with_prompt(self, prompt: TimedPrompt, seen_until: int = 0) -> PromptTimeline:
+        """Add a line, replacing one that starts at the same frame; a blend ends where it starts.
+
+        Earlier chunks have seen frames up to `seen_until`, and keep the prompts of these.
+        """
+        at = prompt.start_frame
+        later = (
+            replace(line, active_from=max(at, line.active_from))
+            if line.start_frame < seen_until
+            else line
+            for line in self._lasting
+            if line.start_frame > at
+        )
+        return self._with(prompt, seen_until, later)
+
+    def with_last_prompt(self, prompt: TimedPrompt, seen_until: int) -> PromptTimeline:
+        """As `with_prompt`, but the line replaces all later ones too."""
+        return self._with(prompt, seen_until, ())
+
+    def _with(
+        self, prompt: TimedPrompt, seen_until: int, later: Iterable[TimedPrompt]
+    ) -> PromptTimeline:
+        at = prompt.start_frame
+        before = (line for line in self.lines if line.start_frame < at)
+        seen = (
+            replace(entry, active_until=min(at, entry.active_until or at))
+            for entry in self.entries
+            if at <= entry.start_frame < seen_until and at > entry.active_from
+        )
+        lines = sorted([*before, *seen, prompt, *later], key=_start_frame)
+        return replace(self, lines=tuple(lines))
 
 
 def _start_frame(prompt: TimedPrompt) -> int:

@@ -18,6 +18,7 @@ from ...samplers.settings import (
     TimedSeed,
 )
 from .edit_queue import Edit, EditQueue
+from .fork import seen_until
 from .observer import RunObserver
 from .run_state import RunState
 from .spec import Prompter, RolloutSpec, Warn
@@ -39,7 +40,7 @@ def apply_edit(
     spec, first = state.spec, state.chain.span(index).first
     new = state.chain.span(index - 1).until if index else 0
     try:
-        settings = edited_settings(edit, first, state.settings, spec, observer, warn)
+        settings = edited_settings(edit, (first, new), state, observer, warn)
         settings = _with_strength(edit.strength, new, settings)
         settings = _with_level(edit.level, new, settings, spec)
     except LongtakeError as error:
@@ -58,24 +59,22 @@ def apply_edit(
 
 
 def edited_settings(
-    edit: Edit,
-    first: int,
-    settings: RolloutSettings,
-    spec: RolloutSpec,
-    observer: RunObserver,
-    warn: Warn,
+    edit: Edit, at: tuple[int, int], state: RunState, observer: RunObserver, warn: Warn
 ) -> RolloutSettings:
-    """`settings` with `edit` in force from latent frame `first` on.
+    """The settings in force, with `edit`'s prompt, guidance, seed and LoRA strength.
 
-    The observer learns when a prompt is encoded. A LongtakeError says why an edit is impossible.
+    `at` is the latent frame from which on it holds, and the first that no chunk has begun. The
+    observer learns when a prompt is encoded. A LongtakeError says why an edit is impossible.
     """
+    (first, new), settings, spec = at, state.settings, state.spec
     if edit.text is not None:
         if not settings.prompts.negative.shape[-1]:
             raise LongtakeError("The model reads no prompt; drive it with keys instead.")
         embedding = _encode(edit.text, spec.prompter, observer, warn)
         fitted = fit_length(embedding, len(settings.prompts.negative))
         prompt = TimedPrompt(first, fitted, edit.text, active_from=first)
-        settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
+        prompts = settings.prompts.with_prompt(prompt, seen_until(settings, new))
+        settings = replace(settings, prompts=prompts)
     if edit.guidance is not None:
         settings = settings.with_guidance(TimedGuidance(first, spec.guided(edit.guidance)))
     if edit.seed is not None:

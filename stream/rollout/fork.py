@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from ...samplers.conditioning.prompts import TimedPrompt
 from ...samplers.guidance import Guidance
 from ...samplers.settings import RolloutSettings, TimedGuidance, TimedSeed
 
@@ -28,7 +28,10 @@ class Fork:
     def apply(self, settings: RolloutSettings) -> RolloutSettings:
         """The settings of the rollout forked from `settings`."""
         if self.prompt is not None:
-            settings = replace(settings, prompts=self._prompts(settings, self.prompt))
+            stop = seen_until(settings, self.frame + settings.active_frames)
+            new = replace(self.prompt, start_frame=self.frame, active_from=self.frame)
+            prompts = settings.prompts.with_last_prompt(new, stop)
+            settings = replace(settings, prompts=prompts)
         before = settings.before(self.frame)
         if self.seed is not None:
             settings = replace(settings, seed_changes=before.seed_changes)
@@ -38,28 +41,9 @@ class Fork:
             settings = settings.with_guidance(TimedGuidance(self.frame, self.guidance))
         return settings
 
-    def _prompts(self, settings: RolloutSettings, new: TimedPrompt) -> PromptTimeline:
-        """Replace all later prompts by the new one.
 
-        Chunks before the fork have seen frames in flight, and known frames ahead, under some of
-        the later prompts. They keep these, as `active_until` says, so that the shared chunks have
-        the same bits.
-        """
-        prompts, stop = settings.prompts, seen_until(settings, self.frame)
-        lines = [line for line in prompts.lines if line.start_frame < self.frame]
-        lines += [
-            replace(entry, active_until=min(self.frame, entry.active_until or self.frame))
-            for entry in prompts.entries
-            if self.frame <= entry.start_frame < stop and self.frame > entry.active_from
-        ]
-        moved = replace(new, start_frame=self.frame, active_from=self.frame)
-        ordered = sorted([*lines, moved], key=lambda line: line.start_frame)
-        return replace(prompts, lines=tuple(ordered))
-
-
-def seen_until(settings: RolloutSettings, frame: int) -> int:
-    """The latent frame after all that chunks before the one from `frame` on have seen."""
-    stop = frame + settings.active_frames
+def seen_until(settings: RolloutSettings, stop: int) -> int:
+    """The latent frame after all that chunks have seen whose active frames ended at `stop`."""
     return max([stop, *(known.frame + 1 for known in settings.known_frames.ahead(stop))])
 
 
