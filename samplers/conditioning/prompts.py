@@ -57,7 +57,10 @@ class TimedPrompt:
 
     @cached_property
     def digest(self) -> str:
-        """A short hash of the embedding, which every chunk's address has; taken once."""
+        """A short hash of the embedding, which every chunk's address has; taken once.
+
+        Where it was taken, comparing prompts asks the device for nothing.
+        """
         return embedding_digest(self.embedding)
 
     def may_apply(self, leading: int) -> bool:
@@ -68,8 +71,10 @@ class TimedPrompt:
 
     def says_the_same(self, other: TimedPrompt) -> bool:
         """Whether both give the model the same embedding, and the camera the same words."""
+        if self is other:
+            return True
         moves, others = implied_motion(self.text), implied_motion(other.text)
-        return moves == others and torch.equal(self.embedding, other.embedding)
+        return moves == others and self.digest == other.digest
 
     def blend_steps(self, before: TimedPrompt, stop: int | None) -> list[TimedPrompt]:
         """The prompts that lead from `before` to this one, up to the next one at `stop`."""

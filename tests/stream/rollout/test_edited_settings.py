@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.policy import WindowSink
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.conditioning.prompts import Blend, PromptMix, PromptTimeline, TimedPrompt
 from longtake.samplers.schedule.levels import flow_ladder
@@ -66,3 +67,18 @@ def test_chunks_keep_the_prompts_that_they_have_seen(tmp_path: Path, seen: str) 
     keys = [[chain.key(chunk.index) for chunk in live] for chain in (run.state.chain, fresh.spec)]
     assert keys[0] == keys[1] and keys[0][0] == made.spec.key(0) != keys[0][1]
     assert_same_bits(list(fresh.chunks), live)
+
+
+@pytest.mark.parametrize("change", ["flush", "re-cache", "keep"])
+def test_a_prompt_that_is_in_force_changes_nothing(tmp_path: Path, change: str) -> None:
+    """Also where a second prompt is mixed into all: its chunks have the same addresses."""
+    given = {"prompts": lines(line(0, 10), mix=MIX), "on_prompt_change": change}
+    made = rollout(tmp_path / "live", cache=WindowSink(4, 1), **given)
+    run, live = made.run, []
+    for chunk in run.chunks:
+        live.append(chunk)
+        if chunk.index == 2:
+            run.controls.set_prompt("10")
+    plain = rollout(tmp_path / "plain", cache=WindowSink(4, 1), **given)
+    assert run.state.chain.key(3) == plain.spec.key(3)
+    assert_same_bits(list(plain.chunks), live)
