@@ -121,9 +121,7 @@ class RecordWriter:
             facts |= {ROOT: chain.key(-1)} if chain.live else {}
             self._write([{FORMAT: VERSION, "id": chain.id, **facts}])
         else:
-            same = (chain.key(i) == key for i, key in enumerate(before.keys))
-            self._known = next((i for i, is_same in enumerate(same) if not is_same),
-                               len(before.keys))  # fmt: skip
+            self._known = _shared_chunks(chain, before.keys)
 
     def note(self, index: int) -> None:
         """Add all chunks up to `index`, before the journal gets that chunk."""
@@ -158,6 +156,17 @@ class RecordWriter:
                 "some space or choose another folder, then run again to continue from here."
             ) from error
         self._files.note_growth(self._path.name)
+
+
+def _shared_chunks(chain: Chain, keys: Sequence[str]) -> int:
+    """How many of the first `keys` are the chain's; a record may be of a longer shot."""
+    for index, key in enumerate(keys):
+        try:
+            if chain.key(index) != key:
+                return index
+        except StopIteration:  # the chain ends here
+            return index
+    return len(keys)
 
 
 def is_lost(journal: Journal, name: str) -> bool:

@@ -20,6 +20,7 @@ from longtake.samplers.loop import Chunk
 from longtake.stream.journal import disk_sync
 from longtake.stream.journal import snapshots as snapshots_module
 from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.records import records
 from longtake.stream.journal.snapshots import ENDING, Snapshots
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
@@ -274,6 +275,17 @@ def test_only_holes_are_made_again(tmp_path: Path, holes: tuple[int, ...]) -> No
     assert tuple(chunk.index for chunk in again if chunk.model_evals) == holes
     after = [path.stat().st_mtime_ns for path in paths]
     assert tuple(i for i in range(5) if before[i] != after[i]) == holes
+
+
+def test_a_hole_is_made_again_for_a_shorter_shot(tmp_path: Path) -> None:
+    """The record is that of the longer one."""
+    whole = rollout(tmp_path, length=15)
+    chunks = list(whole.chunks)
+    (tmp_path / f"{whole.spec.key(1)}.safetensors").unlink()
+    assert_same_bits(list(rollout(tmp_path, length=9).chunks), chunks[:3])
+    assert len(list(rollout(tmp_path, length=15).chunks)) == 5
+    [record] = records(Journal(tmp_path))
+    assert list(record.keys) == [whole.spec.key(index) for index in range(5)]
 
 
 def test_clocks_do_not_influence_the_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
