@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socketserver
 import subprocess
@@ -24,6 +25,12 @@ def stuck_here():
     time.sleep(600)
 stuck_here()
 """
+SLOW = """
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (time.sleep(0.5), sys.exit(0)))
+print("ready", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -32,6 +39,19 @@ def page() -> Iterator[requests.Page]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield requests.Page("127.0.0.1", server.server_address[1], "key", "token")
         server.shutdown()
+
+
+def test_a_machine_that_stood_still_is_not_a_run_that_does_not_end(
+    page: requests.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, hours = tmp_path / "log", itertools.count()
+    monkeypatch.setattr(subprocess, "_time", lambda: 3600.0 * next(hours))
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", SLOW], stdout=output, stderr=output)
+        while b"ready" not in log.read_bytes():
+            assert process.poll() is None
+        assert list(requests._end(page, log, process)) == []
+    assert process.returncode == 0
 
 
 def test_a_run_that_does_not_end_says_where_it_is(
