@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from PIL import Image
 
 from longtake.benchmarks._attack.instant_comfyui import NODES
+from longtake.tests.support.server_process import free_port
 
 
 class FakeComfyUI:
@@ -37,7 +38,7 @@ class FakeComfyUI:
         self.views = 0
         self.lock = threading.RLock()
         self.life = threading.Lock()  # it is up or down, and nothing between for who starts it
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     @property
@@ -51,7 +52,6 @@ class FakeComfyUI:
             handler = type("Handler", (_Handler,), {"fake": self})
             self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
             self.server.daemon_threads = True
-            self.port = self.server.server_address[1]
             self.alive = True
             self.threads = [
                 threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import subprocess
@@ -10,13 +11,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+PORTS = range(20_000, 32_768)  # below those that systems give to connections and to port 0
+NAP_S = 0.2
+
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port of this machine that nothing uses now, nor soon: the system gives it to nobody.
+
+    Tests beside this one make many connections, each of which has a port for a while.
+    """
+    dice = random.SystemRandom()  # of two processes with the same seed, each has its own
+    while True:
+        port = dice.choice(PORTS)
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            try:
+                stream.bind(("127.0.0.1", port))
+                datagram.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 @contextmanager
@@ -48,14 +61,14 @@ def running(
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path, limit_s: float) -> None:
-    limit = time.monotonic() + limit_s
-    while True:
-        assert server.poll() is None and time.monotonic() < limit, log.read_text()
+    for _ in range(round(limit_s / NAP_S)):  # naps, since the whole machine may stand still
+        assert server.poll() is None, log.read_text()
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            time.sleep(0.2)
+            time.sleep(NAP_S)
+    raise AssertionError(log.read_text())
 
 
 def next_match(process: subprocess.Popen[str], pattern: str) -> str:

@@ -9,7 +9,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from longtake.headless.osc.bridge import Bridge, Mailbox
 from longtake.headless.osc.remote import NO_RUN, RemoteRun
 from longtake.stream.drive.drive import Steer
 from longtake.tests.support.server_process import free_port
+from longtake.tests.support.stream.live_servers import wait_until
 from longtake.tests.support.stream.take_site import Site, served
 
 udp_client = pytest.importorskip("pythonosc.udp_client", reason="needs python-osc")
@@ -60,13 +61,6 @@ def say(bridge: Bridge, name: str, value: Any) -> None:
         client.send_message(f"/longtake/{name}", value)
 
 
-def until(holds: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-
-
 def test_every_address_becomes_the_request_that_it_documents() -> None:
     log = Log()
     with listening(log, log.said) as bridge:
@@ -77,7 +71,7 @@ def test_every_address_becomes_the_request_that_it_documents() -> None:
             ("strength", 0.25), ("level", 1),
         ]):  # fmt: skip
             say(bridge, name, value)
-            until(lambda count=count: len(log.requests) > count)
+            wait_until(lambda count=count: len(log.requests) > count)
     assert log.requests == [
         {"op": "prompt", "text": "a blue ball"}, {"op": "guidance", "guidance": 4.5},
         {"op": "lora", "lora": -1.0}, {"op": "pause"}, {"op": "resume"}, {"op": "pause"},
@@ -104,7 +98,7 @@ def test_bytes_written_by_hand_as_the_standard_says_are_read() -> None:
     log = Log()
     with listening(log, log.said) as bridge, socket.socket(type=socket.SOCK_DGRAM) as sender:
         sender.sendto(bundle, ("127.0.0.1", bridge.port))
-        until(lambda: len(log.requests) == 2)
+        wait_until(lambda: len(log.requests) == 2)
     assert log.requests == [
         {"op": "guidance", "guidance": 2.5}, {"op": "prompt", "text": "ein Bär"},
     ]  # fmt: skip
@@ -116,7 +110,7 @@ def _padded(text: bytes) -> bytes:
 
 def test_help_lists_every_address_to_the_sender() -> None:
     with listening(Log(), []) as bridge, socket.socket(type=socket.SOCK_DGRAM) as sender:
-        sender.settimeout(30)
+        sender.settimeout(120)
         sender.sendto(_padded(HELP.encode()) + _padded(b","), ("127.0.0.1", bridge.port))
         packets = importlib.import_module("pythonosc.osc_packet")
         answers = [packets.OscPacket(sender.recv(4096)).messages[0].message for _ in ADDRESSES]
@@ -151,7 +145,7 @@ def test_help_that_reaches_nobody_does_not_end_the_bridge() -> None:
     thread.start()
     say(bridge, "help", [])
     say(bridge, "pause", 1)
-    until(lambda: bool(log.requests) or not thread.is_alive())
+    wait_until(lambda: bool(log.requests) or not thread.is_alive())
     bridge.close()
     thread.join()
     assert log.requests
@@ -169,9 +163,9 @@ def test_what_is_not_osc_is_said_and_does_not_end_the_bridge(datagram: bytes) ->
     log = Log()
     with listening(log, log.said) as bridge, socket.socket(type=socket.SOCK_DGRAM) as sender:
         sender.sendto(datagram, ("127.0.0.1", bridge.port))
-        until(lambda: bool(log.said))
+        wait_until(lambda: bool(log.said))
         say(bridge, "stop", [])
-        until(lambda: bool(log.requests))
+        wait_until(lambda: bool(log.requests))
     assert log.requests == [{"op": "stop"}]
 
 
@@ -228,7 +222,7 @@ def test_messages_reach_the_run_and_its_edits(tmp_path: Path) -> None:
                      ("guidance", 99.0)]
                 ):  # fmt: skip
                     say(bridge, name, value)
-                    until(lambda number=number: len(said) > number)
+                    wait_until(lambda number=number: len(said) > number)
 
         await asyncio.to_thread(perform)
         [edit] = site.controls.edits
@@ -257,9 +251,9 @@ def test_a_camera_that_is_pushed_stays_pushed_until_it_is_let_go(
                 RemoteRun(f"{str(site.page.make_url('/')).rstrip('/')}/#page"), said
             ) as bridge:
                 say(bridge, "camera", [0.0, 0.0, 1.0, 0.0, 0.0])
-                until(lambda: len(steers) > 3)
+                wait_until(lambda: len(steers) > 3)
                 say(bridge, "camera", [0.0] * 5)
-                until(lambda: not any(steers[-1].state.sticks.values))
+                wait_until(lambda: not any(steers[-1].state.sticks.values))
                 time.sleep(0.3)
 
         await asyncio.to_thread(perform)

@@ -14,10 +14,10 @@ from longtake.errors import BadInput
 from longtake.tests.support.clips import write_clip
 from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae, with_encoder
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.server_process import free_port
 from longtake.tests.support.stream.live_servers import (
     fault_server,
     ffmpeg,
-    free_port,
     jpeg,
 )
 from longtake.tests.support.stream.live_site import needs_ffmpeg
