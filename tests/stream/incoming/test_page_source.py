@@ -14,7 +14,7 @@ from longtake.stream.incoming.page_source import PageSource
 from longtake.stream.incoming.receiver import Receiver
 from longtake.tests.support.stream.live_servers import jpeg, wait_until
 
-WISH = Wish("webcam", 32, 32, 16.0)
+WISH, LIMIT_S = Wish("webcam", 32, 32, 16.0), 60.0
 
 
 def soon(inlet: Inlet, *news: bytes | Fault) -> None:
@@ -43,7 +43,7 @@ def test_nothing_is_taken_that_nobody_wants() -> None:
 def test_damaged_pictures_are_passed_over_and_the_next_one_counts() -> None:
     inlet = Inlet(lambda: None)
     soon(inlet, b"no jpeg", jpeg((0, 0, 255))[:100], jpeg((255, 0, 0)))
-    source = PageSource(inlet, WISH, 1.0, 5.0)
+    source = PageSource(inlet, WISH, 1.0, LIMIT_S)
     _, frame = source.next()
     red, green, blue = frame.to_ndarray(format="rgb24").reshape(-1, 3).mean(0)
     assert red > 240 and green < 15 and blue < 15
@@ -61,15 +61,14 @@ def _impatient(source: PageSource) -> PageSource:
 def test_a_page_may_be_allowed_after_it_was_refused() -> None:
     inlet = Inlet(lambda: None)
     soon(inlet, "denied", jpeg((0, 255, 0)))
-    assert PageSource(inlet, WISH, 1.0, 5.0).next()[1].width == 64
+    assert PageSource(inlet, WISH, 1.0, LIMIT_S).next()[1].width == 64
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_has_its_sentence(fault: Fault) -> None:
-    inlet = Inlet(lambda: None)
-    soon(inlet, fault)
+    inlet = Inlet(lambda: inlet.fail(fault))  # as soon as pictures are wanted
     with pytest.raises(BadInput) as refused:
-        PageSource(inlet, WISH, 1.0, 0.4)
+        PageSource(inlet, WISH, 1.0, 0.1)
     assert str(refused.value) == FAULTS[fault] and inlet.wish is None
 
 
@@ -77,7 +76,7 @@ def test_a_camera_that_is_lost_is_asked_for_again() -> None:
     inlet, told = Inlet(lambda: None), list[str]()
 
     def connect() -> PageSource:
-        return PageSource(inlet, WISH, 30.0, 30.0)
+        return PageSource(inlet, WISH, LIMIT_S, LIMIT_S)
 
     receiver = Receiver(connect, (32, 32), 16.0, 4, told.append)
     try:
@@ -86,6 +85,7 @@ def test_a_camera_that_is_lost_is_asked_for_again() -> None:
         assert receiver.take(1).shape == (1, 3, 32, 32)
         inlet.fail("lost")
         wait_until(lambda: receiver.is_lost)
+        wait_until(lambda: inlet.wish is None)  # what comes before is not of the next connection
         soon(inlet, jpeg((255, 0, 0), (96, 96)))
         wait_until(lambda: not receiver.is_lost)
         wait_until(lambda: len(told) == 3)

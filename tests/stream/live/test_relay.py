@@ -9,12 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import av
 import pytest
 
 from longtake.errors import BadInput
+from longtake.stream.live import relay as relaying
 from longtake.stream.live.relay import Relay
 from longtake.tests.support.server_process import free_port
 from longtake.tests.support.stream.live_servers import ffmpeg
@@ -34,7 +36,7 @@ from longtake.tests.support.stream.media_servers import needs_openssl, tls_front
     ("target", "options"),
     [
         ("rtmp://127.0.0.1:{port}/live/key", ("-listen", "1", "-f", "flv")),
-        ("udp://127.0.0.1:{port}", ("-timeout", "30000000", "-analyzeduration", "400000")),
+        ("udp://127.0.0.1:{port}", ("-timeout", "100000000", "-analyzeduration", "400000")),
     ],
 )
 def test_ffmpeg_receives_every_picture(
@@ -90,7 +92,7 @@ def test_ffmpeg_passes_the_live_address_on_by_srt(tmp_path: Path) -> None:
         site.shot.add(100)
         receiver = asyncio.create_task(ffmpeg_numbers(f"{address}?mode=listener", 60))
         copy = ("-c", "copy", "-f", "mpegts")
-        with ffmpeg("-i", f"{site.address}.mp4", *copy, address):
+        with ffmpeg("-i", f"{site.address}.mp4", *copy, f"{address}?connect_timeout=60000"):
             numbers = await receiver
         assert len(numbers) == 60 and once_in_order(numbers)
 
@@ -142,7 +144,17 @@ def silent_server() -> Iterator[str]:
 def test_a_target_that_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longtake.stream.live.relay.PATIENCE_S", 3.0)
+    """From when the source is there: until then, a process starts."""
+    monkeypatch.setattr(relaying, "PATIENCE_S", 600.0)
+    hear = relaying._word_of
+
+    def hear_and_hurry(child: Connection) -> tuple[str, str]:
+        word = hear(child)
+        if word[0] == relaying.OPENED:
+            monkeypatch.setattr(relaying, "PATIENCE_S", 1.0)
+        return word
+
+    monkeypatch.setattr(relaying, "_word_of", hear_and_hurry)
 
     async def test(site: Site) -> None:
         site.shot.add(100)
@@ -155,7 +167,7 @@ def test_a_target_that_says_nothing_is_given_up(
         with silent_server() as target:
             relay = Relay(f"{site.address}.ts", target, tell)
             await asyncio.to_thread(relay.run)
-        assert said == ["The target failed (no answer for 3 s). Trying again."]
+        assert said == ["The target failed (no answer for 1 s). Trying again."]
 
     served(tmp_path, test)
 
@@ -169,7 +181,7 @@ def test_while_a_target_says_nothing_the_relay_can_be_stopped(tmp_path: Path) ->
             thread.start()
             await asyncio.sleep(3)
             relay.stop()
-            await asyncio.to_thread(thread.join, 20)
+            await asyncio.to_thread(thread.join, 60)
             assert not thread.is_alive() and not multiprocessing.active_children()
 
     served(tmp_path, test)
