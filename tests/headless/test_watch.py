@@ -175,7 +175,7 @@ def test_a_request_that_is_not_http_prints_nothing(
     watched_run: tuple[str, Path], caplog: pytest.LogCaptureFixture, request_line: bytes
 ) -> None:
     address = urlsplit(watched_run[0])
-    with socket.create_connection((address.hostname, address.port), 10) as connection:
+    with socket.create_connection((address.hostname, address.port), 60) as connection:
         connection.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
         assert b" 400 " in connection.recv(4096)
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []

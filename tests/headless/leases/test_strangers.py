@@ -45,7 +45,7 @@ async def _ask(out: Path, content: bytes) -> int:
         port = URL(await opened).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(content)
-        status = (await asyncio.wait_for(reader.readline(), 10)).split()[1]
+        status = (await asyncio.wait_for(reader.readline(), 60)).split()[1]
         writer.close()
         return int(status)
     finally:

@@ -15,7 +15,7 @@ from longtake.headless.player.app import Sockets, application
 from longtake.stream.preview.takes import Takes
 
 Page = TestClient
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 def with_page(folder: Path, test: Callable[[Page, Sockets], Awaitable[None]]) -> None:

@@ -35,4 +35,4 @@ def test_a_fault_of_ours_ends_the_run_that_waits_for_pictures(opens: bool) -> No
         closing(Receiver(connect, (32, 32), 16.0, 4, lambda _: None)) as receiver,
         pytest.raises(ZeroDivisionError, match="a fault of ours"),
     ):
-        wait_until(lambda: receiver.is_ready(1), 5.0)
+        wait_until(lambda: receiver.is_ready(1))

@@ -31,7 +31,7 @@ def test_the_thread_that_syncs_may_collect_the_shot_whose_file_it_syncs(
 
     def collect(path: Path, flags: int) -> None:
         syncing.set()
-        assert dropped.wait(10)
+        assert dropped.wait(60)
         gc.collect()
         sync(path, flags)
 
@@ -41,10 +41,10 @@ def test_the_thread_that_syncs_may_collect_the_shot_whose_file_it_syncs(
         shot: list[object] = [write_chunks()]
         shot.append(shot)  # only the garbage collector can free it
         next(shot[0])  # type: ignore[call-overload]
-        assert syncing.wait(10)
+        assert syncing.wait(60)
         del shot
         dropped.set()
-        assert closed.wait(10)
+        assert closed.wait(60)
     finally:
         gc.enable()
     assert journal.read("a") is not None

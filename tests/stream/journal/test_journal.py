@@ -207,7 +207,7 @@ def test_entries_synced_behind_are_readable_at_once_and_on_disk_at_the_end(
     journal, plain, go_on, forced = Journal(tmp_path), os.fsync, threading.Event(), []
 
     def slow(descriptor: int) -> None:
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         plain(descriptor)
         forced.append(descriptor)
 

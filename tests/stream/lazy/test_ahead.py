@@ -14,7 +14,7 @@ import torch
 from longtake.stream.lazy.ahead import convert_ahead
 from longtake.stream.lazy.side_thread import SideThread, ThreadShares
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 NODE: ContextVar[str] = ContextVar("NODE", default="none")
 
 
@@ -296,7 +296,7 @@ def test_a_reader_that_another_thread_drops_ends_without_waiting() -> None:
     assert not reader_thread.is_alive()
     proceed.set()
     deadline = threading.Event()
-    for _ in range(200):
+    for _ in range(1000):
         if not side_threads():
             break
-        deadline.wait(0.02)
+        deadline.wait(WAIT_S / 1000)

@@ -146,7 +146,7 @@ def test_an_interrupt_ends_the_readers_of_every_source() -> None:
         with pytest.raises(Interrupt), grid(a, b).subscribe() as reader:
             async for _ in reader:
                 raise Interrupt
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
         assert ended.is_set()
 
     asyncio.run(main())
@@ -218,4 +218,4 @@ def test_a_recipe_that_fails_releases_the_other_readers() -> None:
 
         return (await asyncio.gather(fail(), read()))[1]
 
-    assert asyncio.run(asyncio.wait_for(main(), 5)) == [0, 1]
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == [0, 1]

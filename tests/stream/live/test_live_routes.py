@@ -95,7 +95,7 @@ def test_an_mp4_that_no_program_could_read_is_refused(
 def read_times(address: str, count: int) -> dict[str, list[float]]:
     """The times of the first `count` pictures at an address, and of the sound among them."""
     times: dict[str, list[float]] = {"video": [], "audio": []}
-    with av.open(address, timeout=30) as file:
+    with av.open(address, timeout=60) as file:
         for packet in file.demux():
             for frame in packet.decode():
                 times[packet.stream.type].append(frame.time)
@@ -166,7 +166,7 @@ def test_the_end_of_the_server_ends_all_viewers_and_threads(tmp_path: Path) -> N
             async with ClientSession() as page, page.get(address) as answer:
                 assert answer.status == 200 and len(await answer.content.readexactly(188)) == 188
         async with ClientSession() as page, page.get(address) as answer:
-            await asyncio.wait_for(runner.cleanup(), 10)
+            await asyncio.wait_for(runner.cleanup(), 50)  # aiohttp would wait 60 s
             await answer.read()  # comes to its end
         names = {thread.name for thread in threading.enumerate()}
         assert "longtake live" not in names

@@ -169,7 +169,7 @@ def test_the_page_hears_of_every_chunk_over_its_websocket(tmp_path: Path) -> Non
                     token = (await answer.json())["take"]
                 told: list[tuple[str, Any]] = []
                 while not told or told[-1][1].get("state") != "done":
-                    message = await socket.receive_json(timeout=30)
+                    message = await socket.receive_json(timeout=60)
                     told.append((message["type"], message["data"]))
             assert all(data["take"] == token for _, data in told)
             return told

@@ -68,11 +68,11 @@ async def site(folder: Path) -> AsyncIterator[Site]:
 
 
 def served(folder: Path, test: Callable[[Site], Awaitable[None]]) -> None:
-    """Run a test against a server, for a minute at most."""
+    """Run a test against a server, for two minutes at most."""
 
     async def run() -> None:
         async with site(folder) as opened:
-            await asyncio.wait_for(test(opened), 60)
+            await asyncio.wait_for(test(opened), 120)
 
     asyncio.run(run())
 

@@ -24,6 +24,7 @@ from longtake.errors import BadInput
 from longtake.tests.support.server_process import free_port, running
 
 T = TypeVar("T")
+LIMIT_S = 120
 OPENSSL = shutil.which("openssl")
 needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="needs the program openssl")
 NEEDS_GSTREAMER = (
@@ -92,7 +93,7 @@ def rtsp_server(
     if python is None:
         pytest.skip(NEEDS_GSTREAMER)
     command = [python, "-c", SERVE, str(place), str(clip), user, certificate]
-    with running(command, place, log, 30) as process:
+    with running(command, place, log, LIMIT_S) as process:
         yield f"rtsp{'s' * bool(certificate)}://127.0.0.1:{place}/live", process
 
 
@@ -118,7 +119,7 @@ def tls_server(folder: Path) -> Iterator[tuple[str, Path]]:
     (own, key), port = self_signed(folder), free_port()
     command = [OPENSSL, "s_server", "-WWW", "-quiet", "-accept", f"127.0.0.1:{port}",
                "-cert", str(own), "-key", str(key)]  # fmt: skip
-    with running(command, port, folder / "tls.log", 30, cwd=folder):
+    with running(command, port, folder / "tls.log", LIMIT_S, cwd=folder):
         yield f"https://127.0.0.1:{port}", own
 
 
@@ -146,7 +147,7 @@ async def tls_front(port: int, behind: int, folder: Path) -> AsyncIterator[None]
 
 def soon(attempt: Callable[[], T]) -> T:
     """What succeeds once a server is up."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + LIMIT_S
     while True:
         try:
             return attempt()
