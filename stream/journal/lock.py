@@ -38,6 +38,7 @@ else:
 
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+PID_BYTES = 32  # more than a process id has
 HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
@@ -142,10 +143,18 @@ def _is_same(descriptor: int, path: Path) -> bool:
 
 def _read_owner(descriptor: int) -> str:
     os.lseek(descriptor, 0, os.SEEK_SET)
-    return os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+    words = os.read(descriptor, PID_BYTES).decode("ascii", "replace").split()
+    return words[0] if words else "unknown"
 
 
 def _write_owner(descriptor: int) -> None:
+    """Write this process's id, unless it is there; to truncate a file takes a millisecond."""
+    owner = f"{os.getpid()}\n".encode("ascii")
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+    before = os.read(descriptor, PID_BYTES)
+    if before == owner:
+        return
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, owner)
+    if len(before) > len(owner):
+        os.ftruncate(descriptor, len(owner))

@@ -33,6 +33,7 @@ def test_a_lock_file_that_cannot_be_written_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     """And is not left open."""
+    (tmp_path / "r.lock").write_text("1" * 20)  # of an owner with a longer process id
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -45,6 +46,17 @@ def test_a_lock_file_that_cannot_be_written_is_one_sentence(
         if sys.platform == "linux":
             assert len(os.listdir("/proc/self/fd")) == opened
     Journal(tmp_path).lock("r").release()
+
+
+@pytest.mark.parametrize("before", ["", "7\n", "123456789012\n", "words\nof\nothers\n", "own"])
+def test_the_file_names_its_owner_alone(tmp_path: Path, before: str) -> None:
+    own = f"{os.getpid()}\n"
+    (tmp_path / "r.lock").write_text(own if before == "own" else before)
+    with Journal(tmp_path).lock("r"):
+        with pytest.raises(BadInput, match=f"already running in process {os.getpid()};"):
+            Journal(tmp_path).lock("r")
+        if os.name == "posix":
+            assert (tmp_path / "r.lock").read_text() == own
 
 
 @posix
