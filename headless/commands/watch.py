@@ -32,7 +32,7 @@ def watch_run(host: Host, access: Access, console: Console) -> Iterator[None]:
     with host.serve_player(access) as url:
         console.print(f"Watch it at {url}", highlight=False)
         yield
-        console.print(f"The player stays at {url} until Ctrl-C.", highlight=False)
         with suppress(KeyboardInterrupt):
+            console.print(f"The player stays at {url} until Ctrl-C.", highlight=False)
             while True:
                 time.sleep(NAP_S)

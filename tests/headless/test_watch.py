@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -122,15 +123,29 @@ def test_a_workflow_that_shows_nothing_is_refused_before_the_run(tmp_path: Path)
     assert "--watch: w.json has no preview; connect a Streaming Preview node" in result.output
 
 
+class Host:
+    """A host whose player is always there."""
+
+    def serve_player(self, access: Access) -> Any:
+        return nullcontext("http://here")
+
+
+def test_ctrl_c_may_come_as_soon_as_the_player_says_that_it_stays() -> None:
+    class Pressed(Console):
+        def print(self, *objects: Any, **how: Any) -> None:
+            if "stays" in objects[0]:
+                raise KeyboardInterrupt
+
+    try:
+        with watch.watch_run(Host(), Access(), Pressed()):  # type: ignore[arg-type]
+            pass
+    except KeyboardInterrupt:  # which would end all tests
+        pytest.fail("a finished run was called interrupted")
+
+
 def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Host:
-        def serve_player(self, access: Access) -> Any:
-            from contextlib import nullcontext
-
-            return nullcontext("http://here")
-
     def ctrl_c(seconds: float) -> None:
         raise KeyboardInterrupt
 
