@@ -42,8 +42,7 @@ def visitor(page: PageServer, request: str, *, answer: bytes) -> Iterator[None]:
 def check_end(page: PageServer) -> None:
     closing = threading.Thread(target=page.close, daemon=True)
     closing.start()
-    closing.join(LIMIT_S)
-    assert not closing.is_alive()
+    wait_until(lambda: not closing.is_alive(), LIMIT_S)
 
 
 def test_a_visitor_in_the_middle_of_a_request_does_not_keep_the_page_open(
