@@ -39,6 +39,8 @@ class Pictures:
     def __post_init__(self, vae: CausalDecoder, device: torch.device) -> None:
         with torch.inference_mode(False):
             own = deepcopy(vae).to(device, torch.float32).requires_grad_(False)
+            # As a file brings them back: rounding depends on the layout.
+            own.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         object.__setattr__(self, "_vae", own)
         known = fingerprint(dict(own.named_parameters())) + " of raw latents" * own.raw
         object.__setattr__(self, "weights", known)

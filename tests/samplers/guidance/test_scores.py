@@ -248,3 +248,14 @@ def test_the_context_noise_node_replaces_the_schedules_number(bench: Bench) -> N
     assert (noisy.context_noise.at(2), noisy.context_noise.at(9)) == (0.05, 0.2)
     with pytest.raises(BadInput, match="level is 1; set a number from 0 to 0.9"):
         bench.run("LongtakeContextNoise", schedule=schedule, level=1.0)
+
+
+def test_the_layout_of_a_vae_in_memory_changes_no_bit() -> None:
+    """A saved shot's decoder comes back in another one."""
+    plain, other = (
+        Palette(((0.1, 0.2, 0.3),), Pictures(made, CPU))
+        for made in (vae(), vae().to(memory_format=torch.channels_last))
+    )
+    latents = randn(*LATENTS, seed=4)
+    ours = gradient(plain, latents, NOTHING, 0)
+    assert torch.equal(ours, gradient(other, latents, NOTHING, 0)) and ours.any()
