@@ -101,7 +101,7 @@ class Branches:
         if self._experts.projected and same:
             return
         self._experts.project({prompt: self._texts(prompt, prompts) for prompt in self._prompts})
-        if not prompts.front.says_the_same(before.front):
+        if not prompts.front.continues(before.front):
             self._experts.in_turn(RolloutHistory.prompts_changed)
         elif not same:  # a prompt beside others is projected with other rounding
             self._experts.in_turn(RolloutHistory.forget_prompts)

@@ -206,7 +206,7 @@ class Loop:
             self._commit(*done)
         before = self.current.prompts.front
         self.branches.use(self.settings_at(first), first)
-        if not self.current.prompts.front.says_the_same(before):
+        if not self.current.prompts.front.continues(before):
             self._prompted = first
         frames = range(first, first + self.settings.schedule.chunk_frames)
         self.branches.in_turn(lambda history: history.begin_chunk(frames))

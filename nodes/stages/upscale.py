@@ -152,7 +152,7 @@ class Upscaler:
         larger = torch.empty(len(pictures), RGB, height, width)
         for number, picture in enumerate(pictures.split(1)):
             host.check_interrupted()
-            with explain_lack("while a frame was enlarged", f"generate smaller ones or {REMEDY}"):
+            with explain_lack("while a frame was enlarged", f"generate smaller frames or {REMEDY}"):
                 enlarged = self._enlarge_in_tiles(picture.to(self.patcher.load_device))
                 larger[number] = _resize(enlarged, width, height).clamp(0, 1)
         return larger

@@ -57,10 +57,7 @@ class TimedPrompt:
 
     @cached_property
     def digest(self) -> str:
-        """A short hash of the embedding, which every chunk's address has; taken once.
-
-        Where it was taken, comparing prompts asks the device for nothing.
-        """
+        """A short hash of the embedding, which every chunk's address has; taken once."""
         return embedding_digest(self.embedding)
 
     def may_apply(self, leading: int) -> bool:
@@ -71,10 +68,15 @@ class TimedPrompt:
 
     def says_the_same(self, other: TimedPrompt) -> bool:
         """Whether both give the model the same embedding, and the camera the same words."""
-        if self is other:
-            return True
-        moves, others = implied_motion(self.text), implied_motion(other.text)
-        return moves == others and self.digest == other.digest
+        return self._moves_as(other) and torch.equal(self.embedding, other.embedding)
+
+    def continues(self, other: TimedPrompt) -> bool:
+        """As `says_the_same`, by the hashes that addresses have: no device is asked for values."""
+        return self is other or (self._moves_as(other) and self.digest == other.digest)
+
+    def _moves_as(self, other: TimedPrompt) -> bool:
+        """Whether both have the same words for the camera."""
+        return implied_motion(self.text) == implied_motion(other.text)
 
     def blend_steps(self, before: TimedPrompt, stop: int | None) -> list[TimedPrompt]:
         """The prompts that lead from `before` to this one, up to the next one at `stop`."""

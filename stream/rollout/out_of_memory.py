@@ -9,6 +9,7 @@ import torch
 
 from ...errors import OutOfMemory
 
+# In the messages of failures that have no exception type of their own:
 ON_DEVICES = (
     "out of memory",  # Metal, and calls of CUDA that torch's allocator does not make
     "ALLOC_FAILED",  # cuBLAS and cuDNN
@@ -19,7 +20,6 @@ IN_MAIN_MEMORY = (
     "std::bad_alloc",
     "bad allocation",  # the same, on Windows
 )
-"""In the messages of failures that have no exception type of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
