@@ -115,6 +115,17 @@ def test_an_mlp_in_bfloat16_keeps_its_hidden_values_so(monkeypatch: pytest.Monke
     torch.testing.assert_close(hooked, mlp(X), rtol=0.05, atol=0.02)
 
 
+def test_where_mkl_is_as_quick_in_float32_bfloat16_is_multiplied_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(products, "outdoes_mkl", lambda: False)
+    [layer] = make_layers(1)
+    whole, half = PackedWeights(), PackedWeights(torch.bfloat16)
+    assert torch.equal(multiply([layer], whole)[0], layer(X))
+    [ours] = multiply([layer], half)
+    assert torch.equal(ours, ours.bfloat16().float()) and not torch.equal(ours, layer(X))
+
+
 def test_twice_as_many_weights_have_room_in_bfloat16() -> None:
     layers = make_layers(3)
     room = layers[0].weight.nbytes
