@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR
-from .tiny import Grow, MemoryBlock, TinyVAE
+from .tiny import Growing, Remembering, TinyVAE
 
 MAPS_AT_ONCE = 4  # in a memory block: its input, that joined with the past (two), what comes of it
 
@@ -30,12 +30,12 @@ def tiny_decoder_memory(vae: TinyVAE, frames: int, rows: int, columns: int) -> D
     pictures = 2 * values * FLOAT_BYTES  # as patches, and put together
     state, working, scale = 0, pictures, 1
     for layer in vae.decoder:
-        if isinstance(layer, Grow):
+        if isinstance(layer, Growing):
             scale *= 2
-        elif isinstance(layer, MemoryBlock):
-            weight = layer.out.weight
-            one_frame = len(weight) * rows * columns * scale**2 * weight.element_size()
+        elif isinstance(layer, Remembering):
+            one_frame = layer.pixel_bytes * rows * columns * scale**2
             state += one_frame
-            copied = layer.join.weight.nbytes
-            working = max(working, MAPS_AT_ONCE * frames * scale * one_frame + copied)
+            working = max(
+                working, MAPS_AT_ONCE * frames * scale * one_frame + layer.copied_bytes
+            )
     return DecoderMemory(state, working + state)  # the next state is made beside the last one

@@ -48,7 +48,21 @@ class Conv(nn.Conv2d):
         return y.view(*x.shape[:2], *y.shape[1:])
 
 
-class MemoryBlock(nn.Module):
+class Remembering(nn.Module):
+    """A layer that sees each frame (b, t, c, h, w) and the input one frame before."""
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of the features of one pixel, of which it remembers a frame."""
+        raise NotImplementedError
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes that a CPU's convolution copies of the weights."""
+        raise NotImplementedError
+
+
+class MemoryBlock(Remembering):
     """A residual block on each frame joined with the previous frame's input to the same block."""
 
     def __init__(self, width: int) -> None:
@@ -64,6 +78,16 @@ class MemoryBlock(nn.Module):
         y = self.out(self.middle(y).relu_())
         return y.add_(x).relu_()  # type: ignore[no-any-return]
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of the features of one pixel."""
+        return len(self.out.weight) * self.out.weight.element_size()
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes that a CPU's convolution copies of the weights."""
+        return self.join.weight.nbytes
+
 
 class Pool(nn.Module):
     """Merges two frames into one."""
@@ -78,18 +102,30 @@ class Pool(nn.Module):
         return rearrange(y, "(b t) c h w -> b t c h w", b=len(x))
 
 
-class Grow(nn.Module):
-    """Turns one frame into `frames`, each twice as large."""
+class Growing(nn.Module):
+    """Turns one frame into `frames`, each twice as large.
 
-    def __init__(self, width: int, *, frames: int = 2, bias: bool = True) -> None:
+    `split` makes of frames (n, c, h, w) those with all new channels.
+    """
+
+    split: nn.Module
+
+    def __init__(self, frames: int) -> None:
         super().__init__()
         self.frames = frames
-        self.split = nn.Conv2d(width, frames * width, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.split(x.flatten(0, 1))
         y = doubled(y.unflatten(1, (self.frames, -1)))
         return rearrange(y, "(b t) c h w -> b t c h w", b=len(x))
+
+
+class Grow(Growing):
+    """Turns one frame into `frames`, each twice as large, by a convolution of single pixels."""
+
+    def __init__(self, width: int, *, frames: int = 2, bias: bool = True) -> None:
+        super().__init__(frames)
+        self.split: nn.Conv2d = nn.Conv2d(width, frames * width, 1, bias=bias)
 
 
 class CausalDecoder(nn.Module):
@@ -138,9 +174,9 @@ class CausalDecoder(nn.Module):
         counts: list[int] = []
         for layer in reversed(self.decoder):
             frames = counts[0] if counts else 0
-            if isinstance(layer, MemoryBlock):
+            if isinstance(layer, Remembering):
                 frames += 1
-            if isinstance(layer, Grow):
+            if isinstance(layer, Growing):
                 frames = math.ceil(frames / layer.frames)
             if frames:
                 counts.insert(0, frames)
@@ -148,7 +184,7 @@ class CausalDecoder(nn.Module):
 
     def start(self, layers: nn.ModuleList) -> Memory:
         """An empty memory for `layers` (such as `self.decoder`)."""
-        return [None for layer in layers if isinstance(layer, MemoryBlock)]
+        return [None for layer in layers if isinstance(layer, Remembering)]
 
 
 class TinyVAE(CausalDecoder):
@@ -183,7 +219,7 @@ class TinyVAE(CausalDecoder):
         reach, pictures = 0, 1
         for layer in self.encoder:
             pictures *= 2 if isinstance(layer, Pool) else 1
-            reach += pictures if isinstance(layer, MemoryBlock) else 0
+            reach += pictures if isinstance(layer, Remembering) else 0
         return math.ceil(reach / FRAMES_PER_LATENT) + 1
 
 
@@ -207,7 +243,7 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor, memory: Memory) -> tuple[
     pasts: Iterator[Tensor | None] = iter(memory)
     after: Memory = []
     for layer in layers:
-        if isinstance(layer, MemoryBlock):
+        if isinstance(layer, Remembering):
             past = next(pasts)
             after.append(x[:, -1].clone())
             x = layer(x, past)
