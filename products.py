@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,8 @@ WIDE = "AVX512"
 AMD = "AuthenticAMD"  # as the processor itself says
 FACTS = Path("/proc/cpuinfo")
 HALF_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
+INT8_CONVOLUTIONS = ("qconv_prepack", "qconv2d_pointwise")
 FEWEST_PRODUCTS = 1 << 20
 """Multiplications below which a call takes longer than it saves."""
 
@@ -54,11 +57,25 @@ def _names_of_processor() -> str:
 
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether a device is a CPU with instructions for bfloat16; older torch cannot tell: False."""
+    return device.type == "cpu" and _has_any(HALF_INSTRUCTIONS)
+
+
+def convolves_in_int8(device: torch.device) -> bool:
+    """Whether a device is a CPU with instructions for products of 8-bit integers, and this torch
+    has convolutions with them; older torch cannot tell: False.
+
+    Without such instructions oneDNN's sums would overflow.
+    """
+    offers = torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.onednn, name) for name in INT8_CONVOLUTIONS
+    )
+    return offers and device.type == "cpu" and _has_any(INT8_INSTRUCTIONS)
+
+
+def _has_any(instructions: Sequence[str]) -> bool:
     tell = getattr(torch.cpu, "get_capabilities", None)
-    if device.type != "cpu" or tell is None:
-        return False
-    known = tell()
-    return any(known.get(name, False) for name in HALF_INSTRUCTIONS)
+    known = {} if tell is None else tell()
+    return any(known.get(name, False) for name in instructions)
 
 
 def suits_products(x: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> bool:

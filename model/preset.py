@@ -11,6 +11,7 @@ from ..errors import BadInput
 DEMO_FOLDER = Path(__file__).parent / "demo"
 FAST_NAME = "fast"  # of the folder, in that of the demo
 FAST_FOLDER = DEMO_FOLDER / FAST_NAME
+RANGES_NAME = "decoder_ranges.json"  # of the file in the demo's folder
 RECALLED_SHARE = 3 / 7
 """The part of a window that fetches past frames: 9 of 21 latent frames were trained."""
 EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"

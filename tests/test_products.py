@@ -17,6 +17,7 @@ from longtake import products
 from longtake.products import (
     FEWEST_PRODUCTS,
     computes_in_bfloat16,
+    convolves_in_int8,
     has_wide_products,
     outdoes_mkl,
     product,
@@ -169,3 +170,21 @@ def test_a_cpu_computes_in_bfloat16_if_it_has_instructions_for_it(
     assert not computes_in_bfloat16(torch.device("meta"))
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not computes_in_bfloat16(CPU)  # older torch does not tell
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("known", "takes"),
+    [({"avx512_vnni": True}, True), ({"avx_vnni": True}, True), ({"amx_int8": True}, True),
+     ({"avx512_vnni": False, "avx2": True}, False), ({}, False)],
+)  # fmt: skip
+def test_a_cpu_convolves_in_int8_if_it_has_instructions_for_it(
+    known: dict[str, bool], takes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: MappingProxyType(known), raising=False
+    )
+    assert convolves_in_int8(CPU) is takes
+    assert not convolves_in_int8(torch.device("meta"))
+    monkeypatch.setattr(products, "INT8_CONVOLUTIONS", ("qconv_prepack", "of_another_torch"))
+    assert not convolves_in_int8(CPU)

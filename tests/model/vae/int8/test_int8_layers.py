@@ -1,0 +1,142 @@
+"""Layers on codes against the same sums of floating-point values, and units against a search."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longtake.model.vae.int8.layers import HIGHEST_WEIGHT, Int8Conv, IntoCodes
+from longtake.model.vae.int8.units import HIGHEST_CODE, MIDDLE_CODE, Units, balance, in_units, units
+from longtake.tests.support.int8 import needs_int8
+from longtake.tests.support.tiny_model import randn, randomise
+
+SIZES = [(3, 1, 5, 7), (2, 16, 4, 6), (1, 40, 3, 3)]
+"""Frames, channels, rows, columns."""
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def convolution(inputs: int, outputs: int, side: int) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, side, padding=side // 2)
+    randomise(conv, 3)
+    return conv
+
+
+def some_units(channels: int, zero: int = 0) -> Units:
+    return Units(0.001 + torch.rand(channels, generator=seeded(5)) / 50, zero)
+
+
+def some_codes(size: tuple[int, int, int, int]) -> Tensor:
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=seeded(7))
+
+
+def values(codes: Tensor, of: Units) -> Tensor:
+    return (codes.double() - of.zero) * of.values.double()[:, None, None]
+
+
+def rounded(conv: nn.Conv2d, reads: Units, gives: Units | None) -> tuple[Tensor, Tensor]:
+    """The weight and the bias that the integers stand for, in the plain units."""
+    weight, bias = in_units(conv, reads.values, gives)
+    step = weight.abs().amax((1, 2, 3), keepdim=True) / HIGHEST_WEIGHT
+    plain = (weight / step).round().double() * step.double()
+    by = torch.ones(len(weight)) if gives is None else gives.values
+    plain = plain * by.double()[:, None, None, None] / reads.values.double()[:, None, None]
+    return plain, bias.double() * by.double()
+
+
+@needs_int8
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("side", [1, 3])
+@pytest.mark.parametrize("zero", [0, MIDDLE_CODE])
+@torch.no_grad()
+def test_values_are_those_of_the_rounded_weights(
+    size: tuple[int, int, int, int], side: int, zero: int
+) -> None:
+    """Beyond the edge is the value 0, whatever code stands for it."""
+    conv, reads, codes = convolution(size[1], 6, side), some_units(size[1], zero), some_codes(size)
+    weight, bias = rounded(conv, reads, None)
+    expected = F.conv2d(values(codes, reads), weight, bias, padding=side // 2)
+    made = Int8Conv(conv, reads, None)(codes)
+    assert made.dtype == torch.float32
+    torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_int8
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("zero", [0, MIDDLE_CODE])
+@torch.no_grad()
+def test_codes_are_the_nearest_to_the_values(size: tuple[int, int, int, int], zero: int) -> None:
+    """Behind a ReLU if 0 is the lowest code; what no code stands for gets the highest."""
+    conv, reads, codes = convolution(size[1], 6, 3), some_units(size[1]), some_codes(size)
+    exact = F.conv2d(values(codes, reads), *rounded(conv, reads, None), padding=1)
+    gives = Units(exact.abs().amax((0, 2, 3)).float() / 200, zero)
+    exact = F.conv2d(values(codes, reads), *rounded(conv, reads, gives), padding=1)
+    made = Int8Conv(conv, reads, gives)(codes)
+    assert made.dtype == torch.uint8
+    expected = (exact / gives.values.double()[:, None, None] + zero).clamp(0, HIGHEST_CODE)
+    assert (made.double() - expected).abs().max() <= 0.501
+    assert (made == HIGHEST_CODE).any() == (expected > HIGHEST_CODE - 0.5).any()
+
+
+@needs_int8
+@torch.no_grad()
+def test_a_sum_takes_the_other_codes_in_their_units() -> None:
+    conv, reads = convolution(16, 6, 3), some_units(16)
+    codes, before = some_codes((2, 16, 4, 6)), some_codes((2, 6, 4, 6))
+    earlier = some_units(6)
+    exact = F.conv2d(values(codes, reads), *rounded(conv, reads, None), padding=1)
+    later = Units(earlier.values * float((exact + values(before, earlier)).max() / 3))
+    exact = F.conv2d(values(codes, reads), *rounded(conv, reads, later), padding=1)
+    expected = ((exact + values(before, earlier)) / later.values.double()[:, None, None]).clamp(
+        0, HIGHEST_CODE
+    )
+    unit = float((earlier.values / later.values).mean())
+    made = Int8Conv(conv, reads, later).added_to(before[None].clone(), codes[None], unit)
+    assert made.shape == (1, 2, 6, 4, 6)
+    assert (made[0].double() - expected).abs().max() <= 0.501
+    assert 0 < made.double().mean() < HIGHEST_CODE
+
+
+@needs_int8
+@torch.no_grad()
+def test_an_output_that_reads_nothing_is_its_bias() -> None:
+    conv, reads = convolution(3, 2, 3), some_units(3)
+    conv.weight[1] = 0
+    made = Int8Conv(conv, reads, None)(some_codes((1, 3, 2, 2)))
+    assert conv.bias is not None
+    torch.testing.assert_close(made[0, 1], conv.bias[1].expand(2, 2))
+
+
+@torch.no_grad()
+def test_floating_point_values_become_the_nearest_codes() -> None:
+    conv, x = convolution(3, 4, 3), randn(1, 2, 3, 4, 5)
+    exact = F.conv2d(x[0], conv.weight, conv.bias, padding=1)
+    gives = units(torch.ones(4), exact.amax((0, 2, 3)))
+    codes = IntoCodes(conv, gives)(x)
+    expected = exact.clamp_min(0) / gives.values[:, None, None]
+    assert (codes[0].float() - expected).abs().max() <= 0.501
+    assert codes.max() == HIGHEST_CODE
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_units_are_the_smallest_that_hold_every_value(signed: bool) -> None:
+    largest, proportions = torch.tensor([3.0, 0.5, 7.0]), torch.tensor([1.0, 2.0, 4.0])
+    of = units(proportions, largest, signed=signed)
+    torch.testing.assert_close(of.values / of.values[0], proportions)
+    codes = largest / of.values + of.zero
+    assert of.zero == (MIDDLE_CODE if signed else 0)
+    assert codes.max() == pytest.approx(HIGHEST_CODE)
+
+
+def test_units_even_out_values_and_the_weights_that_read_them() -> None:
+    """A channel ten times as large, read by weights a tenth as large, becomes as the others."""
+    largest = torch.tensor([1.0, 10.0])
+    reader = torch.tensor([1.0, 0.1]).view(1, 2, 1, 1)
+    proportions = balance(largest, [reader, reader / 2])
+    assert proportions[1] / proportions[0] == pytest.approx(10)
+    assert balance(largest, [torch.ones(3, 2, 1, 1)]).diff() > 0
+    assert balance(torch.zeros(1), [torch.zeros(1, 1, 1, 1)]).isfinite().all()
