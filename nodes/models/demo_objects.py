@@ -17,6 +17,8 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.demo_phrases import DESCRIPTIONS
 from ...model.text import MIN_PADDING, Encoded, TextEncoder
+from ...model.vae.int8.decoder import decoding_in_int8
+from ...model.vae.int8.ranges import Ranges
 from ...model.vae.latent_format import (
     FRAMES_PER_LATENT,
     LATENT_CHANNELS,
@@ -28,7 +30,7 @@ from ...model.vae.memory_order import order_weights
 from ...model.vae.precision import decoding_in
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.tiny import TinyVAE
-from ...products import computes_in_bfloat16
+from ...products import computes_in_bfloat16, convolves_in_int8
 from .. import host
 from ..widgets import check_characters
 
@@ -132,27 +134,40 @@ def _misplaced(word: str, thing: str) -> str:
 class DemoVAE:
     """The demo's VAE, as the host's VAE: raw Wan 2.1 latents, pictures in [0, 1], channels last.
 
-    `decoding` is the module that decodes: in bfloat16 on a CPU with instructions for it.
+    `decoding` is the module that decodes: on a CPU with instructions for it in 8-bit integers if
+    `ranges` are given, else in bfloat16.
     """
 
     latent_channels = LATENT_CHANNELS
     latent_dim = 3
 
-    def __init__(self, module: TinyVAE, device: torch.device | None = None) -> None:
-        self.first_stage_model = module
+    def __init__(
+        self,
+        module: TinyVAE,
+        device: torch.device | None = None,
+        ranges: Ranges | None = None,
+    ) -> None:
+        self.first_stage_model, self._ranges = module, ranges
         self.patcher = host.manage(module, device)
         self.device = self.patcher.load_device
         self.output_device = host.runtime_device()
         self.vae_dtype = torch.float32
-        lowers = computes_in_bfloat16(self.device) and not host.wants_float32_vae()
-        self.decoding = decoding_in(torch.bfloat16, module) if lowers else module
+        self.decoding = self._decoding()
+
+    def _decoding(self) -> TinyVAE:
+        module = self.first_stage_model
+        if host.wants_float32_vae():
+            return module
+        if self._ranges is not None and convolves_in_int8(self.device):
+            return decoding_in_int8(module, self._ranges)
+        return decoding_in(torch.bfloat16, module) if computes_in_bfloat16(self.device) else module
 
     def copy_on(self, device: torch.device) -> DemoVAE:
         """The same VAE with weights of its own, on `device`."""
         module = TinyVAE(self.first_stage_model.config)
         module.load_state_dict(self.first_stage_model.state_dict())
         order_weights(module.decoder)
-        return DemoVAE(module, device)
+        return DemoVAE(module, device, self._ranges)
 
     def decode(self, samples: Tensor, vae_options: Mapping[str, Any] | None = None) -> Tensor:
         """Raw latents (b, 16, f, h, w) to pictures (b, 1 + 4 (f - 1), H, W, 3)."""

@@ -11,7 +11,8 @@ from comfy_api.latest import io
 from ...model.checkpoint import load_text_encoder, load_tiny_vae, open_checkpoint
 from ...model.families.family import Family
 from ...model.families.table import BY_KEY, DEMO_KEY, FAST_DEMO_KEY
-from ...model.preset import DEMO_FOLDER, FAST_NAME
+from ...model.preset import DEMO_FOLDER, FAST_NAME, RANGES_NAME
+from ...model.vae.int8.ranges import load_ranges
 from ...model.vae.memory_order import order_weights
 from .. import categories
 from ..schema import build
@@ -70,8 +71,9 @@ class LoadDemoModel(io.ComfyNode):
         chosen = QUALITIES[quality]
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         order_weights(vae.decoder)
+        ranges = load_ranges(DEMO_FOLDER / RANGES_NAME, vae)
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
         model = build_model(open_checkpoint(DEMO_FOLDER / chosen.file))
         attach_family(model, chosen.family, f"it is the demo, quality {quality}")
         mark_demo(model)
-        return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))
+        return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae, ranges=ranges))

@@ -19,10 +19,13 @@ from longtake.errors import BadInput
 from longtake.headless.events import BarMoved, Event
 from longtake.headless.hosts.stand_in.modules import HostState
 from longtake.model.config import DiTConfig
+from longtake.model.preset import RANGES_NAME
 from longtake.model.text import TextEncoder
+from longtake.model.vae.int8.ranges import save_ranges
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.support.lasting_host import lasting_host
-from longtake.tests.support.tiny_model import random_dit, randomise
+from longtake.tests.support.tiny_model import randn, random_dit, randomise
+from longtake.training.vae.ranges import measure_ranges
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 WORDS = ("a", "ball", "blue", "red")
@@ -42,6 +45,7 @@ def tiny_demo(folder: Path, config: DiTConfig = CONFIG) -> Path:
         ("text", encoder, words),
     ):
         save_file(dict(module.state_dict()), folder / f"{name}.safetensors", metadata=meta)
+    save_ranges(measure_ranges(vae, randn(1, 2, 16, 2, 3)), vae, folder / RANGES_NAME)
     (folder / "fast").mkdir(exist_ok=True)
     shutil.copy(folder / "dit.safetensors", folder / "fast")
     return folder

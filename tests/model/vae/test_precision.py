@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from longtake.benchmarks._shared.demo import demo_vae
-from longtake.model.preset import DEMO
+from longtake.model.preset import DEMO, DEMO_FOLDER, RANGES_NAME
+from longtake.model.vae.int8.decoder import decoding_in_int8
+from longtake.model.vae.int8.ranges import load_ranges
 from longtake.model.vae.precision import decoding_in
 from longtake.model.vae.streaming import StreamingDecoder
+from longtake.tests.support.int8 import needs_int8
 from longtake.tests.support.node_bench import Bench
 from longtake.training.world.clips import random_shot
 from longtake.training.world.dataset import encode_shots
@@ -49,27 +52,58 @@ def test_it_streams_with_half_the_state(split: list[int]) -> None:
     assert whole.state_bytes * 2 == streamed.state_bytes * 2 == float32.state_bytes
 
 
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+
+
 @pytest.mark.parametrize(
-    ("has_instructions", "wants_float32", "lowers"),
-    [(True, False, True), (True, True, False), (False, False, False)],
-)
-def test_the_demo_decodes_in_it_unless_the_host_wants_float32(
+    ("has_bfloat16", "has_int8", "wants_float32", "decodes"),
+    [(True, False, False, BFLOAT16), (True, True, False, INT8), (False, True, False, INT8),
+     (True, True, True, FLOAT32), (False, False, False, FLOAT32)],
+)  # fmt: skip
+def test_the_demo_decodes_as_fast_as_the_cpu_can_unless_the_host_wants_float32(
     bench: Bench,
     monkeypatch: pytest.MonkeyPatch,
-    has_instructions: bool,
+    has_bfloat16: bool,
+    has_int8: bool,
     wants_float32: bool,
-    lowers: bool,
+    decodes: str,
+) -> None:
+    from comfy.cli_args import args
+
+    from longtake.nodes.models import demo_objects
+
+    monkeypatch.setattr(demo_objects, "computes_in_bfloat16", lambda _: has_bfloat16)
+    monkeypatch.setattr(demo_objects, "convolves_in_int8", lambda _: has_int8)
+    monkeypatch.setattr(demo_objects, "decoding_in", lambda dtype, _: BFLOAT16)
+    monkeypatch.setattr(demo_objects, "decoding_in_int8", lambda module, ranges: INT8)
+    monkeypatch.setattr(args, "fp32_vae", wants_float32)
+    module = demo_vae()
+    chosen = demo_objects.DemoVAE(module, ranges={}).decoding
+    assert chosen is module if decodes == FLOAT32 else chosen == decodes
+    without_ranges = demo_objects.DemoVAE(module).decoding
+    assert without_ranges != INT8
+
+
+@pytest.mark.parametrize("wants_float32", [True, False])
+@pytest.mark.parametrize("way", [BFLOAT16, pytest.param(INT8, marks=needs_int8)])
+def test_the_demos_nodes_show_what_it_decodes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, wants_float32: bool, way: str
 ) -> None:
     from comfy.cli_args import args
 
     from longtake.nodes.models import demo_objects
     from longtake.nodes.models.streaming_vae import streaming_vae
 
-    monkeypatch.setattr(demo_objects, "computes_in_bfloat16", lambda _: has_instructions)
+    monkeypatch.setattr(demo_objects, "computes_in_bfloat16", lambda _: True)
     monkeypatch.setattr(args, "fp32_vae", wants_float32)
-    vae = demo_objects.DemoVAE(demo_vae())
-    assert (vae.decoding is not vae.first_stage_model) is lowers
-    latents = torch.randn(1, 16, 3, 4, 6, generator=torch.Generator().manual_seed(2))
-    streamed = streaming_vae(vae).open_decoder().feed(latents[0].movedim(0, 1))
-    expected = StreamingDecoder(demo_vae()).feed(latents[0].movedim(0, 1))
-    assert torch.equal(streamed, expected) is not lowers
+    ranges = load_ranges(DEMO_FOLDER / RANGES_NAME, demo_vae()) if way == INT8 else None
+    vae = demo_objects.DemoVAE(demo_vae(), ranges=ranges).copy_on(torch.device("cpu"))
+    latents = torch.randn(3, 16, 4, 6, generator=torch.Generator().manual_seed(2))
+    streamed = streaming_vae(vae).open_decoder().feed(latents)
+    lowered = (
+        decoding_in(torch.bfloat16, demo_vae())
+        if ranges is None
+        else decoding_in_int8(demo_vae(), ranges)
+    )
+    expected = StreamingDecoder(demo_vae() if wants_float32 else lowered).feed(latents)
+    assert torch.equal(streamed, expected)

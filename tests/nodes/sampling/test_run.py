@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from longtake.errors import BadInput
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
+from longtake.model.preset import RANGES_NAME
 from longtake.model.text import TextEncoder
 from longtake.tests.support.node_bench import Bench
 
@@ -331,6 +333,7 @@ def test_truncated_weights_are_refused(
 ) -> None:
     from longtake.nodes.models import load_demo
 
+    shutil.copy(tiny_demo_folder / RANGES_NAME, tmp_path)
     for name in ("vae", "text", "dit"):
         content = (tiny_demo_folder / f"{name}.safetensors").read_bytes()
         cut = content[: len(content) // 2] if name == "dit" else content

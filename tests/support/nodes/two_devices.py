@@ -21,11 +21,14 @@ from safetensors.torch import save_file
 
 from longtake.headless.events import ChunkDone, Event
 from longtake.headless.hosts.stand_in import models, modules
+from longtake.model.preset import RANGES_NAME
+from longtake.model.vae.int8.ranges import save_ranges
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.support.node_bench import Bench, node_bench, tiny_demo
 from longtake.tests.support.nodes.numbered_devices import KIND, USAGES, install
 from longtake.tests.support.nodes.steps import forget_chunks
-from longtake.tests.support.tiny_model import randomise
+from longtake.tests.support.tiny_model import randn, randomise
+from longtake.training.vae.ranges import measure_ranges
 
 LONGEST_WAIT_S = 120
 
@@ -208,7 +211,9 @@ def main(names: Sequence[str]) -> None:
         demo.mkdir()
         with node_bench(Path(folder, "out"), tiny_demo(demo), patch) as bench:
             _decode_in_float32()  # on the CPU too, to compare pictures bit for bit
-            save_file(full_vae().state_dict(), demo / "vae.safetensors")
+            vae = full_vae()
+            save_file(vae.state_dict(), demo / "vae.safetensors")
+            save_ranges(measure_ranges(vae, randn(1, 2, 16, 2, 3)), vae, demo / RANGES_NAME)
             for name in names:
                 forget_chunks(bench)
                 table[name] = CASES[name](bench)
