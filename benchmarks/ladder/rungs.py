@@ -13,13 +13,14 @@ from ...training.evaluation.kit import GUIDED_SCALE, Recipe
 from .weights import DECODER, STUDENT
 
 REFERENCE = "guided 8"
+CODES = torch.uint8
 FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
     """How a rung samples, which of `OwnWeights` it takes, and the dtypes in which its linear layers
-    multiply and it decodes.
+    multiply and it decodes; CODES are 8-bit integers.
     """
 
     recipe: Recipe
@@ -63,6 +64,7 @@ RUNGS: Mapping[str, Rung] = {
     "student 2, first 6": _SHIPPED,
     "student 2, first 6, other decoder": replace(_SHIPPED, takes=(STUDENT, DECODER)),
     "student 2, first 6, bfloat16 decoder": replace(_SHIPPED, decoding=torch.bfloat16),
+    "student 2, first 6, 8-bit decoder": replace(_SHIPPED, decoding=CODES),
     "student 2, first 6, bfloat16": replace(
         _SHIPPED, products=torch.bfloat16, decoding=torch.bfloat16
     ),
