@@ -22,6 +22,11 @@ USUAL = SpeedPlan()
 @click.option("--seconds", default=USUAL.budget_s, show_default=True, help="Of a size's rounds.")
 @click.option("--comfy", type=click.Path(path_type=Path, exists=True), envvar="COMFYUI_PATH")
 @click.option("--only", "parts", multiple=True, type=click.Choice(PARTS_OF_BENCH))
+@click.option(
+    "--installed",
+    is_flag=True,
+    help="Longtake decodes as Load Demo Model does on this CPU, the others in float32.",
+)
 @click.option("--json", "json_path", type=NEW_FILE)
 def command(
     sizes: tuple[str, ...],

@@ -6,13 +6,16 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from ...core_checkout import check_checkout
+from ...model.preset import DEMO_FOLDER, RANGES_NAME
+from ...model.vae.int8.ranges import load_ranges
+from ...model.vae.precision import fastest_decoding
 from .._shared.demo import demo_weights
 from .._shared.demo_engine import engine
 from .._shared.demo_shot import CHUNK, DemoShot, Networks, Play, plain_networks
@@ -52,7 +55,8 @@ class SpeedPlan:
     """Sizes in pixels, rounds, and the seconds after which a size starts no more rounds.
 
     `latents` replaces the usual lengths. `comfy` is a ComfyUI checkout with the core's sampler.
-    `parts` are those to measure.
+    `parts` are those to measure. `installed`: Longtake decodes as Load Demo Model does on this CPU,
+    and the others in float32.
     """
 
     sizes: tuple[tuple[int, int], ...] = tuple(LENGTHS)
@@ -61,6 +65,7 @@ class SpeedPlan:
     latents: int | None = None
     comfy: Path | None = None
     parts: tuple[str, ...] = PARTS_OF_BENCH
+    installed: bool = False
 
 
 def main(json_path: Path | None) -> None:
@@ -73,9 +78,12 @@ def measure(plan: SpeedPlan) -> Results:
     """Measure every size of the plan."""
     results = Results("speed", notes={"demo": ", ".join(demo_weights())})
     results.notes["threads of torch"] = str(torch.get_num_threads())
-    networks = plain_networks()
+    ours = networks_of(OURS, installed=plan.installed)
+    if plan.installed:
+        results.notes[OURS] = "decodes as Load Demo Model does on this CPU."
     with ExitStack() as stack:
-        cases = open_cases(networks, results.notes)
+        cases = open_cases(plain_networks(), results.notes)
+        cases[OURS] = partial(watch, BUILDERS[OURS](ours))
         if plan.comfy is None:
             results.notes[CORE] = "not measured: COMFYUI_PATH names no ComfyUI checkout."
         else:
@@ -87,10 +95,19 @@ def measure(plan: SpeedPlan) -> Results:
                 prove_same(cases, shot, results)
                 add_figures(results, shot, take_turns(cases, shot, plan))
             if MEMORY in plan.parts:
-                add_memory(results, shot, cases, plan.comfy)
+                add_memory(results, shot, cases, plan)
             if BREAKDOWN in plan.parts:
-                add_breakdown(results, networks, shot)
+                add_breakdown(results, ours, shot)
     return results
+
+
+def networks_of(name: str, *, installed: bool) -> Networks:
+    """The networks of a case."""
+    networks = plain_networks()
+    if not installed or name != OURS:
+        return networks
+    ranges = load_ranges(DEMO_FOLDER / RANGES_NAME, networks.vae)
+    return replace(networks, vae=fastest_decoding(networks.vae, ranges, torch.device("cpu")))
 
 
 def open_cases(networks: Networks, notes: dict[str, str]) -> dict[str, Case]:
@@ -163,24 +180,26 @@ def add_ratio(
 
 
 def add_memory(
-    results: Results, shot: DemoShot, cases: Mapping[str, Case], comfy: Path | None
+    results: Results, shot: DemoShot, cases: Mapping[str, Case], plan: SpeedPlan
 ) -> None:
     """Add the peak of each case in a process of its own, weights included."""
     for name in cases:
         label = f"{size_of(shot)}: {name}"
-        if name == CORE and comfy is not None:
-            with open_core_case(comfy) as core:
+        if name == CORE and plan.comfy is not None:
+            with open_core_case(plan.comfy) as core:
                 results.bytes[f"peak: {label}"] = core.peak(shot)
         else:
-            results.bytes[f"peak: {label}"] = peak_bytes(memory_case, label, shot.latents)
+            build = partial(memory_case, installed=plan.installed)
+            results.bytes[f"peak: {label}"] = peak_bytes(build, label, shot.latents)
 
 
-def memory_case(label: str, latents: int) -> Prepare:
+def memory_case(label: str, latents: int, *, installed: bool) -> Prepare:
     """Prepare the case of a label "WIDTHxHEIGHT: NAME"."""
     size, name = label.split(": ")
     width, height = map(int, size.split("x"))
     torch.set_num_threads(1)  # the peak must not depend on the machine
-    play, shot = BUILDERS[name](plain_networks()), DemoShot(width, height, latents)
+    play = BUILDERS[name](networks_of(name, installed=installed))
+    shot = DemoShot(width, height, latents)
     return lambda: lambda: watch(play, shot)
 
 

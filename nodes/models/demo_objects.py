@@ -17,7 +17,6 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.demo_phrases import DESCRIPTIONS
 from ...model.text import MIN_PADDING, Encoded, TextEncoder
-from ...model.vae.int8.decoder import decoding_in_int8
 from ...model.vae.int8.ranges import Ranges
 from ...model.vae.latent_format import (
     FRAMES_PER_LATENT,
@@ -27,10 +26,9 @@ from ...model.vae.latent_format import (
     normalise,
 )
 from ...model.vae.memory_order import order_weights
-from ...model.vae.precision import decoding_in
+from ...model.vae.precision import fastest_decoding
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.tiny import TinyVAE
-from ...products import computes_in_bfloat16, convolves_in_int8
 from .. import host
 from ..widgets import check_characters
 
@@ -152,15 +150,8 @@ class DemoVAE:
         self.device = self.patcher.load_device
         self.output_device = host.runtime_device()
         self.vae_dtype = torch.float32
-        self.decoding = self._decoding()
-
-    def _decoding(self) -> TinyVAE:
-        module = self.first_stage_model
-        if host.wants_float32_vae():
-            return module
-        if self._ranges is not None and convolves_in_int8(self.device):
-            return decoding_in_int8(module, self._ranges)
-        return decoding_in(torch.bfloat16, module) if computes_in_bfloat16(self.device) else module
+        exact = host.wants_float32_vae()
+        self.decoding = module if exact else fastest_decoding(module, ranges, self.device)
 
     def copy_on(self, device: torch.device) -> DemoVAE:
         """The same VAE with weights of its own, on `device`."""

@@ -38,6 +38,7 @@ from longtake.benchmarks.speed.suite import (
     Case,
     SpeedPlan,
     add_figures,
+    measure,
     open_cases,
     prove_same,
     take_turns,
@@ -56,6 +57,7 @@ from longtake.benchmarks.speed.watching import (
     watch,
 )
 from longtake.model.preset import DEMO
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.support.model.camera_demo import demo_with_camera
 
 SHOT = DemoShot(48, 32, 3 * CHUNK)
@@ -226,3 +228,13 @@ def test_the_command_measures_a_size(tmp_path: Path) -> None:
     assert f"96x64: {OURS}: share of {MODEL}" in known["figures"]
     assert known["bytes"][f"peak: 96x64: {STRAIGHT}"]
     assert all(claim["holds"] for claim in known["claims"] if "makes the latents" in claim["text"])
+
+
+def test_ours_alone_decodes_as_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowered = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
+    monkeypatch.setattr(suite, "fastest_decoding", lambda vae, ranges, device: lowered)
+    assert suite.networks_of(OURS, installed=True).vae is lowered
+    for name, installed in ((OURS, False), (STRAIGHT, True)):
+        assert suite.networks_of(name, installed=installed).vae is not lowered
+    plan = SpeedPlan(sizes=(), installed=True)
+    assert "as Load Demo Model does" in measure(plan).notes[OURS]

@@ -9,6 +9,7 @@ import torch
 
 from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.preset import DEMO, DEMO_FOLDER, RANGES_NAME
+from longtake.model.vae import precision
 from longtake.model.vae.int8.decoder import decoding_in_int8
 from longtake.model.vae.int8.ranges import load_ranges
 from longtake.model.vae.precision import decoding_in
@@ -72,10 +73,10 @@ def test_the_demo_decodes_as_fast_as_the_cpu_can_unless_the_host_wants_float32(
 
     from longtake.nodes.models import demo_objects
 
-    monkeypatch.setattr(demo_objects, "computes_in_bfloat16", lambda _: has_bfloat16)
-    monkeypatch.setattr(demo_objects, "convolves_in_int8", lambda _: has_int8)
-    monkeypatch.setattr(demo_objects, "decoding_in", lambda dtype, _: BFLOAT16)
-    monkeypatch.setattr(demo_objects, "decoding_in_int8", lambda module, ranges: INT8)
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda _: has_bfloat16)
+    monkeypatch.setattr(precision, "convolves_in_int8", lambda _: has_int8)
+    monkeypatch.setattr(precision, "decoding_in", lambda dtype, _: BFLOAT16)
+    monkeypatch.setattr(precision, "decoding_in_int8", lambda module, ranges: INT8)
     monkeypatch.setattr(args, "fp32_vae", wants_float32)
     module = demo_vae()
     chosen = demo_objects.DemoVAE(module, ranges={}).decoding
@@ -94,7 +95,7 @@ def test_the_demos_nodes_show_what_it_decodes(
     from longtake.nodes.models import demo_objects
     from longtake.nodes.models.streaming_vae import streaming_vae
 
-    monkeypatch.setattr(demo_objects, "computes_in_bfloat16", lambda _: True)
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda _: True)
     monkeypatch.setattr(args, "fp32_vae", wants_float32)
     ranges = load_ranges(DEMO_FOLDER / RANGES_NAME, demo_vae()) if way == INT8 else None
     vae = demo_objects.DemoVAE(demo_vae(), ranges=ranges).copy_on(torch.device("cpu"))
