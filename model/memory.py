@@ -135,7 +135,7 @@ class _LiveBytes(DispatchMode):
             for argument in tensors_in((*args, *named.values())):
                 self._note(argument.untyped_storage(), 0)
             result = self._shapes.record(func, args, named)
-        if not args or result is not args[0]:
+        if result is not named.get("out") and (not args or result is not args[0]):
             self._note_result(result)
         beside = self._scratch(func, args, result) if self._scratch else 0
         self._raise_peak(self._now + beside)

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Arguments = tuple[Any, ...]
-Make = Callable[[Arguments], Any]
+Named = Mapping[str, Any]
+Make = Callable[[Arguments, Named], Any]
 """Makes the result of an operation from its arguments."""
 
 SEQUENCES = list, tuple
@@ -50,18 +51,18 @@ class ShapeMemo(DispatchMode):
     ) -> Any:
         return self.call(func, args, kwargs or {})
 
-    def call(self, func: Any, args: Arguments, kwargs: Mapping[str, Any]) -> Any:
+    def call(self, func: Any, args: Arguments, kwargs: Named) -> Any:
         """The result of an operation of torch's dispatcher."""
         repeated = self.repeat(func, args, kwargs)
         return self.record(func, args, kwargs) if repeated is None else repeated
 
-    def repeat(self, func: Any, args: Arguments, kwargs: Mapping[str, Any]) -> Any | None:
-        """The result, if equal shapes gave one before: in storages of its own, or `args[0]`."""
+    def repeat(self, func: Any, args: Arguments, kwargs: Named) -> Any | None:
+        """The result, if equal shapes gave one before: in storages of its own, or an argument."""
         key = None if func.is_view else _key_of_call(func, args, kwargs)
         make = None if key is None else self._makes.get(key)
-        return None if make is None else make(args)
+        return None if make is None else make(args, kwargs)
 
-    def record(self, func: Any, args: Arguments, kwargs: Mapping[str, Any]) -> Any:
+    def record(self, func: Any, args: Arguments, kwargs: Named) -> Any:
         """The result by torch, remembered where it can be repeated."""
         key = None if func.is_view else _key_of_call(func, args, kwargs)
         result = func(*args, **kwargs)
@@ -86,7 +87,7 @@ def tensors_in(values: object) -> list[Tensor]:
 
 
 def _key_of_call(
-    func: Any, args: Arguments, kwargs: Mapping[str, Any]
+    func: Any, args: Arguments, kwargs: Named
 ) -> tuple[Hashable, ...] | None:
     parts = (func, *map(_key_of, args), *map(_key_of, kwargs.items()))
     return None if None in parts else parts
@@ -103,11 +104,13 @@ def _key_of(value: Any) -> Hashable | None:
 
 
 def _repetition(
-    key: Sequence[Hashable], result: Any, args: Arguments, kwargs: Mapping[str, Any]
+    key: Sequence[Hashable], result: Any, args: Arguments, kwargs: Named
 ) -> Make | None:
     """How to make such a result again from the arguments; None for one that shares a storage."""
     if args and result is args[0]:
         return _first_argument if _key_of(result) == key[1] else None
+    if "out" in kwargs and result is kwargs["out"]:
+        return _named_out if _key_of(("out", result)) in key else None
     tensors = tensors_in(result)
     of_arguments = {_storage(x) for x in tensors_in((args, *kwargs.values()))}
     storages = {_storage(x) for x in tensors}
@@ -115,15 +118,20 @@ def _repetition(
         return None
     forms = [(x.shape, x.stride(), x.dtype) for x in tensors]
     if isinstance(result, Tensor):
-        return lambda _: _empty(*forms[0])
+        return lambda *_: _empty(*forms[0])
     if isinstance(result, tuple) and len(result) == len(tensors):
-        return lambda _: tuple(_empty(*form) for form in forms)
+        return lambda *_: tuple(_empty(*form) for form in forms)
     return None
 
 
-def _first_argument(args: Arguments) -> Any:
+def _first_argument(args: Arguments, _: Named) -> Any:
     """The result of an operation in place."""
     return args[0]
+
+
+def _named_out(_: Arguments, kwargs: Named) -> Any:
+    """The result of an operation that writes into a tensor that is given to it."""
+    return kwargs["out"]
 
 
 def _storage(x: Tensor) -> int:

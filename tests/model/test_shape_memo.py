@@ -29,6 +29,7 @@ OPERATIONS: dict[str, Operation] = {
     "fill": lambda x, y: x.zero_(),
     "scatter": lambda x, y: x.scatter_(0, y.long(), 1),
     "out": lambda x, y: torch.minimum(x, y, out=x),
+    "out, resized": lambda x, y: torch.minimum(x, y, out=x.new_empty(0)),
     "view": lambda x, y: x.flatten(),
     "copy of a view": lambda x, y: x.mT.flatten(),
     "pieces": lambda x, y: x.split(2),
