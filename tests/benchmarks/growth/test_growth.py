@@ -122,7 +122,11 @@ def test_a_shot_goes_on_after_its_window_is_full() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_measures_every_part(tmp_path: Path) -> None:
+def test_the_command_measures_every_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "COUNTS", (1, 4))  # each has its memory in a process of its own
+    monkeypatch.setattr(suite, "VIEWS", (1, 8))
     path = tmp_path / "growth.json"
     words = ["--rounds", "3", "--latents", "128", "--json", str(path)]
     run = CliRunner().invoke(command, words)
