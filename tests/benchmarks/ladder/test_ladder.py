@@ -22,6 +22,7 @@ from longtake.benchmarks.ladder.weights import DECODER, STUDENT, OwnWeights, kit
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO, DEMO_FAST
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.training.evaluation import measures
 from longtake.training.evaluation.kit import Recipe
 
 OTHER = "plain 3, other decoder"
@@ -174,7 +175,9 @@ def test_the_command_measures_and_times_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shots, "LOOKS_LATENTS", 12)
-    monkeypatch.setattr(shots, "LONG_LATENTS", 60)
+    monkeypatch.setattr(shots, "DRIVE_LATENTS", 12)
+    monkeypatch.setattr(measures, "TURN", 12)
+    monkeypatch.setattr(shots, "LONG_LATENTS", 45)  # the last tenth is a chunk
     path = tmp_path / "ladder.json"
     words = ["--rung", "plain 1", "--shots", "2", "--long", "1", "--rounds", "1"]
     run = CliRunner().invoke(command, [*words, "--json", str(path)])
