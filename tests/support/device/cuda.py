@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
-from torch.utils._pytree import tree_flatten
 
 from longtake.tests.support.device.queues import DEVICE, Event, Stream
 from longtake.tests.support.device.tensors import (
@@ -48,7 +47,7 @@ class CudaMode(TorchFunctionMode):
             return READERS[func](*args, **kwargs)
         if kwargs.get("pin_memory") and kwargs.get("device") in (None, torch.device("cpu"), "cpu"):
             return _pin(func(*args, **{**kwargs, "pin_memory": False}))
-        if func in WHOLE and any(type(x) is DeviceTensor for x in tree_flatten((args, kwargs))[0]):
+        if func in WHOLE and any(type(x) is DeviceTensor for x in (*args, *kwargs.values())):
             return launch(func, args, kwargs)
         return func(*args, **kwargs)
 

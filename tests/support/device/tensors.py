@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
+from longtake.model.shape_memo import tensors_in
 from longtake.tests.support.device.queues import DEVICE, Accesses, freed, place
 
 KIND = "phantom"
@@ -108,7 +109,7 @@ def launch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return copy(func, args, kwargs)
     if getattr(func, "overloadpacket", None) in TO:
         return func.decompose(*args, **kwargs)
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+    tensors = tensors_in((*args, *kwargs.values()))
     own = [x for x in tensors if isinstance(x, DeviceTensor)]
     if not own:
         return create(func, args, kwargs)
@@ -123,11 +124,14 @@ def launch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         DEVICE.current(index).synchronize()
     given = {id(x.content): x for x in own}
     kwargs.pop("device", None)
-    args, kwargs = tree_map(content_of, (args, kwargs))
-    result = func(*args, **kwargs)
+    result = func(*map(content_of, args), **{name: content_of(x) for name, x in kwargs.items()})
     if any(x.shape != x.content.shape for x in own):
         raise NotImplementedError(f"{func} gave a tensor of the stand-in another shape")
-    return tree_map(lambda x: given.get(id(x), wrap(x, index, is_view(func))), result)
+
+    def own_of(x: Any) -> Any:
+        return given.get(id(x), wrap(x, index, is_view(func)))
+
+    return own_of(result) if isinstance(result, Tensor) else tree_map(own_of, result)
 
 
 def wrap(x: Any, index: int, view: bool = False) -> Any:  # noqa: FBT001, FBT002
@@ -278,9 +282,11 @@ def outputs(func: Any, args: Any, kwargs: dict[str, Any]) -> list[Any]:
     values = [*args, *(kwargs.get(name) for name, _ in named[len(args) :])]
     pairs = zip(named, values, strict=True)
     written = [value for (_, alias), value in pairs if alias is not None and alias.is_write]
-    return [x for x in tree_flatten(written)[0] if isinstance(x, Tensor)]
+    return tensors_in(written)
 
 
 def content_of(x: Any) -> Any:
-    """What is in main memory for x."""
-    return x.content if isinstance(x, DeviceTensor) else x
+    """What is in main memory for x, or for what it holds."""
+    if isinstance(x, DeviceTensor):
+        return x.content
+    return type(x)(map(content_of, x)) if type(x) in {list, tuple} else x
