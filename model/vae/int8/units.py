@@ -31,7 +31,7 @@ def units(balance: Tensor, largest: Tensor, *, signed: bool = False) -> Units:
     (c,); `signed` where values have both signs.
     """
     zero = MIDDLE_CODE if signed else 0
-    step = (largest / balance).amax() / (HIGHEST_CODE - zero)
+    step = (largest.clamp_min(LEAST) / balance).amax() / (HIGHEST_CODE - zero)
     return Units(balance * step, zero)
 
 

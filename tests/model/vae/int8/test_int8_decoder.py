@@ -138,6 +138,20 @@ def test_any_decoder_works_with_ranges_that_were_measured_on_it(
     assert (made - exact).square().mean().sqrt() < 0.05 * exact.std()
 
 
+def test_a_block_that_is_always_silent_changes_nothing() -> None:
+    """As one of the demo's nearly is: what its first convolution makes is never above zero."""
+    vae = TinyVAE(TinyVAEConfig(decoder_widths=(16, 16, 16)))
+    randomise(vae, 2)
+    silent = vae.decoder[2]
+    silent.join.weight.zero_()
+    silent.join.bias.fill_(-1)
+    latents = randn(2, 4, 16, 6, 5)
+    ranges = measure_ranges(vae, latents)
+    assert not ranges["2.join"].any()
+    exact, made = decode_all(vae, latents), decode_all(decoding_in_int8(vae, ranges), latents)
+    assert (made - exact).square().mean().sqrt() < 0.05 * exact.std()
+
+
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "{}", '{"vae": "", "0": ["a"]}'])
 def test_a_damaged_file_of_ranges_is_refused(
     vae: TinyVAE, tmp_path: Path, content: str | None

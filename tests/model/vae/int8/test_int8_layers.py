@@ -132,6 +132,11 @@ def test_units_are_the_smallest_that_hold_every_value(signed: bool) -> None:
     assert codes.max() == pytest.approx(HIGHEST_CODE)
 
 
+def test_channels_that_are_always_zero_have_units_too() -> None:
+    of = units(torch.ones(2), torch.zeros(2))
+    assert (of.values > 0).all() and of.values.isfinite().all()
+
+
 def test_units_even_out_values_and_the_weights_that_read_them() -> None:
     """A channel ten times as large, read by weights a tenth as large, becomes as the others."""
     largest = torch.tensor([1.0, 10.0])
