@@ -24,6 +24,8 @@ FACTS = Path("/proc/cpuinfo")
 HALF_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
 INT8_CONVOLUTIONS = ("qconv_prepack", "qconv2d_pointwise")
+INT8_SUM = ("qx", "x_scale", "x_zero_point", "qw", "w_scale", "w_zero_point", "qaccum", "bias")
+"""The first arguments of a convolution that adds to other codes; older torch has another order."""
 FEWEST_PRODUCTS = 1 << 20
 """Multiplications below which a call takes longer than it saves."""
 
@@ -66,10 +68,17 @@ def convolves_in_int8(device: torch.device) -> bool:
 
     Without such instructions oneDNN's sums would overflow.
     """
+    if device.type != "cpu" or not _has_any(INT8_INSTRUCTIONS):
+        return False
     offers = torch.backends.mkldnn.is_available() and all(
         hasattr(torch.ops.onednn, name) for name in INT8_CONVOLUTIONS
     )
-    return offers and device.type == "cpu" and _has_any(INT8_INSTRUCTIONS)
+    return offers and _arguments_of_sum() == INT8_SUM
+
+
+def _arguments_of_sum() -> tuple[str, ...]:
+    arguments = torch.ops.onednn.qconv2d_pointwise.binary._schema.arguments
+    return tuple(argument.name for argument in arguments[: len(INT8_SUM)])
 
 
 def _has_any(instructions: Sequence[str]) -> bool:

@@ -186,5 +186,8 @@ def test_a_cpu_convolves_in_int8_if_it_has_instructions_for_it(
     )
     assert convolves_in_int8(CPU) is takes
     assert not convolves_in_int8(torch.device("meta"))
+    monkeypatch.setattr(products, "_arguments_of_sum", lambda: ("qx", "qaccum"))
+    assert not convolves_in_int8(CPU)
+    monkeypatch.undo()
     monkeypatch.setattr(products, "INT8_CONVOLUTIONS", ("qconv_prepack", "of_another_torch"))
     assert not convolves_in_int8(CPU)
