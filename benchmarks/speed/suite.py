@@ -78,12 +78,13 @@ def measure(plan: SpeedPlan) -> Results:
     """Measure every size of the plan."""
     results = Results("speed", notes={"demo": ", ".join(demo_weights())})
     results.notes["threads of torch"] = str(torch.get_num_threads())
-    ours = networks_of(OURS, installed=plan.installed)
-    if plan.installed:
-        results.notes[OURS] = "decodes as Load Demo Model does on this CPU."
+    networks = ours = plain_networks()
     with ExitStack() as stack:
-        cases = open_cases(plain_networks(), results.notes)
-        cases[OURS] = partial(watch, BUILDERS[OURS](ours))
+        cases = open_cases(networks, results.notes)
+        if plan.installed:
+            results.notes[OURS] = "decodes as Load Demo Model does on this CPU."
+            ours = as_installed(networks)
+            cases[OURS] = partial(watch, BUILDERS[OURS](ours))
         if plan.comfy is None:
             results.notes[CORE] = "not measured: COMFYUI_PATH names no ComfyUI checkout."
         else:
@@ -101,11 +102,8 @@ def measure(plan: SpeedPlan) -> Results:
     return results
 
 
-def networks_of(name: str, *, installed: bool) -> Networks:
-    """The networks of a case."""
-    networks = plain_networks()
-    if not installed or name != OURS:
-        return networks
+def as_installed(networks: Networks) -> Networks:
+    """The networks with the decoder that Load Demo Model chooses on this CPU."""
     ranges = load_ranges(DEMO_FOLDER / RANGES_NAME, networks.vae)
     return replace(networks, vae=fastest_decoding(networks.vae, ranges, torch.device("cpu")))
 
@@ -198,8 +196,8 @@ def memory_case(label: str, latents: int, *, installed: bool) -> Prepare:
     size, name = label.split(": ")
     width, height = map(int, size.split("x"))
     torch.set_num_threads(1)  # the peak must not depend on the machine
-    play = BUILDERS[name](networks_of(name, installed=installed))
-    shot = DemoShot(width, height, latents)
+    networks, shot = plain_networks(), DemoShot(width, height, latents)
+    play = BUILDERS[name](as_installed(networks) if installed and name == OURS else networks)
     return lambda: lambda: watch(play, shot)
 
 

@@ -231,10 +231,17 @@ def test_the_command_measures_a_size(tmp_path: Path) -> None:
 
 
 def test_ours_alone_decodes_as_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    lowered = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
+    lowered, built = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))), dict[str, list[Networks]]()
+    builders = {
+        name: lambda networks, name=name: built.setdefault(name, []).append(networks) or stand_in
+        for name in (OURS, STRAIGHT)
+    }
+    monkeypatch.setattr(suite, "BUILDERS", builders)
     monkeypatch.setattr(suite, "fastest_decoding", lambda vae, ranges, device: lowered)
-    assert suite.networks_of(OURS, installed=True).vae is lowered
-    for name, installed in ((OURS, False), (STRAIGHT, True)):
-        assert suite.networks_of(name, installed=installed).vae is not lowered
-    plan = SpeedPlan(sizes=(), installed=True)
-    assert "as Load Demo Model does" in measure(plan).notes[OURS]
+    notes = measure(SpeedPlan(sizes=(), installed=True)).notes
+    assert "as Load Demo Model does" in notes[OURS] and built[OURS][-1].vae is lowered
+    for name in (OURS, STRAIGHT):
+        suite.memory_case(f"96x64: {name}", 6, installed=True)
+        assert (built[name][-1].vae is lowered) is (name == OURS)
+    measure(SpeedPlan(sizes=()))
+    assert all(networks[-1].vae is not lowered for networks in built.values())
