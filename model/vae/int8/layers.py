@@ -17,6 +17,16 @@ HIGHEST_WEIGHT = 127
 ONE_TO_ONE = 1.0  # scale of codes whose units are in the weights already
 
 
+def as_integers(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight (o, c, h, w) as 8-bit integers, and the scale (o,) of each output's.
+
+    The scale of an output that reads nothing is 1.
+    """
+    scale = weight.abs().amax((1, 2, 3)) / HIGHEST_WEIGHT
+    scale[scale == 0] = 1
+    return (weight / scale[:, None, None, None]).round().to(torch.int8), scale
+
+
 class Int8Conv(nn.Module):
     """A convolution of codes whose weights are integers, times a scale for each output channel.
 
@@ -27,14 +37,12 @@ class Int8Conv(nn.Module):
     def __init__(self, conv: nn.Conv2d, reads: Units, gives: Units | None) -> None:
         super().__init__()
         weight, bias = in_units(conv, reads.values, gives)
-        self._scale = weight.abs().amax((1, 2, 3)) / HIGHEST_WEIGHT
-        self._scale[self._scale == 0] = 1  # of an output that reads nothing
+        integers, self._scale = as_integers(weight)
         self._bias, self._zeros = bias, torch.zeros(len(weight), dtype=torch.int32)
         self._from, self._to = reads.zero, 0 if gives is None else gives.zero
         self._dtype = torch.float32 if gives is None else torch.uint8
         self._after = "relu" if gives is not None and gives.zero == 0 else "none"
         self._place = [1, 1], [conv.kernel_size[0] // 2] * 2, [1, 1], 1
-        integers = (weight / self._scale[:, None, None, None]).round().to(torch.int8)
         self.channels = len(weight)
         self._packed = torch.ops.onednn.qconv_prepack(
             integers, self._scale, ONE_TO_ONE, self._from, *self._place

@@ -22,6 +22,7 @@ from longtake.benchmarks.ladder.weights import DECODER, STUDENT, OwnWeights, kit
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO, DEMO_FAST
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.tests.support.int8 import needs_int8
 from longtake.training.evaluation import measures
 from longtake.training.evaluation.kit import Recipe
 
@@ -128,6 +129,15 @@ def test_a_rung_may_decode_in_bfloat16() -> None:
     assert own.encoder.state_dict().keys() == other.encoder.state_dict().keys()
     names = [name for name, rung in RUNGS.items() if rung.decoding == torch.bfloat16]
     assert names == ["student 2, first 6, bfloat16 decoder", "student 2, first 6, bfloat16"]
+
+
+@needs_int8
+def test_a_rung_may_decode_in_8_bit_integers() -> None:
+    rung = replace(RUNGS["student 2, first 6, 8-bit decoder"], takes=())
+    own, coded = (suite.kit_of(one, OwnWeights()).vae for one in (RUNGS[REFERENCE], rung))
+    latents = torch.zeros(1, 2, 16, 2, 3)
+    kept = [vae.decode_groups(latents, vae.start(vae.decoder))[1] for vae in (own, coded)]
+    assert [{one.dtype for one in memory} for memory in kept] == [{torch.float32}, {torch.uint8}]
 
 
 def test_a_rung_may_multiply_in_bfloat16_as_the_shipped_one_does() -> None:

@@ -83,13 +83,15 @@ def test_it_streams_with_the_same_bits_and_a_quarter_of_the_state(
 
 def test_threads_and_order_in_memory_do_not_change_a_bit(coded: TinyVAE) -> None:
     latents, threads = randn(3, 16, 8, 12), torch.get_num_threads()
-    made = StreamingDecoder(coded).feed(latents)
-    torch.set_num_threads(1)
+    in_order = latents.contiguous(memory_format=torch.channels_last)
+    frames = []
     try:
-        in_order = latents.contiguous(memory_format=torch.channels_last)
-        assert torch.equal(StreamingDecoder(coded).feed(in_order), made)
+        for count, given in ((1, latents), (2, latents), (2, in_order)):
+            torch.set_num_threads(count)
+            frames.append(StreamingDecoder(coded).feed(given))
     finally:
         torch.set_num_threads(threads)
+    assert torch.equal(frames[0], frames[1]) and torch.equal(frames[0], frames[2])
 
 
 def test_rows_of_a_batch_are_decoded_as_if_alone(coded: TinyVAE) -> None:
