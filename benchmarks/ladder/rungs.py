@@ -10,23 +10,23 @@ import torch
 
 from ...model.preset import DEMO_FAST, RENOISE
 from ...training.evaluation.kit import GUIDED_SCALE, Recipe
+from .decoders import Decoding, in_8_bits, in_bfloat16, in_float32
 from .weights import DECODER, STUDENT
 
 REFERENCE = "guided 8"
-CODES = torch.uint8
 FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How a rung samples, which of `OwnWeights` it takes, and the dtypes in which its linear layers
-    multiply and it decodes; CODES are 8-bit integers.
+    """How a rung samples, which of `OwnWeights` it takes, the dtype in which its linear layers
+    multiply, and how it decodes.
     """
 
     recipe: Recipe
     takes: tuple[str, ...] = ()
     products: torch.dtype = torch.float32
-    decoding: torch.dtype = torch.float32
+    decoding: Decoding = in_float32
 
 
 def _guided(steps: int) -> Rung:
@@ -63,10 +63,10 @@ RUNGS: Mapping[str, Rung] = {
     "student 2, first 4": _student(2, 4),
     "student 2, first 6": _SHIPPED,
     "student 2, first 6, other decoder": replace(_SHIPPED, takes=(STUDENT, DECODER)),
-    "student 2, first 6, bfloat16 decoder": replace(_SHIPPED, decoding=torch.bfloat16),
-    "student 2, first 6, 8-bit decoder": replace(_SHIPPED, decoding=CODES),
+    "student 2, first 6, bfloat16 decoder": replace(_SHIPPED, decoding=in_bfloat16),
+    "student 2, first 6, 8-bit decoder": replace(_SHIPPED, decoding=in_8_bits),
     "student 2, first 6, bfloat16": replace(
-        _SHIPPED, products=torch.bfloat16, decoding=torch.bfloat16
+        _SHIPPED, products=torch.bfloat16, decoding=in_bfloat16
     ),
     "student 2, re-noise": _student(2, solver=RENOISE),
     "student 1": _student(1),

@@ -13,10 +13,7 @@ from rich.console import Console
 
 from ...model.arithmetic.layers import Layers
 from ...model.arithmetic.packed import PackedWeights
-from ...model.preset import DEMO, DEMO_FOLDER, RANGES_NAME
-from ...model.vae.int8.decoder import decoding_in_int8
-from ...model.vae.int8.ranges import load_ranges
-from ...model.vae.precision import decoding_in
+from ...model.preset import DEMO
 from ...training.evaluation.kit import Kit, Recipe, decode, sample
 from ...training.world.attributes import caption, random_values
 from .._shared.demo import demo_weights
@@ -24,7 +21,7 @@ from .._shared.measures import Measurement, measure_truth
 from .._shared.paired import Prepare, paired_seconds, ratio_interval
 from .._shared.records import FOREVER, Job, Records
 from .results import LadderResults
-from .rungs import CODES, REFERENCE, RUNGS, Rung
+from .rungs import REFERENCE, RUNGS, Rung
 from .shots import measure_long, measure_rung
 from .weights import OwnWeights, kit_with
 
@@ -135,12 +132,7 @@ def kit_of(rung: Rung, own: OwnWeights) -> Kit:
     kit = kit_with(own.only(rung.takes))
     if rung.products != torch.float32:
         kit = replace(kit, layers=Layers(packed=PackedWeights(rung.products)))
-    if rung.decoding == CODES:
-        ranges = load_ranges(DEMO_FOLDER / RANGES_NAME, kit.vae)
-        kit = replace(kit, vae=decoding_in_int8(kit.vae, ranges))
-    elif rung.decoding != torch.float32:
-        kit = replace(kit, vae=decoding_in(rung.decoding, kit.vae))
-    return kit
+    return replace(kit, vae=rung.decoding(kit.vae))
 
 
 def add_speed(results: LadderResults, plan: LadderPlan) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from longtake.benchmarks._shared.measures import Measurement
 from longtake.benchmarks.ladder import shots, suite
 from longtake.benchmarks.ladder.__main__ import command
+from longtake.benchmarks.ladder.decoders import in_bfloat16
 from longtake.benchmarks.ladder.results import SHARES, TO_TRUTH, LadderResults
 from longtake.benchmarks.ladder.rungs import REFERENCE, RUNGS
 from longtake.benchmarks.ladder.suite import LadderPlan, measure
@@ -122,12 +123,12 @@ def test_another_decoder_has_a_rung_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_rung_may_decode_in_bfloat16() -> None:
-    half = replace(RUNGS[REFERENCE], decoding=torch.bfloat16)
+    half = replace(RUNGS[REFERENCE], decoding=in_bfloat16)
     own, other = (suite.kit_of(rung, OwnWeights()).vae for rung in (RUNGS[REFERENCE], half))
     assert {p.dtype for p in own.parameters()} == {torch.float32}
     assert torch.bfloat16 in {p.dtype for p in other.decoder.parameters()}
     assert own.encoder.state_dict().keys() == other.encoder.state_dict().keys()
-    names = [name for name, rung in RUNGS.items() if rung.decoding == torch.bfloat16]
+    names = [name for name, rung in RUNGS.items() if rung.decoding is in_bfloat16]
     assert names == ["student 2, first 6, bfloat16 decoder", "student 2, first 6, bfloat16"]
 
 
