@@ -28,6 +28,7 @@ const WIDGET_TYPE = "LONGTAKE_PLAYER"; // the host's widget registry must not co
 const UNUSED_EVENTS = ["longtake.chunk", "longtake.file"]; // the host warns about events without a listener
 const END_EVENTS = ["execution_success", "execution_error", "execution_interrupted"];
 const MIN_SIZE = [400, 460];
+const TOLD_MS = 10_000;
 
 /** @typedef {import("../takes/library.mjs").Session} Session */
 
@@ -155,7 +156,12 @@ export class Host {
   /** Return the menu items of a preview node. @param {any} node */
   menu(node) {
     const player = this.#players.get(node);
-    return player ? menuItems(player, [...this.#players.values()]) : [];
+    return player ? menuItems(player, [...this.#players.values()], (text) => this.#tell(text)) : [];
+  }
+
+  /** Show an error message at the edge of the host's page. @param {string} text */
+  #tell(text) {
+    this.app.extensionManager?.toast?.add({ severity: "error", summary: "Longtake", detail: text, life: TOLD_MS });
   }
 
   /** @param {any} node @param {HTMLElement} frame of its player */

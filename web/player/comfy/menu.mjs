@@ -3,20 +3,21 @@
 import { translate } from "../words.mjs";
 
 /** @typedef {{content: string, callback: () => void}} Item of the host's menu of a node */
+/** @typedef {(text: string) => void} Tell shows the user an error message */
 
 /**
  * Return the menu items of a player's node that are available now.
- * @param {Player} player @param {Player[]} all players of this page
+ * @param {Player} player @param {Player[]} all players of this page @param {Tell} tell
  * @returns {Item[]}
  */
-export function menuItems(player, all) {
+export function menuItems(player, all, tell) {
   const { screen } = player.reel;
   /** @type {Item[]} */
   const items = [];
   const add = (/** @type {string} */ content, /** @type {() => void} */ callback) => items.push({ content, callback });
   if (screen.shown >= 0) {
     add(translate("Save this frame"), () => void player.saveFrame());
-    if (canCopy()) add(translate("Copy this frame"), () => void copyFrame(player));
+    if (canCopy()) add(translate("Copy this frame"), () => void copyFrame(player, tell));
   }
   const file = player.savedVideo();
   const url = file && player.reel.server.fileUrl(file);
@@ -36,10 +37,15 @@ function canCopy() {
   return typeof ClipboardItem === "function" && typeof navigator.clipboard?.write === "function";
 }
 
-/** @param {Player} player */
-async function copyFrame({ reel }) {
+/** @param {Player} player @param {Tell} tell */
+async function copyFrame({ reel }, tell) {
   const png = reel.screen.png(); // pass the promise: browsers require the write within the click
-  await navigator.clipboard.write([new ClipboardItem({ "image/png": png })]);
+  try {
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": png })]);
+  } catch (error) { // without permission, or when the page is not in front
+    console.warn("longtake: the clipboard refused a frame", error);
+    tell(translate("The browser did not let this page copy the frame. Allow it the clipboard, or use Save this frame."));
+  }
 }
 
 /** @param {string} url @param {string} name */
