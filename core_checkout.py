@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +15,14 @@ from .errors import BadInput
 
 MINIMUM_VERSION = (0, 21)  # first core with interrupts as BaseException and causal Wan models
 CORE_PACKAGES = ("torchsde", "aiohttp", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class ComfyCore:
+    """The ComfyUI checkout in `folder`, and the `flags` its core starts with, such as --lowvram."""
+
+    folder: Path
+    flags: tuple[str, ...] = ()
 
 
 def check_checkout(comfy: Path) -> str:

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from ..core_checkout import ComfyCore
 from ..errors import BadInput
 from ..model.checkpoint import open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW
@@ -74,7 +75,7 @@ def run(  # noqa: PLR0913
     report: Path | None,
     camera: Path | None,
     watch: Access | None,
-    comfy: Path | None,
+    comfy: ComfyCore | None,
     store: str | None,
     disable_metadata: bool,
     debug: bool,

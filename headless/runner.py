@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..core_checkout import ComfyCore
 from ..errors import StorageError
 from ..stream.store.opening import VARIABLE
 from .console.interrupt import two_stage_interrupt
@@ -73,7 +74,7 @@ def store_of_hosts(url: str | None) -> Iterator[None]:
 
 @contextmanager
 def open_host(
-    comfy: Path | None, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
+    comfy: ComfyCore | None, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
 ) -> Iterator[Host]:
     """Open the real core if a checkout is given, else the stand-in; files go to `out_dir`.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..core_checkout import ComfyCore
 from .console.progress import Progress, progress_line
 from .events import Event, Notice, RunFiles
 from .runner import Host, Job, open_host, run_workflow, store_of_hosts
@@ -58,7 +59,7 @@ class EventRouter:
 @contextmanager
 def session(
     console: Console,
-    comfy: Path | None,
+    comfy: ComfyCore | None,
     out: Path,
     *,
     disable_metadata: bool = False,

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from ...core_checkout import ComfyCore
 from ...stream.journal.lock import ProcessLock
 from ..batch.local import plan, record_end
 from ..batch.params import read_table
@@ -64,7 +65,7 @@ def batch(  # noqa: PLR0913
     driving: Driving | None,
     changes: tuple[str, ...],
     out: Path,
-    comfy: Path | None,
+    comfy: ComfyCore | None,
     store: str | None,
     disable_metadata: bool,
     debug: bool,

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from ...core_checkout import ComfyCore
 from ...errors import BadInput
-from ..console.options import FILE, comfy_option, is_written, store_option
+from ..console.options import FILE, core_options, is_written, store_option
 from ..console.reporting import report_failures
 from ..events import RunFiles
 from ..leases.key import read_key
@@ -32,7 +33,7 @@ from ..leases.messages import WORKER
 @click.option("--patience", type=click.FloatRange(min=0), default=600.0, show_default=True,
               metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-@comfy_option
+@core_options
 @store_option
 def worker(  # noqa: PLR0913
     driver: str,
@@ -42,7 +43,7 @@ def worker(  # noqa: PLR0913
     work: Path,
     name: str | None,
     patience: float,
-    comfy: Path | None,
+    comfy: ComfyCore | None,
     store: str | None,
     debug: bool,
 ) -> None:

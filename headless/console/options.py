@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ...core_checkout import ComfyCore
 from ...errors import BadInput
 from ...stream.store.opening import VARIABLE
 from ..player.access import LOOPBACK, Access
@@ -29,6 +31,28 @@ def comfy_option(command: Command) -> Command:
         metavar="DIR",
         help="Use the real ComfyUI checkout in DIR (default: $COMFYUI_PATH, else the stand-in).",
     )(command)
+
+
+def core_options(command: Command) -> Command:
+    """Add --comfy and its flags; the command gets `comfy`, a ComfyCore or None."""
+
+    @functools.wraps(command)
+    def with_core(*, comfy: Path | None, comfy_flags: str, **others: Any) -> None:
+        try:
+            flags = tuple(shlex.split(comfy_flags))
+        except ValueError as error:
+            raise click.UsageError(f"--comfy-flags {comfy_flags!r}: {error}") from error
+        if flags and comfy is None:
+            raise click.UsageError("--comfy-flags needs --comfy")
+        command(comfy=None if comfy is None else ComfyCore(comfy, flags), **others)
+
+    flags_option = click.option(
+        "--comfy-flags",
+        default="",
+        metavar='"FLAGS"',
+        help='With --comfy: flags of ComfyUI\'s own, such as "--lowvram --reserve-vram 2".',
+    )
+    return comfy_option(flags_option(with_core))
 
 
 def store_option(command: Command) -> Command:
@@ -65,7 +89,7 @@ def common_options(command: Command) -> Command:
         ),
     ):
         command = option(command)
-    return comfy_option(store_option(command))
+    return core_options(store_option(command))
 
 
 def watch_options(command: Command) -> Command:

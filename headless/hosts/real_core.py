@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
 
-from ...core_checkout import check_checkout, start_core
+from ...core_checkout import ComfyCore, check_checkout, start_core
 from ...errors import LongtakeError
 from ..events import BarMoved, Listener, Notice, from_message, from_ui
 from ..player.access import THIS_MACHINE, Access
@@ -138,18 +138,16 @@ class _CoreTraceback(Exception):
 
 @contextmanager
 def open_core(
-    comfy: Path, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
+    comfy: ComfyCore, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
 ) -> Iterator[CoreHost]:
-    """Start the core of the checkout `comfy`, with its log in `out_dir`; stop it after the
-    block.
-    """
-    flags = ["--disable-metadata"] if disable_metadata else []
-    check_checkout(comfy)
+    """Start the core `comfy`, with its log in `out_dir`; stop it after the block."""
+    flags = [*comfy.flags, *(["--disable-metadata"] if disable_metadata else [])]
+    check_checkout(comfy.folder)
     log = out_dir / ".longtake" / "comfyui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as log_file:
-        arguments = [str(CHILD), str(comfy.resolve()), str(PACK), *flags]
-        process = start_core(comfy, arguments, log_file, **_own_group())
+        arguments = [str(CHILD), str(comfy.folder.resolve()), str(PACK), *flags]
+        process = start_core(comfy.folder, arguments, log_file, **_own_group())
     with process:
         try:
             yield CoreHost(process, listener, log)

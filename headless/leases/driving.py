@@ -15,6 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from ...core_checkout import ComfyCore
 from ..batch.local import check_rows
 from ..batch.record import Records
 from ..batch.row import BatchSpec
@@ -86,7 +87,7 @@ def driver_options(command: Command) -> Command:
 def drive(
     spec: BatchSpec,
     driving: Driving,
-    comfy: Path | None,
+    comfy: ComfyCore | None,
     store: str | None,
     records: Records,
     console: Console,

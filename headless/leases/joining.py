@@ -12,6 +12,7 @@ import aiohttp
 from rich.console import Console
 from yarl import URL
 
+from ...core_checkout import ComfyCore
 from ..batch.client import TIMEOUT, Client, server_url
 from ..session import session
 from .engine import Engine, OwnEngine, ServerEngine
@@ -36,7 +37,7 @@ class Joining:
     work: Path
     shared: Path | None = None
     server: str | None = None
-    comfy: Path | None = None
+    comfy: ComfyCore | None = None
     store: str | None = field(default=None, repr=False)  # it may hold a password
 
 

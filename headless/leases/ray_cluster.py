@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from yarl import URL
 
+from ...core_checkout import ComfyCore
 from ...errors import BadInput
 
 MISSING = (
@@ -47,7 +48,7 @@ class ClusterWorkers:
 
     count: int
     key: str = field(repr=False)
-    comfy: Path | None = None
+    comfy: ComfyCore | None = None
     store: str | None = field(default=None, repr=False)
 
 

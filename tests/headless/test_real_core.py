@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from longtake import core_checkout
-from longtake.core_checkout import check_checkout, core_python
+from longtake.core_checkout import ComfyCore, check_checkout, core_python
 from longtake.errors import BadInput, LongtakeError
+from longtake.headless import cli
+from longtake.headless.cli import main
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Notice, RunFiles
 from longtake.headless.hosts import real_core
 from longtake.headless.hosts.real_core import open_core
@@ -73,21 +76,54 @@ def test_the_checkouts_own_python_is_found(tmp_path: Path, monkeypatch: pytest.M
     assert core_python(tmp_path) == python
 
 
-def test_a_core_that_dies_is_one_sentence_with_its_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    child = tmp_path / "child.py"
-    child.write_text("import sys; sys.exit('no such device')")
-    monkeypatch.setattr(real_core, "CHILD", child)
+def last_words(
+    child: str, flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """What a user reads when the script `child` runs in place of the core's, and ends."""
+    script = tmp_path / "child.py"
+    script.write_text(child)
+    monkeypatch.setattr(real_core, "CHILD", script)
     monkeypatch.setattr(core_checkout, "core_python", lambda _: Path(sys.executable))
+    core = ComfyCore(fake_checkout(tmp_path, "0.33"), flags)
     with (
-        open_core(fake_checkout(tmp_path, "0.33"), tmp_path, print) as host,
+        open_core(core, tmp_path, print, disable_metadata=True) as host,
         pytest.raises(LongtakeError) as caught,
     ):
         host.specs(["CountUp"])
-    assert "ComfyUI ended unexpectedly (exit code 1): no such device; its log is" in str(
-        caught.value
-    )
+    return str(caught.value)
+
+
+def test_a_core_that_dies_is_one_sentence_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = last_words("import sys; sys.exit('no such device')", (), tmp_path, monkeypatch)
+    assert "ComfyUI ended unexpectedly (exit code 1): no such device; its log is" in words
+
+
+def test_the_core_starts_with_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = "import sys; sys.exit(repr(sys.argv[3:]))"
+    words = last_words(child, ("--reserve-vram", "2"), tmp_path, monkeypatch)
+    assert "['--reserve-vram', '2', '--disable-metadata']" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--comfy-flags", "--lowvram"], "--comfy-flags needs --comfy"),
+        (["--comfy", ".", "--comfy-flags", "--base-directory 'a"], "No closing quotation"),
+    ],
+)
+def test_flags_of_the_core_that_cannot_be_read(arguments: list[str], complaint: str) -> None:
+    run = CliRunner().invoke(main, ["run", str(WORKFLOW), *arguments], env={"COMFYUI_PATH": ""})
+    assert run.exit_code == 2 and complaint in run.output
+
+
+def test_flags_are_split_as_a_shell_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores: list[ComfyCore] = []
+    monkeypatch.setattr(cli, "session", lambda _, core, *__, **___: cores.append(core))
+    flags = "--lowvram --base-directory 'my models'"
+    CliRunner().invoke(main, ["run", str(WORKFLOW), "--comfy", "here", "--comfy-flags", flags])
+    assert cores == [ComfyCore(Path("here"), ("--lowvram", "--base-directory", "my models"))]
 
 
 def counting(folder: Path, **inputs: object) -> Path:
@@ -120,13 +156,20 @@ class Recorder:
 class TestCoreInAChild:
     pytestmark = needs_core
 
+    def test_a_flag_that_the_core_lacks_is_named(self, tmp_path: Path) -> None:
+        with (
+            open_core(ComfyCore(COMFY, ("--lowram",)), tmp_path, print) as host,
+            pytest.raises(LongtakeError, match="unrecognized arguments: --lowram"),
+        ):
+            host.specs(["LongtakePreview"])
+
     def test_events_files_failures_and_interrupts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One start of the core serves all checks, with the counting pack in place of ours."""
         monkeypatch.setattr(real_core, "PACK", Path(__file__).parents[1] / "counting_pack")
         heard = Recorder()
-        with open_core(COMFY, tmp_path, heard) as host:
+        with open_core(ComfyCore(COMFY), tmp_path, heard) as host:
             run_workflow(host, Job(counting(tmp_path), (), tmp_path))
             assert FileSaved("video", tmp_path / "sub" / "count_00001_.txt") in heard.events
             assert [one.chunk for one in heard.events if isinstance(one, ChunkDone)] == [0, 1, 2]
@@ -148,7 +191,7 @@ class TestCoreInAChild:
 
     def test_the_example_runs_with_our_nodes_and_can_be_watched(self, tmp_path: Path) -> None:
         made = RunFiles()
-        with open_core(COMFY, tmp_path, made.add) as host, host.serve_player() as url:
+        with open_core(ComfyCore(COMFY), tmp_path, made.add) as host, host.serve_player() as url:
             run_workflow(host, Job(WORKFLOW, (), tmp_path))
             address, _, key = url.partition("/#")
             [named] = _request(address, "/longtake/attach", {"client_id": key})["takes"]
