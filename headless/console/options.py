@@ -50,7 +50,7 @@ def core_options(command: Command) -> Command:
         "--comfy-flags",
         default="",
         metavar='"FLAGS"',
-        help='With --comfy: flags of ComfyUI\'s own, such as "--lowvram --reserve-vram 2".',
+        help="With --comfy: ComfyUI's flags, such as --novram.",
     )
     return comfy_option(flags_option(with_core))
 
