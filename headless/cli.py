@@ -11,10 +11,12 @@ if __name__ == "__main__":  # before torch is loaded below
     import os
 
     from .allocator import keep_freed_memory
+    from .garbage import collect_rarely
     from .processor import choose_threads
 
     choose_threads(os.environ)
     keep_freed_memory(os.environ)
+    collect_rarely()
 
 import json
 import shutil

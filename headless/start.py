@@ -9,6 +9,7 @@ import sys
 
 from .allocator import keep_freed_memory
 from .console.interrupt import end_at_once
+from .garbage import collect_rarely
 from .processor import choose_threads
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     _escape_missing_letters()
     choose_threads(os.environ)
     keep_freed_memory(os.environ)
+    collect_rarely()
     from .cli import main as run
 
     try:
