@@ -26,12 +26,13 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 """The flow of x (1, f, c, h, w) at timesteps t (1, f), all frames passing the model."""
 
 
-def straight_loop(networks: Networks) -> Play:
+def straight_loop(networks: Networks, times: torch.dtype = torch.float64) -> Play:
     """Self-Forcing's `pipeline/causal_inference.py`: a loop over chunks with a KV cache.
 
     The published loop knows one prompt. Here a new one empties the cache of the prompt's keys.
+    Timesteps are embedded in the dtype `times`.
     """
-    return partial(_play_straight, networks, PlainModel(networks.tree, networks.config))
+    return partial(_play_straight, networks, PlainModel(networks.tree, networks.config, times))
 
 
 def _play_straight(

@@ -38,10 +38,15 @@ class PlainCache:
 
 
 class PlainModel:
-    """The transformer; call it as the published one."""
+    """The transformer; call it as the published one.
 
-    def __init__(self, tree: Any, config: DiTConfig) -> None:
-        self.tree, self.config = tree, config
+    Timesteps are embedded in float64, as published, or in another dtype.
+    """
+
+    def __init__(
+        self, tree: Any, config: DiTConfig, times: torch.dtype = torch.float64
+    ) -> None:
+        self.tree, self.config, self.times = tree, config, times
         d = config.head_dim
         parts = d - 4 * (d // 6), 2 * (d // 6), 2 * (d // 6)
         self.weight: Tensor = tree.patch_embedding.weight
@@ -56,7 +61,7 @@ class PlainModel:
         f, h, w = x.shape[2:]
         grid = f, h, w
         x = x.flatten(2).transpose(1, 2)
-        e = tree.time_embedding(sinusoidal_embedding(FREQ_DIM, t).type_as(x))
+        e = tree.time_embedding(sinusoidal_embedding(FREQ_DIM, t.to(self.times)).type_as(x))
         e0 = tree.time_projection(e).unflatten(1, (6, dim)).unsqueeze(0)  # (1, f, 6, c)
         if not cache.prompt:
             context = tree.text_embedding(context)
@@ -142,8 +147,8 @@ def rope_params(rows: int, dim: int) -> Tensor:
 
 
 def sinusoidal_embedding(dim: int, position: Tensor) -> Tensor:
-    """Sines and cosines (f, dim) of positions (f), in float64."""
+    """Sines and cosines (f, dim) of positions (f), computed in their dtype."""
     half = dim // 2
-    exponents = -torch.arange(half, dtype=torch.float64, device=position.device) / half
-    angles = torch.outer(position.double(), 10000.0**exponents)
+    exponents = -torch.arange(half, dtype=position.dtype, device=position.device) / half
+    angles = torch.outer(position, 10000.0**exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -29,6 +29,7 @@ from .watching import BLOCK, FIRST, PROCESSOR, SWITCH, WHOLE, Showing, watch
 
 OURS, STRAIGHT, RECOMPUTE, DIFFUSERS = "Longtake", "straight loop", "recompute", "diffusers"
 CORE = "ComfyUI's sampler"
+FLOAT32_TIMES = "straight loop with timesteps in float32"  # as ComfyUI's core embeds them
 BUILDERS: Mapping[str, Callable[[Networks], Play]] = {
     OURS: engine, STRAIGHT: straight_loop, RECOMPUTE: recompute,
     DIFFUSERS: recompute_by_diffusers,
@@ -93,7 +94,7 @@ def measure(plan: SpeedPlan) -> Results:
         for width, height in plan.sizes:
             shot = DemoShot(width, height, plan.latents or LENGTHS[width, height])
             if PACE in plan.parts:
-                prove_same(cases, shot, results)
+                prove_same(cases, straight_loops(networks), shot, results)
                 add_figures(results, shot, take_turns(cases, shot, plan))
             if MEMORY in plan.parts:
                 add_memory(results, shot, cases, plan)
@@ -119,13 +120,23 @@ def open_cases(networks: Networks, notes: dict[str, str]) -> dict[str, Case]:
     return cases
 
 
-def prove_same(cases: Mapping[str, Case], shot: DemoShot, results: Results) -> None:
-    """Claim that all cases make the latents of the straight loop; this warms them up too."""
-    reference = cases[STRAIGHT](shot).latents
+def straight_loops(networks: Networks) -> dict[str, Case]:
+    """The loops whose latents the cases must make, by name."""
+    dtypes = {STRAIGHT: torch.float64, FLOAT32_TIMES: torch.float32}
+    return {name: partial(watch, straight_loop(networks, dtypes[name])) for name in dtypes}
+
+
+def prove_same(
+    cases: Mapping[str, Case], loops: Mapping[str, Case], shot: DemoShot, results: Results
+) -> None:
+    """Claim that all cases make the latents of a straight loop; this warms them up too."""
+    expected = {name: loop(shot).latents for name, loop in loops.items()}
     for name, case in cases.items():
+        latents = case(shot).latents
         if name != STRAIGHT:
-            apart = (case(shot).latents - reference).abs().max().item()
-            text = f"{size_of(shot)}: {name} makes the latents of the {STRAIGHT}"
+            loop = FLOAT32_TIMES if name == CORE else STRAIGHT
+            apart = (latents - expected[loop]).abs().max().item()
+            text = f"{size_of(shot)}: {name} makes the latents of the {loop}"
             results.at_most(text, apart, SAME)
 
 

@@ -20,15 +20,15 @@ from longtake.benchmarks.speed.core_case import LATENTS, CoreCase, open_core_cas
 from longtake.benchmarks.speed.suite import (
     COMPARED,
     CORE,
+    FLOAT32_TIMES,
     JUDGED,
     MIN_LEAD,
     OURS,
     SAME,
-    STRAIGHT,
     SpeedPlan,
     add_figures,
     measure,
-    open_cases,
+    straight_loops,
 )
 from longtake.benchmarks.speed.watching import BLOCK, FACTOR, FIRST, RATE, WHOLE
 from longtake.errors import BadInput, LongtakeError
@@ -127,7 +127,7 @@ def test_the_lead_over_the_core_must_be_a_larger_one() -> None:
     not (COMFY / "main.py").is_file(), reason="no ComfyUI checkout (set COMFYUI_PATH)"
 )
 def test_the_cores_sampler_makes_the_same_latents() -> None:
-    theirs = open_cases(plain_networks(), {})[STRAIGHT](SHOT)
+    theirs = straight_loops(plain_networks())[FLOAT32_TIMES](SHOT)
     with open_core_case(COMFY) as core:
         showing = core(SHOT)
         peak = core.peak(SHOT)

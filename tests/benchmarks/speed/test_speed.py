@@ -28,7 +28,9 @@ from longtake.benchmarks.speed.__main__ import command
 from longtake.benchmarks.speed.breakdown import CACHE, HOST, IDLE, MODEL, PARTS, Shares
 from longtake.benchmarks.speed.suite import (
     COMPARED,
+    CORE,
     DIFFUSERS,
+    FLOAT32_TIMES,
     JUDGED,
     LENGTHS,
     OURS,
@@ -41,6 +43,7 @@ from longtake.benchmarks.speed.suite import (
     measure,
     open_cases,
     prove_same,
+    straight_loops,
     take_turns,
 )
 from longtake.benchmarks.speed.watching import (
@@ -96,6 +99,13 @@ def test_every_case_makes_the_latents_of_the_straight_loop(
     theirs, ours = cases[STRAIGHT](SHOT).latents, cases[name](SHOT).latents
     assert theirs.std() > 0.3
     torch.testing.assert_close(ours, theirs, rtol=0, atol=SAME)
+
+
+def test_timesteps_in_float32_make_other_bits(networks: Networks) -> None:
+    """ComfyUI's core embeds them so; at full length that moves latents by more than `SAME`."""
+    published, like_core = (loop(SHOT).latents for loop in straight_loops(networks).values())
+    assert not torch.equal(like_core, published)
+    torch.testing.assert_close(like_core, published, rtol=0, atol=SAME)
 
 
 def test_a_switch_is_the_same_in_the_straight_loop(cases: dict[str, Case]) -> None:
@@ -165,9 +175,10 @@ def test_other_latents_fail() -> None:
             yield Part(part.index, part.latents + 2 * SAME, part.frames, part.prompt)
 
     results = Results("speed")
-    plays = {STRAIGHT: stand_in, "same": stand_in, "other": shifted}
-    prove_same({name: partial(watch, play) for name, play in plays.items()}, SHOT, results)
-    assert [claim.holds for claim in results.claims] == [True, False]
+    same, other = partial(watch, stand_in), partial(watch, shifted)
+    loops = {STRAIGHT: same, FLOAT32_TIMES: other}
+    prove_same({STRAIGHT: same, "same": same, "other": other, CORE: other}, loops, SHOT, results)
+    assert [claim.holds for claim in results.claims] == [True, False, True]
 
 
 def test_a_missing_peer_is_told(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
