@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def core_options(command: Command) -> Command:
     @functools.wraps(command)
     def with_core(*, comfy: Path | None, comfy_flags: str, **others: Any) -> None:
         try:
-            flags = tuple(shlex.split(comfy_flags))
+            flags = split_flags(comfy_flags)
         except ValueError as error:
             raise click.UsageError(f"--comfy-flags {comfy_flags!r}: {error}") from error
         if flags and comfy is None:
@@ -53,6 +54,18 @@ def core_options(command: Command) -> Command:
         help="With --comfy: ComfyUI's flags, such as --novram.",
     )
     return comfy_option(flags_option(with_core))
+
+
+def split_flags(text: str) -> tuple[str, ...]:
+    """Split flags at blanks outside quotes; ValueError if a quotation has no end.
+
+    A backslash quotes the next character as in a shell, but on Windows, where paths have them.
+    """
+    words = shlex.shlex(text, posix=True, punctuation_chars=False)
+    words.whitespace_split, words.commenters = True, ""
+    if sys.platform == "win32":
+        words.escape = ""
+    return tuple(words)
 
 
 def store_option(command: Command) -> Command:

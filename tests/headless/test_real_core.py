@@ -22,6 +22,7 @@ from longtake.core_checkout import ComfyCore, check_checkout, core_python
 from longtake.errors import BadInput, LongtakeError
 from longtake.headless import cli
 from longtake.headless.cli import main
+from longtake.headless.console.options import split_flags
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Notice, RunFiles
 from longtake.headless.hosts import real_core
 from longtake.headless.hosts.real_core import open_core
@@ -124,6 +125,20 @@ def test_flags_are_split_as_a_shell_does(monkeypatch: pytest.MonkeyPatch) -> Non
     flags = "--lowvram --base-directory 'my models'"
     CliRunner().invoke(main, ["run", str(WORKFLOW), "--comfy", "here", "--comfy-flags", flags])
     assert cores == [ComfyCore(Path("here"), ("--lowvram", "--base-directory", "my models"))]
+
+
+@pytest.mark.parametrize(
+    ("platform", "text", "folder"),
+    [
+        ("linux", r"--base-directory a\ b\\c", r"a b\c"),
+        ("win32", r'--base-directory "D:\my models"', r"D:\my models"),
+    ],
+)
+def test_a_backslash_is_part_of_a_path_on_windows(
+    platform: str, text: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert split_flags(text) == ("--base-directory", folder)
 
 
 def counting(folder: Path, **inputs: object) -> Path:
