@@ -84,8 +84,8 @@ def continue_shot(source: HostRollout, edit: RolloutEdit, node_id: str | None) -
             "The rollout has no end (its length is 0), so it continues anyway; rewind it first to "
             "continue from an earlier time."
         )
-    added = max(1, round(edit.more * source.fps / FRAMES_PER_LATENT))
-    settings = extend(source.settings, end, added)
+    more_frames = max(1, round(edit.more * source.fps))
+    settings = extend(source.settings, end, -(-more_frames // FRAMES_PER_LATENT))
     return derive_rollout(source, settings, node_id, warnings=edit.warnings(CONTINUE))
 
 

@@ -101,6 +101,13 @@ def test_a_shot_goes_on_where_it_ends(bench: Bench) -> None:
     assert longer.id == direct.id == source.id and direct.spec.stored_chunks() == 5
 
 
+@pytest.mark.parametrize(("more", "frames"), [(0.01, 45), (0.75, 45), (0.8, 57), (1.6, 69)])
+def test_continue_rounds_up_to_whole_chunks(bench: Bench, more: float, frames: int) -> None:
+    """A chunk takes 0.75 s: a shot never goes on for less than the seconds that were set."""
+    source, _ = bench.rollout(length=33.0)
+    assert edited(bench, "continue", source, more=more).frames == frames
+
+
 def test_the_source_is_never_changed(bench: Bench) -> None:
     source, _ = bench.rollout(length=33.0)
     before = source.settings
