@@ -13,6 +13,7 @@ from ...model.vae.taehv import taehv_decoder
 from ...samplers import guidance as g
 from ...samplers.guidance.scores import Box, Colour, Motion, Palette, Pictures, Region
 from .. import categories, sockets
+from ..frames.pictures import USUAL_FPS, PictureFrames
 from ..models.demo_objects import DemoVAE
 from ..models.streaming_vae import TinyVAE, is_tiny, streaming_vae
 from ..schema import build
@@ -87,10 +88,10 @@ def score_decoder(vae: Any) -> Pictures:
 
 
 def reference_picture(image: Tensor | None) -> Tensor:
-    """Return the first picture of an IMAGE as (3, H, W)."""
+    """Return the first picture of an IMAGE as (3, H, W); BadInput for an IMAGE of no pictures."""
     if image is None:
         raise BadInput("Score Guidance needs an image for region; connect an IMAGE.")
-    return image[0, ..., :3].movedim(-1, 0)
+    return PictureFrames(image, USUAL_FPS).pictures(0, 1)[0]
 
 
 def parse_palette(text: str) -> tuple[Colour, ...]:
