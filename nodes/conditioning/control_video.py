@@ -66,7 +66,15 @@ class ControlVideoNode(io.ComfyNode):
             )
         fps = None if control_frames is None else rate_of(control_frames)
         strengths = read_numbers(strength, "strength", MAX_STRENGTH)
-        return io.NodeOutput(ControlSpec(encoder, frames, reference, strengths, fps))
+        return io.NodeOutput(ControlSpec(encoder, frames, _pictures(reference), strengths, fps))
+
+
+def _pictures(reference: Tensor | None) -> Tensor | None:
+    """The reference pictures (n, H, W, 3); BadInput for an IMAGE that holds none."""
+    if reference is None:
+        return None
+    shown = PictureFrames(reference, USUAL_FPS)
+    return shown.pictures(0, shown.frame_total).movedim(1, -1)
 
 
 def _frames(

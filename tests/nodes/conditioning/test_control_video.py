@@ -153,6 +153,10 @@ def test_other_lengths_and_rates_are_told(
         ({"control_frames": pictures(33), "strength": "0: 1\n2 (in 3): 0"}, r"Line 2 .*\(in 3\)"),
         ({"control_frames": pictures(33), "strength": "11"}, "from 0 to 10"),
         ({"reference": pictures(4)}, "4 reference pictures"),
+        ({"control_frames": pictures(33), "reference": pictures(0)}, "has no pictures"),
+        ({"reference": pictures(1)[0]}, r"shape \(32, 32, 3\), and pictures are"),
+        ({"reference": (255 * pictures(1)).to(torch.uint8)}, "has whole numbers"),
+        ({"reference": torch.cat([pictures(1), pictures(1) / 0])}, "Picture 1 of the IMAGE"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(
