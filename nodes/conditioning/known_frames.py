@@ -159,18 +159,23 @@ def normalised_latents(latent: Mapping[str, Any], what: str) -> Tensor:
             f"The latent of the {what} has a mask, but only whole frames can be used; remove the "
             "mask."
         )
-    _check_shown(samples[0].transpose(0, 1))
+    _check_shown(samples[0].transpose(0, 1), what)
     return normalise(samples[0].transpose(0, 1).float()).cpu()
 
 
-def _check_shown(samples: Tensor) -> None:
-    """Refuse raw latents (f, c, h, w) with an empty frame, which no VAE makes of a picture."""
+def _check_shown(samples: Tensor, what: str) -> None:
+    """Refuse raw latents (f, c, h, w) that no VAE makes of a picture: NaN, or an empty frame."""
+    if not samples.isfinite().all():
+        raise BadInput(
+            f"The latent of the {what} is not finite: it has NaN or infinity; encode the pictures "
+            "in float32 or bfloat16."
+        )
     empty = (~samples.flatten(1).any(1)).nonzero().flatten().tolist()
     if not empty:
         return
     part = "The latent" if len(empty) == len(samples) else f"Latent frame {empty[0]}"
     raise BadInput(
-        f"{part} of the known frames is empty: all its values are zero, as in an Empty Latent; "
+        f"{part} of the {what} is empty: all its values are zero, as in an Empty Latent; "
         "connect VAE Encode (Stream) with pictures."
     )
 

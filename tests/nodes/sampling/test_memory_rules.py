@@ -126,6 +126,9 @@ def test_a_picture_is_an_anchor(bench: Bench) -> None:
     assert anchor is not None and anchor.target is not None and len(anchor.target.mean) == 16
     with pytest.raises(BadInput, match="latent of the anchor picture is from another kind"):
         bench.run(RULES, anchor=0.3, anchor_picture={"samples": torch.zeros(1, 4, 8, 8)})
+    for factor, words in ((0.0, "is empty: all its values are zero"), (torch.nan, "is not finite")):
+        with pytest.raises(BadInput, match=f"The latent of the anchor picture {words}"):
+            bench.run(RULES, anchor=0.3, anchor_picture={"samples": factor * samples})
 
 
 def test_the_rules_reach_the_shot_and_its_plan(bench: Bench) -> None:
