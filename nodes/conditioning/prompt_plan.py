@@ -166,6 +166,11 @@ def guidance_changes(
     return tuple(TimedGuidance(start, changes[start]) for start in sorted(changes))
 
 
+def has_strengths(prompts: Timeline | list[Any]) -> bool:
+    """Whether guidance strengths over time come from `guidance` of a Prompt Timeline."""
+    return isinstance(prompts, Timeline) and bool(prompts.strengths)
+
+
 def unused_prompts(prompts: Timeline | list[Any], length: Length) -> list[str]:
     """Write a sentence for each prompt that another replaces or that starts after the end."""
     if not isinstance(prompts, Timeline):

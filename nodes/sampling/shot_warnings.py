@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...samplers.planning.cost import idle_views
 from ...samplers.settings import RolloutSettings
-from ..conditioning.prompt_plan import truncated_prompts, unused_prompts
+from ..conditioning.prompt_plan import has_strengths, truncated_prompts, unused_prompts
 from ..conditioning.reference import RAYS_REPLACED, end_of_rays
 from ..length import Length
 from ..runtime.resolved_model import ResolvedModel
@@ -28,7 +28,8 @@ def shot_warnings(
             request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
         ),
         *out_of_distribution_warnings(
-            resolved.facts, settings, size, by_cfg=request.guidance is None
+            resolved.facts, settings, size,
+            by_cfg=request.guidance is None, by_curve=has_strengths(request.prompts),
         ),
     ]
 

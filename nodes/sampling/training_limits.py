@@ -18,15 +18,22 @@ SLIGHT_NOISE = 0.05
 
 
 def out_of_distribution_warnings(
-    known: ModelFacts, settings: RolloutSettings, size: tuple[int, int], *, by_cfg: bool
+    known: ModelFacts,
+    settings: RolloutSettings,
+    size: tuple[int, int],
+    *,
+    by_cfg: bool,
+    by_curve: bool = False,
 ) -> list[str]:
     """One sentence for each setting outside the training range.
 
-    `by_cfg`: the sampler's cfg sets the text guidance.
+    `by_cfg`: the sampler's cfg sets the text guidance. `by_curve`: its strengths over time come
+    from `guidance` of Prompt Timeline.
     """
     instead = known.family.instead
     unlearned = [
-        *_text(known, settings, by_cfg=by_cfg), *_noise(known, settings), *_levels(known, settings)
+        *_text(known, settings, by_cfg=by_cfg, by_curve=by_curve),
+        *_noise(known, settings), *_levels(known, settings),
     ]  # fmt: skip
     warnings = [f"{warning} {instead}" if instead else warning for warning in unlearned]
     return [
@@ -54,7 +61,9 @@ def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
         )
 
 
-def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iterator[str]:
+def _text(
+    known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool, by_curve: bool
+) -> Iterator[str]:
     """Check the strongest text guidance of a distilled model's shot."""
     if known.preset.guidance_scale != 1 or known.family.takes_guidance:
         return
@@ -69,8 +78,9 @@ def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iter
         named = f"text guidance of {scale:g}"
         more = f"{named} takes more"
         remedy = "set text_scale of History Guidance to 1 and remove the negative prompt"
-    elif scale != settings.guidance.text_scale:
-        remedy = f"remove (guidance {scale:g}) from the Prompt Timeline"
+    elif scale != settings.guidance.text_scale or _is_replaced(settings):
+        line = f"remove (guidance {scale:g}) from the Prompt Timeline"
+        remedy = "disconnect `guidance` of Prompt Timeline" if by_curve else line
     costs = f"{more} time and exaggerates contrast" if scale else f"{named} leaves out the prompt"
     yield f"{known.family.title} is distilled and was trained for cfg 1; {costs}; {remedy}."
 
@@ -146,8 +156,14 @@ def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:
 
 
 def _guidances(settings: RolloutSettings) -> list[Guidance]:
-    """Every guidance of the shot, with those of the timeline."""
-    return [settings.guidance, *(change.guidance for change in settings.guidance_changes)]
+    """Every guidance that is in force in the shot, with those of the timeline."""
+    own = [] if _is_replaced(settings) else [settings.guidance]
+    return [*own, *(change.guidance for change in settings.guidance_changes)]
+
+
+def _is_replaced(settings: RolloutSettings) -> bool:
+    """Whether the timeline sets another guidance from the shot's beginning on."""
+    return any(change.start_frame == 0 for change in settings.guidance_changes)
 
 
 def _join(names: Sequence[str]) -> str:

@@ -27,9 +27,11 @@ SCHEDULE, CONTEXT = "LongtakeSchedule", "LongtakeContextNoise"
 def warned(bench: Bench, caplog: pytest.LogCaptureFixture) -> Any:
     """The warnings with a word in them under the sampler of a shot of a family's model."""
 
-    def warnings_with(key: str, word: str, text: str = "0: a red ball", **inputs: Any) -> list[str]:
+    def warnings_with(
+        key: str, word: str, text: str = "0: a red ball", curve: str | None = None, **inputs: Any
+    ) -> list[str]:
         clip = bench.run("LongtakeLoadDemoModel")[1]
-        [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text=text)
+        [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text=text, guidance=curve)
         caplog.clear()
         size = {"width": 832, "height": 480, "length": 33.0, "length_unit": "frames"}
         bench.run("LongtakeSampler", model=demo_as(bench, key), prompts=prompts, plan_only=True,
@@ -141,6 +143,17 @@ def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: An
     assert "; cfg 6 takes twice" in said and said.endswith("cfg of Settings From Model.")
     assert not warned("skyreels-df", "is distilled", line)
     assert not warned("self-forcing", "is distilled", line.replace("guidance 4", "guidance 1"))
+
+
+def test_strengths_from_the_beginning_on_replace_cfg_in_what_is_warned_of(warned: Any) -> None:
+    for cfg_of_sampler in (1.0, 3.0, 6.0):
+        [said] = warned("self-forcing", "is distilled", curve="0: 1\n1: 3", cfg=cfg_of_sampler)
+        assert "; cfg 3 takes twice" in said
+        assert said.endswith("; disconnect `guidance` of Prompt Timeline.")
+        line = "0 (guidance 3): a red ball"
+        [said] = warned("self-forcing", "is distilled", line, cfg=cfg_of_sampler)
+        assert said.endswith("; remove (guidance 3) from the Prompt Timeline.")
+        assert not warned("self-forcing", "is distilled", curve="1", cfg=cfg_of_sampler)
 
 
 def test_a_strength_of_0_is_said_to_leave_out_the_prompt(bench: Bench, warned: Any) -> None:
