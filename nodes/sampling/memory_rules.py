@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ...samplers.history.settings import CacheSettings
 from ...samplers.rules.anchor import Anchor, ChannelStatistics
-from .. import categories, sockets
+from .. import categories, host, sockets
 from ..conditioning.known_frames import normalised_latents
 from ..schema import build
 from .cache_spec import TOP_ALIGNED, KVCacheSpec, Resolvable
@@ -41,6 +41,7 @@ class MemoryRulesNode(io.ComfyNode):
             search_aliases=["commit forcing", "recency forcing", "drift", "anchor", "color shift"],
             inputs=[*_rules(), *_reading(), *_far(), *_positions(), *_switch(), *_picture()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -66,6 +67,8 @@ class MemoryRulesNode(io.ComfyNode):
             commit_sees, recency_depth, near_frames, far_steps, far_layers, far_stride, far_share,
             positions, past_weight, past_chunks,
         )  # fmt: skip
+        if anchor_picture is not None and not anchor:
+            host.warn(cls.hidden.unique_id, "anchor_picture has no effect while anchor is 0.")
         target = _anchor_of(anchor, anchor_picture)
         cache = kv_cache or KVCacheSpec(CacheSettings)
         return io.NodeOutput(RuledCacheSpec(cache, rules, custom, target))

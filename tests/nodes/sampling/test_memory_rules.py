@@ -131,6 +131,15 @@ def test_a_picture_is_an_anchor(bench: Bench) -> None:
             bench.run(RULES, anchor=0.3, anchor_picture={"samples": factor * samples})
 
 
+def test_an_anchor_picture_without_an_anchor_is_said_to_have_no_effect(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = {"samples": torch.ones(1, 16, 1, 4, 4)}
+    for anchor, warnings in ((0.3, []), (0.0, ["anchor_picture has no effect while anchor is 0."])):
+        chosen(bench, anchor=anchor, anchor_picture=picture)
+        assert [record.message for record in caplog.records] == warnings
+
+
 def test_the_rules_reach_the_shot_and_its_plan(bench: Bench) -> None:
     [rules] = bench.run(RULES, rules="custom", commit_sees=0, near_frames=6, anchor=0.35)
     rollout, _ = bench.rollout(kv_cache=rules)
