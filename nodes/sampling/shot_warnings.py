@@ -23,6 +23,7 @@ def shot_warnings(
         *_model_warnings(resolved),
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
+        *_unused_picture(request, settings),
         *_steering_warnings(request, settings, length, resolved.preset.fps),
         *truncated_prompts(
             request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
@@ -44,6 +45,16 @@ def _steering_warnings(
         return texts if rays is None else [*end_of_rays(rays, length), *texts]
     replaced = [] if rays is None else [RAYS_REPLACED]
     return [*request.camera.shortfall(path, length), *replaced, *texts]
+
+
+def _unused_picture(request: RolloutRequest, settings: RolloutSettings) -> list[str]:
+    """Say where a conditioning with a picture serves nothing: the model takes no picture."""
+    if request.picture is None or settings.reference is not None:
+        return []
+    return [
+        "`picture` has no effect, because this model takes none; to begin with a picture, connect "
+        "it to VAE Encode (Stream), and that to known_frames."
+    ]
 
 
 def _model_warnings(resolved: ResolvedModel) -> list[str]:

@@ -51,6 +51,17 @@ def test_planning_gives_the_settings_that_the_sampler_uses(bench: Bench) -> None
     assert "window_frames 21" in rollout.provenance.from_model
 
 
+def test_a_picture_for_a_model_without_one_is_said_to_have_no_effect(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = bench.run("LongtakeLoadDemoModel")[1]
+    picture = clip.encode_from_tokens_scheduled(clip.tokenize("a ball"))
+    bench.rollout(plan_only=True)
+    assert "`picture`" not in caplog.text
+    bench.rollout(plan_only=True, picture=picture)
+    assert "`picture` has no effect, because this model takes none; to begin with" in caplog.text
+
+
 def test_a_full_history_that_does_not_fit_is_not_told_to_lower_its_window(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
