@@ -92,7 +92,12 @@ class RolloutPictures:
             torch.set_num_threads(threads)
         if chunk is None:
             self._reading = None
-            raise BadInput("The shot to follow was stopped; run again to make the rest of it.")
+            raise BadInput(
+                "The shot to follow is a dry run, which makes no pictures; switch off dry run at "
+                "its sampler."
+                if self._frames.plan_only
+                else "The shot to follow was stopped; run again to make the rest of it."
+            )
         if self._frames.content_key(chunk.index) != self._frames.planned_key(chunk.index):
             raise BadInput(
                 "The shot to follow was changed while it ran; keep the change in its workflow "

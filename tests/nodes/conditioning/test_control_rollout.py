@@ -103,3 +103,11 @@ def test_a_change_while_it_runs_is_refused_in_a_sentence(bench: Bench) -> None:
 def test_a_shot_without_an_end_is_refused_in_a_sentence(bench: Bench) -> None:
     with pytest.raises(BadInput, match="runs until it is stopped; give it a length"):
         controlled_shot(bench, control_frames=bench.frames(length=0.0))
+
+
+def test_a_dry_run_is_planned_with_and_not_followed(bench: Bench) -> None:
+    source = bench.frames(plan_only=True)
+    rollout = controlled_shot(bench, control_frames=source)
+    assert rollout.plan.frames == 33
+    with pytest.raises(BadInput, match="is a dry run, which makes no pictures; switch off dry run"):
+        latents(rollout)
