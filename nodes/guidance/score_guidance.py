@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from comfy_api.latest import io
@@ -21,6 +22,7 @@ from .guidance_spec import GuidanceSpec
 from .history_guidance import MAX_STRENGTH
 
 PALETTE, REGION, MOTION = "palette", "region", "motion"
+_COLOUR = re.compile(r"#?([\da-f]{6})", re.IGNORECASE)
 
 
 class ScoreGuidance(io.ComfyNode):
@@ -98,15 +100,12 @@ def parse_palette(text: str) -> tuple[Colour, ...]:
     """Read colours from a line such as `#203040 #ffcc00`."""
     colours = []
     for word in text.replace(",", " ").split():
-        digits = word.removeprefix("#")
-        try:
-            value = int(digits, 16) if len(digits) == 6 else -1
-        except ValueError:
-            value = -1
-        if value < 0:
+        match = _COLOUR.fullmatch(word)
+        if match is None:
             raise BadInput(
                 f"{excerpt(word)} is not a colour; write six hexadecimal digits: #ffcc00."
             )
+        value = int(match[1], 16)
         colours.append((value // 65536 / 255, value // 256 % 256 / 255, value % 256 / 255))
     return tuple(colours)
 

@@ -1,6 +1,8 @@
-"""Score Guidance: the reference picture of a region."""
+"""Score Guidance: the reference picture of a region, and the colours of a palette."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 import torch
@@ -42,3 +44,12 @@ def test_what_is_no_picture_is_refused_before_the_shot(
 ) -> None:
     with pytest.raises(BadInput, match=words):
         bench.run(SCORE, **inputs(bench, image))
+
+
+@pytest.mark.parametrize("word", ["1_2_34", "+12345", "#+1234", "##12345", "#12345"])
+def test_a_colour_is_six_hexadecimal_digits_and_nothing_else(bench: Bench, word: str) -> None:
+    palette = {**inputs(bench, PICTURES), "score": "palette"}
+    [spec] = bench.run(SCORE, **palette, colours="#FF0000, 00ff00")
+    assert spec.scores[0].score.colours == ((1, 0, 0), (0, 1, 0))
+    with pytest.raises(BadInput, match=f"{re.escape(word)}' is not a colour; write six"):
+        bench.run(SCORE, **palette, colours=f"#ff0000 {word}")
