@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ...errors import BadInput
 from ...model.preset import DEMO, Preset
 from ...samplers import guidance as g
 from ...samplers.planning.cost import describe_branches
@@ -54,11 +55,11 @@ class GuidanceOptionsSpec:
     def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
         """Change the options, never the terms."""
         before = before or g.Guidance()
-        when, limits, (low, high) = before.timing, before.limits, before.timing.interval
+        when, limits = before.timing, before.limits
         return replace(
             before,
             timing=g.GuidanceTiming(
-                (value_or(self.from_level, low), value_or(self.to_level, high)),
+                self._interval(*when.interval),
                 self.per_step or when.per_step,
                 value_or(self.first_chunk, when.first_chunk),
             ),
@@ -68,6 +69,16 @@ class GuidanceOptionsSpec:
             ),
             in_one_pass=before.in_one_pass and not self.one_at_a_time,
         )
+
+    def _interval(self, low: float, high: float) -> tuple[float, float]:
+        """The noise levels that guidance acts between; `low` and `high` where nothing is set."""
+        low, high = value_or(self.from_level, low), value_or(self.to_level, high)
+        if low > high:
+            raise BadInput(
+                f"from_level is {low:g} and to_level {high:g}, and guidance acts between them; set "
+                "from_level to at most to_level."
+            )
+        return low, high
 
     def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
         """Return nothing: options have no preset values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,11 +30,14 @@ def read_options(widgets: Mapping[str, Any]) -> GuidanceOptionsSpec:
 def parse_factors(text: str) -> tuple[float, ...]:
     """Read numbers from a line such as `1, 1, 0.5`; an empty line gives none."""
     try:
-        return tuple(float(word) for word in text.replace(",", " ").split())
-    except ValueError as error:
+        factors = tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        factors = (math.nan,)
+    if not all(map(math.isfinite, factors)):
         raise BadInput(
             f"per_step is {excerpt(text)}; write numbers such as `1, 1, 0.5`, one for each step."
-        ) from error
+        )
+    return factors
 
 
 def option_inputs() -> list[io.Input]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...errors import BadInput
 from ...samplers import guidance as g
 from .. import categories, host, sockets
 from ..conditioning import prompt_plan
@@ -56,13 +57,22 @@ class GuidanceTerm(io.ComfyNode):
             NOTHING: g.NoFrames(),
             NOISE: g.AllFrames(),
         }
-        part = g.AgeRange(newest, oldest) if view == RANGE else ages[view]
+        part = _ages(newest, oldest) if view == RANGE else ages[view]
         history = g.View(part, 1.0 if view == NOISE else level, exact)
         text = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)
         branches = g.merge_branches([g.Branch(1 - weight), g.Branch(weight, text, history)])
         chain = (guidance or GuidanceSpec()).then(GuidanceTermSpec(branches), cls.hidden.unique_id)
         host.show_status(cls.hidden.unique_id, chain.summary)
         return io.NodeOutput(chain)
+
+
+def _ages(newest: int, oldest: int) -> g.AgeRange:
+    if newest > oldest:
+        raise BadInput(
+            f"newest is {newest} and oldest {oldest}, and ages count back from the last finished "
+            "latent frame; set newest to at most oldest."
+        )
+    return g.AgeRange(newest, oldest)
 
 
 def _view() -> list[io.Input]:

@@ -140,6 +140,23 @@ def test_a_term_may_have_a_prompt_of_its_own_that_the_report_names(
     assert used.startswith("1.5 x all; -1 x all, negative prompt; 0.5 x all, prompt 'a blue ball'")
 
 
+@pytest.mark.parametrize(
+    ("node", "inputs", "words"),
+    [
+        ("LongtakeGuidanceTerm", {"newest": 5, "oldest": 2}, "newest is 5 and oldest 2, .*; set"),
+        (HISTORY, {"from_level": 0.8, "to_level": 0.2}, "from_level is 0.8 and to_level 0.2, .*;"),
+        (HISTORY, {"preset": "three branches", "to_level": 0.5}, "from_level is 0.7 and to_level"),
+        (HISTORY, {"per_step": "1, nan"}, "per_step is '1, nan'; write numbers such as"),
+        (HISTORY, {"per_step": "1e999"}, "per_step is '1e999'; write numbers such as"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_under_the_names_of_their_inputs(
+    bench: Bench, node: str, inputs: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        bench.run(node, **inputs)
+
+
 def test_own_prompts_that_cannot_be_used_are_refused(bench: Bench) -> None:
     clip = bench.run("LongtakeLoadDemoModel")[1]
     [lines] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball\n1: a blue ball")
@@ -250,7 +267,7 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
     }
     last = with_options(early, **saved).resolve(DEMO, sink=False)
     assert last == replace(g.magi(), timing=g.GuidanceTiming())
-    with pytest.raises(BadInput, match="from a lower to a higher noise level.*0.7 to 0.5"):
+    with pytest.raises(BadInput, match="from_level is 0.7 and to_level 0.5"):
         bench.run(HISTORY, preset="three branches", to_level=0.5)
 
 
