@@ -116,12 +116,17 @@ def truncated_prompts(
         return []
     timeline = _timeline(prompts, config)
     rows = _text_rows(timeline, config, text_len)
-    return [
-        f"The prompt{f' {prompt.text[:40]!r}' if prompt.text else ''} has "
-        f"{count_words(prompt.embedding)} tokens and the model takes {rows.words}; the rest is "
-        "left out."
+    named = [
+        (f"prompt {prompt.text[:40]!r}" if prompt.text else "prompt", prompt.embedding)
         for prompt in (*timeline.entries, *own)
-        if rows.is_cut(prompt.embedding)
+    ]
+    if timeline.second is not None:
+        named.append(("mix_prompt", timeline.second.embedding))
+    return [
+        f"The {name} has {count_words(embedding)} tokens and the model takes {rows.words}; the "
+        "rest is left out."
+        for name, embedding in named
+        if rows.is_cut(embedding)
     ]
 
 

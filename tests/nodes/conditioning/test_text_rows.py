@@ -42,3 +42,18 @@ def test_demo_prompts_that_conditioning_concat_joins_share_the_text_length(
     said = truncated_prompts(joined, CONFIG, text_len=DEMO.text_len)
     sentence = f"The prompt has {sum(words)} tokens and the model takes 23; the rest is left out."
     assert said == ([sentence] if is_cut else [])
+
+
+def test_a_mixed_prompt_that_is_cut_is_told_too() -> None:
+    from longtake.nodes.conditioning.prompt_plan import truncated_prompts
+    from longtake.nodes.conditioning.timed_numbers import TimedNumber
+    from longtake.nodes.conditioning.timeline import SecondPrompt, TimedEmbedding, Timeline
+
+    line, negative = TimedEmbedding(0.0, torch.ones(24, 8), ""), torch.zeros(24, 8)
+    for words, said in (
+        (24, []),
+        (30, ["The mix_prompt has 30 tokens and the model takes 23; the rest is left out."]),
+    ):
+        second = SecondPrompt(torch.ones(words, 8), (TimedNumber(0.0, 1.0),))
+        timeline = Timeline((line,), negative, second=second)
+        assert truncated_prompts(timeline, CONFIG, text_len=24) == said
