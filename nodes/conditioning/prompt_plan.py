@@ -52,8 +52,9 @@ def prompt_timeline(
         timeline = timeline.without_words()
     rows = _text_rows(timeline, config, text_len)
     seconds = [] if timeline.second is None else [timeline.second]
-    for prompt in (*timeline.entries, *seconds):
-        _check_width(prompt.embedding, config)
+    embeddings = [prompt.embedding for prompt in (*timeline.entries, *seconds)]
+    for embedding in (*embeddings, timeline.negative):
+        _check_embedding(embedding, config)
     lines: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
     for entry in timeline.entries:
         start = _start(entry, length)
@@ -102,7 +103,7 @@ def check_own_prompts(guidance: Guidance, config: DiTConfig) -> None:
     if guidance.own_prompts and not config.reads_prompt:
         raise BadInput("This model reads no prompt; disconnect own_prompt.")
     for prompt in guidance.own_prompts:
-        _check_width(prompt.embedding, config)
+        _check_embedding(prompt.embedding, config)
 
 
 def truncated_prompts(
@@ -139,12 +140,18 @@ def _check_steps(count: int, bytes_each: int) -> None:
         )
 
 
-def _check_width(embedding: Tensor, config: DiTConfig) -> None:
+def _check_embedding(embedding: Tensor, config: DiTConfig) -> None:
+    """Refuse (BadInput) what another text encoder made, or one whose numbers overflowed."""
     width = embedding.shape[-1]
     if width != config.text_dim:
         raise BadInput(
             f"The prompts are {width} wide, but the model takes {config.text_dim}; encode them "
             f"with the text encoder of the model{UMT5 if config.text_dim == WAN_TEXT_DIM else ''}."
+        )
+    if not embedding.isfinite().all():
+        raise BadInput(
+            "The text encoder gave NaN or infinity for a prompt, as float16 can; load it in "
+            "bfloat16 or float32."
         )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
+from longtake.samplers.guidance import Branch, Guidance, OwnPrompt
 from longtake.tests.support.lasting_host import lasting_host
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
@@ -57,3 +59,25 @@ def test_a_mixed_prompt_that_is_cut_is_told_too() -> None:
         second = SecondPrompt(torch.ones(words, 8), (TimedNumber(0.0, 1.0),))
         timeline = Timeline((line,), negative, second=second)
         assert truncated_prompts(timeline, CONFIG, text_len=24) == said
+
+
+@pytest.mark.parametrize("place", ["line", "negative", "mix_prompt", "own_prompt"])
+def test_a_prompt_with_nan_is_refused_before_the_shot(place: str) -> None:
+    from longtake.nodes.conditioning.prompt_plan import check_own_prompts, prompt_timeline
+    from longtake.nodes.conditioning.timed_numbers import TimedNumber
+    from longtake.nodes.conditioning.timeline import SecondPrompt, TimedEmbedding, Timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    whole, broken = torch.ones(24, 8), torch.full((24, 8), torch.nan)
+    line, negative, mixed, own = (
+        broken if place == name else whole
+        for name in ("line", "negative", "mix_prompt", "own_prompt")
+    )
+    timeline = Timeline(
+        (TimedEmbedding(0.0, line, ""),), negative,
+        second=SecondPrompt(mixed, (TimedNumber(0.0, 1.0),)),
+    )  # fmt: skip
+    guidance = Guidance((Branch(1.0, OwnPrompt(own)),))
+    with pytest.raises(BadInput, match="text encoder gave NaN or infinity for a prompt"):
+        check_own_prompts(guidance, CONFIG)
+        prompt_timeline(timeline, CONFIG, snapped_length(1.0, SECONDS, 16.0, 3), 24)
