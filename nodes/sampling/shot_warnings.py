@@ -24,6 +24,7 @@ def shot_warnings(
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
         *_unused_picture(request, settings),
+        *_nothing_to_make(settings),
         *_steering_warnings(request, settings, length, resolved.preset.fps),
         *truncated_prompts(
             request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
@@ -54,6 +55,16 @@ def _unused_picture(request: RolloutRequest, settings: RolloutSettings) -> list[
     return [
         "`picture` has no effect, because this model takes none; to begin with a picture, connect "
         "it to VAE Encode (Stream), and that to known_frames."
+    ]
+
+
+def _nothing_to_make(settings: RolloutSettings) -> list[str]:
+    """Say where known frames at level 0 fill the whole shot."""
+    if settings.length is None or settings.origin < settings.length:
+        return []
+    return [
+        "The known frames fill the whole shot at level 0, so the model makes nothing; raise "
+        "`length` to continue them, or `level` of Known Frames to redraw them."
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import torch
 
 from longtake.attention.cache.policy import FullHistory
 from longtake.errors import BadInput
@@ -60,6 +61,18 @@ def test_a_picture_for_a_model_without_one_is_said_to_have_no_effect(
     assert "`picture`" not in caplog.text
     bench.rollout(plan_only=True, picture=picture)
     assert "`picture` has no effect, because this model takes none; to begin with" in caplog.text
+
+
+def test_a_shot_of_known_frames_alone_is_said_to_make_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    latent = {"samples": torch.ones(1, 16, 9, 4, 4)}
+    [redrawn] = bench.run("LongtakeKnownFrames", latent=latent, level=0.6)
+    for changed in ({"length": 34.0}, {"known_frames": redrawn}, {"known_frames": None}):
+        bench.rollout(plan_only=True, **{"known_frames": latent, **changed})
+    assert "the model makes nothing" not in caplog.text
+    bench.rollout(plan_only=True, known_frames=latent)
+    assert "known frames fill the whole shot at level 0, so the model makes nothing" in caplog.text
 
 
 def test_a_full_history_that_does_not_fit_is_not_told_to_lower_its_window(
