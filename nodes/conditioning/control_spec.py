@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.config import DiTConfig
-from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
 from ...samplers.control.strength import (
     ControlStrength,
     StrengthChange,
     strength_of_changes,
 )
-from ...samplers.control.video import ControlVideo
+from ...samplers.control.video import ControlFrames, ControlVideo
 from ..frames.pictures import USUAL_FPS, PictureFrames
 from ..length import Length, latent_frame_at
 from ..models.streaming_vae import StreamingVAE, check_belongs
@@ -62,16 +62,25 @@ class ControlSpec:
                 f"The control frames play at {self.fps:g} per second and the shot at {fps:g}; each "
                 f"counts as one frame of the shot. Set {fps:g} in Video to Frames (Stream)."
             )
-        if self.frames is None or self.references is not None:
-            return texts
-        latents, wanted_latents = len(self.frames), length.latent_frames
-        if wanted_latents is None or latents < wanted_latents:
-            seconds = (1 + FRAMES_PER_LATENT * (latents - 1)) / fps
-            texts.append(
-                f"The control video ends after {seconds:.1f} s; the rest of the shot is made "
-                "without control."
-            )
-        return texts
+        followed = self.frames if self.references is None else None
+        return [*texts, *_end_of(followed, length.latent_frames, fps)]
+
+
+def end_of_control(control: ControlVideo | None, latents: int | None, fps: float) -> list[str]:
+    """A sentence where a control video ends before a shot of `latents` latent frames does."""
+    if control is None or control.references:
+        return []
+    return _end_of(control.frames, latents, fps)
+
+
+def _end_of(frames: ControlFrames | None, latents: int | None, fps: float) -> list[str]:
+    if frames is None or (latents is not None and len(frames) >= latents):
+        return []
+    seconds = frame_count(len(frames)) / fps
+    return [
+        f"The control video ends after {seconds:.1f} s; the rest of the shot is made without "
+        "control."
+    ]
 
 
 def fill(picture: Tensor, width: int, height: int) -> Tensor:

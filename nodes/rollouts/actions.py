@@ -14,6 +14,7 @@ from ...stream.rollout.spec import Warn
 from ...stream.timecode import time_label
 from ...units import count_of
 from .. import host
+from ..conditioning.control_spec import end_of_control
 from ..conditioning.timed_lines import first_time
 from ..length import SECONDS, snapped_length
 from ..runtime.host_rollout import HostRollout
@@ -61,6 +62,7 @@ def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRol
         source.spec.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
     )
     settings = _set_length(change.apply(source.settings), source, frame, edit.length)
+    warnings += end_of_control(settings.control, settings.length, source.fps)
     forked = derive_rollout(source, settings, node_id)
     host.show_status(node_id, _fork_summary(forked, change), *warnings)
     return forked
@@ -86,7 +88,9 @@ def continue_shot(source: HostRollout, edit: RolloutEdit, node_id: str | None) -
         )
     more_frames = max(1, round(edit.more * source.fps))
     settings = extend(source.settings, end, -(-more_frames // FRAMES_PER_LATENT))
-    return derive_rollout(source, settings, node_id, warnings=edit.warnings(CONTINUE))
+    ends = end_of_control(settings.control, settings.length, source.fps)
+    warnings = [*edit.warnings(CONTINUE), *ends]
+    return derive_rollout(source, settings, node_id, warnings=warnings)
 
 
 ACTIONS: dict[str, Callable[[HostRollout, RolloutEdit, str | None], HostRollout]] = {

@@ -141,6 +141,23 @@ def test_other_lengths_and_rates_are_told(
     assert "play at 24 per second and the shot at 16" in caplog.text
 
 
+def test_a_continued_shot_says_where_its_control_video_ends(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file has the control frames up to its shot's end; a shot that was just made has more."""
+    shot = controlled_shot(bench, control_frames=pictures(49))
+    guided = controlled_shot(bench, control_frames=pictures(33), reference=pictures(1))
+    entry = bench.shown("LongtakeSaveRollout", rollout=shot)["longtake_files"][0]
+    name = f"{entry['subfolder']}/{entry['filename']} [output]"
+    [loaded] = bench.run("LongtakeLoadRollout", file=name, model=vace_model(bench)[0])
+    edit = {"more": 0.75, "at": 1.3, "length": 2.8}
+    for action in ("continue", "fork"):
+        for source, ends in ((shot, False), (guided, False), (loaded, True)):
+            caplog.clear()
+            bench.run("LongtakeEditRollout", rollout=source, action=action, **edit)
+            assert ("The control video ends after 2.1 s; the rest" in caplog.text) == ends
+
+
 @pytest.mark.parametrize(
     ("control", "words"),
     [
