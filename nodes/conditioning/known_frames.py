@@ -16,7 +16,7 @@ from ...samplers.conditioning import known_frames
 from ...samplers.conditioning.known_frame import LazyLatents
 from .. import categories, host, sockets
 from ..frames.vae import OPENING
-from ..length import FRAMES, MAX_SECONDS, SECONDS
+from ..length import FRAMES, MAX_SECONDS, SECONDS, Length
 from ..schema import build
 
 MAX_SPACING = 1024
@@ -120,6 +120,20 @@ def place_clips(
                 f"{config.out_channels}; encode the pictures with the VAE of the model."
             )
     return known_frames.merge(clip.place(fps) for clip in clips)
+
+
+def check_end(known: known_frames.KnownFrames, length: Length) -> None:
+    """Refuse (BadInput) pictures and clips that reach beyond the end of the shot."""
+    if length.latent_frames is None:
+        return
+    clips = [frame.frame for frame in known.frames if isinstance(frame.latents, Tensor)]
+    last = max(clips, default=0)
+    if last >= length.latent_frames:
+        raise BadInput(
+            f"The known frames reach {frame_count(last + 1) / length.fps:.1f} s and the shot ends "
+            f"at {length.seconds:.1f} s; raise `length`, or set an earlier `start` or a smaller "
+            "`spacing` in Known Frames, or give fewer pictures."
+        )
 
 
 def check_starts(known: known_frames.KnownFrames, fps: float) -> None:

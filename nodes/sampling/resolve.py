@@ -19,7 +19,7 @@ from ...stream.rollout.live_input import LiveInput
 from ...stream.rollout.recache import check as check_resume
 from ..conditioning.camera_spec import camera_path
 from ..conditioning.control_spec import control_video
-from ..conditioning.known_frames import check_starts, place_clips
+from ..conditioning.known_frames import check_end, check_starts, place_clips
 from ..conditioning.live_input import check_source, given_clips, live_source
 from ..conditioning.prompt_plan import (
     check_own_prompts,
@@ -113,6 +113,7 @@ def _choices(resolved: ResolvedModel, request: RolloutRequest) -> _Choices:
         request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
         known.leading,
     )  # fmt: skip
+    check_end(known, length)
     return _Choices(
         size, schedule, cache, plain_window, guidance, request.guidance_spec.at_strength(guidance),
         request.guidance_spec.values_from_preset(preset, sink=has_sink), known, length,

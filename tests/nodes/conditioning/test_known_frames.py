@@ -141,7 +141,7 @@ def test_a_longer_shot_shares_what_a_shorter_one_made_of_a_picture(bench: Bench)
     ("given", "says"),
     [
         (latent(rows=6), "32x48 pixels and the shot is 32x32"),
-        (latent(20), "latent frame 19 and the shot has 9"),
+        (latent(20), "reach 4.8 s and the shot ends at 2.1 s; raise `length`, or set an earlier"),
         ({"samples": torch.zeros(1, 4, 8, 8)}, "from another kind of model"),
         ({"samples": torch.ones(1, 48, 1, 8, 8)}, "have 48 latent channels, but the model has 16"),
         ({"samples": torch.zeros(2, 16, 1, 4, 4)}, "a batch of 2 videos"),
