@@ -141,13 +141,18 @@ def _check_steps(count: int, bytes_each: int) -> None:
 
 
 def _check_embedding(embedding: Tensor, config: DiTConfig) -> None:
-    """Refuse (BadInput) what another text encoder made, or one whose numbers overflowed."""
+    """Refuse (BadInput) what another text encoder made, or what is not finite."""
     width = embedding.shape[-1]
     if width != config.text_dim:
         raise BadInput(
             f"The prompts are {width} wide, but the model takes {config.text_dim}; encode them "
             f"with the text encoder of the model{UMT5 if config.text_dim == WAN_TEXT_DIM else ''}."
         )
+    check_finite(embedding)
+
+
+def check_finite(embedding: Tensor) -> None:
+    """Refuse (BadInput) an embedding whose numbers overflowed."""
     if not embedding.isfinite().all():
         raise BadInput(
             "The text encoder gave NaN or infinity for a prompt, as float16 can; load it in "

@@ -17,7 +17,7 @@ from .. import categories, host, sockets
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
-from .prompt_plan import own_prompt
+from .prompt_plan import check_finite, own_prompt
 from .text_rows import TEXT_LEN
 from .timed_lines import first_time
 from .timed_numbers import TimedNumber, read_numbers
@@ -182,7 +182,10 @@ def truncate_tokens(tokens: Any) -> tuple[Any, int]:
 
 
 def embed(clip: Any, text: str, warn: Warn) -> Tensor:
-    """Encode a prompt to (l, c) with any text encoder of the host; warn of unknown words."""
+    """Encode a prompt to (l, c) with any text encoder of the host; warn of unknown words.
+
+    BadInput if the encoder's numbers overflow.
+    """
     remembered = session.embedding(clip, text)
     if remembered is not None:
         return remembered
@@ -193,7 +196,9 @@ def embed(clip: Any, text: str, warn: Warn) -> Tensor:
                 f"The prompt {text[:40]!r}... is {dropped} tokens longer than the {TEXT_LEN} that "
                 "the model takes; its end is left out."
             )
-        return clip.encode_from_tokens_scheduled(tokens)[0][0][0]
+        embedding: Tensor = clip.encode_from_tokens_scheduled(tokens)[0][0][0]
+        check_finite(embedding)
+        return embedding
     encoded = clip.encode_prompt(text)
     for problem in problems(encoded):
         warn(problem)

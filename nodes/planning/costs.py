@@ -13,7 +13,7 @@ from ...samplers.history.plan import bytes_of, planned_bytes
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import cost, describe_branches, peak_evaluations, without_guidance
 from ...samplers.settings import RolloutSettings
-from ...units import byte_size
+from ...units import byte_size, count_of
 from .. import host
 from ..advice import less_memory
 from .footprint import RolloutFootprint
@@ -77,9 +77,9 @@ def describe_budget(requested: CacheSettings, settings: RolloutSettings) -> str 
         return f"The full history fits the {budget}."
     fits = window == requested.policy.limit
     if isinstance(settings.cache, TempCache):
-        history = f"entries for {window} latent frames"
+        history = f"entries for {count_of(window, 'latent frame')}"
         return f"The {history} fit the {budget}." if fits else f"The {budget} allows {history}."
-    history = f"window of {window} latent frames"
+    history = f"window of {count_of(window, 'latent frame')}"
     return f"The {history} fits the {budget}." if fits else f"The {budget} allows a {history}."
 
 

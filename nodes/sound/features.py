@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import BadInput
 from ...stream.video.sound import Sound, SoundReader
 
 Values = NDArray[np.float64]
@@ -32,8 +33,14 @@ def heard(sound: Sound, feature: str) -> Values:
     """A feature of a sound from 0 to 1, where 1 is nearly the most, `PER_SECOND` values a second.
 
     `onsets` is the spectral flux of log magnitudes (Boeck and Widmer, DAFx 2013, without their
-    filter); the others are root mean squares of `BANDS_HZ`.
+    filter); the others are root mean squares of `BANDS_HZ`. BadInput for a sound of fewer samples
+    than values a second.
     """
+    if sound.rate < PER_SECOND:
+        raise BadInput(
+            f"The audio has only {sound.rate} samples a second; give a sound of at least "
+            f"{PER_SECOND}."
+        )
     window = round(WINDOW_S * sound.rate)
     frequencies = np.fft.rfftfreq(window, 1 / sound.rate)
     measure = _flux() if feature == "onsets" else _level(feature, frequencies)

@@ -11,6 +11,7 @@ from itertools import islice
 import torch
 
 from ...model.forward import ModelConfig
+from ...units import count_of
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames, View
 from ..guidance.prompt import describe_prompt
 from ..history.plan import CachePlan, bytes_of, cache_plans, source
@@ -237,7 +238,7 @@ def idle_views(settings: RolloutSettings) -> list[str]:
     cache, frames = settings.cache, steady_state_frames(settings)
     if cache.limit is None or len(frames) < cache.limit:
         return []
-    sentences = []
+    sentences, window = [], count_of(cache.limit, "latent frame")
     for view in dict.fromkeys(branch.view for branch in settings.guidance.summed):
         seen = view.frames
         if not isinstance(seen, AgeRange):
@@ -245,12 +246,12 @@ def idle_views(settings: RolloutSettings) -> list[str]:
         ranks = seen.ranks(frames, cache.sink_frames)
         if not ranks:
             sentences.append(
-                f"Guidance by {seen} sees nothing: that is older than the window of {cache.limit} "
-                "latent frames; choose a nearer range or a longer window."
+                f"Guidance by {seen} sees nothing: that is older than the window of {window}; "
+                "choose a nearer range or a longer window."
             )
         elif len(ranks) == len(frames) and view.level == 0 and not view.exact:
             sentences.append(
-                f"Guidance by {seen} changes nothing: that is all of the window of {cache.limit} "
-                "latent frames; choose fewer (short_frames, oldest) or a longer window."
+                f"Guidance by {seen} changes nothing: that is all of the window of {window}; "
+                "choose fewer (short_frames, oldest) or a longer window."
             )
     return sentences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.errors import BadInput
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import ask_at, forget_chunks, pictures
 
@@ -250,8 +252,8 @@ class FakeCLIP:
         return text
 
     def encode_from_tokens_scheduled(self, tokens: str) -> Any:
-        on_cpu = self.patcher.load_device.type == "cpu"
-        return [[torch.full((1, 2, 3), float(on_cpu)), {}]]
+        value = math.nan if tokens == "too loud" else float(self.patcher.load_device.type == "cpu")
+        return [[torch.full((1, 2, 3), value), {}]]
 
 
 @pytest.mark.parametrize(
@@ -277,6 +279,14 @@ def test_an_edit_is_encoded_on_the_cpu_where_it_would_push_models_off_the_card(
     assert torch.equal(embed(clip, "a ball", print), edited)
     assert clip.patcher.load_device == torch.device(device)  # the user's own is left alone
     assert embed(clip, "another", print)[0, 0] == (device == "cpu")
+
+
+def test_an_edit_whose_embedding_overflows_is_refused(bench: Bench) -> None:
+    from longtake.nodes.conditioning.prompts import CLIPPrompter
+
+    clip: Any = FakeCLIP(FakePatcher("cpu", 1))
+    with pytest.raises(BadInput, match="text encoder gave NaN or infinity for a prompt"):
+        CLIPPrompter(clip).encode("too loud", print)
 
 
 def test_the_session_remembers_few_embeddings_of_living_encoders(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from longtake.errors import BadInput
 from longtake.nodes.sound.features import PER_SECOND, Values, falling, heard
 from longtake.stream.video.sound import SoundInMemory
 
@@ -87,6 +88,14 @@ def test_onsets_are_the_rises_of_log_magnitudes() -> None:
 @pytest.mark.parametrize("feature", ["loudness", "onsets", "treble"])
 def test_silence_is_nothing(feature: str) -> None:
     assert not heard(sound(np.zeros(RATE)), feature).any()
+
+
+@pytest.mark.parametrize("feature", ["loudness", "onsets"])
+def test_a_sound_of_hardly_any_samples_is_refused(feature: str) -> None:
+    few = SoundInMemory(torch.full((1, 1, 80), 0.5), 8)
+    with pytest.raises(BadInput, match="only 8 samples a second; give a sound of at least 100"):
+        heard(few, feature)
+    assert heard(SoundInMemory(few.waveform, PER_SECOND), feature).size
 
 
 def test_a_peak_falls_to_a_third_in_the_seconds_given() -> None:
