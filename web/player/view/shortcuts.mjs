@@ -3,6 +3,7 @@
 
 const TYPING = "input, textarea, select, video";
 const PRESSING = "button, a";
+const REPEATED = ["arrowleft", "arrowright", "pageup", "pagedown"]; // go on while they are held
 
 /**
  * Return the player's key handler for any focus within it. Keys that it uses do not propagate.
@@ -20,7 +21,7 @@ export function playerKeys(player) {
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();
-    action();
+    if (!event.repeat || REPEATED.includes(event.key.toLowerCase())) action();
   };
 }
 

@@ -1,0 +1,33 @@
+// @ts-check
+/** The player's keys, in Node.js alone. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { playerKeys } from "../../../web/player/view/shortcuts.mjs";
+
+/** A player that notes what is asked of it, and a function that presses a key there. */
+function keyed() {
+  /** @type {string[]} */
+  const asked = [];
+  const note = (/** @type {string} */ name) => () => void asked.push(name);
+  const reel = {
+    frames: 48, fps: 16, head: { loop: false }, prefersRefined: true,
+    toggle: note("toggle"), step: note("step"), stepChunk: note("chunk"), seek: note("seek"),
+    goLive: note("live"), set: note("loop"), preferRefined: note("refined"),
+  };
+  const player = { reel, saveFrame: note("save"), toggleFullscreen: note("full") };
+  const keys = playerKeys(/** @type {any} */ (player));
+  const press = (/** @type {Partial<KeyboardEvent>} */ key) => keys(/** @type {any} */ ({
+    target: { closest: () => null }, preventDefault() {}, stopPropagation() {}, ...key,
+  }));
+  return { asked, press };
+}
+
+test("a held key saves one frame and toggles once, but steps on", () => {
+  const { asked, press } = keyed();
+  for (const key of ["s", "f", " ", "o", "r", "l", "ArrowRight", "PageUp"]) {
+    for (const repeat of [false, true, true]) press({ key, repeat });
+  }
+  assert.deepEqual(asked, [
+    "save", "full", "toggle", "loop", "refined", "live", "step", "step", "step", "chunk", "chunk", "chunk",
+  ]);
+});
