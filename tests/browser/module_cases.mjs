@@ -5,6 +5,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { posix } from "node:path";
 import { test } from "node:test";
 import { ByteStore } from "../../web/player/takes/byte_store.mjs";
+import { PictureRoom } from "../../web/player/view/picture_room.mjs";
 import { Playhead } from "../../web/player/view/playhead.mjs";
 import { Fetcher } from "../../web/player/takes/fetcher.mjs";
 import { forkObstacle, forkWidgets } from "../../web/player/comfy/fork_terms.mjs";
@@ -319,4 +320,29 @@ test("a kept drive replaces a camera's lines from its first time on", () => {
   assert.equal(withDrive(text, drive), `${kept}\n${drive.join("\n")}`);
   assert.equal(withDrive("pan left", drive), `pan left\n${drive.join("\n")}`);
   assert.equal(withDrive("pan left", ["0.00: up"]), "0.00: up");
+});
+
+test("a player without a size does not make its node higher; it does once it is seen again", () => {
+  /** @type {number[]} */
+  const rooms = [];
+  const element = { scrollHeight: 0, clientHeight: 0 };
+  const stage = { clientHeight: 0 };
+  const info = { edits: /** @type {object[]} */ ([]) };
+  const reel = { take: { token: "t", info }, place: { makeRoom: (/** @type {number} */ pixels) => rooms.push(pixels) } };
+  const drivePad = { driver: { on: false } };
+  const player = { element, reel, drivePad, runControls: { element, form: { hidden: true } }, isFullscreen: () => false };
+  const room = new PictureRoom(/** @type {any} */ (player), /** @type {any} */ (stage));
+  const update = (/** @type {number} */ height) => {
+    stage.clientHeight = height;
+    room.update();
+  };
+  update(300);
+  for (let edit = 0; edit < 3; edit++) { // of another program, while the node is collapsed
+    info.edits.push({});
+    update(0);
+  }
+  assert.deepEqual(rooms, []);
+  update(200);
+  update(200);
+  assert.deepEqual(rooms, [20]);
 });

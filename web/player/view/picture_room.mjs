@@ -14,8 +14,10 @@ export class PictureRoom {
     this.stage = stage;
   }
 
-  /** Call this after the other views. The user may make the player lower again: only more parts ask anew. */
+  /** Call this after the other views. The user may make the player lower again: only more parts ask anew. A player of
+   * a collapsed node, or of one outside the window, has no size: it asks when it has one again. */
   update() {
+    if (this.stage.clientHeight === 0) return;
     const { runControls, drivePad, reel } = this.player;
     const token = reel.take?.token ?? "";
     const wheel = drivePad.driver.on ? [drivePad.touch.element, drivePad.status, drivePad.facts, drivePad.keep] : [];
