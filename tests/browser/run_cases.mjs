@@ -80,6 +80,30 @@ test("typing in the prompt is no shortcut, and Ctrl+Enter applies it", onPage(as
   await player.root.getByRole("log").getByText("loop sofa").waitFor();
 }));
 
+test("Escape closes the form, unless an input method takes it, and held keys apply an edit once", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  const text = player.root.getByLabel("Prompt from the next chunk on");
+  await text.fill("青いボール");
+  const composed = { key: "Escape", isComposing: true };
+  await text.dispatchEvent("keydown", composed); // throws away what is not yet converted
+  assert.equal(await text.isVisible(), true);
+  await text.dispatchEvent("keydown", { ...composed, key: "Enter", ctrlKey: true });
+  let requests = 0;
+  player.page.on("request", (request) => { requests += Number(request.url().endsWith("/control")); });
+  await player.page.keyboard.down("Control");
+  for (let press = 0; press < 4; press++) await player.page.keyboard.down("Enter"); // all but the first repeat
+  await player.page.keyboard.up("Enter");
+  await player.page.keyboard.up("Control");
+  await player.root.getByRole("log").getByText("青いボール").first().waitFor();
+  const { frames } = await player.data();
+  await player.until((data) => Number(data.frames) > Number(frames) + 12);
+  assert.equal(requests, 1);
+  await text.press("Escape");
+  assert.equal(await text.isVisible(), false);
+}));
+
 test("numbers that another program changes are in the list of edits", onPage(async (player) => {
   const take = await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);

@@ -75,6 +75,7 @@ export class RunControls {
   /** @param {KeyboardEvent} event */
   #keys(event) {
     event.stopPropagation(); // typed letters are not shortcuts
+    if (event.isComposing || event.repeat) return; // Escape and Enter are the input method's; a held key applies once
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       this.#apply();
