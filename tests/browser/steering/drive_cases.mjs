@@ -113,6 +113,28 @@ test("a gamepad drives", onPage(async (player) => {
   await eventually(() => fact(player, "made"), "forward 1, pan right 22.5");
 }));
 
+test("a key whose release Command hides on macOS drives no longer", onPage(async (player) => {
+  await drive(player);
+  await player.page.keyboard.down("KeyW");
+  await eventually(() => fact(player, "held"), "w");
+  await player.page.keyboard.press("Meta"); // KeyW is released meanwhile, and no event says so
+  await eventually(() => fact(player, "held"), "");
+}));
+
+test("a stick that is held when the window loses the focus drives no longer", onPage(async (player) => {
+  await drive(player);
+  await player.page.evaluate(() => {
+    const pad = { connected: true, axes: [0, -1, 0, 0], buttons: [] };
+    navigator.getGamepads = () => /** @type {any} */ ([pad]);
+  });
+  await eventually(() => fact(player, "made"), "forward 1");
+  await player.page.evaluate(() => {
+    document.hasFocus = () => false;
+    window.dispatchEvent(new Event("blur"));
+  });
+  await eventually(() => fact(player, "made"), "still");
+}));
+
 test("of two tabs one drives, and the other is told and may take the wheel", onPage(async (player) => {
   await drive(player);
   await player.page.keyboard.down("KeyW");

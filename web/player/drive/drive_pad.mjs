@@ -50,6 +50,7 @@ export class DrivePad {
   key(event, down) {
     const key = KEY_NAMES[event.code];
     const typing = /** @type {Element} */ (event.target).closest(TYPING);
+    if (!down && event.key === "Meta") this.driver.releaseAll(KEYBOARD); // macOS tells of no release while Command is held
     if (!this.driver.on || !key) return false;
     if (down && (typing || event.ctrlKey || event.metaKey || event.altKey)) return false;
     this.driver.set(key, down, KEYBOARD);
@@ -81,7 +82,7 @@ export class DrivePad {
     if (!this.driver.on) return;
     if (state && state.frame !== null && state.driver === this.driver.id) this.driver.latency.read(state.number, state.frame);
     if (screen.shown >= 0 && !screen.video) this.driver.latency.shown(screen.shown, performance.now());
-    if (document.hasFocus()) this.driver.setSticks(sticksOf(navigator.getGamepads?.() ?? []));
+    this.driver.setSticks(sticksOf(document.hasFocus() ? navigator.getGamepads?.() ?? [] : [])); // else at rest
     const follows = head.following && head.playing && !screen.video;
     void this.driver.tick(follows ? Math.max(0, screen.shown) : null);
   }
