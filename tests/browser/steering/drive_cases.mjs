@@ -113,6 +113,20 @@ test("a gamepad drives", onPage(async (player) => {
   await eventually(() => fact(player, "made"), "forward 1, pan right 22.5");
 }));
 
+test("a finger that rests on a button opens no menu; the right button of a mouse does", onPage(async (player) => {
+  await drive(player);
+  const opened = (/** @type {string} */ pointerType) => player.button("Forward").evaluate((button, type) => {
+    let reached = false;
+    const note = () => { reached = true; };
+    document.addEventListener("contextmenu", note, { once: true });
+    const free = button.dispatchEvent(new PointerEvent("contextmenu", { bubbles: true, cancelable: true, pointerType: type }));
+    document.removeEventListener("contextmenu", note);
+    return [reached, free];
+  }, pointerType);
+  assert.deepEqual(await opened("touch"), [false, false]);
+  assert.deepEqual(await opened("mouse"), [true, true]);
+}));
+
 test("a key whose release Command hides on macOS drives no longer", onPage(async (player) => {
   await drive(player);
   await player.page.keyboard.down("KeyW");

@@ -21,7 +21,7 @@ export class TouchPad {
       button("shift", "⇧", translate("Twice as fast")), button("up", "↑", translate("Look up")), this.#look(),
       button("left", "←", translate("Turn left")), button("down", "↓", translate("Look down")), button("right", "→", translate("Turn right")));
     /** @type {HTMLElement} */
-    this.element = element("div", { class: "lt-touch" }, moves, turns);
+    this.element = element("div", { class: "lt-touch", contextmenu: keepHeld }, moves, turns);
   }
 
   /** @param {string} key @param {string} sign @param {string} name @returns {HTMLButtonElement} */
@@ -60,4 +60,11 @@ export class TouchPad {
     const down = new Set(this.driver().keys);
     for (const [key, button] of this.#buttons) button.setAttribute("aria-pressed", String(down.has(key)));
   }
+}
+
+/** Let a finger that rests on a button open no menu, neither the browser's nor the node's. @param {PointerEvent} event */
+function keepHeld(event) {
+  if (event.pointerType !== "touch") return;
+  event.preventDefault();
+  event.stopPropagation();
 }
