@@ -72,6 +72,26 @@ test("after a lost connection the runs that began meanwhile are there, and a ser
   assert.deepEqual([library.open("2").take.known, library.open("2").take.connected], [false, true]);
 });
 
+test("a take that could not be loaded is asked for again, without another message", async (context) => {
+  context.mock.method(console, "warn", () => {});
+  let [state, answers] = ["running", true];
+  const request = async (/** @type {string} */ path) => {
+    if (path.endsWith("attach")) return Response.json({ takes: [] });
+    return answers ? Response.json({ v: 1, state, chunks: [] }) : new Response(null, { status: 502 });
+  };
+  const library = new Library(/** @type {any} */ ({ request }));
+  library.receive("longtake.take", /** @type {any} */ ({ take: "1", node_id: "7", workflow_id: "A", state: "running" }));
+  [state, answers] = ["done", false]; // a proxy whose server is not there yet
+  library.setConnected(false);
+  await library.attach("page"); // the run's end was told while the connection was lost
+  const { take } = library.open("1");
+  assert.equal(take.info.state, "running");
+  answers = true;
+  for (let turns = 0; turns < 2; turns++) library.askForQuiet();
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.equal(take.info.state, "done");
+});
+
 /** A server that has some takes, and a record of what it was asked for. @param {Record<string, object>} takes */
 function serverOf(takes) {
   /** @type {string[]} */

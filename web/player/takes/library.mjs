@@ -7,16 +7,17 @@ import { Transport } from "./transport.mjs";
 
 const STORE_BYTES = 256 * 2 ** 20; // 10 minutes of 832x480 at 16 fps need two to three times as much
 const MAX_TAKES = 32; // as many as the server keeps: stream/preview/takes.py
-const QUIET_TIMES = 2; // until a take that another tab tells of is asked for
+const QUIET_TIMES = 2; // until a take is asked for that another tab tells of, or that could not be loaded
 export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
- *   toldBy: "server"|"tab", quiet: number, driveKept?: boolean, workflowChanged?: boolean, refined?: Session,
+ *   toldBy: "server"|"tab", quiet: number, unloaded?: boolean, driveKept?: boolean, workflowChanged?: boolean, refined?: Session,
  *   view?: import("../view/reel.mjs").View, draft?: string, wheel?: import("../drive/driver.mjs").Driver,
  *   capture?: import("../input/capture.mjs").Capture}}
  *   Session  `toldBy`: who sends the messages; `quiet`: how often it was looked at since the last one;
+ *   `unloaded`: whether the server's last answer did not come;
  *   `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
  *   `workflowChanged`: whether the player wrote an edit, the drive or a fork into the workflow, so that Run goes on
  *   elsewhere than the take says; `refined`: the same frames, larger or finer; `view`: where a player left the
@@ -192,10 +193,13 @@ export class Library {
     return this.#connected && (growing || !this.#answering);
   }
 
-  /** Ask the server for the takes of another tab that has become quiet: it may be closed. Call this every second or two. */
+  /** Ask the server for the takes of another tab that has become quiet: it may be closed. Ask again for those that
+   * could not be loaded: their last message may be missed. Call this every second or two. */
   askForQuiet() {
     for (const session of this.#sessions.values()) {
-      if (session.toldBy === "server" || !session.take.live || ++session.quiet < QUIET_TIMES) continue;
+      const { toldBy, unloaded, take } = session;
+      const expected = (unloaded && take.connected) || (toldBy === "tab" && take.live);
+      if (!expected || ++session.quiet < QUIET_TIMES) continue;
       session.quiet = 0;
       void this.#refresh(session);
     }
@@ -229,11 +233,13 @@ export class Library {
   }
 
   /** @param {Session} session */
-  async #refresh({ transport }) {
+  async #refresh(session) {
+    session.unloaded = false;
     try {
-      await transport.refresh();
+      await session.transport.refresh();
     } catch (error) {
-      console.warn("Longtake: a take could not be loaded; retrying at the next message.", error);
+      session.unloaded = true;
+      console.warn("Longtake: a take could not be loaded; retrying.", error);
     }
   }
 }
