@@ -199,7 +199,7 @@ function forkedOnce(widgets, more = {}) {
   const timeline = { id: 1, comfyClass: "LongtakePromptTimeline", inputs: [], widgets: [{ name: "text", value: "0: a red ball" }] };
   const values = { action: "fork", at: 1.4, new_prompt: "", new_seed: -1, new_guidance: -1, ...widgets };
   const fork = {
-    id: 2, comfyClass: "LongtakeEditRollout", mode: 0, inputs: [{ name: "rollout", link: 4 }],
+    id: 2, comfyClass: "LongtakeEditRollout", mode: 0, inputs: [{ name: "rollout", type: "R", link: 4 }], outputs: [{ type: "R" }],
     widgets: Object.entries(values).map(([name, value]) => ({ name, value })), ...more,
   };
   const inner = graph({ nodes: { 1: timeline, 2: fork }, links: { 4: { origin_id: 1, origin_slot: 0 }, 7: { origin_id: 2, origin_slot: 0 } }, outputs: [{ linkIds: [7] }] });
@@ -254,6 +254,25 @@ test("an edit is kept where a fork replaces nothing of it", () => {
 test("a fork whose prompt another node gives is not taken for one without a prompt", () => {
   const link = { inputs: [{ name: "rollout", link: 4 }, { name: "new_prompt", link: 4 }] };
   assert.match(forkedOnce({}, link).keep(LATER) ?? "", /^A fork replaces this line/);
+});
+
+test("a bypassed sampler and its timeline get no seed and no line, and bypassed nodes join no shots", () => {
+  const of = (/** @type {number} */ id, /** @type {string} */ type, /** @type {object} */ more) => ({ id, comfyClass: `Longtake${type}`, ...more });
+  const from = (/** @type {string} */ type, /** @type {number} */ link) => ({ type, link });
+  const nodes = {
+    1: of(1, "PromptTimeline", {}), 2: of(2, "PromptTimeline", {}), 3: of(3, "Sampler", { inputs: [from("P", 1)] }),
+    4: of(4, "Sampler", { mode: 4, inputs: [from("P", 2), from("R", 3)], outputs: [{ type: "R" }] }),
+    5: of(5, "VAEDecode", { inputs: [from("R", 4)] }), 6: of(6, "VAEDecode", { inputs: [from("R", 3)] }),
+    7: of(7, "SpliceRollouts", { mode: 4, inputs: [from("F", 5), from("F", 6)], outputs: [{ type: "F" }] }),
+    8: of(8, "Preview", { inputs: [from("F", 7)] }),
+  };
+  const links = Object.fromEntries(Object.keys(nodes).map((id) => [id, { origin_id: Number(id), origin_slot: 0 }]));
+  const root = graph({ nodes, links });
+  const nearest = (/** @type {string} */ type) => upstream(root, "8", ({ comfyClass }) => comfyClass === `Longtake${type}`)?.node.id;
+  assert.deepEqual(["Sampler", "PromptTimeline", "VAEDecode"].map(nearest), [3, 1, 5]);
+  assert.equal(jointObstacle(root, "8"), null);
+  Object.assign(nodes[3], { mode: 2 }); // muted: nothing comes from there
+  assert.equal(nearest("PromptTimeline"), undefined);
 });
 
 test("a failure is told in the previews of its own workflow, also where another one has the same nodes", () => {

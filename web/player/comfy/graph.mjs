@@ -5,6 +5,7 @@
  */
 
 export const SUBGRAPH_INPUT = "-10"; // the origin of a link from a subgraph's own inputs, a number in older hosts
+const [MUTED, BYPASSED] = [2, 4]; // LiteGraph's modes of a node that a run leaves out
 
 /** Return the node with an execution id such as "12:3", or null. @param {any} root @param {string|null} id */
 export function nodeAt(root, id) {
@@ -47,7 +48,8 @@ export function upstream(root, start, wanted, isEnd) {
 }
 
 /**
- * Yield the nodes upstream of `start` that match `wanted`, the nearest first, with the paths of their graphs.
+ * Yield the nodes upstream of `start` that match `wanted`, the nearest first, with the paths of their graphs. A run
+ * leaves out muted and bypassed nodes, and so does this.
  * @param {any} root @param {string} start execution id, itself the first node
  * @param {(node: any) => boolean} wanted @param {(node: any) => boolean} [isEnd] nodes behind which nothing is wanted
  * @returns {Generator<{node: any, path: string[]}, void, void>}
@@ -60,7 +62,7 @@ export function* allUpstream(root, start, wanted, isEnd = () => false) {
     const key = executionId(at);
     if (!at.node || seen.has(key)) continue;
     seen.add(key);
-    if (wanted(at.node)) yield at;
+    if (takesPart(at.node) && wanted(at.node)) yield at;
     if (!isEnd(at.node)) queue.push(...originsOf(root, at));
   }
 }
@@ -77,7 +79,7 @@ export function firstUpstream(root, start, wanted) {
     const key = executionId(at);
     if (!at.node || seen.has(key)) continue;
     seen.add(key);
-    if (wanted(at.node)) return at;
+    if (takesPart(at.node) && wanted(at.node)) return at;
     stack.push(...originsOf(root, at).reverse());
   }
   return null;
@@ -86,7 +88,22 @@ export function firstUpstream(root, start, wanted) {
 /** Return the nodes that feed a node's inputs, in their order. @param {any} root
  * @param {{node: any, path: string[]}} place */
 function originsOf(root, { node, path }) {
-  return (node.inputs ?? []).flatMap((/** @type {any} */ input) => originOf(root, path, input.link) ?? []);
+  return inputsInUse(node).flatMap((/** @type {any} */ input) => originOf(root, path, input.link) ?? []);
+}
+
+/** Return a node's inputs, of a bypassed node those that it passes on: as the host chooses them. @param {any} node
+ * @returns {any[]} */
+function inputsInUse({ mode, inputs = [], outputs = [] }) {
+  if (mode === MUTED) return [];
+  if (mode !== BYPASSED) return inputs;
+  const passed = outputs.map((/** @type {any} */ { type }, /** @type {number} */ slot) =>
+    (inputs[slot]?.type === type ? inputs[slot] : inputs.find((/** @type {any} */ input) => input.type === type)));
+  return inputs.filter((/** @type {any} */ input) => passed.includes(input));
+}
+
+/** @param {any} node */
+function takesPart({ mode }) {
+  return mode !== MUTED && mode !== BYPASSED;
 }
 
 /** Return the execution id of a node, such as "12:3". @param {{node: any, path: string[]}} place */

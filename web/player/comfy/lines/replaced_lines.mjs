@@ -5,7 +5,6 @@ import { allUpstream, executionId, upstream, widgetOf } from "../graph.mjs";
 import { guidanceOf, promptOf, startOf } from "./prompt_lines.mjs";
 
 const FORK = "LongtakeEditRollout";
-const BYPASSED = 4; // LiteGraph's mode of a node that passes on what it gets
 
 /**
  * Return whether a fork between a Prompt Timeline and the take's node puts its own prompt or guidance
@@ -14,7 +13,7 @@ const BYPASSED = 4; // LiteGraph's mode of a node that passes on what it gets
  * @param {string} line
  */
 export function isReplaced(root, id, timeline, take, line) {
-  const isFork = (/** @type {any} */ node) => node.comfyClass === FORK && node.mode !== BYPASSED;
+  const isFork = (/** @type {any} */ node) => node.comfyClass === FORK;
   for (const fork of allUpstream(root, id, isFork)) {
     const isBehind = upstream(root, executionId(fork), (node) => node === timeline) !== null;
     if (isBehind && replaces(root, fork, take, line)) return true;
