@@ -83,7 +83,11 @@ async function enclosed(canvas) {
 test("classic: a preview that is enclosed in a subgraph keeps its clip", onCanvas(classic, enclosed));
 test("Nodes 2.0: a preview that is enclosed in a subgraph keeps its clip", onCanvas(nodes2, enclosed));
 
-test("undo and another workflow leave the viewer where it was, with what was typed", onCanvas(classic, async (canvas) => {
+test("undo and another workflow leave the viewer where it was, with what was typed", onCanvas(classic, leftAlone));
+test("inside a subgraph undo and another workflow leave the viewer, too", onCanvas(classicInside, leftAlone));
+
+/** @param {CanvasPage} canvas */
+async function leftAlone(canvas) {
   const prompt = canvas.root.getByLabel("Prompt from the next chunk on");
   const isAsLeft = async () => {
     const { following, playing } = await canvas.until(({ shown }) => shown === "5");
@@ -105,6 +109,31 @@ test("undo and another workflow leave the viewer where it was, with what was typ
   await isAsLeft();
   await canvas.button("Stop").click();
   await canvas.until(({ state }) => state === "stopped");
+}
+
+test("a graph that is loaded again ends the players inside its subgraphs, whose nodes stay who they are", onCanvas(classicInside, async (canvas) => {
+  const { page } = canvas;
+  await page.evaluate(() => { // every player listens for the window's blur as long as it lives
+    const { addEventListener: add, removeEventListener: remove } = window;
+    const count = (/** @type {any[]} */ [type, listener], /** @type {number} */ by) => {
+      if (type === "blur" && String(listener).includes("releaseAll")) /** @type {any} */ (window).players += by;
+    };
+    Object.assign(window, {
+      players: 0,
+      addEventListener: (/** @type {any[]} */ ...given) => (count(given, 1), add.apply(window, /** @type {any} */ (given))),
+      removeEventListener: (/** @type {any[]} */ ...given) => (count(given, -1), remove.apply(window, /** @type {any} */ (given))),
+    });
+  });
+  const state = () => page.evaluate(() => {
+    const preview = [...app.rootGraph.subgraphs.values()].flatMap((graph) => graph.nodes)
+      .find((/** @type {any} */ node) => node.comfyClass === "LongtakePreview");
+    return `${/** @type {any} */ (window).players} more, ${preview.properties.longtake_preview}`;
+  });
+  const before = await state();
+  for (let load = 0; load < 3; load++) { // as every undo does
+    await page.evaluate(() => app.loadGraphData(app.rootGraph.serialize(), true, true, app.extensionManager.workflow.activeWorkflow));
+    await eventually(state, before);
+  }
 }));
 
 test("two instances of a subgraph are two takes to choose from", onCanvas(classicInside, async (canvas) => {

@@ -25,6 +25,11 @@ function idOf(id) {
   return id !== undefined && /^\d+$/.test(id) ? Number(id) : id;
 }
 
+/** Whether a node is in a graph or in one of its subgraphs, as they are now. @param {any} root @param {any} node */
+export function isWithin(root, { graph }) {
+  return !!graph && (graph === root || root.subgraphs?.get(graph.id) === graph);
+}
+
 /**
  * Return the matching nodes of a graph and of its subgraphs, with the paths of their graphs.
  * @param {any} graph @param {(node: any) => boolean} wanted @param {string[]} [path]

@@ -5,7 +5,7 @@ import { chain } from "./chain.mjs";
 import { emptyHint } from "./empty_hint.mjs";
 import { Failures } from "./failures.mjs";
 import { addFitLine } from "./fit_line.mjs";
-import { nodeAt } from "./graph.mjs";
+import { isWithin, nodeAt } from "./graph.mjs";
 import { LastShown } from "./lasting/last_shown.mjs";
 import { identify, identityOf } from "./lasting/node_identity.mjs";
 import { PromptOrigins } from "./prompt_origins.mjs";
@@ -147,7 +147,7 @@ export class Host {
    * @param {any} node */
   #distinguish(node) {
     const identity = identityOf(node);
-    const others = [...this.#players.keys()].filter((other) => other !== node);
+    const others = [...this.#players.keys()].filter((other) => other !== node && !this.#isGone(other));
     if (!others.some((other) => identityOf(other) === identity)) return;
     identify(node);
     this.#lastShown.note(identityOf(node), this.#lastShown.of(identity));
@@ -170,6 +170,12 @@ export class Host {
     frame.remove();
     this.#players.get(node)?.dispose();
     this.#players.delete(node);
+  }
+
+  /** Whether a node left with its subgraph: when the host loads a graph, at every undo and change of workflow, it tells
+   * only the nodes outside of subgraphs that they are removed. @param {any} node */
+  #isGone(node) {
+    return !!this.#root && !isWithin(this.#root, node);
   }
 
   /** A prompt begins. @param {{prompt_id: string}} message */
@@ -251,6 +257,9 @@ export class Host {
   }
 
   #bindNow() {
+    for (const [node, { element }] of this.#players) {
+      if (this.#isGone(node)) this.#remove(node, /** @type {HTMLElement} */ (element.parentElement));
+    }
     /** @type {Map<any, Session[]>} */
     const found = new Map();
     for (const [id, session] of this.library.newest(this.#workflow)) {
