@@ -293,6 +293,41 @@ test("one press forks the shot at the playhead, where the page can do that", onP
   assert.deepEqual(asked, [[take, 2.94], [take, 2.94]]);
 }));
 
+test("the workflow is searched for edits now and then, not for each picture, and at once after Keep edit", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.page.evaluate(async () => {
+    const [{ Library }, { Player }] = await Promise.all(
+      ["takes/library", "view/player"].map((name) => import(`/web/player/${name}.mjs`)));
+    const server = { request: (/** @type {string} */ path, /** @type {any} */ init) => fetch(path, init), fileUrl: () => null };
+    /** @type {string[]} */
+    const kept = [];
+    const searches = /** @type {any} */ (window).searches = [];
+    const isKept = (/** @type {any} */ _, /** @type {string} */ line) => (searches.push(line), kept.includes(line));
+    const keepLine = (/** @type {any} */ _, /** @type {string} */ line) => (kept.push(line), null);
+    const other = new Player(server, { emptyHint: () => "", keepLine, isKept, fork: null, restart: null });
+    document.querySelector("[data-longtake-player]")?.replaceWith(other.element);
+    const library = new Library(server);
+    library.listen(() => other.offer([...library.newest(null).values()]));
+    setInterval(() => library.attach(String(sessionStorage.getItem("clientId"))), 300); // it hears no messages
+    setInterval(() => other.refresh(), 5); // as a run with a driver does for each picture
+  });
+  await player.button("Edit prompt").click();
+  await player.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
+  await player.button("Apply").click();
+  await player.button("Keep edit").waitFor();
+  await player.until(({ state }) => state === "running");
+  const searched = await player.page.evaluate(async () => {
+    const { searches } = /** @type {any} */ (window);
+    const before = searches.length;
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    return searches.length - before;
+  });
+  assert.ok(searched >= 1 && searched <= 6, `${searched} times in two seconds`);
+  await player.button("Keep edit").click();
+  await player.root.getByText("Kept in Prompt Timeline").waitFor({ timeout: 2000 });
+}));
+
 test("density, recall and fallbacks of sparse attention change while the run goes on", onPage(async (player) => {
   await player.start({ ...SLOW, sparse: true });
   const strip = player.root.locator(".lt-strip"); // all three as they stand at one moment

@@ -5,6 +5,7 @@ import { element, textButton } from "./dom.mjs";
 import { time } from "./format.mjs";
 import { translate } from "../words.mjs";
 
+const CHECK_MS = 500; // between two searches of the workflow for the lines of all edits: it takes long for a long shot
 const STATUS = {
   queued: () => translate("queued"), encoding: () => translate("encoding"), applied: () => translate("applied"), failed: () => translate("failed"),
 };
@@ -12,6 +13,10 @@ const STATUS = {
 /** The live edits of a run and their status. An applied edit can be kept in the workflow. */
 export class EditList {
   #rendered = "";
+  #known = ""; // the edits when the workflow was searched
+  #searchedAt = -Infinity; // milliseconds
+  /** Whether the workflow contains each edit's line. @type {boolean[]} */
+  #kept = [];
   /** Why a line could not be written into the workflow. @type {Map<string, string>} */
   #errors = new Map();
 
@@ -24,16 +29,26 @@ export class EditList {
 
   update() {
     const edits = this.reel.take?.info.edits ?? [];
-    const kept = edits.map((edit) => this.#isKept(edit));
-    const content = JSON.stringify([this.reel.take?.token, edits, kept, [...this.#errors]]);
+    const known = JSON.stringify([this.reel.take?.token, edits]);
+    this.#search(edits, known);
+    const content = JSON.stringify([known, this.#kept, [...this.#errors]]);
     if (content === this.#rendered) return;
     this.#rendered = content;
     this.element.hidden = edits.length === 0;
-    this.element.replaceChildren(...edits.map((edit) => this.#row(edit)).reverse());
+    this.element.replaceChildren(...edits.map((edit, index) => this.#row(edit, this.#kept[index])).reverse());
   }
 
-  /** @param {Edit} edit */
-  #row(edit) {
+  /** Search the workflow for the lines of new edits at once, and now and then again: the user may change it.
+   * @param {Edit[]} edits @param {string} known */
+  #search(edits, known) {
+    const now = performance.now();
+    if (known === this.#known && now - this.#searchedAt < CHECK_MS) return;
+    [this.#known, this.#searchedAt] = [known, now];
+    this.#kept = edits.map((edit) => this.#isKept(edit));
+  }
+
+  /** @param {Edit} edit @param {boolean} kept in the workflow */
+  #row(edit, kept) {
     const status = element("span", { class: `lt-status lt-${edit.status}` }, statusText(edit));
     const what = element("span", { class: "lt-what" }, changeText(edit));
     const row = element("li", {}, status, what);
@@ -41,7 +56,7 @@ export class EditList {
     const { line } = edit;
     if (edit.status !== "applied" || line === null || !this.reel.place.keepLine) return row;
     const refusal = this.#errors.get(this.#key(line));
-    if (this.#isKept(edit)) row.append(element("span", { class: "lt-outcome" }, translate("Kept in Prompt Timeline")));
+    if (kept) row.append(element("span", { class: "lt-outcome" }, translate("Kept in Prompt Timeline")));
     else if (refusal !== undefined) row.append(element("span", { class: "lt-refusal" }, refusal));
     else row.append(this.#keepButton(line));
     return row;
@@ -54,6 +69,7 @@ export class EditList {
       if (!session || !place.keepLine) return;
       const error = place.keepLine(session, line);
       if (error) this.#errors.set(this.#key(line), error);
+      this.#searchedAt = -Infinity; // the workflow has changed
       this.reel.onChange();
     });
     keep.title = translate("Write “{line}” into the Prompt Timeline, so that the workflow reproduces this shot", { line });
