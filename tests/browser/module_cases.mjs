@@ -5,6 +5,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { posix } from "node:path";
 import { test } from "node:test";
 import { ByteStore } from "../../web/player/takes/byte_store.mjs";
+import { Bitmaps } from "../../web/player/view/bitmaps.mjs";
 import { PictureRoom } from "../../web/player/view/picture_room.mjs";
 import { Playhead } from "../../web/player/view/playhead.mjs";
 import { Fetcher } from "../../web/player/takes/fetcher.mjs";
@@ -345,4 +346,25 @@ test("a player without a size does not make its node higher; it does once it is 
   update(200);
   update(200);
   assert.deepEqual(rooms, [20]);
+});
+
+test("bytes that are no picture are tried once, and others for the same frame again", async (context) => {
+  const warn = context.mock.method(console, "warn", () => {});
+  let tries = 0;
+  const decode = async (/** @type {Blob} */ { size }) => {
+    tries++;
+    if (size === 1) throw new Error("The source image could not be decoded.");
+    return { close() {} };
+  };
+  Object.assign(globalThis, { createImageBitmap: decode });
+  const broken = new Uint8Array(1), whole = new Uint8Array(2);
+  let bytes = broken;
+  const bitmaps = new Bitmaps(4, () => bytes, (frame) => void (tries < 9 && bitmaps.request([frame]))); // as a player draws again
+  bitmaps.request([7]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.deepEqual([tries, warn.mock.callCount()], [1, 1]);
+  bytes = whole;
+  bitmaps.request([7]);
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual([tries, bitmaps.count], [2, 1]);
 });

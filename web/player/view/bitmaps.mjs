@@ -6,6 +6,8 @@ export class Bitmaps {
   #ready = new Map();
   /** @type {Set<number>} */
   #decoding = new Set();
+  /** Bytes that are no picture: others may come for the same frame. @type {WeakSet<Uint8Array>} */
+  #broken = new WeakSet();
   #epoch = 0;
 
   /**
@@ -48,7 +50,7 @@ export class Bitmaps {
     for (const frame of frames) {
       if (this.#decoding.has(frame)) continue;
       const jpeg = this.jpegOf(frame);
-      if (jpeg && jpeg !== this.#ready.get(frame)?.jpeg) this.#decode(frame, jpeg);
+      if (jpeg && jpeg !== this.#ready.get(frame)?.jpeg && !this.#broken.has(jpeg)) this.#decode(frame, jpeg);
     }
   }
 
@@ -69,6 +71,7 @@ export class Bitmaps {
       if (epoch !== this.#epoch) return bitmap.close();
       this.#keep(frame, bitmap, jpeg);
     } catch (error) {
+      this.#broken.add(jpeg);
       console.warn(`Longtake: frame ${frame} cannot be decoded.`, error);
     } finally {
       if (epoch === this.#epoch) this.#decoding.delete(frame);
