@@ -31,3 +31,13 @@ test("a held key saves one frame and toggles once, but steps on", () => {
     "save", "full", "toggle", "loop", "refined", "live", "step", "step", "step", "chunk", "chunk", "chunk",
   ]);
 });
+
+test("on a keyboard of another script a letter is the key that has it; on a Latin one it is what is typed", () => {
+  const { asked, press } = keyed();
+  press({ key: "ㄴ", code: "KeyS" }); // Korean
+  press({ key: "щ", code: "KeyO" }); // Cyrillic
+  press({ key: "о", code: "KeyJ" }); // looks like an o, and is none
+  press({ key: "o", code: "KeyS" }); // Dvorak
+  press({ key: "ê", code: "KeyF" });
+  assert.deepEqual(asked, ["save", "loop", "loop"]);
+});

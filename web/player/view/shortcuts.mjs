@@ -25,11 +25,19 @@ export function playerKeys(player) {
   };
 }
 
+/** Return the letter of a key, or its name. Where the keyboard types another script, such as Korean or Cyrillic, the key's
+ * place says which Latin letter it has. @param {KeyboardEvent} event */
+function nameOf({ key, code }) {
+  const isForeign = /^\p{L}$/u.test(key) && !/\p{Script=Latin}/u.test(key);
+  return (isForeign ? /^Key([A-Z])$/.exec(code)?.[1] ?? key : key).toLowerCase();
+}
+
 /** @param {Player} player @param {KeyboardEvent} event @returns {(() => void)|null} */
-function actionOf(player, { key, shiftKey }) {
+function actionOf(player, event) {
   const { reel } = player;
+  const { shiftKey } = event;
   const second = Math.round(reel.fps);
-  switch (key.toLowerCase()) {
+  switch (nameOf(event)) {
     case " ": return () => reel.toggle();
     case "arrowleft": return () => reel.step(shiftKey ? -second : -1);
     case "arrowright": return () => reel.step(shiftKey ? second : 1);
