@@ -121,6 +121,29 @@ test("a chunk that the server dropped is a gap that playing skips", onPage(async
   await player.until(({ shown }) => Number(shown) >= 24);
 }, { errors: /410/ }));
 
+test("the bar of a long shot reads its colours once, however much the server has dropped", onPage(async (player) => {
+  await player.finished({ frames: 24 });
+  const [reads, gap] = await player.page.evaluate(async () => {
+    const [{ ScrubBar }, { Take }] = await Promise.all(
+      ["view/scrub_bar", "takes/take"].map((name) => import(`/web/player/${name}.mjs`)));
+    const take = new Take("long");
+    take.chunks = Array.from({ length: 3000 }, (_, seq) => ({ seq, first_frame: 12 * seq, count: 12, bytes: 0 }));
+    const bar = new ScrubBar({ take, frame: 0, frames: take.frames, fps: 16, length: take.length });
+    document.querySelector("[data-longtake-player]")?.append(bar.element);
+    const read = CSSStyleDeclaration.prototype.getPropertyValue;
+    let times = 0;
+    CSSStyleDeclaration.prototype.getPropertyValue = function (name) {
+      times++;
+      return read.call(this, name);
+    };
+    bar.update();
+    const middle = bar.canvas.getContext("2d").getImageData(bar.canvas.width >> 1, bar.canvas.height * 13 / 22, 1, 1).data;
+    return [times, middle[0] > middle[2] + 100]; // red
+  });
+  assert.ok(Number(reads) < 20, `${reads} times`);
+  assert.equal(gap, true);
+}));
+
 test("pictures of half the size fill the same canvas", onPage(async (player) => {
   await player.finished({ frames: 12, width: 832, height: 480 });
   await player.slider.press("End");

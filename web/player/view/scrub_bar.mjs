@@ -115,12 +115,10 @@ export class ScrubBar {
  * @param {Take} take @param {(frame: number) => number} x @param {(name: string) => string} color */
 function drawChunks(context, take, x, color) {
   let last = 0;
+  context.fillStyle = color("gap"); // once: a long shot may have thousands of gaps, and reading a colour takes time
   for (const { first_frame, count, bytes } of take.chunks) {
     const left = x(first_frame);
-    if (bytes === 0) {
-      context.fillStyle = color("gap");
-      context.fillRect(left, TRACK_TOP + 2, x(first_frame + count) - left, TRACK_HEIGHT - 4);
-    }
+    if (bytes === 0) context.fillRect(left, TRACK_TOP + 2, x(first_frame + count) - left, TRACK_HEIGHT - 4);
     if (left - last < TICK_SPACING) continue;
     context.clearRect(Math.round(left) - 0.5, TRACK_TOP, 1, TRACK_HEIGHT);
     last = left;
