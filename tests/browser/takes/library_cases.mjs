@@ -165,3 +165,12 @@ test("a hundred nodes are remembered, and no room for one more is no failure", (
   new LastShown(full).note("a", { file: file(1) });
   console.warn = warn;
 });
+
+test("a node whose file gives it the name of something that every object has is a node like others", () => {
+  const shown = new LastShown(storage());
+  for (const name of ["constructor", "__proto__", "toString"]) {
+    assert.deepEqual(shown.of(name), { takes: [], file: null });
+    shown.note(name, { takes: [name] });
+    assert.deepEqual(shown.of(name), { takes: [name], file: null });
+  }
+});

@@ -19,7 +19,8 @@ export class LastShown {
 
   /** @param {string} node its identity @returns {Shown} */
   of(node) {
-    return this.#all()[node] ?? { takes: [], file: null };
+    const all = this.#all();
+    return Object.hasOwn(all, node) ? all[node] : { takes: [], file: null }; // a workflow file may say "constructor"
   }
 
   /** @param {string} node its identity @param {Partial<Shown>} news */
