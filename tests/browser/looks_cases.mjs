@@ -179,3 +179,18 @@ async function readable(player) {
 
 test("text can be read in the dark theme", onPage(readable, { colorScheme: "dark" }));
 test("text can be read in the light theme", onPage(readable, { colorScheme: "light" }));
+
+test("with forced colours what is pressed is seen, and whether LIVE follows", onPage(async (player) => {
+  await player.start(RUN);
+  await player.until(({ frames, following }) => Number(frames) >= 24 && following === "true");
+  const loop = player.button("Loop (O)");
+  const outline = () => loop.evaluate((button) => getComputedStyle(button).outlineStyle);
+  assert.equal(await outline(), "none");
+  await loop.dispatchEvent("click"); // without the focus, which has an outline of its own
+  await eventually(outline, "solid");
+  const dot = () => player.root.locator(".lt-dot").evaluate((each) => getComputedStyle(each).backgroundColor);
+  const live = await dot();
+  await player.slider.press("ArrowLeft");
+  await player.until(({ following }) => following === "false");
+  await eventually(async () => await dot() !== live, true);
+}, { forcedColors: "active" }));
