@@ -309,6 +309,18 @@ test("the host tells which workflow a prompt came from, and is asked once", asyn
   assert.deepEqual(asked, ["/jobs/P", "/jobs/gone"]);
 });
 
+test("a run whose workflow could not be asked for once is asked for at its next message", async (context) => {
+  context.mock.method(console, "warn", () => {});
+  let reachable = false;
+  const origins = new PromptOrigins(async () => {
+    if (!reachable) throw new TypeError("Failed to fetch");
+    return Response.json({ workflow_id: "A" });
+  });
+  assert.equal(await origins.of("P"), null);
+  reachable = true;
+  assert.equal(await origins.of("P"), "A");
+});
+
 /** A graph of nodes by id, class and sources. @param {[number, string, number[]][]} rows */
 function chained(rows) {
   const links = /** @type {Record<number, any>} */ ({});

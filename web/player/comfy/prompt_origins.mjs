@@ -29,6 +29,7 @@ export class PromptOrigins {
       const answer = await this.request(`/jobs/${encodeURIComponent(prompt)}`);
       return answer.ok ? (await answer.json()).workflow_id ?? null : null;
     } catch (error) {
+      this.#workflows.delete(prompt); // the next message of the run asks again
       console.warn("Longtake: ComfyUI does not tell a run's workflow; the one on the canvas is taken for it.", error);
       return null;
     }
