@@ -81,6 +81,7 @@ class Bridge:
         self._target, self._tell = target, tell
         self._mailbox = Mailbox()
         self._closing = threading.Event()
+        self._failure: Exception | None = None
         family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -96,7 +97,10 @@ class Bridge:
         self._sender = threading.Thread(target=self._send, name="longtake osc", daemon=True)
 
     def run(self) -> None:
-        """Receive messages until `close`, and pass them on from a thread of their own."""
+        """Receive messages until `close`, and pass them on from a thread of their own.
+
+        An error of that thread that nobody expects ends this one, and is raised here.
+        """
         self._sender.start()
         try:
             while not self._closing.is_set():
@@ -106,6 +110,8 @@ class Bridge:
             self._mailbox.close()
             self._sender.join()
             self._socket.close()
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """End `run` within `POLL_S`, after the requests that wait; any thread may call this."""
@@ -128,7 +134,10 @@ class Bridge:
         """The messages of a datagram, those of bundles too; none if it is not OSC."""
         try:
             packet = self._osc.osc_packet.OscPacket(datagram)
-        except (self._osc.osc_packet.ParseError, ValueError, IndexError, UnicodeError) as error:
+        except (
+            self._osc.osc_packet.ParseError, ValueError, IndexError, UnicodeError,
+            RecursionError,  # bundles within bundles, some hundreds deep
+        ) as error:  # fmt: skip
             self._tell(f"A datagram of {len(datagram)} bytes is not OSC ({error}).")
             return []
         return [(timed.message.address, timed.message.params) for timed in packet.messages]
@@ -144,6 +153,13 @@ class Bridge:
             self._tell(f"Help cannot be sent to {sender[0]} ({error.strerror or error}).")
 
     def _send(self) -> None:
+        try:
+            self._pass_on()
+        except Exception as error:  # without this thread, messages would be taken and lost
+            self._failure = error
+            self._closing.set()
+
+    def _pass_on(self) -> None:
         while (request := self._mailbox.take(REPEAT_S)) is not None:
             try:
                 if request:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -13,6 +14,8 @@ from ...errors import BadInput, LongtakeError
 
 TIMEOUT_S = 10.0
 ACTIVE = ("waiting", "running", "paused")
+BROKEN = (OSError, HTTPException, ValueError)
+"""What is raised where nobody answers, an answer breaks off, or it is no JSON."""
 NO_RUN = "No run with a preview goes on there; the message has no effect."
 
 
@@ -98,18 +101,19 @@ class RemoteRun:
             with urlopen(request, timeout=TIMEOUT_S) as answer:
                 return json.load(answer)
         except HTTPError as error:
-            content = _as_json(error.read())
+            content = _as_json(error)
             if error.code in statuses and content is not None:
                 return content
             reason = (content or {}).get("error", f"status {error.code}")
             raise LongtakeError(f"The server refuses: {reason}") from error
-        except (URLError, TimeoutError, ValueError) as error:
-            raise LongtakeError(f"{self._server} does not answer ({error}).") from error
+        except BROKEN as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise LongtakeError(f"{self._server} does not answer ({reason}).") from error
 
 
-def _as_json(content: bytes) -> dict[str, Any] | None:
+def _as_json(refusal: HTTPError) -> dict[str, Any] | None:
     try:
-        answer = json.loads(content)
-    except ValueError:
+        answer = json.load(refusal)
+    except BROKEN:
         return None
     return answer if isinstance(answer, dict) else None

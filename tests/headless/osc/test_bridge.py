@@ -152,11 +152,18 @@ def test_help_that_reaches_nobody_does_not_end_the_bridge() -> None:
     assert log.said[0] == "Help cannot be sent to 127.0.0.1 (Network is unreachable)."
 
 
+def bundles_within_bundles(depth: int) -> bytes:
+    content = b""
+    for _ in range(depth):
+        content = _padded(b"#bundle") + struct.pack(">Qi", 1, len(content)) + content
+    return content
+
+
 @pytest.mark.parametrize(
     "datagram",
     [
         b"", b"\0", b"noise", b"/longtake/prompt", b"\xff" * 64, b"#bundle\0" + b"\xff" * 12,
-        b"/a\0\0,s\0\0\xc3\x28\0\0",
+        b"/a\0\0,s\0\0\xc3\x28\0\0", bundles_within_bundles(2000),
     ],
 )  # fmt: skip
 def test_what_is_not_osc_is_said_and_does_not_end_the_bridge(datagram: bytes) -> None:
@@ -167,6 +174,44 @@ def test_what_is_not_osc_is_said_and_does_not_end_the_bridge(datagram: bytes) ->
         say(bridge, "stop", [])
         wait_until(lambda: bool(log.requests))
     assert log.requests == [{"op": "stop"}]
+
+
+@pytest.mark.parametrize("answer", [
+    b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{",
+    b"HTTP/1.1 500 No\r\nContent-Length: 90\r\n\r\n{",
+])  # fmt: skip
+def test_a_server_that_breaks_off_its_answer_does_not_end_the_bridge(answer: bytes) -> None:
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = RemoteRun(f"http://127.0.0.1:{server.getsockname()[1]}/#key")
+        with listening(target, said) as bridge:
+            for count in (1, 2):
+                say(bridge, "pause", 1)
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                wait_until(lambda count=count: len(said) >= count)
+    assert len(said) == 2
+    assert all("does not answer (" in line or "status 500" in line for line in said), said
+    assert "\n" not in "".join(said)
+
+
+class Broken(Log):
+    """A target with a fault of its own."""
+
+    def send(self, request: dict[str, Any]) -> None:
+        raise KeyError("takes")
+
+
+def test_a_bridge_that_can_send_nothing_more_ends_and_says_why() -> None:
+    bridge = Bridge(("127.0.0.1", 0), Broken(), [].append)
+    say(bridge, "pause", 1)
+    try:
+        with pytest.raises(KeyError, match="takes"):
+            bridge.run()
+    finally:
+        bridge.close()
 
 
 @pytest.mark.parametrize(
