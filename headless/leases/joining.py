@@ -13,7 +13,9 @@ from rich.console import Console
 from yarl import URL
 
 from ...core_checkout import ComfyCore
-from ..batch.client import TIMEOUT, Client, server_url
+from ...errors import LongtakeError
+from ..batch.answers import BadAnswer
+from ..batch.client import TIMEOUT, Client, ServerLost, server_url
 from ..session import session
 from .engine import Engine, OwnEngine, ServerEngine
 from .link import Link
@@ -73,7 +75,12 @@ def _engine(
 ) -> Iterator[Engine]:
     if joining.server is not None:
         client = Client(requests, server_url(joining.server), str(uuid.uuid4()))
-        loop.wait(client.greet())
+        try:
+            loop.wait(client.greet())
+        except (ServerLost, BadAnswer) as error:
+            raise LongtakeError(
+                f"{client.name} does not answer ({error}); start ComfyUI there or check --server."
+            ) from error
         yield ServerEngine(client, loop, joining.patience_s)
         return
     with session(console, joining.comfy, joining.work, store=joining.store) as live:

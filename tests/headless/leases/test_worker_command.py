@@ -25,6 +25,7 @@ def _without_key(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--join", "x:1"], "short", "LONGTAKE_KEY holds no key of 16 or more letters"),
         (["--join", "x:1"], None, "give --key-file FILE or set LONGTAKE_KEY"),
         (["--join", "x:1", "--key-file", "none.txt"], None, "none.txt cannot be read as text"),
+        (["--join", "x:1", "--server", "127.0.0.1:1"], KEY, "Failed: http://127.0.0.1:1 does not"),
     ],
 )
 def test_a_worker_says_what_it_cannot_use(
