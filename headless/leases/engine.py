@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +28,7 @@ from .loop import LoopThread
 from .queue import Ending
 
 WORKFLOW_FILE = "workflow.json"
+FAREWELL_S = 5.0  # for a server to take a row back while its worker ends
 
 
 class Engine(Protocol):
@@ -106,10 +108,18 @@ class ServerEngine:
             return Ending(0, error=str(error))
         except (ServerLost, BadAnswer) as error:  # the row goes back, and this worker ends
             raise LongtakeError(f"{self.client.name} cannot be used: {error}.") from error
+        except KeyboardInterrupt:  # the row goes to another worker
+            self.loop.wait(self._take_back())
+            raise
 
     def interrupt(self) -> None:
         """Take the running row from the server."""
         self.loop.start(self.client.drop([self._prompt_id]))
+
+    async def _take_back(self) -> None:
+        """Take the row from the server, unless it does not answer."""
+        with suppress(ServerLost, BadAnswer, asyncio.TimeoutError):
+            await asyncio.wait_for(self.client.drop([self._prompt_id]), FAREWELL_S)
 
     async def _run(self, task: Task, folder: Path) -> Ending:
         self._prompt_id = str(uuid.uuid4())

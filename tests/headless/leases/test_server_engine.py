@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,6 +19,7 @@ from longtake.headless.leases.engine import ServerEngine
 from longtake.headless.leases.link import Task
 from longtake.headless.leases.loop import LoopThread, loop_thread
 from longtake.tests.support.fake_comfyui import FakeComfyUI
+from longtake.tests.support.stream.live_servers import wait_until
 
 
 @pytest.fixture
@@ -72,3 +74,33 @@ def test_a_server_that_is_away_ends_the_worker_in_a_sentence(
     server.stop()
     with pytest.raises(LongtakeError, match="cannot be used: "):
         engine.run(task(3), tmp_path / "row")
+
+
+class LoopUntilCtrlC:
+    """A loop whose first wait ends with Ctrl-C, once the server runs the row."""
+
+    def __init__(self, loop: LoopThread, server: FakeComfyUI, *, is_there: bool) -> None:
+        self._loop, self._server, self._is_there = loop, server, is_there
+        self._interrupted = False
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        if self._interrupted:
+            return self._loop.wait(work)
+        self._interrupted = True
+        future = self._loop.start(work)
+        wait_until(lambda: self._server.running)
+        future.cancel()
+        if not self._is_there:
+            self._server.stop()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_ctrl_c_takes_the_row_from_the_server(
+    engine: ServerEngine, server: FakeComfyUI, tmp_path: Path, *, is_there: bool
+) -> None:
+    server.hold.clear()
+    engine.loop = LoopUntilCtrlC(engine.loop, server, is_there=is_there)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(task(3), tmp_path / "row")
+    assert server.running is None and len(server.dropped) == is_there
