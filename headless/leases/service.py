@@ -110,6 +110,8 @@ class LeaseService:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             await _write(request, target)
+        except ConnectionError:  # the worker has gone; this disk has refused nothing
+            raise
         except OSError as error:
             raise StorageError(
                 f"{target.name} cannot be written ({error.strerror}); free some space."

@@ -181,6 +181,8 @@ async def _read_post(
         return await asyncio.wait_for(_body(request, most_bytes), BODY_LIMIT_S)
     except asyncio.TimeoutError:
         raise _Refusal(408, f"The body took more than {BODY_LIMIT_S:g} s.") from None
+    except ConnectionError:  # the page has closed; a server would print a traceback
+        raise _Refusal(400, "The body broke off.") from None
 
 
 async def _body(request: web.Request, most_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from rich.console import Console
+from yarl import URL
 
 from longtake.headless.batch.display import REPEAT_S, Display
 from longtake.headless.batch.record import Record, Records
@@ -53,6 +54,29 @@ def test_a_file_that_finds_no_room_is_told(tmp_path: Path, monkeypatch: pytest.M
     statuses, said = asyncio.run(_drive(tmp_path, bring))
     assert statuses == [507]
     assert "clip.mp4 cannot be written (No space left on device); free some space. Workers" in said
+
+
+@pytest.mark.parametrize("request_line", ["PUT {}/files/clip.mp4", "POST {}/end"])
+def test_a_worker_that_is_killed_while_it_sends_is_no_full_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, request_line: str
+) -> None:
+    async def break_off(session: aiohttp.ClientSession, url: str) -> list[int]:
+        async with session.post(url, data=b'{"worker": "w"}', headers=header(KEY)) as answer:
+            path = f"/lease/{(await answer.json())['lease']}"
+        line, key = request_line.format(path), header(KEY)["Authorization"]
+        _, writer = await asyncio.open_connection("127.0.0.1", URL(url).port)
+        writer.write(
+            f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nContent-Length: 9\r\n\r\nab"
+            .encode()
+        )
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        await asyncio.sleep(0.2)
+        return []
+
+    _, said = asyncio.run(_drive(tmp_path, break_off))
+    assert said.startswith("Workers join with") and said.count("\n") == 1, said
+    assert caplog.records == []
 
 
 def test_a_disk_that_stays_full_is_told_again_after_a_while() -> None:

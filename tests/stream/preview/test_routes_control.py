@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -146,3 +147,19 @@ def test_compressed_bodies_are_refused(tmp_path: Path) -> None:
         assert (await site.control(bomb, **{"Content-Encoding": "gzip"}))[0] == 415
 
     served(tmp_path, test)
+
+
+def test_a_page_that_closes_while_it_sends_leaves_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(site: Site) -> None:
+        url = site.page.make_url(f"{site.path}/control")
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        head = f"POST {url.path} HTTP/1.1\r\nHost: {url.authority}\r\nContent-Length: 90\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        await asyncio.sleep(0.2)
+
+    served(tmp_path, test)
+    assert caplog.records == []
