@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -81,6 +82,8 @@ def batch(  # noqa: PLR0913
         raise click.UsageError("give at least one WORKFLOW")
     if servers and disable_metadata:
         raise click.UsageError("with --server, start the servers with --disable-metadata")
+    if driving and driving.ray is None and disable_metadata:
+        raise click.UsageError("with --serve, give --disable-metadata to each worker")
     if servers and driving:
         raise click.UsageError("give --server, or --serve or --ray; a worker may have a --server")
     if is_written("store") and (servers or (driving and driving.ray is None)):
@@ -97,6 +100,7 @@ def batch(  # noqa: PLR0913
         spec = BatchSpec(paths, parse_changes(changes), table)
         with ProcessLock(out / LOCK_FILE, f"A batch into {out}"), _results(records, console):
             if driving:
+                driving = replace(driving, disable_metadata=disable_metadata)
                 drive(spec, driving, comfy, store, records, console)
             elif servers:
                 _run_there(spec, servers, patience, records, console)

@@ -11,7 +11,13 @@ from rich.console import Console
 
 from ...core_checkout import ComfyCore
 from ...errors import BadInput
-from ..console.options import FILE, core_options, is_written, store_option
+from ..console.options import (
+    FILE,
+    core_options,
+    is_written,
+    metadata_option,
+    store_option,
+)
 from ..console.reporting import report_failures
 from ..events import RunFiles
 from ..leases.key import read_key
@@ -34,6 +40,7 @@ from ..leases.messages import WORKER
               metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @core_options
+@metadata_option
 @store_option
 def worker(  # noqa: PLR0913
     driver: str,
@@ -45,6 +52,7 @@ def worker(  # noqa: PLR0913
     patience: float,
     comfy: ComfyCore | None,
     store: str | None,
+    disable_metadata: bool,
     debug: bool,
 ) -> None:
     """Run rows of a batch that `longtake batch --serve` drives.
@@ -57,12 +65,14 @@ def worker(  # noqa: PLR0913
 
     if server is not None and is_written("store"):
         raise click.UsageError("with --server, start that server with LONGTAKE_STORE")
+    if server is not None and disable_metadata:
+        raise click.UsageError("with --server, start that server with --disable-metadata")
     console = Console(soft_wrap=True)
     hint = "Interrupted. The row went back to the driver."
     with report_failures(console, RunFiles(), debug=debug, resume_hint=lambda _: hint):
         joining = Joining(
             server_url(driver, "--join"), read_key(key_file), _name(name), patience, work, shared,
-            server, comfy, store,
+            server, comfy, store, disable_metadata,
         )  # fmt: skip
         join(joining, console)
 

@@ -79,13 +79,18 @@ def store_option(command: Command) -> Command:
     )(command)
 
 
+def metadata_option(command: Command) -> Command:
+    """Add the option --disable-metadata."""
+    return click.option(
+        "--disable-metadata", is_flag=True, help="Do not write the workflow into the files."
+    )(command)
+
+
 def common_options(command: Command) -> Command:
     """Add the options of commands that run workflows."""
     for option in (
         click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
-        click.option(
-            "--disable-metadata", is_flag=True, help="Do not write the workflow into the files."
-        ),
+        metadata_option,
         click.option(
             "--out",
             type=FILE,

@@ -31,7 +31,7 @@ Command = Callable[..., None]
 @dataclass(frozen=True, slots=True)
 class Driving:
     """Where workers join: at `serve`, with the key in `key_file`; `workers` of them on a Ray
-    cluster.
+    cluster, whose files hold no workflow with `disable_metadata`.
     """
 
     serve: str | None
@@ -39,6 +39,7 @@ class Driving:
     lease_s: float
     ray: str | None = None
     workers: int = 1
+    disable_metadata: bool = False
 
     def place(self, own: str | None) -> Place:
         """Return where to listen: as the user says, else at this machine's own address."""
@@ -102,7 +103,7 @@ def drive(
     with ExitStack() as stack:
         own = stack.enter_context(ray_cluster(driving.ray)) if driving.ray else None
         place = driving.place(own)
-        workers = ClusterWorkers(driving.workers, key, comfy, store)
+        workers = ClusterWorkers(driving.workers, key, comfy, store, driving.disable_metadata)
         start = starter(workers, console) if driving.ray else _start_nothing
         with session(console, comfy, records.out) as live:  # packs other than ours need `comfy`
             rows = check_rows(spec, live.host)

@@ -41,6 +41,7 @@ class Joining:
     server: str | None = None
     comfy: ComfyCore | None = None
     store: str | None = field(default=None, repr=False)  # it may hold a password
+    disable_metadata: bool = False
 
 
 def join(joining: Joining, console: Console) -> int:
@@ -83,5 +84,8 @@ def _engine(
             ) from error
         yield ServerEngine(client, loop, joining.patience_s)
         return
-    with session(console, joining.comfy, joining.work, store=joining.store) as live:
+    with session(
+        console, joining.comfy, joining.work,
+        disable_metadata=joining.disable_metadata, store=joining.store,
+    ) as live:  # fmt: skip
         yield OwnEngine(live)

@@ -50,6 +50,7 @@ class ClusterWorkers:
     key: str = field(repr=False)
     comfy: ComfyCore | None = None
     store: str | None = field(default=None, repr=False)
+    disable_metadata: bool = False
 
 
 def starter(workers: ClusterWorkers, console: Console) -> Callable[[str], None]:
@@ -99,6 +100,7 @@ class RowActor:
         folder = Path(tempfile.gettempdir(), "longtake-ray", name)
         own = f"{name}-{os.getpid()}"
         joining = Joining(
-            URL(driver), workers.key, own, 600.0, folder, comfy=workers.comfy, store=workers.store
-        )
+            URL(driver), workers.key, own, 600.0, folder, comfy=workers.comfy, store=workers.store,
+            disable_metadata=workers.disable_metadata,
+        )  # fmt: skip
         return join(joining, Console(quiet=True))
