@@ -65,6 +65,8 @@ def worker(  # noqa: PLR0913
 
     if server is not None and is_written("store"):
         raise click.UsageError("with --server, start that server with LONGTAKE_STORE")
+    if server is not None and is_written("comfy"):
+        raise click.UsageError("give --server or --comfy: a server has its own ComfyUI")
     if server is not None and disable_metadata:
         raise click.UsageError("with --server, start that server with --disable-metadata")
     console = Console(soft_wrap=True)

@@ -19,7 +19,7 @@ from ...core_checkout import ComfyCore
 from ..batch.local import check_rows
 from ..batch.record import Records
 from ..batch.row import BatchSpec
-from ..console.options import FILE
+from ..console.options import FILE, is_written
 from ..session import session
 from .key import VARIABLE, read_key
 from .place import LEASE_S, Place, parse_place
@@ -64,6 +64,10 @@ def driver_options(command: Command) -> Command:
     ) -> None:  # fmt: skip
         if serve is None and ray is None and key_file is not None:
             raise click.UsageError("--key-file needs --serve or --ray")
+        if serve is None and ray is None and is_written("lease"):
+            raise click.UsageError("--lease needs --serve or --ray")
+        if ray is None and is_written("workers"):
+            raise click.UsageError("--workers needs --ray; other workers join by themselves")
         driving = Driving(serve, key_file, lease, ray, workers) if serve or ray else None
         command(driving=driving, **others)
 

@@ -45,6 +45,10 @@ def test_a_worker_says_what_it_cannot_use(
         (["--serve", "nowhere"], 1, "--serve 'nowhere' is not HOST:PORT"),
         (["--serve", "1", "--server", "x"], 2, "give --server, or --serve or --ray"),
         (["--key-file", "k"], 2, "--key-file needs --serve or --ray"),
+        (["--lease", "60"], 2, "--lease needs --serve or --ray"),
+        (["--serve", "1", "--workers", "2"], 2, "--workers needs --ray"),
+        (["--patience", "9"], 2, "--patience needs --server"),
+        (["--server", "x:1", "--comfy", "x"], 2, "give --server or --comfy"),
     ],
 )
 def test_a_driver_says_what_it_cannot_use(
@@ -55,3 +59,12 @@ def test_a_driver_says_what_it_cannot_use(
     arguments = ["batch", str(tmp_path / "w.json"), "--out", str(tmp_path / "o"), *options]
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, sentence in result.output) == (code, True), result.output
+
+
+def test_a_worker_with_a_server_starts_no_core_of_its_own() -> None:
+    arguments = ["worker", "--join", "x:1", "--server", "x:2", "--comfy", "x"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "give --server or --comfy" in result.output
+    elsewhere = {"LONGTAKE_KEY": "short", "COMFYUI_PATH": "x"}  # which other commands use
+    result = CliRunner().invoke(main, arguments[:-2], env=elsewhere)
+    assert result.exit_code == 1 and "LONGTAKE_KEY holds no key" in result.output
