@@ -76,8 +76,13 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadInput(f"cannot read --params {path}: {reason}; check the path.") from error
+        if isinstance(error, OSError):
+            raise BadInput(
+                f"cannot read --params {path}: {error.strerror}; check the path."
+            ) from error
+        raise BadInput(
+            f"--params {path} is not UTF-8 text; save it anew in UTF-8 (in Excel: CSV UTF-8)."
+        ) from error
 
 
 def _csv(path: Path, text: str) -> list[Cells]:
@@ -109,7 +114,8 @@ def _json(path: Path, text: str) -> list[Cells]:
 
 
 def _json_lines(path: Path, text: str) -> list[Cells]:
-    lines = [line for line in text.splitlines() if line.strip()]
+    # Not `splitlines`: a JSON text may hold line breaks that only Unicode knows, as web pages do.
+    lines = [line for line in text.split("\n") if line.strip()]
     return [_cells(path, number, _decode(path, line)) for number, line in enumerate(lines, 1)]
 
 

@@ -56,6 +56,14 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
     assert found == [[("5.seed", "7"), ("2.text", 'a, "b"\n')], [("2.text", "c")]]
 
 
+def test_a_text_of_json_lines_may_hold_the_line_breaks_of_unicode(tmp_path: Path) -> None:
+    text = "0: a ball\u2028over\x85hills"
+    lines = [json.dumps({"2.text": text, "5.seed": seed}, ensure_ascii=False) for seed in (1, 2)]
+    (tmp_path / "rows.jsonl").write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    rows = read_table(tmp_path / "rows.jsonl").rows
+    assert [[override.value for override in row] for row in rows] == [[text, 1], [text, 2]]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
@@ -65,7 +73,7 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
         ("t.json", "[{}]", "names no input"),
         ("t.json", '[{"1.a": [1]}]', "row 1, 1.a: must be text, a number, true or false; got a"),
         ("t.jsonl", "{", "is not valid JSON"),
-        ("t.csv", "\xff", "it is not UTF-8 text"),
+        ("t.csv", "\xff", "is not UTF-8 text; save it anew in UTF-8"),
         ("t.json", "[" * 200_000, "is not valid JSON .it is nested too deep"),
         ("t.jsonl", '{"1.a": "a \\ud800"}', "has half .*, 'a .ud800'; type that text anew"),
         ("t.jsonl", '{"1.\\uDFFF": 1}', "t.jsonl has half a character .a lone surrogate.,"),
