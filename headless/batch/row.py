@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...errors import BadInput
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
-from ..workflow.overrides import Override, apply, grid
+from ..workflow.overrides import Override, apply, find_node, grid
 from ..workflow.validation import check
 from .params import Table
 from .record import Record
@@ -35,6 +36,22 @@ class BatchSpec:
         lines = self.table.rows if self.table else ((),)
         return [(*values, *line) for values in grid(self.overrides) for line in lines]
 
+    def check_names(self, workflow: Workflow) -> None:
+        """Refuse an input that is set twice in a row, so that one value would have no effect.
+
+        A --set fills the empty cells of a column; several of them make a grid, which no cell may
+        undo.
+        """
+        set_inputs = _inputs([(o.node, o.input) for o in self.overrides], workflow, "--set")
+        if self.table is None:
+            return
+        for target, names in _inputs(self.table.columns, workflow, self.table.name).items():
+            if len(set_inputs.get(target, ())) > 1:
+                raise BadInput(
+                    f"--set {names[0]} is repeated, and {self.table.name} has that column; keep "
+                    "one of the two."
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -45,6 +62,22 @@ class Row:
 
     record: Record
     prompt: Callable[[], Mapping[str, Any]]
+
+
+def _inputs(
+    targets: Sequence[tuple[str, str]], workflow: Workflow, where: str
+) -> dict[tuple[str, str], list[str]]:
+    """The names that `targets` have for each (node id, input); BadInput if they differ."""
+    inputs = defaultdict[tuple[str, str], list[str]](list)
+    for node, input_name in targets:
+        name = f"{node}.{input_name}"
+        known = inputs[find_node(workflow, node, f"{where} {name}").id, input_name]
+        if known and name not in known:
+            raise BadInput(
+                f"{where}: {known[0]} and {name} are one input of {workflow.name}; keep one."
+            )
+        known.append(name)
+    return inputs
 
 
 def build_rows(
@@ -62,6 +95,7 @@ def build_rows(
     for workflow in workflows:
         if spec.table:
             spec.table.check(workflow, specs)
+        spec.check_names(workflow)
         for values in spec.combinations():
             number += 1
             prompt = partial(_prompt, workflow, values, specs, remedy)

@@ -23,9 +23,11 @@ from longtake.headless.batch.outputs import fetch
 from longtake.headless.batch.page import page_parts
 from longtake.headless.batch.params import read_table
 from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records, SavedFile
-from longtake.headless.batch.row import Row
+from longtake.headless.batch.row import BatchSpec, Row, build_rows
 from longtake.headless.batch.tables import to_csv
 from longtake.headless.batch.watch import ProgressWatch
+from longtake.headless.console.options import parse_changes
+from longtake.headless.workflow.graph import parse
 
 
 def record(number: int = 1, **known: Any) -> Record:
@@ -356,3 +358,23 @@ def test_no_file_of_a_server_lands_outside_the_rows_folder(tmp_path: Path) -> No
     ]  # fmt: skip
     there = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert there == {tmp_path / "out" / file for file in files}
+
+
+@pytest.mark.parametrize(
+    ("changes", "columns", "sentence"),
+    [
+        ((), "5.seed,Sampler.seed\n1,2\n", "t.csv: 5.seed and Sampler.seed are one input of w"),
+        (("5.seed=1", "Sampler.seed=2"), "5.length\n1\n", "--set: 5.seed and Sampler.seed are one"),
+        (("5.seed=1", "5.seed=2"), "Sampler.seed\n1\n", "--set Sampler.seed is repeated, and t"),
+        (("5.seed=1",), "5.seed,5.length\n7,\n", None),
+        (("5.seed=1", "5.seed=2"), "5.length\n1\n", None),
+    ],
+)
+def test_a_row_that_sets_an_input_twice_is_refused(
+    tmp_path: Path, changes: tuple[str, ...], columns: str, sentence: str | None
+) -> None:
+    (tmp_path / "t.csv").write_text(columns)
+    workflow = parse({"5": {"class_type": "Count", "_meta": {"title": "Sampler"}}}, "w")
+    spec = BatchSpec((), parse_changes(changes), read_table(tmp_path / "t.csv"))
+    with pytest.raises(BadInput, match=sentence or "'Count' is not a known node type"):
+        list(build_rows([workflow], spec, {}))
