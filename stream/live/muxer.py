@@ -14,7 +14,10 @@ from .encoder import LiveEncoder, LivePacket
 Container = Literal["mp4", "mpegts", "flv"]
 OPTIONS: Mapping[Container, Mapping[str, str]] = MappingProxyType({
     # Fragments of 0.1 s: with `frag_every_frame`, FFmpeg 8 gives pictures beside sound false times.
-    "mp4": {"movflags": "empty_moov+default_base_moof", "frag_duration": "100000"},
+    # The trailer would list them all: 60 MB of memory a day, for an index that no viewer reads.
+    "mp4": {
+        "movflags": "empty_moov+default_base_moof+skip_trailer", "frag_duration": "100000",
+    },
     "mpegts": {},
     "flv": {"flvflags": "no_duration_filesize"},
 })  # fmt: skip
