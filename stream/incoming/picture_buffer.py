@@ -58,9 +58,14 @@ class PictureBuffer(Generic[T]):
             return [self._at(time + ROUNDING_S) for time in times]
 
     def forget(self) -> None:
-        """Drop what a lost source has sent, so that nothing old is taken for new."""
+        """Drop what a lost source has sent, so that nothing old is taken for new.
+
+        The next pictures begin anew: the time without a source had no frames to leave out, and the
+        clock of the source that is back may be behind the one before.
+        """
         with self._lock:
             self._pictures.clear()
+            self._until = None
 
     def _new_frames(self) -> float:
         """How many frames of the shot came since the last one that was taken."""

@@ -64,5 +64,18 @@ def test_nothing_old_is_taken_after_a_loss() -> None:
     buffer.take(12)
     buffer.forget()
     assert not buffer.is_ready(12)
-    fill(buffer, 16, 200, 212)
-    assert buffer.take(12) == [*range(200, 212)]
+    fill(buffer, 16, 200, 211)
+    assert not buffer.is_ready(12)
+    fill(buffer, 16, 211, 212)
+    assert buffer.is_ready(12) and buffer.take(12) == [*range(200, 212)]
+    assert buffer.dropped == 0, "nothing came that was left out"
+
+
+def test_a_source_whose_clock_ran_ahead_is_taken_at_once_when_it_is_back() -> None:
+    """A camera's clock gains seconds in days; after a loss its times begin at the machine's."""
+    buffer = PictureBuffer[int](16, 12)
+    fill(buffer, 16, 500, 512)
+    buffer.take(12)
+    buffer.forget()
+    fill(buffer, 16, 100, 112)
+    assert buffer.is_ready(12) and buffer.take(12) == [*range(100, 112)]
