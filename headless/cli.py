@@ -29,7 +29,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..core_checkout import ComfyCore
-from ..errors import BadInput
+from ..errors import BadInput, StorageError
 from ..model.checkpoint import open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW
 from .commands import convert as converting
@@ -87,7 +87,7 @@ def run(  # noqa: PLR0913
     run_files = RunFiles()
     with report_failures(console, run_files, debug=debug):
         if report is not None:
-            prepare_folder(report.resolve().parent)
+            _check_report(report)
         job = Job(workflow, parse_changes(changes), out, camera)
         if watch is not None:
             check_watchable(workflow)
@@ -194,11 +194,26 @@ def doctor_command(out: Path, comfy: Path | None) -> None:
         raise SystemExit(1)
 
 
+def _check_report(target: Path) -> None:
+    """Reject before any work what no file can be written to."""
+    if target.is_dir():
+        raise BadInput(f"--report {target} is a folder; name a file, such as {target / 'r.json'}.")
+    prepare_folder(target.resolve().parent, "--report")
+
+
 def _copy_report(run_files: RunFiles, target: Path) -> None:
     reports = run_files.paths("report")
     if not reports:
         raise BadInput("--report: this workflow writes no report; add a Save Video (Stream) node.")
-    shutil.copyfile(reports[-1], target)
+    try:
+        shutil.copyfile(reports[-1], target)
+    except shutil.SameFileError:
+        return  # the node has written it there
+    except OSError as error:
+        raise StorageError(
+            f"--report {target} cannot be written ({error.strerror}); the run is done, and its "
+            f"report is {reports[-1]}."
+        ) from error
 
 
 if __name__ == "__main__":

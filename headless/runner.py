@@ -110,8 +110,8 @@ def run_workflow(host: Host, job: Job) -> None:
         host.run(checked, job.out_dir.resolve())
 
 
-def prepare_folder(folder: Path) -> None:
-    """Create `folder` and check that it is writable before any work starts."""
+def prepare_folder(folder: Path, option: str = "--out") -> None:
+    """Create the folder that `option` names; check that it is writable before any work starts."""
     probe = folder / f".longtake-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,6 +119,6 @@ def prepare_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise StorageError(
-            f"cannot write into the output folder {folder} ({error.strerror}); "
-            "choose another with --out."
+            f"cannot write into the folder {folder} ({error.strerror}); "
+            f"choose another with {option}."
         ) from error

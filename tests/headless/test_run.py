@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +136,43 @@ def test_run_prints_the_files_and_exits_0(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (Path.mkdir, "is a folder; name a file"),
+        (Path.touch, "cannot write into the folder"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told_before_the_run(
+    tmp_path: Path, make: Callable[[Path], None], sentence: str
+) -> None:
+    make(tmp_path / "r")
+    report = tmp_path / "r" if make is Path.mkdir else tmp_path / "r" / "report.json"
+    result = invoke("run", workflow(tmp_path), "--out", tmp_path / "o", "--report", report)
+    assert result.exit_code == 1 and sentence in result.output
+    assert "--report" in result.output and "internal error" not in result.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_report_that_can_no_longer_be_written_leaves_the_runs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli.shutil, "copyfile", refuse)
+    report = tmp_path / "r.json"
+    result = invoke("run", workflow(tmp_path), "--out", tmp_path / "o", "--report", report)
+    assert result.exit_code == 1
+    assert "r.json cannot be written (No space left on device); the run is done" in result.output
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("--set", "1.steps=0"), "--set 1.steps=0: must be at least 1; got 0."),
         (("--set", "1.name=broken"), "node 1 (CountUp) failed with ValueError: a bug"),
         (("--comfy", "nowhere"), "--comfy nowhere is not a ComfyUI checkout"),
-        (("--out", __file__), "cannot write into the output folder"),
+        (("--out", __file__), "cannot write into the folder"),
     ],
 )
 def test_a_failure_is_one_line_and_exit_code_1(
