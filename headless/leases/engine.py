@@ -51,6 +51,7 @@ class OwnEngine:
 
     live: Session
     _files: RunFiles = field(default_factory=RunFiles)
+    _is_running: bool = False
 
     @property
     def chunks(self) -> tuple[int | None, int | None]:
@@ -67,18 +68,25 @@ class OwnEngine:
         began = time.monotonic()
         try:
             self.live.host.hold_lease(task.row, task.number)
+            self._is_running = True
             self.live.run(Job(workflow, (), folder), self._files)
         except Exception as error:  # the row's fault or ours: the other rows go on
             return Ending(time.monotonic() - began, error=failure_line(error))
         finally:
+            self._is_running = False
             workflow.unlink()
         files = tuple(each for file in self._files.files for each in _saved(file, folder))
         report = tuple(report_of(self._files).items())
         return Ending(time.monotonic() - began, files, report)
 
     def interrupt(self) -> None:
-        """Ask the running row to stop soon."""
-        self.live.host.interrupt()
+        """Ask the running row to stop soon.
+
+        A lease may end while the files of its row are sent. A host that is asked then would stop
+        the next row.
+        """
+        if self._is_running:
+            self.live.host.interrupt()
 
 
 def _saved(file: FileSaved, folder: Path) -> Iterator[SavedFile]:

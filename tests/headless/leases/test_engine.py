@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class FakeSession:
 
     problem: str = ""
     leases: list[tuple[str, int]] = field(default_factory=list)
+    interruptions: int = 0
+    act: Callable[[], object] = lambda: None
 
     @property
     def host(self) -> FakeSession:
@@ -30,7 +33,11 @@ class FakeSession:
     def hold_lease(self, row: str, number: int) -> None:
         self.leases.append((row, number))
 
+    def interrupt(self) -> None:
+        self.interruptions += 1
+
     def run(self, job: Job, run_files: RunFiles) -> float:
+        self.act()
         assert json.loads(job.workflow.read_text()) == TASK.workflow
         assert self.leases == [("a-row", 3)]
         out = job.out_dir.resolve()
@@ -68,3 +75,14 @@ def test_a_run_that_fails_ends_its_row_with_the_sentence(tmp_path: Path) -> None
 def test_a_fault_of_ours_ends_that_row_alone(tmp_path: Path) -> None:
     ending = OwnEngine(None).run(TASK, tmp_path)
     assert ending.error is not None and ending.error.startswith("internal error, AttributeError")
+
+
+def test_a_lease_that_ends_after_its_run_does_not_stop_the_next_row(tmp_path: Path) -> None:
+    live = FakeSession()
+    engine = OwnEngine(live)
+    engine.run(TASK, tmp_path / "row")
+    engine.interrupt()  # while the files are sent
+    assert live.interruptions == 0
+    live.act, live.leases = engine.interrupt, []
+    engine.run(TASK, tmp_path / "next")
+    assert live.interruptions == 1
