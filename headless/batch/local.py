@@ -39,10 +39,15 @@ def record_end(
     """Record how a job ended."""
     record.state, record.error, record.seconds = DONE if error is None else FAILED, error, seconds
     record.files = [
-        SavedFile(file.role, file.path.relative_to(out.resolve()).as_posix())
-        for file in run_files.files
+        SavedFile(file.role, path_below(file.path, out)) for file in run_files.files
     ]
     record.report = report_of(run_files)
+
+
+def path_below(path: Path, folder: Path) -> str:
+    """A file's path below a folder; the whole path of a file that a node has saved elsewhere."""
+    root = folder.resolve()
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def report_of(run_files: RunFiles) -> dict[str, object]:

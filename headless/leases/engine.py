@@ -15,7 +15,7 @@ from typing import Protocol
 from ...errors import LongtakeError
 from ..batch.answers import BadAnswer
 from ..batch.client import Client, FileMissing, Refusal, ServerLost
-from ..batch.local import report_of
+from ..batch.local import path_below, report_of
 from ..batch.outputs import ROLES, fetch, outcome
 from ..batch.record import SavedFile
 from ..batch.watch import ProgressWatch
@@ -70,12 +70,12 @@ class OwnEngine:
             self.live.host.hold_lease(task.row, task.number)
             self._is_running = True
             self.live.run(Job(workflow, (), folder), self._files)
+            files = tuple(each for file in self._files.files for each in _saved(file, folder))
         except Exception as error:  # the row's fault or ours: the other rows go on
             return Ending(time.monotonic() - began, error=failure_line(error))
         finally:
             self._is_running = False
             workflow.unlink()
-        files = tuple(each for file in self._files.files for each in _saved(file, folder))
         report = tuple(report_of(self._files).items())
         return Ending(time.monotonic() - began, files, report)
 
@@ -94,7 +94,7 @@ def _saved(file: FileSaved, folder: Path) -> Iterator[SavedFile]:
     role = file.role if file.role in ROLES else role_of({"filename": file.path.name})
     paths = sorted(file.path.iterdir()) if file.path.is_dir() else [file.path]
     for path in paths:
-        yield SavedFile(role, path.relative_to(folder.resolve()).as_posix())
+        yield SavedFile(role, path_below(path, folder))
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -67,7 +68,7 @@ class Worker:
         """Run a row to its end; return False where another worker has taken the row over."""
         try:
             ending = self.engine.run(task, folder)
-            ending = replace(ending, files=rename_files(folder, ending.files))
+            ending = _with_safe_files(ending, folder)
             self.loop.wait(self._hand_over(task, ending, folder))
         except LeaseEnded:
             self._lost = True
@@ -130,3 +131,21 @@ class Worker:
 
     def _say(self, text: str) -> None:
         self.console.print(escape(text), highlight=False)
+
+
+def _with_safe_files(ending: Ending, folder: Path) -> Ending:
+    """The ending with names that every system can write.
+
+    A file that is elsewhere, or nowhere, is the row's failure: it would end each worker in turn.
+    """
+    here = folder.resolve()
+    for file in ending.files:
+        path = Path(os.path.normpath(here / file.path))
+        if not path.is_relative_to(here) or not path.is_file():
+            error = f"a node lists the file {file.path}, which is not in the row's output folder"
+            return Ending(ending.seconds, error=error)
+    try:
+        return replace(ending, files=rename_files(folder, ending.files))
+    except OSError as error:
+        reason = f"{folder} does not take the row's files ({error.strerror})"
+        return Ending(ending.seconds, error=reason)

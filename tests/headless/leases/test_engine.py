@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from longtake.errors import BadInput
-from longtake.headless.batch.record import SavedFile
+from longtake.headless.batch.local import record_end
+from longtake.headless.batch.record import Record, SavedFile
 from longtake.headless.events import ChunkDone, FileSaved, RunFiles
 from longtake.headless.leases.engine import OwnEngine
 from longtake.headless.leases.link import Task
@@ -86,3 +87,12 @@ def test_a_lease_that_ends_after_its_run_does_not_stop_the_next_row(tmp_path: Pa
     live.act, live.leases = engine.interrupt, []
     engine.run(TASK, tmp_path / "next")
     assert live.interruptions == 1
+
+
+def test_a_file_outside_the_folder_keeps_its_whole_path(tmp_path: Path) -> None:
+    """The worker then fails the row; another row is no concern of it."""
+    files, outside = RunFiles(), tmp_path / "elsewhere" / "a.mp4"
+    files.add(FileSaved("video", outside))
+    record = Record(1, "key", "w.json", {}, "001-w")
+    record_end(record, files, tmp_path / "out", seconds=1.0, error=None)
+    assert record.files == [SavedFile("video", outside.as_posix())]

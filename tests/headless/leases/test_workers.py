@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from yarl import URL
 
 from longtake.errors import LongtakeError, StorageError
-from longtake.headless.batch.record import DONE, FAILED, Record, Records
+from longtake.headless.batch.record import DONE, FAILED, Record, Records, SavedFile
 from longtake.headless.leases.key import header
-from longtake.headless.leases.link import Link
+from longtake.headless.leases.link import Link, Task
 from longtake.headless.leases.loop import LoopThread
+from longtake.headless.leases.queue import Ending
 from longtake.headless.leases.staging import FOLDER
 from longtake.headless.leases.worker import Worker
 from longtake.tests.support.headless.lease_batches import (
@@ -52,6 +54,26 @@ def test_rows_are_shared_and_each_runs_once(batch: Batch, join: Join) -> None:
     check_whole(batch)
     report = batch.records()[0].report
     assert report == {"frames": 33}
+
+
+@pytest.mark.parametrize("listed", ["gone.png", "/gone?.png", "../outside.png"])
+def test_a_file_that_is_not_in_the_rows_folder_fails_its_row_alone(
+    batch: Batch, join: Join, tmp_path: Path, listed: str
+) -> None:
+    class Elsewhere(FakeEngine):
+        def run(self, task: Task, folder: Path) -> Ending:
+            ending = super().run(task, folder)
+            (folder.parent / "outside.png").touch()
+            files = (SavedFile("frames", listed),)
+            return replace(ending, files=files) if self.seeds[-1] == 2 else ending
+
+    assert join(batch, Elsewhere()).run() == 8
+    failed = [record for record in batch.records() if record.state == FAILED]
+    assert [record.number for record in failed] == [2]
+    assert failed[0].error == (
+        f"a node lists the file {listed}, which is not in the row's output folder"
+    )
+    assert (tmp_path / "work-w" / "outside.png").exists(), "it was not moved"
 
 
 def test_what_one_worker_cannot_run_another_does(batch: Batch, join: Join) -> None:
