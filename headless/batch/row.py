@@ -21,6 +21,7 @@ from .record import Record
 
 REMEDY = "install its node pack on the server"
 KEY_CHARACTERS = 32
+STEM_BYTES = 120  # of a workflow's name in its rows' folders: file systems allow 255, with ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,13 @@ def build_rows(
             key = _key(content, seen[content])
             seen[content] += 1
             inputs = {override.target: override.value for override in values}
-            folder = f"{number:03}-{Path(workflow.name).stem}-{key[:8]}"
+            folder = f"{number:03}-{_short_stem(workflow.name)}-{key[:8]}"
             yield Row(Record(number, key, workflow.name, inputs, folder), prompt)
+
+
+def _short_stem(name: str) -> str:
+    """The stem of a file's name, cut at a whole letter, for use within another name."""
+    return Path(name).stem.encode(errors="ignore")[:STEM_BYTES].decode(errors="ignore")
 
 
 def _prompt(

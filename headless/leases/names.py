@@ -10,6 +10,7 @@ from ..batch.record import SavedFile
 
 MAX_PATH, MAX_PART = 400, 200  # characters; file systems allow more, below any folder of a user
 MAX_STEM, MAX_ENDING = 150, 20
+MAX_PART_BYTES, MAX_STEM_BYTES = 255, 160  # Windows counts letters, and Linux bytes of UTF-8
 UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|]")
 DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 """What Windows takes for a device, whatever the ending."""
@@ -51,13 +52,15 @@ def _make_safe(path: str) -> str:
 def _make_part_safe(part: str) -> str:
     name = UNSAFE.sub("_", part).strip(". ") or "file"
     ending = PurePosixPath(name).suffix[:MAX_ENDING].rstrip()
-    stem = PurePosixPath(name).stem[:MAX_STEM].rstrip(". ")
+    letters = PurePosixPath(name).stem[:MAX_STEM].encode(errors="ignore")
+    stem = letters[:MAX_STEM_BYTES].decode(errors="ignore").rstrip(". ")
     return f"_{stem}{ending}" if DEVICE.fullmatch(name) else f"{stem}{ending}"
 
 
 def _is_safe_part(part: str) -> bool:
     return (
         0 < len(part) <= MAX_PART
+        and len(part.encode(errors="replace")) <= MAX_PART_BYTES
         and not UNSAFE.search(part)
         and not DEVICE.fullmatch(part)
         and part == part.strip(". ")

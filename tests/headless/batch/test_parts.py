@@ -28,6 +28,7 @@ from longtake.headless.batch.tables import to_csv
 from longtake.headless.batch.watch import ProgressWatch
 from longtake.headless.console.options import parse_changes
 from longtake.headless.workflow.graph import parse
+from longtake.headless.workflow.node_spec import NodeSpec
 
 
 def record(number: int = 1, **known: Any) -> Record:
@@ -358,6 +359,15 @@ def test_no_file_of_a_server_lands_outside_the_rows_folder(tmp_path: Path) -> No
     ]  # fmt: skip
     there = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert there == {tmp_path / "out" / file for file in files}
+
+
+@pytest.mark.parametrize("stem", ["w" * 250, "雪" * 83, "a"])
+def test_a_row_of_a_workflow_with_a_long_name_has_a_folder(tmp_path: Path, stem: str) -> None:
+    workflow = parse({"1": {"class_type": "Save"}}, str(tmp_path / f"{stem}.json"))
+    specs = {"Save": NodeSpec("Save", is_output=True)}
+    [row] = build_rows([workflow], BatchSpec((), (), None), specs)
+    (tmp_path / row.record.folder).mkdir()
+    assert row.record.folder.startswith(f"001-{stem[:40]}")
 
 
 @pytest.mark.parametrize(

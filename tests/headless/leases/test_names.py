@@ -53,6 +53,17 @@ def test_a_safe_name_stays(tmp_path: Path) -> None:
     assert rename_files(tmp_path, files) == files
 
 
+def test_a_name_that_windows_takes_is_cut_for_a_driver_on_linux(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, 255 letters fit; here, 255 bytes of UTF-8, so that this name cannot be made."""
+    monkeypatch.setattr(Path, "rename", lambda *_: None)
+    [file] = rename_files(tmp_path, [SavedFile("frames", "雪" * 150 + ".png")])
+    assert file.path == "雪" * 53 + ".png" and is_safe(file.path)
+    assert is_safe("雪" * 85) and not is_safe("雪" * 86)
+    (tmp_path / ("雪" * 85)).touch()
+
+
 class FakeLink:
     """A driver with one row, which notes what it gets."""
 
