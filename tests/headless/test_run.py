@@ -124,6 +124,23 @@ def test_file_numbers_continue_and_a_prefix_cannot_leave_the_folder(tmp_path: Pa
         get_save_image_path("../clip", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("prefix", "names", "number"),
+    [
+        ("clip [red]", ["clip [red]_00001_.mp4"], 2),
+        ("a*b?", [], 1),
+        ("clip", ["clip_2x_00009_.mp4", "clip_00001_sheet.png", "clip_².mp4"], 2),
+        ("clip", ["clip_00003.png", "clip_00004", "clipper_00008_.mp4", "clip_5s.mp4"], 5),
+    ],
+)
+def test_a_file_never_takes_the_number_of_another(
+    tmp_path: Path, prefix: str, names: list[str], number: int
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert get_save_image_path(prefix, str(tmp_path))[2] == number
+
+
 def test_run_prints_the_files_and_exits_0(tmp_path: Path) -> None:
     report = tmp_path / "deep" / "report.json"
     result = invoke(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from pathlib import Path
 
 from ....errors import BadInput
 
 MODELS = Path("models")  # in the working folder, as in a ComfyUI checkout
+NUMBER = re.compile(r"_([0-9]+)(?![^_.])")
 MODEL_SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
 
 CLOCK = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
@@ -39,10 +42,19 @@ def get_save_image_path(
             f"filename_prefix {filename_prefix!r} leaves the folder {root}; use a plain name."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    rests = [path.name[len(prefix.name) + 1 :] for path in folder.glob(f"{prefix.name}_*")]
-    numbers = [int(rest.split(".")[0].split("_")[0]) for rest in rests if rest[:1].isdigit()]
+    last = max((_number(name, prefix.name) for name in os.listdir(folder)), default=0)
     subfolder = "" if prefix.parent == Path() else str(prefix.parent)
-    return str(folder), prefix.name, max(numbers, default=0) + 1, subfolder, sized
+    return str(folder), prefix.name, last + 1, subfolder, sized
+
+
+def _number(name: str, prefix: str) -> int:
+    """The number after a prefix and `_` in a file's name; 0 if the file is not of this prefix.
+
+    `clip_2x_00001_.mp4` is no file number 2 of `clip`. A prefix may have [ or *.
+    """
+    own, begin = os.path.normcase(name), os.path.normcase(prefix)
+    match = NUMBER.match(own[len(begin) :]) if own.startswith(begin) else None
+    return int(match[1]) if match else 0
 
 
 def _fill_in(prefix: str, width: int, height: int) -> str:
