@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from ...errors import BadInput
 from ..player.access import Access
@@ -30,9 +31,10 @@ def check_watchable(workflow: Path) -> None:
 def watch_run(host: Host, access: Access, console: Console) -> Iterator[None]:
     """Serve the player during the block and, if the block succeeds, until Ctrl-C."""
     with host.serve_player(access) as url:
-        console.print(f"Watch it at {url}", highlight=False)
+        shown = escape(url)  # [fd00::1] would be taken for a style
+        console.print(f"Watch it at {shown}", highlight=False)
         yield
         with suppress(KeyboardInterrupt):
-            console.print(f"The player stays at {url} until Ctrl-C.", highlight=False)
+            console.print(f"The player stays at {shown} until Ctrl-C.", highlight=False)
             while True:
                 time.sleep(NAP_S)

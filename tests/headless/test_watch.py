@@ -160,6 +160,19 @@ def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
     assert "stays" not in console.export_text()
 
 
+def test_an_address_of_ipv6_is_printed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    url, console = "http://[fd00::5]:8080/#key", Console(record=True)
+    monkeypatch.setattr(Host, "serve_player", lambda *_: nullcontext(url))
+
+    def ctrl_c(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch.time, "sleep", ctrl_c)
+    with watch.watch_run(Host(), Access(), console):  # type: ignore[arg-type]
+        pass
+    assert console.export_text().count(url) == 2
+
+
 def test_where_the_player_cannot_listen_is_one_sentence(tmp_path: Path) -> None:
     with (
         open_host(None, tmp_path, lambda event: None) as host,
