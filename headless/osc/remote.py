@@ -27,8 +27,12 @@ class RemoteRun:
     """
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        try:
+            parts = urlsplit(address)
+            is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a bracket without its end, a port that is none
+            is_usable = False
+        if not is_usable:
             raise BadInput(f"{address} is no address; give one such as http://127.0.0.1:8188.")
         self._server = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._key = parts.fragment

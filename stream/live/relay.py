@@ -33,9 +33,9 @@ class Relay:
     """
 
     def __init__(self, source: str, target: str, tell: Callable[[str], None]) -> None:
-        if urlsplit(source).scheme not in ("http", "https"):
+        if _scheme(source) not in ("http", "https"):
             raise BadInput(f"{source} is no live address; copy it from the player (Use in OBS).")
-        self._scheme = urlsplit(target).scheme
+        self._scheme = _scheme(target)
         if self._scheme not in CONTAINERS:
             raise BadInput(
                 f"The target's address begins with {self._scheme or 'nothing'}://; give one with "
@@ -88,6 +88,13 @@ class Relay:
                     f"The installed PyAV {av.__version__} cannot send {self._scheme}; use rtmp "
                     "or udp, or an ffmpeg that can: ffmpeg -i ADDRESS -c copy -f mpegts TARGET."
                 )
+
+
+def _scheme(address: str) -> str:
+    try:
+        return urlsplit(address).scheme
+    except ValueError:  # a bracket without its end
+        return ""
 
 
 @contextmanager

@@ -17,7 +17,13 @@ MARK, FORMAT, VERSION = "longtake.json", "longtake_store", 1
 def open_store(url: str) -> Store:
     """The store at a folder or URL; StoreLost or BadInput if it cannot be read and written."""
     address = Address(url)
-    store = open_remote(address) if address.folder is None else _open_folder(address)
+    try:
+        folder = address.folder
+    except RuntimeError as error:  # of pathlib: no such user
+        raise BadInput(
+            f"--store {address.title}: there is no home folder of that name; write the whole path."
+        ) from error
+    store = open_remote(address) if folder is None else _open_folder(address)
     store.create(MARK, json.dumps({FORMAT: VERSION}).encode())
     version = _version(store.read(MARK))
     if version != VERSION:

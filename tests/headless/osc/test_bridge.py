@@ -346,3 +346,11 @@ def test_a_port_in_use_and_a_missing_package_are_named(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pythonosc.osc_packet", None)
     with pytest.raises(BadInput, match="-m pip install python-osc"):
         Bridge(("127.0.0.1", 0), Log(), print)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "http://127.0.0.1:99999", "http://:8188", "127.0.0.1:8188"]
+)
+def test_what_is_no_address_is_said_at_once(address: str) -> None:
+    with pytest.raises(BadInput, match="is no address; give one such as"):
+        RemoteRun(address)

@@ -102,8 +102,11 @@ def test_ffmpeg_passes_the_live_address_on_by_srt(tmp_path: Path) -> None:
 def test_what_cannot_be_passed_on_is_named() -> None:
     with pytest.raises(BadInput, match="rtmp, rtmps, srt, udp"):
         Relay("http://127.0.0.1:1/live.ts", "file:///tmp/out.ts", print)
-    with pytest.raises(BadInput, match="no live address"):
-        Relay("/etc/passwd", "udp://127.0.0.1:9", print)
+    with pytest.raises(BadInput, match="rtmp, rtmps, srt, udp"):
+        Relay("http://127.0.0.1:1/live.ts", "srt://[::1", print)
+    for source in ("/etc/passwd", "http://[::1/live.ts"):
+        with pytest.raises(BadInput, match="no live address"):
+            Relay(source, "udp://127.0.0.1:9", print)
 
 
 def test_a_protocol_that_this_build_lacks_is_named(

@@ -95,6 +95,11 @@ def test_without_fsspec_a_sentence_says_what_to_install(monkeypatch: pytest.Monk
         open_store("s3://bucket/shots")
 
 
+def test_the_home_folder_of_nobody_is_refused() -> None:
+    with pytest.raises(BadInput, match="there is no home folder of that name"):
+        open_store("~no-such-user/shots")
+
+
 def test_an_unknown_kind_of_address_is_refused() -> None:
     pytest.importorskip("fsspec")
     with pytest.raises(BadInput, match="is no address of a store"):
