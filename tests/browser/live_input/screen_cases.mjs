@@ -45,6 +45,23 @@ test("the picture of a tab reaches the run, no larger than the run needs", onPag
   assert.ok(width >= 192 && height >= 128, `${width}x${height}`);
 }));
 
+test("a page behind the shared window sends as many pictures", onPage(async (player) => {
+  await knownTab(player.page.context());
+  await player.page.bringToFront();
+  await share(player);
+  let sent = 0;
+  player.page.on("request", (request) => { sent += Number(request.method() === "POST" && /\/input$/.test(request.url())); });
+  await eventually(() => sent > 20, true);
+}, { prepare: (page) => page.addInitScript(asHidden) }));
+
+/** Let a page repeat and encode as seldom as browsers let a page that was hidden for long. Headless ones hide none. */
+function asHidden() {
+  const MINUTE_MS = 60_000;
+  const { setInterval } = window;
+  window.setInterval = /** @type {any} */ ((/** @type {() => void} */ act) => setInterval(act, MINUTE_MS));
+  HTMLCanvasElement.prototype.toBlob = (done) => void setTimeout(() => done(null), MINUTE_MS);
+}
+
 test("a tab that is closed has a sentence, and the run learns it", onPage(async (player) => {
   const tab = await knownTab(player.page.context());
   await player.page.bringToFront();

@@ -27,11 +27,13 @@ export class Capture {
   sent = 0;
   /** The pad of the player that shows the capture. @type {import("./input_pad.mjs").InputPad|null} */
   keeper = null;
-  #timer = 0;
+  #worker = new Worker(new URL("./picture_worker.mjs", import.meta.url), { type: "module" });
+  #live = true;
   #sending = false;
+  /** Takes the JPEG that the worker writes; null if there will be none. @type {(jpeg: Blob|null) => void} */
+  #written = () => {};
   /** The newest picture on its way. @type {Promise<boolean>} */
   #underWay = Promise.resolve(true);
-  #canvas = document.createElement("canvas");
 
   /**
    * @param {MediaStream} stream @param {Wish} wish
@@ -49,14 +51,20 @@ export class Capture {
     this.video.srcObject = stream;
     void this.video.play().catch(() => this.stop("lost"));
     for (const track of stream.getTracks()) track.addEventListener("ended", () => this.stop("lost"));
-    this.#timer = window.setInterval(() => void this.#send(), 1000 / wish.fps);
+    this.#worker.addEventListener("message", ({ data }) => (data === "due" ? void this.#send() : this.#written(data)));
+    this.#worker.addEventListener("error", ({ message }) => {
+      console.warn("Longtake: the browser's pictures cannot be written.", message);
+      this.stop("lost");
+    });
+    this.#worker.postMessage({ everyMs: 1000 / wish.fps });
   }
 
   /** Let the camera go; a fault is passed on to the run. @param {Fault|null} [fault] */
   stop(fault = null) {
-    if (!this.#timer) return;
-    window.clearInterval(this.#timer);
-    this.#timer = 0;
+    if (!this.#live) return;
+    this.#live = false;
+    this.#worker.terminate();
+    this.#written(null);
     for (const track of this.stream.getTracks()) track.stop();
     this.video.srcObject = null;
     const give = () => (fault ? this.give(fault) : false);
@@ -66,11 +74,11 @@ export class Capture {
 
   /** Send the picture of this moment, unless the one before is still on its way. */
   async #send() {
-    if (this.#sending || !this.video.videoWidth) return;
+    if (this.#sending || this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
     this.#sending = true;
     try {
       const picture = await this.#picture();
-      if (!this.#timer || !picture) return;
+      if (!this.#live || !picture) return;
       this.#underWay = this.give(picture);
       const wanted = await this.#underWay;
       this.sent += 1;
@@ -82,13 +90,16 @@ export class Capture {
     }
   }
 
-  /** The picture as a JPEG that just covers the shot. @returns {Promise<Blob|null>} */
-  #picture() {
+  /** The picture as a JPEG that just covers the shot; null after the end. @returns {Promise<Blob|null>} */
+  async #picture() {
     const { videoWidth, videoHeight } = this.video;
     const scale = Math.min(1, Math.max(this.wish.width / videoWidth, this.wish.height / videoHeight));
-    this.#canvas.width = Math.max(1, Math.round(videoWidth * scale));
-    this.#canvas.height = Math.max(1, Math.round(videoHeight * scale));
-    this.#canvas.getContext("2d")?.drawImage(this.video, 0, 0, this.#canvas.width, this.#canvas.height);
-    return new Promise((resolve) => this.#canvas.toBlob(resolve, "image/jpeg", QUALITY));
+    const [width, height] = [videoWidth, videoHeight].map((side) => Math.max(1, Math.round(side * scale)));
+    const bitmap = await createImageBitmap(this.video);
+    if (!this.#live) return null;
+    return new Promise((resolve) => {
+      this.#written = resolve;
+      this.#worker.postMessage({ bitmap, width, height, quality: QUALITY }, [bitmap]);
+    });
   }
 }
