@@ -50,7 +50,7 @@ def take_routes(takes: Takes) -> web.RouteTableDef:
     async def manifest(request: web.Request) -> web.Response:
         return _json(_take(takes, request).manifest())
 
-    @routes.get(TAKE + r"/chunks/{seq:[0-9]{1,6}}")
+    @routes.get(TAKE + r"/chunks/{seq:0|[1-9][0-9]{0,11}}")
     @_with_errors
     async def chunk(request: web.Request) -> web.Response:
         return await _chunk(_take(takes, request), int(request.match_info["seq"]))

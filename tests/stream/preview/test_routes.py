@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from longtake.stream.preview.routes import take_routes
+from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Limits, Takes
 from longtake.tests.support.player_server import player_server
 from longtake.tests.support.stream.take_site import Site, numbered_chunk, served
@@ -68,6 +69,19 @@ def test_no_token_leads_to_a_file(tmp_path: Path, name: str) -> None:
             f"{site.path}/chunks/0/{raw}x",
         ):
             assert await site.status(path) in {404, 405}
+
+    served(tmp_path, test)
+
+
+def test_a_take_of_days_has_chunks_beyond_a_million(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob_of = Take.blob
+    monkeypatch.setattr(Take, "blob", lambda take, seq: blob_of(take, seq % 1_000_000))
+
+    async def test(site: Site) -> None:
+        answers = [await site.status(f"{site.path}/chunks/{seq}") for seq in (1, 1_000_001)]
+        assert answers == [200, 200]
 
     served(tmp_path, test)
 
@@ -154,7 +168,8 @@ def test_routes_match_the_paths_of_the_contract(tmp_path: Path) -> None:
     found = {(r.method, r.path) for r in take_routes(takes) if isinstance(r, web.RouteDef)}
     take = "/longtake/takes/{take:[A-Za-z0-9_-]{1,64}}"
     assert found == {
-        ("GET", take), ("GET", take + "/chunks/{seq:[0-9]{1,6}}"), ("POST", take + "/control"),
+        ("GET", take), ("GET", take + "/chunks/{seq:0|[1-9][0-9]{0,11}}"),
+        ("POST", take + "/control"),
         ("GET", take + "/drive"), ("POST", take + "/drive"), ("POST", take + "/input"),
         ("POST", "/longtake/attach"), ("GET", "/longtake/alive"),
     }  # fmt: skip
