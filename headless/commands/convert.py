@@ -7,10 +7,11 @@ loader builds the right model, and Longtake recognises the family. Memory use is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ...errors import BadInput
@@ -18,7 +19,7 @@ from ...model.checkpoint import Checkpoint
 from ...model.families.few_steps import few_step_name
 from ...model.families.recognise import ASSUMED, METADATA_KEY, NOTED_FPS, Recognition
 from ...model.files.header import TensorInfo
-from ...model.files.safetensors_writer import write
+from ...model.files.safetensors_writer import TORCH_DTYPES, write
 
 KEEP = "keep"
 UNQUANTISED = ("F32", "F16", "BF16", "F64")  # --dtype converts these types only
@@ -57,7 +58,7 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
         raise BadInput(f"the folder {out.parent} does not exist; create it first.")
     infos = [_output_info(name, info, how.dtype) for name, info in checkpoint.infos().items()]
     at_rate = checkpoint.at_rate(how.fps)
-    return write(out, infos, _checked_tensors(at_rate, len(infos), advance), _metadata(at_rate))
+    return write(out, infos, _checked_tensors(at_rate, infos, advance), _metadata(at_rate))
 
 
 def remarks(checkpoint: Checkpoint) -> list[str]:
@@ -92,14 +93,32 @@ def _is_scale(name: str) -> bool:
 
 
 def _checked_tensors(
-    checkpoint: Checkpoint, count: int, advance: Advance
+    checkpoint: Checkpoint, infos: Sequence[TensorInfo], advance: Advance
 ) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors; BadInput for one that is not finite, in the file or in the output."""
+    path = checkpoint.recognition.header.path
     for number, (name, tensor) in enumerate(checkpoint.tensors(), 1):
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            path = checkpoint.recognition.header.path
-            raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
+        if tensor.is_floating_point():
+            _check_numbers(path, name, tensor, infos[number - 1].dtype)
         yield name, tensor
-        advance(number, count)
+        advance(number, len(infos))
+
+
+def _check_numbers(path: Path, name: str, tensor: Tensor, dtype: str) -> None:
+    """Refuse NaN and infinity, and finite numbers that `dtype` would make infinite."""
+    if not _is_finite(tensor):
+        raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
+    if not _is_finite(tensor.to(TORCH_DTYPES[dtype])):
+        raise BadInput(
+            f"{path} holds a number in {name} that is too large for {dtype}; choose another "
+            "--dtype, such as bf16."
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite; torch cannot ask that of fp8 itself."""
+    wide = tensor if tensor.dtype == torch.float64 else tensor.float()
+    return bool(wide.isfinite().all())
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:

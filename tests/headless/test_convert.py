@@ -103,6 +103,18 @@ def test_dtype_changes_weights_and_not_scales(
         assert torch.equal(value, weights[key] if kept else weights[key].to(dtype))
 
 
+def test_a_number_that_the_output_has_no_room_for_is_refused(tmp_path: Path) -> None:
+    """It would become infinity: black pictures from a file that looks whole."""
+    source, out = tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors"
+    weights = state()
+    weights["blocks.1.ffn.2.bias"][0] = 70_000
+    save_file(weights, source)
+    with pytest.raises(BadInput, match=r"blocks\.1\.ffn\.2\.bias that is too large for F16"):
+        converted(source, out, Conversion("fp16"))
+    assert not out.exists()
+    assert converted(source, out, Conversion("bf16"))["blocks.1.ffn.2.bias"][0].isfinite()
+
+
 @pytest.mark.parametrize(("fps", "rate"), [(16.0, 16.0), (24.0, 24.0), (None, 24.0)])
 def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
     tmp_path: Path, fps: float | None, rate: float
