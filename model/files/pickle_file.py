@@ -31,6 +31,8 @@ DTYPES = {
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
+if hasattr(torch, "float8_e8m0fnu"):  # MXFP8's scales; torch 2.5 and 2.6 have no such numbers
+    DTYPES[torch.float8_e8m0fnu] = "F8_E8M0"
 
 
 def open_pickled(path: Path) -> tuple[Header, dict[str, Tensor]]:

@@ -115,6 +115,23 @@ def test_a_number_that_the_output_has_no_room_for_is_refused(tmp_path: Path) -> 
     assert converted(source, out, Conversion("bf16"))["blocks.1.ffn.2.bias"][0].isfinite()
 
 
+@pytest.mark.skipif(not hasattr(torch, "float8_e8m0fnu"), reason="this torch has no such numbers")
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_scales_that_are_powers_of_two_stay(tmp_path: Path, suffix: str) -> None:
+    """MXFP8's scales have exponents only."""
+    source, layer = tmp_path / f"self_forcing{suffix}", "blocks.0.self_attn.q"
+    weights = state()
+    weights[f"{layer}.weight"] = weights[f"{layer}.weight"].to(torch.float8_e4m3fn)
+    scales = torch.full((SMALL.dim, SMALL.dim // 32), 0.5).to(torch.float8_e8m0fnu)
+    weights[f"{layer}.weight_scale"] = scales
+    mark = json.dumps({"format": "mxfp8"}).encode()
+    weights[f"{layer}.comfy_quant"] = torch.tensor([*mark], dtype=torch.uint8)
+    torch.save(weights, source) if suffix == ".pt" else save_file(weights, source)
+    made = converted(source, tmp_path / "out.safetensors", Conversion("bf16"))
+    assert made[f"{layer}.weight_scale"].dtype == torch.float8_e8m0fnu
+    assert torch.equal(made[f"{layer}.weight_scale"].float(), scales.float())
+
+
 @pytest.mark.parametrize(("fps", "rate"), [(16.0, 16.0), (24.0, 24.0), (None, 24.0)])
 def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
     tmp_path: Path, fps: float | None, rate: float
