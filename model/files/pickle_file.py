@@ -24,7 +24,7 @@ from .header import Header, TensorInfo, check_names, damage_error
 
 MAX_PICKLE_BYTES = 50_000_000  # names and shapes only; a 14B model's is 0.3 MB
 NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-MAX_DICTIONARIES = 1000  # within one another; a training state has a few dozen
+MAX_DEPTH = 100  # of dictionaries within one another; a training state has a few
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -103,15 +103,20 @@ def _refusal(path: Path, reason: str) -> str:
     return f"{path} cannot be read as plain weights ({short}); download it again."
 
 
-def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor below `content` with its dotted name."""
+def _flat(
+    content: object, prefix: str, seen: set[int], depth: int = 0
+) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor below `content` with its dotted name; what is there twice, once."""
     if isinstance(content, Tensor):
         yield prefix.removesuffix("."), content.detach()
-    elif isinstance(content, dict) and id(content) not in seen and len(seen) < MAX_DICTIONARIES:
-        seen.add(id(content))
-        for key, value in content.items():
-            if isinstance(key, str):
-                yield from _flat(_numbered(value), f"{prefix}{key}.", seen)
+        return
+    inside = _numbered(content)
+    if not isinstance(inside, dict) or id(content) in seen or depth == MAX_DEPTH:
+        return
+    seen.add(id(content))  # of what the file holds: Python gives a dropped copy's id away again
+    for key, value in inside.items():
+        if isinstance(key, str):
+            yield from _flat(value, f"{prefix}{key}.", seen, depth + 1)
 
 
 def _numbered(value: object) -> object:

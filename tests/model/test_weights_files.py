@@ -207,6 +207,20 @@ def test_numbers_of_numpy_beside_the_weights_are_no_code(tmp_path: Path) -> None
     assert open_checkpoint(old).recognition.family.key == "wan21-t2v"
 
 
+def test_weights_after_a_long_optimizer_state_are_read(tmp_path: Path) -> None:
+    """Trainers that name parameters write a dictionary for each of them, of two optimizers."""
+    steps = {f"p{i}.weight": {"exp_avg": torch.zeros(1)} for i in range(1100)}
+    path = tmp_path / "self_forcing.pt"
+    torch.save({"optimizer": {"state": steps}, "generator": state()}, path)
+    assert open_checkpoint(path).infos().keys() == state().keys()
+
+
+def test_all_lists_of_tensors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "lists.pt"
+    torch.save({name: [torch.zeros(1)] for name in "abcdef"}, path)
+    assert [*open_weights(path).header.tensors] == [f"{name}.0" for name in "abcdef"]
+
+
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
