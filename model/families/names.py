@@ -8,7 +8,7 @@ names. Prefixes are not listed: a prefix is whatever precedes a name that every 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 MAX_COPIES = 16  # in one file; a trainer writes two or three
@@ -81,12 +81,13 @@ class Copy:
     """One copy of a model within a file: official name to stored name.
 
     `prefix` is what stood before the names (`generator_ema.model.`); `layout` is official or
-    diffusers.
+    diffusers. `doubled` tells of two stored names that are one official name, if there are any.
     """
 
     prefix: str
     layout: str
     names: Mapping[str, str]
+    doubled: str = ""
 
     @property
     def is_ema(self) -> bool:
@@ -126,14 +127,11 @@ def copies(stored: Iterable[str]) -> list[Copy]:
 
     Critics are left out.
     """
-    plain = {unwrap(name): name for name in stored}
-    anchors = [match for name in plain if (match := _ANCHOR.fullmatch(name))]
+    plain = [(unwrap(name), name) for name in stored]
+    names = dict.fromkeys(name for name, _ in plain)
+    anchors = [match for name in names if (match := _ANCHOR.fullmatch(name))]
     return [
-        Copy(
-            anchor[1],
-            "diffusers" if anchor[2] == "attn1.to_q" else "official",
-            _below(anchor[1], plain, diffusers=anchor[2] == "attn1.to_q"),
-        )
+        _below(anchor[1], plain, diffusers=anchor[2] == "attn1.to_q")
         for anchor in sorted(anchors, key=lambda match: match[1])[:MAX_COPIES]
         if not _CRITIC.search(anchor[1])
     ]
@@ -161,14 +159,15 @@ def to_diffusers(layer: str) -> str:
     return layer
 
 
-def _below(prefix: str, plain: Mapping[str, str], *, diffusers: bool) -> dict[str, str]:
-    inside = {
-        name.removeprefix(prefix): stored
-        for name, stored in plain.items()
-        if name.startswith(prefix)
-    }
-    return {
-        from_diffusers(name) if diffusers else name: stored
-        for name, stored in inside.items()
-        if not _DROPPED.match(name)
-    }
+def _below(prefix: str, plain: Sequence[tuple[str, str]], *, diffusers: bool) -> Copy:
+    """The copy at a prefix; `plain` are all names of the file, unwrapped and as stored."""
+    names, doubled = dict[str, str](), ""
+    for name, stored in plain:
+        inside = name.removeprefix(prefix)
+        if not name.startswith(prefix) or _DROPPED.match(inside):
+            continue
+        official = from_diffusers(inside) if diffusers else inside
+        if official in names:
+            doubled = f"{names[official]} and {stored}"
+        names[official] = stored
+    return Copy(prefix, "diffusers" if diffusers else "official", names, doubled)

@@ -202,9 +202,7 @@ def _family(
 
 
 def _by_name(plain: str, shape: str) -> tuple[Family, str] | None:
-    """The row named latest in a path (files decide before folders), else the first in the
-    table.
-    """
+    """The row that a path names latest (files decide before folders), else the first one."""
     best: tuple[Family, re.Match[str]] | None = None
     for row in FAMILIES:
         for match in re.finditer(row.named, plain) if row.named and row.shape == shape else ():
@@ -243,7 +241,9 @@ def _pick(path: Path, candidates: list[Copy], choice: str, row: Family) -> tuple
 
 
 def _check(header: Header, model_copy: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:
-    """Refuse a copy that is not whole; the names that the model has no use for."""
+    """Refuse a copy that is not whole or ambiguous; the names that the model has no use for."""
+    if model_copy.doubled:
+        raise Refused(header.path, f"holds a tensor twice: {model_copy.doubled}", UNMODIFIED)
     tensors = {name: header.tensors[stored] for name, stored in model_copy.names.items()}
     needed = expected_shapes(config, image=shape in WITH_CLIP, fps=shape == "t2v-fps")
     problem = wrong(tensors, needed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -57,10 +58,10 @@ def read_index(path: Path) -> tuple[Header, dict[str, Path]]:
         shards = sorted({str(shard) for shard in names.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damage_error(path, "it is no index of safetensors shards") from error
-    header, places = _join(path, [_beside(path, shard) for shard in shards])
+    header, places = _join(path, [_beside(path, shard) for shard in shards], names)
     absent = [name for name in names if name not in places]
     if absent:
-        raise damage_error(path, f"no shard holds {absent[0]}")
+        raise damage_error(path, f"{names[absent[0]]} does not hold {absent[0]}")
     return header, places
 
 
@@ -152,15 +153,23 @@ def _info(path: Path, name: str, entry: Mapping[str, Any]) -> TensorInfo:
     return info
 
 
-def _join(path: Path, shards: list[Path]) -> tuple[Header, dict[str, Path]]:
+def _join(
+    path: Path, shards: Sequence[Path], index: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Header, dict[str, Path]]:
+    """The shards' headers together; the index, if any, says which shard a tensor is taken from."""
     tensors: dict[str, TensorInfo] = {}
     places: dict[str, Path] = {}
     metadata: dict[str, str] = {}
     for shard in shards:
         header = read_header(shard)
-        tensors.update(header.tensors)
         metadata.update(header.metadata)
-        places.update(dict.fromkeys(header.tensors, shard))
+        for name, info in header.tensors.items():
+            if index.get(name, shard.name) != shard.name:
+                continue
+            if name in places:
+                both = f"{places[name].name} and {shard.name}"
+                raise damage_error(path, f"{both} both hold {name}, and no index says which counts")
+            tensors[name], places[name] = info, shard
     return Header(path, "safetensors", tensors, metadata), places
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from longtake.tests.support.model.family_files import (
     state,
 )
 
+FIRST, SECOND = (f"x-0000{i}-of-00002.safetensors" for i in (1, 2))
 HIGH, LOW = prefix("high_noise."), prefix("low_noise.")
 
 
@@ -82,3 +84,28 @@ def test_an_empty_file_is_called_empty(tmp_path: Path, suffix: str) -> None:
 def test_a_suffix_in_capitals_is_the_same(tmp_path: Path) -> None:
     path = stored(tmp_path / "X.SAFETENSORS", state())
     assert torch.equal(load_dit(path).head.modulation, state()["head.modulation"])
+
+
+@pytest.mark.parametrize(
+    "second", ["_fsdp_wrapped_module.head.head.weight", "head._orig_mod.head.weight"]
+)
+def test_of_two_tensors_of_one_name_none_is_taken_at_random(tmp_path: Path, second: str) -> None:
+    """Trainers leave wrappers in names; without them the two are one tensor of the model."""
+    weights = state()
+    other = {second: torch.zeros_like(weights["head.head.weight"])}
+    sentence = refusal(stored(tmp_path / "x.safetensors", weights | other))
+    assert "holds a tensor twice: " in sentence
+    assert "head.head.weight" in sentence and second in sentence
+
+
+def test_an_index_says_which_shard_a_doubled_tensor_is_taken_from(tmp_path: Path) -> None:
+    weights, name = state(), "head.head.weight"
+    places = dict.fromkeys(weights, FIRST)
+    stored(tmp_path / FIRST, weights)
+    stored(tmp_path / SECOND, {name: torch.zeros_like(weights[name]), "freqs": torch.zeros(1)})
+    index = tmp_path / "x.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places | {"freqs": SECOND}}))
+    assert torch.equal(open_checkpoint(index).read(name), weights[name])
+    assert f"{FIRST} and {SECOND} both hold {name}" in refusal(tmp_path / FIRST)
+    index.write_text(json.dumps({"weight_map": places | {"blocks.0.ffn.0.bias": SECOND}}))
+    assert f"{SECOND} does not hold blocks.0.ffn.0.bias" in refusal(index)
