@@ -103,9 +103,14 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
     for stored in weights.header.tensors:
         name = _by_order(unwrap(stored))
         part = None if NOT_THE_MODELS.search(stored) else _part(name, layers, flat)
-        if part is None or part in places or not KNOWN_ROLES.fullmatch(part[1]):
+        if part is None or not KNOWN_ROLES.fullmatch(part[1]):
             unused.append(stored)
             continue
+        if part in places:
+            raise BadInput(
+                f"{weights.header.path} holds more than one LoRA ({places[part]} and {stored}), "
+                "and nothing says which to take; save yours in a file of its own."
+            )
         if part[1].startswith(MAGNITUDE):
             raise BadInput(
                 f"{weights.header.path} is a DoRA of PEFT ({stored}), whose norm ComfyUI computes "
@@ -257,6 +262,8 @@ def _scale(config: Mapping[str, Any], module: str, rank: int, path: Path) -> flo
     try:
         matching = (a for p, a in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", module))
         alpha = float(next(matching, config.get("lora_alpha", rank)))
+        if not math.isfinite(alpha):
+            raise ValueError(f"it is {alpha}")
     except (re.error, AttributeError, TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Callable
@@ -166,6 +167,22 @@ def test_a_bias_of_the_up_projection_is_scaled_too(tmp_path: Path) -> None:
     tensors = layers(BARE, *PEFT) | {f"{BARE}blocks.0.ffn.0.lora_B.bias": bias}
     lora = open_lora(peft_folder(tmp_path, tensors, r=RANK, lora_alpha=8), shapes())
     torch.testing.assert_close(lora.parts["blocks.0.ffn.0", "diff_b"], 2 * bias)
+
+
+@pytest.mark.parametrize("names", [PEFT, (".lora_B.second.weight", ".lora_A.second.weight")])
+def test_of_two_loras_in_a_file_none_is_taken_at_random(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    both = layers("generator_lora.", *PEFT) | layers("generator_ema_lora.", *names)
+    path = safetensors(tmp_path / "l.safetensors", both)
+    with pytest.raises(BadInput, match=r"more than one LoRA \(generator_.*lora_[AB]"):
+        open_lora(path, shapes())
+
+
+def test_an_alpha_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    folder = peft_folder(tmp_path, layers(BARE, *PEFT), r=RANK, lora_alpha=math.inf)
+    with pytest.raises(BadInput, match=r"its alpha cannot be read \(it is inf\)"):
+        open_lora(folder, shapes())
 
 
 def test_layers_that_the_model_lacks_are_named(tmp_path: Path) -> None:
