@@ -161,6 +161,8 @@ def test_half_a_pair_and_a_swapped_one_are_said(
     ("A14B-Diffusers/transformer_2/diffusion_pytorch_model.safetensors", "low"),
     ("high_and_low/wan_14B.safetensors", ""),
     ("highres/flowers_slow.safetensors", ""),
+    ("high_quality/wan2.2_14B_low-vram.safetensors", ""),
+    ("low_vram/wan2.2_t2v_high_noise_14B.safetensors", "high"),
 ])  # fmt: skip
 def test_the_name_of_a_file_says_which_half_it_is(bench: Bench, path: str, side: str) -> None:
     from longtake.nodes.models.model_facts import noise_side
