@@ -30,6 +30,7 @@ from .source import (
     video_stream,
 )
 
+EARLIER_S = Fraction(1)  # how much earlier the first further search for a picture begins
 HD_ROWS = 720  # untagged pictures with at least so many rows are BT.709, smaller ones BT.601
 UNTAGGED = 2  # as ITU-T H.273 numbers the matrices of brightness and colour differences
 BT709, FCC, BT601, SMPTE240M, BT2020 = 1, 4, 5, 7, 9  # as FFmpeg's scaler numbers them
@@ -93,28 +94,27 @@ class VideoReader:
 
 
 class _DecodedFile:
-    """An open file and its decoder, from the last key frame before second `start` on."""
+    """An open file and its decoder, from a picture at second `start` or before on."""
 
     def __init__(self, clip: VideoClip, start: Fraction) -> None:
         self._source = clip.source
         self._container: InputContainer = open_file(clip.source)
         with translate_errors(clip.source):
-            stream = video_stream(self._container)
-            self._zero = Fraction(start_s(stream))
-            self.upright = Upright(header=StreamHeader.of(stream))
-            self._has_begun = False
-            if start > 0:
-                place = int((start + self._zero) / tick_s(stream))
-                self._container.seek(place, stream=stream)
-            self._frames = self._container.decode(stream)
+            self._stream = video_stream(self._container)
+            self._zero = Fraction(start_s(self._stream))
+            self._first = self._begin(start)
+        header = StreamHeader.of(self._stream)
+        self.upright = Upright(header=header)
+        if self._first is not None:
+            self.upright = Upright.of(self._first, header)
 
     def next(self) -> av.VideoFrame | None:
-        """The next picture; None at the end. The first one says how all of them are upright."""
+        """The next picture; None at the end."""
+        first, self._first = self._first, None
+        if first is not None:
+            return first
         with translate_errors(self._source):
-            frame = next(self._frames, None)
-        if frame is not None and not self._has_begun:
-            self.upright, self._has_begun = Upright.of(frame, self.upright.header), True
-        return frame
+            return next(self._frames, None)
 
     def at(self, frame: av.VideoFrame) -> Fraction:
         """The time of a picture in seconds from the first one."""
@@ -122,6 +122,28 @@ class _DecodedFile:
 
     def close(self) -> None:
         self._container.close()
+
+    def _begin(self, start: Fraction) -> av.VideoFrame | None:
+        """The picture at second `start`, or one before it; None in a file without any.
+
+        MPEG and AVI files are entered behind the second that was sought, or between key frames. And
+        an open group's first pictures cannot be decoded. The search then begins earlier.
+        """
+        early, step = start, EARLIER_S
+        while early > 0:
+            place = int((early + self._zero) / tick_s(self._stream))
+            self._container.seek(place, stream=self._stream)
+            self._frames = self._container.decode(self._stream)
+            first = next(self._frames, None)
+            if first is not None and self.at(first) <= start + ROUNDING_S:
+                return first
+            early, step = early - step, 2 * step
+        if start > 0:
+            self._container.close()
+            self._container = open_file(self._source)
+            self._stream = video_stream(self._container)
+        self._frames = self._container.decode(self._stream)
+        return next(self._frames, None)
 
 
 class Resizer:

@@ -61,6 +61,30 @@ def test_reading_may_begin_at_any_frame(tmp_path: Path) -> None:
         assert torch.equal(torch.cat([*pieces(clip, first, 4)]), whole[first:])
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [("x.ts", "libx264", {"x264-params": "bframes=2:keyint=5"}),
+     ("x.avi", "mpeg4", {"bf": "2"}),
+     ("open_groups.mp4", "libx264", {"x264-params": "bframes=3:keyint=8:open-gop=1"})],
+)  # fmt: skip
+def test_reading_begins_right_where_a_search_in_the_file_does_not(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    """The containers' searches go behind the second that is sought, or between key frames."""
+    path = tmp_path / name
+    with av.open(path, "w") as container:
+        video = container.add_stream(codec, rate=10, options=options)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(40):
+            grey = np.full((48, 64, 3), 10 * number % 250, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
+        container.mux(video.encode())
+    clip = VideoClip.probe(str(path), FrameRequest(Fraction(10)))
+    whole = torch.cat([*pieces(clip)])
+    for first in range(clip.frame_total):
+        assert torch.equal(torch.cat([*pieces(clip, first)]), whole[first:]), first
+
+
 def test_pictures_are_scaled_to_cover_and_cropped_evenly(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mkv", 3, size=(160, 96), codec="ffv1")
     own = torch.cat([*pieces(VideoClip.probe(str(tmp_path / "x.mkv"), FrameRequest(Fraction(16))))])
