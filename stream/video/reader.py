@@ -22,6 +22,7 @@ from .display.upright import StreamHeader, Upright
 from .source import (
     ROUNDING_S,
     VideoClip,
+    decoded,
     open_file,
     source_name,
     start_s,
@@ -133,7 +134,7 @@ class _DecodedFile:
         while early > 0:
             place = int((early + self._zero) / tick_s(self._stream))
             self._container.seek(place, stream=self._stream)
-            self._frames = self._container.decode(self._stream)
+            self._frames = decoded(self._container, self._stream, self._source)
             first = next(self._frames, None)
             if first is not None and self.at(first) <= start + ROUNDING_S:
                 return first
@@ -142,7 +143,7 @@ class _DecodedFile:
             self._container.close()
             self._container = open_file(self._source)
             self._stream = video_stream(self._container)
-        self._frames = self._container.decode(self._stream)
+        self._frames = decoded(self._container, self._stream, self._source)
         return next(self._frames, None)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from ...errors import BadInput
 from .source import (
     VideoSource,
+    decoded,
     open_container,
     open_file,
     sample_digest,
@@ -243,7 +244,7 @@ class _DecodedTrack:
             self._clock = float(tick_s(track))
             if sound.start > 0:
                 self._container.seek(int((self._zero - 1) / self._clock), stream=track)
-            self._frames = self._container.decode(track)
+            self._frames = decoded(self._container, track, sound.source)
         self._resampler = AudioResampler(
             format="fltp", layout=LAYOUTS[sound.channels], rate=sound.rate
         )

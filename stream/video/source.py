@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -23,6 +25,8 @@ from av.video.stream import VideoStream
 from ...errors import BadInput
 from .display.upright import PLAIN, StreamHeader, Upright
 from .opening import open_to_read
+
+logger = logging.getLogger("longtake")
 
 VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
@@ -64,7 +68,7 @@ class VideoClip:
         with open_container(source) as container:
             stream = video_stream(container)
             header = StreamHeader.of(stream)
-            width, height = _upright_size(container, stream)
+            width, height = _upright_size(container, stream, source)
             length_s = _length_s(container, stream)
         start = Fraction(request.start).limit_denominator(1000)
         start = max(Fraction(0), start + length_s if start < 0 else start)
@@ -104,7 +108,7 @@ def probe_size(source: VideoSource) -> tuple[Fraction, int, int]:
     """Frames per second, width and height of a video, as shown upright."""
     with open_container(source) as container:
         stream = video_stream(container)
-        return Fraction(stream.average_rate or 25), *_upright_size(container, stream)
+        return Fraction(stream.average_rate or 25), *_upright_size(container, stream, source)
 
 
 @contextmanager
@@ -131,6 +135,25 @@ def translate_errors(source: VideoSource) -> Iterator[None]:
         raise BadInput(
             f"The video {source_name(source)} cannot be read ({error}); choose a file that plays."
         ) from error
+
+
+def decoded(
+    container: InputContainer, stream: VideoStream | AudioStream, source: VideoSource
+) -> Iterator[Any]:
+    """The pictures or the sound of a stream; damaged parts are left out, as players do.
+
+    The end of a cut-off file is such a part. A warning names the file once for each opening.
+    """
+    is_whole = True
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError as error:
+            if is_whole:
+                name = source_name(source)
+                logger.warning("Damaged parts of the video %s are left out (%s).", name, error)
+            is_whole, frames = False, []
+        yield from frames
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -161,9 +184,11 @@ def _length_s(container: InputContainer, stream: VideoStream) -> Fraction:
     return ends[0] - start_s(stream)
 
 
-def _upright_size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
+def _upright_size(
+    container: InputContainer, stream: VideoStream, source: VideoSource
+) -> tuple[int, int]:
     """Width and height as shown, from the first picture that can be decoded."""
-    for frame in container.decode(stream):
+    for frame in decoded(container, stream, source):
         container.seek(0)
         return Upright.of(frame, StreamHeader.of(stream)).size(frame.width, frame.height)
     raise BadInput("No picture of the video can be decoded; choose a file that plays.")

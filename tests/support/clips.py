@@ -71,14 +71,14 @@ def write_clip(  # noqa: PLR0913
     path: Path, frames: int, fps: Fraction | int = 16, size: tuple[int, int] = (96, 64),
     sound: Samples | None = None, rate: int = 48000, codec: str = "libx264",
 ) -> None:  # fmt: skip
-    """Numbered pictures, and sound from time 0 on (AAC in MP4, FLAC in Matroska)."""
+    """Numbered pictures, and sound from time 0 on (FLAC in Matroska, else AAC)."""
     with av.open(path, "w") as container:
         video = container.add_stream(codec, rate=fps)
         video.width, video.height = size
         video.pix_fmt = "yuv420p" if codec == "libx264" else "bgr0"
         audio = None
         if sound is not None:
-            name, layout = ("aac" if path.suffix == ".mp4" else "flac"), ("mono", "stereo")
+            name, layout = ("flac" if path.suffix == ".mkv" else "aac"), ("mono", "stereo")
             audio = container.add_stream(name, rate=rate, layout=layout[len(sound) - 1])
             audio.bit_rate = 96_000 * len(sound)
         for number in range(frames):

@@ -15,7 +15,7 @@ import torch
 from longtake.errors import BadInput
 from longtake.stream.video.codecs import FFV1, Encoding
 from longtake.stream.video.reader import VideoReader
-from longtake.stream.video.sound import FileSound, SoundReader
+from longtake.stream.video.sound import FileSound, SoundReader, waveform
 from longtake.stream.video.source import FrameRequest, VideoClip
 from longtake.stream.video.spec import VideoSpec
 from longtake.stream.video.writer import open_video
@@ -83,6 +83,23 @@ def test_reading_begins_right_where_a_search_in_the_file_does_not(
     whole = torch.cat([*pieces(clip)])
     for first in range(clip.frame_total):
         assert torch.equal(torch.cat([*pieces(clip, first)]), whole[first:]), first
+
+
+@pytest.mark.parametrize("name", ["x.ts", "x.flv"])
+def test_a_file_that_was_cut_off_is_read_up_to_its_end(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cut at many places, so that a packet of pictures or sound is cut in two."""
+    whole = tmp_path / name
+    write_clip(whole, 40, sound=beeps(2.5, 48000))
+    content, cut = whole.read_bytes(), tmp_path / f"cut_{name}"
+    for percent in range(40, 100, 3):
+        cut.write_bytes(content[: len(content) * percent // 100])
+        clip = VideoClip.probe(str(cut), FrameRequest(Fraction(16)))
+        assert len(torch.cat([*pieces(clip)])) == clip.frame_total
+        sound = FileSound.probe(str(cut))
+        assert sound is not None and waveform(sound).shape[-1] > 0.3 * 40 / 16 * 48000
+    assert f"Damaged parts of the video {cut} are left out" in caplog.text
 
 
 def test_pictures_are_scaled_to_cover_and_cropped_evenly(tmp_path: Path) -> None:
