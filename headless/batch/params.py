@@ -1,7 +1,7 @@
 """A table of rows: each column is an input, NODE.INPUT, and each row one run.
 
 Formats are CSV (with comma, semicolon or tab), JSON (a list of objects) and JSON Lines. An empty
-cell, or null, keeps the workflow's own value.
+cell of CSV, or null in JSON, keeps the workflow's own value.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_table(path: Path) -> Table:
             tuple(
                 Override(*columns[name], value, f"{path.name} row {number},")
                 for name, value in row.items()
-                if value not in (None, "")
+                if value is not None
             )
             for number, row in enumerate(rows, 1)
         ),
@@ -103,7 +103,10 @@ def _csv(path: Path, text: str) -> list[Cells]:
                 f"{path} row {number} has {len(line)} cells, but the header has {len(columns)}; "
                 "put text with a delimiter into double quotes."
             )
-    return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+    return [
+        {name: cell or None for name, cell in zip(columns, line, strict=True)}
+        for line in lines[1:]
+    ]
 
 
 def _json(path: Path, text: str) -> list[Cells]:

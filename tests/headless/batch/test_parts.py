@@ -59,6 +59,15 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
     assert found == [[("5.seed", "7"), ("2.text", 'a, "b"\n')], [("2.text", "c")]]
 
 
+def test_an_empty_text_of_json_is_a_value_and_null_is_none(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('[{"5.seed": 1, "2.text": ""}, {"2.text": null}]')
+    rows = read_table(tmp_path / "t.json").rows
+    assert [[(cell.target, cell.value) for cell in row] for row in rows] == [
+        [("5.seed", 1), ("2.text", "")],
+        [],
+    ]
+
+
 def test_a_text_of_json_lines_may_hold_the_line_breaks_of_unicode(tmp_path: Path) -> None:
     text = "0: a ball\u2028over\x85hills"
     lines = [json.dumps({"2.text": text, "5.seed": seed}, ensure_ascii=False) for seed in (1, 2)]
