@@ -28,13 +28,15 @@ class Snapshots:
     """The snapshots of a journal, each under the address of the chunk it was taken at.
 
     `made_for` identifies what else a snapshot depends on: the evaluated branches and the dtype.
+    `latest` is the address of the one that the next one replaces.
     """
 
     def __init__(self, journal: Journal, made_for: str) -> None:
         self.journal, self.made_for = journal, made_for
+        self.latest: str | None = None
 
     def keep(self, key: str, snapshot: Snapshot) -> None:
-        """Write a snapshot, completely or not at all."""
+        """Write a snapshot, completely or not at all; then delete the one before it."""
         metadata = {
             FORMAT: str(VERSION),
             "address": key,
@@ -52,6 +54,9 @@ class Snapshots:
                 f"The loop's state cannot be stored ({error}) Set snapshot_chunks to 0 to continue "
                 "without snapshots."
             ) from error
+        if self.latest not in (None, key):
+            self.drop(str(self.latest))
+        self.latest = key
 
     def read(self, key: str) -> Snapshot | None:
         """The snapshot under `key`, or None if there is no usable one.
@@ -94,6 +99,7 @@ class Snapshots:
             if key_of(index) in stored:
                 snapshot = self.read(key_of(index))
                 if snapshot is not None:
+                    self.latest = key_of(index)
                     return index, snapshot
         return None
 

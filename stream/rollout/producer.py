@@ -37,7 +37,6 @@ class ChunkProducer:
         self._spec, self._state, self._first = spec, state, first
         self._start = state.settings.at(frame)
         self._snapshots = Snapshots(spec.journal, self._made_for())
-        self._kept: str | None = None  # the address of the snapshot that the next one replaces
         self.notice: str | None = None
 
         def settings_at(latent_frame: int) -> RolloutSettings:
@@ -130,12 +129,8 @@ class ChunkProducer:
     def snapshot(self, index: int) -> None:
         """Write the state after chunk `index` to disk, in place of the previous snapshot."""
         key, snapshot = self._state.chain.key(index), self._copy()
-        if snapshot is None:
-            return
-        self._snapshots.keep(key, snapshot)
-        if self._kept not in (None, key):
-            self._snapshots.drop(str(self._kept))
-        self._kept = key
+        if snapshot is not None:
+            self._snapshots.keep(key, snapshot)
 
     def _restore(self, first: int) -> Sequence[int]:
         """Restore the newest state before chunk `first`; returns the chunks left to commit."""
@@ -182,12 +177,12 @@ class ChunkProducer:
         if hot is not None and first > rebuilt:
             warm = hot.find(chain.key(first - 1), self._snapshots.made_for)
             if warm is not None:
+                before = hot.at(chain.key(first - 1))
+                if before is not None and before.disk is not None:
+                    self._snapshots.latest = before.disk.latest
                 return warm
         on_disk = self._snapshots.newest(chain.key, first, rebuilt)
-        if on_disk is None:
-            return None
-        self._kept = chain.key(on_disk[0])
-        return on_disk[1]
+        return None if on_disk is None else on_disk[1]
 
     def _reset_loop(self) -> None:
         """Replace a loop that was only half restored by an empty one."""

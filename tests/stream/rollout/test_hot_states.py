@@ -252,6 +252,22 @@ def test_several_rollouts_share_the_budget_and_each_resumes_with_its_bits(tmp_pa
     assert took == [took[0], took[0] + 3, *took[:1] * 3]  # of four commits one is due anyway
 
 
+@pytest.mark.parametrize("in_one_session", [False, True])
+def test_only_the_newest_snapshot_stays_on_disk(tmp_path: Path, in_one_session: bool) -> None:
+    """A state that a session leaves at its end replaces the snapshot of the run before it."""
+    hot = plenty()
+    list(rollout(tmp_path, hot, snapshot_chunks=3).chunks)
+    if not in_one_session:
+        hot.clear()
+    longer = rollout(tmp_path, hot, length=24, snapshot_chunks=3)
+    list(longer.chunks)
+    if not in_one_session:
+        hot.clear()
+    newest = longer.spec.key(5 if in_one_session else 7)
+    states = {path.name for path in tmp_path.glob("*.state.safetensors")}
+    assert states == {f"{newest}.state.safetensors"}
+
+
 @pytest.mark.parametrize("snapshot_chunks", [0, 2])
 def test_a_shot_is_whole_where_no_memory_is_left_to_keep_its_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
