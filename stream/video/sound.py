@@ -245,10 +245,9 @@ class _DecodedTrack:
             if sound.start > 0:
                 self._container.seek(int((self._zero - 1) / self._clock), stream=track)
             self._frames = decoded(self._container, track, sound.source)
-        self._resampler = AudioResampler(
-            format="fltp", layout=LAYOUTS[sound.channels], rate=sound.rate
-        )
-        self._rate = sound.rate
+        self._resampler: AudioResampler | None = None
+        self._form: tuple[str, str, int] | None = None  # of the sound that the resampler takes
+        self._layout, self._rate = LAYOUTS[sound.channels], sound.rate
         self._waiting: list[tuple[float, Samples]] = []
 
     def next(self) -> tuple[float, Samples] | None:
@@ -258,7 +257,7 @@ class _DecodedTrack:
                 frame = next(self._frames, None)
                 if frame is None:
                     return None
-                blocks = [part.to_ndarray() for part in self._resampler.resample(frame)]
+                blocks = self._convert(frame)
             if frame.pts is None:
                 continue
             at = frame.pts * self._clock - self._zero
@@ -269,6 +268,14 @@ class _DecodedTrack:
 
     def close(self) -> None:
         self._container.close()
+
+    def _convert(self, frame: av.AudioFrame) -> list[Samples]:
+        """A frame at the sound's rate and channels; recordings change theirs between programmes."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or form != self._form:
+            self._form = form
+            self._resampler = AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
+        return [part.to_ndarray() for part in self._resampler.resample(frame)]
 
 
 def _align(block: Samples, start: int, done: int, rate: int) -> Samples:

@@ -102,6 +102,37 @@ def test_a_file_that_was_cut_off_is_read_up_to_its_end(
     assert f"Damaged parts of the video {cut} are left out" in caplog.text
 
 
+def one_second_later(path: Path) -> Path:
+    """A copy of an MPEG-TS file whose times are a second later."""
+    copy = path.with_name(f"later_{path.name}")
+    options = {"output_ts_offset": "1", "mpegts_copyts": "1"}
+    with av.open(path) as source, av.open(copy, "w", options=options) as target:
+        streams = [target.add_stream_from_template(own) for own in source.streams]
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    return copy
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48000, 1), (44100, 2)])
+def test_a_sound_may_change_its_channels_and_its_rate(
+    tmp_path: Path, rate: int, channels: int
+) -> None:
+    """As in a recording of two programmes; the sound stays as it is at first."""
+    parts = tmp_path / "one.ts", tmp_path / "other.ts"
+    write_clip(parts[0], 16, sound=beeps(1, 48000))
+    write_clip(parts[1], 16, sound=beeps(1, rate, channels), rate=rate)
+    both = tmp_path / "both.ts"
+    both.write_bytes(parts[0].read_bytes() + one_second_later(parts[1]).read_bytes())
+    sound = FileSound.probe(str(both))
+    assert sound is not None and (sound.rate, sound.channels) == (48000, 2)
+    samples = waveform(sound)[0].numpy()
+    assert samples.shape[0] == 2 and 1.9 < samples.shape[1] / 48000 < 2.2
+    hundredths = np.abs(samples[0, 52800:91200]).reshape(-1, 480)  # of the second
+    assert hundredths.max(1).min() > 0.1  # without a gap of silence
+
+
 def test_pictures_are_scaled_to_cover_and_cropped_evenly(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mkv", 3, size=(160, 96), codec="ffv1")
     own = torch.cat([*pieces(VideoClip.probe(str(tmp_path / "x.mkv"), FrameRequest(Fraction(16))))])
