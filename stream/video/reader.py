@@ -6,6 +6,7 @@ a suspended function.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import av
@@ -103,6 +104,7 @@ class _DecodedFile:
         with translate_errors(clip.source):
             self._stream = video_stream(self._container)
             self._zero = Fraction(start_s(self._stream))
+            self._frames: Iterator[av.VideoFrame] = iter(())
             self._first = self._begin(start)
         header = StreamHeader.of(self._stream)
         self.upright = Upright(header=header)

@@ -262,7 +262,7 @@ class _DecodedTrack:
                 continue
             at = frame.pts * self._clock - self._zero
             for samples in blocks:
-                self._waiting.append((at, samples.astype(np.float32, copy=False)))
+                self._waiting.append((at, samples))
                 at += samples.shape[1] / self._rate
         return self._waiting.pop(0)
 
@@ -275,7 +275,8 @@ class _DecodedTrack:
         if self._resampler is None or form != self._form:
             self._form = form
             self._resampler = AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
-        return [part.to_ndarray() for part in self._resampler.resample(frame)]
+        parts = self._resampler.resample(frame)
+        return [part.to_ndarray().astype(np.float32, copy=False) for part in parts]
 
 
 def _align(block: Samples, start: int, done: int, rate: int) -> Samples:
