@@ -7,7 +7,6 @@ with closing(SoundReader(sound)) as reader:
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from .source import (
 
 Samples = npt.NDArray[np.float32]  # (channels, n), in [-1, 1]
 LAYOUTS = {1: "mono", 2: "stereo"}
+MAX_RATE = 10_000_000  # samples a second; a sound card's most is 768,000
 GAP_S = 0.05  # tolerated distance of a timestamp from the count; more is a gap or an overlap
 
 
@@ -141,8 +141,8 @@ class SoundInMemory:
     @classmethod
     def of(cls, waveform: object, rate: object) -> SoundInMemory:
         """The sound of the host's AUDIO; BadInput if it is none."""
-        if not isinstance(waveform, Tensor) or waveform.ndim != 3 or waveform.shape[0] != 1:
-            shape = tuple(waveform.shape) if isinstance(waveform, Tensor) else repr(waveform)[:40]
+        shape = tuple(waveform.shape) if isinstance(waveform, Tensor) else repr(waveform)[:40]
+        if not isinstance(waveform, Tensor) or waveform.ndim != 3 or shape[0] != 1 or not shape[1]:
             raise BadInput(
                 f"The audio has the shape {shape}; give one track of shape (1, channels, samples)."
             )
@@ -151,8 +151,10 @@ class SoundInMemory:
                 f"The audio has whole numbers ({waveform.dtype}); give samples from -1 to 1."
             )
         per_second = float(rate) if isinstance(rate, SupportsFloat) else 0.0
-        if not 1 <= per_second < math.inf:
-            raise BadInput(f"The audio has {rate!r} samples a second; give a rate of at least 1.")
+        if not 1 <= per_second <= MAX_RATE:
+            raise BadInput(
+                f"The audio has {rate!r} samples a second; give a rate from 1 to {MAX_RATE:,}."
+            )
         _check_finite(waveform[0], int(per_second))
         return cls(waveform, int(per_second))
 

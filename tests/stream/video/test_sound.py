@@ -141,9 +141,11 @@ def test_a_sound_may_end_with_its_last_packet(
     [
         (torch.zeros(3, 2, 100), 48000, "has the shape"),
         (torch.zeros(2, 100), 48000, "has the shape"),
+        (torch.zeros(1, 0, 100), 48000, "has the shape"),
         (None, 48000, "has the shape None"),
         (torch.zeros(1, 2, 100, dtype=torch.int16), 48000, "has whole numbers"),
         (torch.zeros(1, 2, 100), 0, "has 0 samples a second"),
+        (torch.zeros(1, 2, 100), 2**31, "has 2147483648 samples a second"),
         (torch.zeros(1, 2, 100), "48000", "has '48000' samples a second"),
         (torch.tensor([0.0, 0.5, float("nan"), 0.0]).view(1, 1, 4), 2, "has no number at 1.00 s"),
         (torch.full((1, 2, 100), float("inf")), 48000, "has no number at 0.00 s"),
