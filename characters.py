@@ -18,6 +18,14 @@ def half_character(text: str) -> str | None:
     return text[max(match.start() - _AROUND, 0) : match.end() + _AROUND] if match else None
 
 
+def cut_to_bytes(text: str, most: int) -> str:
+    """A text's beginning in at most `most` bytes of UTF-8, for a file's name.
+
+    Lone surrogates are left out.
+    """
+    return text.encode(errors="ignore")[:most].decode(errors="ignore")
+
+
 def excerpt(value: object) -> str:
     """A value as Python writes it, cut to fit into a sentence: a user may give a whole book."""
     if isinstance(value, str):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...characters import cut_to_bytes
 from ...errors import BadInput
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
@@ -104,13 +105,9 @@ def build_rows(
             key = _key(content, seen[content])
             seen[content] += 1
             inputs = {override.target: override.value for override in values}
-            folder = f"{number:03}-{_short_stem(workflow.name)}-{key[:8]}"
+            stem = cut_to_bytes(Path(workflow.name).stem, STEM_BYTES)
+            folder = f"{number:03}-{stem}-{key[:8]}"
             yield Row(Record(number, key, workflow.name, inputs, folder), prompt)
-
-
-def _short_stem(name: str) -> str:
-    """The stem of a file's name, cut at a whole letter, for use within another name."""
-    return Path(name).stem.encode(errors="ignore")[:STEM_BYTES].decode(errors="ignore")
 
 
 def _prompt(

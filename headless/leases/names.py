@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from ...characters import cut_to_bytes
 from ..batch.record import SavedFile
 
 MAX_PATH, MAX_PART = 400, 200  # characters; file systems allow more, below any folder of a user
@@ -52,8 +53,7 @@ def _make_safe(path: str) -> str:
 def _make_part_safe(part: str) -> str:
     name = UNSAFE.sub("_", part).strip(". ") or "file"
     ending = PurePosixPath(name).suffix[:MAX_ENDING].rstrip()
-    letters = PurePosixPath(name).stem[:MAX_STEM].encode(errors="ignore")
-    stem = letters[:MAX_STEM_BYTES].decode(errors="ignore").rstrip(". ")
+    stem = cut_to_bytes(PurePosixPath(name).stem[:MAX_STEM], MAX_STEM_BYTES).rstrip(". ")
     return f"_{stem}{ending}" if DEVICE.fullmatch(name) else f"{stem}{ending}"
 
 

@@ -93,7 +93,10 @@ class Snapshots:
     def newest(
         self, key_of: Callable[[int], str], stop: int, start: int = 0
     ) -> tuple[int, Snapshot] | None:
-        """The last usable snapshot of chunks [start, stop), and the number of its chunk."""
+        """The last usable snapshot of chunks [start, stop), and the number of its chunk.
+
+        The next snapshot that is kept replaces this one.
+        """
         stored = {path.name.removesuffix(ENDING) for path in self.journal.folder.glob(f"*{ENDING}")}
         for index in range(stop - 1, start - 1, -1) if stored else ():
             if key_of(index) in stored:

@@ -18,6 +18,14 @@ async function settled(player) {
   return Number(since.frames);
 }
 
+/** Open the form for a prompt once a run has its first chunks. @param {import("./harness.mjs").PlayerPage} player
+ * @param {object} run */
+async function editRun(player, run) {
+  await player.start(run);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+}
+
 test("pausing the run stops its frames and resuming brings more", onPage(async (player) => {
   await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);
@@ -41,9 +49,7 @@ test("stop keeps what exists and ends the run", onPage(async (player) => {
 }));
 
 test("an edited prompt goes from queued to applied at its time, and is marked on the bar", onPage(async (player) => {
-  await player.start({ ...SLOW, chunk_s: 1 });
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, { ...SLOW, chunk_s: 1 });
   const text = player.root.getByLabel("Prompt from the next chunk on");
   await eventually(() => text.inputValue(), "a red ball");
   await text.fill("a blue ball");
@@ -56,9 +62,7 @@ test("an edited prompt goes from queued to applied at its time, and is marked on
 }));
 
 test("while an edited prompt is encoded, that is said", onPage(async (player) => {
-  await player.start({ ...SLOW, encode_s: 2 });
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, { ...SLOW, encode_s: 2 });
   await player.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
   await player.button("Apply").click();
   const edits = player.root.getByRole("log", { name: "Edits" });
@@ -67,9 +71,7 @@ test("while an edited prompt is encoded, that is said", onPage(async (player) =>
 }));
 
 test("typing in the prompt is no shortcut, and Ctrl+Enter applies it", onPage(async (player) => {
-  await player.start(SLOW);
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, SLOW);
   const text = player.root.getByLabel("Prompt from the next chunk on");
   await text.fill("");
   await text.pressSequentially("loop sofa ");
@@ -81,9 +83,7 @@ test("typing in the prompt is no shortcut, and Ctrl+Enter applies it", onPage(as
 }));
 
 test("Escape closes the form, unless an input method takes it, and held keys apply an edit once", onPage(async (player) => {
-  await player.start(SLOW);
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, SLOW);
   const text = player.root.getByLabel("Prompt from the next chunk on");
   await text.fill("青いボール");
   const composed = { key: "Escape", isComposing: true };
@@ -118,9 +118,7 @@ test("numbers that another program changes are in the list of edits", onPage(asy
 }));
 
 test("guidance alone can be changed", onPage(async (player) => {
-  await player.start(SLOW);
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, SLOW);
   await player.button("Apply").click();
   const nothing = player.root.getByText("Nothing to apply: change the prompt, the guidance or the LoRA first.");
   await nothing.waitFor();
@@ -132,9 +130,7 @@ test("guidance alone can be changed", onPage(async (player) => {
 }));
 
 test("a number alone leaves the prompt that the timeline has changed meanwhile", onPage(async (player) => {
-  await player.start({ ...SLOW, prompts: [[0, "a red ball"], [48, "a blue ball"]] });
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, { ...SLOW, prompts: [[0, "a red ball"], [48, "a blue ball"]] });
   const text = player.root.getByLabel("Prompt from the next chunk on");
   await eventually(() => text.inputValue(), "a red ball");
   await eventually(() => player.root.locator(".lt-scrub").getAttribute("data-prompts"), "2");
@@ -149,9 +145,7 @@ test("a number alone leaves the prompt that the timeline has changed meanwhile",
 }));
 
 test("the form of another run has the prompt of that run, and no number of the one before", onPage(async (player) => {
-  await player.start({ ...SLOW, frames: 60 });
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, { ...SLOW, frames: 60 });
   await player.root.getByLabel("Guidance").fill("1e9");
   await player.button("Apply").click();
   await player.root.getByRole("alert").waitFor();
@@ -170,9 +164,7 @@ test("the form of another run has the prompt of that run, and no number of the o
 }, { errors: /400/ }));
 
 test("a refused number refuses the whole edit, and the field says the largest", onPage(async (player) => {
-  await player.start(SLOW);
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, SLOW);
   const guidance = player.root.getByLabel("Guidance");
   assert.equal(await guidance.getAttribute("max"), "30");
   await player.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
@@ -191,9 +183,7 @@ test("a refused number refuses the whole edit, and the field says the largest", 
 }, { errors: /400/ }));
 
 test("all parts of an edit take effect at the same time", onPage(async (player) => {
-  await player.start(SLOW);
-  await player.until(({ frames }) => Number(frames) >= 12);
-  await player.button("Edit prompt").click();
+  await editRun(player, SLOW);
   await player.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
   await player.root.getByLabel("Guidance").fill("2");
   await player.root.getByLabel("LoRA").fill("0.5");
