@@ -131,7 +131,8 @@ def test_flags_are_split_as_a_shell_does(monkeypatch: pytest.MonkeyPatch) -> Non
     ("platform", "text", "folder"),
     [
         ("linux", r"--base-directory a\ b\\c", r"a b\c"),
-        ("win32", r'--base-directory "D:\my models"', r"D:\my models"),
+        ("win32", r"--base-directory D:\new\models", r"D:\new\models"),
+        ("win32", r'--base-directory "D:\my models\\"', "D:\\my models\\\\"),
     ],
 )
 def test_a_backslash_is_part_of_a_path_on_windows(
