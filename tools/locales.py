@@ -1,7 +1,8 @@
 """Write locales/ and the player's translations.
 
 English comes from the nodes' definitions and the player's `translate` calls. Other languages come
-from `tools/translations/LANGUAGE.json`, which maps every English text to its translation.
+from `tools/translations/LANGUAGE.json`, which maps every English text to its translation. OpenCC
+makes traditional Chinese, as written in Taiwan, from simplified Chinese.
 
     python -m longtake.tools.locales
 
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from opencc import OpenCC
+
 from ..headless.hosts.stand_in import host_modules
 from ..nodes.categories import ALL
 
@@ -28,7 +31,9 @@ TRANSLATIONS = ROOT / "tools" / "translations"
 PLAYER = ROOT / "web" / "player"
 WORDS = PLAYER / "words"
 TRANSLATE_CALL = re.compile(r"(?<![#.\w])translate\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
-LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
+TRANSLATED = ("de", "es", "fr", "ja", "ko", "zh")
+CONVERTED = {"zh-TW": ("zh", OpenCC("s2twp"))}  # a language: what it is made from, and by what
+LANGUAGES = (*TRANSLATED, *CONVERTED)
 
 Definitions = dict[str, Any]
 Catalogue = dict[str, str]
@@ -85,6 +90,9 @@ def translator(known: Catalogue) -> Callable[[str], str]:
 
 def catalogue(language: str) -> Catalogue:
     """Return the translations of a language by English text."""
+    if language in CONVERTED:
+        source, converter = CONVERTED[language]
+        return {english: converter.convert(said) for english, said in catalogue(source).items()}
     text = (TRANSLATIONS / f"{language}.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
@@ -107,7 +115,7 @@ def main() -> int:
     texts = list(dict.fromkeys([*sentences(definitions), *folders, *player_sentences()]))
     _write(files("en", definitions, folders))
     missing = 0
-    for language in LANGUAGES:
+    for language in TRANSLATED:
         known = catalogue(language)
         for text in texts:
             if text not in known:
@@ -115,13 +123,15 @@ def main() -> int:
                 sys.stdout.write(f"missing in {language}.json: {json.dumps(text)}\n")
         used = {text: known[text] for text in texts if text in known}
         _write({TRANSLATIONS / f"{language}.json": _json(used)})
-        translate = translator(used)
+    for language in LANGUAGES:
+        known = catalogue(language)
+        translate = translator(known)
         _write(
             files(
                 language, translate_all(definitions, translate), translate_all(folders, translate)
             )
         )
-        _write(words_file(language, used))
+        _write(words_file(language, known))
     return int(missing > 0)
 
 

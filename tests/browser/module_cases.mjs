@@ -17,6 +17,7 @@ import { Transport } from "../../web/player/takes/transport.mjs";
 import { withDrive } from "../../web/player/comfy/lines/camera_lines.mjs";
 import { guidanceOf, hasLine, promptOf, startOf, withLine } from "../../web/player/comfy/lines/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
+import { nameOf } from "../../web/player/words.mjs";
 
 /** @param {number[]} sizes */
 function packed(sizes) {
@@ -53,6 +54,12 @@ test("the extension asks anew for every module that it loads, and for no other",
 test("ComfyUI finds one script to import, since it runs every .js below web/", () => {
   const scripts = readdirSync(WEB, { recursive: true }).filter((name) => String(name).endsWith(".js"));
   assert.deepEqual(scripts, ["longtake.js"]);
+});
+
+test("Chinese is in the script of the viewer's country", () => {
+  const names = ["zh", "zh-CN", "zh-Hans-HK", "zh-TW", "zh-tw", "zh-HK", "zh-Hant", "zh-Hant-MO", "pt-BR", "de-AT"];
+  const chinese = ["zh", "zh", "zh", "zh-TW", "zh-TW", "zh-TW", "zh-TW", "zh-TW"];
+  assert.deepEqual(names.map(nameOf), [...chinese, "pt", "de"]);
 });
 
 test("a packed chunk is cut into its pictures without copying", () => {

@@ -101,4 +101,10 @@ def test_the_player_knows_the_languages_that_there_are() -> None:
 def test_there_are_no_other_languages() -> None:
     folders = {path.name for path in locales.LOCALES.iterdir()}
     assert folders == {"en", *locales.LANGUAGES}
-    assert {path.stem for path in locales.TRANSLATIONS.iterdir()} == set(locales.LANGUAGES)
+    assert {path.stem for path in locales.TRANSLATIONS.iterdir()} == set(locales.TRANSLATED)
+
+
+def test_traditional_chinese_has_taiwans_characters_and_words() -> None:
+    said = locales.catalogue("zh-TW")
+    assert said["Video"] == "影片"  # 视频 in simplified Chinese
+    assert said["Load Demo Model"] == "載入演示模型"

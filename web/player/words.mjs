@@ -4,7 +4,7 @@
  * the modules and writes words/LANGUAGE.json. Messages from the server stay in English.
  */
 
-export const LANGUAGES = ["de", "es", "fr", "ja", "ko", "zh"];
+export const LANGUAGES = ["de", "es", "fr", "ja", "ko", "zh", "zh-TW"];
 
 /** Translations by English text; empty for English. @type {Record<string, string>} */
 let translations = {};
@@ -13,7 +13,7 @@ let translations = {};
  * @param {string} language in the form of ComfyUI's setting or the browser's */
 export async function loadWords(language) {
   translations = {};
-  const name = language.toLowerCase().split("-")[0];
+  const name = nameOf(language);
   if (!LANGUAGES.includes(name)) return "en";
   const answer = await fetch(new URL(`./words/${name}.json`, import.meta.url), { cache: "no-cache" });
   if (answer.ok) {
@@ -22,6 +22,14 @@ export async function loadWords(language) {
   }
   console.warn(`Longtake: the player's translation "${name}" could not be loaded (${answer.status}).`);
   return "en";
+}
+
+/** Return the name of a language without its country; Chinese is in two scripts.
+ * @param {string} language */
+export function nameOf(language) {
+  const [name, ...places] = language.toLowerCase().split("-");
+  if (name !== "zh" || places.includes("hans")) return name;
+  return places.some((place) => ["tw", "hk", "mo", "hant"].includes(place)) ? "zh-TW" : name;
 }
 
 /** Translate a text and insert its values. @param {string} english with {names} of values

@@ -233,7 +233,11 @@ def test_a_blueprint_gives_what_its_nodes_give(client: Client, name: str) -> Non
 
 @pytest.mark.parametrize(
     ("locale", "title"),
-    [("zh", "Diffusion-Forcing 采样器"), ("fr", "Échantillonneur Diffusion-Forcing")],
+    [
+        ("zh", "Diffusion-Forcing 采样器"),
+        ("zh-TW", "Diffusion-Forcing 取樣器"),
+        ("fr", "Échantillonneur Diffusion-Forcing"),
+    ],
 )
 def test_nodes_speak_the_users_language(client: Client, locale: str, title: str) -> None:
     told = json.loads(client.get("/i18n"))
