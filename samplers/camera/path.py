@@ -107,10 +107,6 @@ class CameraPath:
         lengths = (b - max(a, 1) for a, b in pairwise(self.starts))
         return tuple(accumulate(map(mul, self.growths, lengths), initial=0.0))
 
-    def step(self, frame: int) -> Tensor:
-        """The motion (4, 4) from latent frame `frame` - 1 to `frame`; none for frame 0."""
-        return self.steps_of([frame])[0]
-
     def steps_of(self, frames: Sequence[int]) -> Tensor:
         """The motions (f, 4, 4) to latent `frames` from the frames before them; none to frame 0."""
         steps = self.steps[[self._entry(frame) for frame in frames]]
@@ -126,16 +122,6 @@ class CameraPath:
         moves, relative = steps[:, :3, 3] / self.full_step, steps.clone()
         relative[:, :3, 3] = moves / moves.norm(dim=-1, keepdim=True).clamp(min=1.0)
         return relative
-
-    def pose(self, frame: int) -> Tensor:
-        """The camera at a latent frame in the axes of frame 0, camera to world (4, 4)."""
-        pose = torch.eye(4, dtype=torch.float64)
-        for start, stop, step in zip(
-            self.starts, (*self.starts[1:], frame + 1), self.steps, strict=True
-        ):
-            count = min(stop, frame + 1) - max(start, 1)
-            pose = pose @ torch.linalg.matrix_power(step, count) if count > 0 else pose
-        return pose
 
     def placed(self, frames: Sequence[int], origin: int) -> Tensor:
         """Cameras (f, 4, 4) at `frames` in the axes of that at `origin`; moves as in `relative`."""

@@ -18,6 +18,7 @@ from longtake.samplers.camera.path import path_of_poses
 from longtake.samplers.camera.rigid import from_twist
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.node_bench import CONFIG, Bench, node_bench, tiny_demo
+from longtake.tests.support.samplers.camera_poses import step
 from longtake.tests.support.tiny_model import randn
 
 FPS, FRAME_S = 16.0, 0.25
@@ -60,7 +61,7 @@ def test_a_move_starts_with_the_nearest_latent_frame_and_the_last_one_goes_on() 
     path = lines("2: forward\n0: pan left\n4 (over 1): still")
     turns = path.turns_of(path.steps_of(range(30))).tolist()
     assert turns[:9] == pytest.approx([0, *[-15] * 8])
-    speeds = [float(path.step(frame)[2, 3]) / FRAME_S for frame in range(8, 24)]
+    speeds = [float(step(path, frame)[2, 3]) / FRAME_S for frame in range(8, 24)]
     assert speeds == pytest.approx([0, *[1] * 8, 0.875, 0.625, 0.375, 0.125, 0, 0, 0])
 
 

@@ -19,13 +19,14 @@ from longtake.samplers.camera.rigid import from_twist
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.camera.track import CameraTrack
 from longtake.tests.support.laws import examples
+from longtake.tests.support.samplers.camera_poses import pose
 
 POINTS = Points((1.0, 3.0))
 Camera = tuple[torch.Tensor, Lens]
 
 
 def views(*cameras: Camera) -> Views:
-    poses = torch.stack([pose for pose, _ in cameras])
+    poses = torch.stack([camera for camera, _ in cameras])
     return Views(poses, torch.tensor([lens.values for _, lens in cameras], dtype=torch.float64))
 
 
@@ -71,7 +72,7 @@ def test_overlap_is_the_share_of_points_that_both_see(seed: int) -> None:
 @given(st.integers(0, 10**6))
 def test_moving_the_world_changes_no_overlap(seed: int) -> None:
     a, b, (world, _) = (random_camera(seed + i) for i in range(3))
-    moved = [(world @ pose, lens) for pose, lens in (a, b)]
+    moved = [(world @ camera, lens) for camera, lens in (a, b)]
     before = overlap(views(a), views(b), POINTS)
     torch.testing.assert_close(
         overlap(views(moved[0]), views(moved[1]), POINTS), before, rtol=0, atol=2 / 512
@@ -136,7 +137,7 @@ def test_the_views_ahead_are_those_that_the_camera_then_has() -> None:
     made = steered(track, path, 6)
     torch.testing.assert_close(made.poses, ahead.poses)
     torch.testing.assert_close(made.lenses, ahead.lenses)
-    torch.testing.assert_close(made.poses[5], path.pose(5))
+    torch.testing.assert_close(made.poses[5], pose(path, 5))
 
 
 @pytest.mark.parametrize("flat", [True, False])

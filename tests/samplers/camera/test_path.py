@@ -12,6 +12,7 @@ from longtake.samplers.camera.moves import ORBIT_DISTANCE, CameraMotion, read_mo
 from longtake.samplers.camera.path import MAX_ZOOM, CameraPath, Lens, PathEntry, path_of_poses
 from longtake.samplers.camera.rigid import from_twist, inverse
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
+from longtake.tests.support.samplers.camera_poses import pose, step
 from longtake.tests.support.tiny_model import randn
 
 FRAME_S = 0.25
@@ -54,61 +55,67 @@ def test_the_inverse_undoes_a_motion() -> None:
 )  # fmt: skip
 def test_moves_go_where_their_names_say(move: str, ahead: object, point: object) -> None:
     """In x right, y down, z forward: 6 s of a move at 15 degrees a second is a right angle."""
-    pose = path((0, move)).pose(round(6 / FRAME_S))
+    camera = pose(path((0, move)), round(6 / FRAME_S))
     if ahead is not None:
-        assert torch.allclose(pose[:3, 2], torch.tensor(ahead, dtype=torch.float64), atol=1e-9)
+        assert torch.allclose(camera[:3, 2], torch.tensor(ahead, dtype=torch.float64), atol=1e-9)
     else:
         expected = torch.tensor(point, dtype=torch.float64)
-        assert torch.allclose(pose[:3, 3], expected, atol=1e-9)
+        assert torch.allclose(camera[:3, 3], expected, atol=1e-9)
 
 
 def test_rolling_right_lowers_the_right_side() -> None:
-    assert path((0, "roll right")).pose(1)[1, 0] > 0 > path((0, "roll left")).pose(1)[1, 0]
+    assert pose(path((0, "roll right")), 1)[1, 0] > 0 > pose(path((0, "roll left")), 1)[1, 0]
 
 
 @pytest.mark.parametrize(("move", "side"), [("orbit right", 1), ("orbit left", -1)])
 def test_an_orbit_keeps_its_centre_in_view(move: str, side: int) -> None:
     centre = torch.tensor([0.0, 0.0, ORBIT_DISTANCE, 1.0], dtype=torch.float64)
     for frame in (1, 7, 30):
-        pose = path((0, move)).pose(frame)
-        assert torch.allclose(inverse(pose) @ centre, centre, atol=1e-9)
-    assert side * path((0, move)).pose(1)[0, 3] > 0
+        camera = pose(path((0, move)), frame)
+        assert torch.allclose(inverse(camera) @ centre, centre, atol=1e-9)
+    assert side * pose(path((0, move)), 1)[0, 3] > 0
 
 
 def test_a_path_does_not_depend_on_the_length_of_its_steps() -> None:
     motion = [TimedMotion(0, read_motion("forward, turn right 20, roll left", 1))]
     coarse, fine = path_of_motions(motion, FRAME_S), path_of_motions(motion, FRAME_S / 2)
-    assert torch.allclose(coarse.pose(9), fine.pose(18), atol=1e-12)
+    assert torch.allclose(pose(coarse, 9), pose(fine, 18), atol=1e-12)
 
 
-def test_frame_0_never_moves_and_poses_are_products_of_steps() -> None:
+def test_frame_0_never_moves_and_nothing_moves_in_a_still_entry() -> None:
     route = path((0, "forward"), (3, "pan left"), (5, "still"))
     eye = torch.eye(4, dtype=torch.float64)
-    assert torch.equal(route.step(0), eye)
-    pose = eye
-    for frame in range(9):
-        pose = pose @ route.step(frame)
-        assert torch.allclose(route.pose(frame), pose, atol=1e-12)
-    assert torch.equal(route.step(7), eye)
+    assert torch.equal(step(route, 0), eye)
+    assert not torch.equal(step(route, 4), eye)
+    assert torch.equal(step(route, 7), eye)
+
+
+@pytest.mark.parametrize("origin", [0, 4, 6, 11])
+def test_placed_cameras_are_products_of_the_steps_between_them(origin: int) -> None:
+    route, frames = path((0, "forward 2, turn right 20"), (3, "left"), (7, "roll left")), [1, 6, 9]
+    poses = [torch.eye(4, dtype=torch.float64)]
+    for frame in range(1, 12):
+        poses.append(poses[-1] @ route.relative([frame])[0])
+    expected = [inverse(poses[origin]) @ poses[frame] for frame in frames]
+    assert torch.allclose(route.placed(frames, origin), torch.stack(expected), atol=1e-12)
 
 
 def test_a_later_change_leaves_every_earlier_bit() -> None:
     route = path((0, "forward"), (3, "pan left"), (8, "roll right"))
-    step = from_twist(CameraMotion(turn=5).twist(FRAME_S))
-    changed = route.then(6, [PathEntry(6, step, growth=0.1)])
+    turn = from_twist(CameraMotion(turn=5).twist(FRAME_S))
+    changed = route.then(6, [PathEntry(6, turn, growth=0.1)])
     for frame in range(6):
-        assert torch.equal(route.step(frame), changed.step(frame))
-        assert torch.equal(route.pose(frame), changed.pose(frame))
+        assert torch.equal(step(route, frame), step(changed, frame))
     assert route.digest_of(range(6)) == changed.digest_of(range(6))
     assert route.digest_of(range(5, 7)) != changed.digest_of(range(5, 7))
-    assert torch.equal(changed.step(50), from_twist(CameraMotion(turn=5).twist(FRAME_S)))
+    assert torch.equal(step(changed, 50), turn)
 
 
 def test_a_change_of_speed_is_spread_evenly_or_smoothly() -> None:
     def turns(*, smooth: bool) -> list[float]:
         motions = [TimedMotion(0, CameraMotion()), TimedMotion(4, CameraMotion(turn=40), 4, smooth)]
         route = path_of_motions(motions, FRAME_S)
-        return [math.degrees(math.asin(float(route.step(f)[0, 2]))) for f in range(3, 10)]
+        return [math.degrees(math.asin(float(step(route, f)[0, 2]))) for f in range(3, 10)]
 
     assert turns(smooth=False) == pytest.approx([0, 1.25, 3.75, 6.25, 8.75, 10, 10])
     smooth = turns(smooth=True)
@@ -120,7 +127,7 @@ def test_a_change_ends_where_the_next_begins() -> None:
     motions = [TimedMotion(0, CameraMotion(forward=1)), TimedMotion(2, CameraMotion(forward=3), 8),
                TimedMotion(4, CameraMotion(forward=-1), 2)]  # fmt: skip
     route = path_of_motions(motions, 1.0)
-    speeds = [float(route.step(f)[2, 3]) for f in range(1, 8)]
+    speeds = [float(step(route, f)[2, 3]) for f in range(1, 8)]
     at_3 = 1 + 2 * 1.5 / 8
     expected = [1, 1.125, at_3, 0.75 * at_3 - 0.25, 0.25 * at_3 - 0.75, -1, -1]
     assert speeds == pytest.approx(expected)
@@ -139,9 +146,9 @@ def test_steps_of_poses_ignore_where_the_world_has_its_origin() -> None:
     poses, elsewhere = random_poses(5), random_poses(1, seed=40)
     one, two = path_of_poses(poses), path_of_poses(elsewhere @ poses)
     for frame in range(8):
-        assert torch.allclose(one.step(frame), two.step(frame), atol=1e-12)
+        assert torch.allclose(step(one, frame), step(two, frame), atol=1e-12)
         last = poses[min(frame, 4)]
-        assert torch.allclose(one.pose(frame), inverse(poses[0]) @ last, atol=1e-12)
+        assert torch.allclose(pose(one, frame), inverse(poses[0]) @ last, atol=1e-12)
 
 
 def test_moves_count_in_parts_of_a_full_step() -> None:
