@@ -23,29 +23,26 @@ ROUNDING = 1e-9
 MIXED = -1  # batch rows differ in the frame of these keys
 
 
-def retrieve_frames(
-    inputs: AttentionInputs, shares: Sequence[float], mean_keys: Tensor | None = None
-) -> AttentionInputs:
+def retrieve_frames(inputs: AttentionInputs, shares: Sequence[float]) -> AttentionInputs:
     """The inputs with a part of the frames whose entry of `shares` is below 1, in each batch row.
 
     All entries below 1 are equal; at least one of these frames stays. The frames retrieved come
-    first. `mean_keys` (b, n, f, d) of the history's frames are computed where they are not given.
+    first.
     """
     far = [slot for slot, share in enumerate(shares) if share < 1]
     if not far:
         return inputs
     count = max(1, math.ceil(min(shares) * len(far) - ROUNDING))
-    estimate = frame_estimates(inputs, mean_keys)[:, far]
+    estimate = frame_estimates(inputs)[:, far]
     ranks = estimate.topk(count, dim=-1).indices.sort(dim=-1).values  # (b, count)
     retrieved = upload(torch.tensor(far), ranks.device)[ranks]
     near = [slot for slot, share in enumerate(shares) if share >= 1]
     return _select(inputs, retrieved, near)
 
 
-def frame_estimates(inputs: AttentionInputs, mean_keys: Tensor | None = None) -> Tensor:
+def frame_estimates(inputs: AttentionInputs) -> Tensor:
     """The estimated share (b, f) of the queries' attention to the history that each frame holds."""
-    if mean_keys is None:
-        mean_keys = inputs.keys[:, :, : inputs.past].unflatten(2, (-1, inputs.frame_tokens)).mean(3)
+    mean_keys = inputs.keys[:, :, : inputs.past].unflatten(2, (-1, inputs.frame_tokens)).mean(3)
     stride = -(-inputs.q.shape[2] // MAX_QUERIES)
     logits = inputs.q[:, :, ::stride] @ mean_keys.mT * inputs.q.shape[-1] ** -0.5
     estimate: Tensor = logits.float().softmax(-1).mean((1, 2))

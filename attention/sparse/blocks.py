@@ -59,24 +59,24 @@ def build_blocks(
     return Blocks(order.unflatten(2, (-1, KEY_BLOCK)), means, total.log())
 
 
-def choose_blocks(q: Tensor, blocks: Blocks, count: int, query_block: int = QUERY_BLOCK) -> Tensor:
+def choose_blocks(q: Tensor, blocks: Blocks, count: int) -> Tensor:
     """Choose for each block of queries the `count` blocks estimated to hold most attention.
 
     q is (b, n, s, d), the result (b, n, query blocks, count) int32.
     """
-    rows = max(1, SHARES_AT_ONCE // max(1, blocks.means.shape[2]) // query_block) * query_block
+    rows = max(1, SHARES_AT_ONCE // max(1, blocks.means.shape[2]) // QUERY_BLOCK) * QUERY_BLOCK
     chosen = collect_pieces(
-        lambda first: _choose(q[:, :, first : first + rows], blocks, count, query_block),
+        lambda first: _choose(q[:, :, first : first + rows], blocks, count),
         q.shape[2], rows, q, dim=2,
     )  # fmt: skip
     return chosen[0] if len(chosen) == 1 else torch.cat(chosen, 2)
 
 
-def _choose(q: Tensor, blocks: Blocks, count: int, query_block: int) -> Tensor:
+def _choose(q: Tensor, blocks: Blocks, count: int) -> Tensor:
     """Choose for few enough queries that their shares fit one table."""
     logits = q.float() @ blocks.means.transpose(2, 3) * q.shape[-1] ** -0.5
     share = (logits + blocks.log_mass.unsqueeze(2)).softmax(-1)  # (b, n, s, blocks)
-    missing = -share.shape[2] % query_block  # torch 2.5 cannot pad where there is no block
+    missing = -share.shape[2] % QUERY_BLOCK  # torch 2.5 cannot pad where there is no block
     share = torch.cat([share, share.new_zeros(*share.shape[:2], missing, share.shape[3])], 2)
-    votes: Tensor = share.unflatten(2, (-1, query_block)).sum(3)
+    votes: Tensor = share.unflatten(2, (-1, QUERY_BLOCK)).sum(3)
     return votes.topk(count, dim=-1).indices.int()
