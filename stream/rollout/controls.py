@@ -39,7 +39,6 @@ class Controls:
         self.drive = Drive(self._announce)
         self.inlet = Inlet(self._announce)
         self._state: State = "running"
-        self._revision = 0
         self._message: str | None = None
         self._listeners: dict[int, Callable[[], None]] = {}
         self._next_listener = 0
@@ -55,11 +54,6 @@ class Controls:
     def edits(self) -> tuple[Edit, ...]:
         """Every edit that was requested, in order."""
         return self.edit_queue.all
-
-    @property
-    def revision(self) -> int:
-        """Grows with every change of state, edits or message."""
-        return self._revision
 
     @property
     def message(self) -> str | None:
@@ -175,7 +169,6 @@ class Controls:
 
     def _announce(self) -> None:
         with self._changed:
-            self._revision += 1
             listeners = list(self._listeners.values())
         for callback in listeners:
             callback()
