@@ -34,7 +34,6 @@ class ChunkDone:
     chunk: int
     chunks: int | None = None
     frames: int = 0
-    frames_total: int | None = None
     first_frame_s: float | None = None
     frames_per_s: float | None = None
     eta_s: float | None = None

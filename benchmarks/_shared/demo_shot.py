@@ -13,7 +13,7 @@ from torch import Tensor
 from ...model.config import DiTConfig
 from ...model.dit import WanDiT
 from ...model.preset import DEMO, DEMO_FOLDER
-from ...model.vae.latent_format import SPATIAL_FACTOR, frame_count
+from ...model.vae.latent_format import SPATIAL_FACTOR
 from ...model.vae.streaming import StreamingDecoder
 from ...model.vae.tiny import TinyVAE
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
@@ -47,11 +47,6 @@ class DemoShot:
     @property
     def columns(self) -> int:
         return self.width // SPATIAL_FACTOR
-
-    @property
-    def video_s(self) -> float:
-        """How many seconds of video it has."""
-        return frame_count(self.latents) / DEMO.fps
 
     @property
     def chunk_starts(self) -> range:

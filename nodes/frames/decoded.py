@@ -157,7 +157,6 @@ class HostFrames(FrameStream):
                 "chunk": chunk.index,
                 "chunks": chunks,
                 "frames": chunk.first_frame + len(chunk.frames),
-                "frames_total": frames,
                 "first_frame_s": self.meter.first_frame_s,
                 "frames_per_s": self.meter.frames_per_s,
                 "eta_s": None if frames is None else self.meter.eta_s(frames),

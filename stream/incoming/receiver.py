@@ -66,7 +66,7 @@ class Receiver:
         self._failure: Exception | None = None
         self._header = PLAIN
         self._frame_size: tuple[int, int] | None = None
-        self.is_lost = self.is_over = False
+        self.is_lost = False
         self._thread = threading.Thread(target=self._run, name="longtake live input", daemon=True)
         self._thread.start()
 
@@ -153,7 +153,6 @@ class Receiver:
         self._buffer.add(at, frame)
 
     def _end(self, source: PictureSource) -> bool:
-        self.is_over = source.is_file
         self._lose(
             "The live source has ended; the shot goes on without it."
             if source.is_file

@@ -43,14 +43,13 @@ HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 class Held(BadInput):
-    """Another owner has the lock; `owner` is its process id."""
+    """Another owner has the lock, the process with the id `owner`."""
 
     def __init__(self, subject: str, owner: str) -> None:
         super().__init__(
             f"{subject} is already running in process {owner}; "
             f"wait for it, stop it, or change the seed or output folder."
         )
-        self.owner = owner
 
 
 class ProcessLock:

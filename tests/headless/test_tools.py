@@ -55,7 +55,7 @@ def shown(*steps: tuple[float, Event]) -> tuple[list[str], str]:
 
 
 def test_the_line_shows_all_known_values() -> None:
-    full = ChunkDone(2, 14, 33, 165, first_frame_s=0.412, frames_per_s=61.96, eta_s=72.4)
+    full = ChunkDone(2, 14, 33, first_frame_s=0.412, frames_per_s=61.96, eta_s=72.4)
     assert (
         describe(full)
         == "chunk 3/14 · 33 frames · 62.0 frames/s · first frame after 0.41 s · 1:12 left"
@@ -64,7 +64,7 @@ def test_the_line_shows_all_known_values() -> None:
 
 
 def test_the_summary_names_chunks_of_an_earlier_run() -> None:
-    last = ChunkDone(13, 14, 165, 165, frames_per_s=60.0, resumed_from_chunk=5)
+    last = ChunkDone(13, 14, 165, frames_per_s=60.0, resumed_from_chunk=5)
     assert summary(last) == "14 chunks, 5 of them from an earlier run, 165 frames, 60.0 frames/s"
 
 
