@@ -112,10 +112,18 @@ class StreamingEncoder:
 
     def drain(self) -> Tensor | None:
         """The last latent, when frames are held back: completed by repeating the last frame."""
-        if self._waiting is None or len(self._waiting) == 0:
-            return None
-        missing = FRAMES_PER_LATENT - len(self._waiting)
-        return self.feed(self._waiting[-1:].expand(missing, -1, -1, -1))
+        repeated = completion(self._waiting)
+        return None if repeated is None else self.feed(repeated)
+
+
+def completion(waiting: Tensor | None) -> Tensor | None:
+    """The last of the frames held back (n, 3, H, W), as often as their latent lacks frames.
+
+    None where no frame is held back.
+    """
+    if waiting is None or len(waiting) == 0:
+        return None
+    return waiting[-1:].expand(FRAMES_PER_LATENT - len(waiting), -1, -1, -1)
 
 
 def expect(x: Tensor, name: str, channels: int) -> None:

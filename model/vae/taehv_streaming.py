@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .latent_format import FORMATS, FRAMES_PER_LATENT, denormalise, normalise
 from .memory_order import by_pixel
-from .streaming import expect
+from .streaming import completion, expect
 
 Memory = list[Tensor | None]
 """The frame before (1, c, h, w) at each memory block, None at the start."""
@@ -117,10 +117,8 @@ class TAEHVStreamingEncoder:
 
     def drain(self) -> Tensor | None:
         """The last latent, completed by repeating the last frame."""
-        if self._waiting is None or len(self._waiting) == 0:
-            return None
-        missing = FRAMES_PER_LATENT - len(self._waiting)
-        return self.feed(self._waiting[-1:].expand(missing, -1, -1, -1))
+        repeated = completion(self._waiting)
+        return None if repeated is None else self.feed(repeated)
 
 
 def _through(layers: Iterable[Any], x: Tensor, memory: Memory) -> Tensor:

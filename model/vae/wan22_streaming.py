@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .latent_format import FRAMES_PER_LATENT, WAN22, normalise
 from .memory_order import by_pixel_in_half
-from .streaming import expect
+from .streaming import completion, expect
 from .wan_layers import CHANNELS
 from .wan_streaming import WanStreamingDecoder, WanStreamingEncoder, convolutions
 
@@ -59,10 +59,8 @@ class Wan22StreamingEncoder(WanStreamingEncoder):
     @torch.no_grad()
     def drain(self) -> Tensor | None:
         """The last latent, completed by repeating the last frame."""
-        if self._waiting is None or len(self._waiting) == 0:
-            return None
-        missing = FRAMES_PER_LATENT - len(self._waiting)
-        return self.feed(self._waiting[-1:].expand(missing, -1, -1, -1))
+        repeated = completion(self._waiting)
+        return None if repeated is None else self.feed(repeated)
 
     def _slots(self) -> int:
         return len(convolutions(self._tree.encoder))
