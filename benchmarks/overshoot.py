@@ -41,7 +41,7 @@ from ._guidance.feedback import (
     true_start,
 )
 from ._guidance.overshoot_plot import draw
-from ._shared.report import write
+from ._shared.report import publish, write
 
 SCALES = (1.0, 1.2, 1.5, 2.0, 3.0)
 FEW_SCALES = (1.0, 2.0)
@@ -94,13 +94,6 @@ def ways(*, own: bool) -> dict[str, Guidance]:
 def main(json_path: Path | None) -> None:
     """Run the whole suite, show the results, and save them to `json_path` if given."""
     publish(measure(64, os.cpu_count() or 1), json_path)
-
-
-def publish(results: OvershootResults, json_path: Path | None) -> None:
-    """Show the results, and save them to `json_path` if given."""
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
 
 
 def measure(clips: int, workers: int, steps: tuple[int, ...] = STEPS) -> OvershootResults:

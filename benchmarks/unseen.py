@@ -33,7 +33,7 @@ from ._guidance.feedback import HISTORY, next_chunk
 from ._guidance.findings import PLAIN
 from ._guidance.unseen_pasts import pasts
 from ._guidance.unseen_plot import draw
-from ._shared.report import write
+from ._shared.report import publish, write
 
 WAYS = (
     PLAIN, "none", "vanilla 1.5", "vanilla 2", "temporal", "temporal and none 2",
@@ -86,13 +86,6 @@ def ways() -> dict[str, Guidance]:
 def main(json_path: Path | None) -> None:
     """Run the whole suite, show the results, and save them to `json_path` if given."""
     publish(measure(64, os.cpu_count() or 1), json_path)
-
-
-def publish(results: UnseenResults, json_path: Path | None) -> None:
-    """Show the results, and save them to `json_path` if given."""
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
 
 
 def measure(clips: int, workers: int) -> UnseenResults:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -56,9 +56,7 @@ class Results:
 
     def publish(self, json_path: Path | None) -> None:
         """Show the results, and save them to `json_path` if given."""
-        self.show(Console(soft_wrap=True))
-        if json_path is not None:
-            self.save(json_path)
+        publish(self, json_path)
 
     def save(self, path: Path) -> None:
         write(path, asdict(self))
@@ -78,6 +76,23 @@ class Results:
             console.print(
                 f"{word} {claim.text}: {claim.bound:.4g} (limit {claim.limit:g})", highlight=False
             )
+
+
+class Publishable(Protocol):
+    """The results of a suite."""
+
+    def show(self, console: Console) -> None:
+        """Print all figures and whether the claims hold."""
+
+    def save(self, path: Path) -> None:
+        """Write all results and the environment as JSON."""
+
+
+def publish(results: Publishable, json_path: Path | None) -> None:
+    """Show the results, and save them to `json_path` if given."""
+    results.show(Console(soft_wrap=True))
+    if json_path is not None:
+        results.save(json_path)
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from ...training.command import reporting
+from .._shared.report import publish
 from . import __doc__ as TEXT
 from .rungs import RUNGS
-from .suite import LadderPlan, measure, publish
+from .suite import LadderPlan, measure
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from ...model.arithmetic.layers import Layers
 from ...model.arithmetic.packed import PackedWeights
@@ -20,6 +19,7 @@ from .._shared.demo import demo_weights
 from .._shared.measures import Measurement, measure_truth
 from .._shared.paired import Prepare, paired_seconds, ratio_interval
 from .._shared.records import FOREVER, Job, Records
+from .._shared.report import publish
 from .results import LadderResults
 from .rungs import REFERENCE, RUNGS, Rung
 from .shots import measure_long, measure_rung
@@ -86,13 +86,6 @@ class LadderPlan:
 def main(json_path: Path | None) -> None:
     """Run the suite without a student, show the results, and save them to `json_path` if given."""
     publish(measure(LadderPlan()), json_path)
-
-
-def publish(results: LadderResults, json_path: Path | None) -> None:
-    """Show the results, and save them to `json_path` if given."""
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
 
 
 def measure(plan: LadderPlan) -> LadderResults:
