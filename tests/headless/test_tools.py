@@ -31,7 +31,6 @@ from longtake.headless.events import (
 )
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
 from longtake.samplers.planning.cache_forms import CacheForm
-from longtake.stream.timecode import time_label
 from longtake.tests.support.model.family_files import header_only, official_shapes
 
 
@@ -80,15 +79,6 @@ def test_a_finished_run_tells_its_latency_if_it_is_known() -> None:
     assert printed(ChunkDone(2, latency="block latency 0.30 s")) == [
         done, "latency        block latency 0.30 s",
     ]  # fmt: skip
-
-
-def test_hours_appear_only_when_there_are_some() -> None:
-    assert [time_label(s, tenths=False) for s in (0, 59.6, 3599, 3661)] == [
-        "0:00",
-        "1:00",
-        "59:59",
-        "1:01:01",
-    ]
 
 
 def test_without_chunk_events_time_left_comes_from_the_bar() -> None:

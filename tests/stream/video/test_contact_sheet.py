@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from longtake.errors import StorageError
-from longtake.stream.timecode import time_label
 from longtake.stream.video.contact_sheet import ContactSheet
 
 
@@ -72,17 +71,3 @@ def test_a_contact_sheet_that_cannot_be_written_is_one_sentence(tmp_path: Path) 
     sheet.add(torch.rand(1, 3, 8, 16))
     with pytest.raises(StorageError, match="sheet.png cannot be written"):
         sheet.save(tmp_path / "file" / "sheet.png")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "label"),
-    [
-        (0, "0:00.0"),
-        (59.96, "1:00.0"),
-        (62.5, "1:02.5"),
-        (3600, "1:00:00.0"),
-        (3599.96, "1:00:00.0"),
-    ],
-)
-def test_time_labels(seconds: float, label: str) -> None:
-    assert time_label(seconds) == label
