@@ -7,6 +7,7 @@ latents.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,10 +25,11 @@ from .denoiser import Denoiser
 from .evaluator import PassInputs
 from .experts import Expert, Experts
 from .feature_caching import Evaluations, FeatureCache
-from .guidance import Branch, Guidance, OwnPrompt, Prompt, View
+from .guidance import OwnPrompt, Prompt, View
 from .guidance.combine import combine, limit
 from .guidance.prompt import order
 from .guidance.score import SCORE_LOOKBACK_FRAMES
+from .guidance.terms import weights_by_view
 from .history.filler import CacheFiller
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
@@ -136,14 +138,15 @@ class Branches:
         started = history.frames.committed > 0
         steps = list(zip(row.now, row.steps, strict=True))
         weights = [guidance.weights(level, step, started=started) for level, step in steps]
-        sums = self._weighted_views(history, weights, ahead=ahead is not None)
+        view_of = partial(history.view_of, ahead=ahead is not None)
+        sums = weights_by_view(guidance, weights, view_of)
         views = sorted(sums, key=_pass_order)
         passes = ViewPasses(self.current, expert.evaluator, history, self._noise, self._features)
         predictions = passes.predict(x, row, views, ahead).float()
         v = combine(predictions, [sums[view] for view in views])
         if guidance.limits.need_base:
-            base = _base_view(guidance, history, ahead=ahead is not None)
-            v = limit(v, predictions[views.index(base)], guidance.limits)
+            base = views.index(view_of(guidance.base_branch))
+            v = limit(v, predictions[base], guidance.limits)
         factors = [guidance.factor(level, step, started=started) for level, step in steps]
         if any(factors):
             levels, strength = (
@@ -218,30 +221,6 @@ class Branches:
         if isinstance(prompt, OwnPrompt):
             return [fit_length(prompt.embedding.to(negative), len(negative))] * len(active.prompts)
         return [negative] * len(active.prompts)
-
-    def _weighted_views(
-        self, history: RolloutHistory, weights: Sequence[Sequence[float]], *, ahead: bool
-    ) -> dict[CacheView, list[float]]:
-        """The views to evaluate, each with its weight per frame; `weights` is (f, branches).
-
-        Branches that see the same at this moment share a view: without history, all of a prompt.
-        """
-        guidance = self.current.settings.guidance
-        sums: dict[CacheView, list[float]] = {}
-        by_branch = zip(*weights, strict=True)
-        for branch, frame_weights in zip(guidance.all_branches, by_branch, strict=True):
-            if any(frame_weights):
-                view = history.view_of(branch, ahead=ahead)
-                total = sums.setdefault(view, [0.0] * len(frame_weights))
-                total[:] = [a + b for a, b in zip(total, frame_weights, strict=True)]
-        sums = {view: total for view, total in sums.items() if any(abs(w) > 1e-9 for w in total)}
-        if guidance.limits.need_base:
-            sums.setdefault(_base_view(guidance, history, ahead=ahead), [0.0] * len(weights))
-        return sums
-
-
-def _base_view(guidance: Guidance, history: RolloutHistory, *, ahead: bool) -> CacheView:
-    return history.view_of(Branch(0.0, guidance.base), ahead=ahead)
 
 
 def _pass_order(view: CacheView) -> tuple[object, ...]:

@@ -8,14 +8,20 @@ prompt, is the reference: strength 0 is the base alone, strength 1 the sum as se
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from ...errors import BadInput
 from .prompt import OwnPrompt, Prompt, order
 from .score import WeightedScore
 from .views import ALL, View
+
+V = TypeVar("V", bound=Hashable)
+
+ROUNDING = 1e-9
+"""Weights that should cancel add up to at most this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,12 @@ class Guidance:
         always = (
             self.strength == 1 and self.timing == GuidanceTiming() and not self.limits.need_base
         )
-        return self.branches if known or always else (*self.branches, Branch(0.0, self.base))
+        return self.branches if known or always else (*self.branches, self.base_branch)
+
+    @property
+    def base_branch(self) -> Branch:
+        """The base, with weight 0."""
+        return Branch(0.0, self.base)
 
     def is_base(self, branch: Branch) -> bool:
         """Whether a branch sees the whole history under the base's prompt."""
@@ -190,4 +201,24 @@ def merge_branches(branches: Iterable[Branch]) -> tuple[Branch, ...]:
     for branch in branches:
         key = branch.prompt, branch.view
         sums[key] = sums.get(key, 0.0) + branch.weight
-    return tuple(Branch(w, *key) for key, w in sums.items() if abs(w) > 1e-9)
+    return tuple(Branch(w, *key) for key, w in sums.items() if abs(w) > ROUNDING)
+
+
+def weights_by_view(
+    guidance: Guidance, weights: Sequence[Sequence[float]], view_of: Callable[[Branch], V]
+) -> dict[V, list[float]]:
+    """The views to evaluate, each with its weight per frame; `weights` is (f, branches).
+
+    Branches for which `view_of` is equal share a view. A view whose weights cancel is left out,
+    unless it is the base's and a limit compares with that.
+    """
+    sums: dict[V, list[float]] = {}
+    by_branch = zip(*weights, strict=True)
+    for branch, frame_weights in zip(guidance.all_branches, by_branch, strict=True):
+        if any(frame_weights):
+            total = sums.setdefault(view_of(branch), [0.0] * len(frame_weights))
+            total[:] = [a + b for a, b in zip(total, frame_weights, strict=True)]
+    sums = {view: total for view, total in sums.items() if any(abs(w) > ROUNDING for w in total)}
+    if guidance.limits.need_base:
+        sums.setdefault(view_of(guidance.base_branch), [0.0] * len(weights))
+    return sums

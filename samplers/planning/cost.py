@@ -14,14 +14,13 @@ from ...model.forward import ModelConfig
 from ...units import count_of
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames, View
 from ..guidance.prompt import describe_prompt
+from ..guidance.terms import weights_by_view
 from ..history.plan import CachePlan, bytes_of, cache_plans, source
 from ..history.selection import select
 from ..history.steady_state import commit_start, count_commits, steady_state_frames
 from ..loop import by_chunk
 from ..schedule.row import Row
 from ..settings import RolloutSettings
-
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +134,7 @@ def _count_views(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) 
     """The number of branches that a row evaluates."""
     by_step = dict.fromkeys(zip(row.now, row.steps, strict=True))
     weights = [guidance.weights(*at, started=started) for at in by_step]
-    sums: dict[Hashable, list[float]] = {}
-    for branch, of_branch in zip(guidance.all_branches, zip(*weights, strict=True), strict=True):
-        before = sums.setdefault(seen(branch), [0.0] * len(of_branch))
-        sums[seen(branch)] = [a + b for a, b in zip(before, of_branch, strict=True)]
-    needed = {key for key, total in sums.items() if any(abs(w) > ROUNDING for w in total)}
-    if guidance.limits.need_base:
-        needed.add(seen(Branch(0.0, guidance.base)))
-    return len(needed)
+    return len(weights_by_view(guidance, weights, seen))
 
 
 def _refill(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
