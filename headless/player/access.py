@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from ...errors import BadInput
+from ...stream.preview.origin import host_of
 
 LOOPBACK = "127.0.0.1"
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -45,7 +46,7 @@ class Access:
                 "This page was called by a name that it does not know; use the printed address, "
                 "or start the run with --allow-host NAME."
             )
-        if origin is not None and _netloc(origin) != host:
+        if origin is not None and host_of(origin) != host:
             return "Requests from other sites are refused."
         return None
 
@@ -74,13 +75,6 @@ def _hostname(host: str) -> str | None:
         return None
     plain = parts.netloc == host and "@" not in host and not parts.path
     return (parts.hostname or "").removesuffix(".") or None if plain else None
-
-
-def _netloc(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc.lower() or None
-    except ValueError:
-        return None
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from .origin import host_of
 from .requests import BadRequest, read_client_id, read_control, read_fault
 from .steer_request import read_steer
 from .take import Take
@@ -202,12 +202,4 @@ def _is_own_page(headers: Mapping[str, str]) -> bool:
     if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("Origin")
-    return origin is None or _host(origin) == headers.get("Host", "").lower()
-
-
-def _host(origin: str) -> str | None:
-    """Host and port of an origin as in a Host header; None for the origin `null`."""
-    try:
-        return urlsplit(origin).netloc.lower() or None
-    except ValueError:
-        return None
+    return origin is None or host_of(origin) == headers.get("Host", "").lower()
