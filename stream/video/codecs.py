@@ -32,7 +32,8 @@ class Codec:
     """An encoder of FFmpeg, its container and its options.
 
     `pixel_formats` by bits of a colour value; `sound` is the encoder of the sound, `tag` the
-    codec's name in the container where FFmpeg's own is not played everywhere.
+    codec's name in the container where FFmpeg's own is not played everywhere. `min_side` is the
+    least width and height in pixels.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Codec:
     quality: Quality | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     tag: str | None = None
+    min_side: int = 1
 
 
 H264 = Codec(
@@ -55,10 +57,12 @@ H265 = Codec(
     {"preset": "fast",
      "x265-params": "log-level=error:bframes=0:scenecut=0:rc-lookahead=0:frame-threads=1"},
     tag="hvc1",  # Apple's players know no other
+    min_side=16,
 )  # fmt: skip
 AV1 = Codec(
     "AV1", "libsvtav1", "mp4", {8: "yuv420p", 10: "yuv420p10le"}, AAC, Quality(28, 63),
     {"preset": "8", "svtav1-params": "pred-struct=1"},
+    min_side=32,  # SVT-AV1 waits for itself for ever at 200 x 16
 )  # fmt: skip
 VP9 = Codec(
     "VP9", "libvpx-vp9", "webm", {8: "yuv420p"}, OPUS, Quality(24, 63),

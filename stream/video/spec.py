@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from ...errors import BadInput
-from .codecs import Encoding
+from .codecs import Codec, Encoding
 from .frame_rate import exact_rate
 from .sound import Sound
 
@@ -58,6 +58,8 @@ class VideoSpec:
             )
         if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
             raise BadInput(f"The video's fps must be above 0 and at most 1000; got {self.fps}.")
+        if isinstance(self.format, Encoding):
+            _check_sides(self.format.codec, self.width, self.height)
 
     @property
     def bits(self) -> int:
@@ -68,3 +70,12 @@ class VideoSpec:
     def rate(self) -> Fraction:
         """Frames per second as a fraction, as containers require."""
         return exact_rate(self.fps)
+
+
+def _check_sides(codec: Codec, width: int, height: int) -> None:
+    """Raise BadInput for a video that is too small for its codec; odd sides are rounded up."""
+    if min(width + width % 2, height + height % 2) < codec.min_side:
+        raise BadInput(
+            f"A video of {codec.name} has at least {codec.min_side} x {codec.min_side} pixels; got "
+            f"{width} x {height}. Choose another format, or larger frames."
+        )
