@@ -43,6 +43,7 @@ class AnimatedFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
             self._temporary = file.enter_context(replacing(path))
+            self._temporary.touch()  # FFmpeg makes it later, and it takes the number from others
             self._container = file.enter_context(
                 av.open(self._temporary, "w", format=format.kind, options={"loop": "0"})
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import av
 import pytest
+import torch
 
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
@@ -61,3 +63,18 @@ def test_what_a_format_has_not_is_one_sentence(
 ) -> None:
     with pytest.raises(BadInput, match=sentence):
         save(bench, **choices)
+
+
+@pytest.mark.parametrize(("format", "ending"), [("gif", ".gif"), ("webp (animated)", ".webp")])
+def test_two_of_one_prefix_at_the_same_time_are_two_files(
+    bench: Bench, format: str, ending: str
+) -> None:
+    """Their numbers are counted from what is in the folder."""
+    calls = [
+        ("LongtakeSaveVideo", {"frames": torch.rand(count, 32, 32, 3), "format": format})
+        for count in (20, 40)
+    ]
+    asyncio.run(bench.side_by_side(*calls))
+    names = sorted(path.name for path in bench.state.folders["output"].rglob("clip_*"))
+    each = (ending, "report.json", "sheet.png")
+    assert names == [f"clip_0000{number}_{end}" for number in (1, 2) for end in each]
