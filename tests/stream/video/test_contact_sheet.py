@@ -71,3 +71,14 @@ def test_a_contact_sheet_that_cannot_be_written_is_one_sentence(tmp_path: Path) 
     sheet.add(torch.rand(1, 3, 8, 16))
     with pytest.raises(StorageError, match="sheet.png cannot be written"):
         sheet.save(tmp_path / "file" / "sheet.png")
+
+
+@pytest.mark.parametrize(("height", "width"), [(4096, 8), (8, 4096), (600, 100)])
+def test_tiles_are_small_whatever_the_shape_of_the_frames(
+    tmp_path: Path, height: int, width: int
+) -> None:
+    sheet = ContactSheet(fps=16, columns=2, rows=2, tile_width=96)
+    sheet.add(torch.rand(5, 3, height, width))
+    sheet.save(tmp_path / "sheet.png")
+    rows, columns, _ = read_picture(tmp_path / "sheet.png").shape
+    assert columns <= 2 * (96 + 4) + 4 and rows <= 2 * (192 + 4) + 4
