@@ -13,6 +13,7 @@ from typing import Protocol
 import av
 from PIL import Image
 
+from ...errors import StorageError
 from ...temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures
 from .animated import AnimatedFile
@@ -114,6 +115,11 @@ class GrowingFile:
     def _write(self, encode: Callable[[], bytes]) -> int:
         with explain_failures(self._path):
             piece = memoryview(encode())
+            if (piece or self._whole_bytes) and not self._path.exists():
+                raise StorageError(
+                    f"The video {self._path} was deleted or moved while it was written; run again "
+                    "and leave it there until it is complete."
+                )
             try:
                 written = 0
                 while written < len(piece):

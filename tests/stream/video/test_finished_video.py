@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from longtake.errors import StorageError
 from longtake.stream.video import faststart
 from longtake.stream.video.codecs import FFV1, H265, Encoding
 from longtake.stream.video.contact_sheet import ContactSheet
@@ -181,3 +183,24 @@ def test_h265_has_the_tag_that_apples_players_know(tmp_path: Path) -> None:
 def _tag(path: Path) -> str:
     with av.open(path) as container:
         return container.streams.video[0].codec_context.codec_tag
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.mkv"])
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_video_that_is_deleted_while_it_is_written_is_no_success(
+    tmp_path: Path, name: str, at_the_end: bool
+) -> None:
+    """The system goes on taking its bytes, which nobody can read."""
+    codec = Encoding(FFV1) if name == "x.mkv" else Encoding()
+    folder = tmp_path / "folder"
+    video = open_video(folder / name, VideoSpec(48, 32, 16, codec))
+    video.write(torch.rand(3, 3, 32, 48))
+    video.flush()
+    shutil.rmtree(folder)
+    with pytest.raises(StorageError, match="was deleted or moved while it was written; run again"):
+        if not at_the_end:
+            video.write(torch.rand(3, 3, 32, 48))
+            video.flush()
+        video.close()
+    video.close()
+    assert not folder.exists()
