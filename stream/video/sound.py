@@ -249,7 +249,8 @@ class _DecodedTrack:
             self._frames = decoded(self._container, track, sound.source)
         self._resampler: AudioResampler | None = None
         self._form: tuple[str, str, int] | None = None  # of the sound that the resampler takes
-        self._layout, self._rate = LAYOUTS[sound.channels], sound.rate
+        self._channels, self._rate = sound.channels, sound.rate
+        self._layout = LAYOUTS[sound.channels]
         self._waiting: list[tuple[float, Samples]] = []
 
     def next(self) -> tuple[float, Samples] | None:
@@ -274,11 +275,13 @@ class _DecodedTrack:
     def _convert(self, frame: av.AudioFrame) -> list[Samples]:
         """A frame at the sound's rate and channels; recordings change theirs between programmes."""
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        mixes = frame.layout.nb_channels > self._channels  # only whole numbers are kept in range
+        format, scale = ("s32p", 2.0**-31) if mixes else ("fltp", 1.0)
         if self._resampler is None or form != self._form:
             self._form = form
-            self._resampler = AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
-        parts = self._resampler.resample(frame)
-        return [part.to_ndarray().astype(np.float32, copy=False) for part in parts]
+            self._resampler = AudioResampler(format=format, layout=self._layout, rate=self._rate)
+        parts = [part.to_ndarray() for part in self._resampler.resample(frame)]
+        return [part.astype(np.float32, copy=False) * np.float32(scale) for part in parts]
 
 
 def _align(block: Samples, start: int, done: int, rate: int) -> Samples:

@@ -156,3 +156,18 @@ def test_what_is_no_sound_is_refused_before_a_video_begins(
 ) -> None:
     with pytest.raises(BadInput, match=f"^The audio {reason}.*; give .*\\.$"):
         SoundInMemory.of(samples, rate)
+
+
+@pytest.mark.parametrize("channels", [4, 6])
+def test_a_mix_of_many_channels_is_never_too_loud(tmp_path: Path, channels: int) -> None:
+    """Loudspeakers in step add up to 2.4, which an encoder clips."""
+    path, times = tmp_path / "x.wav", np.arange(48000) / 48000
+    tone = np.sin(2 * np.pi * 440 * times) * 32000
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, 48000, 0, "NONE", "none"))
+        file.writeframes(np.repeat(tone.astype("<i2"), channels).tobytes())
+    sound = FileSound.probe(str(path))
+    assert sound is not None and sound.channels == 2
+    samples = waveform(sound)[0].numpy()
+    assert samples.shape == (2, 48000) and 0.9 < np.abs(samples).max() <= 1
+    assert np.abs(samples - tone / 32768).max() < 0.02
