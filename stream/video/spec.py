@@ -17,6 +17,8 @@ from .sound import Sound
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 FRAME_NAME = "frame_%06d.png"
 MAX_SIDE = 16384  # the limit of h264 and FFV1
+MOST_FPS = {"gif": 50, "webp": 90}
+"""Frames a second of an animated picture. Browsers show those of 10 ms or less for 100 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class VideoSpec:
             raise BadInput(f"The video's fps must be above 0 and at most 1000; got {self.fps}.")
         if isinstance(self.format, Encoding):
             _check_sides(self.format.codec, self.width, self.height)
+        if isinstance(self.format, AnimatedPicture):
+            _check_rate(self.format, self.rate)
 
     @property
     def bits(self) -> int:
@@ -78,4 +82,14 @@ def _check_sides(codec: Codec, width: int, height: int) -> None:
         raise BadInput(
             f"A video of {codec.name} has at least {codec.min_side} x {codec.min_side} pixels; got "
             f"{width} x {height}. Choose another format, or larger frames."
+        )
+
+
+def _check_rate(format: AnimatedPicture, rate: Fraction) -> None:
+    """Raise BadInput for more frames a second than browsers show at that speed."""
+    most = MOST_FPS[format.kind]
+    if rate > most:
+        raise BadInput(
+            f"Browsers show a {format.kind} at no more than {most} frames per second; got "
+            f"{float(rate):g}. Set fps to {most} or less, or choose another format."
         )

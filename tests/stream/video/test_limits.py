@@ -6,7 +6,7 @@ import pytest
 
 from longtake.errors import BadInput
 from longtake.stream.video.codecs import AV1, H264, H265, Codec, Encoding
-from longtake.stream.video.spec import VideoSpec
+from longtake.stream.video.spec import AnimatedPicture, VideoSpec
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,12 @@ def test_a_size_at_which_an_encoder_hangs_or_fails_is_refused(
 @pytest.mark.parametrize(("codec", "side"), [(AV1, 31), (H265, 15), (H264, 1)])
 def test_sides_count_as_they_are_rounded_up(codec: Codec, side: int) -> None:
     assert VideoSpec(side, 200, 16, Encoding(codec)).height == 200
+
+
+@pytest.mark.parametrize(("picture", "most"), [("gif", 50), ("webp", 90)])
+def test_an_animated_picture_is_no_faster_than_browsers_show_it(picture: str, most: int) -> None:
+    """A GIF counts in hundredths of a second; browsers show a frame of one for ten."""
+    format = AnimatedPicture(picture)  # type: ignore[arg-type]
+    assert VideoSpec(48, 32, most, format).rate == most
+    with pytest.raises(BadInput, match=f"a {picture} at no more than {most} .* got 120. Set fps"):
+        VideoSpec(48, 32, 120, format)
