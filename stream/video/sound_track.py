@@ -26,6 +26,7 @@ AAC, FLAC, OPUS = "aac", "flac", "libopus"
 AAC_BITS_PER_CHANNEL = 96_000  # per second; AAC-LC is transparent to most listeners at this rate
 FORMATS = {AAC: "fltp", FLAC: "s32", OPUS: "flt"}
 OPUS_RATE = 48000
+FLAC_RATE = 655_350  # its highest
 MP4_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
@@ -127,9 +128,11 @@ def _describe(codec: AudioCodecContext, name: str, rate: int, channels: int) -> 
 
 
 def _encoded_rate(rate: int, codec: str) -> int:
-    """`rate`, or the next higher one that AAC supports; Opus has one rate."""
+    """`rate`, or the next higher one that AAC supports, or a codec's highest; Opus has one rate."""
     if codec == OPUS:
         return OPUS_RATE
-    if codec != AAC or rate in MP4_RATES:
+    if codec == FLAC:
+        return min(rate, FLAC_RATE)
+    if rate in MP4_RATES:
         return rate
     return next((known for known in MP4_RATES if known > rate), MP4_RATES[-1])

@@ -171,3 +171,11 @@ def test_a_mix_of_many_channels_is_never_too_loud(tmp_path: Path, channels: int)
     samples = waveform(sound)[0].numpy()
     assert samples.shape == (2, 48000) and 0.9 < np.abs(samples).max() <= 1
     assert np.abs(samples - tone / 32768).max() < 0.02
+
+
+@pytest.mark.parametrize("rate", [655_350, 3_000_000])
+def test_a_lossless_video_takes_sound_of_any_rate(tmp_path: Path, rate: int) -> None:
+    sound = SoundInMemory(torch.zeros(1, 2, rate // 4), rate)
+    with open_video(tmp_path / "x.mkv", VideoSpec(48, 32, FPS, Encoding(FFV1), sound)) as video:
+        video.write(grey(4))
+    assert abs(heard(tmp_path / "x.mkv").shape[1] - 655_350 // 4) <= 1
