@@ -172,7 +172,7 @@ class SoundInMemory:
     def blocks(self) -> Generator[Samples]:
         """The waveform in pieces of one second."""
         for block in self.waveform[0, : self.channels].split(self.rate, dim=1):
-            yield block.float().cpu().numpy()
+            yield block.float().numpy(force=True)
 
     def later(self, seconds: float) -> SoundInMemory:
         """The samples from `seconds` on, without copying them."""

@@ -179,3 +179,10 @@ def test_a_lossless_video_takes_sound_of_any_rate(tmp_path: Path, rate: int) -> 
     with open_video(tmp_path / "x.mkv", VideoSpec(48, 32, FPS, Encoding(FFV1), sound)) as video:
         video.write(grey(4))
     assert abs(heard(tmp_path / "x.mkv").shape[1] - 655_350 // 4) <= 1
+
+
+@torch.inference_mode(False)
+def test_a_sound_that_was_trained_through_is_a_sound() -> None:
+    """Some nodes forget to leave its gradients behind."""
+    samples = torch.rand(1, 2, 100, requires_grad=True)
+    assert torch.equal(waveform(SoundInMemory.of(samples, 10)), samples.detach())
