@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
 
 import av
 from av.container import InputContainer
 
 from ...errors import LongtakeError
+from ..video.opening import AnyPacket, packets
 
-AnyPacket = Any  # a packet of either kind of stream: PyAV 16 has no generic type
 OPENED, CONNECTED, ALIVE, ENDED = "source opened", "connected", "alive", "ended"
 FAILED, UNKNOWN = "failed", "unknown protocol"
 TIMEOUT_S = 20.0
@@ -80,7 +79,7 @@ def _copy(source: InputContainer, way: Way, parent: Connection) -> None:
 
 def _packets(source: InputContainer) -> Iterator[AnyPacket]:
     with _explain("The source"):
-        for packet in source.demux():
+        for packet in packets(source):
             if packet.dts is not None:
                 yield packet
 

@@ -1,16 +1,23 @@
-"""Opening videos to read them. Their texts, such as a title, may be in any encoding."""
+"""Opening videos to read them, and their packets.
+
+Their texts, such as a title, may be in any encoding, and streams may begin in the middle.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from ...versions import version_numbers
 
 READS_ANY_TEXT = "19"
 """PyAV's version since which it reads texts in any encoding, and is not told to."""
+AnyPacket = Any  # a packet of either kind of stream: PyAV 16 has no generic type
 
 
 def open_to_read(file: Any, **options: Any) -> InputContainer:
@@ -23,3 +30,19 @@ def text_options(pyav: str) -> dict[str, Any]:
     """What this version of PyAV has to be told, or it fails at texts that are not UTF-8."""
     reads_any = version_numbers(pyav) >= version_numbers(READS_ANY_TEXT)
     return {} if reads_any else {"metadata_errors": "replace"}
+
+
+def packets(container: InputContainer, *streams: VideoStream | AudioStream) -> Iterator[AnyPacket]:
+    """The packets of the streams, of all where none is named, and the empty ones of the end.
+
+    A stream that the container does not know since its opening is left out.
+    """
+    source = container.demux(*streams)
+    while True:
+        try:
+            packet = next(source, None)
+        except IndexError:  # PyAV looks at its end for streams that began in the middle
+            return
+        if packet is None:
+            return
+        yield packet

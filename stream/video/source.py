@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from ...errors import BadInput
 from .display.upright import PLAIN, StreamHeader, Upright
-from .opening import open_to_read
+from .opening import open_to_read, packets
 
 logger = logging.getLogger("longtake")
 
@@ -145,7 +145,7 @@ def decoded(
     The end of a cut-off file is such a part. A warning names the file once for each opening.
     """
     is_whole = True
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         try:
             frames = packet.decode()
         except av.InvalidDataError as error:
@@ -177,7 +177,7 @@ def _length_s(container: InputContainer, stream: VideoStream) -> Fraction:
     """Seconds to the end of the last picture, from the packets alone."""
     usual = 1 / Fraction(stream.average_rate or 25)
     ends = [Fraction(0)]
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         if packet.pts is not None:
             shown_s = packet.duration * tick_s(stream) if packet.duration else usual
             ends = [max(ends[0], packet.pts * tick_s(stream) + shown_s)]

@@ -1,13 +1,17 @@
-"""Opening a video whose title is in another encoding, with whatever PyAV is installed."""
+"""Opening a video whose title is in another encoding, or that begins streams in its middle."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from typing import Any, cast
 
 import av
 import numpy as np
+import pytest
+from av.container import InputContainer
 
-from longtake.stream.video.opening import open_to_read, text_options
+from longtake.stream.video.opening import open_to_read, packets, text_options
 
 
 def video(title: bytes) -> io.BytesIO:
@@ -33,3 +37,26 @@ def test_only_older_versions_are_told() -> None:
     """PyAV 19 has no such argument: every video failed with it."""
     assert text_options("18.1.0") == {"metadata_errors": "replace"}
     assert text_options("19.0.2") == text_options("20.0.0rc1") == {}
+
+
+class LateStream:
+    """What PyAV does at the end of such a container; what its memory holds decides how often."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def demux(self, *streams: Any) -> Iterator[str]:
+        """Two packets, and then the look at a stream that PyAV does not know."""
+        yield from ("first", "last")
+        raise self.error
+
+
+def test_a_stream_that_begins_in_the_middle_ends_no_file_early() -> None:
+    container = cast(InputContainer, LateStream(IndexError("list index out of range")))
+    assert [*packets(container)] == ["first", "last"]
+
+
+def test_other_errors_of_a_file_pass_on() -> None:
+    container = cast(InputContainer, LateStream(OSError("broken disk")))
+    with pytest.raises(OSError, match="broken disk"):
+        [*packets(container)]
