@@ -14,16 +14,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any
 
 import av
 from av.container import InputContainer
 from av.error import ExitError, ProtocolNotFoundError
+from av.video.stream import VideoStream
 
 from ...errors import BadInput
 from ..video.display.upright import StreamHeader
-from ..video.opening import open_to_read
-from ..video.source import tick_s, video_stream
+from ..video.opening import AnyPacket, open_to_read, packets
+from ..video.source import tick_s
 from .address import SourceAddress
 from .web_file import WebFile
 
@@ -34,9 +34,11 @@ OPTIONS = {
     "analyzeduration": "1000000",  # microseconds
     "rtsp_transport": "tcp",
     "allowed_media_types": "video",
+    "merge_pmt_versions": "1",  # PyAV passes over streams that begin in the middle
     "tls_verify": "0",  # of rtsps: cameras sign their own certificates, which FFmpeg 9 refuses
 }
 BUFFER_BYTES = 1 << 15
+KEY_S = 30.0  # a stream that is joined in its middle has no picture before the next key frame
 
 
 class SourceLost(Exception):
@@ -54,16 +56,17 @@ class Connection:
         self._web: WebFile | None = None
         self._container: InputContainer | None = None
         self._waiting: deque[av.VideoFrame] = deque()
+        self._has_begun = False  # whether a picture came
         try:
             with _told(address, stall_s, BadInput):
                 self._container = self._open()
-            self._stream = video_stream(self._container)
+            self._stream = self._picture_stream(self._container)
             self._stream.thread_type = "SLICE"  # threads by frame would hold pictures back
         except BaseException:
             self.close()
             raise
         self._tick_s = tick_s(self._stream)
-        self._packets = self._container.demux()
+        self._packets = packets(self._container)
         self._clock = PictureClock(_length_s(self._container))
 
     @property
@@ -82,11 +85,9 @@ class Connection:
         A file waits until its next picture is due.
         """
         with _told(self.address, self._stall_s, SourceLost):
-            while not self._waiting:
-                packet = self._next_packet()
-                if packet is None:
-                    return None
-                self._waiting.extend(_decode(packet))
+            self._waiting = self._waiting or self._next_pictures()
+        if not self._waiting:
+            return None
         frame = self._waiting.popleft()
         at = None if frame.pts is None else float(frame.pts * (frame.time_base or self._tick_s))
         return self._clock.time(at), frame
@@ -112,15 +113,31 @@ class Connection:
             timeout=(self._stall_s, self._stall_s),
         )  # fmt: skip
 
-    def _next_packet(self) -> av.Packet[Any] | None:
-        """The next packet of the pictures; None at the end. TimeoutError if other ones come."""
+    def _picture_stream(self, container: InputContainer) -> VideoStream:
+        if not container.streams.video:
+            raise BadInput(
+                f"The live source {self.address.shown} sends no pictures; give the address of one "
+                "with pictures, or begin to send them before the run."
+            )
+        return container.streams.video[0]
+
+    def _next_pictures(self) -> deque[av.VideoFrame]:
+        """The pictures of the next packet that has some; none at the end.
+
+        TimeoutError if only sound comes, or what cannot be decoded, such as another codec's.
+        """
         began = time.monotonic()
         for packet in self._packets:
-            if packet.stream is self._stream or packet.stream.index == self._stream.index:
-                return packet
-            if time.monotonic() - began > self._stall_s:
+            is_ours = packet.stream is self._stream or packet.stream.index == self._stream.index
+            pictures = _decode(packet) if is_ours else []
+            if pictures:
+                self._has_begun = True
+                return deque(pictures)
+            awaits_key = is_ours and not self._has_begun
+            patience_s = max(self._stall_s, KEY_S) if awaits_key else self._stall_s
+            if time.monotonic() - began > patience_s:
                 raise TimeoutError
-        return None
+        return deque()
 
 
 class PictureClock:
@@ -159,7 +176,7 @@ class PictureClock:
         return self._last_s
 
 
-def _decode(packet: av.Packet[Any]) -> list[av.VideoFrame]:
+def _decode(packet: AnyPacket) -> list[av.VideoFrame]:
     """The pictures of a packet; none of one that arrives damaged, as the first ones may."""
     try:
         return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]

@@ -70,12 +70,13 @@ def numbers(frames: Tensor) -> list[int]:
 def write_clip(  # noqa: PLR0913
     path: Path, frames: int, fps: Fraction | int = 16, size: tuple[int, int] = (96, 64),
     sound: Samples | None = None, rate: int = 48000, codec: str = "libx264",
+    options: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Numbered pictures, and sound from time 0 on (FLAC in Matroska, else AAC)."""
-    with av.open(path, "w") as container:
+    with av.open(path, "w", options=options or {}) as container:
         video = container.add_stream(codec, rate=fps)
         video.width, video.height = size
-        video.pix_fmt = "yuv420p" if codec == "libx264" else "bgr0"
+        video.pix_fmt = "yuv420p" if codec in ("libx264", "mpeg4") else "bgr0"
         audio = None
         if sound is not None:
             name, layout = ("flac" if path.suffix == ".mkv" else "aac"), ("mono", "stereo")

@@ -164,7 +164,7 @@ def test_sound_alone_is_refused(server: FaultServer, tmp_path: Path) -> None:
         frame.rate = 48000
         container.mux([*track.encode(frame), *track.encode(None)])
     server.content = (tmp_path / "x.ts").read_bytes()
-    with pytest.raises(BadInput, match="no pictures"):
+    with pytest.raises(BadInput, match="live source http.*/video sends no pictures; give the add"):
         connect(server.url("/video"))
 
 
@@ -177,6 +177,33 @@ def test_a_change_of_size_in_mid_stream_passes(server: FaultServer, tmp_path: Pa
     assert sizes[0] == (96, 64) and sizes[-1] == (128, 96)
     times = [at for at, _ in read]
     assert times == sorted(times)
+
+
+def test_a_change_of_codec_in_mid_stream_is_a_loss_and_no_wait_without_end(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    """The decoder reads nothing of the codec that follows, and the source is opened anew."""
+    for codec in ("libx264", "mpeg4"):
+        write_clip(tmp_path / f"{codec}.ts", 4 * COUNT, codec=codec)
+    server.content = (tmp_path / "libx264.ts").read_bytes()
+    with closing(connect(server.url("/goes-on"), STALL_S)) as connection:
+        server.tail = (tmp_path / "mpeg4.ts").read_bytes()
+        with pytest.raises(SourceLost, match="sent no picture for 3 s"):
+            frames(connection)
+
+
+def test_an_encoder_that_begins_anew_with_other_streams_goes_on(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    """Its transport stream gives the pictures another number, as other encoders do."""
+    count = 4 * COUNT
+    for name, first_id in (("one", "256"), ("other", "300")):
+        write_clip(tmp_path / f"{name}.ts", count, options={"mpegts_start_pid": first_id})
+    parts = ((tmp_path / f"{name}.ts").read_bytes() for name in ("one", "other"))
+    server.content = b"".join(parts)
+    with closing(connect(server.url("/video"))) as connection:
+        read = numbers(frames(connection))
+    assert len(read) > count + COUNT and read[-1] == count - 1
 
 
 @needs_ffmpeg

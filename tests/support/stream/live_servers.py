@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from PIL import Image
@@ -42,11 +42,13 @@ class FaultServer:
 
     `/break` ends in the middle, `/page` is no video, `/loop` leads to itself, `/accent` to a name
     in Latin-1. `/odd` says a length that is no number. Nothing takes ranges but `/ranges`.
+    `/goes-on` sends all and then `tail` again and again, until the other side goes.
     """
 
     def __init__(self, content: bytes, host: str = "127.0.0.1") -> None:
         outer = self
         self.content, self.paths, self.closing = content, list[str](), threading.Event()
+        self.tail = b""
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -87,6 +89,8 @@ class FaultServer:
             self._head(handler, 200, Content_Length="\xb2", Accept_Ranges="bytes")
             handler.wfile.write(self.content)
             handler.close_connection = True
+        elif name == "/goes-on":
+            self._go_on(handler)
         elif name == "/page":
             self._send(handler, b"<html><p>No video.</p></html>" * 40)
         elif name == "/ranges":
@@ -103,6 +107,14 @@ class FaultServer:
             handler.close_connection = True
         else:
             self._head(handler, 404, Content_Length="0")
+
+    def _go_on(self, handler: BaseHTTPRequestHandler) -> None:
+        self._head(handler, 200, Connection="close")
+        with suppress(OSError):  # the other side has closed
+            handler.wfile.write(self.content)
+            while not self.closing.wait(NAP_S):
+                handler.wfile.write(self.tail)
+        handler.close_connection = True
 
     def _send(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
         self._head(handler, 200, Content_Length=str(len(content)))
