@@ -9,7 +9,7 @@ from ...samplers.camera.moves import CameraMotion, read_motion
 from ...samplers.camera.path import CameraPath, Lens
 from ...samplers.camera.script import TimedMotion, path_of_motions
 from ..length import MAX_SECONDS, latent_frame_at
-from .timed_lines import MAX_OVER_S, read_change, timed_lines
+from .timed_lines import MAX_OVER_S, check_starts, read_change, timed_lines
 
 EXAMPLES = "`4: forward` or `1:30 (over 2): pan left 20`"
 
@@ -28,15 +28,17 @@ def read_moves(text: str) -> tuple[TimedMoves, ...]:
     """Read `SECONDS: moves` lines, in any order; before the first line the camera stands still.
 
     After the time, `(over SECONDS)` changes the speed evenly and `(smooth SECONDS)` slowly at both
-    ends.
+    ends. BadInput names two lines for one time, or a line that cannot be read.
     """
+    lines = timed_lines(text, EXAMPLES)
+    check_starts(lines)
     return tuple(
         TimedMoves(
             _checked_start(line.start_s, line.number),
             read_motion(line.text, line.number),
             *_option(line.option, line.number),
         )
-        for line in timed_lines(text, EXAMPLES)
+        for line in lines
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 from ...characters import excerpt
@@ -79,6 +79,21 @@ def first_time(text: str) -> str | None:
         if match:
             return line[: match.start("text")].strip()
     return None
+
+
+def check_starts(lines: Iterable[TimedLine], name: str = "") -> None:
+    """Refuse (BadInput) two lines for one time, of which only the lower one would count.
+
+    `name` is what the lines are, for the message.
+    """
+    numbers: dict[float, int] = {}
+    for line in lines:
+        first = numbers.setdefault(line.start_s, line.number)
+        if first != line.number:
+            raise BadInput(
+                f"Lines {first} and {line.number}{name and f' of the {name}'} both start at "
+                f"{line.start_s:g} s; leave one of them out, or give it another time."
+            )
 
 
 def read_change(option: str, kinds: Container[str]) -> tuple[str, float] | None:

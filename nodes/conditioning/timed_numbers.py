@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from ...characters import excerpt
 from ...errors import BadInput
-from .timed_lines import MAX_OVER_S, read_change, timed_lines
+from .timed_lines import MAX_OVER_S, check_starts, read_change, timed_lines
 
 EXAMPLES = "`0: 1` or `4 (over 2): 0.3`"
 
@@ -28,13 +28,14 @@ def read_numbers(text: str, name: str, most: float) -> tuple[TimedNumber, ...]:
     """Read `SECONDS: number` lines, or one number; `(over SECONDS)` after the time eases in.
 
     `name` is what the numbers are, for messages. Raises BadInput for a line that is no number from
-    0 to `most`, and for a text without a line.
+    0 to `most`, for two lines of one time, and for a text without a line.
     """
     lines = timed_lines(text, EXAMPLES)
     if not lines:
         raise BadInput(
             f"The {name} is empty; write a number from 0 to {most:g}, or lines such as {EXAMPLES}."
         )
+    check_starts(lines, name)
     values = (_value(line.text, line.number, name, most) for line in lines)
     overs = (_over(line.option, line.number, name) for line in lines)
     starts = (line.start_s for line in lines)

@@ -28,4 +28,4 @@ def curve(values: Values, low: float, high: float, every_s: float) -> list[Timed
 
 def lines_of(numbers: list[TimedNumber]) -> str:
     """Lines `SECONDS: number`, as other nodes read them."""
-    return "\n".join(f"{number.start_s:g}: {number.value:g}" for number in numbers)
+    return "\n".join(f"{number.start_s:.10g}: {number.value:g}" for number in numbers)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import BadInput
+from longtake.nodes.conditioning.camera_lines import read_moves
+from longtake.nodes.conditioning.timed_numbers import read_numbers
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.nodes.timelines import parsed
 
@@ -66,3 +68,13 @@ def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
 def test_what_is_no_time_is_named(text: str, complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         parsed(text)
+
+
+@pytest.mark.parametrize("text", ["1: {0}\n4: {0}\n0:04: {1}", "4.0: {1}\n\n4: {0}"])
+def test_two_lines_of_one_time_are_refused(text: str) -> None:
+    """The lower one counted, and nothing said that the other one did not."""
+    said = r"Lines \d and 3{} both start at 4 s; leave one of them out"
+    with pytest.raises(BadInput, match=said.format("")):
+        read_moves(text.format("forward", "pan left 20"))
+    with pytest.raises(BadInput, match=said.format(" of the strength")):
+        read_numbers(text.format("0.5", "1"), "strength", 2.0)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
-from longtake.nodes.conditioning.timed_numbers import read_numbers
-from longtake.nodes.sound.curve import curve
+from longtake.nodes.conditioning.timed_numbers import TimedNumber, read_numbers
+from longtake.nodes.sound.curve import curve, lines_of
 from longtake.nodes.sound.curve_picture import HEIGHT, LEFT, LINE, RIGHT, WIDTH, picture_of
 from longtake.tests.support.node_bench import Bench
 
@@ -71,3 +71,8 @@ def test_the_picture_has_the_curve_over_the_whole_width(values: list[float]) -> 
     assert drawn.shape == (HEIGHT, WIDTH, 3)
     columns = (drawn == LINE).all(-1).any(0)
     assert columns[LEFT : WIDTH - RIGHT].all()
+
+
+def test_the_lines_of_a_very_long_sound_have_times_of_their_own() -> None:
+    numbers = [TimedNumber(start, value) for start, value in ((10000.05, 0.2), (10000.1, 0.4))]
+    assert list(read_numbers(lines_of(numbers), "mix", 1.0)) == numbers
