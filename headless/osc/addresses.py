@@ -16,6 +16,7 @@ from ...stream.rollout.edit_queue import RANGES, Number
 
 PREFIX = "/longtake/"
 HELP = f"{PREFIX}help"
+HELP_LINE = f"{HELP} (none): the list of addresses, sent back to the port that asked"
 MAX_SEED = 2**53 - 1  # as the route takes it: every JSON reader keeps it exact
 
 Request = dict[str, Any]

@@ -8,14 +8,14 @@ from rich.markup import escape
 
 from ..console.reporting import report_failures
 from ..events import RunFiles
-from .addresses import HELP, describe
+from .addresses import HELP, HELP_LINE, describe
 from .bridge import Bridge
 from .remote import RemoteRun
 
 PORT = 9000
 
 
-@click.command(epilog="\b\nAddresses:\n  " + "\n  ".join(describe()))
+@click.command(epilog="\b\nAddresses:\n  " + "\n  ".join([*describe(), HELP_LINE]))
 @click.argument("address")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True,
               help="UDP port to listen at; 0 chooses a free one.")  # fmt: skip

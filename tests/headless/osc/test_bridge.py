@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from longtake.errors import BadInput, LongtakeError
 from longtake.headless.osc.addresses import ADDRESSES, HELP, Unreadable, read_request
 from longtake.headless.osc.bridge import Bridge, Mailbox
+from longtake.headless.osc.command import osc
 from longtake.headless.osc.remote import NO_RUN, RemoteRun
 from longtake.stream.drive.drive import Steer
 from longtake.tests.support.server_process import free_port
@@ -116,6 +118,14 @@ def test_help_lists_every_address_to_the_sender() -> None:
         answers = [packets.OscPacket(sender.recv(4096)).messages[0].message for _ in ADDRESSES]
     assert [answer.params[0] for answer in answers] == list(ADDRESSES)
     assert all(answer.address == HELP for answer in answers)
+
+
+def test_the_commands_help_has_every_address_of_the_page() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/osc.md").read_text(encoding="utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `/longtake/")]
+    shown = CliRunner().invoke(osc, ["--help"]).output
+    assert HELP in rows and len(rows) == len(ADDRESSES) + 1
+    assert [row for row in rows if f"{row} (" not in shown] == []
 
 
 class SocketOfNobody:
