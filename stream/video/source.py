@@ -33,6 +33,7 @@ VideoSource = str | io.BytesIO
 
 ROUNDING_S = Fraction(1, 1000)  # Matroska rounds times to milliseconds
 SAMPLED_BYTES = 1 << 16
+BARE_FORMATS = ("h264", "hevc", "vvc")  # FFmpeg gives their packets no times, and cannot seek
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,11 @@ def _upright_size(
     container: InputContainer, stream: VideoStream, source: VideoSource
 ) -> tuple[int, int]:
     """Width and height as shown, from the first picture that can be decoded."""
+    if container.format.name in BARE_FORMATS:
+        raise BadInput(
+            f"The video {source_name(source)} is bare {container.format.name} without times; put "
+            "it into a container, with its frames a second: ffmpeg -r 25 -i FILE -c copy FILE.mp4"
+        )
     for frame in decoded(container, stream, source):
         container.seek(0)
         return Upright.of(frame, StreamHeader.of(stream)).size(frame.width, frame.height)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, cast
 
 import av
@@ -11,7 +13,10 @@ import numpy as np
 import pytest
 from av.container import InputContainer
 
+from longtake.errors import BadInput
 from longtake.stream.video.opening import open_to_read, packets, text_options
+from longtake.stream.video.source import FrameRequest, VideoClip, probe_size
+from longtake.tests.support.clips import write_clip
 
 
 def video(title: bytes) -> io.BytesIO:
@@ -60,3 +65,13 @@ def test_other_errors_of_a_file_pass_on() -> None:
     container = cast(InputContainer, LateStream(OSError("broken disk")))
     with pytest.raises(OSError, match="broken disk"):
         [*packets(container)]
+
+
+def test_bare_h264_has_no_times_and_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "x.h264"
+    write_clip(path, 10)
+    said = f"The video {path} is bare h264 without times; put it into a container"
+    with pytest.raises(BadInput, match=said):
+        VideoClip.probe(str(path), FrameRequest(Fraction(16)))
+    with pytest.raises(BadInput, match=said):
+        probe_size(str(path))
