@@ -6,6 +6,7 @@ controls only between two chunks, so nothing that it could have obeyed is lost.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import socket
 import threading
@@ -82,16 +83,7 @@ class Bridge:
         self._mailbox = Mailbox()
         self._closing = threading.Event()
         self._failure: Exception | None = None
-        family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            self._socket.bind(listen)
-        except OSError as error:
-            self._socket.close()
-            raise BadInput(
-                f"Nothing can listen at {listen[0]} port {listen[1]} ({error.strerror or error}); "
-                "choose another port."
-            ) from error
+        self._socket = _socket_at(*listen)
         self._socket.settimeout(POLL_S)
         self.port: int = self._socket.getsockname()[1]
         self._sender = threading.Thread(target=self._send, name="longtake osc", daemon=True)
@@ -169,6 +161,24 @@ class Bridge:
                     self._target.repeat()
             except LongtakeError as error:
                 self._tell(str(error))
+
+
+def _socket_at(host: str, port: int) -> socket.socket:
+    if not host:  # which the system would read as every address of this machine
+        raise BadInput("Nothing can listen at an empty address; give one such as 127.0.0.1.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        listener.bind((host, port))
+    except (OSError, TypeError) as error:  # TypeError: a name that is none
+        listener.close()
+        reason, number = getattr(error, "strerror", None) or error, getattr(error, "errno", None)
+        is_port = number in (errno.EADDRINUSE, errno.EACCES)
+        advice = "port" if is_port else "address, such as 127.0.0.1"
+        raise BadInput(
+            f"Nothing can listen at {host} port {port} ({reason}); choose another {advice}."
+        ) from error
+    return listener
 
 
 def _words(request: Request) -> str:

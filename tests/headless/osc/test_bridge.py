@@ -128,6 +128,16 @@ def test_the_commands_help_has_every_address_of_the_page() -> None:
     assert [row for row in rows if f"{row} (" not in shown] == []
 
 
+@pytest.mark.parametrize(("host", "said"), [
+    ("", "at an empty address; give one such as 127.0.0.1"),
+    ("ä..", "choose another address, such as"), ("no host", "choose another address, such as"),
+])  # fmt: skip
+def test_an_address_where_nothing_can_listen_has_a_sentence(host: str, said: str) -> None:
+    """An empty one opened the port to the whole network."""
+    with pytest.raises(BadInput, match=said):
+        Bridge((host, 0), Log(), print)
+
+
 class SocketOfNobody:
     """A socket whose answers reach nobody, which Windows tells at the next read."""
 
