@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...model.lora import Lora, open_lora
+from ...model.lora.file import Lora, open_lora
 from .. import categories, host
 from ..schema import build
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.model.families.names import from_diffusers, to_diffusers
-from longtake.model.lora import DOWN, UP, Lora, open_lora
+from longtake.model.lora.file import Lora, open_lora
+from longtake.model.lora.roles import DOWN, UP
 from longtake.tests.support.model.family_files import (
     SMALL,
     State,

@@ -18,7 +18,7 @@ from torch import Tensor
 from longtake.attention.cache.policy import WindowSink
 from longtake.model.checkpoint import build_dit
 from longtake.model.config import DiTConfig
-from longtake.model.lora import open_lora
+from longtake.model.lora.file import open_lora
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg

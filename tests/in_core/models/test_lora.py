@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake.model.checkpoint import open_checkpoint
-from longtake.model.lora import open_lora
+from longtake.model.lora.file import open_lora
 from longtake.tests.support.model.family_files import State, state
 from longtake.tests.support.model.lora_files import (
     LAYERS,

@@ -20,28 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import BadInput
-from .checkpoint import finite
-from .families.names import copies, from_diffusers, to_diffusers, unwrap
-from .files.weights import Weights, open_weights
+from ...errors import BadInput
+from ..checkpoint import finite
+from ..families.names import copies, from_diffusers, to_diffusers, unwrap
+from ..files.weights import Weights, open_weights
+from .checks import check_parts
+from .roles import ALPHA, BIAS, DOWN, KNOWN_ROLES, MAGNITUDE, Part, Shapes, role_of
 
-Shapes = Mapping[str, tuple[int, ...]]
-Part = tuple[str, str]
-"""An official module name, and what a tensor is to it, in the host's word."""
-
-UP, DOWN, ALPHA, BIAS = "lora_up.weight", "lora_down.weight", "alpha", "diff_b"
-DIFFERENCE = "diff"
-MAGNITUDE = "lora_magnitude_vector"
-KNOWN_ROLES = re.compile(
-    r"lora_(up|mid|down)\.weight|alpha|diff|diff_b|lora_magnitude_vector.*|set_weight|dora_scale|w_norm|b_norm"
-    r"|reshape_weight|oft_blocks|rescale|(lokr|hada)_(w[12](_[ab])?|t[12])|[ab][12]\.weight"
-)
-"""The host's words for a pair, for differences, and for LyCORIS (LoKr, LoHa, GLoRA, OFT)."""
-ROLES = (
-    (re.compile(r"lora_B(\.(?!bias$)\w+)?(\.weight)?|lora(_linear_layer)?\.up\.weight"), UP),
-    (re.compile(r"lora_A(\.\w+)?(\.weight)?|lora(_linear_layer)?\.down\.weight"), DOWN),
-    (re.compile(r"lora_B(\.\w+)?\.bias"), BIAS),
-)
 UNDERSCORED = re.compile(r"^(lora|lycoris|oft)(_(unet|transformer))?__?")
 DIFFUSERS_HEADS = {"condition_embedder", "proj_out"}
 NOT_THE_MODELS = re.compile(r"critic|fake_score|real_score|text_encoder|lora_te\d?_")
@@ -80,8 +65,7 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
         raise BadInput(_no_lora(path, list(weights.header.tensors), layers))
     parts = {part: weights.read(stored) for part, stored in places.items()}
     finite({places[part]: tensor for part, tensor in parts.items()}, path)
-    _check(parts, layers, path)
-    _check_others(parts, layers, path)
+    check_parts(parts, layers, path)
     config, alpha_from = _config(path, weights.header.metadata)
     if any(role == ALPHA for _, role in parts):
         alpha_from = "its own tensors"
@@ -147,7 +131,7 @@ def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:
     head, _, rest = name.partition(".")
     plain = UNDERSCORED.sub("", head)
     if plain != head and plain in flat:
-        return flat[plain], _role(rest)
+        return flat[plain], role_of(rest)
     words = name.split(".")
     heads = {module.partition(".")[0] for module in layers} | DIFFUSERS_HEADS
     for start in (start for start, word in enumerate(words) if word in heads):
@@ -155,88 +139,8 @@ def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:
         for stop in range(len(official) - 1, 0, -1):
             module = ".".join(official[:stop])
             if module in layers:
-                return module, _role(".".join(official[stop:]))
+                return module, role_of(".".join(official[stop:]))
     return None
-
-
-def _role(name: str) -> str:
-    """The host's word for a part of a LoRA; the host's own words stay."""
-    return next((role for pattern, role in ROLES if pattern.fullmatch(name)), name)
-
-
-def _check(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
-    """Refuse half a pair, and a LoRA for another size of model."""
-    for (module, role), tensor in parts.items():
-        if not tensor.numel():
-            raise BadInput(f"{path} is no whole LoRA: {module} has rank 0; get it again.")
-        if role == ALPHA and tensor.numel() != 1:
-            raise BadInput(
-                f"{path} has {tensor.numel()} numbers as the alpha of {module} instead of one; get "
-                "the LoRA again."
-            )
-    for module in {module for module, role in parts if role in (UP, DOWN)}:
-        up, down = parts.get((module, UP)), parts.get((module, DOWN))
-        whole = up is not None and down is not None and min(up.ndim, down.ndim) > 1
-        if up is None or down is None or not whole or up.shape[1] != len(down):
-            raise BadInput(f"{path} is no whole LoRA: {module} has half a pair; get it again.")
-        shape = layers[module]
-        has, changes = (shape[0], math.prod(shape[1:])), (len(up), down[0].numel())
-        if has != changes:
-            raise _other_size(path, module, has, changes)
-
-
-def _check_others(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
-    """Refuse differences and LyCORIS's factors for another size of model, and half of them.
-
-    The host would log that it leaves such a layer as it is.
-    """
-    by_layer: dict[str, dict[str, Tensor]] = {}
-    for (module, role), tensor in parts.items():
-        by_layer.setdefault(module, {})[role] = tensor
-    for module, roles in by_layer.items():
-        shape = layers[module]
-        for role, has in ((DIFFERENCE, shape), ("set_weight", shape), (BIAS, shape[:1])):
-            if role in roles and roles[role].shape != has:
-                raise _other_size(path, module, has, tuple(roles[role].shape))
-        count = _factored_count(roles)
-        if count == 0:
-            raise BadInput(f"{path} is no whole LoRA: {module} lacks a factor; get it again.")
-        if count not in (None, math.prod(shape)):
-            raise _other_size(path, module, (math.prod(shape),), (count,))
-
-
-def _factored_count(roles: Mapping[str, Tensor]) -> int | None:
-    """How many numbers of a weight LoKr's or LoHa's factors make, 0 if one is missing.
-
-    None if there are no such factors, or those of a convolution.
-    """
-    kinds = {role.partition("_")[0] for role in roles} & {"lokr", "hada"}
-    if not kinds or any(role.endswith(("_t1", "_t2")) for role in roles):
-        return None
-    first, second = (_factor_count(roles, f"{min(kinds)}_w{n}") for n in (1, 2))
-    if kinds == {"lokr"}:
-        return first * second
-    return first if first == second else 0
-
-
-def _factor_count(roles: Mapping[str, Tensor], name: str) -> int:
-    """How many numbers a factor has, which is whole or a product of two; 0 where it is missing."""
-    if name in roles:
-        return roles[name].numel()
-    left, right = roles.get(f"{name}_a"), roles.get(f"{name}_b")
-    if left is None or right is None or left.ndim < 2 or left.shape[1] != len(right):
-        return 0
-    return len(left) * right[0].numel()
-
-
-def _other_size(
-    path: Path, module: str, has: tuple[int, ...], changes: tuple[int, ...]
-) -> BadInput:
-    mine, its = (" x ".join(map(str, shape)) for shape in (has, changes))
-    return BadInput(
-        f"{path} was made for a model of another size: {module} has {mine} numbers and it changes "
-        f"{its}; use a LoRA for this model."
-    )
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], str]:

@@ -1,0 +1,29 @@
+"""What the tensors of a LoRA are to a layer, in the host's words and in those of trainers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+Shapes = Mapping[str, tuple[int, ...]]
+Part = tuple[str, str]
+"""An official module name, and what a tensor is to it, in the host's word."""
+
+UP, DOWN, ALPHA, BIAS = "lora_up.weight", "lora_down.weight", "alpha", "diff_b"
+DIFFERENCE = "diff"
+MAGNITUDE = "lora_magnitude_vector"
+KNOWN_ROLES = re.compile(
+    r"lora_(up|mid|down)\.weight|alpha|diff|diff_b|lora_magnitude_vector.*|set_weight|dora_scale|w_norm|b_norm"
+    r"|reshape_weight|oft_blocks|rescale|(lokr|hada)_(w[12](_[ab])?|t[12])|[ab][12]\.weight"
+)
+"""The host's words for a pair, for differences, and for LyCORIS (LoKr, LoHa, GLoRA, OFT)."""
+ROLES = (
+    (re.compile(r"lora_B(\.(?!bias$)\w+)?(\.weight)?|lora(_linear_layer)?\.up\.weight"), UP),
+    (re.compile(r"lora_A(\.\w+)?(\.weight)?|lora(_linear_layer)?\.down\.weight"), DOWN),
+    (re.compile(r"lora_B(\.\w+)?\.bias"), BIAS),
+)
+
+
+def role_of(name: str) -> str:
+    """The host's word for a part of a LoRA; the host's own words stay."""
+    return next((role for pattern, role in ROLES if pattern.fullmatch(name)), name)
