@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from ...errors import BadInput
-from .roles import ALPHA, BIAS, DIFFERENCE, DOWN, UP, Part, Shapes
+from ..families.tensors import QUANTISED
+from .roles import ALPHA, BIAS, DIFFERENCE, DOWN, UP, WHOLE_NUMBERS, Part, Shapes
+
+QUANTISERS = {*QUANTISED} - {ALPHA}
+
+
+def check_unquantised(path: Path, stored: Iterable[str]) -> None:
+    """BadInput where a name of the file is that of a scale: its weights are other numbers."""
+    scale = next((name for name in stored if name.rpartition(".")[2] in QUANTISERS), None)
+    if scale is not None:
+        raise _quantised(path, scale)
 
 
 def check_parts(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
@@ -23,6 +33,9 @@ def _check(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
     for (module, role), tensor in parts.items():
         if not tensor.numel():
             raise BadInput(f"{path} is no whole LoRA: {module} has rank 0; get it again.")
+        if not tensor.is_floating_point() and role not in WHOLE_NUMBERS:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise _quantised(path, f"{module}.{role} is {kind}")
         if role == ALPHA and tensor.numel() != 1:
             raise BadInput(
                 f"{path} has {tensor.numel()} numbers as the alpha of {module} instead of one; get "
@@ -90,4 +103,11 @@ def _other_size(
     return BadInput(
         f"{path} was made for a model of another size: {module} has {mine} numbers and it changes "
         f"{its}; use a LoRA for this model."
+    )
+
+
+def _quantised(path: Path, by: str) -> BadInput:
+    return BadInput(
+        f"{path} is a quantised LoRA ({by}), which ComfyUI would add as it is stored; use an "
+        "fp32, fp16 or bf16 file."
     )

@@ -24,7 +24,7 @@ from ...errors import BadInput
 from ..checkpoint import finite
 from ..families.names import copies, from_diffusers, to_diffusers, unwrap
 from ..files.weights import Weights, open_weights
-from .checks import check_parts
+from .checks import check_parts, check_unquantised
 from .roles import ALPHA, BIAS, DOWN, KNOWN_ROLES, MAGNITUDE, Part, Shapes, role_of
 
 UNDERSCORED = re.compile(r"^(lora|lycoris|oft)(_(unet|transformer))?__?")
@@ -63,6 +63,7 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
     places, unused = _places(weights, layers)
     if all(role == ALPHA for _, role in places):
         raise BadInput(_no_lora(path, list(weights.header.tensors), layers))
+    check_unquantised(path, weights.header.tensors)
     parts = {part: weights.read(stored) for part, stored in places.items()}
     finite({places[part]: tensor for part, tensor in parts.items()}, path)
     check_parts(parts, layers, path)

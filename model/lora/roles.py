@@ -10,7 +10,8 @@ Part = tuple[str, str]
 """An official module name, and what a tensor is to it, in the host's word."""
 
 UP, DOWN, ALPHA, BIAS = "lora_up.weight", "lora_down.weight", "alpha", "diff_b"
-DIFFERENCE = "diff"
+DIFFERENCE, REPLACEMENT, NORM, NORM_BIAS = "diff", "set_weight", "w_norm", "b_norm"
+WHOLE_NUMBERS = (ALPHA, "reshape_weight")  # the parts that may be whole numbers
 MAGNITUDE = "lora_magnitude_vector"
 KNOWN_ROLES = re.compile(
     r"lora_(up|mid|down)\.weight|alpha|diff|diff_b|lora_magnitude_vector.*|set_weight|dora_scale|w_norm|b_norm"

@@ -229,6 +229,15 @@ def factors(role: str, shape: tuple[int, ...]) -> State:
     return {f"lycoris_blocks_0_self_attn_q.{role}": torch.ones(shape)}
 
 
+def in_int8(tensors: State) -> State:
+    return {n: t.mul(10).to(torch.int8) if ".lora_" in n else t for n, t in tensors.items()}
+
+
+def with_scale(tensors: State) -> State:
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    return tensors | {f"{layer}.lora_up.scale_weight": torch.tensor(0.1)}
+
+
 REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
     "half a pair": (half, "no whole LoRA: blocks.0.self_attn.q has half a pair"),
     "NaN": (not_a_number, "NaN or infinity in diffusion_model.blocks.0.self_attn.q.lora_up.weight"),
@@ -261,6 +270,11 @@ REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
         lambda t: {f"model.diffusion_model.{n}": x for n, x in state().items()}, "a whole model"),
     "rank 0": (
         lambda t: {n: x[:, :0] if ".lora_up" in n else x[:0] for n, x in t.items()}, "has rank 0"),
+    "whole numbers": (
+        in_int8, r"is a quantised LoRA \(blocks\.\S+ is int8\)"),
+    "fp8 with a scale": (
+        lambda t: with_scale({n: x.to(torch.float8_e4m3fn) for n, x in t.items()}),
+        r"is a quantised LoRA \(diffusion_model.blocks.0.self_attn.q.lora_up.scale_weight\)"),
     "an alpha for every row": (
         lambda t: t | {"diffusion_model.blocks.0.self_attn.q.alpha": torch.ones(4)},
         "has 4 numbers as the alpha of blocks.0.self_attn.q instead of one"),
