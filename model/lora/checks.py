@@ -10,8 +10,24 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..families.tensors import QUANTISED
-from .roles import ALPHA, BIAS, DIFFERENCE, DOWN, UP, WHOLE_NUMBERS, Part, Shapes
+from .roles import (
+    ALONE,
+    ALPHA,
+    BIAS,
+    DIFFERENCE,
+    DOWN,
+    GLORA,
+    NORM,
+    NORM_BIAS,
+    REPLACEMENT,
+    UP,
+    WAYS,
+    WHOLE_NUMBERS,
+    Part,
+    Shapes,
+)
 
+WHOLE, BIASES = (DIFFERENCE, NORM, REPLACEMENT), (BIAS, NORM_BIAS)  # as large as these
 QUANTISERS = {*QUANTISED} - {ALPHA}
 
 
@@ -62,14 +78,34 @@ def _check_others(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> N
         by_layer.setdefault(module, {})[role] = tensor
     for module, roles in by_layer.items():
         shape = layers[module]
-        for role, has in ((DIFFERENCE, shape), ("set_weight", shape), (BIAS, shape[:1])):
-            if role in roles and roles[role].shape != has:
+        _check_way(roles, module, path)
+        for role in roles.keys() & {*WHOLE, *BIASES}:
+            has = shape if role in WHOLE else shape[:1]
+            if roles[role].shape != has:
                 raise _other_size(path, module, has, tuple(roles[role].shape))
         count = _factored_count(roles)
         if count == 0:
             raise BadInput(f"{path} is no whole LoRA: {module} lacks a factor; get it again.")
         if count not in (None, math.prod(shape)):
             raise _other_size(path, module, (math.prod(shape),), (count,))
+
+
+def _check_way(roles: Mapping[str, Tensor], module: str, path: Path) -> None:
+    """Refuse a layer that is changed in two ways, of which the host takes one, or in half a way."""
+    ways = [way for pattern, way in WAYS if any(map(pattern.fullmatch, roles))]
+    if len(ways) > 1:
+        raise BadInput(
+            f"{path} changes the weight of {module} by {ways[0]} and by {ways[1]}, and ComfyUI "
+            "would take only one of them; use a file with one of them for each layer."
+        )
+    rest = [role for role in roles if role not in ALONE]
+    if rest and not ways:
+        raise BadInput(
+            f"{path} is no whole LoRA: {module} has {rest[0]} and nothing that it belongs to; get "
+            "it again."
+        )
+    if 0 < len(GLORA & roles.keys()) < len(GLORA):
+        raise BadInput(f"{path} is no whole LoRA: {module} lacks a factor; get it again.")
 
 
 def _factored_count(roles: Mapping[str, Tensor]) -> int | None:

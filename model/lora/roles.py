@@ -11,6 +11,18 @@ Part = tuple[str, str]
 
 UP, DOWN, ALPHA, BIAS = "lora_up.weight", "lora_down.weight", "alpha", "diff_b"
 DIFFERENCE, REPLACEMENT, NORM, NORM_BIAS = "diff", "set_weight", "w_norm", "b_norm"
+WAYS = (
+    (re.compile(r"lora_(up|down)\.weight"), "a pair"),
+    (re.compile(r"lokr_w.*"), "LoKr"),
+    (re.compile(r"hada_w.*"), "LoHa"),
+    (re.compile(r"[ab][12]\.weight"), "GLoRA"),
+    (re.compile(r"oft_blocks"), "OFT"),
+    (re.compile(rf"{DIFFERENCE}|{NORM}"), "a difference"),
+    (re.compile(REPLACEMENT), "a new weight"),
+)
+"""What changes a weight. Of several for one layer the host takes the last."""
+ALONE = {ALPHA, BIAS}  # parts that need no way of changing the weight beside them
+GLORA = {f"{letter}{number}.weight" for letter in "ab" for number in "12"}
 WHOLE_NUMBERS = (ALPHA, "reshape_weight")  # the parts that may be whole numbers
 MAGNITUDE = "lora_magnitude_vector"
 KNOWN_ROLES = re.compile(

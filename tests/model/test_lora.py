@@ -265,6 +265,20 @@ REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
         lambda t: factors("hada_w1_a", (128, 2)) | factors("hada_w1_b", (2, 128))
         | factors("hada_w2_a", (128, 2)) | factors("hada_w2_b", (2, 128)),
         "blocks.0.self_attn.q has 65536 numbers and it changes 16384"),
+    "a pair and a difference": (
+        lambda t: t | {"diffusion_model.blocks.0.ffn.0.diff": torch.ones(48, 256)},
+        "changes the weight of blocks.0.ffn.0 by a pair and by a difference"),
+    "a pair and a new weight": (
+        lambda t: t | {"diffusion_model.blocks.0.ffn.0.set_weight": torch.ones(48, 256)},
+        "changes the weight of blocks.0.ffn.0 by a pair and by a new weight"),
+    "half a GLoRA": (
+        lambda t: factors("a1.weight", (2, 256)), "blocks.0.self_attn.q lacks a factor"),
+    "a norm of another size": (
+        lambda t: {"diffusion_model.blocks.0.norm3.w_norm": torch.ones(128)},
+        "another size: blocks.0.norm3 has 256 numbers and it changes 128"),
+    "a magnitude alone": (
+        lambda t: factors("dora_scale", (256, 1)),
+        "blocks.0.self_attn.q has dora_scale and nothing that it belongs to"),
     "a whole model": (lambda t: state(), "is a whole model and no LoRA"),
     "a whole model behind a prefix": (
         lambda t: {f"model.diffusion_model.{n}": x for n, x in state().items()}, "a whole model"),
