@@ -34,8 +34,10 @@ STEPS_BEYOND = 16  # chunks after a shot's end in which prompts still blend, for
 MAX_STEPS_BYTES = 4 * 2**30  # all embeddings of blends; one of Wan's is 8 MB
 OTHER_CONDITIONS = (  # what the host's nodes attach to a prompt for its own sampler
     "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
-    "concat_latent_image", "clip_vision_output", "reference_latents",
-    "camera_conditions",
+    "concat_latent_image", "concat_image", "clip_vision_output", "clip_vision_output_ref",
+    "clip_vision_output_pose", "reference_latents", "reference_motion", "time_dim_concat",
+    "context_latents", "camera_conditions", "vace_frames", "control_video", "audio_embed",
+    "face_video_pixels", "pose_video_latent", "driving_mask_28ch", "gligen",
 )  # fmt: skip
 
 
