@@ -12,8 +12,8 @@ import torch
 
 from ...model.families.family import Family
 from ...model.families.few_steps import few_step_hint
-from ...model.families.recognise import Recognition
-from ...model.families.table import BY_KEY
+from ...model.families.recognise import OtherInputs, Recognition, architecture
+from ...model.families.table import BY_KEY, plain_family
 from ...model.preset import Preset
 from ...products import computes_in_bfloat16, has_wide_products
 from .. import host
@@ -81,13 +81,26 @@ def facts(model: Any) -> ModelFacts:
     carried = host.get_attachment(model, KEY)
     if carried is not None:
         return carried
-    tree = host.module_tree(model)
-    key = "causal-ar" if hasattr(tree, "forward_block") else "wan21-t2v"
-    if is_demo(model):
-        key = "demo"
-    family, path = BY_KEY[key], host.source_file(model)
+    family, path = _shown_family(model), host.source_file(model)
     doubt = "" if path is None else few_step_hint(path, family, BY_OUR_LOADER)
     return ModelFacts(family, "assumed, because another node loaded the model", doubt=doubt)
+
+
+def _shown_family(model: Any) -> Family:
+    """The plain family of a MODEL's architecture, as `recognise` takes it for a silent name.
+
+    Sampler and loader refuse other architectures themselves, with the numbers of channels.
+    """
+    tree = host.module_tree(model)
+    if is_demo(model):
+        return BY_KEY["demo"]
+    if hasattr(tree, "forward_block"):
+        return BY_KEY["causal-ar"]
+    try:
+        shape = architecture({name: tuple(w.shape) for name, w in tree.named_parameters()})
+    except OtherInputs:
+        shape = "t2v"
+    return plain_family(shape)
 
 
 def mark_demo(model: Any) -> None:
