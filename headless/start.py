@@ -6,10 +6,12 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from .allocator import keep_freed_memory
 from .console.interrupt import end_at_once
 from .garbage import collect_rarely
+from .packages import describe_lack
 from .processor import choose_threads
 
 
@@ -20,12 +22,23 @@ def main() -> None:
     choose_threads(os.environ)
     keep_freed_memory(os.environ)
     collect_rarely()
-    from .cli import main as run
-
+    run = _load()
     try:
         run()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is Python's own end
+
+
+def _load() -> Callable[[], None]:
+    """The command line; ends with a sentence where a package is missing or cannot be loaded."""
+    try:
+        from .cli import main as run
+    except (ImportError, OSError) as error:  # OSError: a library of torch on Windows
+        lack = describe_lack(error)
+        if lack is None:
+            raise
+        raise SystemExit(lack) from error
+    return run
 
 
 def _escape_missing_letters() -> None:

@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from longtake import installation
 from longtake.attention import backends
 from longtake.bootstrap import MIN_TORCH
+from longtake.headless import packages, start
 from longtake.headless.hosts.stand_in import host_modules
 from longtake.headless.hosts.stand_in.modules import HostState
 
@@ -141,3 +142,44 @@ def test_the_node_looks_again_at_every_run(host: HostState) -> None:
 
     assert not asyncio.iscoroutinefunction(Doctor.execute)
     assert Doctor.fingerprint_inputs() != Doctor.fingerprint_inputs()
+
+
+def test_the_packages_of_a_start_are_those_that_pip_installs() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = text.partition("dependencies = [")[2].partition("]")[0]
+    assert sorted(packages.PACKAGES.values()) == sorted(re.findall(r'"([a-z]+)>=', needed))
+
+
+def test_all_missing_packages_are_named_with_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.importlib.util, "find_spec",
+                        lambda name: None if name in ("av", "PIL") else name)  # fmt: skip
+    assert packages.describe_lack(ImportError("No module named 'av'")) == (
+        "Longtake needs av, pillow, which this Python lacks; run: "
+        f"{packages.pip_install('av pillow')}"
+    )
+
+
+def test_a_package_that_is_too_old_for_an_import_is_named() -> None:
+    with pytest.raises(ImportError) as caught:
+        from einops import of_the_future  # noqa: F401
+    assert "einops is installed but" in str(packages.describe_lack(caught.value))
+
+
+def test_a_package_that_cannot_be_loaded_is_named_with_its_reason() -> None:
+    code = compile("raise ImportError('DLL load\\nfailed')", "core.py", "exec")
+    with pytest.raises(ImportError) as caught:
+        exec(code, {"__name__": "av._core"})
+    assert packages.describe_lack(caught.value) == (
+        "av is installed but cannot be loaded (DLL load failed); run: "
+        f"{packages.pip_install('--force-reinstall --no-deps av')}"
+    )
+
+
+@pytest.mark.parametrize("lack", ["av is missing", None])
+def test_a_failed_load_ends_with_that_sentence_and_a_fault_of_ours_with_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, lack: str | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "longtake.headless.cli", None)
+    monkeypatch.setattr(start, "describe_lack", lambda error: lack)
+    with pytest.raises(SystemExit if lack else ImportError, match=lack or "halted"):
+        start._load()
