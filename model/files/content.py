@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from ...errors import BadInput
 
+REFUSALS = (b"entry not found", b"repository not found", b"access to model", b"access denied",
+            b"invalid username", b"unauthorized", b'{"error', b"<?xml")  # fmt: skip
 STARTS = (  # of a file in lower case, what it is, what to do
     (b"version https://git-lfs", "a pointer of Git LFS and not the file itself",
      "run `git lfs pull` there, or download the file"),
     (b"<!doctype", "a web page", "download the file itself, logged in where that is asked for"),
     (b"<html", "a web page", "download the file itself, logged in where that is asked for"),
-    (b"<?xml", "an answer of a server", "download the file itself"),
+    *((start, "an answer of a server", "download the file itself, logged in where it asks for that")
+      for start in REFUSALS),
     (b"pk\x03\x04", "a zip file, as PyTorch's are", "rename it to .pt if it is one"),
     (b"\x80\x02", "a pickle that is not in PyTorch's zip format",
      "Longtake opens no other pickles: re-save it as safetensors"),
@@ -26,7 +30,7 @@ def mistaken(path: Path, expected: str, remedy: str) -> BadInput:
         start = file.read(START_BYTES)
     if not start:
         return BadInput(f"{path} is empty; download it again.")
-    plain = start.lower().lstrip()
+    plain = start.removeprefix(BOM_UTF8).lower().lstrip()
     for known, what, cure in STARTS:
         if plain.startswith(known):
             return BadInput(f"{path} is {what}; {cure}.")
