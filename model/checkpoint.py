@@ -25,6 +25,7 @@ from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.table import TWIN
 from .families.tensors import QUANTISED
+from .files.finite import finite
 from .files.header import TensorInfo
 from .files.mismatch import mismatch
 from .files.safetensors_file import open_mapped
@@ -234,13 +235,6 @@ def _unpack(weight: Tensor, scale: Tensor, name: str, path: Path) -> Tensor:
         )
     by_row = scale.float().reshape(-1, *[1] * (weight.ndim - 1))
     return weight.float() * by_row
-
-
-def finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that hold NaN or infinity, by the name of the first such tensor."""
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not tensor.float().sum().isfinite():
-            raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
 
 
 def load_tiny_vae(path: Path) -> TinyVAE:

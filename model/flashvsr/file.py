@@ -10,8 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint, finite, load_exactly
+from ..checkpoint import Checkpoint, load_exactly
 from ..config import DiTConfig
+from ..files.finite import finite
 from ..files.weights import open_weights
 from ..vae.taehv import layer_numbers, rename, stored_name
 from .decoder import GuidedDecoder

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ..checkpoint import finite
 from ..families.names import copies, from_diffusers, to_diffusers, unwrap
+from ..files.finite import finite
 from ..files.weights import Weights, open_weights
 from .checks import check_parts, check_unquantised
 from .roles import ALPHA, BIAS, DOWN, KNOWN_ROLES, MAGNITUDE, Part, Shapes, role_of

@@ -14,7 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ...errors import BadInput
-from ..checkpoint import finite, load_exactly, read
+from ..checkpoint import load_exactly, read
+from ..files.finite import finite
 from ..files.safetensors_file import read_header
 from .config import RecurrentConfig, recurrent_config
 from .network import RecurrentNetwork

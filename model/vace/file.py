@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from ...errors import BadInput
-from ..checkpoint import dequantise, finite
+from ..checkpoint import dequantise
 from ..config import DiTConfig
 from ..families.names import from_diffusers, unwrap
 from ..families.tensors import wrong
+from ..files.finite import finite
 from ..files.header import Header
 from ..files.weights import open_weights
 from .module import VaceModule, control_channels

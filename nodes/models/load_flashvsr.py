@@ -9,7 +9,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...model.checkpoint import Checkpoint, finite
+from ...model.checkpoint import Checkpoint
+from ...model.files.finite import finite
 from ...model.flashvsr.file import open_flashvsr
 from ...model.flashvsr.parts import DECODER, PROJECTOR, PROMPT, TITLES, USUAL_NAMES, find_parts
 from .. import categories, host, sockets

@@ -9,10 +9,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...model.checkpoint import Checkpoint, finite, open_checkpoint
+from ...model.checkpoint import Checkpoint, open_checkpoint
 from ...model.families.few_steps import few_step_name
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import DEMO_KEY, FAMILIES, FAST_DEMO_KEY
+from ...model.files.finite import finite
 from ...model.recurrent.family import RECURRENT
 from ...model.recurrent.file import is_recurrent, load_recurrent
 from ...samplers.denoiser import Commits

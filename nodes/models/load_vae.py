@@ -6,10 +6,10 @@ import torch
 from comfy_api.latest import io
 
 from ...errors import BadInput
-from ...model.checkpoint import finite
 from ...model.families.names import copies
 from ...model.families.others import other
 from ...model.families.stated import WHOLE_NUMBERS
+from ...model.files.finite import finite
 from ...model.files.header import Header
 from ...model.files.weights import open_weights
 from .. import categories, host

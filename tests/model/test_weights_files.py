@@ -268,6 +268,16 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> 
         load_dit(tmp_path / "x.safetensors")
 
 
+def test_a_file_that_ends_in_zeros_is_no_whole_download(tmp_path: Path) -> None:
+    """A download that reserves its room first, and is cut short, has the right size."""
+    path = tmp_path / "x.safetensors"
+    save_file(state(), path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+    with pytest.raises(BadInput, match=r"nothing but zeros in blocks\.1\.\S+; download it again"):
+        load_dit(path)
+
+
 def test_other_suffixes_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"x")
     assert "is no weights file that Longtake opens" in sentence(tmp_path / "model.bin")
