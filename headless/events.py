@@ -6,13 +6,15 @@ translates these into the few types here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 CHUNK_EVENT = "longtake.chunk"
 FILE_EVENT = "longtake.file"
+REPORT_UI = "longtake_report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +53,35 @@ class FileSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportShown:
+    """The report of a saved video, field by field."""
+
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     text: str
 
 
-Event = BarMoved | ChunkDone | FileSaved | Notice
+Event = BarMoved | ChunkDone | FileSaved | ReportShown | Notice
 Listener = Callable[[Event], None]
 
 
 @dataclass(slots=True)
 class RunFiles:
-    """The files and the last chunk of one run; pass every event to `add`."""
+    """The files, first report and last chunk of one run; pass every event to `add`."""
 
     files: list[FileSaved] = field(default_factory=list)
     last: ChunkDone | None = None
+    report: Mapping[str, object] | None = None
 
     def add(self, event: Event) -> None:
-        """Record the file or chunk of `event`."""
+        """Record the file, report or chunk of `event`."""
         if isinstance(event, ChunkDone):
             self.last = event
+        elif isinstance(event, ReportShown):
+            self.report = self.report or event.values
         elif isinstance(event, FileSaved) and event.path not in [file.path for file in self.files]:
             self.files.append(event)
 
@@ -91,8 +103,8 @@ def from_message(
     return None
 
 
-def from_ui(ui: Mapping[str, object], folders: Mapping[str, Path]) -> list[FileSaved]:
-    """Return the files in a node's ui result, except files in the temp folder."""
+def from_ui(ui: Mapping[str, object], folders: Mapping[str, Path]) -> list[Event]:
+    """Return the files in a node's ui result, except files in the temp folder, and its report."""
     entries = [
         entry
         for values in ui.values()
@@ -100,7 +112,9 @@ def from_ui(ui: Mapping[str, object], folders: Mapping[str, Path]) -> list[FileS
         for entry in values
         if isinstance(entry, Mapping) and entry.get("type") == "output" and "filename" in entry
     ]
-    return [FileSaved(role_of(entry), _path(entry, folders)) for entry in entries]
+    files = [FileSaved(role_of(entry), _path(entry, folders)) for entry in entries]
+    texts = cast("Sequence[str]", ui.get(REPORT_UI, ()))
+    return [*files, *(ReportShown(json.loads(text)) for text in texts)]
 
 
 def role_of(entry: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ from ..runner import Host, Job
 from ..workflow.graph import load
 from .record import DONE, FAILED, Record, Records, SavedFile
 from .row import REMEDY, BatchSpec, Row, build_rows
+from .tables import FACTS
 
 
 def check_rows(spec: BatchSpec, host: Host, remedy: str = REMEDY) -> list[Row]:
@@ -51,8 +52,8 @@ def path_below(path: Path, folder: Path) -> str:
 
 
 def report_of(run_files: RunFiles) -> dict[str, object]:
-    """Return what the last chunk of a run tells about all of it."""
-    if run_files.last is None:
-        return {}
+    """Return the facts of a run: those of its report, else what its last chunk tells."""
+    if run_files.report is not None:
+        return {name: run_files.report.get(name) for name in FACTS}
     known = ("frames", "first_frame_s", "frames_per_s", "resumed_from_chunk")
-    return {name: getattr(run_files.last, name) for name in known}
+    return {name: getattr(run_files.last, name) for name in known} if run_files.last else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import is_own_type
-from ..events import role_of
+from ..events import REPORT_UI, role_of
 from .answers import (
     MAX_TEXT,
     BadAnswer,
@@ -142,7 +142,7 @@ def _last_part(path: str) -> str:
 
 def _report(entry: Entry) -> dict[str, object]:
     for shown in _describe(entry):
-        texts = shown.get("longtake_report")
+        texts = shown.get(REPORT_UI)
         for text in texts if isinstance(texts, list) else ():
             return numbers(decode(text) if isinstance(text, str) else None, FACTS)
     return {}

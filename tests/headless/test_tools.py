@@ -25,6 +25,7 @@ from longtake.headless.events import (
     Event,
     FileSaved,
     Notice,
+    ReportShown,
     RunFiles,
     from_message,
     from_ui,
@@ -114,6 +115,11 @@ def test_only_output_files_of_a_ui_result_count(tmp_path: Path) -> None:
     ]
     ui = {"images": images, "animated": (True,), "text": ["hello"]}
     assert from_ui(ui, {"output": tmp_path}) == [FileSaved("frames", tmp_path / "s" / "b.png")]
+
+
+def test_a_report_in_a_ui_result_is_shown() -> None:
+    shown = [ReportShown({"frames": 201, "kv_bytes": 7})]
+    assert from_ui({"longtake_report": ['{"frames": 201, "kv_bytes": 7}']}, {}) == shown
 
 
 def test_inspect_says_what_how_and_how_much(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from longtake.errors import BadInput
-from longtake.headless.batch.local import record_end
+from longtake.headless.batch.local import record_end, report_of
 from longtake.headless.batch.record import Record, SavedFile
-from longtake.headless.events import ChunkDone, FileSaved, RunFiles
+from longtake.headless.events import ChunkDone, FileSaved, ReportShown, RunFiles
 from longtake.headless.leases.engine import OwnEngine
 from longtake.headless.leases.link import Task
 from longtake.headless.runner import Job
@@ -65,6 +65,17 @@ def test_a_folder_of_frames_is_handed_over_as_its_files(tmp_path: Path) -> None:
     assert dict(ending.report)["frames"] == 33
     assert engine.chunks == (3, 3)
     assert not (tmp_path / "row" / "workflow.json").exists()
+
+
+def test_a_row_on_this_machine_has_the_numbers_of_its_report() -> None:
+    """As a row on a server has them: a joined video has more frames than its last chunk says."""
+    run_files = RunFiles()
+    run_files.add(ChunkDone(chunk=10, frames=129, first_frame_s=0.4, frames_per_s=60.0))
+    run_files.add(ReportShown({"frames": 201, "frames_per_s": 60.0, "kv_bytes": 7}))
+    run_files.add(ReportShown({"frames": 9}))
+    report = report_of(run_files)
+    assert report["frames"] == 201
+    assert report["kv_bytes"] == 7
 
 
 def test_a_run_that_fails_ends_its_row_with_the_sentence(tmp_path: Path) -> None:
