@@ -44,7 +44,8 @@ async def run_on_workers(
         staging.keep_only(records.prompt_id(row) for row in records.rows if row.state == QUEUED)
         service = LeaseService(queue, staging, display, key)
         async with _listening(service.application(), place) as address:
-            console.print(escape(_how_to_join(address)), highlight=False)
+            if place.invites:
+                console.print(escape(_how_to_join(address)), highlight=False)
             on_open(address)
             while queue.unfinished:
                 await asyncio.sleep(TICK_S)

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,16 @@ class Driving:
 
     def place(self, own: str | None) -> Place:
         """Return where to listen: as the user says, else at this machine's own address."""
-        return parse_place(self.serve or f"{own}:0", self.lease_s)
+        place = parse_place(self.serve or f"{own}:0", self.lease_s)
+        return replace(place, invites=self.serve is not None and not self._takes_random_key)
 
     def key(self) -> str:
         """Return the key; only workers of a cluster can be given a random one."""
-        if self.ray is not None and self.key_file is None and VARIABLE not in os.environ:
-            return secrets.token_urlsafe(32)
-        return read_key(self.key_file)
+        return secrets.token_urlsafe(32) if self._takes_random_key else read_key(self.key_file)
+
+    @property
+    def _takes_random_key(self) -> bool:
+        return self.ray is not None and self.key_file is None and VARIABLE not in os.environ
 
 
 def driver_options(command: Command) -> Command:

@@ -11,11 +11,15 @@ LEASE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the driver listens, and how long a lease lasts without a word of its worker."""
+    """Where the driver listens, and how long a lease lasts without a word of its worker.
+
+    With `invites`, users may join workers of their own: they have the key.
+    """
 
     host: str
     port: int
     lease_s: float = LEASE_S
+    invites: bool = True
 
 
 def parse_place(text: str, lease_s: float = LEASE_S) -> Place:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
+from longtake.headless.batch.record import Records
 from longtake.headless.cli import main
+from longtake.headless.leases.driver import run_on_workers
+from longtake.headless.leases.driving import Driving
 
 KEY = "a-key-of-this-test-0123"
 
@@ -59,6 +65,32 @@ def test_a_driver_says_what_it_cannot_use(
     arguments = ["batch", str(tmp_path / "w.json"), "--out", str(tmp_path / "o"), *options]
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, sentence in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("serve", "ray", "own_key", "invites"),
+    [
+        ("127.0.0.1:0", None, True, True),
+        ("127.0.0.1:0", "auto", True, True),
+        (None, "auto", True, False),
+        (None, "auto", False, False),
+        ("127.0.0.1:0", "auto", False, False),
+    ],
+)
+def test_a_driver_invites_workers_only_where_they_can_have_the_key(
+    serve: str | None, ray: str | None, own_key: bool, invites: bool, tmp_path: Path
+) -> None:
+    """A cluster's workers alone know a key that is made for one run."""
+    driving = Driving(serve, tmp_path / "key.txt" if own_key else None, 60.0, ray)
+    shown, opened = io.StringIO(), []
+    asyncio.run(
+        run_on_workers(
+            [], Records(tmp_path), driving.place("127.0.0.1"), KEY, Console(file=shown),
+            opened.append,
+        )
+    )  # fmt: skip
+    assert len(opened) == 1
+    assert ("Workers join with" in shown.getvalue()) == invites
 
 
 def test_a_worker_with_a_server_starts_no_core_of_its_own() -> None:
