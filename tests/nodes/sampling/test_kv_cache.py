@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, DEMO_KEY, FAMILIES, FAST_DEMO_KEY
 from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
+from longtake.nodes.sampling.cache_spec import POLICIES
 from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import pictures
@@ -241,3 +243,15 @@ def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
     assert kept.settings.reencoded_first_frame is None  # a sink never leaves
     with pytest.raises(BadInput, match="HostCodec, which a file cannot hold; remove it"):
         bench.shown("LongtakeSaveRollout", rollout=re_encoding(bench, vae))
+
+
+@pytest.mark.parametrize("page", ["web/docs/LongtakeSampler.md", "docs/reference/rollouts.md"])
+def test_the_pages_say_which_policies_refuse_recache(page: str) -> None:
+    words = " ".join((Path(__file__).parents[3] / page).read_text(encoding="utf-8").split())
+    able, refusing = re.search(r"the policies (.+?) refuses? recache(.+?)TempCache", words).groups()
+    assert set(re.findall("`(.+?)`", able)) == {
+        name for name, policy in POLICIES.items() if not policy(21, 3).remembers
+    }
+    assert set(re.findall("`(.+?)`", refusing)) == {
+        name for name, policy in POLICIES.items() if policy(21, 3).remembers
+    }
