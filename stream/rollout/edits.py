@@ -44,18 +44,26 @@ def apply_edit(
         settings = _with_strength(edit.strength, new, settings)
         settings = _with_level(edit.level, new, settings, spec)
     except LongtakeError as error:
-        edits.fail(edit, str(error))
-        return False
+        return _fail(edit, str(error), edits, observer)
     except Exception as error:  # a third party's text encoder must not end the shot
         logger.exception("An edit could not be encoded.")
-        edits.fail(edit, f"The text encoder failed with {type(error).__name__}: {error}")
-        return False
+        reason = f"The text encoder failed with {type(error).__name__}: {error}"
+        return _fail(edit, reason, edits, observer)
     state.branch(index, settings)
     frame = frame_count(first)
     line = timeline_line(edit, frame / spec.fps, settings, first, spec.prompter)
     edits.apply(edit, frame, frame / spec.fps, line)
     observer.on_edit()
     return True
+
+
+def _fail(edit: Edit, reason: str, edits: EditQueue, observer: RunObserver) -> bool:
+    """Record why an edit has no effect, and say each reason once: edits of OSC have no panel."""
+    is_new = all(earlier.error != reason for earlier in edits.all)
+    edits.fail(edit, reason)
+    if is_new:
+        observer.notify(reason)
+    return False
 
 
 def edited_settings(

@@ -99,6 +99,17 @@ def test_without_a_lora_the_edit_fails_in_one_sentence(bench: Bench, shot: Any) 
     assert edit.status == "failed" and "has no LoRA" in str(edit.error)
 
 
+def test_the_terminal_says_once_why_edits_without_a_lora_fail(
+    bench: Bench, shot: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Edits that came by OSC are in no player that somebody looks at."""
+    frames = shot(0.8, with_lora=False)
+    for chunk in frames.rollout.run.chunks:
+        frames.controls.set_number("lora", 0.5 + chunk.index)
+    assert [edit.status for edit in frames.controls.edits][:2] == ["failed", "failed"]
+    assert sum("has no LoRA" in record.message for record in caplog.records) == 1
+
+
 def test_without_a_lora_an_edit_with_a_factor_fails_as_a_whole(bench: Bench, shot: Any) -> None:
     plain = pictures(bench, shot(0.8, with_lora=False))
     forget_chunks(bench)
