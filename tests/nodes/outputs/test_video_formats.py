@@ -11,6 +11,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
+from longtake.nodes.outputs import video_formats
 from longtake.tests.support.node_bench import Bench
 
 FORMATS = [
@@ -78,3 +79,10 @@ def test_two_of_one_prefix_at_the_same_time_are_two_files(
     names = sorted(path.name for path in bench.state.folders["output"].rglob("clip_*"))
     each = (ending, "report.json", "sheet.png")
     assert names == [f"clip_0000{number}_{end}" for number in (1, 2) for end in each]
+
+
+def test_the_guide_names_the_formats_as_the_node_does() -> None:
+    guide = (Path(__file__).parents[3] / "docs/guide/save_and_resume.md").read_text("utf-8")
+    table = guide.split("| `format` | use it for |\n| --- | --- |\n")[1].split("\n\n")[0]
+    names = [name for row in table.splitlines() for name in row.split(" | ")[0].split(", ")]
+    assert sorted(name.removeprefix("| ") for name in names) == sorted(video_formats.FORMATS)
