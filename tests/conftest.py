@@ -28,11 +28,16 @@ collect_ignore = [] if importlib.util.find_spec("comfy_api") else ["in_core"]
 
 
 def pytest_configure() -> None:
-    """Give each worker, and each process that a test starts, one thread: they share the cores."""
+    """Give each worker, and each process that a test starts, one thread: they share the cores.
+
+    Without a GPU, Triton interprets. It reads so when it is first imported, by whatever test.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable
 from importlib import import_module
 
@@ -29,8 +28,6 @@ from longtake.tests.support.attention.kernel_formula import (
 )
 from longtake.tests.support.tiny_model import randn
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 QUERY_BLOCK = 64
 CPU = torch.device("cpu")
 FLEX = pytest.param(
