@@ -117,8 +117,11 @@ def test_a_protocol_that_this_build_lacks_is_named(
 
     async def test(site: Site) -> None:
         relay = Relay(f"{site.address}.ts", "zzz://127.0.0.1:9", lambda _: None)
-        with pytest.raises(BadInput, match=f"PyAV {av.__version__} cannot send zzz"):
-            await asyncio.to_thread(relay.run)
+        try:
+            with pytest.raises(BadInput, match=f"PyAV {av.__version__} cannot send zzz"):
+                await asyncio.to_thread(relay.run)
+        finally:
+            relay.stop()  # else a thread that tries again would hang the test's end
 
     served(tmp_path, test)
 
