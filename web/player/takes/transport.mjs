@@ -2,6 +2,7 @@
 /** @import { Server, TakeInfo, ChunkInfo } from "../types.mjs" */
 /** @import { Take } from "./take.mjs" */
 import { unpack } from "./packed_chunk.mjs";
+import { ask } from "./patience.mjs";
 import { translate } from "../words.mjs";
 
 const FORMAT = 1; // as VERSION in stream/preview/messages.py
@@ -23,7 +24,7 @@ export class Transport {
   /** Fetch the whole manifest. Messages that arrive meanwhile are newer and win. */
   async refresh() {
     const { messageCount } = this.take;
-    const answer = await this.server.request(this.path);
+    const answer = await ask(this.server, this.path);
     if (answer.status === 404) return this.take.markLost();
     if (!answer.ok) throw new Error(`The server answered ${answer.status} for this take.`);
     const { chunks, ...state } = /** @type {TakeInfo & {chunks: ChunkInfo[]}} */ (await answer.json());
@@ -33,7 +34,7 @@ export class Transport {
 
   /** Fetch a chunk's pictures; null if the server no longer has them. @param {number} seq */
   async chunk(seq) {
-    const answer = await this.server.request(`${this.path}/chunks/${seq}`, { cache: "default" });
+    const answer = await ask(this.server, `${this.path}/chunks/${seq}`, { cache: "default" });
     if (answer.status === 404 || answer.status === 410) return null;
     if (!answer.ok) throw new Error(`The server answered ${answer.status} for chunk ${seq}.`);
     return unpack(await answer.arrayBuffer());
@@ -56,7 +57,7 @@ export class Transport {
   /** Say what a person holds who drives the camera. @param {object} body
    * @returns {Promise<import("../drive/driver.mjs").Answer>} */
   async steer(body) {
-    const answer = await this.server.request(`${this.path}/drive`, {
+    const answer = await ask(this.server, `${this.path}/drive`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
@@ -70,7 +71,7 @@ export class Transport {
    * @param {Blob|string} news a JPEG, or a fault as in stream/incoming/inlet.py @returns {Promise<boolean>} */
   async give(news) {
     const isPicture = typeof news !== "string";
-    const answer = await this.server.request(`${this.path}/input`, {
+    const answer = await ask(this.server, `${this.path}/input`, {
       method: "POST",
       headers: { "Content-Type": isPicture ? "image/jpeg" : "application/json" },
       body: isPicture ? news : JSON.stringify({ fault: news }),
@@ -88,7 +89,7 @@ export class Transport {
 
   /** @param {string} path @param {RequestInit} [init] */
   #reach(path, init) {
-    return this.server.request(path, init).catch(() => {
+    return ask(this.server, path, init).catch(() => {
       throw new Error(translate("The server does not answer. Nothing was changed."));
     });
   }
