@@ -22,10 +22,15 @@ def frame_spans(frames: Sequence[int]) -> str:
     return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in spans)
 
 
-def read_spans(text: str) -> tuple[int, ...]:
-    """The latent frames that `frame_spans` writes as `text`; ValueError for any other text."""
+def read_spans(text: str, until: int) -> tuple[int, ...]:
+    """The latent frames below `until` that `frame_spans` writes as `text`.
+
+    ValueError for any other text, before a span of it can fill the memory.
+    """
     frames: list[int] = []
     for span in text.split(", ") if text else ():
-        first, last = span.split("-") if "-" in span else (span, span)
-        frames += range(int(first), int(last) + 1)
+        first, last = (int(end) for end in (span.split("-") if "-" in span else (span, span)))
+        if not (frames[-1] if frames else -1) < first <= last < until:
+            raise ValueError(f"{span} is no span of rising frames below {until}")
+        frames += range(first, last + 1)
     return tuple(frames)

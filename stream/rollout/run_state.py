@@ -5,6 +5,7 @@ A live edit or a recache replaces both. The rollout's own spec never changes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from ..timecode import read_spans, time_label
 from .live_input import whole_settings
 from .recache import recached_chain
 from .spec import RolloutSpec
+
+logger = logging.getLogger("longtake")
 
 
 class RunState:
@@ -53,18 +56,25 @@ class RunState:
         return frame_count(self.chain.span(index).first) / self.spec.fps if index else 0.0
 
     def read(self, index: int) -> Chunk | None:
-        """Read chunk `index` from the journal; None if it is missing or damaged."""
+        """Read chunk `index` from the journal; None if it is missing, damaged or impossible."""
         entry = self.spec.journal.read_entry(self.chain.key(index))
         if entry is None:
             return None
         tensors, meta = entry
         first = self.chain.span(index).first
+        try:
+            recalled = read_spans(meta.get("recalled", ""), first)
+        except ValueError as error:
+            logger.warning(
+                "Chunk %d of rollout %s names past frames that it cannot have used (%s).",
+                index, self.spec.id, error,
+            )  # fmt: skip
+            return None
         prompt = self.settings.prompts.at(first).text
         in_flight = (tensors[f"in_flight.{i}"] for i in range(len(tensors) - 1))
         return Chunk(
-            index, first, tensors["latents"], prompt, in_flight=tuple(in_flight),
-            recalled=read_spans(meta.get("recalled", "")),
-        )  # fmt: skip
+            index, first, tensors["latents"], prompt, in_flight=tuple(in_flight), recalled=recalled
+        )
 
     def prepare(self, index: int) -> None:
         """Have what chunk `index` reads of another shot made, before its own models are loaded."""

@@ -11,13 +11,15 @@ from longtake.stream.timecode import frame_spans, read_spans, time_label
 
 @given(st.sets(st.integers(0, 60)).map(sorted))
 def test_spans_are_read_as_they_are_written(frames: list[int]) -> None:
-    assert read_spans(frame_spans(frames)) == tuple(frames)
+    assert read_spans(frame_spans(frames), 61) == tuple(frames)
 
 
-@pytest.mark.parametrize("text", ["3-", "a", "1,2", "1-2-3"])
+@pytest.mark.parametrize(
+    "text", ["3-", "a", "1,2", "1-2-3", "9-3", "3, 3", "5, 2-4", "-1", "2-9", "0-99999999999999"]
+)
 def test_other_text_is_no_spans(text: str) -> None:
-    with pytest.raises(ValueError, match=r"invalid literal|unpack"):
-        read_spans(text)
+    with pytest.raises(ValueError, match=r"invalid literal|unpack|no span"):
+        read_spans(text, 9)
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,19 @@ def test_a_damaged_chunk_is_replaced_with_the_same_bits(
                 assert_same_bits(list(rollout(tmp_path).chunks), chunks)
 
 
+@pytest.mark.parametrize("recalled", ["0-99999999999999", "3", "none"])
+def test_a_chunk_that_names_impossible_past_frames_is_made_again(
+    tmp_path: Path, recalled: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sends a shot may write what he likes into it; a span could fill the memory."""
+    whole = rollout(tmp_path)
+    chunks, key = list(whole.chunks), whole.spec.key(1)
+    tensors, meta = whole.spec.journal.read_entry(key) or ({}, {})
+    whole.spec.journal.write(key, tensors, {**meta, "recalled": recalled})
+    assert_same_bits(list(rollout(tmp_path).chunks), chunks)
+    assert "Chunk 1 of rollout" in caplog.text and "cannot have used" in caplog.text
+
+
 @pytest.mark.parametrize("holes", [(1,), (0, 2), (3,)], ids=str)
 def test_only_holes_are_made_again(tmp_path: Path, holes: tuple[int, ...]) -> None:
     """What follows a hole is verified and kept."""
