@@ -48,7 +48,7 @@ def test_a_rollout_on_the_hosts_model_is_that_on_our_own_tree(core: Any, tmp_pat
     model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), torch.float32)
     engine: Denoiser = denoiser(model)
     assert engine.config == checkpoint.recognition.config
-    assert facts(model).family.key == "wan21-t2v"  # as for any file without its loader's note
+    assert facts(model).family.key == "matrix-game-2"  # by its architecture: no text goes in
     mask = torch.ones(1, 1, FRAMES, ROWS, COLUMNS)
     mask[:, :, 0] = 0
     options: dict[str, Any] = {
