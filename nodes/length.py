@@ -63,7 +63,8 @@ class Length:
         """How the length differs from the requested one, a sentence if it does."""
         if self.frames in (None, self.requested_frames):
             return []
-        requested = f"{self.requested_frames / self.fps:.1f} s, {self.requested_frames} frames"
+        count = count_of(self.requested_frames, "frame")
+        requested = f"{self.requested_frames / self.fps:.1f} s, {count}"
         return [f"Requested length: {requested}, rounded up to whole chunks."]
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from ...errors import BadInput
 from ...stream.video.codecs import H264, Encoding
 from ...stream.video.spec import VideoSpec
 from ...stream.video.writer import open_video
-from ...units import byte_size
+from ...units import byte_size, count_of
 from .. import categories, host, sockets
 from ..frames.pictures import to_frames
 from ..frames.source import FrameSource
@@ -138,10 +138,12 @@ def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
     shape = torch.Size((frames.frame_total, frames.height, frames.width, 3))
     needed = shape.numel() * torch.float32.itemsize
     free = host.usable_memory_bytes(torch.device("cpu"))
-    size = f"{shape[0]} frames of {frames.width}x{frames.height} take {byte_size(needed)}"
+    count = count_of(frames.frame_total, "frame")
+    size = f"{byte_size(needed)} for {count} of {frames.width}x{frames.height}"
     if needed > free:
         raise BadInput(
-            f"{size} and {byte_size(free)} are free; use Save Video (Stream), or a shorter length."
+            f"The frames need {size}, and {byte_size(free)} are free; use Save Video (Stream), or "
+            "a shorter length."
         )
     host.show_status(node_id, f"{size}.")
     return torch.empty(shape, device=host.runtime_device())

@@ -19,6 +19,7 @@ from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Origin, Shot
 from ...stream.preview.takes import Earlier
 from ...stream.video.sound import Sound
+from ...units import count_of
 from .. import categories, host
 from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource
@@ -103,7 +104,7 @@ def _check_same_shot(frames: FrameSource, refined: FrameSource) -> None:
 
 
 def _length(fps: float, total: int | None) -> str:
-    count = "an open number of frames" if total is None else f"{total} frames"
+    count = "an open number of frames" if total is None else count_of(total, "frame")
     return f"{count} at {fps:g} per second"
 
 
@@ -199,4 +200,4 @@ def _summary(frames: FrameSource) -> str:
         facts.switch_cost_s,
     )  # fmt: skip
     latency = in_words(facts.first_frame_s, figures)
-    return f"{facts.frames} frames{rate}{latency and ': '}{latency}."
+    return f"{count_of(facts.frames, 'frame')}{rate}{latency and ': '}{latency}."

@@ -17,6 +17,7 @@ from ...stream.video.piece_reader import PieceReader
 from ...stream.video.pieces import PieceLog, begin_log, find_log
 from ...stream.video.spec import FRAME_NAME, AnimatedPicture, VideoSpec
 from ...stream.video.writer import open_video
+from ...units import count_of
 from .. import categories, host
 from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource, announce_file
@@ -231,8 +232,9 @@ def _grows_by_pieces(spec: VideoSpec, frames: FrameSource) -> bool:
 
 
 def _show_resume(node_id: str | None, file: host.OutputFile, count: int, fps: float) -> None:
+    had = count_of(count, "frame")
     host.show_status(
-        node_id, f"Resuming at {time_label(count / fps)}: {file.name} has {count} frames already."
+        node_id, f"Resuming at {time_label(count / fps)}: {file.name} has {had} already."
     )
 
 

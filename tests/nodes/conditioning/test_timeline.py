@@ -190,6 +190,13 @@ def test_length_becomes_whole_chunks_never_shorter(
     assert bool(snapped.notes) == (frames != length)
 
 
+def test_one_requested_frame_is_no_frames() -> None:
+    from longtake.nodes.length import snapped_length
+
+    [note] = snapped_length(1, "frames", 16.0, 3).notes
+    assert note == "Requested length: 0.1 s, 1 frame, rounded up to whole chunks."
+
+
 @pytest.mark.parametrize("length", [-1.0, float("nan"), float("inf"), 1e9])
 def test_impossible_lengths_are_refused(length: float) -> None:
     from longtake.nodes.length import SECONDS, snapped_length

@@ -324,7 +324,7 @@ def test_collect_refuses_what_does_not_fit(bench: Bench, monkeypatch: pytest.Mon
 
     frames = bench.frames()
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
-    with pytest.raises(BadInput, match="33 frames of 32x32 take 0.4 MB and 0.0 MB are free"):
+    with pytest.raises(BadInput, match="need 0.4 MB for 33 frames of 32x32, and 0.0 MB are free"):
         bench.collect(frames)
 
 
