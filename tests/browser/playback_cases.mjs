@@ -95,7 +95,8 @@ async function stepping(player) {
 }
 
 /** @type {[string, number][]} keys, and the frame of 48 in chunks of 12 that each leads to */
-const STEPS = [["End", 47], ["PageDown", 36], ["PageDown", 24], ["PageUp", 36], ["Shift+ArrowLeft", 20]];
+const STEPS = [["End", 47], ["PageDown", 36], ["PageDown", 24], ["PageUp", 36], ["Shift+ArrowLeft", 20],
+  ["ArrowUp", 21], ["ArrowDown", 20]];
 
 test("buttons and arrow keys step by one frame, page keys by one chunk", onPage(stepping));
 test("on a browser that draws seldom and decodes slowly no press is lost", onPage(stepping, { prepare: slowDown }));

@@ -3,7 +3,7 @@
 
 const TYPING = "input, textarea, select, video";
 const PRESSING = "button, a";
-const REPEATED = ["arrowleft", "arrowright", "pageup", "pagedown"]; // go on while they are held
+const REPEATED = ["arrowleft", "arrowright", "arrowup", "arrowdown", "pageup", "pagedown"]; // go on while they are held
 
 /**
  * Return the player's key handler for any focus within it. Keys that it uses do not propagate.
@@ -35,12 +35,14 @@ function nameOf({ key, code }) {
 /** @param {Player} player @param {KeyboardEvent} event @returns {(() => void)|null} */
 function actionOf(player, event) {
   const { reel } = player;
-  const { shiftKey } = event;
-  const second = Math.round(reel.fps);
+  const step = event.shiftKey ? Math.round(reel.fps) : 1;
+  const onSlider = /** @type {Element} */ (event.target).closest("[role=slider]"); // which all four arrows move
   switch (nameOf(event)) {
     case " ": return () => reel.toggle();
-    case "arrowleft": return () => reel.step(shiftKey ? -second : -1);
-    case "arrowright": return () => reel.step(shiftKey ? second : 1);
+    case "arrowleft": return () => reel.step(-step);
+    case "arrowright": return () => reel.step(step);
+    case "arrowdown": return onSlider && (() => reel.step(-step));
+    case "arrowup": return onSlider && (() => reel.step(step));
     case "pageup": return () => reel.stepChunk(1);
     case "pagedown": return () => reel.stepChunk(-1);
     case "home": return () => reel.seek(0);
