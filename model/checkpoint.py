@@ -25,9 +25,9 @@ from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.table import TWIN
 from .families.tensors import QUANTISED
-from .files.finite import finite
 from .files.header import TensorInfo
 from .files.mismatch import mismatch
+from .files.number_checks import check_numbers
 from .files.safetensors_file import open_mapped
 from .files.skip_init import SkipInit
 from .files.weights import Weights, open_weights
@@ -203,7 +203,7 @@ def load_dit(path: Path) -> WanDiT:
 def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> WanDiT:
     """Build our own module tree with the weights `state`, in float32; errors name `path`."""
     plain = dequantise(state, path)
-    finite(plain, path)
+    check_numbers(plain, path)
     with SkipInit():
         dit = WanDiT(config)
     load_exactly(dit, plain, path)

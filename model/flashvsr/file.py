@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checkpoint import Checkpoint, load_exactly
 from ..config import DiTConfig
-from ..files.finite import finite
+from ..files.number_checks import check_numbers
 from ..files.weights import open_weights
 from ..vae.taehv import layer_numbers, rename, stored_name
 from .decoder import GuidedDecoder
@@ -98,7 +98,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     """All tensors of a file in float32."""
     weights = open_weights(path)
     state = {name: weights.read(name).float() for name in weights.header.tensors}
-    finite(state, path)
+    check_numbers(state, path)
     return state
 
 

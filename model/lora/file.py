@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..families.names import copies, from_diffusers, to_diffusers, unwrap
-from ..files.finite import finite
+from ..files.number_checks import check_numbers
 from ..files.weights import Weights, open_weights
 from .checks import check_parts, check_unquantised
 from .roles import ALPHA, BIAS, DOWN, KNOWN_ROLES, MAGNITUDE, Part, Shapes, role_of
@@ -65,7 +65,7 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
         raise BadInput(_no_lora(path, list(weights.header.tensors), layers))
     check_unquantised(path, weights.header.tensors)
     parts = {part: weights.read(stored) for part, stored in places.items()}
-    finite({places[part]: tensor for part, tensor in parts.items()}, path)
+    check_numbers({places[part]: tensor for part, tensor in parts.items()}, path)
     check_parts(parts, layers, path)
     config, alpha_from = _config(path, weights.header.metadata)
     if any(role == ALPHA for _, role in parts):

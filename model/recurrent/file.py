@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..checkpoint import load_exactly, read
-from ..files.finite import finite
+from ..files.number_checks import check_numbers
 from ..files.safetensors_file import read_header
 from .config import RecurrentConfig, recurrent_config
 from .network import RecurrentNetwork
@@ -43,7 +43,7 @@ def load_recurrent(path: Path) -> tuple[RecurrentNetwork, RecurrentConfig]:
     """A recurrent model in float32, ready to evaluate, and its sizes."""
     state, metadata = read(path)
     _check_header(path, metadata)
-    finite(state, path)
+    check_numbers(state, path)
     config = _sizes(path, state)
     network = RecurrentNetwork(config)
     load_exactly(network, state, path)

@@ -13,8 +13,8 @@ from ..checkpoint import dequantise
 from ..config import DiTConfig
 from ..families.names import from_diffusers, unwrap
 from ..families.tensors import wrong
-from ..files.finite import finite
 from ..files.header import Header
+from ..files.number_checks import check_numbers
 from ..files.weights import open_weights
 from .module import VaceModule, control_channels
 
@@ -46,7 +46,7 @@ def open_module(path: Path, config: DiTConfig) -> tuple[VaceModule, DiTConfig]:
             "file."
         )
     state = dequantise({name: weights.read(stored) for name, stored in names.items()}, path)
-    finite(state, path)
+    check_numbers(state, path)
     plain = {name: state[name].float() for name in needed}
     module.load_state_dict(plain, assign=True)
     return module.eval().requires_grad_(False), sizes

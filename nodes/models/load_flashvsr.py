@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...model.checkpoint import Checkpoint
-from ...model.files.finite import finite
+from ...model.files.number_checks import check_numbers
 from ...model.flashvsr.file import open_flashvsr
 from ...model.flashvsr.parts import DECODER, PROJECTOR, PROMPT, TITLES, USUAL_NAMES, find_parts
 from .. import categories, host, sockets
@@ -65,7 +65,7 @@ def _build(checkpoint: Checkpoint, dtype: torch.dtype | None) -> object:
 
     def read() -> dict[str, Tensor]:
         state = checkpoint.state()
-        finite(state, checkpoint.recognition.header.path)
+        check_numbers(state, checkpoint.recognition.header.path)
         return state
 
     return host.build_diffusion_model(read, checkpoint.metadata(), dtype)

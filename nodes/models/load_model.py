@@ -13,7 +13,7 @@ from ...model.checkpoint import Checkpoint, open_checkpoint
 from ...model.families.few_steps import few_step_name
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import DEMO_KEY, FAMILIES, FAST_DEMO_KEY
-from ...model.files.finite import finite
+from ...model.files.number_checks import check_numbers
 from ...model.recurrent.family import RECURRENT
 from ...model.recurrent.file import is_recurrent, load_recurrent
 from ...samplers.denoiser import Commits
@@ -86,7 +86,7 @@ def build_model(checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> Any
 
     def read() -> dict[str, Tensor]:
         state = checkpoint.state()
-        finite(state, checkpoint.recognition.header.path)
+        check_numbers(state, checkpoint.recognition.header.path)
         return state
 
     model = host.build_diffusion_model(read, checkpoint.metadata(), dtype)

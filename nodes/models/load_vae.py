@@ -9,8 +9,8 @@ from ...errors import BadInput
 from ...model.families.names import copies
 from ...model.families.others import other
 from ...model.families.stated import WHOLE_NUMBERS
-from ...model.files.finite import finite
 from ...model.files.header import Header
+from ...model.files.number_checks import check_numbers
 from ...model.files.weights import open_weights
 from .. import categories, host
 from ..schema import build
@@ -71,7 +71,7 @@ class LoadWanVAE(io.ComfyNode):
         weights = open_weights(path)
         _check_kind(weights.header)
         state = {name: weights.read(name) for name in weights.header.tensors}
-        finite(state, path)
+        check_numbers(state, path)
         vae = host.build_vae(state, DTYPES[dtype], path)
         _check_whole(streaming_vae(vae), weights.header)
         raw = latents == RAW or (latents == AUTO and "lighttae" in path.stem.lower())

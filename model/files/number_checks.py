@@ -14,10 +14,10 @@ TRAINED = re.compile(r"blocks\.\d+\.(self_attn\.[qkv]|ffn\.0)\.weight")
 """Matrices that no training leaves or begins as zeros."""
 
 
-def finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that hold NaN or infinity, by the name of the first such tensor.
+def check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse (BadInput) NaN, infinity and a block's matrix of zeros, by the name of the tensor.
 
-    Also a block's matrix of zeros: a download that reserved its room and was cut short has them.
+    A download that reserved its room and was cut short has such zeros.
     """
     for name, tensor in state.items():
         total = tensor.float().sum() if tensor.is_floating_point() else None
