@@ -20,6 +20,7 @@ from torch.nn import functional
 from ..errors import BadInput
 from .config import DiTConfig
 from .dit import WanDiT
+from .families.depth import DEPTH, is_usual
 from .families.quantised import FP8_ROWS, PLAIN_SCALES
 from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
@@ -136,6 +137,8 @@ class Checkpoint:
             transformer["text_dim"] = config.text_dim
         if config.head_dim != HEAD_DIM:
             transformer["num_heads"] = config.num_heads
+        if not is_usual(config):
+            transformer[DEPTH] = config.num_layers
         if self.recognition.family.causal and self.recognition.family.shape in TEXT_TO_VIDEO:
             transformer["causal_ar"] = True
         entries = {"config": json.dumps({"transformer": transformer})} if transformer else {}

@@ -52,6 +52,20 @@ def declared_classes(path: Path) -> tuple[str, str]:
     return str(model), str(pipeline)
 
 
+def declared_depth(path: Path, dim: int) -> int | None:
+    """The blocks that `config.json` beside a file states; None where it is of another width.
+
+    A folder of many models may hold the configuration of any of them.
+    """
+    stated = _config(path.with_name("config.json"))
+    try:
+        heads, size = stated.get("num_attention_heads", 0), stated.get("attention_head_dim", 0)
+        width, depth = int(stated.get("dim", heads * size)), int(stated.get("num_layers", 0))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return depth if width == dim and depth > 0 else None
+
+
 def _words(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower())
 

@@ -17,6 +17,7 @@ from ...errors import BadInput
 from ..action_sizes import ActionSizes, action_sizes
 from ..config import PATCH, DiTConfig, camera_of, state_of
 from ..files.header import Header, TensorInfo
+from .depth import block_count, check_depth
 from .family import Family
 from .folder import declared_classes, plain_name
 from .matrix_game import SHAPE as KEYS_SHAPE
@@ -30,7 +31,6 @@ from .tensors import QUANTISED, expected_shapes, wrong
 AUTO, EMA, RAW = "auto", "ema", "raw"
 ASSUMED = "family: assumed"  # how the reason begins where neither file nor name says a family
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
-MAX_LAYERS = 200  # the largest model has 40
 METADATA_KEY, NOTED_FPS = "longtake", "fps"
 WITH_CLIP = ("i2v", "i2v-fun-camera")
 UNMODIFIED = "use the unmodified file"
@@ -79,6 +79,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     if kind is not None:
         raise Refused(header.path, f"is {kind.title}", kind.remedy, ":")
     config, shape = _describe(header.path, first, config_json)
+    check_depth(header.path, config, config_json)
     shape = TWIN if shape == "t2v" and twin is not None else shape
     row, why = _family(header, shape, config, config_json, family)
     row = row if config.state == "none" else row.with_state()
@@ -151,16 +152,13 @@ def _of_keys(sizes: ActionSizes, inputs: int, outputs: int) -> str:
 
 def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]) -> DiTConfig:
     dim, action = shapes["head.modulation"][-1], action_sizes(shapes)
-    layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
-    if max(layers) >= MAX_LAYERS:
-        raise ValueError(f"it names block {max(layers)}")
     if dim % HEAD_DIM and "num_heads" not in transformer:
         raise ValueError(f"its {dim} channels are no heads of {HEAD_DIM}, and its header has none")
     return DiTConfig(
         dim=dim,
         ffn_dim=shapes["blocks.0.ffn.0.bias"][0],
         num_heads=int(transformer.get("num_heads", dim // HEAD_DIM)),
-        num_layers=1 + max(layers),
+        num_layers=block_count(shapes),
         text_dim=0 if action else shapes["text_embedding.0.weight"][1],
         in_channels=shapes["patch_embedding.weight"][1],
         out_channels=shapes["head.head.bias"][0] // PATCH**2,

@@ -19,6 +19,8 @@ from ..files.weights import open_weights
 from .module import VaceModule, control_channels
 
 MAX_BLOCKS = 200  # the largest model has 40
+PUBLISHED = {(1536, 30): 15, (5120, 40): 8}
+"""The blocks of the published modules, by the width and the layers of the model."""
 EMBEDDING = "vace_patch_embedding.weight"
 _OURS = re.compile(r"(?:.*\.)?vace_((?:patch_embedding|blocks\.\d{1,4})\..+)")
 _PROJECTIONS = {".proj_in.": ".before_proj.", ".proj_out.": ".after_proj."}  # diffusers' names
@@ -89,5 +91,11 @@ def _blocks(path: Path, shapes: dict[str, tuple[int, ...]], config: DiTConfig) -
         raise BadInput(
             f"The VACE module of {path} has {blocks} blocks, which do not divide the model's "
             f"{config.num_layers} layers evenly; choose the module of a model of the same size."
+        )
+    published = PUBLISHED.get((config.dim, config.num_layers), blocks)
+    if blocks < published:
+        raise BadInput(
+            f"The VACE module of {path} has {blocks} blocks, and that of such a model has "
+            f"{published}; download it again."
         )
     return blocks

@@ -28,7 +28,7 @@ def test_a_part_of_flashvsr_is_named(tmp_path: Path, name: str, title: str) -> N
 
 
 def test_a_name_that_says_few_steps_is_a_warning(tmp_path: Path) -> None:
-    shapes = official_shapes("1.3B", 2)
+    shapes = official_shapes("1.3B")
     findings = inspect(header_only(tmp_path / "Wan_Lightning.safetensors", shapes))
     assert "warning     Its name has 'lightning'" in "\n".join(lines(findings))
     assert inspect(header_only(tmp_path / "Wan.safetensors", shapes))["warnings"] == []

@@ -173,7 +173,7 @@ def test_the_folders_and_the_configs_around_a_file_name_its_family(
     tmp_path: Path, folder: str, model: str, pipeline: str, key: str
 ) -> None:
     path = tmp_path / folder / "diffusion_pytorch_model.safetensors"
-    header_only(path, official_shapes("1.3B", 2))
+    header_only(path, official_shapes("1.3B"))
     if model:
         path.with_name("config.json").write_text(json.dumps({"_class_name": model}))
     if pipeline:
@@ -184,7 +184,7 @@ def test_the_folders_and_the_configs_around_a_file_name_its_family(
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b"[" * 100_000, b'{"_class_name": [1]}'])
 def test_an_unreadable_config_beside_a_file_says_nothing(tmp_path: Path, content: bytes) -> None:
-    path = header_only(tmp_path / "x" / "m.safetensors", official_shapes("1.3B", 2))
+    path = header_only(tmp_path / "x" / "m.safetensors", official_shapes("1.3B"))
     path.with_name("config.json").write_bytes(content)
     assert found_in(path).family.key == "wan21-t2v"
 
@@ -231,6 +231,8 @@ def test_diffusers_names_lead_to_every_official_one_and_back(tmp_path: Path) -> 
         meta = {name: torch.empty(shape, device="meta") for name, shape in ours.items()}
         assert convert_wan_transformer_to_diffusers(meta).keys() == shapes.keys()
         path = header_only(tmp_path / size / "diffusion_pytorch_model.safetensors", shapes)
+        stated = {"num_attention_heads": dim // 128, "attention_head_dim": 128, "num_layers": 2}
+        path.with_name("config.json").write_text(json.dumps(stated))
         found = found_in(path)
         assert (found.copy.layout, found.unused) == ("diffusers", ())
         assert expected_shapes(found.config, image=size != "1.3B") == ours

@@ -190,7 +190,7 @@ def test_a_quantised_file_converts_to_one_that_needs_no_more_rewriting(
         assert torch.equal(written[name].float(), tensor.float()), name
 
 
-TWO = official_shapes("1.3B", 2)
+TWO = official_shapes("1.3B")
 Q = TWO[f"{BLOCK}.weight"]
 FORMS = [  # dtype of the weight, its shape, what lies beside it, what inspect says
     ("F8_E4M3", Q, {"weight_scale": ("F32", (Q[0], 1))}, "scale for each row, loaded as bf16"),

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.model.checkpoint import open_checkpoint
+from longtake.model.config import DiTConfig
 from longtake.model.families.names import to_diffusers
 from longtake.model.vace.file import open_module
 from longtake.model.vace.module import VaceModule
-from longtake.tests.support.model.family_files import SMALL, state
+from longtake.tests.support.model.family_files import SMALL, header_only, state
 from longtake.tests.support.tiny_model import randomise
 
 CONFIG = replace(SMALL, num_layers=4)
@@ -124,6 +125,22 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     assert "no whole VACE module: vace_blocks.0.ffn.0.weight is" in refused(tmp_path, turned)
     many = {n.replace("blocks.1.", "blocks.9999."): t for n, t in names.items()}
     assert "has 10000 blocks" in refused(tmp_path, many)
+
+
+@pytest.mark.parametrize(("dim", "layers", "blocks"), [(1536, 30, 15), (5120, 40, 8)])
+def test_a_module_without_its_last_blocks_is_refused(
+    tmp_path: Path, dim: int, layers: int, blocks: int
+) -> None:
+    """A smaller number may divide the layers too, and would stand beside other ones."""
+    config = DiTConfig(dim, 64, dim // 128, layers, 4096)
+    fewer = next(count for count in range(blocks - 1, 0, -1) if layers % count == 0)
+    with torch.device("meta"):
+        module = VaceModule(replace(config, control_blocks=fewer))
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    path = header_only(tmp_path / "vace.safetensors", shapes)
+    said = f"has {fewer} blocks, and that of such a model has {blocks}"
+    with pytest.raises(BadInput, match=said):
+        open_module(path, config)
 
 
 def test_the_models_loader_says_where_a_vace_file_goes(tmp_path: Path) -> None:
