@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import BadInput
+from .versions import version_numbers
 
-MINIMUM_VERSION = (0, 21)  # first core with interrupts as BaseException and causal Wan models
+MINIMUM_VERSION = "0.21"  # first core with interrupts as BaseException and causal Wan models
 CORE_PACKAGES = ("torchsde", "aiohttp", "transformers")
 
 
@@ -33,12 +35,13 @@ def check_checkout(comfy: Path) -> str:
             "check the path."
         )
     version_file = comfy / "comfyui_version.py"
-    text = version_file.read_text() if version_file.is_file() else ""
-    version = text.partition('__version__ = "')[2].partition('"')[0] or "0"
-    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VERSION:
-        need = ".".join(map(str, MINIMUM_VERSION))
+    text = version_file.read_text(encoding="utf-8") if version_file.is_file() else ""
+    stated = re.search(r"""^__version__\s*=\s*["'](.+?)["']""", text, re.MULTILINE)
+    version = stated[1] if stated else "0"
+    if version_numbers(version) < version_numbers(MINIMUM_VERSION):
         raise BadInput(
-            f"ComfyUI in {comfy} is version {version}; update it, Longtake needs {need} or newer."
+            f"ComfyUI in {comfy} is version {version}; update it, Longtake needs "
+            f"{MINIMUM_VERSION} or newer."
         )
     return version
 

@@ -6,5 +6,10 @@ import re
 
 
 def version_numbers(version: str) -> list[int]:
-    """The first three numbers in `version`; those that it lacks are 0."""
-    return [int(number) for number in (*re.findall(r"\d+", version), 0, 0, 0)[:3]]
+    """The first three numbers of the release in `version`; those that it lacks are 0.
+
+    A candidate or a development build counts as its release.
+    """
+    release = re.search(r"\d+(\.\d+)*", version)
+    numbers: list[str] = release[0].split(".") if release else []
+    return [int(number) for number in (*numbers, "0", "0", "0")[:3]]
