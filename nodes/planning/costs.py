@@ -49,14 +49,17 @@ def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
     kind = model.config, model.dtype, model.histories
     guided, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
     most = peak_evaluations(settings, *kind)
-    if guided == plain and most == plain.evaluations:
+    unguided = RolloutFootprint(without_guidance(settings), model)
+    added = footprint.kv_bytes - unguided.kv_bytes  # also for a guidance that begins later
+    if guided.evaluations == plain.evaluations == most and not added:
         return None
     later = ""
     if most > guided.evaluations:
         later = f", up to {most} after changes of guidance or prompt"
     return (
         f"{guided.evaluations} model evaluations per chunk ({plain.evaluations} without guidance)"
-        f"{later}, including cache fills; +{byte_size(guided.kv_bytes - plain.kv_bytes)} KV cache."
+        f"{later}, including cache fills; "
+        + (f"+{byte_size(added)} KV cache." if added else "no more KV cache.")
     )
 
 
