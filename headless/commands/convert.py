@@ -19,6 +19,7 @@ from ...model.checkpoint import Checkpoint
 from ...model.families.few_steps import few_step_name
 from ...model.families.recognise import ASSUMED, METADATA_KEY, NOTED_FPS, Recognition
 from ...model.files.header import TensorInfo
+from ...model.files.number_checks import check_tensor
 from ...model.files.safetensors_writer import TORCH_DTYPES, write
 
 KEEP = "keep"
@@ -95,19 +96,18 @@ def _is_scale(name: str) -> bool:
 def _checked_tensors(
     checkpoint: Checkpoint, infos: Sequence[TensorInfo], advance: Advance
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors; BadInput for one that is not finite, in the file or in the output."""
+    """Yield the tensors; BadInput for one that loading refuses, or that the output cannot hold."""
     path = checkpoint.recognition.header.path
     for number, (name, tensor) in enumerate(checkpoint.tensors(), 1):
+        check_tensor(name, tensor, path)
         if tensor.is_floating_point():
-            _check_numbers(path, name, tensor, infos[number - 1].dtype)
+            _check_room(path, name, tensor, infos[number - 1].dtype)
         yield name, tensor
         advance(number, len(infos))
 
 
-def _check_numbers(path: Path, name: str, tensor: Tensor, dtype: str) -> None:
-    """Refuse NaN and infinity, and finite numbers that `dtype` would make infinite."""
-    if not _is_finite(tensor):
-        raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
+def _check_room(path: Path, name: str, tensor: Tensor, dtype: str) -> None:
+    """Refuse finite numbers that `dtype` would make infinite."""
     if not _is_finite(tensor.to(TORCH_DTYPES[dtype])):
         raise BadInput(
             f"{path} holds a number in {name} that is too large for {dtype}; choose another "

@@ -14,7 +14,7 @@ from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FREQ_DIM, PATCH, DiTConfig
 from ..delta import LAYERS as STATE_LAYERS
-from ..files.header import TensorInfo
+from ..files.header import OTHER_BITS, TensorInfo
 from ..image_embedding import CLIP_DIM
 
 Shapes = dict[str, tuple[int, ...]]
@@ -172,6 +172,8 @@ def wrong(tensors: Mapping[str, TensorInfo], needed: Shapes) -> str | None:
     scaled = {name.rpartition(".")[0] for name in tensors if name.rpartition(".")[2] in QUANTISED}
     for name, shape in needed.items():
         info = tensors[name]
+        if info.dtype in OTHER_BITS or info.dtype.islower():  # as torch names what no file here has
+            return f"{name} is {info.dtype}, which no layer has"
         packed = info.dtype in PACKED and name.rpartition(".")[0] in scaled
         if info.shape != shape and not packed:
             return f"{name} is {list(info.shape)} where the other tensors ask for {list(shape)}"

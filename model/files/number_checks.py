@@ -6,22 +6,43 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ...errors import BadInput
 
-TRAINED = re.compile(r"blocks\.\d+\.(self_attn\.[qkv]|ffn\.0)\.weight")
-"""Matrices that no training leaves or begins as zeros."""
+TRAINED = re.compile(
+    r"(vace_)?blocks\.\d+\.(self_attn\.[qkv]|ffn\.0)\.(weight|scale_weight|weight_scale)"
+)
+"""Matrices that no training leaves or begins as zeros, and the scales of quantised ones."""
 
 
 def check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse (BadInput) NaN, infinity and a block's matrix of zeros, by the name of the tensor.
-
-    A download that reserved its room and was cut short has such zeros.
-    """
+    """Refuse (BadInput) what `check_tensor` refuses in any tensor of a file."""
     for name, tensor in state.items():
-        total = tensor.float().sum() if tensor.is_floating_point() else None
-        if total is not None and not total.isfinite():
-            raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
-        if total == 0 and TRAINED.fullmatch(name) and not tensor.float().any():
-            raise BadInput(f"{path} has nothing but zeros in {name}; download it again.")
+        check_tensor(name, tensor, path)
+
+
+def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
+    """Refuse (BadInput) NaN, infinity, complex numbers and a block's matrix or scale of zeros.
+
+    A download that reserved its room and was cut short has such zeros, in any number format.
+    """
+    if tensor.is_complex():
+        raise BadInput(
+            f"{path} holds {name} as complex numbers, which no layer has; use an fp16, bf16 or "
+            "fp32 file."
+        )
+    is_float = tensor.is_floating_point()
+    total = _wide(tensor).sum() if is_float else None
+    if total is not None and not total.isfinite() and not _wide(tensor).isfinite().all():
+        raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
+    if not TRAINED.fullmatch(name) or (total is not None and total != 0):
+        return
+    if not (_wide(tensor) if is_float else tensor).any():
+        raise BadInput(f"{path} has nothing but zeros in {name}; download it again.")
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """The numbers where they can be added: fp8 and half numbers in float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

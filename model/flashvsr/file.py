@@ -97,9 +97,9 @@ def _filled(
 def _state(path: Path) -> dict[str, Tensor]:
     """All tensors of a file in float32."""
     weights = open_weights(path)
-    state = {name: weights.read(name).float() for name in weights.header.tensors}
+    state = {name: weights.read(name) for name in weights.header.tensors}
     check_numbers(state, path)
-    return state
+    return {name: tensor.float() for name, tensor in state.items()}
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

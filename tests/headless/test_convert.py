@@ -17,6 +17,7 @@ from longtake.headless.commands.convert import Conversion, convert
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.config import DiTConfig
 from longtake.model.files import safetensors_writer
+from longtake.model.files.number_checks import check_numbers
 from longtake.tests.support.model.family_files import (
     SMALL,
     block_fsdp,
@@ -162,6 +163,53 @@ def test_an_existing_file_is_never_overwritten_and_a_failure_leaves_nothing(tmp_
         converted(source, tmp_path / "out.pt")
     with pytest.raises(BadInput, match="the folder .* does not exist"):
         converted(source, tmp_path / "none" / "out.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["weight", "int8", "scale", "scale_int8"])
+def test_a_matrix_of_zeros_is_refused_in_any_number_format(tmp_path: Path, kind: str) -> None:
+    """A download that was cut short behind reserved room; loading refuses it too."""
+    source, layer = tmp_path / "self_forcing.safetensors", "blocks.1.self_attn.q"
+    weights = state()
+    matrix, scale = weights[f"{layer}.weight"], torch.tensor([1 / 99])
+    weights[f"{layer}.weight"] = {
+        "weight": torch.zeros_like(matrix),
+        "int8": torch.zeros_like(matrix, dtype=torch.int8),
+        "scale": (99 * matrix).to(torch.float8_e4m3fn),
+        "scale_int8": (99 * matrix).to(torch.int8),
+    }[kind]
+    if kind != "weight":
+        weights[f"{layer}.weight_scale"] = scale if kind == "int8" else torch.zeros_like(scale)
+    save_file(weights, source)
+    name = f"{layer}.weight_scale" if kind.startswith("scale") else f"{layer}.weight"
+    with pytest.raises(BadInput, match=f"nothing but zeros in {name}; download it again"):
+        converted(source, tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+    with pytest.raises(BadInput, match=f"nothing but zeros in {name}; download it again"):
+        check_numbers(open_checkpoint(source).state(), source)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_complex_weights_are_refused_by_name_before_anything_is_written(
+    tmp_path: Path, suffix: str
+) -> None:
+    """Torch would drop their imaginary parts with a warning; a complex table is never read."""
+    source, name = tmp_path / f"self_forcing{suffix}", "blocks.1.self_attn.q.weight"
+    table = {"freqs": torch.ones(4, 2, dtype=torch.complex64)}
+    plain = state() | table
+    for weights in (plain, plain | {name: plain[name].to(torch.complex64)}):
+        torch.save(weights, source) if suffix == ".pt" else save_file(weights, source)
+        if weights is plain:
+            assert open_checkpoint(source).state().keys() == state().keys()
+            continue
+        result = CliRunner().invoke(
+            cli.main, ["convert", str(source), str(tmp_path / "out.safetensors")]
+        )
+        kind = "complex64" if suffix == ".pt" else "C64"
+        said = " ".join(result.output.split())
+        assert f"{name} is {kind}, which no layer has; use the unmodified file" in said
+        assert result.exit_code == 1 and len(list(tmp_path.iterdir())) == 1
+        with pytest.raises(BadInput, match=f"holds {name} as complex numbers"):
+            check_numbers({name: weights[name]}, source)
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
