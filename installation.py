@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from .attention.backends import usable_backends, version_of
+from .pack_copies import CUSTOM_NODES, pack_copies
 from .pip_command import pip_install
 from .processor_settings import advised, threads_sleep
 from .products import outdoes_mkl
@@ -111,6 +112,20 @@ def folder(subject: str, path: Path) -> Finding:
         return Finding("bad", subject, f"{path} is not writable ({reason}); choose another folder.")
     state = "ok" if free > LOW_BYTES else "note"
     return Finding(state, subject, f"{path}, {byte_size(free)} free")
+
+
+def copies(comfy: Path | None) -> Iterator[Finding]:
+    """Report several copies of this pack in a ComfyUI, without `comfy` in that of this pack."""
+    if comfy is None and ROOT.parent.name != CUSTOM_NODES:
+        return
+    custom_nodes = ROOT.parent if comfy is None else comfy / CUSTOM_NODES
+    names = [place.name for place in pack_copies(custom_nodes)]
+    if len(names) > 1:
+        text = (
+            f"{custom_nodes} holds {len(names)} copies of Longtake ({', '.join(names)}), and "
+            "ComfyUI mixes their nodes and players; keep one and remove the others"
+        )
+        yield Finding("bad", "single copy", text)
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -55,6 +55,7 @@ def examine() -> list[Finding]:
     device = host.compute_device()
     return [
         Finding("ok", "ComfyUI", f"{host.core_version()}, computing on {device}"),
+        *installation.copies(None),
         *installation.software(),
         *installation.devices(host.free_memory_bytes()),
         *installation.attention(device),

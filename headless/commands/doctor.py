@@ -23,6 +23,7 @@ def examine(out_dir: Path, comfy: Path | None) -> list[Finding]:
         *installation.attention(device),
         _folder(out_dir),
         _comfy(comfy),
+        *installation.copies(comfy),
         *installation.extras(),
     ]
 

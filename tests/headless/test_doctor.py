@@ -18,6 +18,7 @@ from longtake import installation
 from longtake.attention import backends
 from longtake.bootstrap import MIN_TORCH
 from longtake.headless import packages, start
+from longtake.headless.commands.doctor import examine
 from longtake.headless.hosts.stand_in import host_modules
 from longtake.headless.hosts.stand_in.modules import HostState
 
@@ -92,6 +93,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert installation.folder("output", tmp_path).state != "bad"
     assert os.listdir(tmp_path) == []  # nothing is left behind
     assert installation.summary([missing]) == "Longtake cannot work here yet: see output."
+
+
+def put_copy(folder: Path, name: str = "longtake") -> None:
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n', encoding="utf-8")
+
+
+def test_two_copies_of_the_pack_are_named_by_both_doctors(
+    tmp_path: Path, host: HostState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ComfyUI loads both: nodes of the last one, and the player's routes of the first."""
+    packs = tmp_path / "ComfyUI" / "custom_nodes"
+    put_copy(packs / "longtake")
+    put_copy(packs / "Longtake-main.disabled")
+    put_copy(packs / "long", name="longtake-tools")
+    (packs / "pyproject.toml").mkdir()
+    monkeypatch.setattr(installation, "ROOT", packs / "longtake")
+    assert "single copy" not in doctor_text()
+    put_copy(packs / "Longtake-main")
+    said = f"{packs} holds 2 copies of Longtake (Longtake-main, longtake), and ComfyUI mixes"
+    assert f"MISSING single copy: {said} their nodes and players; keep one" in doctor_text()
+    for comfy in (packs.parent, None):
+        findings = [f for f in examine(tmp_path / "out", comfy) if f.subject.startswith("single")]
+        assert [(f.state, said in f.text) for f in findings] == [("bad", True)]
+    monkeypatch.setattr(installation, "ROOT", tmp_path / "elsewhere" / "longtake")
+    assert "single copy" not in doctor_text()
 
 
 def test_a_missing_package_is_bad_and_a_missing_extra_is_not(
