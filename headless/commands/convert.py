@@ -7,6 +7,7 @@ loader builds the right model, and Longtake recognises the family. Memory use is
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
     source = checkpoint.recognition.header
     if out.suffix != ".safetensors":
         raise BadInput(f"{out} must end in .safetensors.")
-    if out.exists():
+    if os.path.lexists(out):
         raise BadInput(f"{out} exists already; remove it or give another name.")
     if source.container == "GGUF":
         raise BadInput(
@@ -55,7 +56,7 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
             f"{source.path} holds two sets of weights, and a converted file has one; use it as it "
             "is."
         )
-    if not out.parent.is_dir():
+    if not os.path.isdir(out.parent):  # unlike pathlib's, never an error
         raise BadInput(f"the folder {out.parent} does not exist; create it first.")
     infos = [_output_info(name, info, how.dtype) for name, info in checkpoint.infos().items()]
     at_rate = checkpoint.at_rate(how.fps)

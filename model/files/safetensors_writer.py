@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -46,7 +47,11 @@ def write(
         with replacing(path) as partial:
             size = _write_all(partial, [*infos], tensors, metadata, checksum=checksum)
     except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error}); free some room there.") from error
+        no_room = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some room there" if no_room else "choose another name or folder"
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror or error}); {remedy}."
+        ) from error
     return size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,15 @@ class Weights:
 
 def open_weights(path: Path) -> Weights:
     """Open a file, an index, or the folder of one sharded model."""
-    if path.is_dir():
-        path = _inside(path)
-    if not path.is_file():
+    try:
+        path = _inside(path) if path.is_dir() else path
+        there = path.is_file()
+    except OSError as error:  # a name that is too long, or a folder that nobody may look into
+        raise BadInput(f"{path} cannot be read: {error.strerror}; check the path.") from error
+    if not there:
         raise BadInput(f"{path} is not there; give the path of a weights file.")
+    if not os.access(path, os.R_OK):
+        raise BadInput(f"{path} may not be read by this user; change its permissions.")
     if path.name.endswith(INDEX_SUFFIX):
         header, places = safetensors_file.read_index(path)
         return Weights(header, SafetensorsReader(places))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -218,9 +219,47 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     save_file(state(), tmp_path / "self_forcing.safetensors")
     monkeypatch.setattr(safetensors_writer, "_data", full)
-    with pytest.raises(StorageError, match="No space left on device"):
+    with pytest.raises(StorageError, match=r"\(No space left on device\); free some room there"):
         converted(tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("letters", [230, 300])
+def test_a_name_that_is_too_long_is_one_sentence_about_the_name(
+    tmp_path: Path, letters: int
+) -> None:
+    """Of 230 letters only the temporary name is too long, which the sentence does not show."""
+    source, name = tmp_path / "self_forcing.safetensors", "a" * letters
+    save_file(state(), source)
+    for out in (tmp_path / f"{name}.safetensors", tmp_path / name / name / "x.safetensors"):
+        result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
+        said = " ".join(result.output.split())
+        assert result.exit_code == 1 and "--debug" not in said and ".tmp" not in said
+        assert "choose another name or folder" in said or "does not exist" in said
+    result = CliRunner().invoke(cli.main, ["inspect", str(tmp_path / f"{name}.safetensors")])
+    assert result.exit_code == 1 and "--debug" not in result.output
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_link_that_leads_nowhere_stays(tmp_path: Path) -> None:
+    source, link = tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors"
+    save_file(state(), source)
+    link.symlink_to("a disk that is not mounted")
+    with pytest.raises(BadInput, match="exists already"):
+        converted(source, link)
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".gguf", ".safetensors.index.json"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The permissions are made here: an administrator may read everything."""
+    source = tmp_path / f"self_forcing{suffix}"
+    source.write_bytes(b"x" * 100)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(BadInput, match="may not be read by this user; change its permissions"):
+        open_checkpoint(source)
 
 
 def anonymous_kb() -> int:
