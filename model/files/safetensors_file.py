@@ -76,6 +76,16 @@ def read_shards(path: Path) -> tuple[Header, dict[str, Path]]:
     return _join(path, [_beside(path, name) for name in names])
 
 
+def siblings(path: Path) -> list[Path]:
+    """The file itself, or the files that belong with it by their names: shards and their index."""
+    shard = _SHARD.fullmatch(path.name)
+    of_index = path.name.removesuffix(INDEX_SUFFIX)
+    if shard is None and of_index == path.name:
+        return [path]
+    beginning = shard[1].removesuffix("-") if shard else of_index
+    return sorted(place for place in path.parent.iterdir() if place.name.startswith(beginning))
+
+
 class SafetensorsReader:
     """Tensors by stored name, mapped from disk when asked for."""
 

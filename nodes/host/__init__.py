@@ -118,6 +118,7 @@ from .models import (
 )
 from .paths import (
     OutputFile,
+    file_stamp,
     folders,
     model_file,
     model_files,
@@ -175,6 +176,7 @@ __all__ = [
     "device_names",
     "emit",
     "encoder_beside_models",
+    "file_stamp",
     "folders",
     "free_memory_bytes",
     "has_lora",

@@ -13,6 +13,7 @@ import folder_paths
 
 from ...characters import excerpt
 from ...errors import BadInput, StorageError
+from ...model.files.stamp import Stamp, folder_stamp, stamp
 
 MAX_NAME_BYTES = 180
 """Of a file that the user names. Disks take 255, of which numbers and endings need up to 66, such
@@ -138,6 +139,19 @@ def _folders_below(folder: Path) -> list[Path]:
         inner[:] = [name for name in inner if Path(place, name) != rollout_folder()]
         paths.append(Path(place))
     return paths
+
+
+def file_stamp(folder: str, name: str, *, with_neighbours: bool = False) -> Stamp:
+    """What changes where a model file is written again: of all its shards, or of all beside it.
+
+    The host keeps what a loader returned as long as its widgets stay. It is () where the file is
+    missing, which the loader itself says in a sentence.
+    """
+    try:
+        path = model_file(folder, name)
+        return folder_stamp(path.parent) if with_neighbours else stamp(path)
+    except (BadInput, OSError):
+        return ()
 
 
 def _shared_folders() -> dict[str, Path]:

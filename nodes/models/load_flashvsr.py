@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -58,6 +59,14 @@ class LoadFlashVSR(io.ComfyNode):
             f"{parts.prompt.name}. Licence: Apache-2.0.",
         )
         return io.NodeOutput(manage_flashvsr(model, file))
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, **others: Any) -> Any:
+        """Change with the files: each part chosen by name, and all beside the model."""
+        return [
+            host.file_stamp(FOLDER, model_name, with_neighbours=True),
+            *(host.file_stamp(FOLDER, str(others.get(part))) for part in TITLES),
+        ]
 
 
 def _build(checkpoint: Checkpoint, dtype: torch.dtype | None) -> object:

@@ -56,6 +56,11 @@ class LoadWanLora(io.ComfyNode):
         _show_layers(cls.hidden.unique_id, lora)
         return io.NodeOutput(host.with_lora(model, lora.parts, strength) if strength else model)
 
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str, **others: Any) -> Any:
+        """Change with the file."""
+        return host.file_stamp(FOLDER, lora_name)
+
 
 def _show_layers(node_id: str | None, lora: Lora) -> None:
     scales = " and ".join(f"{scale:g}" for scale in lora.scales)

@@ -65,6 +65,11 @@ class LoadCausalVideoModel(io.ComfyNode):
         _show_family(cls.hidden.unique_id, checkpoint)
         return io.NodeOutput(model)
 
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, **others: Any) -> Any:
+        """Change with the file."""
+        return host.file_stamp(FOLDER, model_name)
+
 
 def _recurrent(path: Path, node_id: str | None) -> Any:
     """A MODEL of a recurrent network, which the host does not know but manages."""

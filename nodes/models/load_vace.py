@@ -66,3 +66,8 @@ class LoadVaceModule(io.ComfyNode):
             cls.hidden.unique_id, f"VACE module: {sizes.control_blocks} blocks, {size}."
         )
         return io.NodeOutput(with_vace(model, module, sizes.control_blocks, fingerprint(weights)))
+
+    @classmethod
+    def fingerprint_inputs(cls, vace_name: str, **others: Any) -> Any:
+        """Change with the file."""
+        return host.file_stamp(FOLDER, vace_name)

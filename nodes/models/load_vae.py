@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
@@ -66,8 +68,7 @@ class LoadWanVAE(io.ComfyNode):
     @classmethod
     def execute(cls, vae_name: str, dtype: str, latents: str) -> io.NodeOutput:
         """Let the host build the VAE, and show its kind."""
-        folder = next((f for f in FOLDERS if vae_name in host.model_files(f)), FOLDERS[0])
-        path = host.model_file(folder, vae_name)
+        path = host.model_file(_folder_of(vae_name), vae_name)
         weights = open_weights(path)
         _check_kind(weights.header)
         state = {name: weights.read(name) for name in weights.header.tensors}
@@ -78,6 +79,15 @@ class LoadWanVAE(io.ComfyNode):
         setattr(vae, RAW_LATENTS, raw)
         host.show_status(cls.hidden.unique_id, _describe(streaming_vae(vae), latents == AUTO))
         return io.NodeOutput(vae)
+
+    @classmethod
+    def fingerprint_inputs(cls, vae_name: str, **others: Any) -> Any:
+        """Change with the file."""
+        return host.file_stamp(_folder_of(vae_name), vae_name)
+
+
+def _folder_of(vae_name: str) -> str:
+    return next((f for f in FOLDERS if vae_name in host.model_files(f)), FOLDERS[0])
 
 
 def _check_kind(header: Header) -> None:
