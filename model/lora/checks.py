@@ -62,6 +62,8 @@ def _check(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
         whole = up is not None and down is not None and min(up.ndim, down.ndim) > 1
         if up is None or down is None or not whole or up.shape[1] != len(down):
             raise BadInput(f"{path} is no whole LoRA: {module} has half a pair; get it again.")
+        if not (up.float().any() or down.float().any()):  # training begins one of them as numbers
+            raise BadInput(f"{path} has nothing but zeros for {module}; download it again.")
         shape = layers[module]
         has, changes = (shape[0], math.prod(shape[1:])), (len(up), down[0].numel())
         if has != changes:

@@ -30,6 +30,7 @@ from longtake.tests.support.model.lora_files import (
     alphas,
     layers,
     merge,
+    pairs,
     safetensors,
     shapes,
 )
@@ -184,6 +185,24 @@ def test_an_alpha_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     folder = peft_folder(tmp_path, layers(BARE, *PEFT), r=RANK, lora_alpha=math.inf)
     with pytest.raises(BadInput, match=r"its alpha cannot be read \(it is inf\)"):
         open_lora(folder, shapes())
+
+
+@pytest.mark.parametrize("lost", [(0, 1), (0,), (1,)])
+def test_a_lora_that_ends_in_zeros_is_no_whole_download(
+    tmp_path: Path, lost: tuple[int, ...]
+) -> None:
+    """Half a pair of zeros is a layer that training left as it was."""
+    whole = layers(BARE, *PEFT)
+    pair = [BARE + next(iter(pairs())) + end for end in PEFT]
+    names = [pair[half] for half in lost]
+    path = safetensors(
+        tmp_path / "l.safetensors", whole | {name: torch.zeros_like(whole[name]) for name in names}
+    )
+    if len(lost) == 1:
+        assert open_lora(path, shapes()).layers == len(whole) // 2
+        return
+    with pytest.raises(BadInput, match=f"but zeros for {next(iter(pairs()))}; download it again"):
+        open_lora(path, shapes())
 
 
 def test_layers_that_the_model_lacks_are_named(tmp_path: Path) -> None:
