@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from urllib.parse import urlsplit
@@ -17,8 +17,8 @@ import av
 
 from ...errors import BadInput, LongtakeError
 from .sender import CONNECTED, ENDED, FAILED, OPENED, TIMEOUT_S, UNKNOWN, Way, send
+from .target import CONTAINERS, Target
 
-CONTAINERS: Mapping[str, str] = {"rtmp": "flv", "rtmps": "flv", "srt": "mpegts", "udp": "mpegts"}
 PATIENCE_S = TIMEOUT_S + 5  # the source's own limit, and the start of a process
 LOOK_EVERY_S = 0.2
 CLOSING_S = 2.0
@@ -29,20 +29,12 @@ PROCESSES = multiprocessing.get_context("spawn")
 class Relay:
     """From the live address `source` to `target`; both are checked at once, opened by `run`.
 
-    BadInput if the source is no web address, or the target's scheme cannot be sent to.
+    BadInput if the source is no live address with H.264, or nothing can be sent to the target.
+    No sentence shows either: one of them may hold a key, and they may be the wrong way round.
     """
 
     def __init__(self, source: str, target: str, tell: Callable[[str], None]) -> None:
-        if _scheme(source) not in ("http", "https"):
-            raise BadInput(f"{source} is no live address; copy it from the player (Use in OBS).")
-        self._scheme = _scheme(target)
-        if self._scheme not in CONTAINERS:
-            raise BadInput(
-                f"The target's address begins with {self._scheme or 'nothing'}://; give one with "
-                f"{', '.join(CONTAINERS)}."
-            )
-        options = {"flvflags": "no_duration_filesize"} if self._scheme.startswith("rtmp") else {}
-        self._way = Way(source, target, CONTAINERS[self._scheme], options)
+        self._way = Way(_checked(source), Target.parse(target))
         self._tell = tell
         self._stopping = threading.Event()
 
@@ -84,17 +76,29 @@ class Relay:
             elif kind == FAILED:
                 raise LongtakeError(sentence)
             elif kind == UNKNOWN:
+                scheme = self._way.target.scheme
                 raise BadInput(
-                    f"The installed PyAV {av.__version__} cannot send {self._scheme}; use rtmp "
-                    "or udp, or an ffmpeg that can: ffmpeg -i ADDRESS -c copy -f mpegts TARGET."
+                    f"The installed PyAV {av.__version__} cannot send {scheme}; use rtmp or udp, "
+                    "or an ffmpeg that can: ffmpeg -i ADDRESS -c copy -f mpegts TARGET."
                 )
 
 
-def _scheme(address: str) -> str:
+def _checked(source: str) -> str:
+    """A live address whose packets can be passed on; BadInput if it is none."""
+    url = source.strip()
     try:
-        return urlsplit(address).scheme
+        parts = urlsplit(url)
     except ValueError:  # a bracket without its end
-        return ""
+        parts = urlsplit("")
+    if parts.scheme in CONTAINERS:
+        raise BadInput("The target comes second: give the live address first (Use in OBS).")
+    if parts.scheme not in ("http", "https"):
+        raise BadInput(
+            "The first address is no live address; copy it from the player (Use in OBS)."
+        )
+    if parts.path.endswith(".mjpeg"):
+        raise BadInput("live.mjpeg cannot be passed on; give live.mp4 or live.ts instead.")
+    return parts.scheme + url[len(parts.scheme) :]
 
 
 @contextmanager

@@ -6,11 +6,13 @@ would hold the process for ever, Ctrl-C included; from outside it can be ended.
 
 from __future__ import annotations
 
+import errno
 import signal
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import av
@@ -18,6 +20,7 @@ from av.container import InputContainer
 
 from ...errors import LongtakeError
 from ..video.opening import AnyPacket, packets
+from .target import Target
 
 OPENED, CONNECTED, ALIVE, ENDED = "source opened", "connected", "alive", "ended"
 FAILED, UNKNOWN = "failed", "unknown protocol"
@@ -27,12 +30,10 @@ ALIVE_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """From the live address `source` to `target`, in a format's container with its options."""
+    """From the live address `source` to `target`."""
 
     source: str
-    target: str
-    container: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    target: Target
 
 
 def send(way: Way, parent: Connection) -> None:
@@ -59,12 +60,15 @@ def _pass_on(way: Way, parent: Connection) -> None:
 
 
 def _copy(source: InputContainer, way: Way, parent: Connection) -> None:
-    with av.open(way.target, "w", format=way.container, options={**way.options}) as target:
+    to = way.target
+    _check_host(to)
+    with av.open(to.url, "w", format=to.container, options=to.options) as target:
         streams = {
             stream.index: target.add_stream_from_template(stream, opaque=True)
             for stream in (*source.streams.video, *source.streams.audio)
         }
-        target.start_encoding()
+        with _name_refusal(to):
+            target.start_encoding()
         _tell(parent, CONNECTED)
         last_alive = time.monotonic()
         for packet in _packets(source):
@@ -75,6 +79,28 @@ def _copy(source: InputContainer, way: Way, parent: Connection) -> None:
             if time.monotonic() - last_alive > ALIVE_EVERY_S:
                 _tell(parent, ALIVE)
                 last_alive = time.monotonic()
+
+
+def _check_host(target: Target) -> None:
+    """LongtakeError for a host that nobody knows, which FFmpeg calls an error of input."""
+    try:
+        socket.getaddrinfo(target.host, None)
+    except OSError as error:
+        raise LongtakeError(f"The target failed (the host {target.host} is unknown).") from error
+
+
+@contextmanager
+def _name_refusal(target: Target) -> Iterator[None]:
+    """Say what FFmpeg's RTMP means where a server says no, or hangs up, before any picture."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        is_refusal = error.errno == errno.EIO or isinstance(error, av.EOFError)
+        if target.container != "flv" or not is_refusal:
+            raise
+        raise LongtakeError(
+            "The target failed (it refused the stream; check the application and the key)."
+        ) from error
 
 
 def _packets(source: InputContainer) -> Iterator[AnyPacket]:

@@ -18,6 +18,7 @@ import pytest
 from longtake.errors import BadInput
 from longtake.stream.live import relay as relaying
 from longtake.stream.live.relay import Relay
+from longtake.stream.live.target import Target
 from longtake.tests.support.server_process import free_port
 from longtake.tests.support.stream.live_servers import ffmpeg
 from longtake.tests.support.stream.live_site import (
@@ -99,21 +100,41 @@ def test_ffmpeg_passes_the_live_address_on_by_srt(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
-def test_what_cannot_be_passed_on_is_named() -> None:
-    with pytest.raises(BadInput, match="rtmp, rtmps, srt, udp"):
-        Relay("http://127.0.0.1:1/live.ts", "file:///tmp/out.ts", print)
-    with pytest.raises(BadInput, match="rtmp, rtmps, srt, udp"):
-        Relay("http://127.0.0.1:1/live.ts", "srt://[::1", print)
-    for source in ("/etc/passwd", "http://[::1/live.ts"):
-        with pytest.raises(BadInput, match="no live address"):
-            Relay(source, "udp://127.0.0.1:9", print)
+LIVE = "http://127.0.0.1:1/live.ts"
+
+
+@pytest.mark.parametrize(("source", "target", "reason"), [
+    (LIVE, "file:///SECRET", "begins with file://; give one with rtmp, rtmps, srt, udp"),
+    (LIVE, "SECRET", "begins with nothing://; give one with rtmp"),
+    (LIVE, "srt://[::1/SECRET", "is no URL; give one with rtmp, rtmps, srt, udp"),
+    (LIVE, "rtmp://127.0.0.1:99999/live/SECRET", "is no URL; give one with"),
+    (LIVE, "rtmp:/127.0.0.1/live/SECRET", "names no host; give one such as rtmp://SERVER"),
+    (LIVE, "udp://127.0.0.1?SECRET", "names no port; give one such as udp://SERVER:5000"),
+    (LIVE, "rtmps://SECRET@127.0.0.1/", "names no stream .* such as rtmps://SERVER/APP/KEY"),
+    ("rtmp://127.0.0.1/live/SECRET", LIVE, "The target comes second"),
+    ("ftp://SECRET@127.0.0.1/live.ts", "udp://127.0.0.1:9", "no live address"),
+    ("http://[::1/SECRET", "udp://127.0.0.1:9", "no live address"),
+    ("http://127.0.0.1:1/live.mjpeg", "udp://127.0.0.1:9", "live.mjpeg cannot be passed on"),
+])  # fmt: skip
+def test_what_cannot_be_passed_on_is_named_without_a_key(
+    source: str, target: str, reason: str
+) -> None:
+    with pytest.raises(BadInput, match=reason) as refusal:
+        Relay(source, target, print)
+    assert "SECRET" not in str(refusal.value)
+
+
+def test_an_address_is_taken_as_people_copy_it() -> None:
+    """FFmpeg knows protocols in small letters only, and no blanks before them."""
+    assert Target.parse(" RTMP://127.0.0.1/Live/Key\n").url == "rtmp://127.0.0.1/Live/Key"
+    assert "Key" not in repr(Target.parse("rtmp://127.0.0.1/Live/Key"))
 
 
 def test_a_protocol_that_this_build_lacks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyAV's wheels have no SRT; where a build has it, another protocol stands for it."""
-    monkeypatch.setattr("longtake.stream.live.relay.CONTAINERS", {"zzz": "mpegts"})
+    monkeypatch.setattr("longtake.stream.live.target.CONTAINERS", {"zzz": "mpegts"})
 
     async def test(site: Site) -> None:
         relay = Relay(f"{site.address}.ts", "zzz://127.0.0.1:9", lambda _: None)
@@ -138,6 +159,50 @@ def test_a_side_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     relay = Relay(f"http://127.0.0.1:{free_port()}/live.ts", "udp://127.0.0.1:9", tell)
     relay.run()
     assert said == ["The source failed (Connection refused). Trying again."] * 2
+
+
+def test_a_target_that_refuses_and_one_that_nobody_knows_are_told_apart(tmp_path: Path) -> None:
+    """FFmpeg calls both an input/output error, or the end of a file."""
+
+    async def test(site: Site) -> None:
+        site.shot.add(100)
+        with refusing_server() as address:
+            refused = await asyncio.to_thread(first_word, f"{site.address}.ts", address)
+        unknown = await asyncio.to_thread(first_word, f"{site.address}.ts", "rtmp://x.invalid/a/b")
+        assert "refused the stream; check the application and the key" in refused
+        assert "the host x.invalid is unknown" in unknown
+
+    served(tmp_path, test)
+
+
+def first_word(source: str, target: str) -> str:
+    """What a relay tells first."""
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        relay.stop()
+
+    relay = Relay(source, target, tell)
+    relay.run()
+    return said[0]
+
+
+@contextmanager
+def refusing_server() -> Iterator[str]:
+    """A server that hangs up on everybody."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.recv(1537, socket.MSG_WAITALL)  # RTMP's first words
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        yield f"rtmp://127.0.0.1:{server.getsockname()[1]}/live/key"
+        thread.join()
 
 
 @contextmanager
