@@ -6,11 +6,15 @@ RTMP and RTMPS carry FLV, SRT and UDP carry MPEG-TS. The packets are those of th
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from urllib.parse import urlsplit
 
 import av
@@ -106,7 +110,7 @@ def _sender(way: Way) -> Iterator[Connection]:
     """A process that sends; at the end it may close its connection, and is ended if it does not."""
     ours, theirs = PROCESSES.Pipe()
     process = PROCESSES.Process(target=send, args=(way, theirs), daemon=True)
-    process.start()
+    _start_deaf(process)
     theirs.close()
     try:
         yield ours
@@ -115,6 +119,22 @@ def _sender(way: Way) -> Iterator[Connection]:
         process.join(CLOSING_S)
         process.kill()
         process.join()
+
+
+def _start_deaf(process: SpawnProcess) -> None:
+    """Start a process that Ctrl-C, which every program of a terminal gets, does not reach.
+
+    Else it would end with Python's own traceback before its first line runs.
+    """
+    if sys.platform == "win32":
+        process.start()
+        return
+    resource_tracker.ensure_running()  # which lets Ctrl-C through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _word_of(child: Connection) -> tuple[str, str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from longtake.stream.live import relay as relaying
 from longtake.stream.live.relay import Relay
 from longtake.stream.live.target import Target
 from longtake.tests.support.server_process import free_port
-from longtake.tests.support.stream.live_servers import ffmpeg
+from longtake.tests.support.stream.live_servers import ffmpeg, wait_until
 from longtake.tests.support.stream.live_site import (
     Site,
     ffmpeg_numbers,
@@ -203,6 +206,26 @@ def refusing_server() -> Iterator[str]:
         thread.start()
         yield f"rtmp://127.0.0.1:{server.getsockname()[1]}/live/key"
         thread.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that can be blocked")
+def test_an_interrupt_while_the_sender_starts_is_the_relays_alone() -> None:
+    """A terminal's Ctrl-C reaches both, and the sender would print a traceback."""
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        relay.stop()
+
+    relay = Relay(f"http://127.0.0.1:{free_port()}/live.ts", "udp://127.0.0.1:9", tell)
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    wait_until(multiprocessing.active_children)
+    for child in multiprocessing.active_children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGINT)
+    thread.join(60)
+    assert said == ["The source failed (Connection refused). Trying again."]
 
 
 @contextmanager
