@@ -37,14 +37,15 @@ class SourceAddress:
             host, port = parts.hostname or "", parts.port
         except ValueError as error:
             raise BadInput(f"The address of the live source is no URL ({error}).") from error
-        scheme = parts.scheme.lower()
+        scheme = parts.scheme
         if scheme not in SCHEMES:
             raise _refusal(scheme)
         if not host and scheme != "udp":
             raise BadInput(f"The address of the live source names no host after {scheme}://.")
         place = f"[{host}]" if ":" in host else host
         shown = f"{scheme}://{place}{'' if port is None else f':{port}'}{parts.path}"
-        return cls(url, scheme, host, shown)
+        small = scheme + url[len(scheme) :]  # FFmpeg knows no other letters
+        return cls(small, scheme, host, shown)
 
     @property
     def is_web(self) -> bool:

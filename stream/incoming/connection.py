@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import socket
 import ssl
 import time
 from collections import deque
@@ -32,7 +33,7 @@ FORMATS = "mpegts,mov,matroska,flv,avi,mpjpeg,mjpeg,ogg,mpeg,h264,hevc,rtsp"
 OPTIONS = {
     "format_whitelist": FORMATS,
     "analyzeduration": "1000000",  # microseconds
-    "rtsp_transport": "tcp",
+    "rtsp_flags": "prefer_tcp",  # UDP only where a camera takes nothing else: it loses packets
     "allowed_media_types": "video",
     "merge_pmt_versions": "1",  # PyAV passes over streams that begin in the middle
     "tls_verify": "0",  # of rtsps: cameras sign their own certificates, which FFmpeg 9 refuses
@@ -108,6 +109,8 @@ class Connection:
         place: WebFile | str = self.address.url
         if self.address.is_web:
             place = self._web = WebFile(self.address, self._stall_s)
+        elif self.address.host:
+            socket.getaddrinfo(self.address.host, None)  # FFmpeg would not say what is wrong
         return open_to_read(
             place, container_options=OPTIONS, buffer_size=BUFFER_BYTES,
             timeout=(self._stall_s, self._stall_s),

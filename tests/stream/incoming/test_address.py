@@ -10,10 +10,15 @@ from longtake.stream.incoming.address import SourceAddress
 
 @pytest.mark.parametrize("url", [
     "http://camera/live.ts", "https://example.com:8443/a.mp4?key=1", "rtsp://10.0.0.5:554/stream1",
-    "RTSPS://camera/1", "udp://@:1234", "udp://239.0.0.1:5000", "srt://host:9000?mode=caller",
+    "rtsps://camera/1", "udp://@:1234", "udp://239.0.0.1:5000", "srt://host:9000?mode=caller",
 ])  # fmt: skip
 def test_the_kinds_that_are_opened(url: str) -> None:
     assert SourceAddress.parse(f" {url}\n").url == url
+
+
+def test_a_scheme_in_capitals_is_opened_in_small_letters() -> None:
+    """FFmpeg knows no others."""
+    assert SourceAddress.parse("RTSPS://Camera/Live").url == "rtsps://Camera/Live"
 
 
 @pytest.mark.parametrize("url", [

@@ -144,6 +144,13 @@ def test_a_server_that_is_not_there_has_a_sentence() -> None:
         connect("http://camera..local/x")
 
 
+@pytest.mark.parametrize("scheme", ["http", "rtsp", "udp"])
+def test_a_host_that_nobody_knows_is_not_called_an_error_of_input(scheme: str) -> None:
+    said = r"x.invalid:9/1 cannot be read \((?!Input/output)"
+    with pytest.raises(BadInput, match=said):
+        connect(f"{scheme}://x.invalid:9/1")
+
+
 @pytest.mark.parametrize("content", [
     b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{path}\n#EXT-X-ENDLIST\n",
     b"ffconcat version 1.0\nfile '{path}'\n",

@@ -35,7 +35,7 @@ IMPORT = """
 import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gio, GLib, Gst, GstRtspServer
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer
 Gst.init(None)
 for name in ("qtdemux", "h264parse", "rtph264pay"):
     if Gst.ElementFactory.find(name) is None:
@@ -43,7 +43,7 @@ for name in ("qtdemux", "h264parse", "rtph264pay"):
 """
 SERVE = f"""{IMPORT}
 import sys
-port, clip, user, certificate = sys.argv[1:5]
+port, clip, user, certificate, transport = sys.argv[1:6]
 server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
 server.set_service(port)
@@ -64,6 +64,8 @@ if user or certificate:
     for right in ("access", "construct"):
         permissions.add_permission_for_role("viewer", f"media.factory.{{right}}", True)
     factory.set_permissions(permissions)
+if transport:
+    factory.set_protocols(getattr(GstRtsp.RTSPLowerTrans, transport))
 server.get_mount_points().add_factory("/live", factory)
 server.attach(None)
 GLib.MainLoop().run()
@@ -82,17 +84,19 @@ def _has_gstreamer(python: str) -> bool:
 
 
 @contextmanager
-def rtsp_server(
-    clip: Path, log: Path, user: str = "", port: int | None = None, certificate: str = ""
+def rtsp_server(  # noqa: PLR0913
+    clip: Path, log: Path, user: str = "", port: int | None = None, certificate: str = "",
+    transport: str = "",
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """GStreamer's server of an MP4 file, which each viewer sees from its start at its own rate.
 
-    Yield the address and the process. `user` is NAME:PASSWORD, `certificate` a file with its key.
+    Yield the address and the process. `user` is NAME:PASSWORD, `certificate` a file with its key,
+    `transport` the only one that the server takes: TCP or UDP.
     """
     python, place = gstreamer(), port or free_port()
     if python is None:
         pytest.skip(NEEDS_GSTREAMER)
-    command = [python, "-c", SERVE, str(place), str(clip), user, certificate]
+    command = [python, "-c", SERVE, str(place), str(clip), user, certificate, transport]
     with running(command, place, log, LIMIT_S) as process:
         yield f"rtsp{'s' * bool(certificate)}://127.0.0.1:{place}/live", process
 
