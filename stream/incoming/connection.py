@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 
 import av
 from av.container import InputContainer
@@ -24,7 +23,7 @@ from av.video.stream import VideoStream
 from ...errors import BadInput
 from ..video.display.upright import StreamHeader
 from ..video.opening import AnyPacket, open_to_read, packets
-from ..video.source import tick_s
+from ..video.source import BARE_FORMATS, bare_video, tick_s
 from .address import SourceAddress
 from .web_file import WebFile
 
@@ -62,13 +61,14 @@ class Connection:
             with _told(address, stall_s, BadInput):
                 self._container = self._open()
             self._stream = self._picture_stream(self._container)
+            self._check_times(self._container)
             self._stream.thread_type = "SLICE"  # threads by frame would hold pictures back
         except BaseException:
             self.close()
             raise
         self._tick_s = tick_s(self._stream)
         self._packets = packets(self._container)
-        self._clock = PictureClock(_length_s(self._container))
+        self._clock = PictureClock(is_paced=self._is_whole(self._container))
 
     @property
     def header(self) -> StreamHeader:
@@ -124,6 +124,17 @@ class Connection:
             )
         return container.streams.video[0]
 
+    def _is_whole(self, container: InputContainer) -> bool:
+        """Whether the source is a file; a stream goes on, whatever it says of its length."""
+        if container.format.name in ("mpegts", *BARE_FORMATS):
+            return self._web is not None and self._web.is_whole
+        return container.format.name not in ("rtsp", "mpjpeg") and bool(container.duration)
+
+    def _check_times(self, container: InputContainer) -> None:
+        """Refuse a file whose pictures would come all at once."""
+        if container.format.name in BARE_FORMATS and self._is_whole(container):
+            raise bare_video(f"live source {self.address.shown}", container.format.name)
+
     def _next_pictures(self) -> deque[av.VideoFrame]:
         """The pictures of the next packet that has some; none at the end.
 
@@ -146,18 +157,19 @@ class Connection:
 class PictureClock:
     """Times of pictures on a clock that never goes back, whatever the source's does.
 
-    A source with a length (in seconds) is a file, whose pictures are waited for.
+    The pictures of a source that `is_paced`, a file, are waited for.
     """
 
     JUMP_S = 10.0  # a larger step of the source's clock is a new beginning
 
     def __init__(
         self,
-        length_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        is_paced: bool = False,
     ) -> None:
-        self.is_paced = length_s is not None
+        self.is_paced = is_paced
         self._clock, self._sleep = clock, sleep
         self._offset_s: float | None = None
         self._last_s = clock()
@@ -185,15 +197,6 @@ def _decode(packet: AnyPacket) -> list[av.VideoFrame]:
         return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
     except av.InvalidDataError:
         return []
-
-
-def _length_s(container: InputContainer) -> float | None:
-    """The length of a file; None if the source goes on, whatever it says of itself."""
-    if container.format.name in ("mpegts", "rtsp", "mpjpeg", "h264", "hevc") or not (
-        container.duration
-    ):
-        return None
-    return float(Fraction(container.duration, av.time_base))
 
 
 @contextmanager

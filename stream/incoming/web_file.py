@@ -37,7 +37,8 @@ class WebFile:
         answer = self._open(0)
         length = answer.getheader("Content-Length") or ""
         takes_ranges = (answer.getheader("Accept-Ranges") or "").lower() == "bytes"
-        self.size = int(length) if takes_ranges and _is_size(length) else None
+        self.is_whole = _is_size(length)  # a stream that goes on has no length
+        self.size = int(length) if takes_ranges and self.is_whole else None
 
     def read(self, count: int) -> bytes:
         """What is there of the next `count` bytes; empty at the end. TimeoutError if it stalls."""

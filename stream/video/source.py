@@ -190,14 +190,19 @@ def _upright_size(
 ) -> tuple[int, int]:
     """Width and height as shown, from the first picture that can be decoded."""
     if container.format.name in BARE_FORMATS:
-        raise BadInput(
-            f"The video {source_name(source)} is bare {container.format.name} without times; put "
-            "it into a container, with its frames a second: ffmpeg -r 25 -i FILE -c copy FILE.mp4"
-        )
+        raise bare_video(f"video {source_name(source)}", container.format.name)
     for frame in decoded(container, stream, source):
         container.seek(0)
         return Upright.of(frame, StreamHeader.of(stream)).size(frame.width, frame.height)
     raise BadInput("No picture of the video can be decoded; choose a file that plays.")
+
+
+def bare_video(name: str, format: str) -> BadInput:
+    """The error for a file in one of the `BARE_FORMATS`."""
+    return BadInput(
+        f"The {name} is bare {format} without times; put it into a container, with its frames a "
+        "second: ffmpeg -r 25 -i FILE -c copy FILE.mp4"
+    )
 
 
 def sample_digest(source: VideoSource) -> str:

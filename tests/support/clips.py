@@ -76,7 +76,7 @@ def write_clip(  # noqa: PLR0913
     with av.open(path, "w", options=options or {}) as container:
         video = container.add_stream(codec, rate=fps)
         video.width, video.height = size
-        video.pix_fmt = "yuv420p" if codec in ("libx264", "mpeg4") else "bgr0"
+        video.pix_fmt = "yuv420p" if codec in ("libx264", "libx265", "mpeg4") else "bgr0"
         audio = None
         if sound is not None:
             name, layout = ("flac" if path.suffix == ".mkv" else "aac"), ("mono", "stereo")

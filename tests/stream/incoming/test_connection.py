@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -63,7 +64,7 @@ def numbers(pictures: list[av.VideoFrame]) -> list[int]:
 )
 def test_every_picture_of_a_stream_comes_once_and_in_order(server: FaultServer, path: str) -> None:
     with closing(connect(server.url(path))) as connection:
-        assert not connection.is_file
+        assert connection.is_file == (path != "/odd")
         assert numbers(frames(connection)) == [*range(COUNT)]
         assert connection.next() is None
 
@@ -81,6 +82,24 @@ def test_a_file_is_sought_in_and_played_at_its_own_rate(
     assert numbers([frame for _, frame in timed]) == [*range(COUNT)]
     assert timed[-1][0] - timed[0][0] == pytest.approx((COUNT - 1) / 48, abs=1e-3)
     assert len(server.paths) > 1
+
+
+def test_a_transport_stream_of_known_length_is_a_file_too(server: FaultServer) -> None:
+    with closing(connect(server.url("/video"))) as connection:
+        timed = [*iter(connection.next, None)]
+        took_s = time.monotonic() - timed[0][0]
+    assert took_s > (COUNT - 2) / 16 and len(timed) == COUNT
+
+
+@pytest.mark.parametrize("name", ["h264", "hevc"])
+def test_a_file_without_times_is_refused(server: FaultServer, tmp_path: Path, name: str) -> None:
+    """Its pictures would come all at once; as a stream they come when they are made."""
+    write_clip(tmp_path / f"x.{name}", COUNT, codec={"h264": "libx264", "hevc": "libx265"}[name])
+    server.content = (tmp_path / f"x.{name}").read_bytes()
+    with pytest.raises(BadInput, match=f"/video is bare {name} without times; put it into a con"):
+        connect(server.url("/video"))
+    with closing(connect(server.url("/stall"))) as connection:
+        assert frames(connection, 1)
 
 
 def test_a_stream_that_stalls_is_lost_with_its_name(server: FaultServer) -> None:
@@ -255,14 +274,14 @@ def test_a_read_ends_when_another_thread_interrupts_it(server: FaultServer) -> N
 
 def test_times_never_go_back_and_only_a_file_waits() -> None:
     now, slept = [100.0], list[float]()
-    live = PictureClock(None, lambda: now[0], slept.append)
+    live = PictureClock(lambda: now[0], slept.append)
     assert [live.time(at) for at in (5.0, 5.5, 6.0)] == [100.0, 100.5, 101.0]
     now[0] = 103.0
     assert [live.time(at) for at in (0.0, 0.5)] == [103.0, 103.5]  # the source began anew
     now[0] = 200.0
     assert live.time(90.0) == 200.0  # a hole in the stream
     assert slept == []
-    file = PictureClock(10.0, lambda: now[0], slept.append)
+    file = PictureClock(lambda: now[0], slept.append, is_paced=True)
     assert [file.time(at) for at in (1.0, 1.5)] == [200.0, 200.5] and slept == [0.5]
 
 
