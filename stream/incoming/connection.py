@@ -21,6 +21,7 @@ from av.error import ExitError, ProtocolNotFoundError
 from av.video.stream import VideoStream
 
 from ...errors import BadInput
+from ..video.display.picture_times import PictureTimes
 from ..video.display.upright import StreamHeader
 from ..video.opening import AnyPacket, open_to_read, packets
 from ..video.source import BARE_FORMATS, bare_video, tick_s
@@ -68,6 +69,7 @@ class Connection:
             raise
         self._tick_s = tick_s(self._stream)
         self._packets = packets(self._container)
+        self._times = PictureTimes(self._container.format.name)
         self._clock = PictureClock(is_paced=self._is_whole(self._container))
 
     @property
@@ -146,7 +148,7 @@ class Connection:
             pictures = _decode(packet) if is_ours else []
             if pictures:
                 self._has_begun = True
-                return deque(pictures)
+                return deque(self._times.stamp(pictures))
             awaits_key = is_ours and not self._has_begun
             patience_s = max(self._stall_s, KEY_S) if awaits_key else self._stall_s
             if time.monotonic() - began > patience_s:

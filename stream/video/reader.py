@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..lazy.frame_chunk import Pictures
+from .display.picture_times import PictureTimes, delay_ticks
 from .display.tone import is_hdr, to_sdr
 from .display.upright import StreamHeader, Upright
 from .source import (
@@ -104,6 +105,7 @@ class _DecodedFile:
         with translate_errors(clip.source):
             self._stream = video_stream(self._container)
             self._zero = Fraction(start_s(self._stream))
+            self._delay = delay_ticks(self._container, self._stream)
             self._frames: Iterator[av.VideoFrame] = iter(())
             self._first = self._begin(start)
         header = StreamHeader.of(self._stream)
@@ -136,7 +138,7 @@ class _DecodedFile:
         while early > 0:
             place = int((early + self._zero) / tick_s(self._stream))
             self._container.seek(place, stream=self._stream)
-            self._frames = decoded(self._container, self._stream, self._source)
+            self._frames = self._decoded()
             first = next(self._frames, None)
             if first is not None and self.at(first) <= start + ROUNDING_S:
                 return first
@@ -145,8 +147,15 @@ class _DecodedFile:
             self._container.close()
             self._container = open_file(self._source)
             self._stream = video_stream(self._container)
-        self._frames = decoded(self._container, self._stream, self._source)
+        self._frames = self._decoded()
         return next(self._frames, None)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """The pictures from the place of the file on, with their times."""
+        usual = 1 / Fraction(self._stream.average_rate or 25)
+        ticks = round(usual / tick_s(self._stream))
+        times = PictureTimes(self._container.format.name, self._delay, ticks)
+        return times.stamp(decoded(self._container, self._stream, self._source))
 
 
 class Resizer:

@@ -23,6 +23,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from ...errors import BadInput
+from .display.picture_times import display_ticks
 from .display.upright import PLAIN, StreamHeader, Upright
 from .opening import open_to_read, packets
 
@@ -179,9 +180,10 @@ def _length_s(container: InputContainer, stream: VideoStream) -> Fraction:
     usual = 1 / Fraction(stream.average_rate or 25)
     ends = [Fraction(0)]
     for packet in packets(container, stream):
-        if packet.pts is not None:
+        ticks = display_ticks(container.format.name, packet)
+        if ticks is not None:
             shown_s = packet.duration * tick_s(stream) if packet.duration else usual
-            ends = [max(ends[0], packet.pts * tick_s(stream) + shown_s)]
+            ends = [max(ends[0], ticks * tick_s(stream) + shown_s)]
     return ends[0] - start_s(stream)
 
 
