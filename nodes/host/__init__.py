@@ -51,6 +51,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               injections, patches_uuid,
                               weight_wrapper_patches -> {name: [function]}, forced_hooks,
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
+                              parent (the MODEL that it is a clone of, or None),
                               backup -> {name: a tuple with the unpatched weight},
                               attachments, set_attachments(key, value), cached_patcher_init,
                               remove_callbacks_with_key(when, key),
@@ -114,6 +115,7 @@ from .models import (
     override_attention,
     session_token,
     source_file,
+    under_root,
     watch_sampling,
 )
 from .paths import (
@@ -219,6 +221,7 @@ __all__ = [
     "upscale_tiled",
     "upscaler_patcher",
     "upscaling_bytes",
+    "under_root",
     "usable_memory_bytes",
     "wants_float32_model",
     "wants_float32_vae",

@@ -200,6 +200,22 @@ def _reference(part: object) -> Callable[[], object]:
         return lambda: part
 
 
+def under_root(model: Any) -> Any:
+    """A MODEL whose parent, if any, is the first of its clones: `model` itself or a clone of it.
+
+    When a loaded MODEL is gone, the host counts its weights to its parent. Of a MODEL that a
+    garbage collector frees together with its parent, it would count them to nobody for ever.
+    """
+    root = model.parent
+    while root is not None and root.parent is not None:
+        root = root.parent
+    if root is model.parent:
+        return model
+    clone = model.clone()
+    clone.parent = root
+    return clone
+
+
 def attach(model: Any, key: str, value: object) -> None:
     """Attach a value to a MODEL and its later clones."""
     model.set_attachments(key, value)

@@ -31,17 +31,18 @@ class CoClaimed(Protocol):
 class Claim:
     """The engine's `ModelHost` for one of ComfyUI's models.
 
-    `connected_model` is the MODEL as connected on the canvas. `model` is the clone that the current
-    run uses; the strength of its LoRAs may differ. `reservations` keeps co-claimed objects alive
-    that nobody else holds. `second` are the second weights of a pair, which take turns with these.
-    `beside` are patchers of modules that run in the same passes. `packed` are the weights of the
-    last claim for products, which are in the dtype `products` on a CPU.
+    `connected_model` is the MODEL as connected on the canvas, or a clone of it. `model` is the
+    clone that the current run uses; the strength of its LoRAs may differ. `reservations` keeps
+    co-claimed objects alive that nobody else holds. `second` are the second weights of a pair,
+    which take turns with these. `beside` are patchers of modules that run in the same passes.
+    `packed` are the weights of the last claim for products, which are in the dtype
+    `products` on a CPU.
     """
 
     def __init__(
         self, model: Any, device: torch.device, products: torch.dtype = torch.float32
     ) -> None:
-        self.model = self.connected_model = model
+        self.model = self.connected_model = host.under_root(model)
         self._device = device
         self.memory = KVMemory(device)
         self.co_claimed: weakref.WeakSet[CoClaimed] = weakref.WeakSet()
@@ -129,7 +130,7 @@ class SecondClaim:
     scale_loras: Callable[[float], None] | None = None  # the first claim scales both
 
     def __init__(self, model: Any, first: Claim) -> None:
-        self.model = self.connected_model = model
+        self.model = self.connected_model = host.under_root(model)
         self._first, self.packed = first, PackedWeights(first.packed.dtype)
         self.cast, self.check_interrupted = first.cast, first.check_interrupted
         self.register_cache, self.offload_caches = first.register_cache, first.offload_caches
@@ -140,4 +141,4 @@ class SecondClaim:
 
 
 def _scaled(model: Any, factor: float) -> Any:
-    return model if factor == 1 else host.with_lora_factor(model, factor)
+    return model if factor == 1 else host.under_root(host.with_lora_factor(model, factor))

@@ -92,6 +92,7 @@ class Patcher:
         self, model: nn.Module, *, load_device: torch.device, offload_device: torch.device
     ) -> None:
         self.model: Any = model
+        self.parent: Patcher | None = None
         self.load_device = load_device
         self.offload_device = offload_device
         self.model_options: dict[str, Any] = {"transformer_options": {}}
@@ -143,6 +144,7 @@ class Patcher:
     def clone(self) -> Patcher:
         """Return another handle on the same weights."""
         twin = Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)
+        twin.parent = self
         twin.attachments = dict(self.attachments)
         twin.callbacks = {
             when: {key: list(known) for key, known in keyed.items()}

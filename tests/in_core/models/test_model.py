@@ -4,6 +4,7 @@ nodes' LoRA.
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -98,6 +99,25 @@ def test_another_nodes_lora_between_chunks_does_not_leak(core: Any, host: Any, m
     assert torch.equal(velocity(host.module_tree(model)), plain)
     host.claim([patched], 0)
     assert torch.equal(velocity(host.module_tree(patched)), changed)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_a_shot_that_the_garbage_collector_frees_leaves_no_dead_model(
+    core: Any, host: Any, model: Any, factor: float
+) -> None:
+    """Else the host warns of a memory leak and collects garbage at every later request."""
+    from longtake.nodes.runtime.resolved_model import denoiser
+
+    claim = denoiser(with_lora(core, with_lora(core, model))).host
+    claim.scale_loras(factor)
+    claim.claim(0)
+    cycle = [claim]  # as a shot's run, its streams and its observer are one
+    cycle.append(cycle)
+    del claim, cycle
+    gc.collect()
+    loaded = core.model_management.current_loaded_models
+    assert not any(each.is_dead() for each in loaded if each.real_model is not None)
+    assert any(each.model is model for each in loaded)
 
 
 def test_a_model_is_known_by_its_weights_and_its_loras(core: Any, host: Any, model: Any) -> None:
