@@ -13,6 +13,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               interrupt_current_processing(value),
                               intermediate_device, vae_device, vae_offload_device,
                               load_models_gpu(patchers, memory_required=, force_full_load=),
+                              current_loaded_models -> [.model, a MODEL or None],
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
                               .load_device .is_dynamic() .loaded_size(); ModelPatcher
@@ -48,7 +49,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
     of a MODEL                model.diffusion_model, model.get_dtype_inference(),
                               model.current_weight_patches_uuid, load_device,
                               offload_device, model_options, wrappers, object_patches,
-                              injections, patches_uuid,
+                              injections, use_ejected(), patches_uuid,
                               weight_wrapper_patches -> {name: [function]}, forced_hooks,
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
                               parent (the MODEL that it is a clone of, or None),
@@ -117,6 +118,7 @@ from .models import (
     source_file,
     under_root,
     watch_sampling,
+    without_injections,
 )
 from .paths import (
     OutputFile,
@@ -232,5 +234,6 @@ __all__ = [
     "weights_version",
     "with_lora",
     "with_lora_factor",
+    "without_injections",
     "workflow_metadata",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import comfy.model_management
 import comfy.sd
 import comfyui_version
 import torch
@@ -214,6 +216,19 @@ def under_root(model: Any) -> Any:
     clone = model.clone()
     clone.parent = root
     return clone
+
+
+@contextmanager
+def without_injections(model: Any) -> Iterator[None]:
+    """Take out what the host has injected into the weights' modules, for this or another MODEL.
+
+    Which MODEL was used last then no longer shows in the modules that all its clones share.
+    """
+    with ExitStack() as stack:
+        for loaded in comfy.model_management.current_loaded_models:
+            if loaded.model is not None and loaded.model.model is model.model:
+                stack.enter_context(loaded.model.use_ejected())
+        yield
 
 
 def attach(model: Any, key: str, value: object) -> None:

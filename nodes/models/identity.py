@@ -54,7 +54,8 @@ def _identity(model: Any, products: torch.dtype) -> tuple[str, str | None]:
     base = fingerprint({name: stack[0] for name, stack in stacks.items()})
     suffix = "" if products is torch.float32 else f" {products}"
     digest = hashlib.sha256(f"{base}{suffix}".encode())
-    unknown = live_code(model)
+    with host.without_injections(model):
+        unknown = live_code(model)
     for name, (_, *patches) in sorted(stacks.items()):
         for atom in _atoms(patches):
             if isinstance(atom, Tensor):

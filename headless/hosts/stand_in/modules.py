@@ -249,6 +249,7 @@ def _model_management(state: HostState) -> ModuleType:
         vae_offload_device=lambda: cpu,
         cast_to=cast_to,
         load_models_gpu=load_models_gpu,
+        current_loaded_models=[],  # whose injections show in modules: the stand-in injects none
         get_free_memory=get_free_memory,
         get_total_memory=get_total_memory,
         extra_reserved_memory=lambda: 0,

@@ -145,6 +145,38 @@ def test_a_model_with_code_on_it_is_known_for_this_session_only(model: Any) -> N
     assert reason and "replaced diffusion_model.blocks.0.self_attn.q" in reason
 
 
+def with_injection(core: Any, model: Any) -> Any:
+    """The model with code in one of its layers, as the host's Load LoRA (Bypass) puts it there."""
+    layer = model.model.diffusion_model.blocks[0].self_attn.q
+    own = layer.forward
+
+    def inject(_: Any) -> None:
+        layer.forward = lambda x: own(x) * 2
+
+    def eject(_: Any) -> None:
+        layer.forward = own
+
+    twin = model.clone()
+    injection = core.patcher_extension.PatcherInjection(inject, eject)
+    twin.set_injections("bypass_lora", [injection])
+    return twin
+
+
+def test_the_model_that_was_used_last_does_not_change_a_models_name(
+    core: Any, host: Any, model: Any
+) -> None:
+    """All clones share their modules, and those hold the injected code of the last one loaded."""
+    from longtake.nodes.models.identity import identity
+
+    injected = with_injection(core, model)
+    names = identity(model), identity(injected)
+    assert names[0][1] is None and "injection bypass_lora" in str(names[1][1])
+    for used in (injected, model):
+        host.claim([used], 0)
+        assert (identity(model), identity(injected)) == names
+        assert used.is_injected is (used is injected)
+
+
 def test_other_kinds_of_model_are_refused_in_one_sentence(host: Any, model: Any) -> None:
     class NotWan:
         model = torch.nn.Module()
