@@ -76,6 +76,7 @@ from .interpolation import interpolate, interpolator
 from .layers import is_plain_linear, is_plain_sequence
 from .loras import (
     has_lora,
+    is_own_function,
     layer_shapes,
     weights_and_patches,
     with_lora,
@@ -190,6 +191,7 @@ __all__ = [
     "interpolator",
     "is_loaded",
     "layer_shapes",
+    "is_own_function",
     "is_plain_linear",
     "is_plain_sequence",
     "is_wan",

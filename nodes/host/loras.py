@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 import comfy.sd
@@ -37,6 +38,16 @@ def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: flo
     """A clone of a MODEL with a LoRA, given by layer (official name) and the host's role name."""
     lora = {f"diffusion_model.{layer}.{role}": tensor for (layer, role), tensor in parts.items()}
     return comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)[0]
+
+
+def is_own_function(part: Any) -> bool:
+    """Whether a part of a patch is a function of the host that carries no values.
+
+    A merge names with each weight how that is read, mostly by a function that returns it as it is.
+    """
+    if not isinstance(part, FunctionType) or part.__closure__:
+        return False
+    return part.__module__.split(".")[0] == comfy.sd.__name__.split(".")[0]
 
 
 def has_lora(model: Any) -> bool:

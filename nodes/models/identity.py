@@ -62,6 +62,8 @@ def _identity(model: Any, products: torch.dtype) -> tuple[str, str | None]:
                 digest.update(f"{name} {tuple(atom.shape)} {atom.dtype};".encode() + _sample(atom))
             elif atom is None or isinstance(atom, (bool, int, float, str)):
                 digest.update(f"{name} {atom!r};".encode())
+            elif host.is_own_function(atom):
+                digest.update(f"{name} {atom.__module__} {atom.__qualname__};".encode())
             else:
                 unknown.append((type(atom).__name__, atom))
     if not unknown:

@@ -145,6 +145,26 @@ def test_a_model_with_code_on_it_is_known_for_this_session_only(model: Any) -> N
     assert reason and "replaced diffusion_model.blocks.0.self_attn.q" in reason
 
 
+def merged(core: Any, model: Any, other: Any, share: float) -> Any:
+    """Two models as the host's ModelMergeSimple merges them."""
+    twin = model.clone()
+    for name, stack in other.get_key_patches("diffusion_model.").items():
+        twin.add_patches({name: stack}, share, 1 - share)
+    return twin
+
+
+def test_a_merge_is_known_after_a_restart(core: Any, host: Any, model: Any) -> None:
+    """The host stores with each weight of the other model a function that gives it back."""
+    from longtake.nodes.models.identity import identity
+
+    other = with_lora(core, host.load_diffusion_model(DEMO / "dit.safetensors"))
+    name, reason = identity(merged(core, model, other, 0.5))
+    assert reason is None
+    assert identity(merged(core, model, other, 0.5)) == (name, None)
+    others = merged(core, model, other, 0.25), merged(core, model, model, 0.5), model
+    assert name not in [identity(each)[0] for each in others]
+
+
 def with_injection(core: Any, model: Any) -> Any:
     """The model with code in one of its layers, as the host's Load LoRA (Bypass) puts it there."""
     layer = model.model.diffusion_model.blocks[0].self_attn.q
