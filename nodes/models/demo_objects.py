@@ -44,8 +44,23 @@ Conditioning = list[list[Any]]
 """The host's CONDITIONING: [[embedding (1, l, c), options], ...]."""
 
 
-class DemoCLIP:
+class _DemoObject:
+    """An object of the host's in part; `title` and `remedy` tell users of a part that it lacks."""
+
+    title: str
+    remedy: str
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"The demo's {self.title} has no `{name}`, which this node asks for; {self.remedy}."
+        )
+
+
+class DemoCLIP(_DemoObject):
     """The demo's text encoder, as the host's CLIP."""
+
+    title = "text encoder"
+    remedy = "connect Load Demo Model to Prompt Timeline or CLIP Text Encode directly"
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.cond_stage_model = encoder
@@ -90,7 +105,7 @@ class DemoCLIP:
         """The embedding (1, l, c) of a prompt."""
         return self.encode_from_tokens(self.tokenize(text))
 
-    def clone(self) -> DemoCLIP:
+    def clone(self, **_: Any) -> DemoCLIP:
         """Share the encoder; a CLIP has no state of its own."""
         return DemoCLIP(self.cond_stage_model)
 
@@ -129,13 +144,15 @@ def _misplaced(word: str, thing: str) -> str:
     )
 
 
-class DemoVAE:
+class DemoVAE(_DemoObject):
     """The demo's VAE, as the host's VAE: raw Wan 2.1 latents, pictures in [0, 1], channels last.
 
     `decoding` is the module that decodes: on a CPU with instructions for it in 8-bit integers if
     `ranges` are given, else in bfloat16.
     """
 
+    title = "VAE"
+    remedy = "connect Load Demo Model to VAE Decode or VAE Encode, ComfyUI's or Longtake's"
     latent_channels = LATENT_CHANNELS
     latent_dim = 3
 

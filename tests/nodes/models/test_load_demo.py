@@ -25,6 +25,27 @@ def test_a_quality_has_its_steps(bench: Bench, quality: str) -> None:
     assert (preset.steps, preset.first_steps, preset.shift) == STEPS[quality]
 
 
+@pytest.mark.parametrize(
+    ("number", "part", "said"),
+    [(1, "clip_layer", "text encoder has no `clip_layer`"), (2, "get_sd", "VAE has no `get_sd`")],
+)
+def test_what_a_node_asks_of_the_demo_in_vain_is_one_sentence(
+    bench: Bench, number: int, part: str, said: str
+) -> None:
+    """CLIP Set Last Layer and Save VAE ask for these."""
+    demo = bench.run("LongtakeLoadDemoModel")[number]
+    with pytest.raises(AttributeError, match=f"^The demo's {said}.*; connect Load Demo Model to "):
+        getattr(demo, part)
+
+
+def test_the_demos_clip_is_cloned_as_set_clip_hooks_does(bench: Bench) -> None:
+    _, clip, _ = bench.run("LongtakeLoadDemoModel")
+    twin = clip.clone(disable_dynamic=True)
+    assert twin.encode("a red ball").equal(clip.encode("a red ball"))
+    with pytest.raises(AttributeError, match="has no `patcher`"):
+        _ = twin.patcher.forced_hooks
+
+
 @pytest.mark.usefixtures("bench")
 def test_the_schedules_tooltips_give_the_demos_own_numbers() -> None:
     from longtake.nodes.sampling.schedule import DiffusionForcingSchedule
