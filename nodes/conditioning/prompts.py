@@ -184,7 +184,7 @@ def truncate_tokens(tokens: Any) -> tuple[Any, int]:
 def embed(clip: Any, text: str, warn: Warn) -> Tensor:
     """Encode a prompt to (l, c) with any text encoder of the host; warn of unknown words.
 
-    BadInput if the encoder's numbers overflow.
+    BadInput if the encoder's numbers overflow, or if it carries hooks for the model.
     """
     remembered = session.embedding(clip, text)
     if remembered is not None:
@@ -196,10 +196,21 @@ def embed(clip: Any, text: str, warn: Warn) -> Tensor:
                 f"The prompt {text[:40]!r}... is {dropped} tokens longer than the {TEXT_LEN} that "
                 "the model takes; its end is left out."
             )
-        embedding: Tensor = clip.encode_from_tokens_scheduled(tokens)[0][0][0]
+        conditioning = clip.encode_from_tokens_scheduled(tokens)
+        _check_hooks(conditioning)
+        embedding: Tensor = conditioning[0][0][0]
         check_finite(embedding)
         return embedding
     encoded = clip.encode_prompt(text)
     for problem in problems(encoded):
         warn(problem)
     return encoded.embedding
+
+
+def _check_hooks(conditioning: Sequence[Any]) -> None:
+    """Refuse (BadInput) what a text encoder with hooks gives: other weights for some steps."""
+    if len(conditioning) > 1 or conditioning[0][1].get("hooks") is not None:
+        raise BadInput(
+            "The CLIP carries hooks, which the sampler cannot use; remove Set CLIP Hooks, and put "
+            "its LoRA on model and CLIP with Load LoRA."
+        )

@@ -358,3 +358,34 @@ def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> 
         made = prompt_timeline(timeline, config, length).entries[0].embedding
         assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
         assert len(truncated_prompts(timeline, config)) == said
+
+
+class ScheduledCLIP:
+    """A CLIP of the host's that encodes to these parts, as after Set CLIP Hooks."""
+
+    def __init__(self, *options: dict[str, Any]) -> None:
+        self.cond_stage_model = torch.nn.Module()
+        self._parts = [[torch.ones(1, 2, 8), each] for each in options]
+
+    def tokenize(self, text: str) -> str:
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens: str) -> Any:
+        return self._parts
+
+
+@pytest.mark.parametrize("options", [[{"hooks": object()}], [{}, {}]])
+def test_hooks_on_a_clip_are_refused(options: list[dict[str, Any]]) -> None:
+    """The sampler would leave them out: the first part alone is the prompt."""
+    from longtake.nodes.conditioning.prompts import embed
+
+    clip: Any = ScheduledCLIP(*options)
+    with pytest.raises(BadInput, match="remove Set CLIP Hooks, and put its LoRA on model and CLIP"):
+        embed(clip, "a ball", print)
+
+
+def test_a_clip_without_hooks_on_its_prompts_is_taken() -> None:
+    from longtake.nodes.conditioning.prompts import embed
+
+    clip: Any = ScheduledCLIP({"hooks": None})
+    assert embed(clip, "a ball", print).shape == (2, 8)
