@@ -11,6 +11,7 @@ from ...stream.metrics import Meter, Report
 from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.controls import Controls
+from ...units import count_of
 
 PIECE_FRAMES = 16
 
@@ -35,8 +36,8 @@ class StoredFrames:
         """The length and size of the pictures."""
         seconds = self.frame_total / self.fps
         text = (
-            f"{self.frame_total} frames of {self.width}x{self.height} ({seconds:.1f} s at "
-            f"{self.fps:g} per second)"
+            f"{count_of(self.frame_total, 'frame')} of {self.width}x{self.height} ({seconds:.1f} s "
+            f"at {self.fps:g} per second)"
         )
         return Plan(self.frame_total, seconds, self.chunk_count, 0, 0, True, text)
 

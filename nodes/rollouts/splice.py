@@ -8,6 +8,7 @@ from ...errors import BadInput
 from ...stream.lazy.joined import JoinedStream, from_start
 from ...stream.lazy.splice import Splice
 from ...stream.timecode import time_label
+from ...units import count_of
 from .. import categories, host, sockets
 from ..frames.joined import JoinedFrames, check_rate
 from ..frames.pictures import all_to_frames, frames_input
@@ -107,9 +108,10 @@ def _check(first: FrameSource, second: FrameSource) -> None:
 def _summary(first: FrameSource, shared: int, method: str, total: int | None) -> str:
     assert first.frame_total is not None
     starts = time_label((first.frame_total - shared) / first.fps)
+    frames = count_of(shared, "frame")
     how = {
-        FADE: f"a cross-fade in linear light over {shared} frames from {starts}",
-        CUT: f"a cut where the frames are most alike, within {shared} frames from {starts}",
+        FADE: f"a cross-fade in linear light over {frames} from {starts}",
+        CUT: f"a cut where the frames are most alike, within {frames} from {starts}",
     }[method]
-    whole = "until Stop" if total is None else f"{total} frames"
+    whole = "until Stop" if total is None else count_of(total, "frame")
     return f"Joined by {how if shared else f'a plain cut at {starts}'}; {whole} in all."

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...errors import BadInput
+from ...units import count_of
 from .. import categories, host
 from ..drawing import save_png
 from ..frames.video_frames import sound_of
@@ -53,7 +54,7 @@ class SoundCurve(io.ComfyNode):
         seconds = len(values) / PER_SECOND
         numbers = curve(values, low, high, every)
         node_id = cls.hidden.unique_id
-        host.show_status(node_id, f"{seconds:.1f} s of sound, {len(numbers)} numbers.")
+        host.show_status(node_id, f"{seconds:.1f} s of sound, {count_of(len(numbers), 'number')}.")
         file = host.output_file("longtake_sound", "curve.png", temporary=True)
         save_png(picture_of(numbers, seconds), file.path)
         shown = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)

@@ -87,6 +87,12 @@ def test_every_socket_for_frames_takes_an_image_too(bench: Bench) -> None:
     assert all("IMAGE" in kinds for kinds in found.values())
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 frame of 32x16 "), (2, "2 frames of 32x16 ")])
+def test_the_plan_of_images_counts_them_in_words(bench: Bench, count: int, said: str) -> None:
+    [frames] = bench.run("LongtakeImagesToFrames", images=torch.zeros(count, 16, 32, 3))
+    assert frames.plan.text.startswith(said)
+
+
 def test_save_video_writes_an_image_at_16_a_second(bench: Bench) -> None:
     bench.run("LongtakeSaveVideo", frames=pictures())
     [report] = bench.state.folders["output"].rglob("*report.json")

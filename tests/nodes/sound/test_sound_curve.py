@@ -59,6 +59,12 @@ def test_an_unchanging_sound_is_few_lines() -> None:
     assert len(curve(np.full(1000, 0.5), 0, 1, 0.1)) == 2
 
 
+def test_a_silent_sound_is_one_number(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        lines(bench, audio(0.0))
+    assert "1.0 s of sound, 1 number." in caplog.text
+
+
 def test_an_empty_sound_is_refused(bench: Bench) -> None:
     with pytest.raises(BadInput, match="The sound is empty"):
         lines(bench, {"waveform": torch.zeros(1, 1, 0), "sample_rate": RATE})
