@@ -92,9 +92,14 @@ TORCH_LAYERS = Layers()
 
 
 def _is_bare(layer: Any) -> bool:
-    """Whether nobody hooked a module or replaced its function."""
+    """Whether nobody hooked a module or replaced its function.
+
+    Who gives back a function that was replaced leaves the module's own one on the module.
+    """
     own = layer.__dict__
-    return not ("forward" in own or own["_forward_hooks"] or own["_forward_pre_hooks"])
+    forward = own.get("forward")
+    is_own = forward is None or getattr(forward, "__func__", None) is type(layer).forward
+    return is_own and not (own["_forward_hooks"] or own["_forward_pre_hooks"])
 
 
 def _is_mlp(layers: Any) -> bool:

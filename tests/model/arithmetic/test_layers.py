@@ -101,6 +101,17 @@ def test_a_changed_layer_computes_by_itself(
 
 
 @torch.no_grad()
+def test_a_layer_that_got_its_own_function_back_is_multiplied(products: list[bool]) -> None:
+    """As ComfyUI gives it back to a layer that a bypass LoRA was in."""
+    layer = make_linear()
+    own = layer.forward
+    with_other_forward(layer)
+    layer.forward = own
+    torch.testing.assert_close(TORCH_LAYERS.linear(layer, X), layer(X))
+    assert products == [False]
+
+
+@torch.no_grad()
 def test_a_layer_of_another_class_or_dtype_computes_by_itself(products: list[bool]) -> None:
     for layer, x in ((Patched(WIDTH, HIDDEN), X), (make_linear().double(), X.double())):
         assert torch.equal(TORCH_LAYERS.linear(layer, x), layer(x))
