@@ -51,14 +51,6 @@ class Length:
         return None if self.frames is None else self.frames / self.fps
 
     @property
-    def chunks(self) -> int | None:
-        """Chunks of the whole shot; None without an end."""
-        if self.latent_frames is None:
-            return None
-        before = min(self.origin, self.latent_frames)
-        return sum(-(-part // self.chunk_frames) for part in (before, self.latent_frames - before))
-
-    @property
     def notes(self) -> list[str]:
         """How the length differs from the requested one, a sentence if it does."""
         if self.frames in (None, self.requested_frames):
@@ -67,12 +59,13 @@ class Length:
         requested = f"{self.requested_frames / self.fps:.1f} s, {count}"
         return [f"Requested length: {requested}, rounded up to whole chunks."]
 
-    def __str__(self) -> str:
-        if self.frames is None:
+    def in_words(self, chunks: int | None) -> str:
+        """The length of a shot that finishes so many chunks; None without an end."""
+        if self.frames is None or chunks is None:
             chunk_s = self.chunk_frames * FRAMES_PER_LATENT / self.fps
             return f"Runs until Stop, {chunk_s:.2f} s per chunk"
-        frames, chunks = count_of(self.frames, "frame"), count_of(self.chunks, "chunk")
-        return f"{self.seconds:.1f} s, {frames}, {chunks}"
+        frames = count_of(self.frames, "frame")
+        return f"{self.seconds:.1f} s, {frames}, {count_of(chunks, 'chunk')}"
 
 
 def snapped_length(

@@ -58,13 +58,15 @@ class Stage:
 class Estimate:
     """What a rollout takes, known before it runs.
 
-    `weights` are those of the model, and of the VAE once `decoder` is known. `cache` describes the
-    KV cache; `notes` are further sentences. `remedy` says how to take less memory and
+    `chunks` is how many the shot finishes, None without an end. `weights` are those of the model,
+    and of the VAE once `decoder` is known. `cache` describes the KV cache; `notes` are further
+    sentences. `remedy` says how to take less memory and
     `offload_shortage` why the offloaded part of the KV cache does not fit, if it does not. A
     decoder on another device is `apart`, and takes nothing of this one.
     """
 
     length: Length
+    chunks: int | None
     memory: RolloutMemory
     weights: host.Weights
     free_bytes: int
@@ -80,7 +82,7 @@ class Estimate:
     def plan(self) -> Plan:
         """The figures and the text for users."""
         return Plan(
-            self.length.frames, self.length.seconds, self.length.chunks,
+            self.length.frames, self.length.seconds, self.chunks,
             self.memory.kv_bytes, self.free_bytes, self.fits, self._text, self.decoding_bytes,
             None if self.apart is None else str(self.apart.device),
         )  # fmt: skip
@@ -164,7 +166,7 @@ class Estimate:
         sentences = [f"{', '.join(parts)}.", *apart, *turns, *self.length.notes, *self.notes]
         if self.apart is not None:
             total = f"{total} and, on {self.apart.device}, {byte_size(self.apart.total_bytes)}"
-        return f"{self.length}. Memory {total}.\n{' '.join(sentences)}"
+        return f"{self.length.in_words(self.chunks)}. Memory {total}.\n{' '.join(sentences)}"
 
     @property
     def _parts(self) -> dict[str, int]:
@@ -204,10 +206,12 @@ class Estimate:
 class Planner:
     """Plans a rollout of that length on its model's device; `weights` are the model's.
 
-    `notes` are shown with the plan; `remedy_prefix` begins the advice where it does not fit.
+    `chunks` is how many the shot finishes, None without an end. `notes` are shown with the plan;
+    `remedy_prefix` begins the advice where it does not fit.
     """
 
     length: Length
+    chunks: int | None
     weights: host.Weights
     notes: tuple[str, ...] = ()
     remedy_prefix: str = ""
@@ -220,6 +224,7 @@ class Planner:
         lean = None if footprint.settings.hold_rotated else describe_lean_keys(footprint)
         return Estimate(
             self.length,
+            self.chunks,
             footprint.memory_beside(weights.counted_bytes, free),
             weights,
             free,

@@ -133,5 +133,5 @@ def open_rollout(
     )
     claim.reserve_modules(reads_control=spec.settings.control is not None)
     length = length or length_of(spec.settings, spec.latent_frames, spec.fps)
-    planner = Planner(length, claim.weights, tuple(notes), remedy_prefix)
+    planner = Planner(length, spec.planned_chunks, claim.weights, tuple(notes), remedy_prefix)
     return HostRollout(spec, claim, provenance, planner)

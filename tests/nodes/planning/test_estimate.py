@@ -80,7 +80,7 @@ def estimate(free_gb: int, counted_gb: int, least_gb: int) -> Any:
     length = snapped_length(33.0, FRAMES, 16.0, 3)
     weights = host.Weights(5 * GB, counted_gb * GB, least_gb * GB)
     memory = RolloutMemory(4 * GB, 2 * GB)
-    return Estimate(length, memory, weights, free_gb * GB, "KV cache 4.0 GB", "lower width")
+    return Estimate(length, 3, memory, weights, free_gb * GB, "KV cache 4.0 GB", "lower width")
 
 
 @pytest.mark.parametrize(

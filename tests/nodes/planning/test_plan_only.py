@@ -12,6 +12,7 @@ from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, FileSaved
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import ask_at, pictures
+from longtake.units import count_of
 
 
 def test_a_plan_makes_nothing_and_every_output_says_so(
@@ -61,6 +62,19 @@ def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
     plan = bench.frames(plan_only=True).plan
     assert not plan.fits and plan.free_bytes == 1000 and "is available" in plan.text
+
+
+@pytest.mark.parametrize("kind", ["causal chunks", "pyramid", "full sequence"])
+def test_a_plan_counts_the_chunks_that_the_run_finishes(bench: Bench, kind: str) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel", quality="full")
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball")
+    [schedule] = bench.run("LongtakeSchedule", steps=2, schedule=kind)
+    shot = {"width": 32, "height": 32, "length": 57.0, "length_unit": "frames"}
+    [rollout] = bench.run(
+        "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, **shot
+    )
+    assert rollout.plan.chunks == rollout.chunk_count
+    assert f", {count_of(rollout.chunk_count, 'chunk')}. Memory" in rollout.plan.text
 
 
 def edited(bench: Bench, action: str, source: Any, **inputs: Any) -> Any:
