@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from ...errors import BadInput
-from .prompt import OwnPrompt, Prompt, order
+from .prompt import OwnPrompt, Prompt, describe_prompt, order
 from .score import WeightedScore
 from .views import ALL, View
 
@@ -31,6 +31,10 @@ class Branch:
     weight: float
     prompt: Prompt = "positive"
     view: View = ALL
+
+    def __str__(self) -> str:
+        parts = f"{self.weight:g} x {self.view}", describe_prompt(self.prompt)
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import torch
 from ...model.forward import ModelConfig
 from ...units import count_of
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames, View
-from ..guidance.prompt import describe_prompt
 from ..guidance.terms import weights_by_view
 from ..history.plan import CachePlan, bytes_of, cache_plans, source
 from ..history.selection import select
@@ -87,7 +86,7 @@ def describe_branches(guidance: Guidance) -> str:
     """Describe the branches of a guidance with their weights."""
     branches = guidance.summed
     many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
-    return f"{many} a step: {'; '.join(map(_describe_weight, branches))}."
+    return f"{many} a step: {'; '.join(map(str, branches))}."
 
 
 def histories_used(settings: RolloutSettings) -> str:
@@ -164,17 +163,7 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
 
 def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str:
     reason = _inexact(settings, branch, frames)
-    return (
-        f"{_describe_weight(branch)} (approximate: {reason})"
-        if reason
-        else _describe_weight(branch)
-    )
-
-
-def _describe_weight(branch: Branch) -> str:
-    return ", ".join(
-        filter(None, (f"{branch.weight:g} x {branch.view}", describe_prompt(branch.prompt)))
-    )
+    return f"{branch} (approximate: {reason})" if reason else str(branch)
 
 
 def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str | None:

@@ -96,9 +96,10 @@ def rollout_facts(
 
 
 def _describe_guidance(guidance: Guidance) -> str:
-    branches = (f"{b.weight:g} {b.prompt} {b.view}" for b in guidance.branches)
+    if guidance == Guidance():
+        return "none"
     strength = "" if guidance.strength == 1 else f", strength {guidance.strength:g}"
-    return f"{' + '.join(branches)}{strength}"
+    return f"{'; '.join(map(str, guidance.branches))}{strength}"
 
 
 class RecordWriter:

@@ -218,7 +218,7 @@ def test_forks_form_a_tree(tmp_path: Path) -> None:
     assert [line.rstrip() for line in render_tree(fork_tree(found, root), late.id)] == [
         f"- {source.id[:8]}  0:02.8  prompt 0",
         f"  - {early.id[:8]}  0:02.8  from 0:00.6: prompt prompt 3, seed 9",
-        f"  * {late.id[:8]}  0:02.8  from 0:01.3: guidance 3 positive all + -2 negative all",
+        f"  * {late.id[:8]}  0:02.8  from 0:01.3: guidance 3 x all; -2 x all, negative prompt",
         f"    - {twig.id[:8]}  0:02.8  from 0:02.1: seed 8",
     ]
 
