@@ -32,7 +32,8 @@ class Job:
     camera: Path | None = None
 
     def __str__(self) -> str:
-        return " ".join([self.workflow.name, *map(str, self.overrides)])
+        values = (" / ".join(str(change).splitlines()) for change in self.overrides)
+        return " ".join([self.workflow.name, *values])  # one line, whatever a prompt holds
 
 
 class Host(Protocol):

@@ -24,6 +24,7 @@ from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, RunF
 from longtake.headless.hosts import stand_in
 from longtake.headless.hosts.stand_in.folders import get_save_image_path
 from longtake.headless.runner import Job, run_workflow
+from longtake.headless.workflow.overrides import Override
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = Path(__file__).parents[1] / "counting_pack"
@@ -219,6 +220,11 @@ def test_foreign_nodes_are_rejected_by_name(tmp_path: Path) -> None:
         "node 1: 'KSampler' is not a known node type" in result.output
         and "--comfy DIR" in result.output
     )
+
+
+def test_a_job_is_named_in_one_line_whatever_its_prompt_holds(tmp_path: Path) -> None:
+    changed = Override("2", "text", "0: a ball\n5: a box")
+    assert str(Job(Path("W.json"), (changed,), tmp_path)).endswith("=0: a ball / 5: a box")
 
 
 def test_batch_runs_the_grid_and_continues_after_a_failure(tmp_path: Path) -> None:
