@@ -100,7 +100,10 @@ def open_remote(address: Address) -> RemoteStore:
     try:
         files, root = fsspec.url_to_fs(address.url, **FRESH, **_patience(fsspec, address))
     except ImportError as error:
-        raise BadInput(f"--store {address.title}: {address.clean(error)}.") from None
+        reason = address.clean(error).rstrip(".")
+        is_s3 = address.url.partition("://")[0] in S3
+        run = pip_install("s3fs") if is_s3 else f"{pip_install('NAME')}, with that package's name"
+        raise BadInput(f"--store {address.title}: {reason}; run: {run}") from None
     except Exception as error:  # a URL that the file system does not understand
         reason = address.clean(f"{type(error).__name__}: {error}"[:300])
         raise BadInput(f"--store {address.title} is no address of a store ({reason}).") from None

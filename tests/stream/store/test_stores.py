@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,25 @@ def test_without_fsspec_a_sentence_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     with pytest.raises(BadInput, match="-m pip install fsspec s3fs"):
         open_store("s3://bucket/shots")
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "run"),
+    [
+        ("s3://bucket/shots", "s3fs", r"s3fs.*; run: .*-m pip install s3fs$"),
+        ("sftp://host/shots", "paramiko", r"paramiko.*; run: .*-m pip install NAME, with that"),
+    ],
+)
+def test_without_a_file_systems_own_package_a_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, run: str
+) -> None:
+    pytest.importorskip("fsspec")
+    registry = sys.modules["fsspec.registry"]._registry
+    monkeypatch.delitem(registry, url.partition(":")[0], raising=False)  # an earlier test's
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.sftp", raising=False)
+    with pytest.raises(BadInput, match=run):
+        open_store(url)
 
 
 def test_the_home_folder_of_nobody_is_refused() -> None:
