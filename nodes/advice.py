@@ -61,15 +61,15 @@ def _same_for_all_heads(cache: CachePolicy, where: str = "in KV Cache Settings")
 
 
 def _budget(cache: CachePolicy) -> str:
-    sink = (
-        "take the preset `custom` of ANN-Sparse Attention over a sink_frames of 0"
-        if isinstance(cache, TempCache)  # its presets have a sink of their own
-        else "lower sink_frames"
-    )
-    return (
-        "raise budget_gb, lower width or height, choose int8 or int4 storage in KV Cache Settings, "
-        f"or {sink}"
-    )
+    ways = [
+        "raise budget_gb", "lower width or height",
+        "choose int8 or int4 storage in KV Cache Settings",
+    ]  # fmt: skip
+    if isinstance(cache, TempCache):  # its presets have a sink of their own
+        ways.append("take the preset `custom` of ANN-Sparse Attention over a sink_frames of 0")
+    elif cache.sink_frames:
+        ways.append("lower sink_frames")
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def _placement(cache: CachePolicy) -> str:

@@ -28,9 +28,13 @@ def within_budget(
     most = settings.cache.limit or settings.length or MAX_WINDOW
     if _bytes(_with_window(settings, least), config, dtype) > budget_bytes:
         needed = _bytes(_with_window(settings, least), config, dtype)
+        frames = (
+            "1 latent frame takes" if least == 1
+            else f"{least} latent frames, the sink and one more, take"
+        )  # fmt: skip
         raise Unsupported(
-            f"the KV cache's budget is {budget_bytes / 2**30:.3g} GB and {least} latent frames, "
-            f"the sink and one more, take {needed / 2**30:.3g} GB",
+            f"the KV cache's budget is {budget_bytes / 2**30:.3g} GB, and {frames} "
+            f"{needed / 2**30:.3g} GB",
             "budget",
             cache=settings.cache,
         )

@@ -61,7 +61,11 @@ def test_what_helps_is_temp_caches_own_switch(
 
 
 def test_a_budget_too_small_for_the_presets_sink_names_the_preset() -> None:
-    for cache, says in ((MERGED, "preset `custom`"), (WindowSink(6, 3), "or lower sink_frames")):
+    bare = WindowSink(6, 0)
+    cases = (MERGED, "preset `custom`"), (WindowSink(6, 3), "or lower sink_frames"), (
+        bare, "height, or choose int8 or int4 storage in KV Cache Settings.$"
+    )  # fmt: skip
+    for cache, says in cases:
         with pytest.raises(BadInput, match=says), advising():
             within_budget(settings(cache=cache), 1000, TINY, torch.float32)
 

@@ -77,6 +77,11 @@ def test_a_budget_that_is_large_enough_changes_nothing() -> None:
 def test_a_budget_below_the_sink_and_one_frame_is_refused_with_the_bytes_it_takes() -> None:
     with pytest.raises(
         BadInput,
-        match=r"is \S*[1-9]\S* GB and 4 latent frames, the sink and one more, take \S*[1-9]",
+        match=r"is \S*[1-9]\S* GB, and 4 latent frames, the sink and one more, take \S*[1-9]",
     ):
         fitted(1000, cache=WindowSink(20, 3))
+
+
+def test_a_budget_below_one_frame_names_no_sink_where_there_is_none() -> None:
+    with pytest.raises(BadInput, match=r"GB, and 1 latent frame takes \S*[1-9]\S* GB"):
+        fitted(1000, cache=WindowSink(20, 0))
