@@ -102,7 +102,7 @@ test("a control that does not arrive is refused in a sentence", onPage(async (pl
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.page.route("**/control", (route) => route.abort());
   await player.button("Stop").click();
-  await eventually(() => player.root.getByRole("alert").textContent(), "The server does not answer. Nothing was changed.");
+  await eventually(() => player.root.getByRole("alert").textContent(), "The server does not answer. See whether this was done before you try again.");
 }, { errors }));
 
 test("a resumed run says at once where it resumes, and goes there", onPage(async (player) => {

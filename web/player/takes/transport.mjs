@@ -90,7 +90,7 @@ export class Transport {
   /** @param {string} path @param {RequestInit} [init] */
   #reach(path, init) {
     return ask(this.server, path, init).catch(() => {
-      throw new Error(translate("The server does not answer. Nothing was changed."));
+      throw new Error(translate("The server does not answer. See whether this was done before you try again."));
     });
   }
 
