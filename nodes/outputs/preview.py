@@ -84,7 +84,8 @@ class StreamingPreview(io.ComfyNode):
                 each.hear(sound)
             progress = host.Progress(origin.node_id, frames.chunk_count or 0)
             await _all_of([showing.read(progress), *(each.read() for each in refinements)])
-        logger.info("%s", _summary(frames))  # the node has the player's status strip
+        if not frames.plan_only:
+            logger.info("%s", _summary(frames))  # the node has the player's status strip
         return io.NodeOutput(ui={"longtake": [{"take": showing.token}]})
 
     @classmethod

@@ -36,6 +36,7 @@ def test_a_plan_makes_nothing_and_every_output_says_so(
     assert (
         f"Dry run, nothing is saved: {plan.text}" in caplog.text and "is collected" in caplog.text
     )
+    assert "0 frames" not in caplog.text
     made = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert not made
     assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
