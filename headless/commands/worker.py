@@ -35,7 +35,8 @@ from ..leases.messages import WORKER
               help="The driver's --out as seen here; then no file is sent.")  # fmt: skip
 @click.option("--work", type=FILE, default=Path("worker"), show_default=True, metavar="DIR",
               help="Folder for this worker's journal and unfinished files.")  # fmt: skip
-@click.option("--name", metavar="NAME", help="This worker's name (default: host and process).")
+@click.option("--name", metavar="NAME",
+              help="A name that no other worker has (default: host and process).")  # fmt: skip
 @click.option("--patience", type=click.FloatRange(min=0), default=600.0, show_default=True,
               metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
