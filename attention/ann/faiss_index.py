@@ -72,13 +72,12 @@ class HeadIndex:
 
 
 class Faiss(StatelessIndex):
-    """Flat search of persistent indexes; `builds` counts how many were built."""
+    """Flat search of persistent indexes."""
 
     code_width = 0
     code_dtype = torch.int8
 
     def __init__(self) -> None:
-        self.builds = 0
         self._faiss: Any = importlib.import_module("faiss")
         self._heads: dict[tuple[int, int, int], HeadIndex] = {}
 
@@ -111,7 +110,6 @@ class Faiss(StatelessIndex):
     def _head(self, place: tuple[int, int, int], width: int) -> HeadIndex:
         """The index of a layer's batch row and head."""
         if place not in self._heads:
-            self.builds += 1
             self._heads[place] = HeadIndex(self._faiss, width)
         return self._heads[place]
 

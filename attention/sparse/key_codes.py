@@ -35,7 +35,6 @@ class SlotCodes:
 
     def __init__(self, cache: HistoryCache, buckets: Buckets) -> None:
         self.cache, self.buckets = cache, buckets
-        self.encoded = 0  # keys ever coded, counted in one head of each layer
         self._generation = cache.generation  # of the cache when its keys were coded
         self._codes: dict[int, Tensor] = {}  # by layer, (b, n, t) in slot order
         self._frames: dict[int, list[int]] = {}  # by layer, the latent frame of each slot
@@ -98,4 +97,3 @@ class SlotCodes:
             self.buckets.learn(layer, keys[:, :, at])
             codes[:, :, at] = self.buckets.assign(layer, keys[:, :, at])
             self._codes[layer], self._frames[layer] = codes, list(slot_frames)
-            self.encoded += len(at)
