@@ -13,7 +13,7 @@ from torch import Tensor
 from ....errors import BadInput
 from ....stream.video.sound import FileSound, waveform
 from . import io_types as io
-from .folders import get_save_image_path
+from .folders import INPUT, get_save_image_path
 from .modules import HostState, VideoFromFile
 from .ui_types import SavedImages, SavedResult, save_images
 
@@ -124,7 +124,7 @@ class LoadAudio(io.ComfyNode):
 
 def input_file(name: str) -> Path:
     """Return the file `name` in `input/` below the working folder, or at that path."""
-    paths = [path for path in (Path("input") / name, Path(name)) if path.is_file()]
+    paths = [path for path in (INPUT / name, Path(name)) if path.is_file()]
     if not paths:
         raise BadInput(f"{name!r} is neither in the folder input/ nor a path to a file.")
     return paths[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ....errors import BadInput
 
-MODELS = Path("models")  # in the working folder, as in a ComfyUI checkout
+MODELS, INPUT = Path("models"), Path("input")  # in the working folder, as in a ComfyUI checkout
 NUMBER = re.compile(r"_([0-9]+)(?![^_.])")
 MODEL_SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
 

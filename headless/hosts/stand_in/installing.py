@@ -25,9 +25,9 @@ def host_modules(out_dir: Path, listener: Listener) -> Iterator[HostState]:
 
 
 def host_folders(out_dir: Path) -> dict[str, Path]:
-    """Return the host's folders by name: all of them are in the folder of the results."""
+    """Return the folders that the host writes to, by name: all are in the folder of the results."""
     hidden = out_dir / ".longtake"
-    return {"output": out_dir, **{name: hidden / name for name in ("temp", "user", "input")}}
+    return {"output": out_dir, **{name: hidden / name for name in ("temp", "user")}}
 
 
 @contextmanager

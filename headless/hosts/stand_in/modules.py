@@ -15,6 +15,7 @@ from ...events import BarMoved, Event, Listener, from_message
 from ...machine import free_memory_bytes, total_memory_bytes
 from . import io_types, ui_types
 from .folders import (
+    INPUT,
     get_filename_list,
     get_full_path_or_raise,
     get_save_image_path,
@@ -269,7 +270,7 @@ def _folder_paths(state: HostState) -> ModuleType:
         get_output_directory=folder("output"),
         get_temp_directory=folder("temp"),
         get_user_directory=folder("user"),
-        get_input_directory=folder("input"),
+        get_input_directory=lambda: str(INPUT.resolve()),
         get_save_image_path=get_save_image_path,
         get_filename_list=get_filename_list,
         get_full_path_or_raise=get_full_path_or_raise,

@@ -178,7 +178,10 @@ def test_poses_of_a_file_count_every_fourth_frame_and_end_with_a_warning(
     assert spec.shortfall(path, Length(3, 3, 0, FPS)) == []
 
 
-def test_a_file_of_the_input_folder_is_read_again_when_it_changes(steered: Bench) -> None:
+def test_a_file_of_the_input_folder_is_read_again_when_it_changes(
+    steered: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     import folder_paths
 
     from longtake.nodes.conditioning.camera_path import CameraPathNode

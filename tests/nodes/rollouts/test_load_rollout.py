@@ -57,6 +57,22 @@ def load(bench: Bench, name: str, model: Any) -> Any:
     return bench.run("LongtakeLoadRollout", file=name, model=model)[0]
 
 
+def test_a_shot_in_the_input_folder_is_found_without_comfyui_too(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is `input/` of the working folder, where pictures and videos are looked for too."""
+    from longtake.nodes import host
+
+    monkeypatch.chdir(tmp_path)
+    model = build_model(CONFIG)
+    made = host.saved_file(save_rollout(bench, CONFIG, model))
+    (tmp_path / "input").mkdir()
+    made.rename(tmp_path / "input" / made.name)
+    [name] = host.saved_files(made.name)
+    assert name == f"{made.name} [input]"
+    assert load(bench, name, model).frames == 9
+
+
 @pytest.mark.parametrize("config", [CONFIG, I2V, FIVE_B])
 def test_a_shot_goes_on_with_any_model_of_its_kind(bench: Bench, config: DiTConfig) -> None:
     loaded = load(bench, save_rollout(bench, config), build_model(config, seed=5))
