@@ -20,9 +20,8 @@ class Family:
     names of file and folder, lower case, other characters as one `_`. `copy` is the copy to take of
     a file with several. `causal` says whether the model was trained to look only back.
     `takes_guidance`: it learned to do without a prompt, so that text guidance works though its
-    preset has none. `any_size`: its world looks the same at every size. `own_levels_only`: it
-    learned no noise levels but its preset's. `instead` names, in a sentence, what does all that it
-    has not learned.
+    preset has none. `own_levels_only`: it learned no noise levels but its preset's. `instead`
+    names, in a sentence, what does all that it has not learned.
     """
 
     key: str
@@ -35,7 +34,6 @@ class Family:
     copy: str = "ema"
     causal: bool = True
     takes_guidance: bool = False
-    any_size: bool = False
     own_levels_only: bool = False
     instead: str = ""
 

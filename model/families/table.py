@@ -45,11 +45,11 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         DEMO_KEY, "Longtake demo", "t2v", APACHE, "model/demo/card.md",
         replace(DEMO, steps=8),  # the card measures three
-        takes_guidance=True, any_size=True,
+        takes_guidance=True,
     ),
     Family(
         FAST_DEMO_KEY, "Longtake demo, fast", "t2v", APACHE, "model/demo/card.md", DEMO_FAST,
-        any_size=True, own_levels_only=True,
+        own_levels_only=True,
         instead="The demo's quality full can do that.",
     ),
     Family(

@@ -144,8 +144,6 @@ def _in_turn(schedule: StaggeredSchedule) -> bool:
 
 def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:
     """Check the picture size."""
-    if known.family.any_size:
-        return
     width, height = known.preset.width, known.preset.height
     area, trained = size[0] * size[1], width * height
     if not trained / SIZE_FACTOR < area < trained * SIZE_FACTOR:

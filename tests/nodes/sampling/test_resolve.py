@@ -41,7 +41,7 @@ def test_planning_gives_the_settings_that_the_sampler_uses(bench: Bench) -> None
 
     model, clip, _ = bench.run("LongtakeLoadDemoModel")
     [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
-    inputs = {"prompts": prompts, "seed": 3, "width": 32, "height": 32, "length": 2.0,
+    inputs = {"prompts": prompts, "seed": 3, "width": 96, "height": 64, "length": 2.0,
               "length_unit": "seconds", "cfg": -1.0}  # fmt: skip
     resolved = ResolvedModel.of(model)
     planned = plan_rollout(resolved, RolloutRequest(**inputs))

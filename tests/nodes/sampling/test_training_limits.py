@@ -57,7 +57,7 @@ def test_settings_unlike_a_distilled_models_own_are_said() -> None:
     assert "trained for cfg 1" in text and "trained at 832x480" in size
     assert (
         out_of_distribution_warnings(
-            ModelFacts(BY_KEY["demo"], ""), settings(), (32, 32), by_cfg=True
+            ModelFacts(BY_KEY["demo"], ""), settings(), (96, 64), by_cfg=True
         )
         == []
     )
@@ -72,7 +72,7 @@ def test_the_demos_student_says_what_it_has_not_learned_and_what_has() -> None:
 
     def warnings(schedule: StaggeredSchedule, **changed: Any) -> list[str]:
         used = settings(schedule=schedule, **changed)
-        return out_of_distribution_warnings(student, used, (256, 256), by_cfg=True)
+        return out_of_distribution_warnings(student, used, (96, 64), by_cfg=True)
 
     own = preset_schedule(DEMO_FAST)
     assert warnings(own) == warnings(replace(own, chunk_frames=1)) == []
@@ -88,7 +88,7 @@ def test_the_demos_student_says_what_it_has_not_learned_and_what_has() -> None:
 
 
 @pytest.mark.usefixtures("bench")
-def test_the_demos_teacher_takes_guidance_noise_and_any_size_and_steps() -> None:
+def test_the_demos_teacher_takes_guidance_noise_and_steps() -> None:
     from longtake.nodes.models.model_facts import ModelFacts
     from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
 
@@ -98,7 +98,19 @@ def test_the_demos_teacher_takes_guidance_noise_and_any_size_and_steps() -> None
         {"schedule": preset_schedule(DEMO_FAST)},
     ):  # fmt: skip
         used = settings(**changed)
-        assert out_of_distribution_warnings(teacher, used, (256, 256), by_cfg=True) == []
+        assert out_of_distribution_warnings(teacher, used, (96, 64), by_cfg=True) == []
+
+
+@pytest.mark.usefixtures("bench")
+@pytest.mark.parametrize("key", ["demo", "demo-fast"])
+def test_the_demo_too_says_that_it_knows_one_size(key: str) -> None:
+    """At twice the size there are two balls, and a second ground below the first."""
+    from longtake.nodes.models.model_facts import ModelFacts
+    from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
+
+    demo, used = ModelFacts(BY_KEY[key], ""), settings(schedule=preset_schedule(DEMO_FAST))
+    [warning] = out_of_distribution_warnings(demo, used, (192, 128), by_cfg=True)
+    assert "was trained at 96x64; 192x128 is far from that" in warning
 
 
 @pytest.mark.parametrize(("key", "inputs", "trained"), [
@@ -219,5 +231,6 @@ def test_a_reach_beyond_what_the_model_was_trained_with_is_said(
     known = ModelFacts(BY_KEY[key], "")
     for reach, warned in ((trained, False), (trained + 1, True)):
         cache = TempCache(48, reach_frames=reach)
-        said = out_of_distribution_warnings(known, settings(cache=cache), (832, 480), by_cfg=True)
+        size = known.preset.width, known.preset.height
+        said = out_of_distribution_warnings(known, settings(cache=cache), size, by_cfg=True)
         assert [f"trained to look back {trained}," in one for one in said] == [True] * warned
