@@ -12,7 +12,9 @@ from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.metrics import Meter
 from ...stream.video.frame_rate import exact_rate
 from ...stream.video.reader import VideoReader
-from ...stream.video.sound import FileSound, Sound, SoundInMemory, waveform
+from ...stream.video.sound.in_file import FileSound
+from ...stream.video.sound.in_memory import SoundInMemory
+from ...stream.video.sound.reading import Sound, waveform
 from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets

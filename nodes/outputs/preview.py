@@ -18,7 +18,7 @@ from ...stream.latency import LatencyFigures, in_words
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Origin, Shot
 from ...stream.preview.takes import Earlier
-from ...stream.video.sound import Sound
+from ...stream.video.sound.reading import Sound
 from ...units import count_of
 from .. import categories, host
 from ..frames.pictures import all_to_frames, frames_input

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInput
-from ...stream.video.sound import Sound, SoundReader
+from ...stream.video.sound.reading import Sound, SoundReader
 
 Values = NDArray[np.float64]
 

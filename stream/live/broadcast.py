@@ -14,7 +14,7 @@ from PIL import Image
 from ..preview.messages import Shot
 from ..preview.take import Take
 from ..video.frame_rate import exact_rate
-from ..video.sound import Samples
+from ..video.sound.reading import Samples
 from .encoder import LiveEncoder, LivePacket
 from .jitter import JitterBuffer
 from .take_reader import NewestTake, TakeReader

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from ..video.picture_stream import BT709, require_encoder
-from ..video.sound import Samples
+from ..video.sound.reading import Samples
 from .take_sound import CHANNELS, SAMPLE_RATE
 
 PACKET_SAMPLES = 1024  # of AAC

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from ...errors import LongtakeError
-from ..video.sound import LAYOUTS, Samples, Sound, SoundReader
+from ..video.sound.reading import LAYOUTS, Samples, Sound, SoundReader
 
 logger = logging.getLogger("longtake")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..lazy.frame_chunk import Pictures, Spans
 from ..rollout.controls import Controls
-from ..video.sound import Sound
+from ..video.sound.reading import Sound
 from .blobs import Blob, BlobStore
 from .frame_encoder import FrameEncoder, failure_sentence
 from .messages import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...errors import BadInput
-from .sound_track import AAC, FLAC, OPUS
+from .sound.track import AAC, FLAC, OPUS
 
 Container = Literal["mp4", "mov", "webm", "matroska"]
 SUFFIX: Mapping[Container, str] = {

@@ -25,11 +25,11 @@ from av.container import OutputContainer
 from ..lazy.frame_chunk import Pictures
 from .codecs import Encoding
 from .picture_stream import PictureEncoder
-from .sound_track import SoundTrack
+from .sound.track import SoundTrack
 from .spec import NO_METADATA
 
 if TYPE_CHECKING:
-    from .sound_track import SoundPacket
+    from .sound.track import SoundPacket
 
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 VIDEO, SOUND = 1, 2  # track numbers in MP4

@@ -12,7 +12,7 @@ from typing import Literal
 from ...errors import BadInput
 from .codecs import Codec, Encoding
 from .frame_rate import exact_rate
-from .sound import Sound
+from .sound.reading import Sound
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 FRAME_NAME = "frame_%06d.png"

@@ -24,7 +24,7 @@ from .fragments import MatroskaClusters, MP4Fragments
 from .picture_stream import require_encoder
 from .picture_texts import png_texts
 from .pieces import Piece
-from .sound_track import SoundTrack
+from .sound.track import SoundTrack
 from .spec import FRAME_NAME, AnimatedPicture, PNGFrames, VideoSpec
 
 logger = logging.getLogger("longtake")

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ....errors import BadInput
-from ....stream.video.sound import FileSound, waveform
+from ....stream.video.sound.in_file import FileSound
+from ....stream.video.sound.reading import waveform
 from . import io_types as io
 from .folders import INPUT, get_save_image_path
 from .modules import HostState, VideoFromFile

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from longtake.errors import BadInput
 from longtake.nodes.sound.features import PER_SECOND, Values, falling, heard
-from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.sound.in_memory import SoundInMemory
 
 RATE, SECONDS = 22_050, 4
 TIMES = np.arange(RATE * SECONDS) / RATE

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.sound.in_memory import SoundInMemory
 from longtake.tests.support.numbered_frames import number_in
 from longtake.tests.support.stream.live_site import FFMPEG, FPS, MP4, Site, needs_ffmpeg, served
 

@@ -13,7 +13,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.stream.live.take_sound import SAMPLE_RATE, TakeSound
-from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.sound.in_memory import SoundInMemory
 
 RATE = Fraction(16)
 COUNT = SAMPLE_RATE // 16

@@ -9,7 +9,7 @@ import torch
 from longtake.stream.preview.messages import Ending, Origin, Shot
 from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Takes
-from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.sound.in_memory import SoundInMemory
 
 
 def test_ended_takes_keep_no_sound_once_another_one_begins(tmp_path: Path) -> None:

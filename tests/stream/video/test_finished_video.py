@@ -21,7 +21,7 @@ from longtake.errors import StorageError
 from longtake.stream.video import faststart
 from longtake.stream.video.codecs import FFV1, H265, Encoding
 from longtake.stream.video.contact_sheet import ContactSheet
-from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.sound.in_memory import SoundInMemory
 from longtake.stream.video.spec import PNGFrames, VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import beeps, heard

@@ -19,7 +19,7 @@ from longtake.stream.video.contact_sheet import ContactSheet
 from longtake.stream.video.fragments import MATROSKA_CLUSTER
 from longtake.stream.video.piece_reader import PieceReader
 from longtake.stream.video.pieces import begin_log, find_log
-from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.sound.in_memory import SoundInMemory
 from longtake.stream.video.spec import PNGFrames, VideoFormat, VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import beeps

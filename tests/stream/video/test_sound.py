@@ -12,7 +12,9 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.stream.video.codecs import AV1, FFV1, PRORES_HQ, VP9, Encoding
-from longtake.stream.video.sound import FileSound, SoundInMemory, waveform
+from longtake.stream.video.sound.in_file import FileSound
+from longtake.stream.video.sound.in_memory import SoundInMemory
+from longtake.stream.video.sound.reading import waveform
 from longtake.stream.video.spec import VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import beeps, heard, write_clip

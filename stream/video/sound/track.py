@@ -15,7 +15,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from .sound import LAYOUTS, Sound, SoundReader
+from .reading import LAYOUTS, Sound, SoundReader
 
 if TYPE_CHECKING:
     from av.packet import Packet
