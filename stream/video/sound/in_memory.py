@@ -10,6 +10,7 @@ from typing import SupportsFloat
 from torch import Tensor
 
 from ....errors import BadInput
+from .mixing import CHANNELS, mix_to_stereo
 from .reading import Samples
 
 MAX_RATE = 10_000_000  # samples a second; a sound card's most is 768,000
@@ -30,6 +31,11 @@ class SoundInMemory:
             raise BadInput(
                 f"The audio has the shape {shape}; give one track of shape (1, channels, samples)."
             )
+        if shape[1] not in CHANNELS:
+            raise BadInput(
+                f"The audio has {shape[1]} channels, for which no speakers are usual; give mono, "
+                "stereo or surround sound."
+            )
         if not waveform.is_floating_point():
             raise BadInput(
                 f"The audio has whole numbers ({waveform.dtype}); give samples from -1 to 1."
@@ -44,7 +50,7 @@ class SoundInMemory:
 
     @property
     def channels(self) -> int:
-        """The number of channels, 1 or 2: of more, only the first two are used."""
+        """The number of channels, 1 or 2: more are mixed to stereo."""
         return min(2, self.waveform.shape[1])
 
     @property
@@ -55,8 +61,9 @@ class SoundInMemory:
 
     def blocks(self) -> Generator[Samples]:
         """The waveform in pieces of one second."""
-        for block in self.waveform[0, : self.channels].split(self.rate, dim=1):
-            yield block.float().numpy(force=True)
+        pieces = self.waveform[0].split(self.rate, dim=1)
+        blocks: Generator[Samples] = (piece.float().numpy(force=True) for piece in pieces)
+        yield from blocks if self.waveform.shape[1] <= 2 else mix_to_stereo(blocks, self.rate)
 
     def later(self, seconds: float) -> SoundInMemory:
         """The samples from `seconds` on, without copying them."""

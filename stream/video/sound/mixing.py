@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
+
 import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
 from .reading import LAYOUTS, Samples
+
+CHANNELS = (*range(1, 9), 10, 12, 14, 16)
+"""Numbers of channels for which FFmpeg knows an order of speakers, such as 6 for 5.1."""
 
 
 class Mixer:
@@ -27,3 +32,13 @@ class Mixer:
             self._resampler = AudioResampler(format, LAYOUTS[self._channels], self._rate)
         parts = [part.to_ndarray() for part in self._resampler.resample(frame)]
         return [part.astype(np.float32, copy=False) * np.float32(scale) for part in parts]
+
+
+def mix_to_stereo(blocks: Iterable[Samples], rate: int) -> Generator[Samples]:
+    """Stereo from blocks (c, n) of more channels; `c` is one of `CHANNELS`."""
+    mixer = Mixer(2, rate)
+    for block in blocks:
+        in_turn = np.ascontiguousarray(block.T).reshape(1, -1)  # each sample of all channels
+        frame = av.AudioFrame.from_ndarray(in_turn, "flt", f"{len(block)}c")
+        frame.sample_rate = rate
+        yield from mixer.mix(frame)

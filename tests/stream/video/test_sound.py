@@ -145,6 +145,7 @@ def test_a_sound_may_end_with_its_last_packet(
         (torch.zeros(2, 100), 48000, "has the shape"),
         (torch.zeros(1, 0, 100), 48000, "has the shape"),
         (None, 48000, "has the shape None"),
+        (torch.zeros(1, 9, 100), 48000, "has 9 channels"),
         (torch.zeros(1, 2, 100, dtype=torch.int16), 48000, "has whole numbers"),
         (torch.zeros(1, 2, 100), 0, "has 0 samples a second"),
         (torch.zeros(1, 2, 100), 2**31, "has 2147483648 samples a second"),
@@ -173,6 +174,22 @@ def test_a_mix_of_many_channels_is_never_too_loud(tmp_path: Path, channels: int)
     samples = waveform(sound)[0].numpy()
     assert samples.shape == (2, 48000) and 0.9 < np.abs(samples).max() <= 1
     assert np.abs(samples - tone / 32768).max() < 0.02
+
+
+@pytest.mark.parametrize("channels", [3, 4, 6, 8])
+def test_many_channels_in_memory_sound_as_those_of_a_file(tmp_path: Path, channels: int) -> None:
+    """The centre and the speakers behind are in both; the subwoofer is in neither."""
+    path, generator = tmp_path / "x.wav", np.random.default_rng(channels)
+    numbers = generator.integers(-(2**15), 2**15, (channels, 20000)).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, 8000, 0, "NONE", "none"))
+        file.writeframes(numbers.T.tobytes())
+    in_file = FileSound.probe(str(path))
+    in_memory = SoundInMemory.of(torch.from_numpy(numbers / 32768)[None].float(), 8000)
+    assert in_file is not None and in_memory.channels == 2
+    expected, samples = waveform(in_file), waveform(in_memory)
+    assert samples.shape == (1, 2, 20000) and (samples - expected).abs().max() < 1e-6
+    assert torch.equal(waveform(in_memory.later(1.0)), samples[..., 8000:])
 
 
 @pytest.mark.parametrize("rate", [655_350, 3_000_000])
