@@ -13,8 +13,11 @@ from ...errors import BadInput
 
 TRAINED = re.compile(
     r"(vace_)?blocks\.\d+\.(self_attn\.[qkv]|ffn\.0)\.(weight|scale_weight|weight_scale)"
+    r"|(encoder|decoder)\..*(residual|conv)\.\d\.weight"
 )
-"""Matrices that no training leaves or begins as zeros, and the scales of quantised ones."""
+"""Matrices that no training leaves or begins as zeros, scales of quantised ones, and the
+convolutions of a VAE (Wan's and TAEHV's names).
+"""
 
 
 def check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
@@ -24,7 +27,7 @@ def check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
-    """Refuse (BadInput) NaN, infinity, complex numbers and a block's matrix or scale of zeros.
+    """Refuse (BadInput) NaN, infinity, complex numbers and a `TRAINED` tensor of zeros.
 
     A download that reserved its room and was cut short has such zeros, in any number format.
     """
