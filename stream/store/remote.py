@@ -106,7 +106,10 @@ def open_remote(address: Address) -> RemoteStore:
         raise BadInput(f"--store {address.title}: {reason}; run: {run}") from None
     except Exception as error:  # a URL that the file system does not understand
         reason = address.clean(f"{type(error).__name__}: {error}"[:300])
-        raise BadInput(f"--store {address.title} is no address of a store ({reason}).") from None
+        raise BadInput(
+            f"--store {address.title} is no address of a store ({reason}); give a folder, or an "
+            "address such as s3://BUCKET/FOLDER."
+        ) from None
     return RemoteStore(files, root, address)
 
 

@@ -122,5 +122,5 @@ def test_the_home_folder_of_nobody_is_refused() -> None:
 
 def test_an_unknown_kind_of_address_is_refused() -> None:
     pytest.importorskip("fsspec")
-    with pytest.raises(BadInput, match="is no address of a store"):
+    with pytest.raises(BadInput, match="is no address of a store .*; give a folder, or an"):
         open_store("nonsense://host/shots")
