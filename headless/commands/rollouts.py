@@ -16,7 +16,7 @@ from rich.markup import escape
 from ...errors import BadInput
 from ...model.vae.latent_format import FORMATS, WAN21, frame_count
 from ...stream.journal.cleanup import Usage, collect, usage
-from ...stream.journal.fork_tree import fork_tree, render_tree
+from ...stream.journal.fork_tree import fork_tree, last_change, render_tree
 from ...stream.journal.journal import Journal
 from ...stream.journal.records import Record, find_record
 from ...stream.journal.shared_files import open_journal
@@ -30,7 +30,7 @@ from ..events import RunFiles
 
 SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
-HEADINGS = ("id", "length", "size", "bytes", "own", "last used", "prompt")
+HEADINGS = ("id", "length", "size", "bytes", "own", "last used", "prompt, last change")
 
 
 def size_bytes(written: str) -> int:
@@ -73,7 +73,7 @@ def list_command(out: Path, store: str | None, as_json: bool, debug: bool) -> No
         if as_json:
             click.echo(json.dumps([_facts(record, now) for record in now.records], indent=1))
             return
-        rows = [HEADINGS, *(_cells(_facts(record, now)) for record in now.records)]
+        rows = [HEADINGS, *(_cells(record, _facts(record, now)) for record in now.records)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
         for row in rows:
             columns = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
@@ -83,13 +83,14 @@ def list_command(out: Path, store: str | None, as_json: bool, debug: bool) -> No
         console.print(f"{byte_size(now.total_bytes)} in all{more}.", highlight=False)
 
 
-def _cells(facts: dict[str, Any]) -> tuple[str, ...]:
+def _cells(record: Record, facts: dict[str, Any]) -> tuple[str, ...]:
     """A shot under `HEADINGS`, on a line that a terminal may break but no id."""
+    words = filter(None, (facts["prompts"][0][1], last_change(record)))
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["used_s"]))
     return (
         facts["id"], time_label(facts["seconds"]), f"{facts['width']}x{facts['height']}",
         byte_size(facts["bytes"]), byte_size(facts["own_bytes"]), used,
-        " ".join(facts["prompts"][0][1].split()),
+        " ".join("; ".join(words).split()),
     )  # fmt: skip
 
 

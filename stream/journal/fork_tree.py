@@ -59,24 +59,35 @@ def render_tree(branch: Branch, here: str | None = None, depth: int = 0) -> Iter
     record, fps = branch.record, float(branch.record.facts["fps"])
     mark = "*" if record.id == here else "-"
     length = time_label(frame_count(record.latent_frames) / fps)
-    yield f"{'  ' * depth}{mark} {record.id[:8]}  {length}{_describe(branch, fps)}"
+    yield f"{'  ' * depth}{mark} {record.id[:8]}  {length}{_describe(branch)}"
     if record.replaced:
         yield f"{'  ' * depth}  ~ {count_of(record.replaced, 'chunk')} replaced, still on disk"
     for child in branch.children:
         yield from render_tree(child, here, depth + 1)
 
 
-def _describe(branch: Branch, fps: float) -> str:
+def last_change(record: Record) -> str:
+    """Where a rollout last changes and how; empty if it stays as it began."""
+    starts = [start for name in CHANGES for start, _ in record.facts[name]]
+    last = max(starts, default=0)
+    return _changes_at(record, last) if last else ""
+
+
+def _describe(branch: Branch) -> str:
     """Where a branch leaves its parent and what changes there; for the trunk, its prompt."""
     record = branch.record
     if not branch.first:
         return f"  {record.facts['prompts'][0][1]}"
-    frame = record.start(branch.first)
+    return f"  {_changes_at(record, record.start(branch.first))}"
+
+
+def _changes_at(record: Record, frame: int) -> str:
+    """What changes at a latent frame, after its time."""
     changes = [
         f"{word} {value}"
         for name, word in CHANGES.items()
         for start, value in record.facts[name]
         if start == frame
     ]
-    at = time_label(frame_count(frame) / fps)
-    return f"  from {at}: {', '.join(changes) or 'other settings'}"
+    at = time_label(frame_count(frame) / float(record.facts["fps"]))
+    return f"from {at}: {', '.join(changes) or 'other settings'}"

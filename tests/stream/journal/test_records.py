@@ -295,7 +295,9 @@ def test_the_command_lists_shows_and_cleans_up(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         return done.output
 
-    assert source.id in said("list") and fork.id in said("list")
+    lines = {line[:16]: line for line in said("list").splitlines()}
+    assert "; from 0:01.3: prompt 77, seed 11" in lines[fork.id]
+    assert lines[source.id].endswith("; from 0:00.6: prompt prompt 3")
     listed = json.loads(said("list", "--json"))
     assert [record["id"] for record in listed] == [fork.id, source.id]
     assert 0 < listed[0]["own_bytes"] < listed[0]["bytes"]
