@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from ...errors import LongtakeError
+from .waits import depends_on
 
 logger = logging.getLogger("longtake")
 
@@ -38,8 +39,10 @@ class Subscriber(Protocol):
     def fail(self, error: BaseException) -> None:
         """Raise `error` at the next read."""
 
-    def holds_back(self, index: int, reader: asyncio.Task[object] | None) -> bool:
-        """Whether the task `reader` must wait until this subscriber is done with chunk `index`."""
+    owner: asyncio.Task[object] | None  # the task that reads there
+
+    def is_behind(self, index: int) -> bool:
+        """Whether this subscriber is not done with chunk `index`, and will still be."""
 
     def awaits(self, index: int) -> bool:
         """Whether a task waits for chunk `index` there."""
@@ -82,10 +85,21 @@ class Production(Generic[T]):
         return self.source.stored(index)
 
     def has_for(self, index: int, reader: asyncio.Task[object] | None) -> bool:
-        """Whether task `reader` can take chunk `index` without leaving a subscriber behind."""
+        """Whether task `reader` can take chunk `index` without leaving a subscriber behind.
+
+        A task never waits for a subscriber of its own, nor of a task that waits for it: either
+        could last for ever.
+        """
+        return all(depends_on(owner, reader) for owner in self._owners_behind(index))
+
+    def holders(self, index: int) -> set[asyncio.Task[object]]:
+        """The tasks without which chunk `index` is not made; none where it is."""
+        return {owner for owner in self._owners_behind(index) if owner is not None}
+
+    def _owners_behind(self, index: int) -> list[asyncio.Task[object] | None]:
         if index < self.position or self._ended:
-            return True
-        return not any(subscriber.holds_back(index - 1, reader) for subscriber in self.subscribers)
+            return []
+        return [each.owner for each in self.subscribers if each.is_behind(index - 1)]
 
     def is_awaited(self, index: int) -> bool:
         """Whether a subscriber waits for chunk `index`."""

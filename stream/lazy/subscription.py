@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from .production import Cursor, Production
+from .waits import note_wait
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Subscription(AsyncIterator[T]):
         self._woken = asyncio.Event()
         self._is_waiting = self._holds = False
         self._error: BaseException | None = None
-        self._owner: asyncio.Task[object] | None = None
+        self.owner: asyncio.Task[object] | None = None
         self._on_owner_done = _weak_close(self)
         self._set_owner(asyncio.current_task())
         production.subscribers.add(self)
@@ -50,6 +51,7 @@ class Subscription(AsyncIterator[T]):
     async def __anext__(self) -> T:
         self._set_owner(asyncio.current_task())
         self._is_waiting = True
+        note_wait(self)
         try:
             await self._yield_to_others()
             return await self._take()
@@ -59,6 +61,7 @@ class Subscription(AsyncIterator[T]):
             raise
         finally:
             self._is_waiting = False
+            note_wait(None)
 
     def close(self) -> None:
         """Stop reading and release the other readers; closing twice is harmless."""
@@ -81,14 +84,17 @@ class Subscription(AsyncIterator[T]):
         """Check again whether a chunk can be taken."""
         self._woken.set()
 
-    def holds_back(self, index: int, reader: asyncio.Task[object] | None) -> bool:
-        """Whether the task `reader` must wait until this subscription is done with chunk `index`.
-
-        A task never waits for a subscription of its own, since that could last for ever.
-        """
-        if self._cursor is None or self._owner is reader or (self._owner and self._owner.done()):
+    def is_behind(self, index: int) -> bool:
+        """Whether this subscription is not done with chunk `index`, and will still be."""
+        if self._cursor is None or (self.owner and self.owner.done()):
             return False
         return self._cursor.index - self._holds <= index
+
+    def holders(self) -> set[asyncio.Task[object]]:
+        """The other tasks without which the next chunk here is not made."""
+        if self._production is None or self._cursor is None:
+            return set()
+        return self._production.holders(self._cursor.index) - {self.owner}
 
     def hold(self, holds: bool) -> None:
         """Let others wait with the next chunk until this one is done with the last, or no more."""
@@ -110,12 +116,12 @@ class Subscription(AsyncIterator[T]):
 
     def reads_beside(self, task: asyncio.Task[object] | None) -> bool:
         """Whether this subscription still takes chunks, for another task."""
-        return self._cursor is not None and self._owner is not task
+        return self._cursor is not None and self.owner is not task
 
     @property
     def others_read(self) -> bool:
         """Whether another task reads this production."""
-        return self._production is not None and self._production.is_read_beside(self._owner)
+        return self._production is not None and self._production.is_read_beside(self.owner)
 
     async def wait_for_others(self) -> None:
         """Take no more chunks, and return once no other task reads this production."""
@@ -143,20 +149,20 @@ class Subscription(AsyncIterator[T]):
     async def _take(self) -> T:
         while self._production is not None and self._cursor is not None:
             self._woken.clear()
-            if self._production.has_for(self._cursor.index, self._owner):
+            if self._production.has_for(self._cursor.index, self.owner):
                 return _advance(self._production, self._cursor)
             await self._woken.wait()
         raise self._error or StopAsyncIteration
 
     def _set_owner(self, task: asyncio.Task[object] | None) -> None:
         """Make `task` the owner, whose end closes this subscription."""
-        if task is self._owner:
+        if task is self.owner:
             return
-        if self._owner is not None:
-            self._owner.remove_done_callback(self._on_owner_done)
+        if self.owner is not None:
+            self.owner.remove_done_callback(self._on_owner_done)
         if task is not None:
             task.add_done_callback(self._on_owner_done)
-        self._owner = task
+        self.owner = task
 
 
 def _advance(production: Production[T], cursor: Cursor[T]) -> T:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -118,6 +119,51 @@ def test_readers_of_a_comparison_and_of_its_shots_advance_together() -> None:
     order = asyncio.run(taken(grid(a, b), [a.stream, b.stream]))
     assert a.made == b.made == [0, 1, 2]  # once for all four
     assert sorted(order[:4]) == [[number, 0] for number in range(4)]
+
+
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_outputs_of_a_comparison_with_a_later_version_of_a_shot_do_not_wait_for_each_other(
+    outputs: int,
+) -> None:
+    """The stage needs three chunks for its first one, so it reads ahead of the comparison."""
+    a = shot(3, 3, 3, 3)
+
+    def later() -> JoinSteps[FrameChunk, FrameChunk]:
+        waiting = [(yield NextChunk(0)), (yield NextChunk(0))]
+        while (chunk := waiting[0]) is not None:
+            waiting = [*waiting[1:], (yield NextChunk(0))]
+            yield chunk
+
+    stage = JoinedStream([a.stream], from_start(later))
+    join = Grid(("", ""), 48, 32, 2).join
+    both = JoinedStream([a.stream, stage], from_start(join))
+
+    async def main() -> None:
+        reading = (taken(both, [a.stream]) for _ in range(outputs - 1))
+        for order in await asyncio.wait_for(asyncio.gather(*reading), 20):
+            assert [index for number, index in order if number == 0] == [0, 1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_comparisons_that_lead_in_two_shots_do_not_wait_for_each_other() -> None:
+    """One waits in shot b for what holds back the other one in shot a."""
+    a, b = shot(3, 3, 3, 3), shot(3, 3, 3, 3, seed=1)
+
+    def leads(number: int) -> JoinSteps[FrameChunk, FrameChunk]:
+        """Take two chunks of the shot `number` before the first of the other one."""
+        yield NextChunk(number)
+        while (chunk := (yield NextChunk(number))) is not None:
+            yield NextChunk(1 - number)
+            yield chunk
+
+    streams = [a.stream, b.stream]
+    led = [JoinedStream(streams, from_start(partial(leads, number))) for number in (0, 1)]
+
+    async def main() -> None:
+        await asyncio.wait_for(asyncio.gather(*(taken(each, []) for each in led)), 20)
+
+    asyncio.run(main())
 
 
 def test_a_splice_does_not_delay_readers_of_the_second_shot() -> None:
