@@ -66,10 +66,10 @@ class JoinedFrames(DerivedFrames):
 
 
 def stop_together(leader: Controls, followers: Sequence[Controls]) -> None:
-    """Let a stop of one run end others, which it is shown with."""
+    """Let a stop of one run end others, which it is shown with, even if it has ended itself."""
 
     def follow() -> None:
-        if leader.state in ("stopping", "stopped"):
+        if leader.wants_stop:
             for each in followers:
                 each.stop()
 

@@ -95,7 +95,8 @@ class TakeControls:
         state = controls.state if controls else "running"
         if state == "paused":
             return state
-        return "stopping" if state in ("stopping", "stopped") else "running"
+        wants_stop = controls is not None and controls.wants_stop
+        return "stopping" if state == "stopping" or wants_stop else "running"
 
     def obey(self, rev: int, command: Callable[[Controls], None]) -> bool:
         """Run `command`, unless `rev` is not newer than the last one or the take has ended."""

@@ -39,6 +39,7 @@ class Controls:
         self.drive = Drive(self._announce)
         self.inlet = Inlet(self._announce)
         self._state: State = "running"
+        self._wants_stop = False
         self._message: str | None = None
         self._listeners: dict[int, Callable[[], None]] = {}
         self._next_listener = 0
@@ -71,6 +72,11 @@ class Controls:
         return self._state in ("stopped", "done")
 
     @property
+    def wants_stop(self) -> bool:
+        """Whether the run was stopped early, or a user asked for that, perhaps after its end."""
+        return self._wants_stop or self._state == "stopped"
+
+    @property
     def has_requests(self) -> bool:
         """Whether a pause, a stop or an edit waits for the next chunk."""
         return self._state != "running" or self.edit_queue.waiting
@@ -99,7 +105,14 @@ class Controls:
         self._change_state("running", "paused")
 
     def stop(self) -> None:
-        """End after the current chunk; finished chunks are kept and passed on."""
+        """End after the current chunk; finished chunks are kept and passed on.
+
+        Listeners are told of it after the end too, for the runs that are shown with this one.
+        """
+        with self._changed:
+            is_new, self._wants_stop = not self._wants_stop, True
+        if is_new and self.ended:
+            self._announce()
         self._change_state("stopping", "running", "paused")
 
     def set_prompt(self, text: str) -> None:

@@ -65,6 +65,27 @@ def test_stop_ends_all_shots_of_a_comparison(
         bench.state.start_prompt()
 
 
+@pytest.mark.parametrize("node", ["LongtakeCompareRollouts", "LongtakeSpliceRollouts"])
+def test_stop_ends_an_endless_shot_also_where_the_shot_before_has_ended(
+    bench: Bench, tmp_path: Path, node: str
+) -> None:
+    """The controls are those of the first shot."""
+    short, vae = bench.rollout(length=9.0)
+    a, b = frames(bench, short, vae), frames(bench, bench.rollout(length=0.0, seed=9)[0], vae)
+    names = ("first", "second") if "Splice" in node else ("frames_a", "frames_b")
+    [both] = bench.run(node, **dict(zip(names, (a, b), strict=True)))
+    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
+
+    def stop() -> None:
+        assert a.controls.state == "done"
+        both.controls.stop()
+
+    ask_at(bench, 3, stop)
+    asyncio.run(bench.side_by_side(("LongtakeSaveVideo", {"frames": both, **save})))
+    assert b.controls.state == "stopped"
+    assert 9 < len(list(tmp_path.glob("x_*/*.png"))) < 81
+
+
 def test_shots_are_spliced_and_it_is_said_how(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
