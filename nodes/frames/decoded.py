@@ -19,6 +19,7 @@ from ...stream.metrics import Meter, Report
 from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
+from ...stream.rollout.run import Run
 from ...stream.work_meter import WorkMeter
 from .. import host
 from ..models.streaming_vae import StreamingVAE, made_together
@@ -45,6 +46,7 @@ class HostFrames(FrameStream):
     evaluations: Evaluations = Evaluations()
     work: WorkMeter | None = None
     vae_check: VAECheck | None = None
+    _measured_run: Run | None = None
 
     @property
     def plan(self) -> Plan:
@@ -137,9 +139,18 @@ class HostFrames(FrameStream):
         decoder.prepare()
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
+        run, start = self.rollout.run, self.rollout.span(first).first
+        meter = self.meter if run is self._measured_run else None
+        if meter is None or start >= meter.latent_frames:
+            self._measured_run = run
+            yield from self._measured(first, start)
+        else:  # a reader that fell behind the others gets again what they have had
+            yield from super()._decode(first)
+
+    def _measured(self, first: int, start: int) -> Iterator[FrameChunk]:
+        """The chunks from chunk `first` on, which begins at latent frame `start`, as made now."""
         self.meter = Meter(clock=self.controls.clock)
         if first:
-            start = self.rollout.span(first).first
             self.meter.begin_after(frames=frame_count(start), latent_frames=start)
         self.evaluations = Evaluations()
         self.work = WorkMeter(self.fps, self.controls.work_clock)

@@ -176,6 +176,18 @@ def test_tiles_are_chosen_at_the_decoder(bench: Bench) -> None:
     assert pictures[2].shape == pictures[0].shape and not torch.equal(pictures[2], pictures[0])
 
 
+def test_a_reader_that_fell_behind_is_not_measured_again(bench: Bench) -> None:
+    """It is decoded anew for, while the report counts what the run has made."""
+    frames = bench.frames()
+    ahead, behind = iter(frames.chunks), iter(frames.chunks)
+    made = [next(ahead).frames for _ in range(2)]
+    meter = frames.meter
+    assert all(torch.equal(next(behind).frames, pictures) for pictures in made)
+    next(ahead)
+    assert frames.meter is meter
+    assert (frames.report([]).frames, frames.report([]).latent_frames) == (33, 9)
+
+
 def test_no_memory_for_encoding_is_one_sentence(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
