@@ -13,7 +13,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               interrupt_current_processing(value),
                               intermediate_device, vae_device, vae_offload_device,
                               load_models_gpu(patchers, memory_required=, force_full_load=),
-                              current_loaded_models -> [.model, a MODEL or None],
+                              current_loaded_models -> [.model],
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
                               .load_device .is_dynamic() .loaded_size(); ModelPatcher

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .models import module_tree
 
+PACKAGE = "comfy"  # the host's own functions are defined in there
+
 
 def weights_and_patches(model: Any) -> dict[str, list[Any]]:
     """For each tensor of the diffusion model: its unpatched value, then its patches (LoRA).
@@ -47,7 +49,7 @@ def is_own_function(part: Any) -> bool:
     """
     if not isinstance(part, FunctionType) or part.__closure__:
         return False
-    return part.__module__.split(".")[0] == comfy.sd.__name__.split(".")[0]
+    return part.__module__.split(".")[0] == PACKAGE
 
 
 def has_lora(model: Any) -> bool:
