@@ -197,7 +197,7 @@ WRONG: dict[str, tuple[Callable[[State], State], str]] = {
         lambda w: {n: t for n, t in w.items() if not n.startswith("encoder.")},
         r"odd.safetensors is not a whole VAE that this ComfyUI knows \("),
     "whole numbers": (
-        lambda w: {n: t.to(torch.int8) for n, t in w.items()}, "holds .* as whole numbers"),
+        lambda w: {n: t.sign().to(torch.int8) for n, t in w.items()}, "holds .* as whole numbers"),
     "a model": (lambda w: state(), "odd.safetensors is a whole diffusion model and no VAE; choose"),
     "anything": (
         lambda w: {"x": torch.ones(2)}, "odd.safetensors is not a VAE that this ComfyUI knows;"),
