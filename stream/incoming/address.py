@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from ...errors import BadInput
+from ..url import Url
 
 WEB = ("http", "https")
 SCHEMES = (*WEB, "rtsp", "rtsps", "srt", "udp")
@@ -24,28 +24,25 @@ class SourceAddress:
     @classmethod
     def parse(cls, text: str) -> SourceAddress:
         """Read a URL; BadInput if it is none, or of a kind that is not opened."""
-        url = text.strip()
-        if not url:
+        text = text.strip()
+        if not text:
             raise BadInput("The live source has no address; give a URL such as rtsp://camera/1.")
-        if len(url) > MAX_CHARACTERS or any(not " " < letter < "\x7f" for letter in url):
+        if len(text) > MAX_CHARACTERS or any(not " " < letter < "\x7f" for letter in text):
             raise BadInput(
                 f"The address of the live source has more than {MAX_CHARACTERS} characters, or "
                 "blanks and letters that a URL must write as %XX; copy it again."
             )
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
+            url = Url.parse(text)
         except ValueError as error:
             raise BadInput(f"The address of the live source is no URL ({error}).") from error
-        scheme = parts.scheme
-        if scheme not in SCHEMES:
-            raise _refusal(scheme)
-        if not host and scheme != "udp":
-            raise BadInput(f"The address of the live source names no host after {scheme}://.")
-        place = f"[{host}]" if ":" in host else host
-        shown = f"{scheme}://{place}{'' if port is None else f':{port}'}{parts.path}"
-        small = scheme + url[len(scheme) :]  # FFmpeg knows no other letters
-        return cls(small, scheme, host, shown)
+        if url.scheme not in SCHEMES:
+            raise _refusal(url.scheme)
+        if not url.host and url.scheme != "udp":
+            raise BadInput(f"The address of the live source names no host after {url.scheme}://.")
+        place = f"[{url.host}]" if ":" in url.host else url.host
+        port = "" if url.port is None else f":{url.port}"
+        return cls(url.text, url.scheme, url.host, f"{url.scheme}://{place}{port}{url.path}")
 
     @property
     def is_web(self) -> bool:

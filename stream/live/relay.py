@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from urllib.parse import urlsplit
 
 import av
 
 from ...errors import BadInput, LongtakeError
+from ..url import Url
 from .sender import CONNECTED, ENDED, FAILED, OPENED, TIMEOUT_S, UNKNOWN, Way, send
 from .target import CONTAINERS, Target
 
@@ -89,20 +89,19 @@ class Relay:
 
 def _checked(source: str) -> str:
     """A live address whose packets can be passed on; BadInput if it is none."""
-    url = source.strip()
     try:
-        parts = urlsplit(url)
+        url = Url.parse(source)
     except ValueError:  # a bracket without its end
-        parts = urlsplit("")
-    if parts.scheme in CONTAINERS:
+        url = Url.parse("")
+    if url.scheme in CONTAINERS:
         raise BadInput("The target comes second: give the live address first (Use in OBS).")
-    if parts.scheme not in ("http", "https"):
+    if url.scheme not in ("http", "https"):
         raise BadInput(
             "The first address is no live address; copy it from the player (Use in OBS)."
         )
-    if parts.path.endswith(".mjpeg"):
+    if url.path.endswith(".mjpeg"):
         raise BadInput("live.mjpeg cannot be passed on; give live.mp4 or live.ts instead.")
-    return parts.scheme + url[len(parts.scheme) :]
+    return url.text
 
 
 @contextmanager

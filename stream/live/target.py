@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from ...errors import BadInput
+from ..url import Url
 
 CONTAINERS: Mapping[str, str] = {"rtmp": "flv", "rtmps": "flv", "srt": "mpegts", "udp": "mpegts"}
 WITH_PORT = ("srt", "udp")  # RTMP has a port of its own
@@ -25,36 +25,33 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """Read an address; BadInput if nothing can be sent there, without showing a key."""
-        url = text.strip()
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
+            url = Url.parse(text)
         except ValueError:  # a bracket without its end, a port that is no number
             raise BadInput(
                 f"The target's address is no URL; give one with {_kinds()}, as in "
                 "rtmp://SERVER/APP/KEY."
             ) from None
-        scheme = parts.scheme
+        scheme = url.scheme
         if scheme not in CONTAINERS:
             raise BadInput(
                 f"The target's address begins with {scheme or 'nothing'}://; give one with "
                 f"{_kinds()}."
             )
-        if not host:
+        if not url.host:
             raise BadInput(
                 f"The target's address names no host; give one such as {scheme}://SERVER."
             )
-        if scheme in WITH_PORT and not port:
+        if scheme in WITH_PORT and not url.port:
             raise BadInput(
                 f"The target's address names no port; give one such as {scheme}://SERVER:5000."
             )
-        if scheme in WITH_PATH and not parts.path.strip("/"):
+        if scheme in WITH_PATH and not url.path.strip("/"):
             raise BadInput(
                 "The target's address names no stream after its host; give one such as "
                 f"{scheme}://SERVER/APP/KEY."
             )
-        small = scheme + url[len(scheme) :]  # FFmpeg knows no other letters
-        return cls(small, scheme, host, CONTAINERS[scheme])
+        return cls(url.text, scheme, url.host, CONTAINERS[scheme])
 
     @property
     def options(self) -> dict[str, str]:
