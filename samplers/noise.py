@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from threading import local
 
 import numpy as np
 import torch
@@ -19,25 +18,6 @@ from torch import Tensor
 from ..uploads import upload
 from .denoiser import Denoiser
 from .settings import RolloutSettings
-
-
-class _Philox(local):
-    """The generator of one thread. To make a generator takes longer than a small frame's noise."""
-
-    def __init__(self) -> None:
-        self._bits = Philox(key=0)
-        self._start = self._bits.state
-        self._generator = Generator(self._bits)
-
-    def fill(self, noise: NDArray[np.float32], key: bytes) -> None:
-        """Fill `noise` with what a new generator with this key of 16 bytes gives first."""
-        counter = self._start["state"]["counter"]
-        words = np.frombuffer(key, "<u8")
-        self._bits.state = {**self._start, "state": {"counter": counter, "key": words}}
-        self._generator.standard_normal(dtype=np.float32, out=noise)
-
-
-_philox = _Philox()
 
 
 def addressed_noise(
@@ -62,7 +42,8 @@ def frame_noise(
 def _draw(noise: NDArray[np.float32], seed: int, frame: int, step: int, purpose: str) -> None:
     """Fill `noise` with that of an address."""
     address = f"{seed}/{frame}/{step}/{purpose}".encode()
-    _philox.fill(noise, hashlib.blake2b(address, digest_size=16).digest())
+    key = int.from_bytes(hashlib.blake2b(address, digest_size=16).digest(), "little")
+    Generator(Philox(key=key)).standard_normal(dtype=np.float32, out=noise)
 
 
 @dataclass(frozen=True, slots=True)

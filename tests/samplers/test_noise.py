@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -73,18 +72,6 @@ def test_frames_have_their_own_noise_whoever_asks() -> None:
     assert torch.equal(frame_noise(3, range(4, 7), 0, "start", SHAPE), whole[4:7])
     backwards = [addressed_noise(3, frame, 0, "start", SHAPE) for frame in reversed(range(10))]
     assert torch.equal(torch.stack(backwards[::-1]), whole)
-
-
-def test_threads_that_draw_at_once_do_not_share_numbers() -> None:
-    """Each of them fills a large frame and a small one in turn."""
-
-    def draw(seed: int) -> list[Tensor]:
-        shapes = ((16, 64, 64), (1, 1, 3)) * 4
-        return [addressed_noise(seed, frame, 0, "start", s) for frame, s in enumerate(shapes)]
-
-    with ThreadPoolExecutor(4) as pool:
-        at_once = [*pool.map(draw, range(12))]
-    assert all(map(torch.equal, sum(at_once, []), sum(map(draw, range(12)), [])))
 
 
 def test_global_generators_are_neither_read_nor_moved() -> None:
