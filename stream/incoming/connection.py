@@ -39,6 +39,7 @@ OPTIONS = {
     "tls_verify": "0",  # of rtsps: cameras sign their own certificates, which FFmpeg 9 refuses
 }
 BUFFER_BYTES = 1 << 15
+UNTIMED = ("mpjpeg", "mjpeg")  # FFmpeg counts their pictures as 25 a second, whatever comes
 KEY_S = 30.0  # a stream that is joined in its middle has no picture before the next key frame
 
 
@@ -68,8 +69,9 @@ class Connection:
             self.close()
             raise
         self._tick_s = tick_s(self._stream)
+        self._format = self._container.format.name
         self._packets = packets(self._container)
-        self._times = PictureTimes(self._container.format.name)
+        self._times = PictureTimes(self._format)
         self._clock = PictureClock(is_paced=self._is_whole(self._container))
 
     @property
@@ -92,8 +94,7 @@ class Connection:
         if not self._waiting:
             return None
         frame = self._waiting.popleft()
-        at = None if frame.pts is None else float(frame.pts * (frame.time_base or self._tick_s))
-        return self._clock.time(at), frame
+        return self._clock.time(self._time_of(frame)), frame
 
     def interrupt(self) -> None:
         """End a read that waits on another thread; FFmpeg's own reads end when they give up."""
@@ -136,6 +137,12 @@ class Connection:
         """Refuse a file whose pictures would come all at once."""
         if container.format.name in BARE_FORMATS and self._is_whole(container):
             raise bare_video(f"live source {self.address.shown}", container.format.name)
+
+    def _time_of(self, frame: av.VideoFrame) -> float | None:
+        """What the source says of a picture's time in seconds; None where it says nothing."""
+        if frame.pts is None or self._format in UNTIMED:
+            return None
+        return float(frame.pts * (frame.time_base or self._tick_s))
 
     def _next_pictures(self) -> deque[av.VideoFrame]:
         """The pictures of the next packet that has some; none at the end.

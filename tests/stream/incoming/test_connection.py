@@ -21,11 +21,13 @@ from longtake.tests.support.stream.live_servers import (
     FaultServer,
     fault_server,
     ffmpeg,
+    jpeg,
 )
 from longtake.tests.support.stream.live_site import needs_ffmpeg
 
 COUNT, LIMIT_S, STALL_S = 24, 60.0, 3.0  # time to connect, also on a busy machine
 PICTURES = ("-re", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25", "-pix_fmt", "yuv420p")
+BOUNDARY = b"--frame\r\n"
 STREAM = ("-c:v", "mpeg2video", "-g", "5", "-f", "mpegts")
 
 
@@ -259,6 +261,21 @@ def test_ffmpeg_sends_by_udp_and_goes_away() -> None:
 def test_what_this_ffmpeg_lacks_is_named() -> None:
     with pytest.raises(BadInput, match="has no srt; send the pictures by udp, rtsp or http|check"):
         connect(f"srt://127.0.0.1:{free_port()}")
+
+
+def part(colour: int) -> bytes:
+    """One picture of motion JPEG, as cameras send it."""
+    file = jpeg((colour, colour, colour))
+    head = f"Content-Type: image/jpeg\r\nContent-Length: {len(file)}\r\n\r\n"
+    return head.encode() + file + b"\r\n" + BOUNDARY
+
+
+def test_pictures_of_motion_jpeg_are_of_the_time_when_they_come(server: FaultServer) -> None:
+    """FFmpeg says 25 a second of any camera: these 100 would end in four seconds."""
+    server.content, server.tail = BOUNDARY + b"".join(map(part, range(100))), part(200)
+    with closing(connect(server.url("/goes-on"))) as connection:
+        timed = [(connection.next(), time.monotonic()) for _ in range(110)]
+    assert all(picture is not None and picture[0] <= now for picture, now in timed)
 
 
 def test_a_read_ends_when_another_thread_interrupts_it(server: FaultServer) -> None:
