@@ -70,7 +70,7 @@ class Connection:
             raise
         self._tick_s = tick_s(self._stream)
         self._format = self._container.format.name
-        self._packets = packets(self._container)
+        self._packets = self._all_packets(self._container)
         self._times = PictureTimes(self._format)
         self._clock = PictureClock(is_paced=self._is_whole(self._container))
 
@@ -143,6 +143,15 @@ class Connection:
         if frame.pts is None or self._format in UNTIMED:
             return None
         return float(frame.pts * (frame.time_base or self._tick_s))
+
+    def _all_packets(self, container: InputContainer) -> Iterator[AnyPacket]:
+        """The packets to the end, which FFmpeg takes for damage in motion JPEG."""
+        try:
+            yield from packets(container)
+        except av.InvalidDataError:
+            has_ended = self._web is not None and self._web.has_ended
+            if not (has_ended and self._format in UNTIMED):
+                raise
 
     def _next_pictures(self) -> deque[av.VideoFrame]:
         """The pictures of the next packet that has some; none at the end.

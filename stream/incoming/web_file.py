@@ -37,6 +37,7 @@ class WebFile:
         answer = self._open(0)
         length = answer.getheader("Content-Length") or ""
         takes_ranges = (answer.getheader("Accept-Ranges") or "").lower() == "bytes"
+        self.has_ended = False  # whether the server has sent its last byte
         self.is_whole = _is_size(length)  # a stream that goes on has no length
         self.size = int(length) if takes_ranges and self.is_whole else None
 
@@ -47,6 +48,7 @@ class WebFile:
         answer = self._answer or self._open(self._position)
         content = answer.read1(count)
         self._position += len(content)
+        self.has_ended = not content
         return content
 
     def seekable(self) -> bool:

@@ -278,6 +278,15 @@ def test_pictures_of_motion_jpeg_are_of_the_time_when_they_come(server: FaultSer
     assert all(picture is not None and picture[0] <= now for picture, now in timed)
 
 
+@pytest.mark.parametrize("path", ["/video", "/break"])
+def test_motion_jpeg_that_ends_is_no_damaged_video(server: FaultServer, path: str) -> None:
+    server.content = BOUNDARY + b"".join(map(part, range(20)))
+    with closing(connect(server.url(path))) as connection:
+        assert not connection.is_file
+        assert len(frames(connection)) >= 9
+        assert connection.next() is None
+
+
 def test_a_read_ends_when_another_thread_interrupts_it(server: FaultServer) -> None:
     connection, read = connect(server.url("/stall")), list[av.VideoFrame]()
     thread = threading.Thread(target=lambda: read.extend(frames(connection)))
