@@ -11,6 +11,7 @@ from ...attention.snapshot import Snapshot
 from ...samplers.loop import Chunk, Loop
 from ...samplers.settings import RolloutSettings
 from ..journal.snapshots import Snapshots
+from ..replay_watch import ReplayWatch, until_stopped
 from .hot_states import HotState
 from .out_of_memory import is_out_of_memory
 from .recache import chunks_to_replay, last_rebuild
@@ -26,13 +27,15 @@ MISFITS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, 
 class ChunkProducer:
     """Makes chunks from chunk `first` on, with what is in force in `state`.
 
+    `watch` follows the replay of finished chunks, if there is one.
     `smaller` saves memory: rotated keys are not held, and branches are evaluated one by one.
     `notice` is a sentence for users if the loop could only be restored approximately.
     """
 
     def __init__(
-        self, spec: RolloutSpec, state: RunState, first: int, *, smaller: bool = False
-    ) -> None:
+        self, spec: RolloutSpec, state: RunState, first: int, watch: ReplayWatch | None = None,
+        *, smaller: bool = False,
+    ) -> None:  # fmt: skip
         frame = state.chain.span(first).first
         self._spec, self._state, self._first = spec, state, first
         self._start = state.settings.at(frame)
@@ -52,7 +55,10 @@ class ChunkProducer:
         replayed = self._restore(first)
         last = state.read(first - 1) if first and not replayed else None
         in_flight = last.in_flight if last else ()
-        self.chunks: Iterator[Chunk] = self.loop.chunks(state.replay(replayed), in_flight)
+        finished = state.replay(replayed)
+        if watch is not None:
+            finished = watch.follow(finished, replayed)
+        self.chunks: Iterator[Chunk] = until_stopped(self.loop.chunks(finished, in_flight))
         state.may_recache = False
 
     def make_again(self, index: int) -> None:

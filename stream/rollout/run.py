@@ -22,6 +22,7 @@ from ..journal.lock import ProcessLock
 from ..journal.records import touch
 from ..latency import LatencyMeter
 from ..lazy.stream import Stream
+from ..replay_watch import ReplayWatch
 from ..timecode import time_label
 from .controls import Controls
 from .drift import DriftMeter
@@ -40,11 +41,9 @@ from .spec import RolloutSpec
 class Run:
     """One run of a rollout, from its first reader to the end of its scope.
 
-    `model` is the one that makes its chunks.
-    `state` is what is in force, `sparse` what sparse attention did in the chunks of this run.
-    `recalled` tells which past frames its chunks fetched, in words.
-    `stopped_at` is the chunk that a stop left out, `resumed_from` the one production last began at
-    (None for the first).
+    `model` makes its chunks. `state` is what is in force, `sparse` what sparse attention did in the
+    chunks of this run. `recalled` tells which past frames its chunks fetched, in words.
+    `stopped_at` is the chunk that a stop left out, `resumed_from` where production last began.
     """
 
     def __init__(self, spec: RolloutSpec, observer: RunObserver) -> None:
@@ -83,8 +82,6 @@ class Run:
         key, hot = self.state.chain.key(count - 1), self.spec.hot
         running = self._producer.state_at(key) if self._producer is not None else None
         return running or (hot.at(key) if hot is not None else None)
-
-    # Chunks
 
     def _read_stored(self, index: int) -> Chunk | None:
         if not self._admit(index):
@@ -192,7 +189,8 @@ class Run:
         if self._producer is None or self._producer.is_outdated(first):
             self._producer = None  # before the next one takes its memory
             spec = replace(self.spec, model=self.model.ready(self.observer, self.notify))
-            self._producer = ChunkProducer(spec, self.state, first, smaller=self._smaller)
+            watch = ReplayWatch(self.notify, lambda: self._stops(first))
+            self._producer = ChunkProducer(spec, self.state, first, watch, smaller=self._smaller)
             self._earlier_sparse = self.sparse
             if self._producer.notice is not None:
                 self.notify(self._producer.notice)
@@ -253,8 +251,6 @@ class Run:
             self._record.restore(self.state.chain, chunk.index)
             self.controls.end(stopped=False)
 
-    # Controls
-
     def _admit(self, index: int) -> bool:
         """Obey the controls before chunk `index` is first handed out; False ends the run."""
         if index < self._admitted:
@@ -265,11 +261,8 @@ class Run:
             self._check_alone()
         try:
             self._wait(index)
-            if index and self.controls.state == "stopping":
-                self.observer.on_edit()
-                return self._stop(index)
-            if self.spec.chunk_count is None and self.disk.is_full():
-                return self._stop(index)
+            if self._stops(index):
+                return False
             self.latency.begin(index)
             edits = self.controls.edit_queue
             if apply_edit(index, self.state, edits, self.observer, self.notify):
@@ -292,7 +285,12 @@ class Run:
             self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
             is_ready = self.receiving.wait(index, self.notify)
 
-    def _stop(self, index: int) -> bool:
-        self.stopped_at = index
-        self.controls.end(stopped=True)
-        return False
+    def _stops(self, index: int) -> bool:
+        """Whether the run ends before chunk `index`: a user asked for that, or the disk is full."""
+        is_asked = index > 0 and self.controls.state == "stopping"
+        if is_asked:
+            self.observer.on_edit()
+        if is_asked or (self.spec.chunk_count is None and self.disk.is_full()):
+            self.stopped_at = index
+            self.controls.end(stopped=True)
+        return self.stopped_at is not None
