@@ -97,7 +97,7 @@ class WebFile:
             answer = self._answer = self._request(start)
             if answer.status not in REDIRECTS:
                 return self._checked(answer, start)
-            target = urljoin(self._url, _ascii(answer.getheader("Location", "")))
+            target = _led_to(self._url, _ascii(answer.getheader("Location", "")))
             self.close()
             if urlsplit(target).scheme not in WEB:
                 raise BadInput(
@@ -130,10 +130,36 @@ class WebFile:
     def _checked(self, answer: http.client.HTTPResponse, start: int) -> http.client.HTTPResponse:
         if answer.status == (206 if start else 200):
             return answer
+        if answer.status == http.client.UNAUTHORIZED:
+            raise self._locked(answer.getheader("WWW-Authenticate") or "")
         raise BadInput(
             f"The live source {self._address.shown} answers {answer.status} {answer.reason}; check "
             "the address."
         )
+
+    def _locked(self, challenge: str) -> BadInput:
+        """The error for a server that wants a login: none, another one or one of another kind."""
+        kind = challenge.partition(" ")[0]
+        advice = "the name or the password in its address is not right"
+        if kind.lower() not in ("", "basic"):
+            advice = (
+                f"it wants the kind {kind}, and an address gives Basic alone; choose Basic in the "
+                "camera's settings, or use its rtsp address"
+            )
+        elif urlsplit(self._url).username is None:
+            advice = "write them into its address: http://USER:PASSWORD@HOST"
+        return BadInput(
+            f"The live source {self._address.shown} asks for a name and a password; {advice}."
+        )
+
+
+def _led_to(url: str, location: str) -> str:
+    """The address that a redirect of `url` names, with the login of `url` on the same server."""
+    old, target = urlsplit(url), urlsplit(urljoin(url, location))
+    login, at, server = old.netloc.rpartition("@")
+    if target.scheme == old.scheme and target.netloc.lower() == server.lower():
+        target = target._replace(netloc=login + at + target.netloc)
+    return target.geturl()
 
 
 def _is_size(text: str) -> bool:

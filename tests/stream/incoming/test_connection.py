@@ -147,6 +147,28 @@ def test_a_private_host_that_the_user_named_may_redirect_to_itself(server: Fault
         assert len(frames(connection)) == COUNT
 
 
+@pytest.mark.parametrize("place", ["/locked", "{server}/locked"])
+def test_a_login_goes_on_to_the_same_server_alone(server: FaultServer, place: str) -> None:
+    own = server.url("").replace("//", "//viewer:secret@")
+    with closing(connect(f"{own}/moved?to={place.format(server=server.url(''))}")) as connection:
+        assert numbers(frames(connection, 3)) == [0, 1, 2]
+    with fault_server(b"") as other, pytest.raises(BadInput, match="asks for a name"):
+        connect(f"{own}/moved?to={other.url('/locked')}")
+
+
+@pytest.mark.parametrize(("login", "path", "advice"), [
+    ("", "/locked", "into its address: http://USER:PASSWORD@HOST"),
+    ("viewer:guess@", "/locked", "the name or the password in its address is not right"),
+    ("viewer:guess@", "/locked?Digest", "wants the kind Digest, and an address gives Basic alone"),
+])  # fmt: skip
+def test_a_server_that_wants_a_login_says_which(
+    server: FaultServer, login: str, path: str, advice: str
+) -> None:
+    with pytest.raises(BadInput, match=f"asks for a name and a password; .*{advice}") as refusal:
+        connect(server.url(path).replace("//", f"//{login}"))
+    assert "guess" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(("path", "reason"), [
     ("/page", "is no video that can be read"), ("/gone", "answers 404 Not Found"),
     ("/loop", "redirects more than 8 times"),

@@ -15,6 +15,7 @@ from PIL import Image
 from longtake.tests.support.stream.live_site import FFMPEG
 
 NAP_S = 0.02
+LOGIN = "Basic dmlld2VyOnNlY3JldA=="  # viewer:secret
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes:
@@ -41,7 +42,8 @@ class FaultServer:
     """Answers by path: `/video` all at once, `/stall` all and then nothing, `/moved?to=` leads on.
 
     `/break` ends in the middle, `/page` is no video, `/loop` leads to itself, `/accent` to a name
-    in Latin-1. `/odd` says a length that is no number. Nothing takes ranges but `/ranges`.
+    in Latin-1. `/locked` wants a login, of the kind that its query names. `/odd` says a length that
+    is no number. Nothing takes ranges but `/ranges`.
     `/goes-on` sends all and then `tail` again and again, until the other side goes.
     """
 
@@ -80,21 +82,22 @@ class FaultServer:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Write what belongs to the path."""
         name, _, query = handler.path.partition("?")
-        if name in ("/moved", "/loop"):
+        own = {"/goes-on": self._go_on, "/ranges": self._send_range}
+        if name in own:
+            own[name](handler)
+        elif name in ("/moved", "/loop"):
             target = query.partition("=")[2] if name == "/moved" else "/loop"
             self._head(handler, 302, Location=target, Content_Length="0")
         elif name == "/accent":
             self._head(handler, 302, Location="/vid\xe9 o", Content_Length="0")
+        elif name == "/locked":
+            self._ask_for_login(handler, query or "Basic")
         elif name == "/odd":
             self._head(handler, 200, Content_Length="\xb2", Accept_Ranges="bytes")
             handler.wfile.write(self.content)
             handler.close_connection = True
-        elif name == "/goes-on":
-            self._go_on(handler)
         elif name == "/page":
             self._send(handler, b"<html><p>No video.</p></html>" * 40)
-        elif name == "/ranges":
-            self._send_range(handler)
         elif name in ("/video", "/vid%E9%20o"):
             self._send(handler, self.content)
         elif name in ("/stall", "/break"):
@@ -107,6 +110,12 @@ class FaultServer:
             handler.close_connection = True
         else:
             self._head(handler, 404, Content_Length="0")
+
+    def _ask_for_login(self, handler: BaseHTTPRequestHandler, kind: str) -> None:
+        if handler.headers["Authorization"] == LOGIN:
+            self._send(handler, self.content)
+        else:
+            self._head(handler, 401, Content_Length="0", WWW_Authenticate=f'{kind} realm="x"')
 
     def _go_on(self, handler: BaseHTTPRequestHandler) -> None:
         self._head(handler, 200, Connection="close")
