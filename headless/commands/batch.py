@@ -88,7 +88,8 @@ def batch(  # noqa: PLR0913
         prepare_folder(out)
         table = read_table(params) if params else None
         spec = BatchSpec(paths, parse_changes(changes), table)
-        with ProcessLock(out / LOCK_FILE, f"A batch into {out}"), _results(records, console):
+        lock = ProcessLock(out / LOCK_FILE, f"A batch into {out}", "give another --out")
+        with lock, _results(records, console):
             if driving:
                 driving = replace(driving, disable_metadata=disable_metadata)
                 drive(spec, driving, comfy, store, records, console)

@@ -38,29 +38,31 @@ else:
 
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+CHANGE = "change the seed or output folder"
 PID_BYTES = 32  # more than a process id has
 HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 class Held(BadInput):
-    """Another owner has the lock, the process with the id `owner`."""
+    """Another owner has the lock, the process with the id `owner`; `change` is another way out."""
 
-    def __init__(self, subject: str, owner: str) -> None:
+    def __init__(self, subject: str, owner: str, change: str) -> None:
         super().__init__(
-            f"{subject} is already running in process {owner}; "
-            f"wait for it, stop it, or change the seed or output folder."
+            f"{subject} is already running in process {owner}; wait for it, stop it, or {change}."
         )
 
 
 class ProcessLock:
     """Held from construction to `release`, by one owner on this machine or many `shared` ones.
 
-    Held names the process that holds it. Only its owner may delete the file: who has locked a
-    deleted file tries again.
+    Held names the process that holds it, and says `change`, another way out. Only its owner may
+    delete the file: who has locked a deleted file tries again.
     """
 
-    def __init__(self, path: Path, subject: str, *, shared: bool = False) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, subject: str, change: str = CHANGE, *, shared: bool = False
+    ) -> None:
+        self._path, self._change = path, change
         self._descriptor: int | None = _open(path)
         try:
             self._acquire(subject, shared=shared)
@@ -85,7 +87,7 @@ class ProcessLock:
             _lock(self._descriptor, shared=shared)
         except OSError as error:
             if error.errno in HELD_ELSEWHERE:
-                raise Held(subject, _read_owner(self._descriptor)) from error
+                raise Held(subject, _read_owner(self._descriptor), self._change) from error
             raise StorageError(
                 f"The folder {self._path.parent} does not support file locks ({error.strerror}); "
                 f"choose a folder on a local disk."

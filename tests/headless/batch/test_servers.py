@@ -327,6 +327,7 @@ def test_one_batch_at_a_time_writes_into_a_folder(tmp_path: Path, server: FakeCo
     with ProcessLock(tmp_path / "o" / "batch.lock", "x"):
         result = run(tmp_path, server)
     assert result.exit_code == 1 and "is already running in process" in result.output
+    assert "wait for it, stop it, or give another --out." in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
