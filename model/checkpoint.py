@@ -28,7 +28,7 @@ from .families.table import TWIN
 from .families.tensors import QUANTISED
 from .files.header import TensorInfo
 from .files.mismatch import mismatch
-from .files.number_checks import check_numbers
+from .files.number_checks import check_numbers, check_scale
 from .files.safetensors_file import open_mapped
 from .files.skip_init import SkipInit
 from .files.weights import Weights, open_weights
@@ -66,7 +66,9 @@ class Checkpoint:
 
     def read(self, name: str) -> Tensor:
         """One tensor by its official name as it is stored, mapped from disk."""
-        return self.weights.read(self.recognition.copy.names[name])
+        tensor = self.weights.read(self.recognition.copy.names[name])
+        check_scale(name, tensor, self.recognition.header.path)  # a computed layer has none
+        return tensor
 
     def infos(self) -> dict[str, TensorInfo]:
         """All tensors for the host's Wan model by official name, quantisation scales included."""

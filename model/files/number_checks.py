@@ -18,6 +18,11 @@ TRAINED = re.compile(
 """Matrices that no training leaves or begins as zeros, scales of quantised ones, and the
 convolutions of a VAE (Wan's and TAEHV's names).
 """
+SCALE = re.compile(
+    r"(.*\.)?(scale_weight|weight_scale(_2)?|scale_input|input_scale|input_absmax"
+    r"|(weight|input)_global_scale)"
+)
+"""What a quantised layer is multiplied with; each comes from the largest of absolute numbers."""
 
 
 def check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
@@ -27,7 +32,7 @@ def check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
-    """Refuse (BadInput) NaN, infinity, complex numbers and a `TRAINED` tensor of zeros.
+    """Refuse (BadInput) NaN, infinity, complex numbers, zeros as `TRAINED`, and a scale below 0.
 
     A download that reserved its room and was cut short has such zeros, in any number format.
     """
@@ -40,10 +45,17 @@ def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
     total = _wide(tensor).sum() if is_float else None
     if total is not None and not total.isfinite() and not _wide(tensor).isfinite().all():
         raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
+    check_scale(name, tensor, path)
     if not TRAINED.fullmatch(name) or (total is not None and total != 0):
         return
     if not (_wide(tensor) if is_float else tensor).any():
         raise BadInput(f"{path} has nothing but zeros in {name}; download it again.")
+
+
+def check_scale(name: str, tensor: Tensor, path: Path) -> None:
+    """Refuse (BadInput) a scale below 0: a layer with its sign turned makes noise."""
+    if SCALE.fullmatch(name) and tensor.is_floating_point() and (_wide(tensor) < 0).any():
+        raise BadInput(f"{path} has a scale below 0 in {name}; download it again.")
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -47,8 +47,9 @@ def open_module(path: Path, config: DiTConfig) -> tuple[VaceModule, DiTConfig]:
             f"{path} is a GGUF file, whose VACE module Longtake cannot read; use a .safetensors "
             "file."
         )
-    state = dequantise({name: weights.read(stored) for name, stored in names.items()}, path)
-    check_numbers(state, path)
+    stored_state = {name: weights.read(stored) for name, stored in names.items()}
+    check_numbers(stored_state, path)
+    state = dequantise(stored_state, path)
     plain = {name: state[name].float() for name in needed}
     module.load_state_dict(plain, assign=True)
     return module.eval().requires_grad_(False), sizes

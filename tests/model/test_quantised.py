@@ -159,6 +159,18 @@ def test_damage_to_a_marked_file_is_refused_and_not_run(tmp_path: Path, case: st
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize("pack", [fp8, wide_fp8, int8, nvfp4, nvfp4_with_alpha])
+def test_a_scale_below_0_is_refused_by_name(tmp_path: Path, pack: Pack) -> None:
+    """By such a scale a whole layer would change its sign, and the model make noise."""
+    stored, _ = file_and_meaning(state(), pack)
+    (scale, *_) = (
+        n for n in stored if BLOCK in n and "scale" in n and stored[n].dtype == torch.float32
+    )
+    path = saved(tmp_path / NAME, stored | {scale: -stored[scale]})
+    with pytest.raises(BadInput, match=f"a scale below 0 in {scale.removeprefix('model.')}"):
+        open_checkpoint(path).state()
+
+
 def test_a_scale_without_its_weight_is_said_to_be_unused(tmp_path: Path) -> None:
     stray = f"{BLOCK}.gate.weight_scale"
     opened = open_checkpoint(saved(tmp_path / NAME, state() | {stray: torch.ones(1)}))

@@ -115,10 +115,13 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     assert "NaN or infinity in vace_blocks.0.ffn.0.bias" in refused(tmp_path, broken)
     channels = {**names, "vace_patch_embedding.weight": torch.zeros(256, 132, 1, 2, 2)}
     assert "reads 132 channels" in refused(tmp_path, channels)
+    scale = "vace_blocks.0.ffn.0.weight_scale"
+    below = refused(tmp_path, {**names, scale: torch.tensor(-1.0)})
+    assert f"has a scale below 0 in {scale}" in below
     third = {n.replace("blocks.1.", "blocks.2."): t for n, t in names.items()}
     assert "has 3 blocks, which do not divide" in refused(tmp_path, third)
     layer = "vace_blocks.0.ffn.0.weight"
-    packed = {**names, layer: torch.zeros(CONFIG.ffn_dim, CONFIG.dim // 2, dtype=torch.uint8)}
+    packed = {**names, layer: torch.ones(CONFIG.ffn_dim, CONFIG.dim // 2, dtype=torch.uint8)}
     packed |= {f"{layer}_scale": torch.ones(CONFIG.ffn_dim, CONFIG.dim // 16)}
     assert f"holds {layer} in a packing" in refused(tmp_path, packed)
     turned = {**names, layer: names[layer].T.contiguous(), f"{layer}_scale": torch.ones(1)}
