@@ -25,7 +25,7 @@ from ..families.names import copies, from_diffusers, to_diffusers, unwrap
 from ..files.number_checks import check_numbers
 from ..files.weights import Weights, open_weights
 from .checks import check_parts, check_unquantised
-from .roles import ALPHA, BIAS, DOWN, KNOWN_ROLES, MAGNITUDE, Part, Shapes, role_of
+from .roles import ALPHA, BIAS, DOWN, KNOWN_ROLES, MAGNITUDE, UP, Part, Shapes, role_of
 
 UNDERSCORED = re.compile(r"^(lora|lycoris|oft)(_(unet|transformer))?__?")
 DIFFUSERS_HEADS = {"condition_embedder", "proj_out"}
@@ -55,6 +55,19 @@ class Lora:
         downs = ((module, len(t)) for (module, role), t in self.parts.items() if role == DOWN)
         ratios = {round(float(self.parts[module, ALPHA]) / rank, 4) for module, rank in downs}
         return tuple(sorted(ratios))
+
+    @property
+    def idle(self) -> str:
+        """Why all of its pairs add zeros to the model; empty where it changes any layer."""
+        if not all(role in (UP, DOWN, ALPHA) for _, role in self.parts):
+            return ""
+        modules = {module for module, role in self.parts if role == DOWN}
+        if not any(self.parts[module, ALPHA].any() for module in modules):
+            return "its alpha is 0"
+        changes = any(
+            all(self.parts[module, role].any() for role in (UP, DOWN, ALPHA)) for module in modules
+        )
+        return "" if changes else "one half of each pair is zeros, as before training"
 
 
 def open_lora(path: Path, layers: Shapes) -> Lora:

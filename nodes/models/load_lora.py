@@ -66,6 +66,8 @@ def _show_layers(node_id: str | None, lora: Lora) -> None:
     scales = " and ".join(f"{scale:g}" for scale in lora.scales)
     scaled = f" by alpha / rank {scales} (alpha: {lora.alpha_from})" if scales else ""
     host.show_status(node_id, f"{lora.layers} layers are changed{scaled}.")
+    if lora.idle:
+        host.warn(node_id, f"The LoRA changes nothing: {lora.idle}. Get it again.")
     if lora.unused:
         host.warn(
             node_id,

@@ -173,3 +173,29 @@ def test_what_it_is_and_what_fits_nothing_is_said(
     said = " ".join(record.message for record in caplog.records)
     assert f"{len(pairs())} layers are changed by alpha / rank 1 (alpha: nowhere" in said
     assert "1 tensors of the LoRA fit no layer of this model, for example diffusion_model" in said
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"alpha": 0.0}, "its alpha is 0"),
+    ({"lora_up.weight": 0.0}, "one half of each pair is zeros"),
+    ({"lora_up.weight": 0.0, "alpha": 0.0}, "its alpha is 0"),
+    ({}, ""),
+])  # fmt: skip
+def test_a_lora_that_changes_nothing_is_said(
+    model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    changes: dict[str, float], reason: str,
+) -> None:  # fmt: skip
+    """By an alpha of 0, or untrained; one layer of zeros alone is a layer that was left out."""
+    stored = alphas(layers("diffusion_model.", *KOHYA), KOHYA[0], 2.0)
+    for name, tensor in stored.items():
+        factor = next((f for end, f in changes.items() if name.endswith(end)), 1.0)
+        stored[name] = tensor * factor
+    if not reason:
+        stored["diffusion_model.blocks.0.ffn.0.alpha"] = torch.zeros(())
+    path = safetensors(tmp_path / "models" / "loras" / "zero.safetensors", stored)
+    with caplog.at_level("WARNING", "longtake"):
+        patched = load(model, 1.0, path.name)
+    said = " ".join(record.message for record in caplog.records)
+    assert (f"The LoRA changes nothing: {reason}" in said) == bool(reason)
+    changed = any(not torch.equal(in_use(patched)[n], t) for n, t in state().items())
+    assert changed != bool(reason)
