@@ -28,6 +28,7 @@ class Other:
     """A kind of file that is no causal Wan model.
 
     `named` is a pattern in its tensor names, `also` another one; none of them has `without`.
+    `is_vae` marks those that the loader of VAEs takes.
     """
 
     title: str
@@ -35,7 +36,12 @@ class Other:
     remedy: str
     also: str = ""
     without: str = r"^$"
+    is_vae: bool = False
 
+
+LOAD_VAE = "load it with Load VAE, and a diffusion model here"
+WAN_FAMILY = "Longtake runs the Wan family; use a causal Wan model"
+CLIP_VISION = r"vision_model\.|visual\.(transformer|blocks)\."
 
 OTHERS = (
     Other(
@@ -78,20 +84,43 @@ OTHERS = (
         "its extra inputs are not supported; use a Wan 2.1 text-to-video or image-to-video model",
     ),
     Other(
-        "the Wan 2.2 VAE", r"decoder\.upsamples\.0\.upsamples\.0\.residual\.",
-        "load it with Load VAE, and a diffusion model here",
+        "the Wan 2.2 VAE", r"decoder\.upsamples\.0\.upsamples\.0\.residual\.", LOAD_VAE,
+        is_vae=True,
     ),
     Other(
-        "a Wan VAE", r"(decoder|encoder)\.middle\.0\.residual\.|decoder\.mid_block\.resnets\.0\.",
-        "load it with Load VAE, and a diffusion model here",
+        "a Wan VAE",
+        r"(decoder|encoder)\.middle\.0\.residual\.|decoder\.mid_block\.resnets\.0\.norm1\.gamma",
+        LOAD_VAE, is_vae=True,
     ),
     Other(
-        "a tiny VAE (TAEHV or lighttae)", r"^decoder\.\d+\.conv\.\d\.weight",
-        "load it with Load VAE, and a diffusion model here",
+        "a tiny VAE (TAEHV or lighttae)", r"^decoder\.\d+\.conv\.\d\.weight", LOAD_VAE, is_vae=True,
     ),
     Other(
         "the demo's VAE", r"^decoder\.\d+\.(join|middle)\.weight",
-        "use the demo model loader, and a diffusion model here",
+        "use the demo model loader, and a diffusion model here", is_vae=True,
+    ),
+    Other(
+        "a ControlNet",
+        r"^(control_model\.)?input_hint_block\.|(^|\.)controlnet_(cond_embedding|\w*blocks|x_embedder)\.",
+        "control goes by a VACE module (Load VACE Module); choose a diffusion model here",
+    ),
+    Other("an SDXL checkpoint", r"^conditioner\.embedders\.\d\.", WAN_FAMILY),
+    Other(
+        "a Stable Diffusion model",
+        r"^(model\.diffusion_model\.)?input_blocks\.\d+\.\d\.|^(unet\.)?down_blocks\.\d\.resnets\.",
+        WAN_FAMILY,
+    ),
+    Other("Stable Diffusion 3", r"(^|\.)joint_blocks\.\d+\.", WAN_FAMILY),
+    Other(
+        "a VAE of another model, such as Stable Diffusion or Flux",
+        r"^(first_stage_model\.|vae\.)?decoder\.mid(\.block_1|_block\.resnets\.0)\.norm1\.weight",
+        "load the Wan VAE with Load VAE, and a diffusion model here",
+    ),
+    Other(
+        "a CLIP text encoder",
+        r"(^|\.)text_model\.encoder\.layers\.0\.|(^|\.)transformer\.resblocks\.0\.",
+        "Wan reads prompts by umt5-xxl: load that with Load CLIP, and a diffusion model here",
+        without=CLIP_VISION,
     ),
     Other(
         "a text encoder",
@@ -99,16 +128,25 @@ OTHERS = (
         "load it with Load CLIP of type `wan`, and a diffusion model here",
     ),
     Other(
-        "a CLIP vision model", r"vision_model\.|visual\.(transformer|blocks)\.",
+        "a CLIP vision model", CLIP_VISION,
         "load it with Load CLIP Vision, and a diffusion model here",
     ),
     Other(
-        "HunyuanVideo or Flux", r"(^|\.)(double_blocks|single_transformer_blocks)\.",
-        "Longtake runs the Wan family; use a causal Wan model",
+        "HunyuanVideo or Flux", r"(^|\.)(double_blocks|single_transformer_blocks)\.", WAN_FAMILY,
     ),
     Other(
-        "LTX-Video", r"(^|\.)transformer_blocks\.\d+\.scale_shift_table",
-        "Longtake runs the Wan family; use a causal Wan model",
+        "LTX-Video", r"(^|\.)transformer_blocks\.\d+\.scale_shift_table", WAN_FAMILY,
+    ),
+    Other(
+        "an upscaler",
+        r"(^|\.)body\.\d+\.rdb1\.|\.RDB1\.conv1\.|(^|\.)layers\.\d+\.residual_group\."
+        r"|^(params(_ema)?\.)?body\.\d+\.weight",
+        "load it with Load Upscale Model, and a diffusion model here",
+    ),
+    Other(
+        "an embedding (textual inversion)",
+        r"^string_to_param\.|^(emb_params|clip_[lg]|t5xxl)$|^<[^>]+>$",
+        "put it into models/embeddings, and choose a diffusion model here",
     ),
 )  # fmt: skip
 

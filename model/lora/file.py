@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..families.names import copies, from_diffusers, to_diffusers, unwrap
+from ..families.others import other
 from ..files.number_checks import check_numbers
 from ..files.weights import Weights, open_weights
 from .checks import check_parts, check_unquantised
@@ -192,11 +193,11 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
 
 
 def _stored_module(stored: str) -> str:
-    return re.split(r"\.lora[_.]", unwrap(stored))[0]
+    return re.split(r"\.(?:lora[_.]|lokr_|hada_)", unwrap(stored))[0]
 
 
 def _no_lora(path: Path, names: list[str], layers: Shapes) -> str:
-    pairs = [name for name in names if re.search(r"\.lora[_.]|^lora_", name)]
+    pairs = [name for name in names if re.search(r"\.(lora[_.]|lokr_|hada_)|^lora_", name)]
     if pairs:
         in_first = re.sub(r"(?<=blocks[._])\d+", "0", unwrap(pairs[0]))
         kind = "this" if _part(in_first, layers, _flat(layers)) else "any Wan"
@@ -206,4 +207,7 @@ def _no_lora(path: Path, names: list[str], layers: Shapes) -> str:
         )
     if copies(names):
         return f"{path} is a whole model and no LoRA; load it as a model."
+    wrong = other(names)
+    if wrong is not None:
+        return f"{path} is {wrong.title} and no LoRA; choose a LoRA file."
     return f"{path} is no LoRA (it holds {', '.join(names[:2])}); choose a LoRA file."

@@ -91,11 +91,12 @@ def _folder_of(vae_name: str) -> str:
 
 
 def _check_kind(header: Header) -> None:
-    """Refuse a file that is known as something else than a VAE."""
+    """Refuse a file that is known as something else than a VAE of Wan."""
+    if copies(header.tensors):
+        raise BadInput(f"{header.path} is a whole diffusion model and no VAE; choose a Wan VAE.")
     kind = other(header.tensors)
-    title = "a whole diffusion model" if copies(header.tensors) else kind.title if kind else ""
-    if title and "VAE" not in title:
-        raise BadInput(f"{header.path} is {title} and no VAE; choose a Wan VAE.")
+    if kind is not None and not kind.is_vae:
+        raise BadInput(f"{header.path} is {kind.title}; choose a Wan VAE.")
 
 
 def _check_whole(vae: StreamingVAE, header: Header) -> None:

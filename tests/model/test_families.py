@@ -301,7 +301,7 @@ REFUSED = [  # what a file holds beside (or instead of) a model, and what the se
      "is a text encoder"),
     ({"vision_model.embeddings.class_embedding": (2,)}, "is a CLIP vision model"),
     ({"double_blocks.0.img_attn.qkv.weight": (2, 2)}, "is HunyuanVideo or Flux"),
-    ({"input_blocks.0.0.weight": (2, 2)}, "is no Wan-family model"),
+    ({"stack.0.0.weight": (2, 2)}, "is no Wan-family model"),
 ]  # fmt: skip
 BESIDE = [
     ({"vace_patch_embedding.weight": (256, 96, 1, 2, 2)}, "is Wan VACE: "),
