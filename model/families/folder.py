@@ -45,10 +45,14 @@ def _own_folders(parents: Sequence[Path]) -> list[Path]:
     return own
 
 
+def stating_files(path: Path) -> tuple[Path, Path]:
+    """Where diffusers states the model in a weights file, and its pipeline."""
+    return path.with_name("config.json"), path.parent.parent / "model_index.json"
+
+
 def declared_classes(path: Path) -> tuple[str, str]:
     """The classes of the model and of its pipeline, as diffusers' files around it say, or ""."""
-    model = _config(path.with_name("config.json")).get(CLASS, "")
-    pipeline = _config(path.parent.parent / "model_index.json").get(CLASS, "")
+    model, pipeline = (_config(file).get(CLASS, "") for file in stating_files(path))
     return str(model), str(pipeline)
 
 
@@ -57,7 +61,7 @@ def declared_depth(path: Path, dim: int) -> int | None:
 
     A folder of many models may hold the configuration of any of them.
     """
-    stated = _config(path.with_name("config.json"))
+    stated = _config(stating_files(path)[0])
     try:
         heads, size = stated.get("num_attention_heads", 0), stated.get("attention_head_dim", 0)
         width, depth = int(stated.get("dim", heads * size)), int(stated.get("num_layers", 0))

@@ -51,13 +51,7 @@ def read_header(path: Path) -> Header:
 
 def read_index(path: Path) -> tuple[Header, dict[str, Path]]:
     """The header of all shards of an index together, and the file that each tensor is in."""
-    try:
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise ValueError(path)
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted({str(shard) for shard in names.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise damage_error(path, "it is no index of safetensors shards") from error
+    names, shards = _listed(path)
     header, places = _join(path, [_beside(path, shard) for shard in shards], names)
     absent = [name for name in names if name not in places]
     if absent:
@@ -65,25 +59,45 @@ def read_index(path: Path) -> tuple[Header, dict[str, Path]]:
     return header, places
 
 
+def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
+    """What an index says: the shard of each tensor, and all shards."""
+    try:
+        if path.stat().st_size > MAX_HEADER_BYTES:
+            raise ValueError(path)
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        return names, sorted({str(shard) for shard in names.values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damage_error(path, "it is no index of safetensors shards") from error
+
+
 def read_shards(path: Path) -> tuple[Header, dict[str, Path]]:
     """The same for one file, or for all the shards beside it if it is one of several."""
-    shard = _SHARD.fullmatch(path.name)
-    if shard is None:
+    names = _shards(path.name)
+    if not names:
         header = read_header(path)
         return header, dict.fromkeys(header.tensors, path)
-    count = int(shard[3])
-    names = [f"{shard[1]}{i:05}-of-{shard[3]}{shard[4]}" for i in range(1, count + 1)]
     return _join(path, [_beside(path, name) for name in names])
 
 
-def siblings(path: Path) -> list[Path]:
-    """The file itself, or the files that belong with it by their names: shards and their index."""
-    shard = _SHARD.fullmatch(path.name)
-    of_index = path.name.removesuffix(INDEX_SUFFIX)
-    if shard is None and of_index == path.name:
+def _shards(name: str) -> list[str]:
+    """The names of all shards of which a file is one; none where it is whole."""
+    shard = _SHARD.fullmatch(name)
+    if shard is None:
+        return []
+    return [f"{shard[1]}{i:05}-of-{shard[3]}{shard[4]}" for i in range(1, int(shard[3]) + 1)]
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or all that are read with it: the shards of an index, or those beside it.
+
+    Of an index that cannot be read it is the index alone.
+    """
+    if not path.name.endswith(INDEX_SUFFIX):
+        return [path.with_name(name) for name in _shards(path.name)] or [path]
+    try:
+        return [path, *(path.with_name(shard) for shard in _listed(path)[1])]
+    except BadInput:  # which the loader says itself
         return [path]
-    beginning = shard[1].removesuffix("-") if shard else of_index
-    return sorted(place for place in path.parent.iterdir() if place.name.startswith(beginning))
 
 
 class SafetensorsReader:

@@ -8,7 +8,7 @@ tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def find_parts(transformer: Path, named: Mapping[str, Path]) -> Parts:
         raise BadInput(
             f"{transformer} is FlashVSR's {TITLES[chosen]}; choose its transformer, {FLASHVSR}."
         )
-    nearby = dict(_parts_beside(transformer, {*TITLES} - {*named}))
+    nearby = _parts_beside(transformer, {*TITLES} - {*named})
     missing = [part for part in TITLES if part not in named and part not in nearby]
     if missing:
         raise _incomplete(transformer.parent, missing)
@@ -82,20 +82,26 @@ def _incomplete(folder: Path, missing: list[str]) -> BadInput:
     )
 
 
-def _parts_beside(transformer: Path, parts: set[str]) -> Iterator[tuple[str, Path]]:
-    """The files that hold `parts` in the folder of the transformer."""
+def files_beside(transformer: Path, parts: Container[str]) -> list[tuple[str, Path]]:
+    """The files in the folder of the transformer that hold any of `parts`, each with its part."""
+    candidates = ((_read(path), path) for path in sorted(transformer.parent.iterdir()))
+    return [
+        (part, path) for part, path in candidates
+        if part is not None and part in parts and path != transformer
+    ]  # fmt: skip
+
+
+def _parts_beside(transformer: Path, parts: set[str]) -> dict[str, Path]:
+    """The file of each part in the folder of the transformer; BadInput where several hold one."""
     by_part: dict[str, Path] = {}
-    for path in sorted(transformer.parent.iterdir()):
-        part = None if path == transformer else _read(path)
-        if part is None or part not in parts:
-            continue
+    for part, path in files_beside(transformer, parts):
         if part in by_part:
             raise BadInput(
                 f"{by_part[part]} and {path.name} both hold a {TITLES[part]} of FlashVSR; choose "
                 "one of them, or give each version a folder of its own."
             )
         by_part[part] = path
-    yield from by_part.items()
+    return by_part
 
 
 def _read(path: Path) -> str | None:

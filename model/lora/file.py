@@ -158,11 +158,16 @@ def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:
     return None
 
 
+def config_beside(path: Path) -> tuple[Path, ...]:
+    """The file beside PEFT's weights that says alpha; none for a file of another name."""
+    return (path.with_name(PEFT_CONFIG),) if path.stem.startswith(PEFT_FILE) else ()
+
+
 def _config(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """What PEFT or diffusers wrote beside the tensors, and where."""
-    beside = path.with_name(PEFT_CONFIG)
+    beside = next((file for file in config_beside(path) if file.is_file()), None)
     try:
-        if path.stem.startswith(PEFT_FILE) and beside.is_file():
+        if beside is not None:
             content, source = json.loads(beside.read_text(encoding="utf-8")), PEFT_CONFIG
         elif DIFFUSERS_CONFIG in metadata:
             content, source = json.loads(metadata[DIFFUSERS_CONFIG]), DIFFUSERS_CONFIG

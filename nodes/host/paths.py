@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import folder_paths
 
 from ...characters import excerpt
 from ...errors import BadInput, StorageError
-from ...model.files.stamp import Stamp, folder_stamp, stamp
+from ...model.files.stamp import Stamp, stamp
 
 MAX_NAME_BYTES = 180
 """Of a file that the user names. Disks take 255, of which numbers and endings need up to 66, such
@@ -141,15 +142,17 @@ def _folders_below(folder: Path) -> list[Path]:
     return paths
 
 
-def file_stamp(folder: str, name: str, *, with_neighbours: bool = False) -> Stamp:
-    """What changes where a model file is written again: of all its shards, or of all beside it.
+def file_stamp(
+    folder: str, name: str, beside: Callable[[Path], Iterable[Path]] = lambda path: ()
+) -> Stamp:
+    """What changes where a model file is written again, or a shard, or what is read `beside` it.
 
     The host keeps what a loader returned as long as its widgets stay. It is () where the file is
     missing, which the loader itself says in a sentence.
     """
     try:
         path = model_file(folder, name)
-        return folder_stamp(path.parent) if with_neighbours else stamp(path)
+        return stamp(path, beside(path))
     except (BadInput, OSError):
         return ()
 

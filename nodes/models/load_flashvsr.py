@@ -11,9 +11,18 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...model.checkpoint import Checkpoint
+from ...model.families.folder import stating_files
 from ...model.files.number_checks import check_numbers
 from ...model.flashvsr.file import open_flashvsr
-from ...model.flashvsr.parts import DECODER, PROJECTOR, PROMPT, TITLES, USUAL_NAMES, find_parts
+from ...model.flashvsr.parts import (
+    DECODER,
+    PROJECTOR,
+    PROMPT,
+    TITLES,
+    USUAL_NAMES,
+    files_beside,
+    find_parts,
+)
 from .. import categories, host, sockets
 from ..schema import build
 from .flashvsr import manage_flashvsr
@@ -62,9 +71,15 @@ class LoadFlashVSR(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, **others: Any) -> Any:
-        """Change with the files: each part chosen by name, and all beside the model."""
+        """Change with the files: each part chosen by name, and those found beside the model."""
+        beside = {part for part in TITLES if others.get(part) == BESIDE}
+
+        def read_beside(path: Path) -> list[Path]:
+            parts = [part_file for _, part_file in files_beside(path, beside)]
+            return [*stating_files(path), *parts]
+
         return [
-            host.file_stamp(FOLDER, model_name, with_neighbours=True),
+            host.file_stamp(FOLDER, model_name, read_beside),
             *(host.file_stamp(FOLDER, str(others.get(part))) for part in TITLES),
         ]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...model.lora.file import Lora, open_lora
+from ...model.lora.file import Lora, config_beside, open_lora
 from .. import categories, host
 from ..schema import build
 
@@ -58,8 +58,8 @@ class LoadWanLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **others: Any) -> Any:
-        """Change with the file."""
-        return host.file_stamp(FOLDER, lora_name)
+        """Change with the file, and with PEFT's configuration beside it."""
+        return host.file_stamp(FOLDER, lora_name, config_beside)
 
 
 def _show_layers(node_id: str | None, lora: Lora) -> None:

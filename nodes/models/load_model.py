@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...model.checkpoint import Checkpoint, open_checkpoint
 from ...model.families.few_steps import few_step_name
+from ...model.families.folder import stating_files
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import DEMO_KEY, FAMILIES, FAST_DEMO_KEY
 from ...model.files.number_checks import check_numbers
@@ -67,8 +68,8 @@ class LoadCausalVideoModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, **others: Any) -> Any:
-        """Change with the file."""
-        return host.file_stamp(FOLDER, model_name)
+        """Change with the file, and with diffusers' configurations around it."""
+        return host.file_stamp(FOLDER, model_name, stating_files)
 
 
 def _recurrent(path: Path, node_id: str | None) -> Any:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
+from longtake.model.flashvsr.parts import USUAL_NAMES
 from longtake.tests.support.lasting_host import lasting_host
+from longtake.tests.support.model.family_files import state
+from longtake.tests.support.model.flashvsr import store_parts
 
 PARTS = {"projector": "p.pth", "decoder": "beside the model", "prompt": "beside the model"}
 LOADERS = [
@@ -66,14 +71,71 @@ def test_every_shard_and_every_part_counts(models: Path) -> None:
     assert stamp(*shards) != old
     flashvsr = ("load_flashvsr", "LoadFlashVSR", {"model_name": "vsr/m.pt", **PARTS})
     write(folder / "vsr" / "m.pt", b"a", 1)
-    for part in ("p.pth", "vsr/TCDecoder.ckpt"):
-        old = stamp(*flashvsr)
-        write(folder / part, b"b", 1)
-        assert stamp(*flashvsr) != old
+    old = stamp(*flashvsr)
+    write(folder / "p.pth", b"b", 1)
+    assert stamp(*flashvsr) != old
     index = ("load_model", "LoadCausalVideoModel", {"model_name": "sub/w.safetensors.index.json"})
-    write(folder / "sub" / "w.safetensors.index.json", b"{}", 1)
+    names = {"a": Path(first).name, "b": Path(second).name}
+    listing = json.dumps({"weight_map": names}).encode()
+    write(folder / "sub" / "w.safetensors.index.json", listing, 1)
     before, by_index = stamp(*shards), stamp(*index)
-    write(folder / "sub" / "other.safetensors", b"c", 3)
+    for other in ("other", "w", "w-fp8-00001-of-00002", "w2"):
+        write(folder / "sub" / f"{other}.safetensors", b"c", 3)
     assert (stamp(*shards), stamp(*index)) == (before, by_index)
+    write(folder / "sub" / "w.safetensors.index.json", listing, 4)
+    assert stamp(*shards) == before and stamp(*index) != by_index
+    by_index = stamp(*index)
     write(folder / second, b"b", 4)
     assert stamp(*shards) != before and stamp(*index) != by_index
+
+
+def test_flashvsr_is_read_again_for_its_parts_alone(models: Path) -> None:
+    folder = models / "diffusion_models" / "vsr"
+    folder.mkdir(parents=True)
+    transformer = store_parts(folder).name
+    inputs = {"model_name": f"vsr/{transformer}", **dict.fromkeys(PARTS, "beside the model")}
+    flashvsr = ("load_flashvsr", "LoadFlashVSR", inputs)
+    old = stamp(*flashvsr)
+    write(folder / "notes.txt", b"notes", 1)
+    write(folder / "broken.ckpt", b"not a zip", 1)
+    save_file(state(), folder / "another_model.safetensors")
+    assert stamp(*flashvsr) == old
+    for name in USUAL_NAMES.values():
+        os.utime(folder / name, (7, 7))
+        assert stamp(*flashvsr) != old
+        old = stamp(*flashvsr)
+    chosen = ("load_flashvsr", "LoadFlashVSR", {**inputs, "prompt": "elsewhere.pth"})
+    old = stamp(*chosen)
+    os.utime(folder / USUAL_NAMES["prompt"], (8, 8))
+    assert stamp(*chosen) == old
+
+
+CONFIGURATIONS = [
+    ("load_lora", "LoadWanLora", "loras", "lora_name", "adapter_config.json"),
+    ("load_model", "LoadCausalVideoModel", "diffusion_models", "model_name", "config.json"),
+    ("load_model", "LoadCausalVideoModel", "diffusion_models", "model_name",
+     "../model_index.json"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "node", "folder", "widget", "beside"), CONFIGURATIONS)
+def test_a_new_configuration_beside_the_weights_counts(
+    models: Path, module: str, node: str, folder: str, widget: str, beside: str
+) -> None:
+    """Alpha of a LoRA and the family of a model come from there."""
+    place = models / folder / "a" / "transformer"
+    write(place / "adapter_model.safetensors", b"weights", 1)
+    loader = (module, node, {widget: "a/transformer/adapter_model.safetensors", "model": None})
+    old = stamp(*loader)
+    write(place / beside, b"{}", 1)
+    first = stamp(*loader)
+    write(place / beside, b'{"lora_alpha": 8}', 1)
+    assert len({str(one) for one in (old, first, stamp(*loader))}) == 3
+
+
+def test_a_configuration_that_no_weights_read_does_not_count(models: Path) -> None:
+    lora = ("load_lora", "LoadWanLora", {"lora_name": "mine.safetensors", "model": None})
+    write(models / "loras" / "mine.safetensors", b"weights", 1)
+    old = stamp(*lora)
+    write(models / "loras" / "adapter_config.json", b"{}", 1)
+    assert stamp(*lora) == old
