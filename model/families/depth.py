@@ -37,16 +37,24 @@ def check_depth(path: Path, config: DiTConfig, transformer: Mapping[str, Any]) -
 
     A header or a `config.json` that states the depth knows better: a pruned model is whole.
     """
-    who, depth = PUBLISHED.get((config.dim, config.ffn_dim), ("", 0))
-    stated = stated_depth(path, config, transformer)
-    if stated is not None:
-        who, depth = "its configuration", stated
-    if config.num_layers < depth:
+    finding = lost_blocks(config, stated_depth(path, config, transformer))
+    if finding:
         remedy = (
             "download it again, or state dim and num_layers of a pruned model in a config.json "
             "beside it"
         )
-        raise Refused(path, f"holds {config.num_layers} blocks, and {who} has {depth}", remedy)
+        raise Refused(path, f"holds {finding}", remedy)
+
+
+def lost_blocks(config: DiTConfig, stated: int | None = None) -> str:
+    """How many blocks a model has and should have, by what its configuration states if it does.
+
+    Empty where it has enough of them, or nobody knows how many are enough.
+    """
+    who, depth = PUBLISHED.get((config.dim, config.ffn_dim), ("", 0))
+    if stated is not None:
+        who, depth = "its configuration", stated
+    return f"{config.num_layers} blocks, and {who} has {depth}" if config.num_layers < depth else ""
 
 
 def is_usual(config: DiTConfig) -> bool:

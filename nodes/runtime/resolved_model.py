@@ -22,6 +22,7 @@ from ..models.patches import ignored_patches
 from ..models.vace import model_sizes, vace_of
 from .claim import Claim, SecondClaim
 from .compiler import compiler_of
+from .lost_blocks import loss_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class ResolvedModel:
 
     `identity` names the model in chunk addresses. `session_only` says why that name is useless
     after a restart, if it is. `attention` comes from an ANN-Sparse Attention node.
-    `ignored_patches` are the patches of other nodes that have no effect here.
+    `ignored_patches` are the patches of other nodes that have no effect here. `losses` tell of
+    last blocks that are missing.
     """
 
     engine: HostDenoiser
@@ -46,6 +48,7 @@ class ResolvedModel:
     session_only: str | None
     attention: SparseAttentionSpec | None
     ignored_patches: tuple[str, ...]
+    losses: tuple[str, ...]
 
     @classmethod
     def of(cls, model: Any) -> ResolvedModel:
@@ -61,6 +64,7 @@ class ResolvedModel:
             session_only=session_only,
             attention=attention_spec_of(model),
             ignored_patches=tuple(dict.fromkeys(ignored)),
+            losses=tuple(dict.fromkeys(filter(None, map(_loss, models)))),
         )
 
     @property
@@ -105,6 +109,11 @@ def _config(model: Any) -> ModelConfig:
     config, vace = model_sizes(model), vace_of(model)
     check_channels(config)
     return config if vace is None else replace(config, control_blocks=vace.blocks)
+
+
+def _loss(model: Any) -> str:
+    is_wan = not isinstance(host.module_tree(model), RecurrentNetwork)
+    return loss_of(model, model_sizes(model)) if is_wan else ""
 
 
 def _module(model: Any) -> VaceModule | None:
