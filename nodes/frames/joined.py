@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream
+from ...stream.metrics import Report
+from ...stream.preview.messages import TakeStats
 from ...stream.rollout.controls import Controls
 from ...stream.video.frame_rate import is_same_rate
+from ...stream.work_meter import WorkMeter
 from .decoded import HostFrames
-from .source import DerivedFrames, FrameSource
+from .source import DerivedFrames, FrameSource, stage_works
 
 
 class JoinedFrames(DerivedFrames):
     """Frames of several sources as one stream.
 
-    Plan, controls and measurements are those of the first generated source; its stop ends the runs
-    of all others too.
+    Plan, controls and measurements are those of the first generated source, with the time of all
+    stages; its stop ends the runs of all others too.
     """
 
     def __init__(
@@ -43,6 +47,20 @@ class JoinedFrames(DerivedFrames):
             self._leader = leader
             stop_together(leader, [source.controls for source in self._followers])
         return leader
+
+    @property
+    def stage_works(self) -> tuple[WorkMeter, ...]:
+        """The times of the stages of all sources, which work for the same second of video."""
+        works = [work for source in self.sources for work in stage_works(source)]
+        return tuple(work for i, work in enumerate(works) if work not in works[:i])
+
+    def stats(self) -> TakeStats:
+        """The measurements of the first generated source, with the time of all stages."""
+        return replace(super().stats(), stage_factor=_factor(self.stage_works))
+
+    def report(self, output_files: list[str]) -> Report:
+        """The same of its report."""
+        return replace(super().report(output_files), stage_factor=_factor(self.stage_works))
 
     @property
     def chunk_count(self) -> int | None:
@@ -74,6 +92,12 @@ def stop_together(leader: Controls, followers: Sequence[Controls]) -> None:
                 each.stop()
 
     leader.listen(follow)
+
+
+def _factor(works: Sequence[WorkMeter]) -> float | None:
+    """Seconds of all stages together for a second of video; None where none is known."""
+    factors = [work.factor for work in works if work.factor is not None]
+    return sum(factors) if factors else None
 
 
 def check_rate(sources: Sequence[FrameSource]) -> None:

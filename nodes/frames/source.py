@@ -13,6 +13,7 @@ from ...stream.metrics import Meter, Report
 from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeFile, TakeStats
 from ...stream.rollout.controls import Controls
+from ...stream.work_meter import WorkMeter
 from .. import host
 
 
@@ -138,6 +139,10 @@ class DerivedFrames:
         return self.source.meter
 
     @property
+    def stage_works(self) -> tuple[WorkMeter, ...]:
+        return stage_works(self.source)
+
+    @property
     def resume_at_s(self) -> float | None:
         return self.source.resume_at_s
 
@@ -165,6 +170,11 @@ class DerivedFrames:
 
     def count_file(self, written_bytes: Callable[[], int]) -> None:
         self.source.count_file(written_bytes)
+
+
+def stage_works(frames: FrameSource) -> tuple[WorkMeter, ...]:
+    """The times of all stages that frames passed; none for those of a file or a rollout itself."""
+    return frames.stage_works if isinstance(frames, DerivedFrames) else ()
 
 
 def content_key_by(source: str | None, own: str | None) -> str | None:

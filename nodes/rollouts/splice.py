@@ -8,11 +8,12 @@ from ...errors import BadInput
 from ...stream.lazy.joined import JoinedStream, from_start
 from ...stream.lazy.splice import Splice
 from ...stream.timecode import time_label
+from ...stream.work_meter import WorkMeter
 from ...units import count_of
 from .. import categories, host, sockets
 from ..frames.joined import JoinedFrames, check_rate
 from ..frames.pictures import all_to_frames, frames_input
-from ..frames.source import FrameSource
+from ..frames.source import FrameSource, stage_works
 from ..schema import build
 
 MAX_OVERLAP = 256
@@ -83,6 +84,11 @@ class SplicedFrames(JoinedFrames):
     """One shot after another; the second one begins at frame `second_from`."""
 
     second_from = 0
+
+    @property
+    def stage_works(self) -> tuple[WorkMeter, ...]:
+        """The times of the stages of the first shot that has any: each works for its own video."""
+        return next(filter(None, map(stage_works, self.sources)), ())
 
     def seed_of(self, frame: int) -> int | None:
         """That of the shot that frame number `frame` comes from."""

@@ -10,7 +10,7 @@ from ...stream.metrics import Report
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.work_meter import WorkMeter
 from ..frames.decoded import HostFrames
-from ..frames.source import DerivedFrames, FrameSource
+from ..frames.source import DerivedFrames, FrameSource, stage_works
 from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
 from ..runtime.session import session
@@ -53,6 +53,11 @@ class StageFrames(DerivedFrames):
     def work(self) -> WorkMeter:
         """The time that this stage works."""
         return WorkMeter(self.fps)
+
+    @property
+    def stage_works(self) -> tuple[WorkMeter, ...]:
+        """The times of all stages up to this one."""
+        return (*stage_works(self.source), self.work)
 
     def begin_work(self) -> None:
         """The stage works from now on."""

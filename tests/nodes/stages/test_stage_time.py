@@ -109,6 +109,32 @@ def test_stages_in_a_row_are_one_sum(bench: Bench, clock: Clock) -> None:
     assert both.report([]).stage_factor == both.stats().stage_factor == expected
 
 
+def test_a_comparison_has_the_time_of_every_stage_once(bench: Bench, clock: Clock) -> None:
+    """The shot beside its own sharpened and enlarged one, in whichever order."""
+    frames = bench.frames()
+    sharp = sharpened(bench, frames)
+    both = upscaled(bench, sharp, Slow(clock))
+    [compared] = bench.run(
+        "LongtakeCompareRollouts", frames_a=frames, frames_b=both, frames_c=sharp, layout="grid"
+    )
+    assert compared.report([]).stage_factor is None
+    bench.collect(compared)
+    expected = both.stats().stage_factor
+    assert compared.report([]).stage_factor == compared.stats().stage_factor == expected > 0
+    [plain] = bench.run("LongtakeCompareRollouts", frames_a=frames, frames_b=bench.frames(seed=3))
+    bench.collect(plain)
+    assert plain.report([]).stage_factor is None
+
+
+def test_a_splice_has_the_time_of_the_stage_behind_one_of_its_shots(
+    bench: Bench, clock: Clock
+) -> None:
+    plain, larger = bench.frames(width=64, height=64), upscaled(bench, bench.frames(), Slow(clock))
+    [spliced] = bench.run("LongtakeSpliceRollouts", first=plain, second=larger)
+    bench.collect(spliced)
+    assert spliced.report([]).stage_factor == larger.stats().stage_factor == UPSCALING
+
+
 def test_chunks_from_disk_are_no_work_of_the_generator(bench: Bench, clock: Clock) -> None:
     bench.collect(bench.frames())
     again = bench.frames()
