@@ -24,7 +24,7 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
         tensor = weights[name]
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
     for name in names:
-        for stored in _stored(weights[name].detach()):
+        for stored in stored_parts(weights[name].detach()):
             flat = stored.reshape(-1)
             middle = len(flat) // 2
             values = flat[middle : middle + SLICE_VALUES].to("cpu", torch.float32)
@@ -32,7 +32,7 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _stored(tensor: Any) -> Iterator[Tensor]:
+def stored_parts(tensor: Any) -> Iterator[Tensor]:
     """The plain tensors that a quantised one is made of: reshaping it would unpack it whole."""
     if not hasattr(tensor, "__tensor_flatten__"):
         yield tensor

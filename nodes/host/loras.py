@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import comfy.sd
-from torch import Tensor
+from torch import Tensor, nn
 
 from .models import module_tree
 
@@ -40,6 +40,19 @@ def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: flo
     """A clone of a MODEL with a LoRA, given by layer (official name) and the host's role name."""
     lora = {f"diffusion_model.{layer}.{role}": tensor for (layer, role), tensor in parts.items()}
     return comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)[0]
+
+
+def method_parts(part: object) -> list[object] | None:
+    """The function of a layer's method, and the layer's tensors by name; None for all else.
+
+    A merge names so how a quantised weight is unpacked. Weight and bias are left out: the weight
+    stands beside the method, and the layer holds whatever was loaded last.
+    """
+    if not isinstance(part, MethodType) or not isinstance(part.__self__, nn.Module):
+        return None
+    layer = part.__self__
+    own = (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False))
+    return [part.__func__, *((name, t) for name, t in own if name not in ("weight", "bias"))]
 
 
 def is_own_function(part: Any) -> bool:

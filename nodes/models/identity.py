@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...model.fingerprint import fingerprint
+from ...model.fingerprint import fingerprint, stored_parts
 from .. import host
 from .model_facts import product_dtype
 from .pair import second_model
@@ -81,6 +81,10 @@ def _atoms(value: Any) -> Iterator[Any]:
     if isinstance(value, (list, tuple)):
         for part in value:
             yield from _atoms(part)
+    elif (parts := host.method_parts(value)) is not None:
+        yield from _atoms(parts)
+    elif isinstance(value, Tensor):
+        yield from stored_parts(value)
     elif hasattr(value, "weights"):
         yield type(value).__name__
         yield from _atoms(value.weights)
