@@ -44,6 +44,7 @@ class StreamingPreview(io.ComfyNode):
             "stop it. After a cancel, Run continues.",
             search_aliases=["preview video", "watch", "live", "player", "cascade"],
             is_output_node=True,
+            not_idempotent=True,  # else the core takes one's result for that of another alike
             inputs=[
                 frames_input("frames", "From VAE Decode (Stream)."),
                 frames_input(

@@ -54,6 +54,7 @@ class SaveVideo(io.ComfyNode):
             "as it grows. After a cancel, Run adds to the same file. It also holds the workflow.",
             search_aliases=["export video", "video combine", "mp4"],
             is_output_node=True,
+            not_idempotent=True,  # else the core takes one's result for that of another alike
             inputs=[*_file_inputs(), *_further_inputs()],
             outputs=[],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],

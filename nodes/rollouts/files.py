@@ -62,6 +62,7 @@ class SaveRollout(io.ComfyNode):
             "same bits, also on another machine.",
             search_aliases=["save state", "export latents", "share shot", "checkpoint"],
             is_output_node=True,
+            not_idempotent=True,  # else the core takes one's result for that of another alike
             inputs=[
                 sockets.Rollout.Input(
                     "rollout", tooltip="The shot to save; it is made to its end first."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -209,3 +210,20 @@ def test_a_score_pulls_in_the_hosts_inference_mode(
     Image.new("RGB", (64, 64), (230, 25, 25)).save(client.base / "input" / "red.png")
     free, ours = (pulled(client, score=score, weight=w) for w in (0.0, weight))
     assert misfit(ours) < misfit(free) - 0.05 * abs(misfit(free))
+
+
+def test_two_outputs_alike_name_files_of_their_own(client: Client) -> None:
+    """By its inputs alone the core would take one's result for that of the other."""
+    workflow = example(seed=58, frames=21)
+    workflow["20"] = node("LongtakeSaveRollout", rollout=[SAMPLER, 0], filename_prefix="alike/x")
+    twins = {SAVE: "18", PREVIEW: "17", "20": "21"}
+    for original, twin in twins.items():
+        workflow[twin] = copy.deepcopy(workflow[original])
+    run = client.run(workflow)
+    assert run.end[0] == "execution_success"
+    for original, twin in twins.items():
+        assert run.outputs[original] != run.outputs[twin]
+    files = [saved(client, run, at) for at in (SAVE, "18")]
+    assert files[0] != files[1] and all(file.is_file() for file in files)
+    again = client.run(workflow)
+    assert again.outputs[SAVE] == run.outputs[SAVE] and again.outputs["18"] == run.outputs["18"]
