@@ -47,6 +47,7 @@ class Preset:
     `recall_share` is the part of its window that it was trained to read from frames fetched again
     by the camera's view (0: none), out of the newest `archive_frames` that left (0: out of all).
     `flat_world`: its camera moves along a painted strip, so that turns are moves sideways.
+    `one_size`: pictures of another height, or much wider or narrower ones, double or smear things.
     `only_new_views`: it was trained to read such frames where they show more than the newest ones
     do, and to look no further back than these elsewhere.
     `state`: its tensors show a state of constant size beside the window (`model/delta.py`).
@@ -86,6 +87,7 @@ class Preset:
     first_steps: int = 0
     overlap_steps: int = 0
     flat_world: bool = False
+    one_size: bool = False
     only_new_views: bool = False
     noisy_history: bool = False
     boundary: float = 0.0
@@ -115,7 +117,7 @@ DEMO = Preset(
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     drops_first_frame=True, first_steps=8, overlap_steps=4, noisy_history=True, history_scale=1.2,
     reach_frames=64, recall_share=RECALLED_SHARE, archive_frames=600, flat_world=True,
-    only_new_views=True, chunk_sizes=(1, 3),
+    only_new_views=True, chunk_sizes=(1, 3), one_size=True,
 )  # fmt: skip
 
 DEMO_FAST = replace(
