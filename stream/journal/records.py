@@ -151,6 +151,10 @@ class RecordWriter:
             return
         try:
             append_lines(self._path, lines)
+        except FileNotFoundError as error:  # the lock made the folder, so somebody removed it
+            raise StorageError(
+                f"{self._path.parent} was removed while the shot was made; run again to make it."
+            ) from error
         except OSError as error:
             raise StorageError(
                 f"The record {self._path} cannot be written ({error.strerror or error}); free "

@@ -7,6 +7,7 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_a_run_on_a_full_disk_continues_when_space_is_freed(disk: Path, tmp_path
     again = rollout(disk, **given)
     assert_same_bits(list(again.chunks), list(rollout(tmp_path / "whole", **given).chunks))
     assert again.resumed_from == len(chunks)
+
+
+def test_a_journal_removed_in_mid_run_is_no_full_disk(tmp_path: Path) -> None:
+    whole = list(rollout(tmp_path / "whole").chunks)
+    folder = tmp_path / "removed"
+    making = iter(rollout(folder).chunks)
+    next(making)
+    shutil.rmtree(folder)
+    with pytest.raises(StorageError, match="was removed while the shot was made; run again"):
+        list(making)
+    assert_same_bits(list(rollout(folder).chunks), whole)
 
 
 def test_finished_chunks_can_be_read_from_a_read_only_disk(disk: Path) -> None:
