@@ -7,6 +7,7 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from ...samplers.camera.rigid import from_twist
 MAX_BYTES = 256 * 2**20
 MAX_POSES = 1_000_000
 MISFITS = (
-    ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile, RecursionError, EOFError,
+    ValueError, LookupError, ArithmeticError, TypeError, OSError, EOFError, MemoryError,
+    RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What a file raises that holds something else."""
+"""What a file raises that holds something else, is damaged or encrypted, or claims too much."""
 POSE_NAMES = "poses", "c2w", "c2ws", "extrinsics", "camera_poses"
 FORMS = (
     "camera-to-world matrices (n, 4, 4) or (n, 3, 4) as .json, .npy, .npz or .txt, or a text such "
@@ -101,7 +103,7 @@ def _numbers_per_pose(rows: Sequence[Sequence[float]], numbers: np.ndarray[Any, 
 def _named(values: Any) -> Any:
     """The poses of a mapping: under one of their usual names, or its only entry."""
     names = [name for name in POSE_NAMES if name in values] or list(values)
-    if len(names) != 1 and names[0] not in POSE_NAMES:
+    if not names or (len(names) != 1 and names[0] not in POSE_NAMES):
         raise ValueError(f"it names {', '.join(map(str, names[:4])) or 'nothing'}, not `poses`")
     return values[names[0]]
 

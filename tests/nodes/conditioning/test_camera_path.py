@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -135,12 +136,54 @@ def test_a_string_of_keys_is_minwms(tmp_path: Path) -> None:
      ("a.json", '{"one": 1, "two": 2}', "not `poses`"), ("a.npy", "x", "cannot be read"),
      ("a.json", '{"frames": [{"transform_matrix": []}]}', "cannot be read as camera poses"),
      ("a.csv", "1", "ends in .csv"), ("a.txt", "1 2 3", "cannot be read"),
-     ("a.txt", "w*3,fly", "'fly' cannot be read"), ("a.json", "[]", "holds float64")],
+     ("a.txt", "w*3,fly", "'fly' cannot be read"), ("a.json", "[]", "holds float64"),
+     ("a.json", "{}", "it names nothing, not `poses`"),
+     ("a.json", f"[[[1{'0' * 400}]]]", "int too large")],
 )  # fmt: skip
 def test_a_bad_file_is_one_sentence(
     name: str, content: str, complaint: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=complaint):
+        read(tmp_path / name)
+
+
+def archive(*, empty: bool = False) -> bytes:
+    """A compressed .npz of poses, or of nothing."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **({} if empty else {"poses": np.ones((9, 4, 4))}))
+    return file.getvalue()
+
+
+def flagged(at: int, value: int) -> bytes:
+    """That file with another byte in its directory, `at` bytes from the entry's start."""
+    content = bytearray(archive())
+    content[content.find(b"PK\x01\x02") + at] = value
+    return bytes(content)
+
+
+def claim(frames: int) -> bytes:
+    """A short .npy that claims this many poses."""
+    file = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (frames, 4, 4)}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
+
+
+@pytest.mark.usefixtures("_host")
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [("a.npz", archive(empty=True), "it names nothing"),
+     ("a.npz", archive().replace(archive()[60:90], b"\xff" * 30), "while decompressing"),
+     ("a.npz", flagged(8, 1), "encrypted"), ("a.npz", flagged(10, 97), "compression"),
+     ("a.npy", claim(10**12), "cannot be read as camera poses"),
+     ("a.npy", claim(10**30), "cannot be read as camera poses")],
+    ids=["empty", "damaged", "encrypted", "other compression", "huge", "beyond numbers"],
+)  # fmt: skip
+def test_an_array_file_that_is_none_is_one_sentence(
+    name: str, content: bytes, complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=complaint):
         read(tmp_path / name)
 
