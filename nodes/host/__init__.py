@@ -22,8 +22,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
     comfy.ops                 disable_weight_init.Linear .comfy_cast_weights .weight_function
                               .bias_function
     comfy.patcher_extension   CallbacksMP .ON_PRE_RUN .ON_CLEANUP
-    comfy.sd                  load_diffusion_model(path) -> MODEL;
-                              load_lora_for_models(model, clip, lora, strength_model,
+    comfy.sd                  load_lora_for_models(model, clip, lora, strength_model,
                               strength_clip) -> (MODEL, CLIP); VAE(sd=, dtype=, device=);
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
@@ -112,7 +111,6 @@ from .models import (
     core_version,
     get_attachment,
     is_wan,
-    load_diffusion_model,
     manage_network,
     module_tree,
     override_attention,
@@ -196,7 +194,6 @@ __all__ = [
     "is_plain_linear",
     "is_plain_sequence",
     "is_wan",
-    "load_diffusion_model",
     "manage",
     "manage_beside",
     "manage_network",

@@ -34,18 +34,6 @@ READERS = ("text_embedding", "img_emb")  # of a prompt, or of a picture in its p
 PICTURE = "img_emb."
 
 
-def load_diffusion_model(path: Path) -> Any:
-    """A MODEL from a diffusion model file, built by the host's own loader."""
-    try:
-        return comfy.sd.load_diffusion_model(str(path))
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BadInput(
-            f"{path} cannot be loaded as a diffusion model ({reason}); the file may be incomplete, "
-            "so download it again."
-        ) from error
-
-
 def source_file(model: Any) -> Path | None:
     """The file that the host's own loader made a MODEL of; None of any other loader."""
     maker = getattr(model, "cached_patcher_init", None)  # not yet in older hosts

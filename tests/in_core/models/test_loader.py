@@ -29,6 +29,7 @@ from longtake.tests.support.model.family_files import (
     rename,
     state,
 )
+from longtake.tests.support.model.other_loader import load_by_host
 
 FRAMES, ROWS, COLUMNS = 3, 8, 12
 
@@ -194,7 +195,7 @@ def test_a_converted_file_needs_no_longtake_in_the_core(host: Any, tmp_path: Pat
     source.parent.mkdir()
     torch.save({"generator_ema": rename(state(), block_fsdp)}, source)
     convert(open_checkpoint(source), out, Conversion(), lambda done, all_: None)
-    model = host.load_diffusion_model(out)  # the host's own loader, and nothing of ours
+    model = load_by_host(out)  # the host's own loader, and nothing of ours
     assert type(model.model).__name__ == "WAN21_CausalAR"
     host.claim([model], 0)
     x, t, context, _ = inputs()

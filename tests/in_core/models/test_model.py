@@ -18,6 +18,7 @@ from longtake.model.checkpoint import load_dit
 from longtake.model.dit import predict, project_text
 from longtake.tests.in_core.support.places import DEMO
 from longtake.tests.support.model.lora_files import random_lora
+from longtake.tests.support.model.other_loader import load_by_host
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def host(core: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def model(host: Any) -> Any:
-    return host.load_diffusion_model(DEMO / "dit.safetensors")
+    return load_by_host(DEMO / "dit.safetensors")
 
 
 @torch.inference_mode()
@@ -129,7 +130,7 @@ def test_a_model_is_known_by_its_weights_and_its_loras(core: Any, host: Any, mod
     plain, patched = identity(model), identity(with_lora(core, model))
     assert plain[1] is None and patched[1] is None and plain[0] != patched[0]
     host.claim([with_lora(core, model)], 0)  # patches the shared weights in place
-    again = host.load_diffusion_model(DEMO / "dit.safetensors")
+    again = load_by_host(DEMO / "dit.safetensors")
     assert identity(model) == identity(again) == plain
     assert identity(with_lora(core, again)) == patched
     assert identity(with_lora(core, model, strength=0.5)) != patched
@@ -157,7 +158,7 @@ def test_a_merge_is_known_after_a_restart(core: Any, host: Any, model: Any) -> N
     """The host stores with each weight of the other model a function that gives it back."""
     from longtake.nodes.models.identity import identity
 
-    other = with_lora(core, host.load_diffusion_model(DEMO / "dit.safetensors"))
+    other = with_lora(core, load_by_host(DEMO / "dit.safetensors"))
     name, reason = identity(merged(core, model, other, 0.5))
     assert reason is None
     assert identity(merged(core, model, other, 0.5)) == (name, None)

@@ -87,9 +87,10 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(
     from longtake.nodes import host
     from longtake.nodes.attention.sparse_attention import SparseAttentionNode
     from longtake.tests.in_core.support.places import DEMO
+    from longtake.tests.support.model.other_loader import load_by_host
 
     monkeypatch.setattr(host, "show_status", lambda *_: None)
-    model = host.load_diffusion_model(DEMO / "dit.safetensors")
+    model = load_by_host(DEMO / "dit.safetensors")
     prepared = type(
         "Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": None})}
     )

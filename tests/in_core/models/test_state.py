@@ -19,6 +19,7 @@ from longtake.model.delta import clip_hooks
 from longtake.model.dit import PassOptions, WanDiT, predict, project_text
 from longtake.model.hooks import NO_HOOKS
 from longtake.tests.support.model.family_files import SMALL, state
+from longtake.tests.support.model.other_loader import load_by_host
 
 CONFIG = replace(SMALL, state="delta")
 FRAMES, ROWS, COLUMNS = 4, 8, 12
@@ -60,7 +61,7 @@ def test_the_hosts_own_loader_opens_the_file_without_the_state(core: Any, tmp_pa
     weights, path = state(CONFIG), tmp_path / "causal.safetensors"
     sizes = {"causal_ar": True, "num_heads": CONFIG.num_heads, "text_dim": CONFIG.text_dim}
     save_file(weights, path, {"config": json.dumps({"transformer": sizes})})
-    model = host.load_diffusion_model(path)
+    model = load_by_host(path)
     host.claim([model], 0)
     tree = host.module_tree(model)
     assert config_from_shapes(dict(tree.named_parameters()), 2).state == "none"

@@ -17,6 +17,7 @@ from longtake.attention.storage.quantize import INT4
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
+from longtake.tests.support.model.other_loader import load_by_host
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import random_dit
 
@@ -61,13 +62,12 @@ def test_what_it_did_goes_with_every_chunk_to_the_preview_and_into_the_report(
     bench: Bench, tmp_path: Path, floor: float, falls_back: bool
 ) -> None:
     """Of a model with a second layer, on pictures with blocks to choose from."""
-    from longtake.nodes import host
     from longtake.nodes.models.model_facts import mark_demo
 
     config = replace(CONFIG, num_layers=2)
     said = json.dumps({"transformer": {"num_heads": 2, "text_dim": CONFIG.text_dim}})
     save_file(dict(random_dit(config).state_dict()), tmp_path / "two.safetensors", {"config": said})
-    model = host.load_diffusion_model(tmp_path / "two.safetensors")
+    model = load_by_host(tmp_path / "two.safetensors")
     mark_demo(model)
     [model] = bench.run(
         "LongtakeSparseAttention", model=model, preset="custom", density=0.05, recall_floor=floor,

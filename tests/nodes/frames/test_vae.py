@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.model.vae.latent_format import denormalise
+from longtake.tests.support.model.other_loader import load_by_host
 from longtake.tests.support.model.vaes import host_vae, wan22
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
@@ -23,12 +24,10 @@ from longtake.tests.support.tiny_model import randn, random_dit
 @pytest.fixture
 def five_b(bench: Bench, tmp_path: Path) -> Any:
     """A small random model of Wan 2.2 5B's kind."""
-    from longtake.nodes import host
-
     config = DiTConfig(CONFIG.dim, CONFIG.ffn_dim, 2, 1, CONFIG.text_dim, 48, 48)
     said = json.dumps({"transformer": {"num_heads": 2, "text_dim": CONFIG.text_dim}})
     save_file(dict(random_dit(config).state_dict()), tmp_path / "5b.safetensors", {"config": said})
-    return host.load_diffusion_model(tmp_path / "5b.safetensors")
+    return load_by_host(tmp_path / "5b.safetensors")
 
 
 def rolled(bench: Bench, model: Any, **inputs: Any) -> Any:

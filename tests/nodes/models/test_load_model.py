@@ -23,6 +23,7 @@ from longtake.tests.support.model.family_files import (
     rename,
     state,
 )
+from longtake.tests.support.model.other_loader import load_by_host
 from longtake.tests.support.tiny_model import random_dit, settings
 
 CHOICES = {"family": "auto", "weights": "auto", "weight_dtype": "auto", "fps": "from model"}
@@ -86,11 +87,10 @@ def test_a_name_that_says_few_steps_is_warned_of(
 
 
 def test_a_model_of_another_loader_is_taken_for_what_it_shows(folder: Path) -> None:
-    from longtake.nodes import host
     from longtake.nodes.models.model_facts import facts
 
     save_file(state(), folder / "a.safetensors")
-    plain = facts(host.load_diffusion_model(folder / "a.safetensors"))
+    plain = facts(load_by_host(folder / "a.safetensors"))
     assert (plain.family.key, plain.why) == (
         "wan21-t2v",
         "assumed, because another node loaded the model",
@@ -124,12 +124,11 @@ def test_a_model_of_another_loader_has_the_preset_of_its_architecture(
 
 
 def test_few_steps_in_the_name_of_another_loaders_file_are_warned_of(folder: Path) -> None:
-    from longtake.nodes import host
     from longtake.nodes.models.model_facts import facts
     from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
 
     save_file(state(), folder / "Wan_Lightning.safetensors")
-    known = facts(host.load_diffusion_model(folder / "Wan_Lightning.safetensors"))
+    known = facts(load_by_host(folder / "Wan_Lightning.safetensors"))
     size = {"settings": settings(guidance=cfg(5.0)), "size": (832, 480), "by_cfg": True}
     [warning] = out_of_distribution_warnings(known, **size)
     assert warning == (

@@ -21,6 +21,7 @@ from longtake.tests.support.model.lora_files import (
     pairs,
     safetensors,
 )
+from longtake.tests.support.model.other_loader import load_by_host
 
 KOHYA = (".lora_up.weight", ".lora_down.weight")
 
@@ -34,9 +35,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     pair = layers("diffusion_model.", *KOHYA)
     safetensors(tmp_path / "models" / "loras" / "l.safetensors", alphas(pair, KOHYA[0], 2.0))
     with lasting_host(tmp_path / "out", lambda event: None):
-        from longtake.nodes import host
-
-        yield host.load_diffusion_model(tmp_path / "models" / "diffusion_models" / "m.safetensors")
+        yield load_by_host(tmp_path / "models" / "diffusion_models" / "m.safetensors")
 
 
 def load(model: Any, strength: float, name: str = "l.safetensors") -> Any:

@@ -20,6 +20,7 @@ from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import generate
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.model.family_files import SMALL, state
+from longtake.tests.support.model.other_loader import load_by_host
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.tiny_model import randn, settings
 
@@ -37,7 +38,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[An
     with lasting_host(tmp_path / "out", lambda event: None):
         from longtake.nodes import host
 
-        plain = host.load_diffusion_model(tmp_path / "m.safetensors")
+        plain = load_by_host(tmp_path / "m.safetensors")
         rows, columns = host.layer_shapes(plain)[LAYER]
         parts = {
             (LAYER, "lora_up.weight"): randn(rows, 2, seed=1),
