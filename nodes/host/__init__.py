@@ -6,6 +6,7 @@ Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
     comfy.cli_args            args .disable_metadata .fp32_vae .fp32_unet .force_fp32
+                              .force_channels_last
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
                               extra_reserved_memory,
                               get_torch_device (newer cores: get_all_torch_devices),

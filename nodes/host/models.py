@@ -14,6 +14,7 @@ import comfy.model_management
 import comfy.sd
 import comfyui_version
 import torch
+from comfy.cli_args import args
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
@@ -48,9 +49,11 @@ def build_diffusion_model(
 
     def build(**options: Any) -> Any:
         chosen = {} if dtype is None else {"dtype": dtype}
-        model = comfy.sd.load_diffusion_model_state_dict(
-            _for_host(read()), model_options=chosen, metadata=dict(metadata), **options
-        )
+        state = _for_host(read())
+        with _channels_last_named():
+            model = comfy.sd.load_diffusion_model_state_dict(
+                state, model_options=chosen, metadata=dict(metadata), **options
+            )
         if model is None:
             raise BadInput(
                 "This ComfyUI does not know the architecture of these weights; update ComfyUI."
@@ -60,6 +63,20 @@ def build_diffusion_model(
         return model
 
     return build()
+
+
+@contextmanager
+def _channels_last_named() -> Iterator[None]:
+    """Name the switch of the host by which it orders layers of video as those of pictures."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not args.force_channels_last:
+            raise
+        raise BadInput(
+            "ComfyUI was started with --force-channels-last, with which it can build no video "
+            f"model ({error}); start it without."
+        ) from error
 
 
 def _for_host(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
+from longtake.errors import BadInput
 from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.dit import predict, project_text
 from longtake.tests.support.model.diffusers_names import to_diffusers
@@ -256,7 +257,6 @@ def test_weights_that_are_not_finite_are_refused_by_the_node(
     """Not only when the first chunk has come out black."""
     from types import SimpleNamespace
 
-    from longtake.errors import BadInput
     from longtake.nodes.models.load_model import LoadCausalVideoModel
 
     weights = state()
@@ -267,3 +267,16 @@ def test_weights_that_are_not_finite_are_refused_by_the_node(
     given = {"family": "auto", "weights": "auto", "weight_dtype": "auto", "fps": "from model"}
     with pytest.raises(BadInput, match=r"NaN or infinity in blocks\.1\.cross_attn\.v\.weight"):
         node.execute(model_name="self_forcing.safetensors", **given)
+
+
+def test_an_order_of_pictures_for_layers_of_video_is_named(
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With this switch the core itself fails at the first layer of any video model."""
+    from comfy.cli_args import args
+
+    path = tmp_path / "self_forcing.safetensors"
+    save_file(state(), path)
+    monkeypatch.setattr(args, "force_channels_last", True)
+    with pytest.raises(BadInput, match="--force-channels-last.*required rank 4.*start it without"):
+        built(host, open_checkpoint(path))
