@@ -12,6 +12,7 @@ import torch
 
 from longtake.attention.cache.prompt_keys import PromptKeys
 from longtake.attention.history import HistoryCache
+from longtake.attention.storage.quantize import Float8, Integers
 from longtake.model.memory import META
 from longtake.model.shape_memo import ShapeMemo
 from longtake.samplers.history.filler import CacheFiller
@@ -23,6 +24,7 @@ WITH_PIECES = (
     "temp_cache.rotated_keys",
 )  # fmt: skip
 REMEMBER = ShapeMemo.call
+CODECS = Integers, Float8
 
 
 @contextmanager
@@ -43,10 +45,26 @@ def _commit_all(plan: CachePlan, cache: HistoryCache, count: int, commits: int) 
     """Fill a cache commit by commit, before anything is measured.
 
     Only the cache outlives this. So what its commits compute beside may be inferred from memory.
+    The cache copies a frame's codes, so that frames of equal shapes may share them.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ShapeMemo, "call", REMEMBER)
+        for codec in CODECS:
+            patch.setattr(codec, "encode", _once_by_shape(codec.encode))
         _commit_each(plan, cache, count, commits)
+
+
+def _once_by_shape(encode: Any) -> Any:
+    """An encoder of tensors without content that gives equal shapes the same result."""
+    codes: dict[Any, Any] = {}
+
+    def remembered(codec: Any, *parts: torch.Tensor) -> Any:
+        key = codec, *((x.shape, x.dtype, x.is_meta) for x in parts)
+        if key not in codes:
+            codes[key] = encode(codec, *parts)
+        return codes[key]
+
+    return remembered
 
 
 def _commit_each(plan: CachePlan, cache: HistoryCache, count: int, commits: int) -> None:
