@@ -31,6 +31,9 @@ class Files(Protocol):
     def note_growth(self, name: str) -> None:
         """Note that a file of the folder has got more lines."""
 
+    def note_read(self, name: str) -> None:
+        """Note that a run has read a whole shot, whose record has this name."""
+
     def other_records(self) -> Mapping[str, tuple[bytes, float]]:
         """Records of other writers, and when each was written; names begin with the id."""
 
@@ -74,6 +77,9 @@ class LocalFiles:
         return False
 
     def note_growth(self, name: str) -> None:
+        """Nobody else reads the folder's records."""
+
+    def note_read(self, name: str) -> None:
         """Nobody else reads the folder's records."""
 
     def other_records(self) -> Mapping[str, tuple[bytes, float]]:

@@ -62,6 +62,24 @@ class SharedFiles:
         own = f"{RECORDS}/{stem}.{self.sharing.writer}{SUFFIX}"
         self.sharing.send(Outgoing(own, self.local.folder / name))
 
+    def note_read(self, name: str) -> None:
+        """Send a record that the store lacks, as after a run that did not reach it.
+
+        Such a run's writer has gone, and a run that makes no chunk adds no line.
+        """
+        stem = name.removesuffix(SUFFIX)
+        try:
+            content = self.local.read(name) or b""
+        except OSError as error:  # `longtake rollouts list` warns of it
+            logger.debug("The record %s is not sent (%s).", name, error.strerror)
+            return
+        sent = self.sharing.connection.read_folder(
+            RECORDS, lambda place: place.startswith(f"{RECORDS}/{stem}.")
+        )
+        known = {line for record, _ in sent.values() for line in record.split(b"\n")}
+        if not known.issuperset(content.split(b"\n")):
+            self.note_growth(name)
+
     def other_records(self) -> Mapping[str, tuple[bytes, float]]:
         """The records in the store, but for this writer's own."""
         own = f".{self.sharing.writer}{SUFFIX}"

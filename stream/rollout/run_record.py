@@ -11,7 +11,7 @@ from ...samplers.compilation import is_compiled
 from ...samplers.denoiser import Denoiser
 from ...samplers.loop import Chunk
 from ..journal.chain import Chain
-from ..journal.records import RecordWriter, is_lost
+from ..journal.records import SUFFIX, RecordWriter, is_lost
 from ..timecode import frame_spans
 from .spec import RolloutSpec
 
@@ -72,9 +72,12 @@ class RunRecord:
             self._writer.follow(chain, index)
 
     def restore(self, chain: Chain, last: int) -> None:
-        """Write a lost or damaged record again after a run that made no chunk."""
+        """Write a lost or damaged record again after a run that made no chunk, or share it."""
         journal = self._spec.journal
-        if self._writer is not None or not is_lost(journal, chain.id):
+        if self._writer is not None:
+            return
+        if not is_lost(journal, chain.id):
+            journal.files.note_read(f"{chain.id}{SUFFIX}")
             return
         try:
             with journal.lock(self._spec.id):

@@ -100,8 +100,10 @@ def test_what_was_made_before_there_was_a_store_gets_there(
 ) -> None:
     finish(rollout(Journal(tmp_path / "one")))
     finish(rollout(machine(tmp_path / "one", fast_store)[0]))
-    there = rollout(machine(tmp_path / "two", fast_store)[0])
+    journal, _ = machine(tmp_path / "two", fast_store)
+    there = rollout(journal)
     assert there.spec.stored_chunks() == CHUNKS
+    assert [len(record.keys) for record in records(journal)] == [CHUNKS]
     assert torch.equal(finish(there), expected)
 
 
@@ -205,6 +207,11 @@ def test_a_store_that_falls_silent_stops_no_run_and_gets_all_later(
     finish(rollout(again))
     later.close()
     assert set(fast_store.inner.times("chunks")) == set(chunk_names(made))
+    [record] = records(machine(tmp_path / "two", fast_store)[0])
+    assert len(record.keys) == CHUNKS
+    sent = fast_store.written.copy()
+    finish(rollout(machine(tmp_path / "one", fast_store)[0]))
+    assert fast_store.written == sent
 
 
 def test_a_store_that_answers_again_gets_what_waited(
