@@ -32,9 +32,13 @@ async def run_on_workers(
     place: Place,
     key: str,
     console: Console,
-    on_open: Callable[[str], None] = lambda _: None,
+    on_open: Callable[[str], Callable[[], None] | None] = lambda _: None,
 ) -> None:
-    """Serve leases until all rows have ended; `on_open` gets the address."""
+    """Serve leases until all rows have ended.
+
+    `on_open` gets the address. It may return a check of the workers that it started, which raises
+    LongtakeError where no worker can run the rows that are left.
+    """
     records.merge_rows(row.record for row in rows)
     staging = Staging(records.out)
     with open_display(console, records.rows) as display:
@@ -46,10 +50,12 @@ async def run_on_workers(
         async with _listening(service.application(), place) as address:
             if place.invites:
                 console.print(escape(_how_to_join(address)), highlight=False)
-            on_open(address)
+            check_workers = on_open(address)
             while queue.unfinished:
                 await asyncio.sleep(TICK_S)
                 await service.expire()
+                if check_workers is not None and queue.unfinished:
+                    check_workers()
             await _say_farewell(service, place)
 
 

@@ -111,7 +111,8 @@ def drive(
         own = stack.enter_context(ray_cluster(driving.ray)) if driving.ray else None
         place = driving.place(own)
         workers = ClusterWorkers(driving.workers, key, comfy, store, driving.disable_metadata)
-        start = starter(workers, console) if driving.ray else _start_nothing
+        alone = not place.invites
+        start = starter(workers, console, is_alone=alone) if driving.ray else _start_nothing
         with session(console, comfy, records.out) as live:  # packs other than ours need `comfy`
             rows = check_rows(spec, live.host)
         records.resume()

@@ -20,7 +20,7 @@ from rich.markup import escape
 from yarl import URL
 
 from ...core_checkout import ComfyCore
-from ...errors import BadInput
+from ...errors import BadInput, LongtakeError
 
 MISSING = (
     "--ray needs Ray on every machine of the cluster: pip install ray, or start "
@@ -53,23 +53,69 @@ class ClusterWorkers:
     disable_metadata: bool = False
 
 
-def starter(workers: ClusterWorkers, console: Console) -> Callable[[str], None]:
-    """Return a function that starts the workers for the driver at an address."""
-    running: list[Any] = []  # Ray ends an actor that nobody refers to
+def starter(
+    workers: ClusterWorkers, console: Console, *, is_alone: bool = False
+) -> Callable[[str], Callable[[], None]]:
+    """Return a function that starts the workers for the driver at an address.
 
-    def start(driver: str) -> None:
+    The function returns a check of the workers, `Crew.check`. With `is_alone`, no others may join.
+    """
+
+    def start(driver: str) -> Callable[[], None]:
         ray = _ray()
         resources = ray.cluster_resources()
         kind = "GPU" if resources.get("GPU") else "CPU"
         slot = {f"num_{kind.lower()}s": 1}  # Ray shows an actor its own GPU alone
         actor = ray.remote(max_restarts=-1, max_task_retries=-1, **slot)(RowActor)
+        crew = Crew(console, is_alone=is_alone)
         for number in range(workers.count):
             worker = actor.remote()
-            running.append((worker, worker.work.remote(driver, f"ray-{number}", workers)))
+            crew.working.append((worker, worker.work.remote(driver, f"ray-{number}", workers)))
         line = describe_start(workers.count, int(resources.get(kind, 0)), kind)
         console.print(escape(line), highlight=False)
+        return crew.check
 
     return start
+
+
+@dataclass(slots=True)
+class Crew:
+    """Actors and the work of each. Ray ends an actor that nobody refers to, and frees its slot."""
+
+    console: Console
+    is_alone: bool
+    working: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Tell why workers have failed; LongtakeError if none is left and no other may join.
+
+        Ray starts a worker again that died, but not one whose store or model cannot be used.
+        """
+        ray, failures = _ray(), list[str]()
+        works = [work for _, work in self.working]
+        ended, _ = ray.wait(works, num_returns=len(works), timeout=0) if works else ([], [])
+        for work in ended:
+            try:
+                ray.get(work)
+            except Exception as error:  # whatever a worker raised, as Ray brings it
+                failures.append(_last_line(getattr(error, "cause", None) or error))
+        self.working = [pair for pair in self.working if pair[1] not in ended]
+        for reason in failures:
+            line = f"A worker on the Ray cluster has failed: {reason}"
+            self.console.print(escape(line), highlight=False)
+        if failures and not self.working and self.is_alone:
+            raise LongtakeError(
+                "no worker is left on the Ray cluster; mend what is named above, then run the same "
+                "command again."
+            )
+
+
+def _last_line(error: BaseException) -> str:
+    """What an error says, without the traceback that Ray puts before it."""
+    if isinstance(error, LongtakeError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def describe_start(workers: int, slots: int, kind: str) -> str:

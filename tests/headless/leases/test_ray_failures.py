@@ -1,0 +1,88 @@
+"""What the driver says of workers on a Ray cluster that cannot work; Ray itself is played."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from longtake.errors import LongtakeError
+from longtake.headless.batch.record import Records
+from longtake.headless.leases.driver import run_on_workers
+from longtake.headless.leases.place import Place
+from longtake.headless.leases.ray_cluster import ClusterWorkers, starter
+from longtake.tests.support.headless.lease_batches import KEY, row_of
+
+LIMIT_S = 20
+
+
+class PlayedRay:
+    """A cluster whose actors end with these errors, in their order; None: it still works."""
+
+    def __init__(self, *errors: Exception | None) -> None:
+        self.errors, self.works = errors, list[int]()
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def remote(self, **slot: object) -> Any:
+        """`ray.remote(...)(RowActor)`, whose `remote()` gives an actor with a method `work`."""
+        actor = SimpleNamespace(work=SimpleNamespace(remote=self._begin))
+        return lambda _: SimpleNamespace(remote=lambda: actor)
+
+    def wait(self, works: list[int], **options: Any) -> tuple[list[int], list[int]]:
+        ended = [work for work in works if self.errors[work] is not None]
+        return ended, [work for work in works if work not in ended]
+
+    def get(self, work: int) -> None:
+        error = self.errors[work]
+        assert error is not None
+        raise error
+
+    def _begin(self, *arguments: object) -> int:
+        self.works.append(len(self.works))
+        return self.works[-1]
+
+
+def play(patch: pytest.MonkeyPatch, *errors: Exception | None) -> None:
+    patch.setitem(sys.modules, "ray", PlayedRay(*errors))
+
+
+def remote_error(cause: Exception) -> Exception:
+    """An error as Ray brings it: a traceback in words, and what the worker raised."""
+    error = RuntimeError(f"ray::RowActor.work()\n  File ...\n{type(cause).__name__}: {cause}\n")
+    error.cause = cause  # type: ignore[attr-defined]
+    return error
+
+
+def test_a_batch_ends_where_all_workers_of_the_cluster_have_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, remote_error(LongtakeError("The store s3://b has gone.")),
+         RuntimeError("The actor failed to import.\n\nModuleNotFoundError: No module 'longtake'"))
+    console, records = Console(record=True, width=200), Records(tmp_path)
+    start = starter(ClusterWorkers(2, KEY), console, is_alone=True)
+    place = Place("127.0.0.1", 0, 1.0, invites=False)
+    driver = run_on_workers([row_of(1)], records, place, KEY, console, start)
+    with pytest.raises(LongtakeError, match="no worker is left on the Ray cluster"):
+        asyncio.run(asyncio.wait_for(driver, LIMIT_S))
+    text = console.export_text()
+    assert "A worker on the Ray cluster has failed: The store s3://b has gone." in text
+    assert "has failed: ModuleNotFoundError: No module 'longtake'" in text
+
+
+@pytest.mark.parametrize(("is_alone", "other"), [(True, None), (False, ValueError("too"))])
+def test_other_workers_go_on_where_one_has_failed(
+    is_alone: bool, other: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, ValueError("no such model"), other)
+    console = Console(record=True, width=200)
+    check = starter(ClusterWorkers(2, KEY), console, is_alone=is_alone)("http://driver")
+    check()
+    check()
+    assert console.export_text().count("has failed: no such model") == 1
