@@ -56,13 +56,13 @@ class RemoteRun:
             self.send({"op": "camera", "sticks": sticks})
 
     def _steers(self, take: str, request: dict[str, Any]) -> bool:
-        """Whether the run's camera is pushed now; LongtakeError if it has none."""
+        """Whether the run's camera is pushed now; LongtakeError if keys cannot."""
         self._number += 1
         push = {"driver": self._driver, "number": self._number, "take_over": True}
         answer = self._call(
             f"/longtake/takes/{take}/drive", {**push, "sticks": request["sticks"]}, (404,)
         )
-        if answer.get("answer") == "no camera":
+        if answer.get("answer") in ("no camera", "several shots"):
             raise LongtakeError(answer["error"])
         self._sticks = request["sticks"]
         return bool(answer.get("answer") == "drives")

@@ -10,6 +10,7 @@ from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream
 from ...stream.metrics import Report
+from ...stream.preview.joint_controls import JointControls
 from ...stream.preview.messages import TakeStats
 from ...stream.rollout.controls import Controls
 from ...stream.video.frame_rate import is_same_rate
@@ -21,8 +22,8 @@ from .source import DerivedFrames, FrameSource, stage_works
 class JoinedFrames(DerivedFrames):
     """Frames of several sources as one stream.
 
-    Plan, controls and measurements are those of the first generated source, with the time of all
-    stages; its stop ends the runs of all others too.
+    Plan and measurements are those of the first generated source, with the time of all stages. The
+    controls are those of all that are generated.
     """
 
     def __init__(
@@ -34,19 +35,19 @@ class JoinedFrames(DerivedFrames):
     ) -> None:
         generated = [source for source in sources if not _is_from_file(source)]
         super().__init__(generated[0] if generated else sources[0], chunks)
-        self.sources, self._followers = sources, generated[1:]
-        self._leader: Controls | None = None
+        self.sources, self._generated = sources, generated
+        self._controls: Controls | None = None
         self.width, self.height = size
         self._total = total
 
     @property
     def controls(self) -> Controls:
-        """The live controls of the run in progress, which the other sources' runs follow."""
-        leader = self.source.controls
-        if leader is not self._leader:
-            self._leader = leader
-            stop_together(leader, [source.controls for source in self._followers])
-        return leader
+        """The live controls of all runs in progress; those of the run if only one makes frames."""
+        runs = [source.controls for source in self._generated or [self.source]]
+        members = tuple(dict.fromkeys(run for each in runs for run in each.members))
+        if self._controls is None or self._controls.members != members:
+            self._controls = members[0] if len(members) == 1 else JointControls(members)
+        return self._controls
 
     @property
     def stage_works(self) -> tuple[WorkMeter, ...]:
@@ -81,17 +82,6 @@ class JoinedFrames(DerivedFrames):
         """Return the models that the host keeps loaded while the prompt runs."""
         models = [model for source in self.sources for model in source.get_models()]
         return [model for i, model in enumerate(models) if model not in models[:i]]
-
-
-def stop_together(leader: Controls, followers: Sequence[Controls]) -> None:
-    """Let a stop of one run end others, which it is shown with, even if it has ended itself."""
-
-    def follow() -> None:
-        if leader.wants_stop:
-            for each in followers:
-                each.stop()
-
-    leader.listen(follow)
 
 
 def _factor(works: Sequence[WorkMeter]) -> float | None:

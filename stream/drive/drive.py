@@ -25,7 +25,7 @@ LEASE_S = 5.0  # a page that says nothing for longer has lost the wheel, and hol
 
 Timeline = list[tuple[int, CameraMotion]]
 """Motions, each with its first latent frame."""
-Answer = Literal["drives", "other", "ended", "no camera"]
+Answer = Literal["drives", "other", "ended", "no camera", "several shots"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ NOT_DRIVING = {
     "other": "Another tab drives; take the wheel to drive from here.",
     "ended": "The run has ended; its drive can be kept.",
     "no camera": "Nothing moves this run's camera; connect a camera path to drive it.",
+    "several shots": "This video shows several shots; drive each in a preview of its own.",
 }
 GUARDED = {
     "X-Content-Type-Options": "nosniff",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Literal
 
 from ...errors import BadInput
@@ -26,13 +27,17 @@ STRENGTH_DIGITS = 4  # decimals of a strength, here and in a timeline's line
 class Controls:
     """Pause, resume, stop, edits and live keys of one run; every method is safe on any thread.
 
-    `clock` stands still in pauses; `work_clock` also while the run waits for a driver or live
-    frames. Listeners are called on the thread that made the change, without any lock.
+    `members` are the runs that it controls: this one, or several in `JointControls`. `clock` stands
+    still in pauses; `work_clock` also while the run waits for a driver or live frames. While this
+    run is paused, all of `paused_clocks` stand still. Listeners are called on the thread that made
+    the change, without any lock.
     """
 
     def __init__(self, *, long_pause_s: float = LONG_PAUSE_S) -> None:
         self.long_pause_s = long_pause_s
+        self.members: tuple[Controls, ...] = (self,)
         self.clock = RunClock()
+        self.paused_clocks = frozenset({self.clock})
         self.work_clock = RunClock(self.clock)
         self._changed = threading.Condition()
         self.edit_queue = EditQueue(self._changed, self._announce)
@@ -69,7 +74,7 @@ class Controls:
     @property
     def ended(self) -> bool:
         """Whether no more chunks will come."""
-        return self._state in ("stopped", "done")
+        return self.state in ("stopped", "done")
 
     @property
     def wants_stop(self) -> bool:
@@ -146,7 +151,9 @@ class Controls:
         if self._state != "paused":
             return
         began, is_long = time.monotonic(), False
-        with self.clock.pause():
+        with ExitStack() as pauses:
+            for clock in self.paused_clocks:
+                pauses.enter_context(clock.pause())
             while self._state == "paused":
                 check()
                 if not is_long and time.monotonic() - began >= self.long_pause_s:

@@ -78,7 +78,7 @@ class EditQueue:
     def __init__(self, lock: threading.Condition, on_change: Callable[[], None]) -> None:
         self._lock, self._on_change = lock, on_change
         self._edits: list[Edit] = []
-        self._closed = False
+        self._refusal: str | None = None
         self._first_chunk = 0
         self._fork_seed: int | None = None
 
@@ -95,10 +95,10 @@ class EditQueue:
             return bool(self._edits) and self._edits[-1].status == "queued"
 
     def add(self, edit: Edit) -> None:
-        """Queue an edit; it fails at once if the run has ended."""
+        """Queue an edit; it fails at once if the queue is closed."""
         with self._lock:
-            if self._closed:
-                self._edits.append(replace(edit, status="failed", error=ENDED))
+            if self._refusal is not None:
+                self._edits.append(replace(edit, status="failed", error=self._refusal))
             elif self.waiting:
                 self._edits[-1] = _merge(self._edits[-1], edit)
             else:
@@ -113,7 +113,7 @@ class EditQueue:
     def hold_seed(self, seed: int) -> None:
         """Give `seed` to the next edit that comes in force; a newer seed replaces it."""
         with self._lock:
-            if not self._closed:
+            if self._refusal is None:
                 self._fork_seed = seed
         self._on_change()
 
@@ -147,10 +147,10 @@ class EditQueue:
         """Record in one sentence why a taken edit has no effect; its seed waits for another."""
         self._settle(edit, replace(edit, status="failed", error=error, seed=None))
 
-    def close(self) -> None:
-        """Fail every open edit and all later ones. Does not call `on_change`."""
+    def close(self, refusal: str = ENDED) -> None:
+        """Fail every open edit, and all later ones with `refusal`. Does not call `on_change`."""
         with self._lock:
-            self._closed = True
+            self._refusal = refusal
             for i, edit in enumerate(self._edits):
                 if edit.status in ("queued", "encoding"):
                     self._edits[i] = replace(edit, status="failed", error=TOO_LATE)

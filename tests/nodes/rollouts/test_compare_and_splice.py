@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
+from longtake.stream.drive.drive import Steer
+from longtake.stream.incoming.inlet import Wish
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import ask_at, pictures
 
@@ -84,6 +87,104 @@ def test_stop_ends_an_endless_shot_also_where_the_shot_before_has_ended(
     asyncio.run(bench.side_by_side(("LongtakeSaveVideo", {"frames": both, **save})))
     assert b.controls.state == "stopped"
     assert 9 < len(list(tmp_path.glob("x_*/*.png"))) < 81
+
+
+def joined(bench: Bench, node: str, *lengths: float) -> tuple[Any, list[Any]]:
+    """Shots of these lengths in one video, and each alone."""
+    first, vae = bench.rollout(length=lengths[0])
+    rollouts = [first, *(bench.rollout(length=each, seed=9)[0] for each in lengths[1:])]
+    shots = [frames(bench, rollout, vae) for rollout in rollouts]
+    names = ("first", "second") if "Splice" in node else ("frames_a", "frames_b")
+    return bench.run(node, **dict(zip(names, shots, strict=True)))[0], shots
+
+
+def newest_take() -> Any:
+    from longtake.nodes.runtime.session import session
+
+    return list(session.takes._takes.values())[-1]
+
+
+NODES = ["LongtakeCompareRollouts", "LongtakeSpliceRollouts"]
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_pause_holds_every_shot_also_where_the_first_has_ended(
+    bench: Bench, node: str, chunk: int
+) -> None:
+    """The first makes one chunk; the second then goes on alone."""
+    both, shots = joined(bench, node, 9.0, 45.0)
+    states, made = list[str](), list[int]()
+
+    def look() -> None:
+        made.append(sum(shot.rollout.run.delivered for shot in shots))
+        states.append(newest_take().state)
+
+    def pause() -> None:
+        assert newest_take().controls.obey(1, lambda controls: controls.pause())
+        for wait_s in (0.4, 0.8):
+            threading.Timer(wait_s, look).start()
+        resume = newest_take().controls.obey
+        threading.Timer(1.0, resume, (2, lambda controls: controls.resume())).start()
+
+    ask_at(bench, chunk, pause)
+    asyncio.run(bench.side_by_side(("LongtakePreview", {"frames": both})))
+    assert states == ["paused"] * 2 and made[0] == made[1]
+    assert [shot.controls.state for shot in shots] == ["done"] * 2
+    assert all(shot.controls.paused_s > 0.3 for shot in shots)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_stop_after_the_first_shot_is_called_one(bench: Bench, node: str) -> None:
+    both, shots = joined(bench, node, 9.0, 0.0)
+    ask_at(bench, 3, lambda: both.controls.stop())
+    asyncio.run(bench.side_by_side(("LongtakePreview", {"frames": both})))
+    newest_take().join()
+    assert shots[0].controls.state == "done" and newest_take().state == "stopped"
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_an_edit_of_several_shots_is_refused_and_says_where_to_make_it(
+    bench: Bench, node: str
+) -> None:
+    """It would have reached the first shot alone."""
+    both, shots = joined(bench, node, 33.0, 33.0)
+    ask_at(bench, 0, lambda: both.controls.set_prompt("a blue ball"))
+    asyncio.run(bench.side_by_side(("LongtakePreview", {"frames": both})))
+    newest_take().join()
+    [edit] = newest_take().manifest()["edits"]
+    assert edit["status"] == "failed" and "connect a Streaming Preview to each" in edit["error"]
+    assert [shot.controls.edits for shot in shots] == [()] * 2
+    both.controls.drive.open(16.0)
+    assert both.controls.drive.steer(Steer("page", 1)) == "several shots"
+
+
+def test_a_shot_beside_a_file_or_beside_itself_keeps_its_edits(bench: Bench) -> None:
+    shot = frames(bench, *bench.rollout(length=9.0))
+    for other in (torch.rand(5, 32, 32, 3), shot):
+        [both] = bench.run("LongtakeCompareRollouts", frames_a=other, frames_b=shot)
+        assert both.controls is shot.controls
+
+
+def test_a_pause_of_one_shot_shows_and_ends_with_that_shot(bench: Bench) -> None:
+    """Both are made in turns: a shot that waits holds up the other."""
+    both, (a, b) = joined(bench, "LongtakeCompareRollouts", 33.0, 33.0)
+    b.controls.pause()
+    assert both.controls.state == "paused" and a.controls.state == "running"
+    b.controls.resume()
+    assert both.controls.state == "running"
+    b.controls.stop()
+    assert both.controls.state == "running" and not both.controls.wants_stop
+
+
+def test_a_page_sends_its_pictures_to_whichever_shot_wants_them(bench: Bench) -> None:
+    both, (_, b) = joined(bench, "LongtakeCompareRollouts", 33.0, 33.0)
+    assert both.controls.inlet.wish is None and not both.controls.inlet.put(b"jpeg")
+    wish = Wish("webcam", 32, 32, 16.0)
+    b.controls.inlet.ask(wish)
+    assert both.controls.inlet.wish == wish
+    assert both.controls.inlet.put(b"jpeg") and b.controls.inlet.take(0.0) == b"jpeg"
+    assert both.controls.inlet.fail("lost") and b.controls.inlet.take(0.0) == "lost"
 
 
 def test_shots_are_spliced_and_it_is_said_how(

@@ -4,7 +4,7 @@ import { Latency } from "./latency.mjs";
 const HEARTBEAT_MS = 250; // the server forgets a silent driver after seconds
 const AT_REST = JSON.stringify([[], [0, 0, 0, 0, 0]]); // no key and no stick
 
-/** @typedef {{answer: "drives"|"other"|"ended"|"no camera", motion?: string, error?: string}} Answer */
+/** @typedef {{answer: "drives"|"other"|"ended"|"no camera"|"several shots", motion?: string, error?: string}} Answer */
 /** @typedef {{keys: string[], sticks: number[], look: number[], at: number|null}} Snapshot */
 
 /**
