@@ -21,15 +21,7 @@ from ...samplers.settings import RolloutSettings
 from .chain import Chain
 from .files import set_aside
 from .journal import Journal, live_key
-from .record_lines import (
-    FORMAT,
-    Damaged,
-    OtherFormat,
-    Torn,
-    append_lines,
-    parse_record,
-    read_bytes,
-)
+from .record_lines import FORMAT, Damaged, OtherFormat, Torn, append_lines, parse_record, read_bytes
 
 logger = logging.getLogger("longtake")
 
@@ -114,18 +106,20 @@ class RecordWriter:
     ) -> None:
         self.chain = chain
         self._path, self._files = _path(journal, chain.id), journal.files
+        facts = rollout_facts(chain.settings, channels=channels, fps=fps, lock=lock)
+        facts |= {ROOT: chain.key(-1)} if chain.live else {}
+        self._head = {FORMAT: VERSION, "id": chain.id, **facts}
         self._foreign = False
-        self._known = 0  # chunks in the record
         before = self._read_before()
+        self._known = 0 if before is None else _shared_chunks(chain, before.keys)  # chunks in it
         if before is None:
-            facts = rollout_facts(chain.settings, channels=channels, fps=fps, lock=lock)
-            facts |= {ROOT: chain.key(-1)} if chain.live else {}
-            self._write([{FORMAT: VERSION, "id": chain.id, **facts}])
-        else:
-            self._known = _shared_chunks(chain, before.keys)
+            self._write([self._head])
 
     def note(self, index: int) -> None:
         """Add all chunks up to `index`, before the journal gets that chunk."""
+        if not os.path.lexists(self._path):  # somebody removed it while the shot was made
+            self._write([self._head])
+            self._known = 0
         new = range(self._known, index + 1)
         self._write([[i, self.chain.key(i), self.chain.span(i).count] for i in new])
         self._known = max(self._known, index + 1)

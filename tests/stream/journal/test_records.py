@@ -185,6 +185,27 @@ def test_records_and_locks_are_never_followed_through_a_link(tmp_path: Path) -> 
         made(journal)
 
 
+def test_a_record_that_is_deleted_in_mid_run_is_written_again_from_its_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rollout = Rollout(RolloutSpec(SOURCE, MODEL, "model", Journal(tmp_path), prompter=Words()))
+    for chunk in rollout.chunks:
+        if chunk.index in (0, 2):
+            (tmp_path / f"{rollout.id}{SUFFIX}").unlink()
+    [record] = records(rollout.spec.journal)
+    assert record.keys == tuple(rollout.spec.key(i) for i in range(4)) and not caplog.records
+
+
+def test_a_record_without_its_first_line_is_rebuilt_by_the_next_run(tmp_path: Path) -> None:
+    rollout = made(tmp_path)
+    record = tmp_path / f"{rollout.id}{SUFFIX}"
+    before = record.read_bytes()
+    record.write_bytes(before.partition(b"\n")[2])
+    assert records(rollout.spec.journal) == []
+    made(tmp_path)
+    assert record.read_bytes() == before
+
+
 def test_a_file_with_a_pattern_as_its_name_removes_nothing_else(tmp_path: Path) -> None:
     rollout = made(tmp_path)
     (tmp_path / "*.safetensors").write_bytes(b"x" * 1_000)
