@@ -28,7 +28,7 @@ from ..video.source import BARE_FORMATS, bare_video, tick_s
 from .address import SourceAddress
 from .web_file import WebFile
 
-FORMATS = "mpegts,mov,matroska,flv,avi,mpjpeg,mjpeg,ogg,mpeg,h264,hevc,rtsp"
+FORMATS = "mpegts,mov,matroska,flv,avi,mpjpeg,mjpeg,jpeg_pipe,ogg,mpeg,h264,hevc,rtsp"
 """No playlist, no list of other files, nothing that reads an address."""
 OPTIONS = {
     "format_whitelist": FORMATS,
@@ -39,7 +39,7 @@ OPTIONS = {
     "tls_verify": "0",  # of rtsps: cameras sign their own certificates, which FFmpeg 9 refuses
 }
 BUFFER_BYTES = 1 << 15
-UNTIMED = ("mpjpeg", "mjpeg")  # FFmpeg counts their pictures as 25 a second, whatever comes
+UNTIMED = ("mpjpeg", "mjpeg", "jpeg_pipe")  # FFmpeg counts their pictures as 25 a second
 KEY_S = 30.0  # a stream that is joined in its middle has no picture before the next key frame
 
 
@@ -73,6 +73,7 @@ class Connection:
         self._packets = self._all_packets(self._container)
         self._times = PictureTimes(self._format)
         self._clock = PictureClock(is_paced=self._is_whole(self._container))
+        self._check_index()
 
     @property
     def header(self) -> StreamHeader:
@@ -137,6 +138,23 @@ class Connection:
         """Refuse a file whose pictures would come all at once."""
         if container.format.name in BARE_FORMATS and self._is_whole(container):
             raise bare_video(f"live source {self.address.shown}", container.format.name)
+
+    def _check_index(self) -> None:
+        """Refuse a file whose pictures lie before its index, where nothing can be sought."""
+        if not self.is_file or self._web is None or self._web.seekable():
+            return
+        try:
+            with _told(self.address, self._stall_s, BadInput):
+                self._waiting = self._next_pictures()
+        except BadInput as error:
+            self.close()
+            if not self._format.startswith("mov"):
+                raise
+            raise BadInput(
+                f"The live source {self.address.shown} is a file with its index at its end, and "
+                "its server sends whole files only; load it with Load Video and Video to Frames "
+                "(Stream), or write it anew with its index first (ffmpeg -movflags +faststart)."
+            ) from error
 
     def _time_of(self, frame: av.VideoFrame) -> float | None:
         """What the source says of a picture's time in seconds; None where it says nothing."""

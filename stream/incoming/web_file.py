@@ -34,6 +34,7 @@ class WebFile:
         self._url, self._position = address.url, 0
         self._wire: socket.socket | None = None
         self._answer: http.client.HTTPResponse | None = None
+        self._has_stalled = False
         answer = self._open(0)
         length = answer.getheader("Content-Length") or ""
         takes_ranges = (answer.getheader("Accept-Ranges") or "").lower() == "bytes"
@@ -46,7 +47,13 @@ class WebFile:
         if self._answer is None and self._position >= (self.size or 0):
             return b""
         answer = self._answer or self._open(self._position)
-        content = answer.read1(count)
+        if self._has_stalled:  # PyAV may ask again, and Python would not say what is wrong
+            raise TimeoutError
+        try:
+            content = answer.read1(count)
+        except TimeoutError:
+            self._has_stalled = True
+            raise
         self._position += len(content)
         self.has_ended = not content
         return content

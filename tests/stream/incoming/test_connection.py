@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import av
 import pytest
+from PIL import Image
 
 from longtake.errors import BadInput
 from longtake.stream.incoming.address import SourceAddress
@@ -84,6 +86,30 @@ def test_a_file_is_sought_in_and_played_at_its_own_rate(
     assert numbers([frame for _, frame in timed]) == [*range(COUNT)]
     assert timed[-1][0] - timed[0][0] == pytest.approx((COUNT - 1) / 48, abs=1e-3)
     assert len(server.paths) > 1
+
+
+@pytest.mark.parametrize("flags", [{}, {"movflags": "+faststart"}])
+def test_a_file_whose_pictures_come_before_its_index_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, str]
+) -> None:
+    """Such a server cannot be asked for the pictures again, so that it would be tried for ever."""
+    monkeypatch.setattr("longtake.stream.incoming.connection.BUFFER_BYTES", 512)
+    write_clip(tmp_path / "x.mp4", COUNT)
+    with av.open(tmp_path / "x.mp4") as source, av.open(
+        tmp_path / "y.mp4", "w", options=flags
+    ) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    with fault_server((tmp_path / "y.mp4").read_bytes()) as server:
+        if flags:
+            with closing(connect(server.url("/video"))) as connection:
+                assert numbers(frames(connection)) == [*range(COUNT)]
+        else:
+            with pytest.raises(BadInput, match="its index at its end, and its server sends whole"):
+                connect(server.url("/video"))
 
 
 def test_a_transport_stream_of_known_length_is_a_file_too(server: FaultServer) -> None:
@@ -298,6 +324,28 @@ def test_pictures_of_motion_jpeg_are_of_the_time_when_they_come(server: FaultSer
     with closing(connect(server.url("/goes-on"))) as connection:
         timed = [(connection.next(), time.monotonic()) for _ in range(110)]
     assert all(picture is not None and picture[0] <= now for picture, now in timed)
+
+
+def grain() -> bytes:
+    """A picture that is larger than what FFmpeg reads first."""
+    file = io.BytesIO()
+    Image.effect_noise((320, 240), 90.0).save(file, "JPEG", quality=95)
+    assert file.tell() > 1 << 15
+    return file.getvalue()
+
+
+def test_large_pictures_of_motion_jpeg_need_no_parts(server: FaultServer) -> None:
+    """FFmpeg has another name for them than for small ones."""
+    server.content, server.tail = grain() * 20, grain()
+    with closing(connect(server.url("/goes-on"))) as connection:
+        timed = [(connection.next(), time.monotonic()) for _ in range(30)]
+    assert all(picture is not None and picture[0] <= now for picture, now in timed)
+
+
+def test_a_stream_that_stalls_while_it_is_opened_is_called_silent(server: FaultServer) -> None:
+    server.content = grain() * 20
+    with pytest.raises(BadInput, match="sent no picture for 0.5 s; check that it is running"):
+        connect(server.url("/stall"), 0.5)
 
 
 @pytest.mark.parametrize("path", ["/video", "/break"])
