@@ -93,7 +93,7 @@ class Branches:
         """Put `settings` in force from latent frame `first` on; other prompts are projected."""
         if not _views(settings) <= self._planned:
             raise BadInput(
-                "while a rollout runs its guidance may get other weights, not other branches; stop "
+                "While a rollout runs its guidance may get other weights, not other branches; stop "
                 "it and start again."
             )
         before = self.current.prompts
@@ -174,7 +174,7 @@ class Branches:
         if torch.isfinite(latents).all():
             return
         raise NotFinite(
-            f"the model produced values that are not finite at latent frame {first}, first seen in "
+            f"The model produced values that are not finite at latent frame {first}, first seen in "
             f"{self._first_bad_layer(first, len(latents))}, in {self.model.dtype}; earlier chunks "
             "are kept: try float32 or bfloat16 weights, or a lower guidance scale."
         )

@@ -167,13 +167,13 @@ def check_second_weights(settings: RolloutSettings, model: Denoiser) -> None:
     sizes = (_without_control(weights.config) for weights in (model, model.second.model))
     if len({*sizes}) > 1:
         raise BadInput(
-            "the two models of a pair must have the same size and the same inputs; choose two "
+            "The two models of a pair must have the same size and the same inputs; choose two "
             "files of one family."
         )
     if _straddles(settings, model.second):
         assert isinstance(model.second.passes, LowNoise)
         raise BadInput(
-            f"the schedule has latent frames on both sides of the boundary "
+            f"The schedule has latent frames on both sides of the boundary "
             f"{model.second.passes.below:g} in one pass, and each side has a model of its own; "
             "choose causal chunks or full sequence."
         )

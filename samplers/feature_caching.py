@@ -37,12 +37,12 @@ class FeatureCaching:
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise BadInput(
-                "the threshold of feature caching must be above 0 and at most 1; got "
+                "The threshold of feature caching must be above 0 and at most 1; got "
                 f"{self.threshold:g}."
             )
         if self.first_steps < 1:
             raise BadInput(
-                "feature caching computes at least the first step of each chunk; got "
+                "Feature caching computes at least the first step of each chunk; got "
                 f"{self.first_steps} first steps."
             )
 

@@ -23,7 +23,7 @@ def check_recurrent(settings: RolloutSettings, config: ModelConfig) -> None:
         return
     for problem in _problems(settings):
         raise Unsupported(
-            f"the model is recurrent and its history is a state, so {problem}", "recurrent"
+            f"The model is recurrent and its history is a state, so {problem}", "recurrent"
         )
 
 

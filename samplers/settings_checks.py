@@ -23,10 +23,10 @@ def check_size(rows: int, columns: int, length: int | None) -> None:
     """Refuse latent pictures that have no whole patches, and rollouts without frames."""
     if min(rows, columns) < PATCH or rows % PATCH or columns % PATCH:
         raise BadInput(
-            f"latent rows and columns must be even and at least 2; got {rows} x {columns}."
+            f"Latent rows and columns must be even and at least 2; got {rows} x {columns}."
         )
     if length is not None and length < 1:
-        raise BadInput(f"a rollout needs at least one latent frame; got {length}.")
+        raise BadInput(f"A rollout needs at least one latent frame; got {length}.")
 
 
 def check_times(what: str, starts: Sequence[int]) -> None:
@@ -39,7 +39,7 @@ def check_reencoding(cache: CachePolicy) -> None:
     """Refuse to re-encode the first latent frame of a history that is not rebuilt."""
     if not cache.rebuilt:
         raise Unsupported(
-            "re-encoding the first latent frame changes a frame that is in the history already, "
+            "Re-encoding the first latent frame changes a frame that is in the history already, "
             "and this KV cache never rebuilds its history",
             "re-encoding",
         )
@@ -49,7 +49,7 @@ def check_context_noise(cache: CachePolicy, noise: ContextNoise) -> None:
     """Refuse context noise that rebuilds a history which must be remembered."""
     if cache.remembers and noise.recommits:
         raise Unsupported(
-            "context noise that grows or is drawn afresh rebuilds the history before each chunk, "
+            "Context noise that grows or is drawn afresh rebuilds the history before each chunk, "
             "so its sink cannot average and its frames cannot be judged by attention or remembered "
             "in a bank or a state",
             "context-noise",
@@ -78,13 +78,13 @@ def check_memory_bank(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Spa
     order = _key_order(sparsity)
     if order is not None:
         raise Unsupported(
-            f"sparse attention in the order of {order} sorts keys that all layers have of the same "
+            f"Sparse attention in the order of {order} sorts keys that all layers have of the same "
             "latent frames, and each layer has its own memory bank",
             "bank-order",
         )
     if _reaches_back(schedule):
         raise Unsupported(
-            "the schedule bounds how far back chunks look, and a memory bank holds frames beyond "
+            "The schedule bounds how far back chunks look, and a memory bank holds frames beyond "
             "that bound",
             "bank-reach",
         )
@@ -94,7 +94,7 @@ def check_memory_rules(memory: MemoryRules, schedule: NoiseSchedule) -> None:
     """Refuse two bounds on how far back chunks look."""
     if memory.of_denoising and _reaches_back(schedule):
         raise Unsupported(
-            "the schedule bounds how far back chunks look, and so do the memory rules",
+            "The schedule bounds how far back chunks look, and so do the memory rules",
             "rules-reach",
         )
 
@@ -105,14 +105,14 @@ def check_retrieval(memory: MemoryRules, cache: CachePolicy, sparsity: Sparsity)
         return
     if cache.heads_differ:
         raise Unsupported(
-            "a share of the far past is retrieved in whole latent frames, and the heads of this KV "
+            "A share of the far past is retrieved in whole latent frames, and the heads of this KV "
             "cache hold tokens of their own",
             "retrieval-cache",
             cache=cache,
         )
     if sparsity.self_sparsity is not None:
         raise Unsupported(
-            "a share of the far past is retrieved, and block-sparse attention chooses for itself",
+            "A share of the far past is retrieved, and block-sparse attention chooses for itself",
             "retrieval-blocks",
         )
 
@@ -123,14 +123,14 @@ def check_positions(memory: MemoryRules, cache: CachePolicy, guidance: Guidance)
         return
     if not cache.window_follows_sink:
         raise Unsupported(
-            "top-aligned positions leave a gap between the sink and the window, and this KV cache "
+            "Top-aligned positions leave a gap between the sink and the window, and this KV cache "
             "is not a sink and a window",
             "positions-cache",
         )
     views = [branch.view for branch in guidance.branches]
     if any(view.rebuilt and isinstance(view.frames, AgeRange) for view in views):
         raise Unsupported(
-            "top-aligned positions belong to the whole history, and the guidance rebuilds a part "
+            "Top-aligned positions belong to the whole history, and the guidance rebuilds a part "
             "of it",
             "positions-parts",
         )
@@ -142,20 +142,20 @@ def check_second_attention(
     """Refuse what the second self-attention of a model with a camera cannot follow."""
     if type(cache) not in (FullHistory, WindowSink, RebuiltWindow):
         raise Unsupported(
-            "the model reads its history twice, the second time by each latent frame's camera, and "
+            "The model reads its history twice, the second time by each latent frame's camera, and "
             "this KV cache does not keep whole latent frames in order of time",
             "camera-cache",
             cache=cache,
         )
     if memory.of_denoising or memory.of_commits:
         raise Unsupported(
-            "the memory rules choose what attention reads, and the model reads its history a "
+            "The memory rules choose what attention reads, and the model reads its history a "
             "second time by each latent frame's camera",
             "camera-rules",
         )
     if _reaches_back(schedule):
         raise Unsupported(
-            "the schedule bounds how far back chunks look, and the model reads its history a "
+            "The schedule bounds how far back chunks look, and the model reads its history a "
             "second time by each latent frame's camera",
             "camera-reach",
         )
@@ -167,14 +167,14 @@ def check_own_heads(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Spars
         return
     if _reaches_back(schedule):
         raise Unsupported(
-            "the schedule bounds how far back chunks look, and every head keeps keys of other "
+            "The schedule bounds how far back chunks look, and every head keeps keys of other "
             "latent frames",
             "heads-reach",
         )
     order = _key_order(sparsity)
     if not cache.codes_rows and order is not None:
         raise Unsupported(
-            f"sparse attention in the order of {order} sorts keys that all heads have of the same "
+            f"Sparse attention in the order of {order} sorts keys that all heads have of the same "
             "latent frames, and here every head keeps its own",
             "heads-order",
         )
@@ -188,14 +188,14 @@ def check_own_heads_storage(
         return
     if placement != ON_DEVICE or recaches:
         raise Unsupported(
-            "where every head keeps its own history, the history stays on the device and cannot be "
+            "Where every head keeps its own history, the history stays on the device and cannot be "
             "re-cached",
             "heads-placement",
             cache=cache,
         )
     if storage != DENSE and not cache.codes_rows:
         raise Unsupported(
-            "where every head keeps its own latent frames, they are stored as computed",
+            "Where every head keeps its own latent frames, they are stored as computed",
             "heads-storage",
         )
 
@@ -204,17 +204,17 @@ def check_guidance(guidance: Guidance, cache: CachePolicy, solver: Solver) -> No
     """Refuse guidance that this cache or solver cannot serve."""
     views = [branch.view for branch in guidance.branches]
     if cache.sink_frames == 0 and any(isinstance(view.frames, SinkFrames) for view in views):
-        raise Unsupported("the guidance looks at the sink and the KV cache has none", "no-sink")
+        raise Unsupported("The guidance looks at the sink and the KV cache has none", "no-sink")
     cut = any(isinstance(view.frames, AgeRange) and not view.rebuilt for view in views)
     if cut and cache.heads_differ:
         raise Unsupported(
-            "the guidance looks at latent frames by age, and every head keeps other frames",
+            "The guidance looks at latent frames by age, and every head keeps other frames",
             "heads-ages",
             cache=cache,
         )
     if guidance.weighted_scores and not isinstance(solver.process, Flow):
         raise BadInput(
-            f"scores need a flow model's solver, not {type(solver).__name__} on "
+            f"Scores need a flow model's solver, not {type(solver).__name__} on "
             f"{type(solver.process).__name__}; choose another solver or leave them out."
         )
 

@@ -146,12 +146,12 @@ def check_camera(settings: RolloutSettings, config: ModelConfig) -> None:
         settings.reference is None or settings.reference.features is None
     ):
         raise BadInput(
-            "the model reads a start picture in place of a prompt; give it the picture and its "
+            "The model reads a start picture in place of a prompt; give it the picture and its "
             "CLIP vision features."
         )
     if not config.reads_prompt and settings.control is not None:
         raise BadInput(
-            "the model reads no prompt, and a control module does; leave the control video out."
+            "The model reads no prompt, and a control module does; leave the control video out."
         )
     module = CAMERA_MODULES.get(config.camera)
     if module is not None and module.reads_history:

@@ -30,7 +30,7 @@ class RecurrentConfig:
     def __post_init__(self) -> None:
         if self.dim < 1 or not 1 <= self.num_layers <= MAX_LAYERS:
             raise BadInput(
-                f"a recurrent model has at least 1 channel and 1 to {MAX_LAYERS} layers; got "
+                f"A recurrent model has at least 1 channel and 1 to {MAX_LAYERS} layers; got "
                 f"{self.dim} and {self.num_layers}."
             )
 

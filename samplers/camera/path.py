@@ -39,7 +39,7 @@ class Lens:
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.values)) or min(self.focal_x, self.focal_y) <= 0:
             raise BadInput(
-                "the camera's focal lengths must be positive numbers, in parts of the picture's "
+                "The camera's focal lengths must be positive numbers, in parts of the picture's "
                 f"width and height; got {self.focal_x:g} and {self.focal_y:g}."
             )
 
@@ -85,15 +85,15 @@ class CameraPath:
 
     def __post_init__(self) -> None:
         if self.starts[:1] != (0,) or not all(map(lt, self.starts, self.starts[1:])):
-            raise BadInput(f"a camera path's entries must begin at 0 and increase: {self.starts}.")
+            raise BadInput(f"A camera path's entries must begin at 0 and increase: {self.starts}.")
         if self.steps.shape != (len(self.starts), 4, 4) or len(self.growths) != len(self.starts):
-            raise BadInput("a camera path needs one 4 x 4 step and one growth per entry.")
+            raise BadInput("A camera path needs one 4 x 4 step and one growth per entry.")
         object.__setattr__(self, "steps", self.steps.double())
         problem = fault(self.steps)
         if problem or not all(map(math.isfinite, (*self.growths, self.frame_s))):
-            raise BadInput(f"a camera path cannot be used: {problem or 'it is not finite'}.")
+            raise BadInput(f"A camera path cannot be used: {problem or 'it is not finite'}.")
         if min(self.full_step, self.frame_s) < SMALLEST_STEP:
-            raise BadInput(f"a camera's steps cannot be {self.full_step:g} in {self.frame_s:g} s.")
+            raise BadInput(f"A camera's steps cannot be {self.full_step:g} in {self.frame_s:g} s.")
         object.__setattr__(self, "_grown", self._growth_before() if self._zooms else ())
         steps = torch.cat([torch.eye(4, dtype=torch.float64)[None], self.steps[1:]])
         object.__setattr__(self, "digest", self._hash(self.starts, steps))

@@ -53,12 +53,12 @@ class KnownFrame:
 
     def __post_init__(self) -> None:
         if self.frame < 0:
-            raise BadInput(f"a known frame is at latent frame 0 or later; got {self.frame}.")
+            raise BadInput(f"A known frame is at latent frame 0 or later; got {self.frame}.")
         if not 0 <= self.level <= 1:
-            raise BadInput(f"the level of a known frame is from 0 to 1; got {self.level}.")
+            raise BadInput(f"The level of a known frame is from 0 to 1; got {self.level}.")
         if self.lookahead < 0:
             raise BadInput(
-                f"a known frame is seen 0 or more latent frames ahead; got {self.lookahead}."
+                f"A known frame is seen 0 or more latent frames ahead; got {self.lookahead}."
             )
         if isinstance(self.latents, Tensor):
             self._check(self.latents)
@@ -87,7 +87,7 @@ class KnownFrame:
     def _check(self, latents: Tensor) -> None:
         if not latents.isfinite().all():
             raise BadInput(
-                f"the known latents at latent frame {self.frame} are not finite; encode them in "
+                f"The known latents at latent frame {self.frame} are not finite; encode them in "
                 "float32 or bfloat16, from pictures without NaN."
             )
 

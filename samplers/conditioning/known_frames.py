@@ -40,13 +40,13 @@ class KnownFrames:
         for frame, following in zip(ordered, ordered[1:], strict=False):
             if frame.frame == following.frame:
                 raise BadInput(
-                    f"two known frames fall on latent frame {frame.frame}; move one, or leave "
+                    f"Two known frames fall on latent frame {frame.frame}; move one, or leave "
                     "one out."
                 )
             if frame.latents.shape != following.latents.shape:
                 sizes = (picture_size(*known.latents.shape) for known in (frame, following))
                 raise BadInput(
-                    f"the known frames are of different sizes, {' and '.join(sizes)}; bring all "
+                    f"The known frames are of different sizes, {' and '.join(sizes)}; bring all "
                     "pictures to one size first."
                 )
         object.__setattr__(self, "frames", ordered)
@@ -185,13 +185,13 @@ class KnownFrames:
         shape = self.frames[0].latents.shape
         if shape[1:] != (rows, columns):
             raise BadInput(
-                f"the known frames are {picture_size(*shape)} and the shot is "
+                f"The known frames are {picture_size(*shape)} and the shot is "
                 f"{picture_size(shape[0], rows, columns)}; bring the pictures to the shot's width "
                 "and height before they are encoded."
             )
         if length is not None and self.stop > length:
             raise BadInput(
-                f"a known frame falls on latent frame {self.stop - 1} and the shot has {length}, "
+                f"A known frame falls on latent frame {self.stop - 1} and the shot has {length}, "
                 "counted from 0; make the shot longer, or give fewer frames."
             )
 
@@ -206,7 +206,7 @@ def from_latents(
 ) -> KnownFrames:
     """Place latents (f, c, h, w), or lazy ones, from latent frame `start` on, `spacing` apart."""
     if spacing < 1:
-        raise BadInput(f"known frames are 1 or more latent frames apart; got {spacing}.")
+        raise BadInput(f"Known frames are 1 or more latent frames apart; got {spacing}.")
     places = enumerate(latents.float() if isinstance(latents, Tensor) else latents)
     return KnownFrames(
         tuple(KnownFrame(start + i * spacing, x, level, lookahead) for i, x in places)

@@ -139,9 +139,9 @@ class PromptTimeline:
     def __post_init__(self) -> None:
         starts = [line.start_frame for line in self._lasting]
         if not starts or starts[0] != 0:
-            raise BadInput("the first prompt must hold from the start; give a line with time 0.")
+            raise BadInput("The first prompt must hold from the start; give a line with time 0.")
         if any(b <= a for a, b in pairwise(starts)):
-            raise BadInput(f"prompt times must increase; got latent frames {starts}.")
+            raise BadInput(f"Prompt times must increase; got latent frames {starts}.")
 
     @property
     def _lasting(self) -> list[TimedPrompt]:

@@ -36,7 +36,7 @@ class Reference:
         tensors = [tensor for tensor in parts if tensor is not None]
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise BadInput(
-                "the picture's latents, features or rays are not finite; encode it in float32."
+                "The picture's latents, features or rays are not finite; encode it in float32."
             )
         object.__setattr__(self, "digest", tuple(embedding_digest(tensor) for tensor in tensors))
 
@@ -57,7 +57,7 @@ class Reference:
         size: tuple[int, int] = (self.channels.shape[-2], self.channels.shape[-1])
         if size != (rows, columns):
             raise BadInput(
-                f"the picture is {picture_size(LATENT_CHANNELS, *size)} and the shot is "
+                f"The picture is {picture_size(LATENT_CHANNELS, *size)} and the shot is "
                 f"{picture_size(LATENT_CHANNELS, rows, columns)}; set the shot's width and height "
                 "where the picture is encoded."
             )

@@ -34,7 +34,7 @@ class StoredControl:
             and len(latents) == len(self.digests) > 0
         )
         if not fits:
-            raise BadInput("the control frames of a saved shot do not go together.")
+            raise BadInput("The control frames of a saved shot do not go together.")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class StoredPicture:
 
     def __post_init__(self) -> None:
         if self.latents.ndim != 3:
-            raise BadInput("the reference pictures of a saved shot do not go together.")
+            raise BadInput("The reference pictures of a saved shot do not go together.")
 
     @property
     def shape(self) -> tuple[int, ...]:

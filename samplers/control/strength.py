@@ -24,13 +24,13 @@ class ControlStrength:
         increase = self.starts[:1] == (0,) and all(a < b for a, b in pairs)
         if not increase or len(self.factors) != len(self.starts):
             raise BadInput(
-                "a control strength has one factor for each latent frame at which it changes, from "
+                "A control strength has one factor for each latent frame at which it changes, from "
                 f"0 on in increasing order; got {self.starts} and {len(self.factors)} factors."
             )
         for factor in self.factors:
             if not math.isfinite(factor) or not 0 <= factor <= MAX_STRENGTH:
                 raise BadInput(
-                    f"a control strength is from 0 to {MAX_STRENGTH:g}; got {factor:g}."
+                    f"A control strength is from 0 to {MAX_STRENGTH:g}; got {factor:g}."
                 )
 
     def at(self, frame: int) -> float:

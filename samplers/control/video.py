@@ -59,12 +59,12 @@ class ControlVideo:
 
     def __post_init__(self) -> None:
         if self.frames is None and not self.references:
-            raise BadInput("a control video needs control frames or a reference picture.")
+            raise BadInput("A control video needs control frames or a reference picture.")
         shapes = {tuple(part.shape) for part in self._parts}
         if len(shapes) > 1:
             sizes = " and ".join(sorted(picture_size(*shape) for shape in shapes))
             raise BadInput(
-                f"the control frames and the reference pictures are of different sizes, {sizes}; "
+                f"The control frames and the reference pictures are of different sizes, {sizes}; "
                 "bring all to one size."
             )
         last = len(self.frames) - 1 if self.frames else 0
@@ -139,7 +139,7 @@ class ControlVideo:
         shape = self.shape
         if shape[1:] != (rows, columns):
             raise BadInput(
-                f"the control frames are {picture_size(*shape)} and the shot is "
+                f"The control frames are {picture_size(*shape)} and the shot is "
                 f"{picture_size(shape[0], rows, columns)}; bring them to the shot's width and "
                 "height."
             )

@@ -103,5 +103,5 @@ def extend(guidance: Guidance, addition: Guidance) -> Guidance:
 
 def _guidance(scale: float, *branches: Branch) -> Guidance:
     if not math.isfinite(scale) or not all(math.isfinite(b.weight) for b in branches):
-        raise BadInput(f"the guidance scale must be a number; got {scale}.")
+        raise BadInput(f"The guidance scale must be a number; got {scale}.")
     return Guidance(merge_branches(branches))

@@ -59,7 +59,7 @@ class WeightedScore:
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight) or not 0 < self.limit < math.inf:
             raise BadInput(
-                f"a score needs a weight that is a number and a limit above 0; got {self.weight} "
+                f"A score needs a weight that is a number and a limit above 0; got {self.weight} "
                 f"and {self.limit}."
             )
 
@@ -80,7 +80,7 @@ def gradient(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
     slope = slope_of(score, clean, before, first)
     if not torch.isfinite(slope).all():
         raise NotFinite(
-            f"the score {type(score).__name__} gave a gradient that is not finite at latent frame "
+            f"The score {type(score).__name__} gave a gradient that is not finite at latent frame "
             f"{first}; lower its weight or check its picture."
         )
     return slope.to(clean)

@@ -61,7 +61,7 @@ class Pictures:
         own = self.decoder
         if latents.shape[1] != own.latent_channels:
             raise BadInput(
-                f"a score's VAE has {own.latent_channels} latent channels and the model "
+                f"A score's VAE has {own.latent_channels} latent channels and the model "
                 f"{latents.shape[1]}; connect one that fits the score: taew2_1 or "
                 "lighttaew2_1 for 16 channels, taew2_2 for 48."
             )
@@ -90,7 +90,7 @@ class Palette:
 
     def __post_init__(self) -> None:
         if not self.colours:
-            raise BadInput("a palette needs at least one colour, such as #ffcc00.")
+            raise BadInput("A palette needs at least one colour, such as #ffcc00.")
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared distance to the nearest colour."""
@@ -115,7 +115,7 @@ class Region:
         inside = min(left, top) >= 0 and min(width, height) > 0
         if not inside or left + width > 1 or top + height > 1:
             raise BadInput(
-                "a region is left, top, width and height in fractions of the picture, from 0 to 1; "
+                "A region is left, top, width and height in fractions of the picture, from 0 to 1; "
                 f"got {self.box}."
             )
         object.__setattr__(self, "picture", outside_inference(self.picture))
@@ -150,7 +150,7 @@ class Motion:
 
     def __post_init__(self) -> None:
         if not 0 < self.min_change < 10:
-            raise BadInput(f"the least motion is above 0 and below 10; got {self.min_change}.")
+            raise BadInput(f"The least motion is above 0 and below 10; got {self.min_change}.")
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared shortfall of the mean absolute change, from the last finished frame on."""

@@ -54,11 +54,11 @@ class GuidanceTiming:
         low, high = self.interval
         if not 0 <= low <= high <= 1:
             raise BadInput(
-                f"the guidance interval goes from a lower to a higher noise level, 0 to 1; got "
+                f"The guidance interval goes from a lower to a higher noise level, 0 to 1; got "
                 f"{low} to {high}."
             )
         if not all(math.isfinite(factor) for factor in (*self.per_step, self.first_chunk)):
-            raise BadInput("guidance strengths per step and of the first chunk must be numbers.")
+            raise BadInput("Guidance strengths per step and of the first chunk must be numbers.")
 
     def factor(self, level: float, step: int, *, started: bool) -> float:
         """The factor at a noise level and step; `started` means that there is a history."""
@@ -82,9 +82,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rescale <= 1:
-            raise BadInput(f"guidance rescale is from 0 to 1; got {self.rescale}.")
+            raise BadInput(f"Guidance rescale is from 0 to 1; got {self.rescale}.")
         if self.norm_cap is not None and not 0 < self.norm_cap < math.inf:
-            raise BadInput(f"the guidance norm cap must be above 0; got {self.norm_cap}.")
+            raise BadInput(f"The guidance norm cap must be above 0; got {self.norm_cap}.")
 
     @property
     def need_base(self) -> bool:
@@ -113,13 +113,13 @@ class Guidance:
     def __post_init__(self) -> None:
         total = sum(branch.weight for branch in self.branches)
         if not math.isclose(total, 1.0, abs_tol=1e-6):
-            raise BadInput(f"guidance weights must sum to 1; got {total}.")
+            raise BadInput(f"Guidance weights must sum to 1; got {total}.")
         if any(branch.weight == 0 for branch in self.branches):
-            raise BadInput("a guidance branch of weight 0 must be left out.")
+            raise BadInput("A guidance branch of weight 0 must be left out.")
         if len({(b.prompt, b.view) for b in self.branches}) < len(self.branches):
-            raise BadInput("guidance branches of equal prompt and view must be merged into one.")
+            raise BadInput("Guidance branches of equal prompt and view must be merged into one.")
         if not math.isfinite(self.strength):
-            raise BadInput(f"the guidance strength must be a number; got {self.strength}.")
+            raise BadInput(f"The guidance strength must be a number; got {self.strength}.")
         if not 0 <= self.stabilise < 1:
             raise BadInput(f"stabilise is a noise level from 0 to below 1; got {self.stabilise}.")
 

@@ -40,7 +40,7 @@ class AgeRange:
     def __post_init__(self) -> None:
         if not 1 <= self.newest <= self.oldest:
             raise BadInput(
-                "a range of the history counts latent frames back from 1, the newest; got "
+                "A range of the history counts latent frames back from 1, the newest; got "
                 f"{self.newest} to {self.oldest}."
             )
 
@@ -100,7 +100,7 @@ class View:
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 1:
-            raise BadInput(f"the noise level of a history view is from 0 to 1; got {self.level}.")
+            raise BadInput(f"The noise level of a history view is from 0 to 1; got {self.level}.")
 
     @property
     def pure_noise(self) -> bool:

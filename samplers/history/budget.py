@@ -33,7 +33,7 @@ def within_budget(
             else f"{least} latent frames, the sink and one more, take"
         )  # fmt: skip
         raise Unsupported(
-            f"the KV cache's budget is {budget_bytes / 2**30:.3g} GB, and {frames} "
+            f"The KV cache's budget is {budget_bytes / 2**30:.3g} GB, and {frames} "
             f"{needed / 2**30:.3g} GB",
             "budget",
             cache=settings.cache,

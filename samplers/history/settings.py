@@ -71,7 +71,7 @@ class CacheSettings:
         device, dtype = place
         reason = self.storage.unsupported_reason(device)
         if reason is not None:
-            raise BadInput(f"the KV cache cannot be stored so: {reason}; choose int8 or int4.")
+            raise BadInput(f"The KV cache cannot be stored so: {reason}; choose int8 or int4.")
         chosen = replace(
             settings,
             cache=self.policy_for(drops_first_frame=drops_first_frame),
@@ -107,5 +107,5 @@ class CacheSettings:
         if self.first_latent != "re-encode" or self.policy.sink_frames:
             return None
         if self.codec is None:
-            raise Unsupported("re-encoding the first latent frame needs a VAE", "re-encoding-vae")
+            raise Unsupported("Re-encoding the first latent frame needs a VAE", "re-encoding-vae")
         return ReencodedFirstFrame(*self.codec)

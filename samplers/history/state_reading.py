@@ -75,7 +75,7 @@ def check_state(settings: RolloutSettings, config: ModelConfig) -> None:
     """Refuse a state beside the window for a model without layers for it."""
     if isinstance(settings.cache, DeltaWindow) and config.state == "none":
         raise Unsupported(
-            "the KV cache writes what leaves its window into a state, and this model has no "
+            "The KV cache writes what leaves its window into a state, and this model has no "
             "layers to read one",
             "state",
         )

@@ -49,14 +49,14 @@ class Anchor:
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise BadInput(
-                f"the strength of an anchor must be above 0 and at most 1; got {self.strength}."
+                f"The strength of an anchor must be above 0 and at most 1; got {self.strength}."
             )
 
     def check(self, channels: int) -> None:
         """Refuse a target of other latents than the model's."""
         if self.target is not None and len(self.target.mean) != channels:
             raise BadInput(
-                f"the anchor's picture has {len(self.target.mean)} latent channels and the model "
+                f"The anchor's picture has {len(self.target.mean)} latent channels and the model "
                 f"{channels}; encode it with the model's own VAE."
             )
 

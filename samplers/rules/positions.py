@@ -21,7 +21,7 @@ class TopAligned:
     def __post_init__(self) -> None:
         if self.trained_frames < 1:
             raise BadInput(
-                f"a trained range has 1 latent frame or more; got {self.trained_frames}."
+                f"A trained range has 1 latent frame or more; got {self.trained_frames}."
             )
 
     def gap(self, next_frame: int, past_frames: int, active_frames: int) -> int:

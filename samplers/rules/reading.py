@@ -70,7 +70,7 @@ class NewestFrames:
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 0:
-            raise BadInput(f"a commit sees 0 latent frames or more; got {self.frames}.")
+            raise BadInput(f"A commit sees 0 latent frames or more; got {self.frames}.")
 
     @property
     def horizon(self) -> int:
@@ -95,7 +95,7 @@ class RecencyBias:
 
     def __post_init__(self) -> None:
         if not 0 < self.depth < math.inf:
-            raise BadInput(f"the depth of a recency bias must be above 0; got {self.depth}.")
+            raise BadInput(f"The depth of a recency bias must be above 0; got {self.depth}.")
 
     @property
     def horizon(self) -> int:
@@ -130,17 +130,17 @@ class FarReading:
     def __post_init__(self) -> None:
         if self.near_frames < 1 or self.last_steps < 0:
             raise BadInput(
-                "the near past needs 1 latent frame or more and the far past 0 steps or more; got "
+                "The near past needs 1 latent frame or more and the far past 0 steps or more; got "
                 f"{self.near_frames} and {self.last_steps}."
             )
         if not 0 < self.last_layers <= 1:
             raise BadInput(
-                "the share of layers that read the far past must be above 0 and at most 1; got "
+                "The share of layers that read the far past must be above 0 and at most 1; got "
                 f"{self.last_layers}."
             )
         if self.layer_stride < 1 or not 0 < self.share <= 1:
             raise BadInput(
-                "every first or later layer can read the far past, and a share of it above 0 and "
+                "Every first or later layer can read the far past, and a share of it above 0 and "
                 f"at most 1; got {self.layer_stride} and {self.share}."
             )
 
@@ -174,10 +174,10 @@ class PastWeight:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
-            raise BadInput(f"the weight of the past must be 0 or more; got {self.weight}.")
+            raise BadInput(f"The weight of the past must be 0 or more; got {self.weight}.")
         if not 1 <= self.chunks <= MAX_WEIGHED_CHUNKS:
             raise BadInput(
-                f"the past can be weighed for 1 to {MAX_WEIGHED_CHUNKS} chunks after a change of "
+                f"The past can be weighed for 1 to {MAX_WEIGHED_CHUNKS} chunks after a change of "
                 f"prompt; got {self.chunks}."
             )
 

@@ -29,7 +29,7 @@ class ContextNoise:
             raise BadInput(f"context_noise must be at least 0 and below 1; got {self.level}.")
         if self.ramp_frames < 0:
             raise BadInput(
-                "a context noise ramp is a number of latent frames, 0 for none; got "
+                "A context noise ramp is a number of latent frames, 0 for none; got "
                 f"{self.ramp_frames}."
             )
 

@@ -88,7 +88,7 @@ def check_ladder(ladder: Ladder) -> None:
     falling = all(b < a for a, b in zip(ladder, ladder[1:], strict=False))
     from_noise = len(ladder) > 1 and NEARLY_NOISE <= ladder[0] <= 1
     if not from_noise or ladder[-1] != 0.0 or not falling:
-        raise BadInput(f"noise levels must fall strictly from 1 to 0; got {ladder}.")
+        raise BadInput(f"Noise levels must fall strictly from 1 to 0; got {ladder}.")
 
 
 def _preset_list(preset: Preset, timesteps: tuple[float, ...]) -> Ladder:

@@ -94,11 +94,11 @@ class StaggeredSchedule:
             )
         if not (self.lag == 0 or self.lag >= MIN_LAG):
             raise BadInput(
-                f"a chunk must start together with the one before it (0) or {MIN_LAG} or more "
+                f"A chunk must start together with the one before it (0) or {MIN_LAG} or more "
                 f"steps after it; got {self.lag}."
             )
         if any(chunks < 1 for chunks in self.reach):
-            raise BadInput(f"a chunk looks at one chunk or more, its own; got {self.reach}.")
+            raise BadInput(f"A chunk looks at one chunk or more, its own; got {self.reach}.")
         object.__setattr__(self, "lag", min(self.lag, len(self.ladder) - 1.0))
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:

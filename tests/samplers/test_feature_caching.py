@@ -210,13 +210,13 @@ def test_what_is_forgotten_is_taken_over_by_nothing() -> None:
 
 def test_a_recurrent_model_is_refused() -> None:
     config = RecurrentConfig(dim=6, num_layers=2, text_dim=8, in_channels=4, out_channels=4)
-    with pytest.raises(Unsupported, match="feature caching"):
+    with pytest.raises(Unsupported, match="(?i)feature caching"):
         check_recurrent(replace(shot(FeatureCaching(0.1)), cache=FullHistory()), config)
 
 
 @pytest.mark.parametrize(("threshold", "first_steps"), [(0.0, 1), (1.5, 1), (0.1, 0)])
 def test_other_numbers_are_refused(threshold: float, first_steps: int) -> None:
-    with pytest.raises(BadInput, match="feature caching"):
+    with pytest.raises(BadInput, match="(?i)feature caching"):
         FeatureCaching(threshold, first_steps)
 
 

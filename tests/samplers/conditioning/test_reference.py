@@ -120,7 +120,7 @@ def test_the_picture_is_part_of_what_names_a_rollout() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(BadInput, match="the picture is 48x16 pixels and the shot is 48x32"):
+    with pytest.raises(BadInput, match="The picture is 48x16 pixels and the shot is 48x32"):
         settings(Reference(BESIDE[:, :, :2]))
     with pytest.raises(BadInput, match="not finite"):
         Reference(BESIDE, FEATURES * torch.nan)

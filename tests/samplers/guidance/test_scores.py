@@ -186,7 +186,7 @@ def test_the_wish_is_part_of_the_chunks_keys() -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_named() -> None:
-    with pytest.raises(NotFinite, match="the score Linear gave a gradient that is not finite at"):
+    with pytest.raises(NotFinite, match="The score Linear gave a gradient that is not finite at"):
         gradient(Linear(torch.full(LATENTS, float("nan"))), randn(*LATENTS), NOTHING, 6)
 
 

@@ -66,7 +66,7 @@ def test_a_shift_that_is_no_positive_number_is_refused(shift: float) -> None:
     "ladder", [(), (1.0,), (1.0, 0.5), (0.9, 0.0), (1.0, 0.5, 0.5, 0.0), (1.0, float("nan"), 0.0)]
 )
 def test_a_ladder_that_does_not_fall_from_1_to_0_is_refused(ladder: Ladder) -> None:
-    with pytest.raises(BadInput, match="noise levels must fall"):
+    with pytest.raises(BadInput, match="Noise levels must fall"):
         causal_chunks(ladder)
 
 
