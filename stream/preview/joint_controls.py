@@ -10,7 +10,7 @@ from ..rollout.controls import Controls, State
 
 BY_URGENCY: tuple[State, ...] = ("paused", "running", "stopping", "stopped")
 EDIT_EACH = (
-    "This video shows several shots, and an edit belongs to one; connect a Streaming Preview to "
+    "This video shows several shots, and an edit belongs to one; connect a preview of its own to "
     "each shot, and edit it there."
 )
 

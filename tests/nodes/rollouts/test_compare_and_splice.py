@@ -153,7 +153,7 @@ def test_an_edit_of_several_shots_is_refused_and_says_where_to_make_it(
     asyncio.run(bench.side_by_side(("LongtakePreview", {"frames": both})))
     newest_take().join()
     [edit] = newest_take().manifest()["edits"]
-    assert edit["status"] == "failed" and "connect a Streaming Preview to each" in edit["error"]
+    assert edit["status"] == "failed" and "connect a preview of its own to each" in edit["error"]
     assert [shot.controls.edits for shot in shots] == [()] * 2
     both.controls.drive.open(16.0)
     assert both.controls.drive.steer(Steer("page", 1)) == "several shots"
