@@ -102,7 +102,7 @@ OTHERS = (
     Other(
         "a ControlNet",
         r"^(control_model\.)?input_hint_block\.|(^|\.)controlnet_(cond_embedding|\w*blocks|x_embedder)\.",
-        "control goes by a VACE module (Load VACE Module); choose a diffusion model here",
+        "control goes by a VACE module; choose a diffusion model here",
     ),
     Other("an SDXL checkpoint", r"^conditioner\.embedders\.\d\.", WAN_FAMILY),
     Other(
