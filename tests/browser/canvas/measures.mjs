@@ -34,11 +34,6 @@ async function run(page) {
   await page.waitForTimeout(1500); // pictures and videos load
 }
 
-/** @param {Record<string, number>} before @param {Record<string, number>} after */
-function pairs(before, after) {
-  return Object.fromEntries(Object.entries(before).map(([type, height]) => [type, [height, after[type]]]));
-}
-
 /** Return the names that ComfyUI's node search finds, best first. @param {Page} page @param {{query: string}} given */
 export async function search(page, { query }) {
   await page.waitForFunction(() => [...window.nodeDefs().visibleNodeDefs].some(({ python_module: module }) => module === "blueprint"));
@@ -72,9 +67,9 @@ export async function groupTitles(page, { canvas }) {
   }));
 }
 
-/** Return the height of each node before and after a workflow's first run. @param {Page} page
+/** Open a workflow and run it, shortened, as if for the first time. @param {Page} page
  * @param {{canvas: object, vue: boolean, seconds: number}} given */
-export async function firstRun(page, { seconds, ...given }) {
+async function firstRun(page, { seconds, ...given }) {
   await show(page, given);
   await page.evaluate((seconds) => {
     const find = (/** @type {string} */ type, /** @type {string} */ name) =>
@@ -84,9 +79,34 @@ export async function firstRun(page, { seconds, ...given }) {
     find("LongtakeSampler", "seed").value = Math.floor(Math.random() * 1e9);
     find("LongtakeSchedule", "stagger").value = 2 + Math.random(); // else the core takes its output from its cache
   }, seconds);
-  const before = await heights(page);
   await run(page);
-  return pairs(before, await heights(page));
+}
+
+/** Return which nodes cover another one, and which reach out of their group, after a workflow's first run with the
+ * badges of a new installation. @param {Page} page @param {{canvas: object, vue: boolean, seconds: number}} given */
+export async function covered(page, { seconds, ...given }) {
+  await page.evaluate(() => app.extensionManager.setting.set("Comfy.NodeBadge.NodeSourceBadgeMode", "Hide built-in"));
+  await firstRun(page, { seconds, ...given });
+  return await page.evaluate(() => {
+    const boxes = app.graph.nodes.map((/** @type {any} */ node) => {
+      const [x, y, width, height] = node.boundingRect;
+      const drawn = /** @type {HTMLElement|null} */ (document.querySelector(`[data-node-id="${node.id}"]`));
+      const tall = LiteGraph.vueNodesMode ? drawn?.offsetHeight ?? 0 : height;
+      return { title: node.title, left: x, top: y, right: x + width, bottom: y + tall };
+    });
+    const found = [];
+    for (const [i, one] of boxes.entries()) {
+      for (const other of boxes.slice(i + 1)) {
+        if (Math.min(one.right, other.right) > Math.max(one.left, other.left)
+          && Math.min(one.bottom, other.bottom) > Math.max(one.top, other.top) + 1) found.push(`${one.title}, ${other.title}`);
+      }
+      for (const { title, _bounding: [x, y, width, height] } of app.graph.groups) {
+        const isIn = one.left >= x && one.right <= x + width && one.top >= y && one.top < y + height;
+        if (isIn && one.bottom > y + height) found.push(`${one.title}, out of ${title}`);
+      }
+    }
+    return found;
+  });
 }
 
 /** Return the height of a new Schedule node with the demo's model before and after its first run.
