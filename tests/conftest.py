@@ -30,9 +30,16 @@ collect_ignore = [] if importlib.util.find_spec("comfy_api") else ["in_core"]
 def pytest_configure() -> None:
     """Give each worker, and each process that a test starts, one thread: they share the cores.
 
-    Without a GPU, Triton interprets. It reads so when it is first imported, by whatever test.
+    Without a GPU, Triton interprets. It reads so when it is first imported, by whatever test. No
+    example of a law has a limit of time, since the machine may be busy.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if importlib.util.find_spec("hypothesis") is not None:  # ComfyUI's own Python may lack it
+        from hypothesis import HealthCheck, settings
+
+        slow = [HealthCheck.too_slow]
+        settings.register_profile("untimed", deadline=None, suppress_health_check=slow)
+        settings.load_profile("untimed")
     import torch
 
     torch.set_num_threads(1)

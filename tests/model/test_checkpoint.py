@@ -83,7 +83,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, kept: float) -> None:
 
 @pytest.mark.parametrize("load", [load_dit, load_tiny_vae, load_text_encoder])
 def test_another_architecture_is_refused(load: Loader, tmp_path: Path) -> None:
-    path = save(tmp_path / "unet.safetensors", {"input_blocks.0.0.weight": torch.zeros(4, 4)})
+    path = save(tmp_path / "unet.safetensors", {"stack.0.0.weight": torch.zeros(4, 4)})
     assert "is no" in sentence(load, path)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.stream.latency import MOST_WAITING, LatencyFigures, LatencyMeter, in_words
@@ -93,7 +93,6 @@ def is_in_time(events: list[Event], ready: list[Fraction], chunk: int) -> bool:
     return ready[chunk] <= shown_until
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(EVENTS)
 def test_the_figures_are_those_of_the_definitions(events: list[Event]) -> None:
     measured, expected = play(events), count(events)

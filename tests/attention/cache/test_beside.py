@@ -84,7 +84,7 @@ STORAGES = st.sampled_from([DENSE, Packed(INT8)])
 KINDS = st.sampled_from(["commit", "commit", "retain", "clear", "again"])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(KINDS, max_size=9), STORAGES, st.sampled_from(POLICIES))
 def test_any_changes_in_any_order(steps: list[str], storage: Storage, policy: CachePolicy) -> None:
     three = Three(storage, policy)

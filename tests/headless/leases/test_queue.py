@@ -177,10 +177,7 @@ STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=40, deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_whatever_happens_each_row_ends_once_under_its_newest_lease(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

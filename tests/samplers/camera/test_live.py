@@ -42,7 +42,7 @@ def text_path(text: str) -> CameraPath:
     return path_of_lines(read_moves(text), FPS, 4 / FPS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(some.tuples(*[SPEEDS] * len(fields(CameraMotion))))
 def test_the_text_of_a_motion_gives_the_motion_back(speeds: tuple[float, ...]) -> None:
     motion = round_speeds(CameraMotion(*speeds))

@@ -103,7 +103,7 @@ EDGES = some.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(EDGES, some.integers(1, 8))
 def test_history_is_the_mean_over_finely_cut_time(
     edges: list[tuple[float, frozenset[str]]], count: int
@@ -132,7 +132,7 @@ def test_a_stick_counts_beside_keys(mode: Mode) -> None:
     assert log.read(1.0, 1, FRAME_S, mode)[0].values == (0.25, 0.0, 0.75, 0.0, 0.0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(EDGES, some.integers(1, 6))
 def test_every_press_is_in_a_frame(edges: list[tuple[float, frozenset[str]]], count: int) -> None:
     """Against a walk over the edges: each key that was ever down acts, each that is down stays."""
@@ -149,7 +149,7 @@ def test_every_press_is_in_a_frame(edges: list[tuple[float, frozenset[str]]], co
     assert {key for key, _, stop in presses if stop >= count} >= down
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EDGES, some.floats(0, 5), some.sampled_from(MODES))
 def test_a_read_that_is_taken_back_leaves_no_trace(
     edges: list[tuple[float, frozenset[str]]], cut: float, mode: Mode

@@ -13,7 +13,7 @@ from longtake.stream.lazy.mapped import ClosableReader, MappedStream, Readable
 from longtake.tests.support.stream.stream_studio import LENGTH, Interrupt, Studio, run
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     readers=st.integers(1, 4),
@@ -36,7 +36,7 @@ def test_nothing_is_lost_or_doubled_under_random_interleavings(
         assert studio.made == [*range(len(studio.made))], "a stored chunk was made again"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     kinds=st.lists(st.integers(0, 4), min_size=1, max_size=5),
