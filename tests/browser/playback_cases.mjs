@@ -201,6 +201,31 @@ test("hovering the bar shows the time, the prompt and the picture there", onPage
   assert.ok(await hover.evaluate((box) => box.scrollWidth <= box.clientWidth), "no text leaves the box");
 }));
 
+test("the picture under the pointer is fetched soon, and is seen when its bytes come", onPage(async (player) => {
+  /** @type {string[]} */
+  const fetched = [];
+  /** @type {(value?: unknown) => void} */
+  let release = () => {};
+  const released = new Promise((resolve) => { release = resolve; });
+  await player.page.route("**/chunks/*", async (route) => {
+    fetched.push(route.request().url().split("/").at(-1) ?? "");
+    await released;
+    await route.continue();
+  });
+  await player.start({ frames: 240, first_s: 0, chunk_s: 0 });
+  await player.until(({ state, frames }) => state === "done" && frames === "240");
+  const box = await player.slider.boundingBox();
+  assert.ok(box);
+  await player.slider.hover({ position: { x: placeOf(box.width, 100, 240), y: 12 } });
+  const hover = player.root.locator(".lt-hover");
+  await hover.getByText("frame 100 · chunk 8").waitFor();
+  assert.equal(await hover.locator("canvas").isVisible(), false);
+  release();
+  await hover.locator("canvas").waitFor();
+  const before = fetched.slice(0, fetched.indexOf("8"));
+  assert.ok(!before.includes("19"), `fetched in the order ${fetched}`); // the newest come first otherwise
+}));
+
 test("the picture over the bar is seen whole, of a portrait shot and in a low player too", onPage(async (player) => {
   await player.finished({ frames: 48, width: 128, height: 512 });
   const hover = player.root.locator(".lt-hover");

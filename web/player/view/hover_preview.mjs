@@ -46,13 +46,21 @@ export class HoverPreview {
     const spans = take.recalledAt(frame).map(([from, to]) => `${time(from / fps)}-${time(to / fps)}`);
     this.recalled.textContent = spans.length ? translate("recalls {spans}", { spans: spans.join(", ") }) : "";
     this.prompt.textContent = take.promptAt(frame)?.text ?? "";
-    this.bitmaps.request([frame]);
+    this.update();
     this.#draw();
+  }
+
+  /** Fetch the picture's bytes if they are not on this page, and decode them when they are. */
+  update() {
+    if (this.element.hidden) return;
+    this.reel.fetch(this, this.#frame, 1);
+    this.bitmaps.request([this.#frame]);
   }
 
   hide() {
     this.element.hidden = true;
     this.#frame = -1;
+    this.reel.release(this);
     this.bitmaps.clear();
   }
 

@@ -112,7 +112,7 @@ export class Reel {
     if (this.take) {
       this.#follow(this.session?.refined ?? null);
       this.#advance(now);
-      this.#fetch();
+      this.fetch(this, this.frame, FETCH_AHEAD);
       if (visible && !this.screen.video) this.#draw();
     }
     const running = !this.screen.video && this.head.running(this.frames);
@@ -142,12 +142,19 @@ export class Reel {
     else this.head.position = this.frames;
   }
 
-  #fetch() {
+  /** Fetch chunks soon, from a frame on. @param {object} owner who shows them: `this`, or who calls `release`
+   * @param {number} frame @param {number} count of chunks */
+  fetch(owner, frame, count) {
     for (const session of [this.session, this.refined]) {
-      const index = Math.max(0, session?.take.indexAt(this.frame) ?? 0);
-      const near = session?.take.chunks.slice(index, index + FETCH_AHEAD) ?? [];
-      session?.fetcher.request(this, near.map((chunk) => chunk.seq));
+      const index = Math.max(0, session?.take.indexAt(frame) ?? 0);
+      const near = session?.take.chunks.slice(index, index + count) ?? [];
+      session?.fetcher.request(owner, near.map((chunk) => chunk.seq));
     }
+  }
+
+  /** Forget what somebody wanted. @param {object} owner */
+  release(owner) {
+    for (const session of [this.session, this.#refined]) session?.fetcher.release(owner);
   }
 
   /** Draw the current frame, or, until it is decoded, the newest decoded frame before it. */

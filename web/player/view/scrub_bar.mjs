@@ -79,6 +79,7 @@ export class ScrubBar {
     this.element.dataset.recalled = (take?.recalledAt(frame) ?? []).map(([from, to]) => `${from}-${to - 1}`).join(" ");
     this.element.dataset.prompts = String(take?.info.prompt_changes.length ?? 0);
     if (this.element.clientWidth) this.#draw(take);
+    this.hover.update();
   }
 
   /** @param {Take|null} take */
