@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from ...core_checkout import ComfyCore
 from ...errors import BadInput
+from ...stream.store.address import Address
 from ...stream.store.opening import VARIABLE
 from ..player.access import LOOPBACK, Access
 from ..workflow.overrides import Override, parse_override
@@ -74,6 +75,7 @@ def store_option(command: Command) -> Command:
         "--store",
         envvar=VARIABLE,
         metavar="URL",
+        callback=lambda _context, _option, url: url and Address(url).whole,
         help="Share finished chunks with other machines: a folder, or a URL for fsspec such as "
         f"s3://BUCKET/FOLDER (default: ${VARIABLE}).",
     )(command)

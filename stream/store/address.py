@@ -32,6 +32,12 @@ class Address:
             return Path(unquote(self.url.removeprefix(FILE)))
         return None if "://" in self.url else Path(self.url).expanduser()
 
+    @property
+    def whole(self) -> str:
+        """The address for processes in other folders: a relative folder with its whole path."""
+        is_relative = "://" not in self.url and not self.url.startswith("~")
+        return str(Path(self.url).absolute()) if is_relative else self.url
+
     def clean(self, text: object) -> str:
         """Return a text, such as an error's, without what `title` hides."""
         words = QUERY.sub("", USER.sub(f"{HIDDEN}@", str(text)))

@@ -97,11 +97,11 @@ def open_remote(address: Address) -> RemoteStore:
     except ImportError as error:
         needs = f"needs fsspec, and s3fs for S3; run: {pip_install('fsspec s3fs')}"
         raise BadInput(f"--store {address.title} {needs}") from error
+    is_s3 = address.url.partition("://")[0] in S3
     try:
         files, root = fsspec.url_to_fs(address.url, **FRESH, **_patience(fsspec, address))
     except ImportError as error:
         reason = address.clean(error).rstrip(".")
-        is_s3 = address.url.partition("://")[0] in S3
         run = pip_install("s3fs") if is_s3 else f"{pip_install('NAME')}, with that package's name"
         raise BadInput(f"--store {address.title}: {reason}; run: {run}") from None
     except Exception as error:  # a URL that the file system does not understand
@@ -110,6 +110,8 @@ def open_remote(address: Address) -> RemoteStore:
             f"--store {address.title} is no address of a store ({reason}); give a folder, or an "
             "address such as s3://BUCKET/FOLDER."
         ) from None
+    if not root or (is_s3 and root.startswith("/")):
+        raise BadInput(f"--store {address.title} names no bucket; write s3://BUCKET/FOLDER.")
     return RemoteStore(files, root, address)
 
 

@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from longtake.headless.cli import main
+from longtake.headless.console.options import store_option
 from longtake.headless.runner import store_of_hosts
 from longtake.stream.store.opening import VARIABLE
 from longtake.tests.support.headless.real_batches import SMALL, WORKFLOW
@@ -56,6 +58,15 @@ def test_a_store_that_cannot_be_used_is_refused_before_any_work(tmp_path: Path) 
     assert result.exit_code == 1 and "nonsense://***@host/shots" in result.output
     assert "pa55word" not in result.output and "someone" not in result.output
     assert not (tmp_path / "longtake").exists()
+
+
+def test_a_relative_store_is_named_whole_for_workers_in_other_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = store_option(click.command()(lambda store: click.echo(store)))
+    result = CliRunner().invoke(command, ["--store", "shots"])
+    assert result.output.strip() == str(tmp_path / "shots")
 
 
 def test_the_variable_is_the_default_and_hosts_see_what_the_command_chose(

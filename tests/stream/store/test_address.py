@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from longtake.errors import BadInput
@@ -36,6 +38,18 @@ def test_an_address_shows_no_password(address: str) -> None:
 def test_an_address_without_a_password_is_shown_whole() -> None:
     assert Address("s3://bucket/a/b@c").title == "s3://bucket/a/b@c"
     assert Address("/shots/a@b").title == "/shots/a@b"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a", "memory://a", "file:///a", "~/shots"])
+def test_an_address_that_means_the_same_in_every_folder_stays(url: str) -> None:
+    assert Address(url).whole == url
+
+
+def test_a_relative_folder_gets_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Address("shots").whole == str(tmp_path / "shots")
 
 
 def test_errors_of_a_file_system_show_no_password() -> None:

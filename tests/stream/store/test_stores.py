@@ -124,3 +124,10 @@ def test_an_unknown_kind_of_address_is_refused() -> None:
     pytest.importorskip("fsspec")
     with pytest.raises(BadInput, match="is no address of a store .*; give a folder, or an"):
         open_store("nonsense://host/shots")
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///folder"])
+def test_an_address_without_a_bucket_is_refused(url: str) -> None:
+    pytest.importorskip("s3fs")
+    with pytest.raises(BadInput, match=f"--store {url} names no bucket; write s3://BUCKET/FOLDER"):
+        open_store(url)
