@@ -11,7 +11,6 @@ import torch
 
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import choice, flex, selected
-from longtake.attention.kernels.biased import attend_biased
 from longtake.attention.kernels.key_selection import KeySelection
 from longtake.attention.layout import AttentionInputs
 from longtake.attention.sparse.self_attention import SparseHistory
@@ -112,47 +111,6 @@ def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
     assert len(calls) == {"triton_nearest": 0, "triton_selected": 2}[path.stem]
 
 
-@pytest.mark.slow
-@needs_flex
-@pytest.mark.timeout(1200)  # it compiles
-@pytest.mark.parametrize(
-    ("s", "t", "m", "with_bias"),
-    [
-        (37, 90, 33, True),
-        pytest.param(37, 90, 33, False, marks=pytest.mark.slow),
-        pytest.param(130, 301, 200, True, marks=pytest.mark.slow),
-        pytest.param(130, 301, 200, False, marks=pytest.mark.slow),
-    ],
-)
-def test_flex_attention_is_the_reference(s: int, t: int, m: int, *, with_bias: bool) -> None:
-    q, k, v = parts(s, t)
-    bias = randn(2, 2, t, seed=4) if with_bias else None
-    torch.testing.assert_close(
-        flex.attend_biased(q, k, v, bias), attend_biased(q, k, v, bias), rtol=1e-4, atol=1e-5
-    )
-    tokens = randn(2, 2, -(-s // 64), t, seed=3).argsort(-1)[..., :m]
-    tokens[..., 1::4] = -1
-    found = attend_tokens(flex.attend_selected, q, k, v, bias, tokens, 64)
-    expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 64)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
-@needs_flex
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("s", "t"), [(1, 1), (1, 40), (65, 1)])
-def test_flex_attention_with_latent_frames_of_one_token(s: int, t: int) -> None:
-    q, k, v = parts(s, t)
-    bias = randn(2, 2, t, seed=4)
-    torch.testing.assert_close(
-        flex.attend_biased(q, k, v, bias), attend_biased(q, k, v, bias), rtol=1e-4, atol=1e-5
-    )
-    tokens = torch.zeros(2, 2, -(-s // 64), 1, dtype=torch.long)
-    found = attend_tokens(flex.attend_selected, q, k, v, bias, tokens, 64)
-    expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 64)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
 @needs_flex
 @pytest.mark.timeout(1200)
 def test_flex_attention_of_a_block_of_queries_that_reads_nothing_is_nothing() -> None:
@@ -167,16 +125,3 @@ def test_flex_attention_of_a_block_of_queries_that_reads_nothing_is_nothing() ->
         some = tokens[:, head : head + 1, block : block + 1]
         expected = attend_tokens(selected.attend_selected, *of_head, None, some, 64)
         torch.testing.assert_close(found[:, head : head + 1, at], expected, rtol=1e-4, atol=1e-5)
-
-
-@needs_flex
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_flex_attention_in_half_precision() -> None:
-    q, k, v = parts(70, 150, torch.bfloat16)
-    tokens = randn(2, 2, 2, 150, seed=3).argsort(-1)[..., :70]
-    found = attend_tokens(flex.attend_selected, q, k, v, None, tokens, 64)
-    expected = attend_tokens(
-        selected.attend_selected, *(x.float() for x in (q, k, v)), None, tokens, 64
-    )
-    torch.testing.assert_close(found.float(), expected, rtol=3e-2, atol=2e-2)
