@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 import pytest
@@ -35,6 +36,37 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+class Pages:
+    """Runs the files of cases, each once. Its next file runs beside the one that is wanted: pages
+    mostly wait.
+    """
+
+    def __init__(self, address: str, files: Sequence[str], pool: ThreadPoolExecutor) -> None:
+        self._address, self._files, self._pool = address, files, pool
+        self._running: dict[str, Future[dict[str, str | None]]] = {}
+
+    def results(self, file: str) -> dict[str, str | None]:
+        """The failure of each case of a file, None if it passed."""
+        at = self._files.index(file)
+        for each in self._files[at : at + 2]:
+            if each not in self._running:
+                run = self._pool.submit(run_cases, each, LONGTAKE_URL=self._address)
+                self._running[each] = run
+        return self._running[file].result()
+
+
+@pytest.fixture(scope="session")
+def pages(server: str, request: pytest.FixtureRequest) -> Iterator[Pages]:
+    """Yield the files whose cases were chosen."""
+    chosen = (
+        item.callspec.params for item in request.session.items if "pages" in item.fixturenames
+    )
+    files = [*dict.fromkeys(params["file"] for params in chosen)]
+    with ThreadPoolExecutor() as pool:
+        yield Pages(server, files, pool)
+        pool.shutdown(cancel_futures=True)
+
+
 @needs_node
 @pytest.mark.parametrize(
     ("file", "case"), [(file, case) for file in MODULES for case in cases(file)]
@@ -58,8 +90,8 @@ def test_module(file: str, case: str) -> None:
         ),
     ],
 )
-def test_page(server: str, file: str, case: str) -> None:
-    failure = run_once(file, LONGTAKE_URL=server)[case]
+def test_page(pages: Pages, file: str, case: str) -> None:
+    failure = pages.results(file)[case]
     assert failure is None, failure
 
 
