@@ -49,7 +49,7 @@ test("stop keeps what exists and ends the run", onPage(async (player) => {
 }));
 
 test("an edited prompt goes from queued to applied at its time, and is marked on the bar", onPage(async (player) => {
-  await editRun(player, { ...SLOW, chunk_s: 1 });
+  await editRun(player, { ...SLOW, chunk_s: 4 }); // long enough to look at what is queued
   const text = player.root.getByLabel("Prompt from the next chunk on");
   await eventually(() => text.inputValue(), "a red ball");
   await text.fill("a blue ball");

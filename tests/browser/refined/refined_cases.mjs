@@ -33,7 +33,7 @@ async function goHome(player) {
 const button = (player) => player.button(/^Refined frames/);
 
 test("a standing picture becomes the refined one when that comes, at one size", onPage(async (player) => {
-  await player.start(LATER);
+  await player.start({ ...LATER, refined_s: 6 }); // long enough to look at what was there before
   await player.until(({ frames }) => frames === "36");
   await goHome(player);
   const { width, height } = await player.picture();
