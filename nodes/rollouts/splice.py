@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from comfy_api.latest import io
 
 from ...errors import BadInput
@@ -73,7 +75,8 @@ class SpliceRollouts(io.ComfyNode):
             None if second.frame_total is None else first.frame_total + second.frame_total - shared
         )
         streams = [source.chunks for source in sources]
-        chunks = JoinedStream(streams, from_start(splice.join), at_once=False)
+        steps = partial(splice.join, partial(_let_end_empty, second))
+        chunks = JoinedStream(streams, from_start(steps), at_once=False)
         host.show_status(cls.hidden.unique_id, _summary(first, shared, method, total))
         joined = SplicedFrames(sources, chunks, (first.width, first.height), total)
         joined.second_from = first.frame_total - shared
@@ -95,6 +98,12 @@ class SplicedFrames(JoinedFrames):
         first, second = self.sources
         since = frame - self.second_from
         return first.seed_of(frame) if since < 0 else second.seed_of(since)
+
+
+def _let_end_empty(shot: FrameSource) -> None:
+    """Let a stop leave out a shot whose video has pictures of another one before it."""
+    for run in shot.controls.members:
+        run.may_be_empty = True
 
 
 def _check(first: FrameSource, second: FrameSource) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,8 +27,12 @@ class Splice:
     overlap: int
     method: Method = "cross-fade"
 
-    def join(self) -> JoinSteps[FrameChunk, FrameChunk]:
-        """The steps of a `JoinedStream`. Holds the first video's last pictures until it ends."""
+    def join(self, on_second: Callable[[], None]) -> JoinSteps[FrameChunk, FrameChunk]:
+        """The steps of a `JoinedStream`. Holds the first video's last pictures until it ends.
+
+        `on_second` is called when the first video has ended with pictures, before the second one
+        is asked for.
+        """
         index, at = 0, 0
         last: FrameChunk | None = None
         tail: Tensor | None = None  # the first video's pictures that are held back
@@ -37,6 +42,8 @@ class Splice:
             if ready > 0:
                 yield replace(chunk, index=index, first_frame=at, frames=tail[:ready])
                 tail, index, at = tail[ready:], index + 1, at + ready
+        if last is not None:
+            on_second()
         head: Tensor | None = None
         while (chunk := (yield NextChunk(1))) is not None:
             head, last = _append(head, chunk.frames), chunk

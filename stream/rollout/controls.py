@@ -29,8 +29,9 @@ class Controls:
 
     `members` are the runs that it controls: this one, or several in `JointControls`. `clock` stands
     still in pauses; `work_clock` also while the run waits for a driver or live frames. While this
-    run is paused, all of `paused_clocks` stand still. Listeners are called on the thread that made
-    the change, without any lock.
+    run is paused, all of `paused_clocks` stand still. A stop lets a run make its first chunk, so
+    that outputs have something, unless it `may_be_empty`: another shot stands before it in the
+    video. Listeners are called on the thread that made the change, without any lock.
     """
 
     def __init__(self, *, long_pause_s: float = LONG_PAUSE_S) -> None:
@@ -44,7 +45,7 @@ class Controls:
         self.drive = Drive(self._announce)
         self.inlet = Inlet(self._announce)
         self._state: State = "running"
-        self._wants_stop = False
+        self._wants_stop = self.may_be_empty = False
         self._message: str | None = None
         self._listeners: dict[int, Callable[[], None]] = {}
         self._next_listener = 0

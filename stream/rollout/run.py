@@ -287,7 +287,8 @@ class Run:
 
     def _stops(self, index: int) -> bool:
         """Whether the run ends before chunk `index`: a user asked for that, or the disk is full."""
-        is_asked = index > 0 and self.controls.state == "stopping"
+        may_end = index > 0 or self.controls.may_be_empty
+        is_asked = may_end and self.controls.state == "stopping"
         if is_asked:
             self.observer.on_edit()
         if is_asked or (self.spec.chunk_count is None and self.disk.is_full()):

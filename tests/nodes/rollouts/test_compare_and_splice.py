@@ -143,6 +143,37 @@ def test_a_stop_after_the_first_shot_is_called_one(bench: Bench, node: str) -> N
     assert shots[0].controls.state == "done" and newest_take().state == "stopped"
 
 
+def test_a_stop_in_the_first_shot_of_a_splice_makes_nothing_of_the_second(
+    bench: Bench, tmp_path: Path
+) -> None:
+    both, (first, second) = joined(bench, "LongtakeSpliceRollouts", 81.0, 81.0)
+    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
+    ask_at(bench, 1, both.controls.stop)
+    asyncio.run(
+        bench.side_by_side(
+            ("LongtakePreview", {"frames": both}), ("LongtakeSaveVideo", {"frames": both, **save})
+        )
+    )
+    newest_take().join()
+    assert newest_take().state == first.controls.state == second.controls.state == "stopped"
+    assert second.rollout.run.delivered == 0
+    assert len(list(tmp_path.glob("x_*/*.png"))) == newest_take().summary()["frames"] == 21
+
+
+def test_a_shot_that_a_splice_reads_last_still_gives_its_other_outputs_a_chunk(
+    bench: Bench, tmp_path: Path
+) -> None:
+    both, (_, second) = joined(bench, "LongtakeSpliceRollouts", 81.0, 81.0)
+    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
+    ask_at(bench, 0, both.controls.stop)
+    asyncio.run(
+        bench.side_by_side(
+            ("LongtakePreview", {"frames": both}), ("LongtakeSaveVideo", {"frames": second, **save})
+        )
+    )
+    assert len(list(tmp_path.glob("x_*/*.png"))) == 9
+
+
 @pytest.mark.parametrize("node", NODES)
 def test_an_edit_of_several_shots_is_refused_and_says_where_to_make_it(
     bench: Bench, node: str

@@ -57,8 +57,8 @@ def grid(*shots: Shot, columns: int = 2, labels: tuple[str, ...] | None = None) 
 
 
 def splice(a: Shot, b: Shot, overlap: int, method: Method = "cross-fade") -> JoinedStream:  # type: ignore[type-arg]
-    recipe = Splice(overlap, method)
-    return JoinedStream([a.stream, b.stream], from_start(recipe.join), at_once=False)
+    steps = partial(Splice(overlap, method).join, lambda: None)
+    return JoinedStream([a.stream, b.stream], from_start(steps), at_once=False)
 
 
 def test_shots_are_shown_side_by_side_whatever_their_chunks() -> None:
