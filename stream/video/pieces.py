@@ -57,8 +57,19 @@ class PieceLog:
         """The number of bytes of the pieces."""
         return self.pieces[-1].size if self.pieces else 0
 
-    def write(self) -> None:
-        """Replace the hidden file by one with the present pieces."""
+    def begin(self) -> PieceLog:
+        """Replace the hidden file by one with the present pieces; return this log.
+
+        If that fails, the video is unlocked: nobody would close the log.
+        """
+        try:
+            self._write()
+        except BaseException:
+            self._lock.delete()
+            raise
+        return self
+
+    def _write(self) -> None:
         lines = [{"longtake": FORMAT, "video": self._digest}, *map(asdict, self.pieces)]
         text = "".join(f"{json.dumps(line)}\n" for line in lines)
         path = _log_path(self.video)
@@ -90,9 +101,7 @@ class PieceLog:
 def begin_log(video: Path, spec: VideoSpec) -> PieceLog:
     """The log of a new video."""
     video.parent.mkdir(parents=True, exist_ok=True)
-    log = PieceLog(video, spec_digest(spec), _lock(video), [])
-    log.write()
-    return log
+    return PieceLog(video, spec_digest(spec), _lock(video), []).begin()
 
 
 def find_log(video: Path, spec: VideoSpec, key_of: KeyOf, limit: int | None) -> PieceLog | None:
@@ -110,8 +119,7 @@ def find_log(video: Path, spec: VideoSpec, key_of: KeyOf, limit: int | None) -> 
             sound = _sound_pieces(path, pieces)
             log = PieceLog(path, digest, lock, sound if limit is None else sound[: limit - 1])
             if log.pieces:
-                log.write()
-                return log
+                return log.begin()
         lock.delete()
     return _empty_log(video, digest)
 
@@ -120,9 +128,7 @@ def _empty_log(video: Path, digest: str) -> PieceLog | None:
     """The log of an empty video with the name of `video` but for the number."""
     for path, lock in _unfinished(video):
         if not (any(path.iterdir()) if path.is_dir() else path.stat().st_size):
-            log = PieceLog(path, digest, lock, [])
-            log.write()
-            return log
+            return PieceLog(path, digest, lock, []).begin()
         lock.delete()
     return None
 

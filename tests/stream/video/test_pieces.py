@@ -242,6 +242,32 @@ def test_a_log_that_cannot_be_written_is_one_sentence(
         video.write(chunk(0), key(0))
 
 
+@pytest.mark.parametrize("before", ["nothing", "pieces", "an empty video"])
+def test_a_run_that_found_a_full_disk_does_not_keep_the_video_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    def begin() -> pieces_module.PieceLog:
+        log = find_log(tmp_path / "x_2_.mp4", SAME, key, None)
+        return log or begin_log(tmp_path / "x_2_.mp4", SAME)
+
+    if before == "pieces":
+        write(tmp_path / "x_1_.mp4", SAME, range(2), complete=False)
+    elif before == "an empty video":
+        begin_log(tmp_path / "x_1_.mp4", SAME)._lock.delete()
+        (tmp_path / "x_1_.mp4").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", fail)
+        with pytest.raises(StorageError, match="No space left") as failure:
+            begin()
+    log = begin()  # the host still holds the failure, and so all that it names
+    assert log.video.name == ("x_2_.mp4" if before == "nothing" else "x_1_.mp4")
+    assert len(log.pieces) == 2 * (before == "pieces") and failure.traceback
+    log.close(complete=False)
+
+
 @pytest.mark.some_cases(2)
 @pytest.mark.parametrize(("codec", "name", "sound"), CASES)
 def test_a_contact_sheet_goes_on_where_the_video_does(
