@@ -250,6 +250,13 @@ test("only as much drift as the engine warns of is a warning", () => {
   assert.deepEqual([null, 0.07, DRIFT_WARNING, 0.51].map(said), [0, 0, 0, 1]);
 });
 
+test("what the run says stands in the status strip, beside the plan that every run of the canvas has", () => {
+  const plan = { frames: 9, seconds: 0.6, chunks: 1, kv_bytes: 1, free_bytes: 2, fits: true, text: "fits" };
+  const info = { ...new Take("t").info, message: "Memory ran out at 0:12." };
+  assert.deepEqual([plan, null].map((each) => warningsOf({ ...info, plan: each }, true)), [[info.message], [info.message]]);
+  assert.deepEqual(warningsOf({ ...info, plan, state: "error" }, true), []); // its card says it
+});
+
 test("a KV cache that a live edit made larger is not said to be a part of the planned one", () => {
   const MB = 2 ** 20;
   assert.equal(memory(7 * MB, 8 * MB), "7.0 MB of 8.0 MB");

@@ -97,10 +97,10 @@ export function memory(bytes, planned) {
 }
 
 /** Return the warnings about a take. @param {TakeInfo} info @param {boolean} known */
-export function warningsOf({ stats, message, plan, state }, known) {
+export function warningsOf({ stats, message, state }, known) {
   const found = [];
   if (!known) found.push(translate("This preview is no longer on the server. Press Run to resume."));
-  if (message && state !== "error" && !plan) found.push(message);
+  if (message && state !== "error") found.push(message);
   if ((stats.drift ?? 0) > DRIFT_WARNING) {
     found.push(translate("The picture drifts away from the start of the shot. A larger window or sink keeps it stable longer."));
   }
