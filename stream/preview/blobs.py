@@ -93,11 +93,13 @@ class BlobStore:
         try:
             blob.to_file()
         except OSError as error:
-            logger.warning(
-                "The preview cannot use its temp folder (%s) and drops frames; free disk space.",
-                error,
-            )
-            self.disk_error = error.strerror or str(error)
+            reason = error.strerror or str(error)
+            if reason != self.disk_error:  # a long run would say it with every chunk
+                logger.warning(
+                    "The preview cannot use its temp folder (%s) and drops frames; free some space "
+                    "or make the folder writable.", error,
+                )  # fmt: skip
+            self.disk_error = reason
             self._forget(blob)
             return
         del self._in_ram[blob]

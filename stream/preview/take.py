@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ...units import count_of
 from ..lazy.frame_chunk import Pictures, Spans
 from ..rollout.controls import Controls
 from ..video.sound.reading import Sound
@@ -83,6 +84,7 @@ class Take:
         self._chunks: list[ChunkEntry] = []
         self._dropped = False
         self._closing = False
+        self._announced_losses = 0  # chunks
         self._encoder = FrameEncoder(self._fail, encode=storage.encode)
         self.controls = TakeControls(controls, self.announce)
 
@@ -236,6 +238,9 @@ class Take:
             self.drop()
         news = {**_chunk_json(seq, entry), "stats": stats.to_json()}
         self._emit(CHUNK_EVENT, {**self._record.head, **news})
+        losses = sum(entry.blob.gone for entry in self._chunks)
+        changed = changed or losses != self._announced_losses
+        self._announced_losses = losses
         if changed:  # the first chunk is a change too, from waiting to running
             self.announce()
 
@@ -257,7 +262,7 @@ class Take:
 def _describe_loss(store: BlobStore, frames: int) -> str:
     error = store.disk_error
     why = f"The temp folder cannot be used ({error})" if error else "The preview store is full"
-    return f"{why}: the oldest {frames} frames can be seen in saved files only."
+    return f"{why}: {count_of(frames, 'earlier frame')} can be seen in saved files only."
 
 
 def _chunk_json(seq: int, chunk: ChunkEntry) -> JsonObject:
