@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,6 @@ from ...pip_command import pip_install
 from .address import Address
 from .store import StoreLost
 
-FRESH = {"use_listings_cache": False, "skip_instance_cache": True}
 TIMES = ("LastModified", "mtime", "last_modified", "updated", "created")
 S3 = ("s3", "s3a")
 PATIENCE = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
@@ -78,16 +77,12 @@ class RemoteStore:
         if self.files.protocol not in (S3, "s3"):
             self.files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
-    @contextlib.contextmanager
+    @contextmanager
     def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each file system has exceptions of its own
-            reason = self._address.clean(f"{type(error).__name__}: {error}"[:300])
-            raise StoreLost(
-                f"The store {self.title} does not answer as it should ({reason}); check the "
-                "network and the credentials."
-            ) from None  # the cause may name the password
+            raise _lost(self._address, error) from None  # the cause may name the password
 
 
 def open_remote(address: Address) -> RemoteStore:
@@ -99,20 +94,36 @@ def open_remote(address: Address) -> RemoteStore:
         raise BadInput(f"--store {address.title} {needs}") from error
     is_s3 = address.url.partition("://")[0] in S3
     try:
-        files, root = fsspec.url_to_fs(address.url, **FRESH, **_patience(fsspec, address))
+        files, root = fsspec.url_to_fs(
+            address.url, skip_instance_cache=True, **_patience(fsspec, address)
+        )
     except ImportError as error:
         reason = address.clean(error).rstrip(".")
         run = pip_install("s3fs") if is_s3 else f"{pip_install('NAME')}, with that package's name"
         raise BadInput(f"--store {address.title}: {reason}; run: {run}") from None
-    except Exception as error:  # a URL that the file system does not understand
-        reason = address.clean(f"{type(error).__name__}: {error}"[:300])
+    except (TypeError, ValueError) as error:  # a URL that the file system does not understand
         raise BadInput(
-            f"--store {address.title} is no address of a store ({reason}); give a folder, or an "
-            "address such as s3://BUCKET/FOLDER."
+            f"--store {address.title} is no address of a store ({_reason(address, error)}); give a "
+            "folder, or an address such as s3://BUCKET/FOLDER."
         ) from None
+    except Exception as error:  # some connect at once, and are refused
+        raise _lost(address, error) from None
+    # Not as an option of the file system: those of SSH and SMB give each option to their server.
+    files.dircache.use_listings_cache = False
     if not root or (is_s3 and root.startswith("/")):
         raise BadInput(f"--store {address.title} names no bucket; write s3://BUCKET/FOLDER.")
     return RemoteStore(files, root, address)
+
+
+def _lost(address: Address, error: Exception) -> StoreLost:
+    return StoreLost(
+        f"The store {address.title} does not answer as it should ({_reason(address, error)}); "
+        "check the network and the credentials."
+    )
+
+
+def _reason(address: Address, error: Exception) -> str:
+    return address.clean(f"{type(error).__name__}: {error}"[:300])
 
 
 def _patience(fsspec: Any, address: Address) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""What file systems of fsspec differ in: their options, and when they connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from longtake.stream.store.opening import open_store
+from longtake.stream.store.store import StoreLost
+
+memory = pytest.importorskip("fsspec.implementations.memory")
+
+
+class Strict(memory.MemoryFileSystem):  # type: ignore[misc, name-defined]
+    """Like fsspec's for SSH: takes only options of its server."""
+
+    protocol = "longtake-single"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.partition("://")[2].strip("/") if "://" in path else path
+
+
+class Refusing(Strict):
+    """Connects as soon as it is made, and is turned away."""
+
+    protocol = "longtake-refusing"
+
+    def __init__(self) -> None:
+        raise PermissionError("Permission denied for user me")
+
+
+@pytest.fixture
+def address() -> Callable[[type], str]:
+    """Return a function that registers a file system and gives an address there."""
+    fsspec = pytest.importorskip("fsspec")
+
+    def register(files: Any) -> str:
+        fsspec.register_implementation(files.protocol, files, clobber=True)
+        return f"{files.protocol}://shots"
+
+    return register
+
+
+def test_a_file_system_that_takes_no_option_of_ours_opens(
+    address: Callable[[type], str],
+) -> None:
+    store = open_store(address(Strict))
+    store.write("records/a", b"content")
+    assert list(store.times("records")) == ["records/a"]
+
+
+def test_a_server_that_refuses_the_connection_is_no_wrong_address(
+    address: Callable[[type], str],
+) -> None:
+    with pytest.raises(StoreLost, match="Permission denied .* check the network and the cred"):
+        open_store(address(Refusing))
