@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from ...errors import BadInput
@@ -20,10 +21,16 @@ PATIENCE = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts"
 
 
 class RemoteStore:
-    """A folder `root` of an fsspec file system."""
+    """A folder `root` of an fsspec file system.
+
+    A file system without an event loop of its own, such as fsspec's for SSH, takes one request at a
+    time: two threads would wait for ever for each other's answers.
+    """
 
     def __init__(self, files: Any, root: str, address: Address) -> None:
         self.files, self.root, self._address = files, root.rstrip("/"), address
+        is_async = files.async_impl
+        self._turn: AbstractContextManager[object] = nullcontext() if is_async else Lock()
         self.title = address.title
 
     def has(self, name: str) -> bool:
@@ -80,7 +87,8 @@ class RemoteStore:
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
         try:
-            yield
+            with self._turn:
+                yield
         except Exception as error:  # each file system has exceptions of its own
             raise _lost(self._address, error) from None  # the cause may name the password
 

@@ -19,7 +19,7 @@ URL = "sftp://user:pa%40ss@host/shots?token=sig-1234"
 class Leaky:
     """A file system whose errors repeat all that it knows."""
 
-    protocol = "sftp"
+    protocol, async_impl = "sftp", False
 
     def info(self, path: str) -> dict[str, str]:
         raise OSError(f"cannot open {URL} as user with pa@ss and pa%40ss (sig-1234)")

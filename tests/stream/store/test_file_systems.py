@@ -1,8 +1,11 @@
-"""What file systems of fsspec differ in: their options, and when they connect."""
+"""What file systems of fsspec differ in: their options, threads, and when they connect."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,10 +16,11 @@ from longtake.stream.store.store import StoreLost
 memory = pytest.importorskip("fsspec.implementations.memory")
 
 
-class Strict(memory.MemoryFileSystem):  # type: ignore[misc, name-defined]
-    """Like fsspec's for SSH: takes only options of its server."""
+class OneAtATime(memory.MemoryFileSystem):  # type: ignore[misc, name-defined]
+    """Like fsspec's for SSH: takes only options of its server, and one request at a time."""
 
     protocol = "longtake-single"
+    requests = threading.Semaphore(1)
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,8 +29,16 @@ class Strict(memory.MemoryFileSystem):  # type: ignore[misc, name-defined]
     def _strip_protocol(cls, path: str) -> str:
         return "/" + path.partition("://")[2].strip("/") if "://" in path else path
 
+    def cat_file(self, path: str, *options: Any, **named: Any) -> bytes:
+        assert self.requests.acquire(blocking=False), "two requests at once"
+        try:
+            time.sleep(0.01)
+            return bytes(super().cat_file(path, *options, **named))
+        finally:
+            self.requests.release()
 
-class Refusing(Strict):
+
+class Refusing(OneAtATime):
     """Connects as soon as it is made, and is turned away."""
 
     protocol = "longtake-refusing"
@@ -50,9 +62,18 @@ def address() -> Callable[[type], str]:
 def test_a_file_system_that_takes_no_option_of_ours_opens(
     address: Callable[[type], str],
 ) -> None:
-    store = open_store(address(Strict))
+    store = open_store(address(OneAtATime))
     store.write("records/a", b"content")
     assert list(store.times("records")) == ["records/a"]
+
+
+def test_a_file_system_without_a_loop_gets_one_request_at_a_time(
+    address: Callable[[type], str],
+) -> None:
+    store = open_store(address(OneAtATime))
+    store.write("chunks/a", b"content")
+    with ThreadPoolExecutor(4) as readers:
+        assert set(readers.map(store.read, ["chunks/a"] * 8)) == {b"content"}
 
 
 def test_a_server_that_refuses_the_connection_is_no_wrong_address(
