@@ -57,6 +57,7 @@ class RemoteStore:
                 self.files.pipe_file(self._path(name), content, mode="create")
             except FileExistsError:
                 return False
+        self._check_arrival(name, content)
         return True
 
     def write(self, name: str, content: bytes) -> None:
@@ -64,6 +65,7 @@ class RemoteStore:
         with self._translate_errors():
             self._make_folder(name)
             self.files.pipe_file(self._path(name), content)
+        self._check_arrival(name, content)
 
     def times(self, folder: str) -> Mapping[str, float]:
         """The names in a folder, and when each was written."""
@@ -75,6 +77,19 @@ class RemoteStore:
                 return {}
         files = (info for info in infos if info["type"] == "file")
         return {f"{folder}/{info['name'].rpartition('/')[2]}": _time(info) for info in files}
+
+    def _check_arrival(self, name: str, content: bytes) -> None:
+        """StoreLost if a content is not there, as behind a login page that says yes to everything.
+
+        The file systems ask for the status of an answer alone.
+        """
+        with self._translate_errors():
+            size = self.files.info(self._path(name))["size"]
+        if size != len(content):
+            raise StoreLost(
+                f"The store {self.title} took {name} and does not have it ({len(content)} bytes "
+                f"were sent, {size} are there); does a login page of this network answer for it?"
+            )
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from longtake.stream.store.address import Address
 from longtake.stream.store.opening import open_store
+from longtake.stream.store.remote import RemoteStore
 from longtake.stream.store.store import StoreLost
 
 memory = pytest.importorskip("fsspec.implementations.memory")
@@ -47,6 +49,15 @@ class Refusing(OneAtATime):
         raise PermissionError("Permission denied for user me")
 
 
+class LoginPage(OneAtATime):
+    """What a network's login page makes of a store: success for everything, and always the page."""
+
+    protocol = "longtake-login"
+
+    def pipe_file(self, path: str, value: bytes, *options: Any, **named: Any) -> None:
+        super().pipe_file(path, b"<html>Please log in.</html>", *options, **named)
+
+
 @pytest.fixture
 def address() -> Callable[[type], str]:
     """Return a function that registers a file system and gives an address there."""
@@ -54,7 +65,7 @@ def address() -> Callable[[type], str]:
 
     def register(files: Any) -> str:
         fsspec.register_implementation(files.protocol, files, clobber=True)
-        return f"{files.protocol}://shots"
+        return f"{files.protocol}://{files.protocol}"
 
     return register
 
@@ -81,3 +92,15 @@ def test_a_server_that_refuses_the_connection_is_no_wrong_address(
 ) -> None:
     with pytest.raises(StoreLost, match="Permission denied .* check the network and the cred"):
         open_store(address(Refusing))
+
+
+def test_a_login_page_that_answers_for_a_store_keeps_nothing(
+    address: Callable[[type], str],
+) -> None:
+    with pytest.raises(StoreLost, match="does a login page of this network answer for it"):
+        open_store(address(LoginPage))
+    store = RemoteStore(LoginPage(), "/shots", Address("longtake-login://shots"))
+    for send in (store.create, store.write):
+        with pytest.raises(StoreLost, match="took chunks/a and does not have it"):
+            send("chunks/a", b"content")
+        store.files.rm("/shots/chunks/a")
