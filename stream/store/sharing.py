@@ -70,6 +70,7 @@ class Sharing:
         self._lease: RowLease | None = None
         self._marks = deque[str]()
         self._over: str | None = None
+        self._told = 0  # chunks of which the user knows that they wait
 
     def send(self, outgoing: Outgoing) -> None:
         """Send a file, later; StorageError if the row's lease has ended."""
@@ -113,7 +114,8 @@ class Sharing:
         self.flush()
         self._thread.start(partial(self._send_waiting, insist=True)).result()
         chunks = sum(outgoing.check is not None for outgoing in self._waiting)
-        if chunks:
+        is_news, self._told = chunks != self._told, chunks
+        if chunks and is_news:
             logger.warning(
                 "%d chunks are not in the store %s yet. They are safe in %s: run again with the "
                 "same --store to send them.",
