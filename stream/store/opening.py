@@ -8,7 +8,7 @@ from ...errors import BadInput
 from .address import Address
 from .folder import FolderStore
 from .remote import open_remote
-from .store import Store
+from .store import Store, StoreLost
 
 VARIABLE = "LONGTAKE_STORE"
 MARK, FORMAT, VERSION = "longtake.json", "longtake_store", 1
@@ -25,7 +25,13 @@ def open_store(url: str) -> Store:
         ) from error
     store = open_remote(address) if folder is None else _open_folder(address)
     store.create(MARK, json.dumps({FORMAT: VERSION}).encode())
-    version = _version(store.read(MARK))
+    content = store.read(MARK)
+    if content is None:
+        raise StoreLost(
+            f"The store {store.title} does not let {MARK} be read; check the rights of its "
+            "credentials."
+        )
+    version = _version(content)
     if version != VERSION:
         raise BadInput(
             f"The store {store.title} has format {version} and this Longtake has format {VERSION}; "
@@ -47,8 +53,8 @@ def _open_folder(address: Address) -> FolderStore:
     return FolderStore(folder.resolve())
 
 
-def _version(content: bytes | None) -> object:
+def _version(content: bytes) -> object:
     try:
-        return json.loads(content or b"")[FORMAT]
+        return json.loads(content)[FORMAT]
     except (ValueError, KeyError, TypeError, RecursionError):
         return "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -13,6 +14,8 @@ from ...errors import BadInput
 from ...pip_command import pip_install
 from .address import Address
 from .store import StoreLost
+
+logger = logging.getLogger("longtake")
 
 TIMES = ("LastModified", "mtime", "last_modified", "updated", "created")
 S3 = ("s3", "s3a")
@@ -32,22 +35,23 @@ class RemoteStore:
         is_async = files.async_impl
         self._turn: AbstractContextManager[object] = nullcontext() if is_async else Lock()
         self.title = address.title
+        self._is_told = False
 
     def has(self, name: str) -> bool:
         """Whether there is a content; `exists` of fsspec would take any error for a no."""
         with self._translate_errors():
             try:
                 return bool(self.files.info(self._path(name))["type"] == "file")
-            except FileNotFoundError:
-                return False
+            except (FileNotFoundError, PermissionError):
+                return False  # S3 without the right to list refuses to say what it lacks
 
     def read(self, name: str) -> bytes | None:
         """The content, or None if there is none."""
         with self._translate_errors():
             try:
                 return bytes(self.files.cat_file(self._path(name)))
-            except FileNotFoundError:
-                return None
+            except (FileNotFoundError, PermissionError):
+                return None  # as in `has`
 
     def create(self, name: str, content: bytes) -> bool:
         """Store a content under a free name; one request where the file system has such."""
@@ -75,8 +79,20 @@ class RemoteStore:
                 infos = self.files.ls(self._path(folder), detail=True)
             except FileNotFoundError:
                 return {}
+            except PermissionError:
+                self._tell_refusal()
+                return {}
         files = (info for info in infos if info["type"] == "file")
         return {f"{folder}/{info['name'].rpartition('/')[2]}": _time(info) for info in files}
+
+    def _tell_refusal(self) -> None:
+        """Say once that listing is refused; contents are asked for by name all the same."""
+        if not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "The store %s refuses to be listed: lists miss the shots of other machines until "
+                "its credentials may list it.", self.title,
+            )  # fmt: skip
 
     def _check_arrival(self, name: str, content: bytes) -> None:
         """StoreLost if a content is not there, as behind a login page that says yes to everything.

@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longtake.stream.store.address import Address
+from longtake.stream.store.connection import Connection
 from longtake.stream.store.opening import open_store
 from longtake.stream.store.remote import RemoteStore
+from longtake.stream.store.sharing import Outgoing, RowLease, Sharing
 from longtake.stream.store.store import StoreLost
 
 memory = pytest.importorskip("fsspec.implementations.memory")
@@ -47,6 +50,34 @@ class Refusing(OneAtATime):
 
     def __init__(self) -> None:
         raise PermissionError("Permission denied for user me")
+
+
+class WithoutListing(OneAtATime):
+    """Like S3 without the right to list: what is not there is refused."""
+
+    protocol = "longtake-unlisted"
+
+    def info(self, path: str, **named: Any) -> dict[str, Any]:
+        try:
+            return dict(super().info(path, **named))
+        except FileNotFoundError:
+            raise PermissionError("Access Denied") from None
+
+    def cat_file(self, path: str, *options: Any, **named: Any) -> bytes:
+        self.info(path)
+        return super().cat_file(path, *options, **named)
+
+    def ls(self, path: str, *options: Any, **named: Any) -> list[Any]:
+        raise PermissionError("Access Denied")
+
+
+class WriteOnly(WithoutListing):
+    """Takes all, and lets nothing be read."""
+
+    protocol = "longtake-write-only"
+
+    def cat_file(self, path: str, *options: Any, **named: Any) -> bytes:
+        raise PermissionError("Access Denied")
 
 
 class LoginPage(OneAtATime):
@@ -104,3 +135,33 @@ def test_a_login_page_that_answers_for_a_store_keeps_nothing(
         with pytest.raises(StoreLost, match="took chunks/a and does not have it"):
             send("chunks/a", b"content")
         store.files.rm("/shots/chunks/a")
+
+
+def test_a_name_that_a_store_without_listing_refuses_is_not_there(
+    address: Callable[[type], str], tmp_path: Path
+) -> None:
+    sharing = Sharing(open_store(address(WithoutListing)))
+    sharing.hold(RowLease("row", 1))
+    (tmp_path / "a").write_bytes(b"content")
+    sharing.send(Outgoing("records/a", tmp_path / "a"))
+    sharing.close()
+    assert sharing.connection.store.read("records/a") == b"content"
+
+
+def test_a_store_that_refuses_to_be_listed_is_not_silent(
+    address: Callable[[type], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = Connection(open_store(address(WithoutListing)))
+    connection.store.write("chunks/listed", b"content")
+    for _ in range(2):
+        assert connection.read_folder("records", lambda _: True) == {}
+    assert connection.read("chunks/missing") is None and connection.has("chunks/listed")
+    [told] = caplog.messages
+    assert "refuses to be listed: lists miss the shots of other machines" in told
+
+
+def test_a_store_that_cannot_be_read_is_refused_at_the_start(
+    address: Callable[[type], str],
+) -> None:
+    with pytest.raises(StoreLost, match="does not let longtake.json be read; check the rights"):
+        open_store(address(WriteOnly))
