@@ -25,22 +25,47 @@ CHANNELS = PICTURES * RAY  # of the rays of a latent frame
 PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output", CAMERA_CONDITIONS)
 
 
-def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:
-    """Return the first picture among the conditionings; None if the model takes no picture."""
+def reference(
+    config: DiTConfig, *conditionings: Any, image_branch: bool = True
+) -> Reference | None:
+    """Return the first picture among the conditionings; None if the model takes no picture.
+
+    A model without an `image_branch` gets no CLIP vision features, as in the host.
+    """
     if config.in_channels == config.out_channels:
         return None
-    for conditioning in conditionings:
-        options = conditioning[0][1] if isinstance(conditioning, list) else {}
-        if options.get(PICTURE_CONDITIONS[0]) is not None:
-            channels = _beside(options, config.out_channels)
-            picked = channels if picture_has_mask(config) else channels[:, MASK_CHANNELS:]
-            return Reference(
-                picked, _features(options, config), rays=_rays(options, config, picked)
-            )
-    raise BadInput(
-        "This image-to-video model needs a picture; connect the positive conditioning of "
-        "WanImageToVideo, with a start_image, to `picture`."
+    options = _picture_options(conditionings)
+    if options is None:
+        raise BadInput(
+            "This image-to-video model needs a picture; connect the positive conditioning of "
+            "WanImageToVideo, with a start_image, to `picture`."
+        )
+    channels = _beside(options, config.out_channels)
+    picked = channels if picture_has_mask(config) else channels[:, MASK_CHANNELS:]
+    features = _features(options, config) if image_branch else None
+    return Reference(picked, features, rays=_rays(options, config, picked))
+
+
+def unread_features(picture: Reference | None, *conditionings: Any) -> list[str]:
+    """Say that the model does not see what CLIP vision saw, where it has no image branch."""
+    options = _picture_options(conditionings) or {}
+    if picture is None or picture.features is not None:
+        return []
+    if options.get(PICTURE_CONDITIONS[1]) is None:
+        return []
+    return [
+        "The clip_vision_output of WanImageToVideo has no effect, because this model has no layers "
+        "for it; disconnect it."
+    ]
+
+
+def _picture_options(conditionings: tuple[Any, ...]) -> dict[str, Any] | None:
+    """Return the options of the first conditioning that carries a picture."""
+    lists = (each for each in conditionings if isinstance(each, list))
+    with_picture = (
+        each[0][1] for each in lists if each[0][1].get(PICTURE_CONDITIONS[0]) is not None
     )
+    return next(with_picture, None)
 
 
 def _beside(options: dict[str, Any], latent_channels: int) -> Tensor:

@@ -184,6 +184,11 @@ def module_tree(model: Any) -> nn.Module:
     return tree
 
 
+def has_image_branch(model: Any) -> bool:
+    """Whether a MODEL has layers for CLIP vision features, as Wan 2.1 image to video has."""
+    return getattr(module_tree(model), "img_emb", None) is not None
+
+
 def session_token(model: Any, live: Sequence[object]) -> str:
     """Identifies a MODEL's patches and the objects `live` on it for as long as the host keeps them.
 

@@ -39,7 +39,7 @@ class ResolvedModel:
     `identity` names the model in chunk addresses. `session_only` says why that name is useless
     after a restart, if it is. `attention` comes from an ANN-Sparse Attention node.
     `ignored_patches` are the patches of other nodes that have no effect here. `losses` tell of
-    last blocks that are missing.
+    last blocks that are missing. `image_branch`: it has layers for CLIP vision features.
     """
 
     engine: HostDenoiser
@@ -49,6 +49,7 @@ class ResolvedModel:
     attention: SparseAttentionSpec | None
     ignored_patches: tuple[str, ...]
     losses: tuple[str, ...]
+    image_branch: bool
 
     @classmethod
     def of(cls, model: Any) -> ResolvedModel:
@@ -65,6 +66,7 @@ class ResolvedModel:
             attention=attention_spec_of(model),
             ignored_patches=tuple(dict.fromkeys(ignored)),
             losses=tuple(dict.fromkeys(filter(None, map(_loss, models)))),
+            image_branch=all(map(host.has_image_branch, models)),
         )
 
     @property

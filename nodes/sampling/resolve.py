@@ -135,7 +135,9 @@ def _settings(
         feature_caching=schedule.feature_caching,
         known_frames=chosen.known.before(length.latent_frames),
         guidance_changes=guidance_changes(request.prompts, length, chosen.guided),
-        reference=reference(config, request.picture, request.prompts),
+        reference=reference(
+            config, request.picture, request.prompts, image_branch=resolved.image_branch
+        ),
         camera=camera_path(request.camera, config, preset.fps),
         control=control_video(
             request.control, resolved.engine.host.model, config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...samplers.planning.cost import idle_views
 from ...samplers.settings import RolloutSettings
 from ..conditioning.prompt_plan import has_strengths, truncated_prompts, unused_prompts
-from ..conditioning.reference import RAYS_REPLACED, end_of_rays
+from ..conditioning.reference import RAYS_REPLACED, end_of_rays, unread_features
 from ..length import Length
 from ..runtime.resolved_model import ResolvedModel
 from .request import RolloutRequest
@@ -24,6 +24,7 @@ def shot_warnings(
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
         *_unused_picture(request, settings),
+        *unread_features(settings.reference, request.picture, request.prompts),
         *_nothing_to_make(settings),
         *_steering_warnings(request, settings, length, resolved.preset.fps),
         *truncated_prompts(

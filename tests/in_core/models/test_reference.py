@@ -60,3 +60,17 @@ def test_our_rollout_is_the_cores_own_euler_steps(core: Any, tmp_path: Path) -> 
         )  # fmt: skip
         x = x + (after - now) * (x - clean) / now
     torch.testing.assert_close(ours, x[0].transpose(0, 1).float(), rtol=1e-4, atol=1e-3)
+
+
+def test_wan_22_has_no_image_branch(core: Any, tmp_path: Path) -> None:
+    """Its own workflow may still give CLIP vision features, which nothing may read then."""
+    from longtake.nodes import host
+
+    wan_21 = image_state()
+    wan_22 = {name: tensor for name, tensor in wan_21.items() if "img" not in name}
+    for number, (weights, expected) in enumerate(((wan_21, True), (wan_22, False))):
+        path = tmp_path / f"{number}.safetensors"
+        save_file(weights, path)
+        checkpoint = open_checkpoint(path)
+        model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), None)
+        assert host.has_image_branch(model) == expected
