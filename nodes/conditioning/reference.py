@@ -14,8 +14,9 @@ from ...errors import BadInput
 from ...model.camera.fun import PICTURES
 from ...model.camera.plucker import PIXELS, RAY
 from ...model.config import DiTConfig
-from ...model.vae.latent_format import normalise
+from ...model.vae.latent_format import frame_count, normalise
 from ...samplers.conditioning.reference import Reference
+from ...units import count_of
 from ..length import Length
 from ..models.channels import MASK_CHANNELS, picture_has_mask
 
@@ -40,7 +41,7 @@ def reference(
             "This image-to-video model needs a picture; connect the positive conditioning of "
             "WanImageToVideo, with a start_image, to `picture`."
         )
-    channels = _beside(options, config.out_channels)
+    channels = _open_end(_beside(options, config.out_channels))
     picked = channels if picture_has_mask(config) else channels[:, MASK_CHANNELS:]
     features = _features(options, config) if image_branch else None
     return Reference(picked, features, rays=_rays(options, config, picked))
@@ -83,6 +84,45 @@ def _beside(options: dict[str, Any], latent_channels: int) -> Tensor:
         known = 1 - mask[0].transpose(0, 1).float().cpu()  # (f, 1 or 4, h, w)
         known_mask[: len(known)] = known.expand(-1, MASK_CHANNELS, -1, -1)
     return torch.cat([known_mask, latents], 1)
+
+
+def _open_end(channels: Tensor) -> Tensor:
+    """End the channels (f, 4 + c, h, w) with a frame without a picture, if there is any.
+
+    All later frames of a shot get the last one. Where it is an end picture, of
+    WanFirstLastFrameToVideo, the shot would stand still on it.
+    """
+    shown = _shown(channels[:, :MASK_CHANNELS])
+    if not shown[-1] or shown.all():
+        return channels
+    last_open = int((~shown).nonzero()[-1])
+    return torch.cat([channels, channels[last_open : last_open + 1]])
+
+
+def _shown(mask: Tensor) -> Tensor:
+    """Return which of the latent frames (f) have a picture by their mask (f, 4, h, w)."""
+    return mask.flatten(1).any(1)
+
+
+def check_pictures(config: DiTConfig, length: Length, *conditionings: Any) -> None:
+    """Refuse (BadInput) pictures beyond the shot's end, and a shot with nothing but pictures."""
+    options = _picture_options(conditionings)
+    if options is None or config.in_channels == config.out_channels:
+        return
+    shown = _shown(_beside(options, config.out_channels)[:, :MASK_CHANNELS])
+    last = int(shown.nonzero().max()) if shown.any() else 0
+    if length.latent_frames is not None and last >= length.latent_frames:
+        raise BadInput(
+            f"The picture's conditioning has a picture at {frame_count(last + 1) / length.fps:.1f} "
+            f"s and the shot ends at {length.seconds:.1f} s; set the same length in the sampler "
+            "and in the node of the picture."
+        )
+    if shown.all() and (length.latent_frames or len(shown) + 1) > len(shown):
+        raise BadInput(
+            "The picture's conditioning ends with its pictures, after "
+            f"{count_of(frame_count(len(shown)), 'frame')}, and the shot is longer; set the shot's "
+            "length in the node of the picture, such as WanImageToVideo."
+        )
 
 
 def _rays(options: dict[str, Any], config: DiTConfig, channels: Tensor) -> Tensor | None:

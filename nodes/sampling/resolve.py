@@ -26,7 +26,7 @@ from ..conditioning.prompt_plan import (
     guidance_changes,
     prompt_timeline,
 )
-from ..conditioning.reference import reference
+from ..conditioning.reference import check_pictures, reference
 from ..length import Length, check_endless, latent_size, snapped_length
 from ..planning.costs import describe_budget
 from ..runtime.resolved_model import ResolvedModel
@@ -155,6 +155,7 @@ def _check(
     check_recurrent(settings, resolved.engine.config)
     check_endless(length, settings.cache)
     check_starts(settings.known_frames, resolved.preset.fps)
+    check_pictures(resolved.engine.config, length, request.picture, request.prompts)
     check_resume(request.resume, settings.cache)
 
 
