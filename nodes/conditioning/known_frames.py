@@ -168,13 +168,30 @@ def normalised_latents(latent: Mapping[str, Any], what: str) -> Tensor:
             f"The latent of the {what} is a batch of {samples.shape[0]} videos; use a node for "
             "each video."
         )
+    known = samples[0].transpose(0, 1)
     if latent.get("noise_mask") is not None:
-        raise BadInput(
-            f"The latent of the {what} has a mask, but only whole frames can be used; remove the "
-            "mask."
-        )
-    _check_shown(samples[0].transpose(0, 1), what)
-    return normalise(samples[0].transpose(0, 1).float()).cpu()
+        known = known[: _known_count(known, latent["noise_mask"], what)]
+    _check_shown(known, what)
+    return normalise(known.float()).cpu()
+
+
+def _known_count(samples: Tensor, mask: Tensor, what: str) -> int:
+    """Return how many of the first raw latents (f, c, h, w) a mask (1, 1, f, h, w) keeps.
+
+    The host's Wan22ImageToVideoLatent gives such a mask for a start picture of Wan 2.2 5B: 0 on the
+    picture, 1 on flat frames. KSampler hands it on with frames that are made, so with pictures.
+    """
+    frames = len(samples)
+    if mask.ndim == 5 and mask.shape[:3] == (1, 1, frames):
+        rows = mask[0, 0].flatten(1)
+        count = int((rows[:, 0] == 0).sum())
+        is_flat = bool((samples[count:] == samples[count:, :, :1, :1]).all())
+        if count and not rows[:count].any() and bool((rows[count:] == 1).all()) and is_flat:
+            return count
+    raise BadInput(
+        f"The latent of the {what} has a mask, which may only tell a start picture from empty "
+        "frames after it; connect VAE Encode (Stream) with pictures."
+    )
 
 
 def _check_shown(samples: Tensor, what: str) -> None:

@@ -71,6 +71,35 @@ def test_frames_land_where_their_time_is_shown(
     assert is_at(collect_latents(bench, known_frames=known), clip, *places)
 
 
+def with_mask(*, flat: bool = True) -> dict[str, Tensor]:
+    """As Wan22ImageToVideoLatent gives it: a start picture, then flat frames to make."""
+    mask = torch.ones(1, 1, 9, 4, 4)
+    mask[:, :, 0] = 0
+    side = 1 if flat else 4
+    later = randn(1, 16, 8, side, side, seed=7).expand(-1, -1, -1, 4, 4)
+    return {"samples": torch.cat([latent()["samples"], later], 2), "noise_mask": mask}
+
+
+def test_a_mask_tells_a_start_picture_from_empty_frames(bench: Bench) -> None:
+    made = collect_latents(bench, known_frames=with_mask())
+    assert torch.equal(made, collect_latents(bench, known_frames=latent()))
+
+
+@pytest.mark.parametrize("changed", [(slice(None), 0, 0), (0, slice(1), 0.5), (3, slice(1), 0)])
+def test_a_mask_inside_frames_is_refused(bench: Bench, changed: tuple[Any, Any, float]) -> None:
+    frames, columns, value = changed
+    given = with_mask()
+    given["noise_mask"][:, :, frames, :, columns] = value
+    with pytest.raises(BadInput, match="may only tell a start picture"):
+        bench.rollout(known_frames=given)
+
+
+def test_a_mask_leaves_no_pictures_out(bench: Bench) -> None:
+    """KSampler hands the mask on with the clip that it made."""
+    with pytest.raises(BadInput, match="may only tell a start picture"):
+        bench.rollout(known_frames=with_mask(flat=False))
+
+
 def test_frames_may_be_seen_ahead(bench: Bench) -> None:
     """What is made before them changes, and they stay."""
     clip, made = latent(), list[Tensor]()
@@ -150,7 +179,7 @@ def test_a_longer_shot_shares_what_a_shorter_one_made_of_a_picture(bench: Bench)
             {"samples": torch.cat([latent()["samples"][:, :, :1], torch.zeros(1, 16, 2, 4, 4)], 2)},
             "Latent frame 1 of the known frames is empty: all its values are zero",
         ),
-        ({**latent(), "noise_mask": torch.zeros(1)}, "has a mask"),
+        ({**latent(), "noise_mask": torch.zeros(1)}, "has a mask, which may only"),
         ({"samples": latent()["samples"] / 0}, "not finite"),
         ({"samples": torch.zeros(1, 16, 0, 4, 4)}, r"frames is empty, \(1, 16, 0, 4, 4\); connect"),
     ],
