@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
+from ..errors import BadInput
 from .socket_values import check_socket, has_check
 from .widgets import check_widget
 
+MISSPELT = 0.75  # likeness of two names
 N = TypeVar("N", bound=type[io.ComfyNode])
 
 
@@ -36,8 +39,9 @@ def checked(node: type[io.ComfyNode], values: dict[str, Any]) -> dict[str, Any]:
 
     An optional input that got nothing is as without a link: the node's own default holds.
     """
-    inputs = dict(values)
-    for place in node.define_schema().inputs:
+    inputs, schema = dict(values), node.define_schema()
+    _check_names(schema, values)
+    for place in schema.inputs:
         if place.id not in values:
             continue
         value = values[place.id]
@@ -48,3 +52,14 @@ def checked(node: type[io.ComfyNode], values: dict[str, Any]) -> dict[str, Any]:
         elif value is not None:
             check_widget(place, value)
     return inputs
+
+
+def _check_names(schema: io.Schema, values: dict[str, Any]) -> None:
+    """Refuse an input that the node does not have: the host hands on links of any name."""
+    names = [place.id for place in schema.inputs]
+    unknown = next((name for name in values if name not in names), None)
+    if unknown is None:
+        return
+    near = get_close_matches(unknown, names, 1, MISSPELT)
+    advice = f"rename it to `{near[0]}`" if near else "remove it from the workflow"
+    raise BadInput(f"{schema.display_name} has no input `{unknown}`; {advice}.")

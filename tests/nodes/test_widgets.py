@@ -50,3 +50,14 @@ def test_the_host_s_own_text_node_refuses_half_a_character(bench: Bench) -> None
     [_, clip, _] = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match=r"The prompt has half a character .*, '\\ud800 ball'"):
         clip.encode_from_tokens_scheduled(clip.tokenize("\ud800 ball"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("continue_from", "has no input `continue_from`; remove it"), ("lenght", "to `length`")],
+)
+def test_an_input_that_the_node_does_not_have_is_one_sentence(
+    bench: Bench, name: str, says: str
+) -> None:
+    with pytest.raises(BadInput, match=says):
+        bench.rollout(**{name: 33.0})
