@@ -223,6 +223,12 @@ def _timeline(prompts: Timeline | list[Any], config: DiTConfig) -> Timeline:
     return _from_conditioning(prompts, PICTURE_CONDITIONS if takes_picture else ())
 
 
+def _picture_advice(unused: Sequence[str]) -> str:
+    """Return where the picture of WanImageToVideo goes, if it came with a prompt."""
+    has_picture = PICTURE_CONDITIONS[0] in unused
+    return ", and the picture by VAE Encode (Stream) to `known_frames`" if has_picture else ""
+
+
 def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> Timeline:
     """Read one prompt for the whole shot; refuse attachments that nothing has `handled`."""
     if len(conditioning) != 1:
@@ -236,7 +242,7 @@ def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> 
     if unused:
         raise BadInput(
             f"The conditioning carries {', '.join(unused)}, which the sampler cannot use; connect "
-            "the output of CLIP Text Encode directly."
+            f"the output of CLIP Text Encode directly{_picture_advice(unused)}."
         )
     if embedding.shape[0] != 1:
         raise BadInput(
