@@ -25,7 +25,7 @@ from ...units import byte_size
 from ..length import Length, latent_frame_at
 from ..models.demo_objects import PROMPT_TEXT
 from .over_time import values_by_chunk
-from .reference import PICTURE_CONDITIONS
+from .reference import PICTURE, PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
 from .timeline import SecondPrompt, TimedEmbedding, Timeline
 
@@ -225,7 +225,7 @@ def _timeline(prompts: Timeline | list[Any], config: DiTConfig) -> Timeline:
 
 def _picture_advice(unused: Sequence[str]) -> str:
     """Return where the picture of WanImageToVideo goes, if it came with a prompt."""
-    has_picture = PICTURE_CONDITIONS[0] in unused
+    has_picture = PICTURE in unused
     return ", and the picture by VAE Encode (Stream) to `known_frames`" if has_picture else ""
 
 

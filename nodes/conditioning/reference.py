@@ -23,7 +23,8 @@ from ..models.channels import MASK_CHANNELS, picture_has_mask
 CAMERA_CONDITIONS = "camera_conditions"
 RAYS_REPLACED = "The camera path replaces the camera_conditions of the picture's conditioning."
 CHANNELS = PICTURES * RAY  # of the rays of a latent frame
-PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output", CAMERA_CONDITIONS)
+PICTURE, VISION = "concat_latent_image", "clip_vision_output"
+PICTURE_CONDITIONS = (PICTURE, VISION, CAMERA_CONDITIONS)
 
 
 def reference(
@@ -52,7 +53,7 @@ def unread_features(picture: Reference | None, *conditionings: Any) -> list[str]
     options = _picture_options(conditionings) or {}
     if picture is None or picture.features is not None:
         return []
-    if options.get(PICTURE_CONDITIONS[1]) is None:
+    if options.get(VISION) is None:
         return []
     return [
         "The clip_vision_output of WanImageToVideo has no effect, because this model has no layers "
@@ -63,15 +64,13 @@ def unread_features(picture: Reference | None, *conditionings: Any) -> list[str]
 def _picture_options(conditionings: tuple[Any, ...]) -> dict[str, Any] | None:
     """Return the options of the first conditioning that carries a picture."""
     lists = (each for each in conditionings if isinstance(each, list))
-    with_picture = (
-        each[0][1] for each in lists if each[0][1].get(PICTURE_CONDITIONS[0]) is not None
-    )
+    with_picture = (each[0][1] for each in lists if each[0][1].get(PICTURE) is not None)
     return next(with_picture, None)
 
 
 def _beside(options: dict[str, Any], latent_channels: int) -> Tensor:
     """Return mask and latents (f, 4 + c, h, w); the mask is 1 on frames of the picture."""
-    image = options[PICTURE_CONDITIONS[0]]
+    image = options[PICTURE]
     if image.ndim != 5 or image.shape[0] != 1 or image.shape[1] != latent_channels:
         raise BadInput(
             "The picture was encoded for another model; use WanImageToVideo with the VAE that "
@@ -157,7 +156,7 @@ def end_of_rays(rays: Tensor, length: Length) -> list[str]:
 
 def _features(options: dict[str, Any], config: DiTConfig) -> Tensor | None:
     """Return the CLIP vision features (s, 1280) of the last layer but one."""
-    output = options.get(PICTURE_CONDITIONS[1])
+    output = options.get(VISION)
     if output is None and not config.reads_prompt:
         raise BadInput(
             "This model sees the start picture through CLIP vision, in place of a prompt; connect "
