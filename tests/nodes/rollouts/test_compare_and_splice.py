@@ -52,9 +52,7 @@ def test_a_comparison_is_previewed_and_saved_beside_its_shots(bench: Bench, tmp_
 
 
 @pytest.mark.parametrize("length", [81.0, 0.0])
-def test_stop_ends_all_shots_of_a_comparison(
-    bench: Bench, tmp_path: Path, length: float
-) -> None:
+def test_stop_ends_all_shots_of_a_comparison(bench: Bench, tmp_path: Path, length: float) -> None:
     """An endless one could not be ended otherwise, nor in the next run."""
     source, vae = bench.rollout(length=length)
     a, b = frames(bench, source, vae), frames(bench, fork(bench, source, at=0.6, new_seed=7), vae)
@@ -143,17 +141,22 @@ def test_a_stop_after_the_first_shot_is_called_one(bench: Bench, node: str) -> N
     assert shots[0].controls.state == "done" and newest_take().state == "stopped"
 
 
+def preview_and_save(bench: Bench, shown: object, saved: object) -> None:
+    """Show one video while the pictures of one are saved as files."""
+    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
+    asyncio.run(
+        bench.side_by_side(
+            ("LongtakePreview", {"frames": shown}), ("LongtakeSaveVideo", {"frames": saved, **save})
+        )
+    )
+
+
 def test_a_stop_in_the_first_shot_of_a_splice_makes_nothing_of_the_second(
     bench: Bench, tmp_path: Path
 ) -> None:
     both, (first, second) = joined(bench, "LongtakeSpliceRollouts", 81.0, 81.0)
-    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
     ask_at(bench, 1, both.controls.stop)
-    asyncio.run(
-        bench.side_by_side(
-            ("LongtakePreview", {"frames": both}), ("LongtakeSaveVideo", {"frames": both, **save})
-        )
-    )
+    preview_and_save(bench, both, both)
     newest_take().join()
     assert newest_take().state == first.controls.state == second.controls.state == "stopped"
     assert second.rollout.run.delivered == 0
@@ -164,13 +167,8 @@ def test_a_shot_that_a_splice_reads_last_still_gives_its_other_outputs_a_chunk(
     bench: Bench, tmp_path: Path
 ) -> None:
     both, (_, second) = joined(bench, "LongtakeSpliceRollouts", 81.0, 81.0)
-    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
     ask_at(bench, 0, both.controls.stop)
-    asyncio.run(
-        bench.side_by_side(
-            ("LongtakePreview", {"frames": both}), ("LongtakeSaveVideo", {"frames": second, **save})
-        )
-    )
+    preview_and_save(bench, both, second)
     assert len(list(tmp_path.glob("x_*/*.png"))) == 9
 
 
