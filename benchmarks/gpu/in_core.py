@@ -5,6 +5,7 @@ The core loads a file of random weights as it loads any. The official VAE's shap
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -76,7 +77,9 @@ class CoreBench:
 
 
 def write_weights(ours: GpuBench, folder: Path) -> Path:
-    """The transformer's weights in a file."""
+    """The transformer's weights in a file, beside its sizes: a bench of few layers is whole."""
+    sizes = {"dim": ours.config.dim, "num_layers": ours.config.num_layers}
+    (folder / "config.json").write_text(json.dumps(sizes))
     tree = ours.model.tree.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in tree.items()}, folder / FILE)
     return folder / FILE
