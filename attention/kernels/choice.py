@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backends import flex_reason
-from . import selected
+from . import selected, shares
 from .key_selection import KeySelection
 
 AUTO, GATHERED, FLEX, TRITON = "auto", "gathered", "flex", "triton"
@@ -21,6 +21,8 @@ NAMES = (AUTO, GATHERED, FLEX, TRITON)
 
 AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, KeySelection, int], Tensor]
 """The signature of `selected.attend_selected`."""
+SumShares = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""The signature of `shares.sum_shares`."""
 
 
 def choose_kernel(name: str, device: torch.device) -> tuple[str, str]:
@@ -57,3 +59,12 @@ def selected_kernel(name: str, device: torch.device) -> AttendSelected:
             return triton_selected.attend_selected
         case _:
             return selected.attend_selected
+
+
+def shares_kernel(name: str, device: torch.device) -> SumShares:
+    """What estimates shares of attention beside the kernel called `name`."""
+    if device.type != "meta" and choose_kernel(name, device)[0] == TRITON:
+        from . import triton_shares
+
+        return triton_shares.sum_shares
+    return shares.sum_shares

@@ -1,8 +1,7 @@
 """Split the keys of a history into blocks, and choose the blocks that queries should read.
 
 Related keys lie side by side: in the order of time and place, or sorted by bucket. A block is
-summarised by its mean key. The share of a query's attention in the block is estimated as
-softmax(q mean / sqrt d + log mass); by Jensen's inequality the logit is a lower bound.
+summarised by its mean key.
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..pieces import collect_pieces
+from ..kernels import shares
+from ..kernels.choice import SumShares
 
 KEY_BLOCK = 32
 QUERY_BLOCK = 64
 TIME_ORDERS = ("auto", "time")
-SHARES_AT_ONCE = 2**20
-"""Shares of attention estimated at once in a head, at least those of one block of queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +57,12 @@ def build_blocks(
     return Blocks(order.unflatten(2, (-1, KEY_BLOCK)), means, total.log())
 
 
-def choose_blocks(q: Tensor, blocks: Blocks, count: int) -> Tensor:
+def choose_blocks(
+    q: Tensor, blocks: Blocks, count: int, sum_shares: SumShares = shares.sum_shares
+) -> Tensor:
     """Choose for each block of queries the `count` blocks estimated to hold most attention.
 
-    q is (b, n, s, d), the result (b, n, query blocks, count) int32.
+    q is (b, n, s, d), the result (b, n, query blocks, count) int32 in no order.
     """
-    rows = max(1, SHARES_AT_ONCE // max(1, blocks.means.shape[2]) // QUERY_BLOCK) * QUERY_BLOCK
-    chosen = collect_pieces(
-        lambda first: _choose(q[:, :, first : first + rows], blocks, count),
-        q.shape[2], rows, q, dim=2,
-    )  # fmt: skip
-    return chosen[0] if len(chosen) == 1 else torch.cat(chosen, 2)
-
-
-def _choose(q: Tensor, blocks: Blocks, count: int) -> Tensor:
-    """Choose for few enough queries that their shares fit one table."""
-    logits = q.float() @ blocks.means.transpose(2, 3) * q.shape[-1] ** -0.5
-    share = (logits + blocks.log_mass.unsqueeze(2)).softmax(-1)  # (b, n, s, blocks)
-    missing = -share.shape[2] % QUERY_BLOCK  # torch 2.5 cannot pad where there is no block
-    share = torch.cat([share, share.new_zeros(*share.shape[:2], missing, share.shape[3])], 2)
-    votes: Tensor = share.unflatten(2, (-1, QUERY_BLOCK)).sum(3)
-    return votes.topk(count, dim=-1).indices.int()
+    summed = sum_shares(q, blocks.means, blocks.log_mass, QUERY_BLOCK)
+    return summed.topk(count, dim=-1, sorted=False).indices.int()

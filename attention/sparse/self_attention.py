@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...uploads import upload
-from ..kernels.choice import AUTO, selected_kernel
+from ..kernels.choice import AUTO, selected_kernel, shares_kernel
 from ..kernels.key_selection import KeySelection, select_for_all_heads
 from ..layout import (
     AttentionInputs,
@@ -142,7 +142,7 @@ class SparseAttention:
     def _sparse(self, layer: int, inputs: AttentionInputs) -> Tensor:
         history, rows, settings = self.history, self.attention.rows, self.history.settings
         layout = history.layout(layer, rows, inputs)
-        selections = [select_keys(layout, inputs, *part, settings.density) for part in inputs.parts]
+        selections = [select_keys(layout, inputs, *part, settings) for part in inputs.parts]
         dense = history.dense_heads(layer, rows, inputs, selections[-1], self._step)
         self._count(inputs, selections, sum(map(len, dense)))
         return attend_mixed(inputs, selections, dense, settings.kernel)
@@ -177,12 +177,13 @@ def split_runs(
 
 
 def select_keys(
-    layout: BlockLayout, inputs: AttentionInputs, queries: slice, own: int, density: float
+    layout: BlockLayout, inputs: AttentionInputs, queries: slice, own: int, settings: SparseSelf
 ) -> KeySelection:
     """The keys that the query blocks of one part read, in all heads."""
     blocks = layout.blocks.means.shape[2]
-    count = min(blocks, max(1, round(density * blocks)))
-    chosen = choose_blocks(inputs.q[:, :, queries], layout.blocks, count)
+    count = min(blocks, max(1, round(settings.density * blocks)))
+    sum_shares = shares_kernel(settings.kernel, inputs.q.device)
+    chosen = choose_blocks(inputs.q[:, :, queries], layout.blocks, count, sum_shares)
     own_tokens = torch.arange(inputs.past, inputs.past + own, device=chosen.device)
     return select_for_all_heads(
         layout.blocks.tokens, chosen, torch.cat([layout.always, own_tokens])

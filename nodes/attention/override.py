@@ -156,7 +156,7 @@ class AttentionOverride:
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
         inputs = AttentionInputs(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
         layout = layout_history(inputs, *split_frames(inputs, 0, 0))
-        selection = select_keys(layout, inputs, slice(0, tokens), 0, chosen.density)
+        selection = select_keys(layout, inputs, slice(0, tokens), 0, chosen)
         rows = [(self._call, row) for row in _rows(options, len(q))]
         dense = self._dense_heads.update(
             rows, self._level, lambda: sampled_recall(inputs, selection)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from longtake.attention.backends import flex_reason
-from longtake.attention.kernels import choice, flex, selected
+from longtake.attention.kernels import choice, flex, selected, shares
 from longtake.attention.kernels.key_selection import KeySelection
 from longtake.attention.layout import AttentionInputs
 from longtake.attention.sparse.self_attention import SparseHistory
@@ -59,13 +59,28 @@ def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.M
         asked.append((name, device))
         return selected.attend_selected
 
+    def shares_named(name: str, device: torch.device) -> choice.SumShares:
+        asked.append((name, device))
+        return shares.sum_shares
+
     monkeypatch.setattr("longtake.attention.sparse.self_attention.selected_kernel", named)
+    monkeypatch.setattr("longtake.attention.sparse.self_attention.shares_kernel", shares_named)
     settings = SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, kernel=choice.TRITON)
     q, k, v = parts(64, 400)
     laid = AttentionInputs(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
     sparse = SparseHistory(settings, SparseStats(), sink_frames=0, min_keys=0)
     sparse.over(_GivenInputs(laid), [0.9] * 4)(1, q, k, v)
-    assert asked == [(choice.TRITON, CPU)]
+    assert asked == [(choice.TRITON, CPU)] * 2
+
+
+def test_shares_are_estimated_by_the_kernel_that_attends_but_in_a_rehearsal() -> None:
+    pytest.importorskip("triton", reason="triton is not installed")
+    from longtake.attention.kernels import triton_shares
+
+    assert choice.shares_kernel(choice.TRITON, CPU) is triton_shares.sum_shares
+    for name in (choice.AUTO, choice.GATHERED, choice.FLEX):
+        assert choice.shares_kernel(name, CPU) is shares.sum_shares
+    assert choice.shares_kernel(choice.TRITON, torch.device("meta")) is shares.sum_shares
 
 
 class _GivenInputs:
@@ -108,7 +123,7 @@ def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
              if isinstance(one, ast.Call) and ast.unparse(one.func) == "tl.dot"]  # fmt: skip
     asked = [{word.arg: ast.unparse(word.value) for word in call.keywords} for call in calls]
     assert all(one.get("input_precision") == "'ieee'" for one in asked)
-    assert len(calls) == {"triton_nearest": 0, "triton_selected": 2}[path.stem]
+    assert len(calls) == {"triton_nearest": 0, "triton_selected": 2, "triton_shares": 1}[path.stem]
 
 
 @needs_flex

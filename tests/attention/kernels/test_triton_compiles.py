@@ -34,7 +34,7 @@ options = {{"num_stages": 1}} if name == "_selected" else {{}}
 MOST_SHARED = {{80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}}  # bytes of a block
 int64 = {{"order_ptr", "first_ptr", "past_ptr", "number_ptr", "tokens_ptr",
          "always_ptr", "rows_ptr", "heads_ptr"}}
-inputs = {{"q_ptr", "k_ptr", "v_ptr", "keys_ptr"}}
+inputs = {{"q_ptr", "k_ptr", "v_ptr", "keys_ptr", "means_ptr"}}
 
 def kind(one, values, keys):
     if one in values:
@@ -59,8 +59,10 @@ for keys, has_bias, capability in product(
 
 
 @pytest.mark.parametrize(
-    "kernel", ["ann.triton_nearest _nearest", "kernels.triton_selected _selected"]
-)
+    "kernel",
+    ["ann.triton_nearest _nearest", "kernels.triton_selected _selected",
+     "kernels.triton_shares _shares"],
+)  # fmt: skip
 def test_a_kernel_compiles_for_an_nvidia_gpu(kernel: str, tmp_path: Path) -> None:
     options = {one: value for one, value in os.environ.items() if one != "TRITON_INTERPRET"}
     made = subprocess.run(

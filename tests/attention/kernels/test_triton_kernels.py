@@ -13,6 +13,7 @@ from longtake.attention.history import open_cache
 from longtake.attention.kernels import selected
 from longtake.attention.kernels.blockwise import Part, attend_part, merge
 from longtake.attention.kernels.key_selection import select_for_all_heads
+from longtake.attention.sparse.blocks import build_blocks
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.policy import TempCache
@@ -49,6 +50,20 @@ def test_selected_keys(
     expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 16)
     rtol, atol = CLOSE[dtype]
     torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize(("s", "t", "d"), [(1, 70, 8), (70, 3000, 12), (200, 500, 48)])
+@pytest.mark.parametrize("dtype", CLOSE)
+def test_shares_of_blocks(s: int, t: int, d: int, dtype: torch.dtype) -> None:
+    from longtake.attention.kernels import shares, triton_shares
+
+    q, k, _ = parts(s, t, d, dtype)
+    blocks = build_blocks(k, randn(2, 2, t, seed=4).to(DEVICE), torch.arange(t, device=DEVICE))
+    asked = q, blocks.means, blocks.log_mass, 16
+    found, expected = (kernel.sum_shares(*asked) for kernel in (triton_shares, shares))
+    rtol, atol = CLOSE[dtype]
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
+    torch.testing.assert_close(found.sum((2, 3)), torch.full_like(found[:, :, 0, 0], s))
 
 
 @pytest.mark.parametrize(

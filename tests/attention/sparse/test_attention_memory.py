@@ -22,8 +22,9 @@ from longtake.attention.kernels import onednn
 from longtake.attention.kernels.biased import attend_augmented, attend_biased
 from longtake.attention.kernels.blockwise import attend_part
 from longtake.attention.kernels.selected import attend_selected
+from longtake.attention.kernels.shares import SHARES_AT_ONCE
 from longtake.attention.rope import TOKENS_AT_ONCE
-from longtake.attention.sparse.blocks import SHARES_AT_ONCE, build_blocks, choose_blocks
+from longtake.attention.sparse.blocks import build_blocks, choose_blocks
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -199,13 +200,13 @@ def test_sparse_attention_takes_no_more_than_the_sequence_grows(
     at: Callable[[int], Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory does not depend on the number of keys that each query block reads."""
-    monkeypatch.setattr("longtake.attention.sparse.blocks.SHARES_AT_ONCE", 2**12)
+    monkeypatch.setattr("longtake.attention.kernels.shares.SHARES_AT_ONCE", 2**12)
     one, two = (largest(at(size)) for size in (1, 2))
     assert two <= 2.1 * one
 
 
 def test_dense_heads_beside_sparse_ones_copy_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.attention.sparse.blocks.SHARES_AT_ONCE", 2**12)
+    monkeypatch.setattr("longtake.attention.kernels.shares.SHARES_AT_ONCE", 2**12)
     recall = sparse_after(60, 1, 0.0)().stats.recall
     run = sparse_after(60, 1, recall or 0.0)
     assert run().stats.dense_fallbacks == 1

@@ -138,7 +138,9 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     probe = sparse(cache, settings(density=0.1))
     laid = attention.gather(0, *queries())
     layout = probe.layout(0, slice(None), laid)
-    recall = sampled_recall(laid, select_keys(layout, laid, slice(0, 63), 63, 0.1))[0]
+    recall = sampled_recall(
+        laid, select_keys(layout, laid, slice(0, 63), 63, settings(density=0.1))
+    )[0]
     floor = float(recall.sort().values[1:].mean())  # below the best, above the worst
     history = sparse(cache, settings(density=0.1, recall_floor=floor))
     found = history.over(attention, [1.0] * 3)(0, *queries())
