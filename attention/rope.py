@@ -163,8 +163,13 @@ def position_tables(
 def rotate(x: Tensor, by: Rotation) -> Tensor:
     """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
     if by.turn is rotate_plain and suits_complex(x):
-        return torch.view_as_real(_as_complex(x.float()) * by.units).flatten(-2).to(x.dtype)
+        return _multiply(x, by.units).to(x.dtype)
     return by.turn(x, by.cos, by.sin)
+
+
+def _multiply(x: Tensor, units: Tensor) -> Tensor:
+    """The pairs of x (b, s, n, d) times complex `units` (s, 1, d/2), in float32."""
+    return torch.view_as_real(_as_complex(x.float()) * units).flatten(-2)
 
 
 def suits_complex(x: Tensor) -> bool:
@@ -201,7 +206,11 @@ def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
     """Write x (b, s, n, d), rotated, to the front of `out` (b, t, n, d), which may be x itself."""
     for first in piece_starts(x.shape[1], TOKENS_AT_ONCE, out):
         at = slice(first, min(first + TOKENS_AT_ONCE, x.shape[1]))
-        out[:, at] = rotate(x[:, at], by.of(at))
+        part = x[:, at]
+        if by.turn is rotate_plain and suits_complex(part):
+            out[:, at] = _multiply(part, by.units[at])  # rounded as it is written
+        else:
+            out[:, at] = rotate(part, by.of(at))
 
 
 def _angle_tables(
