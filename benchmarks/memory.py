@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..attention.storage.quantize import coded_frame_bytes
+from ..attention.storage.codec import coded_frame_bytes
 from ..errors import BadInput
 from ..model.preset import DEMO
 from ..training.command import reporting

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from .codec import AS_COMPUTED, Codec, coded_frame_bytes, decode
 from .dense import KeysValues, Storage
 from .packed import Packed
 from .placement import Parts, parts_in_main_memory
-from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
 from .shape import CacheShape
 
 
@@ -62,7 +62,7 @@ class FrameArchive:
             [part[slot, :, None].to(self._device, non_blocking=queued) for part in parts]
             for parts in self._layers
         )
-        decoded = (self.codec.decode(parts, self.shape) for parts in coded)
+        decoded = (decode(self.codec, parts, self.shape) for parts in coded)
         return [(k.flatten(1, 2), v.flatten(1, 2)) for k, v in decoded]
 
     def move(self, device: torch.device) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .quantize import Part
+from .codec import Part
 
 ALIGNED_BYTES = 256
 

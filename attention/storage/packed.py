@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ...rehearsed_device import device_kind
 from ..pieces import piece_starts, runs
+from .codec import AS_COMPUTED, Codec, coded_frame_bytes, decode
 from .dense import Storage, changed_slots, empty_frames, frame_slice
 from .placement import ON_DEVICE, Placement, Tier, copy_frames
-from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
 from .shape import CacheShape
 
 DECODED_AT_ONCE = 4
-"""Latent frames decoded at once, since decoding makes float32 copies."""
+"""Latent frames that a CPU decodes at once, where products in float32 make copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,9 @@ class PackedStore:
         """As `read`, but of these slots alone; `ahead` are kept slots that the next layer reads."""
         count, tokens = len(kept_slots), self.shape.frame_tokens
         coded = self._coded.fetch(layer, kept_slots, ahead)
-        for first in piece_starts(count, DECODED_AT_ONCE, self._decoded[0]):
-            stop = min(first + DECODED_AT_ONCE, count)
-            decoded = self._decode([part[first:stop] for part in coded])
-            for into, content in zip(self._decoded, decoded, strict=True):
-                into[:, first * tokens : stop * tokens] = content
+        at_once = DECODED_AT_ONCE if device_kind(self._decoded[0]) == "cpu" else max(1, count)
+        for first in piece_starts(count, at_once, self._decoded[0]):
+            self._decode_into(first, [part[first : first + at_once] for part in coded])
         filled = count * tokens
         for run in runs(recent):
             at = slice(run.start * tokens, run.stop * tokens)
@@ -207,9 +206,16 @@ class PackedStore:
         keys, values = self._decoded
         self._decoded = keys.to(device), values.to(device)
 
+    def _decode_into(self, first: int, parts: Sequence[Tensor]) -> None:
+        """Write coded frames (f, b, ...) into the buffers, behind `first` others."""
+        count, tokens = len(parts[0]), self.shape.frame_tokens
+        at = slice(first * tokens, (first + count) * tokens)
+        k, v = (buffer[:, at].unflatten(1, (count, tokens)) for buffer in self._decoded)
+        self.storage.codec.decode_into([part.transpose(0, 1) for part in parts], k, v)
+
     def _decode(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """k and v (b, s, n, d) of coded frames (f, b, ...)."""
-        k, v = self.storage.codec.decode([part.transpose(0, 1) for part in parts], self.shape)
+        k, v = decode(self.storage.codec, [part.transpose(0, 1) for part in parts], self.shape)
         return k.flatten(1, 2), v.flatten(1, 2)
 
     def _open_tier(self, device: torch.device) -> Tier:

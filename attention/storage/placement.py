@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ...temporary_files import temporary_folder
 from ..pieces import runs
+from .codec import Part
 from .main_memory import pinned_parts
-from .quantize import Part
 
 Parts = tuple[Tensor, ...]
 """The coded frames of one layer, each part (f, b, ...)."""

@@ -1,13 +1,11 @@
 """Keys and values in few bits: keys by channel, values by token (KIVI, arXiv 2402.02750).
 
-A codec converts one latent frame's keys and values into parts, the tensors that are stored, and
-back. Key channels differ from one another but vary little from token to token, so a group of tokens
+Key channels differ from one another but vary little from token to token, so a group of tokens
 has one scale per channel. Values have no such channels, so groups lie within a token.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,41 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .codec import Part
 from .shape import CacheShape
 
 SCALE = torch.float16
 MIN_SCALE, MAX_SCALE = 2.0**-14, torch.finfo(SCALE).max  # float16's normal numbers
 ZERO_LIMIT = 112  # a zero point is an int8, with room for the codes
 FLOAT8_MAX = 448.0  # e4m3
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Size and dtype of one stored tensor of a latent frame, in one layer and batch row."""
-
-    size: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def bytes(self) -> int:
-        """Bytes for one batch row."""
-        return math.prod(self.size) * self.dtype.itemsize
-
-
-class Codec(Protocol):
-    """A way to code k and v."""
-
-    def unsupported_reason(self, device: torch.device) -> str | None:
-        """Why the codec cannot be used on `device`, or None."""
-
-    def parts(self, shape: CacheShape) -> tuple[Part, ...]:
-        """The parts of one latent frame: those of the keys, then as many of the values."""
-
-    def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """One frame's k and v (b, s, n, d) as parts (b, ...)."""
-
-    def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """Frames' k and v (b, f, s, n, d) in the cache's dtype, from parts (b, f, ...)."""
 
 
 class RowCodec(Protocol):
@@ -69,28 +39,6 @@ class RowCodec(Protocol):
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
         """Vectors (..., width) from their parts."""
-
-
-@dataclass(frozen=True, slots=True)
-class AsComputed:
-    """Keep the bits; for storage in another place."""
-
-    def unsupported_reason(self, device: torch.device) -> str | None:
-        """This codec works on every device."""
-        return None
-
-    def parts(self, shape: CacheShape) -> tuple[Part, ...]:
-        """The parts of a frame: its keys and its values, in the computing dtype."""
-        return (Part((shape.frame_tokens, shape.heads, shape.head_dim), shape.dtype),) * 2
-
-    def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """Keys and values, unchanged."""
-        return k, v
-
-    def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """Keys and values, unchanged."""
-        k, v = parts
-        return k, v
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +62,10 @@ class Float8:
             parts += [(x.float() / scale).to(torch.float8_e4m3fn), scale]
         return tuple(parts)
 
-    def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """Keys and values in the computing dtype, from codes and scales."""
-        both = parts[:2], parts[2:]
-        k, v = (_scaled(codes.float(), scale, shape.dtype) for codes, scale in both)
-        return k, v
+    def decode_into(self, parts: Sequence[Tensor], k: Tensor, v: Tensor) -> None:
+        """Write codes times their scales."""
+        for into, (codes, scale) in ((k, parts[:2]), (v, parts[2:])):
+            _scale_into(into, codes, scale)
 
     @property
     def half_step(self) -> float:
@@ -137,7 +84,9 @@ class Float8:
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
         """Vectors (..., width) in `dtype`, from their codes and scales."""
         codes, scale = parts
-        return _scaled(codes.float(), scale, dtype)
+        values = codes.new_empty(codes.shape, dtype=dtype)
+        _scale_into(values, codes, scale)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +143,19 @@ class Integers:
         parts = (self._pack(codes), *grouped)
         return tuple(part.view(*x.shape[:-1], -1) for part in parts)
 
-    def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """Codes minus the zero point, times the scale."""
+    def decode_into(self, parts: Sequence[Tensor], k: Tensor, v: Tensor) -> None:
+        """Write codes minus the zero point, times the scale."""
         half = len(parts) // 2
-        tokens, width = shape.frame_tokens, shape.heads * shape.head_dim
-        size = group_size(tokens, self.key_tokens)
-        k = self._decode_groups(parts[:half], -2, size, shape.dtype)
-        v = self.decode_rows(parts[half:], width, shape.dtype)
-        heads = shape.heads, shape.head_dim
-        return k.unflatten(-1, heads), v.unflatten(-1, heads)
+        keys, values = (x.view(*x.shape[:3], -1) for x in (k, v))
+        tokens, width = keys.shape[2:]
+        self._decode_groups(keys, parts[:half], -2, group_size(tokens, self.key_tokens))
+        self._decode_groups(values, parts[half:], -1, group_size(width, self.value_channels))
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
         """Codes minus the zero point, times the scale of their group."""
-        return self._decode_groups(parts, -1, group_size(width, self.value_channels), dtype)
+        values = parts[0].new_empty(*parts[0].shape[:-1], width, dtype=dtype)
+        self._decode_groups(values, parts, -1, group_size(width, self.value_channels))
+        return values
 
     def _encode_groups(self, x: Tensor, max_size: int) -> tuple[Tensor, ...]:
         """Codes (..., t) of x (..., t), and the scales and zero points (..., g) along t."""
@@ -228,26 +177,26 @@ class Integers:
         codes = codes.clamp(0, max_code).flatten(-2)[..., :count]
         return codes.to(torch.uint8), scale, zero.to(torch.int8)
 
-    def _decode_groups(
-        self, parts: Sequence[Tensor], dim: int, size: int, dtype: torch.dtype
-    ) -> Tensor:
-        """Values (..., s, c) of codes and the scales of groups of `size` along `dim`.
+    def _decode_groups(self, values: Tensor, parts: Sequence[Tensor], dim: int, size: int) -> None:
+        """Write values (..., s, c) of codes and the scales of groups of `size` along `dim`.
 
-        Products are in float32 and rounded as they are written, with no copies between.
+        Half precision holds any code less a zero point. So a value is rounded once, as the product
+        in float32 is written, and no float32 copy is made.
         """
         codes, *grouped = parts
-        codes = self._unpack(codes)
-        values, count = codes.new_empty(codes.shape, dtype=dtype), codes.shape[dim]
+        values.copy_(self._unpack(codes))
+        count = values.shape[dim]
         whole = count // size
         groups_at = ((0, whole, size), (whole, 1, count - whole * size))  # the last may be shorter
         for first, number, tokens in groups_at:
             if not number * tokens:
                 continue
             at, shape = (dim, first * size, number * tokens), (number, tokens)
-            part, into = (x.narrow(*at).unflatten(dim, shape) for x in (codes, values))
+            into = values.narrow(*at).unflatten(dim, shape)
             scale, *zero = (x.narrow(dim, first, number).unsqueeze(dim) for x in grouped)
-            torch.mul(part - zero[0] if zero else part, scale.float(), out=into)
-        return values
+            if zero:
+                into -= zero[0]
+            into *= scale.float()
 
     def _pack(self, codes: Tensor) -> Tensor:
         if self.bits == 8:
@@ -262,12 +211,12 @@ class Integers:
 INT8 = Integers(bits=8, key_tokens=64, value_channels=96, zero_points=False)
 INT4 = Integers(bits=4, key_tokens=64, value_channels=64, zero_points=True)
 FLOAT8 = Float8()
-AS_COMPUTED = AsComputed()
 
 
-def _scaled(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Codes times a scale, rounded to `dtype` as they are written."""
-    return torch.mul(codes, scale, out=codes.new_empty(codes.shape, dtype=dtype))
+def _scale_into(into: Tensor, codes: Tensor, scale: Tensor) -> None:
+    """Write codes, which any dtype of a cache holds, times a scale; rounded as they are written."""
+    into.copy_(codes)
+    into *= scale
 
 
 def groups(count: int, max_size: int) -> int:
@@ -278,11 +227,6 @@ def groups(count: int, max_size: int) -> int:
 def group_size(count: int, max_size: int) -> int:
     """Values in a group if groups are as even as possible; the last group may be shorter."""
     return -(-count // groups(count, max_size))
-
-
-def coded_frame_bytes(codec: Codec, shape: CacheShape) -> int:
-    """Bytes of one latent frame in one layer, all batch rows."""
-    return shape.batch * sum(part.bytes for part in codec.parts(shape))
 
 
 @cache

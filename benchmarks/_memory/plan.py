@@ -8,10 +8,11 @@ import torch
 
 from ...attention.cache.kv_cache import planned_bytes, planned_offloaded
 from ...attention.cache.policy import WindowSink
+from ...attention.storage.codec import coded_frame_bytes
 from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.packed import Packed, with_placement
 from ...attention.storage.placement import InMainMemory
-from ...attention.storage.quantize import FLOAT8, INT4, INT8, coded_frame_bytes
+from ...attention.storage.quantize import FLOAT8, INT4, INT8
 from ...attention.storage.shape import CacheShape
 
 CHUNK = 3

@@ -22,10 +22,11 @@ from ...attention.cache.policy import (
 from ...attention.cache.tether import TetherCache
 from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallWindow
+from ...attention.storage.codec import AsComputed, Codec
 from ...attention.storage.dense import Dense, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import OnDevice, Placement
-from ...attention.storage.quantize import AsComputed, Codec, Float8, Integers
+from ...attention.storage.quantize import Float8, Integers
 from ...attention.temp_cache.policy import TempCache
 from ...model.vae.protocol import StreamingCodec
 from ...model.vae.taehv import TAEHVConfig

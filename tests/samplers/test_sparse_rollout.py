@@ -13,8 +13,9 @@ from longtake.attention.cache.heavy_hitters import PerHeadCache
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
 from longtake.attention.cache.tether import TetherCache
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.storage.codec import Codec
 from longtake.attention.storage.packed import Packed
-from longtake.attention.storage.quantize import INT4, INT8, Codec
+from longtake.attention.storage.quantize import INT4, INT8
 from longtake.attention.temp_cache.policy import EVICTIONS, REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser

@@ -23,9 +23,10 @@ from longtake.attention.cache.policy import (
 )
 from longtake.attention.history import HistoryCache, open_cache, planned_bytes
 from longtake.attention.rope import rotate, rotation
+from longtake.attention.storage.codec import AS_COMPUTED
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
-from longtake.attention.storage.quantize import AS_COMPUTED, INT4, INT8
+from longtake.attention.storage.quantize import INT4, INT8
 from longtake.errors import BadInput
 from longtake.samplers.guidance import Guidance, cfg, last, temporal
 from longtake.samplers.schedule.context_noise import ContextNoise

@@ -18,10 +18,11 @@ from longtake.attention.cache.policy import MemoryBank, WindowSink
 from longtake.attention.cache.prompt_keys import PromptKeys
 from longtake.attention.history import open_cache, planned_bytes
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
+from longtake.attention.storage.codec import AS_COMPUTED, Codec, decode
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed, with_placement
 from longtake.attention.storage.placement import InMainMemory
-from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Codec
+from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
 from longtake.errors import BadInput
 from longtake.model.dit import project_text
 from longtake.samplers.branches import Branches
@@ -170,7 +171,7 @@ def test_in_few_bits_a_frame_is_coded_once_however_often_it_moves(codec: Codec) 
         assert len(seen) == 3
         for cell, frame in enumerate(seen, start=1):
             coded = codec.encode(*chunk_kv([frame])[layer])
-            expected = codec.decode([part[:, None] for part in coded], SHAPE)
+            expected = decode(codec, [part[:, None] for part in coded], SHAPE)
             found = cache._store.whole.frame(layer, cell)
             for ours, wanted in zip(found, expected, strict=True):
                 assert torch.equal(ours, wanted[:, 0])

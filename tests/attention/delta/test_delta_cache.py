@@ -15,10 +15,11 @@ from longtake.attention.delta.state import Gates, frame_writes
 from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.history import open_cache, planned_bytes
 from longtake.attention.rope import rotation
+from longtake.attention.storage.codec import AS_COMPUTED
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import InMainMemory
-from longtake.attention.storage.quantize import AS_COMPUTED, INT8
+from longtake.attention.storage.quantize import INT8
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, fill, frame_kv
 from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples

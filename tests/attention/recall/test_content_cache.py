@@ -23,10 +23,10 @@ from longtake.attention.recall.content import (
     summary_layers,
 )
 from longtake.attention.recall.window import RecallWindow
+from longtake.attention.storage.codec import AS_COMPUTED
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import InMainMemory
-from longtake.attention.storage.quantize import AS_COMPUTED
 from longtake.samplers.history.runs import best_runs
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, frame_kv
 from longtake.tests.support.attention.snapshots import assert_same_histories, through_json

@@ -13,10 +13,11 @@ from longtake.attention.cache.policy import WindowSink
 from longtake.attention.history import open_cache, planned_bytes
 from longtake.attention.recall.cache import RecallCache, planned_offloaded
 from longtake.attention.recall.window import RecallWindow
+from longtake.attention.storage.codec import AS_COMPUTED
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import InMainMemory
-from longtake.attention.storage.quantize import AS_COMPUTED, INT8
+from longtake.attention.storage.quantize import INT8
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, naive_attention
 from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from longtake.attention.storage.codec import Part
 from longtake.attention.storage.main_memory import block_bytes, divide, pinned_parts
 from longtake.attention.storage.placement import parts_in_main_memory
-from longtake.attention.storage.quantize import Part
 from longtake.tests.support.laws import examples
 
 PARTS = [Part((3, 5), torch.int8), Part((7,), torch.float32), Part((3, 2), torch.bfloat16)]

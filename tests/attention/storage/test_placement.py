@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_offloaded
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.storage.archive import FrameArchive
+from longtake.attention.storage.codec import AS_COMPUTED, Part, coded_frame_bytes
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed, with_placement
 from longtake.attention.storage.placement import (
@@ -26,14 +27,7 @@ from longtake.attention.storage.placement import (
     OnDisk,
     Placement,
 )
-from longtake.attention.storage.quantize import (
-    AS_COMPUTED,
-    FLOAT8,
-    INT4,
-    INT8,
-    Part,
-    coded_frame_bytes,
-)
+from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
 from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.history.plan import planned_bytes as planned
 from longtake.samplers.loop import generate

@@ -12,20 +12,12 @@ from torch import Tensor
 
 from longtake.attention.cache.kv_cache import KVCache, planned_bytes
 from longtake.attention.cache.policy import CachePolicy, WindowSink
+from longtake.attention.storage.codec import AS_COMPUTED, Codec, coded_frame_bytes, decode
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.packed import Packed
-from longtake.attention.storage.quantize import (
-    AS_COMPUTED,
-    FLOAT8,
-    INT4,
-    INT8,
-    Codec,
-    Integers,
-    coded_frame_bytes,
-    group_size,
-    groups,
-)
+from longtake.attention.storage.quantize import FLOAT8, INT4, INT8, Integers, group_size, groups
 from longtake.attention.storage.shape import CacheShape
+from longtake.benchmarks._shared.allocator import allocator_peak
 from longtake.tests.support.attention.caches import (
     SHAPE,
     TOKENS,
@@ -41,6 +33,7 @@ from longtake.tests.support.tiny_model import randn
 DEMO = CacheShape(6, 1, 4, 48, 4, 6, 3, torch.bfloat16)
 WAN_1_3B = CacheShape(30, 1, 12, 128, 30, 52, 3, torch.bfloat16)
 WAN_14B = CacheShape(40, 1, 40, 128, 30, 52, 3, torch.bfloat16)
+DEMO_FLOAT = dataclasses.replace(DEMO, dtype=torch.float32)
 CODECS = {"fp8": FLOAT8, "int8": INT8, "int4": INT4, "as computed": AS_COMPUTED}
 
 
@@ -59,7 +52,7 @@ def round_trip(codec: Codec, k: Tensor, v: Tensor, dtype: torch.dtype) -> tuple[
     parts = codec.encode(k, v)
     for made, part in zip(parts, codec.parts(shape), strict=True):
         assert (made.shape[1:], made.dtype) == (part.size, part.dtype)
-    back_k, back_v = codec.decode([part.unsqueeze(1) for part in parts], shape)
+    back_k, back_v = decode(codec, [part.unsqueeze(1) for part in parts], shape)
     return back_k[:, 0], back_v[:, 0]
 
 
@@ -213,3 +206,11 @@ def test_storing_as_computed_elsewhere_is_dense_bit_for_bit() -> None:
         for cache in (dense, packed):
             cache.commit(chunk_kv([frame]))
     assert_same_histories(dense, packed)
+
+
+@pytest.mark.parametrize("codec", [FLOAT8, INT8])
+def test_reading_a_layer_makes_no_copy_of_what_it_decodes(codec: Codec) -> None:
+    store = Packed(codec).open(DEMO_FLOAT, 12, 0, torch.device("cpu"))
+    store.read(0, 12, 0)
+    decoded = 12 * DEMO_FLOAT.frame_values * DEMO_FLOAT.dtype.itemsize
+    assert allocator_peak(lambda: store.read(0, 12, 0)) < decoded / 8

@@ -12,15 +12,10 @@ from torch import Tensor
 
 from longtake.attention.ann.nearest import Exact
 from longtake.attention.rope import rotate, rotation
+from longtake.attention.storage.codec import AS_COMPUTED
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
-from longtake.attention.storage.quantize import (
-    AS_COMPUTED,
-    FLOAT8,
-    INT4,
-    INT8,
-    Integers,
-)
+from longtake.attention.storage.quantize import FLOAT8, INT4, INT8, Integers
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.attention.temp_cache.store import MIN_RELATIVE_SPREAD

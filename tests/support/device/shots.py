@@ -31,9 +31,10 @@ from longtake.attention.cache.tether import TetherCache
 from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.storage.codec import AS_COMPUTED
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import InMainMemory
-from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8
+from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.model.config import DiTConfig
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
