@@ -26,7 +26,7 @@ def cascade() -> Example:
     api["10"] = node("LongtakeUpscale", "Upscale (Stream)", frames=["6", 0],
                      upscale_model=["9", 0], scale=4.0, tile=512)  # fmt: skip
     groups = [
-        group_box("What is shown", 320, 0, 460, 220),
+        group_box("What is shown", *CASCADE_PLACES["2"]),
         group_box("What enlarges it", *CASCADE_PLACES["10"]),
     ]
     return Example(api, CASCADE_PLACES, groups)

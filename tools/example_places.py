@@ -9,8 +9,8 @@ from .example_nodes import Api, Place
 
 PLACES: dict[str, Place] = {
     "1": (0, 0, 260, 100),
-    "2": (320, 0, 460, 220),
-    "3": (320, 330, 300, 300),
+    "2": (320, 0, 460, 245),
+    "3": (320, 350, 300, 300),
     "4": (320, 710, 300, 640),  # with its text and its picture, which appear at the first run
     "5": (840, 0, 320, 590),
     "6": (1220, 0, 260, 80),

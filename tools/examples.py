@@ -44,14 +44,14 @@ REDRAWN = "0: a blue ball bouncing over snowy mountains at sunset, clear sky, th
 def text_to_stream() -> Example:
     """A shot with one change of prompt, watched and saved while it is generated."""
     api = {**world_nodes(TEN_SECONDS), **shot_nodes(seed=12, length=10.0), **output_nodes("6")}
-    return Example(api, PLACES, [group_box("What is shown", 320, 0, 460, 220)])
+    return Example(api, PLACES, [group_box("What is shown", *PLACES["2"])])
 
 
 def long_shot() -> Example:
     """Half a minute in constant memory, with a new prompt every few seconds."""
     api = {**world_nodes(HALF_A_MINUTE), **shot_nodes(seed=3, length=30.0), **output_nodes("6")}
     groups = [
-        group_box("What is shown, and when", 320, 0, 460, 220),
+        group_box("What is shown, and when", *PLACES["2"]),
         group_box("The model's window", *PLACES["3"]),
     ]
     return Example(api, PLACES, groups)
