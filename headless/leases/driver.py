@@ -70,11 +70,10 @@ def _in_loop(show: Callable[[Record], None]) -> Callable[[Record], None]:
 
 
 async def _say_farewell(service: LeaseService, place: Place) -> None:
-    """Wait until each worker that asked lately knows that all rows have ended."""
+    """Wait until each worker that was heard lately knows that all rows have ended."""
     end = time.monotonic() + min(FAREWELL_S, place.lease_s)
     while time.monotonic() < end:
-        recent = {name for name, at in service.seen.items() if at > end - 2 * place.lease_s}
-        if recent <= service.farewells:
+        if all(at <= end - 2 * place.lease_s for at in service.heard.values()):
             return
         await asyncio.sleep(TICK_S / 5)
 

@@ -21,6 +21,9 @@ from ..batch.client import PIECE_BYTES, TIMEOUT
 from .key import header
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
+PROCESS_HEADER = "Longtake-Worker"
+"""Holds an id of the worker's process in each request: two workers may have one name."""
+
 GONE, CONFLICT = 410, 409
 T = TypeVar("T")
 
@@ -60,6 +63,7 @@ class Link:
     url: URL
     key: str = field(repr=False)
     patience_s: float
+    process: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     async def take(self, worker: str) -> Task | None:
         """Return the next row, None while no row waits; raise `AllEnded` after the last."""
@@ -106,9 +110,10 @@ class Link:
 
     async def _ask(self, method: str, *path: str, **body: Any) -> tuple[int, str]:
         url = self.url.joinpath(*path)
+        headers = {**header(self.key), PROCESS_HEADER: self.process}
         try:
             async with self.session.request(
-                method, url, headers=header(self.key), timeout=TIMEOUT, **body
+                method, url, headers=headers, timeout=TIMEOUT, **body
             ) as answer:
                 return _checked(answer.status, await answer.text(errors="replace"), url)
         except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:

@@ -8,7 +8,8 @@
 | POST /lease/ID/end (`messages.read_ending`) | 200; 409; 400 for files that are not there |
 | DELETE /lease/ID | 200: the row is given back |
 
-Every request shows the key; 401 without. Times are the driver's own.
+Every request shows the key (401 without) and the id of the worker's process. Times are the
+driver's own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..batch.client import MAX_FILE_BYTES, PIECE_BYTES
 from ..batch.display import Display
 from ..batch.record import WAITING
 from .key import is_right
+from .link import PROCESS_HEADER
 from .messages import lease_message, progress, read_ending, read_object, worker_name
 from .names import is_safe
 from .queue import Ending, Lease, LeaseQueue
@@ -45,10 +47,10 @@ class LeaseService:
     staging: Staging
     display: Display
     key: str
-    farewells: set[str] = field(default_factory=set)
-    """The workers that know that all rows have ended."""
-    seen: dict[str, float] = field(default_factory=dict)
-    """When each worker last asked for a row."""
+    heard: dict[str, float] = field(default_factory=dict)
+    """When each worker's process was last heard, but for those that have left or know that all
+    rows have ended.
+    """
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def application(self) -> web.Application:
@@ -72,6 +74,7 @@ class LeaseService:
     async def _with_key(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not is_right(request.headers.get("Authorization", ""), self.key):
             raise web.HTTPUnauthorized(text="The key is missing or wrong.")
+        self.heard[_process(request)] = time.monotonic()
         try:
             return await handler(request)
         except BadInput as error:
@@ -82,7 +85,6 @@ class LeaseService:
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         name = worker_name(read_object(await request.read()))
-        self.seen[name] = time.monotonic()
         await self.expire()
         lease = await self._in_turn(lambda: self.queue.take(name, time.monotonic()))
         if lease is not None:
@@ -90,7 +92,7 @@ class LeaseService:
             return web.json_response(lease_message(lease, self.queue.seconds))
         if self.queue.unfinished:
             return web.Response(status=204)
-        self.farewells.add(name)
+        self.heard.pop(_process(request), None)
         raise web.HTTPGone(text="All rows have ended.")
 
     async def _renew(self, request: web.Request) -> web.StreamResponse:
@@ -145,7 +147,7 @@ class LeaseService:
     async def _release(self, request: web.Request) -> web.StreamResponse:
         lease = self._lease(request)
         await self._in_turn(lambda: self.queue.release(lease.id))
-        self.seen.pop(lease.worker, None)  # it leaves
+        self.heard.pop(_process(request), None)  # it leaves
         self.display.leave(lease.row.record)
         self.staging.remove(lease.id)
         return web.Response()
@@ -159,6 +161,10 @@ class LeaseService:
     async def _in_turn(self, change: Callable[[], T]) -> T:
         async with self._order:
             return await asyncio.to_thread(change)
+
+
+def _process(request: web.Request) -> str:
+    return request.headers.get(PROCESS_HEADER, "")
 
 
 def _ended() -> web.HTTPConflict:
