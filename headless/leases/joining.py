@@ -16,6 +16,7 @@ from ...core_checkout import ComfyCore
 from ...errors import LongtakeError
 from ..batch.answers import BadAnswer
 from ..batch.client import TIMEOUT, Client, ServerLost, server_url
+from ..runner import prepare_folder
 from ..session import session
 from .engine import Engine, OwnEngine, ServerEngine
 from .link import Link
@@ -46,6 +47,7 @@ class Joining:
 
 def join(joining: Joining, console: Console) -> int:
     """Work until the batch is done; return the number of rows that ended here."""
+    prepare_folder(joining.work, "--work")
     with (
         loop_thread() as loop,
         _requests(loop) as requests,

@@ -45,6 +45,19 @@ def test_a_worker_says_what_it_cannot_use(
     assert key is None or key not in result.output
 
 
+@pytest.mark.parametrize("server", [[], ["--server", "127.0.0.1:1"]])
+def test_a_worker_whose_folder_cannot_be_written_names_its_option(
+    server: list[str], tmp_path: Path
+) -> None:
+    work = tmp_path / "file" / "work"
+    work.parent.touch()
+    arguments = ["worker", "--join", "127.0.0.1:1", "--work", str(work), *server]
+    result = CliRunner().invoke(main, arguments, env={"LONGTAKE_KEY": KEY})
+    assert result.exit_code == 1
+    assert f"cannot write into the folder {work}" in result.output
+    assert "choose another with --work." in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
