@@ -34,7 +34,7 @@ from ..leases.messages import WORKER
 @click.option("--shared", type=FILE, metavar="DIR",
               help="The driver's --out as seen here; then no file is sent.")  # fmt: skip
 @click.option("--work", type=FILE, default=Path("worker"), show_default=True, metavar="DIR",
-              help="Folder for this worker's journal and unfinished files.")  # fmt: skip
+              help="Folder for the files of this worker's unfinished rows.")  # fmt: skip
 @click.option("--name", metavar="NAME",
               help="A name that no other worker has (default: host and process).")  # fmt: skip
 @click.option("--patience", type=click.FloatRange(min=0), default=600.0, show_default=True,

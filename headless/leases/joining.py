@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from yarl import URL
 
 from ...core_checkout import ComfyCore
 from ...errors import LongtakeError
+from ...temporary_files import temporary_folder
 from ..batch.answers import BadAnswer
 from ..batch.client import TIMEOUT, Client, ServerLost, server_url
 from ..runner import prepare_folder
@@ -24,13 +26,14 @@ from .loop import LoopThread, loop_thread
 from .staging import FOLDER
 from .worker import Worker
 
-ROWS = "rows"  # below a worker's folder, until the driver has the files
+ROWS = "rows"
+"""Below a worker's folder: a folder for each process, with files that the driver does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Joining:
     """Which driver a worker joins and what runs its rows: a `server`, else the core at `comfy`,
-    else the stand-in. The journal and unfinished files are in `work`.
+    else the stand-in. The files of unfinished rows are in `work`.
     """
 
     driver: URL
@@ -52,11 +55,26 @@ def join(joining: Joining, console: Console) -> int:
         loop_thread() as loop,
         _requests(loop) as requests,
         _engine(joining, loop, requests, console) as engine,
+        _row_folder(joining) as rows,
     ):
         link = Link(requests, joining.driver, joining.key, joining.patience_s)
-        rows = joining.work / ROWS if joining.shared is None else joining.shared / FOLDER
         is_shared = joining.shared is not None
         return Worker(joining.name, link, engine, loop, console, rows, is_shared=is_shared).run()
+
+
+@contextmanager
+def _row_folder(joining: Joining) -> Iterator[Path]:
+    """Yield the folder for the rows of this process. What killed workers left beside it goes."""
+    if joining.shared is not None:
+        yield joining.shared / FOLDER
+        return
+    parent = joining.work / ROWS
+    prepare_folder(parent, "--work")
+    folder = temporary_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
