@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from ...errors import LongtakeError
+from ...errors import BadInput, LongtakeError
+from ..batch.record import FILE as RECORDS_FILE
 from .engine import Engine
 from .link import AllEnded, DriverLost, LeaseEnded, Link, Task
 from .loop import LoopThread
@@ -67,6 +68,7 @@ class Worker:
     def _run(self, task: Task, folder: Path) -> bool:
         """Run a row to its end; return False where another worker has taken the row over."""
         try:
+            self._check_shared()
             ending = self.engine.run(task, folder)
             ending = _with_safe_files(ending, folder)
             self.loop.wait(self._hand_over(task, ending, folder))
@@ -89,6 +91,17 @@ class Worker:
                 path = file.path
                 await self.link.insist(partial(self.link.send, task, folder / path, path))
         await self.link.insist(lambda: self.link.end(task, ending_message(ending)))
+
+    def _check_shared(self) -> None:
+        """Check that a batch is driven from the shared folder; raise BadInput.
+
+        There is one at the first row, and perhaps not before: a worker may start before its driver.
+        """
+        if self.is_shared and not (self.rows.parent / RECORDS_FILE).is_file():
+            raise BadInput(
+                f"--shared {self.rows.parent} is not the driver's --out: it has no {RECORDS_FILE}; "
+                "give the folder as this machine sees it, or leave --shared out."
+            )
 
     def _release(self, task: Task) -> None:
         """Give a row back; without an answer its lease ends by itself."""

@@ -122,6 +122,19 @@ def test_files_of_a_shared_folder_are_not_sent(
     check_whole(batch)
 
 
+def test_a_worker_that_shares_another_folder_is_told_and_gives_its_row_back(
+    batch: Batch, join: Join, tmp_path: Path
+) -> None:
+    engine = FakeEngine()
+    stray = join(batch, engine, rows=tmp_path / "elsewhere" / FOLDER, is_shared=True)
+    with pytest.raises(LongtakeError, match=r"elsewhere is not the driver's --out: it has no ba"):
+        stray.run()
+    assert engine.seeds == []
+    assert join(batch, FakeEngine(), "other").run() == 8
+    batch.join()
+    assert [record.losses for record in batch.records()] == [0] * 8
+
+
 def test_a_row_that_fails_says_why_and_the_others_go_on(tmp_path: Path, join: Join) -> None:
     batch = Batch(tmp_path / "out", 14)
     batch.out.mkdir()
