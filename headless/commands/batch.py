@@ -83,7 +83,7 @@ def batch(  # noqa: PLR0913
     _check_options(servers, driving, disable_metadata=disable_metadata)
     console = Console(soft_wrap=True)
     records = Records(out)
-    hint = _resume_hint(records)
+    hint = _resume_hint(records, driving)
     with report_failures(console, RunFiles(), debug=debug, resume_hint=hint):
         prepare_folder(out)
         table = read_table(params) if params else None
@@ -188,9 +188,12 @@ def _counts(rows: Sequence[Record]) -> str:
     return f"{states[DONE]} done, {states[FAILED]} failed{not_run}"
 
 
-def _resume_hint(records: Records) -> Callable[[RunFiles], str]:
+def _resume_hint(records: Records, driving: Driving | None) -> Callable[[RunFiles], str]:
+    actors_end = driving is not None and driving.ray is not None  # Ray ends them with us
+
     def text(_: RunFiles) -> str:
-        queued = sorted({row.server or "" for row in records.rows if row.state == QUEUED})
+        rows = [] if actors_end else records.rows
+        queued = sorted({row.server or "" for row in rows if row.state == QUEUED})
         there = f" Rows queued on {', '.join(queued)} continue there." if queued else ""
         return f"Interrupted.{there} Run the same command again to resume; nothing runs twice."
 

@@ -120,13 +120,13 @@ def _last_line(error: BaseException) -> str:
 
 def describe_start(workers: int, slots: int, kind: str) -> str:
     """Say how many workers start, and how many wait for one of the GPUs or CPUs."""
+    start = "1 worker starts" if workers == 1 else f"{workers} workers start"
     if workers <= slots:
-        return f"{workers} workers start on the Ray cluster."
+        return f"{start} on the Ray cluster."
     waiting = workers - slots
     wait = "waits" if waiting == 1 else "wait"
-    return (
-        f"{workers} workers start on the Ray cluster: it has {slots} {kind}s, so {waiting} {wait}."
-    )
+    has = f"{slots} {kind}" if slots == 1 else f"{slots} {kind}s"
+    return f"{start} on the Ray cluster: it has {has}, so {waiting} {wait}."
 
 
 def _ray() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from longtake.headless.batch.record import Records
+from longtake.headless.batch.record import QUEUED, Record, Records
 from longtake.headless.cli import main
 from longtake.headless.leases.driver import run_on_workers
 from longtake.headless.leases.driving import Driving
+from longtake.headless.leases.ray_cluster import describe_start
 
 KEY = "a-key-of-this-test-0123"
 
@@ -104,6 +106,31 @@ def test_a_driver_invites_workers_only_where_they_can_have_the_key(
     )  # fmt: skip
     assert len(opened) == 1
     assert ("Workers join with" in shown.getvalue()) == invites
+
+
+@pytest.mark.parametrize(("option", "goes_on"), [("--serve", True), ("--ray", False)])
+def test_an_interrupted_driver_says_which_workers_go_on(
+    option: str, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        [records] = [each for each in arguments if isinstance(each, Records)]
+        records.rows = [Record(1, "k", "w.json", {}, "001-w", QUEUED, server="ray-0-12")]
+        raise KeyboardInterrupt
+
+    batch = importlib.import_module("longtake.headless.commands.batch")  # cli holds its command
+    monkeypatch.setattr(batch, "drive", stop)
+    workflow = tmp_path / "w.json"
+    workflow.write_text("{}")
+    arguments = ["batch", str(workflow), option, "127.0.0.1:1", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
+    assert "Interrupted." in result.output
+    assert ("Rows queued on ray-0-12 continue there." in result.output) == goes_on
+
+
+def test_the_number_of_workers_on_a_cluster_is_told_in_words() -> None:
+    assert describe_start(1, 2, "CPU") == "1 worker starts on the Ray cluster."
+    expected = "2 workers start on the Ray cluster: it has 1 GPU, so 1 waits."
+    assert describe_start(2, 1, "GPU") == expected
 
 
 def test_a_worker_with_a_server_starts_no_core_of_its_own() -> None:
