@@ -63,6 +63,20 @@ def test_a_picture_for_a_model_without_one_is_said_to_have_no_effect(
     assert "`picture` has no effect, because this model takes none; to begin with" in caplog.text
 
 
+def test_flux_guidance_on_the_prompt_is_said_to_have_no_effect(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    [[embedding, options]] = clip.encode_from_tokens_scheduled(clip.tokenize("a ball"))
+    shot = {"model": model, "seed": 3, "width": 32, "height": 32, "length": 1.0,
+            "length_unit": "seconds", "cfg": -1.0, "plan_only": True}  # fmt: skip
+    bench.run("LongtakeSampler", prompts=[[embedding, options]], **shot)
+    assert "FluxGuidance" not in caplog.text
+    guided = [[embedding, {**options, "guidance": 3.5}]]
+    bench.run("LongtakeSampler", prompts=guided, **shot)
+    assert "The guidance of 3.5 from FluxGuidance has no effect" in caplog.text
+
+
 def test_a_shot_of_known_frames_alone_is_said_to_make_nothing(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
