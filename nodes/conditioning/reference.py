@@ -119,9 +119,17 @@ def check_pictures(config: DiTConfig, length: Length, *conditionings: Any) -> No
     if shown.all() and (length.latent_frames or len(shown) + 1) > len(shown):
         raise BadInput(
             "The picture's conditioning ends with its pictures, after "
-            f"{count_of(frame_count(len(shown)), 'frame')}, and the shot is longer; set the shot's "
-            "length in the node of the picture, such as WanImageToVideo."
+            f"{count_of(frame_count(len(shown)), 'frame')}, and the shot {_longer(length)} in the "
+            "node of the picture, such as WanImageToVideo."
         )
+
+
+def _longer(length: Length) -> str:
+    """Say how long the shot is, rounded up to whole chunks, and which length the picture needs."""
+    if length.frames is None:
+        return "has no end; set a greater `length`"
+    frames = count_of(length.frames, "frame")
+    return f"has {frames} in whole chunks; set `length` to {length.frames} or more"
 
 
 def _rays(options: dict[str, Any], config: DiTConfig, channels: Tensor) -> Tensor | None:

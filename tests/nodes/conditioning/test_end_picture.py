@@ -30,8 +30,9 @@ def conditioning(*open_frames: int) -> list[Any]:
 
 
 def length(latent_frames: int | None) -> Any:
-    seconds = None if latent_frames is None else (4 * latent_frames - 3) / 16
-    return SimpleNamespace(latent_frames=latent_frames, fps=16.0, seconds=seconds)
+    frames = None if latent_frames is None else 4 * latent_frames - 3
+    seconds = None if frames is None else frames / 16
+    return SimpleNamespace(latent_frames=latent_frames, fps=16.0, frames=frames, seconds=seconds)
 
 
 @pytest.mark.parametrize("config", [WITH_MASK, WITHOUT])
@@ -61,8 +62,14 @@ def test_a_shot_that_ends_before_the_end_picture_is_refused() -> None:
     check_pictures(WITH_MASK, length(1), None)
 
 
-def test_pictures_alone_make_no_longer_shot() -> None:
-    for longer in (6, None):
-        with pytest.raises(BadInput, match="after 17 frames, and the shot is longer"):
-            check_pictures(WITH_MASK, length(longer), conditioning())
+@pytest.mark.parametrize(
+    ("latent_frames", "text"),
+    [(6, "the shot has 21 frames in whole chunks; set `length` to 21 or more in the node"),
+     (None, "the shot has no end; set a greater `length` in the node")],
+)  # fmt: skip
+def test_pictures_alone_make_no_longer_shot(latent_frames: int | None, text: str) -> None:
+    """The sentence names a length that works: the shot may only be longer by rounding up."""
+    with pytest.raises(BadInput, match=f"after 17 frames, and {text}"):
+        check_pictures(WITH_MASK, length(latent_frames), conditioning())
     check_pictures(WITH_MASK, length(5), conditioning())
+    check_pictures(WITH_MASK, length(latent_frames), conditioning(FRAMES - 1))
