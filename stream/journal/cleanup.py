@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BadInput, StorageError
+from .files import paths_in, unreadable
 from .journal import Journal
 from .record_lines import ADDRESSES
 from .records import SUFFIX, Record, read_records
@@ -61,14 +62,21 @@ class CleanupResult:
 
 
 def usage(journal: Journal) -> Usage:
-    """The bytes and the records of a journal, as they lie on disk now."""
+    """The bytes and the records of a journal, as they lie on disk now.
+
+    StorageError if its folder cannot be read.
+    """
     sizes: dict[str, int] = {}
-    for path in journal.folder.glob(f"*{CHUNK}"):
+    for path in paths_in(journal.folder, CHUNK):
         key = path.name.split(".")[0]  # a chunk, or its snapshot
         if not ADDRESSES.fullmatch(key):
             continue
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        try:
             sizes[key] = sizes.get(key, 0) + path.stat().st_size
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            raise unreadable(journal.folder, error) from error
     readable, unusable = read_records(journal)
     return Usage(sizes, tuple(readable), unusable)
 

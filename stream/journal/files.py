@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from ...errors import StorageError
 from ...temporary_files import put_in_place, replacing
 from .disk_sync import Force
 
@@ -88,6 +90,27 @@ class LocalFiles:
 
     def flush(self) -> None:
         """Nobody else waits for the files."""
+
+
+def paths_in(folder: Path, ending: str) -> list[Path]:
+    """The files of a journal's folder with this ending; none if there is no folder.
+
+    StorageError if the folder cannot be listed, which `Path.glob` would pass for an empty one.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    return [folder / name for name in sorted(names) if name.endswith(ending)]
+
+
+def unreadable(folder: Path, error: OSError) -> StorageError:
+    """The failure to see what a journal's folder holds."""
+    return StorageError(
+        f"The folder of rollouts {folder} cannot be read ({error.strerror}); check its permissions."
+    )
 
 
 def set_aside(path: Path, reason: ValueError) -> None:

@@ -19,7 +19,7 @@ from ...errors import BadInput, StorageError
 from ...samplers.guidance import Guidance
 from ...samplers.settings import RolloutSettings
 from .chain import Chain
-from .files import set_aside
+from .files import paths_in, set_aside
 from .journal import Journal, live_key
 from .record_lines import FORMAT, Damaged, OtherFormat, Torn, append_lines, parse_record, read_bytes
 
@@ -265,7 +265,7 @@ def read_records(journal: Journal) -> tuple[list[Record], int]:
 
 def _sources(journal: Journal) -> Iterator[tuple[Path, Callable[[], Record]]]:
     """The records of the folder, then those of other writers in the store."""
-    for path in journal.folder.glob(f"*{SUFFIX}"):
+    for path in paths_in(journal.folder, SUFFIX):
         yield path, partial(_load, path)
     for name, (content, used_s) in journal.files.other_records().items():
         yield Path(name), partial(_record, name.partition(".")[0], content, used_s)

@@ -370,3 +370,25 @@ def test_names_must_be_unambiguous(tmp_path: Path) -> None:
     made(tmp_path), made(tmp_path, settings(length=6, seed=99))
     with pytest.raises(BadInput, match="2 rollouts have an id beginning with"):
         find_record(Journal(tmp_path), "")
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    folder = tmp_path / "longtake" / "rollouts"
+    folder.parent.mkdir()
+    folder.write_text("not a folder")
+    for command in (["list"], ["show", "2c"], ["gc", "--keep", "0"]):
+        result = CliRunner().invoke(main, ["rollouts", *command, "--out", str(tmp_path)])
+        assert result.exit_code == 1, result.output
+        assert f"The folder of rollouts {folder} cannot be read" in result.output
+    with pytest.raises(StorageError, match="cannot be read"):
+        usage(Journal(folder))
+
+
+def test_a_chunk_whose_size_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    loop = tmp_path / f"{'a' * 64}.safetensors"
+    try:
+        loop.symlink_to(loop.name)
+    except OSError:
+        pytest.skip("this system makes no symbolic links")
+    with pytest.raises(StorageError, match="cannot be read"):
+        usage(Journal(tmp_path))
