@@ -226,6 +226,26 @@ test("the picture under the pointer is fetched soon, and is seen when its bytes 
   assert.ok(!before.includes("19"), `fetched in the order ${fetched}`); // the newest come first otherwise
 }));
 
+/** @type {(value?: unknown) => void} */
+let listTakes = () => {};
+
+test("what is under the pointer stays while the page learns of takes", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  const box = await player.slider.boundingBox();
+  assert.ok(box);
+  await player.slider.hover({ position: { x: placeOf(box.width, 36, 48), y: 12 } });
+  const hover = player.root.locator(".lt-hover");
+  await hover.locator("canvas").waitFor();
+  const listed = player.page.waitForResponse("**/longtake/attach");
+  listTakes();
+  await (await listed).finished();
+  await player.page.waitForTimeout(500); // the takes that were listed are asked for too
+  assert.ok(await hover.locator("canvas").isVisible());
+}, { prepare: (page) => page.route("**/longtake/attach", async (route) => {
+  await new Promise((resolve) => { listTakes = resolve; });
+  await route.continue();
+}) }));
+
 test("the picture over the bar is seen whole, of a portrait shot and in a low player too", onPage(async (player) => {
   await player.finished({ frames: 48, width: 128, height: 512 });
   const hover = player.root.locator(".lt-hover");

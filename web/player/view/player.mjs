@@ -89,7 +89,7 @@ export class Player {
    * @param {Session[]} [choices] */
   show(session, choices = []) {
     this.picker.offer(choices);
-    this.scrub.hover.hide();
+    if (session !== this.reel.session) this.scrub.hover.hide();
     this.reel.load(session);
   }
 
