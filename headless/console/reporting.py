@@ -24,14 +24,17 @@ def report_failures(
     debug: bool,
     resume_hint: Callable[[RunFiles], str] | None = None,
 ) -> Iterator[None]:
-    """Turn an exception within the block into one line and an exit code."""
+    """Turn an exception within the block into one line and an exit code.
+
+    A failure's line goes to stderr: what reads stdout gets the command's answer or nothing.
+    """
     try:
         yield
     except KeyboardInterrupt as stop:
         console.print(escape((resume_hint or _report_interrupt)(run_files)), highlight=False)
         raise SystemExit(INTERRUPTED) from stop
     except Exception as error:
-        print_failure(console, error, debug=debug)
+        print_failure(Console(stderr=True, soft_wrap=True), error, debug=debug)
         raise SystemExit(1) from error
 
 

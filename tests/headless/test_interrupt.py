@@ -1,4 +1,6 @@
-"""Ctrl-C while the program loads, in a command, and after all is done: no traceback, no lie."""
+"""How commands end: Ctrl-C while the program loads, in a command, and after all is done; a
+failure. No traceback, no lie.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from longtake.errors import BadInput
 from longtake.headless.console.interrupt import INTERRUPTED, end_at_once, raise_from_now_on
 from longtake.headless.console.reporting import report_failures
 from longtake.headless.events import ChunkDone, FileSaved, RunFiles
@@ -102,3 +105,12 @@ def test_a_chunk_from_disk_is_not_called_the_last(*, from_disk: bool, where: str
         raise KeyboardInterrupt
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert said.startswith(f"Interrupted{where}. Run the same command again")
+
+
+def test_a_failure_is_no_part_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(SystemExit),
+        report_failures(Console(soft_wrap=True), RunFiles(), debug=False),
+    ):
+        raise BadInput("There is no such file.")
+    assert capsys.readouterr() == ("", "Failed: There is no such file.\n")
