@@ -19,6 +19,8 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self.root, self.title = root, str(root)
+        self._identity: tuple[int, int] | None = None  # device and number of the folder
+        self._witness: str | None = None  # the last file written: the same store has it elsewhere
 
     def has(self, name: str) -> bool:
         """Whether there is a file."""
@@ -71,17 +73,32 @@ class FolderStore:
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary, path
+            self._witness = name
         finally:
             temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[None]:
-        """Check that the root is there, as the folder of an unmounted disk is not."""
+        """Check that the root is there, as the folder of an unmounted disk is not.
+
+        Another process may make a folder of that name below the mount point. What is sent there
+        would be hidden when the disk comes back.
+        """
         try:
-            os.stat(self.root)
+            root = os.stat(self.root)
+            self._check_identity((root.st_dev, root.st_ino))
             yield
         except OSError as error:
             raise StoreLost(
                 f"The store {self.title} cannot be used ({error.strerror or error}); is its disk "
                 "there, and writable?"
             ) from error
+
+    def _check_identity(self, identity: tuple[int, int]) -> None:
+        """Check that the folder is the one that was written to, or holds its files; raise OSError.
+
+        A disk may be mounted again as another device.
+        """
+        if self._identity not in (None, identity) and self._witness is not None:
+            (self.root / self._witness).stat()
+        self._identity = identity

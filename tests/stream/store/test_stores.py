@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -78,6 +79,23 @@ def test_a_folder_whose_disk_has_gone_is_refused_and_never_made(tmp_path: Path) 
         with pytest.raises(StoreLost, match="is its disk"):
             ask()
     assert not (tmp_path / "gone").exists()
+
+
+def test_another_folder_in_the_place_of_an_unmounted_disk_gets_nothing(tmp_path: Path) -> None:
+    """Another process may make a store below the mount point, which hides it later."""
+    mount, disk, other = (tmp_path / name for name in ("mount", "disk", "other"))
+    store = open_store(str(mount))
+    store.write(NAME, b"kept")
+    mount.rename(disk)
+    open_store(str(mount))
+    for ask in (lambda: store.has(NAME), lambda: store.write("chunks/later", b"")):
+        with pytest.raises(StoreLost, match="is its disk"):
+            ask()
+    assert not (mount / "chunks").exists()
+    mount.rename(other)
+    shutil.copytree(disk, mount)  # mounted again, as another device
+    store.write("chunks/later", b"")
+    assert store.read(NAME) == b"kept" and (mount / "chunks" / "later").exists()
 
 
 def test_a_server_that_is_not_there_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) -> None:
