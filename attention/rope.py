@@ -162,14 +162,14 @@ def position_tables(
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
     """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
+    return _rotate_part(x, by, slice(None)).to(x.dtype)
+
+
+def _rotate_part(x: Tensor, by: Rotation, tokens: slice) -> Tensor:
+    """Rotate x (b, s, n, d) as the `tokens` of `by` are; returned in float32 or in x's dtype."""
     if by.turn is rotate_plain and suits_complex(x):
-        return _multiply(x, by.units).to(x.dtype)
-    return by.turn(x, by.cos, by.sin)
-
-
-def _multiply(x: Tensor, units: Tensor) -> Tensor:
-    """The pairs of x (b, s, n, d) times complex `units` (s, 1, d/2), in float32."""
-    return torch.view_as_real(_as_complex(x.float()) * units).flatten(-2)
+        return torch.view_as_real(_as_complex(x.float()) * by.units[tokens]).flatten(-2)
+    return by.turn(x, by.cos[tokens], by.sin[tokens])
 
 
 def suits_complex(x: Tensor) -> bool:
@@ -206,11 +206,7 @@ def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
     """Write x (b, s, n, d), rotated, to the front of `out` (b, t, n, d), which may be x itself."""
     for first in piece_starts(x.shape[1], TOKENS_AT_ONCE, out):
         at = slice(first, min(first + TOKENS_AT_ONCE, x.shape[1]))
-        part = x[:, at]
-        if by.turn is rotate_plain and suits_complex(part):
-            out[:, at] = _multiply(part, by.units[at])  # rounded as it is written
-        else:
-            out[:, at] = rotate(part, by.of(at))
+        out[:, at] = _rotate_part(x[:, at], by, at)  # rounded as it is written
 
 
 def _angle_tables(

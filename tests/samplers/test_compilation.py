@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention import rope
 from longtake.attention.cache.policy import CachePolicy, MemoryBank, WindowSink
 from longtake.attention.cache.tether import TetherCache
-from longtake.attention.rope import Rotation, Turn, rotate, rotate_plain
+from longtake.attention.rope import Rotation, Turn, rotate_plain
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
@@ -98,11 +99,12 @@ def test_keys_are_turned_by_compiled_code_wherever_they_are_read_from(
     """Also where some steps and layers read the near past alone."""
     compiled_turn, turns = ready(MODEL).arithmetic.turn, set[Turn]()
 
-    def record(x: Tensor, by: Rotation) -> Tensor:
+    def record(x: Tensor, by: Rotation, tokens: slice) -> Tensor:
         turns.add(by.turn)
-        return rotate(x, by)
+        return rotate_part(x, by, tokens)
 
-    monkeypatch.setattr("longtake.attention.rope.rotate", record)
+    rotate_part = rope._rotate_part
+    monkeypatch.setattr(rope, "_rotate_part", record)
     far = MemoryRules(far=FarReading(3, last_steps=1, last_layers=0.5))
     latents(ready(MODEL), settings(length=15, cache=cache, storage=storage, memory=far))
     assert turns == {compiled_turn}
