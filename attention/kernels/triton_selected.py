@@ -2,8 +2,8 @@
 
 The running softmax of FlashAttention (arXiv 2205.14135) over a list of keys for each block of
 queries, with a bias (log mass) for each key. Triton is an optional package; its interpreter runs
-the kernel on a CPU. Float32 products are IEEE, not TF32, Triton's default on NVIDIA. An H100 read
-30 % of a long history no faster by it than all of it by cuDNN's kernel, so `auto` never chooses it.
+the kernel on a CPU. Float32 products are IEEE, not TF32, Triton's default on NVIDIA. On an H100 a
+chunk takes longer by it than by cuDNN's kernel over all keys, so `auto` never chooses it.
 """
 
 from __future__ import annotations
