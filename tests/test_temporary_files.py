@@ -24,6 +24,7 @@ from longtake.nodes.sampling.schedule_picture import draw_schedule
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.stream.journal.journal import Journal
+from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.video.contact_sheet import ContactSheet
 from longtake.stream.video.spec import PNGFrames, VideoSpec
 from longtake.stream.video.writer import open_video
@@ -41,7 +42,7 @@ def save_tensors(folder: Path) -> None:
 
 def save_sheet(folder: Path) -> None:
     sheet = ContactSheet(fps=16.0)
-    sheet.add(PICTURES)
+    sheet.add(to_pictures(PICTURES))
     sheet.save(folder / f"sheet_{sum(1 for _ in folder.glob('*.png'))}.png")
 
 

@@ -85,15 +85,18 @@ class SaveVideo(io.ComfyNode):
             host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
         )  # fmt: skip
         file, log = _choose_file(filename_prefix, format, spec, frames)
-        sheet = ContactSheet(fps=float(spec.rate))
+        sheet = ContactSheet(fps=float(spec.rate)) if sheet_and_report else None
         saving = _Saving(node_id, frames, format, spec, file, log, sheet)
         count = await saving.write()
-        return io.NodeOutput(ui=saving.finish(count, with_report=sheet_and_report))
+        return io.NodeOutput(ui=saving.finish(count))
 
 
 @dataclass(frozen=True, slots=True)
 class _Saving:
-    """One run of the node: `frames` to `file`, after the pieces of an earlier run in `log`."""
+    """One run of the node: `frames` to `file`, after the pieces of an earlier run in `log`.
+
+    Without a `sheet` nothing is put beside the video.
+    """
 
     node_id: str | None
     frames: FrameSource
@@ -101,7 +104,7 @@ class _Saving:
     spec: VideoSpec
     file: host.OutputFile
     log: PieceLog | None
-    sheet: ContactSheet
+    sheet: ContactSheet | None
 
     @property
     def role(self) -> str:
@@ -116,30 +119,33 @@ class _Saving:
         first = len(log.pieces) if log else 0
         frames.hold_edits(first)
         path = self.file.path
-        with frames.chunks.subscribe(first) as reader, open_video(path, spec, log) as video:
+        with (
+            frames.chunks.subscribe(first) as reader,
+            open_video(path, spec, log, self.sheet) as video,
+        ):
             frames.count_file(lambda: video.bytes_written)
             _tell(self.role, self.file)
             if log and first:
                 _show_resume(self.node_id, self.file, log.frames, float(spec.rate))
-                self.sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
+                if self.sheet is not None:
+                    self.sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
                 steady = at_rate(chunk.frames, chunk.first_frame, own_rate, spec.rate)
                 video.write(steady, frames.content_key(chunk.index))
-                self.sheet.add(steady)
                 progress.advance(chunk.index + 1)
         return video.frames_written
 
-    def finish(self, count: int, *, with_report: bool) -> dict[str, object]:
+    def finish(self, count: int) -> dict[str, object]:
         """Save what lies beside a file of `count` frames, and list all for the browser."""
-        metadata = self.spec.metadata
-        beside = _save_sheet(self.file, self.format, self.sheet, metadata) if with_report else {}
-        report = self.frames.report([str(file.path) for file in (self.file, *beside.values())])
+        file, metadata = self.file, self.spec.metadata
+        beside = _save_sheet(file, self.format, self.sheet, metadata) if self.sheet else {}
+        report = self.frames.report([str(each.path) for each in (file, *beside.values())])
         report = replace(report, frames=count, fps_target=float(self.spec.rate))
-        if with_report:
+        if beside:
             report.save(beside["report"].path)
             _tell("report", beside["report"])
-        announce_file(self.frames, self.file, self.role)
-        shown = _folder(self.file, count) if self.format == PNG else _playable(self.file)
+        announce_file(self.frames, file, self.role)
+        shown = _folder(file, count) if self.format == PNG else _playable(file)
         return {**shown, **_further(beside, report)}
 
 

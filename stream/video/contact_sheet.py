@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...errors import StorageError
 from ...temporary_files import remove_leftovers, replacing
-from ..lazy.frame_chunk import VALUES_AT_ONCE, to_pictures
+from ..lazy.frame_chunk import Pictures, to_pictures
 from ..timecode import time_label
 from .picture_texts import png_texts
 from .spec import NO_METADATA
@@ -22,6 +23,8 @@ COMPRESSION = 4
 """As in ComfyUI's Save Image: half of the time of PNG's usual 6, for a twentieth more bytes."""
 BACKGROUND = (16, 16, 16)
 LABEL = (255, 255, 255)
+LEVELS_OF_16_BITS = 257
+"""Levels of 16 bits for each of 8 bits: 65535 is 257 times 255."""
 
 
 class ContactSheet:
@@ -52,14 +55,14 @@ class ContactSheet:
         """The number of frames added so far."""
         return self._frames
 
-    def add(self, frames: Tensor) -> None:
-        """Add the next frames `(n, 3, H, W)`, RGB in [0, 1]; keeps no reference to them."""
-        coming = range(self._frames, self._frames + len(frames))
+    def add(self, pictures: Pictures) -> None:
+        """Add the next pictures `(n, H, W, 3)`; keeps no reference to them."""
+        coming = range(self._frames, self._frames + len(pictures))
         self._frames = coming.stop
         self._thin_out()
         first = -coming.start % self._stride
-        numbers, picked = coming[first :: self._stride], frames[first :: self._stride]
-        self._kept += zip(numbers, self._tiles_of(picked), strict=True)
+        numbers, picked = coming[first :: self._stride], pictures[first :: self._stride]
+        self._kept += zip(numbers, map(self._tile_of, picked), strict=True)
 
     def add_earlier(self, count: int, picture: Callable[[int], Tensor]) -> None:
         """Begin as if `count` frames had been added; `picture` gives those that are needed."""
@@ -67,7 +70,7 @@ class ContactSheet:
         self._thin_out()
         numbers = range(0, count, self._stride)
         self._kept = [
-            (number, tile) for number in numbers for tile in self._tiles_of(picture(number)[None])
+            (number, self._tile_of(to_pictures(picture(number)[None])[0])) for number in numbers
         ]
 
     def save(self, path: Path, metadata: Mapping[str, str] = NO_METADATA) -> None:
@@ -93,17 +96,14 @@ class ContactSheet:
             self._stride *= 2
         self._kept = [entry for entry in self._kept if entry[0] % self._stride == 0]
 
-    def _tiles_of(self, frames: Tensor) -> Iterator[Image.Image]:
-        """Frames (n, 3, H, W) as pictures, no larger than a tile; small ones are made at once.
+    def _tile_of(self, pixels: Pictures) -> Image.Image:
+        """A picture (H, W, 3), no larger than a tile.
 
-        Those that are smaller stay so until the sheet is drawn: most tiles are dropped before.
+        A smaller one stays so until the sheet is drawn: most tiles are dropped before.
         """
-        at_once = max(1, VALUES_AT_ONCE // max(1, frames[0].numel())) if len(frames) else 1
-        for part in frames.split(at_once):
-            for pixels in to_pictures(part):
-                picture = Image.fromarray(pixels)
-                is_small = picture.width < self._tile_width and picture.height < self._tile_height
-                yield picture if is_small else self._resize(picture)
+        picture = Image.fromarray(_in_8_bits(pixels))
+        is_small = picture.width < self._tile_width and picture.height < self._tile_height
+        return picture.copy() if is_small else self._resize(picture)
 
     def _resize(self, picture: Image.Image) -> Image.Image:
         """The picture as large as a tile: `tile_width` wide, or less wide where it is very tall."""
@@ -130,6 +130,12 @@ class ContactSheet:
             sheet.paste(tile, (left, top))
             _write_below(pen, time_label(number / self._fps), left, top + tile.height)
         return sheet
+
+
+def _in_8_bits(pixels: Pictures) -> Pictures:
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.rint(pixels / np.float32(LEVELS_OF_16_BITS)).astype(np.uint8)
 
 
 def _write_below(pen: ImageDraw.ImageDraw, label: str, left: int, bottom: int) -> None:

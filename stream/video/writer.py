@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..compute_threads import compute_alone
 from ..lazy.frame_chunk import to_pictures
+from .contact_sheet import ContactSheet
 from .pieces import PieceLog
 from .spec import VideoSpec
 from .target import VideoTarget, open_target
@@ -27,14 +28,17 @@ from .target import VideoTarget, open_target
 WAITING_CHUNKS = 2
 
 
-def open_video(path: Path, spec: VideoSpec, log: PieceLog | None = None) -> VideoWriter:
+def open_video(
+    path: Path, spec: VideoSpec, log: PieceLog | None = None, sheet: ContactSheet | None = None
+) -> VideoWriter:
     """Begin a video at `path` (a folder for PNG frames), in place of an older one.
 
     With a `log`, go on after the pieces that it lists, and note every piece there. If that is
-    impossible, StorageError or BadInput says why and nothing is left behind.
+    impossible, StorageError or BadInput says why and nothing is left behind. A `sheet` gets every
+    picture that is written, and is complete when the video is closed.
     """
     try:
-        return VideoWriter(open_target(path, spec, log.pieces if log else ()), spec, log)
+        return VideoWriter(open_target(path, spec, log.pieces if log else ()), spec, log, sheet)
     except BaseException:
         if log is not None:
             log.close(complete=False)
@@ -44,11 +48,17 @@ def open_video(path: Path, spec: VideoSpec, log: PieceLog | None = None) -> Vide
 class VideoWriter:
     """A growing video, which must be closed. The next write, flush or close raises its errors."""
 
-    def __init__(self, target: VideoTarget, spec: VideoSpec, log: PieceLog | None = None) -> None:
+    def __init__(
+        self,
+        target: VideoTarget,
+        spec: VideoSpec,
+        log: PieceLog | None = None,
+        sheet: ContactSheet | None = None,
+    ) -> None:
         self.spec = spec
         self.frames_written = log.frames if log else 0  # in the file, as is `bytes_written`
         self.bytes_written = log.size if log else 0
-        self._target, self._log = target, log
+        self._target, self._log, self._sheet = target, log, sheet
         self._error: BaseException | None = None
         self._error_raised = False
         self._closed = self._complete = False
@@ -133,8 +143,11 @@ class VideoWriter:
                 self._log.close(complete=complete)
 
     def _append(self, frames: Tensor, key: str | None) -> None:
-        self.bytes_written += self._target.append(to_pictures(frames, self.spec.bits))
+        pictures = to_pictures(frames, self.spec.bits)
+        self.bytes_written += self._target.append(pictures)
         self.frames_written += len(frames)
+        if self._sheet is not None:
+            self._sheet.add(pictures)
         if self._log is not None:
             assert key is not None, "a piece without a key cannot be found again"
             self._log.append(key, self.frames_written, self.bytes_written)

@@ -1,5 +1,6 @@
 """Laws of the contact sheet: it shows the whole video in order and keeps no frame."""
 
+import threading
 import weakref
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from longtake.errors import StorageError
+from longtake.stream.lazy.frame_chunk import Pictures, to_pictures
 from longtake.stream.video.contact_sheet import ContactSheet
+from longtake.stream.video.spec import VideoSpec
+from longtake.stream.video.writer import open_video
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -19,23 +22,49 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         return np.asarray(picture)
 
 
-def test_a_contact_sheet_keeps_no_frame_alive() -> None:
+@pytest.mark.parametrize("bits", [8, 10])
+def test_a_contact_sheet_keeps_no_pictures_alive(bits: int) -> None:
     sheet = ContactSheet(fps=16, columns=4, rows=2, tile_width=96)
-    total, alive = 1000, weakref.WeakSet[Tensor]()
+    total, known = 1000, list[weakref.ref[Pictures]]()
     for first in range(0, total, 10):
         level = torch.arange(first, first + 10).div(total).view(10, 1, 1, 1)
-        chunk = level.expand(10, 3, 32, 48)
-        alive.add(chunk)
-        sheet.add(chunk)
-        del chunk
-    assert len(alive) == 0
+        pictures = to_pictures(level.expand(10, 3, 32, 48), bits)
+        known.append(weakref.ref(pictures))
+        sheet.add(pictures)
+        del pictures
+    assert not [each for each in known if each() is not None]
+
+
+def test_pictures_of_more_bits_look_alike() -> None:
+    frames = torch.linspace(0, 1, 12 * 3 * 32 * 48).view(12, 3, 32, 48)
+    sheets = [ContactSheet(fps=16, tile_width=96) for _ in range(2)]
+    for sheet, bits in zip(sheets, (8, 10), strict=True):
+        sheet.add(to_pictures(frames, bits))
+    usual, wide = ([np.asarray(tile, int) for _, tile in sheet._kept] for sheet in sheets)
+    assert np.abs(np.stack(usual) - np.stack(wide)).max() <= 1
+    assert np.stack(wide).max() == 255 and len(wide) == 12
+
+
+def test_a_videos_own_thread_fills_its_sheet(tmp_path: Path) -> None:
+    threads = set[str]()
+
+    class Watched(ContactSheet):
+        def add(self, pictures: Pictures) -> None:
+            threads.add(threading.current_thread().name)
+            super().add(pictures)
+
+    spec, sheet = VideoSpec(48, 32, 16), Watched(fps=16)
+    with open_video(tmp_path / "clip.mp4", spec, sheet=sheet) as video:
+        for count in (9, 12):
+            video.write(torch.rand(count, 3, 32, 48))
+    assert (sheet.frames, threads) == (21, {"longtake video"})
 
 
 def test_a_contact_sheet_shows_the_whole_video_in_order(tmp_path: Path) -> None:
     sheet, total = ContactSheet(fps=16, columns=4, rows=2, tile_width=96), 1000
     for first in range(0, total, 10):
         level = torch.arange(first, first + 10).div(total).view(10, 1, 1, 1)
-        sheet.add(level.expand(10, 3, 32, 48))
+        sheet.add(to_pictures(level.expand(10, 3, 32, 48)))
     sheet.save(tmp_path / "new" / "sheet.png")
     picture = read_picture(tmp_path / "new" / "sheet.png")
     assert picture.shape == (2 * (64 + 4) + 4, 4 * (96 + 4) + 4, 3)
@@ -47,7 +76,7 @@ def test_a_contact_sheet_shows_the_whole_video_in_order(tmp_path: Path) -> None:
 
 def test_times_leave_the_upper_half_to_the_videos_own_labels(tmp_path: Path) -> None:
     sheet = ContactSheet(fps=16, columns=2, rows=1, tile_width=96)
-    sheet.add(torch.full((2, 3, 64, 96), 0.5))
+    sheet.add(to_pictures(torch.full((2, 3, 64, 96), 0.5)))
     sheet.save(tmp_path / "sheet.png")
     picture = read_picture(tmp_path / "sheet.png")[4:68, 4:100]
     assert (picture[:32] == picture[0, 0]).all() and picture[32:].max() > 200
@@ -56,7 +85,7 @@ def test_times_leave_the_upper_half_to_the_videos_own_labels(tmp_path: Path) -> 
 @pytest.mark.parametrize("total", [1, 3, 8, 9, 15, 16, 17])
 def test_a_contact_sheet_of_a_short_video(tmp_path: Path, total: int) -> None:
     sheet = ContactSheet(fps=16, columns=4, rows=2, tile_width=32)
-    sheet.add(torch.rand(total, 3, 8, 16))
+    sheet.add(to_pictures(torch.rand(total, 3, 8, 16)))
     sheet.save(tmp_path / "sheet.png")
     rows, columns = -(-min(total, 8) // 4), min(total, 4)
     assert read_picture(tmp_path / "sheet.png").shape == (rows * 20 + 4, columns * 36 + 4, 3)
@@ -68,7 +97,7 @@ def test_a_contact_sheet_that_cannot_be_written_is_one_sentence(tmp_path: Path) 
     sheet = ContactSheet(fps=16)
     with pytest.raises(ValueError, match="at least one frame"):
         sheet.save(tmp_path / "sheet.png")
-    sheet.add(torch.rand(1, 3, 8, 16))
+    sheet.add(to_pictures(torch.rand(1, 3, 8, 16)))
     with pytest.raises(StorageError, match="sheet.png cannot be written"):
         sheet.save(tmp_path / "file" / "sheet.png")
 
@@ -78,7 +107,7 @@ def test_tiles_are_small_whatever_the_shape_of_the_frames(
     tmp_path: Path, height: int, width: int
 ) -> None:
     sheet = ContactSheet(fps=16, columns=2, rows=2, tile_width=96)
-    sheet.add(torch.rand(5, 3, height, width))
+    sheet.add(to_pictures(torch.rand(5, 3, height, width)))
     sheet.save(tmp_path / "sheet.png")
     rows, columns, _ = read_picture(tmp_path / "sheet.png").shape
     assert columns <= 2 * (96 + 4) + 4 and rows <= 2 * (192 + 4) + 4

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from longtake.errors import StorageError
+from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.video import faststart
 from longtake.stream.video.codecs import FFV1, H265, Encoding
 from longtake.stream.video.contact_sheet import ContactSheet
@@ -160,7 +161,7 @@ def test_pictures_have_the_texts_where_the_canvas_reads_them(tmp_path: Path) -> 
     with open_video(tmp_path / "x", VideoSpec(48, 32, 16, PNGFrames(), metadata=TEXTS)) as video:
         video.write(frames(0, 3))
     sheet = ContactSheet(fps=16)
-    sheet.add(frames(0, 3))
+    sheet.add(to_pictures(frames(0, 3)))
     sheet.save(tmp_path / "sheet.png", TEXTS)
     for name, expected in (
         ("x/frame_000000.png", TEXTS),

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from longtake.errors import StorageError
+from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.video import pieces as pieces_module
 from longtake.stream.video.codecs import AV1, FFV1, H265, PRORES_HQ, VP9, Encoding
 from longtake.stream.video.contact_sheet import ContactSheet
@@ -281,9 +282,9 @@ def test_a_contact_sheet_goes_on_where_the_video_does(
         whole = ContactSheet(fps=16, columns=columns, rows=rows, tile_width=48)
         later = ContactSheet(fps=16, columns=columns, rows=rows, tile_width=48)
         for index in range(4):
-            whole.add(chunk(index))
+            whole.add(to_pictures(chunk(index)))
         later.add_earlier(log.frames, PieceReader(log, spec).picture)
-        later.add(chunk(3))
+        later.add(to_pictures(chunk(3)))
         pairs = list(zip(whole._kept, later._kept, strict=True))
         assert [a[0] for a, _ in pairs] == [b[0] for _, b in pairs]
         exact = codec != Encoding()
