@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from ...temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures
 from .failures import explain_failures
-from .picture_stream import require_encoder
+from .picture_stream import ONE_THREAD, require_encoder
 from .spec import AnimatedPicture, VideoSpec
 
 WEBP_QUALITY = "85"  # of 100
@@ -91,7 +91,7 @@ class Opaque:
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
-        yield self._reformatter.reformat(frame, format="bgra")
+        yield self._reformatter.reformat(frame, format="bgra", **ONE_THREAD)
 
 
 class Palettes:

@@ -19,6 +19,9 @@ from .codecs import Encoding
 
 NO_MORE_KEY_FRAMES = 1 << 30  # effectively infinite: a piece has one, at its beginning
 BT709 = 1  # ITU-T H.273: for primaries, transfer and matrix
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+"""Colours are converted by the thread that asks. From PyAV 17 on it would wait for threads of
+FFmpeg's, for which the cores that make the next chunk have no time."""
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder otherwise prints 20 lines for every piece
 
 
@@ -59,9 +62,12 @@ class PictureEncoder:
                     format=self._encoding.pixel_format,
                     dst_colorspace=Colorspace.ITU709,
                     dst_color_range=ColorRange.MPEG,
+                    **ONE_THREAD,
                 )
             else:
-                yield self._reformatter.reformat(frame, format=self._encoding.pixel_format)
+                yield self._reformatter.reformat(
+                    frame, format=self._encoding.pixel_format, **ONE_THREAD
+                )
 
     def _pad(self, pictures: Pictures) -> Pictures:
         """Repeat the last row or column of odd sizes: 4:2:0 colour covers 2 x 2 pixels."""
