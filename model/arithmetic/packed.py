@@ -16,23 +16,41 @@ from torch import Tensor
 
 from ...products import pack
 
+PRODUCTS_BEFORE = 7
+"""Products of a weight as it lies, with the same bits, before it is brought into oneDNN's order.
+
+That takes as long as some fifteen products gain, and a first picture would wait for it. No shot of
+up to six steps does: the first chunk reads a weight once a step.
+"""
 MOST_BYTES = 64 << 20
 """Bytes of a model's weights that are kept twice, so. Of larger ones a product takes so long that
 the order of its weight hardly counts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packed:
-    """The weight of `layers`, for `product`, their biases (n,), and how many outputs each has."""
+    """The weight of `layers`, for `product`, their biases (n,), and how many outputs each has.
+
+    `products` counts those that read the weight as it lies.
+    """
 
     layers: tuple[Any, ...]
     weight: Tensor
     bias: Tensor | None
     outputs: tuple[int, ...]
+    products: int = 0
+
+    def count(self) -> None:
+        """Count a product that is about to be made; one of them puts the weight in order."""
+        if self.products < PRODUCTS_BEFORE:
+            self.products += 1
+        elif not self.weight.is_mkldnn:
+            self.weight = pack(self.weight)
 
 
 class PackedWeights:
-    """Packs weights in a `dtype` at their first product, as long as there is room.
+    """Joins weights in a `dtype` at their first product, and packs them at a later one, as long as
+    there is room.
 
     The owner calls `renew` before the next product whenever weights may have changed.
     """
@@ -53,10 +71,13 @@ class PackedWeights:
         """The packed weight of plain float32 layers on a CPU; None where there is no room left."""
         key = tuple(map(id, layers))
         if key not in self._packed:
-            self._packed[key] = self._pack(tuple(layers))
-        return self._packed[key]
+            self._packed[key] = self._join(tuple(layers))
+        packed = self._packed[key]
+        if packed is not None:
+            packed.count()
+        return packed
 
-    def _pack(self, layers: tuple[Any, ...]) -> Packed | None:
+    def _join(self, layers: tuple[Any, ...]) -> Packed | None:
         weights, biases = ([getattr(each, name) for each in layers] for name in ("weight", "bias"))
         count = sum(weight.numel() for weight in weights) * self.dtype.itemsize
         some, every = (fits(bias is not None for bias in biases) for fits in (any, all))
@@ -64,7 +85,7 @@ class PackedWeights:
             return None
         self._bytes += count
         with torch.no_grad():
-            weight = pack(_join(weights).to(self.dtype))
+            weight = _join(weights).detach().to(self.dtype)
             bias = _join(biases).to(self.dtype) if every else None
             return Packed(layers, weight, bias, tuple(map(len, weights)))
 

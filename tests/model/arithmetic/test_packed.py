@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from longtake import products
 from longtake.model.arithmetic import layers as layers_module
 from longtake.model.arithmetic.layers import Layers
-from longtake.model.arithmetic.packed import PackedWeights
+from longtake.model.arithmetic.packed import PRODUCTS_BEFORE, PackedWeights
 from longtake.products import has_wide_products, product
 from longtake.tests.support.tiny_model import randn
 
@@ -42,13 +42,17 @@ def multiply(layers: list[nn.Linear], packed: PackedWeights | None) -> list[Tens
 @pytest.mark.parametrize("gelu", [False, True])
 @torch.no_grad()
 def test_a_packed_weight_gives_the_same_bits(tokens: int, *, gelu: bool) -> None:
-    [layer], x = make_layers(1), randn(2, tokens, WIDTH, seed=tokens)
-    packed = PackedWeights().of([layer])
-    assert packed is not None
-    assert torch.equal(
-        product(x, packed.weight, packed.bias, gelu=gelu),
-        product(x, layer.weight, layer.bias, gelu=gelu),
-    )
+    [layer], x, weights = make_layers(1), randn(2, tokens, WIDTH, seed=tokens), PackedWeights()
+    in_order = list[bool]()
+    for _ in range(PRODUCTS_BEFORE + 2):
+        packed = weights.of([layer])
+        assert packed is not None
+        in_order.append(packed.weight.is_mkldnn)
+        assert torch.equal(
+            product(x, packed.weight, packed.bias, gelu=gelu),
+            product(x, layer.weight, layer.bias, gelu=gelu),
+        )
+    assert in_order == [False] * PRODUCTS_BEFORE + [True] * 2
 
 
 def test_several_layers_give_the_bits_of_each() -> None:
