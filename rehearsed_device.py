@@ -24,4 +24,6 @@ def simulate_device(device: torch.device) -> Iterator[None]:
 
 def device_kind(x: Tensor) -> str:
     """The kind of device of x, or the one that `meta` stands for."""
+    if x.is_cpu:  # which is told without a device to be made
+        return "cpu"
     return _META_STANDS_FOR.get() if x.is_meta else x.device.type

@@ -168,11 +168,11 @@ class HistoryAttention:
         """
         if self.prepare is not None:
             self.prepare(layer, q)
-        past = self.history.length(layer)
-        stop = past + k.shape[1]
+        past, own = self.history.length(layer), k.shape[1]
+        stop = past + own
         keys, values, bias = self.history.workspace(layer, self.rows)
-        keys[:, :, past:stop] = rotate(k, self.rotation).transpose(1, 2)
-        values[:, :, past:stop] = v.transpose(1, 2)
+        keys.narrow(2, past, own).copy_(rotate(k, self.rotation).transpose(1, 2))
+        values.narrow(2, past, own).copy_(v.transpose(1, 2))
         inputs = AttentionInputs(
             rotate(q, self.rotation).transpose(1, 2), keys[:, :, :stop], values[:, :, :stop],
             None if bias is None else bias[:, :, :stop],

@@ -162,14 +162,16 @@ def position_tables(
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
     """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
-    return _rotate_part(x, by, slice(None)).to(x.dtype)
+    rotated = _rotate_part(x, by)
+    return rotated if rotated.dtype is x.dtype else rotated.to(x.dtype)
 
 
-def _rotate_part(x: Tensor, by: Rotation, tokens: slice) -> Tensor:
-    """Rotate x (b, s, n, d) as the `tokens` of `by` are; returned in float32 or in x's dtype."""
+def _rotate_part(x: Tensor, by: Rotation, tokens: slice | None = None) -> Tensor:
+    """Rotate x (b, s, n, d) as all or some `tokens` of `by` are; in float32 or in x's dtype."""
     if by.turn is rotate_plain and suits_complex(x):
-        return torch.view_as_real(_as_complex(x.float()) * by.units[tokens]).flatten(-2)
-    return by.turn(x, by.cos[tokens], by.sin[tokens])
+        return _as_real(_as_complex(x) * (by.units if tokens is None else by.units[tokens]))
+    part = by if tokens is None else by.of(tokens)
+    return by.turn(x, part.cos, part.sin)
 
 
 def suits_complex(x: Tensor) -> bool:
@@ -194,12 +196,26 @@ def times_i(x: Tensor) -> Tensor:
 
     This product is exact, wherever a number lies in memory.
     """
-    return torch.view_as_real(_as_complex(x) * 1j).flatten(-2)
+    return _as_real(_as_complex(x) * 1j)
 
 
 def _as_complex(x: Tensor) -> Tensor:
-    """Pairs (a, b) of adjacent elements (..., d) as the numbers a + bi (..., d/2); no copy."""
-    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    """Pairs (a, b) of adjacent elements (..., d) as the numbers a + bi (..., d/2) of float32.
+
+    Nothing is copied but halves. One operation, which knows no gradient, does the work of two: on a
+    small model each of them costs as much as a product.
+    """
+    x32 = x if x.dtype is torch.float32 else x.float()
+    if torch.is_grad_enabled():
+        return torch.view_as_complex(x32.unflatten(-1, (-1, 2)))
+    return x32.view(torch.complex64)
+
+
+def _as_real(x: Tensor) -> Tensor:
+    """The pairs (..., d) of complex numbers (..., d/2); no copy."""
+    if torch.is_grad_enabled():
+        return torch.view_as_real(x).flatten(-2)
+    return x.view(torch.float32)
 
 
 def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:

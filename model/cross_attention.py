@@ -33,7 +33,7 @@ def attend_to_text(
 ) -> Tensor:
     """Attend x (b, f, s, c) to its prompts and, separately, to the picture."""
     (words, meanings), *picture = sources
-    q = ca.norm_q(linear(ca.q, x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
+    q = ca.norm_q(linear(ca.q, x)).view(*x.shape[:-1], words.shape[-2], -1)  # (b, f, s, n, d)
     if runs:
         parts = zip(q.split([count for _, count in runs], 1), runs, strict=True)
         outputs = [

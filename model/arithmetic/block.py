@@ -62,8 +62,8 @@ def _project(
     """Queries, keys and values (b, s, n, d) of tokens y (b, s, c); no queries without attention."""
     parts = (sa.k, sa.v) if ways.attention is None else (sa.q, sa.k, sa.v)
     *queries, keys, values = ways.layers.linears(parts, y)
-    by_head, places = (heads, -1), ways.hooks.places
-    k = through(places, sa.norm_k(keys).unflatten(-1, by_head))
-    v = values.contiguous().unflatten(-1, by_head)  # or it would hold what lies beside it
-    q = through(places, sa.norm_q(queries[0]).unflatten(-1, by_head)) if queries else None
+    by_head, places = (*y.shape[:-1], heads, -1), ways.hooks.places
+    k = through(places, sa.norm_k(keys).view(by_head))
+    v = values.contiguous().view(by_head)  # or it would hold what lies beside it
+    q = through(places, sa.norm_q(queries[0]).view(by_head)) if queries else None
     return q, k, v

@@ -51,7 +51,7 @@ class Layers:
         if self.packed is None or not all(self._multiplies(layer, x) for layer in layers):
             return [self.linear(layer, x) for layer in layers]
         if x.is_meta:  # a rehearsal, which packs nothing
-            outputs = [len(layer.weight) for layer in layers]
+            outputs = [layer.weight.shape[0] for layer in layers]
             return torch.split(x.new_empty(*x.shape[:-1], sum(outputs)), outputs, -1)
         packed = self.packed.of(layers)
         if packed is None:
@@ -65,7 +65,7 @@ class Layers:
             return layers(x)  # type: ignore[no-any-return]
         first, _, last = layers
         hidden = self._product(first, x, gelu=True)
-        if self._is_weight_alone(last):  # as many multiplications as before
+        if self._weight_alone(last) is not None:  # as many multiplications as before
             return self._product(last, hidden).to(x.dtype)
         return self.linear(last, hidden.to(x.dtype))
 
@@ -77,15 +77,21 @@ class Layers:
 
     def _multiplies(self, layer: Any, x: Tensor) -> bool:
         """Whether a layer is its float32 weight and bias alone, and a product of x gains."""
+        weight = self._weight_alone(layer)
         dtype = torch.float32 if self.packed is None else self.packed.dtype
-        return self._is_weight_alone(layer) and suits_products(x, len(layer.weight), dtype)
+        return weight is not None and suits_products(x, weight.shape[0], dtype)
 
-    def _is_weight_alone(self, layer: Any) -> bool:
+    def _weight_alone(self, layer: Any) -> Tensor | None:
+        """The weight of a layer that is its float32 weight and bias alone on a CPU, else None.
+
+        Every product asks, so the weight is read where a module keeps it.
+        """
         if not self.is_plain(layer) or not _is_bare(layer):
-            return False
-        weight = layer.weight
-        plain = type(weight) is nn.Parameter and weight.dtype is torch.float32
-        return plain and device_kind(weight) == "cpu"
+            return None
+        weight = layer.__dict__["_parameters"].get("weight")
+        if type(weight) is not nn.Parameter or weight.dtype is not torch.float32:
+            return None
+        return weight if device_kind(weight) == "cpu" else None
 
 
 TORCH_LAYERS = Layers()

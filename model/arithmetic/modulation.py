@@ -36,6 +36,8 @@ def _multiply_add(term: Tensor, x: Tensor, factor: Tensor, like: Tensor) -> Tens
 
     A GPU does so in one kernel: it casts what it reads and what it writes.
     """
+    if term.dtype is x.dtype is factor.dtype is like.dtype:
+        return torch.addcmul(term, x, factor)
     if torch.is_grad_enabled():  # an output that is given has no gradient
         return torch.addcmul(term, x, factor).to(like.dtype)
     return torch.addcmul(term, x, factor, out=torch.empty_like(like))

@@ -13,6 +13,7 @@ from longtake.attention.rope import (
     Rotation,
     quarter_turn,
     rotate,
+    rotate_pairs,
     rotation,
     times_i,
 )
@@ -88,6 +89,31 @@ def test_a_rotation_is_the_formula_bit_for_bit_however_tokens_lie(
     by_heads = Rotation(by.cos.transpose(0, 1), by.sin.transpose(0, 1))
     assert torch.equal(rotate(x.transpose(1, 2), by_heads), expected.transpose(1, 2))
     assert torch.equal(times_i(x), quarter_turn(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("head_dim", [16, 48, 128])
+def test_a_pass_without_gradients_rotates_to_the_same_bits(
+    head_dim: int, dtype: torch.dtype
+) -> None:
+    """Also heads that lie beside others, as those of one product for several layers."""
+    width, by = 3 * head_dim, rotation(range(3), 2, 4, head_dim)
+    beside = randn(1, 24, 3 * width).to(dtype).split(width, -1)[1].unflatten(-1, (3, -1))
+    for x in (beside, beside.contiguous()):
+        learnt = rotate(x, by)
+        with torch.inference_mode():
+            assert torch.equal(rotate(x, by), learnt) and learnt.dtype is dtype
+
+
+@pytest.mark.parametrize("head_dim", [12, 48])
+def test_gradients_pass_a_rotation(head_dim: int) -> None:
+    by, weights = rotation(range(3), 2, 4, head_dim), randn(1, 24, 3, head_dim, seed=1)
+    gradients = []
+    for turn in (rotate, lambda x, by: rotate_pairs(x, by.cos, by.sin)):
+        x = randn(1, 24, 3, head_dim).requires_grad_()
+        (turn(x, by) * weights).sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("head_dim", [2, 12, 22, 128])

@@ -99,7 +99,7 @@ def test_keys_are_turned_by_compiled_code_wherever_they_are_read_from(
     """Also where some steps and layers read the near past alone."""
     compiled_turn, turns = ready(MODEL).arithmetic.turn, set[Turn]()
 
-    def record(x: Tensor, by: Rotation, tokens: slice) -> Tensor:
+    def record(x: Tensor, by: Rotation, tokens: slice | None = None) -> Tensor:
         turns.add(by.turn)
         return rotate_part(x, by, tokens)
 
