@@ -56,6 +56,11 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
             f"{source.path} holds two sets of weights, and a converted file has one; use it as it "
             "is."
         )
+    if how.fps is not None and checkpoint.at_rate(how.fps) is checkpoint:
+        raise BadInput(
+            f"{source.path} is {checkpoint.recognition.family.title}, which has one frame rate; "
+            "leave --fps away."
+        )
     if not os.path.isdir(out.parent):  # unlike pathlib's, never an error
         raise BadInput(f"the folder {out.parent} does not exist; create it first.")
     infos = [_output_info(name, info, how.dtype) for name, info in checkpoint.infos().items()]

@@ -150,6 +150,14 @@ def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
     assert found.family.preset.fps == rate
 
 
+def test_a_model_of_one_frame_rate_takes_no_other(tmp_path: Path) -> None:
+    source = tmp_path / "self_forcing.safetensors"
+    save_file(state(), source)
+    with pytest.raises(BadInput, match="is Self-Forcing.*, which has one frame rate; leave --fps"):
+        converted(source, tmp_path / "out.safetensors", Conversion(fps=16.0))
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
 def test_an_existing_file_is_never_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
     source, out = tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors"
     weights = state()
