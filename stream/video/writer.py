@@ -146,8 +146,8 @@ class VideoWriter:
         pictures = to_pictures(frames, self.spec.bits)
         self.bytes_written += self._target.append(pictures)
         self.frames_written += len(frames)
-        if self._sheet is not None:
-            self._sheet.add(pictures)
         if self._log is not None:
             assert key is not None, "a piece without a key cannot be found again"
             self._log.append(key, self.frames_written, self.bytes_written)
+        if self._sheet is not None:
+            self._sheet.add(pictures)
