@@ -135,7 +135,8 @@ class ContactSheet:
 def _in_8_bits(pixels: Pictures) -> Pictures:
     if pixels.dtype == np.uint8:
         return pixels
-    return np.rint(pixels / np.float32(LEVELS_OF_16_BITS)).astype(np.uint8)
+    fewer: Pictures = np.rint(pixels / np.float32(LEVELS_OF_16_BITS)).astype(np.uint8)
+    return fewer
 
 
 def _write_below(pen: ImageDraw.ImageDraw, label: str, left: int, bottom: int) -> None:
