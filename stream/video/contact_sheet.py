@@ -103,7 +103,7 @@ class ContactSheet:
         """
         picture = Image.fromarray(_in_8_bits(pixels))
         is_small = picture.width < self._tile_width and picture.height < self._tile_height
-        return picture.copy() if is_small else self._resize(picture)
+        return picture if is_small else self._resize(picture)
 
     def _resize(self, picture: Image.Image) -> Image.Image:
         """The picture as large as a tile: `tile_width` wide, or less wide where it is very tall."""
