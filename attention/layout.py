@@ -23,7 +23,7 @@ class AttentionInputs:
     is the latent frame of each `frame_tokens` keys of the history, -1 where they are of several.
 
     `bias` includes the `weights`, one for each of `frames` or of the ages that their keys may have;
-    empty stands for all 0.
+    empty stands for all 0. Dense attention may multiply in the dtype of `products`.
     """
 
     q: Tensor
@@ -35,6 +35,7 @@ class AttentionInputs:
     frames: Sequence[int]
     frame_tokens: int
     weights: tuple[float, ...] = ()
+    products: torch.dtype = torch.float32
 
 
 def attend_inputs(inputs: AttentionInputs) -> Tensor:
@@ -44,7 +45,7 @@ def attend_inputs(inputs: AttentionInputs) -> Tensor:
         stop = inputs.past + own
         bias = None if inputs.bias is None else inputs.bias[:, :, :stop]
         keys, values = inputs.keys[:, :, :stop], inputs.values[:, :, :stop]
-        outputs.append(attend_biased(inputs.q[:, :, queries], keys, values, bias))
+        outputs.append(attend_biased(inputs.q[:, :, queries], keys, values, bias, inputs.products))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
 
 
@@ -136,15 +137,17 @@ class HistoryAttention:
     """Self-attention of the active latent frames over a history and themselves.
 
     `parts` says which active keys each run of queries sees, so no mask is ever made. `rows` are the
-    batch rows of the cache that attend; `rotation` is that of the active frames. `record`, if
-    given, receives the inputs of every layer, and `prepare` its un-rotated queries (b, s, n, d)
-    before the history is read. Valid until the next commit.
+    batch rows of the cache that attend; `rotation` is that of the active frames. Dense attention
+    may multiply in the dtype of `products`. `record`, if given, receives the inputs of every layer,
+    and `prepare` its un-rotated queries (b, s, n, d) before the history is read. Valid until the
+    next commit.
     """
 
     history: RotatedHistory
     parts: Parts
     rows: slice
     rotation: Rotation
+    products: torch.dtype = torch.float32
     record: Callable[[int, AttentionInputs], None] | None = None
     prepare: Callable[[int, Tensor], None] | None = None
 
@@ -177,6 +180,7 @@ class HistoryAttention:
             rotate(q, self.rotation).transpose(1, 2), keys[:, :, :stop], values[:, :, :stop],
             None if bias is None else bias[:, :, :stop],
             past, self.parts, self.history.frames(layer), self.history.frame_tokens,
+            products=self.products,
         )  # fmt: skip
         if self.record is not None:
             self.record(layer, inputs)

@@ -61,6 +61,7 @@ class PartialHistory:
         return AttentionInputs(
             queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), None,
             len(self._tokens), self._parts, self._frames, self.cache.shape.frame_tokens,
+            products=self.cache.shape.products,
         )  # fmt: skip
 
 

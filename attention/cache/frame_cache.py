@@ -100,7 +100,7 @@ class FrameCache:
         start = self.next_position
         after = range(start, start + frames)
         rotation = self.rotated_keys.active_rotation(positions or after)
-        return HistoryAttention(self.rotated_keys, seen, rows, rotation)
+        return HistoryAttention(self.rotated_keys, seen, rows, rotation, self.shape.products)
 
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
         """Attention of finished frames in the pass whose keys are committed next."""

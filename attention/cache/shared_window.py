@@ -110,4 +110,5 @@ class SharedWindowCache(KVCache):
         first = self.rotated_keys.layout.origin + count
         keys = ChosenKeys(self, slots, [first + place for place in places], frames)
         active = self.rotated_keys.active_rotation(positions or range(count, count + frames))
-        return HistoryAttention(keys, parts(visible, 0, keys.frame_tokens), rows, active)
+        seen_active = parts(visible, 0, keys.frame_tokens)
+        return HistoryAttention(keys, seen_active, rows, active, self.shape.products)

@@ -15,13 +15,20 @@ from ...rehearsed_device import device_kind
 from .fused import ALIGNMENT, fused_attention
 
 
-def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+def attend_biased(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None = None,
+    products: torch.dtype = torch.float32,
+) -> Tensor:
     """Softmax attention of q (b, n, s, d) over k, v (b, n, t, d).
 
-    `bias` (b, n, t) is added to all logits of a key; -inf hides the key.
+    `bias` (b, n, t) is added to all logits of a key; -inf hides the key. Without a bias, float32
+    tensors may be multiplied as `products` in bfloat16.
     """
     if bias is None:
-        return fused_attention(q, k, v)
+        return fused_attention(q, k, v, products=products)
     kind = device_kind(q)
     if kind == "cuda":
         return attend_augmented(q, k, v, bias)

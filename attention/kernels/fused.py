@@ -7,22 +7,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blockwise import Part, attend_part
+from .lowered import attend_lowered, suits_lowering
 from .onednn import attend_long, suits_long_attention
 
 ALIGNMENT = 8
 """The head dimensions of CUDA's kernel are multiples of this."""
 
 
-def fused_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
+def fused_attention(  # noqa: PLR0913
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    products: torch.dtype = torch.float32,
 ) -> Tensor:
     """Attention of q (b, n, s, d) over k, v (b, n, t, d), as `scaled_dot_product_attention`.
 
-    Tensors on `meta` take what a fused kernel takes, the output alone. Torch itself would make the
-    whole matrix of weights there.
+    Float32 tensors may be multiplied as `products` in bfloat16, where that gains and no `mask` is
+    given. Tensors on `meta` take what a fused kernel takes, the output alone. Torch itself would
+    make the whole matrix of weights there.
     """
     if q.is_meta:
         return torch.empty_like(q)
+    if mask is None and products is torch.bfloat16 and suits_lowering(q, k):
+        return attend_lowered(q, k, v, scale)
     if mask is None and suits_long_attention(q, k):
         return attend_long(q, k, v, scale)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)

@@ -19,6 +19,7 @@ class CacheShape:
     layers, where the storage allows it: faster, but half as much memory again. Otherwise each layer
     call rotates into one shared buffer. `beside` are the sizes of further layers that hold the same
     latent frames, for a module that attends to the history too. `turn` rotates keys and queries.
+    Dense attention of float32 tensors may multiply in the dtype of `products`.
     """
 
     layers: int
@@ -32,6 +33,7 @@ class CacheShape:
     hold_rotated: bool = True
     beside: CacheShape | None = None
     turn: Turn = field(default=rotate_plain, compare=False, repr=False)
+    products: torch.dtype = field(default=torch.float32, compare=False, repr=False)
 
     @property
     def all_layers(self) -> tuple[tuple[int, int], ...]:

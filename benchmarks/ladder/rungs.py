@@ -20,7 +20,7 @@ FIRST_STEPS = 8  # of the first chunk, unless a rung says otherwise
 @dataclass(frozen=True, slots=True)
 class Rung:
     """How a rung samples, which of `OwnWeights` it takes, the dtype in which its linear layers
-    multiply, and how it decodes.
+    and its attention multiply, and how it decodes.
     """
 
     recipe: Recipe
@@ -65,8 +65,8 @@ RUNGS: Mapping[str, Rung] = {
     "student 2, first 6, other decoder": replace(_SHIPPED, takes=(STUDENT, DECODER)),
     "student 2, first 6, bfloat16 decoder": replace(_SHIPPED, decoding=in_bfloat16),
     "student 2, first 6, 8-bit decoder": replace(_SHIPPED, decoding=in_8_bits),
-    "student 2, first 6, bfloat16": replace(
-        _SHIPPED, products=torch.bfloat16, decoding=in_bfloat16
+    "student 2, first 6, low precision": replace(
+        _SHIPPED, products=torch.bfloat16, decoding=in_8_bits
     ),
     "student 2, re-noise": _student(2, solver=RENOISE),
     "student 1": _student(1),

@@ -38,6 +38,11 @@ class Layers:
     is_sequence: Callable[[Any], bool] = is_plain_sequence
     packed: PackedWeights | None = None
 
+    @property
+    def products(self) -> torch.dtype:
+        """The dtype in which products are made of float32 values."""
+        return torch.float32 if self.packed is None else self.packed.dtype
+
     def linear(self, layer: Any, x: Tensor) -> Tensor:
         """What a linear layer makes of x (..., c)."""
         if self._multiplies(layer, x):
@@ -78,8 +83,7 @@ class Layers:
     def _multiplies(self, layer: Any, x: Tensor) -> bool:
         """Whether a layer is its float32 weight and bias alone, and a product of x gains."""
         weight = self._weight_alone(layer)
-        dtype = torch.float32 if self.packed is None else self.packed.dtype
-        return weight is not None and suits_products(x, weight.shape[0], dtype)
+        return weight is not None and suits_products(x, weight.shape[0], self.products)
 
     def _weight_alone(self, layer: Any) -> Tensor | None:
         """The weight of a layer that is its float32 weight and bias alone on a CPU, else None.

@@ -122,7 +122,7 @@ def is_demo_file(model: Any) -> bool:
 
 
 def product_dtype(model: Any) -> torch.dtype:
-    """The dtype in which the linear layers of a MODEL multiply on a CPU.
+    """The dtype in which the linear layers of a MODEL, and its attention, multiply on a CPU.
 
     It is bfloat16 for a model that loses nothing by it, on a CPU with instructions for it.
     `--fp32-unet` and `--force-fp32` of the host turn that off.

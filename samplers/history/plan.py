@@ -60,9 +60,11 @@ class CachePlan:
     policy: CachePolicy
     storage: Storage
 
-    def turning(self, turn: Turn) -> CachePlan:
-        """The same cache, whose keys and queries are rotated by `turn`."""
-        return replace(self, shape=replace(self.shape, turn=turn))
+    def computing(self, turn: Turn, products: torch.dtype) -> CachePlan:
+        """The same cache, whose keys and queries are rotated by `turn`, and multiplied in the dtype
+        of `products`.
+        """
+        return replace(self, shape=replace(self.shape, turn=turn, products=products))
 
     def planned_bytes(self, length: int | None) -> int:
         """The cache's bytes in a rollout of `length` latent frames."""

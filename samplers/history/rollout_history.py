@@ -38,7 +38,8 @@ class RolloutHistory:
         settings, model = current.settings, evaluator.model
         self._current, self._device = current, model.device
         plans = cache_plans(settings, model.config, model.dtype)
-        self.plans = tuple(plan.turning(model.arithmetic.turn) for plan in plans)
+        turn, products = model.arithmetic.turn, model.layers.products
+        self.plans = tuple(plan.computing(turn, products) for plan in plans)
         self.caches = [plan.open(settings.length, model.device) for plan in self.plans]
         for cache in self.caches:
             model.host.register_cache(cache)
