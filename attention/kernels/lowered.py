@@ -36,24 +36,34 @@ def attend_lowered(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) 
     As many queries meet all keys at once as `LOGITS` allow.
     """
     (b, n, s, d), t = q.shape, k.shape[2]
-    queries = _by_head(q * (d**-0.5 if scale is None else scale))
-    keys, values = _by_head(k).transpose(1, 2), _by_head(v)
-    out = q.new_empty(b, s, n, v.shape[-1]).transpose(1, 2)  # tokens lie together: read so next
-    size = -(-s // -(-b * n * s * t // LOGITS))
-    room = queries.new_empty(b * n * size * t)
+    queries = (q * (d**-0.5 if scale is None else scale)).to(torch.bfloat16)
+    keys, values = _by_head(k), _by_head(v)
+    if b * n * s * t <= LOGITS:
+        logits = torch.matmul(queries, keys.mT)
+        return torch.matmul(torch.softmax(logits, -1, out=logits), values).to(q.dtype)
+    by_head = [x.flatten(0, 1) for x in (queries, keys, values)]
+    return _in_pieces(*by_head).unflatten(0, (b, n))
+
+
+def _in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of scaled q (h, s, d) over k, v (h, t, d), whose logits share one memory."""
+    (heads, s, _), t = q.shape, k.shape[1]
+    size = -(-s // -(-heads * s * t // LOGITS))
+    room = q.new_empty(heads * size * t)
+    out = q.new_empty(heads, s, v.shape[-1], dtype=torch.float32)
     for first in piece_starts(s, size, q):
-        piece = queries[:, first : first + size]
-        logits = room[: b * n * piece.shape[1] * t].view(b * n, -1, t)
-        torch.bmm(piece, keys, out=logits)
+        piece = q[:, first : first + size]
+        logits = room[: heads * piece.shape[1] * t].view(heads, -1, t)
+        torch.bmm(piece, k.mT, out=logits)
         weights = torch.softmax(logits, -1, out=logits)
-        out[:, :, first : first + size] = torch.bmm(weights, values).view(b, n, -1, out.shape[-1])
+        out[:, first : first + size] = torch.bmm(weights, v)
     return out
 
 
 def _by_head(x: Tensor) -> Tensor:
-    """x (b, n, s, d) in bfloat16 as (b * n, s, d), where the tokens of a head lie together.
+    """x (b, n, s, d) in bfloat16, where the tokens of a head lie together.
 
     Otherwise a product of many keys takes twice as long. The float32 values are read in the order
     in which they lie, and only their halves are put into another: that takes half the time.
     """
-    return x.to(torch.bfloat16).contiguous().flatten(0, 1)
+    return x.to(torch.bfloat16).contiguous()

@@ -65,11 +65,6 @@ def test_a_part_of_a_longer_cache_is_read_as_it_is() -> None:
     assert torch.equal(attend_lowered(q, k[:, :, part], v[:, :, part]), out)  # inputs are unchanged
 
 
-@torch.inference_mode()
-def test_tokens_lie_together_in_what_comes_out() -> None:
-    assert attend_lowered(*tensors(9, 30)).transpose(1, 2).is_contiguous()
-
-
 @torch.no_grad()
 def test_float32_attention_that_gains_is_done_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lowered, "has_wide_products", lambda: True)
