@@ -36,6 +36,14 @@ class LatentFrames(StoredFrames):
         self._memory = vae.decoder_memory(min(frames, CHUNK_FRAMES), rows, columns)
         self._judged = False
 
+    def chunk_of(self, frame: int) -> int | None:
+        """None: all latents before are decoded too, for the same bits."""
+        return None
+
+    def _address(self, index: int) -> str | None:
+        """None: decoding that begins in the middle gives other last bits on a CPU."""
+        return None
+
     def get_models(self) -> list[Any]:
         """Return the VAE, which decodes them."""
         return [self.vae.patcher]

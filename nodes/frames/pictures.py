@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -95,6 +96,7 @@ class PictureFrames(StoredFrames):
                 "1; divide them by their largest value."
             )
         self.images = images
+        self._addresses: list[str] = []  # of the first pieces, as far as anybody has asked
         count, height, width, _ = images.shape
         super().__init__((width, height), fps, count, -(-count // PIECE_FRAMES))
 
@@ -118,6 +120,21 @@ class PictureFrames(StoredFrames):
                 "infinity; check the node that makes it."
             )
         return piece.expand(-1, RGB, -1, -1).float().cpu()
+
+    def _address(self, index: int) -> str:
+        """A hash of the size, and of all pictures up to the end of piece `index`."""
+        start = f"{self.width}x{self.height} {self.images.dtype}"
+        for piece in range(len(self._addresses), index + 1):
+            before = self._addresses[-1] if piece else start
+            content = hashlib.sha256(before.encode())
+            content.update(self._bytes(piece * PIECE_FRAMES, (piece + 1) * PIECE_FRAMES))
+            self._addresses.append(content.hexdigest())
+        return self._addresses[index]
+
+    def _bytes(self, start: int, stop: int) -> memoryview:
+        """Pictures as they lie in the IMAGE, without alpha; NaN is told when they are read."""
+        piece = self.images[start:stop, ..., :RGB].detach().cpu().contiguous()
+        return memoryview(piece.view(torch.uint8).numpy()).cast("B")
 
     def open_reader(self, first: int) -> PictureReader:
         """Read from picture number `first` on."""

@@ -58,12 +58,12 @@ class StoredFrames:
         return []
 
     def content_key(self, index: int) -> str | None:
-        """Return None: these frames are read again at no cost."""
-        return None
+        """The address of the pictures up to the end of piece `index`; None where unknown."""
+        return self._address(index) if 0 <= index < self.chunk_count else None
 
     def chunk_of(self, frame: int) -> int | None:
-        """Return None: the frames before are read too, at little cost."""
-        return None
+        """The piece with picture number `frame`, which is one of the `frame_total`."""
+        return frame // PIECE_FRAMES
 
     def seed_of(self, frame: int) -> int | None:
         """Return None: these frames are not drawn."""
@@ -74,6 +74,10 @@ class StoredFrames:
 
     def count_file(self, written_bytes: Callable[[], int]) -> None:
         """Ignore the file: these frames have an end, so no disk limit applies."""
+
+    def _address(self, index: int) -> str | None:
+        """The address of a piece that there is; a subclass without addresses returns None."""
+        raise NotImplementedError
 
     def _read(self, first: int) -> Iterator[FrameChunk]:
         """Read the pieces from number `first` on, and measure them with a new meter."""

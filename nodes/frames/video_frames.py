@@ -74,6 +74,9 @@ class VideoFrames(StoredFrames):
         """A hash of the file, its range, size and rate."""
         return self.clip.digest
 
+    def _address(self, index: int) -> str:
+        return f"{self.digest} {index}"
+
     def open_reader(self, first: int) -> VideoReader:
         """Open the file at picture number `first`."""
         return VideoReader(self.clip, first)

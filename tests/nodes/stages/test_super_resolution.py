@@ -18,6 +18,7 @@ from longtake.headless.hosts.stand_in.modules import InterruptProcessingExceptio
 from longtake.tests.support.model.flashvsr import upscaled
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.flashvsr import (
+    Counter,
     fail_second_pass,
     flashvsr,
     flashvsr_bench,
@@ -33,27 +34,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The stand-in with a tiny demo and a small FlashVSR."""
     with flashvsr_bench(tmp_path, monkeypatch) as made:
         yield made
-
-
-class Counter:
-    """Counts the passes of FlashVSR, and cancels the prompt after some of them."""
-
-    def __init__(self, bench: Bench, patch: pytest.MonkeyPatch) -> None:
-        self.passes, self.cancel_after = 0, 0
-        self.runs = set[Any]()
-        from longtake.nodes.stages.sharp_run import SharpRun
-
-        make = SharpRun._make
-
-        def counted(run: Any) -> Any:
-            self.passes += 1
-            self.runs.add(run)
-            chunk = make(run)
-            if self.passes == self.cancel_after:
-                bench.state.interrupt()
-            return chunk
-
-        patch.setattr(SharpRun, "_make", counted)
 
 
 @pytest.fixture
@@ -263,8 +243,9 @@ def test_addresses_tell_all_that_the_frames_are_made_of(bench: Bench) -> None:
     for other in ({name: value} for name, value in changes.items()):
         assert sharpened(bench, bench.frames(), model, **other).content_key(0) != keys[0]
     assert sharpened(bench, bench.frames(), flashvsr(bench, version="1")).content_key(0) != keys[0]
-    pictures = sharpened(bench, torch.rand(5, 32, 32, 3), model)
-    assert pictures.content_key(0) is None
+    pictures = [sharpened(bench, torch.full((5, 32, 32, 3), x), model) for x in (0.1, 0.2)]
+    addresses = [frames.content_key(0) for frames in pictures]
+    assert None not in addresses and addresses[0] != addresses[1]
 
 
 def test_live_edits_spare_what_the_finished_passes_have_read(bench: Bench) -> None:

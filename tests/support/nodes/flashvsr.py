@@ -38,6 +38,27 @@ def sharpened(bench: Bench, frames: Any, model: Any = None, **inputs: Any) -> An
     return bench.run("LongtakeSuperResolution", frames=frames, flashvsr=model, **inputs)[0]
 
 
+class Counter:
+    """Counts the passes of FlashVSR, and cancels the prompt after some of them."""
+
+    def __init__(self, bench: Bench, patch: pytest.MonkeyPatch) -> None:
+        self.passes, self.cancel_after = 0, 0
+        self.runs = set[Any]()
+        from longtake.nodes.stages.sharp_run import SharpRun
+
+        make = SharpRun._make
+
+        def counted(run: Any) -> Any:
+            self.passes += 1
+            self.runs.add(run)
+            chunk = make(run)
+            if self.passes == self.cancel_after:
+                bench.state.interrupt()
+            return chunk
+
+        patch.setattr(SharpRun, "_make", counted)
+
+
 def fail_second_pass(patch: pytest.MonkeyPatch) -> None:
     """Let FlashVSR's second pass run out of memory, at frame 21."""
     from longtake.nodes.stages.sharp_run import SharpRun
