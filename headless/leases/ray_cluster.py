@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,11 +28,18 @@ MISSING = (
     "`longtake worker` there yourself."
 )
 
+NAMES = "auto", "local"
+"""What stands for an address: the cluster that runs here, and one for this run alone."""
+ANSWER_S = 10.0
+"""How long a cluster has to accept a connection."""
+
 
 @contextmanager
 def ray_cluster(address: str) -> Iterator[str]:
     """Connect to a cluster (`auto`, `local` or HOST:PORT); yield this machine's address in it."""
     ray = _ray()
+    if address not in NAMES:
+        _expect_answer(address)
     try:
         ray.init(address=None if address == "local" else address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -127,6 +135,20 @@ def describe_start(workers: int, slots: int, kind: str) -> str:
     wait = "waits" if waiting == 1 else "wait"
     has = f"{slots} {kind}" if slots == 1 else f"{slots} {kind}s"
     return f"{start} on the Ray cluster: it has {has}, so {waiting} {wait}."
+
+
+def _expect_answer(address: str) -> None:
+    """Raise BadInput where nothing answers at HOST:PORT: Ray alone tries for minutes, silently."""
+    try:
+        place = URL(address if "://" in address else f"//{address}")
+        if not place.host or not place.port:
+            raise ValueError("an address is HOST:PORT")
+        socket.create_connection((place.host, place.port), ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"--ray {address!r}: nothing answers there ({error}). Start a cluster there with "
+            "`ray start --head --port=6379`, or choose `local`."
+        ) from error
 
 
 def _ray() -> Any:

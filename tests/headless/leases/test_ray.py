@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -33,6 +34,30 @@ def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(BadInput, match="pip install ray"), ours.ray_cluster("auto"):
         pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "[::1]:{port}"])
+def test_an_address_without_a_cluster_gets_a_sentence_before_ray_tries(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(ours, "_ray", NeverAsked)
+    with socket.socket() as taken:  # bound, and nobody listens: no other program takes the port
+        taken.bind(("127.0.0.1", 0))
+        given = address.format(port=taken.getsockname()[1])
+        with pytest.raises(BadInput, match="nothing answers there .*ray start --head") as refusal:
+            ours.ray_cluster(given).__enter__()
+    assert f"--ray {given!r}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("address", ["there", "there:ray", ":6379"])
+def test_what_is_no_address_gets_a_sentence(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(ours, "_ray", NeverAsked)
+    with pytest.raises(BadInput, match="nothing answers there"):
+        ours.ray_cluster(address).__enter__()
+
+
+class NeverAsked:
+    """Stands for Ray, which nobody may ask for a cluster."""
 
 
 @pytest.fixture
