@@ -145,6 +145,7 @@ from .progress import (
     warn,
 )
 from .server import (
+    can_be_watched,
     emit,
     has_page,
     has_web_server,
@@ -169,6 +170,7 @@ __all__ = [
     "get_attachment",
     "build_diffusion_model",
     "build_vae",
+    "can_be_watched",
     "cast",
     "check_interrupted",
     "claim",

@@ -59,6 +59,11 @@ def has_web_server() -> bool:
     return getattr(getattr(PromptServer, "instance", None), "routes", None) is not None
 
 
+def can_be_watched() -> bool:
+    """Whether a page can ask for previews, now or later."""
+    return has_web_server() or has_page()
+
+
 def serve(routes: Iterable[Any]) -> None:
     """Add aiohttp routes to the host's web server; possible only while packs are loaded."""
     for route in routes:

@@ -165,6 +165,9 @@ class _Showing:
                     progress.advance(chunk.index + 1)
 
     def _add(self, chunk: FrameChunk) -> None:
+        """Show a chunk, unless nobody can ever see it: to encode it slows down the sampling."""
+        if not host.can_be_watched():
+            return
         stats, key = self._frames.stats(), self._frames.content_key(chunk.index)
         self._take.show(
             chunk.frames, chunk.first_frame, chunk.prompt, stats, key, chunk.recalled

@@ -23,6 +23,7 @@ from longtake.headless.console.options import parse_changes
 from longtake.headless.events import Event
 from longtake.headless.player.access import Access
 from longtake.headless.runner import Job, open_host, run_workflow
+from longtake.stream.preview.frame_encoder import FrameEncoder
 
 EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
 SMALL = parse_changes(
@@ -111,6 +112,28 @@ def test_without_the_key_there_is_nothing_and_with_it_only_what_was_saved(
     ):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             page.saved(file)
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_pictures_are_encoded_for_a_page_alone(
+    tmp_path: Path, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch, is_watched: bool
+) -> None:
+    encoded = list[int]()
+    put = FrameEncoder.put
+
+    def counted(self: FrameEncoder, frames: Any, deliver: Any) -> None:
+        encoded.append(len(frames))
+        put(self, frames, deliver)
+
+    monkeypatch.setattr(FrameEncoder, "put", counted)
+    with open_host(None, tmp_path / "o", lambda _: None) as host:
+        from longtake.nodes.models import load_demo
+
+        monkeypatch.setattr(load_demo, "DEMO_FOLDER", tiny_demo_folder)
+        with host.serve_player() if is_watched else nullcontext():
+            run_workflow(host, Job(EXAMPLE, SMALL, tmp_path / "o"))
+    assert sum(encoded) == (33 if is_watched else 0)
+    assert [*(tmp_path / "o").rglob("*.mp4")]
 
 
 def test_a_workflow_that_shows_nothing_is_refused_before_the_run(tmp_path: Path) -> None:

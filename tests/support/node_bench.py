@@ -130,7 +130,9 @@ def node_bench(out_dir: Path, demo: Path, patch: pytest.MonkeyPatch) -> Iterator
     """The stand-in host with our nodes, which load the files in `demo`."""
     events: list[Event] = []
     with lasting_host(out_dir, events.append) as state, torch.inference_mode():
+        from longtake.nodes import host
         from longtake.nodes.models import load_demo
 
+        patch.setattr(host, "can_be_watched", lambda: True)  # tests are the page
         patch.setattr(load_demo, "DEMO_FOLDER", demo)
         yield Bench(state, events)
