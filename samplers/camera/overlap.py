@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,13 +63,21 @@ def overlap(views: Views, past: Views, points: Points) -> Tensor:
     return inside.double().mean(-1).T
 
 
+@functools.cache
+def _grid(points: Points) -> tuple[Tensor, Tensor]:
+    """Columns and rows (rows, columns) of a picture's points, in parts of its width and height."""
+    with torch.inference_mode(False):  # for every caller, whatever its mode
+        columns, rows = (
+            (torch.arange(count).double() + 0.5) / count for count in (points.columns, points.rows)
+        )
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return x, y
+
+
 def _seen(views: Views, points: Points) -> Tensor:
     """The points (f, n, 3), in the world, that each of `views` sees."""
     focal_x, focal_y, centre_x, centre_y = views.lenses[:, :, None, None].unbind(1)  # (f, 1, 1)
-    columns, rows = (
-        (torch.arange(count).double() + 0.5) / count for count in (points.columns, points.rows)
-    )
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    x, y = _grid(points)
     across, below = (x - centre_x) / focal_x, (y - centre_y) / focal_y
     rays = torch.stack([across, below, torch.ones_like(across)], -1).flatten(1, 2)
     seen = torch.cat([depth * rays for depth in points.depths], 1)

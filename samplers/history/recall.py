@@ -89,11 +89,12 @@ class ViewRecall:
         if not past:
             return recall_best(self._cache, [], [])
         ahead = self._track.ahead(self._paths(frames))
-        scores = view_scores(self._track, ahead, past)
-        if self._cache.policy.only_new_views:
-            shown = view_scores(self._track, ahead, self._cache.unfetched)
-            if max(scores, default=0.0) <= max(shown, default=0.0) + LEAST_GAIN:
-                return recall_best(self._cache, [], [])
+        only_new = self._cache.policy.only_new_views
+        newest = self._cache.unfetched if only_new else []
+        both = view_scores(self._track, ahead, [*past, *newest])  # at once, in half the time
+        scores, shown = both[: len(past)], both[len(past) :]
+        if only_new and max(scores) <= max(shown, default=0.0) + LEAST_GAIN:
+            return recall_best(self._cache, [], [])
         return recall_best(self._cache, past, scores)
 
     def snapshot(self) -> Snapshot:
