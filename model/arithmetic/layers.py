@@ -53,16 +53,22 @@ class Layers:
         """What each of several linear layers makes of x (..., c): one product, if they are packed
         together.
         """
-        if self.packed is None or not all(self._multiplies(layer, x) for layer in layers):
-            return [self.linear(layer, x) for layer in layers]
+        return self._together(layers, x) or [self.linear(layer, x) for layer in layers]
+
+    def _together(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor] | None:
+        """The same by one product; None where that cannot be, or the first layer gains nothing."""
+        if self.packed is None or not self._multiplies(layers[0], x):
+            return None
+        outputs = [self._outputs(layer) for layer in layers]
+        if not all(outputs):
+            return None
         if x.is_meta:  # a rehearsal, which packs nothing
-            outputs = [layer.weight.shape[0] for layer in layers]
-            return torch.split(x.new_empty(*x.shape[:-1], sum(outputs)), outputs, -1)
+            return x.new_empty(*x.shape[:-1], sum(outputs)).split_with_sizes(outputs, -1)
         packed = self.packed.of(layers)
         if packed is None:
-            return [self.linear(layer, x) for layer in layers]
+            return None
         out = product(x.to(packed.weight.dtype), packed.weight, packed.bias).to(x.dtype)
-        return torch.split(out, [*packed.outputs], -1)
+        return out.split_with_sizes(packed.outputs, -1)
 
     def mlp(self, layers: Any, x: Tensor) -> Tensor:
         """What a linear layer, GELU and another linear layer make of x (..., c)."""
@@ -82,8 +88,13 @@ class Layers:
 
     def _multiplies(self, layer: Any, x: Tensor) -> bool:
         """Whether a layer is its float32 weight and bias alone, and a product of x gains."""
+        outputs = self._outputs(layer)
+        return outputs > 0 and suits_products(x, outputs, self.products)
+
+    def _outputs(self, layer: Any) -> int:
+        """How many outputs a product of a layer's weight has; 0 where there can be none."""
         weight = self._weight_alone(layer)
-        return weight is not None and suits_products(x, weight.shape[0], self.products)
+        return 0 if weight is None else weight.shape[0]
 
     def _weight_alone(self, layer: Any) -> Tensor | None:
         """The weight of a layer that is its float32 weight and bias alone on a CPU, else None.

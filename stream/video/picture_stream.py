@@ -71,9 +71,9 @@ class PictureEncoder:
 
     def _pad(self, pictures: Pictures) -> Pictures:
         """Repeat the last row or column of odd sizes: 4:2:0 colour covers 2 x 2 pixels."""
-        if not self._yuv:
-            return pictures
         _, height, width, _ = pictures.shape
+        if not (self._yuv and (height % 2 or width % 2)):
+            return pictures
         return np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
