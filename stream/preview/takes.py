@@ -180,7 +180,7 @@ class Takes:
 
     def _over_limits(self) -> list[Take]:
         ended = [take for take in self._takes.values() if take.ended_at is not None]
-        too_many = max(0, len(self._takes) + 1 - self.limits.takes)
+        too_many = max(0, len(ended) + 1 - self.limits.takes)
         return [take for i, take in enumerate(ended) if i < too_many or self._is_expired(take)]
 
 
