@@ -101,7 +101,7 @@ def test_one_other_picture_changes_every_address_from_there_on(bench: Bench, cha
 
 def test_pictures_of_another_shape_or_dtype_are_others(bench: Bench) -> None:
     """Their bytes alone would be the same."""
-    flat = torch.zeros(4, 32, 64, 3)
-    pictures = [flat, flat.view(4, 64, 32, 3), torch.zeros(4, 32, 64, 3, dtype=torch.bfloat16)]
+    half = torch.zeros(4, 32, 64, 3, dtype=torch.float16)
+    pictures = [half, half.view(4, 64, 32, 3), half.bfloat16()]
     keys = {sharpened(bench, each).source.content_key(0) for each in pictures}
     assert len(keys) == len(pictures)
