@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -18,20 +16,10 @@ from longtake.attention.kernels.lowered import (
     suits_lowering,
 )
 from longtake.products import computes_in_bfloat16
+from longtake.tests.support.attention.exact_softmax import Recorded, exact, tensors
 from longtake.tests.support.tiny_model import randn
 
 HALF = torch.finfo(torch.bfloat16).eps / 2  # the most that rounding moves a value, relative
-
-
-def exact(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    logits = torch.einsum("bnsd,bntd->bnst", q.double(), k.double()) * scale
-    return torch.einsum("bnst,bntd->bnsd", logits.softmax(-1), v.double())
-
-
-def tensors(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k, v (2, 3, ., 16), in the order in which a pass has them: token, head, channel."""
-    q, k, v = (randn(2, s, 3, 16, seed=i) for i, s in enumerate((queries, keys, keys)))
-    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 def error(out: Tensor, wanted: Tensor) -> float:
@@ -83,20 +71,15 @@ def test_float32_attention_that_gains_is_done_so(monkeypatch: pytest.MonkeyPatch
 @torch.inference_mode()
 def test_only_who_asks_for_bfloat16_gets_less_than_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "suits_lowering", lambda *_: True)
-    taken = list[Tensor]()
-
-    def recorded(q: Tensor, *rest: Any) -> Tensor:
-        taken.append(q)
-        return attend_lowered(q, *rest)
-
-    monkeypatch.setattr(fused, "attend_lowered", recorded)
+    taken = Recorded(attend_lowered)
+    monkeypatch.setattr(fused, "attend_lowered", taken)
     q, k, v = tensors(9, 30)
     exactly = fused_attention(q, k, v)
     fused_attention(q, k, v, torch.ones(9, 30, dtype=torch.bool), products=torch.bfloat16)
     attend_biased(q, k, v, torch.zeros(2, 3, 30), torch.bfloat16)
-    assert not taken
+    assert not taken.queries
     out = attend_biased(q, k, v, None, torch.bfloat16)
-    assert len(taken) == 1 and not torch.equal(out, exactly)
+    assert len(taken.queries) == 1 and not torch.equal(out, exactly)
 
 
 @pytest.mark.skipif(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,22 +10,11 @@ from longtake.attention.kernels import fused, onednn
 from longtake.attention.kernels.fused import fused_attention
 from longtake.attention.kernels.onednn import FEWEST_LOGITS, attend_long, suits_long_attention
 from longtake.products import product
-from longtake.tests.support.tiny_model import randn
+from longtake.tests.support.attention.exact_softmax import Recorded, exact, tensors
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
 )
-
-
-def exact(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    logits = torch.einsum("bnsd,bntd->bnst", q.double(), k.double()) * scale
-    return torch.einsum("bnst,bntd->bnsd", logits.softmax(-1), v.double())
-
-
-def tensors(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k, v (2, 3, ., 16), in the order in which a pass has them: token, head, channel."""
-    q, k, v = (randn(2, s, 3, 16, seed=i) for i, s in enumerate((queries, keys, keys)))
-    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 @pytest.mark.parametrize("keys", [20, 53])
@@ -100,16 +87,11 @@ def test_long_float32_attention_alone_is_done_so(monkeypatch: pytest.MonkeyPatch
 @torch.inference_mode()
 def test_masked_attention_stays_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "suits_long_attention", lambda *_: True)
-    taken = list[Tensor]()
-
-    def recorded(q: Tensor, *rest: Any) -> Tensor:
-        taken.append(q)
-        return attend_long(q, *rest)
-
-    monkeypatch.setattr(fused, "attend_long", recorded)
+    taken = Recorded(attend_long)
+    monkeypatch.setattr(fused, "attend_long", taken)
     q, k, v = tensors(9, 30)
     fused_attention(q, k, v, torch.ones(9, 30, dtype=torch.bool))
-    assert not taken
+    assert not taken.queries
     out = fused_attention(q, k, v)
-    assert len(taken) == 1
+    assert len(taken.queries) == 1
     torch.testing.assert_close(out.double(), exact(q, k, v, 16**-0.5), rtol=1e-5, atol=1e-5)

@@ -22,11 +22,15 @@ class Store:
         self.now = 0.0
         self.takes = Takes(lambda: folder, LIMITS, clock=lambda: self.now)
 
-    def run(self, node: str) -> Take:
-        """A run of a node that has ended."""
+    def begin(self, node: str) -> Take:
+        """A run of a node that has nothing yet."""
         origin = Origin(node, node, "prompt", "canvas", "page")
         earlier = Earlier(str, 1)
-        take = self.takes.create(Shot(16.0, 64, 48, 24), origin, lambda *_: None, None, earlier)
+        return self.takes.create(Shot(16.0, 64, 48, 24), origin, lambda *_: None, None, earlier)
+
+    def run(self, node: str) -> Take:
+        """A run of a node that has ended."""
+        take = self.begin(node)
         for chunk in range(take.first_new, 2):
             frames = numbered_frames(12 * chunk, 12, 64, 48)
             take.show(frames, 12 * chunk, "a red ball", TakeStats(), str(chunk))
@@ -46,6 +50,14 @@ def test_takes_that_are_there_or_went_for_newer_ones_have_not_expired(store: Sto
     for node in ("7", "7", "8", "9", "10", "7"):
         store.run(node)
     assert store.takes.expirations == 0, "else the host would run previews again and again"
+
+
+def test_takes_that_run_cost_no_finished_one(store: Store) -> None:
+    """The newest of them had only just ended, and its page could not fetch its last frames."""
+    running = [store.begin(str(node)) for node in range(5)]
+    ended = store.run("5")
+    store.begin("6")
+    assert all(store.takes.get(take.token) is take for take in (*running, ended))
 
 
 def test_a_take_that_became_too_old_is_counted_once_and_for_ever(store: Store) -> None:

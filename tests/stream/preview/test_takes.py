@@ -308,16 +308,6 @@ def test_the_oldest_finished_takes_are_dropped(opened: Callable[..., Bench]) -> 
     assert kept == [False, True, True]
 
 
-def test_takes_that_run_cost_no_finished_one(opened: Callable[..., Bench]) -> None:
-    """The newest of them had only just ended, and its page could not fetch its last frames."""
-    bench = opened(limits=Limits(takes=3))
-    running = [bench.open(str(node)) for node in range(5)]
-    over = bench.open("5")
-    fill(over, 1)
-    bench.open("6")
-    assert all(bench.takes.get(take.token) is take for take in (*running, over))
-
-
 def test_a_finished_take_expires(opened: Callable[..., Bench]) -> None:
     bench = opened(limits=Limits(finished_s=60))
     running, over = bench.open("1"), bench.open("2")
