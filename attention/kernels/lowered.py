@@ -42,7 +42,7 @@ def attend_lowered(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) 
         logits = torch.matmul(queries, keys.mT)
         return torch.matmul(torch.softmax(logits, -1, out=logits), values).to(q.dtype)
     by_head = [x.flatten(0, 1) for x in (queries, keys, values)]
-    return _in_pieces(*by_head).unflatten(0, (b, n))
+    return _in_pieces(*by_head).view(b, n, s, -1)
 
 
 def _in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
