@@ -52,7 +52,8 @@ class Preset:
     do, and to look no further back than these elsewhere.
     `state`: its tensors show a state of constant size beside the window (`model/delta.py`).
     `bfloat16_products`: on a CPU with instructions for bfloat16 its linear layers and its attention
-    to a history multiply in it, as when it was trained, and lose nothing in any measure.
+    to a history multiply in it, as when it was trained, and stay within the goal of every measure
+    (docs/measurements/ladder.md).
     `chunk_sizes` are all sizes of chunk that it was trained with (empty: `chunk_frames` alone).
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).

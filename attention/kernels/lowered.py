@@ -33,7 +33,8 @@ def suits_lowering(q: Tensor, k: Tensor) -> bool:
 def attend_lowered(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
     """Attention of q (b, n, s, d) over k, v (b, n, t, d), in float32 again.
 
-    As many queries meet all keys at once as `LOGITS` allow.
+    As many queries meet all keys at once as `LOGITS` allow; if these are all, half as many calls of
+    torch do.
     """
     (b, n, s, d), t = q.shape, k.shape[2]
     queries = (q * (d**-0.5 if scale is None else scale)).to(torch.bfloat16)

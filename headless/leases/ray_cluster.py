@@ -28,8 +28,8 @@ MISSING = (
     "`longtake worker` there yourself."
 )
 
-NAMES = "auto", "local"
-"""What stands for an address: the cluster that runs here, and one for this run alone."""
+NAMED_CLUSTERS = "auto", "local"
+"""What --ray takes in place of an address: the cluster that runs here, and one for this run."""
 ANSWER_S = 10.0
 """How long a cluster has to accept a connection."""
 
@@ -38,7 +38,7 @@ ANSWER_S = 10.0
 def ray_cluster(address: str) -> Iterator[str]:
     """Connect to a cluster (`auto`, `local` or HOST:PORT); yield this machine's address in it."""
     ray = _ray()
-    if address not in NAMES:
+    if address not in NAMED_CLUSTERS:
         _expect_answer(address)
     try:
         ray.init(address=None if address == "local" else address, log_to_driver=False)

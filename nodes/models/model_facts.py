@@ -124,7 +124,7 @@ def is_demo_file(model: Any) -> bool:
 def product_dtype(model: Any) -> torch.dtype:
     """The dtype in which the linear layers of a MODEL, and its attention, multiply on a CPU.
 
-    It is bfloat16 for a model that loses nothing by it, on a CPU with instructions for it.
+    It is bfloat16 for a model whose measures allow it, on a CPU with instructions for it.
     `--fp32-unet` and `--force-fp32` of the host turn that off.
     """
     device, _ = host.compute_place(model)
