@@ -20,7 +20,7 @@ from longtake.model.vae.int8.decoder import decoding_in_int8
 from longtake.model.vae.int8.ranges import load_ranges, save_ranges
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all
-from longtake.tests.support.int8 import needs_int8
+from longtake.tests.support.int8 import has_amx, needs_int8
 from longtake.tests.support.tiny_model import randn, randomise
 from longtake.training.evaluation.psnr import psnr
 from longtake.training.vae.ranges import measure_ranges
@@ -32,6 +32,8 @@ pytestmark = needs_int8
 DEMO_RANGES = DEMO_FOLDER / RANGES_NAME
 LEAST_DB = 47.0
 LOST_DB = 0.25  # beside what the VAE itself loses of the truth
+KERNEL_BYTES = 1 << 18
+"""The most that a kernel for AMX takes for its own copy of such small maps, on one thread."""
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +118,9 @@ def test_the_peak_is_as_planned(coded: TinyVAE, size: tuple[int, int, int]) -> N
     latents = randn(size[0], 16, *size[1:])
     decoder.feed(latents)
     assert decoder.state_bytes == planned.state_bytes
-    measured = allocator_peak(lambda: decoder.feed(latents))
-    assert abs(measured - planned.working_bytes) <= 0.05 * planned.working_bytes
+    beyond = allocator_peak(lambda: decoder.feed(latents)) - planned.working_bytes
+    tolerance, kernel_bytes = 0.05 * planned.working_bytes, KERNEL_BYTES * has_amx()
+    assert -tolerance <= beyond <= tolerance + kernel_bytes
 
 
 def test_the_given_vae_stays_as_it_is_and_the_encoder_is_its_own(vae: TinyVAE) -> None:
