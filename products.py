@@ -22,6 +22,7 @@ WIDE = "AVX512"
 AMD = "AuthenticAMD"  # as the processor itself says
 FACTS = Path("/proc/cpuinfo")
 HALF_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+TILE_INSTRUCTIONS = ("amx_bf16",)
 INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
 INT8_CONVOLUTIONS = ("qconv_prepack", "qconv2d_pointwise")
 INT8_SUM = ("qx", "x_scale", "x_zero_point", "qw", "w_scale", "w_zero_point", "qaccum", "bias")
@@ -60,6 +61,11 @@ def _names_of_processor() -> str:
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether a device is a CPU with instructions for bfloat16; older torch cannot tell: False."""
     return device.type == "cpu" and _has_any(HALF_INSTRUCTIONS)
+
+
+def multiplies_tiles() -> bool:
+    """Whether the CPU has AMX for bfloat16; older torch cannot tell: False."""
+    return _has_any(TILE_INSTRUCTIONS)
 
 
 def convolves_in_int8(device: torch.device) -> bool:

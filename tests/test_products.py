@@ -19,6 +19,7 @@ from longtake.products import (
     computes_in_bfloat16,
     convolves_in_int8,
     has_wide_products,
+    multiplies_tiles,
     outdoes_mkl,
     product,
     suits_products,
@@ -170,6 +171,13 @@ def test_a_cpu_computes_in_bfloat16_if_it_has_instructions_for_it(
     assert not computes_in_bfloat16(torch.device("meta"))
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not computes_in_bfloat16(CPU)  # older torch does not tell
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_a_cpu_with_amx_multiplies_tiles(monkeypatch: pytest.MonkeyPatch, *, has_it: bool) -> None:
+    known = {"avx512_bf16": True, "amx_int8": True, "amx_bf16": has_it}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert multiplies_tiles() is has_it
 
 
 @needs_onednn

@@ -1,16 +1,17 @@
 """Softmax attention of float32 tensors in bfloat16, on CPUs that have instructions for it.
 
-oneDNN multiplies bfloat16 with sums in float32, in half the time and less. Queries, keys, values,
-logits and weights are rounded to bfloat16, as torch's own attention in bfloat16 rounds all of them
-but the logits. Tensors are (b, n, s, d).
+Products have sums in float32, and take half the time and less. With AMX, torch's own kernel is the
+quickest, which keeps logits in float32. Elsewhere two products of oneDNN are, whose logits and
+weights are rounded to bfloat16 too. Tensors are (b, n, s, d).
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 from torch import Tensor
 
-from ...products import has_wide_products
+from ...products import has_wide_products, multiplies_tiles
 from ...rehearsed_device import device_kind
 from ..pieces import piece_starts
 
@@ -19,25 +20,39 @@ LOGITS = 1 << 21
 FEWEST_LOGITS = 1 << 14
 """Logits of a head below which float32 is about as fast."""
 MOST_KEYS = 1 << 13
-"""Keys above which `LOGITS` leave too few queries for a product, and float32 is as fast."""
+"""Keys above which `LOGITS` leave a product of oneDNN too few queries to gain."""
 
 
 def suits_lowering(q: Tensor, k: Tensor) -> bool:
     """Whether attention of q over k gains here; the products know no gradients."""
     keys = k.shape[2]
-    if keys > MOST_KEYS or q.shape[2] * keys < FEWEST_LOGITS or q.dtype is not torch.float32:
+    if q.shape[2] * keys < FEWEST_LOGITS or q.dtype is not torch.float32:
         return False
-    return not torch.is_grad_enabled() and device_kind(q) == "cpu" and has_wide_products()
+    if torch.is_grad_enabled() or device_kind(q) != "cpu" or not has_wide_products():
+        return False
+    return keys <= MOST_KEYS or multiplies_tiles()
 
 
 def attend_lowered(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-    """Attention of q (b, n, s, d) over k, v (b, n, t, d), in float32 again.
+    """Attention of q (b, n, s, d) over k, v (b, n, t, d), in float32 again."""
+    attend = _by_tiles if multiplies_tiles() else _by_products
+    return attend(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def _by_tiles(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Attention by torch's kernel, whose products are AMX's."""
+    queries, keys, values = (x.to(torch.bfloat16) for x in (q, k, v))
+    return F.scaled_dot_product_attention(queries, keys, values, scale=scale).to(q.dtype)
+
+
+def _by_products(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Attention by two products of oneDNN.
 
     As many queries meet all keys at once as `LOGITS` allow; if these are all, half as many calls of
     torch do.
     """
-    (b, n, s, d), t = q.shape, k.shape[2]
-    queries = (q * (d**-0.5 if scale is None else scale)).to(torch.bfloat16)
+    (b, n, s, _), t = q.shape, k.shape[2]
+    queries = (q * scale).to(torch.bfloat16)
     keys, values = _by_head(k), _by_head(v)
     if b * n * s * t <= LOGITS:
         logits = torch.matmul(queries, keys.mT)

@@ -27,8 +27,16 @@ def error(out: Tensor, wanted: Tensor) -> float:
     return float((out.double() - wanted).norm() / wanted.norm())
 
 
+@pytest.fixture(params=[False, True], ids=["products", "tiles"])
+def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Each of the two ways, whatever this CPU has."""
+    monkeypatch.setattr(lowered, "multiplies_tiles", lambda: request.param)
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("logits", [10, 1000, 1_000_000])
 @pytest.mark.parametrize("queries", [1, 7, 40])
+@pytest.mark.usefixtures("tiles")
 @torch.inference_mode()
 def test_attention_is_that_of_float64(
     monkeypatch: pytest.MonkeyPatch, queries: int, logits: int
@@ -42,6 +50,7 @@ def test_attention_is_that_of_float64(
     assert error(attend_lowered(q, k, v), exact(q, k, v, 0.7)) > 20 * HALF
 
 
+@pytest.mark.usefixtures("tiles")
 @torch.inference_mode()
 def test_a_part_of_a_longer_cache_is_read_as_it_is() -> None:
     q, k, v = tensors(9, 30)
@@ -54,14 +63,16 @@ def test_a_part_of_a_longer_cache_is_read_as_it_is() -> None:
 
 
 @torch.no_grad()
-def test_float32_attention_that_gains_is_done_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float32_attention_that_gains_is_done_so(
+    monkeypatch: pytest.MonkeyPatch, *, tiles: bool
+) -> None:
     monkeypatch.setattr(lowered, "has_wide_products", lambda: True)
     keys = 1024
     q, k = torch.zeros(1, 2, FEWEST_LOGITS // keys, 16), torch.zeros(1, 2, keys, 16)
     assert suits_lowering(q, k)
     assert not suits_lowering(q[:, :, 1:], k)
     assert not suits_lowering(q.bfloat16(), k.bfloat16())
-    assert not suits_lowering(q, torch.zeros(1, 2, MOST_KEYS + 1, 16))
+    assert suits_lowering(q, torch.zeros(1, 2, MOST_KEYS + 1, 16)) is tiles
     with torch.enable_grad():
         assert not suits_lowering(q, k)
     monkeypatch.setattr(lowered, "has_wide_products", lambda: False)
@@ -86,9 +97,11 @@ def test_only_who_asks_for_bfloat16_gets_less_than_float32(monkeypatch: pytest.M
     not computes_in_bfloat16(torch.device("cpu")), reason="this CPU has no bfloat16"
 )
 @torch.inference_mode()
-def test_a_window_of_the_demo_is_off_by_less_than_twice_torchs_own_bfloat16() -> None:
-    """Torch's kernel keeps logits in float32, so twice its error is allowed."""
+def test_a_window_of_the_demo_is_off_by_less_than_twice_torchs_own_bfloat16(*, tiles: bool) -> None:
+    """Torch's kernel keeps logits in float32, so twice its error is allowed. With AMX it serves."""
     q, k, v = (randn(1, s, 4, 48, seed=i).transpose(1, 2) for i, s in enumerate((72, 576, 576)))
     wanted = exact(q, k, v, 48**-0.5)
     torchs = torch.nn.functional.scaled_dot_product_attention(*(x.bfloat16() for x in (q, k, v)))
-    assert error(attend_lowered(q, k, v), wanted) < 2 * error(torchs, wanted)
+    out = attend_lowered(q, k, v)
+    assert error(out, wanted) < 2 * error(torchs, wanted)
+    assert torch.equal(out, torchs.float()) is tiles
