@@ -42,7 +42,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               get_full_path_or_raise(folder, name)
     server                    PromptServer .instance .client_id .send_sync(event, payload, sid)
                               .send_progress_text(text, node_id, sid=)
-                              .routes (None: no web server)
+                              .routes (None: no web server) .app.middlewares
     of a CLIP                 tokenize(text), encode_from_tokens_scheduled(tokens), clone(),
                               cond_stage_model, and mostly a patcher: load_device, offload_device,
                               model_size(), loaded_size(), is_dynamic()
@@ -147,6 +147,7 @@ from .progress import (
 from .server import (
     can_be_watched,
     emit,
+    guard,
     has_page,
     has_web_server,
     messenger,
@@ -187,6 +188,7 @@ __all__ = [
     "file_stamp",
     "folders",
     "free_memory_bytes",
+    "guard",
     "has_image_branch",
     "has_lora",
     "has_page",

@@ -69,3 +69,11 @@ def serve(routes: Iterable[Any]) -> None:
     for route in routes:
         add = PromptServer.instance.routes.route(route.method, route.path, **route.kwargs)
         add(route.handler)
+
+
+def guard(middleware: Any) -> None:
+    """Let an aiohttp middleware see each request to the host's web server before the host's own.
+
+    Possible only while packs are loaded.
+    """
+    PromptServer.instance.app.middlewares.insert(0, middleware)

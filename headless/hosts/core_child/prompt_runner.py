@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 FORWARDED = ("longtake.chunk", "longtake.file")
@@ -56,6 +57,7 @@ class Server:
 
     def __init__(self, channel: Channel) -> None:
         self.routes = Routes()
+        self.app = SimpleNamespace(middlewares=list[Any]())  # nothing calls them
         self.sockets_metadata: dict[str, Any] = {}
         self._channel = channel
 

@@ -284,3 +284,20 @@ def test_osc_finds_the_run_that_the_queue_is_at(client: Client) -> None:
     assert (edit["status"], edit["text"], edit["first_frame"]) == ("applied", "a blue ball", 21)
     with pytest.raises(LongtakeError, match="No run with a preview"):
         RemoteRun(client.url).send({"op": "stop"})
+
+
+@pytest.mark.parametrize("name", ["Origin", "Host"])
+def test_an_unreadable_name_is_refused_with_a_sentence(client: Client, name: str) -> None:
+    """The core's own check answers 500 to such a request."""
+
+    async def ask() -> tuple[int, dict[str, str]]:
+        unreadable = {"Origin": "http://a:b:c", "Host": "[::1"}[name]
+        url = f"{client.url}/longtake/fit"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, headers={name: unreadable}) as answer,
+        ):
+            return answer.status, await answer.json()
+
+    refused = f"Requests with an unreadable {name} header are refused."
+    assert asyncio.run(ask()) == (403, {"error": refused})
