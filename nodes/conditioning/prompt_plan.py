@@ -249,5 +249,6 @@ def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> 
             f"The conditioning is a batch of {embedding.shape[0]}; the sampler takes one prompt at "
             "a time."
         )
-    text = " ".join(options.get(PROMPT_TEXT, "").split())
+    has_words = bool(embedding.any())  # Conditioning Zero Out keeps the text of what it clears
+    text = " ".join(options.get(PROMPT_TEXT, "").split()) if has_words else ""
     return Timeline((TimedEmbedding(0.0, embedding[0], text),), torch.zeros_like(embedding[0]))

@@ -46,6 +46,19 @@ def test_demo_prompts_that_conditioning_concat_joins_share_the_text_length(
     assert said == ([sentence] if is_cut else [])
 
 
+@pytest.mark.parametrize(("factor", "text"), [(1.0, "the camera pans left"), (0.0, "")])
+def test_a_prompt_that_was_zeroed_out_moves_the_camera_no_more(factor: float, text: str) -> None:
+    """Conditioning Zero Out clears the embedding and keeps what was attached to it."""
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.nodes.models.demo_objects import PROMPT_TEXT
+
+    options = {PROMPT_TEXT: "the camera pans left"}
+    prompts = [[factor * torch.ones(1, 24, 8), options]]
+    length = snapped_length(1.0, SECONDS, 16.0, 3)
+    assert prompt_timeline(prompts, CONFIG, length).entries[0].text == text
+
+
 def test_a_mixed_prompt_that_is_cut_is_told_too() -> None:
     from longtake.nodes.conditioning.prompt_plan import truncated_prompts
     from longtake.nodes.conditioning.timed_numbers import TimedNumber
