@@ -37,7 +37,13 @@ OTHER_CONDITIONS = (  # what the host's nodes attach to a prompt for its own sam
     "concat_latent_image", "concat_image", "clip_vision_output", "clip_vision_output_ref",
     "clip_vision_output_pose", "reference_latents", "reference_motion", "time_dim_concat",
     "context_latents", "camera_conditions", "vace_frames", "control_video", "audio_embed",
-    "face_video_pixels", "pose_video_latent", "driving_mask_28ch", "gligen",
+    "face_video_pixels", "pose_video_latent", "driving_mask_28ch", "gligen", "unclip_conditioning",
+    "time_dim_replace", "keyframe_idxs", "ref_audio", "clip_vision_outputs", "ref_mask_28ch",
+    "reference_audio_timbre_latents", "cross_attn_controlnet", "stable_cascade_prior",
+)  # fmt: skip
+FLUX_GUIDANCE = "guidance"  # what the host's FluxGuidance attaches to a prompt
+OTHER_NUMBERS = (  # what the host's nodes tell models that are no Wan model
+    "frame_rate", "seconds_start", "seconds_total", "noise_augmentation", "lyrics_strength",
 )  # fmt: skip
 
 
@@ -183,6 +189,27 @@ def guidance_changes(
         if entry.guidance is not None
     }
     return tuple(TimedGuidance(start, changes[start]) for start in sorted(changes))
+
+
+def unread_numbers(*prompts: Timeline | list[Any] | None) -> list[str]:
+    """Say which numbers of a CONDITIONING have no effect: no Wan model has an input for them."""
+    conditionings = [each for each in prompts if isinstance(each, list)]
+    options: dict[str, Any] = {}
+    for [_, attached], *_ in conditionings:
+        options.update({name: number for name, number in attached.items() if number is not None})
+    messages = list[str]()
+    if FLUX_GUIDANCE in options:
+        messages.append(
+            f"The guidance of {options[FLUX_GUIDANCE]:g} from FluxGuidance has no effect, because "
+            "Wan models do not take it; set `cfg` of the sampler instead."
+        )
+    names = [name for name in OTHER_NUMBERS if name in options]
+    if names:
+        messages.append(
+            f"{', '.join(names)} of the conditioning is for other models and has no effect; "
+            "connect the output of CLIP Text Encode directly."
+        )
+    return messages
 
 
 def has_strengths(prompts: Timeline | list[Any]) -> bool:

@@ -17,7 +17,7 @@ from .. import categories, host, sockets
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
-from .prompt_plan import check_finite, own_prompt
+from .prompt_plan import check_finite, own_prompt, unread_numbers
 from .text_rows import TEXT_LEN
 from .timed_lines import first_time
 from .timed_numbers import TimedNumber, read_numbers
@@ -85,6 +85,7 @@ class PromptTimeline(io.ComfyNode):
             tuple(entries), encode(negative), CLIPPrompter(clip), _strengths(guidance, entries),
             _second(mix, mix_prompt),
         )  # fmt: skip
+        warnings += unread_numbers(mix_prompt)
         if warnings:
             host.warn(cls.hidden.unique_id, *dict.fromkeys(warnings))
         return io.NodeOutput(timeline)

@@ -62,7 +62,8 @@ class GuidanceTerm(io.ComfyNode):
         text = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)
         branches = g.merge_branches([g.Branch(1 - weight), g.Branch(weight, text, history)])
         chain = (guidance or GuidanceSpec()).then(GuidanceTermSpec(branches), cls.hidden.unique_id)
-        host.show_status(cls.hidden.unique_id, chain.summary)
+        warnings = prompt_plan.unread_numbers(own_prompt)
+        host.show_status(cls.hidden.unique_id, chain.summary, *warnings)
         return io.NodeOutput(chain)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...samplers.planning.cost import idle_views
 from ...samplers.settings import RolloutSettings
-from ..conditioning.prompt_plan import has_strengths, truncated_prompts, unused_prompts
+from ..conditioning.prompt_plan import (
+    has_strengths,
+    truncated_prompts,
+    unread_numbers,
+    unused_prompts,
+)
 from ..conditioning.reference import RAYS_REPLACED, end_of_rays, unread_features
-from ..conditioning.timeline import Timeline
 from ..length import Length
 from ..runtime.resolved_model import ResolvedModel
 from .request import RolloutRequest
 from .training_limits import out_of_distribution_warnings
 
 MAX_NAMES = 6  # patches that a warning names
-FLUX_GUIDANCE = "guidance"  # what the host's FluxGuidance attaches to a prompt
 
 
 def shot_warnings(
@@ -27,7 +28,7 @@ def shot_warnings(
         *_model_warnings(resolved),
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
-        *_unread_guidance(request.prompts),
+        *unread_numbers(request.prompts, request.picture),
         *_unused_picture(request, settings),
         *unread_features(settings.reference, request.picture, request.prompts),
         *_nothing_to_make(settings),
@@ -52,17 +53,6 @@ def _steering_warnings(
         return texts if rays is None else [*end_of_rays(rays, length), *texts]
     replaced = [] if rays is None else [RAYS_REPLACED]
     return [*request.camera.shortfall(path, length), *replaced, *texts]
-
-
-def _unread_guidance(prompts: Timeline | list[Any]) -> list[str]:
-    """Say where a CONDITIONING carries FluxGuidance's number: no Wan model has an input for it."""
-    scale = None if isinstance(prompts, Timeline) else prompts[0][1].get(FLUX_GUIDANCE)
-    if scale is None:
-        return []
-    return [
-        f"The guidance of {scale:g} from FluxGuidance has no effect, because Wan models do not "
-        "take it; set `cfg` of the sampler instead."
-    ]
 
 
 def _unused_picture(request: RolloutRequest, settings: RolloutSettings) -> list[str]:

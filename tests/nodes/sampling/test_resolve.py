@@ -63,18 +63,44 @@ def test_a_picture_for_a_model_without_one_is_said_to_have_no_effect(
     assert "`picture` has no effect, because this model takes none; to begin with" in caplog.text
 
 
-def test_flux_guidance_on_the_prompt_is_said_to_have_no_effect(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("attached", "sentence"),
+    [
+        ({"guidance": 3.5}, "The guidance of 3.5 from FluxGuidance has no effect"),
+        ({"frame_rate": 25.0}, "frame_rate of the conditioning is for other models and has no"),
+        ({"seconds_start": 0.0, "seconds_total": 9.0}, "seconds_start, seconds_total of the"),
+    ],
+)
+def test_numbers_for_other_models_are_said_to_have_no_effect(
+    bench: Bench, caplog: pytest.LogCaptureFixture, attached: dict[str, float], sentence: str
 ) -> None:
+    """Wherever a node of ours takes a CONDITIONING; FluxDisableGuidance attaches None."""
     model, clip, _ = bench.run("LongtakeLoadDemoModel")
     [[embedding, options]] = clip.encode_from_tokens_scheduled(clip.tokenize("a ball"))
     shot = {"model": model, "seed": 3, "width": 32, "height": 32, "length": 1.0,
             "length_unit": "seconds", "cfg": -1.0, "plan_only": True}  # fmt: skip
-    bench.run("LongtakeSampler", prompts=[[embedding, options]], **shot)
-    assert "FluxGuidance" not in caplog.text
-    guided = [[embedding, {**options, "guidance": 3.5}]]
-    bench.run("LongtakeSampler", prompts=guided, **shot)
-    assert "The guidance of 3.5 from FluxGuidance has no effect" in caplog.text
+    plain = [[embedding, {**options, "guidance": None}]]
+    numbers = [[embedding, {**options, **attached}]]
+    for node, socket, inputs in (
+        ("LongtakeSampler", "prompts", shot),
+        ("LongtakeSampler", "picture", {**shot, "prompts": plain}),
+        ("LongtakeGuidanceTerm", "own_prompt", {}),
+        ("LongtakePromptTimeline", "mix_prompt", {"clip": clip, "text": "a ball", "mix": "0: 1"}),
+    ):
+        caplog.clear()
+        bench.run(node, **{**inputs, socket: plain})
+        assert sentence not in caplog.text
+        bench.run(node, **{**inputs, socket: numbers})
+        assert caplog.text.count(sentence) == 1
+
+
+@pytest.mark.parametrize("name", ["unclip_conditioning", "keyframe_idxs", "time_dim_replace"])
+def test_pictures_for_other_models_are_refused(bench: Bench, name: str) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    [[embedding, options]] = clip.encode_from_tokens_scheduled(clip.tokenize("a ball"))
+    prompts = [[embedding, {**options, name: torch.zeros(1)}]]
+    with pytest.raises(BadInput, match=f"carries {name}, which the sampler cannot use"):
+        bench.run("LongtakeSampler", model=model, prompts=prompts, width=32, height=32)
 
 
 def test_a_shot_of_known_frames_alone_is_said_to_make_nothing(
