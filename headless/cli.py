@@ -2,7 +2,7 @@
 bench.
 
 Exit codes: 0 done, 1 failed (with a one-line reason; --debug adds the traceback), 2 wrong usage,
-130 interrupted (with a hint how to resume).
+130 interrupted (with a hint how to resume), 143 the same by SIGTERM.
 """
 
 from __future__ import annotations

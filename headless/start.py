@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from .allocator import keep_freed_memory
-from .console.interrupt import end_at_once
+from .console.interrupt import Termination, end_at_once
 from .garbage import collect_rarely
 from .packages import describe_lack
 from .processor import choose_threads
@@ -18,6 +18,8 @@ from .processor import choose_threads
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, end_at_once)  # until a command knows what to say and to keep
+    termination = Termination()
+    signal.signal(signal.SIGTERM, termination.handle)
     _escape_missing_letters()
     choose_threads(os.environ)
     keep_freed_memory(os.environ)
@@ -25,6 +27,8 @@ def main() -> None:
     run = _load()
     try:
         run()
+    except SystemExit as end:
+        raise SystemExit(termination.exit_code(end.code)) from end
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is Python's own end
 

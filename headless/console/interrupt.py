@@ -1,4 +1,7 @@
-"""Ctrl-C in two stages: the first asks the run to stop after its step, the second stops at once."""
+"""Ctrl-C in two stages: the first asks the run to stop after its step, the second stops at once.
+
+SIGTERM, which schedulers and service managers send, counts as the first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 STDERR = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+SystemExitCode = str | int | None
 STOPPING = b"\nStopping after this step; press Ctrl-C again to stop at once.\n"
 NOT_BEGUN = b"\nInterrupted before anything was begun.\n"
 
@@ -25,6 +29,29 @@ def raise_from_now_on() -> None:
     """Let SIGINT raise KeyboardInterrupt in place of `end_at_once`."""
     if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Termination:
+    """Answers SIGTERM as the handler of SIGINT does, whatever that is at the time.
+
+    Only the first counts: whoever signals a whole group, as Slurm does, may do so twice.
+    """
+
+    def __init__(self) -> None:
+        self._is_received = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Stop at once while the program loads; else pass the signal on as SIGINT."""
+        if signal.getsignal(signal.SIGINT) is end_at_once:
+            os.write(STDERR, NOT_BEGUN)
+            os._exit(TERMINATED)
+        if not self._is_received:
+            self._is_received = True
+            signal.raise_signal(signal.SIGINT)
+
+    def exit_code(self, code: SystemExitCode) -> SystemExitCode:
+        """Return what a program ends with whose command ended with `code`."""
+        return TERMINATED if self._is_received and code == INTERRUPTED else code
 
 
 @contextmanager

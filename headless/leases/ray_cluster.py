@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -40,8 +41,10 @@ def ray_cluster(address: str) -> Iterator[str]:
     ray = _ray()
     if address not in NAMED_CLUSTERS:
         _expect_answer(address)
+    terminate = signal.getsignal(signal.SIGTERM)  # Ray puts in a handler that ends at once
     try:
         ray.init(address=None if address == "local" else address, log_to_driver=False)
+        signal.signal(signal.SIGTERM, terminate)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BadInput(f"--ray {address!r}: there is no cluster ({error}).") from error
     try:

@@ -14,12 +14,19 @@ import pytest
 from rich.console import Console
 
 from longtake.errors import BadInput
-from longtake.headless.console.interrupt import INTERRUPTED, end_at_once, raise_from_now_on
+from longtake.headless.console.interrupt import (
+    INTERRUPTED,
+    TERMINATED,
+    end_at_once,
+    raise_from_now_on,
+)
 from longtake.headless.console.reporting import report_failures
 from longtake.headless.events import ChunkDone, FileSaved, RunFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESS = "os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)"
+END = f"raise SystemExit({INTERRUPTED})"
+TERMINATE = PRESS.replace("SIGINT", "SIGTERM")
 START = """
 import os, signal, sys, time, types
 from longtake.headless import start
@@ -55,19 +62,29 @@ def run(tmp_path: Path, **at: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_while_it_loads_one_sentence_is_said(tmp_path: Path) -> None:
-    done = run(tmp_path, while_loading=PRESS)
-    assert (done.returncode, done.stdout) == (INTERRUPTED, "")
+@pytest.mark.parametrize(("sent", "code"), [(PRESS, INTERRUPTED), (TERMINATE, TERMINATED)])
+def test_while_it_loads_one_sentence_is_said(sent: str, code: int, tmp_path: Path) -> None:
+    done = run(tmp_path, while_loading=sent)
+    assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.strip() == "Interrupted before anything was begun."
 
 
-def test_a_command_decides_what_is_kept(tmp_path: Path) -> None:
-    done = run(tmp_path, in_command=PRESS)
+@pytest.mark.parametrize("sent", [PRESS, TERMINATE])
+def test_a_command_decides_what_is_kept(sent: str, tmp_path: Path) -> None:
+    done = run(tmp_path, in_command=sent)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["kept", "ended"], "")
 
 
-def test_after_all_is_done_nothing_is_interrupted(tmp_path: Path) -> None:
-    done = run(tmp_path, after=PRESS)
+def test_only_the_first_sigterm_of_two_counts(tmp_path: Path) -> None:
+    """Whoever signals a process and its whole group must not cut the command's last lines off."""
+    keep = f"{TERMINATE}\n    except KeyboardInterrupt:\n        {TERMINATE}\n        {END}"
+    done = run(tmp_path, in_command=keep)
+    assert (done.returncode, done.stdout, done.stderr) == (TERMINATED, "", "")
+
+
+@pytest.mark.parametrize("sent", [PRESS, TERMINATE])
+def test_after_all_is_done_nothing_is_interrupted(sent: str, tmp_path: Path) -> None:
+    done = run(tmp_path, after=sent)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["ended"], "")
 
 

@@ -156,6 +156,21 @@ def counting(folder: Path, **inputs: object) -> Path:
     return path
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_sigterm_to_the_whole_group_is_left_to_the_parent(tmp_path: Path) -> None:
+    """Systemd and Slurm send it to the core too; the parent then ends in order."""
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfy" / "options.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nraise ImportError('lives')\n"
+    )
+    child = subprocess.run(
+        [sys.executable, str(real_core.CHILD), str(tmp_path), str(ROOT)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (child.returncode, "ImportError: lives" in child.stdout) == (1, True), child.stderr
+
+
 class Recorder:
     """Keep every event; interrupt at a chunk if requested."""
 

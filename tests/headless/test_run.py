@@ -281,10 +281,10 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import conftest
 from longtake.tests.headless import test_run as here
-from longtake.headless import cli
+from longtake.headless import start
 from longtake.headless.hosts import stand_in
 stand_in.our_extension = here.counting_extension
-cli.main()
+start.main()
 """
 
 
@@ -306,16 +306,19 @@ def read_until(process: subprocess.Popen[str], marker: str) -> str:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_stops_after_the_step_and_says_how_to_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_the_step_and_says_how_to_resume(
+    sent: signal.Signals, code: int, tmp_path: Path
+) -> None:
     path = workflow(tmp_path, steps=1000, pause_s=0.01)
     with start("run", path, "--out", tmp_path / "o") as process:
         try:
             read_until(process, "chunk")
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
             output, _ = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 130, output
+    assert process.returncode == code, output
     assert "Stopping after this step" in output and "Interrupted after chunk" in output
     assert "count_00001_.txt is playable up to there. Run the same command again" in " ".join(
         output.split()

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -245,7 +246,12 @@ def _read_requests(requests: queue.Queue[Request], core: Core) -> None:
 
 
 def main() -> None:
-    """Serve requests until stdin ends."""
+    """Serve requests until stdin ends.
+
+    SIGTERM is the parent's to answer: a service manager sends it to both, and a core that ended
+    here would look like a row that failed.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     checkout, pack = (Path(argument) for argument in sys.argv[1:3])

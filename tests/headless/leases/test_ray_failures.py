@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from longtake.errors import LongtakeError
 from longtake.headless.batch.record import Records
 from longtake.headless.leases.driver import run_on_workers
 from longtake.headless.leases.place import Place
-from longtake.headless.leases.ray_cluster import ClusterWorkers, starter
+from longtake.headless.leases.ray_cluster import ClusterWorkers, ray_cluster, starter
 from longtake.tests.support.headless.lease_batches import KEY, row_of
 
 LIMIT_S = 20
@@ -86,3 +87,20 @@ def test_other_workers_go_on_where_one_has_failed(
     check()
     check()
     assert console.export_text().count("has failed: no such model") == 1
+
+
+def test_sigterm_ends_a_driver_as_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own handler would end the program at once, with its exit code."""
+    own = signal.getsignal(signal.SIGTERM)
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    util = SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
+    ray = SimpleNamespace(init=init, shutdown=lambda: None, util=util)
+    monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
+    try:
+        with ray_cluster("local"):
+            assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, own)
