@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from ....errors import BadInput
+from ....errors import BadInput, StorageError
+from ....temporary_files import temporary_folder
 from ...events import Listener
 from .modules import HostState, fake_modules
 
@@ -18,10 +20,32 @@ SESSION = f"{NODES}.runtime.session"
 
 @contextmanager
 def host_modules(out_dir: Path, listener: Listener) -> Iterator[HostState]:
-    """Provide the host's modules; afterwards unload them and our nodes."""
+    """Provide the host's modules and a temp folder.
+
+    Afterwards unload the modules and our nodes, and remove the folder.
+    """
     state = HostState(host_folders(out_dir), listener)
-    with installed(fake_modules(state)):
-        yield state
+    with own_temp_folder(state.folders["temp"]) as temp:
+        state.folders["temp"] = temp
+        with installed(fake_modules(state)):
+            yield state
+
+
+@contextmanager
+def own_temp_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder in `parent` for the block: other runs into the same folder have their own."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        own = temporary_folder(parent)
+    except OSError as error:
+        raise StorageError(
+            f"The temp folder {parent} cannot be used ({error.strerror}); choose another output "
+            "folder with --out."
+        ) from error
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)  # the next run removes what a program still reads
 
 
 def host_folders(out_dir: Path) -> dict[str, Path]:
