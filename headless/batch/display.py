@@ -55,6 +55,7 @@ class Display:
     _ended_before: int = field(default=0, init=False)
     _varying: frozenset[str] = field(default=frozenset(), init=False)
     _refused_at: float | None = field(default=None, init=False)
+    _refusals: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._ends = Counter(row.state for row in self.records if row.state in (DONE, FAILED))
@@ -117,6 +118,12 @@ class Display:
         if self._refused_at is None or self.now() - self._refused_at >= REPEAT_S:
             self._refused_at = self.now()
             self._print(f"{reason} Workers wait and ask again.", "yellow")
+
+    def refuse(self, reason: str) -> None:
+        """Print once that workers cannot join for a reason."""
+        if reason not in self._refusals:
+            self._refusals.add(reason)
+            self._print(f"A worker is refused: {reason}", "yellow")
 
     def set_aside(self, server: str, reason: str) -> None:
         """Print that a server gets no more rows."""

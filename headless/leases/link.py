@@ -19,6 +19,7 @@ from ...errors import LongtakeError, StorageError
 from ..batch.answers import decode, short
 from ..batch.client import PIECE_BYTES, TIMEOUT
 from .key import header
+from .version import difference, own_version, read_version, stated
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
 PROCESS_HEADER = "Longtake-Worker"
@@ -64,6 +65,7 @@ class Link:
     key: str = field(repr=False)
     patience_s: float
     process: str = field(default_factory=lambda: str(uuid.uuid4()))
+    version: str = field(default_factory=own_version)
 
     async def take(self, worker: str) -> Task | None:
         """Return the next row, None while no row waits; raise `AllEnded` after the last."""
@@ -110,14 +112,24 @@ class Link:
 
     async def _ask(self, method: str, *path: str, **body: Any) -> tuple[int, str]:
         url = self.url.joinpath(*path)
-        headers = {**header(self.key), PROCESS_HEADER: self.process}
+        headers = {
+            **header(self.key), PROCESS_HEADER: self.process, **stated(self.version)
+        }  # fmt: skip
         try:
             async with self.session.request(
                 method, url, headers=headers, timeout=TIMEOUT, **body
             ) as answer:
-                return _checked(answer.status, await answer.text(errors="replace"), url)
+                checked = _checked(answer.status, await answer.text(errors="replace"), url)
+                self._check_version(read_version(answer.headers))
+                return checked
         except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
             raise DriverLost(str(error) or type(error).__name__) from error
+
+    def _check_version(self, driver: str | None) -> None:
+        """Raise LongtakeError where the driver is of another version, and refuses nobody itself."""
+        refusal = difference(self.version, driver)
+        if refusal is not None:
+            raise LongtakeError(f"this worker cannot work for {self.url.origin()}: {refusal}")
 
 
 async def _pieces(source: BinaryIO) -> AsyncIterator[bytes]:

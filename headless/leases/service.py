@@ -8,8 +8,8 @@
 | POST /lease/ID/end (`messages.read_ending`) | 200; 409; 400 for files that are not there |
 | DELETE /lease/ID | 200: the row is given back |
 
-Every request shows the key (401 without) and the id of the worker's process. Times are the
-driver's own.
+Every request shows the key (401 without), the id of the worker's process, and the worker's version
+of Longtake (400 for another than the driver's). Times are the driver's own.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from .messages import lease_message, progress, read_ending, read_object, worker_
 from .names import is_safe
 from .queue import Ending, Lease, LeaseQueue
 from .staging import Staging
+from .version import difference, own_version, read_version, stated
 
 MAX_MESSAGE_BYTES = 1 << 26
 T = TypeVar("T")
@@ -51,11 +52,13 @@ class LeaseService:
     """When each worker's process was last heard, but for those that have left or know that all
     rows have ended.
     """
+    version: str = field(default_factory=own_version)
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def application(self) -> web.Application:
         """Return the routes of the service."""
         app = web.Application(middlewares=[self._with_key], client_max_size=MAX_MESSAGE_BYTES)
+        app.on_response_prepare.append(self._state_version)
         app.router.add_post("/lease", self._take)
         app.router.add_post("/lease/{id}/renew", self._renew)
         app.router.add_put("/lease/{id}/files/{path:.+}", self._receive)
@@ -74,14 +77,24 @@ class LeaseService:
     async def _with_key(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not is_right(request.headers.get("Authorization", ""), self.key):
             raise web.HTTPUnauthorized(text="The key is missing or wrong.")
-        self.heard[_process(request)] = time.monotonic()
         try:
+            self._check_version(request)
+            self.heard[_process(request)] = time.monotonic()
             return await handler(request)
         except BadInput as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         except StorageError as error:
             self.display.mark_refused(str(error))
             raise web.HTTPInsufficientStorage(text=str(error)) from error
+
+    def _check_version(self, request: web.Request) -> None:
+        refusal = difference(read_version(request.headers), self.version)
+        if refusal is not None:
+            self.display.refuse(refusal)
+            raise BadInput(refusal)
+
+    async def _state_version(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(stated(self.version))
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         name = worker_name(read_object(await request.read()))

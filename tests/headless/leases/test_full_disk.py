@@ -17,10 +17,9 @@ from longtake.headless.batch.record import Record, Records
 from longtake.headless.batch.row import Row
 from longtake.headless.leases import staging
 from longtake.headless.leases.driver import run_on_workers
-from longtake.headless.leases.key import header
 from longtake.headless.leases.place import Place
+from longtake.tests.support.headless.lease_batches import KEY, SHOWN
 
-KEY = "a-key-of-this-test-0123"
 Ask = Callable[[aiohttp.ClientSession, str], Awaitable[list[int]]]
 FULL = OSError(28, "No space left on device")
 
@@ -46,7 +45,7 @@ def test_a_record_that_finds_no_room_is_told_once(
 
 def test_a_file_that_finds_no_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def bring(session: aiohttp.ClientSession, url: str) -> list[int]:
-        async with session.post(url, data=b'{"worker": "w"}', headers=header(KEY)) as answer:
+        async with session.post(url, data=b'{"worker": "w"}', headers=SHOWN) as answer:
             lease = (await answer.json())["lease"]
         monkeypatch.setattr(staging.Path, "mkdir", refuse)
         return [await _status(session, "PUT", f"{url}/{lease}/files/clip.mp4", b"x")]
@@ -61,12 +60,13 @@ def test_a_worker_that_is_killed_while_it_sends_is_no_full_disk(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, request_line: str
 ) -> None:
     async def break_off(session: aiohttp.ClientSession, url: str) -> list[int]:
-        async with session.post(url, data=b'{"worker": "w"}', headers=header(KEY)) as answer:
+        async with session.post(url, data=b'{"worker": "w"}', headers=SHOWN) as answer:
             path = f"/lease/{(await answer.json())['lease']}"
-        line, key = request_line.format(path), header(KEY)["Authorization"]
+        line = request_line.format(path)
+        shown = "\r\n".join(f"{name}: {value}" for name, value in SHOWN.items())
         _, writer = await asyncio.open_connection("127.0.0.1", URL(url).port)
         writer.write(
-            f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nContent-Length: 9\r\n\r\nab"
+            f"{line} HTTP/1.1\r\nHost: x\r\n{shown}\r\nContent-Length: 9\r\n\r\nab"
             .encode()
         )
         await asyncio.sleep(0.2)
@@ -88,7 +88,7 @@ def test_a_disk_that_stays_full_is_told_again_after_a_while() -> None:
 
 
 async def _status(session: aiohttp.ClientSession, method: str, url: str, data: bytes) -> int:
-    async with session.request(method, url, data=data, headers=header(KEY)) as answer:
+    async with session.request(method, url, data=data, headers=SHOWN) as answer:
         return answer.status
 
 

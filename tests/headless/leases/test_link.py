@@ -14,6 +14,7 @@ from yarl import URL
 
 from longtake.errors import LongtakeError
 from longtake.headless.leases.link import Link, Task
+from longtake.headless.leases.version import own_version, stated
 
 WHOLE = {
     "lease": str(uuid.uuid4()), "row": str(uuid.uuid4()), "number": 1, "seconds": 60.0,
@@ -25,7 +26,7 @@ def take(lease: dict[str, object]) -> Task | None:
     """What a worker makes of a driver's answer."""
 
     async def lease_it(request: web.Request) -> web.Response:
-        return web.Response(text=json.dumps(lease))
+        return web.Response(text=json.dumps(lease), headers=stated(own_version()))
 
     async def ask() -> Task | None:
         app = web.Application()

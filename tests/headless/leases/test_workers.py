@@ -18,7 +18,6 @@ from yarl import URL
 
 from longtake.errors import LongtakeError, StorageError
 from longtake.headless.batch.record import DONE, FAILED, Record, Records, SavedFile
-from longtake.headless.leases.key import header
 from longtake.headless.leases.link import Link, Task
 from longtake.headless.leases.loop import LoopThread
 from longtake.headless.leases.queue import Ending
@@ -27,6 +26,7 @@ from longtake.headless.leases.worker import Worker
 from longtake.tests.support.headless.lease_batches import (
     KEY,
     LIMIT_S,
+    SHOWN,
     Batch,
     FakeEngine,
     check_whole,
@@ -226,12 +226,12 @@ def test_bad_requests_are_refused_and_write_nothing(
         async with session.request(method, url, data=data, headers=shown) as answer:
             return answer.status, await answer.text()
 
-    status, text = loop.wait(ask("POST", "/lease", b'{"worker": "w"}', header(KEY)))
+    status, text = loop.wait(ask("POST", "/lease", b'{"worker": "w"}', SHOWN))
     lease = json.loads(text)["lease"]
     assert status == 200
     for method, path, data, expected in BAD:
         where = path.replace("ID", lease)
         assert loop.wait(ask(method, where, data, {}))[0] == 401, where
-        status, text = loop.wait(ask(method, where, data, header(KEY)))
+        status, text = loop.wait(ask(method, where, data, SHOWN))
         assert (status, KEY in text, "Traceback" in text) == (expected, False, False), (where, text)
     assert sorted(path.name for path in batch.out.rglob("*") if path.is_file()) == ["batch.jsonl"]
