@@ -45,9 +45,8 @@ async def run_on_workers(
         queue = LeaseQueue(
             rows, records, place.lease_s, time.monotonic(), _in_loop(display.finish)
         )
-        staging.keep_only(records.prompt_id(row) for row in records.rows if row.state == QUEUED)
         service = LeaseService(queue, staging, display, key)
-        async with _listening(service.application(), place) as address:
+        async with _keeping(staging, records), _listening(service.application(), place) as address:
             if place.invites:
                 console.print(escape(_how_to_join(address)), highlight=False)
             check_workers = on_open(address)
@@ -57,6 +56,20 @@ async def run_on_workers(
                 if check_workers is not None and queue.unfinished:
                     check_workers()
             await _say_farewell(service, place)
+
+
+@asynccontextmanager
+async def _keeping(staging: Staging, records: Records) -> AsyncIterator[None]:
+    """Remove the files of ended leases before the block and after it."""
+
+    def sweep() -> None:
+        staging.keep_only(records.prompt_id(row) for row in records.rows if row.state == QUEUED)
+
+    sweep()
+    try:
+        yield
+    finally:
+        sweep()
 
 
 def _in_loop(show: Callable[[Record], None]) -> Callable[[Record], None]:

@@ -28,11 +28,13 @@ class Staging:
         return self._out / FOLDER / lease_id
 
     def keep_only(self, lease_ids: Iterable[str]) -> None:
-        """Remove what ended leases left."""
+        """Remove what ended leases left, and with the last of them the folder of all leases."""
         alive = set(lease_ids)
         for folder in (self._out / FOLDER).glob("*"):
             if folder.name not in alive:
                 self.remove(folder.name)
+        with suppress(OSError):  # files of leases in force are in it; or there were no leases
+            (self._out / FOLDER).rmdir()
 
     def remove(self, lease_id: str) -> None:
         """Remove the files of a lease that has ended."""
