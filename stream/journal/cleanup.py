@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,16 +85,23 @@ def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> Cl
     """Remove chunks until the rest fits into the budget.
 
     Chunks without a record go first, then whole rollouts, the least recently used first. A chunk
-    that another rollout shares stays, and so does a rollout that is being made or read.
+    that another rollout shares stays, and so does a rollout that is being made or read. A dry run
+    writes nothing, not even a lock.
     """
+    if dry_run:
+        return _choose(usage(journal), budget_bytes, lambda name: not journal.is_in_use(name))[0]
     with contextlib.ExitStack() as locks:
-        return _collect(journal, budget_bytes, locks, dry_run=dry_run)
+        result, keys = _choose(
+            usage(journal), budget_bytes, lambda name: _lock(journal, name, locks)
+        )
+        _remove(journal, result.removed, keys)
+    return result
 
 
-def _collect(
-    journal: Journal, budget_bytes: int, locks: contextlib.ExitStack, *, dry_run: bool
-) -> CleanupResult:
-    now = usage(journal)
+def _choose(
+    now: Usage, budget_bytes: int, is_unused: Callable[[str], bool]
+) -> tuple[CleanupResult, set[str]]:
+    """What to remove, and the keys of its chunks; `is_unused` tells by the name of a lock."""
     left = now.total_bytes
     remaining = list(now.records)
     gone: set[str] = set()
@@ -106,7 +113,7 @@ def _collect(
     for record in reversed(now.records):
         if left <= budget_bytes:
             break
-        if record.lock not in lock_names and not _lock(journal, record.lock, locks):
+        if record.lock not in lock_names and not is_unused(record.lock):
             in_use.append(record)
             continue
         lock_names.add(record.lock)
@@ -117,9 +124,7 @@ def _collect(
         gone |= freed_keys
         left -= sum(now.chunks[key] for key in freed_keys)
     freed = sum(now.chunks[key] for key in gone)
-    if not dry_run:
-        _remove(journal, removed, gone)
-    return CleanupResult(tuple(removed), len(gone), freed, left, tuple(in_use))
+    return CleanupResult(tuple(removed), len(gone), freed, left, tuple(in_use)), gone
 
 
 def _lock(journal: Journal, name: str, locks: contextlib.ExitStack) -> bool:

@@ -25,12 +25,13 @@ from ...errors import StorageError
 from ...temporary_files import remove_leftovers
 from .disk_sync import DiskSync, Force, force
 from .files import Files, LocalFiles
-from .lock import ProcessLock
+from .lock import ProcessLock, is_held
 
 logger = logging.getLogger("longtake")
 
 CHECKSUM, FORMAT, ADDRESS = "sha256", "longtake_chunk", "address"
 VERSION = 2
+LOCK, READING_LOCK = ".lock", ".reading.lock"
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian u64, then that many bytes of JSON
 
 
@@ -154,14 +155,19 @@ class Journal:
 
         Also removes temporary files of processes that were killed while writing.
         """
-        lock = self._lock(f"{rollout_id}.lock", f"Rollout {rollout_id}", shared=False)
+        lock = self._lock(f"{rollout_id}{LOCK}", f"Rollout {rollout_id}", shared=False)
         remove_leftovers(self.folder)
         return lock
 
     def reading(self, rollout_id: str, *, alone: bool = False) -> ProcessLock:
         """Keep the rollout's chunks from being removed, which needs this lock `alone`."""
         subject = f"The reading of rollout {rollout_id}"
-        return self._lock(f"{rollout_id}.reading.lock", subject, shared=not alone)
+        return self._lock(f"{rollout_id}{READING_LOCK}", subject, shared=not alone)
+
+    def is_in_use(self, rollout_id: str) -> bool:
+        """Whether the rollout is being made or read now; writes nothing."""
+        endings = (LOCK, READING_LOCK)
+        return any(is_held(self.folder / f"{rollout_id}{ending}") for ending in endings)
 
     def _lock(self, name: str, subject: str, *, shared: bool) -> ProcessLock:
         try:

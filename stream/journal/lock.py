@@ -123,6 +123,30 @@ class ProcessLock:
         self.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether any owner has the lock; writes nothing, so a folder may be read-only."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(
+            f"The lock file {path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        if error.errno in HELD_ELSEWHERE:
+            return True
+        raise StorageError(
+            f"The lock file {path} cannot be tested ({error.strerror}); use a folder on a local "
+            "disk."
+        ) from error
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o644)
