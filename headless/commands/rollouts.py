@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from ...units import byte_size, count_of
 from ..console.options import FILE, store_option
 from ..console.reporting import report_failures
 from ..events import RunFiles
+from .nearby import ROLLOUTS, check_output, check_store
 
 SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
@@ -72,6 +74,10 @@ def list_command(out: Path, store: str | None, as_json: bool, debug: bool) -> No
         now = usage(_journal(out, store))
         if as_json:
             click.echo(json.dumps([_facts(record, now) for record in now.records], indent=1))
+            return
+        if not now.records and not now.total_bytes:
+            places = f"{out} and the store" if store else str(out)
+            console.print(escape(f"There are no rollouts in {places}."), highlight=False)
             return
         rows = [HEADINGS, *(_cells(record, _facts(record, now)) for record in now.records)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
@@ -158,10 +164,14 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
 
 
 def _journal(out: Path, store: str | None = None) -> Journal:
-    if not store and not out.is_dir():
-        raise BadInput(f"there is no folder {out}; name the output folder with --out.")
+    if store:
+        check_store(store)
+    elif not os.path.isdir(out):
+        raise BadInput(f"There is no folder {out}; name the output folder with --out.")
+    else:
+        check_output(out)
     sharing = Sharing(open_store(store)) if store else None
-    return open_journal(out / "longtake" / "rollouts", sharing)
+    return open_journal(out / ROLLOUTS, sharing)
 
 
 def _facts(record: Record, now: Usage) -> dict[str, Any]:
