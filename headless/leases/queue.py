@@ -131,11 +131,17 @@ class LeaseQueue:
         return True
 
     def release(self, lease_id: str) -> None:
-        """Give a row back unfinished, to be taken next; nothing happens if the lease has ended."""
-        lease = self._leases.pop(lease_id, None)
+        """Give a row back unfinished, to be taken next; nothing happens if the lease has ended.
+
+        On disk too: a cluster may stop the driver as well, and the next one shall not wait for the
+        lease. The lease stays, and ends by itself, if the disk refuses the record (StorageError).
+        """
+        lease = self._leases.get(lease_id)
         if lease is not None:
             self._tries.leave(lease.worker)
-            self._give_back(lease)
+            self._change(lease.row.record, server=None, state=WAITING)
+            del self._leases[lease_id]
+            self._waiting.appendleft(lease.row)
 
     def expire(self, now: float) -> list[Lease]:
         """End the leases whose time is over, and return them."""

@@ -74,6 +74,17 @@ def test_a_row_that_is_given_back_comes_next_and_counts_no_loss(tmp_path: Path) 
     assert again.row.record.losses == 0
 
 
+def test_a_driver_that_starts_again_does_not_wait_for_a_row_that_was_given_back(
+    tmp_path: Path,
+) -> None:
+    """A cluster that stops all processes of a job at once stops workers and driver."""
+    queue = open_queue(tmp_path, 1)
+    first = take(queue)
+    queue.release(first.id)
+    again = take(open_queue(tmp_path, 1))
+    assert again.number == first.number + 1
+
+
 FAILURE = Ending(2, error="No such file: model.safetensors.")
 
 
@@ -159,6 +170,8 @@ def test_a_disk_that_refuses_loses_no_row_and_no_end(
             queue.take("w", 0.0)
         with pytest.raises(StorageError):
             queue.end(running.id, Ending(1), 0)
+        with pytest.raises(StorageError):
+            queue.release(running.id)
     assert queue.unfinished == 2
     assert running.row.record.state == QUEUED
     assert queue.end(running.id, Ending(1), 0)
