@@ -71,7 +71,7 @@ def worker(  # noqa: PLR0913
     if server is not None and disable_metadata:
         raise click.UsageError("with --server, start that server with --disable-metadata")
     console = Console(soft_wrap=True)
-    hint = "Interrupted. The row went back to the driver."
+    hint = "Interrupted."  # the worker has said what becomes of its row, if it had one
     with report_failures(console, RunFiles(), debug=debug, resume_hint=lambda _: hint):
         joining = Joining(
             server_url(driver, "--join"), read_key(key_file), _name(name), patience, work, shared,

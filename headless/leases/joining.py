@@ -47,6 +47,15 @@ class Joining:
     store: str | None = field(default=None, repr=False)  # it may hold a password
     disable_metadata: bool = False
 
+    @property
+    def outlook(self) -> str:
+        """What becomes of a row's finished chunks where this worker gives the row back."""
+        if self.server is not None:  # its own journal has them, and perhaps a store
+            return ""
+        if self.store is not None:
+            return "Whoever takes it goes on after its last finished chunk."
+        return "Whoever takes it makes it from the beginning, since this worker has no --store."
+
 
 def join(joining: Joining, console: Console) -> int:
     """Work until the batch is done; return the number of rows that ended here."""
@@ -59,7 +68,10 @@ def join(joining: Joining, console: Console) -> int:
     ):
         link = Link(requests, joining.driver, joining.key, joining.patience_s)
         is_shared = joining.shared is not None
-        return Worker(joining.name, link, engine, loop, console, rows, is_shared=is_shared).run()
+        return Worker(
+            joining.name, link, engine, loop, console, rows,
+            is_shared=is_shared, outlook=joining.outlook,
+        ).run()  # fmt: skip
 
 
 @contextmanager

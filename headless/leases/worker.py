@@ -31,7 +31,8 @@ IDLE_S = 2.0
 @dataclass(slots=True)
 class Worker:
     """Runs rows until the batch is done. Files of a row are in `rows`, by the lease's id; where
-    that folder `is_shared` with the driver, they are not sent.
+    that folder `is_shared` with the driver, they are not sent. `outlook` is a sentence on what
+    becomes of the chunks of a row that is given back.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Worker:
     console: Console
     rows: Path
     is_shared: bool = False
+    outlook: str = ""
     idle_s: float = IDLE_S
     _lost: bool = field(default=False, init=False)
 
@@ -105,8 +107,15 @@ class Worker:
 
     def _release(self, task: Task) -> None:
         """Give a row back; without an answer its lease ends by itself."""
-        with suppress(DriverLost, LeaseEnded):
+        try:
             self.loop.wait(self.link.release(task))
+        except LeaseEnded:
+            return
+        except DriverLost:
+            after = f"{task.seconds:g} s without a word of this worker"
+            self._say(f"The driver does not answer; {task.label} goes to another after {after}.")
+        else:
+            self._say(f"{task.label} went back to the driver. {self.outlook}".rstrip())
 
     @contextmanager
     def _folder(self, task: Task) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -14,10 +15,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from rich.console import Console
 from yarl import URL
 
 from longtake.errors import LongtakeError, StorageError
 from longtake.headless.batch.record import DONE, FAILED, Record, Records, SavedFile
+from longtake.headless.leases.joining import Joining
 from longtake.headless.leases.link import Link, Task
 from longtake.headless.leases.loop import LoopThread
 from longtake.headless.leases.queue import Ending
@@ -157,6 +160,47 @@ def test_an_interrupted_worker_gives_its_row_back(batch: Batch, join: Join) -> N
     assert second.seeds[0] == 3
     assert [record.losses for record in batch.records()] == [0] * 8
     check_whole(batch)
+
+
+@pytest.mark.parametrize(
+    ("store", "server", "outlook"),
+    [
+        ("shots", None, "Whoever takes it goes on after its last finished chunk."),
+        (None, None, "makes it from the beginning, since this worker has no --store."),
+        (None, "127.0.0.1:1", "went back to the driver."),
+    ],
+)
+def test_a_worker_says_what_becomes_of_the_row_that_it_gives_back(
+    batch: Batch, join: Join, store: str | None, server: str | None, outlook: str, tmp_path: Path
+) -> None:
+    joining = Joining(
+        URL(batch.url), KEY, "w", 1.0, tmp_path, server=server, store=store
+    )  # fmt: skip
+    engine, shown = FakeEngine(), Console(file=io.StringIO(), width=500)
+    engine.act = lambda _: engine.interrupt()
+    worker = replace(join(batch, engine), console=shown, outlook=joining.outlook)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run()
+    assert outlook in shown.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
+
+
+def test_a_worker_that_cannot_give_its_row_back_says_when_another_gets_it(
+    tmp_path: Path, join: Join
+) -> None:
+    batch = Batch(tmp_path / "out", 1)
+    batch.out.mkdir()
+    batch.start()
+    engine, shown = FakeEngine(), Console(file=io.StringIO(), width=500)
+
+    def leave(_: int) -> None:
+        batch.stop()
+        engine.interrupt()
+
+    engine.act = leave
+    with pytest.raises(KeyboardInterrupt):
+        replace(join(batch, engine), console=shown).run()
+    said = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert "goes to another after 30 s without a word of this worker." in said
 
 
 def test_a_driver_that_is_away_for_long_is_said(tmp_path: Path, join: Join) -> None:
