@@ -25,12 +25,16 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
 PROCESS_HEADER = "Longtake-Worker"
 """Holds an id of the worker's process in each request: two workers may have one name."""
 
-GONE, CONFLICT = 410, 409
+GONE, CONFLICT, FULL = 410, 409, 507
 T = TypeVar("T")
 
 
 class DriverLost(Exception):
     """The driver does not answer."""
+
+
+class DriverFull(DriverLost):
+    """The driver answers that its disk does not take what a worker brings."""
 
 
 class LeaseEnded(Exception):
@@ -104,11 +108,14 @@ class Link:
                 return await request()
             except DriverLost as error:
                 if time.monotonic() - since >= self.patience_s:
-                    raise LongtakeError(
-                        f"the driver at {self.url} does not answer ({error}); is it running?"
-                    ) from error
+                    raise LongtakeError(self._why_it_gives_up(error)) from error
             await asyncio.sleep(min(pause, self.patience_s))
             pause = min(pause * 2, MAX_PAUSE_S)
+
+    def _why_it_gives_up(self, error: DriverLost) -> str:
+        if isinstance(error, DriverFull):
+            return f"the driver at {self.url} has refused for {self.patience_s:g} s: {error}"
+        return f"the driver at {self.url} does not answer ({error}); is it running?"
 
     async def _ask(self, method: str, *path: str, **body: Any) -> tuple[int, str]:
         url = self.url.joinpath(*path)
@@ -147,7 +154,9 @@ def _checked(status: int, text: str, url: URL) -> tuple[int, str]:
         raise LongtakeError(f"the driver at {url.origin()} has another key; check --key-file.")
     if status == 400:
         raise LongtakeError(f"the driver refuses: {short(text, 300)}")
-    if status >= 500:  # its disk is full, or a proxy answers for it
+    if status == FULL:
+        raise DriverFull(short(text, 300))
+    if status >= 500:  # a proxy answers for it
         raise DriverLost(f"it answers {status} {short(text)}")
     raise LongtakeError(
         f"{url.origin()} is no driver of a batch (it answers {status}); check --join."

@@ -203,6 +203,17 @@ def test_a_worker_that_cannot_give_its_row_back_says_when_another_gets_it(
     assert "goes to another after 30 s without a word of this worker." in said
 
 
+def test_a_driver_whose_disk_stays_full_is_not_called_silent(
+    batch: Batch, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Records, record: Record) -> None:
+        raise StorageError("the disk is full; free some space.")
+
+    monkeypatch.setattr(Records, "save", refuse)
+    with pytest.raises(LongtakeError, match=r"has refused for 0.1 s: the disk is full; free some"):
+        join(batch, FakeEngine(), patience_s=0.1).run()
+
+
 def test_a_driver_that_is_away_for_long_is_said(tmp_path: Path, join: Join) -> None:
     nobody = Batch(tmp_path / "out", 1)
     with pytest.raises(LongtakeError, match="does not answer .*is it running"):
