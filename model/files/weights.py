@@ -27,11 +27,13 @@ def open_weights(path: Path) -> Weights:
     """Open a file, an index, or the folder of one sharded model."""
     try:
         path = _inside(path) if path.is_dir() else path
-        there = path.is_file()
+        exists, is_file = path.exists(), path.is_file()
     except OSError as error:  # a name that is too long, or a folder that nobody may look into
         raise BadInput(f"{path} cannot be read: {error.strerror}; check the path.") from error
-    if not there:
+    if not exists:
         raise BadInput(f"{path} is not there; give the path of a weights file.")
+    if not is_file:
+        raise BadInput(f"{path} is neither a file nor a folder; give the path of a weights file.")
     if not os.access(path, os.R_OK):
         raise BadInput(f"{path} may not be read by this user; change its permissions.")
     if path.name.endswith(INDEX_SUFFIX):
@@ -56,7 +58,11 @@ def _inside(folder: Path) -> Path:
     """The one model in a folder: its index, else its first file."""
     files = sorted(folder.glob("*.safetensors"))
     candidates = sorted(folder.glob(f"*{INDEX_SUFFIX}")) or files
-    if len(candidates) != 1 and not (candidates and "-00001-of-" in candidates[0].name):
+    if not candidates:
+        raise BadInput(
+            f"The folder {folder} holds no .safetensors file; give the path of a weights file."
+        )
+    if len(candidates) != 1 and "-00001-of-" not in candidates[0].name:
         raise BadInput(
             f"{folder} holds {len(candidates)} models; give the .safetensors file or the "
             ".index.json itself."

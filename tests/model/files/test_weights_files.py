@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import struct
@@ -284,7 +285,9 @@ def test_other_suffixes_and_missing_files_are_refused(tmp_path: Path) -> None:
     assert "is not there" in sentence(tmp_path / "none.safetensors")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds 0 models" in sentence(empty)
+    assert "holds no .safetensors file; give the path of a weights file" in sentence(empty)
+    if os.name == "posix":
+        assert "is neither a file nor a folder" in sentence(Path(os.devnull))
 
 
 def test_an_index_may_not_lead_out_of_its_folder(tmp_path: Path) -> None:
