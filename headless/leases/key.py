@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import BadInput
 
 VARIABLE = "LONGTAKE_KEY"
-MIN_LENGTH = 16
+MIN_LENGTH, MAX_BYTES = 16, 4096
 HOW = 'make a key with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
 SCHEME = "Bearer "
 
@@ -17,16 +17,27 @@ SCHEME = "Bearer "
 def read_key(file: Path | None) -> str:
     """Return the key in `file`, or in the environment if there is no file; raise BadInput."""
     if file is None and VARIABLE not in os.environ:
-        raise BadInput(f"give --key-file FILE or set {VARIABLE}; {HOW}.")
+        raise BadInput(f"Give --key-file FILE or set {VARIABLE}; {HOW}.")
     where = VARIABLE if file is None else f"--key-file {file}"
-    try:
-        text = os.environ[VARIABLE] if file is None else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{where} cannot be read as text; {HOW}.") from error
-    key = text.strip()
+    key = (os.environ[VARIABLE] if file is None else _beginning(file)).strip()
     if len(key) < MIN_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
         raise BadInput(f"{where} holds no key of {MIN_LENGTH} or more letters; {HOW}.")
     return key
+
+
+def _beginning(file: Path) -> str:
+    """Return the file's text; raise BadInput, also for a device that never ends."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise BadInput(f"--key-file {file} cannot be read ({error.strerror}); {HOW}.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"--key-file {file} is no text; {HOW}.") from error
+    if len(content) > MAX_BYTES:
+        raise BadInput(f"--key-file {file} is larger than a key ({MAX_BYTES} bytes); {HOW}.")
+    return text
 
 
 def header(key: str) -> dict[str, str]:

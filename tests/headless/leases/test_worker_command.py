@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,8 +33,10 @@ def _without_key(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--join", "ftp://x"], KEY, "--join 'ftp://x' is not an address"),
         (["--join", "x:1", "--name", "../a"], KEY, "--name '../a' is not a name"),
         (["--join", "x:1"], "short", "LONGTAKE_KEY holds no key of 16 or more letters"),
-        (["--join", "x:1"], None, "give --key-file FILE or set LONGTAKE_KEY"),
-        (["--join", "x:1", "--key-file", "none.txt"], None, "none.txt cannot be read as text"),
+        (["--join", "x:1"], None, "Give --key-file FILE or set LONGTAKE_KEY"),
+        (["--join", "x:1", "--key-file", "none.txt"], None, "none.txt cannot be read (No such"),
+        (["--join", "x:1", "--key-file", os.devnull], None, "holds no key of 16 or more letters"),
+        (["--join", "x:1", "--key-file", sys.executable], None, "is no text"),
         (["--join", "x:1", "--server", "127.0.0.1:1"], KEY, "Failed: http://127.0.0.1:1 does not"),
     ],
 )
@@ -45,6 +49,15 @@ def test_a_worker_says_what_it_cannot_use(
     assert result.exit_code == 1
     assert sentence in result.output
     assert key is None or key not in result.output
+
+
+def test_a_key_file_without_an_end_is_not_read_to_memorys_end(tmp_path: Path) -> None:
+    endless = tmp_path / "key"
+    with endless.open("wb") as file:
+        file.write(b"a" * 4097)
+        file.truncate(2**40)
+    result = CliRunner().invoke(main, ["worker", "--join", "x:1", "--key-file", str(endless)])
+    assert result.exit_code == 1 and "is larger than a key (4096 bytes)" in result.output
 
 
 @pytest.mark.parametrize("server", [[], ["--server", "127.0.0.1:1"]])
