@@ -48,7 +48,7 @@ from .console.reporting import print_files, report_failures
 from .events import RunFiles
 from .osc.command import osc
 from .player.access import Access
-from .runner import Job, prepare_folder
+from .runner import Job, check_file
 from .session import session
 
 
@@ -87,7 +87,7 @@ def run(  # noqa: PLR0913
     run_files = RunFiles()
     with report_failures(console, run_files, debug=debug):
         if report is not None:
-            _check_report(report)
+            check_file(report, "--report", "r.json")
         job = Job(workflow, parse_changes(changes), out, camera)
         if watch is not None:
             check_watchable(workflow)
@@ -192,13 +192,6 @@ def doctor_command(out: Path, comfy: Path | None) -> None:
         console.print(line, highlight=False)
     if any(finding.state == "bad" for finding in findings):
         raise SystemExit(1)
-
-
-def _check_report(target: Path) -> None:
-    """Reject before any work what no file can be written to."""
-    if target.is_dir():
-        raise BadInput(f"--report {target} is a folder; name a file, such as {target / 'r.json'}.")
-    prepare_folder(target.resolve().parent, "--report")
 
 
 def _copy_report(run_files: RunFiles, target: Path) -> None:

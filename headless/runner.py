@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..core_checkout import ComfyCore
-from ..errors import StorageError
+from ..errors import BadInput, StorageError
 from ..stream.store.opening import VARIABLE
 from .console.interrupt import two_stage_interrupt
 from .events import Listener
@@ -111,6 +111,13 @@ def run_workflow(host: Host, job: Job) -> None:
         host.run(checked, job.out_dir.resolve())
 
 
+def check_file(target: Path, option: str, example: str) -> None:
+    """Reject before any work a file that cannot be written; its folder is created."""
+    if target.is_dir():
+        raise BadInput(f"{option} {target} is a folder; name a file, such as {target / example}.")
+    prepare_folder(target.resolve().parent, option)
+
+
 def prepare_folder(folder: Path, option: str = "--out") -> None:
     """Create the folder that `option` names; check that it is writable before any work starts."""
     probe = folder / f".longtake-{os.getpid()}"
@@ -120,6 +127,6 @@ def prepare_folder(folder: Path, option: str = "--out") -> None:
         probe.unlink()
     except OSError as error:
         raise StorageError(
-            f"cannot write into the folder {folder} ({error.strerror}); "
+            f"Cannot write into the folder {folder} ({error.strerror}); "
             f"choose another with {option}."
         ) from error

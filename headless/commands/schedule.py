@@ -27,6 +27,7 @@ from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from ..console.options import FILE
 from ..console.reporting import report_failures
 from ..events import RunFiles
+from ..runner import check_file
 
 DEFAULTS = ScheduleOptions()
 CHOICES = (FROM_MODEL, *KINDS)
@@ -96,14 +97,21 @@ def schedule(
     """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
+        if png is not None:
+            _check_picture(png)
         options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
         preset = BY_KEY[family].preset
         rows = options.schedule(preset)
         kind = options.kind_for(options.in_place_of(preset))
         console.print(escape(f"{kind}: {in_words(rows, frames)}"), highlight=False)
         if png is not None:
-            if png.suffix.lower() != ".png":
-                raise BadInput(f"--png writes a PNG file; {png} must end with .png.")
             shown = draw_schedule(rows, png, frames)
             part = f", of the first {shown} latent frames" if frames and shown < frames else ""
             console.print(f"picture{part}: {escape(str(png))}", highlight=False)
+
+
+def _check_picture(target: Path) -> None:
+    """Reject before any work what no picture can be written to."""
+    if target.suffix.lower() != ".png":
+        raise BadInput(f"--png writes a PNG file; {target} must end with .png.")
+    check_file(target, "--png", "schedule.png")

@@ -157,7 +157,7 @@ def test_run_prints_the_files_and_exits_0(tmp_path: Path) -> None:
     ("make", "sentence"),
     [
         (Path.mkdir, "is a folder; name a file"),
-        (Path.touch, "cannot write into the folder"),
+        (Path.touch, "Cannot write into the folder"),
     ],
 )
 def test_a_report_that_cannot_be_written_is_told_before_the_run(
@@ -190,7 +190,7 @@ def test_a_report_that_can_no_longer_be_written_leaves_the_runs_own(
         (("--set", "1.steps=0"), "--set 1.steps=0: must be at least 1; got 0."),
         (("--set", "1.name=broken"), "node 1 (CountUp) failed with ValueError: a bug"),
         (("--comfy", "nowhere"), "--comfy nowhere is not a ComfyUI checkout"),
-        (("--out", __file__), "cannot write into the folder"),
+        (("--out", __file__), "Cannot write into the folder"),
     ],
 )
 def test_a_failure_is_one_line_and_exit_code_1(

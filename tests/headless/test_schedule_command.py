@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -29,3 +31,20 @@ def test_the_nodes_own_values_are_described() -> None:
 def test_the_demo_has_the_steps_that_it_is_loaded_with(family: list[str], steps: int) -> None:
     done = CliRunner().invoke(main, ["schedule", "--first-steps", "0", "--frames", "3", *family])
     assert done.exit_code == 0 and f"clean after {steps}." in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("levels.jpg", "must end with .png"),
+        ("folder.png", "is a folder; name a file, such as"),
+        ("file/levels.png", "choose another with --png"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, name: str, sentence: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(main, ["schedule", "--png", str(tmp_path / name)])
+    assert done.exit_code == 1 and sentence in done.stderr and done.stdout == ""

@@ -69,7 +69,7 @@ def test_a_worker_whose_folder_cannot_be_written_names_its_option(
     arguments = ["worker", "--join", "127.0.0.1:1", "--work", str(work), *server]
     result = CliRunner().invoke(main, arguments, env={"LONGTAKE_KEY": KEY})
     assert result.exit_code == 1
-    assert f"cannot write into the folder {work}" in result.output
+    assert f"Cannot write into the folder {work}" in result.output
     assert "choose another with --work." in result.output
 
 
