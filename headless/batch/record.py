@@ -81,6 +81,12 @@ class Records:
         if path.exists():
             self.batch_id, self.rows = _load(path)
 
+    def free_rows(self) -> None:
+        """Let rows wait that earlier workers have, none of which can come back."""
+        for row in self.rows:
+            if row.state == QUEUED:
+                row.state, row.server = WAITING, None
+
     def merge_rows(self, rows: Iterable[Record]) -> None:
         """Use `rows` for this run, each with the state that `resume` found."""
         known = {row.key: row for row in self.rows}

@@ -44,14 +44,15 @@ class Driving:
     def place(self, own: str | None) -> Place:
         """Return where to listen: as the user says, else at this machine's own address."""
         place = parse_place(self.serve or f"{own}:0", self.lease_s)
-        return replace(place, invites=self.serve is not None and not self._takes_random_key)
+        return replace(place, invites=self.serve is not None and not self.takes_random_key)
 
     def key(self) -> str:
         """Return the key; only workers of a cluster can be given a random one."""
-        return secrets.token_urlsafe(32) if self._takes_random_key else read_key(self.key_file)
+        return secrets.token_urlsafe(32) if self.takes_random_key else read_key(self.key_file)
 
     @property
-    def _takes_random_key(self) -> bool:
+    def takes_random_key(self) -> bool:
+        """Whether nobody has the key but the workers that this run starts."""
         return self.ray is not None and self.key_file is None and VARIABLE not in os.environ
 
 
@@ -116,6 +117,8 @@ def drive(
         with session(console, comfy, records.out) as live:  # packs other than ours need `comfy`
             rows = check_rows(spec, live.host)
         records.resume()
+        if driving.takes_random_key:
+            records.free_rows()
         asyncio.run(run_on_workers(rows, records, place, key, console, start))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 from rich.console import Console
 
 from longtake.errors import LongtakeError
-from longtake.headless.batch.record import Records
+from longtake.headless.batch.record import QUEUED, WAITING, Records
+from longtake.headless.batch.row import BatchSpec
+from longtake.headless.leases import driver, driving
 from longtake.headless.leases.driver import run_on_workers
+from longtake.headless.leases.driving import Driving, drive
 from longtake.headless.leases.place import Place
 from longtake.headless.leases.ray_cluster import ClusterWorkers, ray_cluster, starter
 from longtake.tests.support.headless.lease_batches import KEY, row_of
@@ -104,3 +108,29 @@ def test_sigterm_ends_a_driver_as_without_ray(monkeypatch: pytest.MonkeyPatch) -
             assert signal.getsignal(signal.SIGTERM) is own
     finally:
         signal.signal(signal.SIGTERM, own)
+
+
+@pytest.mark.parametrize(("has_own_key", "state"), [(False, WAITING), (True, QUEUED)])
+def test_rows_of_a_clusters_earlier_workers_do_not_wait_for_their_leases(
+    has_own_key: bool, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have the key of an earlier run, so they can neither renew a lease nor end a row."""
+    begun = row_of(1).record
+    begun.state, begun.server, begun.attempt = QUEUED, "ray-0-12", 3
+    Records(tmp_path).start([begun])
+    states: list[tuple[str, int]] = []
+
+    async def run(_: object, records: Records, *others: object) -> None:
+        states.extend((row.state, row.attempt) for row in records.rows)
+
+    monkeypatch.setattr(driving, "ray_cluster", lambda _: nullcontext("127.0.0.1"))
+    monkeypatch.setattr(
+        driving, "session", lambda *_, **__: nullcontext(SimpleNamespace(host=None))
+    )  # fmt: skip
+    monkeypatch.setattr(driving, "check_rows", lambda *_: [])
+    monkeypatch.setattr(driver, "run_on_workers", run)
+    monkeypatch.delenv("LONGTAKE_KEY", raising=False)
+    (tmp_path / "key.txt").write_text(KEY)
+    how = Driving(None, tmp_path / "key.txt" if has_own_key else None, 60.0, "local")
+    drive(BatchSpec((), (), None), how, None, None, Records(tmp_path), Console(quiet=True))
+    assert states == [(state, 3)]
