@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import sys
 from collections.abc import Callable
 
 from .allocator import keep_freed_memory
 from .console.interrupt import Termination, end_at_once
+from .console.output import keep_output, report_loss
 from .garbage import collect_rarely
 from .packages import describe_lack
 from .processor import choose_threads
@@ -20,17 +19,21 @@ def main() -> None:
     signal.signal(signal.SIGINT, end_at_once)  # until a command knows what to say and to keep
     termination = Termination()
     signal.signal(signal.SIGTERM, termination.handle)
-    _escape_missing_letters()
+    output = keep_output()
     choose_threads(os.environ)
     keep_freed_memory(os.environ)
     collect_rarely()
     run = _load()
+    code: str | int | None = None
     try:
         run()
     except SystemExit as end:
-        raise SystemExit(termination.exit_code(end.code)) from end
+        code = termination.exit_code(end.code)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is Python's own end
+    lost = report_loss(output)
+    if code or lost:
+        raise SystemExit(code or lost)
 
 
 def _load() -> Callable[[], None]:
@@ -43,10 +46,3 @@ def _load() -> Callable[[], None]:
             raise
         raise SystemExit(lack) from error
     return run
-
-
-def _escape_missing_letters() -> None:
-    """Escape what the output has no letters for: in Windows a pipe has those of one country."""
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 STDERR = 2
@@ -21,7 +21,7 @@ NOT_BEGUN = b"\nInterrupted before anything was begun.\n"
 
 def end_at_once(number: int, frame: FrameType | None) -> None:
     """End the program while it loads: libraries would make a traceback of a KeyboardInterrupt."""
-    os.write(STDERR, NOT_BEGUN)
+    _tell(NOT_BEGUN)
     os._exit(INTERRUPTED)
 
 
@@ -43,7 +43,7 @@ class Termination:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Stop at once while the program loads; else pass the signal on as SIGINT."""
         if signal.getsignal(signal.SIGINT) is end_at_once:
-            os.write(STDERR, NOT_BEGUN)
+            _tell(NOT_BEGUN)
             os._exit(TERMINATED)
         if not self._is_received:
             self._is_received = True
@@ -66,7 +66,7 @@ def two_stage_interrupt(ask: Callable[[], None]) -> Iterator[None]:
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(STDERR, STOPPING)  # unbuffered: the interrupted code may be printing
+        _tell(STOPPING)
         ask()
 
     previous = signal.signal(signal.SIGINT, first)
@@ -74,3 +74,9 @@ def two_stage_interrupt(ask: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _tell(text: bytes) -> None:
+    """Write unbuffered: the interrupted code may be printing."""
+    with suppress(OSError):  # a full disk or a closed terminal must not stop the stopping
+        os.write(STDERR, text)
