@@ -173,7 +173,7 @@ def convert(  # noqa: PLR0913
         )
         title = escape(checkpoint.recognition.family.title)
         console.print(f"{title}: {escape(str(out))} ({size / 1e6:,.1f} MB)", highlight=False)
-        for remark in converting.remarks(checkpoint):
+        for remark in converting.remarks(checkpoint, weights):
             console.print(escape(remark), highlight=False)
 
 

@@ -18,7 +18,15 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.checkpoint import Checkpoint
 from ...model.families.few_steps import few_step_name
-from ...model.families.recognise import ASSUMED, METADATA_KEY, NOTED_FPS, Recognition
+from ...model.families.names import copies
+from ...model.families.recognise import (
+    ASSUMED,
+    AUTO,
+    EMA,
+    METADATA_KEY,
+    NOTED_FPS,
+    Recognition,
+)
 from ...model.files.header import TensorInfo
 from ...model.files.number_checks import check_tensor
 from ...model.files.safetensors_writer import TORCH_DTYPES, write
@@ -68,10 +76,13 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
     return write(out, infos, _checked_tensors(at_rate, infos, advance), _metadata(at_rate))
 
 
-def remarks(checkpoint: Checkpoint) -> list[str]:
-    """What is doubtful, and what the output lacks: an assumed family, and unused tensors."""
+def remarks(checkpoint: Checkpoint, weights: str = AUTO) -> list[str]:
+    """What is doubtful, and what the output lacks: an assumed family, and unused tensors.
+
+    Also the copy of the weights that was taken, where the file or the user has a choice: `weights`.
+    """
     recognition = checkpoint.recognition
-    lines = [*filter(None, [few_step_name(recognition)])]
+    lines = [*filter(None, [_describe_copy(recognition, weights), few_step_name(recognition)])]
     if _is_doubtful(recognition):
         lines.append(
             "The family is not in its header, since it was only assumed: the name of the file or "
@@ -81,6 +92,20 @@ def remarks(checkpoint: Checkpoint) -> list[str]:
         count, first = len(recognition.unused), recognition.unused[0]
         lines.append(f"Left out: {count} tensors that no such model has, for example {first}.")
     return lines
+
+
+def _describe_copy(recognition: Recognition, weights: str) -> str:
+    """Which copy the output has; empty where the file's only copy may be the one meant."""
+    written = recognition.copy
+    others = [copy.prefix for copy in copies(recognition.header.tensors) if copy != written]
+    if others:
+        name = "averaged (ema)" if written.is_ema else "last (raw)"
+        left = ", ".join(map(repr, others))
+        return f"It has the {name} weights, at {written.prefix!r}; left out: {left}."
+    if weights == AUTO or (weights == EMA and written.is_ema):
+        return ""
+    kind = ", the averaged one (ema)" if written.is_ema else ""
+    return f"--weights {weights} had no effect: the file has one copy of the weights{kind}."
 
 
 def _is_doubtful(recognition: Recognition) -> bool:
