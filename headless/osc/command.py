@@ -34,6 +34,9 @@ def osc(address: str, port: int, listen: str, *, debug: bool) -> None:
         console.print(escape(text), highlight=False)
 
     with report_failures(console, RunFiles(), debug=debug, resume_hint=lambda _: "Ended."):
-        bridge = Bridge((listen, port), RemoteRun(address), tell)
+        run = RemoteRun(address)
+        bridge = Bridge((listen, port), run, tell)
         tell(f"Listens for OSC at {listen}, UDP port {bridge.port}; {HELP} lists the addresses.")
+        if lack := run.lack():
+            tell(f"{lack} It still listens, for a run that begins later.")
         bridge.run()

@@ -16,7 +16,8 @@ TIMEOUT_S = 10.0
 ACTIVE = ("waiting", "running", "paused")
 BROKEN = (OSError, HTTPException, ValueError)
 """What is raised where nobody answers, an answer breaks off, or it is no JSON."""
-NO_RUN = "No run with a preview goes on there; the message has no effect."
+NOBODY = "No run with a preview goes on there"
+NO_RUN = f"{NOBODY}; the message has no effect."
 
 
 class RemoteRun:
@@ -40,6 +41,14 @@ class RemoteRun:
         self._rev = 0
         self._driver, self._number = secrets.token_hex(8), 0  # of messages that push the camera
         self._sticks: list[float] = []  # how the camera is pushed
+
+    def lack(self) -> str:
+        """Say in one sentence why a message would have no effect now; empty if it would have."""
+        try:
+            self._take = self._newest()
+        except LongtakeError as error:
+            return str(error).replace(NO_RUN, f"{NOBODY} yet.")
+        return ""
 
     def send(self, request: dict[str, Any]) -> None:
         """Send a request of the control route; LongtakeError says in one sentence why not."""

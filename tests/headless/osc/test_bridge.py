@@ -346,12 +346,15 @@ def test_without_a_run_or_a_server_one_sentence_says_so(tmp_path: Path) -> None:
         with pytest.raises(LongtakeError, match="No run with a preview"):
             await asyncio.to_thread(RemoteRun(f"{page}/#somebody").send, {"op": "stop"})
         run = RemoteRun(f"{page}/#page")
+        assert await asyncio.to_thread(run.lack) == ""
         await asyncio.to_thread(run.send, {"op": "stop"})
         site.controls.end(stopped=True)
         site.takes.reset()
         with pytest.raises(LongtakeError) as failure:
             await asyncio.to_thread(run.send, {"op": "pause"})
         assert str(failure.value) == NO_RUN
+        nobody = "No run with a preview goes on there yet."
+        assert await asyncio.to_thread(run.lack) == nobody
 
     served(tmp_path, test)
     with pytest.raises(LongtakeError, match="does not answer"):
