@@ -27,6 +27,7 @@ PATIENCE_S = TIMEOUT_S + 5  # the source's own limit, and the start of a process
 LOOK_EVERY_S = 0.2
 CLOSING_S = 2.0
 RETRY_S = 2.0
+SENDING = "Sending; UDP does not tell whether anyone receives."
 PROCESSES = multiprocessing.get_context("spawn")
 
 
@@ -74,7 +75,8 @@ class Relay:
             if kind == OPENED:
                 silent = "The target"
             elif kind == CONNECTED:
-                self._tell("Connected.")
+                is_blind = self._way.target.scheme == "udp"
+                self._tell(SENDING if is_blind else "Connected.")
             elif kind == ENDED:
                 raise LongtakeError("The source has ended.")
             elif kind == FAILED:
