@@ -100,11 +100,14 @@ class WebFile:
         return self._answer
 
     def _follow(self, start: int) -> http.client.HTTPResponse:
+        cookie = ""
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._answer = self._request(start)
             if answer.status not in REDIRECTS:
                 return self._checked(answer, start)
             target = _led_to(self._url, _ascii(answer.getheader("Location", "")))
+            if answer.getheader("Set-Cookie"):
+                cookie = " and asks for a cookie, which Longtake does not keep"
             self.close()
             if urlsplit(target).scheme not in WEB:
                 raise BadInput(
@@ -113,8 +116,8 @@ class WebFile:
                 )
             self._url = target
         raise BadInput(
-            f"The live source {self._address.shown} redirects more than {MAX_REDIRECTS} times; "
-            "give the address that it leads to."
+            f"The live source {self._address.shown} redirects more than {MAX_REDIRECTS} times"
+            f"{cookie}; give the address that it leads to."
         )
 
     def _request(self, start: int) -> http.client.HTTPResponse:

@@ -197,7 +197,8 @@ def test_a_server_that_wants_a_login_says_which(
 
 @pytest.mark.parametrize(("path", "reason"), [
     ("/page", "is no video that can be read"), ("/gone", "answers 404 Not Found"),
-    ("/loop", "redirects more than 8 times"),
+    ("/loop", "redirects more than 8 times; give"),
+    ("/cookie", "more than 8 times and asks for a cookie, which Longtake does not keep; give"),
     ("/moved?to=http://.example/", "cannot be read"), ("/moved?to=http://[::1/", "cannot be read"),
     ("/moved?to=http://127.0.0.1:99999/", "cannot be read"),
 ])  # fmt: skip

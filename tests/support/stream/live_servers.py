@@ -38,12 +38,15 @@ def ffmpeg(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+COOKIES: dict[str, dict[str, str]] = {"/cookie": {"Set_Cookie": "a=b"}}
+
+
 class FaultServer:
     """Answers by path: `/video` all at once, `/stall` all and then nothing, `/moved?to=` leads on.
 
-    `/break` ends in the middle, `/page` is no video, `/loop` leads to itself, `/accent` to a name
-    in Latin-1. `/locked` wants a login, of the kind that its query names. `/odd` says a length that
-    is no number. Nothing takes ranges but `/ranges`.
+    `/break` ends in the middle, `/page` is no video, `/loop` leads to itself, `/cookie` too, with
+    a cookie, `/accent` to a name in Latin-1. `/locked` wants a login, of the kind that its query
+    names. `/odd` says a length that is no number. Nothing takes ranges but `/ranges`.
     `/goes-on` sends all and then `tail` again and again, until the other side goes.
     """
 
@@ -85,9 +88,9 @@ class FaultServer:
         own = {"/goes-on": self._go_on, "/ranges": self._send_range}
         if name in own:
             own[name](handler)
-        elif name in ("/moved", "/loop"):
-            target = query.partition("=")[2] if name == "/moved" else "/loop"
-            self._head(handler, 302, Location=target, Content_Length="0")
+        elif name in ("/moved", "/loop", "/cookie"):
+            target = query.partition("=")[2] or name
+            self._head(handler, 302, Location=target, Content_Length="0", **COOKIES.get(name, {}))
         elif name == "/accent":
             self._head(handler, 302, Location="/vid\xe9 o", Content_Length="0")
         elif name == "/locked":
