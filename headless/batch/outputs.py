@@ -160,7 +160,7 @@ def _problem(status: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]])
 
 
 def _failure(error: Mapping[str, Any]) -> str:
-    label = f"node {error.get('node_id')} ({error.get('node_type')})"
+    label = f"Node {error.get('node_id')} ({error.get('node_type')})"
     message = " ".join(str(error.get("exception_message", "")).split())
     kind = str(error.get("exception_type", ""))
     return f"{label}: {message}" if is_own_type(kind) else f"{label} failed with {kind}: {message}"

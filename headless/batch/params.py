@@ -78,7 +78,7 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError):
             raise BadInput(
-                f"cannot read --params {path}: {error.strerror}; check the path."
+                f"Cannot read --params {path}: {error.strerror}; check the path."
             ) from error
         raise BadInput(
             f"--params {path} is not UTF-8 text; save it anew in UTF-8 (in Excel: CSV UTF-8)."

@@ -68,7 +68,7 @@ async def _specs(
                 _remove(client, clients, f"{client.name} is set aside: {error}.", console)
         await asyncio.sleep(GREETING_PAUSE_S)
     names = ", ".join(f"{name} ({reason})" for name, reason in lost.items())
-    raise LongtakeError(f"no server answers: {names}; start ComfyUI there or check --server.")
+    raise LongtakeError(f"No server answers: {names}; start ComfyUI there or check --server.")
 
 
 async def _greet(clients: list[Client], lost: dict[str, str], console: Console) -> list[Client]:

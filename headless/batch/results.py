@@ -22,7 +22,7 @@ def write_results(records: Sequence[Record], out: Path) -> Path:
             file.writelines(page_parts(records, out))
     except OSError as error:
         raise StorageError(
-            f"the results cannot be written into {out} ({error.strerror}); free some space, or "
+            f"The results cannot be written into {out} ({error.strerror}); free some space, or "
             "close the program that has them open."
         ) from error
     return page

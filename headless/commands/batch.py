@@ -79,7 +79,7 @@ def batch(  # noqa: PLR0913
     """
     paths = workflows if workflow is None else (*workflows, workflow)
     if not paths:
-        raise click.UsageError("give at least one WORKFLOW")
+        raise click.UsageError("Give at least one WORKFLOW")
     _check_options(servers, driving, disable_metadata=disable_metadata)
     console = Console(soft_wrap=True)
     records = Records(out)
@@ -109,18 +109,18 @@ def _check_options(
 ) -> None:
     """Refuse options that would have no effect; UsageError says where they belong."""
     if servers and is_written("comfy"):
-        raise click.UsageError("give --server or --comfy: a server has its own ComfyUI")
+        raise click.UsageError("Give --server or --comfy: a server has its own ComfyUI")
     if not servers and is_written("patience"):
         raise click.UsageError("--patience needs --server; a worker has a --patience of its own")
     if servers and disable_metadata:
-        raise click.UsageError("with --server, start the servers with --disable-metadata")
+        raise click.UsageError("With --server, start the servers with --disable-metadata")
     if driving and driving.ray is None and disable_metadata:
-        raise click.UsageError("with --serve, give --disable-metadata to each worker")
+        raise click.UsageError("With --serve, give --disable-metadata to each worker")
     if servers and driving:
-        raise click.UsageError("give --server, or --serve or --ray; a worker may have a --server")
+        raise click.UsageError("Give --server, or --serve or --ray; a worker may have a --server")
     if is_written("store") and (servers or (driving and driving.ray is None)):
         raise click.UsageError(
-            "with --serve, give --store to each worker; with --server, start the servers with "
+            "With --serve, give --store to each worker; with --server, start the servers with "
             "LONGTAKE_STORE"
         )
 

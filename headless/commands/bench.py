@@ -37,7 +37,7 @@ def bench(suite: str | None, json_file: Path | None, debug: bool) -> None:
                 console.print(escape(f"{name:18}{_question(name)}"), highlight=False)
         elif suite not in suites:
             raise BadInput(
-                f"there is no benchmark suite {suite!r}; choose one of {', '.join(suites)}."
+                f"There is no benchmark suite {suite!r}; choose one of {', '.join(suites)}."
             )
         else:
             importlib.import_module(f"...benchmarks.{suite}", __package__).main(json_file)
@@ -48,7 +48,7 @@ def _suites() -> list[str]:
         package: Any = importlib.import_module("...benchmarks", __package__)
     except ModuleNotFoundError as error:
         raise BadInput(
-            "the package that ComfyUI installs has no benchmarks; use Longtake's git repository."
+            "The package that ComfyUI installs has no benchmarks; use Longtake's git repository."
         ) from error
     return sorted(
         module.name

@@ -70,7 +70,7 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
             "leave --fps away."
         )
     if not os.path.isdir(out.parent):  # unlike pathlib's, never an error
-        raise BadInput(f"the folder {out.parent} does not exist; create it first.")
+        raise BadInput(f"The folder {out.parent} does not exist; create it first.")
     infos = [_output_info(name, info, how.dtype) for name, info in checkpoint.infos().items()]
     at_rate = checkpoint.at_rate(how.fps)
     return write(out, infos, _checked_tensors(at_rate, infos, advance), _metadata(at_rate))

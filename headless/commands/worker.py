@@ -65,11 +65,11 @@ def worker(  # noqa: PLR0913
     from ..leases.joining import Joining, join
 
     if server is not None and is_written("store"):
-        raise click.UsageError("with --server, start that server with LONGTAKE_STORE")
+        raise click.UsageError("With --server, start that server with LONGTAKE_STORE")
     if server is not None and is_written("comfy"):
-        raise click.UsageError("give --server or --comfy: a server has its own ComfyUI")
+        raise click.UsageError("Give --server or --comfy: a server has its own ComfyUI")
     if server is not None and disable_metadata:
-        raise click.UsageError("with --server, start that server with --disable-metadata")
+        raise click.UsageError("With --server, start that server with --disable-metadata")
     console = Console(soft_wrap=True)
     hint = "Interrupted."  # the worker has said what becomes of its row, if it had one
     with report_failures(console, RunFiles(), debug=debug, resume_hint=lambda _: hint):

@@ -11,12 +11,12 @@ def refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
     """Describe why the core rejected a prompt, by the first faulty node if there is one."""
     for node_id, fault in node_errors.items():
         first = fault["errors"][0]
-        return f"node {node_id} ({fault['class_type']}): {first['message']}: {first['details']}"
+        return f"Node {node_id} ({fault['class_type']}): {first['message']}: {first['details']}"
     return f"{error['message']} {error['details']}".strip()
 
 
 def failure(error: dict[str, Any]) -> str:
     """Describe an error raised by a node; this pack's own errors are sentences already."""
-    label = f"node {error['node_id']} ({error['node_type']})"
+    label = f"Node {error['node_id']} ({error['node_type']})"
     kind, message = error["exception_type"], error["exception_message"].strip()
     return f"{label}: {message}" if is_own_type(kind) else f"{label} failed with {kind}: {message}"

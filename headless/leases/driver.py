@@ -100,7 +100,7 @@ async def _listening(app: web.Application, place: Place) -> AsyncIterator[str]:
             await web.TCPSite(runner, place.host, place.port).start()
         except OSError as error:
             raise BadInput(
-                f"the driver cannot listen at {place.host}:{place.port} "
+                f"The driver cannot listen at {place.host}:{place.port} "
                 f"({error.strerror or error}); choose another --serve."
             ) from error
         host, port = runner.addresses[0][:2]

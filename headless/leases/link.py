@@ -114,8 +114,8 @@ class Link:
 
     def _why_it_gives_up(self, error: DriverLost) -> str:
         if isinstance(error, DriverFull):
-            return f"the driver at {self.url} has refused for {self.patience_s:g} s: {error}"
-        return f"the driver at {self.url} does not answer ({error}); is it running?"
+            return f"The driver at {self.url} has refused for {self.patience_s:g} s: {error}"
+        return f"The driver at {self.url} does not answer ({error}); is it running?"
 
     async def _ask(self, method: str, *path: str, **body: Any) -> tuple[int, str]:
         url = self.url.joinpath(*path)
@@ -136,7 +136,7 @@ class Link:
         """Raise LongtakeError where the driver is of another version, and refuses nobody itself."""
         refusal = difference(self.version, driver)
         if refusal is not None:
-            raise LongtakeError(f"this worker cannot work for {self.url.origin()}: {refusal}")
+            raise LongtakeError(f"This worker cannot work for {self.url.origin()}: {refusal}")
 
 
 async def _pieces(source: BinaryIO) -> AsyncIterator[bytes]:
@@ -151,9 +151,9 @@ def _checked(status: int, text: str, url: URL) -> tuple[int, str]:
     if status == CONFLICT:
         raise LeaseEnded
     if status == 401:
-        raise LongtakeError(f"the driver at {url.origin()} has another key; check --key-file.")
+        raise LongtakeError(f"The driver at {url.origin()} has another key; check --key-file.")
     if status == 400:
-        raise LongtakeError(f"the driver refuses: {short(text, 300)}")
+        raise LongtakeError(f"The driver refuses: {short(text, 300)}")
     if status == FULL:
         raise DriverFull(short(text, 300))
     if status >= 500:  # a proxy answers for it
@@ -171,7 +171,7 @@ def _task(text: str) -> Task:
             str(uuid.UUID(content["lease"])), _seconds(content["seconds"]), str(content["label"]),
             dict(content["workflow"]), str(uuid.UUID(content["row"])), int(content["number"]),
         )  # fmt: skip
-    raise LongtakeError(f"the driver leases {short(text, 60)}; is it another version of Longtake?")
+    raise LongtakeError(f"The driver leases {short(text, 60)}; is it another version of Longtake?")
 
 
 def _seconds(value: Any) -> float:

@@ -116,7 +116,7 @@ class Crew:
             self.console.print(escape(line), highlight=False)
         if failures and not self.working and self.is_alone:
             raise LongtakeError(
-                "no worker is left on the Ray cluster; mend what is named above, then run the same "
+                "No worker is left on the Ray cluster; mend what is named above, then run the same "
                 "command again."
             )
 

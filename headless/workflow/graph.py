@@ -40,6 +40,11 @@ class Node:
         return f"node {self.id} ({self.class_type})"
 
     @property
+    def heading(self) -> str:
+        """The node's name at the beginning of a message."""
+        return f"Node {self.id} ({self.class_type})"
+
+    @property
     def links(self) -> dict[str, Link]:
         """The inputs that are links."""
         return {name: value for name, value in self.inputs.items() if isinstance(value, Link)}
@@ -80,7 +85,7 @@ def load(path: Path) -> Workflow:
         text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadInput(f"cannot read workflow {path}: {reason}; check the path.") from error
+        raise BadInput(f"Cannot read workflow {path}: {reason}; check the path.") from error
     try:
         content = parse_json(text)
     except HalfCharacter as error:
@@ -103,9 +108,9 @@ def parse(content: object, name: str) -> Workflow:
 
 def _node(node_id: str, record: object, name: str) -> Node:
     if not isinstance(record, dict) or not isinstance(record.get("class_type"), str):
-        raise BadInput(f"node {node_id} in {name} has no class_type; {EXPORT_HINT}.")
+        raise BadInput(f"Node {node_id} in {name} has no class_type; {EXPORT_HINT}.")
     inputs = record.get("inputs", {})
-    label = f"node {node_id} ({record['class_type']})"
+    label = f"Node {node_id} ({record['class_type']})"
     if not isinstance(inputs, dict):
         raise BadInput(f"{label} in {name}: inputs must be an object; {EXPORT_HINT}.")
     meta = record.get("_meta")

@@ -49,12 +49,12 @@ def _visit(workflow: Workflow, node_id: str, *, path: list[str], order: list[str
         return
     if node_id in path:
         cycle = " -> ".join([*path[path.index(node_id) :], node_id])
-        raise BadInput(f"nodes {cycle} form a cycle; remove one of these links.")
+        raise BadInput(f"Nodes {cycle} form a cycle; remove one of these links.")
     node = workflow.nodes[node_id]
     for name, link in node.links.items():
         if link.node_id not in workflow.nodes:
             raise BadInput(
-                f"{node.label}, input {name}: links to node {link.node_id}, which is not in the "
+                f"{node.heading}, input {name}: links to node {link.node_id}, which is not in the "
                 "workflow; connect it to an existing node."
             )
         _visit(workflow, link.node_id, path=[*path, node_id], order=order)
@@ -66,7 +66,7 @@ def _check_node(workflow: Workflow, node: Node, specs: Mapping[str, NodeSpec]) -
     for input_spec in spec.inputs:
         if input_spec.required and input_spec.name not in node.inputs:
             raise BadInput(
-                f"{node.label}: input {input_spec.name} is missing; {_supply(input_spec)}."
+                f"{node.heading}: input {input_spec.name} is missing; {_supply(input_spec)}."
             )
     values: dict[str, object] = {}
     for name, value in node.inputs.items():
@@ -77,7 +77,7 @@ def _check_node(workflow: Workflow, node: Node, specs: Mapping[str, NodeSpec]) -
             values[name] = _check_link(workflow, node, known, value, specs)
         else:
             values[name] = convert(
-                f"{node.label}, input {name}", known, value, foreign=spec.foreign
+                f"{node.heading}, input {name}", known, value, foreign=spec.foreign
             )
     return replace(node, inputs=values)
 
@@ -85,7 +85,8 @@ def _check_node(workflow: Workflow, node: Node, specs: Mapping[str, NodeSpec]) -
 def _check_unlisted(node: Node, name: str, value: object, spec: NodeSpec) -> object:
     if not spec.foreign:
         names = [known.name for known in spec.inputs]
-        raise BadInput(f"{node.label} has no input {name}{_did_you_mean(name, names)}; remove it.")
+        hint = _did_you_mean(name, names)
+        raise BadInput(f"{node.heading} has no input {name}{hint}; remove it.")
     return value
 
 
@@ -94,7 +95,7 @@ def _check_link(
 ) -> Link:
     source = workflow.nodes[link.node_id]
     outputs = specs[source.class_type].outputs
-    where = f"{node.label}, input {input_spec.name}"
+    where = f"{node.heading}, input {input_spec.name}"
     if link.slot >= len(outputs):
         raise BadInput(
             f"{where}: links to output {link.slot} of {source.label}, which has {len(outputs)}; "
@@ -210,7 +211,7 @@ def _supply(input_spec: InputSpec) -> str:
 
 def _unknown_type(node: Node, specs: Mapping[str, NodeSpec], remedy: str) -> str:
     hint = _did_you_mean(node.class_type, list(specs))
-    return f"node {node.id}: {node.class_type!r} is not a known node type{hint}; {remedy}."
+    return f"Node {node.id}: {node.class_type!r} is not a known node type{hint}; {remedy}."
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:

@@ -170,7 +170,7 @@ def test_an_existing_file_is_never_overwritten_and_a_failure_leaves_nothing(tmp_
         converted(source, source)
     with pytest.raises(BadInput, match=r"must end in \.safetensors"):
         converted(source, tmp_path / "out.pt")
-    with pytest.raises(BadInput, match="the folder .* does not exist"):
+    with pytest.raises(BadInput, match="The folder .* does not exist"):
         converted(source, tmp_path / "none" / "out.safetensors")
 
 

@@ -208,7 +208,7 @@ class TestCoreInAChild:
             assert Notice("counting count") in heard.events
 
             with pytest.raises(
-                LongtakeError, match=r"node 1 \(CountUp\) failed with ValueError: a bug"
+                LongtakeError, match=r"Node 1 \(CountUp\) failed with ValueError: a bug"
             ):
                 run_workflow(host, Job(counting(tmp_path, name="broken"), (), tmp_path))
             with pytest.raises(BadInput, match="input steps: must be at least 1"):

@@ -112,7 +112,7 @@ def test_the_fakes_are_gone_afterwards_and_never_shadow_a_real_host(tmp_path: Pa
 
 
 def test_an_exception_in_a_node_names_the_node(tmp_path: Path) -> None:
-    with pytest.raises(LongtakeError, match=r"node 1 \(CountUp\) failed with ValueError: a bug"):
+    with pytest.raises(LongtakeError, match=r"Node 1 \(CountUp\) failed with ValueError: a bug"):
         run_here(workflow(tmp_path, name="broken"), tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_a_report_that_can_no_longer_be_written_leaves_the_runs_own(
     ("arguments", "sentence"),
     [
         (("--set", "1.steps=0"), "--set 1.steps=0: must be at least 1; got 0."),
-        (("--set", "1.name=broken"), "node 1 (CountUp) failed with ValueError: a bug"),
+        (("--set", "1.name=broken"), "Node 1 (CountUp) failed with ValueError: a bug"),
         (("--comfy", "nowhere"), "--comfy nowhere is not a ComfyUI checkout"),
         (("--out", __file__), "Cannot write into the folder"),
     ],
@@ -217,7 +217,7 @@ def test_foreign_nodes_are_rejected_by_name(tmp_path: Path) -> None:
     result = invoke("run", path, "--out", tmp_path)
     assert result.exit_code == 1
     assert (
-        "node 1: 'KSampler' is not a known node type" in result.output
+        "Node 1: 'KSampler' is not a known node type" in result.output
         and "--comfy DIR" in result.output
     )
 

@@ -98,7 +98,7 @@ def test_a_bad_input_is_one_sentence(inputs: dict[str, object], sentence: str) -
     content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, **inputs}
     with pytest.raises(BadInput) as caught:
         check(parse(content, "w.json"), SPECS, "")
-    assert str(caught.value) == "node 2 (Sample)" + sentence
+    assert str(caught.value) == "Node 2 (Sample)" + sentence
 
 
 LOADERS = [
@@ -127,7 +127,7 @@ def test_a_missing_model_says_its_folder_and_where_to_get_it(
 def test_a_node_that_feeds_itself_is_a_cycle() -> None:
     content = good()
     content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, "rollout": ["2", 0]}
-    with pytest.raises(BadInput, match="nodes 2 -> 2 form a cycle; remove one"):
+    with pytest.raises(BadInput, match="Nodes 2 -> 2 form a cycle; remove one"):
         check(parse(content, "w.json"), SPECS, "")
 
 
@@ -135,7 +135,7 @@ def test_a_missing_required_input_says_how_to_supply_it() -> None:
     content = good()
     content["2"]["inputs"] = {"model": ["1", 0]}
     with pytest.raises(
-        BadInput, match=r"node 2 \(Sample\): input steps is missing; set it \(default: 4\)\."
+        BadInput, match=r"Node 2 \(Sample\): input steps is missing; set it \(default: 4\)\."
     ):
         check(parse(content, "w.json"), SPECS, "")
 
@@ -146,7 +146,7 @@ def test_an_unknown_node_type_gets_the_hosts_remedy_and_a_near_name() -> None:
         check(parse(content, "w.json"), SPECS, "install the pack")
     assert (
         str(caught.value)
-        == "node 4: 'Sampl' is not a known node type (did you mean Sample?); install the pack."
+        == "Node 4: 'Sampl' is not a known node type (did you mean Sample?); install the pack."
     )
 
 
@@ -163,7 +163,7 @@ def test_a_longer_cycle_names_its_nodes() -> None:
         "inputs": {"model": ["1", 0], "steps": 4, "rollout": ["2", 0]},
     }
     content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, "rollout": ["4", 0]}
-    with pytest.raises(BadInput, match="nodes 2 -> 4 -> 2 form a cycle"):
+    with pytest.raises(BadInput, match="Nodes 2 -> 4 -> 2 form a cycle"):
         check(parse(content, "w.json"), SPECS, "")
 
 
@@ -217,7 +217,7 @@ def test_half_a_character_in_a_workflow_is_typed_anew(tmp_path: Path) -> None:
         ("[]", "has no nodes"),
         ("{}", "has no nodes"),
         (json.dumps({"nodes": [], "links": []}), "is in the canvas format"),
-        (json.dumps({"1": {"inputs": {}}}), "node 1 in"),
+        (json.dumps({"1": {"inputs": {}}}), "Node 1 in"),
         (json.dumps({"1": {"class_type": "Load", "inputs": []}}), "inputs must be an object"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_file_of_another_kind_says_how_to_export(
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
-        BadInput, match=r"cannot read workflow .*: No such file or directory; check the path\."
+        BadInput, match=r"Cannot read workflow .*: No such file or directory; check the path\."
     ):
         load(tmp_path / "none.json")
 

@@ -53,7 +53,7 @@ def test_our_sentences_are_told_from_bugs_by_the_type(host_name: str) -> None:
     held = importlib.import_module(f"{host_name}.stream.journal.lock").Held
     raised = {"node_id": "3", "node_type": "Sampler", "exception_message": "It is in use.\n"}
     ours = failure({**raised, "exception_type": type_name(held)})
-    assert ours == "node 3 (Sampler): It is in use."
+    assert ours == "Node 3 (Sampler): It is in use."
     assert not is_own_type("builtins.ValueError") and not is_own_type("longtaker.errors.BadInput")
 
 

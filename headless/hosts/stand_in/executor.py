@@ -192,11 +192,11 @@ async def _blame(node: Node, call: Awaitable[NodeOutput]) -> NodeOutput:
 
 def _failure(node: Node, error: Exception) -> LongtakeError:
     if isinstance(error, BadInput):
-        return BadInput(f"{node.label}: {error}")
+        return BadInput(f"{node.heading}: {error}")
     if isinstance(error, LongtakeError):
-        return NodeFailure(f"{node.label}: {error}")
+        return NodeFailure(f"{node.heading}: {error}")
     reason = str(error) or "no reason given"
-    return NodeFailure(f"{node.label} failed with {type(error).__name__}: {reason}")
+    return NodeFailure(f"{node.heading} failed with {type(error).__name__}: {reason}")
 
 
 def _session() -> Any:

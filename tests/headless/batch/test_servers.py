@@ -150,7 +150,7 @@ def test_failing_and_refused_rows_are_one_line_each_and_stop_nobody(
     lines = [line for line in result.output.splitlines() if " failed: " in line]
     ends = sorted(line.partition("] ")[2] for line in lines)
     assert ends == [
-        "row 1 (1.text=fail) failed: node 1 (Count) failed with ValueError: no such thing",
+        "row 1 (1.text=fail) failed: Node 1 (Count) failed with ValueError: no such thing",
         f"row 2 (1.text=refuse) failed: {server.url} rejected the workflow: node 1 (Count): "
         "Value not in list: kind: 'x' not in [up].",
     ]
@@ -362,7 +362,7 @@ def test_another_server_or_none_is_one_sentence(
 
     server.stop()
     result = run(tmp_path, server)
-    assert result.exit_code == 1 and f"no server answers: {server.url}" in result.output
+    assert result.exit_code == 1 and f"No server answers: {server.url}" in result.output
     other = [*arguments(tmp_path), "--server", "ftp://x"]
     assert "is not an address such as" in CliRunner().invoke(cli.main, other).output
     monkeypatch.setattr(fake_comfyui._Handler, "do_GET", lambda self: self._send(200, b"<html>"))

@@ -74,7 +74,7 @@ def test_a_batch_ends_where_all_workers_of_the_cluster_have_failed(
     start = starter(ClusterWorkers(2, KEY), console, is_alone=True)
     place = Place("127.0.0.1", 0, 1.0, invites=False)
     driver = run_on_workers([row_of(1)], records, place, KEY, console, start)
-    with pytest.raises(LongtakeError, match="no worker is left on the Ray cluster"):
+    with pytest.raises(LongtakeError, match="No worker is left on the Ray cluster"):
         asyncio.run(asyncio.wait_for(driver, LIMIT_S))
     text = console.export_text()
     assert "A worker on the Ray cluster has failed: The store s3://b has gone." in text

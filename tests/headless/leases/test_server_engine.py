@@ -65,7 +65,7 @@ def test_the_servers_files_are_in_the_rows_folder(engine: ServerEngine, tmp_path
 
 def test_a_row_that_fails_there_ends_with_its_reason(engine: ServerEngine, tmp_path: Path) -> None:
     ending = engine.run(task(3, "fail"), tmp_path / "row")
-    assert ending.error == "node 1 (Count) failed with ValueError: no such thing"
+    assert ending.error == "Node 1 (Count) failed with ValueError: no such thing"
 
 
 def test_a_server_that_is_away_ends_the_worker_in_a_sentence(

@@ -77,12 +77,12 @@ def test_a_worker_whose_folder_cannot_be_written_names_its_option(
     ("options", "code", "sentence"),
     [
         (["--serve", "nowhere"], 1, "--serve 'nowhere' is not HOST:PORT"),
-        (["--serve", "1", "--server", "x"], 2, "give --server, or --serve or --ray"),
+        (["--serve", "1", "--server", "x"], 2, "Give --server, or --serve or --ray"),
         (["--key-file", "k"], 2, "--key-file needs --serve or --ray"),
         (["--lease", "60"], 2, "--lease needs --serve or --ray"),
         (["--serve", "1", "--workers", "2"], 2, "--workers needs --ray"),
         (["--patience", "9"], 2, "--patience needs --server"),
-        (["--server", "x:1", "--comfy", "x"], 2, "give --server or --comfy"),
+        (["--server", "x:1", "--comfy", "x"], 2, "Give --server or --comfy"),
     ],
 )
 def test_a_driver_says_what_it_cannot_use(
@@ -149,7 +149,7 @@ def test_the_number_of_workers_on_a_cluster_is_told_in_words() -> None:
 def test_a_worker_with_a_server_starts_no_core_of_its_own() -> None:
     arguments = ["worker", "--join", "x:1", "--server", "x:2", "--comfy", "x"]
     result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2 and "give --server or --comfy" in result.output
+    assert result.exit_code == 2 and "Give --server or --comfy" in result.output
     elsewhere = {"LONGTAKE_KEY": "short", "COMFYUI_PATH": "x"}  # which other commands use
     result = CliRunner().invoke(main, arguments[:-2], env=elsewhere)
     assert result.exit_code == 1 and "LONGTAKE_KEY holds no key" in result.output
