@@ -124,6 +124,15 @@ class Denoiser:
         """How many histories a rollout keeps, each with KV caches of its own."""
         return 2 if self.second and isinstance(self.second.passes, LowNoise) else 1
 
+    def free_products(self) -> None:
+        """Free the copies of weights for products, which the next pass makes anew.
+
+        A host may keep the results of shots, and so all that these refer to.
+        """
+        for model in (self, *([self.second.model] if self.second else [])):
+            if model.layers.packed is not None:
+                model.layers.packed.renew(None)
+
 
 def local_denoiser(tree: Any, config: ModelConfig, layers: Layers = TORCH_LAYERS) -> Denoiser:
     """Wrap a module tree that is already loaded on the CPU."""

@@ -61,6 +61,11 @@ class PackedWeights:
         self._packed: dict[tuple[int, ...], Packed | None] = {}
         self._bytes = 0
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the weights that are kept."""
+        return self._bytes
+
     def renew(self, version: object) -> None:
         """Take over the weights of a `version`; those of another, or of none, are dropped."""
         if version is None or version != self._version:

@@ -216,6 +216,7 @@ class Run:
         producer, self._producer = self._producer, None
         if producer is not None and threading.get_ident() == self._thread:
             producer.rest()  # not if a garbage collector closes the stream on another thread
+            self.spec.model.free_products()
 
     def _snapshot(self, index: int) -> None:
         interval = self.spec.snapshot_chunks
