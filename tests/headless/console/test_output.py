@@ -25,7 +25,7 @@ sys.modules["longtake.headless.cli"] = types.SimpleNamespace(main=command)
 start.main()
 """
 WORK = """
-    for number in range(5000):
+    for number in range(50_000):  # more than a pipe holds, so that `head` ends first
         print("line", number)
     with open("video.mp4", "w") as video:
         with contextlib.suppress(OSError):
