@@ -23,6 +23,7 @@ from ..console.reporting import failure_line
 from ..events import FileSaved, RunFiles, role_of
 from ..runner import Job
 from ..session import Session
+from .disk import check_room
 from .link import Task
 from .loop import LoopThread
 from .queue import Ending
@@ -62,7 +63,7 @@ class OwnEngine:
     def run(self, task: Task, folder: Path) -> Ending:
         """Run a row here; any failure is the row's end."""
         self._files = RunFiles()
-        folder.mkdir(parents=True, exist_ok=True)
+        check_room(folder)
         workflow = folder / WORKFLOW_FILE
         workflow.write_text(json.dumps(task.workflow), encoding="utf-8")
         began = time.monotonic()

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from ...errors import BadInput, LongtakeError
 from ..batch.record import FILE as RECORDS_FILE
+from .disk import check_room
 from .engine import Engine
 from .link import AllEnded, DriverLost, LeaseEnded, Link, Task
 from .loop import LoopThread
@@ -71,8 +72,9 @@ class Worker:
         """Run a row to its end; return False where another worker has taken the row over."""
         try:
             self._check_shared()
-            ending = self.engine.run(task, folder)
-            ending = _with_safe_files(ending, folder)
+            ending = _with_safe_files(self.engine.run(task, folder), folder)
+            if ending.error is not None:
+                check_room(folder)
             self.loop.wait(self._hand_over(task, ending, folder))
         except LeaseEnded:
             self._lost = True

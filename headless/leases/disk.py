@@ -1,0 +1,31 @@
+"""Tells a full disk from a row's own failure."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ...errors import StorageError
+
+ROOM_BYTES = 1 << 20
+"""Less than this holds no clip. What a failed row had written is removed before the question."""
+
+
+def check_room(folder: Path) -> None:
+    """Raise StorageError where the disk of `folder` takes no more files.
+
+    Every row would fail on such a disk, each within a second. A row that only wanted more than
+    there is has left room behind.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(ROOM_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise StorageError(
+            f"This worker's disk takes no files at {folder} ({error.strerror}); free some space, "
+            "then start the worker again."
+        ) from error
