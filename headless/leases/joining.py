@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 from rich.console import Console
+from rich.markup import escape
 from yarl import URL
 
 from ...core_checkout import ComfyCore
@@ -66,7 +67,10 @@ def join(joining: Joining, console: Console) -> int:
         _engine(joining, loop, requests, console) as engine,
         _row_folder(joining) as rows,
     ):
-        link = Link(requests, joining.driver, joining.key, joining.patience_s)
+        link = Link(
+            requests, joining.driver, joining.key, joining.patience_s,
+            lambda text: console.print(escape(text), highlight=False),
+        )  # fmt: skip
         is_shared = joining.shared is not None
         return Worker(
             joining.name, link, engine, loop, console, rows,

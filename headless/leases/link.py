@@ -62,12 +62,15 @@ class Task:
 
 @dataclass(slots=True)
 class Link:
-    """The driver at `url`. After `patience_s` without an answer its worker gives up."""
+    """The driver at `url`. After `patience_s` without an answer its worker gives up; `say` gets a
+    sentence when that time begins.
+    """
 
     session: aiohttp.ClientSession
     url: URL
     key: str = field(repr=False)
     patience_s: float
+    say: Callable[[str], None] = lambda _: None
     process: str = field(default_factory=lambda: str(uuid.uuid4()))
     version: str = field(default_factory=own_version)
 
@@ -102,15 +105,25 @@ class Link:
 
     async def insist(self, request: Callable[[], Awaitable[T]]) -> T:
         """Repeat a request until the driver answers; raise LongtakeError after `patience_s`."""
-        since, pause = time.monotonic(), FIRST_PAUSE_S
+        since, pause, is_told = time.monotonic(), FIRST_PAUSE_S, False
         while True:
             try:
                 return await request()
             except DriverLost as error:
                 if time.monotonic() - since >= self.patience_s:
                     raise LongtakeError(self._why_it_gives_up(error)) from error
+                if not is_told:
+                    self.say(self._why_it_waits(error))
+                    is_told = True
             await asyncio.sleep(min(pause, self.patience_s))
             pause = min(pause * 2, MAX_PAUSE_S)
+
+    def _why_it_waits(self, error: DriverLost) -> str:
+        what = "refuses" if isinstance(error, DriverFull) else "does not answer"
+        reason = str(error).rstrip(".")
+        return (
+            f"The driver at {self.url} {what} ({reason}); waiting for up to {self.patience_s:g} s."
+        )
 
     def _why_it_gives_up(self, error: DriverLost) -> str:
         if isinstance(error, DriverFull):

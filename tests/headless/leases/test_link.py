@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from longtake.errors import LongtakeError
-from longtake.headless.leases.link import Link, Task
+from longtake.headless.leases import link
+from longtake.headless.leases.link import DriverFull, DriverLost, Link, Task
 from longtake.headless.leases.version import own_version, stated
 
 WHOLE = {
@@ -57,3 +58,29 @@ def test_a_lease_names_no_folder_and_lasts_for_a_time(change: dict[str, object])
     """A worker removes the folder of a lease after its row."""
     with pytest.raises(LongtakeError, match="another version"):
         take({**WHOLE, **change})
+
+
+def test_who_waits_for_a_driver_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    answers: list[Exception | str] = [DriverLost("no route"), DriverFull("no room."), "row 1"]
+
+    async def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def insist() -> None:
+        url = URL("http://driver")
+        async with aiohttp.ClientSession() as session:
+            waiting = Link(session, url, "a key", 60.0, told.append)
+            assert await waiting.insist(ask) == "row 1"
+            answers.extend([DriverFull("no room."), "row 2"])
+            assert await waiting.insist(ask) == "row 2"
+
+    monkeypatch.setattr(link, "FIRST_PAUSE_S", 0.0)
+    asyncio.run(insist())
+    assert told == [
+        "The driver at http://driver does not answer (no route); waiting for up to 60 s.",
+        "The driver at http://driver refuses (no room); waiting for up to 60 s.",
+    ]
