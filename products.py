@@ -23,7 +23,7 @@ AMD = "AuthenticAMD"  # as the processor itself says
 FACTS = Path("/proc/cpuinfo")
 HALF_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 TILE_INSTRUCTIONS = ("amx_bf16",)
-INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
+INT8_INSTRUCTIONS = ("avx2",)
 INT8_CONVOLUTIONS = ("qconv_prepack", "qconv2d_pointwise")
 INT8_SUM = ("qx", "x_scale", "x_zero_point", "qw", "w_scale", "w_zero_point", "qaccum", "bias")
 """The first arguments of a convolution that adds to other codes; older torch has another order."""
@@ -72,7 +72,8 @@ def convolves_in_int8(device: torch.device) -> bool:
     """Whether a device is a CPU with instructions for products of 8-bit integers, and this torch
     has convolutions with them; older torch cannot tell: False.
 
-    Without such instructions oneDNN's sums would overflow.
+    AVX2 has them, and every later extension. Without VNNI weights must be small enough, as those of
+    `model.vae.int8` are, or sums overflow.
     """
     if device.type != "cpu" or not _has_any(INT8_INSTRUCTIONS):
         return False

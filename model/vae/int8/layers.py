@@ -7,6 +7,7 @@ into chunks, nor on the number of threads.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..memory_order import by_pixel, with_frame_before
@@ -14,24 +15,41 @@ from ..tiny import Growing, Remembering
 from .units import HIGHEST_CODE, Units, in_units
 
 HIGHEST_WEIGHT = 127
+HIGHEST_PAIR = 128
+"""The most that weights of one sign may sum to which read two neighbouring channels.
+
+AVX2 adds the products of two channels in 16 bits, and 255 * 128 is all that these hold.
+"""
 ONE_TO_ONE = 1.0  # scale of codes whose units are in the weights already
 
 
 def as_integers(weight: Tensor) -> tuple[Tensor, Tensor]:
     """A weight (o, c, h, w) as 8-bit integers, and the scale (o,) of each output's.
 
-    The scale of an output that reads nothing is 1.
+    No integer is above HIGHEST_WEIGHT and no pair above HIGHEST_PAIR. The scale of an output that
+    reads nothing is 1.
     """
-    scale = weight.abs().amax((1, 2, 3)) / HIGHEST_WEIGHT
+    single = weight.abs().amax((1, 2, 3)) / HIGHEST_WEIGHT
+    pair = _largest_pairs(weight) / (HIGHEST_PAIR - 0.5)  # both may be rounded up by a half
+    scale = torch.maximum(single, pair)
     scale[scale == 0] = 1
     return (weight / scale[:, None, None, None]).round().to(torch.int8), scale
+
+
+def _largest_pairs(weight: Tensor) -> Tensor:
+    """The largest sum (o,) of weights of one sign that read two neighbouring channels."""
+    even = F.pad(weight, (0, 0, 0, 0, 0, weight.shape[1] % 2))
+    pairs = even.unflatten(1, (-1, 2))
+    sums = torch.maximum(pairs.relu().sum(2), (-pairs).relu().sum(2))
+    return sums.amax((1, 2, 3))
 
 
 class Int8Conv(nn.Module):
     """A convolution of codes whose weights are integers, times a scale for each output channel.
 
     It gives codes behind a ReLU, or signed codes, or without `gives` float32 values; the last two
-    without a ReLU.
+    without a ReLU. It reads two channels or more: of one alone, AVX-512 without VNNI would add
+    products of several rows in 16 bits.
     """
 
     def __init__(self, conv: nn.Conv2d, reads: Units, gives: Units | None) -> None:

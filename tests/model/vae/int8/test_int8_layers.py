@@ -12,7 +12,7 @@ from longtake.model.vae.int8.units import HIGHEST_CODE, MIDDLE_CODE, Units, bala
 from longtake.tests.support.int8 import needs_int8
 from longtake.tests.support.tiny_model import randn, randomise
 
-SIZES = [(3, 1, 5, 7), (2, 16, 4, 6), (1, 40, 3, 3)]
+SIZES = [(3, 2, 5, 7), (2, 16, 4, 6), (1, 40, 3, 3)]
 """Frames, channels, rows, columns."""
 
 
@@ -41,8 +41,8 @@ def values(codes: Tensor, of: Units) -> Tensor:
 def rounded(conv: nn.Conv2d, reads: Units, gives: Units | None) -> tuple[Tensor, Tensor]:
     """The weight and the bias that the integers stand for, in the plain units."""
     weight, bias = in_units(conv, reads.values, gives)
-    step = weight.abs().amax((1, 2, 3), keepdim=True) / HIGHEST_WEIGHT
-    plain = (weight / step).round().double() * step.double()
+    integers, scale = as_integers(weight)
+    plain = integers.double() * scale.double()[:, None, None, None]
     by = torch.ones(len(weight)) if gives is None else gives.values
     plain = plain * by.double()[:, None, None, None] / reads.values.double()[:, None, None]
     return plain, bias.double() * by.double()
@@ -101,14 +101,40 @@ def test_a_sum_takes_the_other_codes_in_their_units() -> None:
     assert 0 < made.double().mean() < HIGHEST_CODE
 
 
-def test_integers_are_the_nearest_to_every_outputs_weights() -> None:
+@pytest.mark.parametrize("channels", [2, 3, 8])
+def test_integers_are_the_nearest_to_every_outputs_weights(channels: int) -> None:
     """Those of an output that reads nothing are zero."""
-    weight = randn(3, 4, 3, 3)
+    weight = randn(4, channels, 3, 3)
     weight[1] = 0
+    weight[2, :2, 0, 0] = torch.tensor([50.0, -1.0])  # no pair has more of one sign
     integers, scale = as_integers(weight)
-    assert integers.dtype == torch.int8 and integers.abs().amax((1, 2, 3)).tolist() == [127, 0, 127]
+    assert integers.dtype == torch.int8 and integers[1].count_nonzero() == 0
+    assert integers[2].abs().max() == HIGHEST_WEIGHT
     apart = (integers * scale[:, None, None, None] - weight).abs().amax((1, 2, 3))
     assert (apart <= scale / 2 * 1.001).all() and scale[1] == 1
+
+
+@pytest.mark.parametrize("channels", [2, 5, 8])
+@pytest.mark.parametrize("power", [0, 1, 3])
+def test_integers_are_the_largest_whose_pairs_fit(channels: int, power: int) -> None:
+    """As large as single weights or pairs of one sign allow, by a loop over all pairs."""
+    weight = randn(6, channels, 3, 3).sign() * randn(6, channels, 3, 3).abs() ** power
+    integers, scale = as_integers(weight)
+    for output in range(6):
+        whole, exact = _largest_sum(integers[output].double()), _largest_sum(weight[output])
+        assert 255 * whole <= 2**15 - 1, "the 16 bits of two products"
+        room = max(exact / 127.5, float(weight[output].abs().max()) / HIGHEST_WEIGHT)
+        assert float(scale[output]) == pytest.approx(room)
+
+
+def _largest_sum(weight: Tensor) -> float:
+    """The largest size of the sum of two neighbouring channels' weights of one sign."""
+    sums = [0.0]
+    for first in range(0, len(weight), 2):
+        for pair in weight[first : first + 2].flatten(1).T.tolist():
+            sums.append(sum(value for value in pair if value > 0))
+            sums.append(-sum(value for value in pair if value < 0))
+    return max(sums)
 
 
 @torch.no_grad()
