@@ -26,7 +26,6 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 
 from ..core_checkout import ComfyCore
 from ..errors import BadInput, StorageError
@@ -42,6 +41,7 @@ from .commands.rollouts import rollouts
 from .commands.schedule import schedule
 from .commands.watch import check_watchable, watch_run
 from .commands.worker import worker
+from .console.bar import progress_bar
 from .console.interrupt import raise_from_now_on
 from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
@@ -164,13 +164,11 @@ def convert(  # noqa: PLR0913
     understand.
     """
     console = Console(soft_wrap=True)
-    with report_failures(console, RunFiles(), debug=debug), Progress(console=console) as bar:
+    with report_failures(console, RunFiles(), debug=debug):
         checkpoint = open_checkpoint(file, family, weights)
-        task = bar.add_task("tensors", total=None)
         how = converting.Conversion(dtype, None if fps is None else float(fps))
-        size = converting.convert(
-            checkpoint, out, how, lambda done, all_: bar.update(task, completed=done, total=all_)
-        )
+        with progress_bar(console, "tensors") as advance:
+            size = converting.convert(checkpoint, out, how, advance)
         title = escape(checkpoint.recognition.family.title)
         console.print(f"{title}: {escape(str(out))} ({size / 1e6:,.1f} MB)", highlight=False)
         for remark in converting.remarks(checkpoint, weights):
