@@ -43,8 +43,9 @@ from .commands.watch import check_watchable, watch_run
 from .commands.worker import worker
 from .console.bar import progress_bar
 from .console.interrupt import raise_from_now_on
-from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
+from .console.options import comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
+from .console.values import FILE, TEXT
 from .events import RunFiles
 from .osc.command import osc
 from .player.access import Access
@@ -142,7 +143,11 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
     help="Convert unquantised floats to this type; quantised weights stay as they are.",
 )
 @click.option(
-    "--family", default=AUTO, show_default=True, help="Model family, or auto to detect it."
+    "--family",
+    type=TEXT,
+    default=AUTO,
+    show_default=True,
+    help="Model family, or auto to detect it.",
 )
 @click.option(
     "--weights",

@@ -21,8 +21,9 @@ from ..batch.params import read_table
 from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from ..batch.results import write_results
 from ..batch.row import BatchSpec
-from ..console.options import FILE, common_options, is_written, parse_changes
+from ..console.options import common_options, is_written, parse_changes
 from ..console.reporting import print_failure, print_files, report_failures
+from ..console.values import FILE, TEXT
 from ..events import RunFiles
 from ..leases.driving import Driving, drive, driver_options
 from ..runner import Job, prepare_folder
@@ -43,6 +44,7 @@ LOCK_FILE = "batch.lock"
 @click.option(
     "--server",
     "servers",
+    type=TEXT,
     multiple=True,
     metavar="URL",
     help="Run on this ComfyUI server; repeat the option to share rows among servers.",

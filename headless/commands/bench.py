@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...errors import BadInput
-from ..console.options import FILE
 from ..console.reporting import report_failures
+from ..console.values import FILE, TEXT
 from ..events import RunFiles
 
 
 @click.command()
-@click.argument("suite", required=False)
+@click.argument("suite", type=TEXT, required=False)
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the results to FILE.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def bench(suite: str | None, json_file: Path | None, debug: bool) -> None:

@@ -8,14 +8,15 @@ from rich.markup import escape
 
 from ...stream.live.relay import Relay
 from ..console.reporting import report_failures
+from ..console.values import TEXT
 from ..events import RunFiles
 
 VARIABLE = "LONGTAKE_PUSH"
 
 
 @click.command()
-@click.argument("address")
-@click.argument("target", envvar=VARIABLE)
+@click.argument("address", type=TEXT)
+@click.argument("target", type=TEXT, envvar=VARIABLE)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def push(address: str, target: str, *, debug: bool) -> None:
     """Send the live picture at ADDRESS on to TARGET until Ctrl-C.

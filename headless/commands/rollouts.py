@@ -25,8 +25,9 @@ from ...stream.store.opening import open_store
 from ...stream.store.sharing import Sharing
 from ...stream.timecode import time_label
 from ...units import byte_size, count_of
-from ..console.options import FILE, store_option
+from ..console.options import store_option
 from ..console.reporting import report_failures
+from ..console.values import FILE, TEXT
 from ..events import RunFiles
 from .nearby import ROLLOUTS, check_output, check_store
 
@@ -101,7 +102,7 @@ def _cells(record: Record, facts: dict[str, Any]) -> tuple[str, ...]:
 
 
 @rollouts.command()
-@click.argument("name", metavar="ID")
+@click.argument("name", type=TEXT, metavar="ID")
 @_options
 @store_option
 def show(name: str, out: Path, store: str | None, as_json: bool, debug: bool) -> None:
@@ -129,7 +130,11 @@ def show(name: str, out: Path, store: str | None, as_json: bool, debug: bool) ->
 
 @rollouts.command()
 @click.option(
-    "--keep", required=True, metavar="SIZE", help="Largest total size to keep: 20GB, 500M."
+    "--keep",
+    type=TEXT,
+    required=True,
+    metavar="SIZE",
+    help="Largest total size to keep: 20GB, 500M.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @_options

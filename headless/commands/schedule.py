@@ -24,8 +24,8 @@ from ...samplers.schedule.options import (
     ScheduleOptions,
 )
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
-from ..console.options import FILE
 from ..console.reporting import report_failures
+from ..console.values import FILE
 from ..events import RunFiles
 from ..runner import check_file
 

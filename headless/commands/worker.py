@@ -11,31 +11,26 @@ from rich.console import Console
 
 from ...core_checkout import ComfyCore
 from ...errors import BadInput
-from ..console.options import (
-    FILE,
-    core_options,
-    is_written,
-    metadata_option,
-    store_option,
-)
+from ..console.options import core_options, is_written, metadata_option, store_option
 from ..console.reporting import report_failures
+from ..console.values import FILE, TEXT
 from ..events import RunFiles
 from ..leases.key import read_key
 from ..leases.messages import WORKER
 
 
 @click.command()
-@click.option("--join", "driver", required=True, metavar="URL",
+@click.option("--join", "driver", type=TEXT, required=True, metavar="URL",
               help="The driver's address, as `longtake batch --serve` prints it.")  # fmt: skip
 @click.option("--key-file", type=FILE, metavar="FILE",
               help="The file with the driver's key (default: $LONGTAKE_KEY).")  # fmt: skip
-@click.option("--server", metavar="URL",
+@click.option("--server", type=TEXT, metavar="URL",
               help="Run the rows on this ComfyUI server instead of in this process.")  # fmt: skip
 @click.option("--shared", type=FILE, metavar="DIR",
               help="The driver's --out as seen here; then no file is sent.")  # fmt: skip
 @click.option("--work", type=FILE, default=Path("worker"), show_default=True, metavar="DIR",
               help="Folder for the files of this worker's unfinished rows.")  # fmt: skip
-@click.option("--name", metavar="NAME",
+@click.option("--name", type=TEXT, metavar="NAME",
               help="A name that no other worker has (default: host and process).")  # fmt: skip
 @click.option("--patience", type=click.FloatRange(min=0), default=600.0, show_default=True,
               metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip

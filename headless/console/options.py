@@ -18,8 +18,7 @@ from ...stream.store.address import Address
 from ...stream.store.opening import VARIABLE
 from ..player.access import LOOPBACK, Access
 from ..workflow.overrides import Override, parse_override
-
-FILE = click.Path(path_type=Path)
+from .values import FILE, TEXT
 
 Command = Callable[..., None]
 
@@ -73,6 +72,7 @@ def store_option(command: Command) -> Command:
     """Add the option --store."""
     return click.option(
         "--store",
+        type=TEXT,
         envvar=VARIABLE,
         metavar="URL",
         callback=lambda _context, _option, url: url and Address(url).whole,
@@ -103,6 +103,7 @@ def common_options(command: Command) -> Command:
         click.option(
             "--set",
             "changes",
+            type=TEXT,
             multiple=True,
             metavar="NODE.INPUT=VALUE",
             help="Set an input; NODE is an id, title or type. Can be repeated.",
@@ -131,12 +132,14 @@ def watch_options(command: Command) -> Command:
         click.option(
             "--allow-host",
             "allow_hosts",
+            type=TEXT,
             multiple=True,
             metavar="NAME",
             help="With --watch: another name of this machine, as a proxy uses it. Can be repeated.",
         ),
         click.option(
             "--listen",
+            type=TEXT,
             metavar="ADDRESS",
             help="With --watch: the address to listen at (default: 127.0.0.1; 0.0.0.0: all).",
         ),

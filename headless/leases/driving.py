@@ -19,7 +19,8 @@ from ...core_checkout import ComfyCore
 from ..batch.local import check_rows
 from ..batch.record import Records
 from ..batch.row import BatchSpec
-from ..console.options import FILE, is_written
+from ..console.options import is_written
+from ..console.values import FILE, TEXT
 from ..session import session
 from .key import VARIABLE, read_key
 from .place import LEASE_S, Place, parse_place
@@ -79,14 +80,14 @@ def driver_options(command: Command) -> Command:
         click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
                      metavar="N", help="With --ray: the number of workers, each with a GPU, or a "
                      "CPU slot in a cluster without GPUs."),
-        click.option("--ray", metavar="ADDRESS",
+        click.option("--ray", type=TEXT, metavar="ADDRESS",
                      help="Start workers on this Ray cluster: auto, local or HOST:PORT."),
         click.option("--lease", type=click.FloatRange(min=1), default=LEASE_S, show_default=True,
                      metavar="SECONDS", help="With --serve: the time after which the row of a "
                      "silent worker goes to another."),
         click.option("--key-file", type=FILE, metavar="FILE",
                      help="With --serve: the file with the workers' key (default: $LONGTAKE_KEY)."),
-        click.option("--serve", metavar="HOST:PORT",
+        click.option("--serve", type=TEXT, metavar="HOST:PORT",
                      help="Give the rows to `longtake worker`s that join here."),
     ):  # fmt: skip
         with_driving = option(with_driving)

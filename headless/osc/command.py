@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..console.reporting import report_failures
+from ..console.values import TEXT
 from ..events import RunFiles
 from .addresses import HELP, HELP_LINE, describe
 from .bridge import Bridge
@@ -16,10 +17,10 @@ PORT = 9000
 
 
 @click.command(epilog="\b\nAddresses:\n  " + "\n  ".join([*describe(), HELP_LINE]))
-@click.argument("address")
+@click.argument("address", type=TEXT)
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True,
               help="UDP port to listen at; 0 chooses a free one.")  # fmt: skip
-@click.option("--listen", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+@click.option("--listen", type=TEXT, default="127.0.0.1", show_default=True, metavar="ADDRESS",
               help="Where to listen; 0.0.0.0 lets other machines control the run.")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def osc(address: str, port: int, listen: str, *, debug: bool) -> None:

@@ -1,0 +1,65 @@
+"""Values that no command can mean are wrong usage, exit code 2, before anything is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from longtake.headless.cli import main
+
+TAKES_NOTHING = {"comfy_flags", "step_list"}
+"""Options whose default is an empty text: no flags, no list."""
+
+
+def refused(*words: str) -> str:
+    """What the command says of its usage."""
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and result.stdout == "", result.output
+    return result.stderr
+
+
+def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name)
+
+
+def command_of(words: tuple[str, ...]) -> click.Command:
+    command: click.Command = main
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    return command
+
+
+def emptied() -> Iterator[tuple[str, ...]]:
+    """Each command, with one of its values empty."""
+    for words in commands(main):
+        for parameter in command_of(words).params:
+            flag = parameter.type == click.BOOL or getattr(parameter, "is_flag", False)
+            if not flag and parameter.name not in TAKES_NOTHING:
+                yield (*words, parameter.opts[0])
+
+
+@pytest.mark.parametrize("words", list(emptied()), ids=" ".join)
+def test_an_empty_value_is_wrong_usage(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *names, value = words
+    arguments = [
+        parameter.opts[0] for parameter in command_of(tuple(names)).params
+        if isinstance(parameter, click.Argument)
+    ]  # fmt: skip
+    if value in arguments:
+        given = ["" if name == value else "x" for name in arguments]
+    else:
+        given = [*(["x"] * len(arguments)), value, ""]
+    assert "Invalid value" in refused(*names, *given)
+    assert not list(tmp_path.iterdir())
