@@ -23,7 +23,7 @@ from ..batch.results import write_results
 from ..batch.row import BatchSpec
 from ..console.options import common_options, is_written, parse_changes
 from ..console.reporting import print_failure, print_files, report_failures
-from ..console.values import FILE, TEXT
+from ..console.values import FILE, TEXT, Number
 from ..events import RunFiles
 from ..leases.driving import Driving, drive, driver_options
 from ..runner import Job, prepare_folder
@@ -51,7 +51,7 @@ LOCK_FILE = "batch.lock"
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=600.0,
     show_default=True,
     metavar="SECONDS",

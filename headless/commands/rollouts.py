@@ -27,7 +27,7 @@ from ...stream.timecode import time_label
 from ...units import byte_size, count_of
 from ..console.options import store_option
 from ..console.reporting import report_failures
-from ..console.values import FILE, TEXT
+from ..console.values import FILE, TEXT, Parsed
 from ..events import RunFiles
 from .nearby import ROLLOUTS, check_output, check_store
 
@@ -131,14 +131,14 @@ def show(name: str, out: Path, store: str | None, as_json: bool, debug: bool) ->
 @rollouts.command()
 @click.option(
     "--keep",
-    type=TEXT,
+    type=Parsed(size_bytes),
     required=True,
     metavar="SIZE",
     help="Largest total size to keep: 20GB, 500M.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @_options
-def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
+def gc(keep: int, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
     """Delete the least recently used rollouts until SIZE is left.
 
     Keeps chunks that a kept rollout shares, and rollouts that are being generated. A store keeps
@@ -146,7 +146,7 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
     """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
-        freed = collect(_journal(out), size_bytes(keep), dry_run=dry_run)
+        freed = collect(_journal(out), keep, dry_run=dry_run)
         removed = [record.id for record in freed.removed]
         if as_json:
             facts = {"removed": removed, "chunks": freed.chunks, "bytes": freed.bytes,

@@ -25,7 +25,7 @@ from ...samplers.schedule.options import (
 )
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from ..console.reporting import report_failures
-from ..console.values import FILE
+from ..console.values import FILE, Number
 from ..events import RunFiles
 from ..runner import check_file
 
@@ -67,11 +67,11 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
     "--first-steps", type=click.IntRange(0, MAX_STEPS), help="Minimum steps of the first chunk."
 )
 @click.option(
-    "--shift", type=click.FloatRange(0.01, MAX_SHIFT),
+    "--shift", type=Number(0.01, MAX_SHIFT),
     help="Weight of high noise levels; 1 is even.",
 )  # fmt: skip
 @click.option(
-    "--stagger", type=click.FloatRange(0.0, MAX_STAGGER), default=DEFAULTS.stagger,
+    "--stagger", type=Number(0.0, MAX_STAGGER), default=DEFAULTS.stagger,
     help="Steps between neighbouring frames; in a pipeline, chunks in flight.",
 )  # fmt: skip
 @click.option(

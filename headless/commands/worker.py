@@ -13,7 +13,7 @@ from ...core_checkout import ComfyCore
 from ...errors import BadInput
 from ..console.options import core_options, is_written, metadata_option, store_option
 from ..console.reporting import report_failures
-from ..console.values import FILE, TEXT
+from ..console.values import FILE, TEXT, Number
 from ..events import RunFiles
 from ..leases.key import read_key
 from ..leases.messages import WORKER
@@ -32,7 +32,7 @@ from ..leases.messages import WORKER
               help="Folder for the files of this worker's unfinished rows.")  # fmt: skip
 @click.option("--name", type=TEXT, metavar="NAME",
               help="A name that no other worker has (default: host and process).")  # fmt: skip
-@click.option("--patience", type=click.FloatRange(min=0), default=600.0, show_default=True,
+@click.option("--patience", type=Number(min=0), default=600.0, show_default=True,
               metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @core_options

@@ -20,7 +20,7 @@ from ..batch.local import check_rows
 from ..batch.record import Records
 from ..batch.row import BatchSpec
 from ..console.options import is_written
-from ..console.values import FILE, TEXT
+from ..console.values import FILE, TEXT, FiniteNumber, Parsed
 from ..session import session
 from .key import VARIABLE, read_key
 from .place import LEASE_S, Place, parse_place
@@ -82,16 +82,22 @@ def driver_options(command: Command) -> Command:
                      "CPU slot in a cluster without GPUs."),
         click.option("--ray", type=TEXT, metavar="ADDRESS",
                      help="Start workers on this Ray cluster: auto, local or HOST:PORT."),
-        click.option("--lease", type=click.FloatRange(min=1), default=LEASE_S, show_default=True,
+        click.option("--lease", type=FiniteNumber(min=1), default=LEASE_S, show_default=True,
                      metavar="SECONDS", help="With --serve: the time after which the row of a "
                      "silent worker goes to another."),
         click.option("--key-file", type=FILE, metavar="FILE",
                      help="With --serve: the file with the workers' key (default: $LONGTAKE_KEY)."),
-        click.option("--serve", type=TEXT, metavar="HOST:PORT",
+        click.option("--serve", type=Parsed(_place_text), metavar="HOST:PORT",
                      help="Give the rows to `longtake worker`s that join here."),
     ):  # fmt: skip
         with_driving = option(with_driving)
     return with_driving
+
+
+def _place_text(text: str) -> str:
+    """Return HOST:PORT as written; raise BadInput."""
+    parse_place(text)
+    return text
 
 
 def drive(

@@ -26,5 +26,5 @@ def parse_place(text: str, lease_s: float = LEASE_S) -> Place:
     """Return the place in `HOST:PORT` or `PORT` (this machine only); raise BadInput."""
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
-        raise BadInput(f"--serve {text!r} is not HOST:PORT, for example 0.0.0.0:8290.")
+        raise BadInput(f"{text!r} is not HOST:PORT, for example 0.0.0.0:8290.")
     return Place(host.strip("[]") or "127.0.0.1", int(port), lease_s)

@@ -63,3 +63,27 @@ def test_an_empty_value_is_wrong_usage(
         given = [*(["x"] * len(arguments)), value, ""]
     assert "Invalid value" in refused(*names, *given)
     assert not list(tmp_path.iterdir())
+
+
+BATCH = ("batch", "w.json", "--serve", "127.0.0.1:0")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("rollouts", "gc", "--keep", "20XB"), "'20XB' is not a size; write one such as 20GB"),
+        (("rollouts", "gc", "--keep", "-5"), "'-5' is not a size"),
+        (("batch", "w.json", "--serve", "127.0.0.1"), "'127.0.0.1' is not HOST:PORT"),
+        (("batch", "w.json", "--serve", "127.0.0.1:70000"), "is not HOST:PORT, for example"),
+        ((*BATCH, "--lease", "nan"), "'nan' is not a number"),
+        ((*BATCH, "--lease", "inf"), "'inf' is not finite"),
+        (("batch", "w.json", "--server", "x", "--patience", "nan"), "'nan' is not a number"),
+        (("worker", "--join", "x:1", "--patience", "nan"), "'nan' is not a number"),
+        (("schedule", "--stagger", "nan"), "'nan' is not a number"),
+        (("schedule", "--shift", "nan"), "'nan' is not a number"),
+    ],
+)
+def test_a_size_or_a_number_that_is_none_is_wrong_usage(
+    words: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in refused(*words)

@@ -76,7 +76,7 @@ def test_a_worker_whose_folder_cannot_be_written_names_its_option(
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
-        (["--serve", "nowhere"], 1, "--serve 'nowhere' is not HOST:PORT"),
+        (["--serve", "nowhere"], 2, "'nowhere' is not HOST:PORT"),
         (["--serve", "1", "--server", "x"], 2, "Give --server, or --serve or --ray"),
         (["--key-file", "k"], 2, "--key-file needs --serve or --ray"),
         (["--lease", "60"], 2, "--lease needs --serve or --ray"),

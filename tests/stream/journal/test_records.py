@@ -351,7 +351,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["rollouts", "show", "x", "--out", str(tmp_path)])
     assert done.exit_code == 1 and "There is no rollout 'x'" in done.output
     done = CliRunner().invoke(main, ["rollouts", "gc", "--keep", "much", "--out", str(tmp_path)])
-    assert done.exit_code == 1 and "'much' is not a size" in done.output
+    assert done.exit_code == 2 and "'much' is not a size" in done.output
     nowhere = ["--out", str(tmp_path / "nowhere")]
     for words in (["list"], ["gc", "--keep", "0"]):
         done = CliRunner().invoke(main, ["rollouts", *words, *nowhere])
