@@ -31,8 +31,8 @@ from ..console.values import FILE, TEXT, Parsed
 from ..events import RunFiles
 from .nearby import ROLLOUTS, check_output, check_store
 
-SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
+SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}  # as `byte_size` writes them
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])I?)?B?", re.IGNORECASE)
 HEADINGS = ("id", "length", "size", "bytes", "own", "last used", "prompt, last change")
 
 
@@ -41,7 +41,7 @@ def size_bytes(written: str) -> int:
     match = _SIZE.fullmatch(written.strip())
     if match is None:
         raise BadInput(f"{written!r} is not a size; write one such as 20GB, 500M or 0.")
-    return int(float(match[1]) * SIZES[match[2].upper()])
+    return int(float(match[1]) * SIZES[(match[2] or "").upper()])
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -134,7 +134,7 @@ def show(name: str, out: Path, store: str | None, as_json: bool, debug: bool) ->
     type=Parsed(size_bytes),
     required=True,
     metavar="SIZE",
-    help="Largest total size to keep: 20GB, 500M.",
+    help="Largest total size to keep, in the units of the list: 20GB, 500M.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @_options

@@ -31,6 +31,7 @@ from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.stream.rollouts import MODEL, Words, edit_fork
 from longtake.tests.support.tiny_model import settings
+from longtake.units import byte_size
 
 SOURCE = settings(length=12, guidance=cfg(2.0))
 
@@ -360,10 +361,14 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "size"),
-    [("20GB", 20 * 10**9), ("1.5m", 1_500_000), ("7", 7), ("2 TiB", 2 * 10**12)],
+    [("20GB", 20 * 2**30), ("1.5m", 1_572_864), ("7", 7), ("2 TiB", 2 * 2**40), ("7B", 7)],
 )
 def test_sizes_are_parsed_as_people_write_them(written: str, size: int) -> None:
     assert size_bytes(written) == size
+
+
+def test_the_size_that_the_list_shows_is_the_size_to_keep() -> None:
+    assert size_bytes(byte_size(3 * 2**30)) == 3 * 2**30
 
 
 def test_names_must_be_unambiguous(tmp_path: Path) -> None:
