@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..errors import BadInput
+from ..kinds import kind_of
 from ..stream.rollout.rollout import Rollout
 from .conditioning.camera_spec import CameraSpec
 from .conditioning.control_spec import ControlSpec
@@ -32,7 +33,7 @@ def check_socket(socket: io.Input, value: Any) -> None:
         )
     if value is not None and not any(fits(value) for fits in map(_FITS.get, types) if fits):
         raise BadInput(
-            f"{socket.id} got a value of type {type(value).__name__}, and takes {names}; connect "
+            f"{socket.id} got {kind_of(value)}, and takes {names}; connect "
             f"a node that gives {names}."
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BadInput
+from ...kinds import kind_of
 from ..json_text import HalfCharacter, parse_json
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
@@ -139,6 +140,6 @@ def _cells(path: Path, number: int, row: object) -> Cells:
         if not isinstance(value, str | int | float | bool | None):
             raise BadInput(
                 f"{path} row {number}, {name}: must be text, a number, true or false; got "
-                f"a {type(value).__name__}."
+                f"{kind_of(value)}."
             )
     return row

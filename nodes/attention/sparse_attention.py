@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...kinds import kind_of
 from .. import categories, host
 from ..schema import build
 from . import advanced_inputs as advanced
@@ -91,7 +92,7 @@ def _warnings(model: Any) -> list[str]:
     if host.is_wan(model):
         return []
     return [
-        f"The model is a {type(model.model.diffusion_model).__name__}, not a Wan model. Attention "
+        f"The model is {kind_of(model.model.diffusion_model)}, not a Wan model. Attention "
         "calls are told apart by Wan's order of them, which is untested here; remove ANN-Sparse "
         "Attention if pictures suffer."
     ]

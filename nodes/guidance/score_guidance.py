@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...characters import excerpt
 from ...errors import BadInput
+from ...kinds import kind_of
 from ...model.vae.taehv import taehv_decoder
 from ...samplers import guidance as g
 from ...samplers.guidance.scores import Box, Colour, Motion, Palette, Pictures, Region
@@ -78,9 +79,9 @@ def score_decoder(vae: Any) -> Pictures:
     if isinstance(vae, DemoVAE):
         return Pictures(vae.first_stage_model, vae.device)
     if not is_tiny(vae):
-        kind = type(getattr(vae, "first_stage_model", vae)).__name__
+        kind = kind_of(getattr(vae, "first_stage_model", vae))
         raise BadInput(
-            f"palette and region need a tiny VAE, but this is a {kind}, whose gradients would take "
+            f"palette and region need a tiny VAE, but this is {kind}, whose gradients would take "
             "more memory than the model; load taew2_1 or lighttaew2_1 (taew2_2 for Wan 2.2 5B) "
             "with Load Wan VAE, or choose motion."
         )

@@ -19,6 +19,7 @@ from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
 from ...errors import BadInput
+from ...kinds import kind_of
 from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import TEXT, camera_of, config_from_shapes, state_of
 from ...model.delta import add_delta_layers
@@ -160,7 +161,8 @@ def copy_vae(vae: Any, device: torch.device) -> Any:
     )
     if type(twin.first_stage_model) is not type(tree):
         raise BadInput(
-            f"A {type(tree).__name__} cannot be moved to another device; set decode_on to default."
+            f"The VAE is {kind_of(tree)}, which cannot be moved to another device; set "
+            "decode_on to default."
         )
     return twin
 
@@ -178,7 +180,7 @@ def module_tree(model: Any) -> nn.Module:
     tree = model.model.diffusion_model
     if not is_wan(model) and not isinstance(tree, RecurrentNetwork):
         raise BadInput(
-            f"The model is a {type(tree).__name__}, not a Wan model; connect Load Demo Model or a "
+            f"The model is {kind_of(tree)}, not a Wan model; connect Load Demo Model or a "
             "Wan 2.1 text-to-video model to `model`."
         )
     return tree

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import BadInput
+from ...kinds import kind_of
 from ...model.vae.agreement import LEAST, agreement, sees
 from ...model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
 from ...model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, LatentFormat
@@ -216,7 +217,7 @@ def _wrap_host_vae(vae: Any) -> StreamingVAE:
     decoder = getattr(tree, "decoder", None)
     if not tiny and not (hasattr(decoder, "upsamples") and hasattr(tree, "conv2")):
         raise BadInput(
-            f"The VAE is a {type(tree).__name__}, which Longtake cannot stream; connect Load VAE "
+            f"The VAE is {kind_of(tree)}, which Longtake cannot stream; connect Load VAE "
             "with a Wan VAE or a tiny VAE for Wan, or the VAE of Load Demo Model."
         )
     form = FORMATS.get(getattr(vae, "latent_channels", 0))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...attention.storage.placement import ON_DEVICE
 from ...errors import BadInput
+from ...kinds import kind_of
 from ...samplers.conditioning.known_frame import KnownFrame
 from ...samplers.control.stored import stored
 from ...samplers.guidance.scores import Pictures
@@ -73,6 +74,6 @@ def _to_json(value: object, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise BadInput(
-        f"The rollout uses a {type(value).__name__}, which a file cannot hold; remove it to save "
+        f"The rollout uses {kind_of(value)}, which a file cannot hold; remove it to save "
         "the rollout."
     )

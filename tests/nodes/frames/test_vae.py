@@ -122,6 +122,8 @@ def test_what_cannot_stream_is_refused(bench: Bench) -> None:
 
     with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):
         streaming_vae(host_vae(nn.Linear(1, 1), 16))
+    with pytest.raises(BadInput, match="^The VAE is a number, which Longtake cannot stream"):
+        streaming_vae(3)
     with pytest.raises(BadInput, match="has 32 latent channels, but Wan VAEs have 16 or 48"):
         tree = SimpleNamespace(decoder=nn.Sequential(nn.ReLU()), patch_size=2)
         streaming_vae(host_vae(tree, 32))
