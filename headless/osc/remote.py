@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -120,8 +120,20 @@ class RemoteRun:
             reason = (content or {}).get("error", f"status {error.code}")
             raise LongtakeError(f"The server refuses: {reason}") from error
         except BROKEN as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise LongtakeError(f"{self._server} does not answer ({reason}).") from error
+            raise LongtakeError(f"{self._server} does not answer ({_reason(error)}).") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why an answer did not come, in plain words and on one line."""
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"it says nothing for {TIMEOUT_S:g} s"
+    if isinstance(cause, IncompleteRead):
+        return "its answer breaks off"
+    if isinstance(cause, ValueError):
+        return "its answer is no JSON"
+    text = getattr(cause, "strerror", None) or str(cause)
+    return " ".join(text.split()) or type(cause).__name__
 
 
 def _as_json(refusal: HTTPError) -> dict[str, Any] | None:

@@ -1,0 +1,38 @@
+"""Why a run cannot be reached is said in plain words."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from http.client import IncompleteRead
+from urllib.error import URLError
+
+import pytest
+
+from longtake.errors import LongtakeError
+from longtake.headless.osc import remote
+
+REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (URLError(REFUSED), os.strerror(errno.ECONNREFUSED)),
+        (URLError(TimeoutError("timed out")), "it says nothing for 10 s"),
+        (TimeoutError("timed out"), "it says nothing for 10 s"),
+        (IncompleteRead(b"{", 90), "its answer breaks off"),
+        (json.JSONDecodeError("Expecting value", "", 0), "its answer is no JSON"),
+    ],
+)
+def test_a_reason_is_no_text_of_a_library(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(remote, "urlopen", fail)
+    with pytest.raises(LongtakeError) as said:
+        remote.RemoteRun("http://127.0.0.1:1/#key").send({"op": "stop"})
+    assert str(said.value) == f"http://127.0.0.1:1 does not answer ({reason})."
