@@ -116,6 +116,10 @@ def check_file(target: Path, option: str, example: str) -> None:
     if target.is_dir():
         raise BadInput(f"{option} {target} is a folder; name a file, such as {target / example}.")
     prepare_folder(target.resolve().parent, option)
+    if target.exists() and not os.access(target, os.W_OK):
+        raise StorageError(
+            f"{option} {target} is write-protected; allow writing, or name another file."
+        )
 
 
 def prepare_folder(folder: Path, option: str = "--out") -> None:

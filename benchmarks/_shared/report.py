@@ -104,7 +104,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
         )
     except OSError as error:
         raise StorageError(
-            f"the results cannot be written to {path} ({error.strerror}); choose another --json "
+            f"The results cannot be written to {path} ({error.strerror}); choose another --json "
             "file."
         ) from error
 

@@ -21,6 +21,7 @@ from ...errors import BadInput
 from ..console.reporting import report_failures
 from ..console.values import FILE, TEXT
 from ..events import RunFiles
+from ..runner import check_file
 
 
 @click.command()
@@ -29,6 +30,8 @@ from ..events import RunFiles
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def bench(suite: str | None, json_file: Path | None, debug: bool) -> None:
     """Run the benchmark SUITE, or list the suites."""
+    if suite is None and json_file is not None:
+        raise click.UsageError("--json needs a SUITE")
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
         suites = _suites()
@@ -40,6 +43,8 @@ def bench(suite: str | None, json_file: Path | None, debug: bool) -> None:
                 f"There is no benchmark suite {suite!r}; choose one of {', '.join(suites)}."
             )
         else:
+            if json_file is not None:
+                check_file(json_file, "--json", f"{suite}.json")
             importlib.import_module(f"...benchmarks.{suite}", __package__).main(json_file)
 
 
