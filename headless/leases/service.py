@@ -100,6 +100,10 @@ class LeaseService:
         name = worker_name(read_object(await request.read()))
         await self.expire()
         lease = await self._in_turn(lambda: self.queue.take(name, time.monotonic()))
+        if lease is not None and _has_left(request):  # it was stopped, or waits no longer
+            await self._in_turn(lambda: self.queue.release(lease.id))
+            self.heard.pop(_process(request), None)
+            return web.Response(status=204)
         if lease is not None:
             self.display.set_place(lease.row, "running")
             return web.json_response(lease_message(lease, self.queue.seconds))
@@ -178,6 +182,11 @@ class LeaseService:
 
 def _process(request: web.Request) -> str:
     return request.headers.get(PROCESS_HEADER, "")
+
+
+def _has_left(request: web.Request) -> bool:
+    """Whether nobody waits for the answer: a lease in it would be lost until its end."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _ended() -> web.HTTPConflict:
