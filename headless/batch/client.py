@@ -21,6 +21,7 @@ from ...errors import BadInput, LongtakeError, StorageError
 from ...temporary_files import put_in_place
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .answers import BadAnswer, as_object, decode, is_listed, node_errors, short
+from .reasons import reason_of
 from .silence import Silences, answer_unless_silent
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
@@ -161,7 +162,7 @@ class Client:
                     if isinstance(content, dict):
                         receive(content)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise ServerLost(str(error)) from error
+            raise ServerLost(reason_of(error)) from error
 
     async def _json(self, method: str, *path: str) -> dict[str, Any]:
         status, text = await self._ask(method, *path)
@@ -198,7 +199,7 @@ class Client:
                 self._silences.add(route, began)
             raise ServerLost(str(error) or f"no answer to /{route}") from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise ServerLost(str(error) or type(error).__name__) from error
+            raise ServerLost(reason_of(error)) from error
 
     async def _first_bytes(
         self, request: Awaitable[aiohttp.ClientResponse], route: str

@@ -18,6 +18,7 @@ from yarl import URL
 from ...errors import LongtakeError, StorageError
 from ..batch.answers import decode, short
 from ..batch.client import PIECE_BYTES, TIMEOUT
+from ..batch.reasons import reason_of
 from .key import header
 from .version import difference, own_version, read_version, stated
 
@@ -143,7 +144,7 @@ class Link:
                 self._check_version(read_version(answer.headers))
                 return checked
         except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
-            raise DriverLost(str(error) or type(error).__name__) from error
+            raise DriverLost(reason_of(error)) from error
 
     def _check_version(self, driver: str | None) -> None:
         """Raise LongtakeError where the driver is of another version, and refuses nobody itself."""
