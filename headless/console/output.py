@@ -93,7 +93,7 @@ def _lasting(stream: Any) -> tuple[Any, LastingOutput | None]:
 
 
 def _occupy_closed_descriptors() -> None:
-    """Give each closed standard descriptor to the null device.
+    """Give each closed standard descriptor to the null device, in child processes too.
 
     The next file that is opened would get it, and what a library prints would be in a video.
     """
@@ -101,4 +101,5 @@ def _occupy_closed_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free one, which is this
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free one, which is this
+            os.set_inheritable(opened, True)

@@ -69,6 +69,15 @@ def test_the_works_file_is_whole(tmp_path: Path, redirect: str, code: int, told:
     assert (tmp_path / "video.mp4").read_text() == "whole"
 
 
+def test_a_child_process_has_all_standard_descriptors(tmp_path: Path) -> None:
+    command = """
+    import subprocess
+    look = "import os; [os.fstat(number) for number in range(3)]"
+    raise SystemExit(subprocess.run([sys.executable, "-c", look]).returncode)
+"""
+    assert run(tmp_path, command, "<&- >&- 2>&-") == (0, "")
+
+
 @pytest.mark.parametrize("code", [1, 2, INTERRUPTED])
 def test_a_failures_own_exit_code_stays(tmp_path: Path, code: int) -> None:
     assert run(tmp_path, f'print("hint"); raise SystemExit({code})', ">&-") == (
