@@ -10,6 +10,7 @@ from typing import Any, cast
 
 STANDARD = (0, 1, 2)
 LOST = 1  # the exit code of work that is done, and whose output nobody got
+LENIENT = "backslashreplace"  # what to do about letters that the output does not have
 READER_ENDED = (errno.EPIPE, errno.EINVAL)  # EINVAL: on Windows
 
 
@@ -80,13 +81,13 @@ def _lasting(stream: Any) -> tuple[Any, LastingOutput | None]:
     """Return a stream that does not fail, and its lowest layer."""
     if stream is None:  # Python was started with this descriptor closed
         raw = LastingOutput(None)
-        return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", write_through=True), raw
+        return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", LENIENT, write_through=True), raw
     if not isinstance(stream, io.TextIOWrapper):
         return stream, None
     stream.flush()
     raw = LastingOutput(cast(io.RawIOBase, getattr(stream.buffer, "raw", stream.buffer)))
     lasting = io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, "backslashreplace", newline="\n",
+        io.BufferedWriter(raw), stream.encoding, LENIENT, newline="\n",
         line_buffering=stream.line_buffering, write_through=stream.write_through,
     )  # fmt: skip
     return lasting, raw

@@ -95,6 +95,17 @@ def test_a_letter_that_the_output_lacks_is_escaped(tmp_path: Path) -> None:
     assert (code, told, (tmp_path / "said").read_text()) == (0, "\\u4e01", "\\u4e00\n")
 
 
+def test_a_name_that_is_no_text_ends_no_work_where_nobody_listens(tmp_path: Path) -> None:
+    """Such as the name of a file that Linux has in other letters than UTF-8."""
+    command = """
+    print("caf\\udce9.mp4")
+    print("caf\\udce9.mp4", file=sys.stderr)
+    open("whole", "w").close()
+"""
+    assert run(tmp_path, command, ">&- 2>&-") == (1, "")
+    assert (tmp_path / "whole").exists()
+
+
 def test_ctrl_c_stops_also_where_stderr_is_full(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no full device here")
