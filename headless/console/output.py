@@ -87,7 +87,7 @@ def _lasting(stream: Any) -> tuple[Any, LastingOutput | None]:
     stream.flush()
     raw = LastingOutput(cast(io.RawIOBase, getattr(stream.buffer, "raw", stream.buffer)))
     lasting = io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, LENIENT, newline="\n",
+        io.BufferedWriter(raw), stream.encoding, LENIENT,
         line_buffering=stream.line_buffering, write_through=stream.write_through,
     )  # fmt: skip
     return lasting, raw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _pyio
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from longtake.headless.console import output
 from longtake.headless.console.interrupt import INTERRUPTED
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="redirects as a shell of POSIX does")
@@ -104,6 +107,20 @@ def test_a_name_that_is_no_text_ends_no_work_where_nobody_listens(tmp_path: Path
 """
     assert run(tmp_path, command, ">&- 2>&-") == (1, "")
     assert (tmp_path / "whole").exists()
+
+
+def test_lines_end_as_the_systems_lines_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python's own output does; its streams in Python ask the system, those in C know it."""
+    monkeypatch.setattr(io, "TextIOWrapper", _pyio.TextIOWrapper)
+    monkeypatch.setattr(os, "linesep", "\r\n")
+    monkeypatch.setattr(sys, "stderr", None)
+    file = io.BytesIO()
+    own = _pyio.TextIOWrapper(file, "utf-8")
+    monkeypatch.setattr(sys, "stdout", own)
+    output.keep_output()
+    sys.stdout.write("line\n")
+    sys.stdout.flush()
+    assert file.getvalue() == b"line\r\n"
 
 
 def test_ctrl_c_stops_also_where_stderr_is_full(tmp_path: Path) -> None:
