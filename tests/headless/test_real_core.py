@@ -156,19 +156,32 @@ def counting(folder: Path, **inputs: object) -> Path:
     return path
 
 
+SIGNALS = """
+import os, signal, subprocess
+os.kill(os.getpid(), signal.SIGTERM)
+program = subprocess.run(["sh", "-c", "kill $$"]).returncode
+if not (fork := os.fork()):
+    os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(0)
+raise ImportError(f"lives, {-program} and {os.waitpid(fork, 0)[1]} do not")
+"""
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_a_sigterm_to_the_whole_group_is_left_to_the_parent(tmp_path: Path) -> None:
-    """Systemd and Slurm send it to the core too; the parent then ends in order."""
+    """Systemd and Slurm send it to the core too; the parent then ends in order.
+
+    Nodes can still end the programs that they start.
+    """
     (tmp_path / "comfy").mkdir()
-    (tmp_path / "comfy" / "options.py").write_text(
-        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nraise ImportError('lives')\n"
-    )
+    (tmp_path / "comfy" / "options.py").write_text(SIGNALS)
     child = subprocess.run(
         [sys.executable, str(real_core.CHILD), str(tmp_path), str(ROOT)],
         env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (child.returncode, "ImportError: lives" in child.stdout) == (1, True), child.stderr
+    said = f"ImportError: lives, {signal.SIGTERM:d} and {signal.SIGTERM:d} do not"
+    assert (child.returncode, said in child.stdout) == (1, True), child.stderr
 
 
 class Recorder:

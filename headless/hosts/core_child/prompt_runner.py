@@ -9,6 +9,7 @@ goes to stderr. The end of stdin means stop.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import json
 import logging
@@ -245,13 +246,21 @@ def _read_requests(requests: queue.Queue[Request], core: Core) -> None:
     requests.put({})
 
 
-def main() -> None:
-    """Serve requests until stdin ends.
+def _outlive_sigterm() -> None:
+    """Do nothing at SIGTERM, which is the parent's to answer.
 
-    SIGTERM is the parent's to answer: a service manager sends it to both, and a core that ended
-    here would look like a row that failed.
+    A service manager sends it to both, and a core that ended here would look like a row that
+    failed. Programs that nodes start do not inherit this, as they would inherit SIG_IGN.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    if hasattr(os, "register_at_fork"):  # Windows has none
+        default = functools.partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+        os.register_at_fork(after_in_child=default)
+
+
+def main() -> None:
+    """Serve requests until stdin ends."""
+    _outlive_sigterm()
     channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     checkout, pack = (Path(argument) for argument in sys.argv[1:3])
