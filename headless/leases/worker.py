@@ -19,7 +19,7 @@ from ...errors import BadInput, LongtakeError
 from ..batch.record import FILE as RECORDS_FILE
 from .disk import check_room
 from .engine import Engine
-from .link import AllEnded, DriverLost, LeaseEnded, Link, Task
+from .link import AllEnded, DriverFull, DriverLost, LeaseEnded, Link, Task
 from .loop import LoopThread
 from .messages import ending_message
 from .names import rename_files
@@ -113,9 +113,11 @@ class Worker:
             self.loop.wait(self.link.release(task))
         except LeaseEnded:
             return
-        except DriverLost:
+        except DriverLost as error:
+            is_full = isinstance(error, DriverFull)
+            why = f"The driver refuses: {error}" if is_full else "The driver does not answer;"
             after = f"{task.seconds:g} s without a word of this worker"
-            self._say(f"The driver does not answer; {task.label} goes to another after {after}.")
+            self._say(f"{why} {task.label} goes to another after {after}.")
         else:
             self._say(f"{task.label} went back to the driver. {self.outlook}".rstrip())
 

@@ -214,6 +214,25 @@ def test_a_driver_whose_disk_stays_full_is_not_called_silent(
         join(batch, FakeEngine(), patience_s=0.1).run()
 
 
+def test_a_row_that_the_drivers_full_disk_keeps_is_told_so(
+    batch: Batch, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Records, record: Record) -> None:
+        raise StorageError("The disk is full; free some space.")
+
+    def leave(_: int) -> None:
+        monkeypatch.setattr(Records, "save", refuse)
+        engine.interrupt()
+
+    engine, shown = FakeEngine(), Console(file=io.StringIO(), width=500)
+    engine.act = leave
+    with pytest.raises(KeyboardInterrupt):
+        replace(join(batch, engine), console=shown).run()
+    said = shown.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
+    assert said.startswith("The driver refuses: The disk is full; free some space. row 1 (")
+    assert said.endswith(") goes to another after 30 s without a word of this worker.")
+
+
 def test_a_driver_that_is_away_for_long_is_said(tmp_path: Path, join: Join) -> None:
     nobody = Batch(tmp_path / "out", 1)
     with pytest.raises(LongtakeError, match="does not answer .*is it running"):
