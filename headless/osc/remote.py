@@ -117,7 +117,7 @@ class RemoteRun:
             content = _as_json(error)
             if error.code in statuses and content is not None:
                 return content
-            reason = (content or {}).get("error", f"status {error.code}")
+            reason = (content or {}).get("error", f"status {error.code}.")
             raise LongtakeError(f"The server refuses: {reason}") from error
         except BROKEN as error:
             raise LongtakeError(f"{self._server} does not answer ({_reason(error)}).") from error

@@ -355,6 +355,8 @@ def test_without_a_run_or_a_server_one_sentence_says_so(tmp_path: Path) -> None:
         assert str(failure.value) == NO_RUN
         nobody = "No run with a preview goes on there yet."
         assert await asyncio.to_thread(run.lack) == nobody
+        elsewhere = RemoteRun(f"{page}/elsewhere#page")  # the command goes on with a sentence
+        assert await asyncio.to_thread(elsewhere.lack) == "The server refuses: status 404."
 
     served(tmp_path, test)
     with pytest.raises(LongtakeError, match="does not answer"):
