@@ -40,6 +40,7 @@ else:
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 CHANGE = "change the seed or output folder"
 PID_BYTES = 32  # more than a process id has
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
@@ -126,7 +127,7 @@ class ProcessLock:
 def is_held(path: Path) -> bool:
     """Whether any owner has the lock; writes nothing, so a folder may be read-only."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW)
+        descriptor = _open_to_test(path)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -145,6 +146,16 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _open_to_test(path: Path) -> int:
+    """Open a lock file that exists, to write where one may: NFS locks no other file."""
+    try:
+        return os.open(path, os.O_RDWR | NO_FOLLOW)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+    return os.open(path, os.O_RDONLY | NO_FOLLOW)
 
 
 def _open(path: Path) -> int:

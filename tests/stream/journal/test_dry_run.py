@@ -68,6 +68,25 @@ def test_a_dry_run_sees_what_is_in_use(tmp_path: Path, lock: str) -> None:
     assert [record.id for record in told.removed] == [second.id]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_a_dry_run_works_on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There an exclusive lock needs a file that is open for writing: `man 2 flock`."""
+    import fcntl
+
+    lock = fcntl.flock
+
+    def lock_there(descriptor: int, operation: int) -> None:
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        if operation & fcntl.LOCK_EX and mode == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(descriptor, operation)
+
+    rollout = shot(tmp_path, 1)
+    (tmp_path / f"{rollout.id}.lock").write_text("1\n")
+    monkeypatch.setattr(fcntl, "flock", lock_there)
+    assert len(collect(rollout.spec.journal, 0, dry_run=True).removed) == 1
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a link to itself")
 def test_a_lock_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     rollout = shot(tmp_path, 1)
