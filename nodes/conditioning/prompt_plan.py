@@ -23,7 +23,7 @@ from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance
 from ...units import byte_size
 from ..length import Length, latent_frame_at
-from ..models.demo_objects import PROMPT_TEXT
+from ..models.demo_objects import PROMPT_TEXT, is_changed, words_of
 from .over_time import values_by_chunk
 from .reference import PICTURE, PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
@@ -212,6 +212,19 @@ def unread_numbers(*prompts: Timeline | list[Any] | None) -> list[str]:
     return messages
 
 
+def changed_words(prompts: Timeline | list[Any]) -> list[str]:
+    """Say that the camera moves by words which tell only a part of a prompt."""
+    if isinstance(prompts, Timeline):
+        return []
+    [[embedding, options], *_] = prompts
+    if not embedding.any() or not is_changed(embedding, options):
+        return []
+    return [
+        f"A node changed the prompt {excerpt(options[PROMPT_TEXT])} after CLIP Text Encode, but "
+        "the camera moves by these words alone; connect Camera Path to move it otherwise."
+    ]
+
+
 def has_strengths(prompts: Timeline | list[Any]) -> bool:
     """Whether guidance strengths over time come from `guidance` of a Prompt Timeline."""
     return isinstance(prompts, Timeline) and bool(prompts.strengths)
@@ -276,6 +289,5 @@ def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> 
             f"The conditioning is a batch of {embedding.shape[0]}; the sampler takes one prompt at "
             "a time."
         )
-    has_words = bool(embedding.any())  # Conditioning Zero Out keeps the text of what it clears
-    text = " ".join(options.get(PROMPT_TEXT, "").split()) if has_words else ""
-    return Timeline((TimedEmbedding(0.0, embedding[0], text),), torch.zeros_like(embedding[0]))
+    words = words_of(embedding, options)
+    return Timeline((TimedEmbedding(0.0, embedding[0], words),), torch.zeros_like(embedding[0]))

@@ -40,6 +40,9 @@ MAX_CHOICES = 5
 PROMPT_TEXT = "longtake_text"
 """Name of the prompt's text in a CONDITIONING."""
 
+PROMPT_EMBEDDING = "longtake_embedding"
+"""Name of the text's own embedding there, which tells whether a node changed the prompt since."""
+
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: [[embedding (1, l, c), options], ...]."""
 
@@ -86,8 +89,9 @@ class DemoCLIP(_DemoObject):
         It carries the prompt's text too, whose words move the camera.
         """
         output = self.encode_from_tokens(tokens, return_dict=True)
-        text = {PROMPT_TEXT: tokens["longtake"]}
-        return [[output.pop("cond"), {**output, **text, **(add_dict or {})}]]
+        embedding = output.pop("cond")
+        own = {PROMPT_TEXT: tokens["longtake"], PROMPT_EMBEDDING: embedding}
+        return [[embedding, {**output, **own, **(add_dict or {})}]]
 
     def encode_from_tokens(
         self, tokens: Mapping[str, str], return_pooled: bool = False, return_dict: bool = False
@@ -114,6 +118,21 @@ class DemoCLIP(_DemoObject):
     ) -> list[str]:
         """Refuse all patches: no LoRA fits this encoder."""
         return []
+
+
+def words_of(embedding: Tensor, options: Mapping[str, Any]) -> str:
+    """The text of a CONDITIONING's prompt, marked where `is_changed`; empty if it has no words.
+
+    Conditioning Zero Out clears the embedding and keeps the text.
+    """
+    text = " ".join(options.get(PROMPT_TEXT, "").split()) if embedding.any() else ""
+    return f"{text} (changed)" if text and is_changed(embedding, options) else text
+
+
+def is_changed(embedding: Tensor, options: Mapping[str, Any]) -> bool:
+    """Whether a node made another embedding of that of the text, such as Conditioning Average."""
+    encoded = options.get(PROMPT_EMBEDDING)
+    return encoded is not None and not torch.equal(encoded.to(embedding), embedding)
 
 
 def problems(encoded: Encoded) -> list[str]:

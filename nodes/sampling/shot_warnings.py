@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...samplers.planning.cost import idle_views
 from ...samplers.settings import RolloutSettings
 from ..conditioning.prompt_plan import (
+    changed_words,
     has_strengths,
     truncated_prompts,
     unread_numbers,
@@ -29,6 +30,7 @@ def shot_warnings(
         *idle_views(settings),
         *unused_prompts(request.prompts, length),
         *unread_numbers(request.prompts, request.picture),
+        *([] if request.camera else changed_words(request.prompts)),
         *_unused_picture(request, settings),
         *unread_features(settings.reference, request.picture, request.prompts),
         *_nothing_to_make(settings),
