@@ -45,18 +45,25 @@ def _described(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """All pairs of a descriptive word and the thing that it stands at."""
     before = list[str]()  # descriptive words that wait for their thing
     for i, word in enumerate(words):
-        following = words[i + 1 :]
-        if word in DESCRIPTIONS and (word, *following[:1]) != ("desert", "dunes"):
+        after = [*words[i + 1 : i + 2]]
+        if word in DESCRIPTIONS and [word, *after] != ["desert", "dunes"]:
             yield from ((description, word) for description in before)
-            if following[:1] == ["is"]:
-                yield from ((description, word) for description in _descriptive_run(following[1:]))
+            if after == ["is"]:
+                yield from ((description, word) for description in _descriptive_run(words, i + 2))
             before = []
+        elif word in _DESCRIPTIVE:
+            before.append(word)
         else:
-            before = [*before, word] if word in _DESCRIPTIVE else []
+            before = []
 
 
-def _descriptive_run(words: Sequence[str]) -> list[str]:
-    """The descriptive words at the front; only the first where a thing follows that takes some."""
-    run = [*takewhile(_DESCRIPTIVE.__contains__, words)]
-    thing_follows = any(word in DESCRIPTIONS for word in words[len(run) :][:1])
+def _descriptive_run(words: Sequence[str], start: int) -> list[str]:
+    """The descriptive words from `start` on; the first alone where a thing follows that takes some.
+
+    No slice goes to the end, so that a long prompt takes time in proportion to its length.
+    """
+    following = (words[i] for i in range(start, len(words)))
+    run = [*takewhile(_DESCRIPTIVE.__contains__, following)]
+    stop = start + len(run)
+    thing_follows = any(word in DESCRIPTIONS for word in words[stop : stop + 1])
     return run[:1] if thing_follows else run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_a_word_that_describes_another_thing_is_named_with_what_it_stands_before
     prompt: str, expected: list[tuple[str, str]]
 ) -> None:
     assert ENCODER.encode(prompt).misplaced == tuple(expected)
+
+
+@pytest.mark.parametrize("phrase", ["a red ball ", "a red ", "ball is ", "a ball is red "])
+def test_the_time_of_a_long_prompt_grows_with_its_length_alone(phrase: str) -> None:
+    """A pasted file of a million characters must not hold up the queue for minutes."""
+    start = time.process_time()
+    ENCODER.encode(phrase * 20_000)
+    assert time.process_time() - start < 1.5  # about 0.1 here; squared, 3 or more
 
 
 def test_no_caption_of_the_training_world_has_a_misplaced_word() -> None:
