@@ -27,6 +27,7 @@ from ..models.demo_objects import PROMPT_TEXT, is_changed, words_of
 from .over_time import values_by_chunk
 from .reference import PICTURE, PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
+from .timed_lines import first_of
 from .timeline import SecondPrompt, TimedEmbedding, Timeline
 
 UMT5 = " (umt5 by Load CLIP of type `wan`; for `longtake run`, that needs --comfy DIR)"
@@ -231,19 +232,23 @@ def has_strengths(prompts: Timeline | list[Any]) -> bool:
 
 
 def unused_prompts(prompts: Timeline | list[Any], length: Length) -> list[str]:
-    """Write a sentence for each prompt that another replaces or that starts after the end."""
+    """Say which prompts another one replaces, and which start after the end."""
     if not isinstance(prompts, Timeline):
         return []
     starts = [_start(entry, length) for entry in prompts.entries]
-    messages = []
+    lowest = {start: number for number, start in enumerate(starts)}
+    replaced, late = list[str](), list[str]()
     for number, (entry, start) in enumerate(zip(prompts.entries, starts, strict=True)):
-        if start in starts[number + 1 :]:
-            messages.append(
-                f"The prompt {excerpt(entry.text)} at {entry.start_s:g} s is replaced by a lower "
-                "line of the same chunk."
-            )
+        if number < lowest[start]:
+            replaced.append(f"{excerpt(entry.text)} at {entry.start_s:g} s")
         elif length.latent_frames is not None and start >= length.latent_frames:
-            messages.append(f"The shot ends before the prompt {excerpt(entry.text)} starts.")
+            late.append(excerpt(entry.text))
+    messages = []
+    if replaced:
+        subject = first_of(replaced, "is", "are")
+        messages.append(f"The prompt {subject} replaced by a lower line of the same chunk.")
+    if late:
+        messages.append(f"The shot ends before the prompt {first_of(late, 'starts', 'start')}.")
     return messages
 
 

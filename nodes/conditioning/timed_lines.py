@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ...characters import excerpt
@@ -141,3 +141,9 @@ def _seconds(begin: re.Match[str], line: int, examples: str) -> float:
             f"{MAX_SECONDS} s; write lines such as {examples}."
         )
     return seconds
+
+
+def first_of(names: Sequence[str], verb: str, plural: str) -> str:
+    """The first name with its verb, and how many more there are: a timeline may be a book."""
+    more = len(names) - 1
+    return f"{names[0]} and {more} more {plural}" if more else f"{names[0]} {verb}"

@@ -34,6 +34,9 @@ from ..widgets import check_characters
 
 logger = logging.getLogger("longtake")
 
+MAX_UNKNOWN = 12
+"""Unknown words that a warning names."""
+
 MAX_CHOICES = 5
 """Words that a warning offers; there are no more colours of the ball than that."""
 
@@ -139,10 +142,11 @@ def problems(encoded: Encoded) -> list[str]:
     """Name what the text encoder ignored of a prompt, one sentence each."""
     sentences = []
     if encoded.unknown:
-        them = "it" if len(encoded.unknown) == 1 else "them"
+        count = len(encoded.unknown)
+        more = f" and {count - MAX_UNKNOWN} more" if count > MAX_UNKNOWN else ""
         sentences.append(
-            f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; the prompt is "
-            f"used without {them}."
+            f"The demo model does not know {', '.join(map(repr, encoded.unknown[:MAX_UNKNOWN]))}"
+            f"{more}; the prompt is used without {'it' if count == 1 else 'them'}."
         )
     sentences += [_misplaced(word, thing) for word, thing in encoded.misplaced]
     if encoded.dropped:
