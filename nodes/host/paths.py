@@ -127,9 +127,11 @@ def saved_file(name: str) -> Path:
     except (OSError, ValueError) as error:  # as of a name that is too long, or has a zero byte
         raise BadInput(f"{excerpt(plain)} cannot be a file's name; choose another file.") from error
     if folder is None or path is None or not path.is_relative_to(folder.resolve()):
-        raise BadInput(f"{name!r} is not in the output or input folder; choose another file.")
+        shown = excerpt(plain or name)
+        raise BadInput(f"{shown} is not in the output or input folder; choose another file.")
     if not exists:
-        raise BadInput(f"{path} does not exist; choose another file.")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise BadInput(f"{path} {problem}; choose another file.")
     return path
 
 

@@ -45,6 +45,27 @@ def test_what_cannot_be_a_file_s_name_is_one_sentence(
 
 
 @pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("poses", "input/poses is a folder; choose another file."),
+        (".", "input is a folder; choose another file."),
+        ("poses.txt", "input/poses.txt does not exist; choose another file."),
+        ("../poses", "'../poses' is not in the output or input folder; choose another file."),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_as_what_it_is(
+    bench: Bench, name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's mark `[input]`, which the node adds, is none of a user's business."""
+    (tmp_path / "input" / "poses").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput) as refusal:
+        bench.run("LongtakeCameraPath", pose_file=name)
+    assert str(refusal.value).replace("\\", "/").endswith(sentence)
+    assert "[input]" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
     ("node", "inputs"),
     [
         ("LongtakeCameraPath", {"moves": f"0: {A_BOOK}"}),
