@@ -212,10 +212,11 @@ class Run:
         )
 
     def _rest(self) -> None:
-        """Drop the producer, after it has kept its state for the next run."""
+        """Drop copies of weights and the producer, after it has kept its state for the next run."""
         producer, self._producer = self._producer, None
-        if producer is not None and threading.get_ident() == self._thread:
-            producer.rest()  # not if a garbage collector closes the stream on another thread
+        if threading.get_ident() == self._thread:  # else a garbage collector closes the stream
+            if producer is not None:
+                producer.rest()
             self.spec.model.free_products()
 
     def _snapshot(self, index: int) -> None:
