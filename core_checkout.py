@@ -63,7 +63,7 @@ def core_python(comfy: Path) -> Path:
         if candidate.is_file():
             return candidate.absolute()
     raise BadInput(
-        f"no Python with ComfyUI's packages was found for {comfy} (looked in its venv and .venv); "
+        f"No Python with ComfyUI's packages was found for {comfy} (looked in its venv and .venv); "
         "install longtake into the Python that runs ComfyUI and start it from there."
     )
 

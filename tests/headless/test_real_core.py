@@ -69,7 +69,7 @@ def test_old_cores_are_rejected(tmp_path: Path, version: str, fits: bool) -> Non
 
 def test_the_checkouts_own_python_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core_checkout, "CORE_PACKAGES", ("no_such_package",))
-    with pytest.raises(BadInput, match="no Python with ComfyUI's packages was found"):
+    with pytest.raises(BadInput, match="No Python with ComfyUI's packages was found"):
         core_python(tmp_path)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-HEADLESS = Path(__file__).resolve().parents[3] / "headless"
+ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("BadInput", "LongtakeError", "StorageError", "UsageError", "BadParameter")
-PARTS = ("leases/messages.py", "leases/service.py")
+PARTS = ("headless/leases/messages.py", "headless/leases/service.py")
 """What a driver answers: a worker says `The driver refuses: ...` before it."""
 NAMES = ("filename_prefix ",)
-FILES = sorted(path.relative_to(HEADLESS).as_posix() for path in HEADLESS.rglob("*.py"))
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("core_*.py"), *(ROOT / "headless").rglob("*.py"))
+)
 
 
 def beginning(node: ast.Raise) -> str:
@@ -27,6 +30,6 @@ def beginning(node: ast.Raise) -> str:
 
 @pytest.mark.parametrize("file", [file for file in FILES if file not in PARTS])
 def test_a_message_begins_with_a_capital(file: str) -> None:
-    tree = ast.parse((HEADLESS / file).read_text("utf-8"))
+    tree = ast.parse((ROOT / file).read_text("utf-8"))
     texts = [beginning(node) for node in ast.walk(tree) if isinstance(node, ast.Raise)]
     assert not [text for text in texts if text[:1].islower() and not text.startswith(NAMES)]
