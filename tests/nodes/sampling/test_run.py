@@ -315,7 +315,7 @@ def test_files_stay_in_the_output_folder(bench: Bench, prefix: str, tmp_path: Pa
 
 def test_another_vae_is_refused_by_name(bench: Bench) -> None:
     rollout, _ = bench.rollout()
-    with pytest.raises(BadInput, match="The VAE is a object, which Longtake cannot stream"):
+    with pytest.raises(BadInput, match="The VAE is an object, which Longtake cannot stream"):
         bench.run("LongtakeVAEDecode", rollout=rollout, vae=object())
 
 

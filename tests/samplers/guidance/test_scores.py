@@ -228,7 +228,7 @@ def test_the_node_adds_each_score_and_the_report_names_it(bench: Bench) -> None:
         ({"colours": "#12345g"}, "'#12345g' is not a colour"), ({"colours": ""}, "one colour"),
         ({"score": "region", "region": "0 0 1"}, "region is '0 0 1'"),
         ({"score": "region", "image": None}, "needs an image"), ({"vae": None}, "needs a VAE"),
-        ({"vae": "a file"}, "need a tiny VAE, but this is a str"),
+        ({"vae": "a file"}, "need a tiny VAE, but this is a text"),
     ],
 )  # fmt: skip
 def test_wishes_that_cannot_be_read_are_refused(
