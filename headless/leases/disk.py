@@ -8,15 +8,14 @@ from pathlib import Path
 
 from ...errors import StorageError
 
-ROOM_BYTES = 1 << 20
-"""Less than this holds no clip. What a failed row had written is removed before the question."""
+ROOM_BYTES = 1 << 20  # less holds no clip
 
 
 def check_room(folder: Path) -> None:
     """Raise StorageError where the disk of `folder` takes no more files.
 
-    Every row would fail on such a disk, each within a second. A row that only wanted more than
-    there is has left room behind.
+    Every row would fail on such a disk, each within a second. Without its files, a row that only
+    wanted more than there is leaves room behind.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ class Worker:
             self._check_shared()
             ending = _with_safe_files(self.engine.run(task, folder), folder)
             if ending.error is not None:
-                check_room(folder)
+                self._check_disk(folder)
             self.loop.wait(self._hand_over(task, ending, folder))
         except LeaseEnded:
             self._lost = True
@@ -95,6 +95,15 @@ class Worker:
                 path = file.path
                 await self.link.insist(partial(self.link.send, task, folder / path, path))
         await self.link.insist(lambda: self.link.end(task, ending_message(ending)))
+
+    def _check_disk(self, folder: Path) -> None:
+        """Raise StorageError where a row failed on a disk that takes no files.
+
+        What the row had written goes first. Files in a shared folder are the driver's.
+        """
+        if not self.is_shared:
+            shutil.rmtree(folder, ignore_errors=True)
+        check_room(folder)
 
     def _check_shared(self) -> None:
         """Check that a batch is driven from the shared folder; raise BadInput.

@@ -37,8 +37,15 @@ def test_a_row_that_fails_on_a_full_disk_goes_back(
 
 
 def test_a_row_that_wants_more_than_there_is_fails_alone(
-    batch: Batch, join: Callable[..., Worker]
+    batch: Batch, join: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its own files fill the disk, which has room without them."""
+    make = disk.tempfile.TemporaryFile
+
+    def fill(*, dir: Path) -> object:
+        return refuse() if any(dir.iterdir()) else make(dir=dir)
+
+    monkeypatch.setattr(disk.tempfile, "TemporaryFile", fill)
     assert join(batch, FakeEngine(error="the video cannot be written")).run() == 8
     assert {record.state for record in batch.records()} == {FAILED}
 
