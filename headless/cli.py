@@ -43,7 +43,7 @@ from .commands.watch import check_watchable, watch_run
 from .commands.worker import worker
 from .console.bar import progress_bar
 from .console.interrupt import raise_from_now_on
-from .console.options import comfy_option, common_options, parse_changes, watch_options
+from .console.options import comfy_option, common_options, watch_options
 from .console.reporting import print_files, report_failures
 from .console.values import FILE, TEXT
 from .events import RunFiles
@@ -51,6 +51,7 @@ from .osc.command import osc
 from .player.access import Access
 from .runner import Job, check_file
 from .session import session
+from .workflow.overrides import Override
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,7 +74,7 @@ def main() -> None:
 @common_options
 def run(  # noqa: PLR0913
     workflow: Path,
-    changes: tuple[str, ...],
+    changes: tuple[Override, ...],
     out: Path,
     report: Path | None,
     camera: Path | None,
@@ -89,7 +90,7 @@ def run(  # noqa: PLR0913
     with report_failures(console, run_files, debug=debug):
         if report is not None:
             check_file(report, "--report", "r.json")
-        job = Job(workflow, parse_changes(changes), out, camera)
+        job = Job(workflow, changes, out, camera)
         if watch is not None:
             check_watchable(workflow)
         with (

@@ -48,18 +48,6 @@ class Refusal(LongtakeError):
     """The server rejected a request."""
 
 
-def server_url(text: str, option: str = "--server") -> URL:
-    """Parse the address that a user gave with `option`; `host:port` is enough."""
-    try:
-        url = URL(text if "://" in text else f"http://{text}")
-        valid = url.scheme in ("http", "https") and url.host
-    except ValueError:
-        valid = False
-    if not valid:
-        raise BadInput(f"{option} {text!r} is not an address such as http://127.0.0.1:8188.")
-    return url.with_query(None).with_fragment(None)
-
-
 class Client:
     """One server. `name` is its address without the password."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
+from yarl import URL
 
 from ...core_checkout import ComfyCore
 from ...stream.journal.lock import ProcessLock
@@ -21,13 +22,15 @@ from ..batch.params import read_table
 from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from ..batch.results import write_results
 from ..batch.row import BatchSpec
-from ..console.options import common_options, is_written, parse_changes
+from ..batch.server_address import server_url
+from ..console.options import common_options, is_written
 from ..console.reporting import print_failure, print_files, report_failures
-from ..console.values import FILE, TEXT, Number
+from ..console.values import FILE, Number, Parsed
 from ..events import RunFiles
 from ..leases.driving import Driving, drive, driver_options
 from ..runner import Job, prepare_folder
 from ..session import Session, session
+from ..workflow.overrides import Override
 
 LOCK_FILE = "batch.lock"
 
@@ -44,7 +47,7 @@ LOCK_FILE = "batch.lock"
 @click.option(
     "--server",
     "servers",
-    type=TEXT,
+    type=Parsed(server_url),
     multiple=True,
     metavar="URL",
     help="Run on this ComfyUI server; repeat the option to share rows among servers.",
@@ -63,10 +66,10 @@ def batch(  # noqa: PLR0913
     workflows: tuple[Path, ...],
     workflow: Path | None,
     params: Path | None,
-    servers: tuple[str, ...],
+    servers: tuple[URL, ...],
     patience: float,
     driving: Driving | None,
-    changes: tuple[str, ...],
+    changes: tuple[Override, ...],
     out: Path,
     comfy: ComfyCore | None,
     store: str | None,
@@ -89,7 +92,7 @@ def batch(  # noqa: PLR0913
     with report_failures(console, RunFiles(), debug=debug, resume_hint=hint):
         prepare_folder(out)
         table = read_table(params) if params else None
-        spec = BatchSpec(paths, parse_changes(changes), table)
+        spec = BatchSpec(paths, changes, table)
         lock = ProcessLock(out / LOCK_FILE, f"A batch into {out}", "give another --out")
         with lock, _results(records, console):
             if driving:
@@ -107,7 +110,7 @@ def batch(  # noqa: PLR0913
 
 
 def _check_options(
-    servers: tuple[str, ...], driving: Driving | None, *, disable_metadata: bool
+    servers: tuple[URL, ...], driving: Driving | None, *, disable_metadata: bool
 ) -> None:
     """Refuse options that would have no effect; UsageError says where they belong."""
     if servers and is_written("comfy"):
@@ -161,15 +164,12 @@ def _run_one(
 
 
 def _run_there(
-    spec: BatchSpec, servers: tuple[str, ...], patience_s: float, records: Records, console: Console
+    spec: BatchSpec, servers: tuple[URL, ...], patience_s: float, records: Records, console: Console
 ) -> None:
-    # Imported here because aiohttp takes half a second to import.
-    from ..batch.client import server_url
-    from ..batch.remote import run_on_servers
+    from ..batch.remote import run_on_servers  # aiohttp takes half a second to import
 
-    urls = tuple(server_url(text) for text in servers)
     records.resume()
-    asyncio.run(run_on_servers(spec, urls, patience_s, records, console))
+    asyncio.run(run_on_servers(spec, servers, patience_s, records, console))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def bench(suite: str | None, json_file: Path | None, debug: bool) -> None:
             for name in suites:
                 console.print(escape(f"{name:18}{_question(name)}"), highlight=False)
         elif suite not in suites:
-            raise BadInput(
+            raise click.UsageError(
                 f"There is no benchmark suite {suite!r}; choose one of {', '.join(suites)}."
             )
         else:

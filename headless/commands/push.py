@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from ...errors import BadInput
 from ...stream.live.relay import Relay
 from ..console.reporting import report_failures
 from ..console.values import TEXT
@@ -26,8 +27,11 @@ def push(address: str, target: str, *, debug: bool) -> None:
     the machine can read command lines.
     """
     console = Console(soft_wrap=True)
+    try:
+        relay = Relay(address, target, lambda text: console.print(escape(text), highlight=False))
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
     with report_failures(
         console, RunFiles(), debug=debug, resume_hint=lambda _: "Ended; the run goes on."
     ):
-        relay = Relay(address, target, lambda text: console.print(escape(text), highlight=False))
         relay.run()

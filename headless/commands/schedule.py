@@ -96,12 +96,15 @@ def schedule(
     The options are those of the Diffusion-Forcing Schedule node.
     """
     console = Console(soft_wrap=True)
+    options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
+    preset = BY_KEY[family].preset
+    try:
+        rows = options.schedule(preset)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
     with report_failures(console, RunFiles(), debug=debug):
         if png is not None:
             _check_picture(png)
-        options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
-        preset = BY_KEY[family].preset
-        rows = options.schedule(preset)
         kind = options.kind_for(options.in_place_of(preset))
         console.print(escape(f"{kind}: {in_words(rows, frames)}"), highlight=False)
         if png is not None:

@@ -17,8 +17,8 @@ from ...errors import BadInput
 from ...stream.store.address import Address
 from ...stream.store.opening import VARIABLE
 from ..player.access import LOOPBACK, Access
-from ..workflow.overrides import Override, parse_override
-from .values import FILE, TEXT
+from ..workflow.overrides import parse_override
+from .values import FILE, TEXT, Parsed
 
 Command = Callable[..., None]
 
@@ -103,7 +103,7 @@ def common_options(command: Command) -> Command:
         click.option(
             "--set",
             "changes",
-            type=TEXT,
+            type=Parsed(parse_override),
             multiple=True,
             metavar="NODE.INPUT=VALUE",
             help="Set an input; NODE is an id, title or type. Can be repeated.",
@@ -153,7 +153,3 @@ def is_written(option: str) -> bool:
     """Return whether the command line itself has an option, not only its environment."""
     source = click.get_current_context().get_parameter_source(option)
     return source is ParameterSource.COMMANDLINE
-
-
-def parse_changes(changes: tuple[str, ...]) -> tuple[Override, ...]:
-    return tuple(parse_override(change) for change in changes)

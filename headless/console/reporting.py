@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.markup import escape
 
@@ -27,9 +28,12 @@ def report_failures(
     """Turn an exception within the block into one line and an exit code.
 
     A failure's line goes to stderr: what reads stdout gets the command's answer or nothing.
+    click itself reports wrong usage.
     """
     try:
         yield
+    except click.UsageError:
+        raise
     except KeyboardInterrupt as stop:
         console.print(escape((resume_hint or _report_interrupt)(run_files)), highlight=False)
         raise SystemExit(INTERRUPTED) from stop

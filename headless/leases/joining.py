@@ -18,7 +18,7 @@ from ...core_checkout import ComfyCore
 from ...errors import LongtakeError
 from ...temporary_files import temporary_folder
 from ..batch.answers import BadAnswer
-from ..batch.client import TIMEOUT, Client, ServerLost, server_url
+from ..batch.client import TIMEOUT, Client, ServerLost
 from ..runner import prepare_folder
 from ..session import session
 from .engine import Engine, OwnEngine, ServerEngine
@@ -43,7 +43,7 @@ class Joining:
     patience_s: float
     work: Path
     shared: Path | None = None
-    server: str | None = None
+    server: URL | None = None
     comfy: ComfyCore | None = None
     store: str | None = field(default=None, repr=False)  # it may hold a password
     disable_metadata: bool = False
@@ -111,7 +111,7 @@ def _engine(
     joining: Joining, loop: LoopThread, requests: aiohttp.ClientSession, console: Console
 ) -> Iterator[Engine]:
     if joining.server is not None:
-        client = Client(requests, server_url(joining.server), str(uuid.uuid4()))
+        client = Client(requests, joining.server, str(uuid.uuid4()))
         try:
             loop.wait(client.greet())
         except (ServerLost, BadAnswer) as error:

@@ -40,6 +40,15 @@ def worker_name(content: Mapping[str, Any]) -> str:
     return name
 
 
+def check_name(name: str) -> str:
+    """Return a worker's name as its user writes it; raise BadInput."""
+    if not WORKER.fullmatch(name):
+        raise BadInput(
+            f"{name!r} is not a name: up to 64 letters, digits, dots, dashes, underscores."
+        )
+    return name
+
+
 def progress(content: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return the finished chunks of a row and their number, None if they are not known."""
     match content:

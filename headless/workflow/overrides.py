@@ -38,9 +38,9 @@ def parse_override(text: str) -> Override:
     target, equals, value = text.partition("=")
     split = split_target(target)
     if half_character(text):
-        raise BadInput(f"--set {text!r} is not Unicode text; write it in UTF-8.")
+        raise BadInput(f"{text!r} is not Unicode text; write it in UTF-8.")
     if not (equals and split):
-        raise BadInput(f"--set {text!r} is not NODE.INPUT=VALUE, for example --set 4.seed=7.")
+        raise BadInput(f"{text!r} is not NODE.INPUT=VALUE, for example --set 4.seed=7.")
     return Override(*split, value)
 
 

@@ -20,14 +20,14 @@ def test_push_takes_a_target_with_a_key_from_the_environment_and_does_not_print_
     assert CliRunner().invoke(cli.main, command).exit_code == 2
     secret = {"LONGTAKE_PUSH": "file:///SECRET"}
     refused = CliRunner().invoke(cli.main, command, env=secret)
-    assert refused.exit_code == 1 and "rtmp, rtmps, srt, udp" in refused.output
+    assert refused.exit_code == 2 and "rtmp, rtmps, srt, udp" in refused.output
     assert "SECRET" not in refused.output
 
 
 def test_osc_names_a_bad_address_and_its_help_lists_what_the_page_lists() -> None:
     pytest.importorskip("pythonosc", reason="needs python-osc")
     refused = CliRunner().invoke(cli.main, ["osc", "somewhere", "--port", "0"])
-    assert refused.exit_code == 1 and "is no address" in refused.output
+    assert refused.exit_code == 2 and "is no address" in refused.output
     shown = CliRunner().invoke(cli.main, ["osc", "--help"]).output
     page = PAGE.read_text(encoding="utf-8")
     for name, address in ADDRESSES.items():

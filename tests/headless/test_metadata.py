@@ -11,13 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from longtake.headless import cli
-from longtake.headless.console.options import parse_changes
 from longtake.headless.leases.worker import Worker
 from longtake.headless.runner import Job, open_host, run_workflow
+from longtake.headless.workflow.overrides import parse_override
 
 EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
-SMALL = parse_changes(
-    (
+SMALL = tuple(
+    parse_override(text)
+    for text in (
         "LongtakePromptTimeline.text=0: a red ball",
         "LongtakeSchedule.steps=1",
         "LongtakeSampler.width=32",

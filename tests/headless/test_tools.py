@@ -235,7 +235,7 @@ def test_doctor_fails_on_what_would_fail_a_run(tmp_path: Path) -> None:
 
 def test_an_unknown_suite_names_the_known_ones() -> None:
     result = CliRunner().invoke(cli.main, ["bench", "no_such_suite"])
-    assert result.exit_code == 1 and "There is no benchmark suite 'no_such_suite'" in result.output
+    assert result.exit_code == 2 and "There is no benchmark suite 'no_such_suite'" in result.output
 
 
 def test_bench_without_a_suite_lists_each_with_its_question() -> None:

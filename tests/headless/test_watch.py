@@ -19,15 +19,16 @@ from rich.console import Console
 from longtake.errors import BadInput
 from longtake.headless import cli
 from longtake.headless.commands import watch
-from longtake.headless.console.options import parse_changes
 from longtake.headless.events import Event
 from longtake.headless.player.access import Access
 from longtake.headless.runner import Job, open_host, run_workflow
+from longtake.headless.workflow.overrides import parse_override
 from longtake.stream.preview.frame_encoder import FrameEncoder
 
 EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
-SMALL = parse_changes(
-    (
+SMALL = tuple(
+    parse_override(text)
+    for text in (
         "LongtakePromptTimeline.text=0: a red ball",
         "LongtakeSchedule.steps=1",
         "LongtakeSampler.width=32",

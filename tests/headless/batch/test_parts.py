@@ -17,18 +17,19 @@ from PIL import Image
 from rich.console import Console
 
 from longtake.errors import BadInput
-from longtake.headless.batch.client import Client, server_url
+from longtake.headless.batch.client import Client
 from longtake.headless.batch.display import Display
 from longtake.headless.batch.outputs import fetch
 from longtake.headless.batch.page import page_parts
 from longtake.headless.batch.params import read_table
 from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records, SavedFile
 from longtake.headless.batch.row import BatchSpec, Row, build_rows
+from longtake.headless.batch.server_address import server_url
 from longtake.headless.batch.tables import to_csv
 from longtake.headless.batch.watch import ProgressWatch
-from longtake.headless.console.options import parse_changes
 from longtake.headless.workflow.graph import parse
 from longtake.headless.workflow.node_spec import NodeSpec
+from longtake.headless.workflow.overrides import parse_override
 
 
 def record(number: int = 1, **known: Any) -> Record:
@@ -394,6 +395,6 @@ def test_a_row_that_sets_an_input_twice_is_refused(
 ) -> None:
     (tmp_path / "t.csv").write_text(columns)
     workflow = parse({"5": {"class_type": "Count", "_meta": {"title": "Sampler"}}}, "w")
-    spec = BatchSpec((), parse_changes(changes), read_table(tmp_path / "t.csv"))
+    spec = BatchSpec((), tuple(map(parse_override, changes)), read_table(tmp_path / "t.csv"))
     with pytest.raises(BadInput, match=sentence or "'Count' is not a known node type"):
         list(build_rows([workflow], spec, {}))

@@ -81,9 +81,18 @@ BATCH = ("batch", "w.json", "--serve", "127.0.0.1:0")
         (("worker", "--join", "x:1", "--patience", "nan"), "'nan' is not a number"),
         (("schedule", "--stagger", "nan"), "'nan' is not a number"),
         (("schedule", "--shift", "nan"), "'nan' is not a number"),
+        (("schedule", "--step-list", "a"), "'a' is not made of numbers; write timesteps"),
+        (("run", "w.json", "--set", "foo"), "'--set': 'foo' is not NODE.INPUT=VALUE"),
+        (("batch", "w.json", "--set", "4.seed"), "'4.seed' is not NODE.INPUT=VALUE"),
+        (("batch", "w.json", "--server", "ftp://x"), "'ftp://x' is not an address such as"),
+        (("worker", "--join", "ftp://x"), "'--join': 'ftp://x' is not an address such as"),
+        (("worker", "--join", "x:1", "--server", "x:y"), "'--server': 'x:y' is not an address"),
+        (("worker", "--join", "x:1", "--name", "a b"), "'--name': 'a b' is not a name"),
+        (("osc", "somewhere"), "somewhere is no address; give one such as"),
+        (("push", "somewhere", "udp://127.0.0.1:1"), "The first address is no live address"),
+        (("push", "http://x/live.ts", "http://y/z"), "give one with rtmp, rtmps, srt, udp"),
+        (("bench", "nosuite"), "There is no benchmark suite 'nosuite'; choose one of"),
     ],
 )
-def test_a_size_or_a_number_that_is_none_is_wrong_usage(
-    words: tuple[str, ...], sentence: str
-) -> None:
+def test_a_value_that_none_can_mean_is_wrong_usage(words: tuple[str, ...], sentence: str) -> None:
     assert sentence in refused(*words)

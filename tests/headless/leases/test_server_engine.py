@@ -13,8 +13,9 @@ import pytest
 from longtake.benchmarks._attack.instant_comfyui import WORKFLOW
 from longtake.errors import LongtakeError
 from longtake.headless.batch import watch
-from longtake.headless.batch.client import Client, server_url
+from longtake.headless.batch.client import Client
 from longtake.headless.batch.record import SavedFile
+from longtake.headless.batch.server_address import server_url
 from longtake.headless.leases.engine import ServerEngine
 from longtake.headless.leases.link import Task
 from longtake.headless.leases.loop import LoopThread, loop_thread

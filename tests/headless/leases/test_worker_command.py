@@ -30,8 +30,6 @@ def _without_key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "key", "sentence"),
     [
-        (["--join", "ftp://x"], KEY, "--join 'ftp://x' is not an address"),
-        (["--join", "x:1", "--name", "../a"], KEY, "--name '../a' is not a name"),
         (["--join", "x:1"], "short", "LONGTAKE_KEY holds no key of 16 or more letters"),
         (["--join", "x:1"], None, "Give --key-file FILE or set LONGTAKE_KEY"),
         (["--join", "x:1", "--key-file", "none.txt"], None, "none.txt cannot be read (No such"),
