@@ -51,7 +51,8 @@ from .osc.command import osc
 from .player.access import Access
 from .runner import Job, check_file
 from .session import session
-from .workflow.overrides import Override
+from .workflow.graph import load
+from .workflow.overrides import Override, doubled
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,6 +91,7 @@ def run(  # noqa: PLR0913
     with report_failures(console, run_files, debug=debug):
         if report is not None:
             check_file(report, "--report", "r.json")
+        _check_doubled(workflow, changes)
         job = Job(workflow, changes, out, camera)
         if watch is not None:
             check_watchable(workflow)
@@ -196,6 +198,15 @@ def doctor_command(out: Path, comfy: Path | None) -> None:
         console.print(line, highlight=False)
     if any(finding.state == "bad" for finding in findings):
         raise SystemExit(1)
+
+
+def _check_doubled(workflow: Path, changes: tuple[Override, ...]) -> None:
+    """Refuse two values for one input: the first would have no effect."""
+    if len(changes) > 1 and (names := doubled(load(workflow), changes)):
+        raise click.UsageError(
+            f"--set gives {' and '.join(names)} two values, and a run takes one; keep one, or try "
+            "both with `longtake batch`."
+        )
 
 
 def _copy_report(run_files: RunFiles, target: Path) -> None:

@@ -58,6 +58,17 @@ def grid(overrides: Sequence[Override]) -> list[tuple[Override, ...]]:
     return list(itertools.product(*groups.values()))
 
 
+def doubled(workflow: Workflow, overrides: Sequence[Override]) -> tuple[str, ...]:
+    """Return the names of the first input that is set twice; nothing where each is set once."""
+    seen: dict[tuple[str, str], Override] = {}
+    for override in overrides:
+        node = find_node(workflow, override.node, f"{override.origin} {override}")
+        first = seen.setdefault((node.id, override.input), override)
+        if first is not override:
+            return tuple(dict.fromkeys((first.target, override.target)))
+    return ()
+
+
 def apply(
     workflow: Workflow, overrides: Sequence[Override], specs: Mapping[str, NodeSpec]
 ) -> Workflow:

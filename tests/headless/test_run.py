@@ -211,6 +211,22 @@ def test_wrong_usage_is_exit_code_2() -> None:
     assert invoke("run", "w.json", "--frames", "3").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        (("1.steps=2", "1.steps=3"), "1.steps two values"),
+        (("1.steps=2", "1.name=a", "CountUp.steps=3"), "1.steps and CountUp.steps two values"),
+    ],
+)
+def test_a_run_takes_one_value_for_an_input(
+    tmp_path: Path, changes: tuple[str, ...], names: str
+) -> None:
+    options = [word for change in changes for word in ("--set", change)]
+    result = invoke("run", workflow(tmp_path), "--out", tmp_path / "o", *options)
+    assert result.exit_code == 2 and f"--set gives {names}" in result.output
+    assert not (tmp_path / "o").exists()
+
+
 def test_foreign_nodes_are_rejected_by_name(tmp_path: Path) -> None:
     path = tmp_path / "w.json"
     path.write_text(json.dumps({"1": {"class_type": "KSampler", "inputs": {}}}))

@@ -17,13 +17,13 @@ from longtake.headless.cli import main
 from longtake.headless.console.options import store_option
 from longtake.headless.runner import store_of_hosts
 from longtake.stream.store.opening import VARIABLE
-from longtake.tests.support.headless.real_batches import SMALL, WORKFLOW
+from longtake.tests.support.headless.real_batches import OTHERS, WORKFLOW
 
 
 def run(out: Path, length: float, *options: str) -> dict[str, Any]:
     """Run the small example; return its report."""
     report = out.with_suffix(".json")
-    changes = [part for change in (*SMALL, f"5.length={length}") for part in ("--set", change)]
+    changes = [part for change in (*OTHERS, f"5.length={length}") for part in ("--set", change)]
     places = ["--out", str(out), "--report", str(report)]
     result = CliRunner().invoke(main, ["run", str(WORKFLOW), *changes, *places, *options])
     assert result.exit_code == 0, result.output

@@ -40,7 +40,7 @@ stand_in.our_extension, model = with_embedding, Path(sys.argv.pop(1))
 from longtake.headless.cli import main
 main()
 """
-QUICK = ("LongtakeSampler.length=400", "LongtakeSchedule.steps=1", "LongtakeSampler.cfg=1")
+QUICK = ("LongtakeSchedule.steps=1", "LongtakeSampler.cfg=1")
 """Quick chunks of a shot that lasts until the browser has opened, also beside other tests."""
 
 
@@ -62,8 +62,9 @@ def workflow(folder: Path) -> Path:
     return path
 
 
-def command(model: Path, shot: Path, out: Path, *more: str) -> list[str]:
-    changes = [part for change in QUICK for part in ("--set", change)]
+def command(model: Path, shot: Path, out: Path, *more: str, seconds: float = 400.0) -> list[str]:
+    length = f"LongtakeSampler.length={seconds}"
+    changes = [part for change in (length, *QUICK) for part in ("--set", change)]
     return [sys.executable, "-c", RUN, str(model), "run", str(shot), "--out", str(out),
             "--report", str(out / "report.json"), *changes, *more]  # fmt: skip
 
@@ -104,8 +105,8 @@ def test_a_run_is_driven_in_a_browser_and_its_drive_replayed(tmp_path: Path) -> 
     drive = tmp_path / "drive.txt"
     drive.write_text("\n".join(lines), encoding="utf-8")
     again = tmp_path / "again"
-    length = f"LongtakeSampler.length={report['frames'] / 16}"
-    replay = command(model, shot, again, "--camera", str(drive), "--set", length)
+    seconds = report["frames"] / 16
+    replay = command(model, shot, again, "--camera", str(drive), seconds=seconds)
     subprocess.run(replay, cwd=ROOT, env=environment, check=True, timeout=300)
     replayed, driven = chunks(again), chunks(live)
     assert len(replayed) == report["latent_frames"] // 3 + bool(report["latent_frames"] % 3)
