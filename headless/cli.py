@@ -45,7 +45,7 @@ from .console.bar import progress_bar
 from .console.interrupt import raise_from_now_on
 from .console.options import comfy_option, common_options, watch_options
 from .console.reporting import print_files, report_failures
-from .console.values import FILE, TEXT
+from .console.values import FILE, OUTPUT_FILE, TEXT
 from .events import RunFiles
 from .osc.command import osc
 from .player.access import Access
@@ -63,7 +63,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("workflow", type=FILE)
-@click.option("--report", type=FILE, metavar="FILE", help="Write the report (JSON) to FILE too.")
+@click.option(
+    "--report", type=OUTPUT_FILE, metavar="FILE", help="Write the report (JSON) to FILE too."
+)
 @click.option(
     "--camera",
     type=FILE,
@@ -137,7 +139,7 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
 
 @main.command()
 @click.argument("file", type=FILE)
-@click.argument("out", type=FILE)
+@click.argument("out", type=OUTPUT_FILE)
 @click.option(
     "--dtype",
     type=click.Choice(list(converting.DTYPES)),

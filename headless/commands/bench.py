@@ -19,14 +19,16 @@ from rich.markup import escape
 
 from ...errors import BadInput
 from ..console.reporting import report_failures
-from ..console.values import FILE, TEXT
+from ..console.values import OUTPUT_FILE, TEXT
 from ..events import RunFiles
 from ..runner import check_file
 
 
 @click.command()
 @click.argument("suite", type=TEXT, required=False)
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the results to FILE.")
+@click.option(
+    "--json", "json_file", type=OUTPUT_FILE, metavar="FILE", help="Write the results to FILE."
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def bench(suite: str | None, json_file: Path | None, debug: bool) -> None:
     """Run the benchmark SUITE, or list the suites."""

@@ -25,7 +25,7 @@ from ...samplers.schedule.options import (
 )
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from ..console.reporting import report_failures
-from ..console.values import FILE, Number
+from ..console.values import OUTPUT_FILE, Number
 from ..events import RunFiles
 from ..runner import check_file
 
@@ -86,7 +86,7 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
     "--step-list", default="", metavar="LIST", help="Timesteps, such as `1000, 750, 500, 250`."
 )
 @click.option("--frames", type=click.IntRange(1, 1000), help="Number of latent frames to show.")
-@click.option("--png", type=FILE, metavar="FILE", help="Draw the noise levels into FILE.")
+@click.option("--png", type=OUTPUT_FILE, metavar="FILE", help="Draw the noise levels into FILE.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def schedule(
     family: str, frames: int | None, png: Path | None, debug: bool, **chosen: object

@@ -17,6 +17,7 @@ from click.types import StringParamType
 from ...errors import BadInput
 
 EMPTY = "It is empty."
+SLASHES = tuple({os.sep, os.altsep or os.sep})
 
 
 class Text(StringParamType):
@@ -39,6 +40,17 @@ class FilePath(click.Path):
     ) -> Any:
         if value == "":
             self.fail(EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class OutputFile(FilePath):
+    """A file to write. A name that ends with a slash is a folder's, and pathlib would drop it."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: Parameter | None, ctx: Context | None
+    ) -> Any:
+        if os.fspath(value).endswith(SLASHES):
+            self.fail(f"{os.fspath(value)!r} is a folder; name a file in it.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -75,4 +87,4 @@ class Parsed(StringParamType):
             self.fail(str(error), param, ctx)
 
 
-FILE, TEXT = FilePath(), Text()
+FILE, OUTPUT_FILE, TEXT = FilePath(), OutputFile(), Text()
