@@ -24,6 +24,7 @@ from ...samplers.schedule.options import (
     ScheduleOptions,
 )
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
+from ..console.options import is_written
 from ..console.reporting import report_failures
 from ..console.values import OUTPUT_FILE, Number
 from ..events import RunFiles
@@ -97,6 +98,7 @@ def schedule(
     """
     console = Console(soft_wrap=True)
     options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
+    _check_effect(options)
     preset = BY_KEY[family].preset
     try:
         rows = options.schedule(preset)
@@ -111,6 +113,19 @@ def schedule(
             shown = draw_schedule(rows, png, frames)
             part = f", of the first {shown} latent frames" if frames and shown < frames else ""
             console.print(f"picture{part}: {escape(str(png))}", highlight=False)
+
+
+def _check_effect(options: ScheduleOptions) -> None:
+    """Refuse options of steps that another one leaves without effect; UsageError names both."""
+    if options.step_list.strip():
+        winner, others = "--step-list", ("step_preset", "steps", "first_steps")
+    elif options.step_preset != OWN_STEPS:
+        winner, others = "--step-preset", ("steps", "first_steps")
+    else:
+        return
+    for name in filter(is_written, others):
+        option = f"--{name.replace('_', '-')}"
+        raise click.UsageError(f"{option} has no effect beside {winner}; keep one of the two")
 
 
 def _check_picture(target: Path) -> None:

@@ -20,6 +20,24 @@ def test_values_that_the_node_refuses_are_wrong_usage(option: str) -> None:
     assert done.exit_code == 2 and "is not in the range" in done.output
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--step-list 1000,500 --steps 5", "--steps has no effect beside --step-list"),
+        ("--step-list 1000,500 --first-steps 5", "--first-steps has no effect beside --step-list"),
+        ("--step-list 1000 --step-preset diffusion", "--step-preset has no effect beside"),
+        ("--step-preset diffusion --steps 5", "--steps has no effect beside --step-preset"),
+        ("--step-list 1000,500", None),
+        ("--step-preset diffusion", None),
+    ],
+)
+def test_steps_that_another_option_leaves_without_effect_are_wrong_usage(
+    words: str, sentence: str | None
+) -> None:
+    done = CliRunner().invoke(main, ["schedule", *words.split()])
+    assert done.exit_code == (2 if sentence else 0) and (sentence or "") in done.output
+
+
 def test_the_nodes_own_values_are_described() -> None:
     done = CliRunner().invoke(main, ["schedule", "--chunk-frames", "8", "--steps", "100"])
     assert done.exit_code == 0 and "causal chunks" in done.output
