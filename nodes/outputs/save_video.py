@@ -27,12 +27,11 @@ from .video_formats import (
     AS_FRAMES,
     AUTO_BITS,
     FORMATS,
-    GIF,
     PNG,
     USUAL,
-    WEBP,
     frame_rate,
     name_ending,
+    unlike_the_stream,
     video_format,
 )
 
@@ -77,13 +76,13 @@ class SaveVideo(io.ComfyNode):
         if frames.plan_only:
             host.show_status(node_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
-        if audio is not None and format in (PNG, GIF, WEBP):
-            host.warn(node_id, f"{format} has no sound; choose mp4, webm, mov or mkv.")
         spec = VideoSpec(
             frames.width, frames.height, frame_rate(fps, frames.fps),
             video_format(format, crf, bits), sound_of(audio),
             host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
         )  # fmt: skip
+        if differences := unlike_the_stream(format, spec):
+            host.warn(node_id, *differences)
         file, log = _choose_file(filename_prefix, format, spec, frames)
         sheet = ContactSheet(fps=float(spec.rate)) if sheet_and_report else None
         saving = _Saving(node_id, frames, format, spec, file, log, sheet)
@@ -140,6 +139,8 @@ class _Saving:
         file, metadata = self.file, self.spec.metadata
         beside = _save_sheet(file, self.format, self.sheet, metadata) if self.sheet else {}
         report = self.frames.report([str(each.path) for each in (file, *beside.values())])
+        width, height = self.spec.file_size
+        report = replace(report, width=width, height=height)
         report = replace(report, frames=count, fps_target=float(self.spec.rate))
         if beside:
             report.save(beside["report"].path)

@@ -19,7 +19,7 @@ from ...stream.video.codecs import (
     Encoding,
 )
 from ...stream.video.frame_rate import exact_rate
-from ...stream.video.spec import AnimatedPicture, PNGFrames, VideoFormat
+from ...stream.video.spec import AnimatedPicture, PNGFrames, VideoFormat, VideoSpec
 
 USUAL = -1
 AS_FRAMES = 0.0
@@ -53,6 +53,21 @@ def video_format(format: str, crf: int, bits: str) -> VideoFormat:
     if bits == "10":
         raise BadInput(f"{format} has 8 bits of colour; set `bits` to {AUTO_BITS}.")
     return PICTURES[format]
+
+
+def unlike_the_stream(format: str, spec: VideoSpec) -> list[str]:
+    """What the file will lack or have more than the stream, a sentence each."""
+    differences = []
+    if spec.sound is not None and format in PICTURES:
+        differences.append(f"{format} has no sound; choose mp4, webm, mov or mkv.")
+    if spec.file_size != (spec.width, spec.height):
+        width, height = spec.file_size
+        differences.append(
+            f"The frames are {spec.width} x {spec.height} pixels and the file has {width} x "
+            f"{height}, since {format} has even sides: the last column or row is there twice. "
+            "mkv, gif, webp and png keep odd sides."
+        )
+    return differences
 
 
 def name_ending(format: str) -> str:

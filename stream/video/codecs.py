@@ -112,6 +112,11 @@ class Encoding:
         return self.codec.pixel_formats[self.bits]
 
     @property
+    def has_even_sides(self) -> bool:
+        """Whether odd sides are rounded up: a value of colour may be of 2 x 2 pixels."""
+        return self.pixel_format.startswith("yuv")
+
+    @property
     def options(self) -> dict[str, str]:
         """The encoder's options, as FFmpeg names them."""
         quality = self.codec.quality

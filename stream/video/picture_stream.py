@@ -30,7 +30,7 @@ class PictureEncoder:
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
-        self._yuv = encoding.pixel_format.startswith("yuv")
+        self._yuv = encoding.has_even_sides
         self._reformatter = VideoReformatter()
 
     def add_stream(

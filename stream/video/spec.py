@@ -38,7 +38,7 @@ VideoFormat = Encoding | AnimatedPicture | PNGFrames
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """Size in pixels, frames per second and format. Most codecs round odd sizes up.
+    """Size in pixels, frames per second and format. Most codecs round odd sizes up: `file_size`.
 
     `sound` is cut to the length of the pictures. Folders of PNG files and animated pictures have no
     sound. `metadata` are texts by key: in a folder of PNG files, the first picture has them; an
@@ -71,14 +71,27 @@ class VideoSpec:
         return self.format.bits if isinstance(self.format, Encoding) else 8
 
     @property
+    def file_size(self) -> tuple[int, int]:
+        """Width and height in the file, where a pixel's colour may cover 2 x 2 pixels."""
+        size = self.width, self.height
+        if not (isinstance(self.format, Encoding) and self.format.has_even_sides):
+            return size
+        return rounded_up(*size)
+
+    @property
     def rate(self) -> Fraction:
         """Frames per second as a fraction, as containers require."""
         return exact_rate(self.fps)
 
 
+def rounded_up(width: int, height: int) -> tuple[int, int]:
+    """The next even sides."""
+    return width + width % 2, height + height % 2
+
+
 def _check_sides(codec: Codec, width: int, height: int) -> None:
     """Raise BadInput for a video that is too small for its codec; odd sides are rounded up."""
-    if min(width + width % 2, height + height % 2) < codec.min_side:
+    if min(rounded_up(width, height)) < codec.min_side:
         raise BadInput(
             f"A video of {codec.name} has at least {codec.min_side} x {codec.min_side} pixels; got "
             f"{width} x {height}. Choose another format, or larger frames."

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from longtake.errors import BadInput
@@ -239,3 +240,19 @@ def test_a_file_that_is_written_holds_no_pictures(
     [size] = [size() for size in frames.rollout.run.disk.files]
     [path] = bench.state.folders["output"].rglob("*.mp4")
     assert size == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("format", "size"), [("mp4 (h264)", (48, 34)), ("mkv (lossless)", (47, 33))]
+)
+def test_the_report_has_the_files_size(
+    bench: Bench, caplog: pytest.LogCaptureFixture, format: str, size: tuple[int, int]
+) -> None:
+    bench.run("LongtakeSaveVideo", frames=torch.rand(2, 33, 47, 3), format=format)
+    files = saved(bench)
+    report = json.loads(files["report"].read_text())
+    with av.open(files["video"]) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == size == (report["width"], report["height"])
+    told = "The frames are 47 x 33 pixels and the file has 48 x 34" in caplog.text
+    assert told == (size != (47, 33))
