@@ -22,10 +22,11 @@ from ...samplers.conditioning.prompts import (
 from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance
 from ...units import byte_size
+from ..attachments import check_attachments
 from ..length import Length, latent_frame_at
 from ..models.demo_objects import PROMPT_TEXT, is_changed, words_of
 from .over_time import values_by_chunk
-from .reference import PICTURE, PICTURE_CONDITIONS
+from .reference import PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
 from .timed_lines import first_of
 from .timeline import SecondPrompt, TimedEmbedding, Timeline
@@ -33,19 +34,6 @@ from .timeline import SecondPrompt, TimedEmbedding, Timeline
 UMT5 = " (umt5 by Load CLIP of type `wan`; for `longtake run`, that needs --comfy DIR)"
 STEPS_BEYOND = 16  # chunks after a shot's end in which prompts still blend, for a later continue
 MAX_STEPS_BYTES = 4 * 2**30  # all embeddings of blends; one of Wan's is 8 MB
-OTHER_CONDITIONS = (  # what the host's nodes attach to a prompt for its own sampler
-    "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
-    "concat_latent_image", "concat_image", "clip_vision_output", "clip_vision_output_ref",
-    "clip_vision_output_pose", "reference_latents", "reference_motion", "time_dim_concat",
-    "context_latents", "camera_conditions", "vace_frames", "control_video", "audio_embed",
-    "face_video_pixels", "pose_video_latent", "driving_mask_28ch", "gligen", "unclip_conditioning",
-    "time_dim_replace", "keyframe_idxs", "ref_audio", "clip_vision_outputs", "ref_mask_28ch",
-    "reference_audio_timbre_latents", "cross_attn_controlnet", "stable_cascade_prior",
-)  # fmt: skip
-FLUX_GUIDANCE = "guidance"  # what the host's FluxGuidance attaches to a prompt
-OTHER_NUMBERS = (  # what the host's nodes tell models that are no Wan model
-    "frame_rate", "seconds_start", "seconds_total", "noise_augmentation", "lyrics_strength",
-)  # fmt: skip
 
 
 def prompt_timeline(
@@ -192,27 +180,6 @@ def guidance_changes(
     return tuple(TimedGuidance(start, changes[start]) for start in sorted(changes))
 
 
-def unread_numbers(*prompts: Timeline | list[Any] | None) -> list[str]:
-    """Say which numbers of a CONDITIONING have no effect: no Wan model has an input for them."""
-    conditionings = [each for each in prompts if isinstance(each, list)]
-    options: dict[str, Any] = {}
-    for [_, attached], *_ in conditionings:
-        options.update({name: number for name, number in attached.items() if number is not None})
-    messages = list[str]()
-    if FLUX_GUIDANCE in options:
-        messages.append(
-            f"The guidance of {options[FLUX_GUIDANCE]:g} from FluxGuidance has no effect, because "
-            "Wan models do not take it; set `cfg` of the sampler instead."
-        )
-    names = [name for name in OTHER_NUMBERS if name in options]
-    if names:
-        messages.append(
-            f"{', '.join(names)} of the conditioning is for other models and has no effect; "
-            "connect the output of CLIP Text Encode directly."
-        )
-    return messages
-
-
 def changed_words(prompts: Timeline | list[Any]) -> list[str]:
     """Say that the camera moves by words which tell only a part of a prompt."""
     if isinstance(prompts, Timeline):
@@ -268,12 +235,6 @@ def _timeline(prompts: Timeline | list[Any], config: DiTConfig) -> Timeline:
     return _from_conditioning(prompts, PICTURE_CONDITIONS if takes_picture else ())
 
 
-def _picture_advice(unused: Sequence[str]) -> str:
-    """Return where the picture of WanImageToVideo goes, if it came with a prompt."""
-    has_picture = PICTURE in unused
-    return ", and the picture by VAE Encode (Stream) to `known_frames`" if has_picture else ""
-
-
 def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> Timeline:
     """Read one prompt for the whole shot; refuse attachments that nothing has `handled`."""
     if len(conditioning) != 1:
@@ -283,12 +244,7 @@ def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> 
         )
     embedding: Tensor
     embedding, options = conditioning[0]
-    unused = [n for n in OTHER_CONDITIONS if n not in handled and options.get(n) is not None]
-    if unused:
-        raise BadInput(
-            f"The conditioning carries {', '.join(unused)}, which the sampler cannot use; connect "
-            f"the output of CLIP Text Encode directly{_picture_advice(unused)}."
-        )
+    check_attachments(options, handled)
     if embedding.shape[0] != 1:
         raise BadInput(
             f"The conditioning is a batch of {embedding.shape[0]}; the sampler takes one prompt at "

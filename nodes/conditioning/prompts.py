@@ -14,10 +14,11 @@ from ...errors import BadInput
 from ...stream.rollout.edit_queue import MAX_GUIDANCE
 from ...stream.rollout.spec import Warn
 from .. import categories, host, sockets
+from ..attachments import unread_numbers
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
-from .prompt_plan import check_finite, own_prompt, unread_numbers
+from .prompt_plan import check_finite, own_prompt
 from .text_rows import TEXT_LEN
 from .timed_lines import first_time
 from .timed_numbers import TimedNumber, read_numbers

@@ -17,13 +17,12 @@ from ...model.config import DiTConfig
 from ...model.vae.latent_format import frame_count, normalise
 from ...samplers.conditioning.reference import Reference
 from ...units import count_of
+from ..attachments import CAMERA_CONDITIONS, PICTURE, VISION
 from ..length import Length
 from ..models.channels import MASK_CHANNELS, picture_has_mask
 
-CAMERA_CONDITIONS = "camera_conditions"
 RAYS_REPLACED = "The camera path replaces the camera_conditions of the picture's conditioning."
 CHANNELS = PICTURES * RAY  # of the rays of a latent frame
-PICTURE, VISION = "concat_latent_image", "clip_vision_output"
 PICTURE_CONDITIONS = (PICTURE, VISION, CAMERA_CONDITIONS)
 
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ...errors import BadInput
 from ...samplers import guidance as g
 from .. import categories, host, sockets
+from ..attachments import unread_numbers
 from ..conditioning import prompt_plan
 from ..conditioning.timeline import Timeline
 from ..schema import build
@@ -62,7 +63,7 @@ class GuidanceTerm(io.ComfyNode):
         text = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)
         branches = g.merge_branches([g.Branch(1 - weight), g.Branch(weight, text, history)])
         chain = (guidance or GuidanceSpec()).then(GuidanceTermSpec(branches), cls.hidden.unique_id)
-        warnings = prompt_plan.unread_numbers(own_prompt)
+        warnings = unread_numbers(own_prompt)
         host.show_status(cls.hidden.unique_id, chain.summary, *warnings)
         return io.NodeOutput(chain)
 

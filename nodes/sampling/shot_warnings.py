@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ...samplers.planning.cost import idle_views
 from ...samplers.settings import RolloutSettings
+from ..attachments import unread_numbers
 from ..conditioning.prompt_plan import (
     changed_words,
     has_strengths,
     truncated_prompts,
-    unread_numbers,
     unused_prompts,
 )
 from ..conditioning.reference import RAYS_REPLACED, end_of_rays, unread_features

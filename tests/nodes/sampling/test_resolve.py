@@ -94,12 +94,19 @@ def test_numbers_for_other_models_are_said_to_have_no_effect(
         assert caplog.text.count(sentence) == 1
 
 
-@pytest.mark.parametrize("name", ["unclip_conditioning", "keyframe_idxs", "time_dim_replace"])
-def test_pictures_for_other_models_are_refused(bench: Bench, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [
+        ("unclip_conditioning", "CLIP Vision Encode"),
+        ("keyframe_idxs", "LTXVAddGuide"),
+        ("time_dim_replace", "Kandinsky5ImageToVideo"),
+    ],
+)
+def test_pictures_for_other_models_are_refused(bench: Bench, name: str, node: str) -> None:
     model, clip, _ = bench.run("LongtakeLoadDemoModel")
     [[embedding, options]] = clip.encode_from_tokens_scheduled(clip.tokenize("a ball"))
     prompts = [[embedding, {**options, name: torch.zeros(1)}]]
-    with pytest.raises(BadInput, match=f"carries {name}, which the sampler cannot use"):
+    with pytest.raises(BadInput, match=f"from {node}, which the sampler cannot use"):
         bench.run("LongtakeSampler", model=model, prompts=prompts, width=32, height=32)
 
 
