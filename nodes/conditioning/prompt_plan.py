@@ -237,6 +237,8 @@ def _timeline(prompts: Timeline | list[Any], config: DiTConfig) -> Timeline:
 
 def _from_conditioning(conditioning: list[Any], handled: Sequence[str] = ()) -> Timeline:
     """Read one prompt for the whole shot; refuse attachments that nothing has `handled`."""
+    if not conditioning:
+        raise BadInput("The conditioning is empty; connect the output of CLIP Text Encode.")
     if len(conditioning) != 1:
         raise BadInput(
             f"The conditioning has {len(conditioning)} parts (from Conditioning Combine or a node "

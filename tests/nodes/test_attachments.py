@@ -9,6 +9,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.nodes.attachments import ATTACHMENTS, check_attachments
+from longtake.tests.support.node_bench import Bench
 
 
 def refusal(**options: Any) -> str:
@@ -31,3 +32,11 @@ def test_no_refusal_has_an_inner_name() -> None:
         assert not inner & {*words}
     picture = refusal(concat_latent_image=torch.zeros(1), clip_vision_output=object())
     assert "WanImageToVideo" in picture and picture.endswith("to `known_frames`.")
+
+
+def test_a_picture_without_parts_stops_no_shot(bench: Bench) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    prompts = clip.encode_from_tokens_scheduled(clip.tokenize("a ball"))
+    shot = {"model": model, "prompts": prompts, "width": 32, "height": 32}
+    assert bench.run("LongtakeSampler", **shot, picture=[])
+    assert "conditioning is empty" in bench.refusal("LongtakeSampler", **{**shot, "prompts": []})

@@ -157,6 +157,7 @@ def test_prompts_for_a_full_size_model_are_told_which_encoder_and_where_it_loads
         ([[torch.zeros(2, 5, 8), {}]], "a batch of 2"),
         ([[torch.zeros(1, 5, 8), {"mask": torch.zeros(1)}]], "has a mask from Conditioning"),
         ([[torch.zeros(1, 5, 8), {"vace_frames": [torch.zeros(1)]}]], "video from WanVaceToVideo"),
+        ([], "is empty; connect the output of CLIP Text Encode"),
     ],
 )
 def test_conditioning_the_sampler_would_misread_is_refused(
