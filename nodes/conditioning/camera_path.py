@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...errors import BadInput
 from .. import categories, host, sockets
 from ..schema import build
 from .camera_lines import read_moves
@@ -50,10 +51,21 @@ class CameraPathNode(io.ComfyNode):
     def fingerprint_inputs(cls, **widgets: Any) -> tuple[int, int]:
         """Time and size of the file, so that another content runs the node again."""
         name = str(widgets.get("pose_file") or "").strip()
-        if not name:
-            return 0, 0
-        facts = _file(name).stat()
-        return facts.st_mtime_ns, facts.st_size
+        try:
+            facts = _file(name).stat() if name else None
+        except (BadInput, OSError):  # which the node itself says in a sentence
+            facts = None
+        return (0, 0) if facts is None else (facts.st_mtime_ns, facts.st_size)
+
+    @classmethod
+    def validate_inputs(cls, pose_file: str | None = None) -> bool | str:
+        """Say before a run that the file is not there, else True; a linked name is not known."""
+        try:
+            if isinstance(pose_file, str) and (name := pose_file.strip()):
+                _file(name)
+        except BadInput as error:
+            return str(error)
+        return True
 
 
 def _file(name: str) -> Path:

@@ -241,6 +241,18 @@ def test_a_file_of_the_input_folder_is_read_again_when_it_changes(
         steered.run("LongtakeCameraPath", moves="", pose_file="../../etc/passwd")
 
 
+@pytest.mark.usefixtures("bench")
+def test_a_file_that_is_not_there_is_told_once_and_before_the_run() -> None:
+    """The host logs what a fingerprint raises, and the node's own error follows."""
+    from longtake.nodes.conditioning.camera_path import CameraPathNode
+
+    assert CameraPathNode.fingerprint_inputs(moves="", pose_file="nowhere.json") == (0, 0)
+    sentence = CameraPathNode.validate_inputs(pose_file="nowhere.json")
+    assert str(sentence).endswith("nowhere.json does not exist; choose another file.")
+    assert CameraPathNode.validate_inputs(pose_file=" ") is True
+    assert CameraPathNode.validate_inputs() is CameraPathNode.validate_inputs(None) is True
+
+
 def test_a_model_without_a_camera_refuses_a_path(bench: Bench) -> None:
     [camera] = bench.run("LongtakeCameraPath", moves="0: up")
     with pytest.raises(BadInput, match="takes no camera path"):
