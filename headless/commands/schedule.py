@@ -117,10 +117,11 @@ def schedule(
 
 def _check_effect(options: ScheduleOptions) -> None:
     """Refuse options of steps that another one leaves without effect; UsageError names both."""
+    others: tuple[str, ...] = "step_preset", "steps", "first_steps"
     if options.step_list.strip():
-        winner, others = "--step-list", ("step_preset", "steps", "first_steps")
+        winner = "--step-list"
     elif options.step_preset != OWN_STEPS:
-        winner, others = "--step-preset", ("steps", "first_steps")
+        winner, others = "--step-preset", others[1:]
     else:
         return
     for name in filter(is_written, others):
