@@ -27,6 +27,7 @@ PATIENCE_S = TIMEOUT_S + 5  # the source's own limit, and the start of a process
 LOOK_EVERY_S = 0.2
 CLOSING_S = 2.0
 RETRY_S = 2.0
+ENDINGS = (".mp4", ".ts")
 SENDING = "Sending; UDP does not tell whether anyone receives."
 PROCESSES = multiprocessing.get_context("spawn")
 
@@ -97,12 +98,13 @@ def _checked(source: str) -> str:
         url = Url.parse("")
     if url.scheme in CONTAINERS:
         raise BadInput("The target comes second: give the live address first (Use in OBS).")
-    if url.scheme not in ("http", "https"):
-        raise BadInput(
-            "The first address is no live address; copy it from the player (Use in OBS)."
-        )
     if url.path.endswith(".mjpeg"):
         raise BadInput("live.mjpeg cannot be passed on; give live.mp4 or live.ts instead.")
+    if url.scheme not in ("http", "https") or not url.path.endswith(ENDINGS):
+        raise BadInput(
+            "The first address is no live address, which begins with http:// or https:// and ends "
+            "with live.mp4 or live.ts; copy it from the player (Use in OBS)."
+        )
     return url.text
 
 

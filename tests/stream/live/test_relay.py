@@ -118,6 +118,7 @@ LIVE = "http://127.0.0.1:1/live.ts"
     ("rtmp://127.0.0.1/live/SECRET", LIVE, "The target comes second"),
     ("ftp://SECRET@127.0.0.1/live.ts", "udp://127.0.0.1:9", "no live address"),
     ("http://[::1/SECRET", "udp://127.0.0.1:9", "no live address"),
+    ("http://SECRET@127.0.0.1:1/x", "udp://127.0.0.1:9", "ends with live.mp4 or live.ts"),
     ("http://127.0.0.1:1/live.mjpeg", "udp://127.0.0.1:9", "live.mjpeg cannot be passed on"),
 ])  # fmt: skip
 def test_what_cannot_be_passed_on_is_named_without_a_key(
