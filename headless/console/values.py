@@ -21,10 +21,10 @@ SLASHES = tuple({os.sep, os.altsep or os.sep})
 
 
 class Text(StringParamType):
-    """A text of one letter or more."""
+    """A text of one letter or more, blanks aside."""
 
     def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> str:
-        if value == "":
+        if isinstance(value, str) and not value.strip():
             self.fail(EMPTY, param, ctx)
         return str(super().convert(value, param, ctx))
 

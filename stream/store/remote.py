@@ -131,7 +131,8 @@ def open_remote(address: Address) -> RemoteStore:
     except ImportError as error:
         needs = f"needs fsspec, and s3fs for S3; run: {pip_install('fsspec s3fs')}"
         raise BadInput(f"--store {address.title} {needs}") from error
-    is_s3 = address.url.partition("://")[0] in S3
+    protocol = address.url.partition("://")[0]
+    is_s3 = protocol in S3
     try:
         files, root = fsspec.url_to_fs(
             address.url, skip_instance_cache=True, **_patience(fsspec, address)
@@ -141,16 +142,19 @@ def open_remote(address: Address) -> RemoteStore:
         run = pip_install("s3fs") if is_s3 else f"{pip_install('NAME')}, with that package's name"
         raise BadInput(f"--store {address.title}: {reason}; run: {run}") from None
     except (TypeError, ValueError) as error:  # a URL that the file system does not understand
+        is_unknown = protocol not in fsspec.available_protocols()
+        reason = f"fsspec knows no {protocol}://" if is_unknown else _reason(address, error)
         raise BadInput(
-            f"--store {address.title} is no address of a store ({_reason(address, error)}); give a "
-            "folder, or an address such as s3://BUCKET/FOLDER."
+            f"--store {address.title} is no address of a store ({reason}); give a folder, or an "
+            "address such as s3://BUCKET/FOLDER."
         ) from None
     except Exception as error:  # some connect at once, and are refused
         raise _lost(address, error) from None
     # Not as an option of the file system: those of SSH and SMB give each option to their server.
     files.dircache.use_listings_cache = False
     if not root or (is_s3 and root.startswith("/")):
-        raise BadInput(f"--store {address.title} names no bucket; write s3://BUCKET/FOLDER.")
+        place = "bucket; write s3://BUCKET" if is_s3 else f"folder; write {protocol}://NAME"
+        raise BadInput(f"--store {address.title} names no {place}/FOLDER.")
     return RemoteStore(files, root, address)
 
 

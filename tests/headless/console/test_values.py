@@ -85,6 +85,7 @@ BATCH = ("batch", "w.json", "--serve", "127.0.0.1:0")
         (("convert", "w.gguf", "r/"), "'r/' is a folder"),
         (("bench", "nosuite", "--json", "r/"), "'r/' is a folder"),
         (("schedule", "--png", "r.png/"), "'r.png/' is a folder"),
+        (("run", "w.json", "--store", " "), "'--store': It is empty."),
         (("schedule", "--step-list", "a"), "'a' is not made of numbers; write timesteps"),
         (("run", "w.json", "--set", "foo"), "'--set': 'foo' is not NODE.INPUT=VALUE"),
         (("batch", "w.json", "--set", "4.seed"), "'4.seed' is not NODE.INPUT=VALUE"),

@@ -140,8 +140,14 @@ def test_the_home_folder_of_nobody_is_refused() -> None:
 
 def test_an_unknown_kind_of_address_is_refused() -> None:
     pytest.importorskip("fsspec")
-    with pytest.raises(BadInput, match="is no address of a store .*; give a folder, or an"):
+    with pytest.raises(BadInput, match=r"no address of a store \(fsspec knows no nonsense://\)"):
         open_store("nonsense://host/shots")
+
+
+def test_an_address_without_a_folder_is_refused_in_its_own_words() -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(BadInput, match="memory:// names no folder; write memory://NAME/FOLDER"):
+        open_store("memory://")
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///folder"])
