@@ -67,9 +67,12 @@ def render_tree(branch: Branch, here: str | None = None, depth: int = 0) -> Iter
 
 
 def last_change(record: Record) -> str:
-    """Where a rollout last changes and how; empty if it stays as it began."""
+    """Where a rollout last changes and how; empty if it stays as it began.
+
+    A change that lies after its last frame changes nothing.
+    """
     starts = [start for name in CHANGES for start, _ in record.facts[name]]
-    last = max(starts, default=0)
+    last = max((start for start in starts if start < record.latent_frames), default=0)
     return _changes_at(record, last) if last else ""
 
 
