@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ...errors import StorageError
 from ...stream.metrics import versions
+from ...temporary_files import replacing
 from .paired import Interval
 
 
@@ -96,12 +97,15 @@ def publish(results: Publishable, json_path: Path | None) -> None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a suite's results and its environment as JSON."""
+    """Write a suite's results and its environment as JSON; older results stay until it is whole."""
+    text = json.dumps({**content, **setting()}, indent=1, default=_plain) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({**content, **setting()}, indent=1, default=_plain) + "\n", "utf-8"
-        )
+        if path.exists() and not path.is_file():  # a device or a pipe, such as /dev/stdout
+            path.write_text(text, "utf-8")
+            return
+        with replacing(path.resolve()) as temporary:
+            temporary.write_text(text, "utf-8")
     except OSError as error:
         raise StorageError(
             f"The results cannot be written to {path} ({error.strerror}); choose another --json "

@@ -25,6 +25,7 @@ from longtake.benchmarks._shared.paired import (
 )
 from longtake.benchmarks._shared.report import Results, command, write
 from longtake.benchmarks.core import CorePlan
+from longtake.errors import StorageError
 from longtake.model.checkpoint import read
 from longtake.model.fingerprint import fingerprint
 from longtake.model.preset import DEMO_FOLDER, FAST_FOLDER
@@ -132,6 +133,27 @@ def test_results_name_files_and_not_where_they_lie(tmp_path: Path) -> None:
     write(tmp_path / "out.json", {"plan": {"record": tmp_path / "record.jsonl"}})
     text = (tmp_path / "out.json").read_text()
     assert json.loads(text)["plan"] == {"record": "record.jsonl"} and str(tmp_path) not in text
+
+
+def test_results_that_a_full_disk_refuses_leave_the_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.json"
+    write(path, {"plan": "older"})
+    before = path.read_bytes()
+
+    def fill(target: Path, text: str, *_: object) -> None:
+        with target.open("w") as file:
+            file.write(text[:9])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", fill)
+        with pytest.raises(StorageError, match="No space left on device"):
+            write(path, {"plan": "newer"})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    write(path, {"plan": "newer"})
+    assert json.loads(path.read_text())["plan"] == "newer"
 
 
 def test_the_weights_of_a_bench_are_those_of_both_qualities() -> None:
