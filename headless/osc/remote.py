@@ -72,7 +72,7 @@ class RemoteRun:
             f"/longtake/takes/{take}/drive", {**push, "sticks": request["sticks"]}, (404,)
         )
         if answer.get("answer") in ("no camera", "several shots"):
-            raise LongtakeError(answer["error"])
+            raise LongtakeError(str(answer.get("error", NO_RUN)))
         self._sticks = request["sticks"]
         return bool(answer.get("answer") == "drives")
 
@@ -82,8 +82,8 @@ class RemoteRun:
             answer = self._call(
                 f"/longtake/takes/{take}/control", {**request, "rev": self._rev + 1}, (404, 409)
             )
-            behind = answer.get("control_rev", 0) > self._rev
-            self._rev = max(self._rev, answer.get("control_rev", 0))
+            behind = _rev_of(answer) > self._rev
+            self._rev = max(self._rev, _rev_of(answer))
             if "error" not in answer:
                 return True
             if not behind:
@@ -92,27 +92,41 @@ class RemoteRun:
 
     def _newest(self) -> str:
         for client in [self._key] if self._key else self._running_clients():
-            takes = self._call("/longtake/attach", {"client_id": client})["takes"]
-            for take in reversed(takes):
-                state = self._call(f"/longtake/takes/{take['take']}", None, (404,))
+            for take in self._takes(client):
+                state = self._call(f"/longtake/takes/{take}", None, (404,))
                 if state.get("state") in ACTIVE:
-                    self._rev = int(state["control_rev"])
-                    return str(take["take"])
+                    self._rev = _rev_of(state)
+                    return take
         raise LongtakeError(NO_RUN)
+
+    def _takes(self, client: str) -> list[str]:
+        """The takes that a page may see, the newest first."""
+        match self._call("/longtake/attach", {"client_id": client}):
+            case {"takes": [*takes]} if all(isinstance(take, dict) for take in takes):
+                return [str(take.get("take")) for take in reversed(takes)]
+        raise self._stranger()
 
     def _running_clients(self) -> list[str]:
         """The pages that queued what ComfyUI runs."""
-        running = self._call("/queue")["queue_running"]
-        clients = [entry[3].get("client_id") for entry in running if len(entry) > 3]
-        return [client for client in clients if client]
+        match self._call("/queue"):
+            case {"queue_running": [*running]}:
+                return [str(client) for client in map(_client_of, running) if client]
+        raise self._stranger()
 
-    def _call(self, path: str, body: object = None, statuses: tuple[int, ...] = ()) -> Any:
-        """The JSON answer, also where its status is one of `statuses`."""
+    def _stranger(self) -> LongtakeError:
+        return LongtakeError(
+            f"{self._server} answers, but not as a ComfyUI with Longtake does; check the address."
+        )
+
+    def _call(
+        self, path: str, body: object = None, statuses: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
+        """The JSON object that is answered, also where its status is one of `statuses`."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(self._server + path, data, {"Content-Type": "application/json"})
         try:
             with urlopen(request, timeout=TIMEOUT_S) as answer:
-                return json.load(answer)
+                content = json.load(answer)
         except HTTPError as error:
             content = _as_json(error)
             if error.code in statuses and content is not None:
@@ -121,6 +135,23 @@ class RemoteRun:
             raise LongtakeError(f"The server refuses: {reason}") from error
         except BROKEN as error:
             raise LongtakeError(f"{self._server} does not answer ({_reason(error)}).") from error
+        if not isinstance(content, dict):
+            raise self._stranger()
+        return content
+
+
+def _client_of(entry: object) -> object:
+    """The page that queued an entry of ComfyUI's queue; None if it was no page."""
+    match entry:
+        case [_, _, _, {"client_id": client}, *_]:
+            return client
+    return None
+
+
+def _rev_of(answer: dict[str, Any]) -> int:
+    """The number of the newest request that a run has seen."""
+    number = answer.get("control_rev")
+    return number if isinstance(number, int) else 0
 
 
 def _reason(error: Exception) -> str:

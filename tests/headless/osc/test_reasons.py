@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 from http.client import IncompleteRead
@@ -36,3 +37,29 @@ def test_a_reason_is_no_text_of_a_library(
     with pytest.raises(LongtakeError) as said:
         remote.RemoteRun("http://127.0.0.1:1/#key").send({"op": "stop"})
     assert str(said.value) == f"http://127.0.0.1:1 does not answer ({reason})."
+
+
+@pytest.mark.parametrize("key", ["", "#key"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {}, [], "up", None, {"queue_running": None, "takes": 3}, {"queue_running": {}, "takes": {}},
+        {"takes": ["a"], "queue_running": "a"},
+    ],
+)  # fmt: skip
+def test_other_json_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, key: str, answer: object
+) -> None:
+    monkeypatch.setattr(remote, "urlopen", lambda *_, **__: io.BytesIO(json.dumps(answer).encode()))
+    said = remote.RemoteRun(f"http://127.0.0.1:1/{key}").lack()
+    assert said == (
+        "http://127.0.0.1:1 answers, but not as a ComfyUI with Longtake does; check the address."
+    )
+
+
+def test_entries_that_no_page_queued_are_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"queue_running": [[1], "entry", [0, "id", {}, {}], [0, "id", {}, None]]}
+    monkeypatch.setattr(
+        remote, "urlopen", lambda *_, **__: io.BytesIO(json.dumps(content).encode())
+    )
+    assert remote.RemoteRun("http://127.0.0.1:1").lack().startswith(remote.NOBODY)
