@@ -117,16 +117,17 @@ class Worker:
             )
 
     def _release(self, task: Task) -> None:
-        """Give a row back; without an answer its lease ends by itself."""
+        """Give a row back; where the driver refuses or does not answer, its lease ends by itself.
+
+        It raises nothing: what ended the row says how the worker ends.
+        """
         try:
             self.loop.wait(self.link.release(task))
         except LeaseEnded:
             return
-        except DriverLost as error:
-            is_full = isinstance(error, DriverFull)
-            why = f"The driver refuses: {error}" if is_full else "The driver does not answer;"
+        except (DriverLost, LongtakeError) as error:
             after = f"{task.seconds:g} s without a word of this worker"
-            self._say(f"{why} {task.label} goes to another after {after}.")
+            self._say(f"{_why_it_stays(error)} {task.label} goes to another after {after}.")
         else:
             self._say(f"{task.label} went back to the driver. {self.outlook}".rstrip())
 
@@ -166,6 +167,13 @@ class Worker:
 
     def _say(self, text: str) -> None:
         self.console.print(escape(text), highlight=False)
+
+
+def _why_it_stays(error: Exception) -> str:
+    """Why a row could not be given back, before the words that tell when it goes on."""
+    if isinstance(error, DriverFull):
+        return f"The driver refuses: {error}"
+    return "The driver does not answer;" if isinstance(error, DriverLost) else str(error)
 
 
 def _with_safe_files(ending: Ending, folder: Path) -> Ending:

@@ -174,7 +174,7 @@ def test_a_worker_says_what_becomes_of_the_row_that_it_gives_back(
     batch: Batch, join: Join, store: str | None, server: str | None, outlook: str, tmp_path: Path
 ) -> None:
     joining = Joining(
-        URL(batch.url), KEY, "w", 1.0, tmp_path, server=server, store=store
+        URL(batch.url), KEY, "w", 1.0, tmp_path, server=server and URL(server), store=store
     )  # fmt: skip
     engine, shown = FakeEngine(), Console(file=io.StringIO(), width=500)
     engine.act = lambda _: engine.interrupt()
@@ -230,6 +230,33 @@ def test_a_row_that_the_drivers_full_disk_keeps_is_told_so(
         replace(join(batch, engine), console=shown).run()
     said = shown.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
     assert said.startswith("The driver refuses: The disk is full; free some space. row 1 (")
+    assert said.endswith(") goes to another after 30 s without a word of this worker.")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"key": "another-key-of-this-test"}, "has another key; check --key-file. row 1 ("),
+        ({"version": "0.0.1"}, "The driver refuses: "),
+    ],
+)
+def test_an_interrupted_worker_whose_row_is_refused_is_interrupted_still(
+    batch: Batch, join: Join, change: dict[str, str], why: str
+) -> None:
+    """Its exit code is that of Ctrl-C, and the row waits for its lease to end."""
+
+    def leave(_: int) -> None:
+        for name, value in change.items():
+            setattr(worker.link, name, value)
+        engine.interrupt()
+
+    engine, shown = FakeEngine(), Console(file=io.StringIO(), width=500)
+    engine.act = leave
+    worker = replace(join(batch, engine), console=shown)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run()
+    said = shown.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
+    assert why in said
     assert said.endswith(") goes to another after 30 s without a word of this worker.")
 
 
