@@ -53,6 +53,7 @@ class LeaseService:
     rows have ended.
     """
     version: str = field(default_factory=own_version)
+    _given: dict[str, str] = field(default_factory=dict)  # the latest lease of each process
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def application(self) -> web.Application:
@@ -99,7 +100,7 @@ class LeaseService:
     async def _take(self, request: web.Request) -> web.StreamResponse:
         name = worker_name(read_object(await request.read()))
         await self.expire()
-        lease = await self._in_turn(lambda: self.queue.take(name, time.monotonic()))
+        lease = await self._in_turn(lambda: self._lease_for(_process(request), name))
         if lease is not None and _has_left(request):  # it was stopped, or waits no longer
             await self._in_turn(lambda: self.queue.release(lease.id))
             self.heard.pop(_process(request), None)
@@ -111,6 +112,20 @@ class LeaseService:
             return web.Response(status=204)
         self.heard.pop(_process(request), None)
         raise web.HTTPGone(text="All rows have ended.")
+
+    def _lease_for(self, process: str, name: str) -> Lease | None:
+        """The next lease for a worker; the one that its process has, if the answer was lost.
+
+        A process runs one row at a time: with a lease that it knows of, it asks for no other.
+        """
+        now = time.monotonic()
+        lease = self.queue.get(self._given.get(process, ""))
+        if lease is not None and lease.worker == name and self.queue.renew(lease.id, now):
+            return lease
+        lease = self.queue.take(name, now)
+        if lease is not None and process:
+            self._given[process] = lease.id
+        return lease
 
     async def _renew(self, request: web.Request) -> web.StreamResponse:
         lease = self._lease(request)

@@ -60,6 +60,24 @@ def test_the_row_of_a_dead_worker_goes_to_another(
     assert [record.attempt for record in batch.records()] == [2, 1, 1]
 
 
+def test_a_worker_whose_answer_was_lost_gets_its_row_again(tmp_path: Path, join: Join) -> None:
+    """Else the row would wait for the end of a lease that nobody knows of."""
+    batch = started(tmp_path, 3)
+    unlucky, namesake = (join(batch, FakeEngine(), "w") for _ in range(2))
+    ask = unlucky.link.take
+    first = unlucky.loop.wait(ask("w"))
+    assert first is not None and unlucky.loop.wait(ask("w")) == first
+    other = namesake.loop.wait(namesake.link.take("w"))
+    assert other is not None and other.lease != first.lease
+    unlucky.loop.wait(unlucky.link.release(first))
+    again = unlucky.loop.wait(ask("w"))
+    assert again is not None and (again.row, again.number) == (first.row, 2)
+    namesake.loop.wait(namesake.link.release(other))
+    assert unlucky.run() == 3
+    batch.join()
+    check_whole(batch)
+
+
 def test_a_worker_that_comes_too_late_changes_nothing(
     tmp_path: Path, join: Join, clock: Clock
 ) -> None:
