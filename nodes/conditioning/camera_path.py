@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -43,34 +42,30 @@ class CameraPathNode(io.ComfyNode):
         name = pose_file.strip()
         if not name:
             return io.NodeOutput(CameraSpec(read_moves(moves)))
-        poses, per_latent = read_poses(_file(name))
+        poses, per_latent = read_poses(host.saved_file(_placed(name)))
         per_latent = per_latent or poses_per == "latent frame"
         return io.NodeOutput(CameraSpec((), poses, per_latent, name))
 
     @classmethod
-    def fingerprint_inputs(cls, **widgets: Any) -> tuple[int, int]:
+    def fingerprint_inputs(cls, **widgets: Any) -> tuple[int, ...]:
         """Time and size of the file, so that another content runs the node again."""
         name = str(widgets.get("pose_file") or "").strip()
-        try:
-            facts = _file(name).stat() if name else None
-        except (BadInput, OSError):  # which the node itself says in a sentence
-            facts = None
-        return (0, 0) if facts is None else (facts.st_mtime_ns, facts.st_size)
+        return host.saved_stamp(name and _placed(name))
 
     @classmethod
     def validate_inputs(cls, pose_file: str | None = None) -> bool | str:
         """Say before a run that the file is not there, else True; a linked name is not known."""
         try:
             if isinstance(pose_file, str) and (name := pose_file.strip()):
-                _file(name)
+                host.saved_file(_placed(name))
         except BadInput as error:
             return str(error)
         return True
 
 
-def _file(name: str) -> Path:
-    """A file of the input folder; a name that ends in `[output]` is one of the output folder."""
-    return host.saved_file(name if name.endswith("]") else f"{name} [input]")
+def _placed(name: str) -> str:
+    """The name of a file of the input folder, unless it ends in `[output]`."""
+    return name if name.endswith("]") else f"{name} [input]"
 
 
 def _inputs() -> list[io.Input]:

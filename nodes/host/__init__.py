@@ -132,6 +132,7 @@ from .paths import (
     rollout_folder,
     saved_file,
     saved_files,
+    saved_stamp,
     temp_folder,
 )
 from .progress import (
@@ -220,6 +221,7 @@ __all__ = [
     "runtime_device",
     "same_device",
     "saved_file",
+    "saved_stamp",
     "saved_files",
     "set_interrupt",
     "show_status",

@@ -135,6 +135,18 @@ def saved_file(name: str) -> Path:
     return path
 
 
+def saved_stamp(name: str) -> tuple[int, ...]:
+    """Time and size of a file named by `saved_files`; () where it is missing or `name` is empty.
+
+    It raises nothing: else the host notes NaN, which is no JSON, in the prompt that files hold.
+    """
+    try:
+        facts = saved_file(name).stat() if name else None
+    except (BadInput, OSError):  # which the node itself says in a sentence
+        facts = None
+    return () if facts is None else (facts.st_mtime_ns, facts.st_size)
+
+
 def _folders_below(folder: Path) -> list[Path]:
     """A folder and all folders below it, without the many of the journal."""
     paths: list[Path] = []
@@ -145,17 +157,19 @@ def _folders_below(folder: Path) -> list[Path]:
 
 
 def file_stamp(
-    folder: str, name: str, beside: Callable[[Path], Iterable[Path]] = lambda path: ()
+    folder: str, name: str | None, beside: Callable[[Path], Iterable[Path]] = lambda path: ()
 ) -> Stamp:
     """What changes where a model file is written again, or a shard, or what is read `beside` it.
 
     The host keeps what a loader returned as long as its widgets stay. It is () where the file is
-    missing, which the loader itself says in a sentence.
+    missing, which the loader itself says in a sentence, or not known yet.
     """
+    if name is None:  # another node gives it
+        return ()
     try:
         path = model_file(folder, name)
         return stamp(path, beside(path))
-    except (BadInput, OSError):
+    except (BadInput, OSError, ValueError):  # ValueError: a name with a zero byte
         return ()
 
 

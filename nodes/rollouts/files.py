@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io as streams
+import time
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -200,11 +201,14 @@ class LoadRollout(io.ComfyNode):
         return io.NodeOutput(rollout)
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **others: Any) -> Any:
-        """Change with the file, after a stop and after a live edit."""
-        path = host.saved_file(file)
-        facts = path.stat()
-        return facts.st_mtime_ns, facts.st_size, session.times_altered(cls.hidden.unique_id)
+    def fingerprint_inputs(cls, file: str | None, **others: Any) -> Any:
+        """Change with the file, after a stop and after a live edit; always where no file is known.
+
+        The core gives None where another node names the file.
+        """
+        if file is None:
+            return time.monotonic()
+        return *host.saved_stamp(file), session.times_altered(cls.hidden.unique_id)
 
 
 KEEPS_SETTINGS = (

@@ -246,7 +246,7 @@ def test_a_file_that_is_not_there_is_told_once_and_before_the_run() -> None:
     """The host logs what a fingerprint raises, and the node's own error follows."""
     from longtake.nodes.conditioning.camera_path import CameraPathNode
 
-    assert CameraPathNode.fingerprint_inputs(moves="", pose_file="nowhere.json") == (0, 0)
+    assert CameraPathNode.fingerprint_inputs(moves="", pose_file="nowhere.json") == ()
     sentence = CameraPathNode.validate_inputs(pose_file="nowhere.json")
     assert str(sentence).endswith("nowhere.json does not exist; choose another file.")
     assert CameraPathNode.validate_inputs(pose_file=" ") is True
