@@ -43,7 +43,7 @@ from .commands.watch import check_watchable, watch_run
 from .commands.worker import worker
 from .console.bar import progress_bar
 from .console.interrupt import raise_from_now_on
-from .console.options import comfy_option, common_options, watch_options
+from .console.options import common_options, watch_options
 from .console.reporting import print_files, report_failures
 from .console.values import FILE, OUTPUT_FILE, TEXT
 from .events import RunFiles
@@ -187,11 +187,24 @@ def convert(  # noqa: PLR0913
 
 @main.command(name="doctor")
 @click.option(
-    "--out", type=FILE, default=Path("output"), metavar="DIR", help="Output folder to check."
+    "--out",
+    type=FILE,
+    default=Path("output"),
+    metavar="DIR",
+    help="Output folder to check (default: output).",
 )
-@comfy_option
+@click.option(
+    "--comfy",
+    type=FILE,
+    envvar="COMFYUI_PATH",
+    metavar="DIR",
+    help="ComfyUI checkout to check too (default: $COMFYUI_PATH).",
+)
 def doctor_command(out: Path, comfy: Path | None) -> None:
-    """Check this machine and installation for problems."""
+    """Check this machine and installation for problems.
+
+    The exit code is 1 if one of them would make a run fail.
+    """
     console = Console(soft_wrap=True)
     findings = doctor.examine(out, comfy)
     for finding in findings:

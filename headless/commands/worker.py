@@ -35,7 +35,7 @@ from ..leases.messages import check_name
 @click.option("--name", type=Parsed(check_name), metavar="NAME",
               help="A name that no other worker has (default: host and process).")  # fmt: skip
 @click.option("--patience", type=Number(min=0), default=600.0, show_default=True,
-              metavar="SECONDS", help="Time to wait for a silent driver.")  # fmt: skip
+              metavar="SECONDS", help="Time to wait for a silent driver or server.")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @core_options
 @metadata_option

@@ -106,7 +106,7 @@ def common_options(command: Command) -> Command:
             type=Parsed(parse_override),
             multiple=True,
             metavar="NODE.INPUT=VALUE",
-            help="Set an input; NODE is an id, title or type. Can be repeated.",
+            help="Set an input; NODE is an id, title or type. Repeat it for other inputs.",
         ),
     ):
         command = option(command)

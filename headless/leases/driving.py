@@ -83,10 +83,11 @@ def driver_options(command: Command) -> Command:
         click.option("--ray", type=TEXT, metavar="ADDRESS",
                      help="Start workers on this Ray cluster: auto, local or HOST:PORT."),
         click.option("--lease", type=FiniteNumber(min=1), default=LEASE_S, show_default=True,
-                     metavar="SECONDS", help="With --serve: the time after which the row of a "
-                     "silent worker goes to another."),
+                     metavar="SECONDS", help="With --serve or --ray: the time after which the row "
+                     "of a silent worker goes to another."),
         click.option("--key-file", type=FILE, metavar="FILE",
-                     help="With --serve: the file with the workers' key (default: $LONGTAKE_KEY)."),
+                     help="With --serve or --ray: the file with the workers' key (default: "
+                     "$LONGTAKE_KEY)."),
         click.option("--serve", type=Parsed(_place_text), metavar="HOST:PORT",
                      help="Give the rows to `longtake worker`s that join here."),
     ):  # fmt: skip
