@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -161,6 +162,12 @@ def _ray() -> Any:
         raise BadInput(MISSING) from error
 
 
+def work_folder() -> Path:
+    """The folder of this machine's actors. Each user has one: no other may write into it."""
+    user = "" if sys.platform == "win32" else f"-{os.getuid()}"  # Windows' own is a user's
+    return Path(tempfile.gettempdir(), f"longtake-ray{user}")
+
+
 class RowActor:
     """One worker on one GPU, or on one CPU slot."""
 
@@ -168,7 +175,7 @@ class RowActor:
         """Work until the batch is done; return the number of rows that ended here."""
         from .joining import Joining, join
 
-        folder = Path(tempfile.gettempdir(), "longtake-ray", name)
+        folder = work_folder() / name
         own = f"{name}-{os.getpid()}"
         joining = Joining(
             URL(driver), workers.key, own, 600.0, folder, comfy=workers.comfy, store=workers.store,

@@ -134,7 +134,7 @@ def row_in_progress(out: Path, store: Path, machines: Path) -> tuple[str, int, P
         if row.state != QUEUED or row.server is None:
             continue
         name, _, pid = row.server.rpartition("-")
-        folder = machines / "longtake-ray" / name
+        folder = machines / ours.work_folder().name / name
         if len(addresses(folder) & addresses(store / "chunks")) >= 2:
             return row.key, int(pid), folder
     return None

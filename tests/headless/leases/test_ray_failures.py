@@ -16,11 +16,12 @@ from rich.console import Console
 from longtake.errors import LongtakeError
 from longtake.headless.batch.record import QUEUED, WAITING, Records
 from longtake.headless.batch.row import BatchSpec
-from longtake.headless.leases import driver, driving
+from longtake.headless.leases import driver, driving, joining
 from longtake.headless.leases.driver import run_on_workers
 from longtake.headless.leases.driving import Driving, drive
+from longtake.headless.leases.joining import Joining
 from longtake.headless.leases.place import Place
-from longtake.headless.leases.ray_cluster import ClusterWorkers, ray_cluster, starter
+from longtake.headless.leases.ray_cluster import ClusterWorkers, RowActor, ray_cluster, starter
 from longtake.tests.support.headless.lease_batches import KEY, row_of
 
 LIMIT_S = 20
@@ -134,3 +135,21 @@ def test_rows_of_a_clusters_earlier_workers_do_not_wait_for_their_leases(
     how = Driving(None, tmp_path / "key.txt" if has_own_key else None, 60.0, "local")
     drive(BatchSpec((), (), None), how, None, None, Records(tmp_path), Console(quiet=True))
     assert states == [(state, 3)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="each user has another folder of temp files")
+def test_actors_of_two_users_of_a_machine_have_no_folder_in_common(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders = list[Path]()
+
+    def note(to: Joining, console: Console) -> int:
+        folders.append(to.work)
+        return 0
+
+    monkeypatch.setattr(joining, "join", note)
+    for user in (1000, 1001):
+        monkeypatch.setattr("os.getuid", lambda user=user: user)
+        assert RowActor().work("http://127.0.0.1:1", "ray-0", ClusterWorkers(1, KEY)) == 0
+    assert folders[0].name == folders[1].name == "ray-0"
+    assert folders[0].parent != folders[1].parent
