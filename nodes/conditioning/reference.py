@@ -121,7 +121,8 @@ def check_pictures(config: DiTConfig, length: Length, *conditionings: Any) -> No
         raise BadInput(
             "The picture's conditioning ends with its pictures, after "
             f"{count_of(frame_count(len(shown)), 'frame')}, and the shot {_longer(length)} in the "
-            "node of the picture, such as WanImageToVideo."
+            "node of the picture, such as WanImageToVideo. To begin with one picture of a clip, "
+            "take it by Get Image from Batch."
         )
 
 
