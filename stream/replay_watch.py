@@ -1,4 +1,4 @@
-"""What a user sees of a replay, which takes minutes in a long shot: how long, and Stop ends it.
+"""What a user sees of a replay, which takes minutes in a long shot: how long. Pause and Stop work.
 
 A change that guidance needs other branches for, or another LoRA strength, replays a running shot.
 """
@@ -22,17 +22,22 @@ class _Stopped(Exception):
 class ReplayWatch:
     """Follows a replay.
 
-    `tell` gets sentences for users. `stops` ends the run if a user has asked for that, and returns
-    whether it did.
+    `tell` gets sentences for users. `wait` returns once no user wants a pause. `stops` ends the run
+    if a user has asked for that, and returns whether it did.
     """
 
-    def __init__(self, tell: Callable[[str], None], stops: Callable[[], bool]) -> None:
-        self._tell, self._stops = tell, stops
+    def __init__(
+        self, tell: Callable[[str], None], wait: Callable[[], None], stops: Callable[[], bool]
+    ) -> None:
+        self._tell, self._wait, self._stops = tell, wait, stops
 
     def follow(self, chunks: Iterator[Chunk], indices: Sequence[int]) -> Iterator[Chunk]:
         """The chunks of these `indices`, as they come; after a Stop, an end for `until_stopped`."""
         began, is_told = time.monotonic(), False
         for done, chunk in enumerate(chunks):
+            waits_from = time.monotonic()
+            self._wait()
+            began += time.monotonic() - waits_from
             if self._stops():
                 raise _Stopped
             took_s = time.monotonic() - began

@@ -144,7 +144,9 @@ class Controls:
 
     # Calls of the producing thread
 
-    def wait_while_paused(self, check: Callable[[], None], long_pause: Callable[[], None]) -> None:
+    def wait_while_paused(
+        self, check: Callable[[], None], long_pause: Callable[[], None] = lambda: None
+    ) -> None:
         """Block while the run is paused. `check` is called meanwhile and may raise to end the run.
 
         `long_pause` is called once when the pause has lasted for `long_pause_s`.

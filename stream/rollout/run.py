@@ -189,7 +189,8 @@ class Run:
         if self._producer is None or self._producer.is_outdated(first):
             self._producer = None  # before the next one takes its memory
             spec = replace(self.spec, model=self.model.ready(self.observer, self.notify))
-            watch = ReplayWatch(self.notify, lambda: self._stops(first))
+            pause, check = self.controls.wait_while_paused, spec.model.host.check_interrupted
+            watch = ReplayWatch(self.notify, lambda: pause(check), lambda: self._stops(first))
             self._producer = ChunkProducer(spec, self.state, first, watch, smaller=self._smaller)
             self._earlier_sparse = self.sparse
             if self._producer.notice is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def test_a_change_that_replays_the_shot_says_so(tmp_path: Path) -> None:
     said, _ = sentences(rollout(tmp_path, length=24))
     assert len(said) == 2 and "reads the 4 chunks before this one again" in said[0]
     assert "another 0:0" in said[0] and said[1].startswith("The model has read all")
+
+
+def test_a_pause_holds_a_replay_up(tmp_path: Path) -> None:
+    """The player says "paused", so that the model must not work on until then."""
+    made = rollout(tmp_path, length=24)
+    controls, states = made.run.controls, list[str]()
+
+    def pause() -> None:
+        states.append(controls.state)
+        if len(states) == 1:
+            controls.pause()
+            threading.Timer(0.3, controls.resume).start()
+
+    said, count = sentences(made, pause)
+    assert len(said) == 2 and states == ["running", "running"]
+    assert count > AT and controls.state == "done" and controls.paused_s > 0.2
 
 
 def test_a_stop_ends_a_replay_and_keeps_all_chunks(tmp_path: Path) -> None:
