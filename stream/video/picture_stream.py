@@ -57,12 +57,14 @@ class PictureEncoder:
         for picture in self._pad(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb48le" if deep else "rgb24")
             if self._yuv:
-                yield self._reformatter.reformat(
-                    frame,
-                    format=self._encoding.pixel_format,
-                    dst_colorspace=Colorspace.ITU709,
-                    dst_color_range=ColorRange.MPEG,
-                    **ONE_THREAD,
+                yield _in_bt709(
+                    self._reformatter.reformat(
+                        frame,
+                        format=self._encoding.pixel_format,
+                        dst_colorspace=Colorspace.ITU709,
+                        dst_color_range=ColorRange.MPEG,
+                        **ONE_THREAD,
+                    )
                 )
             else:
                 yield self._reformatter.reformat(
@@ -75,6 +77,16 @@ class PictureEncoder:
         if not (self._yuv and (height % 2 or width % 2)):
             return pictures
         return np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _in_bt709(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame with its primaries and transfer, which ProRes writes into every frame's header.
+
+    PyAV up to 16 has no names for them; there, only the file's own header says them.
+    """
+    if hasattr(frame, "color_primaries"):
+        frame.color_primaries = frame.color_trc = BT709
+    return frame
 
 
 def require_encoder(name: str) -> None:
