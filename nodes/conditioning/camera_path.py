@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -9,6 +10,7 @@ from comfy_api.latest import io
 from ...errors import BadInput
 from .. import categories, host, sockets
 from ..schema import build
+from ..validation import verdict
 from .camera_lines import read_moves
 from .camera_poses import read_poses
 from .camera_spec import CameraSpec
@@ -42,7 +44,7 @@ class CameraPathNode(io.ComfyNode):
         name = pose_file.strip()
         if not name:
             return io.NodeOutput(CameraSpec(read_moves(moves)))
-        poses, per_latent = read_poses(host.saved_file(_placed(name)))
+        poses, per_latent = read_poses(_file(name))
         per_latent = per_latent or poses_per == "latent frame"
         return io.NodeOutput(CameraSpec((), poses, per_latent, name))
 
@@ -54,13 +56,13 @@ class CameraPathNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, pose_file: str | None = None) -> bool | str:
-        """Say before a run that the file is not there, else True; a linked name is not known."""
-        try:
-            if isinstance(pose_file, str) and (name := pose_file.strip()):
-                host.saved_file(_placed(name))
-        except BadInput as error:
-            return str(error)
-        return True
+        """Refuse a file that is not there."""
+        return verdict(_file, (pose_file or "").strip() or None)
+
+
+def _file(name: str) -> Path:
+    """Where a file lies; BadInput if it is missing."""
+    return host.saved_file(_placed(name))
 
 
 def _placed(name: str) -> str:

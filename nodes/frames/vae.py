@@ -19,6 +19,7 @@ from ..models.model_facts import facts
 from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
+from ..validation import verdict
 from .decoded import open_frames
 from .latent_frames import open_latent
 from .pictures import to_frames
@@ -104,17 +105,8 @@ class VAEDecodeStream(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, decode_on: str | None = host.DEFAULT) -> bool | str:
-        """Refuse a device that another computer had; without this the host says it in its words.
-
-        A link's value is None here, and is known when the node runs.
-        """
-        if decode_on is None:
-            return True
-        try:
-            host.device_named(decode_on)
-        except BadInput as error:
-            return str(error)
-        return True
+        """Refuse a device that another computer had; without this the host says it in its words."""
+        return verdict(host.device_named, decode_on)
 
 
 class VAEEncodeStream(io.ComfyNode):

@@ -124,6 +124,7 @@ from .models import (
 )
 from .paths import (
     OutputFile,
+    check_prefix,
     file_stamp,
     folders,
     model_file,
@@ -174,6 +175,7 @@ __all__ = [
     "build_vae",
     "can_be_watched",
     "cast",
+    "check_prefix",
     "check_interrupted",
     "claim",
     "claim_whole",

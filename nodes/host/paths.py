@@ -46,7 +46,7 @@ def output_file(
     """
     folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     root = Path(folder).resolve()
-    _check_prefix(prefix, root)
+    check_prefix(prefix, root)
     try:
         parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, str(root), *size
@@ -59,8 +59,9 @@ def output_file(
     return OutputFile(Path(parent) / f"{name}_{counter:05}_{suffix}", subfolder)
 
 
-def _check_prefix(prefix: str, root: Path) -> None:
-    """BadInput for a prefix that names no file below `root`."""
+def check_prefix(prefix: str, root: Path | None = None) -> None:
+    """BadInput for a prefix that names no file below `root`, else below the output folder."""
+    root = root or Path(folder_paths.get_output_directory()).resolve()
     named = Path(prefix).name and "\0" not in prefix
     if not named or not (root / prefix).resolve().is_relative_to(root):
         raise BadInput(

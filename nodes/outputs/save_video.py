@@ -23,6 +23,7 @@ from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
+from ..validation import NamesFile
 from .video_formats import (
     AS_FRAMES,
     AUTO_BITS,
@@ -39,7 +40,7 @@ FILE_EVENT = "longtake.file"
 ROLE = {PNG: "frames"}
 
 
-class SaveVideo(io.ComfyNode):
+class SaveVideo(NamesFile, io.ComfyNode):
     """FRAMES to a growing video file."""
 
     @classmethod

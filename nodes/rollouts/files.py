@@ -38,6 +38,7 @@ from ..runtime.report import run_report
 from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
+from ..validation import NamesFile
 from .compatibility import check_compatible, describe_other_model
 from .derive import announce_rollout
 
@@ -48,7 +49,7 @@ NO_STATE = (
 THUMBNAIL_WIDTH = 256
 
 
-class SaveRollout(io.ComfyNode):
+class SaveRollout(NamesFile, io.ComfyNode):
     """ROLLOUT to a file."""
 
     @classmethod
