@@ -54,12 +54,6 @@ class LiveSources:
             if thread is not None and thread.leave(viewer):
                 del self._threads[token]
 
-    @property
-    def thread_count(self) -> int:
-        """The number of broadcasts that run."""
-        with self._lock:
-            return len(self._threads)
-
     def close(self) -> None:
         """End all broadcasts and wait for their threads."""
         with self._lock:

@@ -48,7 +48,7 @@ def test_two_programs_watch_at_once_and_one_joins_late(tmp_path: Path) -> None:
         for _ in range(3):
             site.shot.add(100)
         first = asyncio.create_task(ffmpeg_numbers(f"{site.address}.ts", 110))
-        while not site.sources.thread_count:
+        while not site.broadcasts:
             await asyncio.sleep(0.02)
         await asyncio.sleep(1.5)  # until the first program is past the jitter buffer
         late = await ffmpeg_numbers(f"{site.address}.mp4", 40)
@@ -119,11 +119,11 @@ def test_a_viewer_who_reads_nothing_is_let_go_and_the_run_goes_on(
         address = urlsplit(site.address)
         reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=1)
         writer.write(f"GET {address.path}.mjpeg HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        while not site.sources.thread_count:
+        while not site.broadcasts:
             await asyncio.sleep(0.02)
         for _ in range(10_000):
             await asyncio.to_thread(site.shot.add, 10)
-            if not site.sources.thread_count:
+            if not site.broadcasts:
                 break
         writer.close()
 
@@ -135,7 +135,7 @@ def test_unknown_addresses_heads_and_too_many_viewers(tmp_path: Path) -> None:
         async with ClientSession() as page:
             async with page.head(f"{site.address}.mp4") as answer:
                 assert answer.status == 200 and answer.content_type == "video/mp4"
-            assert not site.sources.thread_count
+            assert not site.broadcasts
             unknown = site.address.replace(site.shot.token, site.shot.take.token)
             async with page.get(f"{unknown}.ts") as answer:
                 assert answer.status == 404

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from longtake.tests.support.numbered_frames import number_in
 from longtake.tests.support.stream.live_shot import HEIGHT, WIDTH, LiveShot
 
 FPS = 50.0
+BROADCAST = "longtake live"  # the name of its thread
 FFMPEG = shutil.which("ffmpeg")
 HAS_SRT = FFMPEG is not None and b" srt" in subprocess.run(
     [FFMPEG, "-hide_banner", "-protocols"], capture_output=True, check=True
@@ -41,9 +43,14 @@ class Site:
         self.shot, self.sources = shot, sources
         self.address = f"http://127.0.0.1:{port}/longtake/live/{shot.token}/live"
 
+    @property
+    def broadcasts(self) -> int:
+        """The number of broadcasts that run."""
+        return sum(thread.name == BROADCAST for thread in threading.enumerate())
+
     async def ended(self) -> None:
         """Wait until no broadcast runs."""
-        while self.sources.thread_count:
+        while self.broadcasts:
             await asyncio.sleep(0.02)
 
 
