@@ -11,7 +11,10 @@ def refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
     """Describe why the core rejected a prompt, by the first faulty node if there is one."""
     for node_id, fault in node_errors.items():
         first = fault["errors"][0]
-        return f"Node {node_id} ({fault['class_type']}): {first['message']}: {first['details']}"
+        reason = f"{first['message']}: {first['details']}"
+        if first["type"] == "custom_validation_failed":  # `INPUT - sentence of the node`
+            reason = first["details"].partition(" - ")[2] or reason
+        return f"Node {node_id} ({fault['class_type']}): {reason}"
     return f"{error['message']} {error['details']}".strip()
 
 

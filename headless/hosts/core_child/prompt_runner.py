@@ -185,7 +185,7 @@ class Core:
         folder_paths.set_output_directory(out)
         prompt_id = os.urandom(8).hex()
         valid = asyncio.run(self.execution.validate_prompt(prompt_id, prompt, None))
-        if not valid[0]:
+        if not valid[0] or valid[3]:  # the core would run the outputs that have no errors
             self.channel.send(event="refused", data=[valid[1], valid[3]])
             return
         self.server.last_prompt_id = prompt_id
