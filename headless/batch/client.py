@@ -86,7 +86,10 @@ class Client:
         body = {"prompt": prompt, "prompt_id": prompt_id, "client_id": self._client_id}
         status, text = await self._ask("POST", "prompt", body=body)
         answer = decode(text)
-        if status == 400 and isinstance(answer, dict):
+        is_partial = status == 200 and isinstance(answer, dict) and bool(answer.get("node_errors"))
+        if is_partial:  # the server has queued the outputs that have no errors
+            await self.drop([prompt_id])
+        if is_partial or (status == 400 and isinstance(answer, dict)):
             raise Refusal(f"{self.name} rejected the workflow: {node_errors(answer, prompt)}.")
         if status == TOO_LARGE:
             raise Refusal(f"{self.name} takes no workflow of this size; make it smaller.")

@@ -179,7 +179,11 @@ class _Handler(BaseHTTPRequestHandler):
                 case "/prompt":
                     fake.received.append(body)
                     fake.pending.append(body)
-                    self._answer({"prompt_id": body["prompt_id"], "number": 1})
+                    answer = {"prompt_id": body["prompt_id"], "number": 1, "node_errors": {}}
+                    if body["prompt"]["1"]["inputs"]["text"] == "refuse a part":
+                        fault = {"message": "Value not in list", "details": "of one output"}
+                        answer["node_errors"] = {"1": {"class_type": "Count", "errors": [fault]}}
+                    self._answer(answer)
                 case "/queue":
                     fake.dropped += body["delete"]
                     fake.pending = [

@@ -161,6 +161,17 @@ def test_failing_and_refused_rows_are_one_line_each_and_stop_nobody(
     assert sorted(texts) == ["fail", "fail", "fine"]  # failed rows are tried again, done ones not
 
 
+def test_a_row_with_one_wrong_output_is_refused_and_taken_back(
+    tmp_path: Path, server: FakeComfyUI
+) -> None:
+    """The server would run the other outputs, and the row would be done without a file."""
+    server.hold.clear()
+    result = run(tmp_path, server, table="1.text\nrefuse a part\n")
+    assert result.exit_code == 1 and "rejected the workflow: node 1 (Count)" in result.output
+    assert server.dropped == [body["prompt_id"] for body in server.received]
+    server.hold.set()
+
+
 def test_two_servers_share_the_rows(tmp_path: Path, servers: Callable[[], FakeComfyUI]) -> None:
     one, two = servers(), servers()
     one.hold.clear()
