@@ -90,13 +90,32 @@ def fullest(rows: Sequence[Row], count: int) -> list[Row]:
 def last_commit(settings: RolloutSettings) -> tuple[int, int] | None:
     """First latent frame and number of those that are committed at the end; None if none are.
 
-    Where chunks start less than a row apart, the most that are committed together.
+    Where chunks start less than a row apart, as many as any commit of the shot has.
     """
-    if settings.length is None:
-        first = frames_before(settings)
-        return first, next(row.finished for row in settings.noise_rows(first) if row.finished)
-    finishes = [(row.first, row.finished) for row in _last_two_finishes(settings)]
-    return max(finishes[:-1], key=lambda at: (at[1], at[0]), default=None)
+    most, length, chunk = _most_committed(settings), settings.length, settings.schedule.chunk_frames
+    if length is None:
+        return frames_before(settings), most
+    finishes = _last_two_finishes(settings)
+    if len(finishes) < 2:
+        return None
+    last = (length - most - settings.origin) // chunk * chunk + settings.origin
+    return max(0, min(finishes[-2].first, last)), most
+
+
+def _most_committed(settings: RolloutSettings) -> int:
+    """The most latent frames that become clean together before a shot's last ones do.
+
+    Chunks that start less than a row apart do so at the beginning, but for a first one of its own
+    steps. The first rows know, since later ones may take long to have as many again.
+    """
+    starts = {0, settings.origin}  # given frames, and the first generated ones
+    finishes = [islice(filter(_finishes, settings.noise_rows(first)), 3) for first in starts]
+    ends = [(row.first + row.finished, row.finished) for rows in finishes for row in rows]
+    return max((count for end, count in ends if end != settings.length), default=0)
+
+
+def _finishes(row: Row) -> bool:
+    return row.finished > 0
 
 
 def _last_two_finishes(settings: RolloutSettings) -> list[Row]:

@@ -242,7 +242,14 @@ def _groups(settings: RolloutSettings, first: int) -> Callable[[int], int]:
     count = chunk if last is None else last[1]
     if count <= chunk:
         return partial(commit_start, settings)
-    return lambda frame: max(0, first - count * -(-(first - frame) // count))
+    opening = 0 if settings.origin else count  # a shot begins with as many; a sink holds them
+
+    def start(frame: int) -> int:
+        if frame < opening:
+            return 0
+        return max(opening, first - count * -(-(first - frame) // count))
+
+    return start
 
 
 def _fill_cache(plan: CachePlan, cache: HistoryCache, count: int, commits: int) -> None:

@@ -51,13 +51,16 @@ def shot(*prompts: int, **changes: Any) -> RolloutSettings:
         shot(cache=RebuiltWindow(2, 1), guidance=SHORT),
         shot(schedule=pyramid(flow_ladder(1, 3.0), 0.5), length=6, cache=WindowSink(5, 3),
              context_noise=FRESH),
+        shot(schedule=pyramid(flow_ladder(1, 3.0), 0.45), length=11, cache=WindowSink(5, 3),
+             context_noise=FRESH),
         shot(6, 9, schedule=asynchronous(TWO, 3, 1), length=21, cache=WaveWindow(6, 1),
              guidance=APART, context_noise=FRESH),
         shot(4, schedule=causal_chunks(TWO, 2), length=14, cache=MemoryBank(7, 2, 1, 3),
              guidance=APART),
         shot(schedule=trapezoid(TWO), length=9, known_frames=FRONT, guidance=SHORT),
     ],
-    ids=["sink beside short history", "chunks committed together", "wave", "bank",
+    ids=["sink beside short history", "chunks committed together",
+         "most of them at first", "wave", "bank",
          "views that differ later"],
 )  # fmt: skip
 def test_a_whole_shot_takes_what_is_planned(settings: RolloutSettings) -> None:
