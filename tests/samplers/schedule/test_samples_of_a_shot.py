@@ -1,0 +1,66 @@
+"""Parts of a shot that stand for all of it: compared with a walk through every row."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from longtake.samplers.loop import by_chunk
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import StaggeredSchedule
+from longtake.tests.support.laws import examples
+
+LAGS = (0.0, 0.05, 0.15, 0.3, 0.45, 0.5, 0.7, 1.0, 1.2, 5 / 3, 2.0, 3.7, math.inf)
+MANY = 400  # latent frames
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> StaggeredSchedule:
+    """Small schedules of every lag."""
+    opening = draw(st.sampled_from((0, 1, 9)))
+    return StaggeredSchedule(
+        flow_ladder(draw(st.integers(1, 4)), 3.0),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from(LAGS)),
+        flow_ladder(opening, 3.0) if opening else (),
+        draw(st.booleans()),
+    )
+
+
+def first_two_chunks(
+    schedule: StaggeredSchedule, frames: int, origin: int
+) -> list[list[set[tuple[float, ...]]]]:
+    """The levels and steps of each row until two chunks are made."""
+    rows = schedule.rows(origin, origin + frames, origin)
+    return [
+        [set(zip(row.now, row.after, row.steps, row.of_steps, strict=True)) for row in chunk]
+        for chunk in islice(by_chunk(rows), 2)
+    ]
+
+
+@examples(150)
+@given(schedule=schedules(), frames=st.integers(1, MANY), origin=st.integers(0, 3))
+def test_a_shorter_shot_makes_its_first_two_chunks_as_the_whole_one(
+    schedule: StaggeredSchedule, frames: int, origin: int
+) -> None:
+    shorter = schedule.frames_beside_two_chunks(frames)
+    assert 1 <= shorter <= frames
+    assert first_two_chunks(schedule, shorter, origin) == first_two_chunks(schedule, frames, origin)
+
+
+@examples(300)
+@given(schedule=schedules(), frames=st.integers(1, 90), origin=st.integers(0, 3))
+@example(StaggeredSchedule(flow_ladder(1, 3.0), 1, 0.45), 30, 0)
+def test_two_rows_at_least_finish_frames_after_a_place_near_the_end(
+    schedule: StaggeredSchedule, frames: int, origin: int
+) -> None:
+    length = origin + frames
+    start = schedule.before_two_finishes(length, origin)
+    rows, later = schedule.rows(origin, length, origin), schedule.rows(start, length, origin)
+    finished, after = ([row.first for row in all_of if row.finished] for all_of in (rows, later))
+    assert start >= origin and (start - origin) % schedule.chunk_frames == 0
+    assert after == finished[-len(after) :] and len(after) >= min(2, len(finished))
+    assert len(after) <= 4 or schedule.lag < 1
