@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from itertools import islice
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import StaggeredSchedule
+from longtake.samplers.schedule.rows import StaggeredSchedule, pipeline
 from longtake.tests.support.laws import examples
 
 LAGS = (0.0, 0.05, 0.15, 0.3, 0.45, 0.5, 0.7, 1.0, 1.2, 5 / 3, 2.0, 3.7, math.inf)
@@ -64,3 +65,13 @@ def test_two_rows_at_least_finish_frames_after_a_place_near_the_end(
     assert start >= origin and (start - origin) % schedule.chunk_frames == 0
     assert after == finished[-len(after) :] and len(after) >= min(2, len(finished))
     assert len(after) <= 4 or schedule.lag < 1
+
+
+@pytest.mark.parametrize("steps", [*range(1, 9), 15, 17])
+def test_as_many_chunks_are_active_as_a_pipeline_has_in_flight(steps: int) -> None:
+    """Also where the lag is a fraction that floating point rounds: 15 steps at a lag of 15 / 13."""
+    for in_flight in range(1, steps + 1):
+        schedule = pipeline(flow_ladder(steps, 3.0), 2, in_flight)
+        most = max(len(row.frames) for row in schedule.rows(0, 12 * steps))
+        assert schedule.active_frames(None) == schedule.active_frames(12 * steps) == most
+        assert most == 2 * in_flight
