@@ -101,6 +101,25 @@ def test_a_label_is_drawn_in_its_own_picture_only() -> None:
     assert made[0, :, 20:, :48].eq(0.5).all() and torch.equal(made[..., 48:], b.pictures)
 
 
+@pytest.mark.parametrize("text", ["A", "fork gypq"])
+def test_no_letter_of_a_label_touches_its_edge(text: str) -> None:
+    """The ground covers a margin around them, so that a label is read on any picture."""
+    made = grid(Shot(torch.ones(1, 3, 32, 48), [1]), shot(1), labels=(text, ""))
+    picture = whole(list(made))[0, 0, :, :48]  # white but for the label's ground
+    high, wide = (int(side.sum()) for side in ((picture < 1).any(1), (picture < 1).any(0)))
+    ground = picture[:high, :wide]
+    edges = ground[0], ground[-1], ground[:, 0], ground[:, -1]
+    assert all(edge.max() < 0.5 for edge in edges if len(edge) < 48)
+    assert ground.max() > 0.7
+
+
+def test_a_comparison_is_at_the_latents_of_its_first_shot() -> None:
+    """Also in chunks that end where a chunk of another shot does."""
+    chunks = list(grid(shot(4, 4), shot(2, 2, 2, 2, seed=1)))
+    assert [len(chunk.frames) for chunk in chunks] == [2, 2, 2, 2]
+    assert [chunk.prompt for chunk in chunks] == ["0", "0", "1", "1"]
+
+
 async def taken(stream: JoinedStream, others: list[Stream]) -> list[list[int]]:  # type: ignore[type-arg]
     """Read `stream` twice and the others once, in step; return who got which frame when."""
     order: list[list[int]] = []
