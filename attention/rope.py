@@ -62,7 +62,7 @@ class Rotation:
 
     @cached_property
     def units(self) -> Tensor:
-        """The same as complex numbers of length 1, (s, 1, d/2): one for each pair."""
+        """The rotations as complex numbers of length 1, (s, 1, d/2): one for each pair."""
         return torch.complex(self.cos[..., 0::2], self.sin[..., 0::2])
 
     def of(self, tokens: slice) -> Rotation:

@@ -77,7 +77,7 @@ def delta_hooks(tree: Any, read_state: ReadState) -> Hooks:
 
 
 def clip_hooks(tree: Any, absorbed: Sequence[int], places: Rotation) -> Hooks:
-    """The same for all latent frames of a clip in one pass: the form for training.
+    """Add the states' answers to all latent frames of a clip in one pass: the form for training.
 
     Frame i reads the state after the first `absorbed[i]` frames of the pass. `places` turns a
     frame's tokens by row and column.

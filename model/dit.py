@@ -208,7 +208,7 @@ def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> T
 
 
 def project_picture(tree: Any, picture: Tensor) -> TextKV:
-    """The same of CLIP vision features (b, 257, 1280) that are read in place of a prompt."""
+    """Cross-attention keys and values of CLIP vision features (b, 257, 1280) as a prompt."""
     tokens = tree.img_emb(picture).unsqueeze(1)
     return TextKV(project_layers(tree.blocks, tokens, tree.num_heads))
 

@@ -63,7 +63,7 @@ def peak_bytes(
 def peaks_by_place(
     run: Callable[[], object], tree: WanDiT, scratch: Scratch | None, shapes: ShapeMemo
 ) -> Peaks:
-    """The same for each part of the passes of `tree` that `run` makes.
+    """The most bytes at once in each part of the passes of `tree` that `run` makes.
 
     A layer's attention is a part, and the rest of the layer; the first layer, the last one and
     those between have parts of their own. What a part takes grows evenly with the number of layers

@@ -63,7 +63,7 @@ class SharedWindow(WindowSink):
         return sink + others
 
     def seen_by_commit(self, frames: Sequence[int], first: int, active: int) -> list[int]:
-        """Those of the held `frames` that `active` ones from `first` on see when committed."""
+        """The held `frames` that `active` ones from `first` on see when they are committed."""
         return [frame for frame in frames if frame >= first + active - self.window_frames]
 
 

@@ -23,7 +23,7 @@ KEY_BLOCK = 128
 QUERIES_AT_ONCE = 64
 """Queries that a kernel on CUDA takes at most; they must divide the blocks of a mask."""
 QUERIES_AT_ONCE_WIDE = 32
-"""The same in float32: twice as many would not fit a multiprocessor's shared memory."""
+"""Queries at once in float32: twice as many exceed a multiprocessor's shared memory."""
 COMPILED_FORMS = 64
 """Compiled variants allowed: sizes of 1 have their own, and torch's default limit is 8."""
 DENSE, SELECTED, PAIRS = "dense", "selected", "pairs"

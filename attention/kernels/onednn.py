@@ -54,7 +54,7 @@ def _at_once(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
 
 
 def _in_parts(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """The same over one part of the keys after another: FlashAttention's running sums.
+    """Attention of a head over one part of the keys after another: FlashAttention's running sums.
 
     Each part is copied once, and meets as many queries as its logits leave room for.
     """

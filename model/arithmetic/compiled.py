@@ -36,11 +36,11 @@ Size = tuple[int, int, int]
 TRACED: Size = (2, 3, 5)
 """The sizes with which a function is traced: any, but neither equal nor 1."""
 TRIALS: tuple[Size, ...] = (1, 1, 1), (1, 2, 6), (3, 1, 7)
-"""Those on which compiled code is compared with plain code."""
+"""The sizes at which compiled code is compared with plain code."""
 SHAPES = 256
 """How many shapes of arguments are remembered."""
 ROUNDINGS = 16.0
-"""How many roundings apart the two may be: fused code may round a product and a sum once."""
+"""How many roundings the compiled code may be off: it may round a product and a sum once."""
 
 
 class CannotCompile(Exception):

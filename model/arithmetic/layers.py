@@ -56,7 +56,7 @@ class Layers:
         return self._together(layers, x) or [self.linear(layer, x) for layer in layers]
 
     def _together(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor] | None:
-        """The same by one product; None where that cannot be, or the first layer gains nothing."""
+        """The layers' outputs by one product; None if they do not fit in one or gain nothing."""
         if self.packed is None or not self._multiplies(layers[0], x):
             return None
         outputs = [self._outputs(layer) for layer in layers]

@@ -33,7 +33,7 @@ class FrameActions:
     mouse: Tensor
 
     def to(self, device: torch.device) -> FrameActions:
-        """The same on `device`."""
+        """These keys and mouse moves on `device`."""
         return FrameActions(upload(self.keys, device), upload(self.mouse, device))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 NO_TRAVEL = torch.zeros(1)
-"""That of cameras which stay in their place, or whose model does not ask for the place."""
+"""The travel of cameras that stay in their place, or whose model does not ask for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def few_step_name(model: Recognition) -> str:
 
 
 def few_step_hint(path: Path, row: Family, otherwise: str) -> str:
-    """The same of a file that is taken for the family `row`; `otherwise` is the second remedy."""
+    """What to set for a file that is taken for the family `row`; `otherwise` is another remedy."""
     name = _DISTILLED.search(plain_name(path))
     if name is None or row.preset.guidance_scale <= 1:
         return ""

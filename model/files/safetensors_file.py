@@ -71,7 +71,7 @@ def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def read_shards(path: Path) -> tuple[Header, dict[str, Path]]:
-    """The same for one file, or for all the shards beside it if it is one of several."""
+    """The header of one file and where its tensors are, with all shards if it is one of them."""
     names = _shards(path.name)
     if not names:
         header = read_header(path)

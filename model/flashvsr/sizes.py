@@ -26,7 +26,7 @@ class Sizes:
     prompt_tokens: int
 
     def with_layers(self, layers: int) -> Sizes:
-        """The same with so many layers of the transformer."""
+        """These sizes with another number of `layers` of the transformer."""
         return replace(self, dit=replace(self.dit, num_layers=layers))
 
     def networks(self) -> Networks:

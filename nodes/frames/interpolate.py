@@ -101,7 +101,7 @@ class InterpolatedFrames(DerivedFrames):
         return replace(self.source.plan, frames=self.frame_total)
 
     def seed_of(self, frame: int) -> int | None:
-        """That of the source's frame at this time, or of the next one."""
+        """The seed of the source's frame at this time, or of its next one."""
         return self.source.seed_of(-(-frame // self._multiplier))
 
     def content_key(self, index: int) -> str | None:

@@ -196,7 +196,7 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
 
 
 def _inexact_noise(settings: RolloutSettings, view: View, frames: Sequence[int]) -> str | None:
-    """The same of a view of pure noise, which is passed in chunks counted from the newest frame."""
+    """Why a view of pure noise is not exact, which passes in chunks from the newest frame back."""
     seen = view.frames.ranks(frames, settings.cache.sink_frames)
     if frames and not seen and isinstance(view.frames, AgeRange):
         return "nothing, since it is older than the window"

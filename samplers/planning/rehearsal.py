@@ -108,7 +108,7 @@ class Rehearsal:
         return self._steps(leading_frames(self.settings))
 
     def later_steps(self) -> Peaks:
-        """The same of later chunks, if the fullest one has too little history for all views."""
+        """Bytes of a step of later chunks, if the fullest has too little history for all views."""
         begins = frames_before(self.settings) < enough_history(self.settings)
         return self._steps(first_with_history(self.settings) if begins else [])
 
@@ -147,7 +147,7 @@ class Rehearsal:
         return self._commit(after=lambda branches, first: None)
 
     def commit_after_step(self) -> Peaks:
-        """The same behind a step, which leaves the rows of prompts that its passes took."""
+        """Bytes of the last commit behind a step, whose passes leave their rows of prompts."""
 
         def step(branches: Branches, first: int) -> None:
             [row] = fullest(next(by_chunk(self.settings.noise_rows(first))), 1)
@@ -262,9 +262,9 @@ def _fill_cache(plan: CachePlan, cache: HistoryCache, count: int, commits: int) 
     cache.assume(max(0, count - commits * frames))
     tokens = frames * s.frame_tokens
     layers = [torch.empty(s.batch, tokens, *heads, device=META) for heads in s.all_layers]
-    asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
+    prompt_keys = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
     for _ in range(commits):
-        cache.commit([(kv, kv) for kv in layers], asked)
+        cache.commit([(kv, kv) for kv in layers], prompt_keys)
 
 
 def _example_inputs(

@@ -156,7 +156,7 @@ class FarReading:
         return 0.0 if late and place.layer in self.reading_layers(place.layers) else NOT_READ
 
     def reading_layers(self, layers: int) -> range:
-        """Those of all `layers` that read the far past, from the last back."""
+        """The layers, of `layers` in all, that read the far past, from the last one back."""
         first = layers - math.ceil(self.last_layers * layers - ROUNDING)
         return range(layers - 1, first - 1, -self.layer_stride)
 

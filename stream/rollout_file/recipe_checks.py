@@ -101,7 +101,7 @@ def _check_prompts(settings: RolloutSettings) -> None:
 
 
 def _embeddings(timeline: PromptTimeline) -> list[Tensor]:
-    """Those of the lines, and of the second prompt."""
+    """The embeddings of the lines and of the second prompt."""
     second = [] if timeline.mix is None else [timeline.mix.embedding]
     return [*(line.embedding for line in timeline.lines), *second]
 
