@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.checkpoint import Checkpoint
-from ...model.families.few_steps import few_step_name
+from ...model.families.few_steps import few_step_warning
 from ...model.families.names import copies
 from ...model.families.recognise import (
     ASSUMED,
@@ -82,7 +82,7 @@ def remarks(checkpoint: Checkpoint, weights: str = AUTO) -> list[str]:
     Also the copy of the weights that was taken, where the file or the user has a choice: `weights`.
     """
     recognition = checkpoint.recognition
-    lines = [*filter(None, [_describe_copy(recognition, weights), few_step_name(recognition)])]
+    lines = [*filter(None, [_describe_copy(recognition, weights), few_step_warning(recognition)])]
     if _is_doubtful(recognition):
         lines.append(
             "The family is not in its header, since it was only assumed: the name of the file or "
@@ -111,7 +111,7 @@ def _describe_copy(recognition: Recognition, weights: str) -> str:
 def _is_doubtful(recognition: Recognition) -> bool:
     """Whether the family must not become a stated one."""
     assumed = any(reason.startswith(ASSUMED) for reason in recognition.reasons)
-    return assumed or bool(few_step_name(recognition))
+    return assumed or bool(few_step_warning(recognition))
 
 
 def _output_info(name: str, info: TensorInfo, dtype: str) -> TensorInfo:

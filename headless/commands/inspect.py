@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
-from ...model.families.few_steps import few_step_name
+from ...model.families.few_steps import few_step_warning
 from ...model.families.memory import MemoryPlan, memory_plan
 from ...model.families.quantised import describe
 from ...model.families.recognise import Recognition, recognise
@@ -115,7 +115,7 @@ def _model(model: Recognition, header: Header) -> dict[str, Any]:
         "source": model.family.source,
         "reasons": list(model.reasons),
         "unused": list(model.unused),
-        "warnings": [*filter(None, [few_step_name(model)])],
+        "warnings": [*filter(None, [few_step_warning(model)])],
     }
 
 

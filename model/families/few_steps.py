@@ -22,7 +22,7 @@ _DISTILLED = re.compile(
 )
 
 
-def few_step_name(model: Recognition) -> str:
+def few_step_warning(model: Recognition) -> str:
     """What to set where a file's name says few steps and its family takes many; else empty.
 
     A family that the user chose, or that the file states, is not doubted.
@@ -32,10 +32,10 @@ def few_step_name(model: Recognition) -> str:
         return ""
     lists = [f.key for f in FAMILIES if f.shape == row.shape and f.key.startswith(STEP_DISTILL)]
     choice = f", or choose the family {lists[0]} (4 steps)" if lists else ""
-    return few_step_hint(model.header.path, row, choice)
+    return few_step_warning_for(model.header.path, row, choice)
 
 
-def few_step_hint(path: Path, row: Family, otherwise: str) -> str:
+def few_step_warning_for(path: Path, row: Family, otherwise: str) -> str:
     """What to set for a file that is taken for the family `row`; `otherwise` is another remedy."""
     name = _DISTILLED.search(plain_name(path))
     if name is None or row.preset.guidance_scale <= 1:

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...model.checkpoint import Checkpoint, open_checkpoint
-from ...model.families.few_steps import few_step_name
+from ...model.families.few_steps import few_step_warning
 from ...model.families.folder import stating_files
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import DEMO_KEY, FAMILIES, FAST_DEMO_KEY
@@ -110,7 +110,7 @@ def _show_family(node_id: str | None, checkpoint: Checkpoint) -> None:
         if recognition.unused
         else ""
     )
-    host.show_status(node_id, text, *filter(None, [few_step_name(recognition), unused]))
+    host.show_status(node_id, text, *filter(None, [few_step_warning(recognition), unused]))
 
 
 def _inputs() -> list[io.Input]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ...model.families.family import Family
-from ...model.families.few_steps import few_step_hint
+from ...model.families.few_steps import few_step_warning_for
 from ...model.families.recognise import OtherInputs, Recognition, architecture
 from ...model.families.table import BY_KEY, plain_family
 from ...model.preset import Preset
@@ -82,7 +82,7 @@ def facts(model: Any) -> ModelFacts:
     if carried is not None:
         return carried
     family, path = _shown_family(model), host.source_file(model)
-    doubt = "" if path is None else few_step_hint(path, family, BY_OUR_LOADER)
+    doubt = "" if path is None else few_step_warning_for(path, family, BY_OUR_LOADER)
     return ModelFacts(family, "assumed, because another node loaded the model", doubt=doubt)
 
 

@@ -50,15 +50,15 @@ def name_rules(settings: RolloutSettings) -> str | None:
 
 def read_share(settings: RolloutSettings, layers: int) -> float:
     """The share of a full history's keys that denoising reads, over all steps and layers."""
-    far, held = settings.memory.far, steady_state_frames(settings)
-    if far is None or not held:
+    far, frames = settings.memory.far, steady_state_frames(settings)
+    if far is None or not frames:
         return 1.0
-    newest, sink = held[-1], settings.cache.sink_frames
-    near = [frame < sink or newest - frame < far.near_frames for frame in held]
+    newest, sink = frames[-1], settings.cache.sink_frames
+    near = [frame < sink or newest - frame < far.near_frames for frame in frames]
     steps = _steps(settings)
     reading = len(far.reading_layers(layers))
     places = far.share * min(far.last_steps, steps) * reading / (steps * layers)
-    return (sum(near) + places * (len(held) - sum(near))) / len(held)
+    return (sum(near) + places * (len(frames) - sum(near))) / len(frames)
 
 
 def _steps(settings: RolloutSettings) -> int:

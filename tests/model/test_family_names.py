@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.model.families.few_steps import few_step_name
+from longtake.model.families.few_steps import few_step_warning
 from longtake.model.families.recognise import AUTO, Recognition, recognise
 from longtake.model.files.weights import open_weights
 from longtake.tests.support.model.family_files import header_only, official_shapes
@@ -47,10 +47,10 @@ def test_a_name_that_says_few_steps_is_told_where_the_family_takes_many(
     tmp_path: Path, name: str, word: str
 ) -> None:
     model = recognise_named(tmp_path, name)
-    assert few_step_name(model).startswith(f"Its name has {word!r}, so it may be distilled")
-    assert "cfg 1" in few_step_name(model) and "stepdistill-t2v" in few_step_name(model)
+    assert few_step_warning(model).startswith(f"Its name has {word!r}, so it may be distilled")
+    assert "cfg 1" in few_step_warning(model) and "stepdistill-t2v" in few_step_warning(model)
     chosen = recognise_named(tmp_path, name, "wan21-t2v")
-    assert few_step_name(chosen) == ""
+    assert few_step_warning(chosen) == ""
 
 
 @pytest.mark.parametrize("name", [
@@ -58,10 +58,10 @@ def test_a_name_that_says_few_steps_is_told_where_the_family_takes_many(
     "self_forcing_dmd", "wan2.1_t2v_14b_lightx2v_4step", "causvid",  # of a few-step family
 ])  # fmt: skip
 def test_no_other_name_is_doubted(tmp_path: Path, name: str) -> None:
-    assert few_step_name(recognise_named(tmp_path, name)) == ""
+    assert few_step_warning(recognise_named(tmp_path, name)) == ""
 
 
 def test_an_image_model_s_name_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "x" / "Wan_i2v_CausVid.safetensors"
     header_only(path, official_shapes("I2V-14B"))
-    assert "'causvid'" in few_step_name(recognise(open_weights(path).header))
+    assert "'causvid'" in few_step_warning(recognise(open_weights(path).header))
