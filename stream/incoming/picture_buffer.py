@@ -39,7 +39,8 @@ class PictureBuffer(Generic[T]):
     def is_ready(self, count: int) -> bool:
         """Whether there are `count` frames that no chunk has taken."""
         with self._lock:
-            return bool(self._pictures) and self._new_frames() >= count - ROUNDING_S
+            rounding = ROUNDING_S / self._frame_s
+            return bool(self._pictures) and self._new_frames() >= count - rounding
 
     def take(self, count: int, before: int = 0) -> list[T]:
         """The pictures of the next `count` frames, after those of `before` earlier frames.

@@ -22,6 +22,19 @@ def test_a_run_that_keeps_up_gets_every_frame_once() -> None:
     assert taken == [*range(60)] and buffer.dropped == 0
 
 
+@pytest.mark.parametrize("fps", [16, 24, 30, 59.94])
+def test_times_in_whole_milliseconds_lose_and_repeat_no_frame(fps: float) -> None:
+    """As in the containers that cameras send; a chunk is there with its last picture."""
+    buffer, taken = PictureBuffer[int](fps, 12), []
+    for chunk in range(40):
+        for number in range(12 * chunk, 12 * chunk + 12):
+            assert chunk == 0 or not buffer.is_ready(12)
+            buffer.add(round(number / fps, 3), number)
+        assert buffer.is_ready(12)
+        taken += buffer.take(12)
+    assert taken == [*range(480)] and buffer.dropped == 0
+
+
 def test_a_slow_run_gets_the_newest_and_counts_what_it_left_out() -> None:
     buffer = PictureBuffer[int](16, 12)
     fill(buffer, 16, 0, 12)
