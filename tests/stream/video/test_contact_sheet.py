@@ -1,5 +1,6 @@
 """Laws of the contact sheet: it shows the whole video in order and keeps no frame."""
 
+import math
 import threading
 import weakref
 from pathlib import Path
@@ -72,6 +73,19 @@ def test_a_contact_sheet_shows_the_whole_video_in_order(tmp_path: Path) -> None:
     steps = np.diff(corners)
     assert corners[0] == 0 and corners[-1] > 0.85 * 255
     assert steps.min() > 0 and steps.max() <= 2 * steps.min()
+
+
+@pytest.mark.parametrize("parts", [1, 7, 16])
+def test_a_sheet_picks_evenly_from_fewer_than_twice_as_many_thumbnails(parts: int) -> None:
+    """Compared with the rule, counted anew for each length: 8 tiles, so at most 15 thumbnails."""
+    sheet, black = ContactSheet(fps=16, columns=4, rows=2, tile_width=4), np.zeros((parts, 4, 4, 3))
+    for total in range(parts, 500, parts):
+        sheet.add(black.astype(np.uint8))
+        stride = next(2**n for n in range(20) if len(range(0, total, 2**n)) < 16)
+        kept = [*range(0, total, stride)]
+        assert [number for number, _ in sheet._kept] == kept
+        evenly = [kept[math.floor(place * (len(kept) - 1) / 7)] for place in range(8)]
+        assert [number for number, _ in sheet._pick()] == (kept if len(kept) <= 8 else evenly)
 
 
 def test_times_leave_the_upper_half_to_the_videos_own_labels(tmp_path: Path) -> None:
