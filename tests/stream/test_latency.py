@@ -106,6 +106,13 @@ def test_a_steady_run_at_half_the_speed_of_the_video() -> None:
     assert figures == LatencyFigures(2.0, 2.0, 0.0, None)
 
 
+def test_a_late_chunk_moves_the_time_at_which_later_ones_are_due() -> None:
+    """A second of video each, at 0, 1.5, 2.25 and 3.5 s: only the second is late."""
+    waits = Fraction(0), Fraction(3, 2), Fraction(3, 4), Fraction(5, 4)
+    events = [Event(Fraction(0), wait, 16, True, "a", False) for wait in waits]
+    assert play(events).continuous_play_rate == pytest.approx(2 / 3)
+
+
 def test_the_first_call_for_a_chunk_counts_and_one_that_never_began_does_not() -> None:
     meter = LatencyMeter(iter(range(100)).__next__, FPS)
     for index in range(3):

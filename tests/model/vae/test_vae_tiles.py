@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,6 +41,31 @@ def test_tiles_cover_everything_and_their_shares_add_up(rows: int, columns: int,
     torch.testing.assert_close(decoder.feed(latents), Enlarger().feed(latents))
     assert decoder.state_bytes == 7 * len(tiles(rows, columns, side))
     assert decoder.overlap_frames == 2
+
+
+@pytest.mark.parametrize(("columns", "side"), [(5, 4), (7, 4), (20, 8), (21, 8), (64, 12), (3, 1)])
+def test_neighbouring_tiles_share_a_quarter_of_their_side_or_more(columns: int, side: int) -> None:
+    row = tiles(1, columns, side)
+    for left, right in itertools.pairwise(row):
+        assert left.left < right.left <= left.right - side // 4
+
+
+def test_a_seam_fades_evenly_from_one_tile_to_the_next() -> None:
+    """Each tile is one shade here; the two shares are counted pixel by pixel."""
+    shades = iter((0.0, 0.0, 1.0, 2.0))  # the first decoder is never fed
+
+    class Shade(Enlarger):
+        def __init__(self) -> None:
+            self.shade = next(shades)
+
+        def feed(self, latents: Tensor) -> Tensor:
+            return super().feed(torch.full_like(latents, self.shade))
+
+    decoder = TiledDecoder(Shade, 8)
+    picture = decoder.feed(torch.zeros(1, 3, 8, 14))  # columns [0, 8) and [6, 14)
+    fade = [(pixel + 0.5) / 16 for pixel in range(16)]
+    expected = torch.tensor([0.0] * 48 + fade + [1.0] * 48)
+    torch.testing.assert_close(picture, expected.expand(1, 3, 64, 112))
 
 
 def test_tiles_as_large_as_the_picture_are_the_picture() -> None:
