@@ -15,6 +15,7 @@ from longtake.stream.video.codecs import AV1, FFV1, PRORES_HQ, VP9, Encoding
 from longtake.stream.video.sound.in_file import FileSound
 from longtake.stream.video.sound.in_memory import SoundInMemory
 from longtake.stream.video.sound.reading import waveform
+from longtake.stream.video.sound.track import AAC, SoundTrack
 from longtake.stream.video.spec import VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import beeps, heard, write_clip
@@ -198,6 +199,15 @@ def test_a_lossless_video_takes_sound_of_any_rate(tmp_path: Path, rate: int) -> 
     with open_video(tmp_path / "x.mkv", VideoSpec(48, 32, FPS, Encoding(FFV1), sound)) as video:
         video.write(grey(4))
     assert abs(heard(tmp_path / "x.mkv").shape[1] - 655_350 // 4) <= 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(8000, 8000), (8001, 11025), (12345, 16000), (44100, 44100), (96001, 96000), (192000, 96000)],
+)
+def test_aac_has_the_next_rate_it_knows_or_its_highest(rate: int, expected: int) -> None:
+    sound = SoundInMemory(torch.zeros(1, 2, 10), rate)
+    assert SoundTrack(sound, AAC).rate == expected
 
 
 @torch.inference_mode(False)
