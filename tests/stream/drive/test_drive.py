@@ -248,6 +248,23 @@ def test_keys_change_a_chunk_that_is_kept_back_and_only_then() -> None:
     assert timing.other_motions(50, 2, other, lambda: True) is None
 
 
+@pytest.mark.parametrize(("held_s", "moving"), [(0.1, 1), (0.3, 2), (0.5, 2), (0.7, 3), (1.0, 4)])
+def test_a_key_let_go_while_a_chunk_is_kept_back_acts_as_long_as_it_was_held(
+    held_s: float, moving: int
+) -> None:
+    """A latent frame is four pictures: a quarter of a second at 16 a second."""
+    drive, clock, _ = wheel()
+    timing = DriveTiming(drive, 16.0, clock)
+    clock.now = 1.0
+    drive.steer(says(mode="re-plan", shown=0))
+    motions = drive.read(5, 0.25)
+    clock.now += held_s
+    drive.steer(says(number=2, state=NOTHING, mode="re-plan", shown=0))
+    other = timing.other_motions(100, 5, motions, iter([True, False]).__next__) or ()
+    assert len(other) == 5 and all(motion != STILL for motion in other[:moving])
+    assert all(motion == STILL for motion in other[moving:])
+
+
 def test_a_note_returns_what_changes_and_all_of_it_for_the_frames_that_begin() -> None:
     """Frame 0 does not move, so that frame 1 begins with its motion."""
     drive, _, _ = wheel()
