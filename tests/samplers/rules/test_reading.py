@@ -164,6 +164,16 @@ def test_the_far_past_is_read_in_the_last_steps_and_layers(
     assert torch.equal(video, latents(shot())) == everywhere
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_the_layers_that_read_far_are_counted_as_in_whole_numbers(stride: int) -> None:
+    """.28 of 25 layers are 7, which floating point takes for a little more."""
+    for percent in range(1, 101):
+        reading = FarReading(6, last_layers=percent / 100, layer_stride=stride)
+        for layers in (1, 5, 25, 30, 40):
+            last = -(-percent * layers // 100)
+            assert [*reading.reading_layers(layers)] == [*range(layers)][::-1][:last:stride]
+
+
 def test_a_near_past_as_long_as_the_window_reads_everything() -> None:
     assert torch.equal(latents(shot(MemoryRules(far=FarReading(8, 0)))), latents(shot()))
 
