@@ -38,7 +38,8 @@ demo: run example_workflows/api/1_text_to_stream.json; further options go to `lo
 test: run the tests; further options go to pytest.
 
 --torch chooses the torch to install:
-  --torch auto          this Python's torch if it has one, else torch==2.13.0 (the default)
+  --torch auto          this Python's torch if it has one, else torch==2.13.0 (the default);
+                        a Python that is itself in a virtual environment cannot share its torch
   --torch torch==2.12   anything that pip accepts, also with options:
   --torch "torch==2.13.0 --index-url URL"   for the CPU build, URL from PyTorch's install page
 """

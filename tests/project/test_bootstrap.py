@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -78,6 +79,29 @@ def test_a_first_run_installs_torch_then_the_project(environment: object) -> Non
     run = FakeRun()
     bootstrap.prepare(environment, bootstrap.requirements("auto", ()), run)
     assert run.installs == [["torch==2.13.0"], ["--editable", str(ROOT)]]
+
+
+@pytest.mark.parametrize(
+    ("version", "in_venv", "expected"),
+    [("2.13.0+cpu", False, True), ("2.5.0", False, True), ("2.4.1", False, False),
+     (None, False, False), ("2.13.0", True, False)],
+)  # fmt: skip
+def test_a_torch_is_shared_if_it_is_recent_and_in_no_environment_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, in_venv: bool, expected: bool
+) -> None:
+    """A virtual environment sees the packages of the Python below, not those of another one."""
+
+    def installed(name: str) -> str:
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    monkeypatch.setattr(bootstrap.sys, "base_prefix", "/usr")
+    monkeypatch.setattr(bootstrap.sys, "prefix", "/home/me/venv" if in_venv else "/usr")
+    assert bootstrap.base_has_torch() is expected
+    if in_venv:
+        assert "in a virtual environment cannot share its torch" in bootstrap.HELP
 
 
 def test_a_second_run_installs_nothing(environment: object) -> None:
