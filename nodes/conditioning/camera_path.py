@@ -7,7 +7,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...errors import BadInput
 from .. import categories, host, sockets
 from ..schema import build
 from ..validation import verdict
