@@ -182,5 +182,5 @@ def test_an_image_to_video_model_streams_from_the_hosts_conditioning(bench: Benc
     with pytest.raises(BadInput, match="needs a picture; connect the positive conditioning"):
         bench.run("LongtakeSampler", **shot, prompts=prompts)
     demo, _, _ = bench.run("LongtakeLoadDemoModel")
-    with pytest.raises(BadInput, match="carries concat_latent_image.*picture by VAE Encode"):
+    with pytest.raises(BadInput, match="has a picture from a node.*picture by VAE Encode"):
         bench.run("LongtakeSampler", **{**shot, "model": demo}, prompts=picture)
