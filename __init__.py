@@ -12,7 +12,7 @@ WEB_DIRECTORY = "./web"
 
 async def comfy_entrypoint() -> LongtakeExtension:
     """Hand ComfyUI the node list; imported lazily so that importing `longtake` touches nothing."""
-    from .core_version import check_core
+    from .core.oldest_version import check_core
 
     check_core()
     from .nodes.extension import LongtakeExtension

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from .attention.backends import usable_backends, version_of
-from .pack_copies import CUSTOM_NODES, pack_copies
+from .core.pack_copies import CUSTOM_NODES, pack_copies
+from .machine.processor_settings import advised, threads_sleep
+from .machine.products import outdoes_mkl
 from .pip_command import pip_install
-from .processor_settings import advised, threads_sleep
-from .products import outdoes_mkl
 from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
 from .versions import version_numbers

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..uploads import upload
+from ..machine.uploads import upload
 from .dense import attend_in_parts, parts
 from .rope import Rotation, rotate
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..uploads import upload
+from ..machine.uploads import upload
 from .dense import attend_in_parts, parts
 from .history import HistoryCache
 from .token_numbers import token_numbers

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..uploads import upload, upload_numbers
+from ..machine.uploads import upload, upload_numbers
 from .layout import AttentionInputs
 
 MAX_QUERIES = 512

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..rehearsed_device import device_kind
-from ..uploads import upload
+from ..machine.rehearsed_device import device_kind
+from ..machine.uploads import upload
 from .pieces import piece_starts
 
 THETA = 10_000.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ..uploads import upload
+from ..machine.uploads import upload
 
 
 def token_numbers(frames: Iterable[int], frame_tokens: int, device: torch.device) -> Tensor:

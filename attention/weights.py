@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..uploads import upload
+from ..machine.uploads import upload
 from .layout import AttentionInputs, HistoryReader, attend_inputs, select_frames
 from .readable import NOT_READ, KeyCounts, leave_out_keys
 from .retrieval import retrieve_frames

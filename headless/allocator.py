@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Mapping
 from typing import Protocol
 
-from ..processor_settings import KEPT_BYTES, MAPPED_BYTES, MEMORY
+from ..machine.processor_settings import KEPT_BYTES, MAPPED_BYTES, MEMORY
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MAX_ARENAS = -1, -3, -8  # glibc's malloc.h
 CHOSEN_BY_USER = (*MEMORY, "GLIBC_TUNABLES")

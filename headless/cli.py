@@ -27,7 +27,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ..core_checkout import ComfyCore
+from ..core.checkout import ComfyCore
 from ..errors import BadInput, StorageError
 from ..model.checkpoint import open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW

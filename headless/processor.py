@@ -7,7 +7,7 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from ..processor_settings import SHORT_SPIN, SLEEP, SPINS, WAIT_POLICY
+from ..machine.processor_settings import SHORT_SPIN, SLEEP, SPINS, WAIT_POLICY
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CGROUP = Path("/sys/fs/cgroup")

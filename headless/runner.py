@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..core_checkout import ComfyCore
+from ..core.checkout import ComfyCore
 from ..errors import BadInput, StorageError
 from ..stream.store.opening import VARIABLE
 from .console.interrupt import two_stage_interrupt

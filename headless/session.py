@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..core_checkout import ComfyCore
+from ..core.checkout import ComfyCore
 from .console.progress import Progress, progress_line
 from .events import Event, Notice, RunFiles
 from .runner import Host, Job, open_host, run_workflow, store_of_hosts

@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..attention.dense import attend
-from ..uploads import upload
+from ..machine.uploads import upload
 from .arithmetic.block import BlockWays, run_block
 from .arithmetic.layers import TORCH_LAYERS, Layers
 from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate

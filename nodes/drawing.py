@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import StorageError
-from ..temporary_files import remove_leftovers, replacing
+from ..machine.temporary_files import remove_leftovers, replacing
 
 Colour = tuple[int, int, int]
 

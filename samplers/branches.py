@@ -16,8 +16,8 @@ from ..attention.history import HistoryCache
 from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput, NotFinite
+from ..machine.uploads import upload
 from ..model.cross_attention import KeysValues
-from ..uploads import upload
 from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import ActivePrompts, fit_length
 from .current import CurrentSettings

@@ -15,6 +15,7 @@ from ..attention.delta.state import Gates
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
+from ..machine.uploads import upload
 from ..model.arithmetic.times import KeptTimes
 from ..model.blocks import ALL_BLOCKS
 from ..model.delta import delta_hooks, gates
@@ -27,7 +28,6 @@ from ..model.dit import (
 )
 from ..model.forward import ProjectedText
 from ..model.hooks import NO_HOOKS, Hooks
-from ..uploads import upload
 from .conditioning.reference import Reference
 from .conditioning.text_rows import TextRows
 from .denoiser import Denoiser

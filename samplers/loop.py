@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..attention.snapshot import Snapshot, check_form, join
 from ..attention.sparse.stats import SparseStats
-from ..uploads import upload
-from ..wide_numbers import bring
+from ..machine.uploads import upload
+from ..machine.wide_numbers import bring
 from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser

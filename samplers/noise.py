@@ -15,7 +15,7 @@ from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..uploads import upload
+from ..machine.uploads import upload
 from .denoiser import Denoiser
 from .settings import RolloutSettings
 

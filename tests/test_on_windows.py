@@ -24,13 +24,13 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import OnDisk
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
+from longtake.machine.temporary_files import IN_USE_S, put_in_place, remove_leftovers
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.lock import ProcessLock
 from longtake.stream.journal.snapshots import Snapshots
 from longtake.stream.store.folder import FolderStore
 from longtake.stream.video.pieces import begin_log
 from longtake.stream.video.spec import VideoSpec
-from longtake.temporary_files import IN_USE_S, put_in_place, remove_leftovers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc for open files")
 if sys.platform == "linux":
@@ -71,7 +71,7 @@ def test_a_file_is_replaced_when_its_reader_is_done(
 def test_a_file_that_stays_open_is_an_error_that_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longtake.temporary_files.PATIENCE_S", 0.1)
+    monkeypatch.setattr("longtake.machine.temporary_files.PATIENCE_S", 0.1)
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_bytes(b"old"), new.write_bytes(b"new")
     with old.open("rb"), pytest.raises(PermissionError):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..rope import PositionTables, Rotation, position_tables, rotate
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, KeysValues, Storage

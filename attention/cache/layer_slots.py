@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..rope import Rotation
 from ..storage.shape import CacheShape
 from .rotated_keys import CountedFromZero, RotatedKeys

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...rehearsed_device import device_kind
+from ...machine.rehearsed_device import device_kind
 from .fused import ALIGNMENT, fused_attention
 
 

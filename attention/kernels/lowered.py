@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 from torch import Tensor
 
-from ...products import has_wide_products, multiplies_tiles
-from ...rehearsed_device import device_kind
+from ...machine.products import has_wide_products, multiplies_tiles
+from ...machine.rehearsed_device import device_kind
 from ..pieces import piece_starts
 
 LOGITS = 1 << 21

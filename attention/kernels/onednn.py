@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...products import product, suits_products
+from ...machine.products import product, suits_products
 from ..pieces import piece_starts
 
 LOGITS = 1 << 19

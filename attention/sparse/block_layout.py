@@ -9,7 +9,7 @@ from itertools import compress
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..layout import AttentionInputs
 from .blocks import Blocks, build_blocks
 

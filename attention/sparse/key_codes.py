@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..ann.buckets import BucketIndex, Buckets
 from ..history import HistoryCache
 from ..snapshot import Snapshot

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..kernels.choice import AUTO, selected_kernel, shares_kernel
 from ..kernels.key_selection import KeySelection, select_for_all_heads
 from ..layout import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...rehearsed_device import device_kind
+from ...machine.rehearsed_device import device_kind
 from ..pieces import piece_starts, runs
 from .codec import AS_COMPUTED, Codec, coded_frame_bytes, decode
 from .dense import Storage, changed_slots, empty_frames, frame_slice

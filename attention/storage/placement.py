@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...temporary_files import temporary_folder
+from ...machine.temporary_files import temporary_folder
 from ..pieces import runs
 from .codec import Part
 from .main_memory import pinned_parts

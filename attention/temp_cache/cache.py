@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..ann.nearest import Index
 from ..cache.frame_cache import FrameCache
 from ..cache.prompt_keys import PromptKeys

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..ann.choice import EXACT
 from ..ann.choice import MAKERS as INDEXES
 from ..ann.nearest import Index

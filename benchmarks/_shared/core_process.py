@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ...core_checkout import check_checkout, start_core
+from ...core.checkout import check_checkout, start_core
 from ...errors import LongtakeError
 
 PACK = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 
 from ...errors import StorageError
+from ...machine.temporary_files import replacing
 from ...stream.metrics import versions
-from ...temporary_files import replacing
 from .paired import Interval
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ...core_checkout import check_checkout
+from ...core.checkout import check_checkout
 from ...model.preset import DEMO_FOLDER, RANGES_NAME
 from ...model.vae.int8.ranges import load_ranges
 from ...model.vae.precision import fastest_decoding

@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from ...errors import BadInput, LongtakeError, StorageError
-from ...temporary_files import put_in_place
+from ...machine.temporary_files import put_in_place
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .answers import BadAnswer, as_object, decode, is_listed, node_errors, short
 from .reasons import reason_of

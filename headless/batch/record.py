@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import BadInput, StorageError
-from ...temporary_files import remove_leftovers, replacing
+from ...machine.temporary_files import remove_leftovers, replacing
 from ..json_text import parse_json
 
 FILE = "batch.jsonl"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import StorageError
-from ...temporary_files import replacing
+from ...machine.temporary_files import replacing
 from .page import page_parts
 from .record import Record
 from .tables import to_csv

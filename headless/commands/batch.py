@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from yarl import URL
 
-from ...core_checkout import ComfyCore
+from ...core.checkout import ComfyCore
 from ...stream.journal.lock import ProcessLock
 from ..batch.local import plan, record_end
 from ..batch.params import read_table

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ... import installation
-from ...core_checkout import check_checkout, core_python
+from ...core.checkout import check_checkout, core_python
 from ...errors import LongtakeError
 from ...installation import Finding
 from ..machine import free_memory_bytes

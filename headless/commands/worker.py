@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from yarl import URL
 
-from ...core_checkout import ComfyCore
+from ...core.checkout import ComfyCore
 from ..batch.server_address import server_url
 from ..console.options import core_options, is_written, metadata_option, store_option
 from ..console.reporting import report_failures

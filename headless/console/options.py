@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ...core_checkout import ComfyCore
+from ...core.checkout import ComfyCore
 from ...errors import BadInput
 from ...stream.store.address import Address
 from ...stream.store.opening import VARIABLE

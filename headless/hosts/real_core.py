@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
 
-from ...core_checkout import ComfyCore, check_checkout, start_core
+from ...core.checkout import ComfyCore, check_checkout, start_core
 from ...errors import LongtakeError
 from ..events import BarMoved, Listener, Notice, from_message, from_ui
 from ..player.access import THIS_MACHINE, Access

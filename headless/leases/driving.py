@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ...core_checkout import ComfyCore
+from ...core.checkout import ComfyCore
 from ..batch.local import check_rows
 from ..batch.record import Records
 from ..batch.row import BatchSpec

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from yarl import URL
 
-from ...core_checkout import ComfyCore
+from ...core.checkout import ComfyCore
 from ...errors import LongtakeError
-from ...temporary_files import temporary_folder
+from ...machine.temporary_files import temporary_folder
 from ..batch.answers import BadAnswer
 from ..batch.client import TIMEOUT, Client, ServerLost
 from ..runner import prepare_folder

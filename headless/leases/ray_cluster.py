@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from yarl import URL
 
-from ...core_checkout import ComfyCore
+from ...core.checkout import ComfyCore
 from ...errors import BadInput, LongtakeError
 
 MISSING = (

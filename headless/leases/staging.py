@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ...errors import StorageError
-from ...temporary_files import put_in_place
+from ...machine.temporary_files import put_in_place
 from ..batch.record import SavedFile
 
 FOLDER = ".leases"

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...products import product, suits_products
-from ...rehearsed_device import device_kind
+from ...machine.products import product, suits_products
+from ...machine.rehearsed_device import device_kind
 from .packed import PackedWeights
 
 

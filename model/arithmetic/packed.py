@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...products import pack
+from ...machine.products import pack
 
 PRODUCTS_BEFORE = 7
 """Products of a weight as it lies, with the same bits, before it is brought into oneDNN's order.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..config import FREQ_DIM
 
 MOST_KEPT = 16

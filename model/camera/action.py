@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..arithmetic.times import sinusoid
 from ..config import FREQ_DIM, DiTConfig
 from ..hooks import Hooks

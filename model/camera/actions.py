@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 
 PICTURES = 4  # of a latent frame
 PICTURES_READ = 12

@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...attention.rope import Rotation, by_angles, column_frequencies, rotate
-from ...uploads import upload
-from ...wide_numbers import computes_float64
+from ...machine.uploads import upload
+from ...machine.wide_numbers import computes_float64
 from ..config import DiTConfig
 from ..hooks import Hooks
 from .action import Linear, add_action_layers, pan_hooks, pan_speeds

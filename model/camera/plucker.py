@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..arithmetic.modulation import modulate
 from ..config import PATCH, DiTConfig
 from ..hooks import Hooks

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import StorageError
-from ...temporary_files import remove_leftovers, replacing
+from ...machine.temporary_files import remove_leftovers, replacing
 from .header import ITEM_BYTES, TensorInfo
 from .pickle_file import DTYPES
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..vae.latent_format import WAN21
 from .canvas import BLOCK_PIXELS, Canvas
 

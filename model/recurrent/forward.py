@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 from ..cross_attention import KeysValues, Runs
 from ..dit import PLAIN, PassOptions, Prediction, SelfAttention
 from .network import LayerState

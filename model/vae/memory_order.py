@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...rehearsed_device import device_kind
+from ...machine.rehearsed_device import device_kind
 
 HALF = torch.float16, torch.bfloat16
 

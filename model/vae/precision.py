@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from ...products import computes_in_bfloat16, convolves_in_int8
+from ...machine.products import computes_in_bfloat16, convolves_in_int8
 from .int8.decoder import decoding_in_int8
 from .int8.ranges import Ranges
 from .tiny import TinyVAE

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ...rehearsed_device import simulate_device
+from ...machine.rehearsed_device import simulate_device
 from ..memory import META, peak_bytes
 from .decoder_memory import DecoderMemory
 from .memory_order import is_by_pixel

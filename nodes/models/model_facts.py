@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from ...machine.products import computes_in_bfloat16, has_wide_products
 from ...model.families.family import Family
 from ...model.families.few_steps import few_step_warning_for
 from ...model.families.recognise import OtherInputs, Recognition, architecture
 from ...model.families.table import BY_KEY, plain_family
 from ...model.preset import Preset
-from ...products import computes_in_bfloat16, has_wide_products
 from .. import host
 
 HIGH, LOW = "high", "low"

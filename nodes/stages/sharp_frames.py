@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...machine.uploads import upload
 from ...model.flashvsr.canvas import Canvas
 from ...model.flashvsr.color import Correct
 from ...model.flashvsr.memory import PassMemory
@@ -23,7 +24,6 @@ from ...samplers.noise import addressed_noise
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps
 from ...stream.video.spec import MAX_SIDE
-from ...uploads import upload
 from .. import host
 from ..frames.source import FrameSource
 from ..models.flashvsr import FlashVSR

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Protocol
 
+from ...machine.uploads import upload
 from ...model.dit import TextKV
 from ...model.flashvsr.memory import PassMemory
 from ...model.flashvsr.passes import BEHIND, frames_made
@@ -17,7 +18,6 @@ from ...samplers.loop import Chunk
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinSteps, NextChunk
 from ...stream.rollout.out_of_memory import explain_lack
-from ...uploads import upload
 from .. import host
 from ..models.flashvsr import FlashVSR
 from ..runtime.claim import Claim

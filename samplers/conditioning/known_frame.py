@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ...errors import BadInput
-from ...uploads import upload_numbers
+from ...machine.uploads import upload_numbers
 from ..solvers.noise_process import NoiseProcess, mix
 from .prompts import embedding_digest
 

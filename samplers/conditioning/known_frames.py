@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...machine.uploads import upload, upload_numbers
 from ...model.vae.latent_format import picture_size
-from ...uploads import upload, upload_numbers
 from ..schedule.row import Row
 from ..solvers.noise_process import NoiseProcess, mix
 from .known_frame import KnownFrame, LazyLatents, LookaheadFrames

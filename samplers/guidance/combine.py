@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from einops import rearrange
 from torch import Tensor
 
+from ...machine.uploads import upload_numbers
 from ...model.config import PATCH
-from ...uploads import upload_numbers
 from .terms import Limits
 
 

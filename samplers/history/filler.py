@@ -11,8 +11,8 @@ from torch import Tensor
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ...attention.layout import key_reader
+from ...machine.uploads import upload_numbers
 from ...model.dit import SelfAttention
-from ...uploads import upload_numbers
 from ..current import CurrentSettings
 from ..evaluator import Evaluator, PassInputs
 from ..noise import LatentNoise

@@ -14,13 +14,13 @@ import torch
 
 from ...attention.ann.buckets import GATHERED
 from ...attention.cache.policy import capacity
+from ...machine.rehearsed_device import simulate_device
 from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import DiTConfig
 from ...model.forward import ModelConfig
 from ...model.memory import META, Peaks, Place, peak_bytes, shape_only
 from ...model.recurrent.config import RecurrentConfig
 from ...model.shape_memo import ShapeMemo
-from ...rehearsed_device import simulate_device
 from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
 from ..history.plan import cache_plans, planned_bytes
 from ..settings import RolloutSettings

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...attention.snapshot import Snapshot
 from ...errors import BadInput
-from ...uploads import upload, upload_numbers
+from ...machine.uploads import upload, upload_numbers
 
 MIN_DEVIATION = 1e-6
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...wide_numbers import wide
+from ...machine.wide_numbers import wide
 from .noise_process import Flow
 from .single_step import Move, State
 

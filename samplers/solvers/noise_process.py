@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ...uploads import upload
+from ...machine.uploads import upload
 
 TIMESTEPS = 1000
 Betas = Literal["linear", "scaled linear", "cosine", "sigmoid"]

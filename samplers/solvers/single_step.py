@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ...wide_numbers import wide
+from ...machine.wide_numbers import wide
 from .noise_process import Flow, NoiseProcess
 
 Prediction = Literal["flow", "epsilon", "v"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...errors import StorageError
-from ...temporary_files import put_in_place, replacing
+from ...machine.temporary_files import put_in_place, replacing
 from .disk_sync import Force
 
 logger = logging.getLogger("longtake")

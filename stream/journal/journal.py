@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ...errors import StorageError
-from ...temporary_files import remove_leftovers
+from ...machine.temporary_files import remove_leftovers
 from .disk_sync import DiskSync, Force, force
 from .files import Files, LocalFiles
 from .lock import ProcessLock, is_held

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ...temporary_files import put_in_place
+from ...machine.temporary_files import put_in_place
 from .store import StoreLost
 
 PARTIAL = "partial"  # the folder of files that are being written; a kill may leave some

@@ -16,7 +16,7 @@ from av.filter import Graph
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from ...temporary_files import remove_leftovers, replacing
+from ...machine.temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures
 from .failures import explain_failures
 from .picture_stream import ONE_THREAD, require_encoder

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...errors import StorageError
-from ...temporary_files import remove_leftovers, replacing
+from ...machine.temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures, to_pictures
 from ..timecode import time_label
 from .picture_texts import png_texts

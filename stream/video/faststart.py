@@ -13,7 +13,7 @@ from pathlib import Path
 
 import av
 
-from ...temporary_files import replacing
+from ...machine.temporary_files import replacing
 from .codecs import Container
 
 MP4_OPTIONS = {"movflags": "faststart+use_metadata_tags"}

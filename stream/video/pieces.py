@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 
 from ...errors import LongtakeError, StorageError
-from ...temporary_files import remove_leftovers, replacing
+from ...machine.temporary_files import remove_leftovers, replacing
 from ..journal.lock import ProcessLock
 from .codecs import Encoding, is_rewritten
 from .spec import FRAME_NAME, VideoSpec

@@ -14,7 +14,7 @@ import av
 from PIL import Image
 
 from ...errors import StorageError
-from ...temporary_files import remove_leftovers, replacing
+from ...machine.temporary_files import remove_leftovers, replacing
 from ..lazy.frame_chunk import Pictures
 from .animated import AnimatedFile
 from .codecs import Encoding, is_rewritten

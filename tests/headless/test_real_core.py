@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from longtake import core_checkout
-from longtake.core_checkout import ComfyCore, check_checkout, core_python
+from longtake.core import checkout as core_checkout
+from longtake.core.checkout import ComfyCore, check_checkout, core_python
 from longtake.errors import BadInput, LongtakeError
 from longtake.headless import cli
 from longtake.headless.cli import main

@@ -28,7 +28,7 @@ def test_only_a_finished_chunk_waits_for_the_device(case: str) -> None:
     assert places.pop("phantom to cpu: samplers/loop.py chunks") == once >= 3
     in_flight = places.pop("phantom to cpu: samplers/loop.py <genexpr>", 0)
     assert in_flight <= (once if case == "rolling" else 0)
-    once_resumed = places.pop("cpu to phantom: wide_numbers.py bring", 0)
+    once_resumed = places.pop("cpu to phantom: machine/wide_numbers.py bring", 0)
     assert once_resumed <= (case == "rolling") and not places
 
 

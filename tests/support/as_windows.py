@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-FILES = ("longtake.temporary_files", "longtake.stream.journal.", "longtake.stream.video.")
+FILES = ("longtake.machine.temporary_files", "longtake.stream.journal.", "longtake.stream.video.")
 """The modules that ask which system it is for the sake of files; others would call Windows."""
 
 _io_open, _open, _fsync = io.open, os.open, os.fsync

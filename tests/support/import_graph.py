@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (
+    "machine",
+    "core",
     "attention",
     "model",
     "samplers",

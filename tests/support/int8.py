@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from longtake.products import convolves_in_int8
+from longtake.machine.products import convolves_in_int8
 
 needs_int8 = pytest.mark.skipif(
     not convolves_in_int8(torch.device("cpu")),

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ....errors import BadInput, StorageError
-from ....temporary_files import temporary_folder
+from ....machine.temporary_files import temporary_folder
 from ...events import Listener
 from .modules import HostState, fake_modules
 

@@ -15,7 +15,7 @@ from longtake.attention.kernels.lowered import (
     attend_lowered,
     suits_lowering,
 )
-from longtake.products import computes_in_bfloat16
+from longtake.machine.products import computes_in_bfloat16
 from longtake.tests.support.attention.exact_softmax import Recorded, exact, tensors
 from longtake.tests.support.tiny_model import randn
 

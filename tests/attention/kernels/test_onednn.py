@@ -9,7 +9,7 @@ from torch import Tensor
 from longtake.attention.kernels import fused, onednn
 from longtake.attention.kernels.fused import fused_attention
 from longtake.attention.kernels.onednn import FEWEST_LOGITS, attend_long, suits_long_attention
-from longtake.products import product
+from longtake.machine.products import product
 from longtake.tests.support.attention.exact_softmax import Recorded, exact, tensors
 
 pytestmark = pytest.mark.skipif(
@@ -74,7 +74,7 @@ def test_tokens_lie_together_in_what_comes_out() -> None:
 
 @torch.no_grad()
 def test_long_float32_attention_alone_is_done_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.products.outdoes_mkl", lambda: True)
+    monkeypatch.setattr("longtake.machine.products.outdoes_mkl", lambda: True)
     keys = 1024
     q, k = torch.zeros(1, 2, FEWEST_LOGITS // keys, 16), torch.zeros(1, 2, keys, 16)
     assert suits_long_attention(q, k)

@@ -9,7 +9,7 @@ import pytest
 
 from longtake.errors import StorageError
 from longtake.headless.hosts.stand_in import host_modules
-from longtake.temporary_files import ENDING
+from longtake.machine.temporary_files import ENDING
 
 
 def host_temp() -> Path:

@@ -15,7 +15,7 @@ from yarl import URL
 
 from longtake.headless.leases import joining
 from longtake.headless.leases.joining import ROWS, Joining, join
-from longtake.temporary_files import ENDING
+from longtake.machine.temporary_files import ENDING
 from longtake.tests.support.headless.lease_batches import KEY, Batch, FakeEngine, check_whole
 
 pytestmark = pytest.mark.usefixtures("quickly")

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longtake import products
+from longtake.machine import products
+from longtake.machine.products import has_wide_products, product
 from longtake.model.arithmetic import layers as layers_module
 from longtake.model.arithmetic.layers import Layers
 from longtake.model.arithmetic.packed import PRODUCTS_BEFORE, PackedWeights
-from longtake.products import has_wide_products, product
 from longtake.tests.support.tiny_model import randn
 
 WIDTH, HIDDEN = 192, 576

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longtake.machine.rehearsed_device import simulate_device
 from longtake.model.vae import tiny
 from longtake.model.vae.memory_order import (
     by_pixel,
@@ -22,7 +23,6 @@ from longtake.model.vae.memory_order import (
 from longtake.model.vae.rehearsal import rehearse
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.taehv_streaming import TAEHVStreamingDecoder, TAEHVStreamingEncoder
-from longtake.rehearsed_device import simulate_device
 from longtake.tests.support.model.taehv_tree import taehv_tree, with_encoder
 from longtake.tests.support.model.vaes import VAE
 from longtake.tests.support.tiny_model import randn

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake import wide_numbers
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -36,6 +35,7 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
+from longtake.machine import wide_numbers
 from longtake.model.config import DiTConfig
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.control.video import ControlVideo

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
-from longtake import uploads
 from longtake.attention.lcsa import gathered
 from longtake.attention.lcsa.choice import BlockPairs
+from longtake.machine import uploads
 from longtake.model.dit import TextKV, WanDiT
 from longtake.model.flashvsr.canvas import Canvas
 from longtake.model.flashvsr.decoder import GuidedDecoder

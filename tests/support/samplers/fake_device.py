@@ -20,10 +20,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
-from longtake import uploads
 from longtake.attention.cache.policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
+from longtake.machine import uploads
 from longtake.model.config import Camera
 from longtake.model.dit import WanDiT
 from longtake.model.shape_memo import DispatchMode
@@ -35,7 +35,7 @@ from longtake.samplers.schedule.rows import rolling
 from longtake.tests.support.stream.driven import BASE, CAMERAS, path
 from longtake.tests.support.tiny_model import settings, with_camera
 
-ROOT = Path(uploads.__file__).resolve().parent
+ROOT = Path(uploads.__file__).resolve().parents[1]
 COPY, NUMBER = torch.ops.aten._to_copy.default, torch.ops.aten._local_scalar_dense.default
 OTHERS = {"tests", "site-packages"}  # an environment may lie in the checkout
 DEVICE = torch.ops.prim.device.default

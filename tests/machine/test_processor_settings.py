@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longtake.processor_settings import MEMORY, advised, threads_sleep
+from longtake.machine.processor_settings import MEMORY, advised, threads_sleep
 
 
 def test_all_that_is_missing_is_advised() -> None:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longtake import products
-from longtake.products import (
+from longtake.machine import products
+from longtake.machine.products import (
     FEWEST_PRODUCTS,
     computes_in_bfloat16,
     convolves_in_int8,
@@ -24,7 +24,7 @@ from longtake.products import (
     product,
     suits_products,
 )
-from longtake.rehearsed_device import simulate_device
+from longtake.machine.rehearsed_device import simulate_device
 from longtake.tests.support.tiny_model import randn
 
 CPU = torch.device("cpu")
@@ -143,7 +143,7 @@ def test_intels_cpus_multiply_by_mkl_in_float32_alone(
 
 
 def test_the_environment_can_say_no() -> None:
-    command = "from longtake.products import has_wide_products; print(has_wide_products())"
+    command = "from longtake.machine.products import has_wide_products; print(has_wide_products())"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
     answer = subprocess.run(
         [sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=True

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 import longtake
-from longtake.core_version import OLDEST, check_core
+from longtake.core.oldest_version import OLDEST, check_core
 from longtake.errors import BadInput
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_in(monkeypatch: pytest.MonkeyPatch, version: str) -> None:

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from longtake import wide_numbers
+from longtake.machine import wide_numbers
+from longtake.machine.wide_numbers import bring, computes_float64, wide
 from longtake.tests.support.waits import needs_fake_devices, run_apart
-from longtake.wide_numbers import bring, computes_float64, wide
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 

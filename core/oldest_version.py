@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from .errors import BadInput
-from .versions import version_numbers
+from ..errors import BadInput
+from ..versions import version_numbers
 
 OLDEST = "0.21.0"  # as pyproject.toml tells the registry
 

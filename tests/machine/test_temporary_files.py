@@ -19,6 +19,7 @@ from longtake.attention.storage.placement import OnDisk
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
 from longtake.headless.batch.record import Records
+from longtake.machine.temporary_files import remove_leftovers
 from longtake.model.files.safetensors_writer import info_of, write
 from longtake.nodes.sampling.schedule_picture import draw_schedule
 from longtake.samplers.schedule.levels import flow_ladder
@@ -28,7 +29,6 @@ from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.video.contact_sheet import ContactSheet
 from longtake.stream.video.spec import PNGFrames, VideoSpec
 from longtake.stream.video.writer import open_video
-from longtake.temporary_files import remove_leftovers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
 SHAPE = CacheShape(1, 1, 2, 16, rows=2, columns=3, chunk_frames=3)

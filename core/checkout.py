@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import BadInput
-from .versions import version_numbers
+from ..errors import BadInput
+from ..versions import version_numbers
 
 MINIMUM_VERSION = "0.21"  # first core with interrupts as BaseException and causal Wan models
 CORE_PACKAGES = ("torchsde", "aiohttp", "transformers")

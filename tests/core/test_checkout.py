@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.core_checkout import check_checkout
+from longtake.core.checkout import check_checkout
 from longtake.errors import BadInput
 
 
