@@ -27,7 +27,7 @@ from ..console.options import common_options, is_written
 from ..console.reporting import print_failure, print_files, report_failures
 from ..console.values import FILE, Number, Parsed
 from ..events import RunFiles
-from ..leases.driving import Driving, drive, driver_options
+from ..leases.driver.driving import Driving, drive, driver_options
 from ..runner import Job, prepare_folder
 from ..session import Session, session
 from ..workflow.overrides import Override

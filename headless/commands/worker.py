@@ -58,7 +58,7 @@ def worker(  # noqa: PLR0913
     Workers join and leave at any time. Each runs one row after another. The rows of a worker that
     is lost go to the others.
     """
-    from ..leases.joining import Joining, join  # aiohttp takes half a second to import
+    from ..leases.worker.joining import Joining, join  # aiohttp takes half a second to import
 
     if server is not None and is_written("store"):
         raise click.UsageError("With --server, start that server with LONGTAKE_STORE")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from longtake.headless import cli
-from longtake.headless.leases.worker import Worker
+from longtake.headless.leases.worker.worker import Worker
 from longtake.headless.runner import Job, open_host, run_workflow
 from longtake.headless.workflow.overrides import parse_override
 

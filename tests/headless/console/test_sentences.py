@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("BadInput", "LongtakeError", "StorageError", "UsageError", "BadParameter")
-PARTS = ("headless/leases/messages.py", "headless/leases/service.py")
+PARTS = ("headless/leases/messages.py", "headless/leases/driver/service.py")
 """What a driver answers: a worker says `The driver refuses: ...` before it."""
 NAMES = ("filename_prefix ",)
 FILES = sorted(

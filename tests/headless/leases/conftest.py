@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 from yarl import URL
 
-from longtake.headless.leases import driver, link
-from longtake.headless.leases.link import Link
-from longtake.headless.leases.loop import LoopThread, loop_thread
-from longtake.headless.leases.worker import Worker
+from longtake.headless.leases.driver import driver
+from longtake.headless.leases.worker import link
+from longtake.headless.leases.worker.link import Link
+from longtake.headless.leases.worker.loop import LoopThread, loop_thread
+from longtake.headless.leases.worker.worker import Worker
 from longtake.tests.support.headless.lease_batches import KEY, Batch, FakeEngine
 
 

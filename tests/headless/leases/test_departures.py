@@ -13,8 +13,8 @@ from rich.console import Console
 
 from longtake.headless.batch.display import Display
 from longtake.headless.batch.record import WAITING, Records
+from longtake.headless.leases.driver.service import LeaseService
 from longtake.headless.leases.queue import Lease, LeaseQueue
-from longtake.headless.leases.service import LeaseService
 from longtake.headless.leases.staging import Staging
 from longtake.tests.support.headless.lease_batches import KEY, LIMIT_S, SHOWN, row_of
 

@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from longtake.headless.leases import driver, service
-from longtake.headless.leases.link import AllEnded, Link
-from longtake.headless.leases.loop import LoopThread
+from longtake.headless.leases.driver import driver, service
 from longtake.headless.leases.messages import ending_message
 from longtake.headless.leases.queue import Ending
+from longtake.headless.leases.worker.link import AllEnded, Link
+from longtake.headless.leases.worker.loop import LoopThread
 from longtake.tests.support.headless.lease_batches import KEY, Batch, Clock
 
 pytestmark = pytest.mark.usefixtures("quickly")

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from longtake.headless.batch.record import SavedFile
-from longtake.headless.leases.link import AllEnded, Link, Task
-from longtake.headless.leases.loop import loop_thread
 from longtake.headless.leases.messages import read_ending
 from longtake.headless.leases.names import is_safe, rename_files
 from longtake.headless.leases.queue import Ending
-from longtake.headless.leases.worker import Worker
+from longtake.headless.leases.worker.link import AllEnded, Link, Task
+from longtake.headless.leases.worker.loop import loop_thread
+from longtake.headless.leases.worker.worker import Worker
 from longtake.tests.support.laws import examples
 
 PARTS = st.sampled_from(

@@ -17,7 +17,7 @@ import pytest
 
 from longtake.errors import BadInput
 from longtake.headless.batch.record import DONE, QUEUED
-from longtake.headless.leases import ray_cluster as ours
+from longtake.headless.leases.driver import ray_cluster as ours
 from longtake.tests.support.headless.ray_clusters import local_cluster, machines_folder
 from longtake.tests.support.headless.real_batches import (
     assert_same_shots,

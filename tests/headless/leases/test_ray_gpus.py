@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from longtake.headless.leases import ray_cluster as ours
+from longtake.headless.leases.driver import ray_cluster as ours
 from longtake.tests.support.headless.ray_clusters import SeeingActor, local_cluster
 
 LIMIT_S = 300.0

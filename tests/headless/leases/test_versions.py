@@ -17,13 +17,13 @@ from yarl import URL
 from longtake.errors import LongtakeError
 from longtake.headless.batch.display import Display
 from longtake.headless.batch.record import Records
+from longtake.headless.leases.driver.service import LeaseService
 from longtake.headless.leases.key import header
-from longtake.headless.leases.link import Link
-from longtake.headless.leases.loop import LoopThread
 from longtake.headless.leases.queue import LeaseQueue
-from longtake.headless.leases.service import LeaseService
 from longtake.headless.leases.staging import Staging
 from longtake.headless.leases.version import difference, own_version, stated
+from longtake.headless.leases.worker.link import Link
+from longtake.headless.leases.worker.loop import LoopThread
 from longtake.tests.support.headless.lease_batches import KEY, Batch
 
 pytestmark = pytest.mark.usefixtures("quickly")

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from longtake.headless.batch.record import QUEUED, Record, Records
 from longtake.headless.cli import main
-from longtake.headless.leases.driver import run_on_workers
-from longtake.headless.leases.driving import Driving
-from longtake.headless.leases.ray_cluster import describe_start
+from longtake.headless.leases.driver.driver import run_on_workers
+from longtake.headless.leases.driver.driving import Driving
+from longtake.headless.leases.driver.ray_cluster import describe_start
 
 KEY = "a-key-of-this-test-0123"
 

@@ -20,12 +20,12 @@ from yarl import URL
 
 from longtake.errors import LongtakeError, StorageError
 from longtake.headless.batch.record import DONE, FAILED, Record, Records, SavedFile
-from longtake.headless.leases.joining import Joining
-from longtake.headless.leases.link import Link, Task
-from longtake.headless.leases.loop import LoopThread
 from longtake.headless.leases.queue import Ending
 from longtake.headless.leases.staging import FOLDER
-from longtake.headless.leases.worker import Worker
+from longtake.headless.leases.worker.joining import Joining
+from longtake.headless.leases.worker.link import Link, Task
+from longtake.headless.leases.worker.loop import LoopThread
+from longtake.headless.leases.worker.worker import Worker
 from longtake.tests.support.headless.lease_batches import (
     KEY,
     LIMIT_S,

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from longtake.headless.batch.record import DONE, Record, Records, SavedFile
 from longtake.headless.batch.row import Row
-from longtake.headless.leases.driver import run_on_workers
+from longtake.headless.leases.driver.driver import run_on_workers
+from longtake.headless.leases.driver.place import Place
 from longtake.headless.leases.key import header
-from longtake.headless.leases.link import Task
-from longtake.headless.leases.place import Place
 from longtake.headless.leases.queue import Ending
 from longtake.headless.leases.staging import FOLDER
 from longtake.headless.leases.version import own_version, stated
+from longtake.headless.leases.worker.link import Task
 from longtake.tests.support.server_process import free_port
 
 KEY = "a-key-of-this-test-0123"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from longtake.headless.leases.ray_cluster import ClusterWorkers, RowActor
+from longtake.headless.leases.driver.ray_cluster import ClusterWorkers, RowActor
 from longtake.tests.support.headless.real_batches import ROOT
 
 

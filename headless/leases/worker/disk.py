@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from ...errors import StorageError
+from ....errors import StorageError
 
 ROOM_BYTES = 1 << 20  # less holds no clip
 

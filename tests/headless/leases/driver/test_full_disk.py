@@ -16,8 +16,8 @@ from longtake.headless.batch.display import REPEAT_S, Display
 from longtake.headless.batch.record import Record, Records
 from longtake.headless.batch.row import Row
 from longtake.headless.leases import staging
-from longtake.headless.leases.driver import run_on_workers
-from longtake.headless.leases.place import Place
+from longtake.headless.leases.driver.driver import run_on_workers
+from longtake.headless.leases.driver.place import Place
 from longtake.tests.support.headless.lease_batches import KEY, SHOWN
 
 Ask = Callable[[aiohttp.ClientSession, str], Awaitable[list[int]]]

@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from longtake.errors import LongtakeError
-from longtake.headless.leases import link
-from longtake.headless.leases.link import DriverFull, DriverLost, Link, Task
 from longtake.headless.leases.version import own_version, stated
+from longtake.headless.leases.worker import link
+from longtake.headless.leases.worker.link import DriverFull, DriverLost, Link, Task
 
 WHOLE = {
     "lease": str(uuid.uuid4()), "row": str(uuid.uuid4()), "number": 1, "seconds": 60.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...errors import BadInput
+from ....errors import BadInput
 
 LEASE_S = 60.0
 

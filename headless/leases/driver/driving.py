@@ -15,14 +15,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ...core.checkout import ComfyCore
-from ..batch.local import check_rows
-from ..batch.record import Records
-from ..batch.row import BatchSpec
-from ..console.options import is_written
-from ..console.values import FILE, TEXT, FiniteNumber, Parsed
-from ..session import session
-from .key import VARIABLE, read_key
+from ....core.checkout import ComfyCore
+from ...batch.local import check_rows
+from ...batch.record import Records
+from ...batch.row import BatchSpec
+from ...console.options import is_written
+from ...console.values import FILE, TEXT, FiniteNumber, Parsed
+from ...session import session
+from ..key import VARIABLE, read_key
 from .place import LEASE_S, Place, parse_place
 from .ray_cluster import ClusterWorkers, ray_cluster, starter
 

@@ -11,15 +11,15 @@ from aiohttp import web
 from rich.console import Console
 from rich.markup import escape
 
-from ...errors import BadInput
-from ..batch.display import open_display
-from ..batch.record import QUEUED, Record, Records
-from ..batch.row import Row
-from ..request_log import request_logger
+from ....errors import BadInput
+from ...batch.display import open_display
+from ...batch.record import QUEUED, Record, Records
+from ...batch.row import Row
+from ...request_log import request_logger
+from ..queue import LeaseQueue
+from ..staging import Staging
 from .place import Place
-from .queue import LeaseQueue
 from .service import LeaseService
-from .staging import Staging
 
 TICK_S = 0.5
 FAREWELL_S = 10.0

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from yarl import URL
 
-from longtake.headless.leases import joining
-from longtake.headless.leases.joining import ROWS, Joining, join
+from longtake.headless.leases.worker import joining
+from longtake.headless.leases.worker.joining import ROWS, Joining, join
 from longtake.machine.temporary_files import ENDING
 from longtake.tests.support.headless.lease_batches import KEY, Batch, FakeEngine, check_whole
 

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.markup import escape
 from yarl import URL
 
-from ...core.checkout import ComfyCore
-from ...errors import BadInput, LongtakeError
+from ....core.checkout import ComfyCore
+from ....errors import BadInput, LongtakeError
 
 MISSING = (
     "--ray needs Ray on every machine of the cluster: pip install ray, or start "
@@ -173,7 +173,7 @@ class RowActor:
 
     def work(self, driver: str, name: str, workers: ClusterWorkers) -> int:
         """Work until the batch is done; return the number of rows that ended here."""
-        from .joining import Joining, join
+        from ..worker.joining import Joining, join
 
         folder = work_folder() / name
         own = f"{name}-{os.getpid()}"

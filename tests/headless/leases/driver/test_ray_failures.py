@@ -16,12 +16,18 @@ from rich.console import Console
 from longtake.errors import LongtakeError
 from longtake.headless.batch.record import QUEUED, WAITING, Records
 from longtake.headless.batch.row import BatchSpec
-from longtake.headless.leases import driver, driving, joining
-from longtake.headless.leases.driver import run_on_workers
-from longtake.headless.leases.driving import Driving, drive
-from longtake.headless.leases.joining import Joining
-from longtake.headless.leases.place import Place
-from longtake.headless.leases.ray_cluster import ClusterWorkers, RowActor, ray_cluster, starter
+from longtake.headless.leases.driver import driver, driving
+from longtake.headless.leases.driver.driver import run_on_workers
+from longtake.headless.leases.driver.driving import Driving, drive
+from longtake.headless.leases.driver.place import Place
+from longtake.headless.leases.driver.ray_cluster import (
+    ClusterWorkers,
+    RowActor,
+    ray_cluster,
+    starter,
+)
+from longtake.headless.leases.worker import joining
+from longtake.headless.leases.worker.joining import Joining
 from longtake.tests.support.headless.lease_batches import KEY, row_of
 
 LIMIT_S = 20

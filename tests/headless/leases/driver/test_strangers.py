@@ -11,8 +11,8 @@ from yarl import URL
 
 from longtake.headless.batch.record import Record, Records
 from longtake.headless.batch.row import Row
-from longtake.headless.leases.driver import run_on_workers
-from longtake.headless.leases.place import Place
+from longtake.headless.leases.driver.driver import run_on_workers
+from longtake.headless.leases.driver.place import Place
 
 REQUESTS = {
     "no_key": (b"POST /lease HTTP/1.1\r\nHost: x\r\n\r\n", 401),

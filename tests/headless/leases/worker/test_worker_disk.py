@@ -9,10 +9,10 @@ import pytest
 
 from longtake.errors import StorageError
 from longtake.headless.batch.record import FAILED
-from longtake.headless.leases import disk
-from longtake.headless.leases.engine import OwnEngine
-from longtake.headless.leases.link import Task
-from longtake.headless.leases.worker import Worker
+from longtake.headless.leases.worker import disk
+from longtake.headless.leases.worker.engine import OwnEngine
+from longtake.headless.leases.worker.link import Task
+from longtake.headless.leases.worker.worker import Worker
 from longtake.tests.support.headless.lease_batches import Batch, FakeEngine, check_whole
 
 pytestmark = pytest.mark.usefixtures("quickly")

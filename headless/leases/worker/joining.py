@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 from yarl import URL
 
-from ...core.checkout import ComfyCore
-from ...errors import LongtakeError
-from ...machine.temporary_files import temporary_folder
-from ..batch.answers import BadAnswer
-from ..batch.client import TIMEOUT, Client, ServerLost
-from ..runner import prepare_folder
-from ..session import session
+from ....core.checkout import ComfyCore
+from ....errors import LongtakeError
+from ....machine.temporary_files import temporary_folder
+from ...batch.answers import BadAnswer
+from ...batch.client import TIMEOUT, Client, ServerLost
+from ...runner import prepare_folder
+from ...session import session
+from ..staging import FOLDER
 from .engine import Engine, OwnEngine, ServerEngine
 from .link import Link
 from .loop import LoopThread, loop_thread
-from .staging import FOLDER
 from .worker import Worker
 
 ROWS = "rows"

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, TypeVar
 import aiohttp
 from yarl import URL
 
-from ...errors import LongtakeError, StorageError
-from ..batch.answers import decode, short
-from ..batch.client import PIECE_BYTES, TIMEOUT
-from ..batch.reasons import reason_of
-from .key import header
-from .version import difference, own_version, read_version, stated
+from ....errors import LongtakeError, StorageError
+from ...batch.answers import decode, short
+from ...batch.client import PIECE_BYTES, TIMEOUT
+from ...batch.reasons import reason_of
+from ..key import header
+from ..version import difference, own_version, read_version, stated
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 15.0
 PROCESS_HEADER = "Longtake-Worker"

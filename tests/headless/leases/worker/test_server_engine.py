@@ -16,9 +16,9 @@ from longtake.headless.batch import watch
 from longtake.headless.batch.client import Client
 from longtake.headless.batch.record import SavedFile
 from longtake.headless.batch.server_address import server_url
-from longtake.headless.leases.engine import ServerEngine
-from longtake.headless.leases.link import Task
-from longtake.headless.leases.loop import LoopThread, loop_thread
+from longtake.headless.leases.worker.engine import ServerEngine
+from longtake.headless.leases.worker.link import Task
+from longtake.headless.leases.worker.loop import LoopThread, loop_thread
 from longtake.tests.support.fake_comfyui import FakeComfyUI
 from longtake.tests.support.stream.live_servers import wait_until
 

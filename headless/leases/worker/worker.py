@@ -15,15 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from ...errors import BadInput, LongtakeError
-from ..batch.record import FILE as RECORDS_FILE
+from ....errors import BadInput, LongtakeError
+from ...batch.record import FILE as RECORDS_FILE
+from ..messages import ending_message
+from ..names import rename_files
+from ..queue import Ending
 from .disk import check_room
 from .engine import Engine
 from .link import AllEnded, DriverFull, DriverLost, LeaseEnded, Link, Task
 from .loop import LoopThread
-from .messages import ending_message
-from .names import rename_files
-from .queue import Ending
 
 BEATS = 3  # renewals within the time of a lease
 IDLE_S = 2.0

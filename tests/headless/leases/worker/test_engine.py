@@ -11,8 +11,8 @@ from longtake.errors import BadInput
 from longtake.headless.batch.local import record_end, report_of
 from longtake.headless.batch.record import Record, SavedFile
 from longtake.headless.events import ChunkDone, FileSaved, ReportShown, RunFiles
-from longtake.headless.leases.engine import OwnEngine
-from longtake.headless.leases.link import Task
+from longtake.headless.leases.worker.engine import OwnEngine
+from longtake.headless.leases.worker.link import Task
 from longtake.headless.runner import Job
 
 TASK = Task("an-id", 60.0, "row 1", {"1": {"class_type": "Save", "inputs": {}}}, "a-row", 3)

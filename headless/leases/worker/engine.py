@@ -12,21 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ...errors import LongtakeError
-from ..batch.answers import BadAnswer
-from ..batch.client import Client, FileMissing, Refusal, ServerLost
-from ..batch.local import path_below, report_of
-from ..batch.outputs import ROLES, fetch, outcome
-from ..batch.record import SavedFile
-from ..batch.watch import ProgressWatch
-from ..console.reporting import failure_line
-from ..events import FileSaved, RunFiles, role_of
-from ..runner import Job
-from ..session import Session
+from ....errors import LongtakeError
+from ...batch.answers import BadAnswer
+from ...batch.client import Client, FileMissing, Refusal, ServerLost
+from ...batch.local import path_below, report_of
+from ...batch.outputs import ROLES, fetch, outcome
+from ...batch.record import SavedFile
+from ...batch.watch import ProgressWatch
+from ...console.reporting import failure_line
+from ...events import FileSaved, RunFiles, role_of
+from ...runner import Job
+from ...session import Session
+from ..queue import Ending
 from .disk import check_room
 from .link import Task
 from .loop import LoopThread
-from .queue import Ending
 
 WORKFLOW_FILE = "workflow.json"
 FAREWELL_S = 5.0  # for a server to take a row back while its worker ends

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from longtake.headless.batch.record import DONE
-from longtake.headless.leases import driver, link, service, worker
-from longtake.headless.leases.link import Link, Task
-from longtake.headless.leases.worker import Worker
+from longtake.headless.leases.driver import driver, service
+from longtake.headless.leases.worker import link, worker
+from longtake.headless.leases.worker.link import Link, Task
+from longtake.headless.leases.worker.worker import Worker
 from longtake.tests.support.headless.lease_batches import (
     LIMIT_S,
     Batch,

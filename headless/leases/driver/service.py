@@ -23,17 +23,17 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from ...errors import BadInput, StorageError
-from ..batch.client import MAX_FILE_BYTES, PIECE_BYTES
-from ..batch.display import Display
-from ..batch.record import WAITING
-from .key import is_right
-from .link import PROCESS_HEADER
-from .messages import lease_message, progress, read_ending, read_object, worker_name
-from .names import is_safe
-from .queue import Ending, Lease, LeaseQueue
-from .staging import Staging
-from .version import difference, own_version, read_version, stated
+from ....errors import BadInput, StorageError
+from ...batch.client import MAX_FILE_BYTES, PIECE_BYTES
+from ...batch.display import Display
+from ...batch.record import WAITING
+from ..key import is_right
+from ..messages import lease_message, progress, read_ending, read_object, worker_name
+from ..names import is_safe
+from ..queue import Ending, Lease, LeaseQueue
+from ..staging import Staging
+from ..version import difference, own_version, read_version, stated
+from ..worker.link import PROCESS_HEADER
 
 MAX_MESSAGE_BYTES = 1 << 26
 T = TypeVar("T")
