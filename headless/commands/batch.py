@@ -22,7 +22,7 @@ from ..batch.params import read_table
 from ..batch.record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from ..batch.results import write_results
 from ..batch.row import BatchSpec
-from ..batch.server_address import server_url
+from ..batch.servers.address import server_url
 from ..console.options import common_options, is_written
 from ..console.reporting import print_failure, print_files, report_failures
 from ..console.values import FILE, Number, Parsed
@@ -166,7 +166,7 @@ def _run_one(
 def _run_there(
     spec: BatchSpec, servers: tuple[URL, ...], patience_s: float, records: Records, console: Console
 ) -> None:
-    from ..batch.remote import run_on_servers  # aiohttp takes half a second to import
+    from ..batch.servers.remote import run_on_servers  # aiohttp takes half a second to import
 
     records.resume()
     asyncio.run(run_on_servers(spec, servers, patience_s, records, console))

@@ -12,7 +12,7 @@ from rich.console import Console
 from yarl import URL
 
 from ...core.checkout import ComfyCore
-from ..batch.server_address import server_url
+from ..batch.servers.address import server_url
 from ..console.options import core_options, is_written, metadata_option, store_option
 from ..console.reporting import report_failures
 from ..console.values import FILE, Number, Parsed

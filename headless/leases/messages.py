@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ...errors import BadInput
-from ..batch.answers import MAX_TEXT, numbers, short
-from ..batch.outputs import MAX_FILES, ROLES
 from ..batch.record import SavedFile
+from ..batch.servers.answers import MAX_TEXT, numbers, short
+from ..batch.servers.outputs import MAX_FILES, ROLES
 from ..batch.tables import FACTS
 from ..json_text import parse_json
 from .names import is_safe

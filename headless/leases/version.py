@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...installation import pack_version
-from ..batch.answers import short
+from ..batch.servers.answers import short
 
 HEADER = "Longtake-Version"
 UNSTATED = "of a version that it does not state"

@@ -24,9 +24,9 @@ from typing import TypeVar
 from aiohttp import web
 
 from ....errors import BadInput, StorageError
-from ...batch.client import MAX_FILE_BYTES, PIECE_BYTES
 from ...batch.display import Display
 from ...batch.record import WAITING
+from ...batch.servers.client import MAX_FILE_BYTES, PIECE_BYTES
 from ..key import is_right
 from ..messages import lease_message, progress, read_ending, read_object, worker_name
 from ..names import is_safe

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ....errors import LongtakeError
-from ...batch.answers import BadAnswer
-from ...batch.client import Client, FileMissing, Refusal, ServerLost
 from ...batch.local import path_below, report_of
-from ...batch.outputs import ROLES, fetch, outcome
 from ...batch.record import SavedFile
-from ...batch.watch import ProgressWatch
+from ...batch.servers.answers import BadAnswer
+from ...batch.servers.client import Client, FileMissing, Refusal, ServerLost
+from ...batch.servers.outputs import ROLES, fetch, outcome
+from ...batch.servers.watch import ProgressWatch
 from ...console.reporting import failure_line
 from ...events import FileSaved, RunFiles, role_of
 from ...runner import Job

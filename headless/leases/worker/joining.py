@@ -17,8 +17,8 @@ from yarl import URL
 from ....core.checkout import ComfyCore
 from ....errors import LongtakeError
 from ....machine.temporary_files import temporary_folder
-from ...batch.answers import BadAnswer
-from ...batch.client import TIMEOUT, Client, ServerLost
+from ...batch.servers.answers import BadAnswer
+from ...batch.servers.client import TIMEOUT, Client, ServerLost
 from ...runner import prepare_folder
 from ...session import session
 from ..staging import FOLDER

@@ -16,9 +16,9 @@ import aiohttp
 from yarl import URL
 
 from ....errors import LongtakeError, StorageError
-from ...batch.answers import decode, short
-from ...batch.client import PIECE_BYTES, TIMEOUT
-from ...batch.reasons import reason_of
+from ...batch.servers.answers import decode, short
+from ...batch.servers.client import PIECE_BYTES, TIMEOUT
+from ...batch.servers.reasons import reason_of
 from ..key import header
 from ..version import difference, own_version, read_version, stated
 

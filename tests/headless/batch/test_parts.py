@@ -17,16 +17,16 @@ from PIL import Image
 from rich.console import Console
 
 from longtake.errors import BadInput
-from longtake.headless.batch.client import Client
 from longtake.headless.batch.display import Display
-from longtake.headless.batch.outputs import fetch
 from longtake.headless.batch.page import page_parts
 from longtake.headless.batch.params import read_table
 from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records, SavedFile
 from longtake.headless.batch.row import BatchSpec, Row, build_rows
-from longtake.headless.batch.server_address import server_url
+from longtake.headless.batch.servers.address import server_url
+from longtake.headless.batch.servers.client import Client
+from longtake.headless.batch.servers.outputs import fetch
+from longtake.headless.batch.servers.watch import ProgressWatch
 from longtake.headless.batch.tables import to_csv
-from longtake.headless.batch.watch import ProgressWatch
 from longtake.headless.workflow.graph import parse
 from longtake.headless.workflow.node_spec import NodeSpec
 from longtake.headless.workflow.overrides import parse_override

@@ -12,10 +12,10 @@ import pytest
 
 from longtake.benchmarks._attack.instant_comfyui import WORKFLOW
 from longtake.errors import LongtakeError
-from longtake.headless.batch import watch
-from longtake.headless.batch.client import Client
 from longtake.headless.batch.record import SavedFile
-from longtake.headless.batch.server_address import server_url
+from longtake.headless.batch.servers import watch
+from longtake.headless.batch.servers.address import server_url
+from longtake.headless.batch.servers.client import Client
 from longtake.headless.leases.worker.engine import ServerEngine
 from longtake.headless.leases.worker.link import Task
 from longtake.headless.leases.worker.loop import LoopThread, loop_thread

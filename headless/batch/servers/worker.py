@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import BadInput
+from ....errors import BadInput
+from ..display import Display
+from ..record import DONE, FAILED, QUEUED, WAITING, Record, Records
+from ..row import Row
 from .answers import BadAnswer
 from .client import Client, FileMissing, Refusal, ServerLost
-from .display import Display
 from .outputs import fetch, outcome
 from .pool import MAX_LOSSES, Pool
-from .record import DONE, FAILED, QUEUED, WAITING, Record, Records
-from .row import Row
 from .watch import ProgressWatch
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0

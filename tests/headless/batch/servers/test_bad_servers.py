@@ -18,8 +18,8 @@ from longtake.benchmarks._attack.lying_servers import (
     lying_server,
 )
 from longtake.headless import cli
-from longtake.headless.batch import client, remote, silence, watch, worker
 from longtake.headless.batch.record import Record, Records
+from longtake.headless.batch.servers import client, remote, silence, watch, worker
 
 ROWS = 6
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import is_own_type
-from ..events import REPORT_UI, role_of
+from ....errors import is_own_type
+from ...events import REPORT_UI, role_of
+from ..record import SavedFile
+from ..tables import FACTS
 from .answers import (
     MAX_TEXT,
     BadAnswer,
@@ -21,8 +23,6 @@ from .answers import (
     short,
 )
 from .client import Client
-from .record import SavedFile
-from .tables import FACTS
 
 Entry = Mapping[str, Any]
 Place = dict[str, str]  # filename, subfolder and type, the parameters of /view

@@ -10,8 +10,8 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
-from .record import DONE, FAILED, QUEUED, WAITING, Record, Records
-from .row import Row
+from ..record import DONE, FAILED, QUEUED, WAITING, Record, Records
+from ..row import Row
 
 MAX_LOSSES = 3
 

@@ -9,7 +9,7 @@ import socket
 import aiohttp
 import pytest
 
-from longtake.headless.batch.reasons import reason_of
+from longtake.headless.batch.servers.reasons import reason_of
 from longtake.tests.support.server_process import free_port
 
 REFUSED = os.strerror(111) if os.name == "posix" else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yarl import URL
 
-from ...errors import BadInput
+from ....errors import BadInput
 
 
 def server_url(text: str) -> URL:

@@ -22,19 +22,19 @@ from PIL import Image
 
 from longtake.benchmarks._attack.instant_comfyui import WORKFLOW
 from longtake.headless import cli
-from longtake.headless.batch import remote, watch, worker
 from longtake.headless.batch.record import Records
+from longtake.headless.batch.servers import remote, watch, worker
 from longtake.tests.support.fake_comfyui import FakeComfyUI
 from longtake.tests.support.stream.live_servers import wait_until
 
 MAIN = f"""
 import signal
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 import conftest
 from longtake.headless import cli
-from longtake.headless.batch import watch
+from longtake.headless.batch.servers import watch
 watch.POLL_S = 0.02
 cli.main()
 """

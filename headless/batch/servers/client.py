@@ -17,9 +17,9 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from ...errors import BadInput, LongtakeError, StorageError
-from ...machine.temporary_files import put_in_place
-from ..workflow.node_spec import NodeSpec, node_from_object_info
+from ....errors import BadInput, LongtakeError, StorageError
+from ....machine.temporary_files import put_in_place
+from ...workflow.node_spec import NodeSpec, node_from_object_info
 from .answers import BadAnswer, as_object, decode, is_listed, node_errors, short
 from .reasons import reason_of
 from .silence import Silences, answer_unless_silent

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..json_text import parse_json
+from ...json_text import parse_json
 
 MAX_TEXT = 1000
 LONGEST_RUN_S = 1e9

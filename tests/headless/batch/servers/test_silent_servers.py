@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from longtake.benchmarks._attack.instant_comfyui import WORKFLOW, InstantComfyUI
 from longtake.benchmarks._attack.lying_servers import lying_server
 from longtake.headless import cli
-from longtake.headless.batch import client, silence, watch, worker
 from longtake.headless.batch.record import Record, Records
+from longtake.headless.batch.servers import client, silence, watch, worker
 
 ROWS, SILENT_S = 4, 0.2
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from yarl import URL
 
-from ...errors import BadInput, LongtakeError
-from ..workflow.graph import Workflow, load
-from ..workflow.node_spec import NodeSpec
+from ....errors import BadInput, LongtakeError
+from ...workflow.graph import Workflow, load
+from ...workflow.node_spec import NodeSpec
+from ..display import open_display
+from ..record import Records
+from ..row import BatchSpec, build_rows
 from .answers import BadAnswer
 from .client import TIMEOUT, Client, ServerLost
-from .display import open_display
 from .pool import Pool
-from .record import Records
-from .row import BatchSpec, build_rows
 from .worker import Worker
 
 GREETINGS, GREETING_PAUSE_S = 3, 1.0
