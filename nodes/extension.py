@@ -5,11 +5,6 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .attention.sparse_attention import SparseAttentionNode
-from .conditioning.camera_path import CameraPathNode
-from .conditioning.control_video import ControlVideoNode
-from .conditioning.known_frames import KnownFrames
-from .conditioning.known_video import KnownVideo
-from .conditioning.live_input import LiveInputNode
 from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
 from .frames.interpolate import InterpolateStream
@@ -20,6 +15,9 @@ from .guidance.history_guidance import HistoryGuidance
 from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
 from .inputs import limited
+from .known.known_frames import KnownFrames
+from .known.known_video import KnownVideo
+from .known.live_input import LiveInputNode
 from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_flashvsr import LoadFlashVSR
@@ -48,6 +46,8 @@ from .sampling.schedule import DiffusionForcingSchedule
 from .sound.sound_curve import SoundCurve
 from .stages.super_resolution import SuperResolution
 from .stages.upscale import UpscaleStream
+from .steering.camera_path import CameraPathNode
+from .steering.control_video import ControlVideoNode
 
 NODES: tuple[type[io.ComfyNode], ...] = tuple(
     limited(node)

@@ -15,11 +15,11 @@ from torch import Tensor
 from ..errors import BadInput
 from ..kinds import kind_of
 from ..stream.rollout.rollout import Rollout
-from .conditioning.camera_spec import CameraSpec
-from .conditioning.control_spec import ControlSpec
 from .conditioning.timeline import Timeline
 from .guidance.guidance_spec import GuidanceSpec
 from .models.flashvsr import FlashVSR
+from .steering.camera_spec import CameraSpec
+from .steering.control_spec import ControlSpec
 
 
 def check_socket(socket: io.Input, value: Any) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-CameraPath = io.Custom("CAMERA_PATH")  # nodes/conditioning/camera_spec.py
-ControlVideo = io.Custom("CONTROL_VIDEO")  # nodes/conditioning/control_spec.py
+CameraPath = io.Custom("CAMERA_PATH")  # nodes/steering/camera_spec.py
+ControlVideo = io.Custom("CONTROL_VIDEO")  # nodes/steering/control_spec.py
 Mask = io.Custom("MASK")  # the host's: a tensor (n, H, W)
 FlashVSR = io.Custom("FLASHVSR")  # nodes/models/flashvsr.py
 Rollout = io.Custom("ROLLOUT")  # stream/rollout/rollout.py
@@ -13,6 +13,6 @@ Frames = io.Custom("FRAMES")  # stream/rollout/rollout.py
 InterpolationModel = io.Custom("INTERP_MODEL")  # of the host: nodes/host/interpolation.py
 KVCache = io.Custom("KV_CACHE")  # nodes/sampling/cache_spec.py
 Guidance = io.Custom("GUIDANCE")  # nodes/guidance/guidance_spec.py
-KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/conditioning/known_frames.py
+KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/known/known_frames.py
 Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/sampling/schedule_spec.py
 Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/conditioning/timeline.py

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from ...errors import BadInput
-from ...nodes.conditioning.camera_lines import drive_start_s, read_moves, with_drive
-from ...nodes.conditioning.camera_poses import MAX_BYTES, read_poses
 from ...nodes.conditioning.timed_lines import match_time
+from ...nodes.steering.camera_lines import drive_start_s, read_moves, with_drive
+from ...nodes.steering.camera_poses import MAX_BYTES, read_poses
 from .graph import Link, Node, Workflow
 
 SAMPLER, CAMERA = "LongtakeSampler", "LongtakeCameraPath"

@@ -14,10 +14,10 @@ from ...stream.rollout.spec import Warn
 from ...stream.timecode import time_label
 from ...units import count_of
 from .. import host
-from ..conditioning.control_spec import end_of_control
 from ..conditioning.timed_lines import first_time
 from ..length import SECONDS, snapped_length
 from ..runtime.host_rollout import HostRollout
+from ..steering.control_spec import end_of_control
 from .derive import chunk_near, derive_rollout, first_frame, time_of
 
 FORK, REWIND, CONTINUE = "fork", "rewind", "continue"

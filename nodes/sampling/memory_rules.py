@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ...samplers.history.settings import CacheSettings
 from ...samplers.rules.anchor import Anchor, ChannelStatistics
 from .. import categories, host, sockets
-from ..conditioning.known_frames import normalised_latents
+from ..known.known_frames import normalised_latents
 from ..schema import build
 from .cache_spec import TOP_ALIGNED, KVCacheSpec, Resolvable
 from .rules_spec import (

@@ -9,12 +9,12 @@ from typing import Any
 from ...samplers.history.settings import CacheSettings
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.spec import Prompter
-from ..conditioning.camera_spec import CameraSpec
-from ..conditioning.control_spec import ControlSpec
-from ..conditioning.known_frames import KnownClip
 from ..conditioning.timeline import Timeline
 from ..from_model import set_or_none
 from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
+from ..known.known_frames import KnownClip
+from ..steering.camera_spec import CameraSpec
+from ..steering.control_spec import ControlSpec
 from . import cache_spec, schedule_spec
 from .cache_spec import KVCacheSpec
 from .schedule_spec import ScheduleSpec

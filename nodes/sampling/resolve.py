@@ -17,19 +17,19 @@ from ...samplers.recurrent_rules import check_recurrent
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.live_input import LiveInput
 from ...stream.rollout.recache import check as check_resume
-from ..conditioning.camera_spec import camera_path
-from ..conditioning.control_spec import control_video
-from ..conditioning.known_frames import check_end, check_starts, place_clips
-from ..conditioning.live_input import check_source, given_clips, live_source
 from ..conditioning.prompt_plan import (
     check_own_prompts,
     guidance_changes,
     prompt_timeline,
 )
 from ..conditioning.reference import check_pictures, reference
+from ..known.known_frames import check_end, check_starts, place_clips
+from ..known.live_input import check_source, given_clips, live_source
 from ..length import Length, check_endless, latent_size, snapped_length
 from ..planning.costs import describe_budget
 from ..runtime.resolved_model import ResolvedModel
+from ..steering.camera_spec import camera_path
+from ..steering.control_spec import control_video
 from . import cache_spec
 from .own_memory import compatible
 from .request import RolloutRequest

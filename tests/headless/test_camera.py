@@ -15,7 +15,7 @@ from longtake.headless import cli
 from longtake.headless.workflow.camera import with_camera
 from longtake.headless.workflow.graph import Link, Workflow, parse
 from longtake.model import preset
-from longtake.nodes.conditioning.camera_lines import with_drive
+from longtake.nodes.steering.camera_lines import with_drive
 from longtake.tests.support.model.camera_demo import demo_without_camera
 
 ROOT = Path(__file__).resolve().parents[2]

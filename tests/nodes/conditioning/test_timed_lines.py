@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import BadInput
-from longtake.nodes.conditioning.camera_lines import read_moves
 from longtake.nodes.conditioning.timed_numbers import read_numbers
+from longtake.nodes.steering.camera_lines import read_moves
 from longtake.tests.support.lasting_host import lasting_host
 from longtake.tests.support.nodes.timelines import parsed
 

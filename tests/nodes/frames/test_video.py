@@ -215,7 +215,7 @@ def test_redrawing_a_long_video_holds_no_more_than_a_short_one(
     bench: Bench, tmp_path: Path
 ) -> None:
     """The encoded pictures that are kept, whatever the length; those before the window are not."""
-    from longtake.nodes.conditioning.known_video import KEPT_LATENTS
+    from longtake.nodes.known.known_video import KEPT_LATENTS
 
     frames, _ = read(bench, video(tmp_path, 24))
     _, _, vae = bench.run("LongtakeLoadDemoModel")

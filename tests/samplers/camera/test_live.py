@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
+from longtake.nodes.steering.camera_lines import path_of_lines, read_moves
 from longtake.samplers.camera.keys import (
     FULL_TURN,
     KEY_PUSH,

@@ -14,7 +14,7 @@ from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import DEMO, Preset
 from longtake.model.preset_cache import preset_cache
-from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
+from longtake.nodes.steering.camera_lines import path_of_lines, read_moves
 from longtake.samplers.camera.keys import KeyState
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.conditioning.reference import Reference

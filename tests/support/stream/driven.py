@@ -10,7 +10,7 @@ import torch
 
 from longtake.attention.cache.policy import WindowSink
 from longtake.model.config import Camera
-from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
+from longtake.nodes.steering.camera_lines import path_of_lines, read_moves
 from longtake.samplers.camera.keys import KeyState
 from longtake.samplers.camera.path import CameraPath
 from longtake.samplers.denoiser import Denoiser, local_denoiser

@@ -11,17 +11,17 @@ from ...errors import BadInput
 from ...model.vace.module import PIXELS
 from ...samplers.control.strength import MAX_STRENGTH
 from .. import categories, sockets
+from ..conditioning.timed_numbers import read_numbers
 from ..frames.decoded import HostFrames
 from ..frames.pictures import USUAL_FPS, PictureFrames, frames_input, rate_of, to_frames
 from ..frames.source import FrameSource
 from ..frames.video_frames import VideoFrames
+from ..known.known_video import ReadablePictures
+from ..known.rollout_pictures import RolloutPictures
 from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..schema import build
 from .control_frames import ControlPictures
 from .control_spec import ControlSpec
-from .known_video import ReadablePictures
-from .rollout_pictures import RolloutPictures
-from .timed_numbers import read_numbers
 
 
 class ControlVideoNode(io.ComfyNode):

@@ -153,7 +153,7 @@ def test_what_cannot_be_received_is_refused_before_the_run(bench: Bench) -> None
 
 
 def test_a_shot_with_live_input_is_not_followed_by_another(bench: Bench) -> None:
-    from longtake.nodes.conditioning.rollout_pictures import RolloutPictures
+    from longtake.nodes.known.rollout_pictures import RolloutPictures
 
     frames = bench.frames(known_frames=live_input(bench, "http://127.0.0.1:9/x"))
     with pytest.raises(BadInput, match="has a live input"):

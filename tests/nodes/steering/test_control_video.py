@@ -69,8 +69,8 @@ def folded(masks: Tensor) -> Tensor:
 def test_control_frames_equal_both_videos_encoded_at_once(
     bench: Bench, kind: str, masked: str
 ) -> None:
-    from longtake.nodes.conditioning.control_video import _frames
     from longtake.nodes.models.streaming_vae import streaming_vae
+    from longtake.nodes.steering.control_video import _frames
 
     vae, shown = vae_of(bench, kind), pictures(61)
     drawn = torch.rand(61, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -18,9 +18,9 @@ from torch import Tensor
 from ...model.vace.module import MASK_CHANNELS, PIXELS
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ..frames.pictures import PictureFrames
+from ..known.known_video import ReadablePictures, VideoLatents
+from ..known.rollout_pictures import RolloutPictures
 from ..models.streaming_vae import StreamingVAE
-from .known_video import ReadablePictures, VideoLatents
-from .rollout_pictures import RolloutPictures
 
 GREY = 0.5
 INSIDE = 0.5  # a mask's pixel counts as inside above this

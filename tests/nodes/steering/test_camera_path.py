@@ -42,13 +42,13 @@ def steered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def lines(text: str) -> Any:
-    from longtake.nodes.conditioning.camera_lines import path_of_lines, read_moves
+    from longtake.nodes.steering.camera_lines import path_of_lines, read_moves
 
     return path_of_lines(read_moves(text), FPS, FRAME_S)
 
 
 def read(path: Path) -> Any:
-    from longtake.nodes.conditioning.camera_poses import read_poses
+    from longtake.nodes.steering.camera_poses import read_poses
 
     return read_poses(path)
 
@@ -204,8 +204,8 @@ def test_a_path_steers_the_shot_and_is_part_of_its_address(steered: Bench) -> No
 def test_poses_of_a_file_count_every_fourth_frame_and_end_with_a_warning(
     steered: Bench, tmp_path: Path
 ) -> None:
-    from longtake.nodes.conditioning.camera_spec import CameraSpec
     from longtake.nodes.length import Length
+    from longtake.nodes.steering.camera_spec import CameraSpec
 
     poses = random_poses(9)
     spec = CameraSpec((), poses, per_latent=False, source="p.json")
@@ -227,7 +227,7 @@ def test_a_file_of_the_input_folder_is_read_again_when_it_changes(
     monkeypatch.chdir(tmp_path)
     import folder_paths
 
-    from longtake.nodes.conditioning.camera_path import CameraPathNode
+    from longtake.nodes.steering.camera_path import CameraPathNode
 
     path = Path(folder_paths.get_input_directory()) / "drive.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +244,7 @@ def test_a_file_of_the_input_folder_is_read_again_when_it_changes(
 @pytest.mark.usefixtures("bench")
 def test_a_file_that_is_not_there_is_told_once_and_before_the_run() -> None:
     """The host logs what a fingerprint raises, and the node's own error follows."""
-    from longtake.nodes.conditioning.camera_path import CameraPathNode
+    from longtake.nodes.steering.camera_path import CameraPathNode
 
     assert CameraPathNode.fingerprint_inputs(moves="", pose_file="nowhere.json") == ()
     sentence = CameraPathNode.validate_inputs(pose_file="nowhere.json")

@@ -18,12 +18,12 @@ from ...samplers.control.strength import (
     strength_of_changes,
 )
 from ...samplers.control.video import ControlFrames, ControlVideo
+from ..conditioning.timed_numbers import TimedNumber
 from ..frames.pictures import USUAL_FPS, PictureFrames
+from ..known.known_video import VideoLatents
 from ..length import Length, latent_frame_at
 from ..models.streaming_vae import StreamingVAE, check_belongs
 from .control_frames import ControlPictures
-from .known_video import VideoLatents
-from .timed_numbers import TimedNumber
 
 
 @dataclass(frozen=True, slots=True)
