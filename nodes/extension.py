@@ -18,6 +18,8 @@ from .inputs import limited
 from .known.known_frames import KnownFrames
 from .known.known_video import KnownVideo
 from .known.live_input import LiveInputNode
+from .memory.kv_cache import KVCacheSettings
+from .memory.memory_rules import MemoryRulesNode
 from .models.fit_route import open_fit_route
 from .models.load_demo import LoadDemoModel
 from .models.load_flashvsr import LoadFlashVSR
@@ -38,8 +40,6 @@ from .rollouts.splice import SpliceRollouts
 from .sampling.compile_model import CompileModel
 from .sampling.context_noise import ContextNoiseSettings
 from .sampling.feature_caching import FeatureCachingNode
-from .sampling.kv_cache import KVCacheSettings
-from .sampling.memory_rules import MemoryRulesNode
 from .sampling.model_settings import SettingsFromModel
 from .sampling.sampler import DiffusionForcingSampler
 from .sampling.schedule import DiffusionForcingSchedule

@@ -13,10 +13,11 @@ from ..conditioning.timeline import Timeline
 from ..from_model import set_or_none
 from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
 from ..known.known_frames import KnownClip
+from ..memory import cache_spec
+from ..memory.cache_spec import KVCacheSpec
 from ..steering.camera_spec import CameraSpec
 from ..steering.control_spec import ControlSpec
-from . import cache_spec, schedule_spec
-from .cache_spec import KVCacheSpec
+from . import schedule_spec
 from .schedule_spec import ScheduleSpec
 
 

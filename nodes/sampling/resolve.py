@@ -26,12 +26,12 @@ from ..conditioning.reference import check_pictures, reference
 from ..known.known_frames import check_end, check_starts, place_clips
 from ..known.live_input import check_source, given_clips, live_source
 from ..length import Length, check_endless, latent_size, snapped_length
+from ..memory import cache_spec
+from ..memory.own_memory import compatible
 from ..planning.costs import describe_budget
 from ..runtime.resolved_model import ResolvedModel
 from ..steering.camera_spec import camera_path
 from ..steering.control_spec import control_video
-from . import cache_spec
-from .own_memory import compatible
 from .request import RolloutRequest
 from .schedule_spec import ScheduleSettings
 from .shot_warnings import shot_warnings

@@ -220,8 +220,8 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     """The authors' figures, of a file told by its name alone; and each to be set otherwise."""
     from types import SimpleNamespace
 
+    from longtake.nodes.memory.cache_spec import KVCacheSpec
     from longtake.nodes.models.model_facts import facts, remember
-    from longtake.nodes.sampling.cache_spec import KVCacheSpec
     from longtake.nodes.sampling.model_settings import SettingsFromModel
     from longtake.nodes.sampling.schedule_spec import ScheduleSpec
     from longtake.samplers.history.settings import CacheSettings

@@ -316,8 +316,8 @@ def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
     """A new policy or storage is named in `stream/rollout/recipe.py` too; a VAE cannot be written,
     and what needs one says so.
     """
-    from longtake.nodes.sampling.cache_spec import STATE
-    from longtake.nodes.sampling.kv_cache import KVCacheSettings
+    from longtake.nodes.memory.cache_spec import STATE
+    from longtake.nodes.memory.kv_cache import KVCacheSettings
     from longtake.samplers.settings import RolloutSettings
     from longtake.stream.rollout_file.recipe import from_record, to_record
 

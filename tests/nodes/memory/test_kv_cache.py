@@ -25,7 +25,7 @@ from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, DEMO_KEY, FAMILIES, FAST_DEMO_KEY
 from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
-from longtake.nodes.sampling.cache_spec import POLICIES
+from longtake.nodes.memory.cache_spec import POLICIES
 from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.nodes.steps import pictures
@@ -42,7 +42,7 @@ def chosen(bench: Bench, **inputs: Any) -> CacheSettings:
 
 def test_left_alone_the_node_is_the_demos_memory(bench: Bench) -> None:
     assert chosen(bench) == CacheSettings(preset_cache(DEMO), gives_way=True)
-    from longtake.nodes.sampling.kv_cache import KVCacheSettings
+    from longtake.nodes.memory.kv_cache import KVCacheSettings
 
     old = KVCacheSettings.execute("window + sink", 9, 2)  # a workflow saved before there was more
     [asked] = old.args
