@@ -21,8 +21,8 @@ from .known.live_input import LiveInputNode
 from .memory.kv_cache import KVCacheSettings
 from .memory.memory_rules import MemoryRulesNode
 from .models.fit_route import open_fit_route
+from .models.flashvsr.load import LoadFlashVSR
 from .models.load_demo import LoadDemoModel
-from .models.load_flashvsr import LoadFlashVSR
 from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
 from .models.load_vace import LoadVaceModule

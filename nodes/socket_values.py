@@ -17,7 +17,7 @@ from ..kinds import kind_of
 from ..stream.rollout.rollout import Rollout
 from .conditioning.timeline import Timeline
 from .guidance.guidance_spec import GuidanceSpec
-from .models.flashvsr import FlashVSR
+from .models.flashvsr.objects import FlashVSR
 from .steering.camera_spec import CameraSpec
 from .steering.control_spec import ControlSpec
 

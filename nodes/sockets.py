@@ -7,7 +7,7 @@ from comfy_api.latest import io
 CameraPath = io.Custom("CAMERA_PATH")  # nodes/steering/camera_spec.py
 ControlVideo = io.Custom("CONTROL_VIDEO")  # nodes/steering/control_spec.py
 Mask = io.Custom("MASK")  # the host's: a tensor (n, H, W)
-FlashVSR = io.Custom("FLASHVSR")  # nodes/models/flashvsr.py
+FlashVSR = io.Custom("FLASHVSR")  # nodes/models/flashvsr/objects.py
 Rollout = io.Custom("ROLLOUT")  # stream/rollout/rollout.py
 Frames = io.Custom("FRAMES")  # stream/rollout/rollout.py
 InterpolationModel = io.Custom("INTERP_MODEL")  # of the host: nodes/host/interpolation.py

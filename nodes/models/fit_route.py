@@ -17,8 +17,8 @@ from ...model.recurrent.file import is_recurrent
 from ...units import byte_size
 from .. import host
 from .fit import Fit, Machine, fit
-from .flashvsr_fit import fit_flashvsr
-from .load_flashvsr import BESIDE, CAUSAL
+from .flashvsr.fit import fit_flashvsr
+from .flashvsr.load import BESIDE, CAUSAL
 from .load_model import DTYPES, FOLDER
 
 PATH = "/longtake/fit"

@@ -26,7 +26,7 @@ from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps
 from ...stream.video.spec import MAX_SIDE
 from .. import host
 from ..frames.source import FrameSource
-from ..models.flashvsr import FlashVSR
+from ..models.flashvsr.objects import FlashVSR
 from .sharp_plan import plan_beside
 from .sharp_run import SharpRun
 from .sharp_states import SharpStates

@@ -9,7 +9,7 @@ from ...model.flashvsr.memory import PassMemory, pass_memory
 from ...model.flashvsr.passes import PassRule
 from ...model.flashvsr.tiles import TILE_SIDES, Tiling
 from ..frames.source import FrameSource
-from ..models.flashvsr import FlashVSR
+from ..models.flashvsr.objects import FlashVSR
 from ..planning.estimate import Stage
 from .stage_frames import StagePlan
 from .stage_plan import plan_stage

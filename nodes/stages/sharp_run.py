@@ -19,7 +19,7 @@ from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinSteps, NextChunk
 from ...stream.rollout.out_of_memory import explain_lack
 from .. import host
-from ..models.flashvsr import FlashVSR
+from ..models.flashvsr.objects import FlashVSR
 from ..runtime.claim import Claim
 from .sharp_memory import Partner, SharpMemory
 from .sharp_states import Beginning, SharpStates

@@ -14,7 +14,7 @@ from ...units import byte_size
 from .. import categories, sockets
 from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource
-from ..models.flashvsr import FlashVSR
+from ..models.flashvsr.objects import FlashVSR
 from ..planning.announce import announce
 from ..schema import build
 from .sharp_frames import SharpFrames, SuperSettings

@@ -23,7 +23,7 @@ LOADERS = [
     ("load_vae", "LoadWanVAE", "vae", {"vae_name": "m.pt"}),
     ("load_vae", "LoadWanVAE", "vae_approx", {"vae_name": "m.pt"}),
     ("load_lora", "LoadWanLora", "loras", {"lora_name": "m.pt", "model": None}),
-    ("load_flashvsr", "LoadFlashVSR", "diffusion_models", {"model_name": "m.pt", **PARTS}),
+    ("flashvsr.load", "LoadFlashVSR", "diffusion_models", {"model_name": "m.pt", **PARTS}),
 ]
 
 
@@ -69,7 +69,7 @@ def test_every_shard_and_every_part_counts(models: Path) -> None:
     old = stamp(*shards)
     write(folder / second, b"b", 2)
     assert stamp(*shards) != old
-    flashvsr = ("load_flashvsr", "LoadFlashVSR", {"model_name": "vsr/m.pt", **PARTS})
+    flashvsr = ("flashvsr.load", "LoadFlashVSR", {"model_name": "vsr/m.pt", **PARTS})
     write(folder / "vsr" / "m.pt", b"a", 1)
     old = stamp(*flashvsr)
     write(folder / "p.pth", b"b", 1)
@@ -94,7 +94,7 @@ def test_flashvsr_is_read_again_for_its_parts_alone(models: Path) -> None:
     folder.mkdir(parents=True)
     transformer = store_parts(folder).name
     inputs = {"model_name": f"vsr/{transformer}", **dict.fromkeys(PARTS, "beside the model")}
-    flashvsr = ("load_flashvsr", "LoadFlashVSR", inputs)
+    flashvsr = ("flashvsr.load", "LoadFlashVSR", inputs)
     old = stamp(*flashvsr)
     write(folder / "notes.txt", b"notes", 1)
     write(folder / "broken.ckpt", b"not a zip", 1)
@@ -104,7 +104,7 @@ def test_flashvsr_is_read_again_for_its_parts_alone(models: Path) -> None:
         os.utime(folder / name, (7, 7))
         assert stamp(*flashvsr) != old
         old = stamp(*flashvsr)
-    chosen = ("load_flashvsr", "LoadFlashVSR", {**inputs, "prompt": "elsewhere.pth"})
+    chosen = ("flashvsr.load", "LoadFlashVSR", {**inputs, "prompt": "elsewhere.pth"})
     old = stamp(*chosen)
     os.utime(folder / USUAL_NAMES["prompt"], (8, 8))
     assert stamp(*chosen) == old

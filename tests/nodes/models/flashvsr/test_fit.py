@@ -19,7 +19,7 @@ from longtake.model.flashvsr.tiles import TILE_SIDES, Tiling
 from longtake.model.flashvsr.trace import trace_passes
 from longtake.model.shape_memo import ShapeMemo
 from longtake.nodes.models.fit import CPU, Machine
-from longtake.nodes.models.flashvsr_fit import fit_flashvsr
+from longtake.nodes.models.flashvsr.fit import fit_flashvsr
 from longtake.samplers.planning.cache_forms import RESERVED_BYTES
 from longtake.tests.support.model.family_files import header_only, official_shapes
 from longtake.tests.support.model.flashvsr import OFFICIAL, store_headers, store_parts

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...model.dit import TextKV, project_text
-from ...model.fingerprint import fingerprint
-from ...model.flashvsr.decoder import GuidedDecoder
-from ...model.flashvsr.file import FlashVSRFile
-from ...model.flashvsr.passes import Networks
-from ...model.flashvsr.projector import Projector
-from ...model.flashvsr.sizes import Sizes
-from .. import host
-from .identity import identity
+from ....model.dit import TextKV, project_text
+from ....model.fingerprint import fingerprint
+from ....model.flashvsr.decoder import GuidedDecoder
+from ....model.flashvsr.file import FlashVSRFile
+from ....model.flashvsr.passes import Networks
+from ....model.flashvsr.projector import Projector
+from ....model.flashvsr.sizes import Sizes
+from ... import host
+from ..identity import identity
 
 
 class Beside(nn.Module):

@@ -10,11 +10,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...model.checkpoint import Checkpoint
-from ...model.families.folder import stating_files
-from ...model.files.number_checks import check_numbers
-from ...model.flashvsr.file import open_flashvsr
-from ...model.flashvsr.parts import (
+from ....model.checkpoint import Checkpoint
+from ....model.families.folder import stating_files
+from ....model.files.number_checks import check_numbers
+from ....model.flashvsr.file import open_flashvsr
+from ....model.flashvsr.parts import (
     DECODER,
     PROJECTOR,
     PROMPT,
@@ -23,10 +23,10 @@ from ...model.flashvsr.parts import (
     files_beside,
     find_parts,
 )
-from .. import categories, host, sockets
-from ..schema import build
-from .flashvsr import manage_flashvsr
-from .load_model import DTYPES, FOLDER
+from ... import categories, host, sockets
+from ...schema import build
+from ..load_model import DTYPES, FOLDER
+from .objects import manage_flashvsr
 
 BESIDE = "beside the model"
 CAUSAL = {"1.1": True, "1": False}

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import torch
 
-from ...errors import BadInput
-from ...model.files.header import Header
-from ...model.files.weights import open_weights
-from ...model.flashvsr.canvas import Canvas
-from ...model.flashvsr.header_sizes import (
+from ....errors import BadInput
+from ....model.files.header import Header
+from ....model.files.weights import open_weights
+from ....model.flashvsr.canvas import Canvas
+from ....model.flashvsr.header_sizes import (
     check_together,
     decoder_widths,
     projector_sizes,
     transformer_of,
 )
-from ...model.flashvsr.memory import pass_memory, state_bytes
-from ...model.flashvsr.parts import Parts
-from ...model.flashvsr.sizes import Sizes
-from ...model.flashvsr.tiles import TILE_SIDES, Tiling
-from ...units import byte_size
-from .fit import CPU, Fit, Machine
+from ....model.flashvsr.memory import pass_memory, state_bytes
+from ....model.flashvsr.parts import Parts
+from ....model.flashvsr.sizes import Sizes
+from ....model.flashvsr.tiles import TILE_SIDES, Tiling
+from ....units import byte_size
+from ..fit import CPU, Fit, Machine
 
 USUAL = Canvas(1408, 768)
 """The size of the answer: 352x192 four times as large."""
