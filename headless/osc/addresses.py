@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...samplers.camera.keys import PUSHES
-from ...stream.rollout.edit_queue import RANGES, Number
+from ...stream.rollout.live.edit_queue import RANGES, Number
 
 PREFIX = "/longtake/"
 HELP = f"{PREFIX}help"

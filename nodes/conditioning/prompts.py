@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.rollout.edit_queue import MAX_GUIDANCE
+from ...stream.rollout.live.edit_queue import MAX_GUIDANCE
 from ...stream.rollout.spec import Warn
 from .. import categories, host, sockets
 from ..attachments import unread_numbers

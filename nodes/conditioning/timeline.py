@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.rollout.controls import STRENGTH_DIGITS
-from ...stream.rollout.edit_queue import MAX_GUIDANCE
+from ...stream.rollout.live.controls import STRENGTH_DIGITS
+from ...stream.rollout.live.edit_queue import MAX_GUIDANCE
 from ...stream.rollout.spec import Prompter
 from .timed_lines import MAX_SECONDS, match_time, timed_lines
 from .timed_numbers import TimedNumber

@@ -12,7 +12,7 @@ from ...stream.lazy.joined import JoinedStream
 from ...stream.metrics import Report
 from ...stream.preview.joint_controls import JointControls
 from ...stream.preview.messages import TakeStats
-from ...stream.rollout.controls import Controls
+from ...stream.rollout.live.controls import Controls
 from ...stream.video.frame_rate import is_same_rate
 from ...stream.work_meter import WorkMeter
 from .decoded import HostFrames

@@ -12,7 +12,7 @@ from ...stream.lazy.mapped import Readable
 from ...stream.metrics import Meter, Report
 from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeFile, TakeStats
-from ...stream.rollout.controls import Controls
+from ...stream.rollout.live.controls import Controls
 from ...stream.work_meter import WorkMeter
 from .. import host
 

@@ -10,7 +10,7 @@ from ...stream.lazy.stream import Stream
 from ...stream.metrics import Meter, Report
 from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
-from ...stream.rollout.controls import Controls
+from ...stream.rollout.live.controls import Controls
 from ...units import count_of
 
 PIECE_FRAMES = 16

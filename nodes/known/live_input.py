@@ -20,7 +20,7 @@ from ...stream.incoming.connection import Connection
 from ...stream.incoming.inlet import KINDS, Inlet, Kind, Wish
 from ...stream.incoming.page_source import PageSource
 from ...stream.incoming.receiver import PictureSource, Receiver
-from ...stream.rollout.edit_queue import LEAST_LEVEL
+from ...stream.rollout.live.edit_queue import LEAST_LEVEL
 from ...stream.rollout.live_input import LiveInput, Tell
 from .. import categories, host, sockets
 from ..models.streaming_vae import StreamingVAE, streaming_vae

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...stream.rollout.edit_queue import MAX_GUIDANCE
+from ...stream.rollout.live.edit_queue import MAX_GUIDANCE
 from .. import categories, sockets
 from ..length import MAX_SECONDS, MAX_SEED
 from ..runtime.host_rollout import HostRollout

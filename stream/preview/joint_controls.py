@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..drive.drive import Answer, Drive, Steer
 from ..incoming.inlet import Fault, Inlet, Wish
-from ..rollout.controls import Controls, State
+from ..rollout.live.controls import Controls, State
 
 BY_URGENCY: tuple[State, ...] = ("paused", "running", "stopping", "stopped")
 EDIT_EACH = (

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..drive.drive import DriveState
 from ..incoming.inlet import Wish
-from ..rollout.edit_queue import Edit
+from ..rollout.live.edit_queue import Edit
 
 VERSION = 1  # as FORMAT in web/player/takes/transport.mjs, which refuses others
 TAKE_EVENT = "longtake.take"

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from ...characters import half_character
 from ..incoming.inlet import FAULTS, Fault
-from ..rollout.controls import Controls
-from ..rollout.edit_queue import RANGES
+from ..rollout.live.controls import Controls
+from ..rollout.live.edit_queue import RANGES
 
 MAX_PROMPT_CHARACTERS = 8192
 MAX_CLIENT_ID = 256

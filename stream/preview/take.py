@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...units import count_of
 from ..lazy.frame_chunk import Pictures, Spans
-from ..rollout.controls import Controls
+from ..rollout.live.controls import Controls
 from ..video.sound.reading import Sound
 from .blobs import Blob, BlobStore
 from .frame_encoder import FrameEncoder, failure_sentence

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from ..drive.drive import Answer, DriveState, Steer
 from ..incoming.inlet import Fault, Wish
-from ..rollout.controls import Controls
-from ..rollout.edit_queue import Edit
+from ..rollout.live.controls import Controls
+from ..rollout.live.edit_queue import Edit
 
 
 class TakeControls:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..lazy.frame_chunk import Pictures
-from ..rollout.controls import Controls
+from ..rollout.live.controls import Controls
 from .blobs import BlobStore
 from .jpeg import pack_frames
 from .messages import Emit, Ending, Origin, Shot, TakeRecord

@@ -17,7 +17,7 @@ from ..lazy.ahead import convert_ahead
 from ..lazy.frame_chunk import FrameChunk
 from ..lazy.side_thread import SideThread
 from ..lazy.stream import Stream
-from .controls import Controls
+from .live.controls import Controls
 from .out_of_memory import explain_lack
 from .rollout import Rollout
 

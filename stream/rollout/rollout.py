@@ -13,7 +13,7 @@ from ...samplers.loop import Chunk
 from ...samplers.settings import RolloutSettings
 from ..journal.chain import Span
 from ..lazy.stream import Stream
-from .controls import Controls
+from .live.controls import Controls
 from .observer import RunObserver, SilentObserver
 from .run import Run
 from .spec import RolloutSpec

@@ -24,15 +24,15 @@ from ..latency import LatencyMeter
 from ..lazy.stream import Stream
 from ..replay_watch import ReplayWatch
 from ..timecode import time_label
-from .controls import Controls
 from .drift import DriftMeter
-from .driving import Driving
-from .edits import apply_edit
 from .hot_states import HotState
+from .live.controls import Controls
+from .live.driving import Driving
+from .live.edits import apply_edit
+from .live.receiving import Receiving
 from .observer import RunObserver
 from .out_of_memory import is_out_of_memory
 from .producer import ChunkProducer
-from .receiving import Receiving
 from .run_record import RunRecord, chunk_facts, chunk_tensors
 from .run_state import RunState
 from .spec import RolloutSpec

@@ -31,7 +31,7 @@ from longtake.stream.incoming.inlet import Inlet, Kind, Wish
 from longtake.stream.preview.messages import Ending, Origin, Plan, Shot, TakeStats
 from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Limits, Takes
-from longtake.stream.rollout.controls import Controls
+from longtake.stream.rollout.live.controls import Controls
 from longtake.tests.support.numbered_frames import numbered_frames
 
 LIMITS = Limits()

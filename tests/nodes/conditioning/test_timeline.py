@@ -122,7 +122,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
 ) -> None:
     """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
     from longtake.nodes.conditioning.timeline import TimedText, format_line, parse
-    from longtake.stream.rollout.controls import Controls
+    from longtake.stream.rollout.live.controls import Controls
 
     controls = Controls()
     controls.set_prompt(typed)

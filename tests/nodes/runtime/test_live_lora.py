@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.samplers.loop import Chunk, generate
-from longtake.stream.rollout.controls import Controls
+from longtake.stream.rollout.live.controls import Controls
 from longtake.tests.support.model.lora_files import safetensors
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.nodes.steps import ask_at, forget_chunks, pictures

@@ -102,7 +102,7 @@ def test_an_edit_that_fails_leaves_the_seed_to_the_next(tmp_path: Path) -> None:
 
 
 def test_a_newer_seed_that_comes_while_a_prompt_is_encoded_waits_for_the_next_edit() -> None:
-    from longtake.stream.rollout.controls import Controls
+    from longtake.stream.rollout.live.controls import Controls
 
     controls = Controls()
     queue = controls.edit_queue

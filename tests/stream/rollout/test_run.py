@@ -27,7 +27,7 @@ from longtake.samplers.schedule.rows import pyramid
 from longtake.samplers.settings import RolloutSettings, TimedGuidance
 from longtake.stream.journal import disk_limit
 from longtake.stream.journal.journal import Journal
-from longtake.stream.rollout.edit_queue import TOO_LATE, Edit
+from longtake.stream.rollout.live.edit_queue import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec

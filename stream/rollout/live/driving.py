@@ -5,13 +5,13 @@ With re-plan, keys change a chunk until its driver is about to see it.
 
 from __future__ import annotations
 
-from ...model.vae.latent_format import frame_count
-from ...samplers.camera.live import drive_path
-from ..drive.timing import DriveTiming, Motions
+from ....model.vae.latent_format import frame_count
+from ....samplers.camera.live import drive_path
+from ...drive.timing import DriveTiming, Motions
+from ..run_record import RunRecord
+from ..run_state import RunState
+from ..spec import RolloutSpec
 from .controls import Controls
-from .run_record import RunRecord
-from .run_state import RunState
-from .spec import RolloutSpec
 
 
 class Driving:

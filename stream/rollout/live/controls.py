@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
-from ...errors import BadInput
-from ..drive.drive import POLL_S, Drive
-from ..incoming.inlet import Inlet
-from ..run_clock import RunClock
+from ....errors import BadInput
+from ...drive.drive import POLL_S, Drive
+from ...incoming.inlet import Inlet
+from ...run_clock import RunClock
 from .edit_queue import RANGES, Edit, EditQueue, Number
 
 State = Literal["running", "paused", "stopping", "stopped", "done"]

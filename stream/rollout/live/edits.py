@@ -7,21 +7,21 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ...errors import LongtakeError
-from ...model.vae.latent_format import frame_count
-from ...samplers.conditioning.prompts import TimedPrompt, fit_length
-from ...samplers.settings import (
+from ....errors import LongtakeError
+from ....model.vae.latent_format import frame_count
+from ....samplers.conditioning.prompts import TimedPrompt, fit_length
+from ....samplers.settings import (
     RolloutSettings,
     TimedGuidance,
     TimedLevel,
     TimedLora,
     TimedSeed,
 )
+from ..fork import seen_until
+from ..observer import RunObserver
+from ..run_state import RunState
+from ..spec import Prompter, RolloutSpec, Warn
 from .edit_queue import Edit, EditQueue
-from .fork import seen_until
-from .observer import RunObserver
-from .run_state import RunState
-from .spec import Prompter, RolloutSpec, Warn
 
 logger = logging.getLogger("longtake")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ...samplers.control.strength import MAX_STRENGTH
+from ....samplers.control.strength import MAX_STRENGTH
 
 EditStatus = Literal["queued", "encoding", "applied", "failed"]
 Number = Literal["guidance", "lora", "strength", "level"]

@@ -22,7 +22,7 @@ from longtake.samplers.settings import RolloutSettings, TimedLevel
 from longtake.stream.incoming.inlet import Inlet
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
-from longtake.stream.rollout.controls import Controls
+from longtake.stream.rollout.live.controls import Controls
 from longtake.stream.rollout.live_input import LiveInput
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec

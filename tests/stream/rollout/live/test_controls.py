@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import BadInput
-from longtake.stream.rollout.controls import Controls
-from longtake.stream.rollout.edit_queue import ENDED, TOO_LATE, Edit
+from longtake.stream.rollout.live.controls import Controls
+from longtake.stream.rollout.live.edit_queue import ENDED, TOO_LATE, Edit
 from longtake.tests.support.laws import examples
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ...model.vae.latent_format import frame_count
-from ..journal.chain import Chain
+from ....model.vae.latent_format import frame_count
+from ...journal.chain import Chain
+from ..live_input import LiveInput, Receiver, new_frames, record, recorded
+from ..run_record import RunRecord
+from ..run_state import RunState
+from ..spec import RolloutSpec
 from .controls import Controls
-from .live_input import LiveInput, Receiver, new_frames, record, recorded
-from .run_record import RunRecord
-from .run_state import RunState
-from .spec import RolloutSpec
 
 WAIT_S = 0.02
 
