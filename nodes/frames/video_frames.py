@@ -11,11 +11,11 @@ from ...model.vae.latent_format import WAN21
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.metrics import Meter
 from ...stream.video.frame_rate import exact_rate
-from ...stream.video.reader import VideoReader
+from ...stream.video.reading.reader import VideoReader
+from ...stream.video.reading.source import FrameRequest, VideoClip, no_frames_left, probe_size
 from ...stream.video.sound.in_file import FileSound
 from ...stream.video.sound.in_memory import SoundInMemory
 from ...stream.video.sound.reading import Sound, waveform
-from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..length import MAX_SECONDS, check_sides

@@ -24,7 +24,7 @@ from ...errors import BadInput
 from ..video.display.picture_times import PictureTimes
 from ..video.display.upright import StreamHeader
 from ..video.opening import AnyPacket, open_to_read, packets
-from ..video.source import BARE_FORMATS, bare_video, tick_s
+from ..video.reading.source import BARE_FORMATS, bare_video, tick_s
 from .address import SourceAddress
 from .web_file import WebFile
 

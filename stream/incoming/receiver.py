@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import LongtakeError
 from ..video.display.upright import PLAIN, StreamHeader, Upright
-from ..video.reader import Resizer
+from ..video.reading.reader import Resizer
 from .connection import SourceLost
 from .picture_buffer import PictureBuffer
 

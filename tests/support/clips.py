@@ -14,8 +14,8 @@ import pytest
 from torch import Tensor
 
 from longtake.stream.lazy.frame_chunk import to_pictures
-from longtake.stream.video.reader import VideoReader
-from longtake.stream.video.source import VideoClip
+from longtake.stream.video.reading.reader import VideoReader
+from longtake.stream.video.reading.source import VideoClip
 from longtake.tests.support.numbered_frames import number_in, numbered_frames
 
 Samples = npt.NDArray[np.float32]

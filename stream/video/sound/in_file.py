@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import av
 import numpy as np
 
-from ..source import (
+from ..reading.source import (
     VideoSource,
     decoded,
     open_container,

@@ -226,7 +226,7 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     """Encoded and decoded again in pieces; 33 frames at an eighth of their size."""
     from fractions import Fraction
 
-    from longtake.stream.video.source import FrameRequest, VideoClip
+    from longtake.stream.video.reading.source import FrameRequest, VideoClip
     from longtake.tests.support.clips import pieces
     from longtake.tests.support.real_data import real
 
@@ -249,7 +249,7 @@ def test_a_genuine_clip_at_full_size_streams_as_the_host_does_it_whole(tree: Any
     """832x480, by a Wan VAE a twelfth as wide: 9 frames, three latents."""
     from fractions import Fraction
 
-    from longtake.stream.video.source import FrameRequest, VideoClip
+    from longtake.stream.video.reading.source import FrameRequest, VideoClip
     from longtake.tests.support.clips import pieces
     from longtake.tests.support.real_data import real
 

@@ -14,7 +14,7 @@ from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.memory import peak_bytes
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, decode_all, encode_all
-from longtake.stream.video.source import FrameRequest, VideoClip
+from longtake.stream.video.reading.source import FrameRequest, VideoClip
 from longtake.tests.support.clips import pieces
 from longtake.tests.support.real_data import real
 

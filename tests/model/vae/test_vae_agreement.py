@@ -21,7 +21,7 @@ from longtake.model.vae.agreement import LEAST, agreement, correlation, sees
 from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
-from longtake.stream.video.source import FrameRequest, VideoClip
+from longtake.stream.video.reading.source import FrameRequest, VideoClip
 from longtake.tests.support.clips import pieces
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.real_data import real

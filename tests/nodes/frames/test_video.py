@@ -236,7 +236,7 @@ def test_a_resumed_shot_reads_its_video_from_where_it_goes_on(
     """
     from longtake.nodes.models.streaming_vae import streaming_vae
     from longtake.nodes.runtime.session import session
-    from longtake.stream.video.reader import VideoReader
+    from longtake.stream.video.reading.reader import VideoReader
 
     given, found = video(tmp_path, 6), {}
     read_pictures: list[int] = []

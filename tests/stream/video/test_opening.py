@@ -15,7 +15,7 @@ from av.container import InputContainer
 
 from longtake.errors import BadInput
 from longtake.stream.video.opening import open_to_read, packets, text_options
-from longtake.stream.video.source import FrameRequest, VideoClip, probe_size
+from longtake.stream.video.reading.source import FrameRequest, VideoClip, probe_size
 from longtake.tests.support.clips import write_clip
 
 

@@ -13,7 +13,7 @@ import pytest
 from longtake.stream.incoming.address import SourceAddress
 from longtake.stream.incoming.connection import Connection
 from longtake.stream.lazy.frame_chunk import to_pictures
-from longtake.stream.video.source import FrameRequest, VideoClip
+from longtake.stream.video.reading.source import FrameRequest, VideoClip
 from longtake.tests.support.clips import numbers, pieces
 from longtake.tests.support.numbered_frames import numbered_frames
 from longtake.tests.support.stream.live_servers import fault_server

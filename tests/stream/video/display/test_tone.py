@@ -15,8 +15,8 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from longtake.stream.incoming.receiver import Receiver
 from longtake.stream.video.display.tone import HLG, PQ, to_sdr
 from longtake.stream.video.display.upright import PLAIN, StreamHeader
-from longtake.stream.video.reader import VideoReader
-from longtake.stream.video.source import FrameRequest, VideoClip
+from longtake.stream.video.reading.reader import VideoReader
+from longtake.stream.video.reading.source import FrameRequest, VideoClip
 from longtake.tests.support.stream.live_servers import wait_until
 
 BT2020, SDR = 9, 1

@@ -13,8 +13,8 @@ import torch
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from longtake.stream.video.display.upright import Upright
-from longtake.stream.video.reader import VideoReader
-from longtake.stream.video.source import FrameRequest, VideoClip, probe_size
+from longtake.stream.video.reading.reader import VideoReader
+from longtake.stream.video.reading.source import FrameRequest, VideoClip, probe_size
 
 WIDTH, HEIGHT = 64, 48
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -22,10 +22,10 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from ...errors import BadInput
-from .display.picture_times import display_ticks
-from .display.upright import PLAIN, StreamHeader, Upright
-from .opening import open_to_read, packets
+from ....errors import BadInput
+from ..display.picture_times import display_ticks
+from ..display.upright import PLAIN, StreamHeader, Upright
+from ..opening import open_to_read, packets
 
 logger = logging.getLogger("longtake")
 

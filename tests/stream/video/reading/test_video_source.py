@@ -14,10 +14,10 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.stream.video.codecs import FFV1, Encoding
-from longtake.stream.video.reader import VideoReader
+from longtake.stream.video.reading.reader import VideoReader
+from longtake.stream.video.reading.source import FrameRequest, VideoClip
 from longtake.stream.video.sound.in_file import FileSound
 from longtake.stream.video.sound.reading import SoundReader, waveform
-from longtake.stream.video.source import FrameRequest, VideoClip
 from longtake.stream.video.spec import VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import (

@@ -16,11 +16,11 @@ from av.container import InputContainer
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from torch import Tensor
 
-from ...errors import BadInput
-from ..lazy.frame_chunk import Pictures
-from .display.picture_times import PictureTimes, delay_ticks
-from .display.tone import is_hdr, to_sdr
-from .display.upright import StreamHeader, Upright
+from ....errors import BadInput
+from ...lazy.frame_chunk import Pictures
+from ..display.picture_times import PictureTimes, delay_ticks
+from ..display.tone import is_hdr, to_sdr
+from ..display.upright import StreamHeader, Upright
 from .source import (
     ROUNDING_S,
     VideoClip,
