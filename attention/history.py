@@ -15,16 +15,16 @@ from torch import Tensor
 
 from .ann.choice import open_index
 from .cache import kv_cache
-from .cache.bank_cache import BankCache
 from .cache.beside import BesideCache
+from .cache.by_layer.bank_cache import BankCache
+from .cache.by_layer.heavy_hitters import HeavyHitterCache, PerHeadCache
+from .cache.by_layer.tether import TetherCache
+from .cache.by_layer.tethered_cache import TetheredCache
 from .cache.frame_cache import FrameNumbers
-from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
 from .cache.placed_windows import SharedWindow
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
 from .cache.shared_window import SharedWindowCache
-from .cache.tether import TetherCache
-from .cache.tethered_cache import TetheredCache
 from .delta import cache as delta_cache
 from .delta.cache import DeltaCache
 from .delta.window import DeltaWindow

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ...attention.cache.by_layer.tether import TetherCache
 from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ...attention.cache.policy import (
     AveragingSink,
@@ -16,7 +17,6 @@ from ...attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from ...attention.cache.tether import TetherCache
 from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallWindow
 from ...errors import BadInput

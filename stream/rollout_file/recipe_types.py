@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from ...attention.cache.by_layer.tether import TetherCache
 from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ...attention.cache.policy import (
     AveragingSink,
@@ -19,7 +20,6 @@ from ...attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from ...attention.cache.tether import TetherCache
 from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallWindow
 from ...attention.storage.codec import AsComputed, Codec

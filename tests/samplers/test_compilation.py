@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from longtake.attention import rope
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import CachePolicy, MemoryBank, WindowSink
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.rope import Rotation, Turn, rotate_plain
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.packed import Packed

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache.heavy_hitters import PerHeadCache
+from longtake.attention.cache.by_layer.heavy_hitters import PerHeadCache
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.codec import Codec
 from longtake.attention.storage.packed import Packed

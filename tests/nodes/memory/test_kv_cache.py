@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -18,7 +19,6 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.storage.placement import OnDisk
 from longtake.errors import BadInput

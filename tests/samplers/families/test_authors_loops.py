@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import WindowSink
-from longtake.attention.cache.tether import TetherCache
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.conditioning.first_frame import ReencodedFirstFrame

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     CachePolicy,
     FullHistory,
@@ -16,7 +17,6 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.dit import Prediction

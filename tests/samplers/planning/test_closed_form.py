@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -19,7 +20,6 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import Unsupported

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -23,7 +24,6 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.kernels.choice import GATHERED
 from longtake.attention.kernels.choice import NAMES as KERNELS

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     CachePolicy,
@@ -18,7 +19,6 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput, Unsupported
 from longtake.samplers.denoiser import local_denoiser

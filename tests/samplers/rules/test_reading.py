@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from longtake.attention import weights
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import CachePolicy, MostAttended, RebuiltWindow, WindowSink
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.layout import AttentionInputs, attend_inputs
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.attention.temp_cache.policy import TempCache

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -17,7 +18,6 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.storage.packed import Packed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.attention.cache.bank_cache import BankCache
+from longtake.attention.cache.by_layer.bank_cache import BankCache
 from longtake.attention.cache.policy import MemoryBank
 from longtake.attention.cache.prompt_keys import PromptKeys
 from longtake.attention.dense import attend

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -26,7 +27,6 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import MemoryBank, MostAttended, WindowSink
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..storage.dense import Store
-from ..storage.shape import CacheShape
+from ...storage.dense import Store
+from ...storage.shape import CacheShape
 
 
 class BankStore:

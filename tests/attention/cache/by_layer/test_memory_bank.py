@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache.bank_cache import BankCache
+from longtake.attention.cache.by_layer.bank_cache import BankCache
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.placed_windows import DistantSink
 from longtake.attention.cache.policy import MemoryBank, WindowSink

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...machine.uploads import upload
-from ..rope import PositionTables, Rotation, position_tables, rotate
-from ..snapshot import Snapshot
-from ..storage.dense import DENSE, KeysValues, Storage
-from ..storage.shape import CacheShape
+from ....machine.uploads import upload
+from ...rope import PositionTables, Rotation, position_tables, rotate
+from ...snapshot import Snapshot
+from ...storage.dense import DENSE, KeysValues, Storage
+from ...storage.shape import CacheShape
+from ..kv_cache import KVCache
+from ..policy import MemoryBank
+from ..prompt_keys import PromptKeys
+from ..rotated_keys import CountedFromZero, RotatedKeys
+from ..slots import FrameSlots
 from .bank_store import BankStore
-from .kv_cache import KVCache
 from .memory_bank import Arrangement, Bank
-from .policy import MemoryBank
-from .prompt_keys import PromptKeys
-from .rotated_keys import CountedFromZero, RotatedKeys
-from .slots import FrameSlots
 
 
 class BankLayout(CountedFromZero):

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import WindowSink
-from longtake.attention.cache.tether import TetherCache
 from longtake.attention.dense import attend
 from longtake.attention.history import open_cache, planned_bytes
 from longtake.attention.rope import rotate, rotation

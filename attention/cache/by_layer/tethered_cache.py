@@ -12,14 +12,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..layout import HistoryAttention
-from ..rope import rotate_into
-from ..snapshot import Snapshot
-from ..storage.dense import DENSE, KeysValues, Storage, frame_slice
-from ..storage.shape import CacheShape
-from .kv_cache import KVCache
+from ...layout import HistoryAttention
+from ...rope import rotate_into
+from ...snapshot import Snapshot
+from ...storage.dense import DENSE, KeysValues, Storage, frame_slice
+from ...storage.shape import CacheShape
+from ..kv_cache import KVCache
+from ..prompt_keys import PromptKeys
 from .layer_slots import LayerSlots, SeenKeys, place, without
-from .prompt_keys import PromptKeys
 from .tether import TetherCache, TokenStatistics, align, choose_memories
 
 

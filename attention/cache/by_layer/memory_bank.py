@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .prompt_keys import PromptKeys
+from ..prompt_keys import PromptKeys
 
 EMPTY = -1  # no latent frame
 

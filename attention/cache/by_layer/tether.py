@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .policy import WindowSink
+from ..policy import WindowSink
 
 MIN_DEVIATION = 1e-6
 

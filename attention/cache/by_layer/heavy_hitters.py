@@ -14,15 +14,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..layout import AttentionInputs, HistoryAttention
-from ..rope import Rotation
-from ..snapshot import Snapshot
-from ..storage.dense import DENSE, DenseStore, KeysValues, Storage
-from ..storage.shape import CacheShape
-from .kv_cache import KVCache
-from .policy import MostAttended
-from .prompt_keys import PromptKeys
-from .rotated_keys import CountedFromZero, RotatedKeys
+from ...layout import AttentionInputs, HistoryAttention
+from ...rope import Rotation
+from ...snapshot import Snapshot
+from ...storage.dense import DENSE, DenseStore, KeysValues, Storage
+from ...storage.shape import CacheShape
+from ..kv_cache import KVCache
+from ..policy import MostAttended
+from ..prompt_keys import PromptKeys
+from ..rotated_keys import CountedFromZero, RotatedKeys
 
 SAMPLED_QUERIES = 32
 """Queries of a commit that are compared with all keys."""

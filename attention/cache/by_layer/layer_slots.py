@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...machine.uploads import upload
-from ..rope import Rotation
-from ..storage.shape import CacheShape
-from .rotated_keys import CountedFromZero, RotatedKeys
+from ....machine.uploads import upload
+from ...rope import Rotation
+from ...storage.shape import CacheShape
+from ..rotated_keys import CountedFromZero, RotatedKeys
 
 
 class LayerSlots(CountedFromZero):
