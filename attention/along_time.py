@@ -54,7 +54,6 @@ def attend_to_frames(q: Tensor, k: Tensor, v: Tensor, visible: Sequence[int]) ->
     """
     tokens, past = q.shape[2], k.shape[1] - q.shape[1]
     seen = tuple(
-        (slice(at.start * tokens, at.stop * tokens), count)
-        for at, count in parts(visible, past, 1)
+        (slice(at.start * tokens, at.stop * tokens), count) for at, count in parts(visible, past, 1)
     )
     return attend_in_parts(q.flatten(1, 2), k, v, seen).view_as(q)

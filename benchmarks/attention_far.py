@@ -231,7 +231,10 @@ def measure_clip(memories: Sequence[str], job: Job) -> Measurement:
 @click.option("--first-seed", type=click.IntRange(0), default=6, show_default=True)
 @click.option("--rounds", type=click.IntRange(0), default=5, show_default=True)
 @click.option(
-    "--memory", "memories", multiple=True, type=click.Choice([*MEMORIES]),
+    "--memory",
+    "memories",
+    multiple=True,
+    type=click.Choice([*MEMORIES]),
     help="Only these, beside the full history.",
 )
 @click.option("--minutes", default=FOREVER, help="Start no clip or round after this many minutes.")

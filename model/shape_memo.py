@@ -86,9 +86,7 @@ def tensors_in(values: object) -> list[Tensor]:
     return tensors
 
 
-def _key_of_call(
-    func: Any, args: Arguments, kwargs: Named
-) -> tuple[Hashable, ...] | None:
+def _key_of_call(func: Any, args: Arguments, kwargs: Named) -> tuple[Hashable, ...] | None:
     parts = (func, *map(_key_of, args), *map(_key_of, kwargs.items()))
     return None if None in parts else parts
 

@@ -22,9 +22,7 @@ from .settings import RolloutSettings
 class ControlBranch:
     """The module of a model that runs beside it; a chunk's control frames are projected once."""
 
-    def __init__(
-        self, current: CurrentSettings, module: VaceModule, model: Denoiser
-    ) -> None:
+    def __init__(self, current: CurrentSettings, module: VaceModule, model: Denoiser) -> None:
         self._current = current
         self._module, self._model = module, model
         self._by_frames: dict[tuple[int, ...], Tensor] = {}

@@ -202,8 +202,15 @@ class Evaluator:
             self._project().select(*self._rows(inputs)),
             attention,
             PassOptions(
-                self._to_prompt, keep, self.model.host.cast, self._hooks(inputs, keep), whole,
-                self.model.arithmetic, cached or ALL_BLOCKS, self.model.layers, self._times,
+                self._to_prompt,
+                keep,
+                self.model.host.cast,
+                self._hooks(inputs, keep),
+                whole,
+                self.model.arithmetic,
+                cached or ALL_BLOCKS,
+                self.model.layers,
+                self._times,
             ),
         )
         replaced = cached is not None and cached.replaced

@@ -67,9 +67,7 @@ class Experts:
         steering = Steering(
             self._current, model.config, model.device, control_branch(self._current, model)
         )
-        return Evaluator(
-            model, s.solver.process, s.reference, s.sparsity, steering, self._turn
-        )
+        return Evaluator(model, s.solver.process, s.reference, s.sparsity, steering, self._turn)
 
     @property
     def _evaluators(self) -> list[Evaluator]:

@@ -57,9 +57,7 @@ def check_context_noise(cache: CachePolicy, noise: ContextNoise) -> None:
         )
 
 
-def check_recall(
-    cache: CachePolicy, guidance: Guidance, *, recaches: bool
-) -> None:
+def check_recall(cache: CachePolicy, guidance: Guidance, *, recaches: bool) -> None:
     """Refuse to commit frames again in a history that fetches them as they were."""
     exact = any(branch.view.rebuilt for branch in guidance.branches)
     if cache.recall_frames and (recaches or exact):

@@ -84,5 +84,3 @@ SECOND_WEIGHTS: Mapping[str, float] = {
 def second_task_at(share: float, rng: random.Random) -> str:
     """Draw the task for a step of the second edition, whatever the `share` of the run."""
     return rng.choices([*SECOND_WEIGHTS], [*SECOND_WEIGHTS.values()])[0]
-
-

@@ -99,4 +99,3 @@ def read_part(attention: HistoryReader, weights: FrameWeights) -> HistoryReader:
     if type(whole) is not RotatedKeys or not isinstance(whole.store, PackedStore):
         return attention
     return replace(attention, history=PartKeys(whole, whole.store, weights))
-

@@ -115,9 +115,7 @@ def measure_chunk(
     for name, case in cases.items():
         stats, prompt = SparseStats(), case.sparsity.prompt_sparsity
         cross = None if prompt is None else SparsePrompt(prompt)
-        chunks[name] = denoise(
-            passes, text, caches[name], case, (stats, cross, coded[name]), seed
-        )
+        chunks[name] = denoise(passes, text, caches[name], case, (stats, cross, coded[name]), seed)
         if stats.density is not None:
             figures[f"density: {name}"] = stats.density
             figures[f"recall: {name}"] = 1.0 if stats.recall is None else stats.recall

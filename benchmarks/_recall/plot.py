@@ -20,9 +20,7 @@ GAIN, LOSS, UNCERTAIN, BASE = "C2", "C3", "0.4", "0.7"
 """Colours: better or worse than the window within clips, no difference shown, no memory."""
 
 
-def draw(
-    figures: Mapping[str, Estimate], differences: Mapping[str, Estimate], path: Path
-) -> None:
+def draw(figures: Mapping[str, Estimate], differences: Mapping[str, Estimate], path: Path) -> None:
     """Save a panel for each row; a memory is a line with its interval. Needs matplotlib."""
     try:
         from matplotlib.figure import Figure

@@ -71,9 +71,7 @@ def open_shot(
     model = Denoiser(LocalHost(networks.tree), networks.config, layers=layers)
     spec = RolloutSpec(settings, model, "bench", Journal(folder), fps=DEMO.fps)
     stream = FrameStream if in_turn else _FramesBeside
-    return stream(
-        Rollout(spec), open_decoder or partial(StreamingDecoder, networks.vae), DEMO.fps
-    )
+    return stream(Rollout(spec), open_decoder or partial(StreamingDecoder, networks.vae), DEMO.fps)
 
 
 class _FramesBeside(FrameStream):

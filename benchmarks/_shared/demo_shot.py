@@ -128,9 +128,7 @@ Denoise = Callable[[int, TimedPrompt], Tensor]
 """Makes the latents (f, c, h, w) of the chunk at a latent frame."""
 
 
-def play_chunks(
-    shot: DemoShot, marks: Marks, vae: TinyVAE, denoise: Denoise
-) -> Iterator[Part]:
+def play_chunks(shot: DemoShot, marks: Marks, vae: TinyVAE, denoise: Denoise) -> Iterator[Part]:
     """Denoise chunk by chunk and decode each as soon as it is there, as Self-Forcing's demo."""
     decoder = StreamingDecoder(vae)
     for index, first in enumerate(shot.chunk_starts):

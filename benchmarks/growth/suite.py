@@ -83,17 +83,13 @@ def _in_turns(first: Line, second: Line, rounds: int) -> tuple[list[float], list
 
 def measure_shots(plan: GrowthPlan, studio: Studio, results: Results) -> None:
     """Time a chunk of each of several shots, which are decoded too."""
-    groups = {
-        count: [studio.open_warm(plan.rounds + 1) for _ in range(count)] for count in COUNTS
-    }
+    groups = {count: [studio.open_warm(plan.rounds + 1) for _ in range(count)] for count in COUNTS}
     _compare(SHOTS, groups, plan, results)
 
 
 def measure_branches(plan: GrowthPlan, studio: Studio, results: Results) -> None:
     """Time a chunk under more and more branches; decoding, which they share, is left out."""
-    groups = {
-        count: [studio.open_warm(plan.rounds + 1, count, decodes=False)] for count in VIEWS
-    }
+    groups = {count: [studio.open_warm(plan.rounds + 1, count, decodes=False)] for count in VIEWS}
     _compare(BRANCHES, groups, plan, results)
 
 

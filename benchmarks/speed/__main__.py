@@ -38,7 +38,10 @@ def command(
     with reporting():
         chosen = tuple(SIZES[size] for size in sizes) or USUAL.sizes
         plan = SpeedPlan(
-            chosen, budget_s=seconds, parts=parts or USUAL.parts, **options  # type: ignore[arg-type]
+            chosen,
+            budget_s=seconds,
+            parts=parts or USUAL.parts,
+            **options,  # type: ignore[arg-type]
         )
         measure(plan).publish(json_path)
 

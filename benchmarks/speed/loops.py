@@ -97,9 +97,7 @@ def recompute_by_diffusers(networks: Networks) -> Play:
     return partial(_play_diffusers, networks, model.eval().requires_grad_(False))
 
 
-def _play_diffusers(
-    networks: Networks, model: Any, shot: DemoShot, marks: Marks
-) -> Iterator[Part]:
+def _play_diffusers(networks: Networks, model: Any, shot: DemoShot, marks: Marks) -> Iterator[Part]:
     context = shot.prompts.at(0).embedding[None]
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -131,4 +129,3 @@ class _Recomputing:
                 x = (1 - after) * x + after * self.noise[step + 1, chunk]
         self.past = torch.cat([self.past, x])
         return x
-

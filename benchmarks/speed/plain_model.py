@@ -31,9 +31,7 @@ class PlainCache:
     def of(cls, config: DiTConfig, tokens: int, like: Tensor) -> PlainCache:
         """A cache with room for so many tokens, in the dtype and on the device of `like`."""
         shape = 1, tokens, config.num_heads, config.head_dim
-        keys, values = (
-            [like.new_zeros(shape) for _ in range(config.num_layers)] for _ in range(2)
-        )
+        keys, values = ([like.new_zeros(shape) for _ in range(config.num_layers)] for _ in range(2))
         return cls(keys, values, [])
 
 
@@ -43,9 +41,7 @@ class PlainModel:
     Timesteps are embedded in float64, as published, or in another dtype.
     """
 
-    def __init__(
-        self, tree: Any, config: DiTConfig, times: torch.dtype = torch.float64
-    ) -> None:
+    def __init__(self, tree: Any, config: DiTConfig, times: torch.dtype = torch.float64) -> None:
         self.tree, self.config, self.times = tree, config, times
         d = config.head_dim
         parts = d - 4 * (d // 6), 2 * (d // 6), 2 * (d // 6)

@@ -159,9 +159,7 @@ def take_turns(
     return rows
 
 
-def add_figures(
-    results: Results, shot: DemoShot, rows: Mapping[str, Sequence[Figures]]
-) -> None:
+def add_figures(results: Results, shot: DemoShot, rows: Mapping[str, Sequence[Figures]]) -> None:
     """Add every case's figures, and how many times ours each peer takes."""
     size = size_of(shot)
     for name, rounds in rows.items():

@@ -39,9 +39,7 @@ def record_end(
 ) -> None:
     """Record how a job ended."""
     record.state, record.error, record.seconds = DONE if error is None else FAILED, error, seconds
-    record.files = [
-        SavedFile(file.role, path_below(file.path, out)) for file in run_files.files
-    ]
+    record.files = [SavedFile(file.role, path_below(file.path, out)) for file in run_files.files]
     record.report = report_of(run_files)
 
 

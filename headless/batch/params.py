@@ -105,8 +105,7 @@ def _csv(path: Path, text: str) -> list[Cells]:
                 "put text with a delimiter into double quotes."
             )
     return [
-        {name: cell or None for name, cell in zip(columns, line, strict=True)}
-        for line in lines[1:]
+        {name: cell or None for name, cell in zip(columns, line, strict=True)} for line in lines[1:]
     ]
 
 

@@ -145,9 +145,7 @@ class Records:
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path} cannot be written ({error.strerror}); free some space."
-    )
+    return StorageError(f"{path} cannot be written ({error.strerror}); free some space.")
 
 
 def _load(path: Path) -> tuple[str, list[Record]]:

@@ -50,6 +50,4 @@ def is_right(shown: str, key: str) -> bool:
 
     aiohttp gives bytes that are no text as lone surrogates.
     """
-    return hmac.compare_digest(
-        shown.encode(errors="surrogateescape"), f"{SCHEME}{key}".encode()
-    )
+    return hmac.compare_digest(shown.encode(errors="surrogateescape"), f"{SCHEME}{key}".encode())

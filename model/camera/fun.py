@@ -62,9 +62,7 @@ def ray_maps(cameras: PlacedCameras, size: tuple[int, int], device: torch.device
     directions = pixel_directions(cameras.lenses, size, device) @ poses[:, :3, :3].transpose(1, 2)
     origins = (PICTURES * FULL_STEP * poses[:, None, :3, 3]).expand_as(directions)
     both = torch.cat([torch.linalg.cross(origins, directions), directions], -1)
-    maps: Tensor = rearrange(
-        both, "(f k) (h w) c -> f (c k) h w", k=PICTURES, h=PIXELS * size[0]
-    )
+    maps: Tensor = rearrange(both, "(f k) (h w) c -> f (c k) h w", k=PICTURES, h=PIXELS * size[0])
     return maps
 
 
@@ -82,9 +80,7 @@ class RayAddition:
     `maps` gives the rays (1, 24, h, w) of a frame, by its number in the chunk, on a device.
     """
 
-    def __init__(
-        self, tree: Any, frames: int, maps: Callable[[int, torch.device], Tensor]
-    ) -> None:
+    def __init__(self, tree: Any, frames: int, maps: Callable[[int, torch.device], Tensor]) -> None:
         self._tree, self._frames, self._maps = tree, frames, maps
         self._addition: Tensor | None = None
 

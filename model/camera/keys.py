@@ -95,9 +95,7 @@ class ActionLayers:
         self._tree, self._reads = tree, reads
         self._layers, self._blocks = config.num_layers, config.action.blocks
 
-    def __call__(
-        self, layer: int, x: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Change tokens x (b, f, s, c); keys and values (b, f s, n, d) of the mouse's attention."""
         if layer >= self._blocks:
             return x, None

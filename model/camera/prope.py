@@ -23,9 +23,7 @@ FULL_STEP = 0.08  # units per latent frame at full speed, `wan_utils/camera_traj
 LAYER = "prope_o"
 
 
-def add_prope_layers(
-    tree: Any, config: DiTConfig, linear: Callable[[int, int], nn.Module]
-) -> None:
+def add_prope_layers(tree: Any, config: DiTConfig, linear: Callable[[int, int], nn.Module]) -> None:
     """Add `self_attn.prope_o` to every block, zero as before training."""
     dim = config.dim
     for block in tree.blocks:

@@ -8,8 +8,10 @@ from ..preset import EULER
 from .family import APACHE, Family
 from .presets import ONE_OF_TWO, PLAIN
 
-NOTE = "it takes a camera: connect a start picture and a camera path; not causal: it wants the "\
+NOTE = (
+    "it takes a camera: connect a start picture and a camera path; not causal: it wants the "
     "full-sequence schedule, and long shots in windows"
+)
 CODE = "aigc-apps/VideoX-Fun examples/"
 
 FIRST = replace(

@@ -124,8 +124,10 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     known = {(16, 16, False): "t2v", (36, 16, True): "i2v", (36, 16, False): "i2v-no-clip",
              (48, 48, False): "ti2v-5b"}  # fmt: skip
     camera = camera_of(shapes)
-    of_camera = {("plucker", 36, False): "i2v-camera", ("prope", 16, False): "t2v-camera",
-                 ("fun", 32, True): "i2v-fun-camera", ("fun", 36, False): "i2v-fun-camera-2"}
+    of_camera = {
+        ("plucker", 36, False): "i2v-camera", ("prope", 16, False): "t2v-camera",
+        ("fun", 32, True): "i2v-fun-camera", ("fun", 36, False): "i2v-fun-camera-2",
+    }  # fmt: skip
     if outputs == 16 and (camera, inputs, clip) in of_camera:
         return of_camera[camera, inputs, clip]
     name = known.get((inputs, outputs, clip))

@@ -115,7 +115,6 @@ class PassState:
         keys_values = (x for layer in self.groups for group in layer for x in group)
         return sum(x.nbytes for x in (*past, *guide, *keys_values, *self.memory) if x is not None)
 
-
     def to(self, device: torch.device) -> PassState:
         """The same state on a device."""
         return self.each(lambda x: x.to(device))

@@ -76,9 +76,7 @@ class Projector(nn.Module):
         x = _fold(first.expand(-1, CLIP_FRAMES, -1, -1))
         return ProjectorPast((_last(x), _last(self._middle(x, _last(x)))))
 
-    def project(
-        self, clip: Tensor, past: ProjectorPast
-    ) -> tuple[Sequence[Tensor], ProjectorPast]:
+    def project(self, clip: Tensor, past: ProjectorPast) -> tuple[Sequence[Tensor], ProjectorPast]:
         """Tokens (1, 1, s, c) for each block of the next 4 frames (3, 4, H, W) in [-1, 1]."""
         x = _fold(clip)
         before = past.convolutions or (_last(x),)

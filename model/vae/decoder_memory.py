@@ -39,7 +39,5 @@ def tiny_decoder_memory(vae: TinyVAE, frames: int, rows: int, columns: int) -> D
         elif isinstance(layer, Remembering):
             one_frame = layer.pixel_bytes * rows * columns * scale**2
             state += one_frame
-            working = max(
-                working, MAPS_AT_ONCE * frames * scale * one_frame + layer.copied_bytes
-            )
+            working = max(working, MAPS_AT_ONCE * frames * scale * one_frame + layer.copied_bytes)
     return DecoderMemory(state, working + state)  # the next state is made beside the last one

@@ -63,9 +63,7 @@ def unread_features(picture: Reference | None, *conditionings: Any) -> list[str]
 def _picture_options(conditionings: tuple[Any, ...]) -> dict[str, Any] | None:
     """Return the options of the first conditioning that carries a picture."""
     lists = (each for each in conditionings if isinstance(each, list))
-    with_picture = (
-        each[0][1] for each in lists if each and each[0][1].get(PICTURE) is not None
-    )
+    with_picture = (each[0][1] for each in lists if each and each[0][1].get(PICTURE) is not None)
     return next(with_picture, None)
 
 

@@ -17,9 +17,7 @@ _BEGIN = (
     r"^\s*(?P<time>[-+]?(?:\d|\.\d)[\d.,:eE+]*|[-+]?(?:nan|inf(?:inity)?))\s*"
     r"(?P<unit>s|secs?|seconds?|m|mins?|minutes?|h|hours?)?\s*"
 )
-_TIMED = re.compile(
-    _BEGIN + r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$", re.IGNORECASE
-)
+_TIMED = re.compile(_BEGIN + r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$", re.IGNORECASE)
 _NO_COLON = re.compile(
     _BEGIN + r"\((?P<option>\s*(?:over|smooth|guidance)\b[^()]*)\)", re.IGNORECASE
 )

@@ -30,9 +30,7 @@ def manage(module: nn.Module, device: torch.device | None = None) -> Any:
 
 def manage_beside(module: nn.Module, model: Any) -> Any:
     """Put a module that runs beside a MODEL under the host's memory management."""
-    return manage_whole(
-        module, load_device=model.load_device, offload_device=model.offload_device
-    )
+    return manage_whole(module, load_device=model.load_device, offload_device=model.offload_device)
 
 
 def manage_as_model(module: nn.Module) -> Any:

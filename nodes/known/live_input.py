@@ -214,7 +214,8 @@ def _inputs() -> list[io.Input]:
             "The shot then goes on under the prompt, and takes the source up when it is back.",
         ),
         sockets.KnownFrames.Input(
-            "known_frames", optional=True, tooltip="Other known frames to add to, such as a first "
-            "picture."
+            "known_frames",
+            optional=True,
+            tooltip="Other known frames to add to, such as a first picture.",
         ),
     ]

@@ -45,9 +45,7 @@ class RolloutPictures:
     def names(self, latents: int) -> Sequence[str]:
         """A name for each latent frame that tells all pictures up to there."""
         chunks = (self._chunk_of(frame_count(index + 1) - 1) for index in range(latents))
-        return [
-            f"{self._frames.planned_key(chunk)} {index}" for index, chunk in enumerate(chunks)
-        ]
+        return [f"{self._frames.planned_key(chunk)} {index}" for index, chunk in enumerate(chunks)]
 
     def prepare(self, first: int, stop: int) -> None:
         """Have pictures `first` to `stop` in memory; BadInput where the other shot changed live.

@@ -46,7 +46,13 @@ class KVCacheSettings(io.ComfyNode):
             description="Sets how much of the past the model sees, and how it is stored. A longer "
             "window remembers more and costs memory and time; the sampler shows how much.",
             search_aliases=[
-                "window", "sink", "context length", "memory", "int8", "offload", "recall",
+                "window",
+                "sink",
+                "context length",
+                "memory",
+                "int8",
+                "offload",
+                "recall",
             ],
             inputs=[*_what(), *_how(), *_when(), *_past()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],

@@ -244,4 +244,3 @@ def _picture() -> list[io.Input]:
             "anchor's, in place of the first chunk's.",
         ),
     ]
-

@@ -28,9 +28,7 @@ def compatible(
     )
 
 
-def _obstacles(
-    cache: CacheSettings, guidance: Guidance, noise: ContextNoise
-) -> Iterator[str]:
+def _obstacles(cache: CacheSettings, guidance: Guidance, noise: ContextNoise) -> Iterator[str]:
     """The settings that a history with fetched frames does not go with, by name."""
     if cache.on_prompt_change == "re-cache":
         yield "prompt_switch re-cache"

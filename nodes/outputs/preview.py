@@ -133,9 +133,7 @@ class _Showing:
         count = frames.chunk_count
         last = None if count is None else max(0, count - 1)  # the last chunk is always read
         earlier = Earlier(frames.content_key, last)
-        self._take = session.takes.create(
-            shot, origin, host.messenger(), frames.controls, earlier
-        )
+        self._take = session.takes.create(shot, origin, host.messenger(), frames.controls, earlier)
         first = self._take.first_new  # chunks of a cancelled run are here already
         frames.hold_edits(first)
         frames.album.add_take(self._take)
@@ -169,9 +167,7 @@ class _Showing:
         if not host.can_be_watched():
             return
         stats, key = self._frames.stats(), self._frames.content_key(chunk.index)
-        self._take.show(
-            chunk.frames, chunk.first_frame, chunk.prompt, stats, key, chunk.recalled
-        )
+        self._take.show(chunk.frames, chunk.first_frame, chunk.prompt, stats, key, chunk.recalled)
 
     def __enter__(self) -> _Showing:
         return self

@@ -39,8 +39,11 @@ def shot_warnings(
             request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
         ),
         *out_of_distribution_warnings(
-            resolved.facts, settings, size,
-            by_cfg=request.guidance is None, by_curve=has_strengths(request.prompts),
+            resolved.facts,
+            settings,
+            size,
+            by_cfg=request.guidance is None,
+            by_curve=has_strengths(request.prompts),
         ),
     ]
 

@@ -45,9 +45,7 @@ class Push:
         """The motion, rounded as its text: moves and turns are at most 1 long each."""
         right, up, forward = _bounded(self.values[:3])
         turn, tilt = _bounded(self.values[3:])
-        return round_speeds(
-            CameraMotion(right, -up, forward, FULL_TURN * tilt, FULL_TURN * turn)
-        )
+        return round_speeds(CameraMotion(right, -up, forward, FULL_TURN * tilt, FULL_TURN * turn))
 
 
 NO_PUSH = Push()

@@ -39,9 +39,7 @@ class Views:
 
     def then(self, later: Views) -> Views:
         """These views, followed by later ones."""
-        return Views(
-            torch.cat([self.poses, later.poses]), torch.cat([self.lenses, later.lenses])
-        )
+        return Views(torch.cat([self.poses, later.poses]), torch.cat([self.lenses, later.lenses]))
 
     def at(self, frames: Sequence[int]) -> Views:
         """The views of latent `frames`, counted from the first view."""

@@ -33,10 +33,7 @@ def _exponential(generator: Tensor, angle: float) -> Tensor:
         second = (1 - math.cos(angle)) / angle**2
         third = (angle - math.sin(angle)) / angle**3
     return (
-        torch.eye(4, dtype=torch.float64)
-        + generator
-        + second * square
-        + third * square @ generator
+        torch.eye(4, dtype=torch.float64) + generator + second * square + third * square @ generator
     )
 
 

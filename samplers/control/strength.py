@@ -29,9 +29,7 @@ class ControlStrength:
             )
         for factor in self.factors:
             if not math.isfinite(factor) or not 0 <= factor <= MAX_STRENGTH:
-                raise BadInput(
-                    f"A control strength is from 0 to {MAX_STRENGTH:g}; got {factor:g}."
-                )
+                raise BadInput(f"A control strength is from 0 to {MAX_STRENGTH:g}; got {factor:g}.")
 
     def at(self, frame: int) -> float:
         """The factor at a latent frame."""

@@ -83,9 +83,7 @@ def select(
     return CacheSelection(index, row, None if whole else ranks, count)
 
 
-def _position_behind(
-    plan: CachePlan, frames: Sequence[int], ranks: range, committed: int
-) -> int:
+def _position_behind(plan: CachePlan, frames: Sequence[int], ranks: range, committed: int) -> int:
     """The first active frame's position for a cache of the history `frames` of those `ranks`."""
     if not plan.policy.keeps_distances:
         return len(frames) - ranks.start

@@ -93,9 +93,7 @@ class MappedStream(Generic[S, T]):
 
     def subscribe(self, first: int = 0) -> MappedSubscription[S, T]:
         """Read in step with others, also of the source; requires a running event loop."""
-        return MappedSubscription(
-            self._source.subscribe(first), self._newest.lend(), self._convert
-        )
+        return MappedSubscription(self._source.subscribe(first), self._newest.lend(), self._convert)
 
 
 class MappedSubscription(AsyncIterator[T], Generic[S, T]):

@@ -77,9 +77,7 @@ class HeadKeys:
 def test_leaving_keys_out_is_hiding_them(
     slots: int, near: int, seed: int, holes: bool, sink: bool
 ) -> None:
-    history = WeightedHistory(
-        HeadKeys(slots, seed, holes=holes), Near(near, reads_sink=sink), 0, 2
-    )
+    history = WeightedHistory(HeadKeys(slots, seed, holes=holes), Near(near, reads_sink=sink), 0, 2)
     qkv = [randn(2, 2 * TOKENS, HEADS, WIDTH, seed=900 + i) for i in range(3)]
     for layer in range(LAYERS):
         hidden = attend_inputs(history.gather(layer, *qkv)).transpose(1, 2)

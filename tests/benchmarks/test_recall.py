@@ -63,8 +63,11 @@ def test_rows_as_served_come_last_and_are_few() -> None:
     plan = recall.RecallPlan(away=(48, 128), clips=20)
     assert [plan.turns, plan.served] == [
         ["48 away, 24 back", "128 away, 64 back"],
-        [f"{turn}, {way}" for way in ("as served", "the whole way back")
-         for turn in ("48 away, 24 back", "128 away, 64 back")],
+        [
+            f"{turn}, {way}"
+            for way in ("as served", "the whole way back")
+            for turn in ("48 away, 24 back", "128 away, 64 back")
+        ],
     ]
 
 

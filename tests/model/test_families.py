@@ -1,6 +1,4 @@
-"""Every family is recognised from the container and the names it is published with, by its header
-alone.
-"""
+"""Every family is recognised by its header alone: by the container and the published names."""
 
 from __future__ import annotations
 
@@ -306,8 +304,10 @@ REFUSED = [  # what a file holds beside (or instead of) a model, and what the se
 BESIDE = [
     ({"vace_patch_embedding.weight": (256, 96, 1, 2, 2)}, "is Wan VACE: "),
     ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game 2 Temple Run: "),
-    ({"blocks.0.action_model.t_qkv.weight": (2, 2), "blocks.0.cam_injector_layer1.bias": (2,)},
-     "is Matrix-Game 3: "),
+    (
+        {"blocks.0.action_model.t_qkv.weight": (2, 2), "blocks.0.cam_injector_layer1.bias": (2,)},
+        "is Matrix-Game 3: ",
+    ),
     ({"blocks.29.action_model.t_qkv.weight": (2, 2)}, "is Matrix-Game 2's foundation model: "),
     ({"patch_short.weight": (2, 2)}, "is Helios: "),
     ({"face_adapter.weight": (2, 2)}, "is a Wan control, audio or character model"),

@@ -184,9 +184,7 @@ def test_a_full_sequence_takes_turns_too() -> None:
     shot = replace(SHOT, schedule=full_sequence(flow_ladder(4, 3.0)), length=3)
     log: list[str] = []
     made = latents(pair(LowNoise(BELOW), log=log), shot)
-    expected = two_weights_rollout(
-        replace(SHOT, length=3), (FIRST, SECOND), (FIRST, SECOND), BELOW
-    )
+    expected = two_weights_rollout(replace(SHOT, length=3), (FIRST, SECOND), (FIRST, SECOND), BELOW)
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
     assert claims(log) == ["first", "second"]
 

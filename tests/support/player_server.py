@@ -189,9 +189,7 @@ def _drive(controls: FakeControls, timing: DriveTiming, run: FakeRun, first: int
     if motions is not None:
         controls.drive.note(latent, motions)
     while first:
-        motions = timing.other_motions(
-            first, frames, motions, lambda: controls.state == "running"
-        )
+        motions = timing.other_motions(first, frames, motions, lambda: controls.state == "running")
         if motions is None:
             return
         controls.drive.note(latent, motions)

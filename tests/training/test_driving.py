@@ -24,9 +24,7 @@ from longtake.training.world.clips import driven_shot, latent_start, perhaps_dri
 from longtake.training.world.dataset import ClipMaker, PoolSpec, latent_pans
 from longtake.training.world.scene import Shot, scene
 
-SIZES = DiTConfig(
-    dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8, camera="action"
-)
+SIZES = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8, camera="action")
 TASK = Task(
     PoolSpec(clips=4, latent_frames=9, width=16, script=driven_shot), 2, 6, 6, windows=(3, 6)
 )

@@ -94,9 +94,7 @@ def test_before_training_the_networks_are_those_without_a_state() -> None:
         assert torch.equal(ours(batch), plain(batch))
 
 
-def test_a_run_with_a_state_begins_without_and_writes_a_file_that_loads(
-    tmp_path: Path
-) -> None:
+def test_a_run_with_a_state_begins_without_and_writes_a_file_that_loads(tmp_path: Path) -> None:
     vae_file = save_tiny_vae(tmp_path)
     train_dit.train(vae_file, tmp_path / "plain", tiny_run(1, CONFIG))
     state_run = tiny_run(3, replace(CONFIG, state="delta"), window=1)

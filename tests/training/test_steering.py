@@ -53,9 +53,7 @@ def test_the_speed_of_a_rendered_drive_is_read(seed: int) -> None:
 def test_a_camera_that_does_not_obey_is_told_from_one_that_does() -> None:
     wanted = commanded(PANS, LENGTH)
     obeyed, slow = compared(wanted, wanted), compared([0.8 * speed for speed in wanted], wanted)
-    assert obeyed == pytest.approx(
-        dict(zip(obeyed, (1.0, 1.0, 0.0, 0.0), strict=True)), abs=1e-6
-    )
+    assert obeyed == pytest.approx(dict(zip(obeyed, (1.0, 1.0, 0.0, 0.0), strict=True)), abs=1e-6)
     assert slow["slope"] == pytest.approx(0.8)
     assert compared([-speed for speed in wanted], wanted)["correlation"] == pytest.approx(-1.0)
     drifting = compared([speed + 0.4 for speed in wanted], wanted)

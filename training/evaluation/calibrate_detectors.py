@@ -147,8 +147,9 @@ def calibrate(vae: TinyVAE, count: int, seed: int) -> Reference:
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=references.FILE,
     help="File to write.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), default=6, show_default=True,
-              help="Clips of every light.")
+@click.option(
+    "--steps", type=click.IntRange(1), default=6, show_default=True, help="Clips of every light."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(vae: Path, out: Path, steps: int, seed: int) -> None:
     with reporting():

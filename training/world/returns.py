@@ -151,9 +151,7 @@ class ReturnSpec:
 def encode_piece(vae: TinyVAE, whole: Scene, first: int, count: int, width: int) -> Tensor:
     """Render and encode `count` latent frames from `first` on: (n, count, 16, 8, width / 8)."""
     begin = max(0, first - WARM_UP)
-    pictures = render(
-        whole.frames(latent_start(begin), frame_count(first + count)), HEIGHT, width
-    )
+    pictures = render(whole.frames(latent_start(begin), frame_count(first + count)), HEIGHT, width)
     if begin == 0:  # the first latent stands for one frame, encoded as four copies
         copies = pictures[:, :1].expand(-1, FRAMES_PER_LATENT - 1, -1, -1, -1)
         pictures = torch.cat([copies, pictures], 1)

@@ -176,9 +176,7 @@ class Client:
         self, method: str, *path: str, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         route, began = path[0], time.monotonic()
-        request = self._session.request(
-            method, self._url.joinpath(*path, encoded=True), **options
-        )
+        request = self._session.request(method, self._url.joinpath(*path, encoded=True), **options)
         try:
             async with await self._first_bytes(request, route) as answer:
                 if answer.status in GATEWAY_ERRORS:

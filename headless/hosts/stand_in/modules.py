@@ -53,7 +53,10 @@ class HostState:
 
     def __post_init__(self) -> None:
         self.arguments = SimpleNamespace(
-            disable_metadata=False, fp32_vae=False, fp32_unet=False, force_fp32=False,
+            disable_metadata=False,
+            fp32_vae=False,
+            fp32_unet=False,
+            force_fp32=False,
             force_channels_last=False,
         )
         self.start_prompt()

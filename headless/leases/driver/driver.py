@@ -42,9 +42,7 @@ async def run_on_workers(
     records.merge_rows(row.record for row in rows)
     staging = Staging(records.out)
     with open_display(console, records.rows) as display:
-        queue = LeaseQueue(
-            rows, records, place.lease_s, time.monotonic(), _in_loop(display.finish)
-        )
+        queue = LeaseQueue(rows, records, place.lease_s, time.monotonic(), _in_loop(display.finish))
         service = LeaseService(queue, staging, display, key)
         async with _keeping(staging, records), _listening(service.application(), place) as address:
             if place.invites:

@@ -167,6 +167,4 @@ class EditQueue:
 def _merge(earlier: Edit, later: Edit) -> Edit:
     """Both edits as one; the later one wins where both change the same thing."""
     changes = {name: getattr(later, name) for name in ("text", *RANGES)}
-    return replace(
-        earlier, **{name: value for name, value in changes.items() if value is not None}
-    )
+    return replace(earlier, **{name: value for name, value in changes.items() if value is not None})

@@ -58,8 +58,9 @@ def test_the_state_holds_what_has_left_the_window(
     window: int, sink: int, count: int, chunk: int, exact: Storage
 ) -> None:
     policy = DeltaWindow(window + sink, sink)
-    cache, plain = opened(policy, exact), open_cache(
-        SHAPE, WindowSink(window + sink, sink), exact, None, "cpu"
+    cache, plain = (
+        opened(policy, exact),
+        open_cache(SHAPE, WindowSink(window + sink, sink), exact, None, "cpu"),
     )
     fill(cache, count, chunk)
     fill(plain, count, chunk)  # type: ignore[arg-type]

@@ -63,9 +63,7 @@ def inference() -> Iterator[None]:
 def loop_of(kit: Kit, clip: Clip, guidance: Guidance) -> Loop:
     """The loop with a full history, which starts every chunk from the benches' noise."""
     size = clip.latents.shape[1:]
-    recipe = Recipe(
-        len(clip.latents), size[1], size[2], cache=FullHistory(), guidance=guidance
-    )
+    recipe = Recipe(len(clip.latents), size[1], size[2], cache=FullHistory(), guidance=guidance)
     loop = Loop(settings_of(kit, recipe, clip.prompts, 0), local_denoiser(kit.dit, kit.config))
     noise = torch.randn(CHUNK, *size, generator=torch.Generator().manual_seed(SEED))
     loop.branches.noise = lambda *_, **__: noise  # type: ignore[method-assign]

@@ -46,9 +46,7 @@ class StandIn:
             self.order.append(number)
             yield number
 
-    def open_warm(
-        self, chunks: int, branches: int = 1, *, decodes: bool = True
-    ) -> Iterator[int]:
+    def open_warm(self, chunks: int, branches: int = 1, *, decodes: bool = True) -> Iterator[int]:
         return self.open(chunks * DEMO.chunk_frames, branches)
 
 
@@ -122,9 +120,7 @@ def test_a_shot_goes_on_after_its_window_is_full() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_measures_every_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_measures_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "COUNTS", (1, 4))  # each has its memory in a process of its own
     monkeypatch.setattr(suite, "VIEWS", (1, 8))
     path = tmp_path / "growth.json"

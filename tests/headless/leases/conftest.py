@@ -48,9 +48,7 @@ def join(
     def make(batch: Batch, engine: FakeEngine, name: str = "w", **how: Any) -> Worker:
         to_driver = Link(session, URL(batch.url), how.pop("key", KEY), how.pop("patience_s", 30))
         rows = how.pop("rows", tmp_path / f"work-{name}")
-        return Worker(
-            name, to_driver, engine, loop, Console(quiet=True), rows, idle_s=0.02, **how
-        )
+        return Worker(name, to_driver, engine, loop, Console(quiet=True), rows, idle_s=0.02, **how)
 
     return make
 

@@ -111,9 +111,7 @@ def joined(models: Sequence[Any]) -> Any:
 
 @pytest.mark.parametrize("kind", BOUNDARIES)
 @torch.inference_mode()
-def test_a_pairs_rollout_is_the_cores_own_euler_steps(
-    core: Any, tmp_path: Path, kind: str
-) -> None:
+def test_a_pairs_rollout_is_the_cores_own_euler_steps(core: Any, tmp_path: Path, kind: str) -> None:
     from longtake.nodes.models.model_facts import HIGH, LOW, facts
     from longtake.nodes.runtime.resolved_model import denoiser
 

@@ -305,7 +305,7 @@ def test_remake_community_examples(client: Client) -> None:
         made, note = make(), community_examples.NOTES[name].strip()
         step = {"do": "example", "api": made.api, "places": made.places, "groups": made.groups,
                 "note": {"title": TITLE, "place": community_examples.NOTE_PLACE, "text": note},
-                "models": models_of(made.api)}
+                "models": models_of(made.api)}  # fmt: skip
         [files] = drive(client.url, [step])
         write_json(FOLDER / "community" / f"{name}.json", files["canvas"])
         write_json(FOLDER / "community" / "api" / f"{name}.json", files["api"])

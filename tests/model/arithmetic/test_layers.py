@@ -140,9 +140,7 @@ def test_an_mlp_has_its_gelu_in_the_product(products: list[bool]) -> None:
 
 @pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), with_hook(nn.GELU("tanh"))])
 @torch.no_grad()
-def test_another_activation_computes_by_itself(
-    products: list[bool], activation: nn.Module
-) -> None:
+def test_another_activation_computes_by_itself(products: list[bool], activation: nn.Module) -> None:
     mlp = make_mlp(activation)
     assert torch.equal(TORCH_LAYERS.mlp(mlp, X), mlp(X))
     assert products == []

@@ -108,8 +108,12 @@ def test_further_turns_tell_parts_of_a_column_apart(
     x = torch.zeros(1, 1, heads, d)
     x[..., 0::2] = 1.0
     out = torch.view_as_complex(turn(x).double().unflatten(-1, (-1, 2)))[0, 0, :, -8:].angle()
-    further = 2 * torch.pi * columns_passed * share * torch.tensor(
-        [[0, 0, 0, 0, 0, 1, 0.5, 0.25], [0, 0, 0, 0, 0, 0, 1, 0.5]]
+    further = (
+        2
+        * torch.pi
+        * columns_passed
+        * share
+        * torch.tensor([[0, 0, 0, 0, 0, 1, 0.5, 0.25], [0, 0, 0, 0, 0, 0, 1, 0.5]])
     )
     own = torch.stack([torch.zeros(8).double(), columns_passed * column_frequencies(d)])
     torch.testing.assert_close(out, own + further, atol=1e-5, rtol=1e-5)

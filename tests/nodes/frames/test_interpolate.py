@@ -86,9 +86,7 @@ def test_a_reader_that_comes_later_reads_the_same(bench: Bench, blend: Blend) ->
         assert torch.equal(first[behind.index], behind.frames)
 
 
-def test_a_reader_that_leaves_takes_no_work_of_the_others_along(
-    bench: Bench, blend: Blend
-) -> None:
+def test_a_reader_that_leaves_takes_no_work_of_the_others_along(bench: Bench, blend: Blend) -> None:
     smooth = smoothed(bench, bench.frames(), 2)
 
     async def read() -> None:

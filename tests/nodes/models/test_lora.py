@@ -153,10 +153,13 @@ def test_differences_of_weights_and_biases_are_added(model: Any, tmp_path: Path)
 
 def test_what_only_comfyui_can_is_said(model: Any, tmp_path: Path) -> None:
     path = tmp_path / "models" / "loras" / "lokr.safetensors"
-    safetensors(path, {
-        "diffusion_model.blocks.0.ffn.0.lokr_w1": torch.ones(2, 2),
-        "diffusion_model.blocks.0.ffn.0.lokr_w2": torch.ones(24, 128),
-    })
+    safetensors(
+        path,
+        {
+            "diffusion_model.blocks.0.ffn.0.lokr_w1": torch.ones(2, 2),
+            "diffusion_model.blocks.0.ffn.0.lokr_w2": torch.ones(24, 128),
+        },
+    )
     with pytest.raises(BadInput, match="needs ComfyUI"):
         load(model, 1.0, path.name)
 

@@ -192,9 +192,7 @@ def test_a_path_steers_the_shot_and_is_part_of_its_address(steered: Bench) -> No
     [left] = steered.run("LongtakeCameraPath", moves="0: pan left")
     [turned] = steered.run("LongtakeCameraPath", moves="0: pan left\n1: pan right")
     shots = [steered.rollout(camera=camera)[0] for camera in (left, turned, None)]
-    one, two, plain = (
-        torch.cat([chunk.latents for chunk in shot.chunks]) for shot in shots
-    )
+    one, two, plain = (torch.cat([chunk.latents for chunk in shot.chunks]) for shot in shots)
     assert torch.equal(one[:3], two[:3]) and not torch.equal(one[3:], two[3:])
     assert not torch.equal(one[:3], plain[:3])
     keys = [shot.spec.key(0) for shot in shots]

@@ -130,9 +130,7 @@ def test_a_reference_is_cut_to_the_shots_size_and_changes_the_shot(bench: Bench)
     assert len(latents(both)) == 9
 
 
-def test_other_lengths_and_rates_are_told(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_lengths_and_rates_are_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     controlled_shot(bench, control_frames=pictures(17))
     ends = "The control video ends after 1.1 s; the rest of the shot is made without control."
     assert ends in caplog.text

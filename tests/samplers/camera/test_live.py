@@ -92,9 +92,7 @@ def test_a_driven_path_is_bit_for_bit_the_path_of_its_lines(base: str, start: in
         path = drive_path(path, frame, [(frame, motions[0]), (frame + 1, STILL)])
         path = drive_path(path, frame, [(frame, motion)])
     first_s = (4 * start - 3) / FPS if start else 0.0
-    kept = [
-        line for line in base.splitlines() if float(line.split(":")[0].split()[0]) < first_s
-    ]
+    kept = [line for line in base.splitlines() if float(line.split(":")[0].split()[0]) < first_s]
     lines = [
         f"{(4 * frame - 3) / FPS if frame else 0:.2f}: {write_motion(motion)}"
         for frame, motion in enumerate(motions, start)

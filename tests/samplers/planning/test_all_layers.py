@@ -55,9 +55,7 @@ def test_three_layers_and_two_shorter_shots_tell_the_whole_plan(
     planned = rollout_memory(settings, sizes, torch.float32)
     monkeypatch.setattr(memory, "DEEPEST", DEEP.num_layers)
     monkeypatch.setattr(memory, "shorter_shots", lambda settings: None)
-    monkeypatch.setattr(
-        memory, "_of_all_layers", lambda shot, config, measure: measure(config)
-    )
+    monkeypatch.setattr(memory, "_of_all_layers", lambda shot, config, measure: measure(config))
     assert planned == rollout_memory(settings, sizes, torch.float32)
 
 

@@ -95,9 +95,10 @@ def test_a_file_whose_pictures_come_before_its_index_is_refused_at_once(
     """Such a server cannot be asked for the pictures again, so that it would be tried for ever."""
     monkeypatch.setattr("longtake.stream.incoming.connection.BUFFER_BYTES", 512)
     write_clip(tmp_path / "x.mp4", COUNT)
-    with av.open(tmp_path / "x.mp4") as source, av.open(
-        tmp_path / "y.mp4", "w", options=flags
-    ) as target:
+    with (
+        av.open(tmp_path / "x.mp4") as source,
+        av.open(tmp_path / "y.mp4", "w", options=flags) as target,
+    ):
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:

@@ -86,9 +86,7 @@ def test_the_store_has_chunks_and_records_and_no_cache_of_keys(
     fast_store: FaultyStore, tmp_path: Path
 ) -> None:
     journal, sharing = machine(tmp_path / "one", fast_store)
-    made = Rollout(
-        RolloutSpec(settings(length=12), MODEL, "model", journal, snapshot_chunks=1)
-    )
+    made = Rollout(RolloutSpec(settings(length=12), MODEL, "model", journal, snapshot_chunks=1))
     finish(made)
     assert list((tmp_path / "one").glob("*.state.safetensors"))
     assert set(fast_store.inner.times("chunks")) == set(chunk_names(made))

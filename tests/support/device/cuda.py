@@ -235,7 +235,8 @@ def _cuda() -> dict[str, Any]:
         "set_device": lambda device: None,
         "set_per_process_memory_fraction": _limit,
         "mem_get_info": lambda device=None: (
-            DEVICE.capacity_bytes - held(device), DEVICE.capacity_bytes
+            DEVICE.capacity_bytes - held(device),
+            DEVICE.capacity_bytes,
         ),
         "memory_stats": lambda device=None: {
             "active_bytes.all.current": held(device),

@@ -85,7 +85,11 @@ def _has_gstreamer(python: str) -> bool:
 
 @contextmanager
 def rtsp_server(  # noqa: PLR0913
-    clip: Path, log: Path, user: str = "", port: int | None = None, certificate: str = "",
+    clip: Path,
+    log: Path,
+    user: str = "",
+    port: int | None = None,
+    certificate: str = "",
     transport: str = "",
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """GStreamer's server of an MP4 file, which each viewer sees from its start at its own rate.

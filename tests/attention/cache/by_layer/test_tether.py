@@ -63,8 +63,11 @@ class NaiveLayer:
         sigma = max(1.0, 0.5 * (candidates[-1] - candidates[0] + 1))
         worths = []
         for i, frame in enumerate(candidates):
-            near = [m * math.exp(-abs(frame - other) / sigma)
-                    for j, (other, m) in enumerate(zip(candidates, mass, strict=True)) if j != i]
+            near = [
+                m * math.exp(-abs(frame - other) / sigma)
+                for j, (other, m) in enumerate(zip(candidates, mass, strict=True))
+                if j != i
+            ]
             worths.append((mass[i] + p.diversity * max(0.0, 1 - max(near, default=0.0)), frame))
         chosen = [frame for _, frame in sorted(worths, key=lambda one: -one[0])[: p.memories]]
         trusted = [self.held[f] for f in [*frames[: p.sink_frames], *old]]

@@ -66,8 +66,7 @@ def test_a_worker_that_is_killed_while_it_sends_is_no_full_disk(
         shown = "\r\n".join(f"{name}: {value}" for name, value in SHOWN.items())
         _, writer = await asyncio.open_connection("127.0.0.1", URL(url).port)
         writer.write(
-            f"{line} HTTP/1.1\r\nHost: x\r\n{shown}\r\nContent-Length: 9\r\n\r\nab"
-            .encode()
+            f"{line} HTTP/1.1\r\nHost: x\r\n{shown}\r\nContent-Length: 9\r\n\r\nab".encode()
         )
         await asyncio.sleep(0.2)
         writer.transport.abort()

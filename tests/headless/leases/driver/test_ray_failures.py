@@ -75,8 +75,11 @@ def remote_error(cause: Exception) -> Exception:
 def test_a_batch_ends_where_all_workers_of_the_cluster_have_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play(monkeypatch, remote_error(LongtakeError("The store s3://b has gone.")),
-         RuntimeError("The actor failed to import.\n\nModuleNotFoundError: No module 'longtake'"))
+    play(
+        monkeypatch,
+        remote_error(LongtakeError("The store s3://b has gone.")),
+        RuntimeError("The actor failed to import.\n\nModuleNotFoundError: No module 'longtake'"),
+    )
     console, records = Console(record=True, width=200), Records(tmp_path)
     start = starter(ClusterWorkers(2, KEY), console, is_alone=True)
     place = Place("127.0.0.1", 0, 1.0, invites=False)

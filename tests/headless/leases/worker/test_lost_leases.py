@@ -42,9 +42,7 @@ def started(folder: Path, count: int) -> Batch:
     return batch
 
 
-def test_the_row_of_a_dead_worker_goes_to_another(
-    tmp_path: Path, join: Join, clock: Clock
-) -> None:
+def test_the_row_of_a_dead_worker_goes_to_another(tmp_path: Path, join: Join, clock: Clock) -> None:
     batch, engine = started(tmp_path, 3), FakeEngine()
     dead = join(batch, FakeEngine(), "dead")
     lost = dead.loop.wait(dead.link.take("dead"))

@@ -148,9 +148,7 @@ def test_resumed_forked_and_rewound_it_has_the_bits_of_the_drive(
     assert torch.equal(forked, bits(Rollout(spec(tmp_path / "new", model(camera), fork)).chunks))
 
 
-def test_a_stored_chunk_is_kept_back_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stored_chunk_is_kept_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = model("plucker")
     plain = bits(Rollout(spec(tmp_path, engine, shot())).chunks)
     checks = list[int]()

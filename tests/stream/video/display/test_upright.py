@@ -120,9 +120,7 @@ def test_a_shape_that_no_pixel_has_counts_as_square(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("matrix", TAGS)
-def test_colours_are_those_that_were_written(
-    tmp_path: Path, matrix: int, full_range: bool
-) -> None:
+def test_colours_are_those_that_were_written(tmp_path: Path, matrix: int, full_range: bool) -> None:
     picture = first_picture(write(tmp_path / "x.mp4", matrix=matrix, full_range=full_range))
     error = picture - torch.from_numpy(quarters().astype(np.int32)).permute(2, 0, 1)
     assert error.abs().max() <= 3
