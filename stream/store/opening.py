@@ -16,6 +16,10 @@ MARK, FORMAT, VERSION = "longtake.json", "longtake_store", 1
 
 def open_store(url: str) -> Store:
     """The store at a folder or URL; StoreLost or BadInput if it cannot be read and written."""
+    if not url.strip():
+        raise BadInput(
+            f"The address of the store is blank; name a folder or URL, or unset {VARIABLE}."
+        )
     address = Address(url)
     try:
         folder = address.folder

@@ -155,3 +155,12 @@ def test_an_address_without_a_bucket_is_refused(url: str) -> None:
     pytest.importorskip("s3fs")
     with pytest.raises(BadInput, match=f"--store {url} names no bucket; write s3://BUCKET/FOLDER"):
         open_store(url)
+
+
+def test_a_blank_address_is_refused_and_makes_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="address of the store is blank"):
+        open_store(" ")
+    assert not [*tmp_path.iterdir()]
