@@ -23,8 +23,9 @@ def push(address: str, target: str, *, debug: bool) -> None:
     """Send the live picture at ADDRESS on to TARGET until Ctrl-C.
 
     ADDRESS is copied from the player (Use in OBS) and ends with live.mp4 or live.ts. TARGET begins
-    with rtmp://, rtmps://, srt:// or udp://. Give a TARGET that holds a key as the environment
-    variable LONGTAKE_PUSH: other users of the machine can read command lines.
+    with rtmp://, rtmps://, srt:// or udp://, or is ndi://NAME, an NDI source of that name. Give a
+    TARGET that holds a key as the environment variable LONGTAKE_PUSH: other users of the machine
+    can read command lines.
     """
     console = Console(soft_wrap=True)
     try:

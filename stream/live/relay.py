@@ -1,6 +1,7 @@
-"""Passes a live address on to a streaming server, without encoding anything again.
+"""Passes a live address on to a streaming server, or to programs that take NDI.
 
-RTMP and RTMPS carry FLV, SRT and UDP carry MPEG-TS. The packets are those of the live address.
+RTMP and RTMPS carry FLV, SRT and UDP carry MPEG-TS: the packets are those of the live address, and
+nothing is encoded again. NDI has a codec of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from multiprocessing.context import SpawnProcess
 import av
 
 from ...errors import BadInput, LongtakeError
+from ..ndi.library import SCHEME as NDI
 from ..url import Url
 from .sender import CONNECTED, ENDED, FAILED, OPENED, TIMEOUT_S, UNKNOWN, Way, send
 from .target import CONTAINERS, Target
@@ -28,7 +30,6 @@ LOOK_EVERY_S = 0.2
 CLOSING_S = 2.0
 RETRY_S = 2.0
 ENDINGS = (".mp4", ".ts")
-SENDING = "Sending; UDP does not tell whether anyone receives."
 PROCESSES = multiprocessing.get_context("spawn")
 
 
@@ -76,8 +77,7 @@ class Relay:
             if kind == OPENED:
                 silent = "The target"
             elif kind == CONNECTED:
-                is_blind = self._way.target.scheme == "udp"
-                self._tell(SENDING if is_blind else "Connected.")
+                self._tell(sentence)
             elif kind == ENDED:
                 raise LongtakeError("The source has ended.")
             elif kind == FAILED:
@@ -96,7 +96,7 @@ def _checked(source: str) -> str:
         url = Url.parse(source)
     except ValueError:  # a bracket without its end
         url = Url.parse("")
-    if url.scheme in CONTAINERS:
+    if url.scheme in (*CONTAINERS, NDI):
         raise BadInput("The target comes second: give the live address first (Use in OBS).")
     if url.path.endswith(".mjpeg"):
         raise BadInput("live.mjpeg cannot be passed on; give live.mp4 or live.ts instead.")

@@ -19,6 +19,8 @@ import av
 from av.container import InputContainer
 
 from ...errors import LongtakeError
+from ..ndi.library import SCHEME as NDI
+from ..ndi.output import open_output
 from ..video.opening import AnyPacket, packets
 from .target import Target
 
@@ -26,6 +28,7 @@ OPENED, CONNECTED, ALIVE, ENDED = "source opened", "connected", "alive", "ended"
 FAILED, UNKNOWN = "failed", "unknown protocol"
 TIMEOUT_S = 20.0
 ALIVE_EVERY_S = 1.0
+SENDING = "Sending; UDP does not tell whether anyone receives."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def send(way: Way, parent: Connection) -> None:
     """Pass packets on until the parent says something, and tell it how that goes.
 
     It hears (kind, sentence): OPENED, CONNECTED, ALIVE about once a second, and at last ENDED,
-    FAILED or UNKNOWN.
+    FAILED or UNKNOWN. CONNECTED and FAILED bring a sentence for the user.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     try:
@@ -56,11 +59,22 @@ def _pass_on(way: Way, parent: Connection) -> None:
     with _explain("The source"), av.open(way.source, timeout=TIMEOUT_S) as source:
         _tell(parent, OPENED)
         with _explain("The target"):
-            _copy(source, way, parent)
+            carry = _show if way.target.scheme == NDI else _copy
+            carry(source, way.target, parent)
 
 
-def _copy(source: InputContainer, way: Way, parent: Connection) -> None:
-    to = way.target
+def _show(source: InputContainer, to: Target, parent: Connection) -> None:
+    """Decode the pictures and the sound, and send them as an NDI source."""
+    source.streams.video[0].thread_type = "SLICE"  # threads by frame would hold pictures back
+    with open_output(to.host, source) as output:
+        _tell(parent, CONNECTED, f"Sending as the NDI source {output.name}.")
+        for packet in _until_told(source, parent):
+            for frame in _decoded(packet):
+                output.send(frame)
+
+
+def _copy(source: InputContainer, to: Target, parent: Connection) -> None:
+    """Pass the packets on as they are."""
     _check_host(to)
     with av.open(to.url, "w", format=to.container, options=to.options) as target:
         streams = {
@@ -69,16 +83,28 @@ def _copy(source: InputContainer, way: Way, parent: Connection) -> None:
         }
         with _name_refusal(to):
             target.start_encoding()
-        _tell(parent, CONNECTED)
-        last_alive = time.monotonic()
-        for packet in _packets(source):
-            if parent.poll():
-                return
+        _tell(parent, CONNECTED, SENDING if to.scheme == "udp" else "Connected.")
+        for packet in _until_told(source, parent):
             packet.stream = streams[packet.stream.index]
             target.mux(packet)
-            if time.monotonic() - last_alive > ALIVE_EVERY_S:
-                _tell(parent, ALIVE)
-                last_alive = time.monotonic()
+
+
+def _until_told(source: InputContainer, parent: Connection) -> Iterator[AnyPacket]:
+    """The packets until the parent says something; it is told about once a second."""
+    last_alive = time.monotonic()
+    for packet in _packets(source):
+        if parent.poll():
+            return
+        yield packet
+        if time.monotonic() - last_alive > ALIVE_EVERY_S:
+            _tell(parent, ALIVE)
+            last_alive = time.monotonic()
+
+
+def _decoded(packet: AnyPacket) -> list[av.VideoFrame | av.AudioFrame]:
+    with _explain("The source"):
+        frames: list[av.VideoFrame | av.AudioFrame] = packet.decode()
+        return frames
 
 
 def _check_host(target: Target) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...errors import BadInput
+from ..ndi.library import SCHEME as NDI
+from ..ndi.library import check_installed, is_ndi, name_of
 from ..url import Url
 
 CONTAINERS: Mapping[str, str] = {"rtmp": "flv", "rtmps": "flv", "srt": "mpegts", "udp": "mpegts"}
@@ -15,7 +17,10 @@ WITH_PATH = ("rtmp", "rtmps")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An address to send to, and the format's container; it may hold a key and is never shown."""
+    """An address to send to, and the format's container; it may hold a key and is never shown.
+
+    `host` is a name of the network. NDI has no container, and `host` is the name of the source.
+    """
 
     url: str = field(repr=False)
     scheme: str
@@ -25,6 +30,9 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """Read an address; BadInput if nothing can be sent there, without showing a key."""
+        if is_ndi(text):
+            check_installed()
+            return cls(text.strip(), NDI, name_of(text), "")
         try:
             url = Url.parse(text)
         except ValueError:  # a bracket without its end, a port that is no number
@@ -60,4 +68,4 @@ class Target:
 
 
 def _kinds() -> str:
-    return ", ".join(CONTAINERS)
+    return ", ".join((*CONTAINERS, NDI))

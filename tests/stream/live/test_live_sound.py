@@ -13,23 +13,12 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
-from longtake.stream.video.sound.in_memory import SoundInMemory
 from longtake.tests.support.numbered_frames import number_in
-from longtake.tests.support.stream.live_site import FFMPEG, FPS, MP4, Site, needs_ffmpeg, served
+from longtake.tests.support.stream.live_site import FFMPEG, MP4, Site, needs_ffmpeg, served
+from longtake.tests.support.stream.tones import FIRST, TONE_HZ, pitch_hz, tone
 
-RATE = 44100  # not that of the address
-TONE_HZ = 660
-FIRST = 40  # the picture with which the tone begins
 NOISE_FLOOR = 0.05
-
-
-def tone(pictures: int) -> SoundInMemory:
-    """Silence, and a tone from picture `FIRST` on."""
-    seconds = torch.arange(round(pictures / FPS * RATE)) / RATE
-    waves = 0.5 * torch.sin(2 * torch.pi * TONE_HZ * seconds) * (seconds >= FIRST / FPS)
-    return SoundInMemory(waves.expand(1, 2, -1), RATE)
 
 
 class Heard(NamedTuple):
@@ -70,12 +59,6 @@ def unpack(content: bytes) -> Heard:
                 start, rate = (start if pieces else frame.time), frame.sample_rate
                 pieces.append(frame.to_ndarray().reshape(-1, 2).mean(1))
     return Heard(pictures, np.concatenate(pieces), rate, start)
-
-
-def pitch_hz(samples: npt.NDArray[np.float32], rate: int) -> float:
-    """The strongest frequency."""
-    windowed = samples * np.hanning(len(samples))
-    return float(np.abs(np.fft.rfft(windowed, 1 << 18)).argmax()) * rate / (1 << 18)
 
 
 @needs_ffmpeg

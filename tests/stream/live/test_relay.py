@@ -20,7 +20,8 @@ import pytest
 
 from longtake.errors import BadInput
 from longtake.stream.live import relay as relaying
-from longtake.stream.live.relay import SENDING, Relay
+from longtake.stream.live.relay import Relay
+from longtake.stream.live.sender import SENDING
 from longtake.stream.live.target import Target
 from longtake.tests.support.server_process import free_port
 from longtake.tests.support.stream.live_servers import ffmpeg, wait_until

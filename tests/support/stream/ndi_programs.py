@@ -1,0 +1,95 @@
+"""Programs that send and receive NDI by its own library, and are not written here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+needs_ndi = pytest.mark.skipif(find_spec("cyndilib") is None, reason="needs the package cyndilib")
+PATIENCE_S = 60.0
+LOOK_EVERY_S = 0.005
+VARIABLE = "NDI_CONFIG_DIR"  # NDI's library reads this once in each process
+
+
+def write_config(folder: Path) -> None:
+    """Let NDI look for sources on this machine alone, where no service announces them."""
+    config = {"ndi": {"networks": {"ips": "127.0.0.1", "discovery": ""}}}
+    (folder / "ndi-config.v1.json").write_text(json.dumps(config), "utf-8")
+
+
+class NdiReceiver:
+    """Takes an NDI source: pictures by NDI's frame synchronizer, as mixers do, and sound.
+
+    The synchronizer of cyndilib takes most of what the receiver's own queue would give.
+    """
+
+    def __init__(self, name: str) -> None:
+        from cyndilib.audio_frame import AudioRecvFrame
+        from cyndilib.finder import Finder
+        from cyndilib.receiver import Receiver
+        from cyndilib.video_frame import VideoFrameSync
+        from cyndilib.wrapper.ndi_recv import RecvBandwidth, RecvColorFormat
+
+        self._finder = Finder()
+        self._finder.open()
+        self._receiver = Receiver(
+            color_format=RecvColorFormat.RGBX_RGBA, bandwidth=RecvBandwidth.highest
+        )
+        self._video, self._audio = VideoFrameSync(), AudioRecvFrame()
+        self._receiver.frame_sync.set_video_frame(self._video)
+        self._receiver.set_audio_frame(self._audio)
+        self._receiver.set_source(self._find(name))
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second, as the source says."""
+        return float(self._video.get_frame_rate())
+
+    def pictures(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The pictures that come (H, W, 3), each once."""
+        shown_at, until = 0.0, time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            self._receiver.frame_sync.capture_video()
+            if self._video.xres and self._video.get_timestamp_posix() != shown_at:
+                shown_at = self._video.get_timestamp_posix()
+                yield self._picture()
+            time.sleep(LOOK_EVERY_S)
+        raise AssertionError(f"the pictures were not enough after {PATIENCE_S} s")
+
+    def sounds(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Some of the blocks of sound that come (channels, samples)."""
+        from cyndilib.receiver import ReceiveFrameType
+
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            kind = self._receiver.receive(ReceiveFrameType.recv_audio, 200)
+            if kind == ReceiveFrameType.recv_audio:
+                yield np.array(self._audio.get_all_read_data()[0], np.float32)
+        raise AssertionError(f"the sound was not right for {PATIENCE_S} s")
+
+    def close(self) -> None:
+        """Let the source go."""
+        self._receiver.disconnect()
+        self._finder.close()
+
+    def _find(self, name: str) -> Any:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            for source in self._finder:
+                if source.stream_name == name:
+                    return source
+            self._finder.wait(0.5)
+        raise AssertionError(f"no NDI source {name}")
+
+    def _picture(self) -> npt.NDArray[np.uint8]:
+        width, height = self._video.get_resolution()
+        rows = np.array(self._video.get_array(), np.uint8)
+        return rows.reshape(height, -1)[:, : 4 * width].reshape(height, width, 4)[..., :3].copy()
