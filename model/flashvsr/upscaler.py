@@ -101,11 +101,13 @@ class Upscaler:
         count = passes_left(self.state, self._owed)
         if not count:
             return
-        read = 0 if self._waiting is None else len(self._waiting)
-        newest = self._waiting[-1:] if read and self._waiting is not None else self.state.guide
-        assert newest is not None  # a frame is owed, so there is one
+        waiting = self._waiting
+        if waiting is not None and len(waiting):
+            read, newest = len(waiting), waiting[-1:]
+        else:  # every frame was read, so the owed ones are those that are not made yet
+            read, newest = 0, self._unmade(None if waiting is None else waiting.device)[-1:]
         missing = self.state.frames_needed + (count - 1) * PASS_FRAMES - read
-        self._append(newest[-1:].expand(missing, -1, -1, -1))
+        self._append(newest.expand(missing, -1, -1, -1))
 
     @property
     def state(self) -> PassState:
@@ -174,8 +176,15 @@ class Upscaler:
         """The low-quality frames (n, 3, H, W) of the pass that reads `frames`."""
         if self.state.guide is None:
             return frames[:-BEHIND]
-        before = frames.new_empty(BEHIND, *frames.shape[1:])
+        return torch.cat([self._unmade(frames.device), frames])[:-BEHIND]
+
+    def _unmade(self, device: torch.device | None) -> Tensor:
+        """The frames (4, 3, H, W) that were read and are not made; None leaves them in place."""
+        canvas, guide = self._settings.canvas, self.state.guide
+        assert guide is not None
+        size = canvas.full_height, canvas.full_width
+        unmade = guide.new_empty(BEHIND, guide.shape[1], *size, device=device or guide.device)
         for tile, state in zip(self._tiles, self.states, strict=True):
             assert state.guide is not None
-            tile.of(before).copy_(state.guide)
-        return torch.cat([before, frames])[:-BEHIND]
+            tile.of(unmade).copy_(state.guide)
+        return unmade

@@ -85,6 +85,21 @@ def test_each_tile_is_a_video_of_its_own() -> None:
     torch.testing.assert_close(tiled, WIDE.leave(expected), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("restores", [False, True])
+def test_a_video_of_tiles_ends_after_a_whole_pass(restores: bool) -> None:
+    """No frame waits then; the end is that of a video whose last frame stays, also elsewhere."""
+    networks, frames = small_networks(causal=True), video(33)
+    upscaler = Upscaler(networks, settings(WIDE, 256))
+    ready = [*upscaler.feed(frames)]
+    if restores:
+        upscaler = Upscaler(networks, settings(WIDE, 256), upscaler.states)
+    tiled = torch.cat([*ready, *upscaler.drain()])
+    stays = torch.cat([frames, frames[-1:].expand(8, -1, -1, -1)])
+    assert torch.equal(
+        tiled, torch.cat([*Upscaler(networks, settings(WIDE, 256)).feed(stays)])[:33]
+    )
+
+
 def test_the_seam_is_no_step() -> None:
     """The largest step of the error from one column to the next, against tiles that are cut."""
     networks, frames = small_networks(causal=True), video(25)
