@@ -95,8 +95,15 @@ class CameraPath:
         if min(self.full_step, self.frame_s) < SMALLEST_STEP:
             raise BadInput(f"A camera's steps cannot be {self.full_step:g} in {self.frame_s:g} s.")
         object.__setattr__(self, "_grown", self._growth_before() if self._zooms else ())
-        steps = torch.cat([torch.eye(4, dtype=torch.float64)[None], self.steps[1:]])
-        object.__setattr__(self, "digest", self._hash(self.starts, steps))
+        object.__setattr__(self, "digest", self._identify())
+
+    def _identify(self) -> str:
+        """A short hash of the whole path: when each entry begins, and what it does from there."""
+        steps = self.steps.clone()
+        if self.starts[1:2] == (1,):  # the first entry has frame 0 alone, which does not move
+            steps[0] = torch.eye(4, dtype=torch.float64)
+        acting = self._hash([max(start, 1) for start in self.starts], steps)
+        return hashlib.sha256(f"{self.starts} {acting}".encode()).hexdigest()[:16]
 
     @property
     def _zooms(self) -> bool:

@@ -111,6 +111,17 @@ def test_a_later_change_leaves_every_earlier_bit() -> None:
     assert torch.equal(step(changed, 50), turn)
 
 
+def test_a_digest_tells_paths_apart_by_their_times_and_their_first_motion() -> None:
+    lines = {"early": 3, "late": 9}
+    by_time = {name: path((0, "forward"), (at, "pan left")) for name, at in lines.items()}
+    eye, turn = torch.eye(4, dtype=torch.float64), from_twist(CameraMotion(turn=5).twist(FRAME_S))
+    first = [CameraPath((0,), step[None], (0.0,)) for step in (eye, turn, inverse(turn))]
+    zooms = [CameraPath((0,), eye[None], (growth,)) for growth in (0.1, 0.2)]
+    assert len({route.digest for route in (*by_time.values(), *first, *zooms)}) == 7
+    unmoved = [CameraPath((0, 1), torch.stack([step, turn]), (0.0, 0.0)) for step in (eye, turn)]
+    assert unmoved[0].digest == unmoved[1].digest  # frame 0 does not move
+
+
 def test_a_change_of_speed_is_spread_evenly_or_smoothly() -> None:
     def turns(*, smooth: bool) -> list[float]:
         motions = [TimedMotion(0, CameraMotion()), TimedMotion(4, CameraMotion(turn=40), 4, smooth)]

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.samplers.camera.moves import read_motion
+from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.schedule.levels import flow_ladder
@@ -41,6 +43,14 @@ def test_chunks_are_as_many_as_are_listed(
     shot = replace(settings(length=length, schedule=schedule), known_frames=known)
     assert shot.origin == leading
     assert count_spans(shot, length) == len([*spans(shot)])
+
+
+def test_shots_whose_cameras_turn_at_other_times_have_names_of_their_own() -> None:
+    """Or the record of one would take the place of the other's."""
+    pan = read_motion("pan left", 1)
+    paths = [path_of_motions([TimedMotion(at, pan)], 0.25) for at in (3, 9)]
+    shots = [replace(settings(length=12), camera=path) for path in paths]
+    assert len({chain.Chain(shot, "model").id for shot in shots}) == 2
 
 
 def test_a_long_shot_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
