@@ -33,7 +33,7 @@ from ._memory.quality import CODED, LATENT_FRAMES, coded_rollouts
 from ._shared.demo import demo_weights
 from ._shared.paired import median_interval
 from ._shared.records import FOREVER, Records
-from ._shared.report import Results
+from ._shared.report import Results, save_figure
 from ._shared.trend import relative_slope
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -157,7 +157,7 @@ def draw(traces: Mapping[str, RolloutTrace], path: Path) -> None:
     time.set_ylim(bottom=0)
     time.set_xlabel("latent frames")
     memory.legend()
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 @click.command(help=__doc__)

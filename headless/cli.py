@@ -19,7 +19,6 @@ if __name__ == "__main__":  # before torch is loaded below
     collect_rarely()
 
 import json
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from rich.markup import escape
 
 from ..core.checkout import ComfyCore
 from ..errors import BadInput, StorageError
+from ..machine.temporary_files import write_whole
 from ..model.checkpoint import open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW
 from .commands import convert as converting
@@ -229,9 +229,9 @@ def _copy_report(run_files: RunFiles, target: Path) -> None:
     if not reports:
         raise BadInput("--report: this workflow writes no report; add a Save Video (Stream) node.")
     try:
-        shutil.copyfile(reports[-1], target)
-    except shutil.SameFileError:
-        return  # the node has written it there
+        if target.exists() and target.samefile(reports[-1]):
+            return  # the node has written it there
+        write_whole(target, reports[-1].read_bytes())
     except OSError as error:
         raise StorageError(
             f"--report {target} cannot be written ({error.strerror}); the run is done, and its "

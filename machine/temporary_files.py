@@ -7,6 +7,7 @@ name holds the process and the thread that writes it, so a later process can tel
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -56,6 +57,30 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # perhaps it does not exist yet
             temporary.unlink()
         raise
+
+
+@contextlib.contextmanager
+def rewriting(path: Path) -> Iterator[Path]:
+    """Yield the path to write a file that a user names; an older file stays until it is whole.
+
+    A link still leads to its file, and the file keeps its permissions. A device or a pipe, such as
+    /dev/stdout, is written itself. Any OSError is the caller's.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
+    remove_leftovers(path.parent, f"{glob.escape(path.name)}.*")
+    with replacing(path) as temporary:
+        yield temporary
+        if path.exists():
+            shutil.copymode(path, temporary)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that a user names, as `rewriting` does; a text is written in UTF-8."""
+    with rewriting(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def temporary_folder(parent: Path) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from ..errors import StorageError
+from ..machine.temporary_files import write_whole
 
 REPORTED_PACKAGES = ("longtake", "torch", "numpy", "safetensors", "av")
 
@@ -70,7 +71,7 @@ class Report:
     def save(self, path: Path) -> None:
         """Write the JSON to a file; StorageError if that fails."""
         try:
-            path.write_text(self.to_json(), encoding="utf-8")
+            write_whole(path, self.to_json())
         except OSError as error:
             raise StorageError(
                 f"The report {path} cannot be written ({error.strerror}); choose a writable folder."

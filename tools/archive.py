@@ -12,6 +12,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from ..machine.temporary_files import rewriting
+
 IGNORE = "--exclude-from=.comfyignore"
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +28,10 @@ def members(*, untracked: bool = False) -> list[str]:
 
 def write(target: Path) -> int:
     """Write the archive and return its size in bytes."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        rewriting(target) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for path in members():
             archive.write(ROOT / path, path)
     return target.stat().st_size

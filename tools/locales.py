@@ -23,6 +23,7 @@ from typing import Any
 from opencc import OpenCC
 
 from ..headless.hosts.stand_in import host_modules
+from ..machine.temporary_files import write_whole
 from ..nodes.categories import ALL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +157,7 @@ def _json(content: object) -> str:
 def _write(contents: dict[Path, str]) -> None:
     for path, text in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
 
 
 if __name__ == "__main__":

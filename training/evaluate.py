@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from ..attention.cache.policy import CachePolicy, WindowSink
+from ..machine.temporary_files import write_whole
 from ..model.preset import DEMO, DEMO_FOLDER, FAST_FOLDER, overridden
 from ..model.preset_cache import preset_cache
 from .command import FILE, FOLDER, reporting
@@ -213,11 +214,11 @@ def write_card(results: Results, job: EvaluationJob, out: Path, elapsed_s: float
     """Write `card.md`, and the same figures as `card.json`, into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     text = card(results, job.folder, job.recipe, elapsed_s)
-    (out / "card.md").write_text(text, encoding="utf-8")
+    write_whole(out / "card.md", text)
     figures = {
         name: {key: asdict(value) for key, value in rows.items()} for name, rows in results.items()
     }
-    (out / "card.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_whole(out / "card.json", json.dumps(figures, indent=1) + "\n")
 
 
 @click.command(help=__doc__)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import BadInput
+from ..machine.temporary_files import rewriting
 from .muon import Muon
 
 
@@ -162,4 +163,12 @@ def save_half(
 ) -> None:
     """Write `weights` in fp16 as safetensors."""
     half = {key: value.half().contiguous() for key, value in weights.items()}
-    save_file(half, file, None if header is None else dict(header))
+    save_whole(half, file, header)
+
+
+def save_whole(
+    weights: Mapping[str, Tensor], file: Path, header: Mapping[str, str] | None = None
+) -> None:
+    """Write `weights` as safetensors; an older file stays until the new one is complete."""
+    with rewriting(file) as temporary:
+        save_file(dict(weights), temporary, None if header is None else dict(header))

@@ -18,6 +18,7 @@ import click
 from ...errors import BadInput
 from ...training.command import reporting
 from ...training.evaluation.returns import half_way
+from .._shared.report import save_figure
 from .cases import MAIN
 from .recall import AWAY, FULL, FULL_INT8, KINDS, SHARES
 from .wan_shaped import NAME
@@ -128,7 +129,7 @@ def draw(shown: Sequence[Panel], out: Path) -> None:
             axes.yaxis.set_major_formatter("{x:g}")
             axes.xaxis.minorticks_off()
         axes.legend(fontsize="small")
-    figure.savefig(out, dpi=DOTS_PER_INCH)
+    save_figure(figure, out, dpi=DOTS_PER_INCH)
 
 
 def _by_history(values: dict[str, Any], name: str) -> list[tuple[int, Any]]:

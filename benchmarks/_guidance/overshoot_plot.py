@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
+from .._shared.report import save_figure
 from .feedback import COLOUR_KEPT, CONTRAST_KEPT
 
 if TYPE_CHECKING:
@@ -35,4 +36,4 @@ def draw(figures: Mapping[str, Mapping[str, Estimate]], path: Path) -> None:
         panel.set_xlim(0, 2)
         panel.set_yticks(range(len(figures)), figures)
     panel.invert_yaxis()
-    figure.savefig(path)
+    save_figure(figure, path)

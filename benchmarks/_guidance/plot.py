@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
+from .._shared.report import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ COLUMNS = 4
 
 def draw(findings: Findings, path: Path) -> None:
     """Save the plot; needs matplotlib."""
-    figure_of(findings).savefig(path)
+    save_figure(figure_of(findings), path)
 
 
 def figure_of(findings: Findings) -> Figure:

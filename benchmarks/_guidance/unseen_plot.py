@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
+from .._shared.report import save_figure
 
 if TYPE_CHECKING:
     from ...training.evaluation.estimate import Estimate
@@ -34,4 +35,4 @@ def draw(against_plain: Mapping[str, Mapping[str, Estimate]], path: Path) -> Non
         panel.set_yticks(range(len(differences)), list(differences))
     panels[0].invert_yaxis()
     figure.supxlabel("distance of the next chunk to the truth, minus plain CFG's")
-    figure.savefig(path)
+    save_figure(figure, path)

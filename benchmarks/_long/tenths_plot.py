@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
+from .._shared.report import save_figure
 from .tenths import MEASURES, PARTS
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def draw(results: LongResults, path: Path) -> None:
     )
     rollouts = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     figure.suptitle(f"{rollouts} rollouts of {results.made_with['latent_frames']} latent frames")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def lines(results: LongResults, measure: str, column: str) -> Mapping[str, list[Estimate]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import BadInput
 from ...training.evaluation.returns import OFF, TRUTH
+from .._shared.report import save_figure
 from .memories import WINDOW
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def draw(figures: Mapping[str, Estimate], differences: Mapping[str, Estimate], p
     for panel in panels:
         panel.set_axis_off()
     picture.suptitle("agreement with the truth, mean and 95 % interval")
-    picture.savefig(path, dpi=110)
+    save_figure(picture, path, dpi=110)
 
 
 def _window_of(name: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ...errors import BadInput, StorageError
+from ...machine.temporary_files import write_whole
 from .measures import Measurement
 
 Job = tuple[str, int]
@@ -78,7 +79,7 @@ class Records:
         text = path.read_text("utf-8") if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]  # drops a line that was cut off by a stop
         if whole != text:
-            path.write_text(whole, "utf-8")
+            write_whole(path, whole)
         lines = [json.loads(line) for line in whole.splitlines()]
         if not lines:
             self._append(self.made_with)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -11,15 +12,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from PIL import Image
 from rich.console import Console
 
 from ...errors import StorageError
-from ...machine.temporary_files import replacing
+from ...machine.temporary_files import write_whole
 from ...stream.metrics import versions
 from .paired import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PNG = ".png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +108,27 @@ def write(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps({**content, **setting()}, indent=1, default=_plain) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # a device or a pipe, such as /dev/stdout
-            path.write_text(text, "utf-8")
-            return
-        with replacing(path.resolve()) as temporary:
-            temporary.write_text(text, "utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise StorageError(
             f"The results cannot be written to {path} ({error.strerror}); choose another --json "
             "file."
         ) from error
+
+
+def save_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a figure in the format of the path's ending; `options` are those of `savefig`."""
+    content = io.BytesIO()
+    figure.savefig(content, format=(path.suffix or PNG)[1:].lower(), **options)
+    write_whole(path, content.getvalue())
+
+
+def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Write a picture in the format of the path's ending; `options` are those of `Image.save`."""
+    content = io.BytesIO()
+    format = Image.registered_extensions().get(path.suffix.lower() or PNG, "PNG")
+    picture.save(content, format=format, **options)
+    write_whole(path, content.getvalue())
 
 
 def setting() -> dict[str, Any]:

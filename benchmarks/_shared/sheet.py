@@ -14,6 +14,7 @@ from ...model.vae.streaming import StreamingDecoder
 from ...training.evaluation.kit import Kit, Recipe, sample
 from ...training.evaluation.measures import HELD_OUT_SEED
 from ...training.world.attributes import caption, random_values
+from .report import save_picture
 
 COLUMNS = 10
 LABEL_PIXELS, GAP = 14, 2
@@ -43,4 +44,4 @@ def save(rows: Mapping[str, list[Tensor]], path: Path) -> None:
         for column, picture in enumerate(pictures):
             pixels = (255 * picture.clamp(0, 1)).round().to(torch.uint8).movedim(0, -1).numpy()
             sheet.paste(Image.fromarray(pixels), (column * (width + GAP), top + LABEL_PIXELS))
-    sheet.save(path)
+    save_picture(sheet, path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
+from .._shared.report import save_figure
 from .results import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def draw(results: WearResults, path: Path) -> None:
             _fill(panels[row][column], measure, differences)
             panels[row][column].set_xlabel(measure)
     figure.suptitle("less the default, paired seeds; mean and 95 % interval")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _fill(panel: Axes, measure: str, differences: Sequence[Difference]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...machine.temporary_files import write_whole
 from .._shared.paired import Interval
 from .._shared.report import Results, setting
 from .shot import DECODE, FIRST, PEAK
@@ -15,7 +16,7 @@ GIB = 2**30
 
 def write_page(results: Results, path: Path) -> None:
     """Write the page beside the results."""
-    path.write_text(page(results), "utf-8")
+    write_whole(path, page(results))
 
 
 def page(results: Results) -> str:

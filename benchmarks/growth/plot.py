@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import BadInput
+from .._shared.report import save_figure
 from .suite import BRANCHES, LENGTH, SHOTS
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def draw(results: Results, path: Path) -> None:
             else:
                 panel.set_xticks(counts_of(results, part))
     figure.suptitle("median and 95 % interval; dashed: in proportion to one")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def counts_of(results: Results, part: str) -> list[int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from ...errors import BadInput
+from ...errors import BadInput, StorageError
+from ...machine.temporary_files import write_whole
 from ...nodes.conditioning.timed_lines import match_time
 from ...nodes.steering.camera_lines import drive_start_s, read_moves, with_drive
 from ...nodes.steering.camera_poses import MAX_BYTES, read_poses
@@ -88,7 +88,13 @@ def _copy(file: Path, out_dir: Path) -> str:
         raise BadInput(f"--camera: {error}") from error
     name = f"longtake/camera{file.suffix.lower()}"
     target = out_dir / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if file.resolve() != target.resolve():
-        shutil.copyfile(file, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.resolve() != target.resolve():
+            write_whole(target, file.read_bytes())
+    except OSError as error:
+        raise StorageError(
+            f"--camera: the poses cannot be copied to {target} ({error.strerror}); free some space "
+            "or choose another --out."
+        ) from error
     return f"{name} [output]"

@@ -142,13 +142,13 @@ def test_results_that_a_full_disk_refuses_leave_the_older_ones(
     write(path, {"plan": "older"})
     before = path.read_bytes()
 
-    def fill(target: Path, text: str, *_: object) -> None:
-        with target.open("w") as file:
-            file.write(text[:9])
+    def fill(target: Path, content: bytes) -> None:
+        with target.open("wb") as file:
+            file.write(content[:9])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", fill)
+        patch.setattr(Path, "write_bytes", fill)
         with pytest.raises(StorageError, match="No space left on device"):
             write(path, {"plan": "newer"})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

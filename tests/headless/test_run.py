@@ -174,10 +174,10 @@ def test_a_report_that_cannot_be_written_is_told_before_the_run(
 def test_a_report_that_can_no_longer_be_written_leaves_the_runs_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(source: Path, target: Path) -> None:
+    def refuse(target: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli.shutil, "copyfile", refuse)
+    monkeypatch.setattr(cli, "write_whole", refuse)
     report = tmp_path / "r.json"
     result = invoke("run", workflow(tmp_path), "--out", tmp_path / "o", "--report", report)
     assert result.exit_code == 1

@@ -19,7 +19,7 @@ from longtake.attention.storage.placement import OnDisk
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
 from longtake.headless.batch.record import Records
-from longtake.machine.temporary_files import remove_leftovers
+from longtake.machine.temporary_files import remove_leftovers, write_whole
 from longtake.model.files.safetensors_writer import info_of, write
 from longtake.nodes.sampling.schedule_picture import draw_schedule
 from longtake.samplers.schedule.levels import flow_ladder
@@ -68,7 +68,19 @@ def save_batch(folder: Path) -> None:
     Records(folder).start([])
 
 
-WRITERS = [save_tensors, save_sheet, save_frames, save_schedule, save_chunk, save_batch]
+def save_report(folder: Path) -> None:
+    write_whole(folder / "[r].json", "{}")
+
+
+WRITERS = [
+    save_tensors,
+    save_sheet,
+    save_frames,
+    save_schedule,
+    save_chunk,
+    save_batch,
+    save_report,
+]
 
 
 def kill_at_rename(writer: Callable[[Path], None], folder: Path) -> None:

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...machine.temporary_files import write_whole
 from ...model.checkpoint import load_tiny_vae
 from ...model.preset import DEMO, DEMO_FOLDER
 from ...model.vae.tiny import TinyVAE, decode_all, encode_all
@@ -154,7 +155,7 @@ def calibrate(vae: TinyVAE, count: int, seed: int) -> Reference:
 def main(vae: Path, out: Path, steps: int, seed: int) -> None:
     with reporting():
         result = calibrate(load_tiny_vae(vae), steps, seed)
-        out.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+        write_whole(out, json.dumps(asdict(result), indent=1) + "\n")
         for name, share in result.errors.items():
             logger.info("%s: %.4f of %d", name, share, result.pictures[name])
 

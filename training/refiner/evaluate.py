@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from ...machine.temporary_files import write_whole
 from ...model.preset import DEMO_FOLDER
 from ...model.refiner.file import load_refiner
 from ..command import FILE, FOLDER, reporting
@@ -114,8 +115,8 @@ def main(  # noqa: PLR0913  # one parameter per option
         results = measure(RefinerJob(refiner, frame_wise, clips, clips), folder, workers)
         out.mkdir(parents=True, exist_ok=True)
         figures = {name: {k: asdict(v) for k, v in rows.items()} for name, rows in results.items()}
-        (out / "refiner.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-        (out / "refiner.md").write_text(_page(results), "utf-8")
+        write_whole(out / "refiner.json", json.dumps(figures, indent=1) + "\n")
+        write_whole(out / "refiner.md", _page(results))
 
 
 def _page(results: Mapping[str, Mapping[str, Estimate]]) -> str:

@@ -22,7 +22,6 @@ import click
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...model.checkpoint import load_tiny_vae
@@ -37,7 +36,7 @@ from ...model.vae.tiny import (
 )
 from ..command import FILE, FOLDER, keep_freed_memory, reporting
 from ..evaluation.psnr import psnr
-from ..run import Curve, TrainingRun, matrix_descent, save_half
+from ..run import Curve, TrainingRun, matrix_descent, save_half, save_whole
 from ..world.picture_pool import PicturePool, PictureSpec, held_out_clips
 from .slim import slimmed
 from .train import TrainedVAE, fold_norm
@@ -138,7 +137,7 @@ def refine(vae_file: Path, out: Path, settings: VAERefinement) -> None:
             run.save()
             weights = fold_norm(copy.deepcopy(model)).state_dict()
             save_half(weights, out / "vae.safetensors")
-            save_file(weights, out / "vae_fp32.safetensors")
+            save_whole(weights, out / "vae_fp32.safetensors")
 
 
 def noisy(latents: Tensor) -> Tensor:

@@ -15,14 +15,13 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...model.vae.latent_format import LATENT_CHANNELS
 from ...model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
 from ..command import FOLDER, keep_freed_memory, reporting
 from ..evaluation.psnr import psnr
-from ..run import Curve, TrainingRun, matrix_descent, save_half
+from ..run import Curve, TrainingRun, matrix_descent, save_half, save_whole
 from ..world.picture_pool import PicturePool, PictureSpec, held_out_clips
 
 LATENT_NOISE = 0.1
@@ -101,7 +100,7 @@ def train(out: Path, settings: VAETraining) -> None:
             run.save()
     weights = fold_norm(model.eval()).state_dict()
     save_half(weights, out / "vae.safetensors")
-    save_file(weights, out / "vae_fp32.safetensors")  # the reference for the fp16 file
+    save_whole(weights, out / "vae_fp32.safetensors")  # the reference for the fp16 file
 
 
 @torch.no_grad()

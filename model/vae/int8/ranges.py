@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ....errors import BadInput
+from ....machine.temporary_files import write_whole
 from ...fingerprint import fingerprint
 from ..tiny import TinyVAE
 
@@ -35,7 +36,7 @@ def save_ranges(ranges: Ranges, vae: TinyVAE, path: Path) -> None:
     }
     lines = [f"{json.dumps(name)}: {json.dumps(values)}" for name, values in rounded.items()]
     text = ",\n".join([f'"vae": "{fingerprint(vae.state_dict())}"', *lines])
-    path.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+    write_whole(path, f"{{\n{text}\n}}\n")
 
 
 def load_ranges(path: Path, vae: TinyVAE) -> Ranges:
