@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from longtake.errors import BadInput
+from longtake.errors import BadInput, StorageError
 from longtake.headless import cli
 from longtake.headless.workflow.camera import with_camera
 from longtake.headless.workflow.graph import Link, Workflow, parse
@@ -85,6 +85,26 @@ def test_poses_are_copied_to_where_the_node_reads_them(tmp_path: Path) -> None:
     assert np.array_equal(np.load(copied), np.load(poses))
     keys = with_camera(workflow(None), written(tmp_path, "w*10,j*5"), tmp_path / "out")
     assert keys.nodes["camera of 4"].inputs["pose_file"] == "longtake/camera.txt [output]"
+
+
+def test_poses_that_a_full_disk_refuses_leave_those_of_an_earlier_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poses = tmp_path / "mine.npy"
+    np.save(poses, np.tile(np.eye(4), (5, 1, 1)))
+    with_camera(workflow({"moves": "up"}), poses, tmp_path)
+    copied = tmp_path / "longtake" / "camera.npy"
+    before = copied.read_bytes()
+
+    def refuse(target: Path, content: bytes) -> None:
+        with target.open("wb") as file:
+            file.write(content[:9])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(StorageError, match=r"the poses cannot be copied .* \(No space left"):
+        with_camera(workflow({"moves": "up"}), poses, tmp_path)
+    assert copied.read_bytes() == before and len([*copied.parent.iterdir()]) == 1
 
 
 @pytest.mark.parametrize(
