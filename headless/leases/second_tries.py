@@ -17,7 +17,9 @@ class SecondTries:
         self._failed_at: dict[int, str] = {}
 
     def hear(self, worker: str, now: float) -> None:
-        """A worker is there."""
+        """A worker is there; those that are gone are forgotten."""
+        for name in [name for name, at in self._heard.items() if now - at >= self._patience_s]:
+            del self._heard[name]
         self._heard[worker] = now
 
     def leave(self, worker: str) -> None:

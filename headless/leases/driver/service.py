@@ -49,11 +49,11 @@ class LeaseService:
     display: Display
     key: str
     heard: dict[str, float] = field(default_factory=dict)
-    """When each worker's process was last heard, but for those that have left or know that all
-    rows have ended.
+    """When each worker's process was last heard, but for those that have left, are silent for two
+    leases or more, or know that all rows have ended.
     """
     version: str = field(default_factory=own_version)
-    _given: dict[str, str] = field(default_factory=dict)  # the latest lease of each process
+    _given: dict[str, str] = field(default_factory=dict)  # process and lease, while it lasts
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def application(self) -> web.Application:
@@ -68,7 +68,10 @@ class LeaseService:
         return app
 
     async def expire(self) -> None:
-        """End the leases whose time is over."""
+        """End the leases whose time is over, and forget processes that are silent for long."""
+        silent = time.monotonic() - 2 * self.queue.seconds
+        for process in [process for process, at in self.heard.items() if at <= silent]:
+            del self.heard[process]
         for lease in await self._in_turn(lambda: self.queue.expire(time.monotonic())):
             self.display.mark_lost(lease.worker, f"no word for {self.queue.seconds:g} s")
             self.display.leave(lease.row.record)
@@ -124,6 +127,8 @@ class LeaseService:
             return lease
         lease = self.queue.take(name, now)
         if lease is not None and process:
+            for other in [key for key, own in self._given.items() if self.queue.get(own) is None]:
+                del self._given[other]
             self._given[process] = lease.id
         return lease
 
