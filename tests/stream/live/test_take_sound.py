@@ -44,6 +44,19 @@ def test_a_rate_that_divides_no_sample_still_gives_every_sample_once() -> None:
     assert np.array_equal(joined, sound.waveform[0, :, : joined.shape[1]].numpy())
 
 
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(7)])
+@pytest.mark.parametrize("ahead", [0, 1, -1, 700])
+def test_after_a_jump_the_sound_begins_at_the_nearest_sample(rate: Fraction, ahead: int) -> None:
+    """Samples are numbered by their values, and some pictures begin between two of them."""
+    ramp = torch.arange(SAMPLE_RATE).expand(1, 2, -1) / 2**16
+    heard = TakeSound(SoundInMemory(ramp, SAMPLE_RATE), rate)
+    for picture in (1, 4, 2, 6, 3):  # never the next one
+        first = round(picture * SAMPLE_RATE / rate) + ahead
+        numbers = heard.read(picture, 5, ahead) * 2**16
+        assert numbers.tolist() == [[*range(first, first + 5)]] * 2
+    heard.close()
+
+
 def test_sound_ahead_of_a_picture_goes_on_without_a_gap() -> None:
     """As packets of 1024 samples need it: a picture may even need none."""
     sound, parts, done = noise(), [], 0

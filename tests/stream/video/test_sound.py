@@ -97,6 +97,24 @@ def test_sound_never_outlasts_the_pictures(tmp_path: Path, codec: object, name: 
             assert sum(1 for _ in container.decode(video=0)) == frames
 
 
+@pytest.mark.parametrize(
+    ("fps", "rate"), [(24.0, 44100), (30000 / 1001, 44100), (24000 / 1001, 48000), (7.0, 48000)]
+)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_sound_ends_at_the_sample_nearest_to_the_pictures_end(
+    tmp_path: Path, fps: float, rate: int, count: int
+) -> None:
+    """Samples are numbered by their values, and a lossless file keeps these."""
+    path, ramp = tmp_path / "x.mkv", torch.arange(rate).expand(1, 2, -1) / 2**16
+    spec = VideoSpec(48, 32, fps, Encoding(FFV1), SoundInMemory(ramp, rate))
+    with open_video(path, spec) as video:
+        for _ in range(count):
+            video.write(grey(1))
+            video.flush()
+    end = round(count * rate / spec.rate)
+    assert (heard(path) * 2**16).tolist() == [[*range(end)]] * 2
+
+
 @pytest.mark.parametrize("samples", [0, 1, 20_001])
 def test_a_whole_sound_may_have_any_length(tmp_path: Path, samples: int) -> None:
     wanted = np.random.default_rng(1).integers(-(2**15), 2**15, (samples, 2), np.int16)
