@@ -22,7 +22,8 @@ import av
 from ...errors import BadInput, LongtakeError
 from ..ndi.library import SCHEME as NDI
 from ..url import Url
-from .sender import CONNECTED, ENDED, FAILED, OPENED, TIMEOUT_S, UNKNOWN, Way, send
+from .outage import Outage
+from .sender import ALIVE, CONNECTED, ENDED, FAILED, OPENED, TIMEOUT_S, UNKNOWN, Way, send
 from .target import CONTAINERS, Target
 
 PATIENCE_S = TIMEOUT_S + 5  # the source's own limit, and the start of a process
@@ -42,7 +43,7 @@ class Relay:
 
     def __init__(self, source: str, target: str, tell: Callable[[str], None]) -> None:
         self._way = Way(_checked(source), Target.parse(target))
-        self._tell = tell
+        self._outage = Outage(tell)
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -57,7 +58,7 @@ class Relay:
             except LongtakeError as failure:
                 if isinstance(failure, BadInput):
                     raise
-                self._tell(f"{failure} Trying again.")
+                self._outage.fail(str(failure))
             self._stopping.wait(RETRY_S)
 
     def stop(self) -> None:
@@ -77,7 +78,9 @@ class Relay:
             if kind == OPENED:
                 silent = "The target"
             elif kind == CONNECTED:
-                self._tell(sentence)
+                self._outage.connect(sentence)
+            elif kind == ALIVE:
+                self._outage.go_on()
             elif kind == ENDED:
                 raise LongtakeError("The source has ended.")
             elif kind == FAILED:

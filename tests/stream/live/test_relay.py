@@ -155,6 +155,7 @@ def test_a_protocol_that_this_build_lacks_is_named(
 
 def test_a_side_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longtake.stream.live.relay.RETRY_S", 0.0)
+    monkeypatch.setattr("longtake.stream.live.outage.FIRST_PAUSE_S", 0.0)
     said: list[str] = []
 
     def tell(text: str) -> None:
@@ -164,7 +165,33 @@ def test_a_side_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
 
     relay = Relay(f"http://127.0.0.1:{free_port()}/live.ts", "udp://127.0.0.1:9", tell)
     relay.run()
-    assert said == ["The source failed (Connection refused). Trying again."] * 2
+    assert said == [
+        "The source failed (Connection refused). Trying again.",
+        "The source failed (Connection refused). 2 tries in 0 min. Trying again.",
+    ]
+
+
+def test_a_connection_that_has_lasted_makes_a_failure_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.stream.live.relay.RETRY_S", 0.0)
+    monkeypatch.setattr("longtake.stream.live.outage.STEADY_S", 0.0)
+    failed = (relaying.FAILED, "The target failed (x).")
+    senders = [[failed], [failed], [(relaying.CONNECTED, ""), (relaying.ALIVE, ""), failed]] * 2
+
+    @contextmanager
+    def sender(_: object) -> Iterator[Connection]:
+        ours, theirs = multiprocessing.Pipe()
+        for word in senders.pop(0):
+            theirs.send(word)
+        if not senders:
+            relay.stop()
+        yield ours
+
+    said: list[str] = []
+    monkeypatch.setattr(relaying, "_sender", sender)
+    relay = Relay(LIVE, "rtmp://127.0.0.1/a/b", said.append)
+    relay.run()
+    failure = "The target failed (x). Trying again."
+    assert said == [failure, "Connected.", failure]
 
 
 def test_a_target_that_refuses_and_one_that_nobody_knows_are_told_apart(tmp_path: Path) -> None:
