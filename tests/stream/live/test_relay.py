@@ -175,7 +175,8 @@ def test_a_connection_that_has_lasted_makes_a_failure_new(monkeypatch: pytest.Mo
     monkeypatch.setattr("longtake.stream.live.relay.RETRY_S", 0.0)
     monkeypatch.setattr("longtake.stream.live.outage.STEADY_S", 0.0)
     failed = (relaying.FAILED, "The target failed (x).")
-    senders = [[failed], [failed], [(relaying.CONNECTED, ""), (relaying.ALIVE, ""), failed]] * 2
+    connected = (relaying.CONNECTED, "Connected.")
+    senders = [[failed], [failed], [connected, (relaying.ALIVE, ""), failed]] * 2
 
     @contextmanager
     def sender(_: object) -> Iterator[Connection]:
