@@ -13,7 +13,8 @@ from longtake.model.checkpoint import load_text_encoder
 from longtake.model.preset import DEMO_FOLDER
 from longtake.model.recurrent.config import RecurrentConfig
 from longtake.model.recurrent.file import load_recurrent
-from longtake.tests.support.tiny_model import randn
+from longtake.model.recurrent.forward import predict, project_text
+from longtake.tests.support.tiny_model import randn, randomise
 from longtake.tests.support.training_runs import save_tiny_vae, tiny_run
 from longtake.training import train_recurrent
 from longtake.training.run import Curve
@@ -57,6 +58,23 @@ def test_the_loss_falls_through_the_state() -> None:
     truth = x[:, -1] - clips.latents[:, -1]
     ours, theirs = ((v - truth).square().mean() for v in velocities)
     assert ours < theirs
+
+
+@torch.no_grad()
+def test_a_clip_is_told_its_levels_and_its_captions_as_a_rollout_tells_them() -> None:
+    network = train_recurrent.build(replace(CONFIG, in_channels=16, out_channels=16))
+    randomise(network, 2)
+    captions = torch.tensor([[[5, 6, 0], [7, 8, 9]]]).expand(8, 2, 3)
+    levels = torch.tensor([[0.0, 0.1, 0.5, 0.9, 1.0]]).expand(8, 5)
+    which = torch.tensor([[0, 0, 1, 1, 0]]).expand(8, 5)
+    clips = replace(still_clips(), captions=captions, which=which)
+    ours = velocity_of(network, TEXT, clips, levels)
+    words = project_text(network, TEXT(captions)[0][None])
+    text = words.in_runs(((0, 2), (1, 2), (0, 1)))
+    one = clips.latents[:1]
+    history = train_recurrent.no_history(one, network)
+    expected = predict(network, one, torch.tensor([[0.0, 100, 500, 900, 1000]]), text, history)
+    torch.testing.assert_close(ours[:1], expected.velocity)
 
 
 def test_half_of_the_clips_begin_with_a_history_at_low_noise() -> None:

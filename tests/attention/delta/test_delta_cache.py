@@ -75,6 +75,14 @@ def test_the_state_holds_what_has_left_the_window(
             assert not cache.state.values[layer].any()
 
 
+def test_a_rehearsal_reads_the_state_once_the_window_is_full() -> None:
+    cache = opened(DeltaWindow(4, 1))
+    cache.assume(3)
+    assert cache.state.is_empty
+    cache.assume(1)
+    assert not cache.state.is_empty
+
+
 @pytest.mark.parametrize("storage", STORAGES, ids=["dense", "recent", "int8", "main memory"])
 def test_bytes_are_as_planned_and_a_snapshot_goes_on(storage: Storage) -> None:
     policy = DeltaWindow(4, 1)
