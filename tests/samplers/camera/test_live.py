@@ -104,6 +104,13 @@ def test_a_driven_path_is_bit_for_bit_the_path_of_its_lines(base: str, start: in
     assert path.starts == written.starts
 
 
+def test_a_driven_zoom_grows_the_lens_by_its_share_of_a_second() -> None:
+    zoom = CameraMotion(zoom=20.0)
+    path = drive_path(text_path("0: still"), 1, [(1, zoom), (5, STILL)])
+    second = text_path("0: still").lens.focal_x * 1.2  # 4 latent frames of 4 pictures
+    assert path.lens_at(4).focal_x == path.lens_at(9).focal_x == pytest.approx(second)
+
+
 def test_a_drive_over_poses_uses_their_full_speed() -> None:
     eye = torch.eye(4, dtype=torch.float64)
     poses = [eye]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from longtake.samplers.camera.implied import implied_path
 from longtake.samplers.camera.moves import read_motion
 from longtake.samplers.camera.overlap import Points, Views, overlap
-from longtake.samplers.camera.path import CameraPath, Lens
+from longtake.samplers.camera.path import CameraPath, Lens, path_of_poses
 from longtake.samplers.camera.rigid import from_twist
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.camera.track import CameraTrack
@@ -28,6 +28,18 @@ Camera = tuple[torch.Tensor, Lens]
 def views(*cameras: Camera) -> Views:
     poses = torch.stack([camera for camera, _ in cameras])
     return Views(poses, torch.tensor([lens.values for _, lens in cameras], dtype=torch.float64))
+
+
+def test_views_count_in_seconds_at_full_speed_whatever_a_files_unit_is() -> None:
+    """Cameras in metres or in millimetres stand alike; the longest step takes a latent frame."""
+    poses = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+    poses[:, 0, 3] = torch.tensor([0.0, 1.0, 1.5, 3.5])  # the longest step is 2
+    for unit in (1.0, 1000.0):
+        scaled = poses.clone()
+        scaled[:, :3, 3] *= unit
+        track = CameraTrack(6, flat_world=False)
+        track.extend([path_of_poses(scaled, frame_s=0.25)] * 4)
+        assert torch.allclose(track.views.poses[:, 0, 3], poses[:, 0, 3] / 2 * 0.25)
 
 
 def seen_by_both(a: Camera, b: Camera) -> float:

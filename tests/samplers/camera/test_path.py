@@ -153,6 +153,12 @@ def test_zoom_grows_the_lens_and_ends_at_a_limit() -> None:
     assert out.focal_y == pytest.approx(Lens().focal_y / MAX_ZOOM)
 
 
+def test_zooming_out_undoes_as_much_zooming_in() -> None:
+    route = path((0, "zoom in 50"), (5, "zoom out 50"), (9, "still"))
+    assert route.lens_at(6).focal_y == pytest.approx(Lens().focal_y * 1.5**0.5)
+    assert route.lens_at(9).focal_x == pytest.approx(Lens().focal_x)
+
+
 def test_steps_of_poses_ignore_where_the_world_has_its_origin() -> None:
     poses, elsewhere = random_poses(5), random_poses(1, seed=40)
     one, two = path_of_poses(poses), path_of_poses(elsewhere @ poses)

@@ -142,6 +142,12 @@ def test_a_strength_changes_evenly_between_its_times() -> None:
     assert strength_of_changes([]) == ControlStrength()
 
 
+def test_another_strength_takes_the_place_of_the_one_at_its_frame() -> None:
+    strength = ControlStrength((0, 3, 6), (1.0, 0.5, 2.0)).then(3, 0.25)
+    assert [strength.at(frame) for frame in (0, 2, 3, 5, 6, 9)] == [1, 1, 0.25, 0.25, 0.25, 0.25]
+    assert [strength.then(0, 2.0).at(frame) for frame in (0, 3)] == [2, 2]
+
+
 @pytest.mark.parametrize(
     ("control", "words"),
     [
