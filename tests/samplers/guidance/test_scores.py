@@ -104,6 +104,8 @@ def test_motion_does_nothing_where_there_is_enough_and_counts_from_the_finished_
     assert Motion(0.5)(still[1:], NOTHING, 0) == 0  # one frame alone can not be said to stand still
     assert Motion(0.5)(still[1:], still[:1], 3) < 0
     assert Motion(0.5)(still[1:], still[:1] + 1, 3) == 0
+    before = torch.cat([still[:1] + 1, still[:1]])  # it moved earlier, and stands still now
+    assert Motion(0.5)(still[1:], before, 3) == Motion(0.5)(still[1:], still[:1], 3)
 
 
 def test_a_region_leaves_what_is_outside_it() -> None:
@@ -114,6 +116,21 @@ def test_a_region_leaves_what_is_outside_it() -> None:
     fits = [replace(score, pictures=lambda *_, f=f: f)(randn(*LATENTS), NOTHING, 0)  # type: ignore[type-var,misc]
             for f in (frames, changed)]  # fmt: skip
     assert fits[0] == fits[1] < 0
+
+
+def test_a_region_counts_its_own_latent_pixels_and_sees_a_reference_in_the_size_of_frames() -> None:
+    """Stripes of one pixel in three, at three times the size, are a third of white."""
+    stripes = (torch.arange(144) % 3 == 1).float().expand(3, 96, 144)
+    target = replace(scores()["region"], picture=stripes)  # type: ignore[type-var]
+    grey, off = (
+        replace(target, pictures=lambda *_, v=value: torch.full((12, 3, 32, 48), v))  # type: ignore[misc]
+        for value in (1 / 3, 1 / 3 + 0.1)
+    )
+    latents, colours = randn(*LATENTS), 3
+    assert abs(float(grey(latents, NOTHING, 0))) < 1e-6  # type: ignore[operator]
+    cells = LATENTS[0] * LATENTS[2] * LATENTS[3] * 0.5 * 0.75
+    expected = -0.5 * colours * (0.1 / 0.2) ** 2 * cells
+    assert float(off(latents, NOTHING, 0)) == pytest.approx(expected, rel=1e-4)  # type: ignore[operator]
 
 
 def test_weight_one_means_the_same_for_small_and_large_pictures() -> None:

@@ -14,7 +14,7 @@ from longtake.errors import BadInput
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import Loop, generate
-from longtake.samplers.rules.anchor import Anchor, ChannelStatistics
+from longtake.samplers.rules.anchor import Anchor, AnchorChunks, ChannelStatistics
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -71,6 +71,21 @@ def test_known_frames_stay_as_they_are() -> None:
     known = KnownFrames((KnownFrame(0, given), KnownFrame(7, -given)))
     video = latents(shot(Anchor(1.0), known_frames=known))
     assert torch.equal(video[0], given) and torch.equal(video[7], -given)
+
+
+def test_a_chunk_moves_around_its_known_frames() -> None:
+    """By the statistics of the whole chunk, the known frame among them."""
+    chunks, first, later = (
+        AnchorChunks(Anchor(1.0), 4),
+        randn(3, 4, 4, 6),
+        randn(3, 4, 4, 6, seed=1),
+    )
+    none = [False] * 3
+    assert torch.equal(chunks.apply(0, first, none, 0), first)
+    moved = chunks.apply(3, later, none, 0)
+    around = chunks.apply(3, later, [False, True, False], 0)
+    assert torch.equal(around[1], later[1]) and not torch.equal(moved[1], later[1])
+    assert torch.equal(around[[0, 2]], moved[[0, 2]])
 
 
 def test_the_anchor_is_in_the_snapshot() -> None:

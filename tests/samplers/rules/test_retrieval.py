@@ -18,7 +18,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import vanilla
 from longtake.samplers.loop import generate
 from longtake.samplers.rules.memory import MemoryRules
-from longtake.samplers.rules.reading import FarReading
+from longtake.samplers.rules.reading import FarReading, ReadingMoment, RuledFrames
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
@@ -62,6 +62,14 @@ def test_branches_together_and_one_by_one_read_the_same() -> None:
     together = latents(shot(far, guidance=guidance))
     alone = dataclasses.replace(guidance, in_one_pass=False)
     torch.testing.assert_close(latents(shot(far, guidance=alone)), together, rtol=1e-4, atol=1e-4)
+
+
+def test_of_two_shares_the_smaller_one_is_read() -> None:
+    rules = [FarReading(3, share=0.5), FarReading(5, share=0.2)]
+    ruled = RuledFrames(rules, ReadingMoment(3, 0, 4), next_frame=20, sink_frames=2, layers=4)
+    assert [ruled.retrieved_share(frame) for frame in (17, 16, 15, 14, 2, 1)] == [
+        1.0, 0.5, 0.5, 0.2, 0.2, 1.0,
+    ]  # fmt: skip
 
 
 def test_every_second_layer_counts_from_the_last() -> None:
