@@ -15,12 +15,14 @@ from longtake.attention.snapshot import Snapshot
 from longtake.errors import BadInput
 from longtake.model.dit import WanDiT
 from longtake.samplers.denoiser import Commits, Denoiser, LocalHost, LowNoise, SecondWeights
+from longtake.samplers.experts import is_low
 from longtake.samplers.guidance import cfg, fractional
 from longtake.samplers.history.plan import planned_bytes
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
+from longtake.samplers.solvers.noise_process import Flow
 from longtake.tests.support.attention.snapshots import through_json
 from longtake.tests.support.samplers.two_weights import two_weights_rollout
 from longtake.tests.support.tiny_model import TINY, random_dit, settings, timeline
@@ -170,6 +172,14 @@ def test_kv_bytes_are_those_of_both_histories() -> None:
         [chunk.kv_bytes for chunk in generate(SHOT, pair(use))][-1] for use in USES
     )
     assert by_level == 2 * by_commit == 2 * planned_bytes(SHOT, TINY, torch.float32)
+
+
+def test_a_step_at_the_boundary_is_one_at_high_noise() -> None:
+    """As FastVideo and Wan 2.2 have it: the first weights from t = 1000 b up."""
+    by_level = LowNoise(0.9)
+    assert [is_low(level, by_level, Flow()) for level in (1.0, 0.9, 0.8999, 0.0)] == [
+        False, False, True, True,
+    ]  # fmt: skip
 
 
 def test_a_pass_on_both_sides_of_the_boundary_is_refused() -> None:

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from longtake.samplers.schedule.levels import few_step_ladder
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.solvers.single_step import DDIM, Euler, Move, ReNoise, Solver
+from longtake.samplers.solvers.single_step import (
+    DDIM,
+    Euler,
+    Move,
+    ReNoise,
+    ReNoiseInHalves,
+    Solver,
+)
 from longtake.tests.support.laws import examples
 from longtake.tests.support.samplers.solvers import SHAPE, levels, velocity
 from longtake.tests.support.tiny_model import randn
@@ -60,6 +67,25 @@ def test_renoise_is_the_lcm_sampler_of_the_host() -> None:
         if after > 0:
             y = after * noise + (1 - after) * y
     torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_a_half_of_two_few_step_models_goes_to_the_boundary_and_on_from_there() -> None:
+    """A perfect prediction at either side of b, and at b, where the second half begins."""
+    clean, noise, fresh = (randn(1, 4, 4, 6, seed=seed) for seed in range(3))
+    solver, b = ReNoiseInHalves(0.6), 0.6
+
+    def step(now: float, after: float) -> Tensor:
+        x = (1 - now) * clean + now * noise
+        levels = (torch.tensor(s).view(1, 1, 1, 1) for s in (now, after))
+        return solver.step(x, noise - clean, Move(*levels, fresh), ())[0]
+
+    at_boundary = (1 - b) * clean + b * noise
+    for crossing in (step(0.9, 0.3), step(b, 0.3)):
+        torch.testing.assert_close(crossing, at_boundary)  # no noise: the second half begins at b
+    torch.testing.assert_close(step(0.3, 0.1), 0.9 * clean + 0.1 * fresh)
+    signal = (1 - 0.8) / (1 - b)
+    new = (0.8**2 - (signal * b) ** 2) ** 0.5
+    torch.testing.assert_close(step(0.9, 0.8), signal * at_boundary + new * fresh)
 
 
 def test_euler_moves_along_the_velocity() -> None:

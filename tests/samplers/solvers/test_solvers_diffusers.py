@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.solvers.noise_process import VariancePreserving
+from longtake.samplers.solvers.noise_process import Flow, VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, Move, Solver
 from longtake.tests.support.samplers.solvers import SHAPE, levels, velocity
 from longtake.tests.support.tiny_model import randn
@@ -111,3 +111,15 @@ def test_eta_one_is_ancestral_ddpm() -> None:
     ours = walk(DDIM(VariancePreserving(), "v", 1.0), ladder, noises)
     for a, b in zip(ours, walked(), strict=True):
         assert float((a - b).abs().max()) <= 3e-4 * max(1, float(b.abs().max()))
+
+
+@pytest.mark.parametrize(("steps", "shift"), [(4, 5.0), (30, 8.0), (50, 3.0)])
+def test_whole_timesteps_are_those_of_diffusers(steps: int, shift: float) -> None:
+    theirs = diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+    )
+    theirs.set_timesteps(steps)
+    process = Flow(whole=True)
+    expected = [int(t) for t in theirs.timesteps]
+    assert [process.timestep(float(sigma)) for sigma in theirs.sigmas[:-1]] == expected
+    assert all(isinstance(process.timestep(float(s)), int) for s in theirs.sigmas)
