@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import BadInput
+from longtake.tests.support.tiny_model import randn
 from longtake.training.muon import Muon, orthogonalise
 from longtake.training.run import Curve, Descent, RecentLosses, TrainingRun, matrix_descent
 
@@ -64,6 +65,25 @@ def test_muon_fits_a_rotation() -> None:
         weight.grad = (weight - target).detach()
         muon.step()
     assert (weight - target).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(8, 2), (2, 8), (4, 2, 3)])
+def test_muon_takes_longer_steps_on_tall_matrices_and_lets_weights_decay(
+    shape: tuple[int, ...],
+) -> None:
+    """Two steps against Jordan's equations: a length of sqrt(max(1, rows / columns))."""
+    start, gradients = randn(*shape, seed=1), [randn(*shape, seed=2), randn(*shape, seed=3)]
+    weight, lr, decay, beta = nn.Parameter(start.clone()), 0.05, 0.1, 0.9
+    muon = Muon([weight], lr, momentum=beta, decay=decay)
+    expected, momentum, rows = start, torch.zeros(shape), shape[0]
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        muon.step()
+        momentum = beta * momentum + gradient
+        update = orthogonalise((gradient + beta * momentum).reshape(1, rows, -1))[0].view(shape)
+        length = max(1.0, rows / (start.numel() / rows)) ** 0.5
+        expected = expected * (1 - lr * decay) - lr * length * update
+    torch.testing.assert_close(weight.detach(), expected)
 
 
 def test_muon_skips_parameters_without_a_gradient() -> None:

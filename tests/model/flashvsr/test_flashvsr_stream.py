@@ -64,6 +64,16 @@ def test_frames_fed_in_any_parts_are_upscaled_alike(causal: bool) -> None:
         assert torch.equal(upscale(networks, frames, parts), whole)
 
 
+def test_enlarging_stays_within_the_colours_of_the_frames() -> None:
+    """Bicubic overshoots at an edge; the authors' frames have 8 bits, which end at 0 and 255."""
+    edge = torch.zeros(1, 3, SIDE, SIDE)
+    edge[..., SIDE // 2 :] = 1
+    raw = torch.nn.functional.interpolate(edge, scale_factor=4, mode="bicubic", antialias=True)
+    entered = Canvas(4 * SIDE, 4 * SIDE).enter(edge)
+    assert raw.max() > 1.01 and raw.min() < -0.01
+    assert torch.equal(entered, raw.clamp(0, 1) * 2 - 1)
+
+
 @pytest.mark.parametrize("count", [1, 4, 5, 20, 21, 22, 29, 30, 37])
 def test_as_many_frames_come_out_as_went_in(networks: Networks, count: int) -> None:
     upscaler = Upscaler(networks, settings())
