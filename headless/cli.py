@@ -175,6 +175,7 @@ def convert(  # noqa: PLR0913
     """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
+        converting.check_arguments(out, family)
         checkpoint = open_checkpoint(file, family, weights)
         how = converting.Conversion(dtype, None if fps is None else float(fps))
         with progress_bar(console, "tensors") as advance:

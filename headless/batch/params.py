@@ -15,6 +15,7 @@ from pathlib import Path
 from ...errors import BadInput
 from ...kinds import kind_of
 from ..json_text import HalfCharacter, parse_json
+from ..usage import WrongUsage
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
 from ..workflow.overrides import Override, find_input, find_node, split_target
@@ -45,7 +46,7 @@ def read_table(path: Path) -> Table:
     readers = {".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": _json_lines}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise BadInput(f"--params {path}: use a .csv, .tsv, .json or .jsonl file.")
+        raise WrongUsage(f"--params {path}: use a .csv, .tsv, .json or .jsonl file.")
     rows = reader(path, _text(path))
     if not rows:
         raise BadInput(f"{path} has no rows, so nothing would run; add at least one.")

@@ -13,9 +13,10 @@ from typing import Any
 
 from ...characters import cut_to_bytes
 from ...errors import BadInput
+from ..usage import as_wrong_usage
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
-from ..workflow.overrides import Override, apply, find_node, grid
+from ..workflow.overrides import COMMAND_LINE, Override, apply, find_node, grid
 from ..workflow.validation import check
 from .params import Table
 from .record import Record
@@ -44,7 +45,9 @@ class BatchSpec:
         A --set fills the empty cells of a column; several of them make a grid, which no cell may
         undo.
         """
-        set_inputs = _inputs([(o.node, o.input) for o in self.overrides], workflow, "--set")
+        set_targets = [(override.node, override.input) for override in self.overrides]
+        with as_wrong_usage():
+            set_inputs = _inputs(set_targets, workflow, COMMAND_LINE)
         if self.table is None:
             return
         for target, names in _inputs(self.table.columns, workflow, self.table.name).items():

@@ -27,9 +27,11 @@ from ...model.families.recognise import (
     NOTED_FPS,
     Recognition,
 )
+from ...model.families.table import BY_KEY
 from ...model.files.header import TensorInfo
 from ...model.files.number_checks import check_tensor
 from ...model.files.safetensors_writer import TORCH_DTYPES, write
+from ..usage import WrongUsage
 
 KEEP = "keep"
 UNQUANTISED = ("F32", "F16", "BF16", "F64")  # --dtype converts these types only
@@ -48,11 +50,18 @@ class Conversion:
     fps: float | None = None
 
 
+def check_arguments(out: Path, family: str) -> None:
+    """Refuse before the file is opened what is wrong in any case (WrongUsage)."""
+    if out.suffix != ".safetensors":
+        raise WrongUsage(f"{out} must end in .safetensors.")
+    if family not in (AUTO, *BY_KEY):
+        keys = ", ".join(BY_KEY)
+        raise WrongUsage(f"--family {family!r} is no family; choose auto or one of {keys}.")
+
+
 def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance) -> int:
     """Write `out` and return its size in bytes."""
     source = checkpoint.recognition.header
-    if out.suffix != ".safetensors":
-        raise BadInput(f"{out} must end in .safetensors.")
     if os.path.lexists(out):
         raise BadInput(f"{out} exists already; remove it or give another name.")
     if source.container == "GGUF":

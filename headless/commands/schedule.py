@@ -29,6 +29,7 @@ from ..console.reporting import report_failures
 from ..console.values import OUTPUT_FILE, Number
 from ..events import RunFiles
 from ..runner import check_file
+from ..usage import WrongUsage
 
 DEFAULTS = ScheduleOptions()
 CHOICES = (FROM_MODEL, *KINDS)
@@ -132,5 +133,5 @@ def _check_effect(options: ScheduleOptions) -> None:
 def _check_picture(target: Path) -> None:
     """Reject before any work what no picture can be written to."""
     if target.suffix.lower() != ".png":
-        raise BadInput(f"--png writes a PNG file; {target} must end with .png.")
+        raise WrongUsage(f"--png writes a PNG file; {target} must end with .png.")
     check_file(target, "--png", "schedule.png")

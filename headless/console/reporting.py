@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from ...errors import LongtakeError
 from ..events import RunFiles
+from ..usage import WrongUsage
 from .interrupt import INTERRUPTED
 from .progress import summary
 
@@ -34,6 +35,8 @@ def report_failures(
         yield
     except click.UsageError:
         raise
+    except WrongUsage as error:
+        raise click.UsageError(str(error)) from error
     except KeyboardInterrupt as stop:
         console.print(escape((resume_hint or _report_interrupt)(run_files)), highlight=False)
         raise SystemExit(INTERRUPTED) from stop

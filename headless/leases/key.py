@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ...errors import BadInput
+from ..usage import WrongUsage
 
 VARIABLE = "LONGTAKE_KEY"
 MIN_LENGTH, MAX_BYTES = 16, 4096
@@ -15,13 +16,17 @@ SCHEME = "Bearer "
 
 
 def read_key(file: Path | None) -> str:
-    """Return the key in `file`, or in the environment if there is no file; raise BadInput."""
+    """Return the key in `file`, or in the environment if there is no file; raise BadInput.
+
+    Without a file, a variable that is missing or holds no key is wrong usage.
+    """
     if file is None and VARIABLE not in os.environ:
-        raise BadInput(f"Give --key-file FILE or set {VARIABLE}; {HOW}.")
+        raise WrongUsage(f"Give --key-file FILE or set {VARIABLE}; {HOW}.")
     where = VARIABLE if file is None else f"--key-file {file}"
     key = (os.environ[VARIABLE] if file is None else _beginning(file)).strip()
     if len(key) < MIN_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-        raise BadInput(f"{where} holds no key of {MIN_LENGTH} or more letters; {HOW}.")
+        fault = WrongUsage if file is None else BadInput
+        raise fault(f"{where} holds no key of {MIN_LENGTH} or more letters; {HOW}.")
     return key
 
 

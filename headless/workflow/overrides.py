@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from ...characters import half_character
 from ...errors import BadInput
+from ..usage import as_wrong_usage
 from .graph import Node, Workflow
 from .node_spec import InputSpec, NodeSpec
 from .validation import convert
+
+COMMAND_LINE = "--set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Override:
     node: str
     input: str
     value: object
-    origin: str = "--set"
+    origin: str = COMMAND_LINE
 
     @property
     def target(self) -> str:
@@ -31,6 +35,10 @@ class Override:
 
     def __str__(self) -> str:
         return f"{self.target}={self.value}"
+
+    def blame(self) -> AbstractContextManager[None]:
+        """Make a BadInput of the block wrong usage, if the command line gives this value."""
+        return as_wrong_usage() if self.origin == COMMAND_LINE else nullcontext()
 
 
 def parse_override(text: str) -> Override:
@@ -62,7 +70,8 @@ def doubled(workflow: Workflow, overrides: Sequence[Override]) -> tuple[str, ...
     """Return the names of the first input that is set twice; nothing where each is set once."""
     seen: dict[tuple[str, str], Override] = {}
     for override in overrides:
-        node = find_node(workflow, override.node, f"{override.origin} {override}")
+        with override.blame():
+            node = find_node(workflow, override.node, f"{override.origin} {override}")
         first = seen.setdefault((node.id, override.input), override)
         if first is not override:
             return tuple(dict.fromkeys((first.target, override.target)))
@@ -74,8 +83,10 @@ def apply(
 ) -> Workflow:
     """Return the workflow with the overrides, each converted to its input's type."""
     for override in overrides:
-        node = find_node(workflow, override.node, f"{override.origin} {override}")
-        workflow = workflow.with_input(node.id, override.input, _value(node, override, specs))
+        with override.blame():
+            node = find_node(workflow, override.node, f"{override.origin} {override}")
+            value = _value(node, override, specs)
+        workflow = workflow.with_input(node.id, override.input, value)
     return workflow
 
 

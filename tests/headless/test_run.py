@@ -187,7 +187,6 @@ def test_a_report_that_can_no_longer_be_written_leaves_the_runs_own(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--set", "1.steps=0"), "--set 1.steps=0: must be at least 1; got 0."),
         (("--set", "1.name=broken"), "Node 1 (CountUp) failed with ValueError: a bug"),
         (("--comfy", "nowhere"), "--comfy nowhere is not a ComfyUI checkout"),
         (("--out", __file__), "Cannot write into the folder"),
@@ -209,6 +208,26 @@ def test_debug_adds_the_traceback(tmp_path: Path) -> None:
 def test_wrong_usage_is_exit_code_2() -> None:
     assert invoke("run").exit_code == 2
     assert invoke("run", "w.json", "--frames", "3").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("1.steps=0", "--set 1.steps=0: must be at least 1; got 0."),
+        ("1.steps=abc", "--set 1.steps=abc: must be a number; got 'abc'."),
+        ("9.steps=1", ": no node is called '9'"),
+        ("1.stride=1", "has no input 'stride', only"),
+    ],
+)
+def test_a_value_that_no_node_takes_is_wrong_usage(
+    tmp_path: Path, change: str, sentence: str
+) -> None:
+    """Of `run` and of `batch`, with one such value or several."""
+    arguments = (workflow(tmp_path), "--out", tmp_path / "o", "--set", change)
+    for command in (("run",), ("batch",), ("batch", "--set", "1.steps=3")):
+        result = invoke(*command, *arguments)
+        assert result.exit_code == 2 and sentence in result.output, result.output
+        assert "Usage:" in result.output
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,9 @@ BATCH = ("batch", "w.json", "--serve", "127.0.0.1:0")
         (("osc", "somewhere"), "somewhere is no address; give one such as"),
         (("push", "somewhere", "udp://127.0.0.1:1"), "The first address is no live address"),
         (("push", "http://x/live.ts", "http://y/z"), "give one with rtmp, rtmps, srt, udp"),
+        (("convert", "w.gguf", "w.pt"), "w.pt must end in .safetensors"),
+        (("convert", "w.gguf", "w.safetensors", "--family", "x"), "--family 'x' is no family"),
+        (("batch", "w.json", "--params", "w.txt", "--out", "o"), "use a .csv, .tsv, .json or"),
         (("bench", "nosuite"), "There is no benchmark suite 'nosuite'; choose one of"),
     ],
 )
