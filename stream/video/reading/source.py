@@ -26,6 +26,7 @@ from ....errors import BadInput
 from ..display.picture_times import display_ticks
 from ..display.upright import PLAIN, StreamHeader, Upright
 from ..opening import open_to_read, packets
+from .missing_bytes import missing_bytes
 
 logger = logging.getLogger("longtake")
 
@@ -66,12 +67,16 @@ class VideoClip:
 
     @classmethod
     def probe(cls, source: VideoSource, request: FrameRequest) -> VideoClip:
-        """Measure the file from the times of its packets; decodes only one picture."""
+        """Measure the file from the times of its packets; decodes only one picture.
+
+        A warning tells of a file that was cut short, as by a copy or a download that broke off.
+        """
         with open_container(source) as container:
             stream = video_stream(container)
             header = StreamHeader.of(stream)
             width, height = _upright_size(container, stream, source)
             length_s = _length_s(container, stream)
+        _warn_if_cut(source, length_s)
         start = Fraction(request.start).limit_denominator(1000)
         start = max(Fraction(0), start + length_s if start < 0 else start)
         left = length_s - start
@@ -96,6 +101,16 @@ class VideoClip:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _warn_if_cut(source: VideoSource, length_s: Fraction) -> None:
+    missing, whole = missing_bytes(source)
+    if missing:
+        logger.warning(
+            "The video %s is cut short: at least %.0f %% of its bytes are missing, and %.2f s "
+            "are left; copy or download it again to have all of it.",
+            source_name(source), max(1, 100 * missing / whole), length_s,
+        )  # fmt: skip
 
 
 def no_frames_left(length_s: float, start_s: float) -> BadInput:
