@@ -32,18 +32,34 @@ overflow-wrap:anywhere}.failed{color:#c33}thead th{position:sticky;top:0;backgro
 
 
 def page_parts(records: Sequence[Record], out: Path) -> Iterator[str]:
-    """Yield the page, a row at a time; the records' files are relative to `out`."""
-    names = columns(records)
-    head = ["row", "", *names, "state", "time", "frames", "frames/s", "server", "files"]
+    """Yield the page, a row at a time; the records' files are relative to `out`.
+
+    Where rows are of several workflows, each names its own.
+    """
+    names, title = columns(records), escape(out.resolve().name)
+    has_several = len({record.workflow for record in records}) > 1
+    head = [
+        "row",
+        "",
+        *(["workflow"] if has_several else []),
+        *names,
+        "state",
+        "time",
+        "frames",
+        "frames/s",
+        "server",
+        "files",
+    ]
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
     yield (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f"<title>{escape(out.name)}: {_counts(records)}</title><style>{STYLE}</style></head>\n"
-        f"<body><h1>{escape(out.name)}</h1><p>{_counts(records)}</p>\n"
+        f"<title>{title}: {_counts(records)}</title><style>{STYLE}</style></head>\n"
+        f"<body><h1>{title}</h1><p>{_counts(records)}</p>\n"
         f"<table><thead><tr>{cells}</tr></thead><tbody>\n"
     )
     for record in records:
-        yield f"{_row(record, names, out)}\n"
+        texts = [Path(record.workflow).stem] if has_several else []
+        yield f"{_row(record, texts, names, out)}\n"
     yield "</tbody></table></body></html>\n"
 
 
@@ -55,9 +71,10 @@ def _counts(records: Sequence[Record]) -> str:
     return f"{done} of {len(states)} done, {failed} failed{waiting}"
 
 
-def _row(record: Record, names: Sequence[str], out: Path) -> str:
+def _row(record: Record, first: Sequence[str], names: Sequence[str], out: Path) -> str:
     rate = record.report.get("frames_per_s")
     texts = [
+        *first,
         *(record.values.get(name, "") for name in names),
         record.state,
         time_label(record.seconds, tenths=False) if record.seconds is not None else "",
@@ -98,7 +115,7 @@ def _picture(record: Record, out: Path) -> str:
 def _open(path: Path) -> Image.Image | None:
     """Return the picture in a file, or a video's first picture, or None."""
     try:
-        if path.suffix.lower() in (".mp4", ".mkv", ".webm"):
+        if path.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm"):
             with open_to_read(str(path)) as container:
                 image: Image.Image = next(container.decode(video=0)).to_image()
                 return image

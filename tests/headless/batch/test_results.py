@@ -12,7 +12,8 @@ import pytest
 
 from longtake.errors import StorageError
 from longtake.headless.batch import results
-from longtake.headless.batch.record import DONE, Record
+from longtake.headless.batch.record import DONE, Record, SavedFile
+from longtake.tests.support.clips import write_clip
 
 FILES = (results.CSV_FILE, results.HTML_FILE)
 
@@ -52,3 +53,30 @@ def test_results_replace_those_of_the_run_before(tmp_path: Path) -> None:
     page = results.write_results([row(DONE)], tmp_path)
     texts: list[Any] = [page.read_text("utf-8"), (tmp_path / results.CSV_FILE).read_text("utf-8")]
     assert all("done" in text and "waiting" not in text for text in texts)
+
+
+def test_rows_of_several_workflows_are_told_apart(tmp_path: Path) -> None:
+    """By a column of the page, which the rows of one workflow do not need."""
+    other = Record(2, "key2", "folder/other <b>.json", {"1.text": "a"}, "002-other")
+    page = results.write_results([row(DONE), other], tmp_path).read_text("utf-8")
+    assert "<th></th><th>workflow</th><th>1.text</th>" in page
+    assert "<td>w</td><td>a</td>" in page and "<td>other &lt;b&gt;</td><td>a</td>" in page
+    page = results.write_results([row(DONE)], tmp_path).read_text("utf-8")
+    assert "<th></th><th>1.text</th>" in page and "<td>w</td>" not in page
+
+
+def test_the_page_of_the_working_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = results.write_results([row(DONE)], Path()).read_text("utf-8")
+    assert f"<title>{tmp_path.name}: 1 of 1 done" in page and f"<h1>{tmp_path.name}</h1>" in page
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_a_row_with_a_video_alone_has_a_picture(tmp_path: Path, ending: str) -> None:
+    write_clip(tmp_path / f"x.{ending}", 4)
+    done = row(DONE)
+    done.files = [SavedFile("video", f"x.{ending}")]
+    page = results.write_results([done], tmp_path).read_text("utf-8")
+    assert '<img alt="row 1" src="data:image/jpeg;base64,' in page
