@@ -111,9 +111,10 @@ async function cancelled(canvas) {
 
 /** @param {CanvasPage} canvas */
 async function failed(canvas) {
-  const text = await canvas.get("LongtakePromptTimeline", "text");
-  const reason = "Prompt Timeline: The first prompt starts at 5 s; add a line that starts at 0.";
-  await canvas.set("LongtakePromptTimeline", { text: "5: a red ball" });
+  const policy = await canvas.get("LongtakeKVCacheSettings", "policy");
+  const tooLarge = { policy: "window + sink", sink_frames: 50 }; // for the model's window, which only the run knows
+  const reason = "Diffusion-Forcing Sampler: window_frames is 21 and its sink 50 latent frames";
+  await canvas.set("LongtakeKVCacheSettings", tooLarge);
   await canvas.run(1);
   const card = canvas.root.locator(".lt-card");
   await card.getByText("The run failed").waitFor();
@@ -121,11 +122,11 @@ async function failed(canvas) {
   await canvas.closeDialogs();
   await canvas.leaveAndReturn();
   await card.getByText(reason).waitFor();
-  await canvas.set("LongtakePromptTimeline", { text });
+  await canvas.set("LongtakeKVCacheSettings", { policy, sink_frames: -1 });
   await canvas.run(1);
   await canvas.until(({ state, shown }) => state === "done" && Number(shown) >= 0);
   assert.equal(await card.isVisible(), false);
-  await canvas.set("LongtakePromptTimeline", { text: "5: a red ball" });
+  await canvas.set("LongtakeKVCacheSettings", tooLarge);
   await canvas.run(1);
   await canvas.root.locator(".lt-banner").getByText(reason).waitFor(); // over the earlier run's frames
   await canvas.closeDialogs();
@@ -134,9 +135,9 @@ async function failed(canvas) {
 /** @param {CanvasPage} canvas */
 async function otherOutputFailed(canvas) {
   const prefix = await canvas.get("LongtakeSaveVideo", "filename_prefix");
-  await canvas.set("LongtakeSaveVideo", { filename_prefix: "../x" });
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_00001_.mp4/x` }); // below an earlier run's file
   await canvas.run(3, { pace: PACE });
-  const reason = /Save Video \(Stream\): filename_prefix .* is not a file name/;
+  const reason = /Save Video \(Stream\): The output folder .* cannot be used/;
   await canvas.root.locator(".lt-card, .lt-banner").filter({ hasText: reason }).waitFor(); // frames or none
   await canvas.closeDialogs();
   await canvas.look(); // the key leaves a subgraph, too

@@ -42,7 +42,8 @@ test("a copy of a workflow, as Save As makes one, shows the run; a failure is to
   await canvas.until((data) => data.take === take && data.state === "done");
   await returnToFirst();
   await canvas.until((data) => data.take === take && data.state === "done");
-  await canvas.set("LongtakeSaveVideo", { filename_prefix: "../x" });
+  const prefix = await canvas.get("LongtakeSaveVideo", "filename_prefix");
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_00001_.mp4/x` }); // below an earlier run's file
   const failed = ended("execution_error");
   await canvas.run(3, { pace: 0.5 });
   await openCopy();
@@ -50,7 +51,7 @@ test("a copy of a workflow, as Save As makes one, shows the run; a failure is to
   await canvas.closeDialogs();
   assert.equal(await root.getByText("The run failed").isVisible(), false);
   await returnToFirst();
-  await root.getByText(/Save Video \(Stream\): filename_prefix/).waitFor();
+  await root.getByText(/Save Video \(Stream\): The output folder .* cannot be used/).waitFor();
 }));
 
 test("a tab that is opened in mid-run, after the run's own was closed, shows the run and stops it", onCanvas(classic, async (canvas) => {
