@@ -102,7 +102,7 @@ class CameraPath:
         steps = self.steps.clone()
         if self.starts[1:2] == (1,):  # the first entry has frame 0 alone, which does not move
             steps[0] = torch.eye(4, dtype=torch.float64)
-        acting = self._hash([max(start, 1) for start in self.starts], steps)
+        acting = self._hash((1, *self.starts[1:]), steps)
         return hashlib.sha256(f"{self.starts} {acting}".encode()).hexdigest()[:16]
 
     @property

@@ -254,7 +254,7 @@ def test_the_command_says_how_many_frames_it_draws_where_they_are_too_many(tmp_p
     [
         (["--schedule", "spiral"], 2, "'spiral' is not the beginning of one of"),
         (["--schedule", "p"], 2, "'p' is not the beginning of one of 'pyramid', 'pipeline"),
-        (["--png", "levels.jpg"], 1, "levels.jpg must end with .png"),
+        (["--png", "levels.jpg"], 2, "levels.jpg must end with .png"),
         (["--step-list", "500"], 2, "must begin with 1000"),
     ],
 )
