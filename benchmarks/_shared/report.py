@@ -117,14 +117,20 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def save_figure(figure: Figure, path: Path, **options: Any) -> None:
-    """Write a figure in the format of the path's ending; `options` are those of `savefig`."""
+    """Write a figure in the format of the path's ending, PNG without one.
+
+    `options` are those of `savefig`. ValueError for an ending that matplotlib does not know.
+    """
     content = io.BytesIO()
     figure.savefig(content, format=(path.suffix or PNG)[1:].lower(), **options)
     write_whole(path, content.getvalue())
 
 
 def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
-    """Write a picture in the format of the path's ending; `options` are those of `Image.save`."""
+    """Write a picture in the format of the path's ending, PNG where pillow knows none.
+
+    `options` are those of `Image.save`. A picture of hours of work is not lost to a wrong name.
+    """
     content = io.BytesIO()
     format = Image.registered_extensions().get(path.suffix.lower() or PNG, "PNG")
     picture.save(content, format=format, **options)

@@ -38,18 +38,8 @@ def page_parts(records: Sequence[Record], out: Path) -> Iterator[str]:
     """
     names, title = columns(records), escape(out.resolve().name)
     has_several = len({record.workflow for record in records}) > 1
-    head = [
-        "row",
-        "",
-        *(["workflow"] if has_several else []),
-        *names,
-        "state",
-        "time",
-        "frames",
-        "frames/s",
-        "server",
-        "files",
-    ]
+    first = ["workflow"] if has_several else []
+    head = ["row", "", *first, *names, "state", "time", "frames", "frames/s", "server", "files"]
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
     yield (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'

@@ -32,7 +32,7 @@ class Outage:
     ) -> None:
         self._tell, self._clock = tell, clock
         self._failures: dict[str, _Failure] = {}
-        self._connected = ""  # the word for it, once told in this outage
+        self._connected = ""  # the sentence of a connection, once told in this outage
         self._connected_at: float | None = None
         self._last = ""
 
@@ -51,12 +51,12 @@ class Outage:
             minutes = (now - known.first) / 60
             self._say(f"{failure} {known.tries} tries in {minutes:.0f} min. Trying again.")
 
-    def connect(self, word: str) -> None:
-        """A connection is there; `word` says so."""
+    def connect(self, sentence: str) -> None:
+        """A connection is there; `sentence` says so."""
         self._connected_at = self._clock()
-        if word != self._connected:
-            self._connected = word
-            self._say(word)
+        if sentence != self._connected:
+            self._connected = sentence
+            self._say(sentence)
 
     def go_on(self) -> None:
         """The connection works still; if it has lasted, the outage is over."""

@@ -1,6 +1,6 @@
 """NDI, by which video programs of one network send each other pictures and sound.
 
-The package cyndilib brings NDI's own library. Only who uses NDI needs it, so it is loaded late.
+The package cyndilib brings NDI's own library. Only those who use NDI need it, so it is loaded late.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...pip_command import pip_install
 
 SCHEME = "ndi"
 PACKAGE = "cyndilib"
-EXAMPLES = "ndi://NAME, as in ndi://Longtake"
+EXAMPLE = "ndi://NAME, as in ndi://Longtake"
 MAX_CHARACTERS = 200
 
 
@@ -32,7 +32,8 @@ def name_of(text: str) -> str:
     name = unquote(text.strip()[len(SCHEME) + 1 :]).strip("/ ")
     if not name or len(name) > MAX_CHARACTERS or not name.isprintable():
         raise BadInput(
-            f"An NDI source has a name of 1 to {MAX_CHARACTERS} characters; give {EXAMPLES}."
+            f"An NDI source has a name of 1 to {MAX_CHARACTERS} printable characters; "
+            f"give {EXAMPLE}."
         )
     return name
 

@@ -80,7 +80,7 @@ def test_a_name_is_taken_as_people_write_it() -> None:
 @needs_ndi
 @pytest.mark.parametrize("text", ["ndi:", "ndi://", "ndi://%0A", "ndi://" + "x" * 201])
 def test_a_source_without_a_name_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="name of 1 to 200 characters; give ndi://NAME"):
+    with pytest.raises(BadInput, match="name of 1 to 200 printable characters; give ndi://NAME"):
         Target.parse(text)
 
 
