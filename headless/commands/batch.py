@@ -90,9 +90,9 @@ def batch(  # noqa: PLR0913
     records = Records(out)
     hint = _resume_hint(records, driving)
     with report_failures(console, RunFiles(), debug=debug, resume_hint=hint):
-        prepare_folder(out)
         table = read_table(params) if params else None
         spec = BatchSpec(paths, changes, table)
+        prepare_folder(out)
         lock = ProcessLock(out / LOCK_FILE, f"A batch into {out}", "give another --out")
         with lock, _results(records, console):
             if driving:

@@ -102,5 +102,9 @@ BATCH = ("batch", "w.json", "--serve", "127.0.0.1:0")
         (("bench", "nosuite"), "There is no benchmark suite 'nosuite'; choose one of"),
     ],
 )
-def test_a_value_that_none_can_mean_is_wrong_usage(words: tuple[str, ...], sentence: str) -> None:
+def test_a_value_that_none_can_mean_is_wrong_usage(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert sentence in refused(*words)
+    assert not list(tmp_path.iterdir()), "a wrong command leaves nothing behind"
