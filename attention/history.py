@@ -17,6 +17,7 @@ from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.beside import BesideCache
 from .cache.by_layer.bank_cache import BankCache
+from .cache.by_layer.dummy_heads import DummyHeadCache, DummyHeads
 from .cache.by_layer.heavy_hitters import HeavyHitterCache, PerHeadCache
 from .cache.by_layer.tether import TetherCache
 from .cache.by_layer.tethered_cache import TetheredCache
@@ -128,10 +129,10 @@ class CacheKind:
 
 def _kind(shape: CacheShape, policy: CachePolicy) -> CacheKind:
     match policy:
-        case MostAttended(per_head=True):
-            return CacheKind(PerHeadCache)
         case MostAttended():
-            return CacheKind(HeavyHitterCache)
+            return CacheKind(PerHeadCache if policy.per_head else HeavyHitterCache)
+        case DummyHeads():
+            return CacheKind(DummyHeadCache)
         case SharedWindow():
             return CacheKind(SharedWindowCache)
         case MemoryBank():

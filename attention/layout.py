@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -65,6 +66,16 @@ def select_frames(inputs: AttentionInputs, first: int, stop: int) -> AttentionIn
         if at.start < end and start < at.stop
     )
     return replace(inputs, q=inputs.q[:, :, start:end], parts=parts)
+
+
+def seen_runs(inputs: AttentionInputs, seen: Sequence[bool]) -> list[slice]:
+    """Where the keys lie of the history's frames that are `seen`, and of the active ones."""
+    tokens, past, end = inputs.frame_tokens, inputs.past, inputs.keys.shape[2]
+    by_value = [(value, [*run]) for value, run in groupby(range(len(seen)), seen.__getitem__)]
+    runs = [slice(run[0] * tokens, (run[-1] + 1) * tokens) for value, run in by_value if value]
+    if runs and runs[-1].stop == past:
+        return [*runs[:-1], slice(runs[-1].start, end)]
+    return [*runs, slice(past, end)]
 
 
 class RotatedHistory(Protocol):

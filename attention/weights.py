@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress, groupby
+from itertools import compress
 from typing import Protocol
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..machine.uploads import upload
-from .layout import AttentionInputs, HistoryReader, attend_inputs, select_frames
+from .layout import AttentionInputs, HistoryReader, attend_inputs, seen_runs, select_frames
 from .readable import NOT_READ, KeyCounts, leave_out_keys
 from .retrieval import retrieve_frames
 
@@ -145,18 +145,13 @@ def _behind_one_another(x: Tensor, runs: Sequence[slice]) -> Tensor:
 
 def _leave_out(inputs: AttentionInputs, seen: Sequence[bool]) -> AttentionInputs:
     """The inputs without the history's frames that are not `seen`."""
-    tokens, past = inputs.frame_tokens, inputs.past
-    by_value = [(value, [*run]) for value, run in groupby(range(len(seen)), seen.__getitem__)]
-    runs = [slice(run[0] * tokens, (run[-1] + 1) * tokens) for value, run in by_value if value]
-    joined = [*runs, slice(past, inputs.keys.shape[2])]
-    if runs and runs[-1].stop == past:
-        joined[-2:] = [slice(runs[-1].start, inputs.keys.shape[2])]
+    joined = seen_runs(inputs, seen)
     return replace(
         inputs,
         keys=_behind_one_another(inputs.keys, joined),
         values=_behind_one_another(inputs.values, joined),
         bias=None if inputs.bias is None else _behind_one_another(inputs.bias, joined),
-        past=sum(run.stop - run.start for run in runs),
+        past=sum(seen) * inputs.frame_tokens,
         frames=[*compress(inputs.frames, seen)],
     )
 

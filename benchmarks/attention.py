@@ -15,6 +15,7 @@ Memory and picture quality at lengths the model was trained for are separate sui
     python -m longtake.benchmarks.attention --history 2048 --ablation
     python -m longtake.benchmarks.attention --device cuda
     python -m longtake.benchmarks.attention --layer
+    python -m longtake.benchmarks.attention --heads
 
 run parts of the suite, each on one model. `_attention/cases.py` defines the cases. Unless --case or
 --ablation names them, the cases of the paper's ablation are left out from 512 latent frames on, and
@@ -24,7 +25,8 @@ a second in cases of bounded memory, whatever the history. Over the full history
 after 3 rounds if these took `--budget` seconds. The whole suite takes about an hour of one core,
 and 8 GB. --layer measures one layer instead: from which history on are blocks faster? It goes
 through the four steps of a chunk. Two of the sparse steps are dense, one searches for blocks, and
-one estimates recall. Four dense steps run in the same rounds.
+one estimates recall. Four dense steps run in the same rounds. --heads measures a window of which
+each head reads a part (`_attention/heads.py`), in some five minutes.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from ..training.evaluation.psnr import psnr
 from ._attention.cases import ABLATION, CASES, FULL
 from ._attention.claims import claim, summarise
 from ._attention.flat import CacheSnapshots, claim_flat, select_flat_cases, time_in_turn
+from ._attention.heads import HeadsPlan, measure_heads
 from ._attention.layer import LayerPlan, measure_layers
 from ._attention.plan import ON_CPU, ON_GPU, SpeedPlan
 from ._attention.speed import SpeedBench
@@ -165,13 +168,17 @@ def measure_memory(plan: SpeedPlan, results: Results, bench: SpeedBench, history
 @click.option("--budget", "budget_s", default=ON_CPU.budget_s, show_default=True, help="Seconds.")
 @click.option("--device", type=click.Choice([*DEVICES]), default="cpu", show_default=True)
 @click.option("--layer", is_flag=True, help="Only one layer, dense and by blocks.")
+@click.option("--heads", is_flag=True, help="Only a window of which each head reads a part.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
 def command(  # noqa: PLR0913
     histories: tuple[int, ...], rounds: int, names: tuple[str, ...], ablation: bool,
-    budget_s: float, device: str, layer: bool, json_path: Path | None,
+    budget_s: float, device: str, layer: bool, heads: bool, json_path: Path | None,
 ) -> None:  # fmt: skip
     if layer:
         measure_layers(LayerPlan()).publish(json_path)
+        return
+    if heads:
+        measure_heads(HeadsPlan()).publish(json_path)
         return
     default_plan, model = DEVICES[device]
     lengths = tuple(sorted(set(histories or default_plan.histories)))

@@ -104,7 +104,7 @@ def check_retrieval(memory: MemoryRules, cache: CachePolicy, sparsity: Sparsity)
     if cache.heads_differ:
         raise Unsupported(
             "A share of the far past is retrieved in whole latent frames, and the heads of this KV "
-            "cache hold tokens of their own",
+            "cache read tokens of their own",
             "retrieval-cache",
             cache=cache,
         )
@@ -165,7 +165,7 @@ def check_own_heads(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Spars
         return
     if _reaches_back(schedule):
         raise Unsupported(
-            "The schedule bounds how far back chunks look, and every head keeps keys of other "
+            "The schedule bounds how far back chunks look, and every head reads keys of other "
             "latent frames",
             "heads-reach",
         )
@@ -186,7 +186,7 @@ def check_own_heads_storage(
         return
     if placement != ON_DEVICE or recaches:
         raise Unsupported(
-            "Where every head keeps its own history, the history stays on the device and cannot be "
+            "Where every head reads its own history, the history stays on the device and cannot be "
             "re-cached",
             "heads-placement",
             cache=cache,
@@ -206,7 +206,7 @@ def check_guidance(guidance: Guidance, cache: CachePolicy, solver: Solver) -> No
     cut = any(isinstance(view.frames, AgeRange) and not view.rebuilt for view in views)
     if cut and cache.heads_differ:
         raise Unsupported(
-            "The guidance looks at latent frames by age, and every head keeps other frames",
+            "The guidance looks at latent frames by age, and every head reads other frames",
             "heads-ages",
             cache=cache,
         )

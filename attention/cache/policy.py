@@ -103,7 +103,7 @@ class CachePolicy:
 
     @property
     def heads_differ(self) -> bool:
-        """Whether heads may hold different frames."""
+        """Whether heads may read different frames."""
         return False
 
     @property

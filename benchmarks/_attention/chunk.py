@@ -26,7 +26,6 @@ from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT4, INT8
 from ...attention.storage.shape import CacheShape
-from ...attention.temp_cache.cache import MergedCache
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
 from ...model.dit import PassOptions, SelfAttention, TextKV, project_text
 from ...model.preset import DEMO
@@ -164,8 +163,9 @@ def fill(
         attention = caches[DENSE_CASE].attention_of_commit(seen)
         prediction = passes.predict(x, at, text, attention, PassOptions(keep=True))
         for name, cache in caches.items():
-            if isinstance(cache, MergedCache) and cache.policy.merges:
-                passes.predict(x, at, text, cache.attention_of_commit(seen))  # records attention
+            observed = cache.attention_of_commit(seen)
+            if observed.is_observed:
+                passes.predict(x, at, text, observed)  # records attention
             cache.commit(prediction.keys_values)
             codes = coded[name]
             if codes is not None:

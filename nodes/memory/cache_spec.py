@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ...attention.cache.by_layer.dummy_heads import DummyHeads
 from ...attention.cache.by_layer.tether import TetherCache
 from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ...attention.cache.policy import (
@@ -30,10 +31,10 @@ WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
 BANK, DEEP, DIVERSE = "window + memory bank", "window + deep sink", "attention + diversity"
 BY_VIEW, BY_CONTENT = "window + recall by view", "window + recall by content"
-STATE = "window + state"
+STATE, HEADS = "window + state", "window + dummy heads"
 TOP_ALIGNED = "top-aligned"
-OWN_SINKS = {EMA: 3, DIVERSE: 3}
-"""Latent frames of the sink that a policy has by default: Reward Forcing's and TetherCache's."""
+OWN_SINKS = {EMA: 3, DIVERSE: 3, HEADS: 1}
+"""Latent frames of the sink that a policy has by default, as published."""
 
 
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
@@ -49,6 +50,7 @@ POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     BY_VIEW: recalling,
     BY_CONTENT: lambda window, sink: recalling(window, sink, "content"),
     STATE: DeltaWindow,
+    HEADS: lambda window, sink: DummyHeads(window, sink or OWN_SINKS[HEADS]),
 }
 _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,

@@ -53,6 +53,7 @@ class KVCacheSettings(io.ComfyNode):
                 "int8",
                 "offload",
                 "recall",
+                "dummy forcing",
             ],
             inputs=[*_what(), *_how(), *_when(), *_past()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],
@@ -110,10 +111,12 @@ def _what() -> list[io.Input]:
             "`window + memory bank`: adds the three latent frames most like the prompt (MemFlow). "
             "`window + deep sink`: half of the window is sink (Deep Forcing). `attention + "
             "diversity`: every layer keeps what it uses, spread over time (TetherCache). `window + "
-            "recall by view`: keeps the past in main memory and fetches, before each chunk, what "
-            "the camera saw there. `window + recall by content`: fetches what came next where the "
-            "past looks like the newest latent frames. `window + state`: writes what leaves into a "
-            "state of constant size, for models with layers for it.",
+            "dummy heads`: the half of the heads that hardly look back read the newest latent "
+            "frame alone, which saves time (Dummy Forcing). `window + recall by view`: keeps the "
+            "past in main memory and fetches, before each chunk, what the camera saw there. "
+            "`window + recall by content`: fetches what came next where the past looks like the "
+            "newest latent frames. `window + state`: writes what leaves into a state of constant "
+            "size, for models with layers for it.",
         ),
         io.Int.Input(
             "window_frames",

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from ...attention.cache.by_layer.dummy_heads import DummyHeads
 from ...attention.cache.by_layer.tether import TetherCache
 from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from ...attention.cache.policy import (
@@ -46,7 +47,7 @@ BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
         FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
         WaveWindow, DistantSink, MemoryBank, TempCache, TetherCache, RecallWindow,
-        DeltaWindow,
+        DeltaWindow, DummyHeads,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

@@ -13,6 +13,7 @@ from longtake.benchmarks import attention_quality, attention_recall
 from longtake.benchmarks._attention import drift
 from longtake.benchmarks._attention.chunk import chunk_cases, psnr_moving
 from longtake.benchmarks._attention.drift import BALANCED
+from longtake.benchmarks._attention.heads import POLICIES, HeadsPlan, measure_heads
 from longtake.benchmarks._attention.layer import LayerPlan, layer_case, measure_layers
 from longtake.benchmarks._attention.recall import (
     FULL,
@@ -81,6 +82,18 @@ def test_the_quality_bench_continues_with_the_judged_cases() -> None:
     assert counts["adherence: dense itself, history 6"] == 2
     assert results.figures["SSIM: TempCache, history 6"].median == 1  # within its budget
     assert len(results.claims) == 2 * len(attention_quality.JUDGED)
+
+
+@pytest.mark.slow
+def test_heads_apart_are_timed_and_compared_with_windows() -> None:
+    found = measure_heads(HeadsPlan(clips=1, rounds=1))
+    assert {name for name in found.samples if name.startswith("layer: ")} == {
+        f"layer: {name}" for name in POLICIES
+    }
+    assert {name for name in found.samples if name.startswith("PSNR: ")} == {
+        f"PSNR: {name}" for name in POLICIES if name != "window, 21"
+    }
+    assert len(found.claims) == 4
 
 
 def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Bench) -> None:

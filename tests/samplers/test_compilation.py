@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention import rope
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import CachePolicy, MemoryBank, WindowSink
 from longtake.attention.rope import Rotation, Turn, rotate_plain
@@ -91,7 +92,8 @@ def test_queries_and_keys_are_turned_by_compiled_code(cache: CachePolicy) -> Non
 
 
 @pytest.mark.parametrize(
-    ("cache", "storage"), [(WindowSink(9, 1), Packed(INT8, 2)), (TetherCache(6, 1, 2), DENSE)]
+    ("cache", "storage"),
+    [(WindowSink(9, 1), Packed(INT8, 2)), (TetherCache(6, 1, 2), DENSE), (DummyHeads(6, 1), DENSE)],
 )
 def test_keys_are_turned_by_compiled_code_wherever_they_are_read_from(
     cache: CachePolicy, storage: Storage, monkeypatch: pytest.MonkeyPatch

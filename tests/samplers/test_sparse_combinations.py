@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
@@ -60,6 +61,7 @@ OTHERS = st.sampled_from(
         MostAttended(6, 1, per_head=True),
         TetherCache(6, 1),
         TetherCache(6, 2, 2, alignment=0.0),
+        DummyHeads(6, 1),
         DistantSink(6, 1),
         SharedWindow(9, 1),
         WaveWindow(9, 1),

@@ -147,7 +147,7 @@ def test_restored_from_a_snapshot_is_uninterrupted_bit_for_bit(cache: Any, order
 
 
 def test_a_part_cut_out_of_a_merged_history_is_refused_and_one_passed_again_is_not() -> None:
-    with pytest.raises(BadInput, match="every head keeps other frames"):
+    with pytest.raises(BadInput, match="every head reads other frames"):
         settings(cache=TempCache(6), guidance=extend(cfg(2.0), temporal(0.5, last(4))))
     settings(cache=TempCache(6), guidance=extend(cfg(2.0), temporal(0.5, last(4, exact=True))))
 
@@ -221,7 +221,7 @@ def test_a_schedule_that_says_how_far_back_chunks_look_needs_whole_latent_frames
     """Slots are then not frames: it read past them, or put keys where they never stood."""
     schedule = StaggeredSchedule(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))
     assert made(settings(schedule, 6, cache=MostAttended(5, 1)))
-    with pytest.raises(BadInput, match="how far back chunks look, and every head keeps"):
+    with pytest.raises(BadInput, match="how far back chunks look, and every head reads"):
         settings(schedule, 6, cache=cache)
 
 

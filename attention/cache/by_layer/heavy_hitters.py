@@ -230,10 +230,10 @@ class HeadLayout(CountedFromZero):
         self._ranks = None
 
 
-def attention_shares(inputs: AttentionInputs) -> Tensor:
-    """The share (n, f) of sampled queries' attention that falls on each frame of the history."""
+def attention_shares(inputs: AttentionInputs, samples: int = SAMPLED_QUERIES) -> Tensor:
+    """The share (n, f) of about so many queries' attention that falls on each frame held."""
     queries = inputs.q.transpose(1, 2)  # (b, s, n, d)
-    step = max(1, queries.shape[1] // SAMPLED_QUERIES)
+    step = max(1, queries.shape[1] // samples)
     chosen = torch.arange(0, queries.shape[1], step, device=queries.device)
     sampled = queries[:, chosen].transpose(1, 2)
     logits = sampled @ inputs.keys.transpose(2, 3) / queries.shape[-1] ** 0.5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.attention.cache import rotated_keys
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
@@ -37,6 +38,7 @@ POLICIES = (
     DistantSink(6, 1),
     MostAttended(6, 1),
     MostAttended(6, 1, per_head=True),
+    DummyHeads(6, 1),
     RecallWindow(8, 1, 3),
     RecallWindow(8, 1, 3, by="content"),
     SharedWindow(7, 2),

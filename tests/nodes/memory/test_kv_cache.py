@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -60,6 +61,7 @@ def test_left_alone_the_node_is_the_demos_memory(bench: Bench) -> None:
         ("most attended, per head", MostAttended(9, 3, per_head=True)),
         ("window + deep sink", WindowSink(9, 3)),
         ("attention + diversity", TetherCache(9, 3)),
+        ("window + dummy heads", DummyHeads(9, 3)),
         ("window + recall by view", RecallWindow(9, 3, 3, flat_world=True, only_new_views=True)),
         ("window + recall by content", RecallWindow(9, 3, 3, by="content", flat_world=True)),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import WindowSink
 from longtake.model.families.table import BY_KEY
@@ -62,6 +63,19 @@ def test_memories_by_attention_and_diversity_are_tether_caches() -> None:
     made = run.rollout(preset, cache=TetherCache(9, 2))
     torch.testing.assert_close(made, run.latents, **CLOSE)
     for other in (WindowSink(9, 2), TetherCache(9, 2, alignment=0.0), TetherCache(9, 2, 2)):
+        assert (run.rollout(preset, cache=other) - run.latents).abs().max() > 100 * CLOSE["atol"]
+
+
+@torch.inference_mode()
+def test_dummy_heads_are_dummy_forcings() -> None:
+    """Self-Forcing with 1 latent frame of sink and 3 newest ones, from the second chunk by head."""
+    run, preset = AuthorsRun.read("dummy_forcing"), BY_KEY["self-forcing"].preset
+    published = DummyHeads(4, 1, distant_sink=True)
+    torch.testing.assert_close(run.rollout(preset, cache=published), run.latents, **CLOSE)
+    for other in (
+        WindowSink(4, 1), DummyHeads(4, 1), replace(published, dummy_share=0.25),
+        replace(published, dummy_frames=2),
+    ):  # fmt: skip
         assert (run.rollout(preset, cache=other) - run.latents).abs().max() > 100 * CLOSE["atol"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     CachePolicy,
@@ -36,6 +37,7 @@ POLICIES: dict[str, tuple[CachePolicy, bool]] = {
     "merged": (TempCache(6, sink_frames=1), True),
     "attended": (MostAttended(6, 1), True),
     "memories": (TetherCache(6, 1), True),
+    "heads apart": (DummyHeads(6, 1), True),
     "content": (RecallWindow(9, 1, recall_frames=3, by="content"), False),
 }
 """Each policy, and whether its cache looks at the attention of every layer of a commit."""

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -40,7 +41,7 @@ A_DAY = 345_601  # latent frames at 16 frames a second
 POLICIES: list[CachePolicy] = [
     FullHistory(), WindowSink(7), WindowSink(9, 2), AveragingSink(6, 3), RebuiltWindow(8, 1),
     MostAttended(6, 1), MemoryBank(6, 1, 2, 2), TempCache(5, sink_frames=1), TetherCache(6, 1),
-    RecallWindow(8, 1, 3),
+    RecallWindow(8, 1, 3), DummyHeads(7, 1),
 ]  # fmt: skip
 CUT = g.temporal(1.0, g.View(g.AgeRange(9, 99), exact=True))
 GUIDANCES = [*(case[0] for case in CASES.values()), g.temporal(1.0, g.View(g.AgeRange(3, 11)))]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -82,6 +83,7 @@ CASES: dict[str, dict[str, Any]] = {
     "attended": {"cache": MostAttended(21, 1)},
     "per head": {"cache": MostAttended(21, 1, per_head=True)},
     "memories": {"cache": TetherCache(21, 3)},
+    "heads apart": {"cache": DummyHeads(21, 1)},
     "bank": {"cache": MemoryBank(21, 3, 2, 3)},
     "TempCache": {"cache": TempCache(20, sink_frames=1), **LARGE},
     "redundant": {"cache": TempCache(20, eviction=REDUNDANT), **LARGE},

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
@@ -199,6 +200,7 @@ def slow(*values: Any) -> Any:
         (SMALL, F32, {"cache": MostAttended(6, 1)}),
         slow(SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),
         (SMALL, F32, {"cache": TetherCache(6, 1)}),
+        (SMALL, F32, {"cache": DummyHeads(6, 1)}),
         slow(SMALL, BF16, {"cache": TetherCache(5, 2, 2), "hold_rotated": False, "length": 18}),
         (SMALL, BF16, {"cache": MemoryBank(6, 3, 2, 1), "length": 18}),
         slow(SMALL, F32, {"cache": MemoryBank(6, 3), "hold_rotated": False, "length": 36}),
@@ -231,7 +233,8 @@ def slow(*values: Any) -> Any:
     ],
     ids=[
         "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "distant",
-        "shared", "wave", "shared-rolling", "attended", "per-head", "memories", "memories-not-held",
+        "shared", "wave", "shared-rolling", "attended", "per-head", "memories",
+        "heads-apart", "memories-not-held",
         "bank", "bank-not-held",
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),

@@ -88,8 +88,8 @@ def test_a_share_that_cannot_be_is_refused(changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"cache": TempCache(12, 1.01, 0.0, 2)}, "heads of this KV cache hold tokens"),
-        ({"cache": MostAttended(12, 2, per_head=True)}, "heads of this KV cache hold tokens"),
+        ({"cache": TempCache(12, 1.01, 0.0, 2)}, "heads of this KV cache read tokens"),
+        ({"cache": MostAttended(12, 2, per_head=True)}, "heads of this KV cache read tokens"),
         ({"sparsity": Sparsity(SparseSelf())}, "block-sparse attention chooses"),
     ],
 )

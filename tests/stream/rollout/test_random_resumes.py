@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.policy import FullHistory, MemoryBank, MostAttended, WindowSink
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
@@ -53,7 +54,8 @@ def known(*places: int, level: float = 0.0, ahead: int = 0) -> KnownFrames:
 CHOICES: dict[str, list[Any]] = {
     "cache": [
         WindowSink(5, 1), FullHistory(), MemoryBank(5, 1, 1, 1), MostAttended(5, 1),
-        TempCache(5, 0.9), RecallWindow(5, 1, 2), RecallWindow(5, 0, 2, by="content"),
+        DummyHeads(5, 1), TempCache(5, 0.9), RecallWindow(5, 1, 2),
+        RecallWindow(5, 0, 2, by="content"),
     ],
     "schedule": [
         causal_chunks(LADDER), pyramid(LADDER), rolling(LADDER, 2), pipeline(LADDER, 2, 3),

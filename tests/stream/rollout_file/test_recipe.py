@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -101,6 +102,7 @@ CASES: dict[str, dict[str, Any]] = {
     "state": {"cache": DeltaWindow(9, 1)},
     "recalled": {"cache": RecallWindow(9, 1, 3, 2, "content", 20, flat_world=True)},
     "remembered": {"cache": TetherCache(9, 1, 2, 0.1, 0.2)},
+    "heads apart": {"cache": DummyHeads(9, 1, 0.3, 2)},
     "judged": {"cache": MostAttended(9, 1, per_head=True), "on_prompt_change": "flush"},
     "in main memory": {"cache": RebuiltWindow(6), "placement": InMainMemory()},
     "ruled": {

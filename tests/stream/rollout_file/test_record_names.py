@@ -24,6 +24,7 @@ DPMSolverPP2M: process stochastic
 DeltaWindow: window_frames sink_frames
 Dense:
 DistantSink: window_frames sink_frames
+DummyHeads: window_frames sink_frames dummy_share dummy_frames distant_sink
 Euler: process stochastic
 FarReading: near_frames last_steps last_layers layer_stride share
 FeatureCaching: threshold first_steps

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
@@ -89,6 +90,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "attended": {"cache": MostAttended(6, 1)},
     "per head": {"cache": MostAttended(6, 1, per_head=True)},
     "memories": {"cache": TetherCache(6, 1)},
+    "heads apart": {"cache": DummyHeads(6, 1)},
     "bank": {"cache": MemoryBank(6, 3, 2, 1)},
     "merged": {"cache": TempCache(6, sink_frames=1, eviction=REDUNDANT)},
     "merged, lsh": {"cache": TempCache(6, sink_frames=1, index="lsh")},

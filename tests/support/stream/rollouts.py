@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
 from longtake.attention.cache.policy import MemoryBank, MostAttended, WindowSink
 from longtake.attention.recall.window import RecallWindow
@@ -102,6 +103,12 @@ LONG_HISTORIES: dict[str, dict[str, Any]] = {
     },
     "each layer its own memories": {
         "cache": TetherCache(5, 1),
+        "memory": RULES,
+        "sparsity": Sparsity(FEW),
+    },
+    "heads read their parts, int8": {
+        "cache": DummyHeads(5, 1),
+        "storage": Packed(INT8, 1),
         "memory": RULES,
         "sparsity": Sparsity(FEW),
     },
