@@ -17,13 +17,11 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-import av
-
 from ...errors import BadInput, LongtakeError
 from ..ndi.library import SCHEME as NDI
 from ..url import Url
 from .outage import Outage
-from .sender import ALIVE, CONNECTED, ENDED, FAILED, OPENED, TIMEOUT_S, UNKNOWN, Way, send
+from .sender import ALIVE, CONNECTED, ENDED, FAILED, OPENED, REFUSED, TIMEOUT_S, Way, send
 from .target import CONTAINERS, Target
 
 PATIENCE_S = TIMEOUT_S + 5  # the source's own limit, and the start of a process
@@ -49,7 +47,7 @@ class Relay:
     def run(self) -> None:
         """Pass packets on until `stop`; connect again where a side ends, fails or falls silent.
 
-        BadInput if PyAV cannot send to such a target at all.
+        BadInput if PyAV, or NDI's library, cannot send to such a target at all.
         """
         while not self._stopping.is_set():
             try:
@@ -85,12 +83,8 @@ class Relay:
                 raise LongtakeError("The source has ended.")
             elif kind == FAILED:
                 raise LongtakeError(sentence)
-            elif kind == UNKNOWN:
-                scheme = self._way.target.scheme
-                raise BadInput(
-                    f"The installed PyAV {av.__version__} cannot send {scheme}; use rtmp or udp, "
-                    "or an ffmpeg that can: ffmpeg -i ADDRESS -c copy -f mpegts TARGET."
-                )
+            elif kind == REFUSED:
+                raise BadInput(sentence)
 
 
 def _checked(source: str) -> str:

@@ -18,14 +18,14 @@ from multiprocessing.connection import Connection
 import av
 from av.container import InputContainer
 
-from ...errors import LongtakeError
+from ...errors import BadInput, LongtakeError
 from ..ndi.library import SCHEME as NDI
 from ..ndi.output import open_output
 from ..video.opening import AnyPacket, packets
 from .target import Target
 
 OPENED, CONNECTED, ALIVE, ENDED = "source opened", "connected", "alive", "ended"
-FAILED, UNKNOWN = "failed", "unknown protocol"
+FAILED, REFUSED = "failed", "refused"
 TIMEOUT_S = 20.0
 ALIVE_EVERY_S = 1.0
 SENDING = "Sending; UDP does not tell whether anyone receives."
@@ -43,14 +43,21 @@ def send(way: Way, parent: Connection) -> None:
     """Pass packets on until the parent says something, and tell it how that goes.
 
     It hears (kind, sentence): OPENED, CONNECTED, ALIVE about once a second, and at last ENDED,
-    FAILED or UNKNOWN. CONNECTED and FAILED bring a sentence for the user.
+    FAILED, or REFUSED where no other try can help. CONNECTED, FAILED and REFUSED bring a sentence
+    for the user.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     try:
         _pass_on(way, parent)
         _tell(parent, ENDED)
     except av.ProtocolNotFoundError:
-        _tell(parent, UNKNOWN)
+        _tell(
+            parent, REFUSED,
+            f"The installed PyAV {av.__version__} cannot send {way.target.scheme}; use rtmp or "
+            "udp, or an ffmpeg that can: ffmpeg -i ADDRESS -c copy -f mpegts TARGET.",
+        )  # fmt: skip
+    except BadInput as refusal:
+        _tell(parent, REFUSED, str(refusal))
     except LongtakeError as failure:
         _tell(parent, FAILED, str(failure))
 

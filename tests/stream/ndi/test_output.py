@@ -16,7 +16,7 @@ from longtake.stream.live.target import Target
 from longtake.tests.support.numbered_frames import number_in
 from longtake.tests.support.stream.live_shot import HEIGHT, WIDTH
 from longtake.tests.support.stream.live_site import FPS, MP4, Site, served
-from longtake.tests.support.stream.ndi_programs import NdiReceiver, needs_ndi
+from longtake.tests.support.stream.ndi_programs import NdiReceiver, broken_package, needs_ndi
 from longtake.tests.support.stream.tones import TONE_HZ, pitch_hz, tone
 
 NAME = "Longtake (test) ü"
@@ -90,3 +90,25 @@ def test_without_the_package_the_command_that_installs_it_is_named(
     monkeypatch.setattr("longtake.stream.ndi.library.PACKAGE", "no_such_package")
     with pytest.raises(BadInput, match="needs the package .* -m pip install no_such_package"):
         Relay("http://127.0.0.1:1/live.ts", "ndi://Longtake", print)
+
+
+def test_a_library_that_does_not_load_ends_the_push(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded by the process that sends; another try would not help."""
+    broken_package(tmp_path / "packages", monkeypatch)
+
+    async def test(site: Site) -> None:
+        site.shot.add(100)
+        said: list[str] = []
+
+        def tell(text: str) -> None:
+            said.append(text)
+            relay.stop()
+
+        relay = Relay(f"{site.address}.ts", "ndi://Longtake", tell)
+        with pytest.raises(BadInput, match=r"NDI's library cannot be loaded \(no libndi\)"):
+            await asyncio.to_thread(relay.run)
+        assert said == []
+
+    served(tmp_path, test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -23,6 +24,15 @@ def write_config(folder: Path) -> None:
     """Let NDI look for sources on this machine alone, where no service announces them."""
     config = {"ndi": {"networks": {"ips": "127.0.0.1", "discovery": ""}}}
     (folder / "ndi-config.v1.json").write_text(json.dumps(config), "utf-8")
+
+
+def broken_package(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Put a cyndilib that cannot be loaded before the installed one, also for new processes."""
+    (folder / "cyndilib").mkdir(parents=True)
+    (folder / "cyndilib" / "__init__.py").write_text('raise ImportError("no libndi")', "utf-8")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cyndilib"]:
+        patch.delitem(sys.modules, name)
+    patch.syspath_prepend(folder)
 
 
 class NdiReceiver:
