@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ class LiveSource:
 
         return LiveInput(self._name, self.level, receive, encoder.encode, (encoder,))
 
-    def _connect(self, inlet: Inlet, size: tuple[int, int], fps: float) -> PictureSource:
+    def _connect(self, inlet: Inlet, size: tuple[int, int], fps: float, _: Event) -> PictureSource:
         if isinstance(self.place, SourceAddress):
             return Connection(self.place, self.stall_s)
         if not host.has_page():

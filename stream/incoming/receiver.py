@@ -41,18 +41,22 @@ class PictureSource(Protocol):
         """Close the source and its decoder."""
 
 
+Connect = Callable[[threading.Event], PictureSource]
+
+
 class Receiver:
     """The newest pictures of one live source, in one size.
 
-    `connect` opens the source; a LongtakeError of its first call ends the run that reads. `size` is
-    the width and height of the shot in pixels, `fps` its frames a second, `most_frames` the most
-    that a chunk takes at once. `tell` gets a sentence when the source breaks off, comes back or
-    changes its size.
+    `connect` opens the source; a LongtakeError of its first call ends the run that reads. It gets
+    an event that says when the reading has ended, and gives up then if it can. `size` is the width
+    and height of the shot in pixels, `fps` its frames a second, `most_frames` the most that a chunk
+    takes at once. `tell` gets a sentence when the source breaks off, comes back or changes its
+    size.
     """
 
     def __init__(
         self,
-        connect: Callable[[], PictureSource],
+        connect: Connect,
         size: tuple[int, int],
         fps: float,
         most_frames: int,
@@ -111,7 +115,7 @@ class Receiver:
         is_first = True
         while not self._closing.is_set():
             try:
-                self._source = self._connect()
+                self._source = self._connect(self._closing)
             except LongtakeError as error:
                 if is_first:
                     self._failure = error

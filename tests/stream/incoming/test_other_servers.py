@@ -123,7 +123,7 @@ def test_an_rtsp_server_that_is_killed_and_comes_back_is_received_again(
 
     def open_receiver() -> Receiver:
         address = SourceAddress.parse(f"rtsp://127.0.0.1:{port}/live")
-        return Receiver(lambda: Connection(address, LIMIT_S), (96, 64), FPS, 4, said.append)
+        return Receiver(lambda _: Connection(address, LIMIT_S), (96, 64), FPS, 4, said.append)
 
     with rtsp_server(clip, tmp_path / "log", port=port) as (_, process):
         receiver = open_receiver()

@@ -75,7 +75,7 @@ def test_each_fault_has_its_sentence(fault: Fault) -> None:
 def test_a_camera_that_is_lost_is_asked_for_again() -> None:
     inlet, told = Inlet(lambda: None), list[str]()
 
-    def connect() -> PageSource:
+    def connect(_: threading.Event) -> PageSource:
         return PageSource(inlet, WISH, LIMIT_S, LIMIT_S)
 
     receiver = Receiver(connect, (32, 32), 16.0, 4, told.append)

@@ -114,7 +114,7 @@ def test_a_live_source_of_hdr_is_shown_like_the_file(tmp_path: Path, transfer: i
         def close(self) -> None:
             self.container.close()
 
-    receiver = Receiver(FileSource, (SIZE, SIZE), 16.0, 4, lambda _: None)
+    receiver = Receiver(lambda _: FileSource(), (SIZE, SIZE), 16.0, 4, lambda _: None)
     wait_until(lambda: receiver.is_ready(1))
     live = (receiver.take(1)[0] * 255).round().permute(1, 2, 0)
     receiver.close()
