@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from threading import Event
 from typing import Any
 
@@ -17,10 +16,10 @@ from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.settings import RolloutSettings
 from ...stream.incoming.address import SourceAddress
-from ...stream.incoming.connection import Connection
 from ...stream.incoming.inlet import KINDS, Inlet, Kind, Wish
+from ...stream.incoming.opening import opening
 from ...stream.incoming.page_source import PageSource
-from ...stream.incoming.receiver import PictureSource, Receiver
+from ...stream.incoming.receiver import Connect, Receiver
 from ...stream.rollout.live.edit_queue import LEAST_LEVEL
 from ...stream.rollout.live_input import LiveInput, Tell
 from .. import categories, host, sockets
@@ -44,7 +43,7 @@ class LiveInputNode(io.ComfyNode):
             description="Redraws a camera or another live stream under the prompt, while it comes. "
             "Each chunk takes the newest pictures. What was used stays on disk, so the same shot "
             "can be made again without the camera.",
-            search_aliases=["camera", "rtsp", "video to video", "v2v", "live", "realtime"],
+            search_aliases=["camera", "rtsp", "ndi", "video to video", "v2v", "live", "realtime"],
             inputs=_inputs(),
             outputs=[sockets.KnownFrames.Output(display_name="known_frames")],
         )
@@ -94,16 +93,22 @@ class LiveSource:
         most = FRAMES_PER_LATENT * settings.active_frames + 1
 
         def receive(tell: Tell, inlet: Inlet) -> Receiver:
-            return Receiver(partial(self._connect, inlet, size, fps), size, fps, most, tell)
+            return Receiver(self._connect(inlet, size, fps), size, fps, most, tell)
 
         return LiveInput(self._name, self.level, receive, encoder.encode, (encoder,))
 
-    def _connect(self, inlet: Inlet, size: tuple[int, int], fps: float, _: Event) -> PictureSource:
-        if isinstance(self.place, SourceAddress):
-            return Connection(self.place, self.stall_s)
-        if not host.has_page():
-            raise BadInput(NO_PAGE)
-        return PageSource(inlet, Wish(self.place, *size, fps), self.stall_s)
+    def _connect(self, inlet: Inlet, size: tuple[int, int], fps: float) -> Connect:
+        """What opens the source; its pictures come from a page, or from its address."""
+        place, stall_s = self.place, self.stall_s
+        if isinstance(place, SourceAddress):
+            return opening(place, stall_s)
+
+        def ask(_: Event) -> PageSource:
+            if not host.has_page():
+                raise BadInput(NO_PAGE)
+            return PageSource(inlet, Wish(place, *size, fps), stall_s)
+
+        return ask
 
     @property
     def _name(self) -> str:
@@ -183,8 +188,9 @@ def _inputs() -> list[io.Input]:
             "url",
             default="",
             tooltip="For `url`: an address that begins with rtsp, rtsps, udp, srt, "
-            "http or https, as cameras, ffmpeg and OBS give. A video file by http plays at its own "
-            "speed. For a file of this machine use Known Video (Stream).",
+            "http or https, as cameras, ffmpeg and OBS give, or ndi:// and the name of an NDI "
+            "source. A video file by http plays at its own speed. For a file of this machine use "
+            "Known Video (Stream).",
         ),
         io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
         io.Float.Input(

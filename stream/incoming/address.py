@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import BadInput
+from ..ndi.library import SCHEME as NDI
+from ..ndi.library import is_ndi, name_of
 from ..url import Url
 
 WEB = ("http", "https")
@@ -23,8 +25,14 @@ class SourceAddress:
 
     @classmethod
     def parse(cls, text: str) -> SourceAddress:
-        """Read a URL; BadInput if it is none, or of a kind that is not opened."""
+        """Read a URL; BadInput if it is none, or of a kind that is not opened.
+
+        The host of an NDI source is its name, which is no URL: it may have blanks and brackets.
+        """
         text = text.strip()
+        if is_ndi(text):
+            name = name_of(text)
+            return cls(f"{NDI}://{name}", NDI, name, f"{NDI}://{name}")
         if not text:
             raise BadInput("The live source has no address; give a URL such as rtsp://camera/1.")
         if len(text) > MAX_CHARACTERS or any(not " " < letter < "\x7f" for letter in text):
@@ -51,7 +59,7 @@ class SourceAddress:
 
 
 def _refusal(scheme: str) -> BadInput:
-    kinds = f"{', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
+    kinds = f"{', '.join(SCHEMES)} or {NDI}"
     if scheme in ("", "file") or len(scheme) == 1:  # a drive of Windows
         return BadInput(
             f"A live source is not a file of this machine; give a URL that begins with {kinds}, or "

@@ -139,10 +139,13 @@ def test_a_first_picture_stays_as_it_is(bench: Bench, tmp_path: Path) -> None:
     assert levels[0] == 0 and {*levels[1:]} == {0.7}
 
 
-def test_what_cannot_be_received_is_refused_before_the_run(bench: Bench) -> None:
+def test_what_cannot_be_received_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match="not a file of this machine"):
         live_input(bench, "file:///etc/passwd")
     url = "http://127.0.0.1:9/x"
+    monkeypatch.setattr("longtake.stream.ndi.library.PACKAGE", "no_such_package")
+    with pytest.raises(BadInput, match="NDI needs the package .* pip install no_such_package"):
+        latents(shot(bench, live_input(bench, "ndi://PC (OBS)")))
     twice = live_input(bench, url, known_frames=live_input(bench, url))
     with pytest.raises(BadInput, match="takes one live input, and 2 are connected"):
         shot(bench, twice)

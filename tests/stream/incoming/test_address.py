@@ -51,3 +51,17 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 def test_sentences_do_not_hold_passwords() -> None:
     address = SourceAddress.parse("rtsp://user:secret@camera:554/live?token=secret")
     assert address.shown == "rtsp://camera:554/live"
+
+
+@pytest.mark.parametrize("text", [
+    "ndi://STUDIO-PC (OBS)", " NDI:STUDIO-PC (OBS)/\n", "ndi://STUDIO-PC%20(OBS)",
+])  # fmt: skip
+def test_an_ndi_source_has_a_name_as_ndi_shows_it(text: str) -> None:
+    address = SourceAddress.parse(text)
+    assert (address.scheme, address.host) == ("ndi", "STUDIO-PC (OBS)")
+    assert address.url == address.shown == "ndi://STUDIO-PC (OBS)" and not address.is_web
+
+
+def test_an_ndi_source_without_a_name_is_refused() -> None:
+    with pytest.raises(BadInput, match="name of 1 to 200 printable characters; give ndi://NAME"):
+        SourceAddress.parse("ndi://")

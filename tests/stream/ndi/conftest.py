@@ -1,10 +1,16 @@
-"""NDI's library, kept to this machine."""
+"""NDI's library, kept to this machine and to one test at a time."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 
+from longtake.stream.journal.lock import Held, ProcessLock
 from longtake.tests.support.stream.ndi_programs import VARIABLE, write_config
+
+NAP_S = 0.2
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,3 +20,16 @@ def only_this_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
     write_config(folder)
     patch = pytest.MonkeyPatch()
     patch.setenv(VARIABLE, str(folder))
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test of another worker sends meanwhile: without a service, NDI shows one process only."""
+    lock = None
+    while lock is None:
+        try:
+            lock = ProcessLock(tmp_path_factory.getbasetemp().parent / "ndi.lock", "A test of NDI")
+        except Held:
+            time.sleep(NAP_S)
+    yield
+    lock.release()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from longtake.tests.support.numbered_frames import numbered_frames
+
 needs_ndi = pytest.mark.skipif(find_spec("cyndilib") is None, reason="needs the package cyndilib")
 PATIENCE_S = 60.0
+RATE = Fraction(25)  # pictures a second that `ndi_sender` sends
 LOOK_EVERY_S = 0.005
 VARIABLE = "NDI_CONFIG_DIR"  # NDI's library reads this once in each process
 
@@ -33,6 +41,44 @@ def broken_package(folder: Path, patch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "cyndilib"]:
         patch.delitem(sys.modules, name)
     patch.syspath_prepend(folder)
+
+
+@contextmanager
+def ndi_sender(size: tuple[int, int], *names: str) -> Iterator[BaseProcess]:
+    """A process that sends numbered frames of one size (width, height) as NDI sources.
+
+    Without a service that announces them, NDI shows one process of a machine only.
+    """
+    process = get_context("spawn").Process(target=_send_numbers, args=(size, names), daemon=True)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send_numbers(size: tuple[int, int], names: Sequence[str]) -> None:
+    """Send until this process is ended."""
+    from cyndilib.sender import Sender
+    from cyndilib.video_frame import VideoSendFrame
+    from cyndilib.wrapper.ndi_structs import FourCC
+
+    senders, pixels = list[Any](), np.full((size[1], size[0], 4), 255, np.uint8)
+    with ExitStack() as stack:
+        for name in names:
+            frame = VideoSendFrame()
+            frame.set_resolution(*size)
+            frame.set_frame_rate(RATE)
+            frame.set_fourcc(FourCC.RGBX)
+            sender = Sender(name, clock_video=not senders, clock_audio=False)  # one waits for all
+            sender.set_video_frame(frame)
+            senders.append(stack.enter_context(sender))
+        for number in itertools.count():
+            picture = numbered_frames(number, 1, *size)[0].permute(1, 2, 0) * 255
+            pixels[..., :3] = picture.round().numpy()
+            for sender in senders:
+                sender.write_video(pixels.reshape(-1))
 
 
 class NdiReceiver:
