@@ -64,12 +64,10 @@ def matches(name: str, seen: Sequence[str]) -> list[str]:
 
 def _absence(name: str, seen: Sequence[str], patience_s: float) -> BadInput:
     others = f"those seen are {_listed(seen)}" if seen else "no other one is seen either"
-    advice = (
-        "give one of these names" if seen else "NDI needs a network and a firewall that let it pass"
-    )
+    advice = "or give one of these names" if seen else "and let NDI pass the firewalls"
     return BadInput(
         f"No NDI source called {name} was there for {patience_s:g} s, and {others}; start the "
-        f"program that sends, or {advice}."
+        f"program that sends, {advice}."
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,12 +26,12 @@ def only_this_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test of another worker sends meanwhile: without a service, NDI shows one process only."""
-    lock = None
+def alone() -> Iterator[None]:
+    """No other test on this machine sends: without a service, NDI shows one process only."""
+    path, lock = Path(tempfile.gettempdir(), f"longtake-ndi-{getpass.getuser()}.lock"), None
     while lock is None:
         try:
-            lock = ProcessLock(tmp_path_factory.getbasetemp().parent / "ndi.lock", "A test of NDI")
+            lock = ProcessLock(path, "A test of NDI")
         except Held:
             time.sleep(NAP_S)
     yield

@@ -68,7 +68,7 @@ def test_sources_that_come_and_go_do_not_make_the_search_endless(
 
 
 @pytest.mark.parametrize(("seen", "reason"), [
-    ([], "called OBS was there for 10 s, and no other one is seen either; .* needs a network"),
+    ([], "called OBS was there for 10 s, and no other one is seen either; .* sends, and let NDI"),
     (["PC (vMix)\x1b[2J"], r"those seen are PC \(vMix\)\[2J; .* give one of these names"),
     ([f"PC (Cam {i})" for i in range(10, 22)], r"Cam 10\), .* PC \(Cam 19\) and 2 more; start"),
 ])  # fmt: skip
