@@ -6,15 +6,18 @@ The package cyndilib brings NDI's own library. Only those who use NDI need it, s
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote
 
 from ...errors import BadInput
 from ...pip_command import pip_install
+from ...versions import version_numbers
 
 SCHEME = "ndi"
 PACKAGE = "cyndilib"
+OLDEST = "0.1.2"  # older ones keep each picture that is not read in memory for ever
 EXAMPLE = "ndi://NAME, as in ndi://Longtake"
 MAX_CHARACTERS = 200
 
@@ -39,11 +42,20 @@ def name_of(text: str) -> str:
 
 
 def check_installed() -> None:
-    """BadInput, with what to do, if NDI's library is not installed."""
+    """BadInput, with what to do, if NDI's library is not installed, or is too old."""
     if find_spec(PACKAGE) is None:
         raise BadInput(
             f"NDI needs the package {PACKAGE}, which is not installed; install it: "
             f"{pip_install(PACKAGE)}"
+        )
+    try:
+        version = metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:  # a copy that nobody installed
+        return
+    if version_numbers(version) < version_numbers(OLDEST):
+        raise BadInput(
+            f"NDI needs {PACKAGE} {OLDEST} or newer, and {version} is installed; install a newer "
+            f"one: {pip_install(f'--upgrade {PACKAGE}')}"
         )
 
 
@@ -53,4 +65,7 @@ def load(module: str) -> Any:
     try:
         return importlib.import_module(f"{PACKAGE}.{module}")
     except ImportError as error:  # of a processor or system that NDI does not know
-        raise BadInput(f"NDI's library cannot be loaded ({error}).") from error
+        raise BadInput(
+            f"NDI's library cannot be loaded ({error}); install it anew: "
+            f"{pip_install(f'--force-reinstall --no-deps {PACKAGE}')}"
+        ) from error

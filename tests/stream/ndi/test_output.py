@@ -13,6 +13,8 @@ import pytest
 from longtake.errors import BadInput
 from longtake.stream.live.relay import Relay
 from longtake.stream.live.target import Target
+from longtake.stream.ndi.library import OLDEST, PACKAGE
+from longtake.tests.support.import_graph import ROOT
 from longtake.tests.support.numbered_frames import number_in
 from longtake.tests.support.stream.live_shot import HEIGHT, WIDTH
 from longtake.tests.support.stream.live_site import FPS, MP4, Site, served
@@ -92,6 +94,17 @@ def test_without_the_package_the_command_that_installs_it_is_named(
         Relay("http://127.0.0.1:1/live.ts", "ndi://Longtake", print)
 
 
+@needs_ndi
+def test_a_package_that_is_too_old_is_refused_with_the_command_for_a_newer_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "0.0.9")
+    reason = r"cyndilib 0\.1\.2 or newer, and 0\.0\.9 is .* pip install --upgrade cyndilib"
+    with pytest.raises(BadInput, match=reason):
+        Relay("http://127.0.0.1:1/live.ts", "ndi://Longtake", print)
+    assert f'ndi = ["{PACKAGE}>={OLDEST}"]' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
 def test_a_library_that_does_not_load_ends_the_push(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +120,7 @@ def test_a_library_that_does_not_load_ends_the_push(
             relay.stop()
 
         relay = Relay(f"{site.address}.ts", "ndi://Longtake", tell)
-        with pytest.raises(BadInput, match=r"NDI's library cannot be loaded \(no libndi\)"):
+        with pytest.raises(BadInput, match=r"cannot be loaded \(no libndi\); install it anew: "):
             await asyncio.to_thread(relay.run)
         assert said == []
 
