@@ -12,25 +12,26 @@ from ..ndi.input import NdiInput
 from ..video.display.upright import PLAIN
 from .connection import PictureClock, SourceLost
 
-FIND_S = 10.0  # sources show themselves to the network one after another
+FIRST_S = 10.0  # sources show themselves one after another, and a connection begins slowly
 
 
 class NdiSource:
     """The pictures of the NDI source that `name` means, until `ended` is set or `close`.
 
-    `stall_s` is how long nothing may come. BadInput if no such source is there, several fit, or no
-    first picture comes.
+    `stall_s` is how long nothing may come, after the first picture. BadInput if no such source is
+    there, several fit, or no first picture comes.
     """
 
     header, is_file = PLAIN, False
 
     def __init__(self, name: str, stall_s: float, ended: Event) -> None:
         self._stall_s, self._ended = stall_s, ended
-        self._input = NdiInput(name, max(stall_s, FIND_S), ended)
+        first_s = max(stall_s, FIRST_S)
+        self._input = NdiInput(name, first_s, ended)
         self.name = self._input.name
         self._clock = PictureClock()
         try:
-            self._first = self._wait(BadInput)
+            self._first = self._wait(BadInput, first_s)
         except BaseException:
             self.close()
             raise
@@ -41,7 +42,7 @@ class NdiSource:
         SourceLost if nothing comes any more.
         """
         first, self._first = self._first, None
-        return first or self._wait(SourceLost)
+        return first or self._wait(SourceLost, self._stall_s)
 
     def interrupt(self) -> None:
         """Nothing waits for longer than a picture takes once `ended` is set."""
@@ -50,9 +51,9 @@ class NdiSource:
         """Let the source go."""
         self._input.close()
 
-    def _wait(self, kind: type[Exception]) -> tuple[float, av.VideoFrame] | None:
+    def _wait(self, kind: type[Exception], patience_s: float) -> tuple[float, av.VideoFrame] | None:
         """The next picture; None if a source that has begun is gone, `kind` if none comes."""
-        until = time.monotonic() + self._stall_s
+        until = time.monotonic() + patience_s
         while True:
             try:
                 picture = self._input.picture()
@@ -67,7 +68,7 @@ class NdiSource:
                 return None
             if self._ended.is_set() or time.monotonic() >= until:
                 raise kind(
-                    f"The NDI source {self.name} sent no picture for {self._stall_s:g} s; check "
+                    f"The NDI source {self.name} sent no picture for {patience_s:g} s; check "
                     "that it is running."
                 )
             time.sleep(self._input.pause_s)

@@ -72,10 +72,13 @@ def test_a_source_that_hangs_up_has_ended(network: Network) -> None:
     source.close()
 
 
-def test_no_first_picture_is_told_and_the_source_let_go(network: Network) -> None:
+def test_no_first_picture_is_told_and_the_source_let_go(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longtake.stream.incoming.ndi_source.FIRST_S", 0.1)
     network.frame.size = (0, 0)
     network.connections = 0  # it comes about with the first pictures
-    with pytest.raises(BadInput, match="sent no picture for 0.05 s"):
+    with pytest.raises(BadInput, match="sent no picture for 0.1 s"):  # not a short stall's 0.05
         NdiSource(OBS, SHORT_S, Event())
     assert not network.is_open
 
