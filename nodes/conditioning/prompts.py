@@ -18,7 +18,7 @@ from ..attachments import unread_numbers
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
-from ..validation import verdict
+from ..validation import refuses
 from .prompt_plan import check_finite, own_prompt
 from .text_rows import TEXT_LEN
 from .timed_lines import first_time
@@ -29,6 +29,7 @@ EXAMPLE = """0: a red ball bouncing over green hills by day, clear sky, the came
 5: a blue ball bouncing over green hills at night, clear sky, the camera pans left"""
 
 
+@refuses(parse)
 class PromptTimeline(io.ComfyNode):
     """CLIP and text to PROMPT_TIMELINE."""
 
@@ -91,11 +92,6 @@ class PromptTimeline(io.ComfyNode):
         if warnings:
             host.warn(cls.hidden.unique_id, *dict.fromkeys(warnings))
         return io.NodeOutput(timeline)
-
-    @classmethod
-    def validate_inputs(cls, text: str | None = None) -> bool | str:
-        """Refuse lines that cannot be read."""
-        return verdict(parse, text)
 
 
 def _over_time() -> list[io.Input]:

@@ -19,7 +19,7 @@ from ..models.model_facts import facts
 from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
-from ..validation import verdict
+from ..validation import refuses
 from .decoded import open_frames
 from .latent_frames import open_latent
 from .pictures import to_frames
@@ -40,6 +40,12 @@ per cent (Wan's VAE with random weights), or exactly (the demo's).
 """
 
 
+def _check_device(decode_on: str) -> None:
+    """Refuse (BadInput) a device that another computer had."""
+    host.device_named(decode_on)
+
+
+@refuses(_check_device)
 class VAEDecodeStream(io.ComfyNode):
     """Turns a ROLLOUT or a LATENT into FRAMES."""
 
@@ -102,11 +108,6 @@ class VAEDecodeStream(io.ComfyNode):
         model = rollout.claim.model
         check_belongs(decoding, model, rollout.model.config.out_channels)
         return io.NodeOutput(open_frames(rollout, decoding, facts(model).preset.fps, node_id))
-
-    @classmethod
-    def validate_inputs(cls, decode_on: str | None = host.DEFAULT) -> bool | str:
-        """Refuse a device that another computer had; without this the host says it in its words."""
-        return verdict(host.device_named, decode_on)
 
 
 class VAEEncodeStream(io.ComfyNode):

@@ -23,7 +23,7 @@ from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
-from ..validation import NamesFile
+from ..validation import check_name, refuses
 from .video_formats import (
     AS_FRAMES,
     AUTO_BITS,
@@ -40,7 +40,8 @@ FILE_EVENT = "longtake.file"
 ROLE = {PNG: "frames"}
 
 
-class SaveVideo(NamesFile, io.ComfyNode):
+@refuses(check_name, video_format)
+class SaveVideo(io.ComfyNode):
     """FRAMES to a growing video file."""
 
     @classmethod
@@ -288,12 +289,7 @@ def _beside(video: host.OutputFile, format: str, ending: str) -> host.OutputFile
 
 def _entry(role: str, file: host.OutputFile) -> dict[str, str]:
     """Describe a file in the output folder for the host's /view."""
-    return {
-        "role": role,
-        "filename": file.name,
-        "subfolder": file.subfolder,
-        "type": "output",
-    }
+    return {"role": role, "filename": file.name, "subfolder": file.subfolder, "type": "output"}
 
 
 def _tell(role: str, file: host.OutputFile) -> None:

@@ -38,7 +38,7 @@ from ..runtime.report import run_report
 from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
-from ..validation import NamesFile
+from ..validation import check_name, refuses
 from .compatibility import check_compatible, describe_other_model
 from .derive import announce_rollout
 
@@ -49,7 +49,8 @@ NO_STATE = (
 THUMBNAIL_WIDTH = 256
 
 
-class SaveRollout(NamesFile, io.ComfyNode):
+@refuses(check_name)
+class SaveRollout(io.ComfyNode):
     """ROLLOUT to a file."""
 
     @classmethod

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from .. import categories, host, sockets
 from ..schema import build
-from ..validation import verdict
+from ..validation import refuses
 from .camera_lines import read_moves
 from .camera_poses import read_poses
 from .camera_spec import CameraSpec
@@ -19,6 +19,19 @@ EXAMPLE = """0: forward
 8: still"""
 
 
+def _check_file(pose_file: str) -> None:
+    """Refuse (BadInput) a file that is not there."""
+    if pose_file.strip():
+        _file(pose_file.strip())
+
+
+def _check_moves(moves: str, pose_file: str) -> None:
+    """Refuse (BadInput) lines that cannot be read, unless a file takes their place."""
+    if not pose_file.strip():
+        read_moves(moves)
+
+
+@refuses(_check_file, _check_moves)
 class CameraPathNode(io.ComfyNode):
     """Text or a file to CAMERA_PATH."""
 
@@ -52,11 +65,6 @@ class CameraPathNode(io.ComfyNode):
         """Time and size of the file, so that another content runs the node again."""
         name = str(widgets.get("pose_file") or "").strip()
         return host.saved_stamp(name and _placed(name))
-
-    @classmethod
-    def validate_inputs(cls, pose_file: str | None = None) -> bool | str:
-        """Refuse a file that is not there."""
-        return verdict(_file, (pose_file or "").strip() or None)
 
 
 def _file(name: str) -> Path:

@@ -3,36 +3,105 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
 from longtake.tests.support.node_bench import Bench
 
+SAVE = {"filename_prefix": "a/b", "format": "mp4 (h264)", "crf": -1, "bits": "auto"}
+PATH = {"moves": "0: up", "pose_file": ""}
+REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("LongtakeSaveVideo", SAVE, {"filename_prefix": "../x"}, "not a file name inside"),
+    ("LongtakeSaveVideo", SAVE, {"crf": 63}, "crf of H.264 must be from 0 to 51; got 63"),
+    ("LongtakeSaveVideo", SAVE, {"crf": 64}, "crf is 64; set a number from -1 to 63"),
+    ("LongtakeSaveVideo", SAVE, {"format": "mp5"}, "format is 'mp5'; choose one of mp4 (h264),"),
+    ("LongtakeSaveVideo", SAVE | {"format": "gif"}, {"bits": "10"}, "gif has 8 bits of colour"),
+    ("LongtakeSaveVideo", SAVE, {"format": "webm (vp9)", "bits": "10"}, "VP9 has 8 bits"),
+    ("LongtakeSaveVideo", SAVE, {"format": "mov (prores 4444)", "bits": "8"}, "4444 has 10 bits"),
+    ("LongtakeSaveRollout", {"filename_prefix": "a"}, {"filename_prefix": "../x"}, "not a file"),
+    ("LongtakePromptTimeline", {"text": "0: a ball"}, {"text": "-3: a"}, "is not a time from 0"),
+    ("LongtakeVAEDecode", {"decode_on": "cpu"}, {"decode_on": "gpu:3"}, "choose one of default"),
+    ("LongtakeCameraPath", PATH, {"moves": "0: fly"}, "Line 1"),
+    ("LongtakeCameraPath", PATH, {"pose_file": "nowhere.txt"}, "does not exist"),
+]  # fmt: skip
+"""A node, values that it takes, a change of them, and what is said then."""
 
-@pytest.mark.usefixtures("bench")
-def test_a_wrong_text_is_refused_before_the_run() -> None:
-    from longtake.nodes.conditioning.prompts import PromptTimeline
-    from longtake.nodes.outputs.save_video import SaveVideo
-    from longtake.nodes.rollouts.files import SaveRollout
-
-    for node in (SaveVideo, SaveRollout):
-        assert "not a file name inside" in str(node.validate_inputs(filename_prefix="../x"))
-        assert node.validate_inputs(filename_prefix="a/b") is True
-        assert node.validate_inputs() is True
-    assert "which is not a time from 0" in str(PromptTimeline.validate_inputs(text="-3: a ball"))
-    assert PromptTimeline.validate_inputs(text="0: a ball") is True
-    assert PromptTimeline.validate_inputs(text=None) is True
+table = pytest.mark.parametrize(("node_id", "values", "change", "sentence"), REFUSALS)
 
 
-@pytest.mark.usefixtures("bench")
-def test_a_refusal_is_told_once() -> None:
-    """The host repeats it for every input that the method names."""
+def names_of(node: Any) -> list[str]:
+    """The widgets whose values the host hands on, as the host finds them."""
+    return inspect.getfullargspec(node.validate_inputs).args[1:]
+
+
+def validate(node_id: str, **values: Any) -> bool | str:
+    """Ask a node as the host does."""
     from longtake.nodes.extension import NODES
 
-    checks = [vars(c)["validate_inputs"] for node in NODES for c in node.mro()[:2]
-              if "validate_inputs" in vars(c)]  # fmt: skip
-    named = [inspect.signature(check.__func__).parameters for check in checks]
-    assert len(named) >= 5 and all(len(names) == 2 for names in named)  # `cls` and the input
+    [node] = [node for node in NODES if node.define_schema().node_id == node_id]
+    handed = {name: value for name, value in values.items() if name in names_of(node)}
+    answer: bool | str = node.validate_inputs(**handed)
+    return answer
+
+
+def checked_nodes() -> list[Any]:
+    """The nodes that refuse anything."""
+    from longtake.nodes.extension import NODES
+
+    return [node for node in NODES if "validate_inputs" in vars(node)]
+
+
+@pytest.mark.usefixtures("bench")
+@table
+def test_a_mistake_in_the_widgets_is_refused_before_the_run(
+    node_id: str, values: dict[str, Any], change: dict[str, Any], sentence: str
+) -> None:
+    assert validate(node_id, **values) is True
+    assert sentence in str(validate(node_id, **values | change))
+
+
+@pytest.mark.usefixtures("bench")
+@table
+def test_what_a_link_gives_is_judged_when_the_node_runs(
+    node_id: str, values: dict[str, Any], change: dict[str, Any], sentence: str
+) -> None:
+    """The host hands on None for it."""
+    for name in change:
+        assert validate(node_id, **values | change | {name: None}) is True, sentence
+    assert validate(node_id, **dict.fromkeys(values)) is True
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_widget_that_a_workflow_leaves_out_has_its_default() -> None:
+    without_bits = {**SAVE, "format": "gif"}
+    del without_bits["bits"]
+    assert validate("LongtakeSaveVideo", **without_bits) is True
+    assert "Line 1" in str(validate("LongtakeCameraPath", moves="0: fly"))
+    assert validate("LongtakeSaveVideo", crf=63) is True  # the host says that `format` is missing
+
+
+@pytest.mark.usefixtures("bench")
+def test_default_values_are_taken() -> None:
+    for node in checked_nodes():
+        places = {place.id: place for place in node.define_schema().inputs}
+        defaults = {name: places[name].default for name in names_of(node)}
+        assert node.validate_inputs(**defaults) is True, node
+
+
+@pytest.mark.usefixtures("bench")
+def test_only_limits_that_the_node_checks_are_taken_from_the_host() -> None:
+    """A list of files has no default; the host alone compares a name with it."""
+    for node in checked_nodes():
+        places = {place.id: place for place in node.define_schema().inputs}
+        assert all(places[name].default is not None for name in names_of(node)), node
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_refusal_is_told_at_few_widgets() -> None:
+    """The host repeats it for every widget that the method names."""
+    counts = [len(names_of(node)) for node in checked_nodes()]
+    assert len(counts) >= 5 and all(1 <= count <= 5 for count in counts)
 
 
 def test_the_node_itself_refuses_what_came_by_a_link(bench: Bench) -> None:

@@ -22,6 +22,7 @@ from longtake.tests.in_core.support.graphs import (
     collected,
     example,
     node,
+    told,
 )
 from longtake.tests.in_core.support.outputs import frame_count, pictures, saved
 
@@ -51,6 +52,32 @@ def test_a_link_of_the_wrong_type_is_refused_before_anything_runs(client: Client
     workflow[DECODE]["inputs"]["rollout"] = [LOAD, 0]
     details = client.refusal(workflow)["node_errors"][DECODE]["errors"][0]
     assert details["type"] == "return_type_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ({"crf": 63}, "The crf of H.264 must be from 0 to 51; got 63."),
+        ({"crf": 64}, "crf is 64; set a number from -1 to 63."),
+        ({"format": "gif", "bits": "10"}, "gif has 8 bits of colour; set `bits` to auto."),
+    ],
+)
+def test_widgets_that_do_not_go_together_are_refused_before_anything_runs(
+    client: Client, inputs: dict[str, Any], sentence: str
+) -> None:
+    workflow = example(seed=20)
+    del workflow[PREVIEW]
+    workflow[SAVE]["inputs"].update(inputs)
+    assert told(client, workflow, SAVE) == {sentence}
+
+
+def test_what_another_node_gives_is_refused_when_the_node_runs(client: Client) -> None:
+    workflow = example(seed=20)
+    workflow["20"] = node("PrimitiveInt", value=63)
+    workflow[SAVE]["inputs"]["crf"] = ["20", 0]
+    name, failure = client.run(workflow).end
+    assert name == "execution_error" and failure["node_id"] == SAVE
+    assert "The crf of H.264 must be from 0 to 51" in failure["exception_message"]
 
 
 def test_a_number_of_another_node_is_compared_with_the_widget(client: Client) -> None:

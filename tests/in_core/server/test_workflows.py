@@ -21,6 +21,7 @@ from longtake.tests.in_core.support.graphs import (
     SAVE,
     example,
     node,
+    told,
 )
 from longtake.tests.in_core.support.outputs import frame_count, newest_clip, packets, saved
 
@@ -137,8 +138,8 @@ def test_a_name_outside_the_output_folder_is_refused_and_nothing_is_left(client:
     workflow = example(seed=7)
     del workflow[PREVIEW]  # which the core would run without the file
     workflow[SAVE]["inputs"]["filename_prefix"] = "../outside"
-    [error] = client.refusal(workflow)["node_errors"][SAVE]["errors"]
-    assert "not a file name inside the output folder" in error["details"]
+    sentences = told(client, workflow, SAVE)
+    assert len(sentences) == 1 and "not a file name inside the output folder" in sentences.pop()
     assert not list(client.base.glob("outside*"))
 
 

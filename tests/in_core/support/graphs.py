@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from longtake.tests.in_core.support.client import Workflow
+from longtake.tests.in_core.support.client import Client, Workflow
 from longtake.tests.in_core.support.places import ROOT
 
 EXAMPLE = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
@@ -26,6 +26,12 @@ def example(*, seed: int, frames: int = 61) -> Workflow:
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     """A node in API form."""
     return {"class_type": class_type, "inputs": inputs}
+
+
+def told(client: Client, workflow: Workflow, node_id: str) -> set[str]:
+    """The sentences by which a node refuses a workflow; the core repeats one at each widget."""
+    errors = client.refusal(workflow)["node_errors"][node_id]["errors"]
+    return {error["details"].partition(" - ")[2] for error in errors}
 
 
 def collected(source: str, collect: str = "images") -> dict[str, Any]:

@@ -248,7 +248,7 @@ def test_a_file_that_is_not_there_is_told_once_and_before_the_run() -> None:
     sentence = CameraPathNode.validate_inputs(pose_file="nowhere.json")
     assert str(sentence).endswith("nowhere.json does not exist; choose another file.")
     assert CameraPathNode.validate_inputs(pose_file=" ") is True
-    assert CameraPathNode.validate_inputs() is CameraPathNode.validate_inputs(None) is True
+    assert CameraPathNode.validate_inputs() is True
 
 
 def test_a_model_without_a_camera_refuses_a_path(bench: Bench) -> None:
