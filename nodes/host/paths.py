@@ -52,6 +52,7 @@ def output_file(
             prefix, str(root), *size
         )
     except OSError as error:
+        _check_folder(prefix, Path(error.filename or root))  # of a prefix with tokens
         raise StorageError(
             f"The output folder {root} cannot be used ({error.strerror}); choose one that can be "
             "written."
@@ -79,6 +80,17 @@ def check_prefix(prefix: str, root: Path | None = None) -> None:
             f"filename_prefix {excerpt(prefix)} has {wrong[0]!r}, which no file's name has on "
             "Windows; use a name such as longtake/clip."
         )
+    _check_folder(prefix, (root / prefix).parent)
+
+
+def _check_folder(prefix: str, folder: Path) -> None:
+    """BadInput where a file stands in the place of `folder`, or of a folder around it."""
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place) and not os.path.isdir(place):  # these raise no error themselves
+            raise BadInput(
+                f"filename_prefix {excerpt(prefix)} needs the folder {place}, where a file stands; "
+                "move that file, or use another name."
+            )
 
 
 def temp_folder() -> Path:

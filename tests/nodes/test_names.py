@@ -34,6 +34,30 @@ def test_the_longest_name_makes_every_file(bench: Bench, format: str, tmp_path: 
     assert len(list(tmp_path.rglob(f"{name}_00001_*"))) == 3, "video, sheet and report"
 
 
+@pytest.mark.parametrize("prefix", ["notes.txt/clip", "notes.txt/deep/er/clip", "%width%.txt/clip"])
+def test_a_file_in_the_place_of_a_folder_is_named_and_stays(
+    bench: Bench, prefix: str, tmp_path: Path
+) -> None:
+    """Also where only the host's tokens make the file's name."""
+    for name in ("notes.txt", "16.txt"):
+        (tmp_path / name).write_text("mine")
+    refusal = bench.refusal("LongtakeSaveVideo", frames=PICTURES, filename_prefix=prefix)
+    file = tmp_path / ("16.txt" if "%" in prefix else "notes.txt")
+    assert f"needs the folder {file}, where a file stands; move that file" in refusal
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_file_in_the_place_of_a_folder_is_told_of_as_the_workflow_is_queued(
+    tmp_path: Path,
+) -> None:
+    from longtake.nodes.outputs.save_video import SaveVideo
+
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "where a file stands" in str(SaveVideo.validate_inputs(filename_prefix="notes.txt/clip"))
+    assert SaveVideo.validate_inputs(filename_prefix="notes.txt") is True  # notes.txt_00001_.mp4
+
+
 @pytest.mark.parametrize("name", ["a" * 300, "zero\0byte"])
 def test_what_cannot_be_a_file_s_name_is_one_sentence(
     bench: Bench, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
