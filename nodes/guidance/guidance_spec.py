@@ -38,6 +38,15 @@ class GuidanceTermSpec:
         return ()
 
 
+def check_interval(low: float, high: float) -> None:
+    """Refuse (BadInput) noise levels for guidance to act between that have nothing between them."""
+    if low > high:
+        raise BadInput(
+            f"from_level is {low:g} and to_level {high:g}, and guidance acts between them; set "
+            "from_level to at most to_level."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class GuidanceOptionsSpec:
     """When a guidance acts and what limits it. None and an empty `per_step` change nothing; a
@@ -73,11 +82,7 @@ class GuidanceOptionsSpec:
     def _interval(self, low: float, high: float) -> tuple[float, float]:
         """The noise levels that guidance acts between; `low` and `high` where nothing is set."""
         low, high = value_or(self.from_level, low), value_or(self.to_level, high)
-        if low > high:
-            raise BadInput(
-                f"from_level is {low:g} and to_level {high:g}, and guidance acts between them; set "
-                "from_level to at most to_level."
-            )
+        check_interval(low, high)
         return low, high
 
     def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from ...samplers.schedule.options import FROM_MODEL
 from .. import categories, host, sockets
 from ..from_model import set_or_none
 from ..schema import build
+from ..validation import refuses
 from .guidance_spec import GuidanceOptionsSpec, GuidanceSpec
 from .history_spec import (
     FRACTIONAL,
@@ -24,11 +25,12 @@ from .history_spec import (
     VANILLA,
     HistoryGuidanceSpec,
 )
-from .options import option_inputs, read_options
+from .options import check_levels, option_inputs, parse_factors, read_options
 
 MAX_STRENGTH = 30.0
 
 
+@refuses(check_levels, parse_factors)
 class HistoryGuidance(io.ComfyNode):
     """A preset of History Guidance, with its options."""
 

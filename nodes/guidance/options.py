@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ...characters import excerpt
 from ...errors import BadInput
 from ..from_model import set_or_none
-from .guidance_spec import GuidanceOptionsSpec
+from .guidance_spec import GuidanceOptionsSpec, check_interval
 
 UNCHANGED = -1.0
 NUMBERS = ("from_level", "to_level", "first_chunk", "rescale", "norm_cap")
@@ -27,15 +27,22 @@ def read_options(widgets: Mapping[str, Any]) -> GuidanceOptionsSpec:
     )
 
 
-def parse_factors(text: str) -> tuple[float, ...]:
+def check_levels(from_level: float, to_level: float) -> None:
+    """Refuse (BadInput) two levels in the wrong order; where one is unset, the chain decides."""
+    if UNCHANGED not in (from_level, to_level):
+        check_interval(from_level, to_level)
+
+
+def parse_factors(per_step: str) -> tuple[float, ...]:
     """Read numbers from a line such as `1, 1, 0.5`; an empty line gives none."""
     try:
-        factors = tuple(float(word) for word in text.replace(",", " ").split())
+        factors = tuple(float(word) for word in per_step.replace(",", " ").split())
     except ValueError:
         factors = (math.nan,)
     if not all(map(math.isfinite, factors)):
         raise BadInput(
-            f"per_step is {excerpt(text)}; write numbers such as `1, 1, 0.5`, one for each step."
+            f"per_step is {excerpt(per_step)}; write numbers such as `1, 1, 0.5`, one for each "
+            "step."
         )
     return factors
 

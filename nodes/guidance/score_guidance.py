@@ -13,12 +13,22 @@ from ...errors import BadInput
 from ...kinds import kind_of
 from ...model.vae.taehv import taehv_decoder
 from ...samplers import guidance as g
-from ...samplers.guidance.scores import Box, Colour, Motion, Palette, Pictures, Region
+from ...samplers.guidance.scores import (
+    Box,
+    Colour,
+    Motion,
+    Palette,
+    Pictures,
+    Region,
+    check_box,
+    check_colours,
+)
 from .. import categories, sockets
 from ..frames.pictures import USUAL_FPS, PictureFrames
 from ..models.demo_objects import DemoVAE
 from ..models.streaming_vae import TinyVAE, is_tiny, streaming_vae
 from ..schema import build
+from ..validation import refuses
 from .guidance_spec import GuidanceSpec
 from .history_guidance import MAX_STRENGTH
 
@@ -26,6 +36,19 @@ PALETTE, REGION, MOTION = "palette", "region", "motion"
 _COLOUR = re.compile(r"#?([\da-f]{6})", re.IGNORECASE)
 
 
+def _check_colours(score: str, colours: str) -> None:
+    """Refuse (BadInput) a palette that cannot be read."""
+    if score == PALETTE:
+        parse_palette(colours)
+
+
+def _check_region(score: str, region: str) -> None:
+    """Refuse (BadInput) a region that cannot be read."""
+    if score == REGION:
+        parse_box(region)
+
+
+@refuses(_check_colours, _check_region)
 class ScoreGuidance(io.ComfyNode):
     """One score of a guidance chain."""
 
@@ -108,6 +131,7 @@ def parse_palette(text: str) -> tuple[Colour, ...]:
             )
         value = int(match[1], 16)
         colours.append((value // 65536 / 255, value // 256 % 256 / 255, value % 256 / 255))
+    check_colours(colours)
     return tuple(colours)
 
 
@@ -119,6 +143,7 @@ def parse_box(text: str) -> Box:
         raise BadInput(
             f"region is {excerpt(text)}; write left, top, width and height as fractions: 0 0 0.5 1."
         ) from error
+    check_box((left, top, width, height))
     return left, top, width, height
 
 

@@ -13,6 +13,7 @@ from ..attachments import unread_numbers
 from ..conditioning import prompt_plan
 from ..conditioning.timeline import Timeline
 from ..schema import build
+from ..validation import refuses
 from .guidance_spec import GuidanceSpec, GuidanceTermSpec
 from .history_guidance import MAX_STRENGTH
 
@@ -20,6 +21,13 @@ ALL, RANGE, SINK, NOTHING, NOISE = "all", "range", "sink", "nothing", "pure nois
 POSITIVE, NEGATIVE = "positive", "negative"
 
 
+def _check_ages(view: str, newest: int, oldest: int) -> None:
+    """Refuse (BadInput) a range that ends before it begins."""
+    if view == RANGE:
+        _ages(newest, oldest)
+
+
+@refuses(_check_ages)
 class GuidanceTerm(io.ComfyNode):
     """One term of a guidance sum."""
 

@@ -6,6 +6,7 @@ so means the same for every picture size, chunk and video.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import InitVar, dataclass
 from functools import partial
@@ -81,6 +82,23 @@ class Pictures:
         return own.memory_of(before[None]) if len(before) else own.start(own.decoder)
 
 
+def check_colours(colours: Sequence[Colour]) -> None:
+    """Refuse (BadInput) a palette without colours."""
+    if not colours:
+        raise BadInput("A palette needs at least one colour, such as #ffcc00.")
+
+
+def check_box(box: Box) -> None:
+    """Refuse (BadInput) a box that is not inside the picture."""
+    left, top, width, height = box
+    inside = min(left, top) >= 0 and min(width, height) > 0
+    if not inside or left + width > 1 or top + height > 1:
+        raise BadInput(
+            "A region is left, top, width and height in fractions of the picture, from 0 to 1; "
+            f"got {box}."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Palette:
     """Asks every pixel to be near one of some colours, RGB in [0, 1]."""
@@ -89,8 +107,7 @@ class Palette:
     pictures: Pictures
 
     def __post_init__(self) -> None:
-        if not self.colours:
-            raise BadInput("A palette needs at least one colour, such as #ffcc00.")
+        check_colours(self.colours)
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared distance to the nearest colour."""
@@ -111,13 +128,7 @@ class Region:
     pictures: Pictures
 
     def __post_init__(self) -> None:
-        left, top, width, height = self.box
-        inside = min(left, top) >= 0 and min(width, height) > 0
-        if not inside or left + width > 1 or top + height > 1:
-            raise BadInput(
-                "A region is left, top, width and height in fractions of the picture, from 0 to 1; "
-                f"got {self.box}."
-            )
+        check_box(self.box)
         object.__setattr__(self, "picture", outside_inference(self.picture))
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:

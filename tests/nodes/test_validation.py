@@ -11,6 +11,9 @@ from longtake.tests.support.node_bench import Bench
 
 SAVE = {"filename_prefix": "a/b", "format": "mp4 (h264)", "crf": -1, "bits": "auto"}
 PATH = {"moves": "0: up", "pose_file": ""}
+AGES = {"view": "range", "newest": 1, "oldest": 4}
+LEVELS = {"from_level": -1.0, "to_level": 0.7, "per_step": ""}
+SCORE = {"score": "palette", "colours": "#ffcc00", "region": "0 0 1"}
 REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("LongtakeSaveVideo", SAVE, {"filename_prefix": "../x"}, "not a file name inside"),
     ("LongtakeSaveVideo", SAVE, {"crf": 63}, "crf of H.264 must be from 0 to 51; got 63"),
@@ -24,6 +27,14 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("LongtakeVAEDecode", {"decode_on": "cpu"}, {"decode_on": "gpu:3"}, "choose one of default"),
     ("LongtakeCameraPath", PATH, {"moves": "0: fly"}, "Line 1"),
     ("LongtakeCameraPath", PATH, {"pose_file": "nowhere.txt"}, "does not exist"),
+    ("LongtakeGuidanceTerm", AGES, {"newest": 9}, "newest is 9 and oldest 4"),
+    ("LongtakeGuidanceTerm", AGES | {"view": "sink", "newest": 9}, {"view": "range"}, "is 9 and"),
+    ("LongtakeHistoryGuidance", LEVELS, {"from_level": 0.9}, "from_level is 0.9 and to_level 0.7"),
+    ("LongtakeHistoryGuidance", LEVELS, {"per_step": "1, x"}, "per_step is '1, x'; write numbers"),
+    ("LongtakeScoreGuidance", SCORE, {"colours": "#12"}, "'#12' is not a colour"),
+    ("LongtakeScoreGuidance", SCORE, {"colours": ""}, "needs at least one colour"),
+    ("LongtakeScoreGuidance", SCORE, {"score": "region"}, "region is '0 0 1'; write left, top"),
+    ("LongtakeScoreGuidance", SCORE, {"score": "region", "region": "0 0 2 1"}, "from 0 to 1; got"),
 ]  # fmt: skip
 """A node, values that it takes, a change of them, and what is said then."""
 
