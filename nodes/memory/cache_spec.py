@@ -85,6 +85,11 @@ class KVCacheSpec:
     def __post_init__(self) -> None:
         if self.policy != FULL and None not in (self.window_frames, self.sink_frames):
             _check(self.policy, self.window_frames or 0, self.sink_frames or 0)
+        if self.policy in (BY_VIEW, BY_CONTENT):
+            room = None
+            if self.window_frames is not None and self.sink_frames is not None:
+                room = self.window_frames - self.sink_frames - 1
+            _check_recall(self.recall_frames, room, self.archive_frames)
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """The cache settings for a model with `preset`."""
@@ -128,17 +133,8 @@ class KVCacheSpec:
         """The policy with the requested numbers, in the world of the model."""
         recall = policy.recall_frames if self.recall_frames is None else self.recall_frames
         room = policy.window_frames - policy.sink_frames - 1
-        if recall > room:
-            raise BadInput(
-                f"recall_frames is {recall} and the window has room for {room} beside its sink and "
-                "one newest latent frame; set recall_frames to a smaller number."
-            )
         archive = self.archive_frames or policy.archive_frames
-        if archive is not None and archive < recall:
-            raise BadInput(
-                f"archive_frames is {archive} and recall_frames {recall}; the archive "
-                "must hold as many latent frames as are recalled, so set a larger number, or 0."
-            )
+        _check_recall(recall, room, archive)
         return in_world(replace(policy, recall_frames=recall, archive_frames=archive), preset)
 
 
@@ -148,6 +144,23 @@ def _check(policy: str, window_frames: int, sink_frames: int) -> None:
         raise BadInput(
             f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part of "
             "the window, so set sink_frames to a smaller number."
+        )
+
+
+def _check_recall(recall: int | None, room: int | None, archive: int | None) -> None:
+    """Refuse to recall more latent frames than there is `room` or `archive` for.
+
+    What is None is not known yet.
+    """
+    if recall is not None and room is not None and recall > room:
+        raise BadInput(
+            f"recall_frames is {recall} and the window has room for {room} beside its sink and "
+            "one newest latent frame; set recall_frames to a smaller number."
+        )
+    if recall is not None and archive is not None and archive < recall:
+        raise BadInput(
+            f"archive_frames is {archive} and recall_frames {recall}; the archive "
+            "must hold as many latent frames as are recalled, so set a larger number, or 0."
         )
 
 

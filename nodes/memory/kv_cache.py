@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +17,14 @@ from ...model.preset import DEMO
 from ...samplers.history.settings import CacheSettings, FirstLatent
 from ...samplers.schedule.options import FROM_MODEL
 from ...samplers.settings import OnPromptChange
+from ...samplers.settings_checks import check_own_heads_storage
 from .. import categories, host, sockets
+from ..advice import advising
 from ..from_model import FROM_MODEL as FROM_MODEL_NUMBER
 from ..from_model import TIP, set_or_none
 from ..runtime.host_codec import host_codec
 from ..schema import build
+from ..validation import refuses
 from .cache_spec import POLICIES, KVCacheSpec
 
 AS_COMPUTED = "as computed"
@@ -33,6 +37,35 @@ PLACES: dict[str, Callable[[], Placement]] = {
 }
 
 
+def _check_window(policy: str, window_frames: int, sink_frames: int) -> None:
+    """Refuse (BadInput) a window without room beside its sink."""
+    _request(policy, window_frames, sink_frames, FROM_MODEL_NUMBER, 0)
+
+
+def _request(
+    policy: str, window_frames: int, sink_frames: int, recall_frames: int, archive_frames: int
+) -> KVCacheSpec:
+    """The request for these numbers of latent frames; BadInput where they do not go together."""
+    return KVCacheSpec(
+        CacheSettings,
+        policy,
+        set_or_none("window_frames", window_frames, 1),
+        set_or_none("sink_frames", sink_frames, 0),
+        set_or_none("recall_frames", recall_frames, 0),
+        archive_frames or None,
+    )
+
+
+def _check_storage(policy: str, storage: str, placement: str, prompt_switch: str) -> None:
+    """Refuse (BadInput) what a policy with a history of every head's own does not take."""
+    if policy in POLICIES:
+        cache = POLICIES[policy](DEMO.window_frames, 0)  # their numbers play no part in it
+        place, recaches = PLACES[placement](), prompt_switch == "re-cache"
+        with advising():
+            check_own_heads_storage(cache, _storage(storage, 0), place, recaches=recaches)
+
+
+@refuses(_check_window, _request, _check_storage)
 class KVCacheSettings(io.ComfyNode):
     """Widgets to a KV_CACHE value."""
 
@@ -85,12 +118,8 @@ class KVCacheSettings(io.ComfyNode):
             budget_bytes=int(budget_gb * 2**30) or None,
             codec=None if vae is None or first_latent != "re-encode" else host_codec(vae),
         )
-        sink = set_or_none("sink_frames", sink_frames, 0)
-        window = set_or_none("window_frames", window_frames, 1)
-        recall = set_or_none("recall_frames", recall_frames, 0)
-        return io.NodeOutput(
-            KVCacheSpec(settings, policy, window, sink, recall, archive_frames or None)
-        )
+        frames = policy, window_frames, sink_frames, recall_frames, archive_frames
+        return io.NodeOutput(replace(_request(*frames), settings=settings))
 
 
 def _storage(name: str, unquantised_frames: int) -> Storage:

@@ -23,6 +23,9 @@ from ...samplers.schedule.options import (
     SOLVERS,
     STEP_PRESETS,
     ScheduleOptions,
+    check_list,
+    check_stagger,
+    solver_for,
 )
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import categories, host, sockets
@@ -30,6 +33,7 @@ from ..from_model import FROM_MODEL as FROM_MODEL_NUMBER
 from ..from_model import TIP, set_or_none
 from ..models.model_facts import describe_preset_values, facts
 from ..schema import build
+from ..validation import refuses
 from .schedule_picture import draw_schedule, in_words
 from .schedule_spec import ScheduleSpec
 
@@ -37,6 +41,21 @@ DEFAULTS = ScheduleOptions()
 NO_MODEL = "The sampler resolves the values from the model; connect `model` here to see them."
 
 
+def _check_stagger(schedule: str, stagger: float) -> None:
+    check_stagger(schedule, stagger)
+
+
+def _check_list(schedule: str, step_list: str) -> None:
+    check_list(schedule, step_list)
+
+
+def _check_solver(solver: str, predicts: str) -> None:
+    """Refuse (BadInput) a solver for flows where the model is none; the model's own is unknown."""
+    if solver != FROM_MODEL:
+        solver_for(solver, predicts)
+
+
+@refuses(_check_stagger, _check_list, _check_solver)
 class DiffusionForcingSchedule(io.ComfyNode):
     """Chunks, steps and noise levels."""
 

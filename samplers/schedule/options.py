@@ -160,15 +160,31 @@ class ScheduleOptions:
                 ladder, opening = parse_steps(written, preset.shift)
             case steps:
                 ladder, opening = flow_ladder(steps, preset.shift), ()
-        if kind in ONE_BY_ONE:
-            return ladder, opening
-        if "|" in self.step_list:
-            raise BadInput(
-                f"step_list is {excerpt(self.step_list)}, but the schedule {kind!r} makes its "
-                "first chunk "
-                "together with others; leave out the part before `|`, or choose causal chunks."
-            )
-        return ladder, ()
+        _check_opening(kind, self.step_list)
+        return ladder, opening if kind in ONE_BY_ONE else ()
+
+
+def check_stagger(kind: str, stagger: float) -> None:
+    """Refuse (BadInput) a stagger that this kind takes for no number of steps."""
+    if kind != FROM_MODEL:
+        KINDS[kind](flow_ladder(MAX_STEPS, 1.0), 1, stagger)
+
+
+def check_list(kind: str, step_list: str) -> None:
+    """Refuse (BadInput) a list of steps that cannot be read, or that this kind has no use for."""
+    if step_list.strip():
+        parse_steps(step_list.strip(), 1.0)
+    if kind != FROM_MODEL:
+        _check_opening(kind, step_list)
+
+
+def _check_opening(kind: str, step_list: str) -> None:
+    """Refuse steps of the first chunk where it is not made alone."""
+    if kind not in ONE_BY_ONE and "|" in step_list:
+        raise BadInput(
+            f"step_list is {excerpt(step_list)}, but the schedule {kind!r} makes its first chunk "
+            "together with others; leave out the part before `|`, or choose causal chunks."
+        )
 
 
 def solver_for(name: str, predicts: str = FLOW, betas: str = BETAS[0], eta: float = 1.0) -> Solver:

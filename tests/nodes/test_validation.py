@@ -11,6 +11,14 @@ from longtake.tests.support.node_bench import Bench
 
 SAVE = {"filename_prefix": "a/b", "format": "mp4 (h264)", "crf": -1, "bits": "auto"}
 PATH = {"moves": "0: up", "pose_file": ""}
+WINDOW = {"policy": "window + sink", "window_frames": 9, "sink_frames": 1, "recall_frames": -1,
+          "archive_frames": 0, "storage": "as computed", "placement": "device",
+          "prompt_switch": "keep"}  # fmt: skip
+HEADS = {**WINDOW, "policy": "most attended, per head"}
+VIEW = {**WINDOW, "policy": "window + recall by view"}
+STEPS = {"schedule": "pyramid", "stagger": 2.0, "step_list": "", "solver": "euler",
+         "predicts": "flow"}  # fmt: skip
+PIPELINE = {**STEPS, "schedule": "pipeline (MAGI-1)"}
 AGES = {"view": "range", "newest": 1, "oldest": 4}
 LEVELS = {"from_level": -1.0, "to_level": 0.7, "per_step": ""}
 SCORE = {"score": "palette", "colours": "#ffcc00", "region": "0 0 1"}
@@ -27,6 +35,19 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("LongtakeVAEDecode", {"decode_on": "cpu"}, {"decode_on": "gpu:3"}, "choose one of default"),
     ("LongtakeCameraPath", PATH, {"moves": "0: fly"}, "Line 1"),
     ("LongtakeCameraPath", PATH, {"pose_file": "nowhere.txt"}, "does not exist"),
+    ("LongtakeKVCacheSettings", WINDOW, {"sink_frames": 9}, "sink_frames is 9 and window_frames 9"),
+    ("LongtakeKVCacheSettings", WINDOW, {"window_frames": 0}, "window_frames is 0; set at least 1"),
+    ("LongtakeKVCacheSettings", VIEW, {"recall_frames": 8}, "room for 7 beside its sink"),
+    ("LongtakeKVCacheSettings", VIEW | {"window_frames": -1, "recall_frames": 8},
+     {"archive_frames": 7}, "archive_frames is 7 and recall_frames 8"),
+    ("LongtakeKVCacheSettings", HEADS, {"storage": "int8"}, "computed; change storage in KV Cache"),
+    ("LongtakeKVCacheSettings", HEADS, {"placement": "disk"}, "stays on the device and cannot be"),
+    ("LongtakeKVCacheSettings", HEADS, {"prompt_switch": "re-cache"}, "cannot be re-cached"),
+    ("LongtakeSchedule", PIPELINE, {"stagger": 2.5}, "stagger is 2.5; here it counts chunks in"),
+    ("LongtakeSchedule", PIPELINE, {"stagger": 0.0}, "chunks can be in flight"),
+    ("LongtakeSchedule", STEPS, {"step_list": "4, 2"}, "must begin with 1000 and fall"),
+    ("LongtakeSchedule", STEPS, {"step_list": "1000, 9 | 1000"}, "makes its first chunk together"),
+    ("LongtakeSchedule", STEPS, {"predicts": "v"}, "'euler' is for models that predict a flow"),
     ("LongtakeGuidanceTerm", AGES, {"newest": 9}, "newest is 9 and oldest 4"),
     ("LongtakeGuidanceTerm", AGES | {"view": "sink", "newest": 9}, {"view": "range"}, "is 9 and"),
     ("LongtakeHistoryGuidance", LEVELS, {"from_level": 0.9}, "from_level is 0.9 and to_level 0.7"),
@@ -93,11 +114,14 @@ def test_a_widget_that_a_workflow_leaves_out_has_its_default() -> None:
 
 
 @pytest.mark.usefixtures("bench")
-def test_default_values_are_taken() -> None:
+def test_default_values_are_taken_and_every_other_choice_with_them() -> None:
     for node in checked_nodes():
         places = {place.id: place for place in node.define_schema().inputs}
         defaults = {name: places[name].default for name in names_of(node)}
         assert node.validate_inputs(**defaults) is True, node
+        for name in names_of(node):
+            for choice in getattr(places[name], "options", None) or ():
+                assert node.validate_inputs(**defaults | {name: choice}) is True, (node, choice)
 
 
 @pytest.mark.usefixtures("bench")
@@ -112,7 +136,7 @@ def test_only_limits_that_the_node_checks_are_taken_from_the_host() -> None:
 def test_a_refusal_is_told_at_few_widgets() -> None:
     """The host repeats it for every widget that the method names."""
     counts = [len(names_of(node)) for node in checked_nodes()]
-    assert len(counts) >= 5 and all(1 <= count <= 5 for count in counts)
+    assert len(counts) >= 5 and all(1 <= count <= 8 for count in counts)
 
 
 def test_the_node_itself_refuses_what_came_by_a_link(bench: Bench) -> None:
