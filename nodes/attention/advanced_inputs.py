@@ -21,16 +21,7 @@ MAX_FRAMES = 4096
 
 def dense_layers(model: Any, text: str) -> tuple[int, ...]:
     """Read layers of `model` from a text such as `0, 5-7`."""
-    numbers = set[int]()
-    for word in text.replace(",", " ").split():
-        part = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
-        layers = range(int(part[1]), int(part[2] or part[1]) + 1) if part else ()
-        if not layers:
-            raise BadInput(
-                f"dense_layers of ANN-Sparse Attention has {excerpt(word)}, which is not a layer; "
-                "write numbers from 0, such as 0, 5-7."
-            )
-        numbers |= set(layers)
+    numbers = read_layers(text)
     if max(numbers, default=0) > 0:  # every model has a first layer
         tree = host.module_tree(model)
         count = len(getattr(tree, "blocks", None) or tree.layers)
@@ -40,6 +31,21 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
                 f"has layers 0 to {count - 1}."
             )
     return tuple(sorted(numbers))
+
+
+def read_layers(dense_layers: str) -> set[int]:
+    """Read numbers of layers; BadInput for a word that is none."""
+    numbers = set[int]()
+    for word in dense_layers.replace(",", " ").split():
+        part = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
+        layers = range(int(part[1]), int(part[2] or part[1]) + 1) if part else ()
+        if not layers:
+            raise BadInput(
+                f"dense_layers of ANN-Sparse Attention has {excerpt(word)}, which is not a layer; "
+                "write numbers from 0, such as 0, 5-7."
+            )
+        numbers |= set(layers)
+    return numbers
 
 
 def inputs() -> list[io.Input]:

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ...kinds import kind_of
 from .. import categories, host
 from ..schema import build
+from ..validation import refuses
 from . import advanced_inputs as advanced
 from .attention_spec import KEY, PRESETS
 from .comfy_samplers import report_runs
@@ -35,6 +36,7 @@ PARTS = {
 """The inputs of each part; the preset is for all parts."""
 
 
+@refuses(advanced.read_layers)
 class SparseAttentionNode(io.ComfyNode):
     """MODEL to MODEL; our sampler reads what it carries, the host's calls the override."""
 

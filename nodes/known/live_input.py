@@ -25,11 +25,19 @@ from ...stream.rollout.live_input import LiveInput, Tell
 from .. import categories, host, sockets
 from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..schema import build
+from ..validation import refuses
 from .known_frames import KnownClip
 
 MAX_TAKE = 9999
 
 
+def _place(source: str, url: str) -> SourceAddress | Kind:
+    """Where the pictures come from; BadInput for an address that is none or is not opened."""
+    pages = [kind for kind in KINDS if kind == source]
+    return pages[0] if pages else SourceAddress.parse(url)
+
+
+@refuses(_place)
 class LiveInputNode(io.ComfyNode):
     """An address to KNOWN_FRAMES that nobody knows yet."""
 
@@ -60,9 +68,7 @@ class LiveInputNode(io.ComfyNode):
         known_frames: tuple[object, ...] = (),
     ) -> io.NodeOutput:
         """Check the address; it is opened when the shot's first chunk begins."""
-        pages = [kind for kind in KINDS if kind == source]
-        place = pages[0] if pages else SourceAddress.parse(url)
-        live = LiveSource(place, streaming_vae(vae), level, take, stall)
+        live = LiveSource(_place(source, url), streaming_vae(vae), level, take, stall)
         return io.NodeOutput((*known_frames, live))
 
 

@@ -54,6 +54,7 @@ class RolloutEdit:
 
 def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRollout:
     """Make a shot that shares the chunks before `at` and differs from there on."""
+    check_change(FORK, edit.new_prompt)
     frame, warnings = first_frame(source, chunk_near(source, edit.at)), list[str]()
     change = Fork(
         frame,
@@ -100,13 +101,17 @@ ACTIONS: dict[str, Callable[[HostRollout, RolloutEdit, str | None], HostRollout]
 }
 
 
-def _encode_prompt(source: HostRollout, text: str, warn: Warn) -> TimedPrompt | None:
-    time = first_time(text)
-    if time is not None:
+def check_change(action: str, new_prompt: str) -> None:
+    """Refuse (BadInput) a time in the prompt of a fork."""
+    time = first_time(new_prompt)
+    if action == FORK and time is not None:
         raise BadInput(
             f"new_prompt has the time `{time}`, but a fork has one prompt, which begins at `at`; "
             "delete the time and set `at`, or write the line in Prompt Timeline."
         )
+
+
+def _encode_prompt(source: HostRollout, text: str, warn: Warn) -> TimedPrompt | None:
     text = " ".join(text.split())
     if not text:
         return None

@@ -12,9 +12,11 @@ from ..length import MAX_SECONDS, MAX_SEED
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
 from ..schema import build
-from .actions import ACTIONS, FORK, KEEP, RolloutEdit
+from ..validation import refuses
+from .actions import ACTIONS, FORK, KEEP, RolloutEdit, check_change
 
 
+@refuses(check_change)
 class EditRollout(io.ComfyNode):
     """ROLLOUT to another ROLLOUT."""
 

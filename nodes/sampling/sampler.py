@@ -20,6 +20,7 @@ from ..length import (
     MAX_SIDE,
     SECONDS,
     SIZE_STEP,
+    check_sides,
 )
 from ..models.model_facts import describe_preset_values
 from ..planning.announce import announce
@@ -28,6 +29,7 @@ from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_roll
 from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
+from ..validation import refuses
 from .literal_times import literal_times
 from .request import RolloutRequest
 from .resolve import PlannedRollout, plan_rollout
@@ -36,6 +38,12 @@ MAX_FRAMES = float(MAX_SECONDS * DEMO.fps)
 MAX_SNAPSHOT_CHUNKS = 10_000
 
 
+def _check_sides(width: int, height: int) -> None:
+    """Refuse (BadInput) sides that no model makes."""
+    check_sides(width, height, SIZE_STEP)
+
+
+@refuses(_check_sides)
 class DiffusionForcingSampler(io.ComfyNode):
     """The node that generates."""
 

@@ -17,6 +17,7 @@ from ..frames.source import FrameSource
 from ..models.flashvsr.objects import FlashVSR
 from ..planning.announce import announce
 from ..schema import build
+from ..validation import refuses
 from .sharp_frames import SharpFrames, SuperSettings
 
 REACHES = {"11": 11, "9": 9}
@@ -25,6 +26,14 @@ MAX_TILE = 4096
 SEED_OF_SHOT = -1
 
 
+def _tile_side(tile: int) -> int:
+    """The side in whole blocks of 128 pixels; BadInput for a tile of fewer than two."""
+    if tile and tile < MIN_SIDE:
+        raise BadInput(f"tile is {tile}, less than two blocks of 128 pixels; set 0, or {MIN_SIDE}.")
+    return tile // BLOCK_PIXELS * BLOCK_PIXELS
+
+
+@refuses(_tile_side)
 class SuperResolution(io.ComfyNode):
     """FRAMES and FLASHVSR to larger FRAMES."""
 
@@ -168,10 +177,3 @@ def _describe_seed(source: FrameSource, seed: int) -> str:
         return f"Noise of seed {seed}."
     first = source.seed_of(0)
     return "Noise of seed 0." if first is None else f"Noise of the shot's seed, {first}."
-
-
-def _tile_side(tile: int) -> int:
-    """The side in whole blocks of 128 pixels."""
-    if tile and tile < MIN_SIDE:
-        raise BadInput(f"tile is {tile}, less than two blocks of 128 pixels; set 0, or {MIN_SIDE}.")
-    return tile // BLOCK_PIXELS * BLOCK_PIXELS

@@ -11,7 +11,7 @@ from ...errors import BadInput
 from ...model.vace.module import PIXELS
 from ...samplers.control.strength import MAX_STRENGTH
 from .. import categories, sockets
-from ..conditioning.timed_numbers import read_numbers
+from ..conditioning.timed_numbers import TimedNumber, read_numbers
 from ..frames.decoded import HostFrames
 from ..frames.pictures import USUAL_FPS, PictureFrames, frames_input, rate_of, to_frames
 from ..frames.source import FrameSource
@@ -20,10 +20,17 @@ from ..known.known_video import ReadablePictures
 from ..known.rollout_pictures import RolloutPictures
 from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..schema import build
+from ..validation import refuses
 from .control_frames import ControlPictures
 from .control_spec import ControlSpec
 
 
+def _strengths(strength: str) -> tuple[TimedNumber, ...]:
+    """The strength over time; BadInput for lines that cannot be read."""
+    return read_numbers(strength, "strength", MAX_STRENGTH)
+
+
+@refuses(_strengths)
 class ControlVideoNode(io.ComfyNode):
     """FRAMES or IMAGE, masks and pictures to CONTROL_VIDEO."""
 
@@ -65,8 +72,8 @@ class ControlVideoNode(io.ComfyNode):
                 "Control Video has nothing to follow; connect `control_frames` or `reference`."
             )
         fps = None if control_frames is None else rate_of(control_frames)
-        strengths = read_numbers(strength, "strength", MAX_STRENGTH)
-        return io.NodeOutput(ControlSpec(encoder, frames, _pictures(reference), strengths, fps))
+        pictures = _pictures(reference)
+        return io.NodeOutput(ControlSpec(encoder, frames, pictures, _strengths(strength), fps))
 
 
 def _pictures(reference: Tensor | None) -> Tensor | None:

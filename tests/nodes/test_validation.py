@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,9 @@ STEPS = {"schedule": "pyramid", "stagger": 2.0, "step_list": "", "solver": "eule
 PIPELINE = {**STEPS, "schedule": "pipeline (MAGI-1)"}
 AGES = {"view": "range", "newest": 1, "oldest": 4}
 LEVELS = {"from_level": -1.0, "to_level": 0.7, "per_step": ""}
+ADDRESS = "rtsp://camera/1"
+CAMERA = {"source": "url", "url": ADDRESS}
+FORK = {"action": "fork", "new_prompt": "a ball"}
 SCORE = {"score": "palette", "colours": "#ffcc00", "region": "0 0 1"}
 REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("LongtakeSaveVideo", SAVE, {"filename_prefix": "../x"}, "not a file name inside"),
@@ -48,6 +53,16 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("LongtakeSchedule", STEPS, {"step_list": "4, 2"}, "must begin with 1000 and fall"),
     ("LongtakeSchedule", STEPS, {"step_list": "1000, 9 | 1000"}, "makes its first chunk together"),
     ("LongtakeSchedule", STEPS, {"predicts": "v"}, "'euler' is for models that predict a flow"),
+    ("LongtakeSampler", {"width": 96, "height": 64}, {"height": 72}, "72, not a multiple of 16"),
+    ("LongtakeSparseAttention", {"dense_layers": "0, 5-7"}, {"dense_layers": "5-"}, "has '5-'"),
+    ("LongtakeSuperResolution", {"tile": 0}, {"tile": 128}, "tile is 128, less than two blocks"),
+    ("LongtakeControlVideo", {"strength": "1"}, {"strength": "0: 11"}, "a number from 0 to 10"),
+    ("LongtakeLiveInput", CAMERA, {"url": ""}, "The live source has no address"),
+    ("LongtakeLiveInput", CAMERA | {"source": "webcam", "url": "ftp://a"}, {"source": "url"},
+     "cannot be a ftp address"),
+    ("LongtakeEditRollout", FORK, {"new_prompt": "5: a ball"}, "new_prompt has the time `5:`"),
+    ("LongtakeEditRollout", FORK | {"action": "rewind", "new_prompt": "5: a"}, {"action": "fork"},
+     "one prompt, which begins at `at`"),
     ("LongtakeGuidanceTerm", AGES, {"newest": 9}, "newest is 9 and oldest 4"),
     ("LongtakeGuidanceTerm", AGES | {"view": "sink", "newest": 9}, {"view": "range"}, "is 9 and"),
     ("LongtakeHistoryGuidance", LEVELS, {"from_level": 0.9}, "from_level is 0.9 and to_level 0.7"),
@@ -58,6 +73,8 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("LongtakeScoreGuidance", SCORE, {"score": "region", "region": "0 0 2 1"}, "from 0 to 1; got"),
 ]  # fmt: skip
 """A node, values that it takes, a change of them, and what is said then."""
+
+EXAMPLES = Path(__file__).parents[2] / "example_workflows" / "api"
 
 table = pytest.mark.parametrize(("node_id", "values", "change", "sentence"), REFUSALS)
 
@@ -118,10 +135,26 @@ def test_default_values_are_taken_and_every_other_choice_with_them() -> None:
     for node in checked_nodes():
         places = {place.id: place for place in node.define_schema().inputs}
         defaults = {name: places[name].default for name in names_of(node)}
+        defaults |= {name: ADDRESS for name in defaults if name == "url"}  # has no default
         assert node.validate_inputs(**defaults) is True, node
         for name in names_of(node):
             for choice in getattr(places[name], "options", None) or ():
                 assert node.validate_inputs(**defaults | {name: choice}) is True, (node, choice)
+
+
+@pytest.mark.usefixtures("bench")
+def test_every_example_is_taken() -> None:
+    checked = {node.define_schema().node_id for node in checked_nodes()}
+    nodes = [
+        node
+        for file in sorted(EXAMPLES.glob("*.json"))
+        for node in json.loads(file.read_text(encoding="utf-8")).values()
+        if node["class_type"] in checked
+    ]
+    assert len(nodes) > 50
+    for node in nodes:
+        known = {n: None if isinstance(v, list) else v for n, v in node["inputs"].items()}
+        assert validate(node["class_type"], **known) is True, node
 
 
 @pytest.mark.usefixtures("bench")
