@@ -60,6 +60,10 @@ class CountSave(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix=None):
+        return "odd is no name." if filename_prefix == "odd" else True
+
+    @classmethod
     async def execute(cls, counter, filename_prefix):
         source, steps, pause_s = counter
         root = folder_paths.get_output_directory()

@@ -81,6 +81,21 @@ def test_a_node_without_output_blocks_the_nodes_after_it(tmp_path: Path) -> None
     assert made.files == [] and not any(isinstance(event, BarMoved) for event in events)
 
 
+def test_what_a_node_refuses_is_told_before_any_node_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = workflow(tmp_path, watch=True)
+    content = json.loads(path.read_text())
+    content["2"]["inputs"]["filename_prefix"] = "odd"
+    path.write_text(json.dumps(content))
+    with (
+        caplog.at_level("INFO"),
+        pytest.raises(BadInput, match=r"^Node 2 \(CountSave\): odd is no"),
+    ):
+        run_here(path, tmp_path)
+    assert "counting" not in caplog.text
+
+
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(cli.main, [str(one) for one in arguments])
 

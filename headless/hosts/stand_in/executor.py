@@ -96,9 +96,23 @@ class StandInHost:
 
 def execute(workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
     """Run every node of a workflow that `validation.check` has passed."""
+    _ask_nodes(workflow, nodes)
     state.start_prompt(workflow.to_prompt())
     with torch.inference_mode():
         asyncio.run(_Execution(workflow, nodes, state).run())
+
+
+def _ask_nodes(workflow: Workflow, nodes: NodeTable) -> None:
+    """Raise BadInput if a node refuses its values, before any node runs."""
+    for node in workflow.nodes.values():
+        ask = getattr(nodes[node.class_type], "validate_inputs", None)
+        if ask is None:
+            continue
+        inputs = {name: node.inputs[name] for name in inspect.signature(ask).parameters
+                  if name in node.inputs}  # fmt: skip
+        answer = ask(**{name: None if isinstance(v, Link) else v for name, v in inputs.items()})
+        if answer is not True:
+            raise BadInput(f"{node.heading}: {answer}")
 
 
 class _Execution:
