@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
-from ...stream.lazy.joined import JoinedStream
+from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps, NextChunk
 from ...stream.metrics import Report
 from ...stream.preview.joint_controls import JointControls
 from ...stream.preview.messages import TakeStats
@@ -18,23 +19,34 @@ from ...stream.work_meter import WorkMeter
 from .decoded import HostFrames
 from .source import DerivedFrames, FrameSource, stage_works
 
+Uses = tuple[int, ...]
+"""How many chunks of each source are read for a piece and those before it."""
+
 
 class JoinedFrames(DerivedFrames):
-    """Frames of several sources as one stream.
+    """Frames of several sources as one stream, whose chunks are pieces that `join` makes.
 
     Plan and measurements are those of the first generated source, with the time of all stages. The
-    controls are those of all that are generated.
+    controls are those of all that are generated. `identity` tells what the pieces are beside the
+    frames of the sources. Unless it `reads_at_once`, a source is subscribed to at its first use.
     """
+
+    identity: str
+    reads_at_once = True
 
     def __init__(
         self,
         sources: Sequence[FrameSource],
-        chunks: JoinedStream[FrameChunk, FrameChunk],
+        join: Callable[[], JoinSteps[FrameChunk, FrameChunk]],
         size: tuple[int, int],
         total: int | None,
+        pieces: int | None = None,
     ) -> None:
+        streams = [source.chunks for source in sources]
+        chunks = JoinedStream(streams, self._start, length=pieces, at_once=self.reads_at_once)
         generated = [source for source in sources if not _is_from_file(source)]
         super().__init__(generated[0] if generated else sources[0], chunks)
+        self._join, self._unplanned = join, dict[int, Uses]()
         self.sources, self._generated = sources, generated
         self._controls: Controls | None = None
         self.width, self.height = size
@@ -73,6 +85,57 @@ class JoinedFrames(DerivedFrames):
         """The number of pictures, None without an end."""
         return self._total
 
+    def content_key(self, index: int) -> str | None:
+        """The address of all chunks that piece `index` is made of; each tells those before it."""
+        uses = self._uses(index)
+        if uses is None:
+            return None
+        keys = [
+            source.content_key(count - 1) if count else ""
+            for source, count in zip(self.sources, uses, strict=True)
+        ]
+        if None in keys:
+            return None
+        return hashlib.sha256(f"{self.identity} {index} {keys}".encode()).hexdigest()
+
+    def hold_edits(self, first_chunk: int) -> None:
+        """Let live edits spare all chunks that pieces before `first_chunk` are made of."""
+        uses = self._uses(first_chunk - 1) if first_chunk else None
+        for source, count in zip(self.sources, uses or (), strict=bool(uses)):
+            source.hold_edits(count)
+
+    def planned_uses(self, index: int) -> Uses | None:
+        """What piece `index` needs if every source has its planned length; None where unknown."""
+        raise NotImplementedError
+
+    def _uses(self, index: int) -> Uses | None:
+        """What piece `index` needs: as this run has made it, or else as planned."""
+        return self._unplanned.get(index) or self.planned_uses(index)
+
+    def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
+        outputs_have = [self._uses(index) for index in range(first)]
+        return JoinStart(self._steps(outputs_have), unread=first)
+
+    def _steps(self, outputs_have: Sequence[Uses | None]) -> JoinSteps[FrameChunk, FrameChunk]:
+        """The steps of `join`. Notes what pieces are made of where it is not as planned.
+
+        Outputs have the first pieces from an earlier run. Where one of these becomes another, since
+        a source was stopped before, the video ends with what they have.
+        """
+        steps, counts, index = self._join(), [0] * len(self.sources), 0
+        answer: FrameChunk | None = None
+        while (step := _next_step(steps, answer)) is not None:
+            if isinstance(step, FrameChunk):
+                uses = tuple(counts)
+                if index < len(outputs_have) and outputs_have[index] not in (None, uses):
+                    return
+                if uses != self._uses(index):
+                    self._unplanned[index] = uses
+                index += 1
+            answer = yield step
+            if isinstance(step, NextChunk):
+                counts[step.source] += answer is not None
+
     @property
     def plan_only(self) -> bool:
         """Whether any source is a dry run."""
@@ -82,6 +145,16 @@ class JoinedFrames(DerivedFrames):
         """Return the models that the host keeps loaded while the prompt runs."""
         models = [model for source in self.sources for model in source.get_models()]
         return [model for i, model in enumerate(models) if model not in models[:i]]
+
+
+def _next_step(
+    steps: JoinSteps[FrameChunk, FrameChunk], answer: FrameChunk | None
+) -> NextChunk | FrameChunk | None:
+    """Send an answer to the steps; None at their end."""
+    try:
+        return steps.send(answer)
+    except StopIteration:
+        return None
 
 
 def _factor(works: Sequence[WorkMeter]) -> float | None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+import PIL
 from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.lazy.grid import Grid
-from ...stream.lazy.joined import JoinedStream, from_start
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, sockets
 from ..frames.decoded import HostFrames
-from ..frames.joined import JoinedFrames, check_rate
+from ..frames.joined import JoinedFrames, Uses, check_rate
 from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource
 from ..schema import build
@@ -82,10 +83,48 @@ class CompareRollouts(io.ComfyNode):
         _check_size(grid.size)
         totals = [source.frame_total for source in sources]
         total = None if None in totals else max(count for count in totals if count is not None)
-        chunks = JoinedStream(
-            [source.chunks for source in sources], from_start(grid.join), length=_pieces(sources)
-        )  # fmt: skip
-        return io.NodeOutput(JoinedFrames(sources, chunks, grid.size, total))
+        return io.NodeOutput(ComparedFrames(sources, grid, total))
+
+
+class ComparedFrames(JoinedFrames):
+    """Several shots side by side. A piece ends where a chunk of any of them does."""
+
+    def __init__(self, sources: Sequence[FrameSource], grid: Grid, total: int | None) -> None:
+        super().__init__(sources, grid.join, grid.size, total, _pieces(sources))
+        self.identity = f"{grid} {PIL.__version__}"  # which draws the labels
+        self._starts = [0]
+
+    def planned_uses(self, index: int) -> Uses | None:
+        """Every shot's chunks up to the one that is shown where the piece starts, or its last."""
+        while len(self._starts) <= index:
+            ends = [_chunk_end(source, self._starts[-1]) for source in self.sources]
+            known = [end for end in ends if end is not None]
+            if not known:
+                return None
+            self._starts.append(min(known))
+        start = self._starts[index]
+        if start == self.frame_total:
+            return None
+        shown = [source.chunk_of(_at_most(start, source)) for source in self.sources]
+        return None if None in shown else tuple(chunk + 1 for chunk in shown)
+
+
+def _at_most(frame: int, source: FrameSource) -> int:
+    """The number of a frame, or of the shot's last one."""
+    return frame if source.frame_total is None else min(frame, source.frame_total - 1)
+
+
+def _chunk_end(source: FrameSource, frame: int) -> int | None:
+    """The frame after the chunk with frame number `frame`; None after the end, or if unknown."""
+    chunk, total, reach = source.chunk_of(_at_most(frame, source)), source.frame_total, 1
+    if chunk is None or (total is not None and frame >= total):
+        return None
+    while _at_most(frame + reach, source) == frame + reach:
+        if source.chunk_of(frame + reach) != chunk:
+            break
+        reach *= 2
+    frames = range(frame, _at_most(frame + reach, source) + 1)
+    return frame + bisect_right(frames, chunk, key=source.chunk_of)
 
 
 def _shot(letter: str, *, optional: bool = False) -> io.Input:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from comfy_api.latest import io
 
 from ...errors import BadInput
-from ...stream.lazy.joined import JoinedStream, from_start
 from ...stream.lazy.splice import Splice
 from ...stream.timecode import time_label
 from ...stream.work_meter import WorkMeter
 from ...units import count_of
 from .. import categories, host, sockets
-from ..frames.joined import JoinedFrames, check_rate
+from ..frames.joined import JoinedFrames, Uses, check_rate
 from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource, stage_works
 from ..schema import build
@@ -74,19 +74,34 @@ class SpliceRollouts(io.ComfyNode):
         total = (
             None if second.frame_total is None else first.frame_total + second.frame_total - shared
         )
-        streams = [source.chunks for source in sources]
-        steps = partial(splice.join, partial(_let_end_empty, second))
-        chunks = JoinedStream(streams, from_start(steps), at_once=False)
         host.show_status(cls.hidden.unique_id, _summary(first, shared, method, total))
-        joined = SplicedFrames(sources, chunks, (first.width, first.height), total)
-        joined.second_from = first.frame_total - shared
-        return io.NodeOutput(joined)
+        return io.NodeOutput(SplicedFrames(sources, splice, total))
 
 
 class SplicedFrames(JoinedFrames):
     """One shot after another; the second one begins at frame `second_from`."""
 
-    second_from = 0
+    reads_at_once = False
+
+    def __init__(self, sources: Sequence[FrameSource], splice: Splice, total: int | None) -> None:
+        first, second = sources
+        join = partial(splice.join, partial(_let_end_empty, second))
+        super().__init__(sources, join, (first.width, first.height), total)
+        self.identity, self._overlap = str(splice), splice.overlap
+        self.second_from = first.frame_total - splice.overlap
+
+    def planned_uses(self, index: int) -> Uses | None:
+        """A piece for each chunk of the first shot from frame `overlap` on; the next piece has the
+        second shot's chunks up to the overlap's end.
+        """
+        first, second = self.sources
+        last = first.chunk_of(first.frame_total - 1)
+        seam = second.chunk_of(max(self._overlap - 1, 0))
+        if last is None or seam is None:
+            return None
+        begin = first.chunk_of(self._overlap) if self.second_from else last + 1
+        alone = last + 1 - begin  # pieces of the first shot only
+        return (begin + index + 1, 0) if index < alone else (last + 1, seam + 1 + index - alone)
 
     @property
     def stage_works(self) -> tuple[WorkMeter, ...]:

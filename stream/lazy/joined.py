@@ -35,11 +35,6 @@ class JoinStart(Generic[S, T]):
     source_chunk: int = 0
 
 
-def from_start(join: Callable[[], JoinSteps[T, S]]) -> Callable[[int], JoinStart[S, T]]:
-    """How readers begin where each chunk needs all before: those are made and passed over."""
-    return lambda first: JoinStart(join(), unread=first)
-
-
 class JoinedStream(Generic[S, T]):
     """The chunks that are made from the chunks of `sources`; `start(i)` begins a reader of chunk i.
 

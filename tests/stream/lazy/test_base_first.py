@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
 from longtake.stream.lazy.mapped import MappedStream, Readable
+from longtake.tests.support.stream.joins import from_start
 from longtake.tests.support.stream.stream_studio import LENGTH, Interrupt, Studio, run
 
 Stage = Callable[[Readable[int], Callable[[int], int]], Readable[int]]

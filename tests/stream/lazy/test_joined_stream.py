@@ -15,9 +15,10 @@ from torch import Tensor
 from longtake.samplers.loop import Chunk
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.grid import Grid
-from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
 from longtake.stream.lazy.splice import DISPLAY_GAMMA, Method, Splice
 from longtake.stream.lazy.stream import Stream
+from longtake.tests.support.stream.joins import from_start
 from longtake.tests.support.tiny_model import randn
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
 from longtake.stream.lazy.mapped import MappedStream
 from longtake.stream.lazy.stream import Stream
+from longtake.tests.support.stream.joins import from_start
 from longtake.tests.support.stream.stream_studio import (
     LENGTH,
     Interrupt,

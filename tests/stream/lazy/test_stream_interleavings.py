@@ -8,8 +8,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk, from_start
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
 from longtake.stream.lazy.mapped import ClosableReader, MappedStream, Readable
+from longtake.tests.support.stream.joins import from_start
 from longtake.tests.support.stream.stream_studio import LENGTH, Interrupt, Studio, run
 
 

@@ -1,0 +1,191 @@
+"""Compare and Splice Rollouts after Cancel: Run goes on with what is missing, in the same file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from longtake.headless.events import ChunkDone, Event, FileSaved
+from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
+from longtake.tests.support.node_bench import Bench
+
+SPLICE, COMPARE = "LongtakeSpliceRollouts", "LongtakeCompareRollouts"
+BOTH = pytest.mark.parametrize("node", [SPLICE, COMPARE])
+
+
+def joined(
+    bench: Bench, node: str, lengths: tuple[float, float] = (33.0, 45.0), **inputs: Any
+) -> Any:
+    """Two shots as one video; every call opens them anew, as another run does."""
+    shots = [bench.frames(length=length, seed=seed) for seed, length in enumerate(lengths)]
+    return join(bench, node, *shots, **inputs)
+
+
+def join(bench: Bench, node: str, first: Any, second: Any, **inputs: Any) -> Any:
+    names = ("first", "second") if node == SPLICE else ("frames_a", "frames_b")
+    return bench.run(node, **dict(zip(names, (first, second), strict=True)), **inputs)[0]
+
+
+def save(bench: Bench, frames: Any, *more: tuple[str, dict[str, Any]]) -> Path:
+    """Write the video beside other outputs."""
+    call = ("LongtakeSaveVideo", {"frames": frames, "format": "mkv (lossless)"})
+    asyncio.run(bench.side_by_side(call, *more))
+    return [e.path for e in bench.events if isinstance(e, FileSaved) and e.role == "video"][-1]
+
+
+def at_chunk(bench: Bench, count: int, act: Callable[[], object]) -> None:
+    """Call `act` when so many chunks of any shot are decoded."""
+    tell, left = bench.state.listener, [count]
+
+    def listen(event: Event) -> None:
+        tell(event)
+        left[0] -= isinstance(event, ChunkDone)
+        if isinstance(event, ChunkDone) and left[0] == 0:
+            act()
+
+    bench.state.listener = listen
+
+
+def cancelled(bench: Bench, frames: Any, chunks: int) -> None:
+    """A run that Cancel ends after so many chunks of any shot."""
+    tell = bench.state.listener
+    at_chunk(bench, chunks, bench.state.interrupt)
+    with pytest.raises(InterruptProcessingException):
+        save(bench, frames)
+    bench.state.listener = tell
+    bench.state.start_prompt()
+
+
+def pieces(bench: Bench) -> int:
+    """How many pieces the unfinished video has."""
+    logs = list(bench.state.folders["output"].rglob(".*.pieces"))
+    return sum(len(log.read_text().splitlines()) - 1 for log in logs)
+
+
+def pictures(path: Path) -> list[Any]:
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@BOTH
+@pytest.mark.parametrize("chunks", [2, 4, 5, 6])
+def test_a_cancelled_video_goes_on_and_is_that_of_an_unbroken_run(
+    bench: Bench, node: str, chunks: int
+) -> None:
+    """In the first shot, around the seam, and in the second one."""
+    cancelled(bench, joined(bench, node), chunks)
+    assert pieces(bench) > 0
+    video = save(bench, joined(bench, node))
+    assert video.name == "clip_00001_.mkv" and not pieces(bench)
+    whole = save(bench, joined(bench, node))
+    assert whole.name == "clip_00002_.mkv"
+    assert len(pictures(video)) == (45 if node == COMPARE else 33 + 45 - 8)
+    assert all(map(np.array_equal, pictures(video), pictures(whole)))
+
+
+@BOTH
+@pytest.mark.parametrize("lengths", [(33.0, 33.0), (9.0, 57.0), (57.0, 9.0), (21.0, 1.0)])
+@pytest.mark.parametrize("overlap", [0, 1, 8, 9, 10, 21, 40])
+def test_what_a_piece_is_made_of_is_known_before_it_is_made(
+    bench: Bench, node: str, lengths: tuple[float, float], overlap: int
+) -> None:
+    if node == COMPARE and overlap:
+        pytest.skip("has none")
+    frames = joined(bench, node, lengths, **{"overlap": overlap} if node == SPLICE else {})
+    keys = [frames.content_key(index) for index in range(12)]
+    made = list(frames.chunks)
+    assert frames._unplanned == {}
+    assert keys == [frames.content_key(index) for index in range(12)]
+    assert None not in keys[: len(made)] and len({*keys[: len(made)]}) == len(made)
+    assert {*keys[len(made) :]} == {None}
+
+
+def test_pictures_beside_a_shot_have_pieces_too(bench: Bench) -> None:
+    images = torch.rand(40, 32, 32, 3)
+    for node in (SPLICE, COMPARE):
+        shot = bench.frames(length=45.0)
+        for both in (join(bench, node, images, shot), join(bench, node, shot, images)):
+            made = list(both.chunks)
+            assert both._unplanned == {} and both.content_key(len(made) - 1) is not None
+
+
+@BOTH
+def test_another_part_or_setting_begins_another_file(bench: Bench, node: str) -> None:
+    settings: list[dict[str, Any]]
+    settings = [{"overlap": 9}, {"method": "best cut"}] if node == SPLICE else [
+        {"labels": "one\ntwo"}, {"layout": "column"}]  # fmt: skip
+    cancelled(bench, joined(bench, node), 6)
+    frames = joined(bench, node)
+    key = frames.content_key(0)
+    shots = frames.sources
+    assert join(bench, node, *shots).content_key(0) == key is not None
+    for inputs in settings:
+        assert joined(bench, node, **inputs).content_key(0) != key
+    assert join(bench, node, *shots[::-1]).content_key(0) != key
+    others = join(bench, node, shots[0], bench.frames(length=45.0, seed=7))
+    last = 4 if node == SPLICE else 0
+    assert others.content_key(last) not in (None, frames.content_key(last))
+    assert save(bench, others).name == "clip_00002_.mkv"
+
+
+def test_the_first_shot_may_have_been_made_longer(bench: Bench) -> None:
+    """What both have from it is the same; the seam is another one."""
+    shorter, longer = (joined(bench, SPLICE, (length, 45.0)) for length in (33.0, 45.0))
+    keys = [[frames.content_key(index) for index in range(4)] for frames in (shorter, longer)]
+    assert keys[0][:2] == keys[1][:2] and keys[0][3] != keys[1][3]
+
+
+def test_a_stop_of_one_shot_is_in_the_keys_of_what_follows(bench: Bench) -> None:
+    """The stop is forgotten by the next run, whose pieces are others."""
+    frames = joined(bench, SPLICE, (57.0, 45.0))
+    at_chunk(bench, 3, lambda: frames.sources[0].controls.stop())
+    cancelled(bench, frames, 4)
+    assert pieces(bench) == 4 and frames._unplanned, "three of the first, and the seam"
+    video = save(bench, joined(bench, SPLICE, (57.0, 45.0)))
+    whole = save(bench, joined(bench, SPLICE, (57.0, 45.0)))
+    assert [path.name for path in (video, whole)] == ["clip_00002_.mkv", "clip_00003_.mkv"]
+    assert all(map(np.array_equal, pictures(video), pictures(whole)))
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_stop_before_the_place_where_a_file_goes_on_adds_nothing_else_to_it(
+    bench: Bench, shown: bool
+) -> None:
+    """Not the second shot where the file has more of the first one; also beside a new preview."""
+    cancelled(bench, joined(bench, SPLICE, (57.0, 45.0)), 4)
+    count = pieces(bench)
+    frames = joined(bench, SPLICE, (57.0, 45.0))
+    at_chunk(bench, 1, lambda: frames.sources[0].controls.stop())
+    more = [("LongtakePreview", {"frames": frames})] if shown else []
+    video = save(bench, frames, *more)
+    assert video.name == "clip_00001_.mkv"
+    bench.state.start_prompt()
+    whole = pictures(save(bench, joined(bench, SPLICE, (57.0, 45.0))))
+    kept = pictures(video)
+    assert count > 1 and len(kept) == 9 + 12 * (count - 1) - 8
+    assert all(map(np.array_equal, kept, whole))
+
+
+def test_edits_spare_what_the_file_has(bench: Bench) -> None:
+    frames = joined(bench, SPLICE, (33.0, 45.0))
+    frames.hold_edits(0)
+    frames.hold_edits(3)
+    queues = [source.controls.edit_queue for source in frames.sources]
+    assert [queue.is_early(2) for queue in queues] == [True, False]
+    assert queues[0].is_early(2) and not queues[0].is_early(3)
+    frames.hold_edits(4)
+    assert queues[1].is_early(0) and not queues[1].is_early(1)
+
+
+@BOTH
+def test_frames_without_addresses_have_none_together(bench: Bench, node: str) -> None:
+    both = joined(bench, node)
+    third = join(bench, node, both, bench.frames(length=9.0))
+    assert third.content_key(0) is None and list(third.chunks)
