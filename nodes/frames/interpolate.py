@@ -121,20 +121,23 @@ class InterpolatedFrames(DerivedFrames):
         return number * self._multiplier
 
     def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
-        steps = self._join(min(first, 1), self._newest.lend())
+        outputs_have = [self.source.content_key(first - 1)] if first else []
+        steps = self._join(outputs_have, self._newest.lend())
         return JoinStart(steps, source_chunk=max(0, first - 1))
 
     def _join(
-        self, skipped: int, newest: Newest[FrameChunk, FrameChunk]
+        self, outputs_have: list[str | None], newest: Newest[FrameChunk, FrameChunk]
     ) -> JoinSteps[FrameChunk, FrameChunk]:
         """The steps of a reader: each chunk with the frames between it and the one before.
 
-        Of the first `skipped` chunks, 0 or 1, only the last frame is read.
+        Of the chunk with the key in `outputs_have`, if there is one, only the last frame is read.
         """
         before: Tensor | None = None  # the last frame of the chunk before, (1, 3, H, W)
-        for _ in range(skipped):
+        for key in outputs_have:
             passed = yield NextChunk(0)
-            before = None if passed is None else passed.frames[-1:]
+            if passed is None or self.source.content_key(passed.index) != key:
+                return  # a stop has changed what outputs have, and nothing fits behind that
+            before = passed.frames[-1:]
         while (chunk := (yield NextChunk(0))) is not None:
             yield newest.of(chunk, partial(self._interpolate, before, chunk))
             before = chunk.frames[-1:]

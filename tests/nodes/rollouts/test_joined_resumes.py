@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -171,6 +172,34 @@ def test_a_stop_before_the_place_where_a_file_goes_on_adds_nothing_else_to_it(
     kept = pictures(video)
     assert count > 1 and len(kept) == 9 + 12 * (count - 1) - 8
     assert all(map(np.array_equal, kept, whole))
+
+
+@pytest.mark.parametrize("early", [1, 2])
+def test_interpolation_behind_a_splice_adds_nothing_after_such_a_stop_either(
+    bench: Bench, early: int
+) -> None:
+    """Its reader begins one chunk earlier."""
+    cancelled(bench, smooth(joined(bench, SPLICE, (57.0, 45.0))), 4)
+    count = pieces(bench)
+    frames = joined(bench, SPLICE, (57.0, 45.0))
+    at_chunk(bench, count - early, lambda: frames.sources[0].controls.stop())
+    video = save(bench, smooth(frames))
+    assert video.name == "clip_00001_.mkv" and count == 4
+    bench.state.start_prompt()
+    whole = pictures(save(bench, smooth(joined(bench, SPLICE, (57.0, 45.0)))))
+    kept = pictures(video)
+    assert len(kept) == 2 * (9 + 12 * (count - 1) - 8) - 1
+    assert all(map(np.array_equal, kept, whole))
+
+
+def smooth(frames: Any) -> Any:
+    """The frames at twice their rate; each is shown twice."""
+    from longtake.nodes.frames.interpolate import InterpolatedFrames
+
+    def between(shown: torch.Tensor) -> torch.Tensor:
+        return shown.repeat_interleave(2, 0)[:-1]
+
+    return InterpolatedFrames(frames, between, 2, SimpleNamespace(model=torch.nn.LayerNorm(1)))
 
 
 def test_edits_spare_what_the_file_has(bench: Bench) -> None:
