@@ -88,8 +88,9 @@ class JoinedFrames(DerivedFrames):
     def content_key(self, index: int) -> str | None:
         """The address of all chunks that piece `index` is made of; each tells those before it."""
         uses = self._uses(index)
-        if uses is None:
-            return None
+        return None if uses is None else self._key(index, uses)
+
+    def _key(self, index: int, uses: Uses) -> str | None:
         keys = [
             source.content_key(count - 1) if count else ""
             for source, count in zip(self.sources, uses, strict=True)
@@ -108,15 +109,19 @@ class JoinedFrames(DerivedFrames):
         """What piece `index` needs if every source has its planned length; None where unknown."""
         raise NotImplementedError
 
+    def planned_piece(self, frame: int) -> int | None:
+        """The piece with picture number `frame`, which there is, if every source has its length."""
+        raise NotImplementedError
+
     def _uses(self, index: int) -> Uses | None:
         """What piece `index` needs: as this run has made it, or else as planned."""
         return self._unplanned.get(index) or self.planned_uses(index)
 
     def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
-        outputs_have = [self._uses(index) for index in range(first)]
+        outputs_have = [self.content_key(index) for index in range(first)]
         return JoinStart(self._steps(outputs_have), unread=first)
 
-    def _steps(self, outputs_have: Sequence[Uses | None]) -> JoinSteps[FrameChunk, FrameChunk]:
+    def _steps(self, outputs_have: Sequence[str | None]) -> JoinSteps[FrameChunk, FrameChunk]:
         """The steps of `join`. Notes what pieces are made of where it is not as planned.
 
         Outputs have the first pieces from an earlier run. Where one of these becomes another, since
@@ -127,10 +132,10 @@ class JoinedFrames(DerivedFrames):
         while (step := _next_step(steps, answer)) is not None:
             if isinstance(step, FrameChunk):
                 uses = tuple(counts)
-                if index < len(outputs_have) and outputs_have[index] not in (None, uses):
-                    return
                 if uses != self._uses(index):
                     self._unplanned[index] = uses
+                if outputs_have[index : index + 1] not in ([], [self._key(index, uses)]):
+                    return
                 index += 1
             answer = yield step
             if isinstance(step, NextChunk):
@@ -145,6 +150,13 @@ class JoinedFrames(DerivedFrames):
         """Return the models that the host keeps loaded while the prompt runs."""
         models = [model for source in self.sources for model in source.get_models()]
         return [model for i, model in enumerate(models) if model not in models[:i]]
+
+
+def planned_chunk(source: FrameSource, frame: int) -> int | None:
+    """The chunk with picture number `frame` if nothing stops the source; None where unknown."""
+    if isinstance(source, JoinedFrames):
+        return source.planned_piece(frame)
+    return source.chunk_of(frame)
 
 
 def _next_step(

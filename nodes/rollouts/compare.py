@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...stream.lazy.grid import Grid
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, sockets
 from ..frames.decoded import HostFrames
-from ..frames.joined import JoinedFrames, Uses, check_rate
+from ..frames.joined import JoinedFrames, Uses, check_rate, planned_chunk
 from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource
 from ..schema import build
@@ -97,16 +98,28 @@ class ComparedFrames(JoinedFrames):
     def planned_uses(self, index: int) -> Uses | None:
         """Every shot's chunks up to the one that is shown where the piece starts, or its last."""
         while len(self._starts) <= index:
-            ends = [_chunk_end(source, self._starts[-1]) for source in self.sources]
-            known = [end for end in ends if end is not None]
-            if not known:
+            if not self._find_start():
                 return None
-            self._starts.append(min(known))
         start = self._starts[index]
         if start == self.frame_total:
             return None
-        shown = [source.chunk_of(_at_most(start, source)) for source in self.sources]
+        shown = [planned_chunk(source, _at_most(start, source)) for source in self.sources]
         return None if None in shown else tuple(chunk + 1 for chunk in shown)
+
+    def planned_piece(self, frame: int) -> int | None:
+        while self._starts[-1] <= frame:
+            if not self._find_start():
+                return None
+        return bisect_right(self._starts, frame) - 1
+
+    def _find_start(self) -> bool:
+        """Note where the next piece starts; False at the end, or where that is unknown."""
+        ends = [_chunk_end(source, self._starts[-1]) for source in self.sources]
+        known = [end for end in ends if end is not None]
+        if not known or None in [planned_chunk(source, 0) for source in self.sources]:
+            return False
+        self._starts.append(min(known))
+        return True
 
 
 def _at_most(frame: int, source: FrameSource) -> int:
@@ -116,15 +129,15 @@ def _at_most(frame: int, source: FrameSource) -> int:
 
 def _chunk_end(source: FrameSource, frame: int) -> int | None:
     """The frame after the chunk with frame number `frame`; None after the end, or if unknown."""
-    chunk, total, reach = source.chunk_of(_at_most(frame, source)), source.frame_total, 1
+    chunk, total, reach = planned_chunk(source, _at_most(frame, source)), source.frame_total, 1
     if chunk is None or (total is not None and frame >= total):
         return None
     while _at_most(frame + reach, source) == frame + reach:
-        if source.chunk_of(frame + reach) != chunk:
+        if planned_chunk(source, frame + reach) != chunk:
             break
         reach *= 2
     frames = range(frame, _at_most(frame + reach, source) + 1)
-    return frame + bisect_right(frames, chunk, key=source.chunk_of)
+    return frame + bisect_right(frames, chunk, key=partial(planned_chunk, source))
 
 
 def _shot(letter: str, *, optional: bool = False) -> io.Input:

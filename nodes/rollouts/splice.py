@@ -13,7 +13,7 @@ from ...stream.timecode import time_label
 from ...stream.work_meter import WorkMeter
 from ...units import count_of
 from .. import categories, host, sockets
-from ..frames.joined import JoinedFrames, Uses, check_rate
+from ..frames.joined import JoinedFrames, Uses, check_rate, planned_chunk
 from ..frames.pictures import all_to_frames, frames_input
 from ..frames.source import FrameSource, stage_works
 from ..schema import build
@@ -94,14 +94,33 @@ class SplicedFrames(JoinedFrames):
         """A piece for each chunk of the first shot from frame `overlap` on; the next piece has the
         second shot's chunks up to the overlap's end.
         """
+        if self._places is None:
+            return None
+        begin, end, seam = self._places
+        alone = end - begin  # pieces of the first shot only
+        return (begin + index + 1, 0) if index < alone else (end, seam + 1 + index - alone)
+
+    def planned_piece(self, frame: int) -> int | None:
         first, second = self.sources
-        last = first.chunk_of(first.frame_total - 1)
-        seam = second.chunk_of(max(self._overlap - 1, 0))
+        since = frame - self.second_from
+        chunk = planned_chunk(*((first, frame + self._overlap) if since < 0 else (second, since)))
+        if self._places is None or chunk is None:
+            return None
+        begin, end, seam = self._places
+        return chunk - begin if since < 0 else end - begin + max(chunk - seam, 0)
+
+    @property
+    def _places(self) -> tuple[int, int, int] | None:
+        """The first shot's chunk with frame `overlap`, its number of chunks, and the second shot's
+        chunk with the overlap's last frame; None where one is unknown.
+        """
+        first, second = self.sources
+        last = planned_chunk(first, first.frame_total - 1)
+        seam = planned_chunk(second, max(self._overlap - 1, 0))
         if last is None or seam is None:
             return None
-        begin = first.chunk_of(self._overlap) if self.second_from else last + 1
-        alone = last + 1 - begin  # pieces of the first shot only
-        return (begin + index + 1, 0) if index < alone else (last + 1, seam + 1 + index - alone)
+        begin = planned_chunk(first, self._overlap) if self.second_from else last + 1
+        return begin, last + 1, seam
 
     @property
     def stage_works(self) -> tuple[WorkMeter, ...]:

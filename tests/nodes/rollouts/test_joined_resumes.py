@@ -91,15 +91,14 @@ def test_a_cancelled_video_goes_on_and_is_that_of_an_unbroken_run(
     assert all(map(np.array_equal, pictures(video), pictures(whole)))
 
 
-@BOTH
 @pytest.mark.parametrize("lengths", [(33.0, 33.0), (9.0, 57.0), (57.0, 9.0), (21.0, 1.0)])
-@pytest.mark.parametrize("overlap", [0, 1, 8, 9, 10, 21, 40])
+@pytest.mark.parametrize(
+    ("node", "inputs"), [(COMPARE, {}), *((SPLICE, {"overlap": n}) for n in (0, 1, 8, 9, 10, 40))]
+)
 def test_what_a_piece_is_made_of_is_known_before_it_is_made(
-    bench: Bench, node: str, lengths: tuple[float, float], overlap: int
+    bench: Bench, node: str, lengths: tuple[float, float], inputs: dict[str, Any]
 ) -> None:
-    if node == COMPARE and overlap:
-        pytest.skip("has none")
-    frames = joined(bench, node, lengths, **{"overlap": overlap} if node == SPLICE else {})
+    frames = joined(bench, node, lengths, **inputs)
     keys = [frames.content_key(index) for index in range(12)]
     made = list(frames.chunks)
     assert frames._unplanned == {}
@@ -215,6 +214,52 @@ def test_edits_spare_what_the_file_has(bench: Bench) -> None:
 
 @BOTH
 def test_frames_without_addresses_have_none_together(bench: Bench, node: str) -> None:
-    both = joined(bench, node)
-    third = join(bench, node, both, bench.frames(length=9.0))
-    assert third.content_key(0) is None and list(third.chunks)
+    rollout, vae = bench.rollout()
+    [decoded] = bench.run("LongtakeVAEDecode", rollout=bench.collect(rollout, "latent"), vae=vae)
+    for both in (join(bench, node, decoded, bench.frames(length=9.0)), join(bench, node, *[
+            bench.frames(), decoded])):  # fmt: skip
+        assert both.content_key(0) is both.content_key(1) is None and list(both.chunks)
+        assert join(bench, node, bench.frames(), both).content_key(4) is None
+
+
+def three(bench: Bench, outer: str, inner: str) -> Any:
+    """Three shots, two of which are joined first."""
+    return join(bench, outer, joined(bench, inner, (21.0, 33.0)), bench.frames(seed=7, width=WIDE[
+        inner], length=21.0))  # fmt: skip
+
+
+WIDE = {SPLICE: 32, COMPARE: 64}
+
+
+@pytest.mark.parametrize("outer", [SPLICE, COMPARE])
+@pytest.mark.parametrize("inner", [SPLICE, COMPARE])
+def test_nodes_in_a_row_know_their_pieces_too(bench: Bench, outer: str, inner: str) -> None:
+    frames = three(bench, outer, inner)
+    keys = [frames.content_key(index) for index in range(20)]
+    made = list(frames.chunks)
+    assert frames._unplanned == {} and keys == [frames.content_key(i) for i in range(20)]
+    assert None not in keys[: len(made)] and {*keys[len(made) :]} == {None}
+    for number in range(frames.frame_total):
+        piece = made[frames.planned_piece(number)]
+        assert 0 <= number - piece.first_frame < len(piece.frames)
+
+
+@pytest.mark.parametrize("chunks", [4, 7])
+def test_three_spliced_shots_go_on_after_a_cancel(bench: Bench, chunks: int) -> None:
+    cancelled(bench, three(bench, SPLICE, SPLICE), chunks)
+    video, whole = (save(bench, three(bench, SPLICE, SPLICE)) for _ in range(2))
+    assert [path.name for path in (video, whole)] == ["clip_00001_.mkv", "clip_00002_.mkv"]
+    assert len(pictures(video)) == 21 + 33 + 21 - 2 * 8
+    assert all(map(np.array_equal, pictures(video), pictures(whole)))
+
+
+def test_a_stop_in_the_first_of_three_shots_adds_nothing_else(bench: Bench) -> None:
+    """The outer node counts as many pieces as were planned, of another splice."""
+    cancelled(bench, three(bench, SPLICE, SPLICE), 4)
+    frames = three(bench, SPLICE, SPLICE)
+    at_chunk(bench, 1, lambda: frames.sources[0].sources[0].controls.stop())
+    video = save(bench, frames)
+    bench.state.start_prompt()
+    whole = pictures(save(bench, three(bench, SPLICE, SPLICE)))
+    assert video.name == "clip_00001_.mkv" and len(pictures(video)) < len(whole)
+    assert all(map(np.array_equal, pictures(video), whole))
