@@ -54,12 +54,12 @@ def at_chunk(bench: Bench, count: int, act: Callable[[], object]) -> None:
     bench.state.listener = listen
 
 
-def cancelled(bench: Bench, frames: Any, chunks: int) -> None:
+def cancelled(bench: Bench, frames: Any, chunks: int, *more: tuple[str, dict[str, Any]]) -> None:
     """A run that Cancel ends after so many chunks of any shot."""
     tell = bench.state.listener
     at_chunk(bench, chunks, bench.state.interrupt)
     with pytest.raises(InterruptProcessingException):
-        save(bench, frames)
+        save(bench, frames, *more)
     bench.state.listener = tell
     bench.state.start_prompt()
 
@@ -89,6 +89,22 @@ def test_a_cancelled_video_goes_on_and_is_that_of_an_unbroken_run(
     assert whole.name == "clip_00002_.mkv"
     assert len(pictures(video)) == (45 if node == COMPARE else 33 + 45 - 8)
     assert all(map(np.array_equal, pictures(video), pictures(whole)))
+
+
+@BOTH
+def test_the_preview_goes_on_from_its_frames(bench: Bench, node: str) -> None:
+    from longtake.nodes.runtime.session import session
+
+    for is_whole in (False, True):
+        frames = joined(bench, node)
+        show = ("LongtakePreview", {"frames": frames})
+        if is_whole:
+            save(bench, frames, show)
+        else:
+            cancelled(bench, frames, 5, show)
+    *_, take = session.takes._takes.values()
+    take.join()
+    assert take.first_new > 0 and take.summary()["frames"] == frames.frame_total
 
 
 @pytest.mark.parametrize("lengths", [(33.0, 33.0), (9.0, 57.0), (57.0, 9.0), (21.0, 1.0)])
