@@ -21,6 +21,7 @@ from .. import categories, host, sockets
 from ..length import MAX_SECONDS, check_sides
 from ..schema import build
 from .stored import PIECE_FRAMES, StoredFrames
+from .video_source import locate
 
 SIDE_STEP = 2 * WAN21.spatial_factor
 LONGEST = float(MAX_SECONDS)
@@ -136,10 +137,8 @@ def sound_of(audio: Mapping[str, Any] | None) -> Sound | None:
 def _request(  # noqa: PLR0913
     video: Any, fps: float, width: int, height: int, start: float, length: float
 ) -> tuple[Any, FrameRequest]:
-    """Return the file of a VIDEO and how to read it, within the VIDEO's own trim."""
-    source = video.get_stream_source()
-    trimmed = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
-    begin, lasts = trimmed
+    """Return what to read of a VIDEO and how, within the VIDEO's own trim."""
+    source, (begin, lasts) = locate(video)
     if begin or lasts:
         if start < 0:
             start = max(0.0, (lasts or video.get_duration()) + start)

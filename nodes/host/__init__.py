@@ -58,7 +58,9 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               remove_callbacks_with_key(when, key),
                               add_callback_with_key(when, key, callback)
     of a VIDEO                get_stream_source() -> a path or io.BytesIO; newer cores:
-                              get_active_trim_window() -> (start, duration), get_duration()
+                              get_active_trim_window() -> (start, duration), get_duration(),
+                              has_pending_frame_edits(); of those that crop (as_cropped):
+                              get_dimensions(), save_to(path, crf=)
     of an AUDIO               waveform (1, channels, n), sample_rate
     of an UPSCALE_MODEL       scale, model, called with pictures; newer cores: patcher
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;

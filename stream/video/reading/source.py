@@ -128,6 +128,13 @@ def probe_size(source: VideoSource) -> tuple[Fraction, int, int]:
         return Fraction(stream.average_rate or 25), *_upright_size(container, stream, source)
 
 
+def coded_size(source: VideoSource) -> tuple[int, int]:
+    """Width and height of a video as its header says, whichever side is up."""
+    with open_container(source) as container:
+        stream = video_stream(container)
+        return stream.width, stream.height
+
+
 @contextmanager
 def open_container(source: VideoSource) -> Iterator[InputContainer]:
     """Open a file for a short time; BadInput if it cannot be read."""
