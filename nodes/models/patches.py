@@ -22,6 +22,8 @@ SAMPLER_HOOKS = (
 )
 REMEDIES = {"model_sampling": " (use `shift` of Diffusion-Forcing Schedule instead)"}
 FORWARD_HOOKS = ("optimized_attention_override", "rope_options", "ar_config")
+ATTENTION_CHOICE = ".comfy_attention"
+"""The end of the names of modules by which newer hosts choose an attention; we call none."""
 
 
 def ignored_patches(model: Any) -> list[str]:
@@ -34,18 +36,14 @@ def ignored_patches(model: Any) -> list[str]:
     names += [f"{key} patch" for key in inner.get("patches", {})]
     for kind, replaced in inner.get("patches_replace", {}).items():
         names += [f"{kind} {' '.join(map(str, where))} replacement" for where in replaced]
-    names += [
-        f"replaced {name}{REMEDIES.get(name, '')}"
-        for name in model.object_patches
-        if not _is_leaf(model, name)
-    ]
+    names += [_replaced(name) for name in model.object_patches if not _is_called(model, name)]
     return list(dict.fromkeys(names))
 
 
 def live_code(model: Any) -> list[tuple[str, object]]:
     """What works here but is code, which cannot be identified later: names and objects."""
     leaves = [(f"replaced {name}", part) for name, part in model.object_patches.items()
-              if _is_leaf(model, name)]  # fmt: skip
+              if _is_called(model, name)]  # fmt: skip
     injections = [(f"injection {key}", part) for key, parts in model.injections.items()
                   for part in parts]  # fmt: skip
     wrappers = [(f"weight wrapper of {name}", part)
@@ -86,10 +84,16 @@ def _wrappers(model: Any, transformer_options: dict[str, Any]) -> list[tuple[str
     return [(kind, key) for kind, keyed in merged for key, functions in keyed.items() if functions]
 
 
-def _is_leaf(model: Any, name: str) -> bool:
-    """Whether `name`, a module or its forward, is a leaf of the diffusion model."""
+def _replaced(name: str) -> str:
+    if name.endswith(ATTENTION_CHOICE):
+        return "choice of an attention (see ANN-Sparse Attention)"
+    return f"replaced {name}{REMEDIES.get(name, '')}"
+
+
+def _is_called(model: Any, name: str) -> bool:
+    """Whether our forward calls `name`, a module or its forward: a leaf of the diffusion model."""
     path = name.removesuffix(".forward")
-    if not path.startswith("diffusion_model."):
+    if not path.startswith("diffusion_model.") or path.endswith(ATTENTION_CHOICE):
         return False
     root: nn.Module = model.model
     try:

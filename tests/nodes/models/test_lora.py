@@ -129,6 +129,21 @@ def test_a_replaced_shift_says_where_the_shift_is_set(model: Any) -> None:
     ]
 
 
+def test_a_choice_of_the_hosts_attention_has_no_effect_here(model: Any) -> None:
+    """Newer hosts have a module beside q, k and v that names a kernel; other code replaces it."""
+    from longtake.nodes.models.identity import identity
+    from longtake.nodes.models.patches import ignored_patches
+
+    names = [f"blocks.{n}.self_attn.comfy_attention" for n in range(2)]
+    for name in names:
+        parent = model.model.diffusion_model.get_submodule(name.rpartition(".")[0])
+        parent.comfy_attention = torch.nn.Module()
+    twin = model.clone()
+    twin.object_patches |= {f"diffusion_model.{name}": torch.nn.Module() for name in names}
+    assert ignored_patches(twin) == ["choice of an attention (see ANN-Sparse Attention)"]
+    assert identity(twin) == identity(model)
+
+
 def test_code_at_the_address_of_code_that_is_gone_has_another_name(model: Any) -> None:
     from longtake.nodes.models.identity import identity
 
