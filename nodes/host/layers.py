@@ -8,18 +8,21 @@ import comfy.ops
 from torch import nn
 
 FEED_FORWARD = ("comfy.ldm.wan.model", "WanFeedForward")
+CHANGES = ("comfy_cast_weights", "weight_function", "bias_function")
+"""What the host has on a layer that casts or patches its weight, and empty on others."""
 
 
 def is_plain_linear(layer: Any) -> bool:
     """Whether a linear layer multiplies by its weight as it lies: no cast, no patch, not quantised.
 
-    The core's own checks for an interrupt are left out, since every pass begins with one.
+    The core's own checks for an interrupt are left out, since every pass begins with one. A layer
+    that does not say what the core changes computes by itself.
     """
     if type(layer) is nn.Linear:
         return True
     if type(layer).forward is not comfy.ops.disable_weight_init.Linear.forward:
         return False
-    return not (layer.comfy_cast_weights or layer.weight_function or layer.bias_function)
+    return not any(getattr(layer, name, True) for name in CHANGES)
 
 
 def is_plain_sequence(layers: Any) -> bool:
