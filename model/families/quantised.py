@@ -60,7 +60,7 @@ class Quantisation:
 
 
 def quantised_layers(header: Header, copy: Copy) -> Quantisation:
-    """All quantised layers of a copy; BadInput for a format that neither the host nor we unpack."""
+    """All quantised layers of a copy; BadInput for a format that we do not know."""
     tensors = {name: header.tensors[stored] for name, stored in copy.names.items()}
     stated = stated_formats(header, copy)
     scaled = (name.rpartition(".")[0] for name in tensors if name.rpartition(".")[2] in _SCALES)
@@ -73,8 +73,8 @@ def quantised_layers(header: Header, copy: Copy) -> Quantisation:
     for layer, form in stated.items():
         if form not in (*HOST_FORMATS, UNKNOWN):
             raise BadInput(
-                f"{header.path} says that {layer}.weight is {form}, which ComfyUI 0.33 has no "
-                "layers for; use an fp8, MXFP8, NVFP4, int8, int4 (convrot_w4a4, asym_w4a8_int8) "
+                f"{header.path} says that {layer}.weight is {form}, a format that Longtake does "
+                "not know; use an fp8, MXFP8, NVFP4, int8, int4 (convrot_w4a4, asym_w4a8_int8) "
                 "or bf16 file."
             )
     for layer in unmarked:
