@@ -9,6 +9,7 @@ After Dummy Forcing (csguoh/DummyForcing 28128ed, `wan/modules/dummyforcing.py`)
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -43,21 +44,19 @@ def kinds_of_heads(on_sink: Tensor, on_window: Tensor, dummy_share: float) -> Te
 class HeadGroups:
     """The kind of each head by layer, and what heads of each kind read.
 
-    The history begins with `sink_frames`; dummies read its newest `dummy_frames`.
+    `by_kind` (layers, n) are the heads' numbers, in the order of their kinds, where attention is
+    computed. The history begins with `sink_frames`; dummies read its newest `dummy_frames`.
     """
 
     kinds: tuple[tuple[int, ...], ...]
+    by_kind: Tensor
     sink_frames: int
     dummy_frames: int
-    _indices: dict[tuple[int, int, torch.device], Tensor] = field(default_factory=dict)
 
-    def heads(self, layer: int, kind: int, device: torch.device) -> Tensor:
-        """The numbers of a layer's heads of one kind, on the device."""
-        key = layer, kind, device
-        if key not in self._indices:
-            heads = [head for head, own in enumerate(self.kinds[layer]) if own == kind]
-            self._indices[key] = upload(torch.tensor(heads, dtype=torch.long), device)
-        return self._indices[key]
+    def heads(self, layer: int, kind: int) -> Tensor:
+        """The numbers of a layer's heads of one kind."""
+        kinds = sorted(self.kinds[layer])
+        return self.by_kind[layer, bisect_left(kinds, kind) : bisect_right(kinds, kind)]
 
     def seen(self, kind: int, frames: Sequence[int]) -> list[bool]:
         """Whether heads of one kind read each of a history's `frames`."""
@@ -100,7 +99,7 @@ class HeadKindAttention(HistoryAttention):
     ) -> Iterator[tuple[Tensor, AttentionInputs]]:
         """The heads of each kind that the layer has, and what they read."""
         for kind in KINDS:
-            heads = self.groups.heads(layer, kind, inputs.q.device)
+            heads = self.groups.heads(layer, kind)
             if len(heads):
                 yield heads, _part(inputs, heads, self.groups.seen(kind, inputs.frames))
 

@@ -26,6 +26,8 @@ from ..rotated_keys import CountedFromZero, RotatedKeys
 
 SAMPLED_QUERIES = 32
 """Queries of a commit that are compared with all keys."""
+QUERIES_AT_ONCE = 64
+"""Of more, the logits would take the most memory of a commit."""
 UNMEASURED = 2.0
 """The score of a frame before its first measurement: above any share of attention, so it stays."""
 TIE_BREAK = 1e-9
@@ -232,12 +234,16 @@ class HeadLayout(CountedFromZero):
 
 def attention_shares(inputs: AttentionInputs, samples: int = SAMPLED_QUERIES) -> Tensor:
     """The share (n, f) of about so many queries' attention that falls on each frame held."""
-    queries = inputs.q.transpose(1, 2)  # (b, s, n, d)
-    step = max(1, queries.shape[1] // samples)
-    chosen = torch.arange(0, queries.shape[1], step, device=queries.device)
-    sampled = queries[:, chosen].transpose(1, 2)
-    logits = sampled @ inputs.keys.transpose(2, 3) / queries.shape[-1] ** 0.5
+    count = inputs.q.shape[2]
+    chosen = torch.arange(0, count, max(1, count // samples), device=inputs.q.device)
+    pieces = [_summed_shares(inputs, some) for some in chosen.split(QUERIES_AT_ONCE)]
+    total = pieces[0] if len(pieces) == 1 else torch.stack(pieces).sum(0)
+    return total / (len(chosen) * inputs.q.shape[0])
+
+
+def _summed_shares(inputs: AttentionInputs, queries: Tensor) -> Tensor:
+    """The sum (n, f) over the batch and the `queries`, by number, of their shares by frame."""
+    logits = inputs.q[:, :, queries] @ inputs.keys.transpose(2, 3) / inputs.q.shape[-1] ** 0.5
     weights = logits.float().softmax(-1)[..., : inputs.past]  # (b, n, queries, keys)
     grouped = inputs.past // inputs.frame_tokens, inputs.frame_tokens
-    shares: Tensor = weights.unflatten(-1, grouped).sum(-1).mean((0, 2))
-    return shares
+    return weights.unflatten(-1, grouped).sum(-1).sum((0, 2))

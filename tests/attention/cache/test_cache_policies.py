@@ -298,7 +298,7 @@ def test_after_a_flush_a_chunk_sees_the_newest_frame_alone() -> None:
     "policy",
     [WindowSink(4, 1), AveragingSink(4, 1), MostAttended(4, 1), RebuiltWindow(4, 1),
      MemoryBank(4, 1, 2, 1), DistantSink(4, 1), SharedWindow(4, 1),
-     WaveWindow(4, 1), DummyHeads(4, 1)],
+     WaveWindow(4, 1)],
 )  # fmt: skip
 def test_every_policy_rolls_out_with_every_prompt_switch_and_history_guidance(
     policy: CachePolicy, on_prompt_change: OnPromptChange
@@ -321,6 +321,7 @@ def test_every_policy_rolls_out_with_every_prompt_switch_and_history_guidance(
         ({"cache": MostAttended(4, per_head=True), "on_prompt_change": "re-cache"}, "re-cached"),
         ({"cache": MostAttended(4, per_head=True), "guidance": temporal(0.5, last(2))}, "by age"),
         ({"cache": DummyHeads(4, 1), "guidance": temporal(0.5, last(2))}, "by age"),
+        ({"cache": DummyHeads(4, 1), "on_prompt_change": "re-cache"}, "re-cached"),
     ],
 )
 def test_what_cannot_be_together_is_refused_with_a_way_out(

@@ -139,6 +139,9 @@ def test_a_rehearsal_takes_what_a_whole_one_takes(name: str) -> None:
     if name == "bank":  # its frames stand at fewer different times: one row of a table
         assert abs(planned.working_bytes - whole.working_bytes) <= 128
         whole = replace(whole, working_bytes=planned.working_bytes)
+    if name == "heads apart":  # the second chunk alone measures a share for each head and frame
+        assert 0 <= whole.working_bytes - planned.working_bytes <= 2048
+        whole = replace(whole, working_bytes=planned.working_bytes)
     assert planned == whole
 
 
