@@ -10,7 +10,7 @@ from ...errors import BadInput, StorageError
 from ...stream.store.address import Address
 from ...stream.store.opening import MARK
 
-ROLLOUTS = Path("longtake") / "rollouts"
+ROLLOUTS = Path("longtake") / ".rollouts"
 LEVELS = 3  # from a folder in the journal to the journal, to `longtake`, to the output folder
 
 

@@ -110,8 +110,11 @@ def folders() -> dict[str, Path]:
 
 
 def rollout_folder() -> Path:
-    """The folder of finished chunks, from which an interrupted run resumes."""
-    return Path(folder_paths.get_output_directory()) / "longtake" / "rollouts"
+    """The folder of finished chunks, from which an interrupted run resumes.
+
+    A dot begins its name: the host's list of assets leaves out such folders.
+    """
+    return Path(folder_paths.get_output_directory()) / "longtake" / ".rollouts"
 
 
 def saved_files(suffix: str) -> list[str]:

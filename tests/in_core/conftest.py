@@ -152,4 +152,4 @@ def upscale_model(base: Path) -> Path:
 def fresh_journal(client: Client) -> Iterator[None]:
     """Remove the journal afterwards, so that every test generates its own chunks."""
     yield
-    shutil.rmtree(client.base / "output" / "longtake" / "rollouts", ignore_errors=True)
+    shutil.rmtree(client.base / "output" / "longtake" / ".rollouts", ignore_errors=True)

@@ -54,7 +54,7 @@ def command(shot: Path, out: Path, *more: str) -> list[str]:
 
 def latents(out: Path) -> dict[str, torch.Tensor]:
     """What is in the journal, by address: chunks, and what came in for them."""
-    rollouts = out / "longtake" / "rollouts"
+    rollouts = out / "longtake" / ".rollouts"
     return {path.stem: load_file(path)["latents"] for path in rollouts.glob("*.safetensors")}
 
 
@@ -105,9 +105,9 @@ def test_a_browser_drives_a_run_which_then_needs_no_page(
     assert len(made) == 2 * (report["latent_frames"] // 3)
     if source == "screen":
         assert_red_and_blue(next(Path(file) for file in report["output_files"] if ".mp4" in file))
-    [record] = (tmp_path / "longtake" / "rollouts").glob("*.rollout")
+    [record] = (tmp_path / "longtake" / ".rollouts").glob("*.rollout")
     _, last = [json.loads(line.rpartition(" ")[0]) for line in record.read_text().splitlines()][-2:]
-    (tmp_path / "longtake" / "rollouts" / f"{last[1]}.safetensors").unlink()
+    (tmp_path / "longtake" / ".rollouts" / f"{last[1]}.safetensors").unlink()
     subprocess.run(command(shot, tmp_path), cwd=ROOT, env=environment, check=True, timeout=300)
     again = latents(tmp_path)
     assert again.keys() == made.keys()

@@ -73,7 +73,7 @@ def chunks(out: Path) -> dict[str, torch.Tensor]:
     """The latents of all finished chunks, by their addresses."""
     return {
         path.stem: load_file(path)["latents"]
-        for path in (out / "longtake" / "rollouts").glob("*.safetensors")
+        for path in (out / "longtake" / ".rollouts").glob("*.safetensors")
     }
 
 

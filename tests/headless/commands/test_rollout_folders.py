@@ -21,7 +21,7 @@ def _no_store(monkeypatch: pytest.MonkeyPatch) -> None:
 def out(tmp_path: Path) -> Path:
     """An output folder with a journal."""
     folder = tmp_path / "Ausgabe für alle"
-    (folder / "longtake" / "rollouts" / "inner").mkdir(parents=True)
+    (folder / "longtake" / ".rollouts" / "inner").mkdir(parents=True)
     return folder
 
 
@@ -29,7 +29,7 @@ def listing(*options: object) -> Result:
     return CliRunner().invoke(main, ["rollouts", "list", *map(str, options)])
 
 
-PLACES = ["longtake/rollouts/inner", "longtake/rollouts", "longtake", ".."]
+PLACES = ["longtake/.rollouts/inner", "longtake/.rollouts", "longtake", ".."]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -94,7 +94,7 @@ def say(client: Any, bridge: subprocess.Popen[str], name: str, value: object) ->
 def edited(folder: Path) -> list[tuple[str, ...]]:
     """The addresses from the edit on of each shot in the journal that has the edit."""
     shots = []
-    for record in records(Journal(folder / "longtake" / "rollouts")):
+    for record in records(Journal(folder / "longtake" / ".rollouts")):
         starts = [start for start, text in record.facts["prompts"] if text == "a blue ball"]
         if starts and [starts[0], 7] in record.facts["seeds"]:
             shots.append(record.keys[starts[0] // 3 :])

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("fresh_journal")
 
 
 def forget_chunks(client: Client) -> None:
-    shutil.rmtree(client.base / "output" / "longtake" / "rollouts")
+    shutil.rmtree(client.base / "output" / "longtake" / ".rollouts")
 
 
 def test_a_thread_each_side_gives_the_bits_of_one_thread_in_turn(

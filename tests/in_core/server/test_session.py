@@ -61,7 +61,7 @@ def free(client: Client) -> None:
 
 
 def snapshots(client: Client) -> list[Path]:
-    folder = client.base / "output" / "longtake" / "rollouts"
+    folder = client.base / "output" / "longtake" / ".rollouts"
     return sorted(folder.glob("*.state.safetensors"))
 
 

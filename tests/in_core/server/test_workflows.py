@@ -115,7 +115,7 @@ def test_cancel_keeps_a_playable_file_and_the_next_run_goes_on_bit_for_bit(clien
     # The core passes on ten progress messages a second at most: the first and last are sure.
     went_on = resumed.values(SAMPLER)
     assert went_on[0] > max(stopped.values(SAMPLER)) and went_on[-1] == 12
-    shutil.rmtree(client.base / "output" / "longtake" / "rollouts")
+    shutil.rmtree(client.base / "output" / "longtake" / ".rollouts")
     workflow[SAVE]["inputs"]["filename_prefix"] = "longtake/uninterrupted"
     whole = client.run(workflow)
     assert whole.values(SAMPLER)[0] == 1 and whole.values(SAMPLER)[-1] == 12
@@ -156,7 +156,7 @@ def test_two_streams_of_one_model_with_and_without_a_lora_do_not_mix(client: Cli
     both["18"]["inputs"]["filename_prefix"] = "longtake/lora"
     together = client.run(both)
     assert max(steps_apart(together, SAMPLER, "15")) <= 2  # in turns, not one after the other
-    shutil.rmtree(client.base / "output" / "longtake" / "rollouts")
+    shutil.rmtree(client.base / "output" / "longtake" / ".rollouts")
     for save, others in ((SAVE, ("11", "15", "16", "18")), ("18", (SAMPLER, DECODE, SAVE))):
         one = {number: node for number, node in both.items() if number not in others}
         one[save] = {

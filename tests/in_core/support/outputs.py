@@ -54,7 +54,7 @@ def newest_clip(client: Client) -> Path:
 
 def plain(client: Client, seed: int, name: str, lines: str = "") -> Path:
     """The video of the same shot without any control, generated from nothing."""
-    shutil.rmtree(client.base / "output" / "longtake" / "rollouts", ignore_errors=True)
+    shutil.rmtree(client.base / "output" / "longtake" / ".rollouts", ignore_errors=True)
     return saved(client, client.run(named(seed, name, lines)))
 
 

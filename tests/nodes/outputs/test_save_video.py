@@ -114,7 +114,7 @@ def test_a_second_run_of_a_shot_writes_nothing(bench: Bench, tmp_path: Path, for
         [frames] = bench.run("LongtakeVAEDecode", rollout=again, vae=vae)
         bench.run("LongtakeSaveVideo", frames=frames, format=format)
     assert "is already running in process" in str(refusal.value)
-    after = {path for path in tmp_path.rglob("*") if path.parent.name != "rollouts"}
+    after = {path for path in tmp_path.rglob("*") if path.parent.name != ".rollouts"}
     assert after <= before
 
 

@@ -169,7 +169,7 @@ def test_a_saved_shot_comes_back_and_makes_nothing_again(
     source, vae = bench.rollout(length=33.0)
     name = save_rollout(bench, source, vae=vae)
     whole = latents(bench, source)
-    for chunk in (tmp_path / "longtake" / "rollouts").iterdir():
+    for chunk in (tmp_path / "longtake" / ".rollouts").iterdir():
         chunk.unlink()  # as on another machine
     loaded = load(bench, name)
     assert loaded.id == source.id and loaded.spec.stored_chunks() == loaded.chunk_count == 3
@@ -196,10 +196,10 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
     name = save_rollout(bench, source, with_state=True)
     assert "3 chunks" in caplog.text and "is not in the file" not in caplog.text
     session.reset()
-    for file in (tmp_path / "longtake" / "rollouts").iterdir():
+    for file in (tmp_path / "longtake" / ".rollouts").iterdir():
         file.unlink()  # as on another machine
     longer = edited(bench, "continue", load(bench, name), more=0.5)
-    [state] = (tmp_path / "longtake" / "rollouts").glob("*.state.safetensors")
+    [state] = (tmp_path / "longtake" / ".rollouts").glob("*.state.safetensors")
     assert longer.spec.key(2) in state.name
     restored: list[int] = []
     with pytest.MonkeyPatch.context() as patch:

@@ -201,7 +201,7 @@ def test_run_after_cancel_goes_on_with_the_pass_that_is_missing(
 def test_a_state_on_disk_outlives_the_session(bench: Bench, counter: Counter) -> None:
     whole = bench.collect(sharpened(bench, bench.frames()))
     cancelled(bench, counter, 2, snapshot_passes=1)
-    folder = bench.state.folders["output"] / "longtake" / "rollouts"
+    folder = bench.state.folders["output"] / "longtake" / ".rollouts"
     assert len([*folder.glob("*.state.safetensors")]) == 1
     session().reset()
     sharp = sharpened(bench, bench.frames(), snapshot_passes=1)

@@ -45,7 +45,7 @@ def become_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dry_run_works_in_a_read_only_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = tmp_path / "longtake" / "rollouts"
+    journal = tmp_path / "longtake" / ".rollouts"
     rollout = shot(journal, 1)
     before = {path.name: path.stat().st_mtime_ns for path in journal.iterdir()}
     become_read_only(monkeypatch)

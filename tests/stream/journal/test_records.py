@@ -121,7 +121,7 @@ def test_every_flipped_bit_of_a_record_is_noticed_and_harms_no_other_shot(tmp_pa
 )  # fmt: skip
 def test_a_foreign_first_line_is_not_taken(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Not even with a right seal: nothing in a record becomes a path."""
-    rollout = made(tmp_path / "longtake" / "rollouts")
+    rollout = made(tmp_path / "longtake" / ".rollouts")
     path = rollout.spec.journal.folder / f"{rollout.id}{SUFFIX}"
     head, rest = path.read_text("utf-8").split("\n", 1)
     path.write_text(sealed_line(json.loads(head.rpartition(" ")[0]) | changes) + rest, "utf-8")
@@ -306,7 +306,7 @@ def test_a_rollout_cannot_be_read_while_it_is_removed(
 
 
 def test_the_command_lists_shows_and_cleans_up(tmp_path: Path) -> None:
-    folder = tmp_path / "longtake" / "rollouts"
+    folder = tmp_path / "longtake" / ".rollouts"
     source, fork = made(folder), made(folder, edit_fork(6).apply(SOURCE))
     aged(folder, source, fork)
     out = ["--out", str(tmp_path)]
@@ -335,8 +335,8 @@ def test_sizes_follow_the_latents_of_the_model(
     tmp_path: Path, said: dict[str, int] | None, factor: int
 ) -> None:
     """Also for records without the number of channels."""
-    rollout = made(tmp_path / "longtake" / "rollouts")
-    path = tmp_path / "longtake" / "rollouts" / f"{rollout.id}{SUFFIX}"
+    rollout = made(tmp_path / "longtake" / ".rollouts")
+    path = tmp_path / "longtake" / ".rollouts" / f"{rollout.id}{SUFFIX}"
     head, *chunks = path.read_text("utf-8").splitlines()
     facts = json.loads(head.rpartition(" ")[0])
     assert facts.pop("channels") == MODEL.config.out_channels
@@ -378,7 +378,7 @@ def test_names_must_be_unambiguous(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
-    folder = tmp_path / "longtake" / "rollouts"
+    folder = tmp_path / "longtake" / ".rollouts"
     folder.parent.mkdir()
     folder.write_text("not a folder")
     for command in (["list"], ["show", "2c"], ["gc", "--keep", "0"]):

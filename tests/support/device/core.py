@@ -83,7 +83,7 @@ class Site:
         }  # fmt: skip
 
     def _digests(self) -> list[str]:
-        files = (self.out / "longtake" / "rollouts").rglob("*.safetensors")
+        files = (self.out / "longtake" / ".rollouts").rglob("*.safetensors")
         chunks = (load_file(path)["latents"].numpy().tobytes() for path in files)
         return sorted(hashlib.sha256(chunk).hexdigest() for chunk in chunks)
 

@@ -31,7 +31,7 @@ def pictures(bench: Bench, frames: Any) -> torch.Tensor:
 
 
 def forget_chunks(bench: Bench) -> None:
-    for path in (bench.state.folders["output"] / "longtake" / "rollouts").glob("*.safetensors"):
+    for path in (bench.state.folders["output"] / "longtake" / ".rollouts").glob("*.safetensors"):
         path.unlink()
 
 
