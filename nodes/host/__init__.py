@@ -66,7 +66,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
 InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
 Int, Float, String, Combo, Boolean, ControlAfterGenerate, Model, Clip, Vae, Conditioning, Latent,
-Image, Video, Audio, UpscaleModel}; ui.{PreviewText, SavedImages, SavedResult}.
+Image, Video, Audio, UpscaleModel}; ui.PreviewText.
 """
 
 from __future__ import annotations
@@ -132,6 +132,7 @@ from .paths import (
     model_file,
     model_files,
     output_file,
+    result_picture,
     rollout_folder,
     saved_file,
     saved_files,
@@ -220,6 +221,7 @@ __all__ = [
     "attention_override",
     "override_attention",
     "prompt_id",
+    "result_picture",
     "rollout_folder",
     "running_prompt",
     "runtime_device",

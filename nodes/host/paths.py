@@ -60,6 +60,15 @@ def output_file(
     return OutputFile(Path(parent) / f"{name}_{counter:05}_{suffix}", subfolder)
 
 
+def result_picture(file: OutputFile) -> dict[str, object]:
+    """Tell this pack's page of a node's picture in the temp folder, which it shows in the node.
+
+    Under the host's own name, `images`, ComfyUI's front end 1.58 draws the node larger than it is.
+    """
+    entry = {"role": "picture", "filename": file.name, "subfolder": file.subfolder, "type": "temp"}
+    return {"longtake_picture": [entry]}
+
+
 def check_prefix(prefix: str, root: Path | None = None) -> None:
     """BadInput for a prefix that names no file below `root`, else below the output folder."""
     root = root or Path(folder_paths.get_output_directory()).resolve()

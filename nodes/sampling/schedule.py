@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ...model.preset import DEMO
 from ...samplers.schedule.context_noise import ContextNoise
@@ -108,7 +108,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
         return io.NodeOutput(spec, ui=_show_levels(spec, model, cls.hidden.unique_id))
 
 
-def _show_levels(spec: ScheduleSpec, model: Any, node_id: str | None) -> ui.SavedImages:
+def _show_levels(spec: ScheduleSpec, model: Any, node_id: str | None) -> dict[str, object]:
     """Describe and draw the schedule of `model`, or one that needs no model."""
     known = None if model is None else facts(model)
     preset = DEMO if known is None else known.preset
@@ -118,7 +118,7 @@ def _show_levels(spec: ScheduleSpec, model: Any, node_id: str | None) -> ui.Save
     host.show_status(node_id, f"{from_model} {in_words(rows)}".lstrip())
     file = host.output_file("longtake_schedule", "levels.png", temporary=True)
     draw_schedule(rows, file.path)
-    return ui.SavedImages([ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)])
+    return host.result_picture(file)
 
 
 def _steps() -> list[io.Input]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ...errors import BadInput
 from ...units import count_of
@@ -57,8 +57,7 @@ class SoundCurve(io.ComfyNode):
         host.show_status(node_id, f"{seconds:.1f} s of sound, {count_of(len(numbers), 'number')}.")
         file = host.output_file("longtake_sound", "curve.png", temporary=True)
         save_png(picture_of(numbers, seconds), file.path)
-        shown = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
-        return io.NodeOutput(lines_of(numbers), ui=ui.SavedImages([shown]))
+        return io.NodeOutput(lines_of(numbers), ui=host.result_picture(file))
 
 
 def _inputs() -> list[io.Input]:

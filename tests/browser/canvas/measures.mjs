@@ -109,8 +109,8 @@ export async function covered(page, { seconds, ...given }) {
   });
 }
 
-/** Return the height of a new Schedule node with the demo's model before and after its first run.
- * @param {Page} page @param {{vue: boolean}} given */
+/** Return the heights of a new Schedule node with the demo's model before and after its first run, and whether it shows
+ * its picture, then and after the host has made the node anew. @param {Page} page @param {{vue: boolean}} given */
 export async function newSchedule(page, { vue }) {
   await show(page, { canvas: { version: 0.4, nodes: [], links: [], last_node_id: 0, last_link_id: 0 }, vue });
   await page.evaluate(() => {
@@ -136,7 +136,22 @@ export async function newSchedule(page, { vue }) {
   await page.waitForTimeout(500);
   const before = await heights(page);
   await run(page);
-  return [before.LongtakeSchedule, (await heights(page)).LongtakeSchedule];
+  const after = await heights(page);
+  const shown = await showsPicture(page);
+  await page.evaluate(() => app.loadGraphData(app.graph.serialize())); // as an undo does
+  await page.waitForTimeout(800);
+  return [before.LongtakeSchedule, after.LongtakeSchedule, shown, await showsPicture(page)];
+}
+
+/** Whether the Schedule's picture is seen, within its node. @param {Page} page @returns {Promise<boolean>} */
+function showsPicture(page) {
+  return page.evaluate(() => {
+    const node = app.graph.nodes.find((/** @type {any} */ each) => each.type === "LongtakeSchedule");
+    const image = node.widgets.find((/** @type {any} */ each) => each.name === "picture").element.querySelector("img");
+    const { top, bottom, width, height } = image.getBoundingClientRect();
+    const start = app.canvas.canvas.getBoundingClientRect().top + node.pos[1] + app.canvas.ds.offset[1];
+    return image.naturalWidth > 0 && width * height > 0 && top >= start && bottom <= start + node.size[1] + 1;
+  });
 }
 
 /** Return the words of the status texts that are broken, after a workflow's first run. @param {Page} page

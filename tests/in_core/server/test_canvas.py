@@ -199,9 +199,10 @@ def test_a_status_text_is_broken_between_words(client: Client, vue: bool) -> Non
     assert drive(client.url, [step]) == [[]]
 
 
-def test_a_new_schedule_has_room_for_its_first_run(client: Client) -> None:
-    [before, after] = drive(client.url, [{"do": "newSchedule", "vue": True}])[0]
-    assert after <= before + 4
+@pytest.mark.parametrize("vue", [False, True])
+def test_a_new_schedule_has_room_for_its_first_run(client: Client, vue: bool) -> None:
+    [[before, after, *pictures]] = drive(client.url, [{"do": "newSchedule", "vue": vue}])
+    assert after <= before + 4 and all(pictures)
 
 
 def test_the_page_restores_its_own_workflow_before_it_takes_ours(client: Client) -> None:

@@ -308,13 +308,13 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     assert bench.shown("LongtakeSchedule") is None
     assert said[-1].endswith("connect `model` here to see them.")
     with_model = bench.shown("LongtakeSchedule", model=demo_as(bench, "causal-forcing-1step"))
-    assert len(with_model.as_dict()["images"]) == 1
+    assert len(with_model["longtake_picture"]) == 1
     assert said[-1].startswith("Settings: schedule causal chunks, ")
     assert " (from model: Causal Forcing++ framewise, 1 step). 15 evaluations for 12 la" in said[-1]
     assert " latent frames, at most 1 active at once; the first" in said[-1]
     explicit = {"chunk_frames": 3, "steps": 4, "shift": 2.0, "solver": "euler", "first_steps": 0,
                 "context_noise": 0.0, "schedule": "causal chunks"}  # fmt: skip
-    assert len(bench.shown("LongtakeSchedule", **explicit).as_dict()["images"]) == 1
+    assert len(bench.shown("LongtakeSchedule", **explicit)["longtake_picture"]) == 1
     assert said[-1].endswith("the first 3 are clean after 4.")
 
 

@@ -349,7 +349,7 @@ def test_the_schedule_node_shows_its_noise_levels(bench: Bench) -> None:
     shown = DiffusionForcingSchedule.execute(
         3, 4, 2.0, "unipc 2", 0.0, "rolling window (Rolling Forcing)", first_steps=0
     )
-    [picture] = shown.ui.as_dict()["images"]
+    [picture] = shown.ui["longtake_picture"]
     assert picture["type"] == "temp"
     assert (bench.state.folders["temp"] / picture["filename"]).read_bytes()[1:4] == b"PNG"
 

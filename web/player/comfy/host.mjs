@@ -9,6 +9,7 @@ import { isWithin, nodeAt } from "./graph.mjs";
 import { LastShown } from "./lasting/last_shown.mjs";
 import { identify, identityOf } from "./lasting/node_identity.mjs";
 import { PromptOrigins } from "./prompt_origins.mjs";
+import { ResultPictures } from "./result_picture.mjs";
 import { roomBelow } from "./room_below.mjs";
 import { ShotActions } from "./shot_actions.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT } from "../takes/library.mjs";
@@ -41,6 +42,7 @@ export class Host {
   #lastShown = new LastShown(localStorage);
   #failures = new Failures();
   #statusTexts = new StatusTexts();
+  #pictures = new ResultPictures();
   #places = new VacantPlaces();
   /** The workflow of the running prompt; null if unknown. @type {string|null} */
   #running = null;
@@ -100,8 +102,10 @@ export class Host {
     attach();
   }
 
-  /** Lay out a new node of this pack; add a line to a loader, and to a preview the frame of its player. @param {any} node */
+  /** Lay out a new node of this pack; add a line to a loader, a frame for a picture, and to a preview its player.
+   * @param {any} node */
   prepare(node) {
+    this.#pictures.addTo(node);
     layOut(node);
     addFitLine(node, (path) => this.api.fetchApi(path));
     if (node.comfyClass !== NODE) return;
@@ -213,14 +217,17 @@ export class Host {
     return isOurs(node) ? node : null;
   }
 
-  /** Show the takes of a node that has run, or that the host took from its cache.
+  /** Show the takes or the picture of a node that has run, or that the host took from its cache.
    * @param {{node: string, display_node?: string, prompt_id?: string,
-   *   output?: {longtake?: {take: string}[]}}} message */
+   *   output?: {longtake?: {take: string}[], longtake_picture?: import("../types.mjs").SavedFile[]}}} message */
   async #executed({ node, display_node: shown = node, prompt_id: prompt, output }) {
     const takes = output?.longtake ?? [];
-    const workflow = takes.length ? await this.#workflowOf(prompt) : null;
+    const pictures = output?.longtake_picture ?? [];
+    const workflow = takes.length || pictures.length ? await this.#workflowOf(prompt) : null;
     if (workflow === null) return;
     for (const { take } of takes) this.library.show(take, workflow, shown, prompt);
+    for (const file of pictures) this.#pictures.note(workflow, shown, `${this.server.fileUrl(file)}&rand=${Math.random()}`);
+    if (pictures.length) this.bind();
   }
 
   /** @param {import("./failures.mjs").Failure} failure */
@@ -267,6 +274,7 @@ export class Host {
       const known = found.get(node) ?? [];
       if (!known.includes(session)) found.set(node, [...known, session]);
     }
+    this.#pictures.show(this.#root, this.#workflow);
     const failures = this.#failures.of(this.#root, this.#workflow, (node) => node.comfyClass === NODE,
       (node, prompt) => this.library.hasTake(node, prompt));
     for (const [node, player] of this.#players) {

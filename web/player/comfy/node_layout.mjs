@@ -3,9 +3,10 @@
 import { STATUS } from "./status_text.mjs";
 
 const OURS = /^Longtake/;
-/** What the first run adds below a new node, in canvas pixels: text and a picture. A node that grew would cover others.
+/** The room for what a run shows in a new node, in canvas pixels: a picture and a text. Nodes 2.0 has some of it where
+ * advanced inputs are folded away. A node that grew would cover others.
  * @type {Record<string, {classic: number, vue: number}>} */
-const ROOM = { LongtakeSchedule: { classic: 270, vue: 134 } };
+const ROOM = { LongtakeSchedule: { classic: 270, vue: 80 }, LongtakeSoundCurve: { classic: 230, vue: 230 } };
 
 /** Whether a node is of this pack. @param {any} node */
 export function isOurs(node) {
