@@ -22,7 +22,7 @@ from ...storage.shape import CacheShape
 from ..kv_cache import KVCache
 from ..policy import WindowSink
 from ..prompt_keys import PromptKeys
-from .head_kinds import DUMMY, KINDS, WINDOW, HeadGroups, HeadKindAttention, kinds_of_heads
+from .head_kinds import KINDS, HeadGroups, HeadKindAttention, kinds_of_heads
 from .heavy_hitters import attention_shares
 
 SAMPLED_QUERIES = 512
@@ -173,9 +173,7 @@ class DummyHeadCache(KVCache):
 
     def _largest_kinds(self) -> Tensor:
         """The kinds that take the most memory, which depends on the window, in turn by layer."""
-        kinds = torch.arange(self.shape.layers)[:, None].repeat(1, self.shape.heads) % len(KINDS)
-        kinds[kinds[:, 0] == WINDOW, 0] = DUMMY  # else a layer's heads would need no copies
-        return kinds
+        return torch.arange(self.shape.layers)[:, None].repeat(1, self.shape.heads) % len(KINDS)
 
     def _groups_of(self, kinds: Tensor) -> HeadGroups:
         by_layer = tuple(tuple(layer) for layer in kinds.tolist())
