@@ -246,4 +246,5 @@ def _summed_shares(inputs: AttentionInputs, queries: Tensor) -> Tensor:
     logits = inputs.q[:, :, queries] @ inputs.keys.transpose(2, 3) / inputs.q.shape[-1] ** 0.5
     weights = logits.float().softmax(-1)[..., : inputs.past]  # (b, n, queries, keys)
     grouped = inputs.past // inputs.frame_tokens, inputs.frame_tokens
-    return weights.unflatten(-1, grouped).sum(-1).sum((0, 2))
+    shares: Tensor = weights.unflatten(-1, grouped).sum(-1).sum((0, 2))
+    return shares
