@@ -135,9 +135,13 @@ async function failed(canvas) {
 /** @param {CanvasPage} canvas */
 async function otherOutputFailed(canvas) {
   const prefix = await canvas.get("LongtakeSaveVideo", "filename_prefix");
-  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_00001_.mp4/x` }); // below an earlier run's file
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_%width%` });
+  await canvas.run(1);
+  await canvas.until(({ state }) => state === "done");
+  // below that run's file, which only a run can know, since it has the width
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_%width%_00001_.mp4/x` });
   await canvas.run(3, { pace: PACE });
-  const reason = /Save Video \(Stream\): The output folder .* cannot be used/;
+  const reason = /Save Video \(Stream\): filename_prefix .* needs the folder .*, where a file stands/;
   await canvas.root.locator(".lt-card, .lt-banner").filter({ hasText: reason }).waitFor(); // frames or none
   await canvas.closeDialogs();
   await canvas.look(); // the key leaves a subgraph, too
