@@ -26,16 +26,16 @@ from .head_kinds import KINDS, HeadGroups, HeadKindAttention, kinds_of_heads
 from .heavy_hitters import attention_shares
 
 SAMPLED_QUERIES = 512
-"""Queries of the commit that tells the kinds of heads, compared with all keys."""
+"""About how many queries of a commit tell the kinds of heads."""
 
 
 @dataclass(frozen=True, slots=True)
 class DummyHeads(WindowSink):
     """A window of which each head reads one part (Dummy Forcing).
 
-    The `dummy_share` of all heads that look at the past least read its newest `dummy_frames`. The
-    others read the sink, or all that follows it: what they look at more. The published program has
-    a `distant_sink`, which stays where it was in time, ever further away.
+    The `dummy_share` of all heads, those that look at the past least, read its newest
+    `dummy_frames`. Each other head reads the sink or all that follows it, whichever it looks at
+    more. The published program has a `distant_sink`: the sink stays where it was in time.
     """
 
     dummy_share: float = 0.5
@@ -117,7 +117,7 @@ class DummyHeadCache(KVCache):
             return attention
         if self._groups is None:
             return replace(attention, record=self._record_shares)
-        # a rehearsal may leave out the pass that is measured, which goes through all layers
+        # a rehearsal may leave out the measured pass, the only one through all layers
         return replace(attention, record=_ignore) if self.device.type == "meta" else attention
 
     def commit(self, keys_values: KeysValues, prompt: PromptKeys | None = None) -> None:
@@ -182,4 +182,4 @@ class DummyHeadCache(KVCache):
 
 
 def _ignore(layer: int, inputs: AttentionInputs) -> None:
-    """Take no note of what a pass reads that goes through all layers."""
+    """Note nothing: a pass that is observed goes through all layers, and that is all we want."""

@@ -29,9 +29,9 @@ KINDS = (SINK, WINDOW, DUMMY)
 def kinds_of_heads(on_sink: Tensor, on_window: Tensor, dummy_share: float) -> Tensor:
     """The kind (layers, n) of each head, by its shares (layers, n) of attention.
 
-    `on_sink` and `on_window` are the shares on the sink and on the rest of the history, each
-    compared as a part of what all heads give it. The `dummy_share` of all heads that give either
-    the least are dummies.
+    `on_sink` and `on_window` are the shares on the sink and on the rest of the history. Each is
+    divided by its sum over all heads, and a head counts by the larger of the two. The `dummy_share`
+    of all heads that count least are dummies.
     """
     sink, window = (x / x.sum().clamp_min(torch.finfo(x.dtype).tiny) for x in (on_sink, on_window))
     kinds = torch.where(sink < window, WINDOW, SINK)

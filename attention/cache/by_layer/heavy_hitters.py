@@ -27,7 +27,7 @@ from ..rotated_keys import CountedFromZero, RotatedKeys
 SAMPLED_QUERIES = 32
 """Queries of a commit that are compared with all keys."""
 QUERIES_AT_ONCE = 64
-"""Of more, the logits would take the most memory of a commit."""
+"""Their logits are in memory at once; those of more would take the most of a commit."""
 UNMEASURED = 2.0
 """The score of a frame before its first measurement: above any share of attention, so it stays."""
 TIE_BREAK = 1e-9
