@@ -146,8 +146,9 @@ async function otherOutputFailed(canvas) {
   await canvas.closeDialogs();
   await canvas.look(); // the key leaves a subgraph, too
   await canvas.set("LongtakeSaveVideo", { filename_prefix: prefix });
+  const { take } = await canvas.data();
   await canvas.run(3);
-  const { frames } = await canvas.until(({ state }) => state === "done");
+  const { frames } = await canvas.until(({ state, take: now }) => state === "done" && now !== take);
   await canvas.seesEach(0, Number(frames) - 1);
   assert.equal(await canvas.root.getByText("The run failed").isVisible(), false);
 }
@@ -202,9 +203,9 @@ async function restarted(canvas) {
 async function disconnected(canvas) {
   await canvas.run(0, { pace: PACE });
   await canvas.until(({ shown }) => Number(shown) >= 0);
-  await canvas.page.evaluate(() => {
+  await canvas.page.evaluate(() => { // a refused address: for a blocked port the constructor would throw
     const { WebSocket } = window;
-    Object.assign(window, { WebSocket: function refused() { return new WebSocket(`ws://${location.hostname}:9/`); }, Plain: WebSocket });
+    Object.assign(window, { WebSocket: function refused() { return new WebSocket(`ws://${location.host}/refused`); }, Plain: WebSocket });
     window.comfyAPI.api.api.socket.close();
   });
   await canvas.root.getByText("No connection to ComfyUI. When it runs again, press Run to resume.").waitFor();

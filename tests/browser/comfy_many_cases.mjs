@@ -33,6 +33,8 @@ test("a copy of a workflow, as Save As makes one, shows the run; a failure is to
   const ended = (/** @type {string} */ event) => page.evaluate((name) => new Promise((resolve) =>
     window.comfyAPI.api.api.addEventListener(name, () => setTimeout(resolve, 1000), { once: true })), event);
   const returnToFirst = () => canvas.openTab(0);
+  const prefix = await canvas.get("LongtakeSaveVideo", "filename_prefix");
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_%width%` });
   await canvas.run(3, { pace: 0.5 });
   const { take } = await canvas.until(({ frames }) => Number(frames) > 0);
   const done = ended("execution_success");
@@ -42,8 +44,8 @@ test("a copy of a workflow, as Save As makes one, shows the run; a failure is to
   await canvas.until((data) => data.take === take && data.state === "done");
   await returnToFirst();
   await canvas.until((data) => data.take === take && data.state === "done");
-  const prefix = await canvas.get("LongtakeSaveVideo", "filename_prefix");
-  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_00001_.mp4/x` }); // below an earlier run's file
+  // below that run's file, which only a run can know, since it has the width
+  await canvas.set("LongtakeSaveVideo", { filename_prefix: `${prefix}_%width%_00001_.mp4/x` });
   const failed = ended("execution_error");
   await canvas.run(3, { pace: 0.5 });
   await openCopy();
@@ -51,7 +53,7 @@ test("a copy of a workflow, as Save As makes one, shows the run; a failure is to
   await canvas.closeDialogs();
   assert.equal(await root.getByText("The run failed").isVisible(), false);
   await returnToFirst();
-  await root.getByText(/Save Video \(Stream\): The output folder .* cannot be used/).waitFor();
+  await root.getByText(/Save Video \(Stream\): filename_prefix .* needs the folder .*, where a file stands/).waitFor();
 }));
 
 test("a tab that is opened in mid-run, after the run's own was closed, shows the run and stops it", onCanvas(classic, async (canvas) => {
