@@ -24,6 +24,10 @@ FACTS = Path("/proc/cpuinfo")
 HALF_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 TILE_INSTRUCTIONS = ("amx_bf16",)
 INT8_INSTRUCTIONS = ("avx2",)
+SUPPORTS_HALF = {
+    torch.bfloat16: "_is_mkldnn_bf16_supported",
+    torch.float16: "_is_mkldnn_fp16_supported",
+}
 INT8_CONVOLUTIONS = ("qconv_prepack", "qconv2d_pointwise")
 INT8_SUM = ("qx", "x_scale", "x_zero_point", "qw", "w_scale", "w_zero_point", "qaccum", "bias")
 """The first arguments of a convolution that adds to other codes; older torch has another order."""
@@ -66,6 +70,18 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 def multiplies_tiles() -> bool:
     """Whether the CPU has AMX for bfloat16; older torch cannot tell: False."""
     return _has_any(TILE_INSTRUCTIONS)
+
+
+def convolves_slowly(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device is a CPU whose convolutions in 16 bits take ten times as long as in float32.
+
+    oneDNN makes these with AVX-512 (bfloat16) or its extension for float16; torch's own, which take
+    over elsewhere, are that slow.
+    """
+    if device.type != "cpu" or dtype not in SUPPORTS_HALF:
+        return False
+    supports = getattr(torch.ops.mkldnn, SUPPORTS_HALF[dtype], None)
+    return supports is not None and not supports()
 
 
 def convolves_in_int8(device: torch.device) -> bool:

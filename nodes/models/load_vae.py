@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ...errors import BadInput
+from ...machine.products import convolves_slowly
 from ...model.families.names import copies
 from ...model.families.others import other
 from ...model.families.stated import WHOLE_NUMBERS
@@ -119,9 +120,20 @@ def _check_whole(vae: StreamingVAE, header: Header) -> None:
 
 def _describe(vae: StreamingVAE, by_name: bool) -> str:
     computes = str(vae.dtype).removeprefix("torch.")
-    kind = f"{vae.form.title} latents ({vae.form.channels} channels), computing in {computes}"
+    kind = f"VAE of {vae.form.title} latents ({vae.form.channels} channels)"
+    slow = _slowness(vae, computes)
     if not isinstance(vae, TinyVAE):
-        return f"A VAE of {kind}."
+        return f"A {kind}, computing in {computes}.{slow}"
     wants = RAW if vae.raw else NORMALISED
     reason = " (by the file name)" if by_name else ""
-    return f"A tiny VAE of {kind}; it takes {wants} latents{reason}."
+    return f"A tiny {kind}, computing in {computes}; it takes {wants} latents{reason}.{slow}"
+
+
+def _slowness(vae: StreamingVAE, computes: str) -> str:
+    """What a dtype costs on a CPU without instructions for it."""
+    if not convolves_slowly(vae.device, vae.dtype):
+        return ""
+    return (
+        f" This CPU takes ten to thirty times as long in {computes} as in float32; set dtype to "
+        "fp32."
+    )

@@ -12,12 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.profiler import profile
 
 from longtake.machine import products
 from longtake.machine.products import (
     FEWEST_PRODUCTS,
     computes_in_bfloat16,
     convolves_in_int8,
+    convolves_slowly,
     has_wide_products,
     multiplies_tiles,
     outdoes_mkl,
@@ -171,6 +173,18 @@ def test_a_cpu_computes_in_bfloat16_if_it_has_instructions_for_it(
     assert not computes_in_bfloat16(torch.device("meta"))
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not computes_in_bfloat16(CPU)  # older torch does not tell
+
+
+def test_a_cpu_convolves_slowly_in_16_bits_where_onednn_lacks_them() -> None:
+    """What runs is told by the profiler's names of operations."""
+    x, layer = randn(1, 16, 40, 40), torch.nn.Conv2d(16, 16, 3, padding=1)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.inference_mode(), profile() as found:
+            layer.to(dtype)(x.to(dtype))
+        names = {event.name for event in found.events()}
+        assert ("aten::mkldnn_convolution" not in names) == convolves_slowly(CPU, dtype)
+    assert not convolves_slowly(CPU, torch.float32)
+    assert not convolves_slowly(torch.device("meta"), torch.float16)
 
 
 @pytest.mark.parametrize("has_it", [False, True])

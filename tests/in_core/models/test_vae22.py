@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake.machine.products import convolves_slowly
 from longtake.model.vae.latent_format import WAN21, WAN22, denormalise, normalise
 from longtake.model.vae.taehv import taehv_decoder
 from longtake.model.vae.taehv_streaming import (
@@ -237,6 +238,7 @@ def test_load_wan_vae_gives_the_hosts_own_in_the_dtype_of_choice(
         apart = (ours - whole).abs().max()
         assert apart < (0.03 if dtype == "fp16" else 1e-5)
     assert "it takes raw latents (by the file name)" in said[-1]
+    assert ("set dtype to fp32" in said[-1]) == convolves_slowly(stream.device, stream.dtype)
 
 
 @pytest.mark.parametrize(("missing", "exact"), [(0, True), (2, False)])

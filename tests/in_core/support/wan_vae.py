@@ -5,7 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import pytest
 import torch
+
+from longtake.machine.products import convolves_slowly
+
+needs_bfloat16 = pytest.mark.skipif(
+    convolves_slowly(torch.device("cpu"), torch.bfloat16),
+    reason="on this CPU torch's own convolutions take over in bfloat16, with other memory",
+)
 
 
 def random_tree(core: Any, dim: int = 8) -> Any:
