@@ -207,7 +207,7 @@ async function pasted(canvas) {
     const menu = app.collectNodeMenuItems(app.graph.getNodeById(Number(id)));
     menu.find((/** @type {any} */ item) => item?.content === "Copy this frame").callback();
   }, node);
-  await canvas.page.getByText(/did not let this page copy the frame/).waitFor();
+  await canvas.page.getByText(/did not let this page copy the frame/).first().waitFor();
   await other.until(({ shown }) => Number(shown) < 30);
   await Promise.all([one, other].map((each) => each.until(({ shown, playing }) => shown === "32" && playing === "false")));
 }
