@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { PlayerPage, URL, browser } from "./harness.mjs";
+import { PlayerPage, URL, browser, withinLimit } from "./harness.mjs";
 
 const EXAMPLE = new globalThis.URL("../../example_workflows/1_text_to_stream.json", import.meta.url);
 const SETTINGS = {
@@ -57,7 +57,7 @@ export function onCanvas(where, act) {
     try {
       const canvas = new CanvasPage(page, where);
       await canvas.load();
-      await act(canvas);
+      await withinLimit(act(canvas));
       assert.deepEqual(said.filter((text) => !NOT_OURS.test(text)), []);
     } catch (error) {
       await close(); // the next case gets a fresh page and an empty queue

@@ -8,6 +8,7 @@ export const URL = /** @type {string} */ (process.env.LONGTAKE_URL);
 const BITS = 16; // of the barcode that tests/support/numbered_frames.py draws into every frame
 const EDGE = 5; // pixels between the bar and the edges of its element
 const LIMIT_MS = 30_000;
+const CASE_MS = 600_000; // only against a hang, as the suite's own limit
 
 /** @type {import("playwright-core").Browser} */
 export let browser;
@@ -46,12 +47,29 @@ export function onPage(act, { errors, prepare, ...options } = {}) {
       await prepare?.(page);
       const player = new PlayerPage(page);
       await player.open();
-      await act(player);
+      await withinLimit(act(player));
       assert.deepEqual(messages.filter((text) => !errors?.test(text)), []);
     } finally {
       await context.close();
     }
   };
+}
+
+/**
+ * Fail a case that hangs: a promise inside the page may wait for ever for an event that never comes.
+ * @param {Promise<void>} work
+ */
+export async function withinLimit(work) {
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the case hangs: ${CASE_MS / 1000} s are over`)), CASE_MS);
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**
