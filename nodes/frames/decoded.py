@@ -59,10 +59,10 @@ class HostFrames(FrameStream):
         return self.rollout.spec.resume_at_s
 
     def content_key(self, index: int) -> str | None:
-        """The address of the latents of chunk `index`, and the VAE that decodes them."""
+        """The address of the latents of chunk `index`, and how the VAE decodes them."""
         if self.chunk_count is not None and index >= self.chunk_count:
             return None
-        return f"{self.rollout.run.state.chain.key(index)} {self._vae_fingerprint}"
+        return f"{self.rollout.run.state.chain.key(index)} {self._decoding}"
 
     def chunk_of(self, frame: int) -> int:
         """The number of the chunk with picture number `frame`, which is in the shot."""
@@ -79,11 +79,13 @@ class HostFrames(FrameStream):
 
     def planned_key(self, index: int) -> str:
         """What `content_key` gives where nothing changes the rollout while it runs."""
-        return f"{self.rollout.spec.key(index)} {self._vae_fingerprint}"
+        return f"{self.rollout.spec.key(index)} {self._decoding}"
 
     @cached_property
-    def _vae_fingerprint(self) -> str:
-        return fingerprint(self.vae.tree.state_dict())
+    def _decoding(self) -> str:
+        """The VAE's fingerprint, and the side of its tiles, which change the pictures slightly."""
+        weights, side = fingerprint(self.vae.tree.state_dict()), self.vae.tile_side
+        return f"{weights} in tiles of {side}" if side else weights
 
     def get_models(self) -> list[Any]:
         """Return the models that the host keeps loaded while the prompt runs."""

@@ -29,7 +29,12 @@ CHUNKS_UNTIL_FULL = 2  # after these, a stream's state no longer grows
 
 
 class StreamingVAE:
-    """The host's VAE object around a demo VAE."""
+    """The host's VAE object around a demo VAE.
+
+    `tile_side` is the side of the tiles in latents, None for whole pictures.
+    """
+
+    tile_side: int | None = None
 
     def __init__(self, vae: Any, form: LatentFormat = WAN21) -> None:
         self.vae, self.form = vae, form
@@ -181,11 +186,11 @@ class TiledVAE(StreamingVAE):
 
     def __init__(self, whole: StreamingVAE, pixels: int) -> None:
         super().__init__(whole.vae, whole.form)
-        self._whole, self._side = whole, max(1, pixels // whole.form.spatial_factor)
+        self._whole, self.tile_side = whole, max(1, pixels // whole.form.spatial_factor)
 
     def open_decoder(self) -> TiledDecoder:
         """A decoder at the start of a video."""
-        return TiledDecoder(self._whole.open_decoder, self._side)
+        return TiledDecoder(self._whole.open_decoder, self.tile_side)
 
     def open_encoder(self) -> StreamingCoder:
         """An encoder of whole pictures at the start of a video."""
@@ -193,7 +198,7 @@ class TiledVAE(StreamingVAE):
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
         """The state of all tiles, and the work of the largest; tiles are decoded in turn."""
-        sizes = [(t.bottom - t.top, t.right - t.left) for t in tiles(rows, columns, self._side)]
+        sizes = [(t.bottom - t.top, t.right - t.left) for t in tiles(rows, columns, self.tile_side)]
         largest = max(sizes, key=math.prod)
         memory, areas = self._whole.decoder_memory(frames, *largest), map(math.prod, sizes)
         state = memory.state_bytes * sum(areas) // math.prod(largest)

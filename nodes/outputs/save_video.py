@@ -14,8 +14,8 @@ from ...stream.timecode import time_label
 from ...stream.video.contact_sheet import ContactSheet
 from ...stream.video.frame_rate import at_rate
 from ...stream.video.piece_reader import PieceReader
-from ...stream.video.pieces import PieceLog, begin_log, find_log
-from ...stream.video.spec import FRAME_NAME, AnimatedPicture, VideoSpec
+from ...stream.video.pieces import PieceLog
+from ...stream.video.spec import FRAME_NAME, VideoSpec
 from ...stream.video.writer import open_video
 from ...units import count_of
 from .. import categories, host
@@ -24,6 +24,7 @@ from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
 from ..validation import check_name, refuses
+from .unfinished import choose_file, piece_keys
 from .video_formats import (
     AS_FRAMES,
     AUTO_BITS,
@@ -85,7 +86,7 @@ class SaveVideo(io.ComfyNode):
         )  # fmt: skip
         if differences := unlike_the_stream(format, spec):
             host.warn(node_id, *differences)
-        file, log = _choose_file(filename_prefix, format, spec, frames)
+        file, log = choose_file(filename_prefix, format, spec, frames)
         sheet = ContactSheet(fps=float(spec.rate)) if sheet_and_report else None
         saving = _Saving(node_id, frames, format, spec, file, log, sheet)
         count = await saving.write()
@@ -116,6 +117,7 @@ class _Saving:
         """Write every chunk as it comes, and return how many frames the file has."""
         frames, log, spec = self.frames, self.log, self.spec
         progress = host.Progress(self.node_id, frames.chunk_count or 0)
+        key_of = piece_keys(frames, spec)
         own_rate = frame_rate(AS_FRAMES, frames.fps)
         first = len(log.pieces) if log else 0
         frames.hold_edits(first)
@@ -132,7 +134,7 @@ class _Saving:
                     self.sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
                 steady = at_rate(chunk.frames, chunk.first_frame, own_rate, spec.rate)
-                video.write(steady, frames.content_key(chunk.index))
+                video.write(steady, key_of(chunk.index))
                 progress.advance(chunk.index + 1)
         return video.frames_written
 
@@ -220,25 +222,6 @@ def _further_inputs() -> list[io.Input]:
             "frames are shown again or left out, and the speed stays.",
         ),
     ]
-
-
-def _choose_file(
-    prefix: str, format: str, spec: VideoSpec, frames: FrameSource
-) -> tuple[host.OutputFile, PieceLog | None]:
-    """Return the file that an earlier run did not finish, or else a new one, and its pieces."""
-    file = host.output_file(prefix, name_ending(format), (spec.width, spec.height))
-    if frames.content_key(0) is None or not _grows_by_pieces(spec, frames):
-        return file, None
-    earlier = find_log(file.path, spec, frames.content_key, frames.chunk_count)
-    if earlier is not None:
-        return replace(file, path=earlier.video), earlier
-    return file, begin_log(file.path, spec)
-
-
-def _grows_by_pieces(spec: VideoSpec, frames: FrameSource) -> bool:
-    """Whether every chunk is a piece of the file, so that another run can add to it."""
-    no_frame_is_left_out = spec.rate >= frame_rate(AS_FRAMES, frames.fps)
-    return no_frame_is_left_out and not isinstance(spec.format, AnimatedPicture)
 
 
 def _show_resume(node_id: str | None, file: host.OutputFile, count: int, fps: float) -> None:

@@ -34,9 +34,9 @@ def join(bench: Bench, node: str, first: Any, second: Any, **inputs: Any) -> Any
     return bench.run(node, **dict(zip(names, (first, second), strict=True)), **inputs)[0]
 
 
-def save(bench: Bench, frames: Any, *more: tuple[str, dict[str, Any]]) -> Path:
+def save(bench: Bench, frames: Any, *more: tuple[str, dict[str, Any]], **inputs: Any) -> Path:
     """Write the video beside other outputs."""
-    call = ("LongtakeSaveVideo", {"frames": frames, "format": "mkv (lossless)"})
+    call = ("LongtakeSaveVideo", {"frames": frames, "format": "mkv (lossless)", **inputs})
     asyncio.run(bench.side_by_side(call, *more))
     return [e.path for e in bench.events if isinstance(e, FileSaved) and e.role == "video"][-1]
 
