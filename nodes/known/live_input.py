@@ -109,10 +109,10 @@ class LiveSource:
         if isinstance(place, SourceAddress):
             return opening(place, stall_s)
 
-        def ask(_: Event) -> PageSource:
+        def ask(ended: Event) -> PageSource:
             if not host.has_page():
                 raise BadInput(NO_PAGE)
-            return PageSource(inlet, Wish(place, *size, fps), stall_s)
+            return PageSource(inlet, Wish(place, *size, fps), stall_s, ended)
 
         return ask
 

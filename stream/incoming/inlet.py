@@ -33,7 +33,7 @@ class Wish:
 class Inlet:
     """The newest picture of a page; every method is safe on any thread.
 
-    `on_change` is called without a lock whenever the wish changes.
+    `on_change` is called without a lock whenever the wish changes. `is_over` after the run's end.
     """
 
     def __init__(self, on_change: Callable[[], None]) -> None:
@@ -42,15 +42,23 @@ class Inlet:
         self._wish: Wish | None = None
         self._picture: bytes | None = None
         self._fault: Fault | None = None
-        self._is_over = False
+        self.is_over = False
 
     @property
     def wish(self) -> Wish | None:
         """What pages are asked for now; None if nothing is."""
         return self._wish
 
-    def ask(self, wish: Wish | None) -> None:
-        """Ask pages for pictures, or for no more."""
+    def ask(self, wish: Wish) -> None:
+        """Ask pages for pictures, in place of those that they were asked for."""
+        self._change(wish)
+
+    def withdraw(self, wish: Wish) -> None:
+        """Ask pages for no more of a wish's pictures; another wish in its place stays."""
+        if self._wish is wish:
+            self._change(None)
+
+    def _change(self, wish: Wish | None) -> None:
         with self._changed:
             self._wish, self._picture, self._fault = wish, None, None
             self._changed.notify_all()
@@ -80,7 +88,7 @@ class Inlet:
         None after `wait_s` seconds or the end of the run.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._picture or self._fault or self._is_over, wait_s)
+            self._changed.wait_for(lambda: self._picture or self._fault or self.is_over, wait_s)
             picture, self._picture = self._picture, None
             if picture is not None:
                 return picture
@@ -90,5 +98,5 @@ class Inlet:
     def close(self) -> None:
         """Want nothing any more, at the end of the run. Does not call `on_change`."""
         with self._changed:
-            self._wish, self._is_over = None, True
+            self._wish, self.is_over = None, True
             self._changed.notify_all()

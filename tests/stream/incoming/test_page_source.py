@@ -11,7 +11,7 @@ from longtake.errors import BadInput
 from longtake.stream.incoming.connection import SourceLost
 from longtake.stream.incoming.inlet import FAULTS, Fault, Inlet, Wish
 from longtake.stream.incoming.page_source import PageSource
-from longtake.stream.incoming.receiver import Receiver
+from longtake.stream.incoming.receiver import Connect, Receiver
 from longtake.tests.support.stream.live_servers import jpeg, wait_until
 
 WISH, LIMIT_S = Wish("webcam", 32, 32, 16.0), 60.0
@@ -43,7 +43,7 @@ def test_nothing_is_taken_that_nobody_wants() -> None:
 def test_damaged_pictures_are_passed_over_and_the_next_one_counts() -> None:
     inlet = Inlet(lambda: None)
     soon(inlet, b"no jpeg", jpeg((0, 0, 255))[:100], jpeg((255, 0, 0)))
-    source = PageSource(inlet, WISH, 1.0, LIMIT_S)
+    source = PageSource(inlet, WISH, 1.0, threading.Event(), LIMIT_S)
     _, frame = source.next()
     red, green, blue = frame.to_ndarray(format="rgb24").reshape(-1, 3).mean(0)
     assert red > 240 and green < 15 and blue < 15
@@ -61,24 +61,21 @@ def _impatient(source: PageSource) -> PageSource:
 def test_a_page_may_be_allowed_after_it_was_refused() -> None:
     inlet = Inlet(lambda: None)
     soon(inlet, "denied", jpeg((0, 255, 0)))
-    assert PageSource(inlet, WISH, 1.0, LIMIT_S).next()[1].width == 64
+    assert PageSource(inlet, WISH, 1.0, threading.Event(), LIMIT_S).next()[1].width == 64
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_has_its_sentence(fault: Fault) -> None:
     inlet = Inlet(lambda: inlet.fail(fault))  # as soon as pictures are wanted
     with pytest.raises(BadInput) as refused:
-        PageSource(inlet, WISH, 1.0, 0.1)
+        PageSource(inlet, WISH, 1.0, threading.Event(), 0.1)
     assert str(refused.value) == FAULTS[fault] and inlet.wish is None
 
 
 def test_a_camera_that_is_lost_is_asked_for_again() -> None:
     inlet, told = Inlet(lambda: None), list[str]()
 
-    def connect(_: threading.Event) -> PageSource:
-        return PageSource(inlet, WISH, LIMIT_S, LIMIT_S)
-
-    receiver = Receiver(connect, (32, 32), 16.0, 4, told.append)
+    receiver = Receiver(connecting(inlet), (32, 32), 16.0, 4, told.append)
     try:
         soon(inlet, jpeg((255, 0, 0)))
         wait_until(lambda: receiver.is_ready(1))
@@ -96,12 +93,38 @@ def test_a_camera_that_is_lost_is_asked_for_again() -> None:
     assert told[2].startswith("The live source changed its size from 64x48 to 96x96;")
 
 
+def connecting(inlet: Inlet) -> Connect:
+    """What opens a page's pictures for a receiver."""
+    return lambda ended: PageSource(inlet, WISH, LIMIT_S, ended, LIMIT_S)
+
+
+def test_a_source_whose_reader_has_gone_takes_nothing_from_the_next_one() -> None:
+    inlet = Inlet(lambda: None)
+    gone = Receiver(connecting(inlet), (32, 32), 16.0, 4, lambda text: None)
+    wait_until(lambda: inlet.wish)
+    gone.close()
+    wait_until(lambda: inlet.wish is None)  # nobody asks the page any more
+    gone = Receiver(connecting(inlet), (32, 32), 16.0, 4, lambda text: None)
+    wait_until(lambda: inlet.wish)
+    first = inlet.wish
+    following = Receiver(connecting(inlet), (32, 32), 16.0, 4, lambda text: None)
+    wait_until(lambda: inlet.wish is not first)
+    try:
+        gone.close()
+        assert not gone._thread.is_alive() and inlet.wish is not None
+        assert inlet.put(jpeg((255, 0, 0)))
+        wait_until(lambda: following.is_ready(1))
+    finally:
+        following.close()
+    assert inlet.wish is None
+
+
 def test_the_end_of_the_run_ends_the_waiting() -> None:
     inlet = Inlet(lambda: None)
     threading.Timer(0.2, inlet.close).start()
     began = time.monotonic()
     with pytest.raises(BadInput):
-        PageSource(inlet, WISH, 1.0, 60.0)
+        PageSource(inlet, WISH, 1.0, threading.Event(), 60.0)
     assert time.monotonic() - began < 30
 
 
