@@ -46,9 +46,12 @@ class PictureBuffer(Generic[T]):
         """The pictures of the next `count` frames, after those of `before` earlier frames.
 
         They end at the newest picture. A run that is at most `SLACK_FRAMES` behind goes on where it
-        stopped; otherwise it leaves out what it missed, which `dropped` counts in frames.
+        stopped; otherwise it leaves out what it missed, which `dropped` counts in frames. None are
+        left where the source was lost since `is_ready`.
         """
         with self._lock:
+            if not self._pictures:
+                return []
             behind = self._new_frames() - count
             late = 0.0 if self._until is None or behind > SLACK_FRAMES else max(0.0, behind)
             if self._until is not None and behind > SLACK_FRAMES:

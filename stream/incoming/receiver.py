@@ -63,6 +63,7 @@ class Receiver:
         tell: Callable[[str], None],
     ) -> None:
         self._connect, self._tell = connect, tell
+        self._width, self._height = size
         self._resizer = Resizer(*size)
         self._buffer = PictureBuffer[av.VideoFrame](fps, most_frames)
         self._closing = threading.Event()
@@ -89,11 +90,16 @@ class Receiver:
         return self._buffer.is_ready(count)
 
     def take(self, count: int, before: int = 0) -> Tensor:
-        """The newest `count` frames after `before` earlier ones (n, 3, H, W), RGB in [0, 1]."""
+        """The newest `count` frames after `before` earlier ones (n, 3, H, W), RGB in [0, 1].
+
+        No frames (0, 3, H, W) if the source was lost since `is_ready`.
+        """
         pictures = [
             self._resizer.resize(frame, Upright.by_rotation(frame, self._header))
             for frame in self._buffer.take(count, before)
         ]
+        if not pictures:
+            return torch.empty(0, 3, self._height, self._width)
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
     def close(self) -> None:

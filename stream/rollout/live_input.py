@@ -40,7 +40,10 @@ class Receiver(Protocol):
         """Whether `count` new frames are there; a LongtakeError says why none will come."""
 
     def take(self, count: int, before: int = 0) -> Tensor:
-        """The newest `count` frames after `before` earlier ones (n, 3, H, W), RGB in [0, 1]."""
+        """The newest `count` frames after `before` earlier ones (n, 3, H, W), RGB in [0, 1].
+
+        No frames if the source was lost since `is_ready`.
+        """
 
     def close(self) -> None:
         """End the reading of the source."""

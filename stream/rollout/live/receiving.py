@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ....errors import BadInput
 from ....model.vae.latent_format import frame_count
 from ...journal.chain import Chain
 from ..live_input import LiveInput, Receiver, new_frames, record, recorded
@@ -16,6 +17,10 @@ from ..spec import RolloutSpec
 from .controls import Controls
 
 WAIT_S = 0.02
+STOPPED = (
+    "The run was stopped before the live source had sent the pictures of the first chunk, so "
+    "nothing was made; run again once the source sends."
+)
 
 
 class Receiving:
@@ -63,7 +68,11 @@ class Receiving:
         return True
 
     def admit(self, index: int) -> None:
-        """Put the frames of chunk `index` in force: from the journal, or else the newest ones."""
+        """Put the frames of chunk `index` in force: from the journal, or else the newest ones.
+
+        BadInput if a person stops the run while the first chunk still waits for them: a later run
+        would take it for a chunk of a lost source, which goes without.
+        """
         live = self._spec.live
         if live is None or not self._frames(index):
             return
@@ -94,10 +103,16 @@ class Receiving:
         """The newest frames as latents; None while the source is lost."""
         count, before = self._picture_count(index)
         receiver = self._receiver
-        if receiver is None or not receiver.is_ready(count):
+        if receiver is None:
             return None
-        frames = self._frames(index)
-        latents = live.encode(receiver.take(count, before))[frames[0] - frames[-1] - 1 :]
+        if not receiver.is_ready(count):
+            if not receiver.is_lost:
+                raise BadInput(STOPPED)
+            return None
+        pictures, frames = receiver.take(count, before), self._frames(index)
+        if not len(pictures):
+            return None
+        latents = live.encode(pictures)[frames[0] - frames[-1] - 1 :]
         return latents[[frame - frames[0] for frame in frames]]
 
     def _picture_count(self, index: int) -> tuple[int, int]:

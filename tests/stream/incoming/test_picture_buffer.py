@@ -92,3 +92,11 @@ def test_a_source_whose_clock_ran_ahead_is_taken_at_once_when_it_is_back() -> No
     buffer.forget()
     fill(buffer, 16, 100, 112)
     assert buffer.is_ready(12) and buffer.take(12) == [*range(100, 112)]
+
+
+def test_a_source_that_was_lost_in_between_gives_nothing() -> None:
+    buffer = PictureBuffer[int](16, 12)
+    fill(buffer, 16, 0, 12)
+    assert buffer.is_ready(12)
+    buffer.forget()
+    assert buffer.take(12) == [] and not buffer.is_ready(1)

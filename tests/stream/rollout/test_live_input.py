@@ -200,6 +200,32 @@ def test_a_chunk_of_a_lost_source_is_made_without_it_and_again_so(tmp_path: Path
     assert_same_bits([*shot(tmp_path, Camera()).chunks], chunks)
 
 
+def test_a_source_that_is_lost_while_its_frames_are_taken_counts_as_lost(tmp_path: Path) -> None:
+    class Breaking(Camera):
+        def take(self, count: int, before: int = 0) -> Tensor:
+            return torch.empty(0, 3, 32, 48)
+
+    rollout = shot(tmp_path, Breaking())
+    assert len([*rollout.chunks]) == 4
+    assert not rollout.run.state.whole_settings(4).known_frames.frames
+
+
+def test_a_stop_before_the_first_picture_leaves_the_chunk_to_a_later_run(tmp_path: Path) -> None:
+    class Late(Camera):
+        """Its pictures come after a person has lost patience."""
+
+        def is_ready(self, count: int) -> bool:
+            rollout.controls.stop()
+            return False
+
+    rollout, camera = shot(tmp_path, Late()), Camera()
+    with pytest.raises(BadInput, match="stopped before the live source"):
+        list(rollout.chunks)
+    made = [*shot(tmp_path, camera).chunks]
+    assert camera.counts[0] == (9, 0)
+    assert_same_bits([*shot(tmp_path / "anew", Camera()).chunks], made)
+
+
 def test_a_source_that_does_not_open_ends_the_run_with_its_sentence(tmp_path: Path) -> None:
     class Broken(Camera):
         def is_ready(self, count: int) -> bool:
