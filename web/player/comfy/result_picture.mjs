@@ -40,15 +40,21 @@ export class ResultPictures {
   /** @param {string|null} workflow @param {string} id execution id @param {string} address of the node's new picture */
   note(workflow, id, address) {
     const known = this.#addresses.get(workflow) ?? new Map();
+    known.delete(id); // the newest one comes last
     this.#addresses.set(workflow, known.set(id, address));
   }
 
   /** Show the pictures of a workflow in its nodes, also in those that an undo has made anew.
    * @param {any} root @param {string|null} workflow */
   show(root, workflow) {
+    /** @type {Map<HTMLImageElement, string>} one for each node: instances of a subgraph share theirs */
+    const newest = new Map();
     for (const [id, address] of this.#addresses.get(workflow) ?? []) {
       const image = this.#images.get(nodeAt(root, id));
-      if (image && image.getAttribute("src") !== address) image.src = address;
+      if (image) newest.set(image, address);
+    }
+    for (const [image, address] of newest) {
+      if (image.getAttribute("src") !== address) image.src = address;
     }
   }
 }
