@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
-from longtake.tests.nodes.rollouts.test_joined_resumes import (
+from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes.unfinished_video import (
     SPLICE,
     cancelled,
     join,
@@ -18,7 +19,6 @@ from longtake.tests.nodes.rollouts.test_joined_resumes import (
     pieces,
     save,
 )
-from longtake.tests.support.node_bench import Bench
 
 COUNT = 80
 
