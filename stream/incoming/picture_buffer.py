@@ -27,9 +27,15 @@ class PictureBuffer(Generic[T]):
         self.dropped = 0
 
     def add(self, at: float, picture: T) -> None:
-        """Add a picture; one that is not later than the newest takes its place."""
+        """Add a picture; one that is not later than the newest takes its place.
+
+        Of a fast source, one that is near the one before it goes when the next one comes: a
+        large picture takes 16 MB, and a shot reads one a frame.
+        """
         with self._lock:
             while self._pictures and self._pictures[-1][0] >= at:
+                self._pictures.pop()
+            if self._is_dense():
                 self._pictures.pop()
             self._pictures.append((at, picture))
             oldest = at - self._span_s
@@ -70,6 +76,13 @@ class PictureBuffer(Generic[T]):
         with self._lock:
             self._pictures.clear()
             self._until = None
+
+    def _is_dense(self) -> bool:
+        """Whether the newest two pictures are less than half a frame of the shot apart."""
+        if len(self._pictures) < 2:
+            return False
+        gap_s = self._pictures[-1][0] - self._pictures[-2][0]
+        return gap_s < self._frame_s / 2 - ROUNDING_S
 
     def _new_frames(self) -> float:
         """How many frames of the shot came since the last one that was taken."""

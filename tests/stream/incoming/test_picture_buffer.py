@@ -100,3 +100,18 @@ def test_a_source_that_was_lost_in_between_gives_nothing() -> None:
     assert buffer.is_ready(12)
     buffer.forget()
     assert buffer.take(12) == [] and not buffer.is_ready(1)
+
+
+@pytest.mark.parametrize(("fps", "most"), [(16, 1.0), (32, 2.0), (60, 2.0), (240, 2.2)])
+def test_of_a_fast_source_few_pictures_are_held_and_none_is_late(fps: float, most: float) -> None:
+    """The newest one always counts; another one is at most half a frame older than it could be."""
+    buffer, first = PictureBuffer[int](16, 88), round(12 * fps / 16)
+    fill(buffer, fps, 0, 4 * first)
+    held = len(buffer._pictures)
+    assert held <= most * 4 * 12 + 2
+    wanted = [4 * first - 1 - back * fps / 16 for back in reversed(range(12))]
+    taken = buffer.take(12)
+    assert taken[-1] == 4 * first - 1
+    assert all(
+        -0.5 - 1e-9 <= (a - b) * 16 / fps <= 1e-9 for a, b in zip(taken, wanted, strict=True)
+    )
