@@ -72,7 +72,7 @@ def result_picture(file: OutputFile) -> dict[str, object]:
 def check_prefix(prefix: str, root: Path | None = None) -> None:
     """BadInput for a prefix that names no file below `root`, else below the output folder."""
     root = root or Path(folder_paths.get_output_directory()).resolve()
-    named = Path(prefix).name and "\0" not in prefix
+    named = Path(prefix).name not in ("", "..") and "\0" not in prefix
     if not named or not (root / prefix).resolve().is_relative_to(root):
         raise BadInput(
             f"filename_prefix {excerpt(prefix)} is not a file name inside the output folder "

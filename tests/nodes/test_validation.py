@@ -29,6 +29,7 @@ FORK = {"action": "fork", "new_prompt": "a ball"}
 SCORE = {"score": "palette", "colours": "#ffcc00", "region": "0 0 1"}
 REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("LongtakeSaveVideo", SAVE, {"filename_prefix": "../x"}, "not a file name inside"),
+    ("LongtakeSaveVideo", SAVE, {"filename_prefix": "a/.."}, "not a file name inside"),
     ("LongtakeSaveVideo", SAVE, {"crf": 63}, "crf of H.264 must be from 0 to 51; got 63"),
     ("LongtakeSaveVideo", SAVE, {"crf": 64}, "crf is 64; set a number from -1 to 63"),
     ("LongtakeSaveVideo", SAVE, {"format": "mp5"}, "format is 'mp5'; choose one of mp4 (h264),"),
