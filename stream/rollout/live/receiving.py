@@ -106,7 +106,7 @@ class Receiving:
         if receiver is None:
             return None
         if not receiver.is_ready(count):
-            if not receiver.is_lost:
+            if index == 0 and self._controls.state == "stopping" and not receiver.is_lost:
                 raise BadInput(STOPPED)
             return None
         pictures, frames = receiver.take(count, before), self._frames(index)

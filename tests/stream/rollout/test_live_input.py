@@ -210,6 +210,21 @@ def test_a_source_that_is_lost_while_its_frames_are_taken_counts_as_lost(tmp_pat
     assert not rollout.run.state.whole_settings(4).known_frames.frames
 
 
+def test_a_source_that_is_back_just_too_late_for_a_chunk_does_not_end_the_run(
+    tmp_path: Path,
+) -> None:
+    class Back(Camera):
+        """Lost as often as somebody waits, and back with too few pictures as they are taken."""
+
+        def is_ready(self, count: int) -> bool:
+            self.is_lost = not self.is_lost
+            return False
+
+    rollout = shot(tmp_path, Back())
+    assert len([*rollout.chunks]) == 4
+    assert not rollout.run.state.whole_settings(4).known_frames.frames
+
+
 def test_a_stop_before_the_first_picture_leaves_the_chunk_to_a_later_run(tmp_path: Path) -> None:
     class Late(Camera):
         """Its pictures come after a person has lost patience."""
