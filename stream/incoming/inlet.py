@@ -51,18 +51,21 @@ class Inlet:
 
     def ask(self, wish: Wish) -> None:
         """Ask pages for pictures, in place of those that they were asked for."""
-        self._change(wish)
+        with self._changed:
+            self._set_wish(wish)
+        self._on_change()
 
     def withdraw(self, wish: Wish) -> None:
         """Ask pages for no more of a wish's pictures; another wish in its place stays."""
-        if self._wish is wish:
-            self._change(None)
-
-    def _change(self, wish: Wish | None) -> None:
         with self._changed:
-            self._wish, self._picture, self._fault = wish, None, None
-            self._changed.notify_all()
+            if self._wish is not wish:
+                return
+            self._set_wish(None)
         self._on_change()
+
+    def _set_wish(self, wish: Wish | None) -> None:
+        self._wish, self._picture, self._fault = wish, None, None
+        self._changed.notify_all()
 
     def put(self, picture: bytes) -> bool:
         """Leave a JPEG in place of an older one; False if nobody wants it."""
