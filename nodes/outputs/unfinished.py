@@ -26,8 +26,10 @@ def choose_file(
 
 
 def piece_keys(frames: FrameSource, spec: VideoSpec) -> KeyOf:
-    """The keys of a file's pieces: those of the frames, and their rate where the file has another,
-    since it then decides which frames are shown again.
+    """The keys of a file's pieces: those of the frames.
+
+    Where the file has another rate than the frames, their rate is in the keys too: it decides which
+    frames are shown again.
     """
     own_rate = frame_rate(AS_FRAMES, frames.fps)
     if own_rate == spec.rate:

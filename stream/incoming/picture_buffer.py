@@ -29,8 +29,8 @@ class PictureBuffer(Generic[T]):
     def add(self, at: float, picture: T) -> None:
         """Add a picture; one that is not later than the newest takes its place.
 
-        Of a fast source, one that is near the one before it goes when the next one comes: a
-        large picture takes 16 MB, and a shot reads one a frame.
+        A fast source sends more than a shot reads, and a picture in 4K takes 16 MB. So a picture
+        less than half a frame after the one before it is dropped once the next one has come.
         """
         with self._lock:
             while self._pictures and self._pictures[-1][0] >= at:
