@@ -42,6 +42,18 @@ class HostRunObserver:
         """Show again what the node showed before."""
         host.show_text(self._node_id, self._status)
 
+    def on_receive(self) -> None:
+        """Show why the next chunk waits, and what a page's camera needs."""
+        host.show_status(
+            self._node_id,
+            "Waiting for the first picture of the live source. A webcam or screen starts with its "
+            "button in the Streaming Preview.",
+        )
+
+    def on_received(self) -> None:
+        """Show again what the node showed before."""
+        host.show_text(self._node_id, self._status)
+
     def on_open(self, first: int, start_s: float) -> None:
         """Show where production begins."""
         if first:

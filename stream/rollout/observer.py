@@ -25,6 +25,12 @@ class RunObserver(Protocol):
     def on_compiled(self) -> None:
         """The model is compiled, or cannot be."""
 
+    def on_receive(self) -> None:
+        """A live source is opened; chunks wait for its first pictures."""
+
+    def on_received(self) -> None:
+        """The pictures are there, or the wait for them ends without."""
+
     def on_open(self, first: int, start_s: float) -> None:
         """Production begins at chunk `first`, which starts at `start_s` of the video."""
 
@@ -57,6 +63,10 @@ class SilentObserver:
     def on_compile(self) -> None: ...
 
     def on_compiled(self) -> None: ...
+
+    def on_receive(self) -> None: ...
+
+    def on_received(self) -> None: ...
 
     def on_open(self, first: int, start_s: float) -> None: ...
 

@@ -286,7 +286,7 @@ class Run:
         while not is_ready:
             self._driving.wait_for_viewer(index)
             self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
-            is_ready = self.receiving.wait(index, self.notify)
+            is_ready = self.receiving.wait(index, self.notify, self.observer)
 
     def _stops(self, index: int) -> bool:
         """Whether the run ends before chunk `index`: a user asked for that, or the disk is full."""

@@ -11,6 +11,7 @@ from ....errors import BadInput
 from ....model.vae.latent_format import frame_count
 from ...journal.chain import Chain
 from ..live_input import LiveInput, Receiver, new_frames, record, recorded
+from ..observer import RunObserver
 from ..run_record import RunRecord
 from ..run_state import RunState
 from ..spec import RolloutSpec
@@ -45,18 +46,26 @@ class Receiving:
             return None
         return self._dropped + (self._receiver.dropped if self._receiver else 0)
 
-    def wait(self, index: int, tell: Callable[[str], None]) -> bool:
+    def wait(self, index: int, tell: Callable[[str], None], observer: RunObserver) -> bool:
         """Wait until the frames for chunk `index` are there, or the source is lost.
 
-        False if users pause the run meanwhile.
+        `tell` gets a sentence when the source changes. False if users pause the run meanwhile.
         """
         live = self._spec.live
         if live is None or not self._frames(index) or self._recorded(index, live) is not None:
             return True
-        if self._receiver is None:
-            self._receiver = live.open(tell, self._controls.inlet)
-            self._unlisten = self._controls.listen(self._close_at_end)
-        receiver, count = self._receiver, self._picture_count(index)[0]
+        if self._receiver is not None:
+            return self._wait_for_pictures(index, self._receiver)
+        self._receiver = live.open(tell, self._controls.inlet)
+        self._unlisten = self._controls.listen(self._close_at_end)
+        observer.on_receive()
+        try:
+            return self._wait_for_pictures(index, self._receiver)
+        finally:
+            observer.on_received()
+
+    def _wait_for_pictures(self, index: int, receiver: Receiver) -> bool:
+        count = self._picture_count(index)[0]
         with self._controls.work_clock.pause():
             while not receiver.is_ready(count) and not receiver.is_lost:
                 self._spec.model.host.check_interrupted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -44,13 +45,15 @@ def clip(folder: Path, frames: int, fps: int = 64) -> bytes:
 
 
 def test_a_file_by_http_drives_a_shot_and_its_second_run_needs_no_server(
-    bench: Bench, tmp_path: Path
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "longtake")
     with fault_server(clip(tmp_path, 200)) as server:
         url = server.url("/ranges")
         first = shot(bench, live_input(bench, url))
         made = latents(first)
     assert torch.equal(latents(shot(bench, live_input(bench, url))), made)
+    assert caplog.text.count("Waiting for the first picture of the live source.") == 1
     for changes in ({"take": 2}, {"level": 0.8}):
         with pytest.raises(BadInput, match="cannot be read"):
             latents(shot(bench, live_input(bench, url, **changes)))

@@ -23,7 +23,9 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.live_input import LiveInput, StoredInput
+from longtake.stream.rollout.observer import SilentObserver
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.stream.rollout_file.recipe import from_record, to_record
 from longtake.tests.support.stream.rollouts import MODEL, assert_same_bits, cut_after
@@ -106,6 +108,58 @@ def test_a_resumed_shot_has_the_bits_of_the_uninterrupted_one(
     assert resumed.spec.stored_chunks() == 2
     assert_same_bits([*resumed.chunks], made)
     assert resumed.resumed_from == 2 and nobody.opened == 0
+
+
+def test_users_are_told_of_a_wait_for_the_first_picture_and_of_no_later_one(
+    tmp_path: Path,
+) -> None:
+    notes: list[str] = []
+
+    class Page(SilentObserver):
+        def on_receive(self) -> None:
+            notes.append("waits")
+
+        def on_received(self) -> None:
+            notes.append("is there")
+
+    class Slow(Camera):
+        """Each chunk's pictures are there when somebody asks for the second time."""
+
+        def is_ready(self, count: int) -> bool:
+            notes.append("asked")
+            return notes.count("asked") > 1
+
+        def take(self, count: int, before: int = 0) -> Tensor:
+            taken.append(list(notes))
+            notes.clear()
+            return super().take(count, before)
+
+    taken: list[list[str]] = []
+    made = shot(tmp_path, Slow(), length=6)
+    assert len([*Run(made.spec, Page()).chunks]) == 2
+    assert [[note for note in part if note != "asked"] for part in taken] == [
+        ["waits", "is there"],
+        [],
+    ]
+    assert taken[0][:4] == ["waits", "asked", "asked", "is there"]
+    assert len([*Run(made.spec, Page()).chunks]) == 2
+    assert not notes, "what the journal has needs no source"
+
+
+def test_the_note_of_a_wait_ends_with_a_source_that_cannot_be_opened(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Page(SilentObserver):
+        def on_received(self) -> None:
+            notes.append("over")
+
+    class Broken(Camera):
+        def is_ready(self, count: int) -> bool:
+            raise BadInput("No such camera.")
+
+    with pytest.raises(BadInput, match="No such camera"):
+        [*Run(shot(tmp_path, Broken()).spec, Page()).chunks]
+    assert notes == ["over"]
 
 
 def test_a_wait_for_frames_is_no_work(tmp_path: Path) -> None:

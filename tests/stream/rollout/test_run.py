@@ -28,6 +28,7 @@ from longtake.samplers.settings import RolloutSettings, TimedGuidance
 from longtake.stream.journal import disk_limit
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.live.edit_queue import TOO_LATE, Edit
+from longtake.stream.rollout.observer import SilentObserver
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
@@ -335,7 +336,7 @@ def test_sparse_statistics_cover_the_whole_run_across_producers(
     assert all(a.dense_pairs < b.dense_pairs for a, b in itertools.pairwise(seen))
 
 
-class Noted:
+class Noted(SilentObserver):
     """An observer that records its calls."""
 
     def __init__(self) -> None:
@@ -349,12 +350,6 @@ class Noted:
 
     def on_encoded(self) -> None:
         self.calls.append(("encoded",))
-
-    def on_compile(self) -> None:
-        self.calls.append(("compile",))
-
-    def on_compiled(self) -> None:
-        self.calls.append(("compiled",))
 
     def on_open(self, first: int, start_s: float) -> None:
         self.calls.append(("open", first, start_s))
