@@ -46,6 +46,38 @@ PLACES: dict[str, Place] = {
 }
 
 
+SELF_FORCING_PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 320),
+    "2": (0, 640, 300, 110),
+    "3": (360, 0, 420, 240),
+    "4": (0, 810, 300, 130),
+    "5": (840, 0, 320, 620),
+    "6": (1220, 0, 260, 80),
+    "7": (1220, 160, 420, 460),
+    "8": (1700, 0, 300, 400),
+}
+
+
+def self_forcing() -> Example:
+    """The first example by Self-Forcing 1.3B: a prompt that changes while the shot runs."""
+    api = {
+        "1": node("LongtakeLoadModel", "Load Causal Video Model",
+                  model_name="self_forcing_dmd.pt", family="auto"),
+        "2": node("CLIPLoader", "Load CLIP", type="wan", device="default",
+                  clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
+        "3": node("LongtakePromptTimeline", "Prompt Timeline", clip=["2", 0], negative="",
+                  text=f"0: {SUBJECT}\n5: {LATER}"),
+        "4": node("LongtakeLoadVAE", "Load Wan VAE", vae_name="wan_2.1_vae.safetensors",
+                  dtype="auto", latents="auto"),
+        "5": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
+                  prompts=["3", 0], seed=7, width=WIDTH, height=HEIGHT,
+                  length=SECONDS, length_unit="seconds"),
+        **output_nodes(6, "self_forcing", rollout=["5", 0], vae=["4", 0]),
+    }  # fmt: skip
+    group = group_box("Length 0 is endless", *SELF_FORCING_PLACES["5"])
+    return Example(api, SELF_FORCING_PLACES, [group])
+
+
 def control_video() -> Example:
     """The edges of a video of the user steer a causal 1.3B model through VACE's module."""
     api = {
@@ -199,6 +231,7 @@ COMMUNITY: dict[str, Callable[[], Example]] = {
     "control_video": control_video,
     "keys_and_mouse": keys_and_mouse,
     "seedvr2": seedvr2,
+    "self_forcing": self_forcing,
     "sound_curve": sound_curve,
     "super_resolution": super_resolution,
 }
@@ -216,7 +249,7 @@ NOTES: dict[str, str] = {
 """,
     "control_video": """\
 - A shot of Self-Forcing 1.3B follows the edges of your video; VACE's module needs no training.
-- Weights, Apache-2.0: gdhe17/Self-Forcing, and VACE's module in Kijai/WanVideo_comfy.
+- Weights of Hugging Face, Apache-2.0: gdhe17/Self-Forcing, VACE's module in Kijai/WanVideo_comfy.
 - Put depth or pose nodes in Canny's place, or connect masks or a reference to Control Video.
 """,
     "keys_and_mouse": """\
@@ -228,6 +261,11 @@ NOTES: dict[str, str] = {
 - SeedVR2, in ComfyUI from 0.33 on, enlarges a shot that Save Video (Stream) has finished.
 - Weights, Apache-2.0: Comfy-Org/SeedVR2, one file of diffusion_models and the one of vae.
 - Memory holds the whole shot. For minutes of video use Super-Resolution (Stream).
+""",
+    "self_forcing": """\
+- Self-Forcing 1.3B makes ten seconds of 832x480, and you watch from the first chunk on.
+- Weights of Hugging Face, Apache-2.0: gdhe17/Self-Forcing; text encoder and VAE: Comfy-Org.
+- For 12 GB and more. With 8 GB set `storage` of a KV Cache Settings node to int8.
 """,
     "sound_curve": """\
 - The bass of your music turns day into night in the demo's world; the video has the music too.

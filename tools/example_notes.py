@@ -20,12 +20,12 @@ NOTES: dict[str, str] = {
     "3_image_to_stream": """\
 - The shot begins with a picture. The lower row makes one, so that the example runs as it is.
 - Replace the node *Your picture here* by Load Image to use your own.
-- The picture must be as wide and high as the shot: a multiple of 16 pixels.
+- For another size put ComfyUI's Upscale Image behind it, with the shot's width and height.
 """,
     "4_video_to_stream": """\
-- A clip is redrawn under another prompt and keeps its motion and sound.
+- A clip is redrawn under another prompt and keeps its motion. Your own video keeps its sound too.
 - Replace the node *Your video here* by Load Video to use your own.
-- Try `level` of Known Video: 0.5 stays close to the clip, 0.9 follows the prompt.
+- Try `level` of Known Video: 0.6 keeps colours of the clip, 0.9 forgets its motion.
 """,
     "5_continue_video": """\
 - A clip goes on: its last two seconds begin the new shot, and both are joined at the best cut.
@@ -39,13 +39,13 @@ NOTES: dict[str, str] = {
 """,
     "7_fork_after_rewind": """\
 - A shot is cut off at 2.5 seconds and goes on under another prompt. Both are shown side by side.
-- The first 2.5 seconds are made and stored once.
+- The cut lies at the nearest chunk. What comes before is made and stored once.
 - Try another time in `at`, or another `new_seed` instead of a new prompt.
 """,
     "8_long_memory": """\
 - The camera goes there and back, and the model remembers what it saw: see ANN-Sparse Attention.
 - TempCache keeps what differs from all of the past in a cache of constant size.
-- Switch `temp_cache` off and compare the second half.
+- Switch `temp_cache` off, set `policy` to `window + sink`, and compare the second half.
 """,
     "9_history_guidance": """\
 - One shot under four guidances: text only, vanilla, vanilla in early steps only, fractional.

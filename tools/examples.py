@@ -38,6 +38,7 @@ YELLOW = "a yellow ball bouncing over desert dunes at sunset, clear sky, the cam
 FROM_A_PICTURE = f"""0: {YELLOW}
 4: a yellow ball bouncing over snowy mountains at night, clear sky, the camera pans left"""
 ANY_VIDEO = "Any Load Video fits here"
+REDRAW = 0.7  # a level at which the demo changes all of a clip but its motion
 REDRAWN = "0: a blue ball bouncing over snowy mountains at sunset, clear sky, the camera pans left"
 
 
@@ -102,7 +103,7 @@ def video_to_stream() -> Example:
     api["4"]["inputs"]["steps"] = FEW_STEPS
     api["15"] = node(
         "LongtakeKnownVideo", "Known Video (Stream)", frames=["14", 0], vae=["1", 2], start=0.0,
-        start_unit="seconds", level=0.8,
+        start_unit="seconds", level=REDRAW,
     )  # fmt: skip
     api["5"]["inputs"]["known_frames"] = ["15", 0]
     api["8"]["inputs"]["audio"] = ["14", 1]
@@ -117,7 +118,7 @@ def live_camera() -> Example:
     api["4"]["inputs"]["steps"] = FEW_STEPS
     api["9"] = node(
         "LongtakeLiveInput", "Live Input (Stream)", source="webcam", url="", vae=["1", 2],
-        level=0.8, take=1, stall=10.0,
+        level=REDRAW, take=1, stall=10.0,
     )  # fmt: skip
     api["5"]["inputs"]["known_frames"] = ["9", 0]
     places = {**PLACES, "9": (0, 570, 300, 260)}

@@ -44,6 +44,15 @@ def latents(rollout: Any) -> torch.Tensor:
     return torch.cat([chunk.latents for chunk in rollout.chunks])
 
 
+def test_self_forcing_makes_a_shot_whose_prompt_changes(open_bench: Callable[..., Bench]) -> None:
+    api, bench = example("self_forcing"), open_bench()
+    assert api["3"]["inputs"]["text"].count("\n5: ") == 1
+    results = run_example(bench, api, {})
+    frames = bench.collect(results["6"][0])
+    assert frames.shape == (results["6"][0].frame_total, SIZE, SIZE, 3) and frames.std() > 0
+    assert api["7"]["inputs"]["frames"] == api["8"]["inputs"]["frames"] == ["6", 0]
+
+
 def test_control_video_follows_a_video(open_bench: Callable[..., Bench], tmp_path: Path) -> None:
     api = example("control_video")
     write_module(tmp_path, module_state(), str(api["2"]["inputs"]["vace_name"]))

@@ -36,6 +36,7 @@ def run_example(
         "LongtakeLoadModel": lambda _: (model,),
         "CLIPLoader": lambda _: (clip,),
         "VAELoader": lambda _: (vae,),
+        "LongtakeLoadVAE": lambda _: (vae,),
     }
     stands, results = {**loaders, **replaced}, dict[str, Any]()
     for number in sorted(api, key=lambda text: int(text)):
