@@ -7,6 +7,7 @@ takes the same files as `comfy node publish`.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import zipfile
@@ -45,5 +46,8 @@ def _git(*command: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    size = write(Path(sys.argv[1]))
-    sys.stdout.write(f"{sys.argv[1]}: {len(members())} files, {size / 2**20:.1f} MB\n")
+    parser = argparse.ArgumentParser(description="Build the archive for the ComfyUI registry.")
+    parser.add_argument("target", type=Path, help="the zip file to write")
+    target = parser.parse_args().target
+    size = write(target)
+    sys.stdout.write(f"{target}: {len(members())} files, {size / 2**20:.1f} MB\n")

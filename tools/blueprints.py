@@ -41,6 +41,9 @@ class Blueprint:
     names: tuple[tuple[str, str], ...] = ()
 
 
+SIZE = "Width and height are the demo's: set those of your model, such as 832x480."
+
+
 def _size(*others: str) -> tuple[Promotion, ...]:
     takers = (SAMPLER, *others)
     return ("width", takers), ("height", takers)
@@ -50,24 +53,24 @@ BLUEPRINTS: dict[str, Blueprint] = {
     "Text to Video, endless": Blueprint(
         text_to_stream, SHOT, (PROMPT, *LENGTH, *_size(), *CONTROLS),
         "Prompts at times become a stream of frames of any length. With a length of 0 the shot "
-        "goes on until you stop it.",
+        f"goes on until you stop it. {SIZE}",
     ),
     "Image to Video, endless": Blueprint(
         image_to_stream, (*SHOT, "14"), (PROMPT, *LENGTH, *_size(), *CONTROLS),
         "A picture begins a stream of frames of any length. With a length of 0 the shot goes on "
-        "until you stop it.",
+        f"until you stop it. {SIZE}",
     ),
     "Video Extend": Blueprint(
         continue_video, (*SHOT, "14", "15", "16", "17"),
         (PROMPT, *LENGTH, *_size("14", "15"), *CONTROLS),
         "A video and its continuation as one stream of frames. The length includes the last two "
-        "seconds of the video.",
+        f"seconds of the video. {SIZE}",
     ),
     "Cascade": Blueprint(
         cascade, (*SHOT, "10"),
         (PROMPT, *LENGTH, *_size(), *CONTROLS, ("scale", ("10",))),
         "A stream of frames and the same frames enlarged, as one shot: connect both to Streaming "
-        "Preview. With a length of 0 the shot goes on until you stop it.",
+        f"Preview. With a length of 0 the shot goes on until you stop it. {SIZE}",
         names=(("10", "refined"),),
     ),
 }  # fmt: skip

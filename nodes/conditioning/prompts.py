@@ -49,7 +49,8 @@ class PromptTimeline(io.ComfyNode):
                     "text",
                     multiline=True,
                     default=EXAMPLE,
-                    tooltip="Lines `SECONDS: prompt` or `MINUTES:SECONDS: prompt`, the first at 0. "
+                    tooltip="Lines `SECONDS: prompt`, `MINUTES:SECONDS: prompt` or "
+                    "`HOURS:MINUTES:SECONDS: prompt`, the first at 0. "
                     "A prompt starts with the nearest chunk; of two for one chunk, the lower line "
                     "counts. A line without a time continues the prompt above. `12.5 (guidance 3): "
                     "prompt` also sets the cfg, 0 to 30, until another line does. `12.5 (over 2): "

@@ -72,7 +72,7 @@ class Timeline:
 
 
 def parse(text: str) -> list[TimedText]:
-    """Read `SECONDS: prompt` or `MINUTES:SECONDS: prompt` lines, in any order.
+    """Read `SECONDS: prompt` lines, also of minutes and hours (`1:00:05: prompt`), in any order.
 
     A line without a time continues the prompt above, or starts at second 0. After the time,
     `(guidance STRENGTH)` holds until another line changes it, and `(over SECONDS)` blends the

@@ -162,8 +162,8 @@ def _what() -> list[io.Input]:
             min=FROM_MODEL_NUMBER,
             max=4095,
             tooltip="Number of first latent frames that are never dropped, 0 to 4095. 1 to 3 can "
-            "steady long shots of distilled models, and half of the window those under strong "
-            f"guidance; 0 for the demo. Not used by `full`. {TIP}",
+            "steady long shots of distilled models. Under strong guidance, take half of the "
+            f"window. The demo needs 0. Not used by `full`. {TIP}",
         ),
     ]
 

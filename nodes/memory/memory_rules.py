@@ -37,7 +37,7 @@ class MemoryRulesNode(io.ComfyNode):
             display_name="Memory Rules",
             category=categories.SAMPLE,
             description="Says how the model reads its past, against drift in long shots, without "
-            "training. All rules are off by default.",
+            "training. By default only the rules that the model was trained with are on.",
             search_aliases=["commit forcing", "recency forcing", "drift", "anchor", "color shift"],
             inputs=[*_rules(), *_reading(), *_far(), *_positions(), *_switch(), *_picture()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],

@@ -45,7 +45,7 @@ class SuperResolution(io.ComfyNode):
             display_name="Super-Resolution (Stream)",
             category=categories.FRAMES,
             description="Enlarges a video with FlashVSR while the frames come, with constant "
-            "memory. It makes 21 frames first and then 8 at a time, 4 behind its source.",
+            "memory. The first 21 frames come when 25 have arrived, then 8 at a time.",
             search_aliases=["flashvsr", "upscale video", "enlarge", "restore", "vsr", "hires"],
             inputs=_inputs(),
             outputs=[sockets.Frames.Output(display_name="frames")],
