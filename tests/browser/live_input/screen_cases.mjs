@@ -62,6 +62,24 @@ function asHidden() {
   HTMLCanvasElement.prototype.toBlob = (done) => void setTimeout(() => done(null), MINUTE_MS);
 }
 
+test("a server that answers late for a while goes on getting pictures", onPage(async (player) => {
+  let [late, sent] = [false, 0];
+  await player.page.route("**/longtake/alive", (route) => (late ? route.abort() : route.continue()));
+  await knownTab(player.page.context());
+  await player.page.bringToFront();
+  await share(player);
+  const button = (/** @type {string} */ name) => pad(player).getByRole("button", { name });
+  await button("Stop sharing").waitFor();
+  late = true;
+  await eventually(() => player.root.getAttribute("data-connected"), "false");
+  player.page.on("request", (request) => { sent += Number(request.method() === "POST" && /\/input$/.test(request.url())); });
+  await eventually(() => sent > 5, true);
+  assert.ok(await button("Stop sharing").isEnabled());
+  late = false;
+  await eventually(() => player.root.getAttribute("data-connected"), "true");
+  assert.ok(await button("Stop sharing").isVisible());
+}, { errors: /Failed to load resource/ }));
+
 test("a tab that is closed has a sentence, and the run learns it", onPage(async (player) => {
   const tab = await knownTab(player.page.context());
   await player.page.bringToFront();

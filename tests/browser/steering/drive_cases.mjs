@@ -164,10 +164,52 @@ test("of two tabs one drives, and the other is told and may take the wheel", onP
   await other.button("Drive from here").click();
   await eventually(() => pad(other).getByText("Another tab drives this run.").isVisible(), false);
   await page.bringToFront();
-  await other.button("Stop driving").focus();
-  await page.keyboard.down("KeyS");
+  await page.keyboard.down("KeyS"); // the button had the focus, and is hidden
   await eventually(() => fact(other, "made"), "back 0.5");
   await pad(player).getByText("Another tab drives this run.").waitFor();
+}));
+
+/** Count the keys that get past the player, to shortcuts of the host. @param {PlayerPage} player */
+async function keysOfTheHost(player) {
+  await player.page.evaluate(() => {
+    const passed = /** @type {string[]} */ ([]);
+    Object.assign(window, { passed });
+    document.addEventListener("keydown", ({ code }) => passed.push(code));
+  });
+  return () => player.page.evaluate(() => /** @type {any} */ (window).passed.join(" "));
+}
+
+test("a server that answers late takes the keys, not the wheel", onPage(async (player) => {
+  let late = false;
+  await player.page.route("**/longtake/alive", (route) => (late ? route.abort() : route.continue()));
+  const downloads = /** @type {string[]} */ ([]);
+  player.page.on("download", (download) => downloads.push(download.suggestedFilename()));
+  await drive(player);
+  const passed = await keysOfTheHost(player);
+  await player.page.keyboard.down("KeyD");
+  await eventually(() => fact(player, "made"), "right 0.5");
+  late = true;
+  await pad(player).getByText("No connection to the server.").waitFor();
+  assert.equal(await fact(player, "held"), "");
+  await player.page.keyboard.press("KeyS"); // saves a picture where nobody drives
+  late = false;
+  await pad(player).getByText("No connection to the server.").waitFor({ state: "hidden" });
+  assert.ok(await player.button("Stop driving").isVisible());
+  await player.page.keyboard.down("KeyD"); // as a keyboard repeats it
+  await eventually(() => fact(player, "held"), "d");
+  assert.deepEqual([downloads, await passed()], [[], ""]);
+}, { errors: /Failed to load resource/ }));
+
+test("a key that is held as the run ends opens no menu of the host", onPage(async (player) => {
+  await drive(player, { ...RUN, frames: 60 });
+  const passed = await keysOfTheHost(player);
+  await player.button("Stop driving").focus();
+  await player.page.keyboard.down("KeyW");
+  await player.until(({ state }) => state === "done");
+  await eventually(() => player.button(/^(Drive|Stop driving)$/).isVisible(), false);
+  await player.page.keyboard.down("KeyW");
+  assert.equal(await passed(), "");
+  assert.equal(await player.page.evaluate(() => document.activeElement?.className), "lt-stage");
 }));
 
 test("the time from a key to its picture is measured and shown", onPage(async (player) => {

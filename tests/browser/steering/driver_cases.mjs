@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Driver } from "../../../web/player/drive/driver.mjs";
+import { LastKeys } from "../../../web/player/drive/last_keys.mjs";
 import { Latency } from "../../../web/player/drive/latency.mjs";
 import { Take } from "../../../web/player/takes/take.mjs";
 import { Transport } from "../../../web/player/takes/transport.mjs";
@@ -86,4 +87,21 @@ test("a drive that the server does not give is a failure, not an empty drive", a
   await assert.rejects(linesFrom(async () => Response.json({ error: "It is gone." }, { status: 404 })), /^Error: It is gone\.$/);
   await assert.rejects(linesFrom(async () => new Response("<html>", { status: 502 })), /answered 502/);
   await assert.rejects(linesFrom(async () => { throw new TypeError("Failed to fetch"); }), /does not answer/);
+});
+
+test("keys of a drive that has ended do nothing until they are released, new ones for a second", () => {
+  let now = 0;
+  const keys = new LastKeys(() => now);
+  keys.note("KeyW", true);
+  keys.note("KeyA", true);
+  keys.note("KeyA", false);
+  keys.end();
+  assert.ok(keys.includes("KeyW", true) && keys.includes("KeyS", true));
+  now = 1500;
+  assert.ok(keys.includes("KeyW", true) && keys.includes("KeyS", true), "still held");
+  assert.ok(!keys.includes("KeyA", true), "it was released, and the second is over");
+  assert.ok(keys.includes("KeyW", false), "its release belongs to the drive");
+  assert.ok(!keys.includes("KeyW", true) && !keys.includes("KeyA", false));
+  keys.forget();
+  assert.ok(!keys.includes("KeyS", true));
 });

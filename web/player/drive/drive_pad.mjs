@@ -6,8 +6,10 @@ import { duration } from "../view/format.mjs";
 import { translate } from "../words.mjs";
 import { HAND_OVER_MS } from "../takes/hand_over.mjs";
 import { pageId } from "../takes/page_id.mjs";
+import { DriveLines } from "./drive_lines.mjs";
 import { Driver } from "./driver.mjs";
 import { KEY_NAMES, sticksOf } from "./keys.mjs";
+import { LastKeys } from "./last_keys.mjs";
 import { TouchPad } from "./touch_pad.mjs";
 
 const TYPING = "input, textarea, select, video";
@@ -17,8 +19,7 @@ const KEYBOARD = "keyboard";
 export class DrivePad {
   /** @type {Session|null} the take that is driven */
   #session = null;
-  #outcome = "";
-  #take = "";
+  #lastKeys = new LastKeys();
 
   /** @param {Reel} reel */
   constructor(reel) {
@@ -26,11 +27,8 @@ export class DrivePad {
     this.driver = new Driver(pageId(), (body) => this.#send(body), () => reel.onChange());
     this.button = textButton(translate("Drive"), () => this.toggle());
     this.button.title = translate("Move the camera with W A S D, Q E and the arrow keys, a gamepad or the buttons here");
-    this.takeOver = textButton(translate("Drive from here"), () => this.driver.start(true), "lt-primary");
-    this.keep = textButton(translate("Keep drive"), () => this.#keep());
-    this.keep.title = translate("Write the drive into the Camera Path, so that the workflow reproduces this shot");
-    this.save = textButton(translate("Save drive"), () => this.#save());
-    this.save.title = translate("Download the drive as lines for a Camera Path, or for longtake run --camera");
+    this.takeOver = textButton(translate("Drive from here"), () => this.#takeOver(), "lt-primary");
+    this.lines = new DriveLines(reel);
     /** @type {HTMLSelectElement} */
     this.mode = element("select", { "aria-label": translate("When keys act"), change: () => this.#setMode() },
       element("option", { value: "hold" }, translate("Held keys")), element("option", { value: "re-plan" }, translate("Held keys, re-plan unseen chunks")),
@@ -38,11 +36,11 @@ export class DrivePad {
     this.touch = new TouchPad(() => this.driver);
     this.status = element("p", { class: "lt-drive-status", role: "status" });
     this.facts = element("p", { class: "lt-note" });
-    const row = element("div", { class: "lt-run" }, this.button, this.takeOver, this.mode, this.keep, this.save);
+    const row = element("div", { class: "lt-run" }, this.button, this.takeOver, this.mode, this.lines.keep, this.lines.save);
     /** @type {HTMLElement} */
     this.element = element("div", { class: "lt-drive", role: "group", "aria-label": translate("Camera") },
       row, this.touch.element, this.status, this.facts);
-    this.onBlur = () => this.driver.releaseAll();
+    this.onBlur = () => this.#release();
     window.addEventListener("blur", this.onBlur);
   }
 
@@ -50,27 +48,45 @@ export class DrivePad {
   key(event, down) {
     const key = KEY_NAMES[event.code];
     const typing = /** @type {Element} */ (event.target).closest(TYPING);
-    if (!down && event.key === "Meta") this.driver.releaseAll(KEYBOARD); // macOS tells of no release while Command is held
-    if (!this.driver.on || !key) return false;
-    if (down && (typing || event.ctrlKey || event.metaKey || event.altKey)) return false;
-    this.driver.set(key, down, KEYBOARD);
+    if (!down && event.key === "Meta") this.#release(KEYBOARD); // macOS tells of no release while Command is held
+    if (!key || (down && (typing || event.ctrlKey || event.metaKey || event.altKey))) return false;
+    if (this.driver.on) this.#steer(event.code, key, down);
+    else if (!this.#lastKeys.includes(event.code, down)) return false;
     event.preventDefault(); // the page does not scroll
     event.stopPropagation();
     return true;
   }
 
+  /** @param {string} code of the key on the keyboard @param {string} key of the drive @param {boolean} down */
+  #steer(code, key, down) {
+    this.#lastKeys.note(code, down);
+    if (!down || this.reel.take?.connected) this.driver.set(key, down, KEYBOARD);
+  }
+
   /** Release what the keyboard holds when the focus leaves the player. @param {FocusEvent} event */
   focusOut(event) {
     const next = /** @type {Node|null} */ (event.relatedTarget);
-    if (!next || !/** @type {Element} */ (event.currentTarget).contains(next)) this.driver.releaseAll();
+    if (!next || !/** @type {Element} */ (event.currentTarget).contains(next)) this.#release();
+  }
+
+  /** Let go of what is held, where no release of a key will be told. @param {string} [source] none: all */
+  #release(source) {
+    this.driver.releaseAll(source);
+    this.#lastKeys.forget();
   }
 
   toggle() {
     if (this.driver.on) return this.driver.stop();
-    this.#outcome = "";
+    this.lines.outcome = "";
     this.#session = this.reel.session;
     this.driver.start();
     this.reel.goLive();
+    this.#focusPicture();
+  }
+
+  #takeOver() {
+    this.driver.start(true);
+    this.#focusPicture();
   }
 
   /** Send what is held and measure; call this on every animation frame. */
@@ -78,8 +94,12 @@ export class DrivePad {
     this.#takeWheel();
     const { take, head, screen } = this.reel;
     const state = take?.info.drive;
-    if (this.driver.on && (this.reel.session !== this.#session || !take?.live)) this.driver.stop();
+    if (this.driver.on && (this.reel.session !== this.#session || !take?.growing)) {
+      this.driver.stop();
+      this.#lastKeys.end();
+    }
     if (!this.driver.on) return;
+    if (!take?.connected) return this.driver.releaseAll(); // the server forgets what a silent page held
     if (state && state.frame !== null && state.driver === this.driver.id) this.driver.latency.read(state.number, state.frame);
     if (screen.shown >= 0 && !screen.video) this.driver.latency.shown(screen.shown, performance.now());
     this.driver.setSticks(sticksOf(document.hasFocus() ? navigator.getGamepads?.() ?? [] : [])); // else at rest
@@ -88,24 +108,21 @@ export class DrivePad {
   }
 
   update() {
-    const { take, place } = this.reel;
+    const { take } = this.reel;
     const state = take?.info.drive ?? null;
     const { driver } = this;
-    if (this.#take !== (take?.token ?? "")) this.#outcome = ""; // another take's
-    this.#take = take?.token ?? "";
+    this.lines.update(state);
     this.element.hidden = !state;
     if (!state || !take) return;
     const other = driver.on && driver.answer?.answer === "other";
-    this.button.hidden = !take.growing;
-    this.button.disabled = !take.live;
+    this.#hide(this.button, !take.growing);
+    this.button.disabled = !take.live && !driver.on;
     this.button.textContent = driver.on ? translate("Stop driving") : translate("Drive");
     this.button.setAttribute("aria-pressed", String(driver.on));
-    this.takeOver.hidden = !other;
-    this.mode.hidden = this.touch.element.hidden = !driver.on || other;
-    this.keep.hidden = state.start_s === null || !place.keepDrive;
-    this.save.hidden = state.start_s === null;
+    this.#hide(this.takeOver, !other);
+    for (const part of [this.mode, this.touch.element]) this.#hide(part, !driver.on || other);
     this.touch.update();
-    this.#write(this.status, other ? translate("Another tab drives this run.") : this.#outcome || this.#motionText(state));
+    this.#write(this.status, other ? translate("Another tab drives this run.") : this.lines.outcome || this.#stateText(take, state));
     this.#write(this.facts, this.#latencyText());
     this.element.dataset.held = driver.keys.join(" ");
     this.element.dataset.made = state.motion;
@@ -147,7 +164,20 @@ export class DrivePad {
   }
 
   #focusPicture() {
-    /** @type {HTMLElement|null|undefined} */ (this.element.closest("[data-longtake-player]")?.querySelector(".lt-stage"))?.focus();
+    /** @type {HTMLElement|null|undefined} */ (this.element.closest("[data-longtake-player]")?.querySelector(".lt-stage"))?.focus({ preventScroll: true });
+  }
+
+  /** Hide a part or show it; keys that it would have got go to the picture, not to the page.
+   * @param {HTMLElement} part @param {boolean} hidden */
+  #hide(part, hidden) {
+    if (hidden && part.contains(document.activeElement)) this.#focusPicture();
+    part.hidden = hidden;
+  }
+
+  /** @param {import("../takes/take.mjs").Take} take @param {import("../types.mjs").DriveInfo} state */
+  #stateText(take, state) {
+    if (this.driver.on && !take.connected) return translate("No connection to the server.");
+    return this.#motionText(state);
   }
 
   /** @param {import("../types.mjs").DriveInfo} state */
@@ -183,36 +213,5 @@ export class DrivePad {
   async #send(body) {
     if (!this.#session) throw new Error("No take is driven.");
     return this.#session.transport.steer(body);
-  }
-
-  async #keep() {
-    const { session, place } = this.reel;
-    const lines = await this.#lines();
-    if (!session || !place.keepDrive || !lines) return;
-    this.#say(place.keepDrive(session, lines) ?? translate("Kept in Camera Path"));
-  }
-
-  /** Fetch the drive, or say why it cannot be fetched. @returns {Promise<string[]|null>} */
-  async #lines() {
-    try {
-      return (await this.reel.session?.transport.driveLines()) ?? null;
-    } catch (error) {
-      this.#say(error instanceof Error ? error.message : String(error));
-      return null;
-    }
-  }
-
-  /** @param {string} outcome of a press of Keep or Save */
-  #say(outcome) {
-    this.#outcome = outcome;
-    this.reel.onChange();
-  }
-
-  async #save() {
-    const lines = await this.#lines();
-    if (!lines?.length) return;
-    const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/plain" }));
-    element("a", { href: url, download: "longtake_drive.txt" }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10_000); // the download has started by then
   }
 }

@@ -27,14 +27,14 @@ export class InputPad {
 
   update() {
     const { take, session } = this.reel;
-    const wish = take?.live ? take.info.wish ?? null : null;
+    const wish = take?.growing ? take.info.wish ?? null : null; // a short break ends nothing: each picture has its own patience
     if (this.#capture && (!wish || session !== this.#session)) this.#capture.stop();
     if (wish && session?.capture) [this.#session, session.capture.keeper] = [session, this];
     this.element.dataset.sent = String(this.#sent + (this.#capture?.sent ?? 0));
     this.element.hidden = !wish;
     if (!wish) return;
     const on = this.#capture !== null;
-    this.button.disabled = this.#asking;
+    this.button.disabled = this.#asking || (!on && !take?.connected);
     const [start, stop] = wish.kind === "webcam"
       ? [translate("Use the camera"), translate("Stop the camera")]
       : [translate("Share a screen or tab"), translate("Stop sharing")];

@@ -20,7 +20,7 @@ export class PictureRoom {
     if (this.stage.clientHeight === 0) return;
     const { runControls, drivePad, reel } = this.player;
     const token = reel.take?.token ?? "";
-    const wheel = drivePad.driver.on ? [drivePad.touch.element, drivePad.status, drivePad.facts, drivePad.keep] : [];
+    const wheel = drivePad.driver.on ? [drivePad.touch.element, drivePad.status, drivePad.facts, drivePad.lines.keep] : [];
     const parts = [runControls.form, ...wheel].filter((part) => !part.hidden);
     const opened = parts.length + (reel.take?.info.edits.length ?? 0);
     const more = opened > this.#opened && token === this.#take;
