@@ -82,6 +82,9 @@ class CameraPath:
     frame_s: float = 0.25
     digest: str = field(init=False)
     _grown: tuple[float, ...] = field(init=False, repr=False, compare=False)  # before each entry
+    _poses: dict[int, Tensor] = field(  # before each entry, in the axes of frame 0; as far as asked
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         if self.starts[:1] != (0,) or not all(map(lt, self.starts, self.starts[1:])):
@@ -132,12 +135,8 @@ class CameraPath:
 
     def placed(self, frames: Sequence[int], origin: int) -> Tensor:
         """Cameras (f, 4, 4) at `frames` in the axes of that at `origin`; moves as in `relative`."""
-        order = sorted({*frames, origin})
-        poses = {order[0]: torch.eye(4, dtype=torch.float64)}
-        for before, frame in pairwise(order):
-            poses[frame] = poses[before] @ self._motion(before, frame)
-        home = inverse(poses[origin])
-        return torch.stack([home @ poses[frame] for frame in frames])
+        home = torch.linalg.inv(self._pose(origin))  # many steps of a file may be a little skew
+        return torch.stack([home @ self._pose(frame) for frame in frames])
 
     def placed_pictures(self, frames: Sequence[int], count: int) -> Tensor:
         """Cameras (f count, 4, 4) of the `count` pictures of each of `frames`, as in `placed`.
@@ -151,15 +150,30 @@ class CameraPath:
         earliest = min(range(len(frames)), key=frames.__getitem__)
         return inverse(poses[earliest * count]) @ poses
 
-    def _motion(self, before: int, frame: int) -> Tensor:
-        """The camera at a latent frame in the axes of an earlier one (4, 4)."""
-        motion = torch.eye(4, dtype=torch.float64)
-        for entry in range(self._entry(before + 1), self._entry(frame) + 1):
-            start = max(self.starts[entry], before + 1, 1)
-            stop = min((*self.starts, frame + 1)[entry + 1], frame + 1)
-            step = self.relative([start])[0]
-            motion = motion @ torch.linalg.matrix_power(step, max(0, stop - start))
-        return motion
+    def _pose(self, frame: int) -> Tensor:
+        """The camera at a latent frame in the axes of frame 0 (4, 4)."""
+        entry = self._entry(max(0, frame))
+        return self._pose_before(entry) @ self._motion(entry, frame + 1)
+
+    def _pose_before(self, entry: int) -> Tensor:
+        """The camera before an entry's first motion (4, 4).
+
+        Earlier ones are kept: a chunk of a long drive must not cost more than one of a short.
+        """
+        known = entry
+        while known and known not in self._poses:
+            known -= 1
+        pose = self._poses.get(known, torch.eye(4, dtype=torch.float64))
+        for following in range(known + 1, entry + 1):
+            pose = pose @ self._motion(following - 1, self.starts[following])
+            self._poses[following] = pose
+        return pose
+
+    def _motion(self, entry: int, stop: int) -> Tensor:
+        """All motions (4, 4) of an entry to the latent frames before `stop`; frame 0 has none."""
+        start = max(self.starts[entry], 1)
+        step = self.relative([start])[0]
+        return torch.linalg.matrix_power(step, max(0, stop - start))
 
     def turns_of(self, steps: Tensor) -> Tensor:
         """How fast motions (f, 4, 4) of a latent frame turn right (f,), in degrees a second."""
@@ -181,12 +195,14 @@ class CameraPath:
         Without any, the last entry before goes on.
         """
         count, later = bisect_left(self.starts, frame), [*entries]
-        return CameraPath(
+        path = CameraPath(
             (*self.starts[:count], *(entry.start for entry in later)),
             torch.cat([self.steps[:count], *(entry.step[None] for entry in later)]),
             (*self.growths[:count], *(entry.growth for entry in later)),
             self.lens, self.full_step, self.frame_s,
         )  # fmt: skip
+        path._poses.update((entry, pose) for entry, pose in self._poses.items() if entry < count)
+        return path
 
     def digest_of(self, frames: Iterable[int]) -> str:
         """A short hash of all that a model reads of `frames`, for chunk addresses.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -98,6 +99,29 @@ def test_placed_cameras_are_products_of_the_steps_between_them(origin: int) -> N
         poses.append(poses[-1] @ route.relative([frame])[0])
     expected = [inverse(poses[origin]) @ poses[frame] for frame in frames]
     assert torch.allclose(route.placed(frames, origin), torch.stack(expected), atol=1e-12)
+
+
+def test_a_chunk_of_a_long_drive_costs_no_more_motions_than_one_of_a_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Counter[str]()
+    power = torch.linalg.matrix_power
+
+    def counted(matrix: torch.Tensor, n: int) -> torch.Tensor:
+        made["motions"] += 1
+        return power(matrix, n)
+
+    monkeypatch.setattr(torch.linalg, "matrix_power", counted)
+    turns = [from_twist(CameraMotion(turn=turn).twist(FRAME_S)) for turn in (5, -3)]
+    route, counts = path((0, "forward")), []
+    for frame in range(1, 301, 3):
+        route = route.then(frame, [PathEntry(frame, turns[frame % 2])])
+        made.clear()
+        placed = route.placed([0, 1, *range(max(frame - 6, 2), frame + 3)], frame)
+        counts.append(made["motions"])
+    assert max(counts[50:]) == max(counts[5:10]) < 20
+    fresh = CameraPath(route.starts, route.steps, route.growths, full_step=route.full_step)
+    assert torch.equal(placed, fresh.placed([0, 1, *range(frame - 6, frame + 3)], frame))
 
 
 def test_a_later_change_leaves_every_earlier_bit() -> None:
