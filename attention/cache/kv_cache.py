@@ -45,10 +45,16 @@ def planned_offloaded(
 
 
 def _slot_counts(shape: CacheShape, policy: CachePolicy, length: int | None) -> tuple[int, int]:
-    """Latent frames stored, and how many of them never pass through a recent slot."""
+    """Latent frames stored, and how many of them may be in recent slots.
+
+    Only the policy limits the recent slots: a chunk's content does not depend on the length. A slot
+    is left for frames that move on; in a shot too short for that, none does.
+    """
     beside = policy.extra_frames + (shape.chunk_frames if policy.keeps_leavers else 0)
-    direct = policy.sink_frames + policy.recall_frames + beside
-    return capacity(policy, length) + beside, direct
+    held = room = capacity(policy, length)
+    if policy.limit is not None:
+        room = min(held, policy.limit - policy.sink_frames - policy.recall_frames - 1)
+    return held + beside, room
 
 
 class KVCache(FrameCache):
@@ -173,11 +179,12 @@ class KVCache(FrameCache):
         """
         facts = snapshot.facts
         _reserve(self._store, self.policy, facts["committed"])
-        available = self._store.kept_slots, self._store.recent
-        if len(facts["kept"]) > available[0] or facts["recent_slots"] != available[1]:
+        available, slots = (self._store.kept_slots, self._store.recent), facts["recent_slots"]
+        moved_on = facts["committed"] > min(slots, available[1])
+        if len(facts["kept"]) > available[0] or (moved_on and slots != available[1]):
             raise ValueError(
-                f"a snapshot of {len(facts['kept'])} + {facts['recent_slots']} latent frames does "
-                f"not fit a cache of {available[0]} + {available[1]}"
+                f"a snapshot of {len(facts['kept'])} + {slots} latent frames does not "
+                f"fit a cache of {available[0]} + {available[1]}"
             )
         self.slots.committed = facts["committed"]
         self.slots.kept_slots, self.slots.recent = list(facts["kept"]), list(facts["recent"])

@@ -80,13 +80,13 @@ class Storage(Protocol):
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Why it cannot be used on `device`, or None."""
 
-    def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> Store:
-        """A store of `frames` latent frames, of which the first `sink` are never evicted."""
+    def open(self, shape: CacheShape, frames: int, room: int, device: torch.device) -> Store:
+        """A store of `frames` latent frames, with `room` for recent slots among them."""
 
-    def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_bytes(self, shape: CacheShape, frames: int, room: int) -> int:
         """Exact value of `Store.bytes`."""
 
-    def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_offloaded(self, shape: CacheShape, frames: int, room: int) -> int:
         """Exact value of `Store.offloaded_bytes`."""
 
 
@@ -98,17 +98,17 @@ class Dense:
         """Dense storage works on every device."""
         return None
 
-    def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> DenseStore:
+    def open(self, shape: CacheShape, frames: int, room: int, device: torch.device) -> DenseStore:
         """A store of `frames` kept slots."""
         return DenseStore(shape, frames, device)
 
-    def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_bytes(self, shape: CacheShape, frames: int, room: int) -> int:
         """Bytes of keys, and of values and rotated keys with room for active frames."""
         copies = shape.layers if shape.hold_rotated else 1
         total = shape.layers * frames + (shape.layers + copies) * (frames + shape.chunk_frames)
         return total * shape.frame_values * shape.dtype.itemsize
 
-    def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_offloaded(self, shape: CacheShape, frames: int, room: int) -> int:
         """Zero: all tensors are on the device."""
         return 0
 

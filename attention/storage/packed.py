@@ -41,32 +41,28 @@ class Packed:
         """Why the codec cannot be used on `device`, or None."""
         return self.codec.unsupported_reason(device)
 
-    def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> PackedStore:
-        """A store of `frames` slots, with as many recent slots as the sink leaves room for."""
-        recent = self._recent(frames, sink)
+    def open(self, shape: CacheShape, frames: int, room: int, device: torch.device) -> PackedStore:
+        """A store of `frames` slots, with as many recent slots as there is `room` for."""
+        recent = min(self.recent_frames, room)
         return PackedStore(shape, self, frames - recent, recent, device)
 
-    def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_bytes(self, shape: CacheShape, frames: int, room: int) -> int:
         """Bytes of coded frames on the device, recent frames, and one decoded layer.
 
         With offloading, only the layers being fetched are on the device.
         """
-        recent = self._recent(frames, sink)
+        recent = min(self.recent_frames, room)
         layers = self.placement.buffers or shape.layers
         coded = layers * (frames - recent) * coded_frame_bytes(self.codec, shape)
         dense = 2 * shape.layers * recent + 2 * (frames + shape.chunk_frames)
         return coded + dense * shape.frame_values * shape.dtype.itemsize
 
-    def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_offloaded(self, shape: CacheShape, frames: int, room: int) -> int:
         """Bytes of coded frames, if they are not on the device."""
         if not self.placement.buffers:
             return 0
-        older = frames - self._recent(frames, sink)
+        older = frames - min(self.recent_frames, room)
         return shape.layers * older * coded_frame_bytes(self.codec, shape)
-
-    def _recent(self, frames: int, sink: int) -> int:
-        """Recent slots, leaving at least one slot outside the sink for frames that move on."""
-        return max(0, min(self.recent_frames, frames - sink - 1))
 
 
 def with_placement(storage: Storage, placement: Placement) -> Storage:

@@ -259,5 +259,6 @@ def _delete(layers: list[Parts], folder: Path) -> None:
 def _map_file(path: Path, part: Part, leading: tuple[int, int]) -> Tensor:
     """Zeros in a file, sparse if the file system supports it."""
     count = math.prod((*leading, *part.size)) * part.dtype.itemsize
-    stored = torch.from_file(str(path), shared=True, size=count, dtype=torch.uint8)
+    size = max(1, count)  # Windows maps no empty file
+    stored = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)[:count]
     return stored.view(part.dtype).view(*leading, *part.size)

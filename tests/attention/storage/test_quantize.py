@@ -142,8 +142,7 @@ def test_a_packed_cache_equals_a_list_of_frames_of_which_the_older_are_rounded(
     cache = KVCache(SHAPE, policy, max(frames, 1), storage=Packed(CODECS[codec], recent))
     room = planned_bytes(SHAPE, policy, max(frames, 1), Packed(CODECS[codec], recent))
     q, k, v = (randn(1, 2 * TOKENS, 2, 12, seed=900 + i) for i in range(3))
-    limit = min(policy.limit or frames, max(frames, 1))
-    plain = max(0, min(recent, limit - policy.sink_frames - 1))
+    plain = recent if policy.limit is None else min(recent, policy.limit - policy.sink_frames - 1)
     done = 0
     for count in chunks:
         cache.commit(chunk_kv(range(done, done + count)))
