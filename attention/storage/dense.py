@@ -44,7 +44,7 @@ class Store(Protocol):
         """Put one frame's k and v (b, s, n, d) in a slot; those after `kept_slots` are recent."""
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """One frame's k and v (b, s, n, d), decoded."""
+        """One frame's k and v (b, s, n, d), decoded on the device."""
 
     def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
         """Keys (b, s, n, d) of the first `kept_slots` and `recent` slots; values with room.

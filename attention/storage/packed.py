@@ -116,12 +116,15 @@ class PackedStore:
             part[slot] = content
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """One frame's k and v (b, s, n, d), decoded."""
+        """One frame's k and v (b, s, n, d), decoded on the device."""
         if slot >= self.kept_slots:
             at = frame_slice(self.shape, slot - self.kept_slots)
             k, v = self._recent[layer]
             return k[:, at], v[:, at]
-        return self._decode([part[slot : slot + 1] for part in self._coded.layers[layer]])
+        device = self._decoded[0].device
+        return self._decode(
+            [part[slot : slot + 1].to(device) for part in self._coded.layers[layer]]
+        )
 
     def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
         """Keys (b, s, n, d) and values with room behind, in the buffers that all layers share."""

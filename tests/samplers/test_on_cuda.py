@@ -12,7 +12,7 @@ from longtake.tests.support.device.frames import CASES as FRAMES
 from longtake.tests.support.device.shots import CASES
 from longtake.tests.support.waits import needs_fake_devices, run_apart
 
-QUICK = "main memory", "by content"
+QUICK = "main memory", "by content", "averaging in main memory", "state in main memory"
 LONG = tuple(case for case in CASES if case not in QUICK)
 ROUNDING = 1e-5
 """On CUDA complex products rotate, and a bias of keys goes into further dimensions: its kernels

@@ -107,6 +107,8 @@ STORES: dict[str, dict[str, Any]] = {
     "main memory": {**WINDOW, "placement": InMainMemory()},
     "int8 in main memory": {**WINDOW, "storage": Packed(INT8, 2, InMainMemory())},
     "full in main memory": {"cache": FullHistory(), "storage": AWAY},
+    "averaging in main memory": {"cache": AveragingSink(6, 3), "placement": InMainMemory()},
+    "by content in main memory": {"cache": RecallWindow(6, 1, 3, by="content"), "storage": AWAY},
     "far": {"cache": FullHistory(), "storage": AWAY,
             "memory": MemoryRules(far=FarReading(3, 1, 0.5, share=0.5))},
 }  # fmt: skip
@@ -131,6 +133,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "caching": {**WINDOW, "feature_caching": FeatureCaching(0.2),
                 "schedule": causal_chunks(flow_ladder(6, 3.0), 3)},
     "state": {"cache": DeltaWindow(6, 1), "config": replace(TINY, state="delta")},
+    "state in main memory": {"cache": DeltaWindow(6, 1), "config": replace(TINY, state="delta"),
+                             "guidance": cfg(2.5), "placement": InMainMemory()},
     "control": {**WINDOW, "control": ControlVideo(random_control(15))},
     "two experts": {**WINDOW, "second": True},
     **{
