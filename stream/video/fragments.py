@@ -83,7 +83,7 @@ class MP4Fragments:
         sound = self._track.silence() if self._track else []
         flags = f"{FRAGMENT}+delay_moov" if sound else FRAGMENT
         file, _ = self._mux_file(self._sample, sound, flags)
-        return b"".join(box for kind, box in _boxes(file) if kind in (b"ftyp", b"moov"))
+        return b"".join(box for kind, box in boxes(file) if kind in (b"ftyp", b"moov"))
 
     def _fragment(
         self, pictures: Pictures, start: int, sound: Sequence[SoundPacket], *, visible: bool = True
@@ -103,7 +103,7 @@ class MP4Fragments:
         self._fragments += 1
         return b"".join(
             _set_decode_times(box, ticks) if kind == b"moof" else box
-            for kind, box in _boxes(file)
+            for kind, box in boxes(file)
             if kind in (b"moof", b"mdat")
         )
 
@@ -203,7 +203,7 @@ def _mux(
         container.mux(packet)
 
 
-def _boxes(file: memoryview) -> Iterator[tuple[bytes, bytes]]:
+def boxes(file: memoryview) -> Iterator[tuple[bytes, bytes]]:
     """The top-level boxes of an MP4 file (ISO/IEC 14496-12, 4.2): 32-bit size, type, body."""
     start = 0
     while start < len(file):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -291,4 +293,52 @@ def test_a_contact_sheet_goes_on_where_the_video_does(
         for (_, a), (_, b) in pairs:
             apart = np.abs(np.asarray(a, int) - np.asarray(b, int)).mean()
             assert apart <= (0.01 if exact else 60), apart
+    log.close(complete=False)
+
+
+@pytest.mark.parametrize("name", ["x_1_.mp4", "x_1_.mov"])
+def test_the_letters_of_a_box_in_the_workflow_are_no_box(tmp_path: Path, name: str) -> None:
+    encoding = Encoding(PRORES_HQ, bits=10) if name.endswith("mov") else Encoding()
+    spec = VideoSpec(64, 33, 16, encoding, SOUND, {"prompt": '{"text": "a moof by a traf"}'})
+    write(tmp_path / name, spec, range(3), complete=False)
+    log = find_log(tmp_path / name, spec, key, None)
+    assert log is not None
+    reader = PieceReader(log, spec)
+    with av.open(tmp_path / name) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for number in (0, 8, 9, 20, 21, 32):
+        picture = to_pictures(reader.picture(number)[None])[0]
+        assert np.array_equal(picture, frames[number][:33])
+    log.close(complete=False)
+
+
+def damage_middle(video: Path, log: pieces_module.PieceLog) -> None:
+    """Damage the second piece, after the log was verified."""
+    if video.is_dir():
+        (video / "frame_000010.png").write_bytes(b"no picture")
+        file = video / "frame_000012.png"
+        file.write_bytes(file.read_bytes()[:300])
+        (video / "frame_000014.png").unlink()
+    else:
+        first, second, *_ = (piece.size for piece in log.pieces)
+        data = video.read_bytes()
+        video.write_bytes(data[:first] + bytes(second - first) + data[second:])
+
+
+@pytest.mark.parametrize(("codec", "name"), [(case[0], case[1]) for case in CASES if not case[2]])
+def test_a_thumbnail_that_cannot_be_read_is_black(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: VideoFormat, name: str
+) -> None:
+    spec = VideoSpec(48, 33, 16, codec)
+    write(tmp_path / name, spec, range(3), complete=False)
+    log = find_log(tmp_path / name, spec, key, None)
+    assert log is not None
+    damage_middle(tmp_path / name, log)
+    sheet = ContactSheet(fps=16, columns=8, rows=5)
+    with caplog.at_level(logging.WARNING, "longtake"):
+        sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
+    black = {number for number, tile in sheet._kept if not np.asarray(tile).any()}
+    assert black == ({10, 12, 14} if (tmp_path / name).is_dir() else {*range(9, 21)})
+    [record] = caplog.records
+    assert f"of the unfinished video {tmp_path / name} cannot be read" in record.getMessage()
     log.close(complete=False)
