@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...errors import StorageError
 from ...stream.metrics import Report
 from ...stream.timecode import time_label
 from ...stream.video.contact_sheet import ContactSheet
@@ -140,18 +141,34 @@ class _Saving:
 
     def finish(self, count: int) -> dict[str, object]:
         """Save what lies beside a file of `count` frames, and list all for the browser."""
-        file, metadata = self.file, self.spec.metadata
-        beside = _save_sheet(file, self.format, self.sheet, metadata) if self.sheet else {}
-        report = self.frames.report([str(each.path) for each in (file, *beside.values())])
-        width, height = self.spec.file_size
-        report = replace(report, width=width, height=height)
-        report = replace(report, frames=count, fps_target=float(self.spec.rate))
-        if beside:
-            report.save(beside["report"].path)
-            _tell("report", beside["report"])
+        file = self.file
         announce_file(self.frames, file, self.role)
+        width, height = self.spec.file_size
+        report = replace(self.frames.report([str(file.path)]), width=width, height=height)
+        report = replace(report, frames=count, fps_target=float(self.spec.rate))
+        beside = self._save_beside(self.sheet, report) if self.sheet else {}
         shown = _folder(file, count) if self.format == PNG else _playable(file)
-        return {**shown, **_further(beside, report)}
+        return {**shown, **_further(beside, _naming(report, file, *beside.values()))}
+
+    def _save_beside(self, sheet: ContactSheet, report: Report) -> dict[str, host.OutputFile]:
+        """Save report and contact sheet, and return those that the disk takes, by their roles.
+
+        The video is complete, so a full disk only warns: else each further run would write all of
+        the video again.
+        """
+        video, beside = self.file, dict[str, host.OutputFile]()
+        sheet_file = _beside(video, self.format, "sheet.png")
+        report_file = _beside(video, self.format, "report.json")
+        try:
+            _naming(report, video, sheet_file, report_file).save(report_file.path)  # the smaller
+            beside = {"report": report_file}
+            sheet.save(sheet_file.path, self.spec.metadata)
+            beside = {"contact_sheet": sheet_file, **beside}
+        except StorageError as error:
+            host.warn(self.node_id, f"{error} The video {video.path} is complete.")
+        for role, file in beside.items():
+            _tell(role, file)
+        return beside
 
 
 def _file_inputs() -> list[io.Input]:
@@ -231,17 +248,9 @@ def _show_resume(node_id: str | None, file: host.OutputFile, count: int, fps: fl
     )
 
 
-def _save_sheet(
-    video: host.OutputFile, format: str, sheet: ContactSheet, metadata: Mapping[str, str]
-) -> dict[str, host.OutputFile]:
-    """Write the contact sheet; return the files next to the video, by role."""
-    beside = {
-        "contact_sheet": _beside(video, format, "sheet.png"),
-        "report": _beside(video, format, "report.json"),
-    }
-    sheet.save(beside["contact_sheet"].path, metadata)
-    _tell("contact_sheet", beside["contact_sheet"])
-    return beside
+def _naming(report: Report, *files: host.OutputFile) -> Report:
+    """The report with the paths of these files."""
+    return replace(report, output_files=[str(file.path) for file in files])
 
 
 def _playable(video: host.OutputFile) -> dict[str, object]:

@@ -256,3 +256,30 @@ def test_the_report_has_the_files_size(
         assert (stream.width, stream.height) == size == (report["width"], report["height"])
     told = "The frames are 47 x 33 pixels and the file has 48 x 34" in caplog.text
     assert told == (size != (47, 33))
+
+
+@pytest.mark.parametrize("refused", ["sheet.png", "report.json"])
+def test_a_disk_that_is_full_at_the_end_costs_no_finished_video(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: str
+) -> None:
+    """An error would let the next run write all of the video again."""
+    import longtake.machine.temporary_files as temporary_files
+
+    put_in_place = temporary_files.put_in_place
+
+    def fill(temporary: Path, path: Path) -> None:
+        if path.name.endswith(refused):
+            raise OSError(28, "No space left on device")
+        put_in_place(temporary, path)
+
+    monkeypatch.setattr(temporary_files, "put_in_place", fill)
+    shown = bench.shown("LongtakeSaveVideo", frames=bench.frames())
+    [entry] = shown["images"]
+    video = bench.state.folders["output"] / entry["subfolder"] / entry["filename"]
+    assert len(decoded(video)) == 33
+    roles = [entry["role"] for entry in shown["longtake_files"]]
+    assert roles == (["report"] if refused == "sheet.png" else [])
+    named = json.loads(shown["longtake_report"][0])["output_files"]
+    assert len(named) == 1 + len(roles) and all(Path(path).exists() for path in named)
+    [told] = [text for text in caplog.messages if "No space left" in text]
+    assert refused in told and told.endswith(f" The video {video} is complete.")
