@@ -132,10 +132,9 @@ class Records:
         if old is None:
             return row
         row.attempt = old.attempt
-        if old.state == WAITING:
-            return row
-        row.folder = old.folder
-        if old.state == FAILED:
+        if old.state != WAITING or (self.out / old.folder).exists():  # begun, and cut short
+            row.folder = old.folder
+        if old.state in (WAITING, FAILED):
             return row
         row.server, row.losses = old.server, old.losses
         if old.state == QUEUED or old.is_whole(self.out):

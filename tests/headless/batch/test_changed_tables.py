@@ -1,0 +1,42 @@
+"""A batch again, after its table has changed: every row goes on where it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from longtake.headless.batch.record import FAILED, WAITING, Record, Records
+
+OLD = Record(1, "key1", "w.json", {"1.text": "a"}, "001-w-key1")
+ADDED = Record(1, "key0", "w.json", {"1.text": "new"}, "001-w-key0")
+
+
+def merged(out: Path, *rows: Record) -> list[Record]:
+    """The rows of a batch that an earlier run has records of."""
+    records = Records(out)
+    records.resume()
+    records.merge_rows(replace(row) for row in rows)
+    again = Records(out)
+    again.resume()
+    assert again.rows == records.rows
+    return records.rows
+
+
+@pytest.mark.parametrize("state", [WAITING, FAILED])
+def test_a_row_that_was_cut_short_keeps_its_folder_behind_an_added_line(
+    tmp_path: Path, state: str
+) -> None:
+    """Its journal and its unfinished video are there."""
+    Records(tmp_path).start([replace(OLD, state=state)])
+    (tmp_path / OLD.folder).mkdir()
+    rows = merged(tmp_path, ADDED, replace(OLD, number=2, folder="002-w-key1"))
+    assert [row.folder for row in rows] == [ADDED.folder, OLD.folder]
+    assert [(row.number, row.state) for row in rows] == [(1, WAITING), (2, WAITING)]
+
+
+def test_a_row_that_never_began_gets_the_number_of_its_line(tmp_path: Path) -> None:
+    Records(tmp_path).start([OLD])
+    rows = merged(tmp_path, ADDED, replace(OLD, number=2, folder="002-w-key1"))
+    assert [row.folder for row in rows] == [ADDED.folder, "002-w-key1"]
