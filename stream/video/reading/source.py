@@ -7,6 +7,7 @@ with closing(VideoReader(clip)) as reader:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import logging
@@ -34,7 +35,8 @@ VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
 
 ROUNDING_S = Fraction(1, 1000)  # Matroska rounds times to milliseconds
-SAMPLED_BYTES = 1 << 16
+READ_BYTES = 1 << 22
+REMEMBERED_FILES = 256
 BARE_FORMATS = ("h264", "hevc", "vvc")  # FFmpeg gives their packets no times, and cannot seek
 
 
@@ -86,7 +88,7 @@ class VideoClip:
         if total < 1:
             raise no_frames_left(float(length_s), request.start)
         size = (request.width or width, request.height or height)
-        described = f"{sample_digest(source)} {request!r} {size}"
+        described = f"{content_digest(source)} {request!r} {size}"
         if header != PLAIN:  # others are read as ever, and kept shots know their digest
             described += f" {header!r}"
         return cls(source, request, *size, start, total, _hash(described))
@@ -229,15 +231,26 @@ def bare_video(name: str, format: str) -> BadInput:
     )
 
 
-def sample_digest(source: VideoSource) -> str:
-    """A digest of a file's size, beginning, middle and end."""
-    file = open(source, "rb") if isinstance(source, str) else io.BytesIO(source.getvalue())  # noqa: SIM115
-    with file:
-        extent = file.seek(0, os.SEEK_END)
-        digest = hashlib.sha256(str(extent).encode())
-        for place in (0, max(0, extent // 2 - SAMPLED_BYTES // 2), max(0, extent - SAMPLED_BYTES)):
-            file.seek(place)
-            digest.update(file.read(SAMPLED_BYTES))
+def content_digest(source: VideoSource) -> str:
+    """A digest of all bytes of a file, wherever it lies; BadInput if it cannot be read.
+
+    Parts do not tell: a file of uncompressed pictures keeps its size and header in an edit. To
+    measure a video reads the whole file too. A file as it was before is not read again.
+    """
+    if not isinstance(source, str):
+        return hashlib.sha256(source.getvalue()).hexdigest()
+    with translate_errors(source):
+        facts = os.stat(source)
+        return _file_digest(source, (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
+
+
+@functools.lru_cache(REMEMBERED_FILES)
+def _file_digest(path: str, _facts: tuple[int, ...]) -> str:
+    """The digest of a file; a change of its `_facts` makes the function read the file again."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while part := file.read(READ_BYTES):
+            digest.update(part)
     return digest.hexdigest()
 
 

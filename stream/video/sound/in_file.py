@@ -9,10 +9,10 @@ import numpy as np
 
 from ..reading.source import (
     VideoSource,
+    content_digest,
     decoded,
     open_container,
     open_file,
-    sample_digest,
     start_s,
     tick_s,
     translate_errors,
@@ -47,7 +47,7 @@ class FileSound:
     @property
     def digest(self) -> str:
         """Equal for the same part of an equal file."""
-        return f"{sample_digest(self.source)} {self.start!r} {self.length!r}"
+        return f"{content_digest(self.source)} {self.start!r} {self.length!r}"
 
     def blocks(self) -> Blocks:
         """The track's blocks; silence fills its gaps and a start later than the pictures."""
