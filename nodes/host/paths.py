@@ -20,7 +20,9 @@ MAX_NAME_BYTES = 180
 """Of a file that the user names. Disks take 255, of which numbers and endings need up to 66, such
 as those of a temporary file.
 """
-NOT_ON_WINDOWS = re.compile(r'[<>:"|?*\x00-\x1f]')
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Characters such as a line's end, which lists and terminals do not show as part of a name."""
+NOT_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 """Characters that no file's name has there; what follows a colon would be hidden in the file."""
 
 
@@ -82,6 +84,12 @@ def check_prefix(prefix: str, root: Path | None = None) -> None:
         raise BadInput(
             f"filename_prefix {excerpt(prefix)} has a name of more than {MAX_NAME_BYTES} bytes, "
             "and numbers and endings follow it; use a shorter name such as longtake/clip."
+        )
+    control = CONTROL.search(prefix)
+    if control is not None:
+        raise BadInput(
+            f"filename_prefix {excerpt(prefix)} has the control character {control[0]!r}; use a "
+            "name of one line, such as longtake/clip."
         )
     wrong = NOT_ON_WINDOWS.search(prefix) if sys.platform == "win32" else None
     if wrong is not None:

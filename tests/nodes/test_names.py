@@ -1,4 +1,4 @@
-"""Names of files and texts that are too long: a sentence, before anything is made."""
+"""Names that no file can have, and texts too long: a sentence, before anything is made."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ def test_the_longest_name_makes_every_file(bench: Bench, format: str, tmp_path: 
     name = "a" * 180
     bench.run("LongtakeSaveVideo", frames=PICTURES, filename_prefix=name, format=format)
     assert len(list(tmp_path.rglob(f"{name}_00001_*"))) == 3, "video, sheet and report"
+
+
+@pytest.mark.parametrize("wrong", ["\n", "\r", "\t", "\x1b", "\x7f", "\x85"])
+@pytest.mark.parametrize("prefix", ["two{}lines", "a{}folder/clip", "clip{}"])
+def test_a_name_with_a_control_character_is_refused(
+    bench: Bench, prefix: str, wrong: str, tmp_path: Path
+) -> None:
+    """A video of such a name was begun, and not found again after a cancel."""
+    prefix = prefix.format(wrong)
+    refusal = bench.refusal("LongtakeSaveVideo", frames=PICTURES, filename_prefix=prefix)
+    assert f"has the control character {wrong!r}; use a name of one line" in refusal
+    assert "\n" not in refusal and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("prefix", ["notes.txt/clip", "notes.txt/deep/er/clip", "%width%.txt/clip"])
