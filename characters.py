@@ -1,4 +1,4 @@
-"""Characters that no file, terminal or hash can hold, and texts that no sentence can."""
+"""Characters and names that no file, terminal or hash can hold, and texts no sentence can."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 _HALF = re.compile("[\ud800-\udfff]")
 _AROUND = 16
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 MAX_SHOWN = 60  # characters of a value in a sentence
 
 
@@ -24,6 +25,16 @@ def cut_to_bytes(text: str, most: int) -> str:
     Lone surrogates are left out.
     """
     return text.encode(errors="ignore")[:most].decode(errors="ignore")
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows takes a file's or folder's name for a device, whatever the ending."""
+    return _DEVICE.fullmatch(name) is not None
+
+
+def is_cut_on_windows(name: str) -> bool:
+    """Whether Windows drops a dot or blank at the end of a name, and so has another one."""
+    return name != name.rstrip(". ")
 
 
 def excerpt(value: object) -> str:

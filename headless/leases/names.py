@@ -6,15 +6,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from ...characters import cut_to_bytes
+from ...characters import cut_to_bytes, is_cut_on_windows, is_device
 from ..batch.record import SavedFile
 
 MAX_PATH, MAX_PART = 400, 200  # characters; file systems allow more, below any folder of a user
 MAX_STEM, MAX_ENDING = 150, 20
 MAX_PART_BYTES, MAX_STEM_BYTES = 255, 160  # Windows counts letters, and Linux bytes of UTF-8
 UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|]")
-DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
-"""What Windows takes for a device, whatever the ending."""
 
 
 def is_safe(path: str) -> bool:
@@ -54,7 +52,7 @@ def _make_part_safe(part: str) -> str:
     name = UNSAFE.sub("_", part).strip(". ") or "file"
     ending = PurePosixPath(name).suffix[:MAX_ENDING].rstrip()
     stem = cut_to_bytes(PurePosixPath(name).stem[:MAX_STEM], MAX_STEM_BYTES).rstrip(". ")
-    return f"_{stem}{ending}" if DEVICE.fullmatch(name) else f"{stem}{ending}"
+    return f"_{stem}{ending}" if is_device(name) else f"{stem}{ending}"
 
 
 def _is_safe_part(part: str) -> bool:
@@ -62,6 +60,7 @@ def _is_safe_part(part: str) -> bool:
         0 < len(part) <= MAX_PART
         and len(part.encode(errors="replace")) <= MAX_PART_BYTES
         and not UNSAFE.search(part)
-        and not DEVICE.fullmatch(part)
-        and part == part.strip(". ")
+        and not is_device(part)
+        and not is_cut_on_windows(part)
+        and not part.startswith((".", " "))
     )

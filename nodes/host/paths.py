@@ -12,7 +12,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ...characters import excerpt
+from ...characters import excerpt, is_cut_on_windows, is_device
 from ...errors import BadInput, StorageError
 from ...model.files.stamp import Stamp, stamp
 
@@ -91,13 +91,24 @@ def check_prefix(prefix: str, root: Path | None = None) -> None:
             f"filename_prefix {excerpt(prefix)} has the control character {control[0]!r}; use a "
             "name of one line, such as longtake/clip."
         )
-    wrong = NOT_ON_WINDOWS.search(prefix) if sys.platform == "win32" else None
+    wrong = _not_on_windows(prefix) if sys.platform == "win32" else None
     if wrong is not None:
         raise BadInput(
-            f"filename_prefix {excerpt(prefix)} has {wrong[0]!r}, which no file's name has on "
+            f"filename_prefix {excerpt(prefix)} has {excerpt(wrong)}, which no file's name has on "
             "Windows; use a name such as longtake/clip."
         )
     _check_folder(prefix, (root / prefix).parent)
+
+
+def _not_on_windows(prefix: str) -> str | None:
+    """A character or a part of a prefix that Windows cannot have in a path; None where all fit."""
+    if wrong := NOT_ON_WINDOWS.search(prefix):
+        return wrong[0]
+    *folders, name = re.split(r"[/\\]", prefix)
+    for folder in folders:
+        if folder not in (".", "..") and (is_device(folder) or is_cut_on_windows(folder)):
+            return folder
+    return name if is_device(f"{name}_") else None  # a number follows: CON_00001_.mp4 is a file
 
 
 def _check_folder(prefix: str, folder: Path) -> None:

@@ -85,15 +85,24 @@ def test_names_are_filled_in_as_by_the_core(bench: Bench) -> None:
     assert (path.name, path.parent.name) == (name, str(now.tm_year))
 
 
+@pytest.mark.parametrize(
+    ("prefix", "wrong"),
+    [("clip 1:2", ":"), ("CON/clip", "CON"), ("a/aux.old/x", "aux.old"), ("a./clip", "a."),
+     ("a /clip", "a "), ("a\\nul\\clip", "nul"), ("nul.x", "nul.x")],
+)  # fmt: skip
 def test_a_name_that_windows_cannot_have_is_refused_there(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, prefix: str, wrong: str
 ) -> None:
     """Workflows travel: on Linux such a name is as good as any."""
-    bench.run("LongtakeSaveVideo", frames=bench.frames(), filename_prefix="clip 1:2")
+    pictures = torch.zeros(1, 16, 16, 3)
+    bench.run("LongtakeSaveVideo", frames=pictures, filename_prefix=prefix)
     in_use = sys.modules["longtake.nodes.host.paths"]  # each stand-in loads the nodes anew
     monkeypatch.setattr(in_use, "sys", SimpleNamespace(platform="win32"))
-    with pytest.raises(BadInput, match="has ':', which no file's name has on Windows; use a name"):
-        bench.run("LongtakeSaveVideo", frames=bench.frames(), filename_prefix="clip 1:2")
+    for fits in ("con", "a/../clip.", "./console/aux1 "):
+        in_use.check_prefix(fits)
+    with pytest.raises(BadInput) as refusal:
+        bench.run("LongtakeSaveVideo", frames=pictures, filename_prefix=prefix)
+    assert f"has {wrong!r}, which no file's name has on Windows; use a name" in str(refusal.value)
 
 
 def test_a_saved_rollout_is_named_by_its_size_too(bench: Bench) -> None:
