@@ -71,6 +71,16 @@ class Origin:
         role = None if self.refines is None else "refined"
         return self.node_id, self.workflow_id, self.client_id, role
 
+    def to_json(self) -> JsonObject:
+        """What a page must know to show the take in the right node, all but its own id."""
+        return {
+            "node_id": self.node_id,
+            "display_node_id": self.display_node_id,
+            "prompt_id": self.prompt_id,
+            "workflow_id": self.workflow_id,
+            "refines": self.refines,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class TakeStats:
@@ -156,15 +166,7 @@ class TakeRecord:
     @property
     def head(self) -> JsonObject:
         """Identifies the take at the beginning of every message."""
-        return {
-            "v": VERSION,
-            "take": self.token,
-            "node_id": self.origin.node_id,
-            "display_node_id": self.origin.display_node_id,
-            "prompt_id": self.origin.prompt_id,
-            "workflow_id": self.origin.workflow_id,
-            "refines": self.origin.refines,
-        }
+        return {"v": VERSION, "take": self.token, **self.origin.to_json()}
 
     def to_json(
         self,

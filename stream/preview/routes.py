@@ -82,7 +82,8 @@ def take_routes(takes: Takes) -> web.RouteTableDef:
     @_with_errors
     async def attach(request: web.Request) -> web.Response:
         client_id = read_client_id(await _read_post(request))
-        return _json({"takes": [_take_json(take) for take in takes.of_client(client_id)]})
+        listed = takes.of_client(client_id)
+        return _json({"takes": [{"take": t.token, **t.origin.to_json()} for t in listed]})
 
     return routes
 
@@ -156,16 +157,6 @@ async def _take_picture(take: Take, request: web.Request) -> web.Response:
         return _json({"wanted": take.controls.put_picture(picture)})
     fault = read_fault(await _read_post(request))
     return _json({"wanted": take.controls.note_fault(fault)})
-
-
-def _take_json(take: Take) -> dict[str, str]:
-    origin = take.origin
-    return {
-        "take": take.token,
-        "node_id": origin.node_id,
-        "display_node_id": origin.display_node_id,
-        "prompt_id": origin.prompt_id,
-    }
 
 
 async def _read_post(

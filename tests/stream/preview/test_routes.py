@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from longtake.stream.preview.messages import Origin, Shot
 from longtake.stream.preview.routes import take_routes
 from longtake.stream.preview.take import Take
 from longtake.stream.preview.takes import Limits, Takes
@@ -112,6 +114,22 @@ def test_head_and_range_and_odd_methods(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
+def test_a_listed_take_tells_its_workflow_before_its_manifest_comes(tmp_path: Path) -> None:
+    """A node of another workflow may have the same id; refined frames have no node."""
+
+    async def test(site: Site) -> None:
+        first = Origin("7", "7", "prompt", "workflow", "page")
+        for origin in (first, replace(first, refines="rough")):
+            site.takes.create(Shot(16.0, 32, 32), origin, lambda *_: None)
+        async with site.page.post("/longtake/attach", json={"client_id": "page"}) as answer:
+            listed = (await answer.json())["takes"]
+        assert [(each["workflow_id"], each["refines"]) for each in listed] == [
+            (None, None), ("workflow", None), ("workflow", "rough"),
+        ]  # fmt: skip
+
+    served(tmp_path, test)
+
+
 def test_a_page_finds_its_own_takes_only(tmp_path: Path) -> None:
     async def attach(site: Site, body: object) -> tuple[int, Any]:
         async with site.page.post("/longtake/attach", json=body) as answer:
@@ -120,7 +138,7 @@ def test_a_page_finds_its_own_takes_only(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         assert await attach(site, {"client_id": "page"}) == (200, {"takes": [
             {"take": site.take.token, "node_id": "7", "display_node_id": "7",
-             "prompt_id": "prompt"},
+             "prompt_id": "prompt", "workflow_id": None, "refines": None},
         ]})  # fmt: skip
         assert await attach(site, {"client_id": "other"}) == (200, {"takes": []})
         for bad in ({}, {"client_id": None}, {"client_id": ""}, {"client_id": "x" * 257}, []):
