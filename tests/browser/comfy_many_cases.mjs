@@ -56,6 +56,26 @@ test("a copy of a workflow, as Save As makes one, shows the run; a failure is to
   await root.getByText(/Save Video \(Stream\): filename_prefix .* needs the folder .*, where a file stands/).waitFor();
 }));
 
+test("each workflow that is cleared is another one, and undo brings back the one before", onCanvas(classic, async (canvas) => {
+  const { page } = canvas;
+  const clear = () => {
+    page.once("dialog", (dialog) => dialog.accept());
+    return page.evaluate(async () => {
+      await app.extensionManager.command.execute("Comfy.ClearWorkflow");
+      const { workflow } = await app.graphToPrompt();
+      return `${workflow.nodes.length} nodes in ${workflow.id}`;
+    });
+  };
+  await canvas.run(1);
+  const { take } = await canvas.until(({ state }) => state === "done");
+  const first = await clear();
+  assert.match(first, /^0 nodes/);
+  await page.evaluate(() => app.extensionManager.command.execute("Comfy.Undo"));
+  await canvas.look();
+  await canvas.until((data) => data.take === take);
+  assert.notEqual(await clear(), first);
+}));
+
 test("a tab that is opened in mid-run, after the run's own was closed, shows the run and stops it", onCanvas(classic, async (canvas) => {
   await canvas.run(0, { pace: 0.5 });
   const { take } = await canvas.until(({ frames }) => Number(frames) > 0);

@@ -1,8 +1,10 @@
 // @ts-check
 /** Which takes a page knows and shows, and what it remembers of them, in Node.js alone. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { LastShown } from "../../../web/player/comfy/lasting/last_shown.mjs";
+import { identifyWorkflow } from "../../../web/player/comfy/lasting/workflow_identity.mjs";
 import { Library } from "../../../web/player/takes/library.mjs";
 
 /** Return each node's take, newest last. @param {Library} library @param {string} workflow */
@@ -130,6 +132,15 @@ test("takes that still run are not forgotten for newer ones", () => {
   for (let take = 0; take < 40; take++) hear(take, take === 20 ? "done" : "running");
   hear(40, "running");
   assert.deepEqual(shown(library, "A").map(([, take]) => Number(take)), Array.from({ length: 41 }, (_, take) => take).filter((take) => take !== 20));
+});
+
+test("a graph that the host left without an id of its own gets one, and another keeps its own", () => {
+  Object.assign(globalThis, { LiteGraph: { uuidv4: randomUUID } });
+  const graphs = ["00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000", "own"].map((id) => ({ id }));
+  for (const graph of [...graphs, null]) identifyWorkflow(graph);
+  const [one, other, third] = graphs.map(({ id }) => id);
+  assert.ok(![other, graphs[2].id, "00000000-0000-0000-0000-000000000000"].includes(one));
+  assert.equal(third, "own");
 });
 
 /** A browser's storage. @param {Map<string, string>} [held] */

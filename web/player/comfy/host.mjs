@@ -22,6 +22,7 @@ import { loadStyle } from "../view/style.mjs";
 import { StatusTexts } from "./status_text.mjs";
 import { shareWithTabs } from "../takes/tab_sharing.mjs";
 import { VacantPlaces } from "./lasting/vacant_places.mjs";
+import { identifyWorkflow } from "./lasting/workflow_identity.mjs";
 import { loadWords, translate } from "../words.mjs";
 
 const NODE = "LongtakePreview";
@@ -82,6 +83,7 @@ export class Host {
     this.api.addEventListener("progress_text", (/** @type {CustomEvent} */ event) => this.#noteStatus(event.detail));
     for (const type of END_EVENTS) this.api.addEventListener(type, () => setTimeout(() => this.#restoreStatuses()));
     for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
+    this.api.addEventListener("graphCleared", () => identifyWorkflow(this.#root));
     this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
     this.api.addEventListener("reconnected", () => this.library.attach(this.api.clientId));
     this.#attachOnce();
