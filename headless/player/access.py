@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from ...errors import BadInput
-from ...stream.preview.origin import host_of
+from ...stream.preview.origin import OTHER_SITE, is_page_of
 
 LOOPBACK = "127.0.0.1"
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -46,8 +46,8 @@ class Access:
                 "This page was called by a name that it does not know; use the printed address, "
                 "or start the run with --allow-host NAME."
             )
-        if origin is not None and host_of(origin) != host:
-            return "Requests from other sites are refused."
+        if origin is not None and not is_page_of(origin, host):
+            return OTHER_SITE
         return None
 
     def _is_own(self, host: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from .origin import host_of
+from .origin import OTHER_SITE, is_page_of
 from .requests import BadRequest, read_client_id, read_control, read_fault
 from .steer_request import read_steer
 from .take import Take
@@ -164,7 +164,7 @@ async def _read_post(
 ) -> bytes:
     """The body of a request from our own page, within the limits of size and time."""
     if not _is_own_page(request.headers):
-        raise _Refusal(403, "Requests from other sites are refused.")
+        raise _Refusal(403, OTHER_SITE)
     if request.content_type != kind or "Content-Encoding" in request.headers:
         raise _Refusal(415, f"The body must be plain {kind}.")
     if (request.content_length or 0) > most_bytes:
@@ -191,7 +191,8 @@ def _is_own_page(headers: Mapping[str, str]) -> bool:
 
     A client that is no browser sends neither header. A web page cannot trick it, so it is allowed.
     """
-    if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        return False
-    origin = headers.get("Origin")
-    return origin is None or host_of(origin) == headers.get("Host", "").lower()
+    site, origin = headers.get("Sec-Fetch-Site", "none"), headers.get("Origin")
+    if site == "same-origin":
+        return True  # no page can write this header, and a proxy may have rewritten Host
+    is_own = origin is None or is_page_of(origin, headers.get("Host", ""))
+    return site == "none" and is_own

@@ -62,6 +62,14 @@ def test_pages_of_other_sites_are_refused(origin: str) -> None:
     assert THIS_MACHINE.refusal({"Host": "127.0.0.1:8000", "Origin": origin}) is not None
 
 
+def test_a_proxy_may_write_the_usual_port_but_another_site_stays_one() -> None:
+    access, origin = Access("127.0.0.1", ("video.example",)), "https://video.example"
+    assert access.refusal({"Host": "video.example:443", "Origin": origin}) is None
+    rewritten = {"Host": "127.0.0.1:8000", "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    assert "A proxy must pass on the Host" in (access.refusal(rewritten) or "")
+    assert access.refusal({**REBOUND, "Sec-Fetch-Site": "same-origin"}) is not None
+
+
 @pytest.mark.parametrize(
     "name", ["http://video.example", "video.example:80", "a b", "", "-x", "ä.example"]
 )

@@ -125,7 +125,14 @@ def test_a_body_too_large_is_413_however_its_size_is_declared(tmp_path: Path) ->
         ({"Origin": "http://[half"}, 403),
         ({"Origin": "HOST", "Sec-Fetch-Site": "same-origin"}, 200),
         ({"Origin": "HOST", "Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Origin": "https://shown.example", "Host": "shown.example:443"}, 200),
+        ({"Origin": "http://shown.example", "Host": "Shown.example:80"}, 200),
+        ({"Origin": "https://shown.example", "Host": "shown.example:80"}, 403),
+        ({"Origin": "https://shown.example", "Host": "shown.example:8443"}, 403),
+        ({"Origin": "https://shown.example", "Host": "other.example:443"}, 403),
+        ({"Origin": "https://shown.example", "Host": "inner:8188"}, 403),
+        ({"Origin": "https://shown.example", "Host": "inner:8188", "Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "https://a.example", "Host": "inner", "Sec-Fetch-Site": "same-origin"}, 200),
     ],
 )
 def test_only_json_from_our_own_pages_is_accepted(
