@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,6 +65,17 @@ class Machine:
         return "free main memory" if self.device == CPU else "graphics memory"
 
 
+def without_folders(error: BadInput, *files: Path) -> str:
+    """The sentence of an error about files and what lies beside them, without where that is.
+
+    The folder itself keeps its name. Others than the user of this machine may read the sentence.
+    """
+    text = str(error)
+    for folder in {file.parent for file in files}:
+        text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name)
+    return text
+
+
 def fit(
     path: Path,
     machine: Machine,
@@ -75,7 +87,7 @@ def fit(
     try:
         model = recognise(open_weights(path).header, family, copy)
     except BadInput as error:
-        return Fit(str(error).replace(str(path), path.name), False)
+        return Fit(without_folders(error, path), False)
     if weight_dtype is None and machine.device == CPU:
         weight_dtype = torch.float32  # the host keeps no other weights there
     preset = model.family.preset

@@ -16,7 +16,7 @@ from ...model.preset import DEMO_FOLDER
 from ...model.recurrent.file import is_recurrent
 from ...units import byte_size
 from .. import host
-from .fit import Fit, Machine, fit
+from .fit import Fit, Machine, fit, without_folders
 from .flashvsr.fit import fit_flashvsr
 from .flashvsr.load import BESIDE, CAUSAL
 from .load_model import DTYPES, FOLDER
@@ -68,7 +68,11 @@ def _fit_of_flashvsr(choice: Mapping[str, str]) -> Fit:
     """The answer for FlashVSR's four files, of which some may be named."""
     names = {part: choice.get(part, BESIDE) for part in TITLES}
     named = {part: _listed(name, FLASHVSR_NODE) for part, name in names.items() if name != BESIDE}
-    parts = find_parts(_file(choice), named)
+    transformer = _file(choice)
+    try:
+        parts = find_parts(transformer, named)
+    except BadInput as error:
+        return Fit(without_folders(error, transformer, *named.values()), False)
     causal = CAUSAL.get(choice.get("version", ""), True)
     dtype = DTYPES[choice.get("weight_dtype", "auto")]
     return fit_flashvsr(parts, _machine(), causal=causal, weight_dtype=dtype)

@@ -23,7 +23,7 @@ from ....model.flashvsr.parts import Parts
 from ....model.flashvsr.sizes import Sizes
 from ....model.flashvsr.tiles import TILE_SIDES, Tiling
 from ....units import byte_size
-from ..fit import CPU, Fit, Machine
+from ..fit import CPU, Fit, Machine, without_folders
 
 USUAL = Canvas(1408, 768)
 """The size of the answer: 352x192 four times as large."""
@@ -41,7 +41,7 @@ def fit_flashvsr(
         headers = {path: open_weights(path).header for path in _paths(parts)}
         sizes = _sizes(parts, headers, machine.dtype, causal=causal)
     except BadInput as error:
-        return Fit(_short(str(error), parts), False)
+        return Fit(without_folders(error, *_paths(parts)), False)
     stored = machine.dtype if weight_dtype is None or machine.device == CPU else weight_dtype
     beside = sum(_count(headers[path]) for path in (parts.projector, parts.decoder))
     weights = _count(headers[parts.transformer]) * stored.itemsize + beside * machine.dtype.itemsize
@@ -50,13 +50,6 @@ def fit_flashvsr(
 
 def _paths(parts: Parts) -> tuple[Path, ...]:
     return parts.transformer, parts.projector, parts.decoder, parts.prompt
-
-
-def _short(text: str, parts: Parts) -> str:
-    """A sentence with the names of the files in place of their paths."""
-    for path in _paths(parts):
-        text = text.replace(str(path), path.name)
-    return text
 
 
 def _sizes(

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 from aiohttp import web
@@ -73,9 +74,33 @@ def test_the_route_answers_for_flashvsr(routes: web.RouteTableDef, tmp_path: Pat
         "put FlashVSR's four files into models/diffusion_models/FlashVSR (Hugging Face: "
         "JunhaoZhuang/FlashVSR)."
     )
+
+
+def test_no_answer_about_flashvsr_tells_where_the_files_are(
+    routes: web.RouteTableDef, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / "diffusion_models" / "FlashVSR"
+    name = str(store_parts(folder).relative_to(folder.parent))
+    beside = {part: "beside the model" for part in ("projector", "decoder", "prompt")}
+    chosen = {"node": "LongtakeLoadFlashVSR", "model_name": name, **beside}
+
+    def says(**choice: str) -> str:
+        text, fits = ask(routes, **{**chosen, **choice})
+        assert not fits and "diffusion_models" not in text, text
+        return text
+
+    assert says(model_name="FlashVSR/TCDecoder.ckpt").startswith("TCDecoder.ckpt is FlashVSR's")
+    assert says(decoder="FlashVSR/LQ_proj_in.ckpt").startswith("LQ_proj_in.ckpt is no decoder")
+    copy = folder / "copy.ckpt"
+    copyfile(folder / "TCDecoder.ckpt", copy)
+    assert says().startswith("TCDecoder.ckpt and copy.ckpt both hold")
+    copy.unlink()
+    (folder / "LQ_proj_in.ckpt").write_bytes(b"half")
+    assert says().startswith("LQ_proj_in.ckpt ")
     (folder / "LQ_proj_in.ckpt").unlink()
-    text, fits = ask(routes, **chosen)
-    assert not fits and "lacks the low-quality projector (LQ_proj_in.ckpt)" in text
+    assert says().startswith(
+        "FlashVSR is incomplete: FlashVSR lacks the low-quality projector (LQ_proj_in.ckpt);"
+    )
 
 
 def test_a_missing_file_of_an_example_is_answered_with_its_address(
