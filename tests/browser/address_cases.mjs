@@ -2,7 +2,7 @@
 /** The button that copies the address of the live picture, and what the address shows. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { onPage, useBrowser } from "./harness.mjs";
+import { URL, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 
@@ -38,6 +38,26 @@ test("the address of the live picture is copied, and Chromium plays it as a vide
   assert.ok(number > 12 && number < 480, `frame ${number}`);
   assert.ok(!url.includes((await player.data()).take), "the address gives no control of the run");
 }, { permissions: ["clipboard-read", "clipboard-write"] }));
+
+test("below a path of a proxy the page shows the run and names addresses there", onPage(async (player) => {
+  const { page } = player;
+  /** @type {string[]} */
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  page.on("websocket", (socket) => asked.push(socket.url()));
+  await page.goto(`${URL}/below/`);
+  await player.finished({ frames: 24 });
+  await player.slider.press("ArrowLeft");
+  await player.slider.press("Home");
+  await player.sees(0);
+  await player.button(/Use in OBS/).click();
+  asked.push((await player.root.locator(".lt-address code").textContent()) ?? "");
+  const base = new globalThis.URL(`${URL}/below/`);
+  const elsewhere = asked.map((url) => new globalThis.URL(url)).filter(({ protocol, host, pathname }) =>
+    protocol !== "data:" && (host !== base.host || !pathname.startsWith(base.pathname)));
+  assert.deepEqual(elsewhere.map(({ pathname }) => pathname), ["/fake/run"]);
+  assert.ok(asked.some((url) => url.startsWith("ws:")));
+}));
 
 test("where the browser refuses the clipboard, the address is there to be copied", onPage(async (player) => {
   await player.finished({ frames: 24 });

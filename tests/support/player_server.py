@@ -3,6 +3,7 @@
     python -m longtake.tests.support.player_server --port 8765     (in the folder above)
 
 POST /fake/run {"client_id": ..., fields of `FakeRun`} starts a rollout and answers {"take": token};
+GET /below/ is the page once more, as behind a proxy that has it below a path;
 GET /?no-screens is the page with a header by which the browser refuses to share a screen.
 GET /fake/input/TAKE gives the newest picture that came in for a take, or why none came;
 GET /fake/store says what the frames of all takes, and the whole process, hold; GET /fake/process
@@ -219,6 +220,7 @@ def player_server(folder: Path, limits: Limits = LIMITS) -> web.Application:
     """The application with /fake/run; takes are reset when it ends."""
     takes, sockets = Takes(lambda: folder, limits), Sockets()
     app, inlets = application(takes, sockets), dict[str, Inlet]()
+    app.add_subapp("/below", application(takes, sockets))
 
     async def run(request: web.Request) -> web.Response:
         fields: dict[str, Any] = json.loads(await request.text())

@@ -18,11 +18,14 @@ const key = location.hash.slice(1);
 const clientId = key || (sessionStorage.getItem("clientId") ?? pageId());
 sessionStorage.setItem("clientId", clientId); // a reload finds its takes again
 
+/** The address of one of the server's paths: a proxy may have the page and all of them below a path of its own.
+ * @param {string} path from the server's root, with its / */
+const addressOf = (path) => new URL(`.${path}`, document.baseURI);
 /** @type {import("./types.mjs").Server} */
 const server = {
-  request: (path, init) => fetch(path, init),
-  fileUrl: (file) => `/view?${new URLSearchParams({ ...file, clientId })}`,
-  url: (path) => new URL(path, location.href).href,
+  request: (path, init) => fetch(addressOf(path), init),
+  fileUrl: (file) => addressOf(`/view?${new URLSearchParams({ ...file, clientId })}`).href,
+  url: (path) => addressOf(path).href,
 };
 const library = new Library(server);
 /** The server sends to every page with the key, but to one page only without a key. */
@@ -34,8 +37,9 @@ const player = new Player(server, place);
 const showNewest = () => player.offer([...library.newest(null).values()]);
 
 function connect() {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const socket = new WebSocket(`${scheme}://${location.host}/ws?clientId=${clientId}`);
+  const address = addressOf(`/ws?${new URLSearchParams({ clientId })}`);
+  address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+  const socket = new WebSocket(address);
   socket.onopen = () => library.attach(clientId);
   socket.onmessage = ({ data }) => {
     const { type, data: message } = JSON.parse(data);
