@@ -177,6 +177,18 @@ test("a hundred nodes are remembered, and no room for one more is no failure", (
   console.warn = warn;
 });
 
+test("a damaged memory is forgotten with one warning, and the next clip is remembered", (context) => {
+  const { mock } = context.mock.method(console, "warn", () => {});
+  for (const damaged of ["", "{\"a\": {\"takes\": [\"1\"", "null", "\"text\"", "{\"a\": null}", "{\"a\": {\"takes\": \"1\"}}"]) {
+    mock.resetCalls();
+    const shown = new LastShown(storage(new Map([["longtake.previews", damaged]])));
+    for (let bind = 0; bind < 2; bind++) assert.deepEqual(shown.of("a"), { takes: [], file: null });
+    assert.equal(mock.callCount(), 1, damaged);
+    shown.note("a", { takes: ["2"] });
+    assert.deepEqual(shown.of("a").takes, ["2"]);
+  }
+});
+
 test("a node whose file gives it the name of something that every object has is a node like others", () => {
   const shown = new LastShown(storage());
   for (const name of ["constructor", "__proto__", "toString"]) {

@@ -30,8 +30,13 @@ export class LastShown {
     if (JSON.stringify(before) === JSON.stringify(shown)) return; // nothing new, or a copy of an empty preview
     delete all[node]; // the newest is last
     const entries = Object.entries({ ...all, [node]: shown }).slice(-MAX_NODES);
+    this.#store(Object.fromEntries(entries));
+  }
+
+  /** @param {Record<string, Shown>} all */
+  #store(all) {
     try {
-      this.storage.setItem(KEY, JSON.stringify(Object.fromEntries(entries)));
+      this.storage.setItem(KEY, JSON.stringify(all));
     } catch (error) { // other data of this page may fill the storage
       console.warn("Longtake: the browser's storage is full; this preview's clip is not remembered.", error);
     }
@@ -39,6 +44,21 @@ export class LastShown {
 
   /** @returns {Record<string, Shown>} oldest first */
   #all() {
-    return JSON.parse(this.storage.getItem(KEY) ?? "{}");
+    const text = this.storage.getItem(KEY) ?? "{}";
+    try {
+      return read(text);
+    } catch (error) { // no preview would work again while it is there
+      console.warn("Longtake: what this browser remembered of previews is damaged and is forgotten.", error);
+      this.#store({});
+      return {};
+    }
   }
+}
+
+/** @param {string} text as stored @returns {Record<string, Shown>} */
+function read(text) {
+  const all = JSON.parse(text);
+  const shown = /** @type {Shown[]} */ (Object.values(all));
+  if (!shown.every(({ takes }) => Array.isArray(takes))) throw new TypeError("a preview without a list of takes");
+  return all;
 }
