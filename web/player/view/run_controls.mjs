@@ -47,6 +47,7 @@ export class RunControls {
     });
     this.applyButton = textButton(translate("Apply"), () => this.#apply(), "lt-primary");
     this.applyButton.title = translate("From the next chunk on (Ctrl+Enter)");
+    this.ended = element("p", { class: "lt-note", role: "status", hidden: true }, translate("The run has ended."));
     this.form = this.#form();
     this.edits = new EditList(reel);
     this.restart = new RestartButtons(reel, (text) => this.#showError(text));
@@ -69,7 +70,8 @@ export class RunControls {
     const guidance = element("label", {}, `${translate("Guidance")} `, this.guidance);
     const lora = element("label", {}, "LoRA × ", this.lora);
     const row = element("div", { class: "lt-form-row" }, guidance, lora, this.applyButton);
-    return element("div", { class: "lt-form", hidden: true }, this.prompt, row);
+    const focusout = () => this.reel.onChange(); // nothing may hold the form of an ended run open now
+    return element("div", { class: "lt-form", hidden: true, focusout }, this.prompt, row, this.ended);
   }
 
   /** @param {KeyboardEvent} event */
@@ -78,7 +80,7 @@ export class RunControls {
     if (event.isComposing || event.repeat) return; // Escape and Enter are the input method's; a held key applies once
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      this.#apply();
+      if (!this.applyButton.disabled) this.#apply();
     } else if (event.key === "Escape") {
       this.#toggleForm();
       this.edit.focus();
@@ -100,6 +102,10 @@ export class RunControls {
   /** Whether the prompt's field holds unsent words of the user. */
   get #isOwn() {
     return !["", this.#filled, this.#sent].includes(this.prompt.value.trim());
+  }
+
+  get #isTyping() {
+    return [this.prompt, this.guidance, this.lora].some((field) => field === document.activeElement);
   }
 
   #fill() {
@@ -158,10 +164,12 @@ export class RunControls {
     this.guidance.value = this.lora.value = "";
     this.#showError("");
     const { draft } = this.reel.session ?? {};
-    if (draft === undefined) return;
-    this.prompt.value = draft;
-    this.#fill();
-    this.#openForm(true);
+    if (draft !== undefined) {
+      this.prompt.value = draft;
+      this.#fill();
+      this.#openForm(true);
+    } else if (this.reel.growing) this.#keepDraft();
+    else if (!this.#isTyping) this.#openForm(false); // the words are the earlier take's, and come back with it
   }
 
   update() {
@@ -171,11 +179,15 @@ export class RunControls {
     const active = !!take?.growing;
     const obeys = !!take?.live && state !== "waiting" && state !== "stopping";
     this.restart.update();
-    this.element.hidden = !active && !take?.info.edits.length && this.restart.element.hidden;
-    this.pause.hidden = this.stop.hidden = this.edit.hidden = !active;
-    if (!active) this.#openForm(false);
+    if (!active && !this.#isTyping && !this.#isOwn) this.#openForm(false);
+    const closed = this.form.hidden;
+    this.ended.hidden = active;
+    this.element.hidden = !active && closed && !take?.info.edits.length && this.restart.element.hidden;
+    this.pause.hidden = this.stop.hidden = !active;
+    this.edit.hidden = !active && closed;
     this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");
-    for (const button of [this.pause, this.stop, this.edit, this.applyButton, this.free]) button.disabled = !obeys;
+    for (const button of [this.pause, this.stop, this.applyButton, this.free]) button.disabled = !obeys;
+    this.edit.disabled = !obeys && closed;
     this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);
     this.wait.hidden = !this.#pausedLong;
     this.edits.update();
