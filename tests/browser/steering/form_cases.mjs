@@ -90,3 +90,54 @@ test("words that the run's end left unsent go to the next run, and another take 
   await player.button("Apply").click();
   await player.root.getByRole("log", { name: "Edits" }).getByText("a cat").waitFor();
 }));
+
+/** Apply a prompt. @param {PlayerPage} player @param {string} text */
+async function apply(player, text) {
+  await words(player).fill(text);
+  await player.button("Apply").click();
+}
+
+/** @param {PlayerPage} player */
+const edits = (player) => player.root.getByRole("log", { name: "Edits" });
+
+test("an edit that waits is taken back by the prompt in force", onPage(async (player) => {
+  await openForm(player, { ...RUN, chunk_s: 4 }); // long enough to take it back
+  await apply(player, "a blue ball");
+  await edits(player).getByText("a blue ball").waitFor();
+  await edits(player).getByText("queued").waitFor();
+  await apply(player, "a red ball");
+  await eventually(() => edits(player).locator(".lt-what").allTextContents().then(String), "a red ball");
+  assert.equal(await player.root.getByRole("alert").isVisible(), false);
+}));
+
+test("an edit that is encoded is taken back by the prompt in force", onPage(async (player) => {
+  await openForm(player, { ...RUN, encode_s: 4 });
+  await apply(player, "a blue ball");
+  await edits(player).getByText("encoding").waitFor();
+  await apply(player, "a red ball");
+  await eventually(() => edits(player).locator(".lt-what").allTextContents().then(String), "a red ball,a blue ball");
+}));
+
+/** Say what the form holds when it is opened, of a take of 24 frames. @param {PlayerPage} player
+ * @param {object[]} made @param {object[]} shown */
+const filled = (player, made, shown) => player.page.evaluate(async ({ made, shown }) => {
+  const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
+  const [{ RunControls }, { Take }] = await Promise.all([from("view/run_controls"), from("takes/take")]);
+  const take = new Take("fake");
+  take.update({ state: "running", edits: made, prompt_changes: shown });
+  const controls = new RunControls({ take, frames: 24, growing: true, session: { take }, place: {}, onChange() {} });
+  controls.update();
+  controls.edit.click();
+  return controls.prompt.value;
+}, { made, shown });
+
+test("the form opens with the prompt that the next chunk will have", onPage(async (player) => {
+  const edit = (/** @type {string} */ status, /** @type {number|null} */ first_frame, /** @type {string|null} */ text = "edited") =>
+    ({ status, text, first_frame, guidance: null, lora: null, start_s: null, line: null, error: null });
+  const [ball, cube] = [{ frame: 0, text: "a ball" }, { frame: 12, text: "a cube" }];
+  assert.equal(await filled(player, [], [ball, cube]), "a cube");
+  assert.equal(await filled(player, [edit("applied", 24)], [ball, cube]), "edited", "its chunk is not shown yet");
+  assert.equal(await filled(player, [edit("applied", 6)], [ball, cube]), "a cube", "the timeline went on");
+  assert.equal(await filled(player, [edit("failed", null)], [ball]), "a ball");
+  assert.equal(await filled(player, [edit("encoding", null), edit("queued", null, null)], [ball]), "edited");
+}));

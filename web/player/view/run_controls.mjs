@@ -124,9 +124,13 @@ export class RunControls {
     this.#send(paused ? "resume" : "pause");
   }
 
-  /** The prompt in force. */
+  /** The prompt from the next chunk on: that of the newest edit, unless the Prompt Timeline has changed it since. */
   get #promptNow() {
-    return this.reel.take?.promptAt(this.reel.frames)?.text.trim() ?? "";
+    const { take, frames } = this.reel;
+    const shown = take?.promptAt(frames);
+    const edit = take?.info.edits.findLast(({ status, text }) => text !== null && status !== "failed");
+    const isNewer = edit && (edit.first_frame ?? Infinity) >= (shown?.frame ?? 0);
+    return (isNewer ? edit.text : shown?.text)?.trim() ?? "";
   }
 
   /** Send all parts as one edit: the server puts all of them in force, or none. A prompt that nobody touched does
