@@ -118,6 +118,29 @@ test("an edit that is encoded is taken back by the prompt in force", onPage(asyn
   await eventually(() => edits(player).locator(".lt-what").allTextContents().then(String), "a red ball,a blue ball");
 }));
 
+test("a number is sent once, and one that was refused or typed meanwhile stays", onPage(async (player) => {
+  await openForm(player, RUN);
+  const [guidance, lora] = ["Guidance", "LoRA"].map((name) => player.root.getByLabel(name));
+  await guidance.fill("99");
+  await lora.fill("0.5");
+  await player.button("Apply").click();
+  await player.root.getByRole("alert").waitFor();
+  assert.deepEqual([await guidance.inputValue(), await lora.inputValue()], ["99", "0.5"]);
+  await player.page.route("**/control", async (route) => {
+    await lora.fill("0.7");
+    await route.continue();
+  }, { times: 1 });
+  await guidance.fill("3");
+  await player.button("Apply").click();
+  await edits(player).getByText("guidance 3, LoRA × 0.5").waitFor();
+  await eventually(() => guidance.inputValue(), "");
+  assert.equal(await lora.inputValue(), "0.7");
+  await lora.fill("");
+  await edits(player).getByText(/applied/).waitFor();
+  await apply(player, "a green cone");
+  await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a green cone");
+}, { errors: /400/ }));
+
 /** Say what the form holds when it is opened, of a take of 24 frames. @param {PlayerPage} player
  * @param {object[]} made @param {object[]} shown */
 const filled = (player, made, shown) => player.page.evaluate(async ({ made, shown }) => {

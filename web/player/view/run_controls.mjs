@@ -134,25 +134,30 @@ export class RunControls {
   }
 
   /** Send all parts as one edit: the server puts all of them in force, or none. A prompt that nobody touched does
-   * not go along with a number: the Prompt Timeline may have changed it since the form was opened. */
-  #apply() {
+   * not go along with a number: the Prompt Timeline may have changed it since the form was opened. Nor does a number
+   * go along with later prompts, which would put it in force again. */
+  async #apply() {
     const text = this.prompt.value.trim();
     const numbers = { guidance: numberIn(this.guidance), lora: numberIn(this.lora) };
     const alone = Object.values(numbers).every((number) => number === undefined);
     const wanted = text !== "" && text !== this.#promptNow && (alone || text !== this.#filled);
     if (!wanted && alone) return this.#showError(translate("Nothing to apply: change the prompt, the guidance or the LoRA first."));
     if (wanted) this.#sent = text;
-    this.#send("edit", { ...numbers, text: wanted ? text : undefined });
+    if (!await this.#send("edit", { ...numbers, text: wanted ? text : undefined })) return;
+    if (numberIn(this.guidance) === numbers.guidance) this.guidance.value = ""; // else typed meanwhile
+    if (numberIn(this.lora) === numbers.lora) this.lora.value = "";
   }
 
-  /** @param {"pause"|"resume"|"stop"|"edit"} op
+  /** Returns whether the run accepted it. @param {"pause"|"resume"|"stop"|"edit"} op
    * @param {{text?: string, guidance?: number, lora?: number}} [fields] */
   async #send(op, fields) {
     this.#showError("");
     try {
       await this.reel.session?.transport.control(op, fields);
+      return true;
     } catch (error) {
       this.#showError(error instanceof Error ? error.message : String(error));
+      return false;
     }
   }
 
