@@ -141,6 +141,50 @@ test("a number is sent once, and one that was refused or typed meanwhile stays",
   await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a green cone");
 }, { errors: /400/ }));
 
+test("the words of a refused edit are still unsent, and those of an accepted one are not", onPage(async (player) => {
+  await openForm(player, { ...RUN, chunk_s: 1.5, prompts: [[0, "a red ball"], [36, "a green cone"]] });
+  await player.root.getByLabel("Guidance").fill("99");
+  await apply(player, "a cat");
+  await player.root.getByRole("alert").waitFor();
+  for (let press = 0; press < 2; press++) await player.button("Edit prompt").click();
+  assert.equal(await words(player).inputValue(), "a cat");
+  await player.root.getByLabel("Guidance").fill("");
+  await player.button("Apply").click();
+  await edits(player).getByText(/applied/).waitFor();
+  await eventually(() => player.root.locator(".lt-scrub").getAttribute("data-prompts"), "3"); // the timeline goes on
+  for (let press = 0; press < 2; press++) await player.button("Edit prompt").click();
+  assert.equal(await words(player).inputValue(), "a green cone");
+}, { errors: /400/ }));
+
+test("the first prompt goes along with a number once another one was sent", onPage(async (player) => {
+  await openForm(player, RUN);
+  await apply(player, "a blue ball");
+  await edits(player).getByText(/applied/).waitFor();
+  await player.root.getByLabel("Guidance").fill("3");
+  await apply(player, "a red ball");
+  await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a red ball, guidance 3");
+}));
+
+test("the next player of the take learns which words were sent", onPage(async (player) => {
+  const drafts = await player.page.evaluate(async () => {
+    const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
+    const [{ RunControls }, { Take }] = await Promise.all([from("view/run_controls"), from("takes/take")]);
+    const take = new Take("fake");
+    take.update({ state: "running" });
+    const session = { take, transport: { control: async () => {} }, draft: undefined };
+    const controls = new RunControls({ take, frames: 12, growing: true, session, place: {}, onChange() {} });
+    controls.update();
+    controls.edit.click();
+    controls.prompt.value = "a cat";
+    controls.prompt.dispatchEvent(new Event("input"));
+    const typed = session.draft;
+    controls.applyButton.click();
+    await new Promise((resolve) => setTimeout(resolve));
+    return [typed, session.draft];
+  });
+  assert.deepEqual(drafts, ["a cat", ""]);
+}));
+
 /** Say what the form holds when it is opened, of a take of 24 frames. @param {PlayerPage} player
  * @param {object[]} made @param {object[]} shown */
 const filled = (player, made, shown) => player.page.evaluate(async ({ made, shown }) => {

@@ -14,9 +14,8 @@ export class RunControls {
   #longPause = 0;
   #pausedLong = false;
   #take = "";
-  /** What the form wrote into the prompt's field itself, and what was last sent from there: neither is unsent work. */
+  /** What the form wrote into the prompt's field itself, or the run accepted from there: no unsent work. */
   #filled = "";
-  #sent = "";
 
   /** @param {Reel} reel */
   constructor(reel) {
@@ -101,7 +100,7 @@ export class RunControls {
 
   /** Whether the prompt's field holds unsent words of the user. */
   get #isOwn() {
-    return !["", this.#filled, this.#sent].includes(this.prompt.value.trim());
+    return !["", this.#filled].includes(this.prompt.value.trim());
   }
 
   get #isTyping() {
@@ -142,8 +141,9 @@ export class RunControls {
     const alone = Object.values(numbers).every((number) => number === undefined);
     const wanted = text !== "" && text !== this.#promptNow && (alone || text !== this.#filled);
     if (!wanted && alone) return this.#showError(translate("Nothing to apply: change the prompt, the guidance or the LoRA first."));
-    if (wanted) this.#sent = text;
     if (!await this.#send("edit", { ...numbers, text: wanted ? text : undefined })) return;
+    if (wanted) this.#filled = text;
+    this.#keepDraft();
     if (numberIn(this.guidance) === numbers.guidance) this.guidance.value = ""; // else typed meanwhile
     if (numberIn(this.lora) === numbers.lora) this.lora.value = "";
   }
