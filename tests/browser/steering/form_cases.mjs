@@ -141,6 +141,18 @@ test("a number is sent once, and one that was refused or typed meanwhile stays",
   await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a green cone");
 }, { errors: /400/ }));
 
+test("the LoRA field says the strength in force", onPage(async (player) => {
+  await openForm(player, RUN);
+  const lora = player.root.getByLabel("LoRA");
+  assert.equal(await lora.getAttribute("placeholder"), "1");
+  await lora.fill("0.5");
+  await player.button("Apply").click();
+  await eventually(() => lora.getAttribute("placeholder"), "0.5");
+  await apply(player, "a green cone"); // leaves it
+  await edits(player).getByText("a green cone").waitFor();
+  assert.equal(await lora.getAttribute("placeholder"), "0.5");
+}));
+
 test("the words of a refused edit are still unsent, and those of an accepted one are not", onPage(async (player) => {
   await openForm(player, { ...RUN, chunk_s: 1.5, prompts: [[0, "a red ball"], [36, "a green cone"]] });
   await player.root.getByLabel("Guidance").fill("99");

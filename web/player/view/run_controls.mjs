@@ -41,7 +41,7 @@ export class RunControls {
     });
     /** @type {HTMLInputElement} */
     this.lora = element("input", {
-      type: "number", step: 0.05, min: -20, max: 20, placeholder: "1", keydown,
+      type: "number", step: 0.05, min: -20, max: 20, keydown,
       title: translate("LoRA strength, as a factor of the strength set in the workflow"),
     });
     this.applyButton = textButton(translate("Apply"), () => this.#apply(), "lt-primary");
@@ -197,6 +197,8 @@ export class RunControls {
     this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");
     for (const button of [this.pause, this.stop, this.applyButton, this.free]) button.disabled = !obeys;
     this.edit.disabled = !obeys && closed;
+    const scaled = take?.info.edits.findLast(({ status, lora }) => status === "applied" && lora !== null);
+    this.lora.placeholder = String(scaled?.lora ?? 1);
     this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);
     this.wait.hidden = !this.#pausedLong;
     this.edits.update();
