@@ -235,6 +235,19 @@ test("after a minute's pause it offers to stop and free the queue", onPage(async
   await player.until(({ state }) => state === "stopped");
 }));
 
+test("earlier pauses of a run do not make a new one a long one", onPage(async (player) => {
+  const waits = await player.page.evaluate(async () => {
+    const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
+    const [{ RunControls }, { Take }] = await Promise.all([from("view/run_controls"), from("takes/take")]);
+    const take = new Take("fake");
+    const controls = new RunControls({ take, frames: 12, growing: true, place: {}, onChange() {} });
+    take.update({ state: "paused", stats: { paused_s: 61 } }); // of those that are over
+    controls.update();
+    return !controls.wait.hidden;
+  });
+  assert.equal(waits, false);
+}));
+
 test("a run cancelled before its first frame says so, and a dry run shows its plan", onPage(async (player) => {
   const heading = player.root.locator(".lt-card strong"), text = player.root.locator(".lt-card p");
   await player.start({ frames: 0, planned: true, node_id: "8" });

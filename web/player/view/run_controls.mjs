@@ -199,25 +199,22 @@ export class RunControls {
     this.edit.disabled = !obeys && closed;
     const scaled = take?.info.edits.findLast(({ status, lora }) => status === "applied" && lora !== null);
     this.lora.placeholder = String(scaled?.lora ?? 1);
-    this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);
+    this.#watchPause(state === "paused");
     this.wait.hidden = !this.#pausedLong;
     this.edits.update();
   }
 
-  /** Offer to free the queue after a long pause. @param {boolean} paused @param {number} sinceS */
-  #watchPause(paused, sinceS) {
+  /** Offer to free the queue after a long pause, as far as this player saw it. @param {boolean} paused */
+  #watchPause(paused) {
     if (!paused) {
       clearTimeout(this.#longPause);
       this.#longPause = 0;
       this.#pausedLong = false;
-    } else if (sinceS >= LONG_PAUSE_S) {
-      this.#pausedLong = true;
     } else if (!this.#longPause) {
-      const left = (LONG_PAUSE_S - sinceS) * 1000;
       this.#longPause = window.setTimeout(() => {
         this.#pausedLong = true;
         this.reel.onChange();
-      }, left);
+      }, LONG_PAUSE_S * 1000);
     }
   }
 
