@@ -160,6 +160,37 @@ test("another player of a take begins where the one before left it", onPage(asyn
   assert.deepEqual(found, [30, true, 2, false, false]);
 }));
 
+/** Leave a take at twice the speed, with loop, and say what the next player of it does and shows.
+ * @param {PlayerPage} player */
+const leftFast = (player) => player.page.evaluate(async () => {
+  const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
+  const [{ Player }, { Library }] = [await from("view/player"), await from("takes/library")];
+  const server = { request: fetch.bind(window), fileUrl: () => null };
+  const library = new Library(server);
+  const token = /** @type {HTMLElement} */ (document.querySelector("[data-longtake-player]")).dataset.take;
+  await library.show(token, "", "");
+  const begin = () => {
+    const begun = new Player(server, { emptyHint: () => "", keepLine: null });
+    begun.show(library.open(token));
+    return begun;
+  };
+  const first = begin();
+  first.reel.set({ loop: true, speed: 2 });
+  first.dispose();
+  const next = begin();
+  for (let drawn = 0; drawn < 2; drawn++) await new Promise(requestAnimationFrame);
+  const { head } = next.reel;
+  return [head.following, head.loop, head.speed, next.playbackBar.speed.value, next.playbackBar.loop.getAttribute("aria-pressed")];
+});
+
+test("another player keeps and shows the speed and the loop of the one before", onPage(async (player) => {
+  await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  assert.deepEqual(await leftFast(player), [true, true, 2, "2", "true"], "while it follows the run");
+  await player.finished({ frames: 24 });
+  assert.deepEqual((await leftFast(player)).slice(1), [true, 2, "2", "true"]);
+}));
+
 test("a player that is taken away leaves nothing behind", onPage(async (player) => {
   await player.finished({ frames: 48 });
   await player.until(({ playing }) => playing === "false");

@@ -54,6 +54,7 @@ export class PlaybackBar {
     this.live.title = translate("Follow the run (L). Now {seconds} s behind the newest frame.", { seconds: behind.toFixed(1) });
     this.time.textContent = `${time((ended ? frames : frame) / fps)} / ${time((take?.length ?? 0) / fps)}`;
     this.time.title = translate("Frame {frame} of {frames} at {fps} frames per second", { frame, frames, fps });
+    if (this.speed.value !== String(head.speed)) this.speed.value = String(head.speed);
     this.loop.setAttribute("aria-pressed", String(head.loop));
     this.#updateRefined();
     const video = this.player.savedVideo();
@@ -85,11 +86,7 @@ export class PlaybackBar {
 
 /** @param {Player} player @returns {HTMLSelectElement} */
 function speedSelect(player) {
-  const options = SPEEDS.map((speed) => {
-    const option = element("option", { value: speed }, `${speed}×`);
-    option.selected = speed === 1;
-    return option;
-  });
+  const options = SPEEDS.map((speed) => element("option", { value: speed }, `${speed}×`));
   const change = (/** @type {{target: HTMLSelectElement}} */ { target }) => {
     player.reel.set({ speed: Number(target.value) });
   };

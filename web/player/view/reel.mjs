@@ -66,10 +66,10 @@ export class Reel {
     this.screen.clear();
     this.#last = 0;
     this.session = session;
-    const { loop, speed } = this.head;
+    const { view } = session ?? {};
+    const { loop, speed } = view?.head ?? this.head;
     this.head = Object.assign(new Playhead(), { loop, speed });
     this.#unlisten = session?.take.listen(this.onChange) ?? (() => {});
-    const { view } = session ?? {};
     if (this.growing && view?.head.following !== false) this.goLive();
     else if (view) Object.assign(this.head, view.head);
     else this.head.playing = this.frames === 0;
