@@ -288,3 +288,17 @@ test("a press on the picture plays and pauses, and two of them fill the screen",
   await player.page.waitForFunction(() => document.fullscreenElement !== null);
   await player.until(({ playing }) => playing === "true");
 }));
+
+test("when the control with the focus goes, the focus stays in the player", onPage(async (player) => {
+  const focused = () => player.page.evaluate(() => document.activeElement?.className);
+  await player.start({ frames: 36, chunk_s: 1 });
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button(/LIVE/).focus();
+  await player.until(({ state }) => state === "done");
+  await eventually(focused, "lt-stage");
+  await player.start({ frames: 1800, chunk_s: 0.4 });
+  await player.until(({ frames, state }) => Number(frames) >= 12 && state === "running");
+  await player.button("Stop").press("Enter");
+  await player.until(({ state }) => state === "stopped");
+  await eventually(focused, "lt-stage");
+}));

@@ -329,6 +329,7 @@ test("the workflow is searched for edits now and then, not for each picture, and
   assert.ok(searched >= 1 && searched <= 6, `${searched} times in two seconds`);
   await player.button("Keep edit").click();
   await player.root.getByText("Kept in Prompt Timeline").waitFor({ timeout: 2000 });
+  await eventually(() => player.page.evaluate(() => document.activeElement?.className), "lt-stage"); // the button is gone
 }));
 
 test("density, recall and fallbacks of sparse attention change while the run goes on", onPage(async (player) => {

@@ -137,10 +137,19 @@ export class Player {
     const running = this.reel.tick(now, this.#visible);
     const { overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip, pictureRoom } = this;
     drivePad.tick();
+    const focused = this.element.contains(document.activeElement) ? document.activeElement : null;
     for (const view of [overlay, picker, scrub, playbackBar, runControls, drivePad, inputPad, statusStrip, pictureRoom]) view.update();
+    if (focused) this.#keepFocus(focused);
     this.#reportFile();
     this.#updateDataset();
     if ((running && this.#visible) || drivePad.driver.on) this.refresh();
+  }
+
+  /** Move the focus to the picture if its control went, as at the run's end: keys would fall to the page around.
+   * @param {Element} focused before the update */
+  #keepFocus(focused) {
+    const isGone = !focused.isConnected || focused.matches(":disabled, [hidden], [hidden] *");
+    if (isGone) this.stage.focus({ preventScroll: true });
   }
 
   /** Pass a saved file to the page around the player, once. */
