@@ -115,12 +115,12 @@ export class DrivePad {
     this.element.hidden = !state;
     if (!state || !take) return;
     const other = driver.on && driver.answer?.answer === "other";
-    this.#hide(this.button, !take.growing);
+    this.button.hidden = !take.growing;
     this.button.disabled = !take.live && !driver.on;
     this.button.textContent = driver.on ? translate("Stop driving") : translate("Drive");
     this.button.setAttribute("aria-pressed", String(driver.on));
-    this.#hide(this.takeOver, !other);
-    for (const part of [this.mode, this.touch.element]) this.#hide(part, !driver.on || other);
+    this.takeOver.hidden = !other;
+    this.mode.hidden = this.touch.element.hidden = !driver.on || other;
     this.touch.update();
     this.#write(this.status, other ? translate("Another tab drives this run.") : this.lines.outcome || this.#stateText(take, state));
     this.#write(this.facts, this.#latencyText());
@@ -165,13 +165,6 @@ export class DrivePad {
 
   #focusPicture() {
     /** @type {HTMLElement|null|undefined} */ (this.element.closest("[data-longtake-player]")?.querySelector(".lt-stage"))?.focus({ preventScroll: true });
-  }
-
-  /** Hide a part or show it; keys that it would have got go to the picture, not to the page.
-   * @param {HTMLElement} part @param {boolean} hidden */
-  #hide(part, hidden) {
-    if (hidden && part.contains(document.activeElement)) this.#focusPicture();
-    part.hidden = hidden;
   }
 
   /** @param {import("../takes/take.mjs").Take} take @param {import("../types.mjs").DriveInfo} state */
