@@ -51,10 +51,10 @@ def _slot_counts(shape: CacheShape, policy: CachePolicy, length: int | None) -> 
     is left for frames that move on; in a shot too short for that, none does.
     """
     beside = policy.extra_frames + (shape.chunk_frames if policy.keeps_leavers else 0)
-    held = room = capacity(policy, length)
+    slots = room = capacity(policy, length)
     if policy.limit is not None:
-        room = min(held, policy.limit - policy.sink_frames - policy.recall_frames - 1)
-    return held + beside, room
+        room = min(slots, policy.limit - policy.sink_frames - policy.recall_frames - 1)
+    return slots + beside, room
 
 
 class KVCache(FrameCache):
