@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -16,12 +17,16 @@ from ...characters import excerpt, is_cut_on_windows, is_device
 from ...errors import BadInput, StorageError
 from ...model.files.stamp import Stamp, stamp
 
+logger = logging.getLogger("longtake")
+
 MAX_NAME_BYTES = 180
 """Of a file that the user names. Disks take 255, of which numbers and endings need up to 66, such
 as those of a temporary file.
 """
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters such as a line's end, which lists and terminals do not show as part of a name."""
+OF_THE_PAGE = re.compile(r"%(?:date:[^%]*|[^%./\\]+\.[^%/\\]+)%")
+"""Tokens such as %date:yyyy-MM-dd% and %Node.widget%, which no server replaces."""
 NOT_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 """Characters that no file's name has there; what follows a colon would be hidden in the file."""
 
@@ -49,6 +54,12 @@ def output_file(
     folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     root = Path(folder).resolve()
     check_prefix(prefix, root)
+    if left := OF_THE_PAGE.search(prefix):
+        logger.warning(
+            "filename_prefix keeps %s as it is: only ComfyUI's page replaces such a text, and only "
+            "where the workflow has that node; %%year%%, %%month%% and %%day%% work everywhere.",
+            excerpt(left[0]),
+        )
     try:
         parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, str(root), *size

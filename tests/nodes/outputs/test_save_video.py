@@ -85,6 +85,23 @@ def test_names_are_filled_in_as_by_the_core(bench: Bench) -> None:
     assert (path.name, path.parent.name) == (name, str(now.tm_year))
 
 
+@pytest.mark.parametrize("node", ["LongtakeSaveVideo", "LongtakeSaveRollout"])
+@pytest.mark.parametrize("token", ["%date:yyyy-MM-dd%", "%Prompt Timeline.text%", None])
+def test_a_token_that_only_the_page_replaces_is_told_of(
+    bench: Bench, caplog: pytest.LogCaptureFixture, node: str, token: str | None
+) -> None:
+    """`longtake run` and other clients of a server have no page."""
+    prefix = f"day/{token}" if token else "50%/v1.5/100%-%day%-%other%"
+    rollout, vae = bench.rollout()
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    made = {"frames": frames} if node == "LongtakeSaveVideo" else {"rollout": rollout}
+    bench.run(node, **made, filename_prefix=prefix)
+    told = [text for text in caplog.messages if "only ComfyUI's page replaces" in text]
+    assert len(told) == (token is not None)
+    assert token is None or told[0].startswith(f"filename_prefix keeps '{token}' as it is")
+    assert not told or "; %year%, %month% and %day% work everywhere." in told[0]
+
+
 @pytest.mark.parametrize(
     ("prefix", "wrong"),
     [("clip 1:2", ":"), ("CON/clip", "CON"), ("a/aux.old/x", "aux.old"), ("a./clip", "a."),
