@@ -59,7 +59,7 @@ class Record:
 
     def is_whole(self, out: Path) -> bool:
         """Return whether the row is done and all its files exist."""
-        return self.state == DONE and all((out / file.path).exists() for file in self.files)
+        return self.state == DONE and all(_exists(out / file.path) for file in self.files)
 
 
 class Records:
@@ -141,6 +141,11 @@ class Records:
             row.state, row.files, row.seconds = old.state, old.files, old.seconds
             row.report = old.report
         return row
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file exists, or a folder of frames with at least one of them."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:

@@ -1,4 +1,4 @@
-"""A batch again, after its table has changed: every row goes on where it was."""
+"""A batch again, after its table or its files have changed: every row goes on where it was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.headless.batch.record import FAILED, WAITING, Record, Records
+from longtake.headless.batch.record import DONE, FAILED, WAITING, Record, Records, SavedFile
 
 OLD = Record(1, "key1", "w.json", {"1.text": "a"}, "001-w-key1")
 ADDED = Record(1, "key0", "w.json", {"1.text": "new"}, "001-w-key0")
@@ -40,3 +40,20 @@ def test_a_row_that_never_began_gets_the_number_of_its_line(tmp_path: Path) -> N
     Records(tmp_path).start([OLD])
     rows = merged(tmp_path, ADDED, replace(OLD, number=2, folder="002-w-key1"))
     assert [row.folder for row in rows] == [ADDED.folder, "002-w-key1"]
+
+
+def test_a_row_whose_frames_are_gone_is_made_again(tmp_path: Path) -> None:
+    """This machine records a folder of frames as one file."""
+    frames = tmp_path / OLD.folder / "clip_00001_frames"
+    done = replace(OLD, state=DONE, files=[SavedFile("frames", f"{OLD.folder}/{frames.name}")])
+    for there in (True, False):
+        frames.mkdir(parents=True, exist_ok=True)
+        (frames / "frame_000000.png").touch()
+        if not there:
+            (frames / "frame_000000.png").unlink()
+        Records(tmp_path).start([replace(done)])
+        [row] = merged(tmp_path, OLD)
+        assert (row.state, len(row.files)) == ((DONE, 1) if there else (WAITING, 0))
+    frames.rmdir()
+    Records(tmp_path).start([replace(done)])
+    assert merged(tmp_path, OLD)[0].state == WAITING
