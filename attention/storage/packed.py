@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...machine.rehearsed_device import device_kind
 from ..pieces import piece_starts, runs
-from .codec import AS_COMPUTED, Codec, coded_frame_bytes, decode
+from .codec import AS_COMPUTED, Codec, coded_frame_bytes
 from .dense import Storage, changed_slots, empty_frames, frame_slice
 from .placement import ON_DEVICE, Placement, Tier, copy_frames
 from .shape import CacheShape
@@ -116,15 +116,21 @@ class PackedStore:
             part[slot] = content
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """One frame's k and v (b, s, n, d), decoded on the device."""
+        """One frame's k and v (b, s, n, d), decoded on the device.
+
+        Uncoded, their rows lie apart as in a dense store: a linear layer adds its bias in another
+        way to rows without a gap, and rounds differently.
+        """
         if slot >= self.kept_slots:
             at = frame_slice(self.shape, slot - self.kept_slots)
             k, v = self._recent[layer]
             return k[:, at], v[:, at]
-        device = self._decoded[0].device
-        return self._decode(
-            [part[slot : slot + 1].to(device) for part in self._coded.layers[layer]]
-        )
+        device, tokens = self._decoded[0].device, self.shape.frame_tokens
+        parts = [part[slot : slot + 1].to(device) for part in self._coded.layers[layer]]
+        room = 2 if self.storage.codec == AS_COMPUTED else 1
+        k, v = (empty_frames(self.shape, room, device)[:, :tokens] for _ in "kv")
+        self._decode_into((k, v), 0, parts)
+        return k, v
 
     def read(self, layer: int, kept_slots: int, recent: int) -> tuple[Tensor, Tensor]:
         """Keys (b, s, n, d) and values with room behind, in the buffers that all layers share."""
@@ -138,7 +144,8 @@ class PackedStore:
         coded = self._coded.fetch(layer, kept_slots, ahead)
         at_once = DECODED_AT_ONCE if device_kind(self._decoded[0]) == "cpu" else max(1, count)
         for first in piece_starts(count, at_once, self._decoded[0]):
-            self._decode_into(first, [part[first : first + at_once] for part in coded])
+            pieces = [part[first : first + at_once] for part in coded]
+            self._decode_into(self._decoded, first, pieces)
         filled = count * tokens
         for run in runs(recent):
             at = slice(run.start * tokens, run.stop * tokens)
@@ -205,17 +212,14 @@ class PackedStore:
         keys, values = self._decoded
         self._decoded = keys.to(device), values.to(device)
 
-    def _decode_into(self, first: int, parts: Sequence[Tensor]) -> None:
-        """Write coded frames (f, b, ...) into the buffers, behind `first` others."""
+    def _decode_into(
+        self, buffers: tuple[Tensor, Tensor], first: int, parts: Sequence[Tensor]
+    ) -> None:
+        """Write coded frames (f, b, ...) into `buffers` of k and v, behind `first` others."""
         count, tokens = len(parts[0]), self.shape.frame_tokens
         at = slice(first * tokens, (first + count) * tokens)
-        k, v = (buffer[:, at].unflatten(1, (count, tokens)) for buffer in self._decoded)
+        k, v = (buffer[:, at].unflatten(1, (count, tokens)) for buffer in buffers)
         self.storage.codec.decode_into([part.transpose(0, 1) for part in parts], k, v)
-
-    def _decode(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """k and v (b, s, n, d) of coded frames (f, b, ...)."""
-        k, v = decode(self.storage.codec, [part.transpose(0, 1) for part in parts], self.shape)
-        return k.flatten(1, 2), v.flatten(1, 2)
 
     def _open_tier(self, device: torch.device) -> Tier:
         parts, leading = self.storage.codec.parts(self.shape), (self.kept_slots, self.shape.batch)

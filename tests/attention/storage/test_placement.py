@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_offloaded
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.storage.archive import FrameArchive
 from longtake.attention.storage.codec import AS_COMPUTED, Part, coded_frame_bytes
 from longtake.attention.storage.dense import DENSE, Storage
@@ -28,6 +29,8 @@ from longtake.attention.storage.placement import (
     Placement,
 )
 from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import cfg
 from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.history.plan import planned_bytes as planned
 from longtake.samplers.loop import generate
@@ -36,7 +39,7 @@ from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, pol
 from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.stream.rollouts import MODEL, assert_same_bits
-from longtake.tests.support.tiny_model import TINY, randn, settings
+from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings
 
 STORAGES: list[Storage] = [DENSE, Packed(FLOAT8, 1), Packed(INT8, 2), Packed(INT4)]
 
@@ -189,6 +192,24 @@ def test_a_rollout_is_the_same_wherever_its_cache_lies_and_has_the_same_address(
     for other in made[1:]:
         assert_same_bits(other, made[0])
     assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("window", [DeltaWindow(1), DeltaWindow(4, 1)])
+def test_what_leaves_the_window_is_written_into_a_state_with_the_same_bits(
+    tmp_path: Path, storage: Storage, window: DeltaWindow
+) -> None:
+    """With two rows, as text guidance has."""
+    config = dataclasses.replace(TINY, state="delta")
+    model = local_denoiser(random_dit(config), config)
+    near, *others = (
+        [*generate(settings(
+            length=15, cache=window, guidance=cfg(3.0), storage=storage, placement=where
+        ), model)]
+        for where in (ON_DEVICE, InMainMemory(), OnDisk(tmp_path))
+    )  # fmt: skip
+    for far in others:
+        assert_same_bits(far, near)
 
 
 @pytest.mark.gpu
