@@ -173,7 +173,8 @@ class CameraPath:
         """All motions (4, 4) of an entry to the latent frames before `stop`; frame 0 has none."""
         start = max(self.starts[entry], 1)
         step = self.relative([start])[0]
-        return torch.linalg.matrix_power(step, max(0, stop - start))
+        motion: Tensor = torch.linalg.matrix_power(step, max(0, stop - start))
+        return motion
 
     def turns_of(self, steps: Tensor) -> Tensor:
         """How fast motions (f, 4, 4) of a latent frame turn right (f,), in degrees a second."""
