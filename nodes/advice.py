@@ -110,6 +110,7 @@ ADVICE: dict[str, Callable[..., Any]] = {
     "heads-storage": lambda: (
         "change storage in KV Cache Settings, or choose `most attended` for all heads together"
     ),
+    "entries-storage": lambda: f"change storage in KV Cache Settings, or {NO_TEMP_CACHE}",
     "no-sink": lambda: (
         "set sink_frames in KV Cache Settings, or choose another view for no history"
     ),

@@ -9,6 +9,8 @@ from ..attention.sparse.blocks import TIME_ORDERS
 from ..attention.sparse.settings import Sparsity
 from ..attention.storage.dense import DENSE, Storage
 from ..attention.storage.placement import ON_DEVICE, Placement
+from ..attention.temp_cache.policy import TempCache
+from ..attention.temp_cache.store import holds_entries
 from ..errors import BadInput, Unsupported
 from ..model.config import PATCH
 from .guidance import AgeRange, Guidance, SinkFrames
@@ -195,6 +197,12 @@ def check_own_heads_storage(
         raise Unsupported(
             "Where every head keeps its own latent frames, they are stored as computed",
             "heads-storage",
+        )
+    if isinstance(cache, TempCache) and not holds_entries(storage):
+        raise Unsupported(
+            "A TempCache stores all of its entries alike, as computed or in fp8, int8 or int4, so "
+            "that no newest latent frames stay unquantised",
+            "entries-storage",
         )
 
 

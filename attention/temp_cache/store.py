@@ -58,19 +58,24 @@ def planned_bytes(shape: CacheShape, layout: EntryLayout, storage: Storage) -> i
     return shape.layers * (facts + vectors * layer_bytes) + copies * (bias + vectors * copy_bytes)
 
 
+def holds_entries(storage: Storage) -> bool:
+    """Whether entries can be stored so: as computed, or all of them in few bits."""
+    if not isinstance(storage, Packed):
+        return True
+    return isinstance(storage.codec, Integers | Float8) and not storage.recent_frames
+
+
 def row_codec(storage: Storage) -> RowCodec | None:
     """The codec of the entries, None if they are stored as computed.
 
     Raises ValueError for a storage that entries cannot have.
     """
+    if not holds_entries(storage):
+        raise ValueError(f"entries are coded one by one, all of them in few bits; got {storage}")
     if not isinstance(storage, Packed):
         return None
     codec = storage.codec
-    if not isinstance(codec, Integers | Float8) or storage.recent_frames:
-        raise ValueError(
-            "entries are coded one by one, all of them, on the device; choose a codec of few bits "
-            f"and no recent frames, not {storage}"
-        )
+    assert isinstance(codec, Integers | Float8)
     return codec
 
 

@@ -19,6 +19,7 @@ from longtake.attention.storage.quantize import FLOAT8, INT4, INT8, Integers
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.attention.temp_cache.store import MIN_RELATIVE_SPREAD
+from longtake.errors import Unsupported
 from longtake.tests.support.attention.snapshots import through_json
 from longtake.tests.support.attention.temp_caches import (
     DIM,
@@ -31,7 +32,7 @@ from longtake.tests.support.attention.temp_caches import (
     queries,
     softmax_attention,
 )
-from longtake.tests.support.tiny_model import randn
+from longtake.tests.support.tiny_model import randn, settings
 
 CODECS = {"int8": INT8, "int4": INT4, "fp8": FLOAT8}
 KEPT = TempCache(5, sink_frames=1, eviction=REDUNDANT)
@@ -205,8 +206,16 @@ def test_a_snapshot_on_disk_goes_on_bit_for_bit(policy: TempCache, codec: str) -
 
 @pytest.mark.parametrize("storage", [Packed(AS_COMPUTED), Packed(INT8, 3)])
 def test_storage_that_entries_cannot_have_is_refused(storage: Storage) -> None:
+    """By the settings of a rollout, before anything runs, and by the cache itself."""
+    with pytest.raises(Unsupported, match="stores all of its entries alike"):
+        settings(cache=KEPT, storage=storage)
     with pytest.raises(ValueError, match="one by one"):
         MergedCache(SHAPE, KEPT, Exact(), storage=storage)
+
+
+@pytest.mark.parametrize("storage", [DENSE, *map(Packed, CODECS.values())])
+def test_settings_take_every_storage_that_entries_can_have(storage: Storage) -> None:
+    assert settings(cache=KEPT, storage=storage).storage == storage
 
 
 class Counting(Integers):
