@@ -135,34 +135,9 @@ test("over 2,000 frames few bitmaps are alive and the heap stays flat", onPage(a
   assert.ok(Number((await player.data()).bitmaps) <= 32);
 }, { prepare: countBitmaps }));
 
-test("another player of a take begins where the one before left it", onPage(async (player) => {
-  await player.finished({ frames: 48 });
-  const found = await player.page.evaluate(async () => {
-    const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
-    const [{ Player }, { Library }] = [await from("view/player"), await from("takes/library")];
-    const server = { request: fetch.bind(window), fileUrl: () => null };
-    const library = new Library(server);
-    const token = /** @type {HTMLElement} */ (document.querySelector("[data-longtake-player]")).dataset.take;
-    await library.show(token, "", "");
-    const begin = () => {
-      const begun = new Player(server, { emptyHint: () => "", keepLine: null });
-      begun.show(library.open(token));
-      return begun;
-    };
-    const first = begin();
-    first.reel.seek(30);
-    first.reel.set({ loop: true, speed: 2 });
-    first.reel.preferRefined(false);
-    first.dispose();
-    const { frame, head, prefersRefined } = begin().reel;
-    return [frame, head.loop, head.speed, head.playing, prefersRefined];
-  });
-  assert.deepEqual(found, [30, true, 2, false, false]);
-}));
-
-/** Leave a take at twice the speed, with loop, and say what the next player of it does and shows.
- * @param {PlayerPage} player */
-const leftFast = (player) => player.page.evaluate(async () => {
+/** Leave a take at a frame, at twice the speed, with loop and without the refined pictures, and say what the next
+ * player of it does and shows. @param {PlayerPage} player @param {number|null} frame null: where it is */
+const leave = (player, frame) => player.page.evaluate(async (frame) => {
   const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
   const [{ Player }, { Library }] = [await from("view/player"), await from("takes/library")];
   const server = { request: fetch.bind(window), fileUrl: () => null };
@@ -175,20 +150,29 @@ const leftFast = (player) => player.page.evaluate(async () => {
     return begun;
   };
   const first = begin();
+  if (frame !== null) first.reel.seek(frame);
   first.reel.set({ loop: true, speed: 2 });
+  first.reel.preferRefined(false);
   first.dispose();
   const next = begin();
+  const { frame: begun, head, prefersRefined } = next.reel;
+  const { playing, following, loop, speed } = head;
   for (let drawn = 0; drawn < 2; drawn++) await new Promise(requestAnimationFrame);
-  const { head } = next.reel;
-  return [head.following, head.loop, head.speed, next.playbackBar.speed.value, next.playbackBar.loop.getAttribute("aria-pressed")];
-});
+  const shown = [next.playbackBar.speed.value, next.playbackBar.loop.getAttribute("aria-pressed")];
+  return { begun, playing, following, prefersRefined, kept: [loop, speed, ...shown] };
+}, frame);
 
-test("another player keeps and shows the speed and the loop of the one before", onPage(async (player) => {
+test("another player of a take begins where the one before left it", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  const { begun, playing, prefersRefined, kept } = await leave(player, 30);
+  assert.deepEqual([begun, playing, prefersRefined, kept], [30, false, false, [true, 2, "2", "true"]]);
+}));
+
+test("another player that follows the run keeps and shows speed and loop of the one before", onPage(async (player) => {
   await player.start(RUN);
   await player.until(({ frames }) => Number(frames) >= 12);
-  assert.deepEqual(await leftFast(player), [true, true, 2, "2", "true"], "while it follows the run");
-  await player.finished({ frames: 24 });
-  assert.deepEqual((await leftFast(player)).slice(1), [true, 2, "2", "true"]);
+  const { following, kept } = await leave(player, null);
+  assert.deepEqual([following, kept], [true, [true, 2, "2", "true"]]);
 }));
 
 test("a player that is taken away leaves nothing behind", onPage(async (player) => {
