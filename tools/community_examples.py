@@ -11,7 +11,7 @@ from collections.abc import Callable
 from .enlarging_examples import cascade, seedvr2, super_resolution
 from .example_nodes import Api, Place, group_box, node
 from .example_places import Example
-from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
+from .example_shots import HEIGHT, PROMPTS, SECONDS, WIDTH, text_nodes
 
 Link = list[str | int]
 
@@ -61,12 +61,7 @@ SELF_FORCING_PLACES: dict[str, Place] = {
 def self_forcing() -> Example:
     """The first example by Self-Forcing 1.3B: a prompt that changes while the shot runs."""
     api = {
-        "1": node("LongtakeLoadModel", "Load Causal Video Model",
-                  model_name="self_forcing_dmd.pt", family="auto"),
-        "2": node("CLIPLoader", "Load CLIP", type="wan", device="default",
-                  clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
-        "3": node("LongtakePromptTimeline", "Prompt Timeline", clip=["2", 0], negative="",
-                  text=f"0: {SUBJECT}\n5: {LATER}"),
+        **text_nodes(),
         "4": node("LongtakeLoadVAE", "Load Wan VAE", vae_name="wan_2.1_vae.safetensors",
                   dtype="auto", latents="auto"),
         "5": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
@@ -88,7 +83,7 @@ def control_video() -> Example:
         "3": node("CLIPLoader", "Load CLIP", type="wan", device="default",
                   clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
         "4": node("LongtakePromptTimeline", "Prompt Timeline", clip=["3", 0], negative="",
-                  text=f"0: {SUBJECT}\n5: {LATER}"),
+                  text=PROMPTS),
         "5": node("VAELoader", "Load VAE", vae_name="wan_2.1_vae.safetensors"),
         "6": node("LoadVideo", "Your video", file="your_video.mp4"),
         "7": node("LongtakeVideoToFrames", "Video to Frames (Stream)", video=["6", 0], fps=16.0,
@@ -106,6 +101,7 @@ def control_video() -> Example:
     return Example(api, PLACES, [group_box("What the shot follows", *PLACES["10"])])
 
 
+STREET = "0: a narrow street of an old town by the sea, morning light, cinematic"
 MOVES = """0: forward
 3 (smooth 1): forward, turn right 15
 6 (over 0.5): still
@@ -126,12 +122,7 @@ CAMERA_PLACES: dict[str, Place] = {
 def camera_path() -> Example:
     """A text-to-video model with a camera follows lines of moves, or live keys."""
     api = {
-        "1": node("LongtakeLoadModel", "Load Causal Video Model", model_name="minwm_dmd.pt",
-                  family="auto"),
-        "2": node("CLIPLoader", "Load CLIP", type="wan", device="default",
-                  clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
-        "3": node("LongtakePromptTimeline", "Prompt Timeline", clip=["2", 0], negative="",
-                  text="0: a narrow street of an old town by the sea, morning light, cinematic"),
+        **text_nodes(STREET, "minwm_dmd.pt"),
         "4": node("VAELoader", "Load VAE", vae_name="wan_2.1_vae.safetensors"),
         "5": node("LongtakeCameraPath", "Camera Path", moves=MOVES, pose_file="",
                   poses_per="frame"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .example_nodes import Place, group_box, node, output_nodes, shot_nodes, world_nodes
 from .example_places import PLACES, Example
-from .example_shots import HEIGHT, LATER, SECONDS, SUBJECT, WIDTH
+from .example_shots import HEIGHT, SECONDS, WIDTH, text_nodes
 from .examples import TEN_SECONDS
 
 CASCADE_PLACES: dict[str, Place] = {
@@ -50,12 +50,7 @@ def super_resolution() -> Example:
     """FlashVSR enlarges a shot while it is made."""
     flashvsr = "FlashVSR/diffusion_pytorch_model_streaming_dmd.safetensors"
     api = {
-        "1": node("LongtakeLoadModel", "Load Causal Video Model",
-                  model_name="self_forcing_dmd.pt", family="auto"),
-        "2": node("CLIPLoader", "Load CLIP", type="wan", device="default",
-                  clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
-        "3": node("LongtakePromptTimeline", "Prompt Timeline", clip=["2", 0], negative="",
-                  text=f"0: {SUBJECT}\n5: {LATER}"),
+        **text_nodes(),
         "4": node("VAELoader", "Load VAE", vae_name="wan_2.1_vae.safetensors"),
         "5": node("LongtakeLoadFlashVSR", "Load FlashVSR (Stream)", model_name=flashvsr,
                   version="1"),
