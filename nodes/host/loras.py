@@ -65,6 +65,11 @@ def is_own_function(part: Any) -> bool:
     return part.__module__.split(".")[0] == PACKAGE
 
 
+def patches_name(model: Any) -> object:
+    """Another value whenever patches were added to the weights of a MODEL; clones share it."""
+    return model.patches_uuid
+
+
 def has_lora(model: Any) -> bool:
     """Whether a MODEL has patches that add to its weights."""
     return any(_is_added(patch) for stack in model.patches.values() for patch in stack)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ...model.lora.file import Lora, config_beside, open_lora
 from .. import categories, host
 from ..schema import build
+from .pair import in_both, refuse_experts
 
 FOLDER = "loras"
 MAX_STRENGTH = 20.0
@@ -51,10 +52,13 @@ class LoadWanLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
-        """Rename the tensors and let the host add them to the model."""
+        """Rename the tensors and let the host add them to the model, and to its twin if any."""
+        refuse_experts(model, "Load Wan LoRA")
         lora = open_lora(host.model_file(FOLDER, lora_name), host.layer_shapes(model))
         _show_layers(cls.hidden.unique_id, lora)
-        return io.NodeOutput(host.with_lora(model, lora.parts, strength) if strength else model)
+        if not strength:
+            return io.NodeOutput(model)
+        return io.NodeOutput(in_both(model, lambda one: host.with_lora(one, lora.parts, strength)))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **others: Any) -> Any:

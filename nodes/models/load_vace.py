@@ -6,15 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...errors import BadInput
 from ...model.fingerprint import fingerprint
 from ...model.vace.file import open_module
-from ...samplers.denoiser import LowNoise
 from ...units import byte_size
 from .. import categories, host
 from ..schema import build
 from .load_model import FOLDER
-from .pair import second_model
+from .pair import refuse_experts
 from .vace import model_sizes, with_vace
 
 
@@ -52,12 +50,7 @@ class LoadVaceModule(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, vace_name: str) -> io.NodeOutput:
         """Read the module in the model's dtype, and show its size."""
-        second = second_model(model)
-        if second is not None and isinstance(second.passes, LowNoise):
-            raise BadInput(
-                "The model is a pair; put Load VACE Module on each of its models, before Model "
-                "Pair."
-            )
+        refuse_experts(model, "Load VACE Module")
         module, sizes = open_module(host.model_file(FOLDER, vace_name), model_sizes(model))
         module.computing_in(host.compute_place(model)[1])
         weights = dict(module.named_parameters())

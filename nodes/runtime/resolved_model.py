@@ -17,7 +17,7 @@ from ..attention.attention_spec import SparseAttentionSpec, attention_spec_of
 from ..models.channels import check_channels
 from ..models.identity import identity
 from ..models.model_facts import ModelFacts, facts, product_dtype
-from ..models.pair import second_model
+from ..models.pair import half_patched, second_model
 from ..models.patches import ignored_patches
 from ..models.vace import model_sizes, vace_of
 from .claim import Claim, SecondClaim
@@ -39,7 +39,8 @@ class ResolvedModel:
     `identity` names the model in chunk addresses. `session_only` says why that name is useless
     after a restart, if it is. `attention` comes from an ANN-Sparse Attention node.
     `ignored_patches` are the patches of other nodes that have no effect here. `losses` tell of
-    last blocks that are missing. `image_branch`: it has layers for CLIP vision features.
+    last blocks that are missing. `half_patched` tells of patches on one model of a pair alone.
+    `image_branch`: it has layers for CLIP vision features.
     """
 
     engine: HostDenoiser
@@ -49,6 +50,7 @@ class ResolvedModel:
     attention: SparseAttentionSpec | None
     ignored_patches: tuple[str, ...]
     losses: tuple[str, ...]
+    half_patched: str
     image_branch: bool
 
     @classmethod
@@ -66,6 +68,7 @@ class ResolvedModel:
             attention=attention_spec_of(model),
             ignored_patches=tuple(dict.fromkeys(ignored)),
             losses=tuple(dict.fromkeys(filter(None, map(_loss, models)))),
+            half_patched=half_patched(model),
             image_branch=all(map(host.has_image_branch, models)),
         )
 

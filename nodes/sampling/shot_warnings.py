@@ -83,6 +83,8 @@ def _nothing_to_make(settings: RolloutSettings) -> list[str]:
 def _model_warnings(resolved: ResolvedModel) -> list[str]:
     """Lost blocks, patches without effect, half a pair, chunks that a restart makes useless."""
     warnings, names = [*resolved.losses], resolved.ignored_patches
+    if resolved.half_patched:
+        warnings.append(resolved.half_patched)
     if names:
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         shown = ", ".join(names[:MAX_NAMES])

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
+from longtake.model.lora.file import open_lora
 from longtake.samplers.denoiser import Commits, LocalHost, LowNoise, SecondWeights
 from longtake.samplers.loop import generate
 from longtake.tests.support.model.family_files import prefix, rename
@@ -30,8 +31,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed, noise in enumerate(("high", "low")):
         weights = dict(random_dit(CONFIG, seed).state_dict())
         save_file(weights, folder / f"wan2.2_t2v_{noise}_noise_14B.safetensors", HEADER)
-    layer = "diffusion_model.blocks.0.ffn.0"
-    lora = {f"{layer}.lora_up.weight": randn(CONFIG.ffn_dim, 2, seed=1),
+    layer = "diffusion_model.blocks.0.self_attn.v"  # what a commit writes
+    lora = {f"{layer}.lora_up.weight": randn(CONFIG.dim, 2, seed=1),
             f"{layer}.lora_down.weight": randn(2, CONFIG.dim, seed=2)}  # fmt: skip
     safetensors(tmp_path / "models" / "loras" / "l.safetensors", lora)
     monkeypatch.chdir(tmp_path)
@@ -108,6 +109,42 @@ def test_each_model_keeps_its_own_lora(bench: Bench, files: Path) -> None:
     shots[2].claim.scale_loras(0.0)
     again = [*generate(shots[2].settings, shots[2].model)]
     torch.testing.assert_close(torch.cat([c.latents for c in again]), made[0])
+
+
+def test_a_lora_after_the_experts_were_joined_is_refused(bench: Bench, files: Path) -> None:
+    with pytest.raises(BadInput, match="put Load Wan LoRA on each of its models, before Model"):
+        with_lora(bench, pair(bench, load(bench, "high"), load(bench, "low")))
+
+
+def test_a_lora_on_a_pair_by_commits_changes_both(bench: Bench, files: Path) -> None:
+    """Both sets of weights of Self Gradient Forcing Plus come from one loader."""
+    high, low, by = load(bench, "high"), load(bench, "low"), {"second_makes": "commits"}
+    both = pair(bench, with_lora(bench, high), with_lora(bench, low), **by)
+    after = with_lora(bench, pair(bench, high, low, **by))
+    assert torch.equal(latents(rollout(bench, after)), latents(rollout(bench, both)))
+
+
+@pytest.mark.parametrize(
+    ("makes", "remedy"),
+    [
+        ("low-noise steps", "put that node on each of the two models, before Model Pair"),
+        ("commits", "use Load Wan LoRA, which changes both"),
+    ],
+)
+def test_a_lora_of_another_node_after_the_models_were_joined_is_warned_of(
+    bench: Bench, files: Path, caplog: pytest.LogCaptureFixture, makes: str, remedy: str
+) -> None:
+    """It changes the first model alone, also where a LoRA of ours follows."""
+    from longtake.nodes import host
+
+    high, low = load(bench, "high"), load(bench, "low")
+    rollout(bench, pair(bench, with_lora(bench, high), low, second_makes=makes))
+    assert "the first one alone" not in caplog.text
+    joined = pair(bench, high, low, second_makes=makes)
+    lora = open_lora(Path("models/loras/l.safetensors"), host.layer_shapes(joined))
+    half = host.with_lora(joined, lora.parts, 1.0)
+    rollout(bench, half if makes == "low-noise steps" else with_lora(bench, half))
+    assert f"changes the weights of the first one alone; {remedy}." in caplog.text
 
 
 def test_the_address_tells_both_models_and_their_turns(bench: Bench, files: Path) -> None:
