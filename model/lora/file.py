@@ -26,12 +26,24 @@ from ..families.others import other
 from ..files.number_checks import check_numbers
 from ..files.weights import Weights, open_weights
 from .checks import check_parts, check_unquantised
-from .roles import ALPHA, BIAS, DOWN, KNOWN_ROLES, MAGNITUDE, UP, Part, Shapes, role_of
+from .roles import (
+    ALPHA,
+    BIAS,
+    DIFFERENCE,
+    DOWN,
+    KNOWN_ROLES,
+    MAGNITUDE,
+    UP,
+    Part,
+    Shapes,
+    role_of,
+)
 
 UNDERSCORED = re.compile(r"^(lora|lycoris|oft)(_(unet|transformer))?__?")
 DIFFUSERS_HEADS = {"condition_embedder", "proj_out"}
 NOT_THE_MODELS = re.compile(r"critic|fake_score|real_score|text_encoder|lora_te\d?_")
 PEFT_FILE, PEFT_CONFIG = "adapter_model", "adapter_config.json"
+INPUT_LAYER = "patch_embedding"
 DIFFUSERS_CONFIG = "lora_adapter_metadata"
 
 
@@ -105,6 +117,9 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
         if part is None or not KNOWN_ROLES.fullmatch(part[1]):
             unused.append(stored)
             continue
+        if _reads_other_channels(part, weights.header.tensors[stored].shape, layers):
+            unused.append(stored)
+            continue
         if part in places:
             raise BadInput(
                 f"{weights.header.path} holds more than one LoRA ({places[part]} and {stored}), "
@@ -117,6 +132,18 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
             )
         places[part] = stored
     return places, tuple(unused)
+
+
+def _reads_other_channels(part: Part, shape: tuple[int, ...], layers: Shapes) -> bool:
+    """Whether a difference is one of the layer for latents, in a model with other inputs.
+
+    Distilled LoRAs hold one, and serve text to video and image to video alike; the host leaves it
+    out too.
+    """
+    if part != (INPUT_LAYER, DIFFERENCE):
+        return False
+    own = layers[INPUT_LAYER]
+    return shape != own and shape[:1] + shape[2:] == own[:1] + own[2:]
 
 
 def _flat(layers: Shapes) -> dict[str, str]:

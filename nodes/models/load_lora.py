@@ -73,8 +73,6 @@ def _show_layers(node_id: str | None, lora: Lora) -> None:
     if lora.idle:
         host.warn(node_id, f"The LoRA changes nothing: {lora.idle}. Get it again.")
     if lora.unused:
-        host.warn(
-            node_id,
-            f"{len(lora.unused)} tensors of the LoRA fit no layer of this model, for example "
-            f"{lora.unused[0]}.",
-        )
+        count = len(lora.unused)
+        fits = "1 tensor of the LoRA fits" if count == 1 else f"{count} tensors of the LoRA fit"
+        host.warn(node_id, f"{fits} no layer of this model, for example {lora.unused[0]}.")

@@ -252,6 +252,15 @@ def in_int8(tensors: State) -> State:
     return {n: t.mul(10).to(torch.int8) if ".lora_" in n else t for n, t in tensors.items()}
 
 
+def test_a_lora_of_image_to_video_fits_text_to_video(tmp_path: Path) -> None:
+    """LightX2V's holds a difference of the layer for latents, which reads 36 channels there."""
+    head = "diffusion_model.patch_embedding"
+    extra = {f"{head}.diff": torch.ones(256, 36, 1, 2, 2), f"{head}.diff_b": torch.ones(256)}
+    stored = layers("diffusion_model.", *KOHYA) | extra
+    lora = open_lora(safetensors(tmp_path / "l.safetensors", stored), shapes())
+    assert lora.unused == (f"{head}.diff",) and ("patch_embedding", "diff_b") in lora.parts
+
+
 def with_scale(tensors: State) -> State:
     layer = "diffusion_model.blocks.0.self_attn.q"
     return tensors | {f"{layer}.lora_up.scale_weight": torch.tensor(0.1)}

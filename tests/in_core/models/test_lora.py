@@ -81,6 +81,21 @@ def test_names_that_the_core_knows_give_what_its_own_loader_gives(
 
 
 @torch.inference_mode()
+def test_a_lora_of_image_to_video_gives_text_to_video_what_the_core_gives_it(
+    core: Any, host: Any, model: Any, tmp_path: Path
+) -> None:
+    """The core, too, leaves the difference of the layer for latents out and adds its bias."""
+    head = "diffusion_model.patch_embedding"
+    extra = {f"{head}.diff": torch.ones(256, 36, 1, 2, 2), f"{head}.diff_b": torch.ones(256)}
+    path = safetensors(tmp_path / "l.safetensors", layers("diffusion_model.", *KOHYA) | extra)
+    theirs = core.sd.load_lora_for_models(model, None, load_file(path), 0.7, 0)[0]
+    ours, theirs = (in_use(host, m) for m in (on_it(host, model, path, 0.7), theirs))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    same({"patch_embedding.bias": ours["patch_embedding.bias"]}, {
+        "patch_embedding.bias": state()["patch_embedding.bias"] + 0.7})  # fmt: skip
+
+
+@torch.inference_mode()
 def test_names_that_the_core_does_not_know_give_their_own_arithmetic(
     core: Any, host: Any, model: Any, tmp_path: Path
 ) -> None:

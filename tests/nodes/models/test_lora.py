@@ -189,7 +189,7 @@ def test_what_it_is_and_what_fits_nothing_is_said(
         load(model, 1.0, path.name)
     said = " ".join(record.message for record in caplog.records)
     assert f"{len(pairs())} layers are changed by alpha / rank 1 (alpha: nowhere" in said
-    assert "1 tensors of the LoRA fit no layer of this model, for example diffusion_model" in said
+    assert "1 tensor of the LoRA fits no layer of this model, for example diffusion_model" in said
 
 
 @pytest.mark.parametrize(("changes", "reason"), [
