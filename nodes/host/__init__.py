@@ -55,6 +55,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               parent (the MODEL that it is a clone of, or None),
                               backup -> {name: a tuple with the unpatched weight},
                               attachments, set_attachments(key, value), cached_patcher_init,
+                              callbacks -> {when: {key: [function]}},
                               remove_callbacks_with_key(when, key),
                               add_callback_with_key(when, key, callback)
     of a VIDEO                get_stream_source() -> a path or io.BytesIO; newer cores:
@@ -111,6 +112,7 @@ from .models import (
     attention_override,
     build_diffusion_model,
     build_vae,
+    callbacks_before_sampling,
     copy_vae,
     core_version,
     get_attachment,
@@ -177,6 +179,7 @@ __all__ = [
     "get_attachment",
     "build_diffusion_model",
     "build_vae",
+    "callbacks_before_sampling",
     "can_be_watched",
     "cast",
     "check_interrupted",

@@ -282,6 +282,11 @@ def watch_sampling(
         model.add_callback_with_key(when, key, callback)
 
 
+def callbacks_before_sampling(model: Any) -> list[tuple[object, list[Any]]]:
+    """The keys and functions of callbacks that the host's own samplers call before they begin."""
+    return [*model.callbacks.get(CallbacksMP.ON_PRE_RUN, {}).items()]
+
+
 def core_version() -> str:
     """The version of ComfyUI."""
     return str(comfyui_version.__version__)

@@ -6,10 +6,12 @@ work. Hooks into the host's own forward or sampling loop are never called; users
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
+from .. import host
 from ..attention.override import AttentionOverride
 
 SAMPLER_HOOKS = (
@@ -22,6 +24,7 @@ SAMPLER_HOOKS = (
 )
 REMEDIES = {"model_sampling": " (use `shift` of Diffusion-Forcing Schedule instead)"}
 FORWARD_HOOKS = ("optimized_attention_override", "rope_options", "ar_config")
+OWN = "longtake."
 ATTENTION_CHOICE = ".comfy_attention"
 """The end of the names of modules by which newer hosts choose an attention; we call none."""
 
@@ -31,6 +34,7 @@ def ignored_patches(model: Any) -> list[str]:
     options = model.model_options
     inner = options.get("transformer_options", {})
     names = [f"{key or 'unnamed'} ({kind} wrapper)" for kind, key in _wrappers(model, inner)]
+    names += [f"{name} (before sampling)" for name in _before_sampling(model)]
     names += [key for key in SAMPLER_HOOKS if key in options]
     names += [key for key in FORWARD_HOOKS if _foreign(inner.get(key))]
     names += [f"{key} patch" for key in inner.get("patches", {})]
@@ -82,6 +86,16 @@ def _foreign(hook: object) -> bool:
 def _wrappers(model: Any, transformer_options: dict[str, Any]) -> list[tuple[str, str | None]]:
     merged = [*model.wrappers.items(), *transformer_options.get("wrappers", {}).items()]
     return [(kind, key) for kind, keyed in merged for key, functions in keyed.items() if functions]
+
+
+def _before_sampling(model: Any) -> Iterator[str]:
+    """The names of functions that the host's samplers would call first, without our own.
+
+    Packs replace the host's attention so (SageAttention), or how torch multiplies.
+    """
+    for key, functions in host.callbacks_before_sampling(model):
+        if not str(key).startswith(OWN):
+            yield from (getattr(part, "__name__", type(part).__name__) for part in functions)
 
 
 def _replaced(name: str) -> str:

@@ -212,6 +212,10 @@ def test_patches_that_our_forward_would_ignore_are_named(core: Any, host: Any, m
 
     patched = with_lora(core, model)
     assert ignored_patches(patched) == []
+
+    def use_sage_attention(model: Any) -> None: ...
+
+    patched.add_callback("on_pre_run", use_sage_attention)
     patched.add_wrapper_with_key("diffusion_model", "EasyCache", lambda *_: None)
     patched.set_model_patch_replace(lambda *_: None, "dit", "double_block", 3)
     patched.model_options["transformer_options"]["optimized_attention_override"] = lambda *_: None
@@ -219,6 +223,7 @@ def test_patches_that_our_forward_would_ignore_are_named(core: Any, host: Any, m
     patched.add_object_patch("diffusion_model.blocks.0.self_attn.q.forward", lambda *_: None)
     assert ignored_patches(patched) == [
         "EasyCache (diffusion_model wrapper)",
+        "use_sage_attention (before sampling)",
         "optimized_attention_override",
         "dit double_block 3 replacement",
         "replaced diffusion_model.blocks.0.forward",

@@ -129,6 +129,20 @@ def test_a_replaced_shift_says_where_the_shift_is_set(model: Any) -> None:
     ]
 
 
+def test_a_callback_of_the_hosts_samplers_has_no_effect_here(model: Any) -> None:
+    """As packs switch SageAttention on, or float16 sums; our own callbacks are not named."""
+    from longtake.nodes import host
+    from longtake.nodes.models.patches import ignored_patches
+
+    def use_sage_attention(model: Any) -> None: ...
+
+    twin = model.clone()
+    host.watch_sampling(twin, "longtake.attention", use_sage_attention, use_sage_attention)
+    assert ignored_patches(twin) == []
+    host.watch_sampling(twin, "a_pack", use_sage_attention, use_sage_attention)
+    assert ignored_patches(twin) == ["use_sage_attention (before sampling)"]
+
+
 def test_a_choice_of_the_hosts_attention_has_no_effect_here(model: Any) -> None:
     """Newer hosts have a module beside q, k and v that names a kernel; other code replaces it."""
     from longtake.nodes.models.identity import identity
