@@ -7,7 +7,6 @@ sentence that says what to do instead.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from ..config import PATCH, DiTConfig, camera_of, state_of
 from ..files.header import Header, TensorInfo
 from .depth import block_count, check_depth
 from .family import Family
-from .folder import declared_classes, plain_name
+from .file_name import family_by_name
+from .folder import declared_classes
 from .matrix_game import SHAPE as KEYS_SHAPE
 from .names import Copy, copies, without_twin
 from .others import Refused, other
@@ -186,7 +186,7 @@ def _family(
         return _at_noted_rate(row, noted), "family: its metadata says so"
     if transformer.get("causal_ar") and config.text_dim == 64:
         return BY_KEY["demo"], "family: its header is the demo's"
-    named = _by_name(plain_name(header.path), shape)
+    named = family_by_name(header.path, shape)
     if named is not None:
         return named
     if shape == "t2v":
@@ -199,18 +199,6 @@ def _family(
     *others, row = (row for row in FAMILIES if row.shape == shape)
     by = f"{ASSUMED}, since its name says nothing else" if others else "family: by its tensors"
     return row, by
-
-
-def _by_name(plain: str, shape: str) -> tuple[Family, str] | None:
-    """The row that a path names latest (files decide before folders), else the first one."""
-    best: tuple[Family, re.Match[str]] | None = None
-    for row in FAMILIES:
-        for match in re.finditer(row.named, plain) if row.named and row.shape == shape else ():
-            if best is None or match.end() > best[1].end():
-                best = row, match
-    if best is None:
-        return None
-    return best[0], f"family: its name has {best[1][0]!r} (weights do not tell)"
 
 
 def _by_class(path: Path) -> tuple[Family, str] | None:

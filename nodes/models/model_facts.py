@@ -13,6 +13,7 @@ import torch
 from ...machine.products import computes_in_bfloat16, has_wide_products
 from ...model.families.family import Family
 from ...model.families.few_steps import few_step_warning_for
+from ...model.families.file_name import family_by_name
 from ...model.families.recognise import OtherInputs, Recognition, architecture
 from ...model.families.table import BY_KEY, plain_family
 from ...model.preset import Preset
@@ -82,8 +83,19 @@ def facts(model: Any) -> ModelFacts:
     if carried is not None:
         return carried
     family, path = _shown_family(model), host.source_file(model)
-    doubt = "" if path is None else few_step_warning_for(path, family, BY_OUR_LOADER)
+    doubt = "" if path is None else _doubt(path, family)
     return ModelFacts(family, "assumed, because another node loaded the model", doubt=doubt)
+
+
+def _doubt(path: Path, family: Family) -> str:
+    """What to do where the name of another node's file says another family, or few steps."""
+    named = family_by_name(path, family.shape)
+    if named is None or named[0] == family:
+        return few_step_warning_for(path, family, BY_OUR_LOADER)
+    return (
+        f"The model's file is {named[0].title} by its name, and another node loaded it as "
+        f"{family.title}; load it by Load Causal Video Model, or set schedule and cfg yourself."
+    )
 
 
 def _shown_family(model: Any) -> Family:

@@ -123,6 +123,33 @@ def test_a_model_of_another_loader_has_the_preset_of_its_architecture(
     assert known.why == "assumed, because another node loaded the model"
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("krea-realtime-video-14b", "Krea Realtime"),
+        ("longlive_base", "LongLive 1.0"),
+        ("self_forcing_dmd", "Self-Forcing"),
+        ("wan2.2_t2v_high_noise_14B", "Wan 2.2 A14B text to video"),
+    ],
+)
+def test_a_family_in_the_name_of_another_loaders_file_is_warned_of(
+    folder: Path, name: str, title: str
+) -> None:
+    """Its settings would be those of plain Wan: many steps, all frames of a shot together."""
+    from longtake.nodes.models.model_facts import facts
+    from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
+
+    save_file(state(), folder / f"{name}.safetensors")
+    known = facts(load_by_host(folder / f"{name}.safetensors"))
+    assert known.family.key == "wan21-t2v"
+    size = {"settings": settings(guidance=cfg(5.0)), "size": (832, 480), "by_cfg": True}
+    [warning] = out_of_distribution_warnings(known, **size)
+    assert warning == (
+        f"The model's file is {title} by its name, and another node loaded it as Wan 2.1 text to "
+        "video; load it by Load Causal Video Model, or set schedule and cfg yourself."
+    )
+
+
 def test_few_steps_in_the_name_of_another_loaders_file_are_warned_of(folder: Path) -> None:
     from longtake.nodes.models.model_facts import facts
     from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
