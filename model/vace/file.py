@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ...errors import BadInput
-from ..checkpoint import dequantise
+from ..checkpoint import HEADLESS, dequantise
 from ..config import DiTConfig
-from ..families.names import from_diffusers, unwrap
-from ..families.tensors import wrong
+from ..families.names import Copy, from_diffusers, unwrap
+from ..families.quantised import stated_formats
+from ..families.stated import MARKER, unscale
+from ..families.tensors import Shapes, wrong
 from ..files.header import Header
 from ..files.number_checks import check_numbers
 from ..files.weights import open_weights
@@ -21,6 +24,7 @@ from .module import VaceModule, control_channels
 MAX_BLOCKS = 200  # the largest model has 40
 PUBLISHED = {(1536, 30): 15, (5120, 40): 8}
 """The blocks of the published modules, by the width and the layers of the model."""
+OURS = "vace_"
 EMBEDDING = "vace_patch_embedding.weight"
 _OURS = re.compile(r"(?:.*\.)?vace_((?:patch_embedding|blocks\.\d{1,4})\..+)")
 _PROJECTIONS = {".proj_in.": ".before_proj.", ".proj_out.": ".after_proj."}  # diffusers' names
@@ -47,12 +51,41 @@ def open_module(path: Path, config: DiTConfig) -> tuple[VaceModule, DiTConfig]:
             f"{path} is a GGUF file, whose VACE module Longtake cannot read; use a .safetensors "
             "file."
         )
+    _check_packing(weights.header, names, needed)
     stored_state = {name: weights.read(stored) for name, stored in names.items()}
     check_numbers(stored_state, path)
     state = dequantise(stored_state, path)
     plain = {name: state[name].float() for name in needed}
     module.load_state_dict(plain, assign=True)
     return module.eval().requires_grad_(False), sizes
+
+
+def _check_packing(header: Header, names: Mapping[str, str], needed: Shapes) -> None:
+    """Refuse weights that are more than their numbers times a scale, or that lack their scale."""
+    stated = stated_formats(header, Copy("", "official", names)).items()
+    packed = (
+        f"{n}.weight" for n, form in stated if f"{n}.weight" in names and form not in HEADLESS
+    )
+    name = next(packed, None)
+    if name is not None:
+        raise BadInput(
+            f"{header.path} holds {name} in a packing that Longtake cannot unpack; use an fp16, "
+            "bf16 or scaled fp8 file."
+        )
+    dtypes = {_plain(name): header.tensors[stored].dtype for name, stored in names.items()}
+    if any(stored.endswith(MARKER) for stored in header.tensors):
+        dtypes[MARKER] = ""
+    bare = unscale(dtypes, {_plain(name): shape for name, shape in needed.items()})
+    if bare:
+        raise BadInput(
+            f"{header.path} holds {OURS}{bare} as {dtypes[bare]} without its scale; use a file "
+            "with all scales, or an fp16 or bf16 one."
+        )
+
+
+def _plain(name: str) -> str:
+    """The name of a tensor of the module as that of a block of the model."""
+    return name.removeprefix(OURS)
 
 
 def _official_names(header: Header) -> dict[str, str]:

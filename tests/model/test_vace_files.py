@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,15 +83,16 @@ def test_a_module_in_fp8_means_its_scaled_values(tmp_path: Path, scale_name: str
     names = module_state()
     stored, meant = in_fp8(names, scale_name)
     assert sum(t.dtype == torch.float8_e4m3fn for t in stored.values()) >= 20
-    save_file({**stored, "scaled_fp8": torch.zeros(2)}, tmp_path / "x.safetensors")
+    marker = {"scaled_fp8": torch.zeros(2)} if scale_name else {}
+    save_file({**stored, **marker}, tmp_path / "x.safetensors")
     module, _ = open_module(tmp_path / "x.safetensors", CONFIG)
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, meant[name]), name
         torch.testing.assert_close(tensor, names[name], atol=0.1, rtol=0.1)
 
 
-def refused(tmp_path: Path, names: State) -> str:
-    save_file(names, tmp_path / "x.safetensors")
+def refused(tmp_path: Path, names: State, **metadata: str) -> str:
+    save_file(names, tmp_path / "x.safetensors", metadata)
     with pytest.raises(BadInput) as caught:
         open_module(tmp_path / "x.safetensors", CONFIG)
     return str(caught.value)
@@ -128,6 +130,28 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     assert "no whole VACE module: vace_blocks.0.ffn.0.weight is" in refused(tmp_path, turned)
     many = {n.replace("blocks.1.", "blocks.9999."): t for n, t in names.items()}
     assert "has 10000 blocks" in refused(tmp_path, many)
+
+
+def test_a_module_without_its_scales_is_refused(tmp_path: Path) -> None:
+    names, layer = module_state(), "vace_blocks.0.ffn.0.weight"
+    whole = {**names, layer: names[layer].to(torch.int8)}
+    assert f"holds {layer} as I8 without its scale" in refused(tmp_path, whole)
+    marked = {**names, layer: names[layer].to(torch.float8_e4m3fn), "scaled_fp8": torch.zeros(2)}
+    assert f"holds {layer} as F8_E4M3 without its scale" in refused(tmp_path, marked)
+
+
+def test_a_module_in_rotated_int8_is_refused(tmp_path: Path) -> None:
+    """Its header alone says that its numbers are turned."""
+    names, layer = module_state(), "vace_blocks.0.ffn.0"
+    int8 = {
+        **names,
+        f"{layer}.weight": torch.ones(names[f"{layer}.weight"].shape, dtype=torch.int8),
+    }
+    int8[f"{layer}.weight_scale"] = torch.ones(CONFIG.ffn_dim, 1)
+    form = {layer: {"format": "int8_tensorwise", "convrot": True}}
+    listing = json.dumps({"format_version": "1.0", "layers": form})
+    said = refused(tmp_path, int8, _quantization_metadata=listing)
+    assert f"holds {layer}.weight in a packing that Longtake cannot unpack" in said
 
 
 @pytest.mark.parametrize(("dim", "layers", "blocks"), [(1536, 30, 15), (5120, 40, 8)])
