@@ -47,6 +47,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               cond_stage_model, and mostly a patcher: load_device, offload_device,
                               model_size(), loaded_size(), is_dynamic()
     of a MODEL                model.diffusion_model, model.get_dtype_inference(),
+                              model.manual_cast_dtype, get_model_object(name), model.get_dtype(),
                               model.current_weight_patches_uuid, load_device,
                               offload_device, model_options, wrappers, object_patches,
                               injections, use_ejected(), patches_uuid,
@@ -88,6 +89,7 @@ from .loras import (
     with_lora_factor,
 )
 from .memory import (
+    COMPUTE_DTYPE,
     Weights,
     cast,
     claim,
@@ -170,6 +172,7 @@ from .upscaling import (
 )
 
 __all__ = [
+    "COMPUTE_DTYPE",
     "DEFAULT",
     "ModelPatcher",
     "OutputFile",

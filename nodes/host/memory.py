@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from .devices import device_locks
 from .whole import CASTS, load_rest, manage_whole
 
+COMPUTE_DTYPE = "manual_cast_dtype"  # the object patch of the host's ModelComputeDtype
+
 
 def manage(module: nn.Module, device: torch.device | None = None) -> Any:
     """Put a module under the host's memory management; returns its patcher, for `claim`.
@@ -99,8 +101,15 @@ def encoder_beside_models(clip: Any) -> Any:
 
 
 def compute_place(model: Any) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype in which a MODEL computes, wherever its weights are."""
-    return model.load_device, model.model.get_dtype_inference()
+    """The device and dtype in which a MODEL computes, wherever its weights are.
+
+    A dtype that a node has set is in the module that all clones share, but only while the MODEL
+    that carries it is loaded.
+    """
+    inner = model.model
+    if not hasattr(inner, COMPUTE_DTYPE):  # no diffusion model of the host's
+        return model.load_device, inner.get_dtype_inference()
+    return model.load_device, model.get_model_object(COMPUTE_DTYPE) or inner.get_dtype()
 
 
 def weights_version(model: Any) -> object:

@@ -53,6 +53,8 @@ def _identity(model: Any, products: torch.dtype) -> tuple[str, str | None]:
     stacks = host.weights_and_patches(model)
     base = fingerprint({name: stack[0] for name, stack in stacks.items()})
     suffix = "" if products is torch.float32 else f" {products}"
+    chosen = model.object_patches.get(host.COMPUTE_DTYPE)
+    suffix += "" if chosen is None else f" in {chosen}"
     digest = hashlib.sha256(f"{base}{suffix}".encode())
     with host.without_injections(model):
         unknown = live_code(model)

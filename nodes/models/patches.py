@@ -40,7 +40,7 @@ def ignored_patches(model: Any) -> list[str]:
     names += [f"{key} patch" for key in inner.get("patches", {})]
     for kind, replaced in inner.get("patches_replace", {}).items():
         names += [f"{kind} {' '.join(map(str, where))} replacement" for where in replaced]
-    names += [_replaced(name) for name in model.object_patches if not _is_called(model, name)]
+    names += [_replaced(name) for name in model.object_patches if not _is_used(model, name)]
     return list(dict.fromkeys(names))
 
 
@@ -102,6 +102,11 @@ def _replaced(name: str) -> str:
     if name.endswith(ATTENTION_CHOICE):
         return "choice of an attention (see ANN-Sparse Attention)"
     return f"replaced {name}{REMEDIES.get(name, '')}"
+
+
+def _is_used(model: Any, name: str) -> bool:
+    """Whether what replaces `name` works here: a leaf, or the dtype to compute in."""
+    return name == host.COMPUTE_DTYPE or _is_called(model, name)
 
 
 def _is_called(model: Any, name: str) -> bool:

@@ -231,6 +231,24 @@ def test_patches_that_our_forward_would_ignore_are_named(core: Any, host: Any, m
     assert ignored_patches(model) == []
 
 
+def test_a_dtype_that_a_node_sets_holds_for_its_model_alone(host: Any, model: Any) -> None:
+    """Whichever clone is loaded; and it names the chunks, since they are others."""
+    from longtake.nodes.models.identity import identity
+    from longtake.nodes.models.patches import ignored_patches
+
+    half = model.clone()
+    half.set_model_compute_dtype(torch.float16)
+    for loaded in (model, half, model):
+        host.claim([loaded], 0)
+        assert host.compute_place(model)[1] == torch.float32
+        assert host.compute_place(half)[1] == torch.float16
+    assert identity(half)[0] != identity(model)[0] and identity(half)[1] is None
+    assert ignored_patches(half) == []
+    half.set_model_compute_dtype(None)  # its choice `default`
+    assert host.compute_place(half)[1] == torch.float32
+    assert identity(half) == identity(model)
+
+
 def test_cancel_stops_our_forward_within_one_layer(core: Any, host: Any, model: Any) -> None:
     """Every layer of the host's checks for Cancel: the one after the press is not computed."""
     host.claim([model], 0)
