@@ -9,6 +9,8 @@ from .family import Family
 from .folder import plain_name
 from .table import FAMILIES
 
+_BIDIRECTIONAL = re.compile(r"bi_?direct")  # CausVid publishes such stages beside its causal model
+
 
 def family_by_name(path: Path, shape: str) -> tuple[Family, str] | None:
     """The row that a path names latest (files decide before folders), else the first one.
@@ -16,9 +18,11 @@ def family_by_name(path: Path, shape: str) -> tuple[Family, str] | None:
     None where it names no family of this architecture. The second part is the reason.
     """
     plain = plain_name(path)
+    sees_all = _BIDIRECTIONAL.search(plain) is not None
+    rows = [row for row in FAMILIES if row.named and row.shape == shape]
     best: tuple[Family, re.Match[str]] | None = None
-    for row in FAMILIES:
-        for match in re.finditer(row.named, plain) if row.named and row.shape == shape else ():
+    for row in (row for row in rows if not (sees_all and row.causal)):
+        for match in re.finditer(row.named, plain):
             if best is None or match.end() > best[1].end():
                 best = row, match
     if best is None:

@@ -27,6 +27,7 @@ def recognise_named(folder: Path, name: str, family: str = AUTO) -> Recognition:
     ("krea/diffusion_models/wan2.1", "wan21-t2v"),  # a folder of all models names none
     ("causvid/unet/mine/wan2.1", "wan21-t2v"),
     ("diffusion_models/krea/wan2.1", "krea-realtime"),
+    ("CausVid/bidirectional_checkpoint2/model", "wan21-t2v"),  # a stage that is not causal
 ])  # fmt: skip
 def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
     tmp_path: Path, name: str, key: str
@@ -42,6 +43,7 @@ def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
     ("wan2.1-rCM-merged", "rcm"),
     ("wan_dmd2_8steps", "dmd2"),
     ("my-wan-8steps", "8steps"),
+    ("CausVid/bidirectional_checkpoint2/model", "causvid"),
 ])  # fmt: skip
 def test_a_name_that_says_few_steps_is_told_where_the_family_takes_many(
     tmp_path: Path, name: str, word: str
