@@ -76,12 +76,17 @@ def has_lora(model: Any) -> bool:
 
 
 def with_lora_factor(model: Any, factor: float) -> Any:
-    """A clone of a MODEL whose additive patches are `factor` times as strong."""
+    """A clone of a MODEL whose additive patches are `factor` times as strong.
+
+    At 0 they are gone: the host would pack a quantised weight again, into other numbers.
+    """
     clone = model.clone()
-    clone.patches = {
-        name: [(p[0] * factor, *p[1:]) if _is_added(p) else p for p in stack]
+    scaled = {
+        name: [(p[0] * factor, *p[1:]) if _is_added(p) else p
+               for p in stack if factor or not _is_added(p)]
         for name, stack in model.patches.items()
-    }
+    }  # fmt: skip
+    clone.patches = {name: stack for name, stack in scaled.items() if stack}
     clone.patches_uuid = uuid.uuid4()
     return clone
 

@@ -197,3 +197,26 @@ def test_a_merge_of_quantised_models_is_known_after_a_restart(
         assert identity(merge(*pair)) == (name, None)
         others = merge(path, path), merge(*pair, 0.25), built(host, path)
         assert name not in [identity(each)[0] for each in others]
+
+
+@torch.inference_mode()
+def test_a_lora_that_is_turned_off_leaves_a_packed_layer_as_it_was(
+    host: Any, tmp_path: Path
+) -> None:
+    """By the live strength 0: the host packs a weight anew that has patches of strength 0."""
+    stored, plain = core_file("TensorCoreNVFP4Layout", {})
+    layers = [name.removesuffix(".weight") for name in quantised_layers(plain)]
+    listing = json.dumps({"layers": dict.fromkeys(layers, {"format": "nvfp4"})})
+    path = saved(tmp_path / "self_forcing.safetensors", stored, _quantization_metadata=listing)
+    model, name, size = built(host, path), "blocks.0.ffn.2", (SMALL.dim, WIDE.ffn_dim)
+    pair = {"lora_up.weight": torch.ones(size[0], 1), "lora_down.weight": torch.ones(1, size[1])}
+    parts = {(name, role): tensor for role, tensor in pair.items()}
+    patched = host.with_lora(model, parts | {(name, "alpha"): torch.ones(())}, 0.5)
+
+    def velocity(one: Any) -> Tensor:
+        host.claim([one], 0)
+        return ours(host.module_tree(one))
+
+    own = velocity(model)
+    assert apart(velocity(patched), own) > HALF
+    assert torch.equal(velocity(host.with_lora_factor(patched, 0.0)), own)
