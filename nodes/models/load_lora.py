@@ -69,10 +69,11 @@ class LoadWanLora(io.ComfyNode):
 def _show_layers(node_id: str | None, lora: Lora) -> None:
     scales = " and ".join(f"{scale:g}" for scale in lora.scales)
     scaled = f" by alpha / rank {scales} (alpha: {lora.alpha_from})" if scales else ""
-    host.show_status(node_id, f"{lora.layers} layers are changed{scaled}.")
+    warnings = []
     if lora.idle:
-        host.warn(node_id, f"The LoRA changes nothing: {lora.idle}. Get it again.")
+        warnings.append(f"The LoRA changes nothing: {lora.idle}. Get it again.")
     if lora.unused:
         count = len(lora.unused)
         fits = "1 tensor of the LoRA fits" if count == 1 else f"{count} tensors of the LoRA fit"
-        host.warn(node_id, f"{fits} no layer of this model, for example {lora.unused[0]}.")
+        warnings.append(f"{fits} no layer of this model, for example {lora.unused[0]}.")
+    host.show_status(node_id, f"{lora.layers} layers are changed{scaled}.", *warnings)

@@ -206,6 +206,22 @@ def test_what_it_is_and_what_fits_nothing_is_said(
     assert "1 tensor of the LoRA fits no layer of this model, for example diffusion_model" in said
 
 
+def test_warnings_stand_beside_what_the_lora_is(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the node, the next text takes the place of the one before."""
+    from longtake.nodes.host import progress
+
+    texts: list[str] = []
+    monkeypatch.setattr(progress, "show_text", lambda node_id, text: texts.append(text))
+    extra = {"diffusion_model.blocks.7.ffn.0.lora_up.weight": torch.zeros(2, 2)}
+    path = tmp_path / "models" / "loras" / "more.safetensors"
+    safetensors(path, layers("diffusion_model.", *KOHYA) | extra)
+    load(model, 1.0, path.name)
+    [text] = texts
+    assert "layers are changed" in text and "1 tensor of the LoRA fits no layer" in text
+
+
 @pytest.mark.parametrize(("changes", "reason"), [
     ({"alpha": 0.0}, "its alpha is 0"),
     ({"lora_up.weight": 0.0}, "one half of each pair is zeros"),
