@@ -30,9 +30,13 @@ def few_step_warning(model: Recognition) -> str:
     row = model.family
     if set(STATED) & set(model.reasons):
         return ""
-    lists = [f.key for f in FAMILIES if f.shape == row.shape and f.key.startswith(STEP_DISTILL)]
-    choice = f", or choose the family {lists[0]} (4 steps)" if lists else ""
-    return few_step_warning_for(model.header.path, row, choice)
+    return few_step_warning_for(model.header.path, row, other_family(row))
+
+
+def other_family(row: Family) -> str:
+    """The remedy of choosing a family of few steps for a model of the family `row`, if one is."""
+    keys = [f.key for f in FAMILIES if f.shape == row.shape and f.key.startswith(STEP_DISTILL)]
+    return f", or choose the family {keys[0]} (4 steps)" if keys else ""
 
 
 def few_step_warning_for(path: Path, row: Family, otherwise: str) -> str:

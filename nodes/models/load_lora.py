@@ -6,9 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...model.families.few_steps import few_step_warning_for, other_family
 from ...model.lora.file import Lora, config_beside, open_lora
 from .. import categories, host
 from ..schema import build
+from .model_facts import facts
 from .pair import in_both, refuse_experts
 
 FOLDER = "loras"
@@ -54,8 +56,10 @@ class LoadWanLora(io.ComfyNode):
     def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
         """Rename the tensors and let the host add them to the model, and to its twin if any."""
         refuse_experts(model, "Load Wan LoRA")
-        lora = open_lora(host.model_file(FOLDER, lora_name), host.layer_shapes(model))
-        _show_layers(cls.hidden.unique_id, lora)
+        path, family = host.model_file(FOLDER, lora_name), facts(model).family
+        lora = open_lora(path, host.layer_shapes(model))
+        distilled = few_step_warning_for(path, family, other_family(family)) if strength else ""
+        _show_layers(cls.hidden.unique_id, lora, distilled)
         if not strength:
             return io.NodeOutput(model)
         return io.NodeOutput(in_both(model, lambda one: host.with_lora(one, lora.parts, strength)))
@@ -66,10 +70,10 @@ class LoadWanLora(io.ComfyNode):
         return host.file_stamp(FOLDER, lora_name, config_beside)
 
 
-def _show_layers(node_id: str | None, lora: Lora) -> None:
+def _show_layers(node_id: str | None, lora: Lora, distilled: str) -> None:
     scales = " and ".join(f"{scale:g}" for scale in lora.scales)
     scaled = f" by alpha / rank {scales} (alpha: {lora.alpha_from})" if scales else ""
-    warnings = []
+    warnings = [distilled] if distilled else []
     if lora.idle:
         warnings.append(f"The LoRA changes nothing: {lora.idle}. Get it again.")
     if lora.unused:

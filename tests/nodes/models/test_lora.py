@@ -206,6 +206,29 @@ def test_what_it_is_and_what_fits_nothing_is_said(
     assert "1 tensor of the LoRA fits no layer of this model, for example diffusion_model" in said
 
 
+def test_a_distilled_lora_is_warned_of_where_the_model_takes_many_steps(
+    model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it needs is not in the file; with a family of few steps nothing is said."""
+    from longtake.model.families.table import BY_KEY
+    from longtake.nodes.models.model_facts import attach_family
+
+    name = "Wan21_T2V_14B_lightx2v_cfg_step_distill_rank32.safetensors"
+    safetensors(tmp_path / "models" / "loras" / name, layers("diffusion_model.", *KOHYA))
+    load(model, 1.0, name)
+    assert caplog.messages == [
+        "Its name has 'lightx2v', so it may be distilled to few steps; Wan 2.1 text to video takes "
+        "50 at cfg 5. Set cfg 1 and its author's number of steps, or choose the family "
+        "stepdistill-t2v (4 steps)."
+    ]
+    caplog.clear()
+    load(model, 0.0, name)
+    few = model.clone()
+    attach_family(few, BY_KEY["self-forcing"], "as chosen")
+    load(few, 1.0, name)
+    assert not caplog.messages
+
+
 def test_warnings_stand_beside_what_the_lora_is(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
