@@ -25,6 +25,7 @@ MAX_BLOCKS = 200  # the largest model has 40
 PUBLISHED = {(1536, 30): 15, (5120, 40): 8}
 """The blocks of the published modules, by the width and the layers of the model."""
 OURS = "vace_"
+FORMAT = ".comfy_quant"  # a tensor beside a layer that names its format
 EMBEDDING = "vace_patch_embedding.weight"
 _OURS = re.compile(r"(?:.*\.)?vace_((?:patch_embedding|blocks\.\d{1,4})\..+)")
 _PROJECTIONS = {".proj_in.": ".before_proj.", ".proj_out.": ".after_proj."}  # diffusers' names
@@ -63,10 +64,9 @@ def open_module(path: Path, config: DiTConfig) -> tuple[VaceModule, DiTConfig]:
 def _check_packing(header: Header, names: Mapping[str, str], needed: Shapes) -> None:
     """Refuse weights that are more than their numbers times a scale, or that lack their scale."""
     stated = stated_formats(header, Copy("", "official", names)).items()
-    packed = (
-        f"{n}.weight" for n, form in stated if f"{n}.weight" in names and form not in HEADLESS
-    )
-    name = next(packed, None)
+    packed = [layer for layer, form in stated if form not in HEADLESS]
+    packed += [name.removesuffix(FORMAT) for name in names if name.endswith(FORMAT)]
+    name = next((f"{layer}.weight" for layer in packed if f"{layer}.weight" in names), None)
     if name is not None:
         raise BadInput(
             f"{header.path} holds {name} in a packing that Longtake cannot unpack; use an fp16, "

@@ -140,18 +140,24 @@ def test_a_module_without_its_scales_is_refused(tmp_path: Path) -> None:
     assert f"holds {layer} as F8_E4M3 without its scale" in refused(tmp_path, marked)
 
 
-def test_a_module_in_rotated_int8_is_refused(tmp_path: Path) -> None:
-    """Its header alone says that its numbers are turned."""
+@pytest.mark.parametrize("by", ["header", "tensor"])
+def test_a_module_in_rotated_int8_is_refused(tmp_path: Path, by: str) -> None:
+    """Its header, or a tensor beside the layer, says that its numbers are turned."""
     names, layer = module_state(), "vace_blocks.0.ffn.0"
     int8 = {
         **names,
         f"{layer}.weight": torch.ones(names[f"{layer}.weight"].shape, dtype=torch.int8),
     }
     int8[f"{layer}.weight_scale"] = torch.ones(CONFIG.ffn_dim, 1)
-    form = {layer: {"format": "int8_tensorwise", "convrot": True}}
-    listing = json.dumps({"format_version": "1.0", "layers": form})
-    said = refused(tmp_path, int8, _quantization_metadata=listing)
-    assert f"holds {layer}.weight in a packing that Longtake cannot unpack" in said
+    form, metadata = {"format": "int8_tensorwise", "convrot": True}, dict[str, str]()
+    if by == "header":
+        listing = {"format_version": "1.0", "layers": {layer: form}}
+        metadata["_quantization_metadata"] = json.dumps(listing)
+    else:
+        said = [*json.dumps(form).encode()]
+        int8[f"{layer}.comfy_quant"] = torch.tensor(said, dtype=torch.uint8)
+    sentence = f"holds {layer}.weight in a packing that Longtake cannot unpack; use an fp16"
+    assert sentence in refused(tmp_path, int8, **metadata)
 
 
 @pytest.mark.parametrize(("dim", "layers", "blocks"), [(1536, 30, 15), (5120, 40, 8)])
