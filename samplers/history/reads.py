@@ -42,7 +42,7 @@ class CommitReader:
 
     def runs(self) -> list[tuple[int, ReadFrames]]:
         """The reads of all rows."""
-        shown = shown_numbers(self.plan, self.frames, self.sink_frames)
+        shown = self._shown()
         past = numbers_by_slot(self.cache, shown)
         active = shown[len(past) : len(past) + len(self.visible)]
         read = ReadFrames(
@@ -60,3 +60,13 @@ class CommitReader:
         state = state_of_cache(self.cache)
         rows = len(self.plan.rows)
         return None if state is None else StateOfRows([StateRows(rows, state, slice(0, rows))])
+
+    def _shown(self) -> Sequence[int]:
+        """The latent frames that the cache shows once it is filled, oldest first.
+
+        Noise keeps its own numbers while it is filled in: it outlives the frames that the history
+        holds then, and a replay fills it in behind others.
+        """
+        if self.plan.fill_mode == "noise":
+            return range(self.cache.next_frame + len(self.visible))
+        return shown_numbers(self.plan, self.frames, self.sink_frames)

@@ -25,6 +25,7 @@ from longtake.samplers.camera.path import STILL_PATH, CameraPath
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.conditioning.prompts import PromptTimeline
 from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.guidance import NOISE
 from longtake.samplers.guidance.presets import temporal, vanilla
 from longtake.samplers.loop import generate
 from longtake.samplers.planning.memory import max_bytes, rollout_memory
@@ -99,12 +100,17 @@ def test_a_shot_without_a_camera_keeps_its_addresses() -> None:
     assert "camera" not in str(plain._steering(plain.span(0), ()))
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "chunks": {},
+    "rolling": {"schedule": rolling(flow_ladder(3, 3.0), 2)},
+    "guided by noise": {"guidance": vanilla(2.0, NOISE)},
+}
+
+
 @pytest.mark.parametrize("camera", KINDS)
-@pytest.mark.parametrize("kind", ["chunks", "rolling"])
+@pytest.mark.parametrize("kind", WAYS)
 def test_resumed_equals_uninterrupted(camera: Camera, kind: str, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"schedule": rolling(flow_ladder(3, 3.0), 2)}
-    made = shot(camera=path((0, "forward"), (4, "orbit left, zoom in")),
-                **(changes if kind == "rolling" else {}))  # fmt: skip
+    made = shot(camera=path((0, "forward"), (4, "orbit left, zoom in")), **WAYS[kind])
     engine = model(camera)
     whole = latents(made, engine)
     journal = Journal(tmp_path)
