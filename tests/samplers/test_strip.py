@@ -61,6 +61,8 @@ def test_any_frames_have_the_places_that_all_of_them_have() -> None:
     made = settings(prompts=timed({0: "panning left", 9: "fixed view"}), length=LENGTH)
     whole = travel(made, FRAMES)
     assert torch.equal(travel(made, [40, 10, 0]), whole[[40, 10, 0]])
+    for last in (8, 9, 10):  # before, at and after the change
+        assert torch.equal(travel(made, range(last + 1)), whole[: last + 1])
 
 
 def test_a_text_holds_from_its_chunk_on_and_a_forks_from_the_fork() -> None:

@@ -43,3 +43,9 @@ def test_runs_never_hold_a_frame_twice_nor_more_than_there_are(
 )
 def test_two_runs_take_both_peaks(runs: int, expected: list[int]) -> None:
     assert best_runs([0, 1, 5, 5, 1, 0, 0, 0, 4, 4, 0], 4, runs) == expected
+
+
+def test_runs_at_one_peak_lie_side_by_side() -> None:
+    """The second-best places overlap the first run; the next free ones are taken."""
+    assert best_runs([0, 1, 5, 6, 5, 1, 0, 0], 4, 2) == [1, 2, 3, 4]
+    assert best_runs([0, 1, 5, 6, 5, 1, 0, 0], 5, 2) == [2, 3, 4, 5, 6]
