@@ -102,8 +102,10 @@ class StateCache(FrameCount):
         return self.attention(len(visible), visible)
 
     def no_history(self, rows: slice) -> StateReader:
-        """The states of a shot that has not begun."""
-        return StateReader(list(zip(*torch.zeros_like(self._state), strict=True)), rows)
+        """The states of a shot that has not begun, for as many `rows`, which need not exist."""
+        kinds, layers, _, *place = self._state.shape
+        nothing = self._state.new_zeros(kinds, layers, rows.stop - rows.start, *place)
+        return StateReader(list(zip(*nothing, strict=True)), slice(None))
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """The pair (b, s, n, d) of a layer."""

@@ -31,6 +31,7 @@ from longtake.samplers.guidance import (
     cfg,
     fractional,
     last,
+    magi,
     temporal,
     vanilla,
 )
@@ -124,6 +125,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "pyramid": {"schedule": pyramid(LADDER)},
     "rolling": {"schedule": rolling(LADDER, 2)},
     "text": {"guidance": cfg(2.0)},
+    "two prompts over one history": {"guidance": magi()},
     "noise": {"guidance": vanilla(2.0, NOISE)},
     "no history": {"guidance": vanilla(2.0, DROP)},
     "noisy": {"guidance": fractional(1.5, 0.4)},
