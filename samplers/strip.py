@@ -22,15 +22,22 @@ LAG = 0.375
 """How far a latent frame's four pictures are, on average, behind the last of them, in its pans."""
 
 
-def text_spans(settings: RolloutSettings, stop: int) -> list[tuple[int, str]]:
-    """The texts in force in turn before latent frame `stop`, each with its first latent frame."""
+def text_spans(
+    settings: RolloutSettings, stop: int, leading: int | None = None
+) -> list[tuple[int, str]]:
+    """The texts in force in turn before latent frame `stop`, each with its first latent frame.
+
+    Frames from `leading` on have those in force while it leads: an edit that comes later does not
+    move their camera yet.
+    """
     bounds = set[int]()
     for entry in settings.prompts.entries:
         bounds |= {entry.start_frame, entry.active_from, entry.active_until or 0}
     spans: list[tuple[int, str]] = []
     changes = (settings.chunk_start(settings.next_chunk(bound)) for bound in bounds)
     for start in sorted({0, *changes}):
-        text = settings.prompts.at(start).text
+        leads = start if leading is None else min(start, leading)
+        text = settings.prompts.at(start, leads).text
         if start < stop and (not spans or spans[-1][1] != text):
             spans.append((start, text))
     return spans
@@ -38,7 +45,7 @@ def text_spans(settings: RolloutSettings, stop: int) -> list[tuple[int, str]]:
 
 def word_paths(settings: RolloutSettings, frames: Sequence[int]) -> list[CameraPath]:
     """The camera's path at each of latent `frames` by the prompts' words, turns included."""
-    spans = text_spans(settings, max(frames) + 1)
+    spans = text_spans(settings, max(frames) + 1, min(frames))
     return [_word_path(spans, frame) for frame in frames]
 
 
@@ -55,7 +62,7 @@ def travel(settings: RolloutSettings, frames: Sequence[int]) -> Tensor:
     The unit is a latent frame at full pan; the place of a latent frame is its pictures' mean. What
     follows a frame changes no bit of its place: ways are added up in order.
     """
-    starts, pans = _pans(settings, max(frames) + 1)
+    starts, pans = _pans(settings, max(frames) + 1, min(frames))
     begins, at = starts.clamp(min=1), torch.tensor([*frames])
     ways = (begins.diff() * pans[:-1]).cumsum(0)
     piece = torch.searchsorted(starts, at, right=True) - 1
@@ -64,13 +71,16 @@ def travel(settings: RolloutSettings, frames: Sequence[int]) -> Tensor:
     return before + (at + 1 - begins[piece]).clamp(min=0) * pan - LAG * pan
 
 
-def _pans(settings: RolloutSettings, stop: int) -> tuple[Tensor, Tensor]:
-    """The first latent frames (k,) of the pans before `stop`, and these pans (k,), float64."""
+def _pans(settings: RolloutSettings, stop: int, leading: int) -> tuple[Tensor, Tensor]:
+    """The first latent frames (k,) of the pans before `stop`, and these pans (k,), float64.
+
+    By words they are those in force while latent frame `leading` leads.
+    """
     if settings.camera is not None:
         path = settings.camera
         starts = path.starts[: bisect_left(path.starts, stop)]
         return torch.tensor(starts), strip_pans(path, path.steps[: len(starts)])
-    spans = text_spans(settings, stop)
+    spans = text_spans(settings, stop, leading)
     starts, pans = zip(*_word_pans(spans, stop), strict=True)
     return torch.tensor(starts), torch.cat(pans)
 

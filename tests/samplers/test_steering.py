@@ -23,7 +23,7 @@ from longtake.samplers.camera.implied import implied_motion
 from longtake.samplers.camera.moves import STILL, CameraMotion, read_motion
 from longtake.samplers.camera.path import STILL_PATH, CameraPath
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
-from longtake.samplers.conditioning.prompts import PromptTimeline
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import NOISE
 from longtake.samplers.guidance.presets import temporal, vanilla
@@ -168,6 +168,23 @@ def test_a_path_overrules_the_words() -> None:
         latents(shot(prompts=words, camera=drive), engine),
         latents(shot(prompts=plain, camera=drive), engine),
     )
+
+
+@pytest.mark.parametrize("camera", ["action", "columns"])
+def test_the_words_of_a_fork_do_not_move_frames_in_flight_before_it(
+    camera: Camera, tmp_path: Path
+) -> None:
+    """Behind the chunks of its source, or made from its start, a fork has the same bits."""
+    engine, words = model(camera), _timeline((0, "panning left"), (TURN_AT, "fixed view"))
+    made = shot(prompts=words, schedule=rolling(flow_ladder(3, 3.0), 2))
+    fork = Fork(4, TimedPrompt(0, embedding(2), "panning right")).apply(made)
+    source = latents(made, engine)
+    list(Rollout(RolloutSpec(made, engine, "m", Journal(tmp_path))).chunks)
+    behind = Rollout(RolloutSpec(fork, engine, "m", Journal(tmp_path)))
+    assert behind.spec.stored_chunks() == 2
+    forked = torch.cat([chunk.latents for chunk in behind.chunks])
+    assert torch.equal(forked[:4], source[:4]) and not torch.equal(forked[4:], source[4:])
+    assert torch.equal(latents(fork, engine), forked)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_a_text_holds_from_its_chunk_on_and_a_forks_from_the_fork() -> None:
     new = TimedPrompt(0, embedding(1), "d", active_from=6)
     forked = replace(made, prompts=PromptTimeline((old, new), made.prompts.negative))
     assert text_spans(forked, LENGTH) == [(0, "a"), (6, "d")]
+    assert text_spans(forked, LENGTH, 3) == [(0, "a")]  # in flight before the fork
 
 
 def test_the_first_text_holds_from_the_first_frame_on_where_that_is_given() -> None:
