@@ -74,6 +74,17 @@ def load_beginning(networks: nn.Module, folder: Path) -> int:
         return int((file.metadata() or {}).get(STEP, 0))
 
 
+def go_on_from(networks: nn.Module, folder: Path, steps: int) -> int:
+    """As `load_beginning`, for a run up to `steps`: refuses weights that have had them all."""
+    begin = load_beginning(networks, folder)
+    if begin >= steps:
+        raise BadInput(
+            f"the weights in {folder} have had {begin} steps already, and the run ends after "
+            f"{steps}; give more --steps."
+        )
+    return begin
+
+
 def _may_be_new(name: str) -> bool:
     of_camera = name.startswith(("dit.action_embedding.", f"dit.{COLUMNS}"))
     return of_camera or name == f"dit.{TURNS}" or f".self_attn.{STATE_LAYERS}." in name

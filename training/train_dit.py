@@ -31,7 +31,7 @@ from ..model.dit import PassOptions, WanDiT, predict, project_text
 from ..model.hooks import NO_HOOKS, Hooks
 from ..model.text import TextEncoder
 from .batches import TASKS, Batch, BatchFeed, BatchTask, Task, task_at, tasks_of
-from .beginnings import STEP, begin_columns, config_to_train, grow_columns, load_beginning
+from .beginnings import STEP, begin_columns, config_to_train, go_on_from, grow_columns
 from .command import FILE, FOLDER, HALF, keep_freed_memory, reporting
 from .muon import Muon
 from .own_history import SHARE, with_own_history
@@ -159,7 +159,7 @@ def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
     torch.manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
         networks = build(settings.config)
-    begin = 0 if settings.start is None else load_beginning(networks, settings.start)
+    begin = 0 if settings.start is None else go_on_from(networks, settings.start, settings.steps)
     curve = Curve(settings.steps, warmup=60, decay_share=0.45, begin=begin)
     descent = descent_of(networks, curve, settings.rate)
     run = TrainingRun(out / "dit.pt", networks, descent, copy_of(networks), begin)

@@ -118,6 +118,8 @@ def test_a_run_begins_with_given_weights_and_their_step(tmp_path: Path, vae_file
     train_dit.train(vae_file, tmp_path / "b", settings)
     assert torch.load(tmp_path / "b" / "dit.pt")["step"] == 3
     assert load_beginning(networks, tmp_path / "b" / "start") == 3
+    with pytest.raises(BadInput, match="have had 2 steps already.*give more --steps"):
+        train_dit.train(vae_file, tmp_path / "c", replace(settings, steps=2))
     other = train_dit.build(replace(DIT, num_layers=2))
     with pytest.raises(BadInput, match="another model"):
         load_beginning(other, tmp_path / "a" / "start")

@@ -23,7 +23,7 @@ from ...model.checkpoint import load_tiny_vae
 from ...model.config import DiTConfig
 from ...model.preset import DEMO, DEMO_FOLDER
 from ..batches import TASKS, BatchFeed, Task, tasks_of
-from ..beginnings import config_of, load_beginning
+from ..beginnings import config_of, go_on_from, load_beginning
 from ..command import FOLDER, HALF, keep_freed_memory, reporting
 from ..evaluation.kit import GUIDED_SCALE
 from ..run import Curve, RecentLosses, TrainingRun
@@ -74,7 +74,8 @@ def distil(teacher_folder: Path, out: Path, settings: Distillation) -> None:
     vae = load_tiny_vae(teacher_folder / "vae.safetensors")
     networks, student = build(config), build(config)
     load_beginning(networks, teacher_folder)
-    begin = load_beginning(student, settings.start or teacher_folder)
+    load_beginning(student, teacher_folder)
+    begin = 0 if settings.start is None else go_on_from(student, settings.start, settings.steps)
     teacher = Teacher(networks.requires_grad_(False), settings.scale)
     student.text.requires_grad_(False)
     curve = Curve(settings.steps, warmup=60, decay_share=0.5, begin=begin)

@@ -218,6 +218,14 @@ def test_a_student_goes_on_from_its_weights_alone(
     assert 0 < distance(first, second) < distance(teacher, second)
 
 
+def test_the_steps_of_a_teacher_are_not_those_of_its_student(
+    teacher_folder: Path, tmp_path: Path
+) -> None:
+    distil(teacher_folder, tmp_path / "first", replace(RUN, steps=2))
+    distil(tmp_path / "first" / "start", tmp_path / "second", replace(RUN, steps=1))
+    assert torch.load(tmp_path / "second" / "distil.pt", weights_only=True)["step"] == 1
+
+
 @pytest.fixture
 def driven_folder(vae: TinyVAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A teacher that takes a camera."""
