@@ -168,6 +168,29 @@ def test_summaries_follow_an_archive_that_forgets_and_grows() -> None:
     assert growing.scores(past) == pytest.approx(by_loops(23, past, 2), rel=1e-4)
 
 
+def test_a_flush_forgets_the_archive_and_what_was_searched_for() -> None:
+    cache = ContentCache(SHAPE, POLICY)
+    for start in range(0, 12, 3):
+        commit(cache, start)
+    cache.recall([2, 3])
+    cache.retain([0, 11])
+    assert cache.kept_frames == [0, 11] and cache.archive.frames == cache.recalled == []
+    for start in (12, 15):  # frame 11 leaves, and the first three of these
+        commit(cache, start)
+    past = sorted(cache.archive.frames)
+    assert past == [11, 12, 13, 14]
+    assert cache.scores(past) == pytest.approx(by_loops(17, past, 2), rel=1e-4)
+
+
+def test_runs_of_two_lengths_are_scored_by_the_longer() -> None:
+    """Three frames in two runs: one of two frames and one of one."""
+    cache = ContentCache(SHAPE, RecallWindow(6, 0, 3, 2, by="content"))
+    for start in range(0, 12, 3):
+        commit(cache, start)
+    past = sorted(cache.archive.frames)
+    assert cache.scores(past) == pytest.approx(by_loops(11, past, 2), rel=1e-4)
+
+
 def test_branches_count_alike() -> None:
     """The cosines are means over the batch rows."""
     shape = replace(SHAPE, batch=2)
