@@ -6,12 +6,15 @@ sends it as records of /object_info. Validation and `--set` use this form only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from ...model.files.known_files import FOLDERS
 
+HOSTS_OWN = re.compile(r"COMFY_[A-Z]+_V[0-9]+")
+"""Types such as COMFY_MATCHTYPE_V3 and COMFY_AUTOGROW_V3, whose rules only the host knows."""
 WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 
 
@@ -36,9 +39,14 @@ class InputSpec:
         """Whether the input may hold a value instead of a link."""
         return self.type in WIDGETS
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the host alone can say what this input needs, and under which names."""
+        return bool(HOSTS_OWN.fullmatch(self.type))
+
     def accepts(self, type_name: str) -> bool:
         """Return whether an output of type `type_name` may be linked to this input."""
-        if "*" in (self.type, type_name):
+        if "*" in (self.type, type_name) or self.is_free or HOSTS_OWN.fullmatch(type_name):
             return True
         return not set(self.type.split(",")).isdisjoint(type_name.split(","))
 

@@ -64,7 +64,8 @@ def _visit(workflow: Workflow, node_id: str, *, path: list[str], order: list[str
 def _check_node(workflow: Workflow, node: Node, specs: Mapping[str, NodeSpec]) -> Node:
     spec = specs[node.class_type]
     for input_spec in spec.inputs:
-        if input_spec.required and input_spec.name not in node.inputs:
+        is_needed = input_spec.required and not input_spec.is_free
+        if is_needed and input_spec.name not in node.inputs:
             raise BadInput(
                 f"{node.heading}: input {input_spec.name} is missing; {_supply(input_spec)}."
             )

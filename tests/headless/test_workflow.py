@@ -200,6 +200,31 @@ def test_foreign_nodes_may_have_inputs_that_their_table_does_not_list() -> None:
     assert check(parse(content, "w.json"), SPECS, "").nodes["4"].inputs == {"upload": "image"}
 
 
+def test_inputs_whose_rules_only_the_host_knows_pass() -> None:
+    """Any picture fits a socket that matches its neighbours; a list that grows has no own name."""
+    matching = ["COMFY_MATCHTYPE_V3", {"template": {"allowed_types": "IMAGE,MASK"}}]
+    records = {
+        "Load": {"input": {}, "output": ["IMAGE"], "output_node": False},
+        "Switch": {"input": {"required": {"on_true": matching}}, "output": [matching[0]],
+                   "output_node": False},
+        "Batch": {"input": {"required": {"images": ["COMFY_AUTOGROW_V3", {}]}},
+                  "output": ["IMAGE"], "output_node": False},
+        "Save": {"input": {"required": {"a": ["IMAGE"], "b": ["IMAGE"]}}, "output": [],
+                 "output_node": True},
+    }  # fmt: skip
+    specs = {kind: node_from_object_info(kind, record, foreign=True)
+             for kind, record in records.items()}  # fmt: skip
+    content = {
+        "1": {"class_type": "Load", "inputs": {}},
+        "2": {"class_type": "Switch", "inputs": {"on_true": ["1", 0]}},
+        "3": {"class_type": "Batch", "inputs": {"images.image0": ["1", 0]}},
+        "4": {"class_type": "Save", "inputs": {"a": ["2", 0], "b": ["3", 0]}},
+    }
+    assert check(parse(content, "w.json"), specs, "").nodes["3"].inputs == {
+        "images.image0": Link("1", 0)
+    }
+
+
 def test_half_a_character_in_a_workflow_is_typed_anew(tmp_path: Path) -> None:
     """To export it again would not help."""
     path = tmp_path / "w.json"
