@@ -22,7 +22,8 @@ WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 class InputSpec:
     """One input; `type` may be several types joined by commas, and `*` accepts anything.
 
-    `folder` is the model folder whose files are its `options`, if it is one.
+    `folder` is the model folder whose files are its `options`, if it is one. One that
+    `takes_uploads` lists the files of one folder, and takes those of others too.
     """
 
     name: str
@@ -33,6 +34,7 @@ class InputSpec:
     maximum: float | None = None
     options: tuple[object, ...] = ()
     folder: str = ""
+    takes_uploads: bool = False
 
     @property
     def is_widget(self) -> bool:
@@ -107,4 +109,5 @@ def _input(class_type: str, name: str, declared: list[object], *, required: bool
             if isinstance(choice, str | int | float)
         ),
         folder=FOLDERS.get((class_type, name), ""),
+        takes_uploads=any(option.endswith("_upload") for option in options),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,6 +16,9 @@ from ...errors import BadInput
 from ...model.files.known_files import missing_file
 from .graph import Link, Node, Workflow
 from .node_spec import InputSpec, NodeSpec
+
+ELSEWHERE = re.compile(r"[/\\]|\[(?:input|output|temp)\]$")
+"""In the name of a file that is not directly in ComfyUI's folder `input`."""
 
 
 def check(workflow: Workflow, specs: Mapping[str, NodeSpec], unknown_remedy: str) -> Workflow:
@@ -188,6 +192,8 @@ def _option(where: str, spec: InputSpec, value: object) -> object:
     for option in spec.options:
         if value == option or str(value) == str(option):
             return option
+    if spec.takes_uploads and ELSEWHERE.search(str(value)):
+        return value  # the host looks for the file
     shown = ", ".join(str(option) for option in spec.options[:12]) or "none"
     more = ", ..." if len(spec.options) > 12 else ""
     if spec.folder:

@@ -225,6 +225,23 @@ def test_inputs_whose_rules_only_the_host_knows_pass() -> None:
     }
 
 
+@pytest.mark.parametrize("form", [["a.png"], "COMBO"])
+def test_a_picture_need_not_lie_where_the_list_of_choices_looks(form: object) -> None:
+    """ComfyUI's page puts pasted pictures and masks into folders of their own."""
+    declared = [form, {"image_upload": True, "options": ["a.png"]}]
+    record = {"input": {"required": {"image": declared}}, "output": [], "output_node": True}
+    specs = {"LoadImage": node_from_object_info("LoadImage", record, foreign=True)}
+
+    def load_image(name: str) -> object:
+        content = {"9": {"class_type": "LoadImage", "inputs": {"image": name}}}
+        return check(parse(content, "w.json"), specs, "").nodes["9"].inputs["image"]
+
+    for name in ("a.png", "pasted/image.png", "masked.png [input]", "clip_00001_.png [output]"):
+        assert load_image(name) == name
+    with pytest.raises(BadInput, match=r"'b.png' is not one of its choices \(a.png\)"):
+        load_image("b.png")
+
+
 def test_half_a_character_in_a_workflow_is_typed_anew(tmp_path: Path) -> None:
     """To export it again would not help."""
     path = tmp_path / "w.json"
