@@ -31,6 +31,7 @@ MAX_MESSAGE_BYTES = 1 << 26
 MAX_FILE_BYTES = 1 << 36
 PIECE_BYTES = 1 << 18
 TOO_LARGE = 413
+WEB_PAGE = "text/html"  # ComfyUI calls files of this type something else
 GREETING = "system_stats"
 OUR_NODES = "Longtake"  # prefix of this pack's node ids
 TEXT = aiohttp.WSMsgType.TEXT
@@ -125,6 +126,11 @@ class Client:
                 raise FileMissing(
                     f"it lists the file {short(place['filename'])} and does not have it (/view "
                     f"answers {answer.status})"
+                )
+            if answer.content_type == WEB_PAGE:
+                raise BadAnswer(
+                    f"it sends a web page for the file {short(place['filename'])}; does a login "
+                    "page answer for it?"
                 )
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientTimeout
+from aiohttp import ClientTimeout, web
 from click.testing import CliRunner, Result
 
 from longtake.benchmarks._attack.instant_comfyui import ENTRY, WORKFLOW, InstantComfyUI
@@ -96,6 +96,21 @@ def test_a_lone_server_that_lies_leaves_its_rows_to_the_next_run(tmp_path: Path)
         liar.queued.clear()
         result, rows = run(tmp_path, liar)
     assert result.exit_code == 0 and [row.state for row in rows] == ["done"] * ROWS
+
+
+def test_a_login_page_is_no_file_of_a_row(tmp_path: Path) -> None:
+    """A proxy whose login has expired answers 200 to everything."""
+    server = InstantComfyUI()
+
+    async def sign_in(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="<!doctype html>Sign in", content_type="text/html")
+
+    server.view = sign_in  # type: ignore[method-assign]
+    with server:
+        result, rows = run(tmp_path, server)
+    assert result.exit_code == 1
+    assert "sends a web page for the file a.png; does a login page answer for it?" in result.output
+    assert {row.state for row in rows} == {"waiting"} and not any(row.files for row in rows)
 
 
 def test_a_file_and_a_folder_of_one_name_do_not_meet(tmp_path: Path) -> None:
