@@ -124,7 +124,11 @@ class LoadAudio(io.ComfyNode):
 
 
 def input_file(name: str) -> Path:
-    """Return the file `name` in `input/` below the working folder, or at that path."""
+    """Return the file `name` in `input/` below the working folder, or at that path.
+
+    ComfyUI's page names the folder behind a picture that it has stored: `mask.png [input]`.
+    """
+    name = name.removesuffix(" [input]")
     paths = [path for path in (INPUT / name, Path(name)) if path.is_file()]
     if not paths:
         raise BadInput(f"{name!r} is neither in the folder input/ nor a path to a file.")
