@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,20 @@ def test_results_replace_those_of_the_run_before(tmp_path: Path) -> None:
     page = results.write_results([row(DONE)], tmp_path)
     texts: list[Any] = [page.read_text("utf-8"), (tmp_path / results.CSV_FILE).read_text("utf-8")]
     assert all("done" in text and "waiting" not in text for text in texts)
+
+
+def test_a_cell_for_files_suits_a_spreadsheet_and_a_script(tmp_path: Path) -> None:
+    """Ten minutes of PNG frames have 600,000 characters of names; a cell has 32,767."""
+    frames = [SavedFile("frames", f"001-my w/a_frames/frame_{n:06}.png") for n in range(9600)]
+    sheet = SavedFile("contact_sheet", "001-my w/a b_sheet.png")
+    record = row(DONE)
+    record.files = [*frames, sheet, SavedFile("frames", "001-my w/longtake/b_frames")]
+    results.write_results([record], tmp_path)
+    with (tmp_path / results.CSV_FILE).open(encoding="utf-8", newline="") as file:
+        [line] = csv.DictReader(file)
+    assert line["files"].splitlines() == [
+        "001-my w/a_frames/", "001-my w/a b_sheet.png", "001-my w/longtake/b_frames"
+    ]  # fmt: skip
 
 
 def test_rows_of_several_workflows_are_told_apart(tmp_path: Path) -> None:
