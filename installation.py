@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from .machine.products import outdoes_mkl
 from .pip_command import pip_install
 from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
-from .versions import version_numbers
+from .versions import pack_version, version_numbers
 
 OLDEST = {  # as in pyproject.toml, which ComfyUI's own installation does not read
     "torch": "2.5",
@@ -135,14 +134,6 @@ def summary(findings: Sequence[Finding]) -> str:
         return f"Longtake cannot work here yet: see {', '.join(bad)}."
     notes = sum(finding.state == "note" for finding in findings)
     return f"All that Longtake needs is here; {notes} optional things are not."
-
-
-def pack_version() -> str:
-    """Return this pack's version, from pyproject.toml or else from the installed package."""
-    project = ROOT / "pyproject.toml"
-    text = project.read_text(encoding="utf-8") if project.is_file() else ""
-    match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
-    return match[1] if match else version_of("longtake") or "unknown version"
 
 
 def _required(package: str, version: str | None) -> Finding:

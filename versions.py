@@ -1,8 +1,27 @@
-"""Version numbers, to compare."""
+"""The version of this pack, and version numbers to compare."""
 
 from __future__ import annotations
 
+import functools
 import re
+from importlib import metadata
+from pathlib import Path
+
+PROJECT = Path(__file__).with_name("pyproject.toml")
+
+
+@functools.cache
+def pack_version() -> str:
+    """Return this pack's version, from pyproject.toml or else from the installed package.
+
+    ComfyUI's Python does not have the pack installed.
+    """
+    text = PROJECT.read_text(encoding="utf-8") if PROJECT.is_file() else ""
+    match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    try:
+        return match[1] if match else metadata.version("longtake")
+    except metadata.PackageNotFoundError:
+        return "unknown version"
 
 
 def version_numbers(version: str) -> list[int]:

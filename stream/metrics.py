@@ -18,8 +18,9 @@ import torch
 
 from ..errors import StorageError
 from ..machine.temporary_files import write_whole
+from ..versions import pack_version
 
-REPORTED_PACKAGES = ("longtake", "torch", "numpy", "safetensors", "av")
+REPORTED_PACKAGES = ("torch", "numpy", "safetensors", "av")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +186,8 @@ def peak_vram_bytes(device: torch.device | None = None) -> int | None:
 def versions() -> dict[str, str | None]:
     """Versions of Python, the system and the packages that influence results."""
     packages: dict[str, str | None] = {name: _package_version(name) for name in REPORTED_PACKAGES}
-    return {"python": platform.python_version(), "system": platform.platform(), **packages}
+    system = {"python": platform.python_version(), "system": platform.platform()}
+    return {**system, "longtake": pack_version(), **packages}
 
 
 @functools.cache

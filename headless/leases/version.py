@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...installation import pack_version
+from ...versions import pack_version
 from ..batch.servers.answers import short
 
 HEADER = "Longtake-Version"

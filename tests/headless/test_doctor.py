@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from longtake import installation
+from longtake import installation, versions
 from longtake.attention import backends
 from longtake.bootstrap import MIN_TORCH
 from longtake.headless import packages, start
@@ -75,7 +75,7 @@ def test_flex_attention_needs_what_compiles_it(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_version_is_the_projects() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert re.findall(r"(?m)^version = \"(.*)\"", text) == [installation.pack_version()]
+    assert re.findall(r"(?m)^version = \"(.*)\"", text) == [versions.pack_version()]
 
 
 def test_the_node_names_the_core_the_folders_and_every_backend(host: HostState) -> None:

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import StorageError
+from longtake.stream import metrics
 from longtake.stream.metrics import Meter, Report, peak_rss_bytes, percentile, versions
+from longtake.versions import pack_version
 
 # DESIGN.md, section 7
 DESIGN_FIELDS = [
@@ -99,6 +101,14 @@ def test_the_meter_completes_known_facts() -> None:
     assert (report.rollout_id, report.width, report.kv_bytes) == ("r", 96, 7)
     assert (report.frames, report.frames_per_s, report.chunk_interval_p50_s) == (24, 24.0, 0.5)
     assert report.versions == versions() and report.drift is None
+
+
+def test_a_report_names_the_pack_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in ComfyUI, whose Python knows packages only, and not custom_nodes."""
+    monkeypatch.setattr(metrics, "_package_version", lambda name: None)
+    assert versions()["longtake"] == pack_version() and pack_version()[0].isdigit()
 
 
 def test_facts_about_the_process_are_plausible() -> None:
