@@ -160,10 +160,11 @@ class _Saving:
         sheet_file = _beside(video, self.format, "sheet.png")
         report_file = _beside(video, self.format, "report.json")
         try:
-            _naming(report, video, sheet_file, report_file).save(report_file.path)  # the smaller
+            _naming(report, video, report_file).save(report_file.path)  # the smaller
             beside = {"report": report_file}
             sheet.save(sheet_file.path, self.spec.metadata)
             beside = {"contact_sheet": sheet_file, **beside}
+            _naming(report, video, sheet_file, report_file).save(report_file.path)
         except StorageError as error:
             host.warn(self.node_id, f"{error} The video {video.path} is complete.")
         for role, file in beside.items():

@@ -307,5 +307,9 @@ def test_a_disk_that_is_full_at_the_end_costs_no_finished_video(
     assert roles == (["report"] if refused == "sheet.png" else [])
     named = json.loads(shown["longtake_report"][0])["output_files"]
     assert len(named) == 1 + len(roles) and all(Path(path).exists() for path in named)
+    reports = [Path(path) for path in named if path.endswith("report.json")]
+    assert [json.loads(path.read_text())["output_files"] for path in reports] == [named] * len(
+        roles
+    )
     [told] = [text for text in caplog.messages if "No space left" in text]
     assert refused in told and told.endswith(f" The video {video} is complete.")
