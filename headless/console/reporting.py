@@ -64,15 +64,16 @@ def failure_line(error: Exception) -> str:
 def _report_interrupt(run_files: RunFiles) -> str:
     last = run_files.last
     where = f" after chunk {last.chunk + 1}" if last and not last.from_disk else ""
-    begun = [path for path in run_files.paths("video") if _has_content(path)]
-    videos = ", ".join(map(str, begun))
+    videos = ", ".join(str(path) for path in run_files.paths("video") if _has_content(path))
     playable = f" {videos} is playable up to there." if videos else ""
+    folders = ", ".join(str(path) for path in run_files.paths("frames") if path.is_dir())
+    frames = f" {folders} has the frames up to there." if folders else ""
     resume = "Run the same command again to resume after the last finished chunk."
-    return f"Interrupted{where}.{playable} {resume}"
+    return f"Interrupted{where}.{playable}{frames} {resume}"
 
 
 def _has_content(path: Path) -> bool:
-    return path.is_dir() or (path.exists() and path.stat().st_size > 0)
+    return path.exists() and path.stat().st_size > 0
 
 
 def print_files(console: Console, run_files: RunFiles, seconds: float) -> None:

@@ -111,7 +111,18 @@ def test_only_a_video_that_has_begun_is_called_playable(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert ended.value.code == INTERRUPTED
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"Interrupted. {tmp_path / 'begun.mp4'} is playable up to there." in said
+    assert f"Interrupted. {tmp_path / 'begun.mp4'} is playable up to there. Run" in said
+
+
+def test_the_folder_of_the_frames_so_far_is_named(tmp_path: Path) -> None:
+    console, files = Console(file=StringIO(), width=500), RunFiles()
+    for name in ("clip_frames", "none_frames"):
+        files.add(FileSaved("frames", tmp_path / name))
+    (tmp_path / "clip_frames").mkdir()
+    with pytest.raises(SystemExit), report_failures(console, files, debug=False):
+        raise KeyboardInterrupt
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"Interrupted. {tmp_path / 'clip_frames'} has the frames up to there. Run" in said
 
 
 @pytest.mark.parametrize(("from_disk", "where"), [(False, " after chunk 3"), (True, "")])
