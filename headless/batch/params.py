@@ -18,7 +18,7 @@ from ..json_text import HalfCharacter, parse_json
 from ..usage import WrongUsage
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
-from ..workflow.overrides import Override, find_input, find_node, split_target
+from ..workflow.overrides import Override, find_input, find_target, split_target
 
 EXAMPLE = "for example 5.seed"
 Cells = Mapping[str, object]
@@ -36,9 +36,9 @@ class Table:
         """Reject a column that names no input of the workflow, even if all its cells are empty."""
         for name, input_name in self.columns:
             where = f"{self.name}, column {name}.{input_name}"
-            node = find_node(workflow, name, where)
+            node, own_name = find_target(workflow, name, input_name, where)
             if node.class_type in specs:
-                find_input(node, input_name, specs[node.class_type], where)
+                find_input(node, own_name, specs[node.class_type], where)
 
 
 def read_table(path: Path) -> Table:

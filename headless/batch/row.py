@@ -16,7 +16,7 @@ from ...errors import BadInput
 from ..usage import as_wrong_usage
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
-from ..workflow.overrides import COMMAND_LINE, Override, apply, find_node, grid
+from ..workflow.overrides import COMMAND_LINE, Override, apply, find_target, grid
 from ..workflow.validation import check
 from .params import Table
 from .record import Record
@@ -76,7 +76,8 @@ def _inputs(
     inputs = defaultdict[tuple[str, str], list[str]](list)
     for node, input_name in targets:
         name = f"{node}.{input_name}"
-        known = inputs[find_node(workflow, node, f"{where} {name}").id, input_name]
+        its_node, own_name = find_target(workflow, node, input_name, f"{where} {name}")
+        known = inputs[its_node.id, own_name]
         if known and name not in known:
             raise BadInput(
                 f"{where}: {known[0]} and {name} are one input of {workflow.name}; keep one."

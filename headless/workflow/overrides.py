@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from ...characters import half_character
 from ...errors import BadInput
 from ..usage import as_wrong_usage
-from .graph import Node, Workflow
+from .graph import Link, Node, Workflow
 from .node_spec import InputSpec, NodeSpec
-from .validation import convert
+from .validation import NUMBER, convert
 
 COMMAND_LINE = "--set"
+TYPES = {bool: "BOOLEAN", int: NUMBER, float: NUMBER, str: "STRING"}  # by the workflow's own value
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ def doubled(workflow: Workflow, overrides: Sequence[Override]) -> tuple[str, ...
     seen: dict[tuple[str, str], Override] = {}
     for override in overrides:
         with override.blame():
-            node = find_node(workflow, override.node, f"{override.origin} {override}")
-        first = seen.setdefault((node.id, override.input), override)
+            where = f"{override.origin} {override}"
+            node, name = find_target(workflow, override.node, override.input, where)
+        first = seen.setdefault((node.id, name), override)
         if first is not override:
             return tuple(dict.fromkeys((first.target, override.target)))
     return ()
@@ -84,10 +86,27 @@ def apply(
     """Return the workflow with the overrides, each converted to its input's type."""
     for override in overrides:
         with override.blame():
-            node = find_node(workflow, override.node, f"{override.origin} {override}")
-            value = _value(node, override, specs)
-        workflow = workflow.with_input(node.id, override.input, value)
+            where = f"{override.origin} {override}"
+            node, name = find_target(workflow, override.node, override.input, where)
+            value = _value(where, node, name, override.value, specs)
+        workflow = workflow.with_input(node.id, name, value)
     return workflow
+
+
+def find_target(workflow: Workflow, node: str, name: str, where: str) -> tuple[Node, str]:
+    """Return the node that `node.name` means, and the input's name there.
+
+    An input that comes with a choice has a dot in its name: `resize_type.width` of node 90 gives
+    `90.resize_type` here, unless a node is called so. Errors are those of `find_node`.
+    """
+    node_id, _, choice = node.partition(".")
+    if choice and node_id in workflow.nodes and not _named(workflow, node):
+        return workflow.nodes[node_id], f"{choice}.{name}"
+    return find_node(workflow, node, where), name
+
+
+def _named(workflow: Workflow, name: str) -> list[Node]:
+    return [node for node in workflow.nodes.values() if name in (node.title, node.class_type)]
 
 
 def find_node(workflow: Workflow, name: str, where: str) -> Node:
@@ -97,7 +116,7 @@ def find_node(workflow: Workflow, name: str, where: str) -> Node:
     """
     if name in workflow.nodes:
         return workflow.nodes[name]
-    named = [node for node in workflow.nodes.values() if name in (node.title, node.class_type)]
+    named = _named(workflow, name)
     if len(named) == 1:
         return named[0]
     have = ", ".join(f"{node.id} ({node.class_type})" for node in named or workflow.nodes.values())
@@ -107,17 +126,25 @@ def find_node(workflow: Workflow, name: str, where: str) -> Node:
 
 def find_input(node: Node, name: str, spec: NodeSpec, where: str) -> InputSpec:
     """Return the input of a node called `name`; the message of `BadInput` begins with `where`."""
-    input_spec = spec.input(name)
+    input_spec = spec.input(name) or _unlisted_input(node, name, spec)
     if input_spec is None:
         names = ", ".join(known.name for known in spec.inputs)
         raise BadInput(f"{where}: {node.label} has no input {name!r}, only {names}.")
     return input_spec
 
 
-def _value(node: Node, override: Override, specs: Mapping[str, NodeSpec]) -> object:
+def _unlisted_input(node: Node, name: str, spec: NodeSpec) -> InputSpec | None:
+    """An input that the workflow has and a foreign node does not list, or None."""
+    value = node.inputs.get(name)
+    if not spec.foreign or name not in node.inputs or isinstance(value, Link):
+        return None
+    return InputSpec(name, TYPES.get(type(value), "*"))
+
+
+def _value(
+    where: str, node: Node, name: str, value: object, specs: Mapping[str, NodeSpec]
+) -> object:
     spec = specs.get(node.class_type)
     if spec is None:
-        return override.value  # an unknown node type: the later check reports it
-    where = f"{override.origin} {override}"
-    known = find_input(node, override.input, spec, where)
-    return convert(where, known, override.value, foreign=spec.foreign)
+        return value  # an unknown node type: the later check reports it
+    return convert(where, find_input(node, name, spec, where), value, foreign=spec.foreign)

@@ -17,6 +17,7 @@ from ...model.files.known_files import missing_file
 from .graph import Link, Node, Workflow
 from .node_spec import InputSpec, NodeSpec
 
+NUMBER = "INT,FLOAT"
 ELSEWHERE = re.compile(r"[/\\]|\[(?:input|output|temp)\]$")
 """In the name of a file that is not directly in ComfyUI's folder `input`."""
 
@@ -122,6 +123,9 @@ def convert(where: str, spec: InputSpec, value: object, *, foreign: bool = False
             return _in_range(where, spec, _whole(where, value))
         case "FLOAT":
             return _in_range(where, spec, _number(where, value))
+        case "INT,FLOAT" | "FLOAT,INT":
+            number = _number(where, value)
+            return _in_range(where, spec, _whole(where, value) if number % 1 == 0 else number)
         case "BOOLEAN":
             return _boolean(where, value)
         case "STRING":

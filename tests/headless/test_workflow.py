@@ -10,7 +10,7 @@ import pytest
 from longtake.errors import BadInput
 from longtake.headless.workflow.graph import Link, load, parse
 from longtake.headless.workflow.node_spec import InputSpec, NodeSpec, node_from_object_info
-from longtake.headless.workflow.overrides import Override, apply, grid, parse_override
+from longtake.headless.workflow.overrides import Override, apply, find_target, grid, parse_override
 from longtake.headless.workflow.validation import check, convert
 
 SPECS = {
@@ -294,6 +294,34 @@ def test_parsing_and_writing_back_gives_the_same_prompt() -> None:
 def test_set_finds_the_node_by_id_or_type(node: str) -> None:
     changed = apply(parse(good(), "w.json"), [Override(node, "steps", "9")], SPECS)
     assert changed.nodes["2"].inputs["steps"] == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("7.resize.width=128", 128), ("7.resize.width=2.5", 2.5), ("Resize.fit=false", False),
+     ("5:7.resize.width=8", 8), ("Resize.note=1.5", "1.5"), ("Resize.rate=25", 25)],
+)  # fmt: skip
+def test_set_reaches_inputs_that_a_foreign_node_makes_itself(text: str, value: object) -> None:
+    """Those that come with a choice, such as the width of Resize Image/Mask, are in no table."""
+    given = {"resize": "to", "resize.width": 96, "fit": True, "note": "a", "pixels": ["1", 0]}
+    rate = InputSpec("rate", "FLOAT,INT")
+    specs = {"Resize": NodeSpec("Resize", (rate,), is_output=True, foreign=True)}
+    node = "5:7" if text.startswith("5:7") else "7"
+    workflow = parse({node: {"class_type": "Resize", "inputs": given}}, "w.json")
+    inputs = apply(workflow, [parse_override(text)], specs).nodes[node].inputs
+    before = workflow.nodes[node].inputs
+    [changed] = [inputs[name] for name in inputs if inputs[name] != before.get(name)]
+    assert changed == value and type(changed) is type(value)
+    for unset in ("7.pixels=1", "7.resize.depth=1"):
+        with pytest.raises(BadInput, match="has no input|no node is called"):
+            apply(workflow, [parse_override(unset)], specs)
+
+
+def test_a_dot_in_a_title_stays_in_it() -> None:
+    content = {**good(), "3": {**good()["3"], "_meta": {"title": "2.kind"}}}
+    override = parse_override("2.kind.rollout=a")
+    node, name = find_target(parse(content, "w.json"), override.node, override.input, "here")
+    assert (node.id, name) == ("3", "rollout")
 
 
 def test_set_keeps_dots_and_equal_signs_in_the_value() -> None:
