@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 
 from ...errors import BadInput
 from ...model.files.known_files import missing_file
@@ -141,11 +142,14 @@ def _whole(where: str, value: object) -> int:
     number = _number(where, value)
     if number != int(number):
         raise BadInput(f"{where}: must be a whole number; got {value!r}.")
-    return (
-        int(value)
-        if isinstance(value, int | str) and str(value).strip("+-").isdigit()
-        else int(number)
-    )
+    if isinstance(value, str):
+        if "e" in value.lower():
+            raise BadInput(
+                f"{where}: must have all its digits; got {value!r}. A spreadsheet shortens long "
+                "numbers: make the column text there, and write them again."
+            )
+        return int(Decimal(value))  # a float has 53 bits
+    return value if isinstance(value, int) else int(number)
 
 
 def _number(where: str, value: object) -> float:

@@ -62,6 +62,11 @@ def test_nodes_that_feed_no_output_are_neither_checked_nor_run() -> None:
         ({"steps": 10**9}, ", input steps: must be at most 100; got 1000000000."),
         ({"steps": 10**400}, f", input steps: {'1' + '0' * 56}... is too large a number."),
         ({"steps": 2.5}, ", input steps: must be a whole number; got 2.5."),
+        (
+            {"steps": "9.22337E+18"},
+            ", input steps: must have all its digits; got '9.22337E+18'. A spreadsheet shortens "
+            "long numbers: make the column text there, and write them again.",
+        ),
         ({"steps": True}, ", input steps: must be a number; got True."),
         ({"scale": float("nan")}, ", input scale: must be a finite number; got nan."),
         ({"scale": 1e999}, ", input scale: must be a finite number; got inf."),
@@ -185,13 +190,15 @@ def test_values_are_converted_to_the_inputs_type() -> None:
     )
 
 
-def test_a_seed_of_64_bits_keeps_every_bit() -> None:
+@pytest.mark.parametrize("written", [2**63 + 1, str(2**63 + 1), f" {2**63 + 1} ", f"{2**63 + 1}.0"])
+def test_a_seed_of_64_bits_keeps_every_bit(written: object) -> None:
+    """In a table, a blank may follow the comma."""
     specs = {
         **SPECS,
         "Sample": NodeSpec("Sample", (InputSpec("seed", "INT", maximum=2**64 - 1),), ("ROLLOUT",)),
     }
     content = good()
-    content["2"]["inputs"] = {"seed": 2**63 + 1}
+    content["2"]["inputs"] = {"seed": written}
     assert check(parse(content, "w.json"), specs, "").nodes["2"].inputs["seed"] == 2**63 + 1
 
 
