@@ -95,6 +95,8 @@ def _csv(path: Path, text: str) -> list[Cells]:
         lines = [line for line in reader if any(cell.strip() for cell in line)]
     except csv.Error as error:
         raise BadInput(f"{path} line {reader.line_num} is not valid CSV ({error}).") from error
+    used = max((n for line in lines for n, cell in enumerate(line, 1) if cell.strip()), default=0)
+    lines = [line[:used] for line in lines]  # spreadsheets write empty columns behind the last
     columns = [name.strip() for name in lines[0]] if lines else []
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:

@@ -46,7 +46,7 @@ def test_a_row_is_named_on_one_line_whatever_its_text() -> None:
     ("name", "text"),
     [
         ("t.csv", '5.seed,2.text\n7,"a, ""b""\n"\n\n,c\n'),
-        ("t.csv", '\ufeff5.seed;2.text\r\n7;"a, ""b""\n"\r\n;c\r\n'),
+        ("t.csv", '\ufeff5.seed;2.text;;\r\n7;"a, ""b""\n";;\r\n;c;;\r\n'),
         ("t.tsv", '5.seed\t2.text\n7\t"a, ""b""\n"\n\tc\n'),
         ("t.json", '[{"5.seed": 7, "2.text": "a, \\"b\\"\\n"}, {"5.seed": null, "2.text": "c"}]'),
         ("t.jsonl", '{"5.seed": 7, "2.text": "a, \\"b\\"\\n"}\n\n{"2.text": "c"}\n'),
