@@ -104,7 +104,7 @@ def run(  # noqa: PLR0913
             seconds = live.run(job, run_files)
             print_files(console, run_files, seconds)
             if report is not None:
-                _copy_report(run_files, report)
+                _write_report(run_files, report)
 
 
 main.add_command(batch)
@@ -225,18 +225,23 @@ def _check_doubled(workflow: Path, changes: tuple[Override, ...]) -> None:
         )
 
 
-def _copy_report(run_files: RunFiles, target: Path) -> None:
-    reports = run_files.paths("report")
-    if not reports:
-        raise BadInput("--report: this workflow writes no report; add a Save Video (Stream) node.")
+def _write_report(run_files: RunFiles, target: Path) -> None:
+    """Copy the report beside the video; write that which was only shown, where none is there."""
+    saved = run_files.paths("report")
+    if not saved and run_files.report is None:
+        raise BadInput(
+            "--report: this run made no report; that takes a Save Video (Stream) node, and no dry "
+            "run."
+        )
+    own = f", and its report is {saved[-1]}" if saved else ""
     try:
-        if target.exists() and target.samefile(reports[-1]):
+        if saved and target.exists() and target.samefile(saved[-1]):
             return  # the node has written it there
-        write_whole(target, reports[-1].read_bytes())
+        shown = json.dumps(run_files.report, indent=2) + "\n"
+        write_whole(target, saved[-1].read_bytes() if saved else shown)
     except OSError as error:
         raise StorageError(
-            f"--report {target} cannot be written ({error.strerror}); the run is done, and its "
-            f"report is {reports[-1]}."
+            f"--report {target} cannot be written ({error.strerror}); the run is done{own}."
         ) from error
 
 
