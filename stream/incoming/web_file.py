@@ -34,7 +34,7 @@ class WebFile:
         self._url, self._position = address.url, 0
         self._wire: socket.socket | None = None
         self._answer: http.client.HTTPResponse | None = None
-        self._has_stalled = False
+        self._has_failed = False
         answer = self._open(0)
         length = answer.getheader("Content-Length") or ""
         takes_ranges = (answer.getheader("Accept-Ranges") or "").lower() == "bytes"
@@ -43,16 +43,17 @@ class WebFile:
         self.size = int(length) if takes_ranges and self.is_whole else None
 
     def read(self, count: int) -> bytes:
-        """What is there of the next `count` bytes; empty at the end. TimeoutError if it stalls."""
-        if self._answer is None and self._position >= (self.size or 0):
+        """What is there of the next `count` bytes; empty at the end. TimeoutError if it stalls.
+
+        Empty after an error too: PyAV raises the first one, and would print it at a second one.
+        """
+        if self._has_failed or (self._answer is None and self._position >= (self.size or 0)):
             return b""
-        answer = self._answer or self._open(self._position)
-        if self._has_stalled:  # PyAV may ask again, and Python would not say what is wrong
-            raise TimeoutError
         try:
+            answer = self._answer or self._open(self._position)
             content = answer.read1(count)
-        except TimeoutError:
-            self._has_stalled = True
+        except BaseException:
+            self._has_failed = True
             raise
         self._position += len(content)
         self.has_ended = not content

@@ -344,10 +344,13 @@ def test_large_pictures_of_motion_jpeg_need_no_parts(server: FaultServer) -> Non
     assert all(picture is not None and picture[0] <= now for picture, now in timed)
 
 
-def test_a_stream_that_stalls_while_it_is_opened_is_called_silent(server: FaultServer) -> None:
+def test_a_stream_that_stalls_while_it_is_opened_is_called_silent(
+    server: FaultServer, capfd: pytest.CaptureFixture[str]
+) -> None:
     server.content = grain() * 20
     with pytest.raises(BadInput, match="sent no picture for 0.5 s; check that it is running"):
         connect(server.url("/stall"), 0.5)
+    assert capfd.readouterr().err == ""  # PyAV prints what it does not raise
 
 
 @pytest.mark.parametrize("path", ["/video", "/break"])
