@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from ...errors import BadInput
 from ..video.display.picture_times import PictureTimes
 from ..video.display.upright import StreamHeader
-from ..video.opening import AnyPacket, open_to_read, packets
+from ..video.opening import AnyPacket, frames_of, open_to_read, packets
 from ..video.reading.source import BARE_FORMATS, bare_video, tick_s
 from .address import SourceAddress
 from .web_file import WebFile
@@ -230,7 +230,7 @@ class PictureClock:
 def _decode(packet: AnyPacket) -> list[av.VideoFrame]:
     """The pictures of a packet; none of one that arrives damaged, as the first ones may."""
     try:
-        return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+        return [frame for frame in frames_of(packet) if isinstance(frame, av.VideoFrame)]
     except av.InvalidDataError:
         return []
 

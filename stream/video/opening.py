@@ -46,3 +46,14 @@ def packets(container: InputContainer, *streams: VideoStream | AudioStream) -> I
         if packet is None:
             return
         yield packet
+
+
+def frames_of(packet: AnyPacket) -> list[Any]:
+    """The pictures or the sound that a packet brings out of its decoder.
+
+    Theora writes an empty packet where the picture before stands still. Decoders refuse such a
+    packet, or take it for the end; the one at the end has no time.
+    """
+    is_still = packet.size == 0 and packet.dts is not None
+    frames: list[Any] = [] if is_still else packet.decode()
+    return frames

@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from ....errors import BadInput
 from ..display.picture_times import display_ticks
 from ..display.upright import PLAIN, StreamHeader, Upright
-from ..opening import open_to_read, packets
+from ..opening import frames_of, open_to_read, packets
 from .missing_bytes import missing_bytes
 
 logger = logging.getLogger("longtake")
@@ -173,7 +173,7 @@ def decoded(
     is_whole = True
     for packet in packets(container, stream):
         try:
-            frames = packet.decode()
+            frames = frames_of(packet)
         except av.InvalidDataError as error:
             if is_whole:
                 name = source_name(source)

@@ -355,7 +355,8 @@ def test_a_stream_that_stalls_while_it_is_opened_is_called_silent(
 
 @pytest.mark.parametrize("path", ["/video", "/break"])
 def test_motion_jpeg_that_ends_is_no_damaged_video(server: FaultServer, path: str) -> None:
-    server.content = BOUNDARY + b"".join(map(part, range(20)))
+    nothing = b"Content-Type: image/jpeg\r\nContent-Length: 0\r\n\r\n\r\n" + BOUNDARY
+    server.content = BOUNDARY + b"".join([part(0), nothing, *map(part, range(20))])
     with closing(connect(server.url(path))) as connection:
         assert not connection.is_file
         assert len(frames(connection)) >= 9

@@ -86,6 +86,24 @@ def test_reading_begins_right_where_a_search_in_the_file_does_not(
         assert torch.equal(torch.cat([*pieces(clip, first)]), whole[first:]), first
 
 
+def test_a_picture_stands_where_a_packet_is_empty(tmp_path: Path) -> None:
+    """Theora writes such packets; NUT is a container that keeps them."""
+    path, standing = tmp_path / "x.nut", (3, 4, 9)
+    with av.open(path, "w") as container:
+        video = container.add_stream("mpeg4", rate=10, options={"bf": "0"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(10):
+            grey = np.full((48, 64, 3), 20 * number, np.uint8)
+            for packet in video.encode(av.VideoFrame.from_ndarray(grey, "rgb24")):
+                part = av.Packet(b"") if number in standing else packet
+                part.stream, part.time_base = video, packet.time_base
+                part.pts, part.dts = packet.pts, packet.dts
+                container.mux(part)
+    clip = VideoClip.probe(str(path), FrameRequest(Fraction(10)))
+    shown = torch.cat([*pieces(clip)]).mean((1, 2, 3)) * 255 / 20
+    assert shown.round().tolist() == [0, 1, 2, 2, 2, 5, 6, 7, 8, 8]
+
+
 @pytest.mark.parametrize("name", ["x.ts", "x.flv"])
 def test_a_file_that_was_cut_off_is_read_up_to_its_end(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
