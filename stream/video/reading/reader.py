@@ -30,6 +30,7 @@ from .source import (
     start_s,
     tick_s,
     translate_errors,
+    usual_rate,
     video_stream,
 )
 
@@ -152,7 +153,7 @@ class _DecodedFile:
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """The pictures from the place of the file on, with their times."""
-        usual = 1 / Fraction(self._stream.average_rate or 25)
+        usual = 1 / usual_rate(self._stream)
         ticks = round(usual / tick_s(self._stream))
         times = PictureTimes(self._container.format.name, self._delay, ticks)
         return times.stamp(decoded(self._container, self._stream, self._source))

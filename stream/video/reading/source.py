@@ -36,6 +36,7 @@ VideoSource = str | io.BytesIO
 
 ROUNDING_S = Fraction(1, 1000)  # Matroska rounds times to milliseconds
 READ_BYTES = 1 << 22
+MOST_FPS = 1000  # of cameras
 REMEMBERED_FILES = 256
 BARE_FORMATS = ("h264", "hevc", "vvc")  # FFmpeg gives their packets no times, and cannot seek
 
@@ -127,7 +128,7 @@ def probe_size(source: VideoSource) -> tuple[Fraction, int, int]:
     """Frames per second, width and height of a video, as shown upright."""
     with open_container(source) as container:
         stream = video_stream(container)
-        return Fraction(stream.average_rate or 25), *_upright_size(container, stream, source)
+        return usual_rate(stream), *_upright_size(container, stream, source)
 
 
 def coded_size(source: VideoSource) -> tuple[int, int]:
@@ -199,9 +200,18 @@ def tick_s(stream: VideoStream | AudioStream) -> Fraction:
     return Fraction(stream.time_base or 1)
 
 
+def usual_rate(stream: VideoStream) -> Fraction:
+    """Frames a second on average, 25 where the file says nothing.
+
+    Of a raw DV file, FFmpeg's average is the rate of the file's clock, and only its guess is right.
+    """
+    average = Fraction(stream.average_rate or 25)
+    return average if average <= MOST_FPS else Fraction(stream.guessed_rate or 25)
+
+
 def _length_s(container: InputContainer, stream: VideoStream) -> Fraction:
     """Seconds to the end of the last picture, from the packets alone."""
-    usual = 1 / Fraction(stream.average_rate or 25)
+    usual = 1 / usual_rate(stream)
     ends = [Fraction(0)]
     for packet in packets(container, stream):
         ticks = display_ticks(container.format.name, packet)

@@ -15,7 +15,7 @@ import torch
 from longtake.errors import BadInput
 from longtake.stream.video.codecs import FFV1, Encoding
 from longtake.stream.video.reading.reader import VideoReader
-from longtake.stream.video.reading.source import FrameRequest, VideoClip
+from longtake.stream.video.reading.source import FrameRequest, VideoClip, probe_size
 from longtake.stream.video.sound.in_file import FileSound
 from longtake.stream.video.sound.reading import SoundReader, waveform
 from longtake.stream.video.spec import VideoSpec
@@ -84,6 +84,22 @@ def test_reading_begins_right_where_a_search_in_the_file_does_not(
     whole = torch.cat([*pieces(clip)])
     for first in range(clip.frame_total):
         assert torch.equal(torch.cat([*pieces(clip, first)]), whole[first:]), first
+
+
+def test_raw_dv_has_the_rate_of_its_pictures(tmp_path: Path) -> None:
+    """FFmpeg says 60000 a second, which is the rate of the file's clock."""
+    path = tmp_path / "x.dv"
+    with av.open(path, "w") as container:
+        video = container.add_stream("dvvideo", rate=25)
+        video.width, video.height, video.pix_fmt = 720, 576, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=48000, layout="stereo")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 4 * 48000 // 25), np.int16), "s16")
+        samples.sample_rate = 48000
+        for _ in range(2):
+            picture = av.VideoFrame(720, 576, "yuv420p")
+            container.mux([*video.encode(picture), *sound.encode(samples)])
+        container.mux([*video.encode(), *sound.encode()])
+    assert probe_size(str(path)) == (25, 768, 576)
 
 
 def test_a_picture_stands_where_a_packet_is_empty(tmp_path: Path) -> None:
