@@ -35,6 +35,7 @@ VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
 
 ROUNDING_S = Fraction(1, 1000)  # Matroska rounds times to milliseconds
+JUMP_S = 1  # times of packets do not go back in one recording
 READ_BYTES = 1 << 22
 MOST_FPS = 1000  # of cameras
 REMEMBERED_FILES = 256
@@ -78,7 +79,7 @@ class VideoClip:
             stream = video_stream(container)
             header = StreamHeader.of(stream)
             width, height = _upright_size(container, stream, source)
-            length_s = _length_s(container, stream)
+            length_s = _length_s(container, stream, source)
         _warn_if_cut(source, length_s)
         start = Fraction(request.start).limit_denominator(1000)
         start = max(Fraction(0), start + length_s if start < 0 else start)
@@ -114,6 +115,14 @@ def _warn_if_cut(source: VideoSource, length_s: Fraction) -> None:
             "are left; copy or download it again to have all of it.",
             source_name(source), max(1, 100 * missing / whole), length_s,
         )  # fmt: skip
+
+
+def _warn_of_joint(source: VideoSource, at_s: Fraction) -> None:
+    logger.warning(
+        "The times of the video %s begin anew after %.2f s, as in files that were joined, so that "
+        "parts are left out; to have all of it, write it anew: ffmpeg -i FILE -c copy NEW.mp4",
+        source_name(source), at_s,
+    )  # fmt: skip
 
 
 def no_frames_left(length_s: float, start_s: float) -> BadInput:
@@ -209,16 +218,24 @@ def usual_rate(stream: VideoStream) -> Fraction:
     return average if average <= MOST_FPS else Fraction(stream.guessed_rate or 25)
 
 
-def _length_s(container: InputContainer, stream: VideoStream) -> Fraction:
-    """Seconds to the end of the last picture, from the packets alone."""
-    usual = 1 / usual_rate(stream)
-    ends = [Fraction(0)]
+def _length_s(container: InputContainer, stream: VideoStream, source: VideoSource) -> Fraction:
+    """Seconds to the end of the last picture, from the packets alone.
+
+    A warning tells of files that were joined, whose times begin anew in the middle.
+    """
+    usual, tick = 1 / usual_rate(stream), tick_s(stream)
+    before: int | None = None
+    end, is_joined = Fraction(0), False
     for packet in packets(container, stream):
+        at = packet.dts
+        if not is_joined and at is not None and before is not None and before - at > JUMP_S / tick:
+            is_joined = True
+            _warn_of_joint(source, end - start_s(stream))
+        before = at
         ticks = display_ticks(container.format.name, packet)
         if ticks is not None:
-            shown_s = packet.duration * tick_s(stream) if packet.duration else usual
-            ends = [max(ends[0], ticks * tick_s(stream) + shown_s)]
-    return ends[0] - start_s(stream)
+            end = max(end, ticks * tick + (packet.duration * tick if packet.duration else usual))
+    return end - start_s(stream)
 
 
 def _upright_size(

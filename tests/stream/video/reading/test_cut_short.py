@@ -1,4 +1,4 @@
-"""A video file whose end is missing is told of, and no whole file is, of any container."""
+"""A video file that lacks its end, or was joined, is told of; no whole one is, of any container."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def warnings(path: Path | io.BytesIO, caplog: pytest.LogCaptureFixture) -> list[
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="longtake"):
         VideoClip.probe(source, FrameRequest(Fraction(25)))
-    return [text for text in caplog.messages if "cut short" in text]
+    return [text for text in caplog.messages if "cut short" in text or "begin anew" in text]
 
 
 @pytest.mark.parametrize("case", TOLD, ids=lambda case: case[0])
@@ -77,6 +77,16 @@ def test_a_file_that_was_cut_short_is_told_once(
             assert f"at least {100 - percent} % of its bytes" in told
     [told] = warnings(io.BytesIO(cut.read_bytes()), caplog)
     assert "The video in memory is cut short" in told
+
+
+def test_files_that_were_joined_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their times begin anew, so that the later part is not read, or not from its beginning."""
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(3 * written(tmp_path, UNTOLD[-1]).read_bytes())
+    [told] = warnings(joined, caplog)
+    assert f"{joined} begin anew after 2.00 s" in told and "ffmpeg -i FILE -c copy" in told
 
 
 @pytest.mark.parametrize(("uneven", "start"), [(False, 0), (True, 0), (False, -5), (False, 50)])
