@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 from ....errors import BadInput
 from ..display.picture_times import display_ticks
 from ..display.upright import PLAIN, StreamHeader, Upright
+from ..frame_rate import exact_rate
 from ..opening import frames_of, open_to_read, packets
 from .missing_bytes import missing_bytes
 
@@ -137,7 +138,8 @@ def probe_size(source: VideoSource) -> tuple[Fraction, int, int]:
     """Frames per second, width and height of a video, as shown upright."""
     with open_container(source) as container:
         stream = video_stream(container)
-        return usual_rate(stream), *_upright_size(container, stream, source)
+        size = _upright_size(container, stream, source)
+        return _own_rate(container, stream), *size
 
 
 def coded_size(source: VideoSource) -> tuple[int, int]:
@@ -207,6 +209,18 @@ def start_s(stream: VideoStream) -> Fraction:
 def tick_s(stream: VideoStream | AudioStream) -> Fraction:
     """The length of a tick of the stream's clock, in seconds."""
     return Fraction(stream.time_base or 1)
+
+
+def _own_rate(container: InputContainer, stream: VideoStream) -> Fraction:
+    """Frames a second on average, counted where the file does not say, as a browser's recording.
+
+    The file must be at its start.
+    """
+    if stream.average_rate:
+        return usual_rate(stream)
+    times = [packet.pts for packet in packets(container, stream) if packet.pts is not None]
+    span_s = (max(times) - min(times)) * tick_s(stream) if times else Fraction(0)
+    return exact_rate((len(times) - 1) / span_s) if span_s else usual_rate(stream)
 
 
 def usual_rate(stream: VideoStream) -> Fraction:

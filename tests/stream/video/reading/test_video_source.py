@@ -102,6 +102,16 @@ def test_raw_dv_has_the_rate_of_its_pictures(tmp_path: Path) -> None:
     assert probe_size(str(path)) == (25, 768, 576)
 
 
+def test_the_rate_is_counted_where_the_file_does_not_say(tmp_path: Path) -> None:
+    """A browser's recording lacks it, as this file without Matroska's DefaultDuration."""
+    path = tmp_path / "x.mkv"
+    write_clip(path, 31, 30, codec="mpeg4")
+    content = path.read_bytes()
+    place = content.index(b"\x23\xe3\x83\x84")
+    path.write_bytes(content[:place] + b"\xec\x86" + bytes(6) + content[place + 8 :])
+    assert probe_size(str(path)) == (30, 96, 64)
+
+
 def test_a_picture_stands_where_a_packet_is_empty(tmp_path: Path) -> None:
     """Theora writes such packets; NUT is a container that keeps them."""
     path, standing = tmp_path / "x.nut", (3, 4, 9)
