@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,9 +37,10 @@ VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
 
 ROUNDING_S = Fraction(1, 1000)  # Matroska rounds times to milliseconds
-JUMP_S = 1  # times of packets do not go back in one recording
+BACK_S, AHEAD_S = 1, 10  # larger steps of a recording's times are where another one follows
+CLOCKED_FORMATS = ("mpegts", "mpeg")  # in others, a picture may stand for any time
 READ_BYTES = 1 << 22
-MOST_FPS = 1000  # of cameras
+MOST_FPS = 1000  # of raw DV, FFmpeg's average is more: the rate of the file's clock
 REMEMBERED_FILES = 256
 BARE_FORMATS = ("h264", "hevc", "vvc")  # FFmpeg gives their packets no times, and cannot seek
 
@@ -118,11 +120,11 @@ def _warn_if_cut(source: VideoSource, length_s: Fraction) -> None:
         )  # fmt: skip
 
 
-def _warn_of_joint(source: VideoSource, at_s: Fraction) -> None:
+def _warn_of_joint(source: VideoSource, before_s: Fraction, after_s: Fraction) -> None:
     logger.warning(
-        "The times of the video %s begin anew after %.2f s, as in files that were joined, so that "
-        "parts are left out; to have all of it, write it anew: ffmpeg -i FILE -c copy NEW.mp4",
-        source_name(source), at_s,
+        "The times of the video %s jump from %.2f to %.2f s, as in files that were joined: parts "
+        "are left out, or a picture stands; write it anew: ffmpeg -i FILE -c copy NEW.mp4",
+        source_name(source), before_s, after_s,
     )  # fmt: skip
 
 
@@ -212,10 +214,7 @@ def tick_s(stream: VideoStream | AudioStream) -> Fraction:
 
 
 def _own_rate(container: InputContainer, stream: VideoStream) -> Fraction:
-    """Frames a second on average, counted where the file does not say, as a browser's recording.
-
-    The file must be at its start.
-    """
+    """Frames a second on average, counted in a file that does not say, as a browser's recording."""
     if stream.average_rate:
         return usual_rate(stream)
     times = [packet.pts for packet in packets(container, stream) if packet.pts is not None]
@@ -224,10 +223,7 @@ def _own_rate(container: InputContainer, stream: VideoStream) -> Fraction:
 
 
 def usual_rate(stream: VideoStream) -> Fraction:
-    """Frames a second on average, 25 where the file says nothing.
-
-    Of a raw DV file, FFmpeg's average is the rate of the file's clock, and only its guess is right.
-    """
+    """Frames a second on average, 25 where the file says nothing."""
     average = Fraction(stream.average_rate or 25)
     return average if average <= MOST_FPS else Fraction(stream.guessed_rate or 25)
 
@@ -235,21 +231,23 @@ def usual_rate(stream: VideoStream) -> Fraction:
 def _length_s(container: InputContainer, stream: VideoStream, source: VideoSource) -> Fraction:
     """Seconds to the end of the last picture, from the packets alone.
 
-    A warning tells of files that were joined, whose times begin anew in the middle.
+    A warning tells of files that were joined, whose times jump in the middle.
     """
-    usual, tick = 1 / usual_rate(stream), tick_s(stream)
+    usual, tick, start = 1 / usual_rate(stream), tick_s(stream), start_s(stream)
+    most_s = AHEAD_S if container.format.name in CLOCKED_FORMATS else math.inf
     before: int | None = None
     end, is_joined = Fraction(0), False
     for packet in packets(container, stream):
-        at = packet.dts
-        if not is_joined and at is not None and before is not None and before - at > JUMP_S / tick:
+        step_s = 0 if None in (packet.dts, before) else (packet.dts - before) * tick
+        if not is_joined and not -BACK_S <= step_s <= most_s:
             is_joined = True
-            _warn_of_joint(source, end - start_s(stream))
-        before = at
+            shown = packet.dts if packet.pts is None else packet.pts
+            _warn_of_joint(source, end - start, shown * tick - start)
+        before = packet.dts
         ticks = display_ticks(container.format.name, packet)
         if ticks is not None:
             end = max(end, ticks * tick + (packet.duration * tick if packet.duration else usual))
-    return end - start_s(stream)
+    return end - start
 
 
 def _upright_size(

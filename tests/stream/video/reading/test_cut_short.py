@@ -60,7 +60,7 @@ def warnings(path: Path | io.BytesIO, caplog: pytest.LogCaptureFixture) -> list[
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="longtake"):
         VideoClip.probe(source, FrameRequest(Fraction(25)))
-    return [text for text in caplog.messages if "cut short" in text or "begin anew" in text]
+    return [text for text in caplog.messages if "cut short" in text or "jump from" in text]
 
 
 @pytest.mark.parametrize("case", TOLD, ids=lambda case: case[0])
@@ -79,14 +79,18 @@ def test_a_file_that_was_cut_short_is_told_once(
     assert "The video in memory is cut short" in told
 
 
+@pytest.mark.parametrize(("start", "to_s"), [(0, ["0.00"]), (50, []), (2000, ["79.92"])])
 def test_files_that_were_joined_are_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, start: int, to_s: list[str]
 ) -> None:
-    """Their times begin anew, so that the later part is not read, or not from its beginning."""
+    """Players take the second one for the next; by its times it is none, or comes much later."""
+    parts = [written(tmp_path, UNTOLD[-1], start=at).read_bytes() for at in (0, start, start)]
     joined = tmp_path / "joined.ts"
-    joined.write_bytes(3 * written(tmp_path, UNTOLD[-1]).read_bytes())
-    [told] = warnings(joined, caplog)
-    assert f"{joined} begin anew after 2.00 s" in told and "ffmpeg -i FILE -c copy" in told
+    joined.write_bytes(b"".join(parts if to_s else parts[:2]))
+    told = warnings(joined, caplog)
+    assert [text.split(",")[0] for text in told] == [
+        f"The times of the video {joined} jump from 2.00 to {seconds} s" for seconds in to_s
+    ]
 
 
 @pytest.mark.parametrize(("uneven", "start"), [(False, 0), (True, 0), (False, -5), (False, 50)])
