@@ -72,6 +72,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
             inputs=[_model(), *_steps(), *_kind(), *_lists(), *_process()],
             outputs=[sockets.Schedule.Output(display_name="schedule")],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,  # its picture comes with a cached run, too
         )
 
     @classmethod

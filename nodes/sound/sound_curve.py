@@ -38,6 +38,7 @@ class SoundCurve(io.ComfyNode):
             inputs=_inputs(),
             outputs=[io.String.Output(display_name="lines")],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,  # its picture comes with a cached run, too
         )
 
     @classmethod

@@ -20,7 +20,15 @@ from PIL import Image
 from longtake.errors import LongtakeError
 from longtake.headless.osc.remote import RemoteRun
 from longtake.tests.in_core.support.client import Client, OnMessage, Run
-from longtake.tests.in_core.support.graphs import DECODE, PREVIEW, SAMPLER, SAVE, example, node
+from longtake.tests.in_core.support.graphs import (
+    DECODE,
+    PREVIEW,
+    SAMPLER,
+    SAVE,
+    SCHEDULE,
+    example,
+    node,
+)
 from longtake.tests.in_core.support.outputs import frame_count, saved
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
@@ -136,6 +144,23 @@ def test_a_cached_run_names_the_same_take_again(client: Client) -> None:
     shown = [data["output"] for data in told(again, "executed") if data["node"] == PREVIEW]
     assert shown[0]["longtake"] == [{"take": token(first)}]
     assert len(pictures(client, manifest(client, token(first)))) == 69
+
+
+def test_cached_nodes_show_their_pictures_again(client: Client) -> None:
+    workflow = example(seed=40) | {
+        "20": node("EmptyAudio", duration=2.0, sample_rate=8000, channels=1),
+        "21": node("LongtakeSoundCurve", audio=["20", 0], follow="loudness", low=0.0, high=1.0,
+                   fall=0.0, every=0.25),
+        "22": node("PreviewAny", source=["21", 0]),
+    }  # fmt: skip
+    client.run(workflow)
+    for seed in (40, 41):  # all of the run is cached; these two are, before a new shot
+        workflow[SAMPLER]["inputs"]["seed"] = seed
+        again = client.run(workflow)
+        for drawn in (SCHEDULE, "21"):
+            assert drawn in again.cached
+            [shown] = [data["output"] for data in told(again, "executed") if data["node"] == drawn]
+            assert len(shown["longtake_picture"]) == 1
 
 
 def test_after_cancel_the_take_stays_and_says_where_to_go_on(client: Client) -> None:

@@ -9,7 +9,7 @@ from longtake.tests.in_core.support.client import Client, Workflow
 from longtake.tests.in_core.support.places import ROOT
 
 EXAMPLE = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
-LOAD, TIMELINE, SAMPLER, DECODE, PREVIEW, SAVE = "1", "2", "5", "6", "7", "8"
+LOAD, TIMELINE, SCHEDULE, SAMPLER, DECODE, PREVIEW, SAVE = "1", "2", "4", "5", "6", "7", "8"
 CONTROL = "9"  # of `controlled`
 CHUNKS = [1, 2, 3, 4, 5, 6]
 
