@@ -177,24 +177,33 @@ test("the first prompt goes along with a number once another one was sent", onPa
   await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a red ball, guidance 3");
 }));
 
-test("the next player of the take learns which words were sent", onPage(async (player) => {
-  const drafts = await player.page.evaluate(async () => {
+test("the next player of the take gets what was typed, and learns what was sent", onPage(async (player) => {
+  const [typed, shown, sent] = await player.page.evaluate(async () => {
     const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
     const [{ RunControls }, { Take }] = await Promise.all([from("view/run_controls"), from("takes/take")]);
     const take = new Take("fake");
     take.update({ state: "running" });
     const session = { take, transport: { control: async () => {} }, draft: undefined };
-    const controls = new RunControls({ take, frames: 12, growing: true, session, place: {}, onChange() {} });
-    controls.update();
+    const open = () => {
+      const controls = new RunControls({ take, frames: 12, growing: true, session, place: {}, onChange() {} });
+      controls.update();
+      return [controls, controls.prompt, controls.guidance, controls.lora];
+    };
+    const [controls, ...fields] = open();
     controls.edit.click();
-    controls.prompt.value = "a cat";
-    controls.prompt.dispatchEvent(new Event("input"));
+    for (const [at, value] of ["a cat", "2.5", "0.5"].entries()) {
+      fields[at].value = value;
+      fields[at].dispatchEvent(new Event("input", { bubbles: true }));
+    }
     const typed = session.draft;
+    const shown = open().slice(1).map(({ value }) => value);
     controls.applyButton.click();
     await new Promise((resolve) => setTimeout(resolve));
-    return [typed, session.draft];
+    return [typed, shown, session.draft];
   });
-  assert.deepEqual(drafts, ["a cat", ""]);
+  assert.deepEqual(typed, { prompt: "a cat", guidance: "2.5", lora: "0.5" });
+  assert.deepEqual(shown, ["a cat", "2.5", "0.5"]);
+  assert.deepEqual(sent, { prompt: "", guidance: "", lora: "" });
 }));
 
 /** Say what the form holds when it is opened, of a take of 24 frames. @param {PlayerPage} player

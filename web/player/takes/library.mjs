@@ -11,17 +11,19 @@ const QUIET_TIMES = 2; // until a take is asked for that another tab tells of, o
 export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
+/** @typedef {{prompt: string, guidance: string, lora: string}} Draft the fields of an open form; "": nothing of the user's */
+
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,
  *   toldBy: "server"|"tab", quiet: number, unloaded?: boolean, driveKept?: boolean, workflowChanged?: boolean, refined?: Session,
- *   view?: import("../view/reel.mjs").View, draft?: string, wheel?: import("../drive/driver.mjs").Driver,
+ *   view?: import("../view/reel.mjs").View, draft?: Draft, wheel?: import("../drive/driver.mjs").Driver,
  *   capture?: import("../input/capture.mjs").Capture}}
  *   Session  `toldBy`: who sends the messages; `quiet`: how often it was looked at since the last one;
  *   `unloaded`: whether the server's last answer did not come;
  *   `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow;
  *   `workflowChanged`: whether the player wrote an edit, the drive or a fork into the workflow, so that Run goes on
  *   elsewhere than the take says; `refined`: the same frames, larger or finer; `view`: where a player left the
- *   take, `draft`: what it held in the open form for a prompt, and `wheel`: who drove it there; `capture`: the
+ *   take, `draft`: what the user typed into its open form, and `wheel`: who drove it there; `capture`: the
  *   camera or screen that the run gets. The host replaces the nodes and their players at every undo and at every
  *   change of workflow
  */

@@ -33,7 +33,6 @@ export class RunControls {
     /** @type {HTMLTextAreaElement} */
     this.prompt = element("textarea", {
       rows: 3, "aria-label": translate("Prompt from the next chunk on"), "data-capture-wheel": "true", keydown,
-      input: () => this.#keepDraft(),
     });
     /** @type {HTMLInputElement} */
     this.guidance = element("input", {
@@ -70,7 +69,8 @@ export class RunControls {
     const lora = element("label", {}, "LoRA × ", this.lora);
     const row = element("div", { class: "lt-form-row" }, guidance, lora, this.applyButton);
     const focusout = () => this.reel.onChange(); // nothing may hold the form of an ended run open now
-    return element("div", { class: "lt-form", hidden: true, focusout }, this.prompt, row, this.ended);
+    const input = () => this.#keepDraft();
+    return element("div", { class: "lt-form", hidden: true, focusout, input }, this.prompt, row, this.ended);
   }
 
   /** @param {KeyboardEvent} event */
@@ -92,10 +92,12 @@ export class RunControls {
     this.edit.setAttribute("aria-expanded", String(open));
   }
 
-  /** Remember the open form, and the words of the user in it, for the next player of the take. */
+  /** Remember the open form, and what the user typed into it, for the next player of the take. */
   #keepDraft() {
     const { session } = this.reel;
-    if (session) session.draft = this.form.hidden ? undefined : this.#isOwn ? this.prompt.value : "";
+    if (!session) return;
+    const draft = { prompt: this.#isOwn ? this.prompt.value : "", guidance: this.guidance.value, lora: this.lora.value };
+    session.draft = this.form.hidden ? undefined : draft;
   }
 
   /** Whether the prompt's field holds unsent words of the user. */
@@ -143,9 +145,9 @@ export class RunControls {
     if (!wanted && alone) return this.#showError(translate("Nothing to apply: change the prompt, the guidance or the LoRA first."));
     if (!await this.#send("edit", { ...numbers, text: wanted ? text : undefined })) return;
     if (wanted) this.#filled = text;
-    this.#keepDraft();
     if (numberIn(this.guidance) === numbers.guidance) this.guidance.value = ""; // else typed meanwhile
     if (numberIn(this.lora) === numbers.lora) this.lora.value = "";
+    this.#keepDraft();
   }
 
   /** Returns whether the run accepted it. @param {"pause"|"resume"|"stop"|"edit"} op
@@ -170,11 +172,12 @@ export class RunControls {
   /** Another take knows nothing of the numbers and the refusals of the one before. */
   #begin() {
     this.#take = this.reel.take?.token ?? "";
-    this.guidance.value = this.lora.value = "";
     this.#showError("");
     const { draft } = this.reel.session ?? {};
-    if (draft !== undefined) {
-      this.prompt.value = draft;
+    this.guidance.value = draft?.guidance ?? "";
+    this.lora.value = draft?.lora ?? "";
+    if (draft) {
+      this.prompt.value = draft.prompt;
       this.#fill();
       this.#openForm(true);
     } else if (this.reel.growing) this.#keepDraft();
