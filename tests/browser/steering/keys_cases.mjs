@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { playerKeys } from "../../../web/player/view/shortcuts.mjs";
 
-/** A player that notes what is asked of it, and a function that presses a key there. */
-function keyed() {
+/** A player that notes what is asked of it, and a function that presses a key there. @param {boolean} [live] */
+function keyed(live = true) {
   /** @type {string[]} */
   const asked = [];
   const note = (/** @type {string} */ name) => () => void asked.push(name);
   const reel = {
-    frames: 48, fps: 16, head: { loop: false }, prefersRefined: true,
+    frames: 48, fps: 16, head: { loop: false }, prefersRefined: true, take: { live },
     toggle: note("toggle"), step: note("step"), stepChunk: note("chunk"), seek: note("seek"),
     goLive: note("live"), set: note("loop"), preferRefined: note("refined"),
   };
@@ -30,6 +30,13 @@ test("a held key saves one frame and toggles once, but steps on", () => {
   assert.deepEqual(asked, [
     "save", "full", "toggle", "loop", "refined", "live", "step", "step", "step", "chunk", "chunk", "chunk",
   ]);
+});
+
+test("nothing follows a run that has ended", () => {
+  const { asked, press } = keyed(false);
+  press({ key: "l" });
+  press({ key: "o" });
+  assert.deepEqual(asked, ["loop"]);
 });
 
 test("on a keyboard of another script a letter is the key that has it; on a Latin one it is what is typed", () => {

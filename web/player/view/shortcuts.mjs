@@ -47,7 +47,7 @@ function actionOf(player, event) {
     case "pagedown": return () => reel.stepChunk(-1);
     case "home": return () => reel.seek(0);
     case "end": return () => reel.seek(reel.frames - 1);
-    case "l": return () => reel.goLive();
+    case "l": return () => { if (reel.take?.live) reel.goLive(); }; // as its button, which an ended run has not
     case "o": return () => reel.set({ loop: !reel.head.loop });
     case "s": return () => player.saveFrame();
     case "r": return () => reel.preferRefined(!reel.prefersRefined);
