@@ -14,6 +14,7 @@ from ..conditioning.prompt_plan import (
 from ..conditioning.reference import RAYS_REPLACED, end_of_rays, unread_features
 from ..length import Length
 from ..runtime.resolved_model import ResolvedModel
+from ..steering.camera_spec import idle_moves
 from .request import RolloutRequest
 from .training_limits import out_of_distribution_warnings
 
@@ -34,7 +35,7 @@ def shot_warnings(
         *_unused_picture(request, settings),
         *unread_features(settings.reference, request.picture, request.prompts),
         *_nothing_to_make(settings),
-        *_steering_warnings(request, settings, length, resolved.preset.fps),
+        *_steering_warnings(resolved, request, settings, length),
         *truncated_prompts(
             request.prompts, config, settings.guidance.own_prompts, resolved.preset.text_len
         ),
@@ -49,15 +50,19 @@ def shot_warnings(
 
 
 def _steering_warnings(
-    request: RolloutRequest, settings: RolloutSettings, length: Length, fps: float
+    resolved: ResolvedModel, request: RolloutRequest, settings: RolloutSettings, length: Length
 ) -> list[str]:
-    """Where camera or control video have another length than the shot, or replace another one."""
+    """Where camera or control video have another length than the shot, replace another one, or do
+    what the model cannot follow.
+    """
+    fps = resolved.preset.fps
     texts = [] if request.control is None else request.control.remarks(length, fps)
     path, rays = settings.camera, settings.reference and settings.reference.rays
     if request.camera is None or path is None:
         return texts if rays is None else [*end_of_rays(rays, length), *texts]
     replaced = [] if rays is None else [RAYS_REPLACED]
-    return [*request.camera.shortfall(path, length), *replaced, *texts]
+    idle = idle_moves(path, resolved.engine.config, length)
+    return [*request.camera.shortfall(path, length), *idle, *replaced, *texts]
 
 
 def _unused_picture(request: RolloutRequest, settings: RolloutSettings) -> list[str]:

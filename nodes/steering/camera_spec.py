@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.camera.path import CameraPath, path_of_poses
+from ...samplers.camera.track import strip_pans
 from ..length import Length
 from .camera_lines import TimedMoves, path_of_lines
+
+LEAST = 1e-6  # of a move or a pan
+PANNING = ("action", "columns")  # cameras that only pan
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,21 @@ def camera_path(spec: CameraSpec | None, config: DiTConfig, fps: float) -> Camer
             "into the prompt, or load a model with a camera, such as LingBot-World or minWM."
         )
     return spec.resolve(fps)
+
+
+def idle_moves(path: CameraPath, config: DiTConfig, length: Length) -> list[str]:
+    """A sentence where a camera that can only pan stands still, and the path moves it otherwise."""
+    if config.camera not in PANNING:
+        return []
+    moves = (path.steps - torch.eye(4)).abs().amax((1, 2)) > LEAST
+    zooms = torch.tensor(path.growths) != 0
+    stands = strip_pans(path, path.steps).abs() < LEAST
+    for entry in ((moves | zooms) & stands).nonzero()[:1].flatten().tolist():
+        start = path.starts[entry]
+        seconds = max(0, start - 1) * path.frame_s  # latent frame 0 is one picture
+        if length.latent_frames is None or start < length.latent_frames:
+            return [
+                "This model's camera only pans: it stands still where the camera path moves it "
+                f"otherwise, first at {seconds:.1f} s; write pan, left or right there."
+            ]
+    return []

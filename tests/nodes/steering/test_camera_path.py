@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
+from longtake.model.config import Camera
 from longtake.model.vae.latent_format import FRAMES_PER_LATENT
 from longtake.samplers.camera.path import path_of_poses
 from longtake.samplers.camera.rigid import from_twist
@@ -197,6 +198,33 @@ def test_a_path_steers_the_shot_and_is_part_of_its_address(steered: Bench) -> No
     assert not torch.equal(one[:3], plain[:3])
     keys = [shot.spec.key(0) for shot in shots]
     assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize(
+    ("moves", "at"),
+    [
+        ("0: forward", "0.0"),
+        ("0: still\n0.5: pan left\n1: zoom in\n1.5: up", "1.0"),
+        ("0: still\n1: forward, turn right 20\n2: left", None),
+        ("0: pan left\n9: forward", None),  # after the shot's end
+    ],
+)
+def test_moves_that_a_panning_camera_does_not_know_are_named(
+    steered: Bench, moves: str, at: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    [camera] = steered.run("LongtakeCameraPath", moves=moves)
+    steered.rollout(camera=camera, plan_only=True)
+    assert ("This model's camera only pans" in caplog.text) is (at is not None)
+    assert at is None or f"first at {at} s" in caplog.text
+
+
+@pytest.mark.parametrize(("camera", "count"), [("action", 1), ("columns", 1), ("plucker", 0)])
+def test_only_a_camera_that_pans_alone_ignores_other_moves(camera: Camera, count: int) -> None:
+    from longtake.nodes.length import Length
+    from longtake.nodes.steering.camera_spec import idle_moves
+
+    path, config = lines("0: forward"), replace(CONFIG, camera=camera)
+    assert len(idle_moves(path, config, Length(9, 3, 0, FPS))) == count
 
 
 def test_poses_of_a_file_count_every_fourth_frame_and_end_with_a_warning(
