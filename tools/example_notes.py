@@ -34,7 +34,7 @@ NOTES: dict[str, str] = {
 """,
     "6_first_and_last_picture": """\
 - Two pictures are known, the first and the last. The model finds the way between them.
-- Replace the nodes *First picture here* and *Last picture here* by Load Image.
+- Replace *First picture here* and *Last picture here* by Load Image and Upscale Image (96x64).
 - Try another time for the last picture: `start` of Known Frames and `length` of the sampler.
 """,
     "7_fork_after_rewind": """\
