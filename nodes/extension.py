@@ -27,6 +27,7 @@ from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
 from .models.load_vace import LoadVaceModule
 from .models.load_vae import LoadWanVAE
+from .models.model_family import SetModelFamily
 from .models.model_pair import ModelPair
 from .outputs.collect import Collect
 from .outputs.preview import StreamingPreview
@@ -54,6 +55,7 @@ NODES: tuple[type[io.ComfyNode], ...] = tuple(
     for node in (
         LoadDemoModel,
         LoadCausalVideoModel,
+        SetModelFamily,
         LoadWanLora,
         ModelPair,
         LoadVaceModule,

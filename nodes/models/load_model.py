@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...model.checkpoint import Checkpoint, open_checkpoint
+from ...model.families.family import Family
 from ...model.families.few_steps import few_step_warning
 from ...model.families.folder import stating_files
 from ...model.families.recognise import AUTO, EMA, RAW
@@ -29,6 +30,7 @@ DTYPES = {"auto": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.flo
 FROM_MODEL = "from model"
 FRAME_RATES = {FROM_MODEL: None, "16": 16.0, "24": 24.0}
 ROWS = [row for row in FAMILIES if row.key not in (DEMO_KEY, FAST_DEMO_KEY)]
+LISTED = ", ".join(f"{row.key} ({row.title})" for row in ROWS)
 
 
 class LoadCausalVideoModel(io.ComfyNode):
@@ -102,8 +104,7 @@ def build_model(checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> Any
 
 def _show_family(node_id: str | None, checkpoint: Checkpoint) -> None:
     recognition, family = checkpoint.recognition, checkpoint.recognition.family
-    note = f" {family.title}: {family.preset.note}." if family.preset.note else ""
-    text = f"{family.title}. {'; '.join(recognition.reasons)}. Licence: {family.licence}.{note}"
+    text = f"{family.title}. {'; '.join(recognition.reasons)}. {licence_and_note(family)}"
     unused = (
         f"{len(recognition.unused)} tensors of the file are not used, for example "
         f"{recognition.unused[0]}."
@@ -113,21 +114,26 @@ def _show_family(node_id: str | None, checkpoint: Checkpoint) -> None:
     host.show_status(node_id, text, *filter(None, [few_step_warning(recognition), unused]))
 
 
+def licence_and_note(family: Family) -> str:
+    """The licence of a family, and what its settings do differently."""
+    note = f" {family.title}: {family.preset.note}." if family.preset.note else ""
+    return f"Licence: {family.licence}.{note}"
+
+
 def _inputs() -> list[io.Input]:
     return [
         io.Combo.Input(
             "model_name",
             options=host.model_files(FOLDER),
             tooltip="A file in models/diffusion_models: .safetensors, .pt or .pth; of several "
-            "shards, any one. For GGUF, use Unet Loader (GGUF) instead of this node.",
+            "shards, any one. For GGUF, use Unet Loader (GGUF), then Set Model Family.",
         ),
         io.Combo.Input(
             "family",
             options=[AUTO, *(row.key for row in ROWS)],
             default=AUTO,
             tooltip="The model family. It cannot be read from the weights. `auto` uses the file's "
-            "metadata and name, and shows what it assumed. Others: "
-            + ", ".join(f"{row.key} ({row.title})" for row in ROWS),
+            f"metadata and name, and shows what it assumed. Others: {LISTED}",
         ),
         io.Combo.Input(
             "weights",

@@ -77,12 +77,19 @@ def attach_family(model: Any, family: Family, why: str) -> None:
     host.attach(model, KEY, ModelFacts(family, why))
 
 
+def with_family(model: Any, family: Family) -> Any:
+    """A clone of a MODEL that is of the family which a user chose."""
+    clone = model.clone()
+    host.attach(clone, KEY, ModelFacts(family, "as chosen", facts(model).noise))
+    return clone
+
+
 def facts(model: Any) -> ModelFacts:
     """The facts attached to a MODEL, or those that its tensors show if another node loaded it."""
     carried = host.get_attachment(model, KEY)
     if carried is not None:
         return carried
-    family, path = _shown_family(model), host.source_file(model)
+    family, path = shown_family(model), host.source_file(model)
     doubt = "" if path is None else _doubt(path, family)
     return ModelFacts(family, "assumed, because another node loaded the model", doubt=doubt)
 
@@ -94,11 +101,12 @@ def _doubt(path: Path, family: Family) -> str:
         return few_step_warning_for(path, family, BY_OUR_LOADER)
     return (
         f"The model's file is {named[0].title} by its name, and another node loaded it as "
-        f"{family.title}; load it by Load Causal Video Model, or set schedule and cfg yourself."
+        f"{family.title}; put Set Model Family behind that node, or load it by Load Causal Video "
+        "Model."
     )
 
 
-def _shown_family(model: Any) -> Family:
+def shown_family(model: Any) -> Family:
     """The plain family of a MODEL's architecture, as `recognise` takes it for a silent name.
 
     Sampler and loader refuse other architectures themselves, with the numbers of channels.

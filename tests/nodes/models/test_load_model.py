@@ -146,7 +146,7 @@ def test_a_family_in_the_name_of_another_loaders_file_is_warned_of(
     [warning] = out_of_distribution_warnings(known, **size)
     assert warning == (
         f"The model's file is {title} by its name, and another node loaded it as Wan 2.1 text to "
-        "video; load it by Load Causal Video Model, or set schedule and cfg yourself."
+        "video; put Set Model Family behind that node, or load it by Load Causal Video Model."
     )
 
 
