@@ -1,13 +1,14 @@
 """Noise by address: equal (seed, latent frame, step, purpose) give equal noise on every device.
 
-A hash of the address keys a counter-based generator (Philox). No generator state is advanced, so
-resume, fork, chunk order and the number of branches cannot change the noise.
+A hash of the address keys a counter-based generator (Philox). No state goes from one address to
+another, so resume, fork, chunk order and the number of branches cannot change the noise.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from threading import local
 
 import numpy as np
 import torch
@@ -42,8 +43,26 @@ def frame_noise(
 def _draw(noise: NDArray[np.float32], seed: int, frame: int, step: int, purpose: str) -> None:
     """Fill `noise` with that of an address."""
     address = f"{seed}/{frame}/{step}/{purpose}".encode()
-    key = int.from_bytes(hashlib.blake2b(address, digest_size=16).digest(), "little")
-    Generator(Philox(key=key)).standard_normal(dtype=np.float32, out=noise)
+    key = hashlib.blake2b(address, digest_size=16).digest()
+    _source.keyed(key).standard_normal(dtype=np.float32, out=noise)
+
+
+class _Source(local):
+    """One generator a thread, begun anew by each key: making another takes longer than a draw."""
+
+    def __init__(self) -> None:
+        self._philox = Philox(key=0)
+        self._generator = Generator(self._philox)
+        self._beginning = self._philox.state
+
+    def keyed(self, key: bytes) -> Generator:
+        """The generator at the beginning of the numbers of a key of 16 bytes."""
+        self._beginning["state"]["key"] = np.frombuffer(key, "<u8")
+        self._philox.state = self._beginning
+        return self._generator
+
+
+_source = _Source()
 
 
 @dataclass(frozen=True, slots=True)
