@@ -65,9 +65,12 @@ def is_own_function(part: Any) -> bool:
     return part.__module__.split(".")[0] == PACKAGE
 
 
-def patches_name(model: Any) -> object:
-    """Another value whenever patches were added to the weights of a MODEL; clones share it."""
-    return model.patches_uuid
+def patch_count(model: Any) -> int:
+    """How many patches are on the weights of a MODEL.
+
+    The host's id of them changes with the dtype to compute in, too.
+    """
+    return sum(map(len, model.patches.values()))
 
 
 def has_lora(model: Any) -> bool:

@@ -17,12 +17,12 @@ KEY = "longtake.second"
 class SecondModel:
     """The second MODEL of a pair, with patches of its own, and the passes that it makes.
 
-    `first_patches` names the patches of the first MODEL when the two were joined.
+    `first_patches` is how many patches the first MODEL had when the two were joined.
     """
 
     model: Any
     passes: LowNoise | Commits
-    first_patches: object
+    first_patches: int
 
 
 def pair(model: Any, second: Any, passes: LowNoise | Commits) -> Any:
@@ -32,7 +32,7 @@ def pair(model: Any, second: Any, passes: LowNoise | Commits) -> Any:
             "One of the two models is a pair already; connect a single model to each input."
         )
     host.module_tree(second)
-    return _carrying(model, SecondModel(second, passes, host.patches_name(model)))
+    return _carrying(model, SecondModel(second, passes, host.patch_count(model)))
 
 
 def _carrying(model: Any, second: SecondModel) -> Any:
@@ -53,14 +53,14 @@ def in_both(model: Any, change: Callable[[Any], Any]) -> Any:
     second, changed = second_model(model), change(model)
     if second is None:
         return changed
-    name = second.first_patches if half_patched(model) else host.patches_name(changed)
-    return _carrying(changed, SecondModel(change(second.model), second.passes, name))
+    count = second.first_patches if half_patched(model) else host.patch_count(changed)
+    return _carrying(changed, SecondModel(change(second.model), second.passes, count))
 
 
 def half_patched(model: Any) -> str:
     """What to do where a node patched the first model of a pair alone; else empty."""
     second = second_model(model)
-    if second is None or second.first_patches == host.patches_name(model):
+    if second is None or second.first_patches == host.patch_count(model):
         return ""
     remedy = (
         "put that node on each of the two models, before Model Pair"

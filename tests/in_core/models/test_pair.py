@@ -144,3 +144,17 @@ def test_a_pair_on_a_window_is_the_engines_own_two_models(
     expected = latents(shot, engine)
     torch.testing.assert_close(latents(shot, denoiser(joined(models))), expected, **CLOSE)
     assert (latents(shot, high) - expected).abs().max() > 0.1
+
+
+def test_a_dtype_for_a_pair_is_no_patch_on_its_weights(core: Any, tmp_path: Path) -> None:
+    """The core's ModelComputeDtype gives its MODEL another id of patches, and adds none."""
+    from longtake.nodes import host
+    from longtake.nodes.models.pair import half_patched
+
+    pair = joined([load(path) for path in files(tmp_path, "t2v")])
+    half = pair.clone()
+    half.set_model_compute_dtype(torch.float16)
+    assert half.patches_uuid != pair.patches_uuid and half_patched(half) == ""
+    layer = "blocks.0.ffn.0"
+    parts = {(layer, "diff"): torch.ones(SMALL.ffn_dim, SMALL.dim)}
+    assert "the first one alone" in half_patched(host.with_lora(half, parts, 1.0))
