@@ -72,5 +72,6 @@ def _inside(folder: Path) -> Path:
 
 def _no_gguf(path: Path) -> Tensor:
     raise BadInput(
-        f"{path} is quantised as GGUF; load it with a GGUF loader and connect its MODEL."
+        f"{path} is quantised as GGUF; load it with a GGUF loader, and connect its MODEL to Set "
+        "Model Family."
     )

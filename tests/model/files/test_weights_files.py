@@ -390,5 +390,5 @@ def test_a_gguf_file_is_recognised_and_sent_to_its_own_loader(tmp_path: Path) ->
     assert opened.recognition.family.key == "self-forcing"
     assert main_dtype(opened.recognition.header.tensors) == "Q4_K"
     assert 7e9 < opened.recognition.header.stored_bytes < 9e9  # 4.5 bits a weight
-    with pytest.raises(BadInput, match=r"load it with a GGUF loader"):
+    with pytest.raises(BadInput, match=r"its MODEL to Set Model Family"):
         opened.read("head.modulation")
