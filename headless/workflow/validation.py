@@ -125,8 +125,7 @@ def convert(where: str, spec: InputSpec, value: object, *, foreign: bool = False
         case "FLOAT":
             return _in_range(where, spec, _number(where, value))
         case "INT,FLOAT" | "FLOAT,INT":
-            number = _number(where, value)
-            return _in_range(where, spec, _whole(where, value) if number % 1 == 0 else number)
+            return _in_range(where, spec, _either(where, value))
         case "BOOLEAN":
             return _boolean(where, value)
         case "STRING":
@@ -150,6 +149,13 @@ def _whole(where: str, value: object) -> int:
             )
         return int(Decimal(value))  # a float has 53 bits
     return value if isinstance(value, int) else int(number)
+
+
+def _either(where: str, value: object) -> float:
+    """A number with all its digits where it is a whole one, written as such."""
+    number = _number(where, value)
+    is_float = number % 1 != 0 or (isinstance(value, str) and "e" in value.lower())
+    return number if is_float else _whole(where, value)
 
 
 def _number(where: str, value: object) -> float:

@@ -305,8 +305,9 @@ def test_set_finds_the_node_by_id_or_type(node: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("7.resize.width=128", 128), ("7.resize.width=2.5", 2.5), ("Resize.fit=false", False),
-     ("5:7.resize.width=8", 8), ("Resize.note=1.5", "1.5"), ("Resize.rate=25", 25)],
+    [("7.resize.width=128", 128), ("7.resize.width=2.5", 2.5), ("7.resize.width=2e3", 2000.0),
+     ("Resize.fit=false", False), ("5:7.resize.width=8", 8),
+     ("Resize.note=1.5", "1.5"), ("Resize.rate=25", 25)],
 )  # fmt: skip
 def test_set_reaches_inputs_that_a_foreign_node_makes_itself(text: str, value: object) -> None:
     """Those that come with a choice, such as the width of Resize Image/Mask, are in no table."""
