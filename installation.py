@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from .attention.backends import usable_backends, version_of
+from .attention.backends import usable_backends
 from .core.pack_copies import CUSTOM_NODES, pack_copies
 from .machine.processor_settings import advised, threads_sleep
 from .machine.products import outdoes_mkl
 from .pip_command import pip_install
 from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
-from .versions import pack_version, version_numbers
+from .versions import pack_version, version_numbers, version_of
 
 OLDEST = {  # as in pyproject.toml, which ComfyUI's own installation does not read
     "torch": "2.5",

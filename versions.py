@@ -1,4 +1,4 @@
-"""The version of this pack, and version numbers to compare."""
+"""The versions of this pack and of others, and version numbers to compare."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ def pack_version() -> str:
     """
     text = PROJECT.read_text(encoding="utf-8") if PROJECT.is_file() else ""
     match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    return match[1] if match else version_of("longtake") or "unknown version"
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package, or None; a copy that nobody installed has none."""
     try:
-        return match[1] if match else metadata.version("longtake")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "unknown version"
+        return None
 
 
 def version_numbers(version: str) -> list[int]:

@@ -6,7 +6,6 @@ packages are only looked up, since compiling takes long.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import shutil
 import sys
@@ -58,14 +57,6 @@ def compiler_reason(device: torch.device) -> str | None:
         available = any(shutil.which(name) for name in COMPILERS)
         return None if available else f"no C++ compiler ({' or '.join(COMPILERS)}) on the PATH"
     return None
-
-
-def version_of(package: str) -> str | None:
-    """The installed version of a package, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _sdpa_reason(kernel: SDPBackend, device: torch.device) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import platform
@@ -11,14 +10,13 @@ import time
 from array import array
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from ..errors import StorageError
 from ..machine.temporary_files import write_whole
-from ..versions import pack_version
+from ..versions import pack_version, version_of
 
 REPORTED_PACKAGES = ("torch", "numpy", "safetensors", "av")
 
@@ -185,17 +183,9 @@ def peak_vram_bytes(device: torch.device | None = None) -> int | None:
 
 def versions() -> dict[str, str | None]:
     """Versions of Python, the system and the packages that influence results."""
-    packages: dict[str, str | None] = {name: _package_version(name) for name in REPORTED_PACKAGES}
+    packages: dict[str, str | None] = {name: version_of(name) for name in REPORTED_PACKAGES}
     system = {"python": platform.python_version(), "system": platform.platform()}
     return {**system, "longtake": pack_version(), **packages}
-
-
-@functools.cache
-def _package_version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _finite(value: object) -> object:

@@ -6,14 +6,13 @@ The package cyndilib brings NDI's own library. Only those who use NDI need it, s
 from __future__ import annotations
 
 import importlib
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote
 
 from ...errors import BadInput
 from ...pip_command import pip_install
-from ...versions import version_numbers
+from ...versions import version_numbers, version_of
 
 SCHEME = "ndi"
 PACKAGE = "cyndilib"
@@ -48,11 +47,8 @@ def check_installed() -> None:
             f"NDI needs the package {PACKAGE}, which is not installed; install it: "
             f"{pip_install(PACKAGE)}"
         )
-    try:
-        version = metadata.version(PACKAGE)
-    except metadata.PackageNotFoundError:  # a copy that nobody installed
-        return
-    if version_numbers(version) < version_numbers(OLDEST):
+    version = version_of(PACKAGE)
+    if version is not None and version_numbers(version) < version_numbers(OLDEST):
         raise BadInput(
             f"NDI needs {PACKAGE} {OLDEST} or newer, and {version} is installed; install a newer "
             f"one: {pip_install(f'--upgrade {PACKAGE}')}"

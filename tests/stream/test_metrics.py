@@ -107,7 +107,7 @@ def test_a_report_names_the_pack_where_it_is_not_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As in ComfyUI, whose Python knows packages only, and not custom_nodes."""
-    monkeypatch.setattr(metrics, "_package_version", lambda name: None)
+    monkeypatch.setattr(metrics, "version_of", lambda name: None)
     assert versions()["longtake"] == pack_version() and pack_version()[0].isdigit()
 
 
