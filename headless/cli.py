@@ -230,8 +230,8 @@ def _write_report(run_files: RunFiles, target: Path) -> None:
     saved = run_files.paths("report")
     if not saved and run_files.report is None:
         raise BadInput(
-            "--report: this run made no report; that takes a Save Video (Stream) node, and no dry "
-            "run."
+            "--report: this run made no report; add a Save Video (Stream) node, and leave a dry "
+            "run out."
         )
     own = f", and its report is {saved[-1]}" if saved else ""
     try:
