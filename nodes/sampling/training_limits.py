@@ -45,7 +45,10 @@ def out_of_distribution_warnings(
 
 
 def _doubt(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
-    """Check a file whose name says few steps, unless text guidance is off as such a model needs."""
+    """Check a file whose name contradicts the family, by few steps or as another family.
+
+    Not where text guidance is off, as a model of few steps needs.
+    """
     if known.doubt and any(guidance.text_scale != 1 for guidance in _guidances(settings)):
         yield known.doubt
 
