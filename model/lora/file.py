@@ -114,10 +114,12 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
     for stored in weights.header.tensors:
         name = _by_order(unwrap(stored))
         part = None if NOT_THE_MODELS.search(stored) else _part(name, layers, flat)
-        if part is None or not KNOWN_ROLES.fullmatch(part[1]):
-            unused.append(stored)
-            continue
-        if _reads_other_channels(part, weights.header.tensors[stored].shape, layers):
+        shape = weights.header.tensors[stored].shape
+        if (
+            part is None
+            or not KNOWN_ROLES.fullmatch(part[1])
+            or _reads_other_channels(part, shape, layers)
+        ):
             unused.append(stored)
             continue
         if part in places:
