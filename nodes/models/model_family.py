@@ -17,6 +17,7 @@ from .model_facts import facts, shown_family, with_family
 from .pair import second_model
 
 DEFAULT = "self-forcing"
+KEYS = [row.key for row in ROWS]
 
 
 class SetModelFamily(io.ComfyNode):
@@ -37,7 +38,7 @@ class SetModelFamily(io.ComfyNode):
                 io.Model.Input("model", tooltip="From any node that loads a Wan model."),
                 io.Combo.Input(
                     "family",
-                    options=[row.key for row in ROWS],
+                    options=KEYS,
                     default=DEFAULT,
                     tooltip="The model family, by the page that the file is from. The weights do "
                     f"not tell. {LISTED}",
@@ -59,9 +60,9 @@ class SetModelFamily(io.ComfyNode):
 def _checked(model: Any, family: str) -> Family:
     """The row of a family that the MODEL can be by its architecture; BadInput if it cannot."""
     known, shape = facts(model), _shape(model)
-    if known.family.key not in BY_KEY:
+    if known.family.key not in KEYS:
         raise BadInput(
-            f"The model is {known.family.title} by its own header; take Set Model Family out."
+            f"The model is {known.family.title} by its own file; take Set Model Family out."
         )
     if family not in BY_KEY or BY_KEY[family].shape != shape:
         keys = ", ".join(row.key for row in ROWS if row.shape == shape)

@@ -114,11 +114,14 @@ def test_a_pair_by_commits_alone_has_two_sets_of_weights(bench: Bench, file: Pat
     assert "its tensors are those of t2v; choose one of" in said
 
 
-def test_a_model_whose_header_says_its_family_is_refused(bench: Bench, file: Path) -> None:
+def test_a_model_whose_file_says_its_family_is_refused(bench: Bench, file: Path) -> None:
     from longtake.model.recurrent.family import RECURRENT
     from longtake.nodes.models.model_facts import attach_family
 
     model = load_by_host(file)
     attach_family(model, RECURRENT, "its header says so")
     said = bench.refusal("LongtakeSetModelFamily", model=model, family="self-forcing")
-    assert said == "The model is a recurrent model by its own header; take Set Model Family out."
+    assert said == "The model is a recurrent model by its own file; take Set Model Family out."
+    demo, _, _ = bench.run("LongtakeLoadDemoModel")
+    said = bench.refusal("LongtakeSetModelFamily", model=demo, family="self-forcing")
+    assert said.endswith(" by its own file; take Set Model Family out.")
