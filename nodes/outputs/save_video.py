@@ -134,8 +134,11 @@ class _Saving:
                 if self.sheet is not None:
                     self.sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
-                steady = at_rate(chunk.frames, chunk.first_frame, own_rate, spec.rate)
-                video.write(steady, key_of(chunk.index))
+                key = key_of(chunk.index)
+                assert log is None or key is not None, "no run finds a piece without a key"
+                shown = at_rate(chunk.frames, chunk.first_frame, own_rate, spec.rate)
+                for pictures, is_last in shown:
+                    video.write(pictures, key if is_last else None)
                 progress.advance(chunk.index + 1)
         return video.frames_written
 

@@ -69,8 +69,8 @@ class VideoWriter:
     def write(self, frames: Tensor, key: str | None = None) -> None:
         """Queue frames `(n, 3, H, W)`, RGB in [0, 1], which must not change afterwards.
 
-        `key` identifies the pictures; a video with a log needs one. Blocks while two chunks are
-        waiting.
+        `key` identifies the pictures since the last one with a key. Only such are noted in the log.
+        Blocks while two chunks are waiting.
         """
         expected = (3, self.spec.height, self.spec.width)
         if frames.shape[1:] != expected:
@@ -146,8 +146,7 @@ class VideoWriter:
         pictures = to_pictures(frames, self.spec.bits)
         self.bytes_written += self._target.append(pictures)
         self.frames_written += len(frames)
-        if self._log is not None:
-            assert key is not None, "a piece without a key cannot be found again"
+        if self._log is not None and key is not None:
             self._log.append(key, self.frames_written, self.bytes_written)
         if self._sheet is not None:
             self._sheet.add(pictures)

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 import torch
 from av.filter import Graph
+from torch import Tensor
 
 from longtake.stream.video.frame_rate import at_rate, exact_rate, is_same_rate
+
+
+def shown(frames: Tensor, first: int, source: Fraction, target: Fraction) -> Tensor:
+    """All parts together; the last one says so."""
+    parts = list(at_rate(frames, first, source, target))
+    assert [is_last for _, is_last in parts] == [part is parts[-1] for part in parts]
+    return torch.cat([frames[:0], *(part for part, _ in parts)])
+
 
 RATES = [(16, 24), (16, 30), (24, 16), (Fraction(30000, 1001), 25), (16, 8), (16, 16), (12.5, 60)]
 
@@ -21,11 +30,11 @@ def test_chunks_give_the_frames_of_the_whole_video(
 ) -> None:
     numbers = torch.arange(160)
     source, target = Fraction(source), Fraction(target)
-    whole = at_rate(numbers, 0, source, target)
+    whole = shown(numbers, 0, source, target)
     for sizes in ((1,) * 160, (9, *(12,) * 12, 7), (1, 159)):
         chunks, first = [], 0
         for size in sizes:
-            chunks.append(at_rate(numbers[first : first + size], first, source, target))
+            chunks.append(shown(numbers[first : first + size], first, source, target))
             first += size
         assert torch.equal(torch.cat(chunks), whole)
     assert len(whole) == -(-160 * target // source)
@@ -46,18 +55,25 @@ def test_ffmpegs_fps_filter_shows_the_same_frames(
     begin.link_to(rate)
     rate.link_to(end)
     graph.configure()
-    shown = list[int]()
+    filtered = list[int]()
     for number in range(100):
         frame = av.VideoFrame.from_ndarray(np.full((16, 16), number, np.uint8), format="gray")
         frame.pts, frame.time_base = -int(-number * 1_000_000 // source), Fraction(1, 1_000_000)
         begin.push(frame)
         try:
             while True:
-                shown.append(int(end.pull().to_ndarray()[0, 0]))
+                filtered.append(int(end.pull().to_ndarray()[0, 0]))
         except av.BlockingIOError:
             continue
-    expected = at_rate(torch.arange(100), 0, source, target).tolist()
-    assert len(shown) > 40 and shown == expected[: len(shown)]
+    expected = shown(torch.arange(100), 0, source, target).tolist()
+    assert len(filtered) > 40 and filtered == expected[: len(filtered)]
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 16), (16, 16), (40, 40)])
+def test_no_part_of_a_slide_show_is_larger_than_a_chunk_or_a_few(count: int, most: int) -> None:
+    """A picture for 1000 seconds is 24,000 frames, which no memory holds at once."""
+    parts = [part for part, _ in at_rate(torch.arange(count), 0, Fraction(1, 1000), Fraction(24))]
+    assert max(map(len, parts)) == most and sum(map(len, parts)) == count * 24000
 
 
 @pytest.mark.parametrize(
