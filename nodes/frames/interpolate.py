@@ -17,6 +17,7 @@ from ...stream.lazy.joined import JoinedStream, JoinStart, JoinSteps, NextChunk
 from ...stream.lazy.newest import Newest, SharedNewest
 from ...stream.preview.messages import Plan
 from .. import categories, host, sockets
+from ..runtime.session import session
 from ..schema import build
 from .pictures import frames_input, to_frames
 from .source import DerivedFrames, FrameSource, content_key_by
@@ -122,25 +123,36 @@ class InterpolatedFrames(DerivedFrames):
 
     def _start(self, first: int) -> JoinStart[FrameChunk, FrameChunk]:
         outputs_have = [self.source.content_key(first - 1)] if first else []
-        steps = self._join(outputs_have, self._newest.lend())
-        return JoinStart(steps, source_chunk=max(0, first - 1))
+        before = session.seams.find(outputs_have[0]) if first else None
+        steps = self._join(outputs_have, before, self._newest.lend())
+        return JoinStart(steps, source_chunk=max(0, first - (before is None)))
 
     def _join(
-        self, outputs_have: list[str | None], newest: Newest[FrameChunk, FrameChunk]
+        self,
+        outputs_have: list[str | None],
+        before: Tensor | None,
+        newest: Newest[FrameChunk, FrameChunk],
     ) -> JoinSteps[FrameChunk, FrameChunk]:
         """The steps of a reader: each chunk with the frames between it and the one before.
 
-        Of the chunk with the key in `outputs_have`, if there is one, only the last frame is read.
+        Of the chunk with the key in `outputs_have`, if there is one, the last frame is `before`,
+        (1, 3, H, W). Where the session has lost that, the chunk is made again.
         """
-        before: Tensor | None = None  # the last frame of the chunk before, (1, 3, H, W)
-        for key in outputs_have:
+        keys = (None, outputs_have[0] if outputs_have else None)  # of the last two chunks
+        if outputs_have and before is None:
             passed = yield NextChunk(0)
-            if passed is None or self.source.content_key(passed.index) != key:
+            if passed is None or self.source.content_key(passed.index) != keys[1]:
                 return  # a stop has changed what outputs have, and nothing fits behind that
             before = passed.frames[-1:]
         while (chunk := (yield NextChunk(0))) is not None:
-            yield newest.of(chunk, partial(self._interpolate, before, chunk))
-            before = chunk.frames[-1:]
+            made = newest.of(chunk, partial(self._interpolate, before, chunk))
+            before, oldest = chunk.frames[-1:], keys[0]
+            keys = keys[1], self.source.content_key(chunk.index)
+            session.seams.keep(keys[1], before, instead_of=oldest)
+            yield made
+            del made  # before waiting for the next
+        for key in keys:
+            session.seams.drop(key)
 
     def _interpolate(self, before: Tensor | None, chunk: FrameChunk) -> FrameChunk:
         seam = [] if before is None else [before]

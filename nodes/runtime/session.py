@@ -17,6 +17,7 @@ from ...stream.rollout.hot_states import HotStates
 from ...stream.store.opening import VARIABLE, open_store
 from ...stream.store.sharing import RowLease, Sharing
 from .. import host
+from .seams import Seams
 from .state_memory import StateMemory, resting_budget
 from .work_factors import WorkFactors
 
@@ -25,6 +26,8 @@ MAX_EMBEDDINGS = 16  # of live edits; 8 MB each for the largest text encoder
 
 class Session:
     """`takes` are shown in previews; `states` are the resting states of rollouts.
+
+    `seams` are pictures from which cancelled stages go on.
 
     The session counts how often live controls altered a sampler's result. It also remembers the
     embeddings of live prompt edits: a kept edit must give the same bits, even where the Prompt
@@ -35,6 +38,7 @@ class Session:
         self.takes = Takes(host.temp_folder)
         self.states = HotStates(resting_budget)
         self.work_factors = WorkFactors()
+        self.seams = Seams()
         self._state_memory: StateMemory | None = None  # once there is a device
         self._sharing: Sharing | None = None  # once a rollout needs the store
         self._store_url = ""
@@ -48,6 +52,7 @@ class Session:
         self.states.clear(log=False)
         self._state_memory = None
         self.work_factors = WorkFactors()
+        self.seams.clear()
         self.close_store()
         self._altered.clear()
         self._embeddings.clear()

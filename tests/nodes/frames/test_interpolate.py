@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import BadInput
-from longtake.headless.events import FileSaved
 from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes.unfinished_video import pictures
+from longtake.tests.support.nodes.unfinished_video import save as write_lossless
+from longtake.tests.support.nodes.upscaling import Tinter, upscaled
 
 WITHOUT_WEIGHTS = SimpleNamespace(load_device=torch.device("cpu"))
 
@@ -112,16 +114,7 @@ class Network:
 
 
 def save(bench: Bench, model: Any, multiplier: int = 2) -> Path:
-    smooth = smoothed(bench, bench.frames(), multiplier, model)
-    asyncio.run(bench.side_by_side(
-        ("LongtakeSaveVideo", {"frames": smooth, "format": "mkv (lossless)"})
-    ))  # fmt: skip
-    return [e.path for e in bench.events if isinstance(e, FileSaved) and e.role == "video"][-1]
-
-
-def pictures(path: Path) -> list[Any]:
-    with av.open(path) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return write_lossless(bench, smoothed(bench, bench.frames(), multiplier, model))
 
 
 def test_after_cancel_run_makes_what_is_missing_in_the_same_file(
@@ -146,6 +139,37 @@ def test_after_cancel_run_makes_what_is_missing_in_the_same_file(
     video = save(bench, Network(2.0))
     assert video.name == "clip_00002_.mkv" and done > 0 and blend.pairs == 32 - done
     assert all(np.array_equal(a, b) for a, b in zip(pictures(video), whole, strict=True))
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_after_cancel_a_stage_before_makes_no_frame_again_for_the_seam(
+    bench: Bench, blend: Blend, monkeypatch: pytest.MonkeyPatch, *, knows: bool
+) -> None:
+    """Where the session knows the last frame: a super-resolution would run up to 95 passes."""
+    from longtake.nodes.runtime.session import session
+
+    def made(folder: str) -> tuple[Path, int]:
+        stage = Tinter()
+        smooth = smoothed(bench, upscaled(bench, bench.frames(), stage), 2, Network())
+        return write_lossless(bench, smooth, filename_prefix=folder), len(stage.largest)
+
+    whole, of_all = made("whole/clip")
+    execute = blend.execute
+
+    def cancel(*arguments: Any) -> Any:
+        if blend.pairs == 32 + 8 + 12:  # two of three chunks are there
+            bench.state.interrupt()
+        return execute(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptProcessingException):
+        patch.setattr(blend, "execute", cancel)
+        made("clip")
+    bench.state.start_prompt()
+    if not knows:
+        session.seams.clear()
+    video, again = made("clip")
+    assert (of_all, again) == (33, 12 if knows else 24)
+    assert np.array_equal(pictures(video), pictures(whole)) and not session.seams._pictures
 
 
 @pytest.mark.parametrize(("model", "multiplier"), [(Network(3.0), 2), (Network(), 4)])
