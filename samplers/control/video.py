@@ -60,13 +60,6 @@ class ControlVideo:
     def __post_init__(self) -> None:
         if self.frames is None and not self.references:
             raise BadInput("A control video needs control frames or a reference picture.")
-        shapes = {tuple(part.shape) for part in self._parts}
-        if len(shapes) > 1:
-            sizes = " and ".join(sorted(picture_size(*shape) for shape in shapes))
-            raise BadInput(
-                f"The control frames and the reference pictures are of different sizes, {sizes}; "
-                "bring all to one size."
-            )
         last = len(self.frames) - 1 if self.frames else 0
         facts = [self.strength, last, self._describe(0), self._describe(last)]
         object.__setattr__(self, "digest", _hash(facts))
@@ -135,14 +128,16 @@ class ControlVideo:
         return [*references, *([frames.digest(number)] if frames and number < len(frames) else [])]
 
     def check(self, rows: int, columns: int, chunk_frames: int) -> None:
-        """Refuse control frames that do not fit a rollout of these latent sizes."""
-        shape = self.shape
-        if shape[1:] != (rows, columns):
-            raise BadInput(
-                f"The control frames are {picture_size(*shape)} and the shot is "
-                f"{picture_size(shape[0], rows, columns)}; bring them to the shot's width and "
-                "height."
-            )
+        """Refuse control frames and pictures that do not fit a rollout of these latent sizes."""
+        for part in self._parts:
+            channels, *size = part.shape
+            if size != [rows, columns]:
+                name = "control frames" if part is self.frames else "reference pictures"
+                raise BadInput(
+                    f"The {name} are {picture_size(*part.shape)} and the shot is "
+                    f"{picture_size(channels, rows, columns)}; bring them to the shot's width and "
+                    "height."
+                )
         if len(self.references) > chunk_frames:
             raise BadInput(
                 f"{len(self.references)} reference pictures do not fit a chunk of {chunk_frames} "

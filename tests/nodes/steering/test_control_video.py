@@ -130,6 +130,14 @@ def test_a_reference_is_cut_to_the_shots_size_and_changes_the_shot(bench: Bench)
     assert len(latents(both)) == 9
 
 
+@pytest.mark.parametrize("wires", [{}, {"reference": pictures(1, 16)}, {"reference": pictures(1)}])
+def test_frames_of_another_size_than_the_shot_are_named(bench: Bench, wires: Any) -> None:
+    """A reference is cut to the shot's size, so only the frames can be at fault."""
+    said = "The control frames are 16x16 pixels and the shot is 32x32 pixels; bring them to the"
+    with pytest.raises(BadInput, match=said):
+        controlled_shot(bench, control_frames=pictures(33, 16), **wires)
+
+
 def test_other_lengths_and_rates_are_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     controlled_shot(bench, control_frames=pictures(17))
     ends = "The control video ends after 1.1 s; the rest of the shot is made without control."

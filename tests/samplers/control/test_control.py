@@ -152,7 +152,8 @@ def test_another_strength_takes_the_place_of_the_one_at_its_frame() -> None:
     ("control", "words"),
     [
         (lambda: ControlVideo(), "needs control frames or a reference"),
-        (lambda: ControlVideo(random_control(3), (Picture(randn(4, 8, 6)),)), "different sizes"),
+        (lambda: ControlVideo(random_control(3), (Picture(randn(4, 8, 6)),)),
+         "reference pictures are 48x64 pixels and the shot is"),
         (lambda: ControlVideo(random_control(3, size=(6, 6))), "48x48 pixels and the shot is"),
         (lambda: ControlVideo(references=(Picture(randn(4, 4, 6)),) * 4), "4 reference pictures"),
         (lambda: ControlVideo(random_control(3), strength=ControlStrength((0,), (-1.0,))),
