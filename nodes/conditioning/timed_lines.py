@@ -23,7 +23,9 @@ _NO_COLON = re.compile(
 )
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
 _CLOCK = re.compile(r"\s*((?:\d+:)?\d+):([0-5]\d(?:\.\d+)?)\s+\S")
-_FULL_WIDTH = str.maketrans("：（），．", ":(),.")  # as a keyboard for Chinese or Japanese types
+_UNSEEN = "\u200b\u200e\u200f\u061c\u2060\u2066\u2067\u2068\u2069\ufeff"  # as web pages copy
+_WIDE = "：（），．"  # as a keyboard for Chinese or Japanese types
+_READ_AS = str.maketrans(_WIDE + _UNSEEN, ":(),." + " " * len(_UNSEEN))
 _CHANGE = re.compile(r"\s*(?P<kind>[a-z]+)\s+(?P<seconds>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
@@ -65,9 +67,10 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
 def match_time(line: str) -> re.Match[str] | None:
     """The `time`, `option` and `text` of a line; None for a line without a time.
 
-    Signs that a keyboard for Chinese or Japanese types are read as their narrow forms.
+    Signs that a keyboard for Chinese or Japanese types are read as their narrow forms, and marks
+    that no one sees as blanks.
     """
-    return _TIMED.match(line.translate(_FULL_WIDTH))
+    return _TIMED.match(line.translate(_READ_AS))
 
 
 def first_time(text: str) -> str | None:
@@ -108,7 +111,7 @@ def read_change(option: str, kinds: Container[str]) -> tuple[str, float] | None:
 
 def _check_colon(line: str, time: str, number: int) -> None:
     """Refuse `1:30 text`, which reads as second 1 and means a minute and a half."""
-    clock = _CLOCK.match(line)
+    clock = _CLOCK.match(line.translate(_READ_AS))
     if clock and clock[1] == time:
         raise BadInput(
             f"Line {number} starts with '{time}:{clock[2]}' and no colon after it; write "
@@ -118,7 +121,7 @@ def _check_colon(line: str, time: str, number: int) -> None:
 
 def _check_colon_after_brackets(line: str, number: int) -> None:
     """Refuse `5 (over 2) text`, which would be words of the line above."""
-    begin = _NO_COLON.match(line.translate(_FULL_WIDTH))
+    begin = _NO_COLON.match(line.translate(_READ_AS))
     if begin:
         raise BadInput(
             f"Line {number} has no colon after ({begin['option']}); write "

@@ -40,6 +40,7 @@ def _host(tmp_path: Path) -> Iterator[None]:
         ("0: a\n5 sec: b\n6 seconds (over 1): c", [(0, "a"), (5, "b"), (6, "c")]),
         ("0：a：b\n1：05：c，d（e）\n７（over 2）：f", [(0, "a：b"), (65, "c，d（e）"), (7, "f")]),
         ("\ufeff0: a", [(0, "a")]),
+        ("\u200b0: a\n\u200f 5\u200e: b\n\u20687\u2069: c", [(0, "a"), (5, "b"), (7, "c")]),
         ("0: a\n3 more balls: b\n3D: c", [(0, "a 3 more balls: b 3D: c")]),
     ],
 )
@@ -59,6 +60,7 @@ def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
         ("0: a\n5,5: b", "Line 2 starts with '5,5', which is not a time"),
         ("0: a\n1:30 b", "Line 2 starts with '1:30' and no colon after it; write `1:30: ...`"),
         ("00:05.5 b", "Line 1 starts with '00:05.5' and no colon"),
+        ("0: a\n\u200b1:30 b", "Line 2 starts with '1:30' and no colon after it"),
         ("0: a\n1:00:05 b", "Line 2 starts with '1:00:05' and no colon"),
         ("0: a\n5 (over 2) b", r"Line 2 has no colon after \(over 2\); write `5 \(over 2\): ...`"),
         ("0: a\n5 min: b", "Line 2 starts with '5 min', which is not a time"),
