@@ -62,11 +62,15 @@ def _is_sound(value: Any) -> bool:
 
 
 def _is_conditioning(value: Any) -> bool:
-    """Whether a value is [[embedding, options], ...]."""
-    return isinstance(value, Sequence) and all(
-        isinstance(part, Sequence) and len(part) == 2 and isinstance(part[0], Tensor)
-        for part in value
-    )
+    """Whether a value is [[embedding, options], ...] with embeddings (b, l, c)."""
+    return isinstance(value, Sequence) and all(map(_is_prompt, value))
+
+
+def _is_prompt(part: Any) -> bool:
+    if not isinstance(part, Sequence) or len(part) != 2:
+        return False
+    embedding, options = part
+    return isinstance(embedding, Tensor) and embedding.ndim == 3 and isinstance(options, Mapping)
 
 
 _FITS: Mapping[str, Callable[[Any], bool]] = {

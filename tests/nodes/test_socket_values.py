@@ -82,3 +82,12 @@ def test_the_values_of_our_own_nodes_fit_their_sockets(bench: Bench) -> None:
         )  # fmt: skip
         [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
         assert bench.collect(frames).shape[1:] == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "part", [[torch.ones(6, 8), {}], [torch.ones(1, 1, 6, 8), {}], [torch.ones(1, 6, 8), None]]
+)
+def test_a_conditioning_of_another_form_is_none(bench: Bench, part: list[Any]) -> None:
+    """Four dimensions failed in the model, two were said to be a batch of prompts."""
+    said = "own_prompt got a list, and takes PROMPT_TIMELINE or CONDITIONING; connect a node that"
+    assert bench.refusal("LongtakeGuidanceTerm", own_prompt=[part]).startswith(said)
