@@ -10,7 +10,13 @@ from ...errors import BadInput
 from ...model.preset import DEMO, Preset
 from ...samplers import guidance as g
 from ...samplers.planning.cost import describe_branches
-from .history_spec import HistoryGuidanceSpec, PresetValues, choose_text_source, value_or
+from .history_spec import (
+    JOINT,
+    HistoryGuidanceSpec,
+    PresetValues,
+    choose_text_source,
+    value_or,
+)
 
 
 class Step(Protocol):
@@ -144,6 +150,20 @@ class GuidanceSpec:
             verb = "comes" if len(self.unset_fields) == 1 else "come"
             return f"{names} {verb} from the model; the sampler shows the value and the cost."
         return describe_branches(self.resolve(DEMO, sink=True))
+
+    @property
+    def ways_without_text(self) -> list[str]:
+        """What to change at each node that adds text guidance which a distilled model lacks."""
+        histories = [step for step in self.steps if isinstance(step, HistoryGuidanceSpec)]
+        terms = [step for step in self.steps if isinstance(step, GuidanceTermSpec)]
+        ways = []
+        if self._text_source is not None and self._text_source.adds_text:
+            ways.append("set text_scale of History Guidance to 1")
+        if any(history.preset == JOINT for history in histories):
+            ways.append("choose another preset than `vanilla with text`")
+        if any(branch.prompt == "negative" for term in terms for branch in term.branches):
+            ways.append("set prompt of Guidance Term to positive")
+        return ways
 
     @property
     def _text_source(self) -> HistoryGuidanceSpec | None:

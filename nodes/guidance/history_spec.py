@@ -87,6 +87,11 @@ class HistoryGuidanceSpec:
         return tuple(names)
 
     @property
+    def adds_text(self) -> bool:
+        """Whether text_scale adds text guidance to a model whose own is 1."""
+        return value_or(self.text_scale, MAGI_TEXT if self.preset == THREE else 1.0) != 1
+
+    @property
     def _pushes_from_none_alone(self) -> bool:
         return self.preset in (VANILLA, TEMPORAL_NONE)
 

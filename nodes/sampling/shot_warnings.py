@@ -43,7 +43,7 @@ def shot_warnings(
             resolved.facts,
             settings,
             size,
-            by_cfg=request.guidance is None,
+            guidance=request.guidance,
             by_curve=has_strengths(request.prompts),
         ),
     ]

@@ -10,6 +10,7 @@ from ...samplers.guidance import Guidance
 from ...samplers.schedule.options import preset_schedule
 from ...samplers.schedule.rows import StaggeredSchedule
 from ...samplers.settings import RolloutSettings
+from ..guidance.guidance_spec import GuidanceSpec
 from ..models.model_facts import ModelFacts
 
 SIZE_FACTOR = 2.0  # warn from this many times more or fewer pixels
@@ -24,17 +25,17 @@ def out_of_distribution_warnings(
     settings: RolloutSettings,
     size: tuple[int, int],
     *,
-    by_cfg: bool,
+    guidance: GuidanceSpec | None = None,
     by_curve: bool = False,
 ) -> list[str]:
     """One sentence for each setting outside the training range.
 
-    `by_cfg`: the sampler's cfg sets the text guidance. `by_curve`: its strengths over time come
-    from `guidance` of Prompt Timeline.
+    `guidance` is connected; without it, the sampler's cfg sets the text guidance. `by_curve`: its
+    strengths over time come from `guidance` of Prompt Timeline.
     """
     instead = known.family.instead
     unlearned = [
-        *_text(known, settings, by_cfg=by_cfg, by_curve=by_curve),
+        *_text(known, settings, guidance, by_curve=by_curve),
         *_noise(known, settings), *_levels(known, settings),
     ]  # fmt: skip
     warnings = [f"{warning} {instead}" if instead else warning for warning in unlearned]
@@ -67,7 +68,7 @@ def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
 
 
 def _text(
-    known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool, by_curve: bool
+    known: ModelFacts, settings: RolloutSettings, spec: GuidanceSpec | None, *, by_curve: bool
 ) -> Iterator[str]:
     """Check the strongest text guidance of a distilled model's shot."""
     if known.preset.guidance_scale != 1 or known.family.takes_guidance:
@@ -79,10 +80,10 @@ def _text(
     named = f"cfg {scale:g}"
     more = f"{named} takes twice the"
     remedy = "connect the cfg of Settings From Model"
-    if not by_cfg:
+    if spec is not None:
         named = f"text guidance of {scale:g}"
         more = f"{named} takes more"
-        remedy = "set text_scale of History Guidance to 1 and remove the negative prompt"
+        remedy = " and ".join(spec.ways_without_text)
     elif scale != settings.guidance.text_scale or _is_replaced(settings):
         line = f"remove (guidance {scale:g}) from the Prompt Timeline"
         remedy = "disconnect `guidance` of Prompt Timeline" if by_curve else line

@@ -142,7 +142,7 @@ def test_a_family_in_the_name_of_another_loaders_file_is_warned_of(
     save_file(state(), folder / f"{name}.safetensors")
     known = facts(load_by_host(folder / f"{name}.safetensors"))
     assert known.family.key == "wan21-t2v"
-    size = {"settings": settings(guidance=cfg(5.0)), "size": (832, 480), "by_cfg": True}
+    size = {"settings": settings(guidance=cfg(5.0)), "size": (832, 480)}
     [warning] = out_of_distribution_warnings(known, **size)
     assert warning == (
         f"The model's file is {title} by its name, and another node loaded it as Wan 2.1 text to "
@@ -156,7 +156,7 @@ def test_few_steps_in_the_name_of_another_loaders_file_are_warned_of(folder: Pat
 
     save_file(state(), folder / "Wan_Lightning.safetensors")
     known = facts(load_by_host(folder / "Wan_Lightning.safetensors"))
-    size = {"settings": settings(guidance=cfg(5.0)), "size": (832, 480), "by_cfg": True}
+    size = {"settings": settings(guidance=cfg(5.0)), "size": (832, 480)}
     [warning] = out_of_distribution_warnings(known, **size)
     assert warning == (
         "Its name has 'lightning', so it may be distilled to few steps; Wan 2.1 text to video "

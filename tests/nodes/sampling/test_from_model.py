@@ -278,14 +278,25 @@ def test_what_is_set_or_published_is_the_same_for_every_model(bench: Bench) -> N
             )
 
 
+SCALE = "set text_scale of History Guidance to 1"
+OTHER = "choose another preset than `vanilla with text`"
+TERM = "set prompt of Guidance Term to positive"
+
+
 @pytest.mark.parametrize(
-    ("inputs", "scale"),
-    [({}, None), ({"text_scale": 2.5}, "2.5"), ({"preset": "three branches"}, "7.5"),
-     ({"preset": "vanilla with text", "scale": 1.2}, "1.2"),
-     ({"preset": "three branches", "text_scale": 1.0}, None)],
+    ("inputs", "scale", "remedy"),
+    [({}, None, ""), ({"text_scale": 2.5}, "2.5", SCALE),
+     ({"preset": "three branches"}, "7.5", SCALE),
+     ({"preset": "vanilla with text", "scale": 1.2}, "1.2", OTHER),
+     ({"preset": "vanilla with text", "scale": 1.2, "text_scale": 6.0}, "1.2", OTHER),
+     ({"preset": "three branches", "text_scale": 1.0}, None, "")],
 )  # fmt: skip
 def test_text_guidance_of_a_distilled_model_is_warned_of_wherever_it_comes_from(
-    bench: Bench, caplog: pytest.LogCaptureFixture, inputs: dict[str, Any], scale: str | None
+    bench: Bench,
+    caplog: pytest.LogCaptureFixture,
+    inputs: dict[str, Any],
+    scale: str | None,
+    remedy: str,
 ) -> None:
     [guidance] = bench.run("LongtakeHistoryGuidance", **inputs)
     shot(bench, demo_as(bench, "longlive"), guidance=guidance)
@@ -293,9 +304,21 @@ def test_text_guidance_of_a_distilled_model_is_warned_of_wherever_it_comes_from(
     assert len(warned) == (scale is not None)
     for text in warned:
         assert f"trained for cfg 1; text guidance of {scale} takes more time" in text
-        assert text.endswith(
-            "set text_scale of History Guidance to 1 and remove the negative prompt."
+        assert text.endswith(f"exaggerates contrast; {remedy}.")
+
+
+def test_text_guidance_of_a_guidance_term_is_warned_of_there(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = bench.run("LongtakeHistoryGuidance", text_scale=2.0)[0]
+    for before, remedy in ((None, TERM), (history, f"{SCALE} and {TERM}")):
+        caplog.clear()
+        [guidance] = bench.run(
+            "LongtakeGuidanceTerm", weight=-1.0, prompt="negative", guidance=before
         )
+        shot(bench, demo_as(bench, "longlive"), guidance=guidance)
+        [text] = [one.message for one in caplog.records if "is distilled" in one.message]
+        assert text.endswith(f"; {remedy}.")
 
 
 def test_the_schedule_is_drawn_as_soon_as_it_is_known(

@@ -44,23 +44,18 @@ def warned(bench: Bench, caplog: pytest.LogCaptureFixture) -> Any:
 
 @pytest.mark.usefixtures("bench")
 def test_settings_unlike_a_distilled_models_own_are_said() -> None:
+    from longtake.nodes.guidance.guidance_spec import GuidanceSpec
     from longtake.nodes.models.model_facts import ModelFacts
     from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
 
     distilled, plain = (ModelFacts(BY_KEY[key], "") for key in ("self-forcing", "wan21-t2v"))
-    assert out_of_distribution_warnings(distilled, settings(), (832, 480), by_cfg=True) == []
-    assert out_of_distribution_warnings(distilled, settings(), (480, 832), by_cfg=False) == []
-    [text] = out_of_distribution_warnings(
-        distilled, settings(guidance=cfg(2.5)), (640, 480), by_cfg=True
-    )
-    [size] = out_of_distribution_warnings(plain, settings(guidance=cfg(5.0)), (96, 64), by_cfg=True)
+    assert out_of_distribution_warnings(distilled, settings(), (832, 480)) == []
+    chain = {"guidance": GuidanceSpec()}
+    assert out_of_distribution_warnings(distilled, settings(), (480, 832), **chain) == []
+    [text] = out_of_distribution_warnings(distilled, settings(guidance=cfg(2.5)), (640, 480))
+    [size] = out_of_distribution_warnings(plain, settings(guidance=cfg(5.0)), (96, 64))
     assert "trained for cfg 1" in text and "trained at 832x480" in size
-    assert (
-        out_of_distribution_warnings(
-            ModelFacts(BY_KEY["demo"], ""), settings(), (96, 64), by_cfg=True
-        )
-        == []
-    )
+    assert out_of_distribution_warnings(ModelFacts(BY_KEY["demo"], ""), settings(), (96, 64)) == []
 
 
 @pytest.mark.usefixtures("bench")
@@ -72,7 +67,7 @@ def test_the_demos_student_says_what_it_has_not_learned_and_what_has() -> None:
 
     def warnings(schedule: StaggeredSchedule, **changed: Any) -> list[str]:
         used = settings(schedule=schedule, **changed)
-        return out_of_distribution_warnings(student, used, (96, 64), by_cfg=True)
+        return out_of_distribution_warnings(student, used, (96, 64))
 
     own = preset_schedule(DEMO_FAST)
     assert warnings(own) == warnings(replace(own, chunk_frames=1)) == []
@@ -98,7 +93,7 @@ def test_the_demos_teacher_takes_guidance_noise_and_steps() -> None:
         {"schedule": preset_schedule(DEMO_FAST)},
     ):  # fmt: skip
         used = settings(**changed)
-        assert out_of_distribution_warnings(teacher, used, (96, 64), by_cfg=True) == []
+        assert out_of_distribution_warnings(teacher, used, (96, 64)) == []
 
 
 SEEN = {  # sizes whose pictures were looked at: whether they suffer
@@ -116,7 +111,7 @@ def test_the_demo_too_says_that_it_knows_one_size(key: str, size: tuple[int, int
     from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
 
     demo, used = ModelFacts(BY_KEY[key], ""), settings(schedule=preset_schedule(DEMO_FAST))
-    warnings = out_of_distribution_warnings(demo, used, size, by_cfg=True)
+    warnings = out_of_distribution_warnings(demo, used, size)
     said = f"was trained at 96x64; pictures of {size[0]}x{size[1]} suffer"
     assert [said in warning for warning in warnings] == [True] * SEEN[size]
 
@@ -240,5 +235,5 @@ def test_a_reach_beyond_what_the_model_was_trained_with_is_said(
     for reach, warned in ((trained, False), (trained + 1, True)):
         cache = TempCache(48, reach_frames=reach)
         size = known.preset.width, known.preset.height
-        said = out_of_distribution_warnings(known, settings(cache=cache), size, by_cfg=True)
+        said = out_of_distribution_warnings(known, settings(cache=cache), size)
         assert [f"trained to look back {trained}," in one for one in said] == [True] * warned
