@@ -112,7 +112,8 @@ ADVICE: dict[str, Callable[..., Any]] = {
     ),
     "entries-storage": lambda: f"change storage in KV Cache Settings, or {NO_TEMP_CACHE}",
     "no-sink": lambda: (
-        "set sink_frames in KV Cache Settings, or choose another view for no history"
+        "set sink_frames in KV Cache Settings, or choose another none_as in History Guidance, or "
+        "another view in Guidance Term"
     ),
     "heads-ages": lambda cache: f"choose an exact view, or {_same_for_all_heads(cache)}",
     "budget": _budget,

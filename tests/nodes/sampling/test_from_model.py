@@ -258,8 +258,10 @@ def test_no_history_is_the_sink_where_the_user_set_one(bench: Bench) -> None:
         made = shot(bench, model, kv_cache=cache, guidance=guidance).settings.guidance
         assert made == g.fractional(1.5, 0.75, view)
     [sink] = bench.run("LongtakeHistoryGuidance", preset="vanilla", none_as="sink")
-    with pytest.raises(BadInput, match="looks at the sink and the KV cache has none; set sink_fra"):
-        shot(bench, model, kv_cache=cache, guidance=sink)
+    said = "the KV cache has none; set sink_frames .* another none_as in .* another view in Guid"
+    for guided in (sink, bench.run("LongtakeGuidanceTerm", view="sink")[0]):
+        with pytest.raises(BadInput, match=said):
+            shot(bench, model, kv_cache=cache, guidance=guided)
 
 
 def test_what_is_set_or_published_is_the_same_for_every_model(bench: Bench) -> None:
