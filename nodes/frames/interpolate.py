@@ -138,19 +138,20 @@ class InterpolatedFrames(DerivedFrames):
         Of the chunk with the key in `outputs_have`, if there is one, the last frame is `before`,
         (1, 3, H, W). Where the session has lost that, the chunk is made again.
         """
-        keys = (None, outputs_have[0] if outputs_have else None)  # of the last two chunks
+        keys: tuple[str | None, str | None]  # of the last two chunks
+        keys = (None, outputs_have[0] if outputs_have else None)
         if outputs_have and before is None:
             passed = yield NextChunk(0)
             if passed is None or self.source.content_key(passed.index) != keys[1]:
                 return  # a stop has changed what outputs have, and nothing fits behind that
             before = passed.frames[-1:]
         while (chunk := (yield NextChunk(0))) is not None:
-            made = newest.of(chunk, partial(self._interpolate, before, chunk))
+            smooth = newest.of(chunk, partial(self._interpolate, before, chunk))
             before, oldest = chunk.frames[-1:], keys[0]
             keys = keys[1], self.source.content_key(chunk.index)
             session.seams.keep(keys[1], before, instead_of=oldest)
-            yield made
-            del made  # before waiting for the next
+            yield smooth
+            del smooth  # before waiting for the next
         for key in keys:
             session.seams.drop(key)
 

@@ -33,5 +33,5 @@ class Seams:
         self._pictures.pop(key or "", None)
 
     def clear(self) -> None:
-        """Forget all pictures."""
+        """Forget the pictures of all streams."""
         self._pictures.clear()
