@@ -87,7 +87,8 @@ def _text(
     elif scale != settings.guidance.text_scale or _is_replaced(settings):
         line = f"remove (guidance {scale:g}) from the Prompt Timeline"
         remedy = "disconnect `guidance` of Prompt Timeline" if by_curve else line
-    costs = f"{more} time and exaggerates contrast" if scale else f"{named} leaves out the prompt"
+    effect = "exaggerates contrast" if scale > 1 else "weakens the prompt"
+    costs = f"{more} time and {effect}" if scale else f"{named} leaves out the prompt"
     yield f"{known.family.title} is distilled and was trained for cfg 1; {costs}; {remedy}."
 
 

@@ -179,6 +179,11 @@ def test_a_strength_of_0_is_said_to_leave_out_the_prompt(bench: Bench, warned: A
     assert "; text guidance of 0 leaves out the prompt; set text_scale" in said
 
 
+def test_a_strength_below_1_is_said_to_weaken_the_prompt(warned: Any) -> None:
+    [said] = warned("self-forcing", "is distilled", cfg=0.5)
+    assert "; cfg 0.5 takes twice the time and weakens the prompt; connect the cfg" in said
+
+
 def test_a_strength_of_guidance_counts_as_far_as_it_is_of_text(bench: Bench, warned: Any) -> None:
     line = "0: a red ball\n1 (guidance 3): a blue ball"
     [text] = bench.run(HISTORY, preset="text only", text_scale=2.0)
