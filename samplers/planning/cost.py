@@ -151,13 +151,12 @@ def _recache(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
-    """Evaluations that fill one cache for a chunk; pure noise only as far as the history grows."""
-    frames = steady_state_frames(settings)
-    grows = frames.newest.start == 0  # nothing has left the window
-    if plan.fill_mode == "committed" or (plan.fill_mode == "noise" and grows):
+    """Evaluations that fill one cache for a chunk; pure noise is passed once, not per chunk."""
+    if plan.fill_mode == "committed":
         return len(plan.rows)
     if plan.fill_mode == "noise":
         return 0
+    frames = steady_state_frames(settings)
     chosen = plan.frames.ranks(frames, settings.cache.sink_frames)
     return len(plan.rows) * count_commits(settings, frames[chosen.start : chosen.stop])
 

@@ -78,10 +78,10 @@ def _views(
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan, history: list[tuple[int, int]]) -> int:
-    frames = [frame for frame, _ in history]
     if plan.fill_mode == "noise":
-        return len(plan.rows) if frames == [*range(len(frames))] else 0
+        return 0
     if plan.fill_mode == "committed":
         return len(plan.rows)
+    frames = [frame for frame, _ in history]
     ranks = plan.frames.ranks(frames, settings.cache.sink_frames)
     return len(plan.rows) * len({history[rank][1] for rank in ranks})
