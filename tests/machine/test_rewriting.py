@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from longtake.benchmarks._shared.report import save_figure, save_picture
-from longtake.headless.cli import _copy_report
+from longtake.headless.cli import _write_report
 from longtake.headless.events import FileSaved, RunFiles
 from longtake.machine.temporary_files import write_whole
 from longtake.model.vae.int8.ranges import save_ranges
@@ -35,7 +35,7 @@ class Figure:
 def save_report(path: Path) -> None:
     own = path.with_name("own.json")
     files = RunFiles([FileSaved("report", own)])
-    _copy_report(files, path)
+    _write_report(files, path)
 
 
 WRITERS: list[Callable[[Path], None]] = [
