@@ -50,14 +50,16 @@ class CameraModule:
     those of the frames of a pass. `of_pictures` adds those of the cameras of all pictures, for
     latent rows and columns; `of_rays` those of rays (f, 24, h, w) that came with the picture;
     `second` and `along_time` those that read the history. `reads_prompt`: without a path, the
-    prompt's words move the camera. `keeps_hooks`: hooks hold so little that they outlive the claim
-    of the next chunk, and serve the commit of their frames too. `max_values_per_token` bounds what
-    they hold per token, of the history too where they read it.
+    prompt's words move the camera. `only_pans`: the camera stands still in any other move.
+    `keeps_hooks`: hooks hold so little that they outlive the claim of the next chunk, and serve the
+    commit of their frames too. `max_values_per_token` bounds what they hold per token, of the
+    history too where they read it.
     """
 
     add_layers: Callable[[Any, DiTConfig, Linear], None]
     hooks: Callable[[Any, CameraFrames], Hooks] = _no_hooks
     reads_prompt: bool = False
+    only_pans: bool = False
     keeps_hooks: bool = False
     max_values_per_token: Callable[[DiTConfig], int] = lambda config: 0
     of_pictures: PictureHooks | None = None
@@ -73,12 +75,17 @@ class CameraModule:
 
 CAMERA_MODULES: Mapping[Camera, CameraModule] = {
     "action": CameraModule(
-        action.add_action_layers, action.action_hooks, reads_prompt=True, keeps_hooks=True
+        action.add_action_layers,
+        action.action_hooks,
+        reads_prompt=True,
+        only_pans=True,
+        keeps_hooks=True,
     ),
     "columns": CameraModule(
         columns.add_column_layers,
         columns.column_hooks,
         reads_prompt=True,
+        only_pans=True,
         keeps_hooks=True,
         max_values_per_token=columns.max_values_per_token,
     ),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import DiTConfig
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.camera.path import CameraPath, path_of_poses
@@ -16,7 +17,6 @@ from ..length import Length
 from .camera_lines import TimedMoves, path_of_lines
 
 LEAST = 1e-6  # of a move or a pan
-PANNING = ("action", "columns")  # cameras that only pan
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ def camera_path(spec: CameraSpec | None, config: DiTConfig, fps: float) -> Camer
 
 def idle_moves(path: CameraPath, config: DiTConfig, length: Length) -> list[str]:
     """A sentence where a camera that can only pan stands still, and the path moves it otherwise."""
-    if config.camera not in PANNING:
+    module = CAMERA_MODULES.get(config.camera)
+    if module is None or not module.only_pans:
         return []
     moves = (path.steps - torch.eye(4)).abs().amax((1, 2)) > LEAST
     zooms = torch.tensor(path.growths) != 0
