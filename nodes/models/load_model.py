@@ -30,6 +30,7 @@ DTYPES = {"auto": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.flo
 FROM_MODEL = "from model"
 FRAME_RATES = {FROM_MODEL: None, "16": 16.0, "24": 24.0}
 ROWS = [row for row in FAMILIES if row.key not in (DEMO_KEY, FAST_DEMO_KEY)]
+KEYS = [row.key for row in ROWS]
 LISTED = ", ".join(f"{row.key} ({row.title})" for row in ROWS)
 
 
@@ -130,7 +131,7 @@ def _inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "family",
-            options=[AUTO, *(row.key for row in ROWS)],
+            options=[AUTO, *KEYS],
             default=AUTO,
             tooltip="The model family. It cannot be read from the weights. `auto` uses the file's "
             f"metadata and name, and shows what it assumed. Others: {LISTED}",

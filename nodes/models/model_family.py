@@ -12,12 +12,11 @@ from ...model.families.table import BY_KEY, TWIN
 from ...samplers.denoiser import Commits
 from .. import categories, host
 from ..schema import build
-from .load_model import LISTED, ROWS, licence_and_note
+from .load_model import KEYS, LISTED, ROWS, licence_and_note
 from .model_facts import facts, shown_family, with_family
 from .pair import second_model
 
 DEFAULT = "self-forcing"
-KEYS = [row.key for row in ROWS]
 
 
 class SetModelFamily(io.ComfyNode):
@@ -64,7 +63,7 @@ def _checked(model: Any, family: str) -> Family:
         raise BadInput(
             f"The model is {known.family.title} by its own file; take Set Model Family out."
         )
-    if family not in BY_KEY or BY_KEY[family].shape != shape:
+    if family not in KEYS or BY_KEY[family].shape != shape:
         keys = ", ".join(row.key for row in ROWS if row.shape == shape)
         raise BadInput(
             f"The model cannot be {family!r}: its tensors are those of {shape}; choose one of "
