@@ -30,11 +30,11 @@ def few_step_warning(model: Recognition) -> str:
     row = model.family
     if set(STATED) & set(model.reasons):
         return ""
-    return few_step_warning_for(model.header.path, row, other_family(row))
+    return few_step_warning_for(model.header.path, row, few_step_choice(row))
 
 
-def other_family(row: Family) -> str:
-    """The remedy of choosing a family of few steps for a model of the family `row`, if one is."""
+def few_step_choice(row: Family) -> str:
+    """Words that offer a family of few steps with the architecture of `row`; empty without one."""
     keys = [f.key for f in FAMILIES if f.shape == row.shape and f.key.startswith(STEP_DISTILL)]
     return f", or choose the family {keys[0]} (4 steps)" if keys else ""
 

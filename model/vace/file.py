@@ -24,7 +24,7 @@ from .module import VaceModule, control_channels
 MAX_BLOCKS = 200  # the largest model has 40
 PUBLISHED = {(1536, 30): 15, (5120, 40): 8}
 """The blocks of the published modules, by the width and the layers of the model."""
-OURS = "vace_"
+PREFIX = "vace_"
 FORMAT = ".comfy_quant"  # a tensor beside a layer that names its format
 EMBEDDING = "vace_patch_embedding.weight"
 _OURS = re.compile(r"(?:.*\.)?vace_((?:patch_embedding|blocks\.\d{1,4})\..+)")
@@ -78,14 +78,14 @@ def _check_packing(header: Header, names: Mapping[str, str], needed: Shapes) -> 
     bare = unscale(dtypes, {_plain(name): shape for name, shape in needed.items()})
     if bare:
         raise BadInput(
-            f"{header.path} holds {OURS}{bare} as {dtypes[bare]} without its scale; use a file "
+            f"{header.path} holds {PREFIX}{bare} as {dtypes[bare]} without its scale; use a file "
             "with all scales, or an fp16 or bf16 one."
         )
 
 
 def _plain(name: str) -> str:
     """The name of a tensor of the module as that of a block of the model."""
-    return name.removeprefix(OURS)
+    return name.removeprefix(PREFIX)
 
 
 def _official_names(header: Header) -> dict[str, str]:

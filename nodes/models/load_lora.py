@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...model.families.few_steps import few_step_warning_for, other_family
+from ...model.families.few_steps import few_step_choice, few_step_warning_for
 from ...model.lora.file import Lora, config_beside, open_lora
 from .. import categories, host
 from ..schema import build
@@ -58,7 +58,7 @@ class LoadWanLora(io.ComfyNode):
         refuse_experts(model, "Load Wan LoRA")
         path, family = host.model_file(FOLDER, lora_name), facts(model).family
         lora = open_lora(path, host.layer_shapes(model))
-        distilled = few_step_warning_for(path, family, other_family(family)) if strength else ""
+        distilled = few_step_warning_for(path, family, few_step_choice(family)) if strength else ""
         _show_layers(cls.hidden.unique_id, lora, distilled)
         if not strength:
             return io.NodeOutput(model)
