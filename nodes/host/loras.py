@@ -84,14 +84,16 @@ def with_lora_factor(model: Any, factor: float) -> Any:
     At 0 they are gone: the host would pack a quantised weight again, into other numbers.
     """
     clone = model.clone()
-    scaled = {
-        name: [(p[0] * factor, *p[1:]) if _is_added(p) else p
-               for p in stack if factor or not _is_added(p)]
-        for name, stack in model.patches.items()
-    }  # fmt: skip
+    scaled = {name: _scaled(stack, factor) for name, stack in model.patches.items()}
     clone.patches = {name: stack for name, stack in scaled.items() if stack}
     clone.patches_uuid = uuid.uuid4()
     return clone
+
+
+def _scaled(stack: list[Any], factor: float) -> list[Any]:
+    if not factor:
+        return [patch for patch in stack if not _is_added(patch)]
+    return [(p[0] * factor, *p[1:]) if _is_added(p) else p for p in stack]
 
 
 def _is_added(patch: tuple[Any, ...]) -> bool:
