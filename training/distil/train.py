@@ -74,8 +74,11 @@ def distil(teacher_folder: Path, out: Path, settings: Distillation) -> None:
     vae = load_tiny_vae(teacher_folder / "vae.safetensors")
     networks, student = build(config), build(config)
     load_beginning(networks, teacher_folder)
-    load_beginning(student, teacher_folder)
-    begin = 0 if settings.start is None else go_on_from(student, settings.start, settings.steps)
+    begin = 0  # the teacher's steps are not the student's
+    if settings.start is None:
+        load_beginning(student, teacher_folder)
+    else:
+        begin = go_on_from(student, settings.start, settings.steps)
     teacher = Teacher(networks.requires_grad_(False), settings.scale)
     student.text.requires_grad_(False)
     curve = Curve(settings.steps, warmup=60, decay_share=0.5, begin=begin)
