@@ -12,7 +12,13 @@ from ...errors import BadInput
 from ...kinds import kind_of
 from ...model.vae.agreement import LEAST, agreement, sees
 from ...model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
-from ...model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, LatentFormat
+from ...model.vae.latent_format import (
+    FORMATS,
+    FRAMES_PER_LATENT,
+    SPATIAL_FACTOR,
+    WAN21,
+    LatentFormat,
+)
 from ...model.vae.protocol import StreamingCoder
 from ...model.vae.rehearsal import rehearse
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
@@ -25,6 +31,7 @@ from .model_facts import facts, is_demo, is_demo_file
 
 RAW_LATENTS = "longtake_raw_latents"  # set on a host's VAE by Load Wan VAE
 
+COLOURS = 3
 CHUNKS_UNTIL_FULL = 2  # after these, a stream's state no longer grows
 
 
@@ -231,4 +238,21 @@ def _wrap_host_vae(vae: Any) -> StreamingVAE:
             f"The VAE has {vae.latent_channels} latent channels, but Wan VAEs have "
             f"{' or '.join(map(str, FORMATS))}; connect Load VAE with a Wan VAE."
         )
-    return TinyVAE(vae, form) if tiny else WanVAE(vae, form)
+    if tiny:
+        return TinyVAE(vae, form)
+    _check_colours(decoder, form)
+    return WanVAE(vae, form)
+
+
+def _check_colours(decoder: Any, form: LatentFormat) -> None:
+    """Refuse (BadInput) a decoder whose pictures are more than red, green and blue.
+
+    That of an upscaling VAE has four pixels in each, that of Wan-Alpha also how opaque they are.
+    """
+    usual = COLOURS * (form.spatial_factor // SPATIAL_FACTOR) ** 2
+    channels = [len(layer.weight) for layer in decoder.head if hasattr(layer, "weight")][-1:]
+    if channels not in ([], [usual]):
+        raise BadInput(
+            f"The VAE makes pictures of {channels[0]} channels in place of {usual}, as upscaling "
+            f"and transparent ones do; connect Load VAE with the plain {form.title} VAE."
+        )

@@ -202,6 +202,10 @@ WRONG: dict[str, tuple[Callable[[State], State], str]] = {
         r"odd.safetensors is not a whole VAE that this ComfyUI knows \("),
     "whole numbers": (
         lambda w: {n: t.sign().to(torch.int8) for n, t in w.items()}, "holds .* as whole numbers"),
+    "pictures of four pixels each, as an upscaling VAE's": (
+        lambda w: w | {f"decoder.head.2.{end}": w[f"decoder.head.2.{end}"].repeat_interleave(4, 0)
+                       for end in ("weight", "bias")},
+        "makes pictures of 12 channels in place of 3, as upscaling and transparent ones do; conn"),
     "a model": (lambda w: state(), "odd.safetensors is a whole diffusion model and no VAE; choose"),
     "anything": (
         lambda w: {"x": torch.ones(2)}, "odd.safetensors is not a VAE that this ComfyUI knows;"),

@@ -129,6 +129,24 @@ def test_what_cannot_stream_is_refused(bench: Bench) -> None:
         streaming_vae(host_vae(tree, 32))
 
 
+@pytest.mark.parametrize(("latent_channels", "usual"), [(16, 3), (48, 12)])
+def test_pictures_of_more_than_three_colours_are_refused(
+    bench: Bench, latent_channels: int, usual: int
+) -> None:
+    """An upscaling VAE's have four pixels in each, Wan-Alpha's are transparent."""
+    from longtake.nodes.models.streaming_vae import streaming_vae
+
+    def vae(channels: int) -> Any:
+        head = [nn.SiLU(), nn.Conv3d(2, channels, 1)]
+        decoder = SimpleNamespace(upsamples=[], head=head)
+        return host_vae(SimpleNamespace(decoder=decoder, conv2=None), latent_channels)
+
+    streaming_vae(vae(usual))
+    for channels in (4, 4 * usual):
+        with pytest.raises(BadInput, match=f"pictures of {channels} channels in place of {usual},"):
+            streaming_vae(vae(channels))
+
+
 @pytest.mark.parametrize(
     ("noted", "guessed", "raw"),
     [(None, None, True), (None, "scaled", False), (True, "scaled", True), (False, None, False)],
