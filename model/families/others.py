@@ -41,9 +41,16 @@ class Other:
 
 LOAD_VAE = "load it with Load VAE, and a diffusion model here"
 WAN_FAMILY = "Longtake runs the Wan family; use a causal Wan model"
+ELSEWHERE = r"\.weight\._data$|\.(qweight|int8_weight)$|\.weight\.(absmax|quant_map)$"
+"""In the names of weights that quanto, Nunchaku, AWQ, TurboDiffusion or bitsandbytes packed."""
 CLIP_VISION = r"vision_model\.|visual\.(transformer|blocks)\."
 
 OTHERS = (
+    Other(
+        "packed for another program (quanto, Nunchaku, AWQ, bitsandbytes or TurboDiffusion)",
+        ELSEWHERE,
+        "ComfyUI has no layers for that; use an fp8, int8, NVFP4 or bf16 file of this model",
+    ),
     Other(
         "a LoRA", r"\.lora_[AB]\.|\.lora_(up|down)\.|\.lora\.(up|down)\.|\.lokr_|\.hada_",
         "load the model it was made for, and apply this file to it with a LoRA loader",

@@ -109,3 +109,25 @@ def test_an_index_says_which_shard_a_doubled_tensor_is_taken_from(tmp_path: Path
     assert f"{FIRST} and {SECOND} both hold {name}" in refusal(tmp_path / FIRST)
     index.write_text(json.dumps({"weight_map": places | {"blocks.0.ffn.0.bias": SECOND}}))
     assert f"{SECOND} does not hold blocks.0.ffn.0.bias" in refusal(index)
+
+
+PACKED = {  # by whom: the tensors in place of a weight
+    "quanto": {"weight._data": torch.int8, "weight._scale": torch.float32},
+    "Nunchaku": {"qweight": torch.int8, "wscales": torch.bfloat16, "proj_up": torch.bfloat16},
+    "AWQ": {"qweight": torch.int32, "qzeros": torch.int32, "scales": torch.float16},
+    "TurboDiffusion": {"int8_weight": torch.int8, "scale": torch.float32},
+    "bitsandbytes": {"weight": torch.uint8, "weight.absmax": torch.float32,
+                     "weight.quant_map": torch.float32},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("by", PACKED)
+def test_weights_that_another_program_packed_are_called_so(tmp_path: Path, by: str) -> None:
+    """They are a Wan model all the same, only not for this program."""
+    weights = state()
+    for layer in (f"blocks.{n}.self_attn.{name}" for n in range(2) for name in "qkvo"):
+        del weights[f"{layer}.weight"]
+        weights |= {f"{layer}.{end}": torch.ones(4, 4, dtype=d) for end, d in PACKED[by].items()}
+    sentence = refusal(stored(tmp_path / "self_forcing.safetensors", weights))
+    assert "is packed for another program (" in sentence and by in sentence
+    assert "use an fp8, int8, NVFP4 or bf16 file" in sentence
