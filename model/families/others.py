@@ -41,6 +41,15 @@ class Other:
 
 LOAD_VAE = "load it with Load VAE, and a diffusion model here"
 WAN_FAMILY = "Longtake runs the Wan family; use a causal Wan model"
+EXTRA_INPUTS = (
+    r"audio_proj\.|casual_audio_encoder\.|face_adapter\.|motion_encoder\.|(^|\.)ref_conv\."
+    r"|(q|k|v)_loras\.|patch_embedding_(pose|mask|global|fuse|ref_c)\.|\.cam_encoder\."
+    r"|\.(ip|ref)_adapter\.|\.control_blocks_(dense|sparse)\.|\.motion_attn\."
+    r"|(^|\.)text_projection\.0\.|\.[kv]_fusion\.|\.\w+_single_stream_[kv]_proj\.|\.emo_[kv]_proj\."
+)
+"""In the names of Wan's relatives, as kijai/ComfyUI-WanVideoWrapper `nodes_model_loading.py` knows
+them.
+"""
 ELSEWHERE = r"\.weight\._data$|\.(qweight|int8_weight)$|\.weight\.(absmax|quant_map)$"
 """In the names of weights that quanto, Nunchaku, AWQ, TurboDiffusion or bitsandbytes packed."""
 CLIP_VISION = r"vision_model\.|visual\.(transformer|blocks)\."
@@ -86,8 +95,7 @@ OTHERS = (
     ),
     Other(
         "a Wan control, audio or character model",
-        r"audio_proj\.|casual_audio_encoder\.|face_adapter\.|motion_encoder\."
-        r"|patch_embedding_(pose|mask|global)\.|(^|\.)ref_conv\.|(q|k|v)_loras\.",
+        EXTRA_INPUTS,
         "its extra inputs are not supported; use a Wan 2.1 text-to-video or image-to-video model",
     ),
     Other(

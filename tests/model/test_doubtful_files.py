@@ -131,3 +131,19 @@ def test_weights_that_another_program_packed_are_called_so(tmp_path: Path, by: s
     sentence = refusal(stored(tmp_path / "self_forcing.safetensors", weights))
     assert "is packed for another program (" in sentence and by in sentence
     assert "use an fp8, int8, NVFP4 or bf16 file" in sentence
+
+
+@pytest.mark.parametrize("extra", [
+    "patch_embedding_fuse.weight",  # SteadyDancer
+    "blocks.0.cam_encoder.weight",  # ReCamMaster
+    "blocks.1.cross_attn.ip_adapter.to_k_ip.weight",  # Lynx
+    "blocks.0.cross_attn.k_fusion.weight",  # Ovi
+    "blocks.0.control_blocks_dense.ffn.0.weight",  # LongVie 2
+    "text_projection.0.weight",  # BindWeave
+    "blocks.0.cross_attn.emo_k_proj.weight",  # FlashPortrait
+])  # fmt: skip
+def test_a_relative_of_wan_does_not_run_without_its_inputs(tmp_path: Path, extra: str) -> None:
+    """Its other weights were trained with them."""
+    weights = state() | {extra: torch.ones(4, 4)}
+    sentence = refusal(stored(tmp_path / "wan.safetensors", weights))
+    assert "is a Wan control, audio or character model" in sentence
