@@ -21,7 +21,7 @@ from ..errors import BadInput
 from .config import DiTConfig
 from .dit import WanDiT
 from .families.depth import DEPTH, is_usual
-from .families.quantised import FP8_ROWS, PLAIN_SCALES
+from .families.quantised import FP8_ROWS, PLAIN_SCALES, check_mark
 from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.table import TWIN
@@ -68,6 +68,7 @@ class Checkpoint:
         """One tensor by its official name as it is stored, mapped from disk."""
         tensor = self.weights.read(self.recognition.copy.names[name])
         check_scale(name, tensor, self.recognition.header.path)  # a computed layer has none
+        check_mark(name, tensor, self.recognition.header.path)
         return tensor
 
     def infos(self) -> dict[str, TensorInfo]:

@@ -8,9 +8,13 @@ from a list in the header, from a `comfy_quant` tensor beside the layer or, fp8 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ...errors import BadInput
 from ..files.header import Header, TensorInfo
@@ -41,7 +45,8 @@ HOST_FORMATS = {
 """
 
 INT4_BYTES = 32  # of one scale: 64 numbers in pairs
-_SCALES = ("weight_scale", "scale_weight", "weight_s_rel", "comfy_quant")
+_MARK = "comfy_quant"  # a tensor beside a layer that names its format, in JSON
+_SCALES = ("weight_scale", "scale_weight", "weight_s_rel", _MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,7 @@ def quantised_layers(header: Header, copy: Copy) -> Quantisation:
     unmarked = frozenset(layers) - marked
     for layer, form in stated.items():
         if form not in (*HOST_FORMATS, UNKNOWN):
-            raise BadInput(
-                f"{header.path} says that {layer}.weight is {form}, a format that Longtake does "
-                "not know; use an fp8, MXFP8, NVFP4, int8, int4 (convrot_w4a4, asym_w4a8_int8) "
-                "or bf16 file."
-            )
+            raise _unknown(header.path, layer, form)
     for layer in unmarked:
         if formats[layer] in (UNKNOWN, MXFP8, ROTATED_INT4, INT4):
             raise BadInput(
@@ -84,6 +85,29 @@ def quantised_layers(header: Header, copy: Copy) -> Quantisation:
                 "packing that ComfyUI has no layers for; use an fp8, NVFP4, int8 or bf16 file."
             )
     return Quantisation(formats, unmarked)
+
+
+def check_mark(name: str, tensor: Tensor, path: Path) -> None:
+    """Refuse (BadInput) the mark of a layer if that names a format without layers in the host.
+
+    A header does not hold the marks, so that nothing is known of them before they are read.
+    """
+    layer, _, end = name.rpartition(".")
+    if end != _MARK:
+        return
+    try:
+        form = _stated(json.loads(bytes(tensor.tolist())))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        form = UNKNOWN
+    if form not in HOST_FORMATS:
+        raise _unknown(path, layer, form)
+
+
+def _unknown(path: Path, layer: str, form: str) -> BadInput:
+    return BadInput(
+        f"{path} says that {layer}.weight is {form}, a format that Longtake does not know; use an "
+        "fp8, MXFP8, NVFP4, int8, int4 (convrot_w4a4, asym_w4a8_int8) or bf16 file."
+    )
 
 
 def stated_formats(header: Header, copy: Copy) -> dict[str, str]:
@@ -122,7 +146,7 @@ def _stated(form: Mapping[str, Any]) -> str:
 
 def _is_marked(layer: str, tensors: Mapping[str, TensorInfo]) -> bool:
     old = f"{layer}.scale_weight" in tensors and MARKER in tensors
-    return old or f"{layer}.comfy_quant" in tensors
+    return old or f"{layer}.{_MARK}" in tensors
 
 
 def _marker_is_right(formats: Mapping[str, str]) -> bool:

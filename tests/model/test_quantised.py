@@ -261,6 +261,25 @@ def test_a_stated_format_that_we_do_not_know_is_refused_by_name(tmp_path: Path) 
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [('{"format": "float8_e4m3fn_blockwise"}', "float8_e4m3fn_blockwise"),
+     ("{}", "a format that its header does not name"), ("[1]", "a format that its header does not"),
+     ("nonsense", "a format that its header does not")],
+)  # fmt: skip
+def test_a_layers_own_mark_of_such_a_format_is_read_too(
+    tmp_path: Path, text: str, form: str
+) -> None:
+    """The core would stop with a KeyError."""
+    weights = state()
+    weights[f"{BLOCK}.weight"] = weights[f"{BLOCK}.weight"].to(torch.float8_e4m3fn)
+    weights[f"{BLOCK}.weight_scale"] = torch.ones(SMALL.dim // 16, SMALL.dim // 16)
+    weights[f"{BLOCK}.comfy_quant"] = torch.tensor([*text.encode()], dtype=torch.uint8)
+    opened = open_checkpoint(saved(tmp_path / NAME, weights))
+    with pytest.raises(BadInput, match=rf"{BLOCK}.weight is {form}"):
+        opened.state()
+
+
 def test_a_rotated_int8_layer_is_not_run_as_a_plain_one(tmp_path: Path) -> None:
     weights = state()
     weights[f"{BLOCK}.weight"] = torch.zeros(SMALL.dim, SMALL.dim, dtype=torch.int8)
