@@ -21,8 +21,12 @@ from .. import host
 
 HIGH, LOW = "high", "low"
 NEAREST = 4  # a file and the three folders above it
-_OF_OTHERS = r"(?![ _-]?(quality|res|v?ram|mem|rank|fps|motion|detail|speed|step))"
-_SIDE = re.compile(rf"(?<![a-z])(high|low){_OF_OTHERS}(?=[ _-]?noise|[^a-z]|$)", re.IGNORECASE)
+_OF_OTHERS = r"(?![ _-]?(?:quality|res|v?ram|mem|rank|fps|motion|detail|speed|step))"
+_SIDE = re.compile(
+    rf"(?<![a-z])(high|low){_OF_OTHERS}(?=[ _-]?noise|[^a-z]|$)"
+    rf"|(?-i:(?<=[a-z])(High|Low)(?![a-z])){_OF_OTHERS}",  # t2vHighV2, as Civitai names files
+    re.IGNORECASE,
+)
 BY_OUR_LOADER = ", or load it by Load Causal Video Model"
 KEY, DEMO_FILE = "longtake.facts", "longtake.demo_file"
 DEMO_TEXT_DIM = 64  # no other model's prompts are so narrow
@@ -65,7 +69,7 @@ def noise_side(path: Path) -> str:
     High, low, or "" where the name is silent or says both. Diffusers' second transformer is low.
     """
     for part in reversed(path.parts[-NEAREST:]):
-        sides = {match[1].lower() for match in _SIDE.finditer(part)}
+        sides = {(match[1] or match[2]).lower() for match in _SIDE.finditer(part)}
         sides |= {LOW} if part == "transformer_2" else set()
         if sides:
             return sides.pop() if len(sides) == 1 else ""
