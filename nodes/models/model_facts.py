@@ -94,8 +94,8 @@ def facts(model: Any) -> ModelFacts:
     if carried is not None:
         return carried
     family, path = shown_family(model), host.source_file(model)
-    doubt = "" if path is None else _doubt(path, family)
-    return ModelFacts(family, "assumed, because another node loaded the model", doubt=doubt)
+    doubt, noise = ("", "") if path is None else (_doubt(path, family), noise_side(path))
+    return ModelFacts(family, "assumed, because another node loaded the model", noise, doubt)
 
 
 def _doubt(path: Path, family: Family) -> str:

@@ -16,6 +16,7 @@ from longtake.samplers.denoiser import Commits, LocalHost, LowNoise, SecondWeigh
 from longtake.samplers.loop import generate
 from longtake.tests.support.model.family_files import prefix, rename
 from longtake.tests.support.model.lora_files import safetensors
+from longtake.tests.support.model.other_loader import load_by_host
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
 
@@ -186,6 +187,22 @@ def test_half_a_pair_and_a_swapped_one_are_said(
     caplog.clear()
     rollout(bench, pair(bench, high, low))
     assert "is two models" not in caplog.text and "swapped" not in caplog.text
+
+
+def test_models_of_another_loader_are_seen_to_be_swapped_too(
+    bench: Bench, files: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    high, low = (
+        load_by_host(files / f"wan2.2_t2v_{noise}_noise_14B.safetensors")
+        for noise in ("high", "low")
+    )
+    [named] = bench.run("LongtakeSetModelFamily", model=low, family="wan22-a14b")
+    pair(bench, high, low)
+    assert "swapped" not in caplog.text
+    for first in (low, named):
+        pair(bench, first, high)
+        assert "the two models are swapped" in caplog.text
+        caplog.clear()
 
 
 @pytest.mark.parametrize(("path", "side"), [
