@@ -7,6 +7,7 @@ sentence that says what to do instead.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..files.header import Header, TensorInfo
 from .depth import block_count, check_depth
 from .family import Family
 from .file_name import family_by_name
-from .folder import declared_classes
+from .folder import declared_classes, plain_name
 from .matrix_game import SHAPE as KEYS_SHAPE
 from .names import Copy, copies, without_twin
 from .others import Refused, other
@@ -34,6 +35,7 @@ HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in 
 METADATA_KEY, NOTED_FPS = "longtake", "fps"
 WITH_CLIP = ("i2v", "i2v-fun-camera")
 UNMODIFIED = "use the unmodified file"
+FLASHVSR = re.compile(r"flash_?vsr|streaming_dmd")
 FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 
@@ -190,6 +192,7 @@ def _family(
     if named is not None:
         return named
     if shape == "t2v":
+        _refuse_flashvsr(header.path)
         declared = _by_class(header.path)
         if declared is not None:
             return declared
@@ -199,6 +202,13 @@ def _family(
     *others, row = (row for row in FAMILIES if row.shape == shape)
     by = f"{ASSUMED}, since its name says nothing else" if others else "family: by its tensors"
     return row, by
+
+
+def _refuse_flashvsr(path: Path) -> None:
+    """Refuse FlashVSR's transformer, which only its name tells from a plain Wan 2.1."""
+    if FLASHVSR.search(plain_name(path)):
+        remedy = "load it with Load FlashVSR (Stream), or choose a family here"
+        raise Refused(path, "is FlashVSR by its name, which makes frames larger", remedy)
 
 
 def _by_class(path: Path) -> tuple[Family, str] | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from longtake.errors import BadInput
 from longtake.model.families.few_steps import few_step_warning
 from longtake.model.families.recognise import AUTO, Recognition, recognise
 from longtake.model.files.weights import open_weights
@@ -33,6 +34,16 @@ def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
     tmp_path: Path, name: str, key: str
 ) -> None:
     assert recognise_named(tmp_path, name).family.key == key
+
+
+@pytest.mark.parametrize("name", [
+    "FlashVSR/diffusion_pytorch_model_streaming_dmd", "Wan2_1-T2V-1_1_3B-FlashVSR_fp32",
+])  # fmt: skip
+def test_flashvsr_is_not_run_as_a_generator(tmp_path: Path, name: str) -> None:
+    """Its transformer has the tensors of a plain Wan 2.1."""
+    with pytest.raises(BadInput, match=r"is FlashVSR by its name.*load it with Load FlashVSR"):
+        recognise_named(tmp_path, name)
+    assert recognise_named(tmp_path, name, "wan21-t2v").family.key == "wan21-t2v"
 
 
 @pytest.mark.parametrize(("name", "word"), [
