@@ -11,7 +11,7 @@ from ...errors import BadInput
 from ...machine.products import convolves_slowly
 from ...model.families.names import copies
 from ...model.families.others import other
-from ...model.families.stated import WHOLE_NUMBERS
+from ...model.families.stated import MARKER, SCALES, WHOLE_NUMBERS
 from ...model.files.header import Header
 from ...model.files.number_checks import check_numbers
 from ...model.files.weights import open_weights
@@ -98,6 +98,12 @@ def _check_kind(header: Header) -> None:
     kind = other(header.tensors)
     if kind is not None and not kind.is_vae:
         raise BadInput(f"{header.path} is {kind.title}; choose a Wan VAE.")
+    scale = next((name for name in header.tensors if name.endswith((*SCALES, MARKER))), None)
+    if scale is not None:
+        raise BadInput(
+            f"{header.path} is a VAE with scales ({scale}), which ComfyUI would leave out; use an "
+            "fp16, bf16 or fp32 file."
+        )
 
 
 def _check_whole(vae: StreamingVAE, header: Header) -> None:

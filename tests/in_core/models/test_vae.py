@@ -206,6 +206,10 @@ WRONG: dict[str, tuple[Callable[[State], State], str]] = {
         lambda w: w | {f"decoder.head.2.{end}": w[f"decoder.head.2.{end}"].repeat_interleave(4, 0)
                        for end in ("weight", "bias")},
         "makes pictures of 12 channels in place of 3, as upscaling and transparent ones do; conn"),
+    "fp8 with scales": (
+        lambda w: w | {"conv2.weight": w["conv2.weight"].to(torch.float8_e4m3fn),
+                       "conv2.scale_weight": torch.ones(1)},
+        r"is a VAE with scales \(conv2.scale_weight\), which ComfyUI would leave out; use an fp16"),
     "a model": (lambda w: state(), "odd.safetensors is a whole diffusion model and no VAE; choose"),
     "anything": (
         lambda w: {"x": torch.ones(2)}, "odd.safetensors is not a VAE that this ComfyUI knows;"),
