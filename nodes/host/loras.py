@@ -66,11 +66,11 @@ def is_own_function(part: Any) -> bool:
 
 
 def patch_count(model: Any) -> int:
-    """How many patches are on the weights of a MODEL.
+    """How many patches are on the weights of a MODEL, or beside them as a bypassing LoRA's are.
 
     The host's id of them changes with the dtype to compute in, too.
     """
-    return sum(map(len, model.patches.values()))
+    return sum(map(len, (*model.patches.values(), *model.injections.values())))
 
 
 def has_lora(model: Any) -> bool:

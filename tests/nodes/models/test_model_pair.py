@@ -148,6 +148,16 @@ def test_a_lora_of_another_node_after_the_models_were_joined_is_warned_of(
     assert f"changes the weights of the first one alone; {remedy}." in caplog.text
 
 
+def test_a_lora_beside_the_weights_of_one_model_is_warned_of_too(bench: Bench, files: Path) -> None:
+    """As the host's Load LoRA (Bypass) injects one."""
+    from longtake.nodes.models.pair import half_patched
+
+    joined = pair(bench, load(bench, "high"), load(bench, "low")).clone()
+    assert not half_patched(joined)
+    joined.injections["bypass_lora"] = [object()]
+    assert "the first one alone; put that node on each" in half_patched(joined)
+
+
 def test_the_address_tells_both_models_and_their_turns(bench: Bench, files: Path) -> None:
     from longtake.nodes.models.identity import identity
 
