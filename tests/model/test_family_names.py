@@ -67,7 +67,8 @@ def test_a_name_that_says_few_steps_is_told_where_the_family_takes_many(
 
 
 @pytest.mark.parametrize("name", [
-    "wan2.1_t2v_14B", "wan-undistilled", "wan_20000_steps", "wan_step_4", "admdx_wan",
+    "wan2.1_t2v_14B", "wan-undistilled", "wanSVICamera_nolightningQ8",
+    "wan_20000_steps", "wan_step_4", "admdx_wan",
     "self_forcing_dmd", "wan2.1_t2v_14b_lightx2v_4step", "causvid",  # of a few-step family
 ])  # fmt: skip
 def test_no_other_name_is_doubted(tmp_path: Path, name: str) -> None:
