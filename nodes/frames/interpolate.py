@@ -19,6 +19,7 @@ from ...stream.preview.messages import Plan
 from .. import categories, host, sockets
 from ..runtime.session import session
 from ..schema import build
+from .finite import check_finite
 from .pictures import frames_input, to_frames
 from .source import DerivedFrames, FrameSource, content_key_by
 
@@ -162,4 +163,5 @@ class InterpolatedFrames(DerivedFrames):
             return chunk
         frames = self._between(pictures)[len(seam) :]
         first = self._place(chunk.first_frame - 1) + 1 if seam else chunk.first_frame
+        check_finite(frames, first, "The interpolation model", "choose another model")
         return replace(chunk, first_frame=first, frames=frames)

@@ -19,6 +19,7 @@ from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.joined import JoinSteps, NextChunk
 from ...stream.rollout.out_of_memory import explain_lack
 from .. import host
+from ..frames.finite import check_finite
 from ..models.flashvsr.objects import FlashVSR
 from ..runtime.claim import Claim
 from .sharp_memory import Partner, SharpMemory
@@ -164,6 +165,7 @@ class SharpRun:
         self._text, self._upscaler.networks = networks.text, networks
         with explain_lack(f"while frames from {first_frame} on were enlarged", ADVICE):
             frames = self._upscaler.step().cpu()
+        check_finite(frames, first_frame, "FlashVSR", "try bfloat16 or float32 weights")
         self._timer.end_work(len(frames))
         while len(self._sources) > 1 and self._sources[0][0] <= first_frame:
             self._sources.popleft()

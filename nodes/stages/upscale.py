@@ -17,6 +17,7 @@ from ...stream.lazy.mapped import MappedStream
 from ...stream.rollout.out_of_memory import explain_lack, is_out_of_memory
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
+from ..frames.finite import check_finite
 from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource, content_key_by
 from ..planning.announce import announce
@@ -92,11 +93,13 @@ class Upscaler:
     """An upscale model and its target scale; `scale` 0 is the model's own factor."""
 
     def __init__(self, model: Any, scale: float, tile: int, node_id: str | None) -> None:
-        channels = getattr(model, "input_channels", RGB)
-        if channels != RGB:
-            raise BadInput(
-                f"The upscale model takes {channels} channels; connect a model for RGB pictures."
-            )
+        for does, name in (("takes", "input_channels"), ("makes", "output_channels")):
+            channels = getattr(model, name, RGB)
+            if channels != RGB:
+                raise BadInput(
+                    f"The upscale model {does} {channels} channels; connect a model for RGB "
+                    "pictures."
+                )
         self.patcher = host.upscaler_patcher(model)
         self.node_id = node_id
         self._model = model
@@ -144,8 +147,11 @@ class Upscaler:
                 return planned
             tile //= 2
 
-    def enlarge(self, pictures: Tensor) -> Tensor:
-        """Enlarge pictures (n, 3, H, W) in [0, 1]; return float32 on the CPU."""
+    def enlarge(self, pictures: Tensor, first: int = 0) -> Tensor:
+        """Enlarge pictures (n, 3, H, W) in [0, 1]; return float32 on the CPU.
+
+        `first` is the number of the first one in the video.
+        """
         width, height = self.size(pictures.shape[3], pictures.shape[2])
         small = pictures.shape[3], pictures.shape[2]
         host.claim_whole(self.patcher, self.working_bytes(*small, self._tile))
@@ -154,6 +160,7 @@ class Upscaler:
             host.check_interrupted()
             with explain_lack("while a frame was enlarged", f"generate smaller frames or {REMEDY}"):
                 enlarged = self._enlarge_in_tiles(picture.to(self.patcher.load_device))
+                check_finite(enlarged, first + number, "The upscale model", "choose another model")
                 larger[number] = _resize(enlarged, width, height).clamp(0, 1)
         return larger
 
@@ -197,7 +204,7 @@ class UpscaledFrames(StageFrames):
 
     def _enlarge(self, chunk: FrameChunk) -> FrameChunk:
         self.begin_work()
-        larger = replace(chunk, frames=self.upscaler.enlarge(chunk.frames))
+        larger = replace(chunk, frames=self.upscaler.enlarge(chunk.frames, chunk.first_frame))
         self.end_work(len(chunk.frames))
         total = self.chunk_count
         self._progress = self._progress or host.Progress(self.upscaler.node_id, total or 0)
