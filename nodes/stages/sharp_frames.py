@@ -95,6 +95,10 @@ class SharpFrames(StageFrames):
         address = f"{source} {last} {index} {self._identity}"
         return hashlib.sha256(address.encode()).hexdigest()
 
+    def chunk_of(self, frame: int) -> int:
+        """The pass that makes picture number `frame`, which is in the video."""
+        return passes_for(frame + 1) - 1
+
     def hold_edits(self, first_chunk: int) -> None:
         """Let live edits spare the frames that the passes before `first_chunk` have read."""
         read = frames_read(first_chunk)

@@ -23,7 +23,7 @@ from ..frames.finite import check_finite
 from ..models.flashvsr.objects import FlashVSR
 from ..runtime.claim import Claim
 from .sharp_memory import Partner, SharpMemory
-from .sharp_states import Beginning, SharpStates
+from .sharp_states import CHUNKS, SharpStates
 
 ADVICE = "set a smaller tile in Super-Resolution (Stream)"
 
@@ -60,21 +60,23 @@ class SharpRun:
         self._flashvsr, self._settings, self._planned = flashvsr, settings, memory
         self._states, self._timer = states, timer
         self._text: TextKV | None = None
-        self._beginning: Beginning | None = None
+        self._exact_from: int | None = None  # where it begins
         self._upscaler = Upscaler(None, settings)
         self.memory = SharpMemory(flashvsr.device, lambda: self._upscaler)
         self._partners: list[Partner] = []
         self._sources: deque[tuple[int, Chunk | None]] = deque()  # (end of a chunk, its latents)
         self._newest: tuple[FrameChunk | None, list[FrameChunk]] | None = None
+        self._made = deque[FrameChunk](maxlen=CHUNKS)  # the last ones
         self._read = self._thread = self._noted = 0
         self._rested: int | None = None
         self._failure: Exception | None = None
 
     def begin(self, first: int) -> int:
         """Begin early enough for pass `first`; returns the first frame that readers need."""
-        if self._beginning is None or first < self._beginning.exact_from:
-            self._beginning = self._states.find(first, self._flashvsr.device)
-            self._upscaler = Upscaler(None, self._settings, self._beginning.states)
+        if self._exact_from is None or first < self._exact_from:
+            beginning = self._states.find(first, self._flashvsr.device)
+            self._exact_from, self._made = beginning.exact_from, deque(beginning.frames, CHUNKS)
+            self._upscaler = Upscaler(None, self._settings, beginning.states)
             self._read = next_frame(self._upscaler.state)
         return max(0, self._read - BEHIND)
 
@@ -117,8 +119,8 @@ class SharpRun:
         They are made one at a time, as the first reader in step asks for them.
         """
         if self._newest is None or self._newest[0] is not chunk:
+            self._newest = chunk, [] if self.has_begun else [*self._made]
             self.has_begun, self._thread = True, threading.get_ident()
-            self._newest = chunk, []
             self._take(chunk)
         own, ready, number = self._newest, self._newest[1], 0
         while number < len(ready) or (own is self._newest and self._upscaler.is_ready):
@@ -169,7 +171,8 @@ class SharpRun:
         self._timer.end_work(len(frames))
         while len(self._sources) > 1 and self._sources[0][0] <= first_frame:
             self._sources.popleft()
-        return FrameChunk(number, first_frame, frames, self._sources[0][1])
+        self._made.append(FrameChunk(number, first_frame, frames, self._sources[0][1]))
+        return self._made[-1]
 
     def _note(self, done: int) -> None:
         """Tell of `done` passes, once a reader has taken what they made.
@@ -180,7 +183,7 @@ class SharpRun:
         if done <= self._noted:
             return
         self._noted = done
-        if self.end is None:
+        if self.end is None and done == self._upscaler.state.number:
             self._states.snapshot(self._upscaler.states)
         elif done == self.length:
             self._states.drop()
@@ -196,4 +199,4 @@ class SharpRun:
             return  # a garbage collector may close a reader on another thread
         if state.passes and state.number != self._rested:
             self._rested = state.number
-            self._states.rest(self._upscaler.states)
+            self._states.rest(self._upscaler.states, self._made)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,6 +12,7 @@ from ...attention.snapshot import Snapshot
 from ...model.flashvsr.passes import PassState
 from ...model.flashvsr.replay import begin_before, from_snapshot, to_snapshot
 from ...stream.journal.snapshots import Snapshots
+from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.rollout.hot_states import HotState
 from ...units import byte_size
 from ..runtime.session import session
@@ -21,13 +22,20 @@ logger = logging.getLogger("longtake")
 KeyOf = Callable[[int], "str | None"]
 """The address of the frames that a pass makes; None where they have none."""
 
+CHUNKS = 2
+"""How many chunks rest beside a state: a super-resolution behind may lack the last two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """The states of all tiles, and the first pass after them whose frames are exact."""
+    """The states of all tiles, and the first pass whose frames are there or will be exact.
+
+    `frames` are those of the last passes before the states, where they are still here.
+    """
 
     states: Sequence[PassState]
     exact_from: int
+    frames: tuple[FrameChunk, ...] = ()
 
 
 class SharpStates:
@@ -55,18 +63,23 @@ class SharpStates:
     def find(self, number: int, device: torch.device) -> Beginning:
         """Where to begin so that the frames of pass `number` are exact."""
         replayed = begin_before(number, self._needed)
-        snapshot = self._newest(number, replayed.number) if number else None
-        if snapshot is not None:
+        newest = self._newest(number, replayed.number) if number else None
+        if newest is not None:
+            snapshot, frames = newest
             try:
                 states = from_snapshot(snapshot, device, self._tile_bytes)
-                return Beginning(states, states[0].number)
+                return Beginning(states, states[0].number - len(frames), frames)
             except (ValueError, LookupError, TypeError) as error:
                 logger.warning("A super-resolution's state is not used (%s).", error)
         exact_from = number if replayed.skipped else 0
         return Beginning([replayed] * len(self._tile_bytes), exact_from)
 
-    def rest(self, states: Sequence[PassState]) -> None:
-        """Keep the states of a run that ends in the middle in main memory, if there is room."""
+    def rest(self, states: Sequence[PassState], frames: Iterable[FrameChunk]) -> None:
+        """Keep the states of a run that ends in the middle in main memory, if there is room.
+
+        The `frames` of the last passes stay too, if there is room: the host may have raised its
+        interrupt in a stage behind, which then needs them again.
+        """
         key = self._key_of(states[0].number - 1)
         if key is None:
             return
@@ -79,7 +92,10 @@ class SharpStates:
             )
             return
         disk = self._disk if self._interval else None
-        session.states.keep(key, HotState(to_snapshot(states), self._disk.made_for, disk))
+        state = HotState(to_snapshot(states), self._disk.made_for, disk, tuple(frames))
+        if not session.states.has_room_for(state.bytes):
+            state = replace(state, frames=())
+        session.states.keep(key, state)
 
     def snapshot(self, states: Sequence[PassState]) -> None:
         """Write the states to disk in place of those before, where their turn has come."""
@@ -97,14 +113,22 @@ class SharpStates:
             self._disk.drop(key)
         self._stored = []
 
-    def _newest(self, number: int, earliest: int) -> Snapshot | None:
-        """The newest state after one of the passes [earliest, number)."""
+    def _newest(self, number: int, earliest: int) -> tuple[Snapshot, tuple[FrameChunk, ...]] | None:
+        """The newest state after one of the passes [earliest, number), or a later one that rests
+        with the frames of all passes from `number` on.
+        """
         keys = {index: self._key_of(index) or "" for index in range(earliest, number)}
         self._stored = [key for key in keys.values() if key]
         if not self._stored:
             return None
-        warm = session.states.find(keys[number - 1], self._disk.made_for)
-        if warm is not None:
-            return warm
+        for later in range(CHUNKS + 1):
+            key = self._key_of(number - 1 + later) or ""
+            warm = session.states.find(key, self._disk.made_for)
+            state = session.states.at(key)
+            if warm is None or state is None:
+                continue
+            frames = tuple(chunk for chunk in state.frames if chunk.index >= number)
+            if len(frames) == later:
+                return warm, frames
         on_disk = self._disk.newest(keys.__getitem__, number, earliest)
-        return None if on_disk is None else on_disk[1]
+        return None if on_disk is None else (on_disk[1], ())

@@ -13,22 +13,28 @@ from dataclasses import dataclass
 from ...attention.snapshot import Snapshot
 from ...errors import StorageError
 from ..journal.snapshots import Snapshots
+from ..lazy.frame_chunk import FrameChunk
 
 logger = logging.getLogger("longtake")
 
 
 @dataclass(frozen=True, slots=True)
 class HotState:
-    """The loop's state after a chunk; `disk` is where an eviction moves it, if anywhere."""
+    """The loop's state after a chunk; `disk` is where an eviction moves it, if anywhere.
+
+    `frames` are the last chunks before it, which no output may have yet.
+    """
 
     snapshot: Snapshot
     made_for: str
     disk: Snapshots | None
+    frames: tuple[FrameChunk, ...] = ()
 
     @property
     def bytes(self) -> int:
         """Bytes of the tensors."""
-        return sum(tensor.nbytes for tensor in self.snapshot.tensors.values())
+        pictures = (chunk.frames for chunk in self.frames)
+        return sum(tensor.nbytes for tensor in (*self.snapshot.tensors.values(), *pictures))
 
 
 class HotStates:
