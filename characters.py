@@ -1,4 +1,6 @@
-"""Characters and names that no file, terminal or hash can hold, and texts no sentence can."""
+"""Characters and names that no file, terminal or hash can hold, texts no sentence can, and the
+commas of a list.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,10 @@ _HALF = re.compile("[\ud800-\udfff]")
 _AROUND = 16
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 MAX_SHOWN = 60  # characters of a value in a sentence
+COMMAS = ",，、"
+"""What stands between the entries of a list. Keyboards for Chinese and Japanese type wide ones."""
+
+_BETWEEN = re.compile(rf"[{COMMAS}\s]+")
 
 
 def half_character(text: str) -> str | None:
@@ -35,6 +41,11 @@ def is_device(name: str) -> bool:
 def is_cut_on_windows(name: str) -> bool:
     """Whether Windows drops a dot or blank at the end of a name, and so has another one."""
     return name != name.rstrip(". ")
+
+
+def list_entries(text: str) -> list[str]:
+    """The entries of a list as users type it, with commas or blanks between them."""
+    return [entry for entry in _BETWEEN.split(text) if entry]
 
 
 def excerpt(value: object) -> str:

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf
-from ...characters import excerpt
+from ...characters import excerpt, list_entries
 from ...errors import BadInput
 from .. import host
 from ..from_model import FROM_MODEL, TIP
@@ -36,7 +36,7 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
 def read_layers(dense_layers: str) -> set[int]:
     """Read numbers of layers; BadInput for a word that is none."""
     numbers = set[int]()
-    for word in dense_layers.replace(",", " ").split():
+    for word in list_entries(dense_layers):
         part = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
         layers = range(int(part[1]), int(part[2] or part[1]) + 1) if part else ()
         if not layers:

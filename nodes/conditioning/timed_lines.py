@@ -24,8 +24,8 @@ _NO_COLON = re.compile(
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
 _CLOCK = re.compile(r"\s*((?:\d+:)?\d+):([0-5]\d(?:\.\d+)?)\s+\S")
 _UNSEEN = "\u200b\u200e\u200f\u061c\u2060\u2066\u2067\u2068\u2069\ufeff"  # as web pages copy
-_WIDE = "：（），．"  # as a keyboard for Chinese or Japanese types
-_READ_AS = str.maketrans(_WIDE + _UNSEEN, ":(),." + " " * len(_UNSEEN))
+_WIDE = "：（），、．"  # as a keyboard for Chinese or Japanese types
+_READ_AS = str.maketrans(_WIDE + _UNSEEN, ":(),,." + " " * len(_UNSEEN))
 _CHANGE = re.compile(r"\s*(?P<kind>[a-z]+)\s+(?P<seconds>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...characters import excerpt
+from ...characters import excerpt, list_entries
 from ...errors import BadInput
 from ..from_model import set_or_none
 from .guidance_spec import GuidanceOptionsSpec, check_interval
@@ -36,7 +36,7 @@ def check_levels(from_level: float, to_level: float) -> None:
 def parse_factors(per_step: str) -> tuple[float, ...]:
     """Read numbers from a line such as `1, 1, 0.5`; an empty line gives none."""
     try:
-        factors = tuple(float(word) for word in per_step.replace(",", " ").split())
+        factors = tuple(map(float, list_entries(per_step)))
     except ValueError:
         factors = (math.nan,)
     if not all(map(math.isfinite, factors)):

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...characters import excerpt
+from ...characters import excerpt, list_entries
 from ...errors import BadInput
 from ...kinds import kind_of
 from ...model.vae.taehv import taehv_decoder
@@ -123,7 +123,7 @@ def reference_picture(image: Tensor | None) -> Tensor:
 def parse_palette(text: str) -> tuple[Colour, ...]:
     """Read colours from a line such as `#203040 #ffcc00`."""
     colours = []
-    for word in text.replace(",", " ").split():
+    for word in list_entries(text):
         match = _COLOUR.fullmatch(word)
         if match is None:
             raise BadInput(
@@ -138,7 +138,7 @@ def parse_palette(text: str) -> tuple[Colour, ...]:
 def parse_box(text: str) -> Box:
     """Read left, top, width and height from a line such as `0 0 0.5 1`."""
     try:
-        left, top, width, height = (float(word) for word in text.replace(",", " ").split())
+        left, top, width, height = map(float, list_entries(text))
     except ValueError as error:
         raise BadInput(
             f"region is {excerpt(text)}; write left, top, width and height as fractions: 0 0 0.5 1."

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 import torch
 from torch import Tensor
 
-from ...characters import excerpt
+from ...characters import COMMAS, excerpt
 from ...errors import BadInput
 
 MAX_TURN = 360.0  # degrees a second
@@ -120,13 +120,14 @@ AXES: Mapping[str, tuple[str, str]] = {
 
 SPEED_DIGITS = 2  # decimals of a speed in a text
 
+_BETWEEN = re.compile(rf"[{COMMAS}+]|\band\b")
 _MOVE = re.compile(r"(?P<name>[a-z][a-z ]*?)\s*(?P<speed>\d+(?:\.\d*)?|\.\d+)?")
 
 
 def read_motion(text: str, line: int) -> CameraMotion:
     """Add the moves of a line such as `forward, turn right 20`; a number is a speed."""
     total = STILL
-    for part in re.split(r",|\band\b|\+", text.lower()):
+    for part in _BETWEEN.split(text.lower()):
         total += _read_move(" ".join(part.split()), line)
     return total
 

@@ -6,9 +6,8 @@ A level is the noise fraction sigma in [0, 1] of the flow, x = (1 - sigma) clean
 from __future__ import annotations
 
 import math
-import re
 
-from ...characters import excerpt
+from ...characters import excerpt, list_entries
 from ...errors import BadInput
 from ...model.preset import Preset
 
@@ -20,7 +19,6 @@ One more than the number of steps.
 
 TIMESTEPS = 1000
 NEARLY_NOISE = 0.99  # the first level may be so low
-_SEPARATOR = re.compile(r"[,\s]+")
 
 
 def shift_level(sigma: float, shift: float) -> float:
@@ -98,9 +96,8 @@ def _preset_list(preset: Preset, timesteps: tuple[float, ...]) -> Ladder:
 
 
 def _timesteps(part: str, written: str) -> tuple[float, ...]:
-    words = [word for word in _SEPARATOR.split(part.strip()) if word]
     try:
-        timesteps = tuple(float(word) for word in words)
+        timesteps = tuple(map(float, list_entries(part)))
     except ValueError as error:
         raise BadInput(
             f"The list of steps {excerpt(written)} is not made of numbers; write timesteps such as "

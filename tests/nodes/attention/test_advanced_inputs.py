@@ -67,7 +67,8 @@ def test_layers_are_numbers_and_ranges(bench: Bench) -> None:
     tree = SimpleNamespace(blocks=range(9))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(advanced_inputs.host, "module_tree", lambda model: tree)
-        assert advanced_inputs.dense_layers(None, "5-7, 0 8") == (0, 5, 6, 7, 8)
+        assert advanced_inputs.dense_layers(None, "5-7, 0 8")
+        assert advanced_inputs.dense_layers(None, "5-7，0、8") == (0, 5, 6, 7, 8) == (0, 5, 6, 7, 8)
         with pytest.raises(BadInput, match=r"names layer 9, but the model has layers 0 to 8\."):
             advanced_inputs.dense_layers(None, "0 7-9")
 

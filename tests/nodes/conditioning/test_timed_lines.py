@@ -39,6 +39,7 @@ def _host(tmp_path: Path) -> Iterator[None]:
         ("0: a\n.5: b\n1:01:02.5: c", [(0, "a"), (0.5, "b"), (3662.5, "c")]),
         ("0: a\n5 sec: b\n6 seconds (over 1): c", [(0, "a"), (5, "b"), (6, "c")]),
         ("0：a：b\n1：05：c，d（e）\n７（over 2）：f", [(0, "a：b"), (65, "c，d（e）"), (7, "f")]),
+        ("0（guidance 2、over 1）：a、b", [(0, "a、b")]),
         ("\ufeff0: a", [(0, "a")]),
         ("\u200b0: a\n\u200f 5\u200e: b\n\u20687\u2069: c", [(0, "a"), (5, "b"), (7, "c")]),
         ("0: a\n3 more balls: b\n3D: c", [(0, "a 3 more balls: b 3D: c")]),

@@ -276,7 +276,7 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
     [
         ({"from_level": 0.8}, {"timing": g.GuidanceTiming((0.8, 1.0), (0.5,), 0.5)}),
         ({"to_level": 0.9}, {"timing": g.GuidanceTiming((0.7, 0.9), (0.5,), 0.5)}),
-        ({"per_step": "1 0.2"}, {"timing": g.GuidanceTiming((0.7, 1.0), (1.0, 0.2), 0.5)}),
+        ({"per_step": "1，0.2"}, {"timing": g.GuidanceTiming((0.7, 1.0), (1.0, 0.2), 0.5)}),
         ({"first_chunk": 0.0}, {"timing": g.GuidanceTiming((0.7, 1.0), (0.5,), 0.0)}),
         ({"rescale": 0.0}, {"limits": g.Limits(0.0, 3.0)}),
         ({"norm_cap": 0.0}, {"limits": g.Limits(0.4, None)}),

@@ -49,7 +49,7 @@ def test_what_is_no_picture_is_refused_before_the_shot(
 @pytest.mark.parametrize("word", ["1_2_34", "+12345", "#+1234", "##12345", "#12345"])
 def test_a_colour_is_six_hexadecimal_digits_and_nothing_else(bench: Bench, word: str) -> None:
     palette = {**inputs(bench, PICTURES), "score": "palette"}
-    [spec] = bench.run(SCORE, **palette, colours="#FF0000, 00ff00")
-    assert spec.scores[0].score.colours == ((1, 0, 0), (0, 1, 0))
+    [spec] = bench.run(SCORE, **palette, colours="#FF0000, 00ff00、#0000ff")
+    assert spec.scores[0].score.colours == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
     with pytest.raises(BadInput, match=f"{re.escape(word)}' is not a colour; write six"):
         bench.run(SCORE, **palette, colours=f"#ff0000 {word}")

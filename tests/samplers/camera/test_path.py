@@ -217,6 +217,12 @@ def test_poses_that_are_no_cameras_are_refused(damage: object, sentence: str) ->
         path_of_poses(poses)
 
 
+@pytest.mark.parametrize("sign", [", ", " and ", "+", "，", "、"])
+def test_moves_are_added_up(sign: str) -> None:
+    turning = read_motion("forward 0.5", 1) + read_motion("pan right 20", 1)
+    assert read_motion(f"forward 0.5{sign}pan right 20", 1) == turning
+
+
 @pytest.mark.parametrize(
     "text", ["fly away", "pan", "forward fast", "", "forward,", "pan left 400"]
 )

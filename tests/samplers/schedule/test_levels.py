@@ -78,6 +78,7 @@ def test_no_steps_are_refused() -> None:
 def test_a_written_list_of_steps_is_the_few_step_ladder() -> None:
     four = few_step_ladder((1000, 750, 500, 250), 5.0)
     assert parse_steps("1000, 750 500,250,", 5.0) == (four, ())
+    assert parse_steps("1000，750、500　250", 5.0) == (four, ())
     assert parse_steps("1000,750,500,250 | 1000,500", 5.0) == (
         few_step_ladder((1000, 500), 5.0),
         four,

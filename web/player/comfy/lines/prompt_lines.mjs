@@ -6,14 +6,14 @@ const TIMED = /^\s*([-+]?(?:\d|\.\d)[\d.:e+]*)\s*(?:s|secs?|seconds?)?\s*(?:\([^
 const GUIDED = /\(.*?guidance\s+([\d.e+-]+)/i;
 const TIME = /^(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)$/;
 /** Signs that a keyboard for Chinese or Japanese types, by their narrow forms. @type {Record<string, string>} */
-const NARROW = { "：": ":", "（": "(", "）": ")", "，": ",", "．": "." };
+const NARROW = { "：": ":", "（": "(", "）": ")", "，": ",", "、": ",", "．": "." };
 /** Marks that no one sees, as web pages copy. */
 const UNSEEN = /[\u200b\u200e\u200f\u061c\u2060\u2066-\u2069\ufeff]/g;
 
 /** Return a match of what a line has before its text, and of the time alone; null without a time.
  * @param {string} line */
 function beginOf(line) {
-  return TIMED.exec(line.replace(/[：（），．]/g, (sign) => NARROW[sign]).replace(UNSEEN, " "));
+  return TIMED.exec(line.replace(/[：（），、．]/g, (sign) => NARROW[sign]).replace(UNSEEN, " "));
 }
 
 /** Return a line's start in seconds, or null if it continues the line above. @param {string} line */
