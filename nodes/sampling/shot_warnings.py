@@ -61,7 +61,7 @@ def _steering_warnings(
     if request.camera is None or path is None:
         return texts if rays is None else [*end_of_rays(rays, length), *texts]
     replaced = [] if rays is None else [RAYS_REPLACED]
-    idle = idle_moves(path, resolved.engine.config, length)
+    idle = idle_moves(path, resolved.engine.config, length, request.camera.source)
     return [*request.camera.shortfall(path, length), *idle, *replaced, *texts]
 
 

@@ -66,8 +66,11 @@ def camera_path(spec: CameraSpec | None, config: DiTConfig, fps: float) -> Camer
     return spec.resolve(fps)
 
 
-def idle_moves(path: CameraPath, config: DiTConfig, length: Length) -> list[str]:
-    """A sentence where a camera that can only pan stands still, and the path moves it otherwise."""
+def idle_moves(path: CameraPath, config: DiTConfig, length: Length, file: str = "") -> list[str]:
+    """A sentence where a camera that can only pan stands still, and the path moves it otherwise.
+
+    `file`: where the path's poses come from, if they are no written moves.
+    """
     module = CAMERA_MODULES.get(config.camera)
     if module is None or not module.only_pans:
         return []
@@ -78,8 +81,9 @@ def idle_moves(path: CameraPath, config: DiTConfig, length: Length) -> list[str]
         start = path.starts[entry]
         seconds = max(0, start - 1) * path.frame_s  # latent frame 0 is one picture
         if length.latent_frames is None or start < length.latent_frames:
+            turn = f"turn the poses of {file}" if file else "write pan,"
             return [
                 "This model's camera only pans: it stands still where the camera path moves it "
-                f"otherwise, first at {seconds:.1f} s; write pan, left or right there."
+                f"otherwise, first at {seconds:.1f} s; {turn} left or right there."
             ]
     return []

@@ -227,6 +227,19 @@ def test_only_a_camera_that_pans_alone_ignores_other_moves(camera: Camera, count
     assert len(idle_moves(path, config, Length(9, 3, 0, FPS))) == count
 
 
+def test_a_panning_camera_asks_for_other_poses_where_a_file_has_them(
+    steered: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.nodes.steering.camera_spec import CameraSpec
+
+    ahead = torch.eye(4, dtype=torch.float64).repeat(9, 1, 1)
+    ahead[:, 2, 3] = torch.arange(9)
+    spec = CameraSpec((), ahead, per_latent=True, source="p.json")
+    steered.rollout(camera=spec, plan_only=True)
+    assert "turn the poses of p.json left or right there." in caplog.text
+    assert "write pan" not in caplog.text
+
+
 def test_poses_of_a_file_count_every_fourth_frame_and_end_with_a_warning(
     steered: Bench, tmp_path: Path
 ) -> None:
