@@ -34,6 +34,9 @@ State = Literal["none", "delta"]
 """Which state of constant size a model keeps beside its history, see `model/delta.py`."""
 
 STATE_TENSOR = "blocks.0.self_attn.delta.out.weight"
+VOICE_INPUTS = 33  # noise, picture, and whether a frame is the picture
+VOICE_TENSOR = "audio_proj.proj.weight"
+"""Of a model that takes a voice, see `model/voice.py`."""
 
 
 def camera_of(names: Iterable[str]) -> Camera:
@@ -54,7 +57,7 @@ class DiTConfig:
     Everything else in the family is fixed (patch 1x2x2, qk-norm, eps 1e-6). `control_blocks` counts
     the blocks of a VACE module beside the model, which has tensors of its own. A `text_dim` of 0:
     the model reads CLIP vision features of the picture in place of a prompt. `action` are the sizes
-    of layers for keys and a mouse.
+    of layers for keys and a mouse. `voice`: the model takes a voice, which moves a face.
     """
 
     dim: int
@@ -68,6 +71,7 @@ class DiTConfig:
     control_blocks: int = 0
     action: ActionSizes | None = None
     state: State = "none"
+    voice: bool = False
 
     def __post_init__(self) -> None:
         if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2:
@@ -123,4 +127,5 @@ def config_from_shapes(state: Mapping[str, Tensor], num_heads: int | None = None
         camera=camera_of(state),
         action=action,
         state=state_of(state),
+        voice=VOICE_TENSOR in state,
     )

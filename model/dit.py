@@ -33,6 +33,7 @@ from .cross_attention import KeysValues, Runs, attend_to_text
 from .delta import add_delta_layers
 from .hooks import NO_HOOKS, Hooks, through
 from .image_embedding import ImageEmbedding
+from .voice import add_voice_layers
 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v) -> out, all (b, s, n, d) and un-rotated: what the current tokens may look at."""
@@ -193,6 +194,8 @@ class WanDiT(nn.Module):
             CAMERA_MODULES[config.camera].add_layers(self, config, nn.Linear)
         if config.state == "delta":
             add_delta_layers(self, dim, nn.Linear)
+        if config.voice:
+            add_voice_layers(self, config, nn.Linear)
 
 
 def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> TextKV:

@@ -9,6 +9,7 @@ from ..errors import BadInput
 
 PICTURE, VISION = "concat_latent_image", "clip_vision_output"
 CAMERA_CONDITIONS = "camera_conditions"
+VOICE = "longtake_voice"
 AREA = "an area from Conditioning (Set Area)"
 STEPS = "a range of steps from ConditioningSetTimestepRange"
 CONTROL_NET = "a ControlNet from Apply ControlNet"
@@ -30,6 +31,7 @@ ATTACHMENTS: Mapping[str, str] = {
     "time_dim_concat": "pictures from WanPhantomSubjectToVideo",
     "context_latents": "videos from Bernini Conditioning",
     CAMERA_CONDITIONS: "a camera from WanCameraImageToVideo",
+    VOICE: "a voice from Voice",
     "vace_frames": "a control video from WanVaceToVideo",
     "control_video": "a control video from a node such as WanSoundImageToVideo",
     "face_video_pixels": ANIMATE, "pose_video_latent": ANIMATE,

@@ -45,6 +45,7 @@ from .sampling.model_settings import SettingsFromModel
 from .sampling.sampler import DiffusionForcingSampler
 from .sampling.schedule import DiffusionForcingSchedule
 from .sound.sound_curve import SoundCurve
+from .sound.voice import VoiceNode
 from .stages.super_resolution import SuperResolution
 from .stages.upscale import UpscaleStream
 from .steering.camera_path import CameraPathNode
@@ -65,6 +66,7 @@ NODES: tuple[type[io.ComfyNode], ...] = tuple(
         CameraPathNode,
         ControlVideoNode,
         SoundCurve,
+        VoiceNode,
         KnownFrames,
         KnownVideo,
         LiveInputNode,

@@ -28,6 +28,7 @@ from ..model.dit import (
 )
 from ..model.forward import ProjectedText
 from ..model.hooks import NO_HOOKS, Hooks
+from ..model.voice import voice_hooks
 from .conditioning.reference import Reference
 from .conditioning.text_rows import TextRows
 from .denoiser import Denoiser
@@ -232,11 +233,19 @@ class Evaluator:
         hooks, state = self._inputs_hooks(inputs, commits), inputs.reader.state()
         return hooks if state is None else hooks.then(delta_hooks(self._tree, state))
 
-    def _inputs_hooks(self, inputs: PassInputs, commits: bool) -> Hooks:
-        """The camera's hooks, and on steps those of the control video."""
-        if self._steering is None:
+    def _voice_hooks(self, frames: Sequence[int]) -> Hooks:
+        """The hooks of a model that speaks."""
+        heard = None if self.reference is None else self.reference.voice_at(frames)
+        if heard is None:
             return NO_HOOKS
-        hooks = self._steering.hooks(self._tree, inputs.frames, inputs.reader)
+        return voice_hooks(self._tree, upload(heard.to(self.model.dtype), self.model.device))
+
+    def _inputs_hooks(self, inputs: PassInputs, commits: bool) -> Hooks:
+        """The hooks of voice and camera, and on steps those of the control video."""
+        hooks = self._voice_hooks(inputs.frames)
+        if self._steering is None:
+            return hooks
+        hooks = hooks.then(self._steering.hooks(self._tree, inputs.frames, inputs.reader))
         if self._control is None or self._control_text is None or commits:
             return hooks
         text = self._control_text.select(*self._rows(inputs))

@@ -31,6 +31,7 @@ from .history.rollout_history import RolloutHistory
 from .history.state_reading import check_state
 from .recurrent_rules import check_recurrent
 from .settings import RolloutSettings
+from .settings_checks import check_voice
 from .solvers.noise_process import TIMESTEPS, NoiseProcess
 from .steering import Steering
 
@@ -56,6 +57,7 @@ class Experts:
         check_control(current.settings, model)
         check_state(current.settings, model.config)
         check_recurrent(current.settings, model.config)
+        check_voice(current.settings.reference, model.config)
         self._current, self._make_filler, self._turn = current, make_filler, Turn()
         self._first = self._evaluator(model)
         self._second = self._evaluator(model.second.model) if model.second else None

@@ -137,6 +137,7 @@ class Loop:
                 active = self._step(row, active)
             count, first = rows[-1].finished, rows[-1].first
             clean, active = active[0][:count], tuple(part[count:] for part in active)
+            clean = self._with_start(first, clean)
             self.branches.check_finite(clean, first)
             clean = self.anchors.apply(first, clean, self._known(first, count), self._prompt_start)
             done = (first, clean)
@@ -219,6 +220,7 @@ class Loop:
         """
         solver = self.settings.solver
         x, *memory = self._join(row, active)
+        x = self._with_start(row.first, x)
         row = self.settings.known_frames.limit(row)
         if row.now == row.after:
             return x, *memory
@@ -247,6 +249,11 @@ class Loop:
         x = self.settings.known_frames.mix_into(noise, frames, solver.process)
         joining = (x, *solver.start(x))
         return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
+
+    def _with_start(self, first: int, x: Tensor) -> Tensor:
+        """Latents x from frame `first` on, with the picture in place where a model asks for it."""
+        reference = self.settings.reference
+        return x if reference is None else reference.begin(first, x)
 
     def _commit(self, first: int, clean: Tensor) -> None:
         self.branches.commit(first, clean, self._known(first, len(clean)))

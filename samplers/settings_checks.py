@@ -13,6 +13,8 @@ from ..attention.temp_cache.policy import TempCache
 from ..attention.temp_cache.store import holds_entries
 from ..errors import BadInput, Unsupported
 from ..model.config import PATCH
+from ..model.forward import ModelConfig
+from .conditioning.reference import Reference
 from .guidance import AgeRange, Guidance, SinkFrames
 from .rules.memory import MemoryRules
 from .schedule.context_noise import ContextNoise
@@ -134,6 +136,15 @@ def check_positions(memory: MemoryRules, cache: CachePolicy, guidance: Guidance)
             "of it",
             "positions-parts",
         )
+
+
+def check_voice(reference: Reference | None, config: ModelConfig) -> None:
+    """Refuse a model that speaks without a voice, and a voice for any other model."""
+    speaks = reference is not None and reference.voice is not None
+    if config.voice and not speaks:
+        raise BadInput("The model speaks a voice; give it one, beside the picture.")
+    if speaks and not config.voice:
+        raise BadInput("The model takes no voice; leave the voice out.")
 
 
 def check_second_attention(

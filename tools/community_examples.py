@@ -9,24 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .enlarging_examples import cascade, seedvr2, super_resolution
-from .example_nodes import Api, Place, group_box, node
+from .example_nodes import Place, group_box, node
 from .example_places import Example
-from .example_shots import HEIGHT, PROMPTS, SECONDS, WIDTH, text_nodes
-
-Link = list[str | int]
-
-
-def output_nodes(first: int, prefix: str, rollout: Link, vae: Link, **sound: Link) -> Api:
-    """Return three nodes, numbered from `first`: decode, watch, and save with `sound` if any."""
-    decoder, player, file = (str(first + i) for i in range(3))
-    return {
-        decoder: node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=rollout, vae=vae),
-        player: node("LongtakePreview", "Streaming Preview", frames=[decoder, 0]),
-        file: node("LongtakeSaveVideo", "Save Video (Stream)", frames=[decoder, 0], **sound,
-                   filename_prefix=f"longtake/{prefix}", format="mp4 (h264)", crf=18,
-                   sheet_and_report=True),
-    }  # fmt: skip
-
+from .example_shots import HEIGHT, PROMPTS, SECONDS, WIDTH, output_nodes, text_nodes
+from .voice_example import VOICE_NOTE, voice
 
 PLACES: dict[str, Place] = {
     "1": (0, 0, 300, 320),
@@ -225,6 +211,7 @@ COMMUNITY: dict[str, Callable[[], Example]] = {
     "self_forcing": self_forcing,
     "sound_curve": sound_curve,
     "super_resolution": super_resolution,
+    "voice": voice,
 }
 
 NOTES: dict[str, str] = {
@@ -268,5 +255,6 @@ NOTES: dict[str, str] = {
 - Weights, Apache-2.0: gdhe17/Self-Forcing, and JunhaoZhuang/FlashVSR, four files in one folder.
 - The help page of Load FlashVSR says where the fourth file is. Is memory short? Lower scale.
 """,
+    "voice": VOICE_NOTE,
 }
 NOTE_PLACE: Place = (0, 380, 300, 210)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import BadInput
 from ..action_sizes import ActionSizes, action_sizes
-from ..config import PATCH, DiTConfig, camera_of, state_of
+from ..config import PATCH, VOICE_INPUTS, VOICE_TENSOR, DiTConfig, camera_of, state_of
 from ..files.header import Header, TensorInfo
 from .depth import block_count, check_depth
 from .family import Family
@@ -125,6 +125,7 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     clip = any(".cross_attn." in name and "_img." in name for name in shapes)
     known = {(16, 16, False): "t2v", (36, 16, True): "i2v", (36, 16, False): "i2v-no-clip",
              (48, 48, False): "ti2v-5b"}  # fmt: skip
+    known = {(VOICE_INPUTS, 16, False): "i2v-voice"} if VOICE_TENSOR in shapes else known
     camera = camera_of(shapes)
     of_camera = {
         ("plucker", 36, False): "i2v-camera", ("prope", 16, False): "t2v-camera",
@@ -169,6 +170,7 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
         camera=camera_of(shapes),
         action=action,
         state=state_of(shapes),
+        voice=VOICE_TENSOR in shapes,
     )
 
 

@@ -3,7 +3,7 @@
 Causal and plain Wan files hold the same tensors. What tensors cannot tell comes from the file's
 metadata, from its name (`named`), or from the user. Sources are repositories on GitHub at the
 commits read, with file and line where a figure is not in the configuration file itself. Models that
-take a camera have a file each.
+take a camera or a voice have a file each.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ..preset import DEMO, DEMO_FAST
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
 from .fun_camera import FUN_CAMERA
 from .lingbot import LINGBOT_WORLD
+from .livetalk import LIVETALK
 from .matrix_game import MATRIX_GAME
 from .minwm import MINWM
 from .presets import (
@@ -277,6 +278,7 @@ FAMILIES: tuple[Family, ...] = (
     *MINWM,
     *MATRIX_GAME,
     *FUN_CAMERA,
+    *LIVETALK,
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
         "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_ti2v_5B.py",

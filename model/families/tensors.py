@@ -16,6 +16,7 @@ from ..config import FREQ_DIM, PATCH, DiTConfig
 from ..delta import LAYERS as STATE_LAYERS
 from ..files.header import OTHER_BITS, TensorInfo
 from ..image_embedding import CLIP_DIM
+from ..voice import HEARD, HIDDEN, PICTURES, voice_layers
 
 Shapes = dict[str, tuple[int, ...]]
 # What quantised files hold beside a layer's weight: scales, and the name of the format.
@@ -43,6 +44,7 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
         shapes.update(_block(f"blocks.{layer}", config, image=image))
     shapes.update(_camera(config))
     shapes.update(_state(config))
+    shapes.update(_voice(config))
     if config.reads_prompt:
         shapes.update(_linear("text_embedding.0", config.text_dim, dim))
         shapes.update(_linear("text_embedding.2", dim, dim))
@@ -138,6 +140,20 @@ def _state(config: DiTConfig) -> Shapes:
             shapes.update(_linear(f"{prefix}.{name}", config.dim, config.num_heads))
         shapes.update(_linear(f"{prefix}.gate", config.dim, config.dim))
         shapes[f"{prefix}.out.weight"] = (config.dim, config.dim)
+    return shapes
+
+
+def _voice(config: DiTConfig) -> Shapes:
+    """The layers that take a voice."""
+    if not config.voice:
+        return {}
+    shapes: Shapes = {
+        **_linear("audio_proj.proj", PICTURES * HEARD, HIDDEN),
+        "audio_proj.norm_out.weight": (HIDDEN,),
+        "audio_proj.norm_out.bias": (HIDDEN,),
+    }
+    for i in range(voice_layers(config)):
+        shapes.update(_linear(f"audio_cond_projs.{i}", HIDDEN, config.dim))
     return shapes
 
 

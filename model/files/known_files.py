@@ -47,6 +47,10 @@ KNOWN_FILES = {
         KnownFile("base_distill.safetensors", DIFFUSION,
                   f"{HUGGING_FACE}/Skywork/Matrix-Game-2.0/resolve/main/base_distilled_model/"
                   "base_distill.safetensors"),
+        KnownFile("livetalk_1.3b.safetensors", DIFFUSION,
+                  f"{HUGGING_FACE}/GAIR/LiveTalk-1.3B-V0.1/resolve/main/model.safetensors"),
+        KnownFile("wav2vec2-base-960h.safetensors", "audio_encoders",
+                  f"{HUGGING_FACE}/facebook/wav2vec2-base-960h/resolve/main/model.safetensors"),
         KnownFile("Wan2_1-VACE_module_1_3B_bf16.safetensors", DIFFUSION,
                   f"{HUGGING_FACE}/Kijai/WanVideo_comfy/resolve/main/"
                   "Wan2_1-VACE_module_1_3B_bf16.safetensors"),
@@ -80,6 +84,7 @@ FOLDERS = {
     ("CLIPLoader", "clip_name"): "text_encoders",
     ("CLIPVisionLoader", "clip_name"): "clip_vision",
     ("UpscaleModelLoader", "model_name"): "upscale_models",
+    ("AudioEncoderLoader", "audio_encoder_name"): "audio_encoders",
 }
 """The model folder of a loader's input, by the node's type and the input's name."""
 

@@ -56,6 +56,11 @@ class RecurrentConfig:
         return 2 * self.num_layers * kernels
 
     @property
+    def voice(self) -> bool:
+        """No module takes a voice."""
+        return False
+
+    @property
     def camera(self) -> Camera:
         """None: no module takes a camera."""
         return "none"

@@ -17,13 +17,13 @@ from ...model.config import DiTConfig
 from ...model.vae.latent_format import frame_count, normalise
 from ...samplers.conditioning.reference import Reference
 from ...units import count_of
-from ..attachments import CAMERA_CONDITIONS, PICTURE, VISION
+from ..attachments import CAMERA_CONDITIONS, PICTURE, VISION, VOICE
 from ..length import Length
 from ..models.channels import MASK_CHANNELS, picture_has_mask
 
 RAYS_REPLACED = "The camera path replaces the camera_conditions of the picture's conditioning."
 CHANNELS = PICTURES * RAY  # of the rays of a latent frame
-PICTURE_CONDITIONS = (PICTURE, VISION, CAMERA_CONDITIONS)
+PICTURE_CONDITIONS = (PICTURE, VISION, CAMERA_CONDITIONS, VOICE)
 
 
 def reference(
@@ -42,9 +42,21 @@ def reference(
             "WanImageToVideo, with a start_image, to `picture`."
         )
     channels = _open_end(_beside(options, config.out_channels))
+    if config.voice:
+        return _first_frame(channels[0, MASK_CHANNELS:])
     picked = channels if picture_has_mask(config) else channels[:, MASK_CHANNELS:]
     features = _features(options, config) if image_branch else None
     return Reference(picked, features, rays=_rays(options, config, picked))
+
+
+def _first_frame(latents: Tensor) -> Reference:
+    """Return a picture (c, h, w) that is the shot's first latent frame, and is seen beside all.
+
+    Beside each latent frame a model that speaks sees the picture and a mark: 0 where the frame is
+    that picture (LiveTalk `scripts/inference_example.py`).
+    """
+    marks = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, *latents.shape[1:])
+    return Reference(torch.cat([latents.expand(2, -1, -1, -1), marks], 1), start=latents)
 
 
 def unread_features(picture: Reference | None, *conditionings: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `devices`, `interpolation`, `layers`, `loras`, `memory`, `metadata`, `models`, `paths`,
-`progress`, `server`, `upscaling`.
+By subject: `devices`, `hearing`, `interpolation`, `layers`, `loras`, `memory`, `metadata`,
+`models`, `paths`, `progress`, `server`, `upscaling`.
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
@@ -64,6 +64,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               has_pending_frame_edits(); of those that crop (as_cropped):
                               get_dimensions(), save_to(path, crf=)
     of an AUDIO               waveform (1, channels, n), sample_rate
+    of an AUDIO_ENCODER       model .feature_extractor .feature_projection .encoder, patcher,
+                              load_device
     of an UPSCALE_MODEL       scale, model, called with pictures; newer cores: patcher
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
 InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
@@ -76,6 +78,7 @@ from __future__ import annotations
 from comfy.model_patcher import ModelPatcher
 
 from .devices import DEFAULT, computing_on, device_named, device_names, same_device
+from .hearing import check_hearing, hear
 from .interpolation import interpolate, interpolator
 from .layers import is_plain_linear, is_plain_sequence
 from .loras import (
@@ -185,6 +188,7 @@ __all__ = [
     "callbacks_before_sampling",
     "can_be_watched",
     "cast",
+    "check_hearing",
     "check_interrupted",
     "check_prefix",
     "claim",
@@ -206,6 +210,7 @@ __all__ = [
     "has_lora",
     "has_page",
     "has_web_server",
+    "hear",
     "interpolate",
     "interpolator",
     "is_loaded",

@@ -21,17 +21,20 @@ from torch import Tensor, nn
 from ...errors import BadInput
 from ...kinds import kind_of
 from ...model.camera.modules import CAMERA_MODULES
-from ...model.config import TEXT, camera_of, config_from_shapes, state_of
+from ...model.config import TEXT, VOICE_TENSOR, camera_of, config_from_shapes, state_of
 from ...model.delta import add_delta_layers
 from ...model.image_embedding import ImageEmbedding
 from ...model.recurrent.network import RecurrentNetwork
+from ...model.voice import add_voice_layers
 from .memory import manage_as_model
 
 T = TypeVar("T")
 
 TOKENS = "longtake_tokens"  # of live code, beside the weights
 WAN_MODULES = ("patch_embedding", "time_embedding", "time_projection", "blocks")
-OWN = ("action_embedding.", "world_columns", "world_turns")  # of the demo's camera
+OWN = (  # of the demo's camera, and of a voice
+    "action_embedding.", "world_columns", "world_turns", "audio_proj.", "audio_cond_projs.",
+)  # fmt: skip
 READERS = ("text_embedding", "img_emb")  # of a prompt, or of a picture in its place
 PICTURE = "img_emb."
 
@@ -92,7 +95,7 @@ def _for_host(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _add_modules(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
-    """Add layers that the host does not know, a camera's or a state's, to a MODEL of its own.
+    """Add layers that the host does not know, such as a camera's, to a MODEL of its own.
 
     They are layers of the host's kind, so it moves and casts them as it does the others. A model
     that reads a picture in place of a prompt gets the layers for that, and loses those for text.
@@ -110,6 +113,8 @@ def _add_modules(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
         CAMERA_MODULES[kind].add_layers(tree, config, layer)
     if state_of(state) != state_of(names):
         add_delta_layers(tree, like.out_features, layer)
+    if VOICE_TENSOR in state and VOICE_TENSOR not in names:
+        add_voice_layers(tree, config_from_shapes(state, tree.num_heads), layer)
     added = {name for name, _ in tree.named_parameters()} - names
     if not added:
         return

@@ -23,6 +23,7 @@ def check_channels(config: DiTConfig) -> None:
     """Refuse (BadInput) a model that is neither text-to-video nor image-to-video of Wan."""
     takes = [config.out_channels, channels_with_picture(config.out_channels)]
     takes += [2 * config.out_channels] if config.camera == "fun" else []
+    takes += [2 * config.out_channels + 1] if config.voice else []
     if config.in_channels not in takes or config.out_channels not in FORMATS:
         raise BadInput(
             f"The model takes {config.in_channels} channels and returns {config.out_channels}; use "

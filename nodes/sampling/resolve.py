@@ -30,6 +30,7 @@ from ..memory import cache_spec
 from ..memory.own_memory import compatible
 from ..planning.costs import describe_budget
 from ..runtime.resolved_model import ResolvedModel
+from ..sound.in_shot import with_voice
 from ..steering.camera_spec import camera_path
 from ..steering.control_spec import control_video
 from .request import RolloutRequest
@@ -135,8 +136,11 @@ def _settings(
         feature_caching=schedule.feature_caching,
         known_frames=chosen.known.before(length.latent_frames),
         guidance_changes=guidance_changes(request.prompts, length, chosen.guided),
-        reference=reference(
-            config, request.picture, request.prompts, image_branch=resolved.image_branch
+        reference=with_voice(
+            reference(
+                config, request.picture, request.prompts, image_branch=resolved.image_branch
+            ),
+            config, preset.fps, request.picture, request.prompts,
         ),
         camera=camera_path(request.camera, config, preset.fps),
         control=control_video(

@@ -14,6 +14,7 @@ from ..conditioning.prompt_plan import (
 from ..conditioning.reference import RAYS_REPLACED, end_of_rays, unread_features
 from ..length import Length
 from ..runtime.resolved_model import ResolvedModel
+from ..sound.in_shot import end_of_voice
 from ..steering.camera_spec import idle_moves
 from .request import RolloutRequest
 from .training_limits import out_of_distribution_warnings
@@ -34,6 +35,7 @@ def shot_warnings(
         *([] if request.camera else changed_words(request.prompts)),
         *_unused_picture(request, settings),
         *unread_features(settings.reference, request.picture, request.prompts),
+        *end_of_voice(length, request.picture, request.prompts),
         *_nothing_to_make(settings),
         *_steering_warnings(resolved, request, settings, length),
         *truncated_prompts(

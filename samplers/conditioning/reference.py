@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...machine.uploads import upload
 from ...model.vae.latent_format import LATENT_CHANNELS, picture_size
+from ...model.voice import PICTURES
 from .prompts import embedding_digest
 
 
@@ -24,19 +26,25 @@ class Reference:
     `channels` (f, c, h, w) belong to the first latent frames; later frames repeat the last one.
     `features` (s, 1280) are those of CLIP vision, None for a model without them. `rays`
     (f, 24, 8 h, 8 w) are those of a Fun-Camera, None where a camera path or nothing moves it.
+    `voice` (p, HEARD) is what is heard during each picture of the shot, for a model that speaks.
+    `start` (c, h, w) are the latents of the shot's first frame where the picture is that frame:
+    the model sees them in place of noisy ones (LiveTalk `scripts/inference_example.py`).
     """
 
     channels: Tensor = field(repr=False, compare=False)
     features: Tensor | None = field(default=None, repr=False, compare=False)
     digest: tuple[str, ...] = field(init=False)
     rays: Tensor | None = field(default=None, repr=False, compare=False)
+    voice: Tensor | None = field(default=None, repr=False, compare=False)
+    start: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = self.channels, self.features, self.rays
+        parts = self.channels, self.features, self.rays, self.voice, self.start
         tensors = [tensor for tensor in parts if tensor is not None]
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise BadInput(
-                "The picture's latents, features or rays are not finite; encode it in float32."
+                "The picture's latents, features, rays or voice are not finite; encode them in "
+                "float32."
             )
         object.__setattr__(self, "digest", tuple(embedding_digest(tensor) for tensor in tensors))
 
@@ -47,6 +55,24 @@ class Reference:
     def rays_at(self, frames: Sequence[int]) -> Tensor | None:
         """The rays of latent `frames`; the camera keeps its last place."""
         return None if self.rays is None else _held(self.rays, frames)
+
+    def voice_at(self, frames: Sequence[int]) -> Tensor | None:
+        """What is heard during latent `frames` (f, 4 x HEARD); the last sound goes on.
+
+        The first latent frame is one picture, whose sound counts four times.
+        """
+        if self.voice is None:
+            return None
+        last = PICTURES * torch.tensor([*frames]).unsqueeze(1)
+        pictures = (last - torch.arange(PICTURES - 1, -1, -1)).clamp(0, len(self.voice) - 1)
+        return self.voice[pictures].flatten(1)
+
+    def begin(self, first: int, x: Tensor) -> Tensor:
+        """Latents x (f, c, h, w) from frame `first` on, with the picture as the shot's first."""
+        if self.start is None or first > 0:
+            return x
+        start = upload(self.start.to(x.dtype), x.device)
+        return torch.cat([start.unsqueeze(0), x[1:]])
 
     def without_features(self) -> Reference:
         """Drop the CLIP features."""

@@ -181,3 +181,9 @@ def matrix_game_state(keys: int = 4) -> State:
     norms = ("img_attn_q_norm", "img_attn_k_norm", "key_attn_q_norm", "key_attn_k_norm")
     unread = {f"blocks.0.action_model.{name}.weight": torch.ones(64) for name in norms}
     return state(config) | unread
+
+
+def speaking_state(text_dim: int = SMALL.text_dim) -> State:
+    """A small LiveTalk: 33 channels in, and one block that takes the voice."""
+    sizes = replace(SMALL, num_layers=4, text_dim=text_dim)
+    return state(replace(sizes, in_channels=33, out_channels=16, voice=True))

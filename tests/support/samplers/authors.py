@@ -157,17 +157,22 @@ def preset_rollout(
 
     By `preset` and other settings.
     """
+    settings = shot_settings(text, latents, preset, **changes)
+    return torch.cat([chunk.latents for chunk in generate(settings, model)])
+
+
+def shot_settings(text: Tensor, latents: Tensor, preset: Preset, **changes: Any) -> RolloutSettings:
+    """The settings of `preset_rollout`."""
     prompts = PromptTimeline((TimedPrompt(0, text, "a"),), torch.zeros_like(text))
     cache = preset_cache(preset)
     of_family = {
         "cache": cache, "memory": preset_rules(preset, cache),
         "guidance": cfg(preset.guidance_scale), "context_noise": ContextNoise(preset.context_noise),
     }  # fmt: skip
-    settings = RolloutSettings(
+    return RolloutSettings(
         prompts, *latents.shape[2:], preset_schedule(preset), length=len(latents), seed=SEED,
         solver=preset_solver(preset), **{**of_family, **changes},
     )  # fmt: skip
-    return torch.cat([chunk.latents for chunk in generate(settings, model)])
 
 
 def _model(name: str) -> Denoiser:

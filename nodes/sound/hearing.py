@@ -1,0 +1,96 @@
+"""What a model that speaks hears of a sound, picture by picture of a shot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from av.audio.resampler import AudioResampler
+from torch import Tensor
+
+from ...errors import BadInput
+from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...stream.video.sound.reading import Samples, Sound, SoundReader
+
+HEARING_HZ = 16_000
+PIECE_S, MARGIN_S = 60, 2  # of a long sound: pieces, and what is heard around each
+SILENCE_S = 1  # after the sound, so that the mouth closes
+READ_S = 10
+
+Hear = Callable[[Tensor, int], Tensor]
+"""(samples (n,), number of pictures from end to end) -> what is heard at each (p, HEARD)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What is heard at each picture (p, HEARD) bfloat16, pictures a second, and the sound's end."""
+
+    heard: Tensor = field(repr=False)
+    fps: float
+    seconds: float
+
+
+def voice(sound: Sound, fps: float, hear: Hear) -> Voice:
+    """Hear a sound, and a second of silence after its end, at `fps` pictures a second.
+
+    A sound of up to a minute is heard as a whole, as LiveTalk's authors do. A longer one is heard
+    in pieces of a minute, with two seconds around each.
+    """
+    samples = _evened(samples_of(sound, HEARING_HZ))
+    seconds = len(samples) / HEARING_HZ
+    latents = math.ceil((seconds + SILENCE_S) * fps / FRAMES_PER_LATENT)
+    pictures = FRAMES_PER_LATENT * latents + 1
+    padded = F.pad(samples, (0, max(0, _at(pictures - 1, fps) - len(samples))))
+    parts = []
+    for first, stop in _pieces(pictures, fps):
+        low = max(0, first - round(MARGIN_S * fps))
+        high = min(pictures, stop + round(MARGIN_S * fps))
+        part = hear(padded[_at(low, fps) : _at(high - 1, fps)], high - low)
+        parts.append(part[first - low : stop - low].bfloat16())
+    return Voice(torch.cat(parts), fps, seconds)
+
+
+def samples_of(sound: Sound, rate: int) -> Tensor:
+    """The sound's channels as one (n,), float32, `rate` samples a second; BadInput without any."""
+    resampler = AudioResampler("fltp", "mono", rate)
+    resampled = (resampler.resample(frame) for frame in chain(_mono(sound), [None]))
+    blocks = [block.to_ndarray()[0] for some in resampled for block in some]
+    if not any(map(len, blocks)):
+        raise BadInput("The sound is empty; choose another file, or a longer part of it.")
+    return torch.from_numpy(np.concatenate(blocks))
+
+
+def _mono(sound: Sound) -> Iterator[av.AudioFrame]:
+    """The mean of the channels, a few seconds at a time."""
+    with closing(SoundReader(sound)) as reader:
+        while (block := reader.read(READ_S * sound.rate)).shape[1]:
+            mean: Samples = block.mean(0, keepdims=True).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mean), "fltp", "mono")
+            frame.sample_rate = sound.rate
+            yield frame
+
+
+def _evened(samples: Tensor) -> Tensor:
+    """The samples with mean 0 and variance 1, as wav2vec2-base-960h was trained."""
+    deviation = samples - samples.mean()
+    return deviation / (deviation.square().mean() + 1e-7).sqrt()
+
+
+def _pieces(pictures: int, fps: float) -> Iterator[tuple[int, int]]:
+    """First picture of each piece, and of the next one."""
+    size = round(PIECE_S * fps)
+    count = max(1, round(pictures / size))
+    edges = [round(i * pictures / count) for i in range(count + 1)]
+    yield from zip(edges, edges[1:], strict=False)
+
+
+def _at(picture: int, fps: float) -> int:
+    """The sample at which a picture is shown."""
+    return round(picture / fps * HEARING_HZ)

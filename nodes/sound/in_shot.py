@@ -1,0 +1,55 @@
+"""The voice of a shot, taken from a conditioning of the node Voice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ...errors import BadInput
+from ...model.config import DiTConfig
+from ...samplers.conditioning.reference import Reference
+from ..attachments import VOICE
+from ..length import Length
+from .hearing import Voice
+
+
+def with_voice(
+    picture: Reference | None, config: DiTConfig, fps: float, *conditionings: Any
+) -> Reference | None:
+    """The picture with the first voice among the conditionings, at `fps` frames a second.
+
+    BadInput where a model that speaks has none, or any other model has one.
+    """
+    voice = voice_in(*conditionings)
+    if not config.voice:
+        if voice is not None:
+            raise BadInput(
+                "The model does not speak; connect WanImageToVideo without Voice, or a model such "
+                "as LiveTalk."
+            )
+        return picture
+    if voice is None or picture is None:
+        raise BadInput(
+            "This model speaks; connect WanImageToVideo to Voice, and that to `picture`."
+        )
+    if voice.fps != fps:
+        raise BadInput(
+            f"Voice hears {voice.fps:g} frames a second and the shot has {fps:g}; set `fps` of "
+            f"Voice to {fps:g}."
+        )
+    return replace(picture, voice=voice.heard)
+
+
+def voice_in(*conditionings: Any) -> Voice | None:
+    """The first voice among the conditionings."""
+    lists = [each for each in conditionings if isinstance(each, list)]
+    voices = (options.get(VOICE) for each in lists for _, options in each)
+    return next((voice for voice in voices if voice is not None), None)
+
+
+def end_of_voice(length: Length, *conditionings: Any) -> list[str]:
+    """Say where the voice ends before the shot does."""
+    voice = voice_in(*conditionings)
+    if voice is None or (length.frames is not None and length.seconds <= voice.seconds + 1):
+        return []
+    return [f"The voice ends after {voice.seconds:.1f} s; the rest of the shot is silent."]

@@ -1,0 +1,143 @@
+"""Which part of a sound is heard at which picture, and what Voice and the sampler refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.errors import BadInput
+from longtake.model.config import DiTConfig
+from longtake.model.voice import HEARD
+from longtake.nodes.attachments import PICTURE, VOICE
+from longtake.nodes.conditioning.reference import reference
+from longtake.nodes.length import snapped_length
+from longtake.nodes.models.channels import check_channels
+from longtake.nodes.sound.hearing import HEARING_HZ, Voice, samples_of, voice
+from longtake.nodes.sound.in_shot import end_of_voice, with_voice
+from longtake.samplers.conditioning.reference import Reference
+from longtake.stream.video.sound.in_memory import SoundInMemory
+from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.tiny_model import randn
+
+SPEAKS = DiTConfig(24, 32, 2, 4, 8, in_channels=33, out_channels=16, voice=True)
+LENGTH = snapped_length(33, "frames", 16.0, 3, 0)
+
+
+def sound(seconds: float, rate: int = HEARING_HZ, channels: int = 1) -> SoundInMemory:
+    """Noise, so that no part is like another."""
+    return SoundInMemory(randn(1, channels, round(seconds * rate), seed=4) / 8, rate)
+
+
+class Ears:
+    """Hears the mean of the samples around each picture, and notes each piece."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, int]] = []
+
+    def __call__(self, samples: Tensor, pictures: int) -> Tensor:
+        self.pieces.append((len(samples), pictures))
+        at = torch.linspace(0, len(samples) - 1, pictures).round().long()
+        return samples[at].unsqueeze(1)
+
+
+def test_a_sound_of_a_minute_is_heard_as_a_whole_with_silence_after_it() -> None:
+    ears = Ears()
+    spoken = voice(sound(5.0), 16.0, ears)
+    assert ears.pieces == [(6 * HEARING_HZ, 97)]  # 5 s, a second of silence, both ends
+    assert (len(spoken.heard), spoken.seconds) == (97, 5.0)
+    assert spoken.heard[:80].any()
+    assert not spoken.heard[81:].any()
+
+
+def test_a_long_sound_is_heard_in_pieces_that_meet() -> None:
+    """Each picture hears the moment at which it is shown, as if the sound were one piece."""
+    seconds = torch.arange(150 * HEARING_HZ) / HEARING_HZ
+    slow = torch.sin(seconds / 7)
+    ears = Ears()
+    spoken = voice(SoundInMemory(slow[None, None], HEARING_HZ), 16.0, ears)
+    assert len(ears.pieces) == 3
+    assert max(length for length, _ in ears.pieces) < 64 * HEARING_HZ
+    evened = (slow - slow.mean()) / slow.std(correction=0)
+    heard = spoken.heard[:2400, 0].float()
+    torch.testing.assert_close(heard, evened[:: HEARING_HZ // 16], rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48_000, 2), (44_100, 1), (8_000, 2)])
+def test_any_sound_is_heard_at_16000_a_second(rate: int, channels: int) -> None:
+    """A tone of 440 Hz on all channels stays one."""
+    tone = torch.sin(2 * torch.pi * 440 * torch.arange(2 * rate) / rate)
+    samples = samples_of(SoundInMemory(tone.expand(1, channels, -1), rate), HEARING_HZ)
+    ideal = torch.sin(2 * torch.pi * 440 * torch.arange(len(samples)) / HEARING_HZ)
+    assert abs(len(samples) - 2 * HEARING_HZ) <= 16
+    middle = slice(HEARING_HZ // 2, HEARING_HZ)
+    torch.testing.assert_close(samples[middle], ideal[middle], rtol=0, atol=0.02)
+
+
+def test_an_empty_sound_is_refused() -> None:
+    with pytest.raises(BadInput, match="sound is empty"):
+        voice(sound(0.0), 16.0, Ears())
+
+
+def test_voice_needs_a_picture(bench: Bench) -> None:
+    words: list[Any] = [[torch.zeros(1, 3, 8), {}]]
+    audio = {"waveform": torch.zeros(1, 1, 100), "sample_rate": HEARING_HZ}
+    with pytest.raises(BadInput, match="no picture; connect the positive conditioning"):
+        bench.run("LongtakeVoice", picture=words, audio_encoder=None, audio=audio, fps=16.0)
+
+
+def picture(**options: Any) -> list[Any]:
+    """What WanImageToVideo gives for a start picture, and Voice attaches."""
+    mask = torch.ones(1, 1, 9, 4, 6)
+    mask[:, :, 0] = 0
+    beside = {PICTURE: randn(1, 16, 9, 4, 6, seed=3), "concat_mask": mask}
+    return [[randn(1, 3, 8, seed=1), beside | options]]
+
+
+def spoken(pictures: int = 33) -> Voice:
+    return Voice(torch.zeros(pictures, HEARD), 16.0, (pictures - 17) / 16)
+
+
+def seen(conditioning: list[Any], config: DiTConfig = SPEAKS, fps: float = 16.0) -> Reference:
+    found = with_voice(reference(config, conditioning), config, fps, conditioning)
+    assert found is not None
+    return found
+
+
+def test_a_model_that_speaks_sees_the_picture_beside_every_frame() -> None:
+    check_channels(SPEAKS)
+    found = seen(picture(**{VOICE: spoken()}))
+    assert found.start is not None
+    assert found.channels.shape == (2, 17, 4, 6)
+    for beside in found.channels[:, :16]:
+        assert torch.equal(beside, found.start)
+    assert found.channels[:, 16].flatten(1).tolist() == [[0.0] * 24, [1.0] * 24]
+    assert found.voice is not None
+
+
+def test_prompts_may_carry_the_voice(bench: Bench) -> None:
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+
+    prompt_timeline(picture(**{VOICE: spoken()}), SPEAKS, LENGTH)
+    mute = replace(SPEAKS, in_channels=16, voice=False)
+    with pytest.raises(BadInput, match="a voice from Voice"):
+        prompt_timeline([[randn(1, 3, 8, seed=1), {VOICE: spoken()}]], mute, LENGTH)
+
+
+def test_a_voice_must_fit_the_model_and_the_shot() -> None:
+    with pytest.raises(BadInput, match="connect WanImageToVideo to Voice"):
+        seen(picture())
+    with pytest.raises(BadInput, match="hears 16 frames a second and the shot has 24"):
+        seen(picture(**{VOICE: spoken()}), fps=24.0)
+    with pytest.raises(BadInput, match="does not speak"):
+        seen(picture(**{VOICE: spoken()}), replace(SPEAKS, in_channels=36, voice=False))
+
+
+def test_a_shot_that_outlasts_the_voice_is_told() -> None:
+    silent_end = "The voice ends after 1.0 s; the rest of the shot is silent."
+    assert end_of_voice(LENGTH, picture(**{VOICE: spoken()})) == [silent_end]
+    assert end_of_voice(LENGTH, picture(**{VOICE: spoken(65)})) == []
+    assert end_of_voice(LENGTH, picture()) == []
