@@ -26,7 +26,7 @@ Linear = Callable[[int, int], nn.Module]
 """Makes a linear layer from numbers of inputs and outputs."""
 
 
-class VoicePack(nn.Module):
+class SoundPack(nn.Module):
     """The sound of a latent frame's pictures (f, 4 x HEARD) as 32 numbers (f, 32)."""
 
     def __init__(self, linear: Linear) -> None:
@@ -46,7 +46,7 @@ def voice_layers(config: DiTConfig) -> int:
 
 def add_voice_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
     """Add the voice's layers, named as the authors do, to a module tree."""
-    tree.audio_proj = VoicePack(linear)
+    tree.audio_proj = SoundPack(linear)
     layers = (linear(HIDDEN, config.dim) for _ in range(voice_layers(config)))
     tree.audio_cond_projs = nn.ModuleList(layers)
 

@@ -83,6 +83,7 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "FRAMES": _has("chunks", "fps"),
     "GUIDANCE": _is(GuidanceSpec),
     "IMAGE": _is(Tensor),
+    "AUDIO_ENCODER": _has("model", "patcher"),
     "INTERP_MODEL": _has("load_device"),
     "KNOWN_FRAMES": _is(tuple),
     "KV_CACHE": _has("resolve", "values_from_preset"),

@@ -209,7 +209,7 @@ def _family(
 def _refuse_flashvsr(path: Path) -> None:
     """Refuse FlashVSR's transformer, which only its name tells from a plain Wan 2.1."""
     if FLASHVSR.search(plain_name(path)):
-        remedy = "load it with Load FlashVSR (Stream), or choose a family here"
+        remedy = "choose it in the loader of FlashVSR, or choose a family here"
         raise Refused(path, "is FlashVSR by its name, which makes frames larger", remedy)
 
 

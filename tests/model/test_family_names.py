@@ -41,7 +41,9 @@ def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
 ])  # fmt: skip
 def test_flashvsr_is_not_run_as_a_generator(tmp_path: Path, name: str) -> None:
     """Its transformer has the tensors of a plain Wan 2.1."""
-    with pytest.raises(BadInput, match=r"is FlashVSR by its name.*load it with Load FlashVSR"):
+    with pytest.raises(
+        BadInput, match=r"is FlashVSR by its name.*choose it in the loader of FlashVSR"
+    ):
         recognise_named(tmp_path, name)
     assert recognise_named(tmp_path, name, "wan21-t2v").family.key == "wan21-t2v"
 

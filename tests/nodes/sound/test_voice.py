@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,9 +85,10 @@ def test_an_empty_sound_is_refused() -> None:
 
 def test_voice_needs_a_picture(bench: Bench) -> None:
     words: list[Any] = [[torch.zeros(1, 3, 8), {}]]
+    ears = SimpleNamespace(model=None, patcher=None)
     audio = {"waveform": torch.zeros(1, 1, 100), "sample_rate": HEARING_HZ}
     with pytest.raises(BadInput, match="no picture; connect the positive conditioning"):
-        bench.run("LongtakeVoice", picture=words, audio_encoder=None, audio=audio, fps=16.0)
+        bench.run("LongtakeVoice", picture=words, audio_encoder=ears, audio=audio, fps=16.0)
 
 
 def picture(**options: Any) -> list[Any]:

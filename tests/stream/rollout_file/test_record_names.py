@@ -58,7 +58,7 @@ ReNoise: process stochastic
 ReNoiseInHalves: process boundary stochastic
 RebuiltWindow: window_frames sink_frames
 ReencodedFirstFrame: codec digest room_bytes
-Reference: channels features rays
+Reference: channels features rays start voice
 Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
