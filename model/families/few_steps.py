@@ -17,7 +17,8 @@ from .table import FAMILIES
 STATED = ("family: as chosen", "family: its metadata says so")
 STEP_DISTILL = "stepdistill-"
 _DISTILLED = re.compile(
-    r"(?<!no)(?<!no_)lightning|fusion_?i?x|caus_?vid|acc_?vid|lightx2v|fast_?wan|self_?forcing|turbo|rapid"
+    r"(?<!no)(?<!no_)lightning|fusion_?i?x|caus_?vid|acc_?vid|lightx2v|fast_?wan"
+    r"|self_?forcing|turbo|rapid"
     r"|(?<!un)distill|(?<![a-z0-9])(?:dmd\d?|rcm|lcm|few_?steps?|(?:\d|1[0-2])_?steps?)(?![a-z0-9])"
 )
 

@@ -42,8 +42,8 @@ class Other:
 LOAD_VAE = "load it with Load VAE, and a diffusion model here"
 WAN_FAMILY = "Longtake runs the Wan family; use a causal Wan model"
 EXTRA_INPUTS = (
-    r"audio_proj\.(?!proj\.|norm_out\.)|casual_audio_encoder\.|face_adapter\.|motion_encoder\.|(^|\.)ref_conv\."
-    r"|(q|k|v)_loras\.|patch_embedding_(pose|mask|global|fuse|ref_c)\.|\.cam_encoder\."
+    r"audio_proj\.(?!proj\.|norm_out\.)|casual_audio_encoder\.|face_adapter\.|motion_encoder\."
+    r"|(^|\.)ref_conv\.|(q|k|v)_loras\.|patch_embedding_(pose|mask|global|fuse|ref_c)\.|\.cam_encoder\."
     r"|\.(ip|ref)_adapter\.|\.control_blocks_(dense|sparse)\.|\.motion_attn\."
     r"|(^|\.)text_projection\.0\.|\.[kv]_fusion\.|\.\w+_single_stream_[kv]_proj\.|\.emo_[kv]_proj\."
 )

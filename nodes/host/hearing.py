@@ -12,7 +12,6 @@ from ...errors import BadInput
 from ...kinds import kind_of
 from .memory import claim
 
-HEARING_HZ = 16_000
 WIDTH, LAYERS = 768, 12  # of wav2vec 2.0 base
 BYTES_PER_SAMPLE = 3 * 512 * 4 // 5  # of the first convolution: 512 channels, every fifth sample
 
