@@ -78,10 +78,10 @@ def test_a_family_that_the_name_makes_doubtful_is_not_stated(tmp_path: Path) -> 
 
 def test_tensors_that_are_left_out_are_said(tmp_path: Path) -> None:
     source, out = tmp_path / "causvid.safetensors", tmp_path / "out.safetensors"
-    save_file(state() | {"blocks.0.cam_encoder.weight": torch.zeros(3)}, source)
+    save_file(state() | {"blocks.0.spare_encoder.weight": torch.zeros(3)}, source)
     result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
     said = " ".join(result.output.split())
-    assert "Left out: 1 tensors that no such model has, for example blocks.0.cam_encoder" in said
+    assert "Left out: 1 tensors that no such model has, for example blocks.0.spare_encoder" in said
 
 
 @pytest.mark.parametrize(
