@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -89,10 +90,21 @@ class PromptTimeline(io.ComfyNode):
             tuple(entries), encode(negative), CLIPPrompter(clip), _strengths(guidance, entries),
             _second(mix, mix_prompt),
         )  # fmt: skip
-        warnings += unread_numbers(mix_prompt)
+        warnings += [*unread_numbers(mix_prompt), *_unread_bars(entries)]
         if warnings:
             host.warn(cls.hidden.unique_id, *dict.fromkeys(warnings))
         return io.NodeOutput(timeline)
+
+
+def _unread_bars(entries: Sequence[TimedEmbedding]) -> list[str]:
+    """Say that a bar, which separates prompts elsewhere, is a word here; not within {a|b}."""
+    [first, *others] = entries
+    if others or "|" not in re.sub(r"\{[^{}]*\}", "", first.text):
+        return []
+    return [
+        "The sign | does not separate prompts here: all of the text is one prompt. Write a line "
+        "with a start time for each."
+    ]
 
 
 def _over_time() -> list[io.Input]:

@@ -26,6 +26,14 @@ _CLOCK = re.compile(r"\s*((?:\d+:)?\d+):([0-5]\d(?:\.\d+)?)\s+\S")
 _UNSEEN = "\u200b\u200e\u200f\u061c\u2060\u2066\u2067\u2068\u2069\ufeff"  # as web pages copy
 _WIDE = "：（），、．"  # as a keyboard for Chinese or Japanese types
 _READ_AS = str.maketrans(_WIDE + _UNSEEN, ":(),,." + " " * len(_UNSEEN))
+_FOREIGN = re.compile(  # as `5-10: text`, `[5s: text]`, `[5s-10s: text]` and `"80": "text"`
+    r"""\s*(?P<begin>
+        \d[\d.:]*\s*s?\s*(?:[-\u2013\u2014]|to)\s*\d[\d.:]*\s*s?\s*:
+        | \[\s*\d[\d.:]*\s*s?\s*(?:-\s*\d[\d.:]*\s*s?\s*)?:
+        | \{?\s*(?P<quote>["'])\d+(?P=quote)\s*:
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _CHANGE = re.compile(r"\s*(?P<kind>[a-z]+)\s+(?P<seconds>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
@@ -43,8 +51,8 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
     """Read `SECONDS: text`, `MINUTES:SECONDS: text` or `HOURS:MINUTES:SECONDS: text` lines.
 
     They are in any order. A line without a time continues the text above, or starts at second 0.
-    BadInput names a line whose time cannot be read or has no colon after it, and `examples` of
-    lines that can be read.
+    BadInput names a line whose time cannot be read, has no colon after it or is written as other
+    programs do, and `examples` of lines that can be read.
     """
     entries: list[TimedLine] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
@@ -56,6 +64,7 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
             entries.append(TimedLine(number, start_s, match["option"], content))
             continue
         _check_colon_after_brackets(line, number)
+        _check_other_notation(line, number, examples)
         if entries:
             last = entries.pop()
             entries.append(replace(last, text=f"{last.text} {line.strip()}".strip()))
@@ -126,6 +135,16 @@ def _check_colon_after_brackets(line: str, number: int) -> None:
         raise BadInput(
             f"Line {number} has no colon after ({begin['option']}); write "
             f"`{begin['time']} ({begin['option']}): ...`."
+        )
+
+
+def _check_other_notation(line: str, number: int, examples: str) -> None:
+    """Refuse the times of other programs, which would be words of the line above."""
+    match = _FOREIGN.match(line.translate(_READ_AS))
+    if match:
+        raise BadInput(
+            f"Line {number} starts with {excerpt(match['begin'])}, which is no start time here; "
+            f"write lines such as {examples}. Each holds until the next one."
         )
 
 

@@ -57,3 +57,22 @@ def test_of_many_unknown_words_a_warning_names_the_first(
     words = " ".join(f"zz{chr(ord('a') + number)}" for number in range(count))
     [said] = problems(clip.encode_prompt(words))
     assert said.startswith("The demo model does not know 'zza', 'zzb'") and said.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("a red ball | a blue ball", True),
+        ("0: a red ball | a blue ball", True),
+        ("a {red | blue} ball", False),
+        ("0: a red | green ball\n5: a blue ball", False),
+    ],
+)
+def test_a_prompt_with_bars_is_said_to_be_one_prompt(
+    bench: Bench, caplog: pytest.LogCaptureFixture, text: str, is_told: bool
+) -> None:
+    """Other nodes split a text there, and give each part its own section of the video."""
+    clip = bench.run("LongtakeLoadDemoModel")[1]
+    [timeline] = bench.run("LongtakePromptTimeline", clip=clip, text=text)
+    assert len(timeline.entries) == max(text.count(":"), 1)
+    assert ("does not separate prompts here" in caplog.text) == is_told

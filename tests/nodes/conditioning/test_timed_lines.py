@@ -42,6 +42,10 @@ def _host(tmp_path: Path) -> Iterator[None]:
         ("0（guidance 2、over 1）：a、b", [(0, "a、b")]),
         ("\ufeff0: a", [(0, "a")]),
         ("\u200b0: a\n\u200f 5\u200e: b\n\u20687\u2069: c", [(0, "a"), (5, "b"), (7, "c")]),
+        (
+            "0: [3 balls] at 5-10 m: a\n3-D: b\n'3' balls",
+            [(0, "[3 balls] at 5-10 m: a 3-D: b '3' balls")],
+        ),
         ("0: a\n3 more balls: b\n3D: c", [(0, "a 3 more balls: b 3D: c")]),
     ],
 )
@@ -65,6 +69,12 @@ def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
         ("0: a\n1:00:05 b", "Line 2 starts with '1:00:05' and no colon"),
         ("0: a\n5 (over 2) b", r"Line 2 has no colon after \(over 2\); write `5 \(over 2\): ...`"),
         ("0: a\n5 min: b", "Line 2 starts with '5 min', which is not a time"),
+        ("0-5: a\n5-10: b", "Line 1 starts with '0-5:', which is no start time here; write lines"),
+        ("0: a\n2.5s \u2013 1:30: b", "Line 2 starts with '2.5s \u2013 1:30:'"),
+        ("0: a\n5 to 10 s: b", "Line 2 starts with '5 to 10 s:'"),
+        ("[0s: a] [3s: b]", r"Line 1 starts with '\[0s:'"),
+        ("a\n[3s-5s: b]", r"Line 2 starts with '\[3s-5s:'"),
+        ('"0": "a",\n"48": "b"', r"Line 1 starts with '\"0\":'"),
         ("0: a\n1:2:3:4: b", "Line 2 starts with '1:2:3:4', which is not a time"),
     ],
 )
