@@ -1,4 +1,4 @@
-"""Splice Rollouts: join two shots over an overlap."""
+"""Splice Rollouts: join two shots over an overlap, or the end of one to its own beginning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FADE, CUT = "cross-fade", "best cut"
 
 
 class SpliceRollouts(io.ComfyNode):
-    """Two FRAMES to one FRAMES, the second after the first."""
+    """Two FRAMES to one FRAMES, the second after the first; or one that repeats."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -32,12 +32,25 @@ class SpliceRollouts(io.ComfyNode):
             node_id="LongtakeSpliceRollouts",
             display_name="Splice Rollouts",
             category=categories.ROLLOUT,
-            description="Joins two shots into one video. The end of the first overlaps the start "
-            "of the second, which hides the seam.",
-            search_aliases=["join", "concatenate", "crossfade", "append video", "transition"],
+            description="Joins two shots into one video, or makes one shot repeat without a seam. "
+            "The end of the first overlaps the start of the second, which hides the seam.",
+            search_aliases=[
+                "join",
+                "concatenate",
+                "crossfade",
+                "append video",
+                "transition",
+                "seamless loop",
+                "loop video",
+            ],
             inputs=[
                 frames_input("first", "The first shot; it must have an end."),
-                frames_input("second", "The second shot, of the same size."),
+                frames_input(
+                    "second",
+                    "The second shot, of the same size. Left open: the end of the first overlaps "
+                    "its own start, and the video repeats without a seam.",
+                    optional=True,
+                ),
                 io.Int.Input(
                     "overlap",
                     default=8,
@@ -61,9 +74,11 @@ class SpliceRollouts(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, first: FrameSource, second: FrameSource, overlap: int, method: str
+        cls, first: FrameSource, overlap: int, method: str, second: FrameSource | None = None
     ) -> io.NodeOutput:
         """Join the streams; chunks are made when an output asks for them."""
+        if second is None:
+            return cls._loop(first, overlap, method)
         first, second = sources = all_to_frames([first, second])
         check_rate(sources)
         _check(first, second)
@@ -76,6 +91,25 @@ class SpliceRollouts(io.ComfyNode):
         )
         host.show_status(cls.hidden.unique_id, _summary(first, shared, method, total))
         return io.NodeOutput(SplicedFrames(sources, splice, total))
+
+    @classmethod
+    def _loop(cls, shot: FrameSource, overlap: int, method: str) -> io.NodeOutput:
+        """Join the end of a shot to its own beginning."""
+        [shot] = all_to_frames([shot])
+        total = _check_end(shot, "it cannot repeat")
+        shared = min(overlap, total // 2)
+        if not shared:
+            raise BadInput(
+                "Without a second shot, the first one repeats, and its ends need an `overlap` of 1 "
+                "frame or more."
+            )
+        frames = LoopedFrames(shot, Splice(shared, CUT if method == CUT else FADE), total)
+        host.show_status(
+            cls.hidden.unique_id,
+            f"Repeats without a seam: {_seam(method, shared, (total - 2 * shared) / shot.fps)}; "
+            f"{count_of(total - shared, 'frame')} in all.",
+        )
+        return io.NodeOutput(frames)
 
 
 class SplicedFrames(JoinedFrames):
@@ -134,18 +168,63 @@ class SplicedFrames(JoinedFrames):
         return first.seed_of(frame) if since < 0 else second.seed_of(since)
 
 
+class LoopedFrames(JoinedFrames):
+    """A shot from frame `overlap` on, whose end leads back to there."""
+
+    def __init__(self, shot: FrameSource, splice: Splice, frames: int) -> None:
+        self.identity, self._overlap, self._frames = f"loop {splice}", splice.overlap, frames
+        size, total = (shot.width, shot.height), frames - splice.overlap
+        super().__init__([shot], splice.join_ends, size, total)
+
+    def planned_uses(self, index: int) -> Uses | None:
+        """A piece for each chunk from frame 2 x `overlap` on; the last piece needs all of them."""
+        if self._places is None:
+            return None
+        begin, end = self._places
+        return (min(begin + index + 1, end),) if index <= end - begin else None
+
+    def planned_piece(self, frame: int) -> int | None:
+        if self._places is None:
+            return None
+        begin, end = self._places
+        if frame >= self._frames - 2 * self._overlap:
+            return end - begin
+        chunk = planned_chunk(self.sources[0], frame + 2 * self._overlap)
+        return None if chunk is None else chunk - begin
+
+    @property
+    def _places(self) -> tuple[int, int] | None:
+        """The shot's chunk with frame 2 x `overlap`, and its number of chunks; None if unknown."""
+        [shot] = self.sources
+        last = planned_chunk(shot, self._frames - 1)
+        if last is None:
+            return None
+        is_short = 2 * self._overlap >= self._frames
+        begin = last + 1 if is_short else planned_chunk(shot, 2 * self._overlap)
+        return None if begin is None else (begin, last + 1)
+
+    def seed_of(self, frame: int) -> int | None:
+        """That of the shot at its own time."""
+        return self.sources[0].seed_of(frame + self._overlap)
+
+
 def _let_end_empty(shot: FrameSource) -> None:
     """Let a stop leave out a shot whose video has pictures of another one before it."""
     for run in shot.controls.members:
         run.may_be_empty = True
 
 
-def _check(first: FrameSource, second: FrameSource) -> None:
+def _check_end(first: FrameSource, effect: str) -> int:
+    """The number of frames of the first shot, which must have an end."""
     if first.frame_total is None:
         raise BadInput(
-            "The first shot has no end (its length is 0), so nothing can follow it; rewind it, or "
-            "set a length."
+            f"The first shot has no end (its length is 0), so {effect}; rewind it, or set a length."
         )
+    return first.frame_total
+
+
+def _check(first: FrameSource, second: FrameSource) -> None:
+    _check_end(first, "nothing can follow it")
     sizes = [(shot.width, shot.height) for shot in (first, second)]
     if sizes[0] != sizes[1]:
         raise BadInput(
@@ -156,11 +235,17 @@ def _check(first: FrameSource, second: FrameSource) -> None:
 
 def _summary(first: FrameSource, shared: int, method: str, total: int | None) -> str:
     assert first.frame_total is not None
-    starts = time_label((first.frame_total - shared) / first.fps)
-    frames = count_of(shared, "frame")
-    how = {
+    seam = _seam(method, shared, (first.frame_total - shared) / first.fps)
+    whole = "until Stop" if total is None else count_of(total, "frame")
+    return f"Joined by {seam}; {whole} in all."
+
+
+def _seam(method: str, shared: int, start_s: float) -> str:
+    """How the pictures change over, and from which time on."""
+    starts, frames = time_label(start_s), count_of(shared, "frame")
+    if not shared:
+        return f"a plain cut at {starts}"
+    return {
         FADE: f"a cross-fade in linear light over {frames} from {starts}",
         CUT: f"a cut where the frames are most alike, within {frames} from {starts}",
     }[method]
-    whole = "until Stop" if total is None else count_of(total, "frame")
-    return f"Joined by {how if shared else f'a plain cut at {starts}'}; {whole} in all."

@@ -56,6 +56,28 @@ class Splice:
             frames = tail if head is None else self.blend_short(tail, head)
             yield replace(last, index=index, first_frame=at, frames=frames)
 
+    def join_ends(self) -> JoinSteps[FrameChunk, FrameChunk]:
+        """The steps that join one video's end to its own beginning, so that it repeats seamlessly.
+
+        The first `overlap` pictures are held back and blended into the last ones. Of a video with
+        fewer than twice as many, half are.
+        """
+        index, at = 0, 0
+        last: FrameChunk | None = None
+        both: Tensor | None = None  # the first pictures and the newest ones
+        while (chunk := (yield NextChunk(0))) is not None:
+            both, last = _append(both, chunk.frames), chunk
+            ready = len(both) - 2 * self.overlap
+            if ready > 0:
+                head, between, tail = both.split([self.overlap, ready, self.overlap])
+                yield replace(chunk, index=index, first_frame=at, frames=between)
+                both, index, at = torch.cat([head, tail]), index + 1, at + ready
+        if last is not None and both is not None:
+            shared = min(self.overlap, len(both) // 2)
+            head, between, tail = both.split([shared, len(both) - 2 * shared, shared])
+            frames = torch.cat([between, self.blend(tail, head)])
+            yield replace(last, index=index, first_frame=at, frames=frames)
+
     def blend_short(self, tail: Tensor, head: Tensor) -> Tensor:
         """`tail` (m, 3, H, W) with its end blended into all of `head` (n, 3, H, W), n < m."""
         untouched = len(tail) - len(head)

@@ -186,6 +186,39 @@ def test_comparisons_that_lead_in_two_shots_do_not_wait_for_each_other() -> None
     asyncio.run(main())
 
 
+def loop(shot: Shot, overlap: int, method: Method = "cross-fade") -> list[FrameChunk]:
+    steps = Splice(overlap, method).join_ends
+    return list(JoinedStream([shot.stream], from_start(steps)))
+
+
+def test_the_end_of_a_loop_leads_to_the_picture_with_which_it_begins() -> None:
+    a = shot(5, 4, 7)
+    chunks = loop(a, 3)
+    made = whole(chunks)
+    assert [len(chunk.frames) for chunk in chunks] == [3, 7, 3] and [c.prompt for c in chunks] == [
+        "1", "2", "2"]  # fmt: skip
+    assert torch.equal(made[:10], a.pictures[3:13])
+    assert torch.equal(made[10:], Splice(3).blend(a.pictures[13:], a.pictures[:3]))
+
+
+def test_a_loop_that_is_cut_switches_where_its_ends_are_most_alike() -> None:
+    a = shot(6, 6)
+    a.pictures[9] = a.pictures[2]
+    made = whole(loop(a, 4, "best cut"))
+    assert torch.equal(made, torch.cat([a.pictures[4:10], a.pictures[2:4]]))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 6, 7])
+def test_a_loop_that_was_stopped_early_still_repeats(count: int) -> None:
+    """Its ends then share half of its pictures."""
+    chunks = loop(a := shot(*[1] * count), 3)
+    shared = min(3, count // 2)
+    assert sum(len(chunk.frames) for chunk in chunks) == count - shared
+    if count:
+        ends = Splice(3).blend(a.pictures[count - shared :], a.pictures[:shared])
+        assert torch.equal(whole(chunks), torch.cat([a.pictures[shared : count - shared], ends]))
+
+
 def test_a_splice_does_not_delay_readers_of_the_second_shot() -> None:
     a, b = shot(3, 3), shot(3, 3, seed=1)
     order = asyncio.run(taken(splice(a, b, 2), [b.stream]))
