@@ -242,9 +242,10 @@ class RolloutSettings:
         return replace(self, seed_changes=tuple(changes))
 
     def with_lora(self, change: TimedLora) -> RolloutSettings:
-        """Add `change` after all others, or replace the last."""
-        others = (c for c in self.lora_changes if c.start_frame < change.start_frame)
-        return replace(self, lora_changes=(*others, change))
+        """Add `change`, replacing one that starts at the same frame."""
+        others = (c for c in self.lora_changes if c.start_frame != change.start_frame)
+        changes = sorted([*others, change], key=lambda change: change.start_frame)
+        return replace(self, lora_changes=tuple(changes))
 
     def lasting(self, length: int) -> RolloutSettings:
         """The same settings for `length` latent frames; known videos are cut to that length."""

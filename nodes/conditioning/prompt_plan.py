@@ -20,7 +20,7 @@ from ...samplers.conditioning.prompts import (
     chunk_start,
 )
 from ...samplers.guidance import Guidance, OwnPrompt
-from ...samplers.settings import TimedGuidance
+from ...samplers.settings import TimedGuidance, TimedLora
 from ...units import byte_size
 from ..attachments import check_attachments
 from ..length import Length, latent_frame_at
@@ -86,13 +86,13 @@ def _shares(second: SecondPrompt, length: Length) -> tuple[tuple[int, float], ..
 def own_prompt(prompts: Timeline | list[Any]) -> OwnPrompt:
     """Return the prompt of one guidance term: a CONDITIONING, or a timeline of one line."""
     timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts)
-    if len(timeline.entries) > 1 or timeline.entries[0].guidance is not None:
+    [first, *others] = timeline.entries
+    if others or (first.guidance, first.lora) != (None, None):
         raise BadInput(
             "own_prompt holds throughout the shot, at its term's weight; connect CLIP Text Encode, "
-            "or a Prompt Timeline of one line without (guidance)."
+            "or a Prompt Timeline of one line without (guidance) and (lora)."
         )
-    [entry] = timeline.entries
-    return OwnPrompt(entry.embedding, entry.text)
+    return OwnPrompt(first.embedding, first.text)
 
 
 def check_own_prompts(guidance: Guidance, config: DiTConfig) -> None:
@@ -178,6 +178,20 @@ def guidance_changes(
         if entry.guidance is not None
     }
     return tuple(TimedGuidance(start, changes[start]) for start in sorted(changes))
+
+
+def lora_changes(
+    prompts: Timeline | list[Any], length: Length, *, has_lora: bool
+) -> tuple[TimedLora, ...]:
+    """Put the LoRA factors of a timeline on their nearest chunks."""
+    entries = prompts.entries if isinstance(prompts, Timeline) else ()
+    factors = {_start(e, length): e.lora for e in entries if e.lora is not None}
+    if factors and not has_lora:
+        raise BadInput(
+            "The Prompt Timeline has (lora), and the model has no LoRA; load one before the "
+            "sampler, or remove (lora)."
+        )
+    return tuple(TimedLora(start, factors[start]) for start in sorted(factors))
 
 
 def changed_words(prompts: Timeline | list[Any]) -> list[str]:

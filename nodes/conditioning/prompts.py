@@ -55,7 +55,8 @@ class PromptTimeline(io.ComfyNode):
                     "A prompt starts with the nearest chunk; of two for one chunk, the lower line "
                     "counts. A line without a time continues the prompt above. `12.5 (guidance 3): "
                     "prompt` also sets the cfg, 0 to 30, until another line does. `12.5 (over 2): "
-                    "prompt` blends in over 2 seconds.",
+                    "prompt` blends in over 2 seconds. `12.5 (lora 0.5): prompt` halves the "
+                    "strength of all LoRAs, until another line does.",
                 ),
                 io.String.Input(
                     "negative",
@@ -83,7 +84,9 @@ class PromptTimeline(io.ComfyNode):
         warnings = list[str]()
         encode = partial(embed, clip, warn=warnings.append)
         entries = [
-            TimedEmbedding(line.start_s, encode(line.text), line.text, line.guidance, line.over_s)
+            TimedEmbedding(
+                line.start_s, encode(line.text), line.text, line.guidance, line.over_s, line.lora
+            )
             for line in parse(text)
         ]
         timeline = Timeline(
@@ -174,9 +177,9 @@ class CLIPPrompter:
             session.remember(self.clip, text, embedding)
         return embedding
 
-    def line(self, start_s: float, text: str, guidance: float | None) -> str:
+    def line(self, start_s: float, text: str, guidance: float | None, lora: float | None) -> str:
         """Write the timeline line for this prompt."""
-        return format_line(TimedText(start_s, text, guidance))
+        return format_line(TimedText(start_s, text, guidance, lora=lora))
 
 
 def truncate_tokens(tokens: Any) -> tuple[Any, int]:

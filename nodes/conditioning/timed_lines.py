@@ -19,7 +19,7 @@ _BEGIN = (
 )
 _TIMED = re.compile(_BEGIN + r"(?:\((?P<option>[^()]*)\)\s*)?:\s*(?P<text>.*?)\s*$", re.IGNORECASE)
 _NO_COLON = re.compile(
-    _BEGIN + r"\((?P<option>\s*(?:over|smooth|guidance)\b[^()]*)\)", re.IGNORECASE
+    _BEGIN + r"\((?P<option>\s*(?:over|smooth|guidance|lora)\b[^()]*)\)", re.IGNORECASE
 )
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
 _CLOCK = re.compile(r"\s*((?:\d+:)?\d+):([0-5]\d(?:\.\d+)?)\s+\S")

@@ -9,25 +9,30 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.rollout.live.controls import STRENGTH_DIGITS
-from ...stream.rollout.live.edit_queue import MAX_GUIDANCE
+from ...stream.rollout.live.edit_queue import RANGES
 from ...stream.rollout.spec import Prompter
 from .timed_lines import MAX_SECONDS, match_time, timed_lines
 from .timed_numbers import TimedNumber
 
 _OPTION = re.compile(
-    r"\s*(?P<name>guidance|over)\s+(?P<value>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE
+    r"\s*(?P<name>guidance|lora|over)\s+(?P<value>-?\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE
 )
+_RANGES = {"guidance": RANGES["guidance"], "lora": RANGES["lora"], "over": (0.0, MAX_SECONDS)}
 EXAMPLES = "`5.5: a red ball` or `1:30: a blue ball`"
 
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """A prompt as text with its start time, a new guidance strength if any, and its blend time."""
+    """A prompt as text with its start time and blend time.
+
+    `guidance` is a new strength if any, `lora` a new factor on the strength of all LoRAs.
+    """
 
     start_s: float
     text: str
     guidance: float | None = None
     over_s: float = 0.0
+    lora: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class TimedEmbedding:
     text: str
     guidance: float | None = None
     over_s: float = 0.0
+    lora: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,11 @@ def parse(text: str) -> list[TimedText]:
     """Read `SECONDS: prompt` lines, also of minutes and hours (`1:00:05: prompt`), in any order.
 
     A line without a time continues the prompt above, or starts at second 0. After the time,
-    `(guidance STRENGTH)` holds until another line changes it, and `(over SECONDS)` blends the
-    prompt in; both may stand together with a comma between.
+    `(guidance STRENGTH)` and `(lora FACTOR)` hold until another line changes them, and `(over
+    SECONDS)` blends the prompt in; they may stand together with commas between.
     """
     entries = [
-        TimedText(line.start_s, line.text, *_options(line.option, line.number))
+        TimedText(line.start_s, line.text, **_options(line.option, line.number))
         for line in timed_lines(text, EXAMPLES)
     ]
     first = min((entry.start_s for entry in entries), default=0.0)
@@ -94,6 +100,7 @@ def format_line(entry: TimedText) -> str:
     The time gets a unit where the text, such as `:`, would otherwise be read as part of it.
     """
     options = [] if entry.guidance is None else [f"guidance {_short(entry.guidance)}"]
+    options += [] if entry.lora is None else [f"lora {_short(entry.lora)}"]
     options += [f"over {_short(entry.over_s)}"] if entry.over_s else []
     start = _short(entry.start_s)
     rest = f" ({', '.join(options)}): {entry.text}" if options else f": {entry.text}"
@@ -106,18 +113,20 @@ def _short(value: float) -> str:
     return f"{value:.{STRENGTH_DIGITS}f}".rstrip("0").rstrip(".")
 
 
-def _options(text: str | None, line: int) -> tuple[float | None, float]:
-    """Read the guidance strength and the blend time from the brackets of a line."""
+def _options(text: str | None, line: int) -> dict[str, float]:
+    """Read guidance strength, LoRA factor and blend time from the brackets of a line."""
     options: dict[str, float] = {}
     for part in text.split(",") if text is not None else ():
         match = _OPTION.fullmatch(part)
-        name, value = (match["name"].lower(), float(match["value"])) if match else ("", -1.0)
-        largest = {"guidance": MAX_GUIDANCE, "over": MAX_SECONDS}.get(name, -1.0)
-        if not 0 <= value <= largest or name in options:
+        name, value = (match["name"].lower(), float(match["value"])) if match else ("", 0.0)
+        least, most = _RANGES.get(name, (1.0, 0.0))
+        if not least <= value <= most or name in options:
             raise BadInput(
                 f"Line {line} has ({text}) before its colon; write (guidance 3) with a "
-                f"strength from 0 to {MAX_GUIDANCE:g}, (over 2) with seconds to blend over, "
-                "(guidance 3, over 2), or nothing."
+                f"strength from 0 to {RANGES['guidance'][1]:g}, (lora 0.5) with a factor from "
+                f"{RANGES['lora'][0]:g} to {RANGES['lora'][1]:g}, (over 2) with seconds to blend "
+                "over, several of these with commas between, or nothing."
             )
         options[name] = value
-    return options.get("guidance"), options.get("over", 0.0)
+    over_s = options.pop("over", 0.0)
+    return {**options, "over_s": over_s}

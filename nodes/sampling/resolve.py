@@ -20,6 +20,7 @@ from ...stream.rollout.recache import check as check_resume
 from ..conditioning.prompt_plan import (
     check_own_prompts,
     guidance_changes,
+    lora_changes,
     prompt_timeline,
 )
 from ..conditioning.reference import check_pictures, reference
@@ -136,6 +137,10 @@ def _settings(
         feature_caching=schedule.feature_caching,
         known_frames=chosen.known.before(length.latent_frames),
         guidance_changes=guidance_changes(request.prompts, length, chosen.guided),
+        lora_changes=lora_changes(
+            request.prompts, length,
+            has_lora=resolved.engine.host.scale_loras is not None,
+        ),
         reference=with_voice(
             reference(
                 config, request.picture, request.prompts, image_branch=resolved.image_branch

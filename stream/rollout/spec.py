@@ -33,7 +33,7 @@ class Prompter(Protocol):
         `warn` gets a sentence for what of the prompt has no effect.
         """
 
-    def line(self, start_s: float, text: str, guidance: float | None) -> str:
+    def line(self, start_s: float, text: str, guidance: float | None, lora: float | None) -> str:
         """Write the timeline line that has the same effect from `start_s` on."""
 
 

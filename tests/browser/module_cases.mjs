@@ -238,6 +238,10 @@ test("a kept prompt leaves the guidance that is written at its time in force", (
   const guided = "0: a ball\n3.75 (guidance 3, over 2): a cat\nthat sleeps";
   assert.equal(withLine(guided, "3.75: a dog"), `${guided}\n3.75: a dog`);
   assert.equal(withLine(guided, "3.75 (guidance 1): a dog"), "0: a ball\n3.75 (guidance 1): a dog");
+  const scaled = "0: a\n5 (lora 0.5): a";
+  assert.equal(withLine(scaled, "5: b"), `${scaled}\n5: b`);
+  assert.equal(withLine(scaled, "5 (guidance 2): b"), `${scaled}\n5 (guidance 2): b`);
+  assert.equal(withLine(scaled, "5 (guidance 2, lora -1): b"), "0: a\n5 (guidance 2, lora -1): b");
   const twice = withLine(withLine(guided, "3.75: a dog"), "3.75: a cow");
   assert.equal(twice, `${guided}\n3.75: a cow`);
 });
@@ -309,6 +313,9 @@ test("a fork takes the seed that waits, and starts only from what is seen", () =
   take.info.edits = [/** @type {any} */ ({ ...edit, seed: 7, line: null })];
   assert.match(forkObstacle(session, at, () => true) ?? "", /The edit at 0:01 .* seed 7\./);
   assert.equal(forkObstacle(session, 1, () => true), null, "a fork at the edit replaces it");
+  take.info.edits = [/** @type {any} */ ({ ...edit, lora: 0.5, line: "1 (lora 0.5): a" })];
+  assert.match(forkObstacle(session, at, () => false) ?? "", /Keep edit for “1 \(lora 0\.5\): a” first/);
+  assert.equal(forkObstacle(session, at, () => true), null);
   for (const number of ["lora", "strength", "level", "guidance"]) {
     take.info.edits = [/** @type {any} */ ({ ...edit, text: null, line: null, [number]: 0 })];
     assert.match(forkObstacle(session, at, () => true) ?? "", /The edit at 0:01 changed a number/);

@@ -62,7 +62,8 @@ class Edit:
     def summary(self) -> str:
         """What the edit changed, for a report: its line, and what no line holds."""
         by_line = self.line or self.text or (None if self.guidance is None else str(self.guidance))
-        others = {"LoRA x": self.lora, "control strength": self.strength, "level": self.level}
+        lora = self.lora if self.line is None else None
+        others = {"LoRA x": lora, "control strength": self.strength, "level": self.level}
         parts = [f"{name} {value:g}" for name, value in others.items() if value is not None]
         seed = None if self.seed is None else f"seed {self.seed}"
         return "; ".join(part for part in (by_line, *parts, seed) if part)

@@ -135,10 +135,11 @@ def timeline_line(
 
     A line always gives a prompt, which would end a blend in progress.
     """
-    if prompter is None or edit.seed is not None or (edit.text, edit.guidance) == (None, None):
+    changes = (edit.text, edit.guidance, edit.lora)
+    if prompter is None or edit.seed is not None or changes == (None, None, None):
         return None
     line = settings.prompts.complete_line(first)
-    return None if line is None else prompter.line(start_s, line.text, edit.guidance)
+    return None if line is None else prompter.line(start_s, line.text, edit.guidance, edit.lora)
 
 
 def _encode(text: str, prompter: Prompter | None, observer: RunObserver, warn: Warn) -> Tensor:

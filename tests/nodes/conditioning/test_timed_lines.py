@@ -91,3 +91,20 @@ def test_two_lines_of_one_time_are_refused(text: str) -> None:
         read_moves(text.format("forward", "pan left 20"))
     with pytest.raises(BadInput, match=said.format(" of the strength")):
         read_numbers(text.format("0.5", "1"), "strength", 2.0)
+
+
+def test_a_line_may_change_the_strength_of_loras() -> None:
+    from longtake.nodes.conditioning.timeline import parse
+
+    text = "0 (lora 0): a\n5 (LoRA -.5e0): b\n5 (lora -0.5, guidance 3, over 2): b\n9: c"
+    with pytest.raises(BadInput, match="Line 2 has"):
+        parse(text)
+    lines = [text.splitlines()[number] for number in (0, 2, 3)]
+    read = [(entry.lora, entry.guidance, entry.over_s) for entry in parse("\n".join(lines))]
+    assert read == [(0, None, 0), (-0.5, 3, 2), (None, None, 0)]
+
+
+@pytest.mark.parametrize("option", ["lora", "lora 21", "lora -21", "lora a 1"])
+def test_impossible_factors_are_named(option: str) -> None:
+    with pytest.raises(BadInput, match="Line 2 has"):
+        parsed(f"0: a\n5 ({option}): b")

@@ -111,14 +111,15 @@ def test_what_is_no_guidance_is_named(option: str) -> None:
 
 
 @examples(300)
-@example(0.0, ":", None, "a")
-@example(0.0, "s: x", None, "a")
-@example(90.0, "(guidance 3): x", None, "a")
+@example(0.0, ":", None, None, "a")
+@example(0.0, "s: x", None, None, "a")
+@example(90.0, "(guidance 3): x", None, -0.5, "a")
 @given(
-    st.floats(0, 1e6), st.text(), st.none() | st.floats(0, 30), st.sampled_from(["a", "0: a\n9: b"])
-)
+    st.floats(0, 1e6), st.text(), st.none() | st.floats(0, 30), st.none() | st.floats(-20, 20),
+    st.sampled_from(["a", "0: a\n9: b"]),
+)  # fmt: skip
 def test_a_kept_edit_is_read_back_as_it_was_applied(
-    start_s: float, typed: str, strength: float | None, before: str
+    start_s: float, typed: str, strength: float | None, lora: float | None, before: str
 ) -> None:
     """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
     from longtake.nodes.conditioning.timeline import TimedText, format_line, parse
@@ -128,10 +129,12 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
     controls.set_prompt(typed)
     if strength is not None:
         controls.set_number("guidance", strength)
+    if lora is not None:
+        controls.set_number("lora", lora)
     [edit] = controls.edits
-    line = format_line(TimedText(start_s, edit.text or "", edit.guidance))
+    line = format_line(TimedText(start_s, edit.text or "", edit.guidance, lora=edit.lora))
     *_, read = parse(f"{before}\n{line}")
-    assert (read.text, read.guidance) == (edit.text, edit.guidance)
+    assert (read.text, read.guidance, read.lora) == (edit.text, edit.guidance, edit.lora)
     assert abs(read.start_s - start_s) <= 5e-5 and "\n" not in line
 
 

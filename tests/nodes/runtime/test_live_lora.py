@@ -29,13 +29,13 @@ def shot(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     safetensors(tmp_path / "models" / "loras" / "l.safetensors", lora)
     monkeypatch.chdir(tmp_path)
 
-    def make(strength: float, *, with_lora: bool = True) -> Any:
+    def make(strength: float, *, with_lora: bool = True, text: str = "0: a red ball") -> Any:
         model, clip, vae = bench.run("LongtakeLoadDemoModel")
         if with_lora:
             [model] = bench.run(
                 "LongtakeLoadLora", model=model, lora_name="l.safetensors", strength=strength
             )
-        [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball")
+        [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text=text)
         [schedule] = bench.run("LongtakeSchedule", steps=1)
         size = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
         [rollout] = bench.run(
@@ -58,8 +58,8 @@ def test_the_next_chunk_and_its_whole_history_are_made_with_the_changed_weights(
     pictures(bench, frames)
     made = latents(frames)
     [edit] = frames.controls.edits
-    assert (edit.status, edit.lora, edit.line) == ("applied", 0.25, None)
-    assert frames.report([]).edits == ["LoRA x 0.25"]
+    assert (edit.status, edit.lora) == ("applied", 0.25)
+    assert frames.report([]).edits == [edit.line] == ["0.5625 (lora 0.25): a red ball"]
     bench.state.start_prompt()
     plain = latents(shot(0.8))
     assert torch.equal(made[:3], plain[:3]) and not torch.allclose(made[3:], plain[3:])
@@ -78,6 +78,39 @@ def test_the_next_run_is_the_workflows_own_again(bench: Bench, shot: Any) -> Non
     assert not torch.equal(again, edited)
     bench.state.start_prompt()
     assert torch.equal(again, pictures(bench, shot(0.8)))
+
+
+def test_a_line_of_the_timeline_makes_the_same_shot_as_the_edit(bench: Bench, shot: Any) -> None:
+    frames = shot(0.8)
+    ask_at(bench, 0, lambda: frames.controls.set_number("lora", 0.25))
+    pictures(bench, frames)
+    made, [edit] = latents(frames), frames.controls.edits
+    key = frames.rollout.run.state.chain.key(2)
+    bench.state.start_prompt()
+    written = shot(0.8, text=f"0: a red ball\n{edit.line}")
+    assert written.rollout.spec.key(2) == key
+    assert torch.equal(latents(written), made)
+    forget_chunks(bench)
+    bench.state.start_prompt()
+    assert torch.equal(latents(shot(0.8, text=f"0: a red ball\n{edit.line}")), made)
+
+
+def test_a_later_line_holds_after_an_edit_before_it(bench: Bench, shot: Any) -> None:
+    text = "0: a red ball\n1.3125 (lora 0): a red ball"
+    frames = shot(0.8, text=text)
+    ask_at(bench, 0, lambda: frames.controls.set_number("lora", 0.25))
+    pictures(bench, frames)
+    changes = frames.rollout.run.state.settings.lora_changes
+    assert [(change.start_frame, change.factor) for change in changes] == [(3, 0.25), (6, 0.0)]
+    made, bare = latents(frames), shot(0.8, with_lora=False).rollout
+    finished = [Chunk(0, 0, made[:3]), Chunk(1, 3, made[3:6])]
+    rest = [chunk.latents for chunk in generate(bare.settings, bare.model, finished)]
+    torch.testing.assert_close(made[6:], torch.cat(rest))
+
+
+def test_a_line_without_a_lora_is_refused_before_anything_is_made(bench: Bench, shot: Any) -> None:
+    with pytest.raises(BadInput, match=r"has \(lora\), and the model has no LoRA"):
+        shot(0.8, with_lora=False, text="0: a red ball\n1 (lora 0.5): a red ball")
 
 
 def test_strength_0_is_the_model_without_it(bench: Bench, shot: Any) -> None:

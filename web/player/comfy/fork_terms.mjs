@@ -46,7 +46,7 @@ export function forkObstacle({ take, driveKept }, seconds, isKept) {
     return translate("The edit at {at} has a seed of its own. Fork there first, with its prompt and seed {seed}.",
       { at: time(seeded.start_s ?? 0), seed: seeded.seed ?? 0 });
   }
-  const numbered = earlier.find(({ line, lora, strength, level }) => line === null || (lora ?? strength ?? level) != null);
+  const numbered = earlier.find(({ line, strength, level }) => line === null || (strength ?? level) != null);
   if (numbered) {
     return translate("The edit at {at} changed a number that forks do not take over. Save the shot with Save Rollout, and fork it after Load Rollout.",
       { at: time(numbered.start_s ?? 0) });

@@ -1,9 +1,10 @@
 // @ts-check
 /** Lines of a Prompt Timeline, as nodes/conditioning/timed_lines.py reads them: `SECONDS: prompt`,
- * `HOURS:MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, over 1): prompt`. */
+ * `HOURS:MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, lora 0.5, over 1): prompt`. */
 
 const TIMED = /^\s*([-+]?(?:\d|\.\d)[\d.:e+]*)\s*(?:s|secs?|seconds?)?\s*(?:\([^()]*\)\s*)?:/i;
 const GUIDED = /\(.*?guidance\s+([\d.e+-]+)/i;
+const SCALED = /\(.*?lora\s+[\d.e+-]+/i;
 const TIME = /^(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)$/;
 /** Signs that a keyboard for Chinese or Japanese types, by their narrow forms. @type {Record<string, string>} */
 const NARROW = { "：": ":", "（": "(", "）": ")", "，": ",", "、": ",", "．": "." };
@@ -32,14 +33,20 @@ export function guidanceOf(line) {
   return GUIDED.exec(beginOf(line)?.[0] ?? "")?.[1] ?? null;
 }
 
+/** Return whether a line sets a number that another one does not. @param {string} line @param {string} other */
+function setsMore(line, other) {
+  const scales = (/** @type {string} */ each) => SCALED.test(beginOf(each)?.[0] ?? "");
+  return (guidanceOf(line) !== null && guidanceOf(other) === null) || (scales(line) && !scales(other));
+}
+
 /** Return whether a timeline contains a line. @param {string} text @param {string} line */
 export function hasLine(text, line) {
   return text.split("\n").includes(line);
 }
 
 /**
- * Add a line to a timeline; it replaces a prompt that starts at the same time. A guidance there stays
- * in force unless the new line sets another one: of two lines the lower prompt counts.
+ * Add a line to a timeline; it replaces a prompt that starts at the same time. A guidance or LoRA
+ * strength there stays in force unless the new line sets another one: of two lines the lower prompt counts.
  * @param {string} text @param {string} line
  */
 export function withLine(text, line) {
@@ -48,7 +55,7 @@ export function withLine(text, line) {
   let dropping = start === 0; // text before the first time starts at 0
   for (const old of text.split("\n")) {
     const at = startOf(old);
-    if (at !== null) dropping = at === start && (guidanceOf(old) === null || guidanceOf(line) !== null);
+    if (at !== null) dropping = at === start && !setsMore(old, line);
     if (!dropping) kept.push(old);
   }
   const before = kept.join("\n").trimEnd();
