@@ -73,6 +73,17 @@ def test_flex_attention_needs_what_compiles_it(monkeypatch: pytest.MonkeyPatch) 
     assert "torch 2.6" in (backends.usable_backends(CPU)["FlexAttention"] or "")
 
 
+def test_attention_packages_are_named_as_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users install SageAttention for speed, and no kernel of it is called here."""
+    assert "sageattention" not in backends.usable_backends(CPU)
+    monkeypatch.setattr(backends, "_is_installed", lambda module: module == "sageattention")
+    cuda = torch.device("cuda")
+    for device in (CPU, cuda):
+        monkeypatch.setattr(backends, "_sdpa_reason", lambda kernel, device: None)
+        found = backends.usable_backends(device)
+        assert "not used" in (found["sageattention"] or "") and "xformers" not in found
+
+
 def test_the_version_is_the_projects() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^version = \"(.*)\"", text) == [versions.pack_version()]
