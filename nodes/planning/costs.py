@@ -55,7 +55,7 @@ def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
         return None
     later = ""
     if most > guided.evaluations:
-        later = f", up to {most} after changes of guidance or prompt"
+        later = f", up to {most} while the window fills or after changes of guidance or prompt"
     return (
         f"{guided.evaluations} model evaluations per chunk ({plain.evaluations} without guidance)"
         f"{later}, including cache fills; "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from ...attention.cache.policy import capacity
+from ..guidance import AgeRange
 from ..settings import RolloutSettings
 
 
@@ -40,19 +41,36 @@ class HeldFrames(Sequence[int]):
 
 
 def steady_state_frames(settings: RolloutSettings) -> HeldFrames:
-    """The frames in the history once the window is full, or before the last chunk.
+    """The frames in the history once the window is full, or before the last chunk."""
+    return held_before(settings, steady_chunk(settings))
 
-    A window evicts the oldest frame outside its sink, so what remains is the sink and the newest.
+
+def steady_chunk(settings: RolloutSettings) -> int:
+    """The first latent frame of a chunk from which on each view sees as much, or of the last one.
+
+    The window is full by then, and no sink is as young as a view by age.
     """
-    policy, size = settings.cache, settings.schedule.chunk_frames
-    last = 2 * size + capacity(policy, settings.length)
+    views = [branch.view.frames for branch in settings.guidance.all_branches]
+    oldest = max((view.oldest for view in views if isinstance(view, AgeRange)), default=0)
+    full = max(capacity(settings.cache, settings.length), settings.cache.sink_frames + oldest)
+    last = 2 * settings.schedule.chunk_frames + max(full, settings.origin)
     if settings.length is not None:
         last = min(last, settings.length - 1)
-    committed = commit_start(settings, last)
-    if policy.limit is None or committed <= policy.limit:
-        return HeldFrames(range(0), range(committed))
-    sink = policy.sink_frames
-    return HeldFrames(range(sink), range(committed - policy.limit + sink, committed))
+    return commit_start(settings, last)
+
+
+def held_before(settings: RolloutSettings, first: int, flushed: int = 0) -> HeldFrames:
+    """The frames in the history of the chunk at latent frame `first`.
+
+    A window evicts the oldest frame outside its sink, so what remains is the sink and the newest.
+    A change of prompt that `flushed` the history before that frame left the newest one then.
+    """
+    limit, sink = settings.cache.limit, settings.cache.sink_frames
+    evicted = 0 if limit is None else first - limit + sink
+    oldest = max(evicted, flushed - 1)
+    if oldest <= sink:
+        return HeldFrames(range(0), range(first))
+    return HeldFrames(range(sink), range(oldest, first))
 
 
 def commit_start(settings: RolloutSettings, frame: int) -> int:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
 
 import torch
 
 from ...model.forward import ModelConfig
 from ...units import count_of
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames, View
-from ..guidance.terms import weights_by_view
-from ..history.plan import CachePlan, bytes_of, cache_plans, source
-from ..history.selection import select
-from ..history.steady_state import commit_start, count_commits, steady_state_frames
-from ..loop import by_chunk
-from ..schedule.row import Row
+from ..history.plan import planned_bytes, source
+from ..history.steady_state import commit_start, steady_state_frames
 from ..settings import RolloutSettings
+from .evaluations import ChunkEvaluations, prompt_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +35,12 @@ def cost(
 ) -> Cost:
     """The cost of a chunk with a full window, or of the only chunk, under the first guidance.
 
-    Each of the model's `histories` has KV caches and commits of its own.
+    Each of the model's `histories` has KV caches and fills of its own.
     """
-    s = settings.at(settings.origin)
-    chunks = list(islice(by_chunk(_rows_of_two_chunks(s)), 2))
-    alone = len(chunks) == 1 and s.origin == 0  # never a history
-    plans = cache_plans(s, config, dtype)
-    seen = _same_without_history if alone else partial(_read, s, plans, steady_state_frames(s))
-    rows = chunks[-1] if chunks else ()
-    steps = sum(_count_views(s.guidance, row, seen, started=not alone) for row in rows)
-    commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
-    return Cost(steps, histories * commits, histories * bytes_of(plans, s.length))
-
-
-def _rows_of_two_chunks(settings: RolloutSettings) -> Iterator[Row]:
-    """The rows of a shot that is long enough for its first two chunks."""
-    schedule, length, origin = settings.schedule, settings.length, settings.origin
-    if length is not None:
-        length = origin + min(length - origin, schedule.frames_beside_two_chunks(length - origin))
-    return schedule.rows(origin, length, origin)
+    begun = settings.at(settings.origin)
+    counts = ChunkEvaluations(begun, config, dtype)
+    steps, fills = counts.at(counts.typical)
+    return Cost(steps, histories * fills, histories * planned_bytes(begun, config, dtype))
 
 
 def peak_evaluations(
@@ -67,14 +48,11 @@ def peak_evaluations(
 ) -> int:
     """Model evaluations of the most expensive chunk.
 
-    Counts guidance changes and, where the prompt changes, the passes that fill caches again.
+    Counts the chunks in which the window becomes full, and changes of guidance and prompt.
     """
-    most = max(cost(stage, config, dtype, histories).evaluations for stage in settings.stages)
-    length = math.inf if settings.length is None else settings.length
-    if not any(0 < entry.start_frame < length for entry in settings.prompts.entries):
-        return most
-    plans = cache_plans(settings, config, dtype)
-    return most + histories * (_refill(settings, plans) + _recache(settings, plans))
+    counts = ChunkEvaluations(settings, config, dtype, prompt_changes(settings))
+    made = map(counts.at, counts.dear)
+    return max((steps + histories * fills for steps, fills in made), default=0)
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:
@@ -109,56 +87,6 @@ def _describe_use(settings: RolloutSettings) -> str:
         f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.weighted_scores
     ]
     return "; ".join([*(_branch(settings, branch, frames) for branch in guidance.summed), *scores])
-
-
-ViewKey = Callable[[Branch], Hashable]
-"""What a branch sees: of those that see the same, one is evaluated."""
-
-
-def _same_without_history(branch: Branch) -> Hashable:
-    return branch.prompt
-
-
-def _read(
-    settings: RolloutSettings,
-    plans: Sequence[CachePlan],
-    frames: Sequence[int],
-    branch: Branch,
-) -> Hashable:
-    committed = frames[-1] + 1 if frames else 0
-    return branch.prompt, select(branch, plans, settings, frames, committed)
-
-
-def _count_views(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) -> int:
-    """The number of branches that a row evaluates."""
-    by_step = dict.fromkeys(zip(row.now, row.steps, strict=True))
-    weights = [guidance.weights(*at, started=started) for at in by_step]
-    return len(weights_by_view(guidance, weights, seen))
-
-
-def _refill(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
-    """Evaluations that pass pure noise over the length of the history."""
-    rows = sum(len(plan.rows) for plan in plans if plan.fill_mode == "noise")
-    return rows * math.ceil(len(steady_state_frames(settings)) / settings.schedule.chunk_frames)
-
-
-def _recache(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
-    """Evaluations that commit the whole history again under another prompt."""
-    if settings.on_prompt_change != "re-cache":
-        return 0
-    rows = sum(len(plan.rows) for plan in plans if plan.fill_mode == "committed")
-    return rows * count_commits(settings, steady_state_frames(settings))
-
-
-def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
-    """Evaluations that fill one cache for a chunk; pure noise is passed once, not per chunk."""
-    if plan.fill_mode == "committed":
-        return len(plan.rows)
-    if plan.fill_mode == "noise":
-        return 0
-    frames = steady_state_frames(settings)
-    chosen = plan.frames.ranks(frames, settings.cache.sink_frames)
-    return len(plan.rows) * count_commits(settings, frames[chosen.start : chosen.stop])
 
 
 def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str:

@@ -20,7 +20,7 @@ from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.history.plan import planned_bytes
 from longtake.samplers.loop import generate
-from longtake.samplers.planning.cost import cost, histories_used, without_guidance
+from longtake.samplers.planning.cost import cost, histories_used, peak_evaluations, without_guidance
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, pyramid
@@ -90,6 +90,33 @@ def test_the_cost_is_that_of_a_chunk_wherever_chunks_begin(
     made = [*generate(s, MODEL)]
     ours = cost(s, TINY, torch.float32).evaluations
     assert made[-1 if s.active_frames == 3 else len(made) // 2].model_evals == ours
+
+
+EXACT = g.temporal(0.5, g.last(4, exact=True))
+
+
+@pytest.mark.parametrize(
+    ("guidance", "more", "typical"),
+    [
+        (g.vanilla(2.0, drop_prompt=True), {"cache": FullHistory()}, 6),
+        (g.vanilla(2.0), {"cache": WindowSink(7)}, 5),
+        (g.vanilla(2.0), {"cache": WindowSink(7), "prompts": timeline(0, 6)}, 5),
+        (g.vanilla(2.0), {"cache": FullHistory(), "prompts": timeline(0, 12),
+                          "on_prompt_change": "re-cache"}, 6),
+        (EXACT.scale_by(0.0), {"cache": WindowSink(6)}, 3),
+        (g.cfg(2.0), {"cache": FullHistory(), "prompts": timeline(0, 3),
+                      "on_prompt_change": "re-cache"}, 6),
+    ],
+    ids=["noise grows", "window cuts a chunk", "noise anew at a prompt", "noise and re-cache",
+         "strength 0", "an early re-cache"],
+)  # fmt: skip
+def test_the_dearest_chunk_is_what_it_takes(
+    guidance: g.Guidance, more: dict[str, Any], typical: int
+) -> None:
+    s = settings(length=15, guidance=guidance, **{"prompts": timeline(0), **more})
+    made = [chunk.model_evals for chunk in generate(s, MODEL)]
+    assert cost(s, TINY, torch.float32).evaluations == typical
+    assert peak_evaluations(s, TINY, torch.float32) == max(made)
 
 
 def test_the_cost_of_comparing_with_the_base_counts() -> None:

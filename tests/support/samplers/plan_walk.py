@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+import math
+from collections.abc import Iterator
 from itertools import islice, pairwise
 
 import torch
 
 from longtake.attention.cache.policy import capacity
 from longtake.model.config import DiTConfig
-from longtake.samplers.guidance import Branch
+from longtake.samplers.guidance import AgeRange, Branch, Prompt
 from longtake.samplers.history.plan import CachePlan, cache_plans
-from longtake.samplers.history.selection import select
+from longtake.samplers.history.selection import CacheSelection, select
 from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.rows import StaggeredSchedule
 from longtake.samplers.settings import RolloutSettings
@@ -21,16 +22,26 @@ from longtake.tests.support.samplers.schedule_walk import walk_rows
 def walk_history(settings: RolloutSettings) -> list[tuple[int, int]]:
     """The frames of a full history and the first frame of their commits, commit by commit."""
     policy, size = settings.cache, settings.schedule.chunk_frames
-    last = 2 * size + capacity(policy, settings.length)
+    views = [branch.view.frames for branch in settings.guidance.all_branches]
+    oldest = max((view.oldest for view in views if isinstance(view, AgeRange)), default=0)
+    full = max(capacity(policy, settings.length), policy.sink_frames + oldest, settings.origin)
+    last = 2 * size + full
     if settings.length is not None:
         last = min(last, settings.length - 1)
+    return [*_histories(settings, last)][-1]
+
+
+def _histories(settings: RolloutSettings, last: int) -> Iterator[list[tuple[int, int]]]:
+    """The history before each chunk up to the one of latent frame `last`."""
+    policy, size = settings.cache, settings.schedule.chunk_frames
     begins = sorted({0, *range(settings.origin % size, last + 1, size)})
     history = list[tuple[int, int]]()
+    yield [*history]
     for start, stop in pairwise(at for at in begins if at <= last):
         history += [(frame, start) for frame in range(start, stop)]
         while policy.limit is not None and len(history) > policy.limit:
             del history[policy.victim([frame for frame, _ in history])]
-    return history
+        yield [*history]
 
 
 def walk_evaluations(settings: RolloutSettings, config: DiTConfig) -> int:
@@ -39,14 +50,20 @@ def walk_evaluations(settings: RolloutSettings, config: DiTConfig) -> int:
     assert isinstance(s.schedule, StaggeredSchedule)
     chunks = list(islice(by_chunk(walk_rows(s.schedule, s.origin, s.length, s.origin)), 2))
     plans, history = cache_plans(s, config, torch.float32), walk_history(s)
-    alone = len(chunks) == 1 and s.origin == 0
-    frames = [] if alone else [frame for frame, _ in history]
-    rows = chunks[-1] if chunks else []
-    steps = sum(
-        len(set(_views(s, plans, frames, [*zip(row.now, row.steps, strict=True)], alone=alone)))
-        for row in rows
-    )
-    return steps + (0 if alone else sum(_commits(s, plan, history) for plan in plans))
+    if len(chunks) == 1:
+        history = [*_histories(s, s.origin)][-1]
+    frames = [frame for frame, _ in history]
+    rows = chunks[-1] if chunks and (not frames or frames[-1] + 1 >= s.origin) else []
+    read, steps = set[int](), 0
+    for row in rows:
+        views = [*_views(s, plans, frames, [*zip(row.now, row.steps, strict=True)])]
+        read |= {chosen.cache for _, chosen, _ in views if not chosen.is_nothing}
+        steps += len({(prompt, chosen) for prompt, chosen, counts in views if counts})
+    commits = 0
+    for i, plan in enumerate(plans):
+        if plan.fill_mode == "committed" or i in read:
+            commits += len(plan.rows) * _commits(s, plan, history)
+    return steps + commits
 
 
 def _views(
@@ -54,34 +71,45 @@ def _views(
     plans: tuple[CachePlan, ...],
     frames: list[int],
     at: list[tuple[float, int]],
-    *,
-    alone: bool,
-) -> Iterator[Hashable]:
-    def seen(branch: Branch) -> Hashable:
-        if alone:
-            return branch.prompt
-        committed = frames[-1] + 1 if frames else 0
+) -> Iterator[tuple[Prompt, CacheSelection, bool]]:
+    """What branches with a weight look at, and whether that is evaluated."""
+    committed = frames[-1] + 1 if frames else 0
+
+    def seen(branch: Branch) -> tuple[Prompt, CacheSelection]:
         return branch.prompt, select(branch, plans, settings, frames, committed)
 
     guidance = settings.guidance
-    weights = [guidance.weights(level, step, started=not alone) for level, step in at]
+    weights = [guidance.weights(level, step, started=bool(frames)) for level, step in at]
     branches = guidance.all_branches
-    for view in {seen(branch) for branch in branches}:
-        totals = (
-            sum(w for w, branch in zip(of_frame, branches, strict=True) if seen(branch) == view)
-            for of_frame in weights
-        )
-        if any(abs(total) > 1e-9 for total in totals):
-            yield view
+    for number, branch in enumerate(branches):
+        if any(of_frame[number] for of_frame in weights):
+            view = seen(branch)
+            totals = (
+                sum(w for w, other in zip(of_frame, branches, strict=True) if seen(other) == view)
+                for of_frame in weights
+            )
+            yield *view, any(abs(total) > 1e-9 for total in totals)
     if guidance.limits.need_base:
-        yield seen(Branch(0.0, guidance.base))
+        yield *seen(Branch(0.0, guidance.base)), True
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan, history: list[tuple[int, int]]) -> int:
-    if plan.fill_mode == "noise":
-        return 0
     if plan.fill_mode == "committed":
-        return len(plan.rows)
+        return bool(history)
+    if plan.fill_mode == "noise":
+        return _noise_passes(settings, history)
     frames = [frame for frame, _ in history]
     ranks = plan.frames.ranks(frames, settings.cache.sink_frames)
-    return len(plan.rows) * len({history[rank][1] for rank in ranks})
+    return len({history[rank][1] for rank in ranks})
+
+
+def _noise_passes(settings: RolloutSettings, history: list[tuple[int, int]]) -> int:
+    """Chunk by chunk, what pure noise is passed to be as long as the history of the last one."""
+    passes = done = 0
+    size, last = settings.schedule.chunk_frames, history[-1][0] + 1
+    for before in _histories(settings, last):
+        count = len(before)
+        if before and before[-1][0] + 1 >= settings.origin:
+            passes = math.ceil((count if (count - done) % size else count - done) / size)
+            done = count
+    return passes
