@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import BadInput
 from .action_sizes import FIRST, ActionSizes, action_sizes
 
+FRAMES_PER_LATENT = 4  # pictures of a latent frame, but for a shot's first
 PATCH = 2  # rows and columns per token; one latent frame deep
 FREQ_DIM = 256
 EPS = 1e-6

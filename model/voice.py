@@ -13,12 +13,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .config import DiTConfig
+from .config import FRAMES_PER_LATENT, DiTConfig
 from .hooks import Hooks
 
-HEARD = 14 * 768
+AUDIO_FEATURES = 14 * 768
 """Numbers of a picture: wav2vec's last layer, its embedding, and all of its 12 layers."""
-PICTURES = 4  # of a latent frame
 HIDDEN = 32
 AFTER = 1  # the block after which the first addition is made
 
@@ -27,15 +26,15 @@ Linear = Callable[[int, int], nn.Module]
 
 
 class SoundPack(nn.Module):
-    """The sound of a latent frame's pictures (f, 4 x HEARD) as 32 numbers (f, 32)."""
+    """The sound of a latent frame's pictures (f, 4 x AUDIO_FEATURES) as 32 numbers (f, 32)."""
 
     def __init__(self, linear: Linear) -> None:
         super().__init__()
-        self.proj = linear(PICTURES * HEARD, HIDDEN)
+        self.proj = linear(FRAMES_PER_LATENT * AUDIO_FEATURES, HIDDEN)
         self.norm_out = nn.LayerNorm(HIDDEN)
 
-    def forward(self, heard: Tensor) -> Tensor:
-        packed: Tensor = self.norm_out(self.proj(heard))
+    def forward(self, features: Tensor) -> Tensor:
+        packed: Tensor = self.norm_out(self.proj(features))
         return packed
 
 
@@ -51,9 +50,9 @@ def add_voice_layers(tree: Any, config: DiTConfig, linear: Linear) -> None:
     tree.audio_cond_projs = nn.ModuleList(layers)
 
 
-def voice_hooks(tree: Any, heard: Tensor) -> Hooks:
-    """Add the voice of latent frames, `heard` (f, 4 x HEARD), to their tokens."""
-    packed = tree.audio_proj(heard)
+def voice_hooks(tree: Any, features: Tensor) -> Hooks:
+    """Add the voice of latent frames, `features` (f, 4 x AUDIO_FEATURES), to their tokens."""
+    packed = tree.audio_proj(features)
     additions = [project(packed).unsqueeze(1) for project in tree.audio_cond_projs]  # (f, 1, c)
 
     def add(layer: int, tokens: Tensor) -> Tensor:

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from ..attention.cache.policy import CachePolicy
 from ..attention.recall.window import RecallWindow
 from ..errors import BadInput
-from ..model.config import PATCH
-from ..model.vae.latent_format import (
-    FORMATS,
-    FRAMES_PER_LATENT,
-    WAN21,
-    frame_count,
-    latent_frame_count,
-)
+from ..model.config import FRAMES_PER_LATENT, PATCH
+from ..model.vae.latent_format import FORMATS, WAN21, frame_count, latent_frame_count
 from ..samplers.settings import RolloutSettings
 from ..units import count_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-AudioEncoder = io.Custom("AUDIO_ENCODER")  # of the host: nodes/host/hearing.py
+AudioEncoder = io.Custom("AUDIO_ENCODER")  # of the host: nodes/host/audio_encoder.py
 CameraPath = io.Custom("CAMERA_PATH")  # nodes/steering/camera_spec.py
 ControlVideo = io.Custom("CONTROL_VIDEO")  # nodes/steering/control_spec.py
 Mask = io.Custom("MASK")  # the host's: a tensor (n, H, W)

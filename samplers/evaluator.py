@@ -235,10 +235,10 @@ class Evaluator:
 
     def _voice_hooks(self, frames: Sequence[int]) -> Hooks:
         """The hooks of a model that speaks."""
-        heard = None if self.reference is None else self.reference.voice_at(frames)
-        if heard is None:
+        features = None if self.reference is None else self.reference.voice_at(frames)
+        if features is None:
             return NO_HOOKS
-        return voice_hooks(self._tree, upload(heard.to(self.model.dtype), self.model.device))
+        return voice_hooks(self._tree, upload(features.to(self.model.dtype), self.model.device))
 
     def _inputs_hooks(self, inputs: PassInputs, commits: bool) -> Hooks:
         """The hooks of voice and camera, and on steps those of the control video."""

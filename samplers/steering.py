@@ -11,9 +11,8 @@ from ..attention.projected import FrameMatrices
 from ..errors import BadInput
 from ..model.camera.actions import FrameActions, actions_of, frames_read
 from ..model.camera.frames import NO_TRAVEL, CameraFrames, PlacedCameras
-from ..model.camera.fun import PICTURES
 from ..model.camera.modules import CAMERA_MODULES, CameraModule
-from ..model.config import DiTConfig
+from ..model.config import FRAMES_PER_LATENT, DiTConfig
 from ..model.forward import ModelConfig
 from ..model.hooks import NO_HOOKS, Hooks
 from .camera.path import STILL_PATH, runs_of_paths
@@ -92,8 +91,10 @@ class Steering:
         if settings.camera is None and rays is not None and module.of_rays is not None:
             return module.of_rays(tree, rays)
         path = settings.camera or STILL_PATH
-        lenses = [path.lens_at(frame).values for frame in frames for _ in range(PICTURES)]
-        cameras = PlacedCameras(path.placed_pictures(frames, PICTURES), torch.tensor(lenses))
+        lenses = [path.lens_at(frame).values for frame in frames for _ in range(FRAMES_PER_LATENT)]
+        cameras = PlacedCameras(
+            path.placed_pictures(frames, FRAMES_PER_LATENT), torch.tensor(lenses)
+        )
         return module.of_pictures(tree, cameras, (settings.rows, settings.columns))
 
     def _matrices(self, frames: tuple[int, ...], origin: int) -> FrameMatrices:

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from ...model.config import FRAMES_PER_LATENT
 from ...model.preset import DEMO, DEMO_FOLDER
-from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...training.evaluation.kit import load_kit
 from .._shared.demo import demo_weights
 from .._shared.paired import median_interval, ratio_interval

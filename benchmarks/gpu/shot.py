@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ...attention.kernels.choice import kernel_unavailable_reason
 from ...model.arithmetic.compiled import CannotCompile, CompiledArithmetic, compile_arithmetic
-from ...model.config import DiTConfig
+from ...model.config import FRAMES_PER_LATENT, DiTConfig
 from ...model.families.presets import FEW_STEP
-from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.compilation import place_of, with_arithmetic
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ...machine.uploads import upload
+from ..config import FRAMES_PER_LATENT
 
-PICTURES = 4  # of a latent frame
 PICTURES_READ = 12
 MOUSE = 2  # up, then right
 PRESSED = 0.1  # of full speed
@@ -40,9 +40,11 @@ class FrameActions:
 def frames_read(frames: Sequence[int]) -> list[int]:
     """The latent frame of each of the 12 pictures that each of `frames` reads, at least 0."""
     pictures = [
-        PICTURES * frame - PICTURES_READ + i for frame in frames for i in range(PICTURES_READ)
+        FRAMES_PER_LATENT * frame - PICTURES_READ + i
+        for frame in frames
+        for i in range(PICTURES_READ)
     ]
-    return [-(-max(picture, 0) // PICTURES) for picture in pictures]
+    return [-(-max(picture, 0) // FRAMES_PER_LATENT) for picture in pictures]
 
 
 def actions_of(steps: Tensor, keys: int) -> FrameActions:
@@ -69,5 +71,5 @@ def mouse_values(steps: Tensor) -> Tensor:
     across, below, ahead = steps[:, :3, 2].unbind(1)
     up = torch.atan2(-below, torch.hypot(across, ahead))
     turn = torch.atan2(across, ahead)
-    degrees = torch.rad2deg(torch.stack([up, turn], 1)) / PICTURES
+    degrees = torch.rad2deg(torch.stack([up, turn], 1)) / FRAMES_PER_LATENT
     return (degrees / DEGREES).clamp(-MAX_MOUSE, MAX_MOUSE).float()

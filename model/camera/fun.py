@@ -16,14 +16,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...machine.uploads import upload
-from ..config import PATCH, DiTConfig
+from ..config import FRAMES_PER_LATENT, PATCH, DiTConfig
 from ..hooks import Hooks
 from .frames import PlacedCameras
 from .plucker import CPU, PIXELS, RAY, pixel_directions
 
-PICTURES = 4  # of a latent frame
 FULL_STEP = 1.5 / 81  # units of a picture's step: the host's pan at speed 1 over 81 pictures
-CHANNELS = PICTURES * RAY * PIXELS**2
+CHANNELS = FRAMES_PER_LATENT * RAY * PIXELS**2
 
 
 class Residual(nn.Module):
@@ -60,9 +59,11 @@ def ray_maps(cameras: PlacedCameras, size: tuple[int, int], device: torch.device
     """
     poses = upload(cameras.poses.float(), device)
     directions = pixel_directions(cameras.lenses, size, device) @ poses[:, :3, :3].transpose(1, 2)
-    origins = (PICTURES * FULL_STEP * poses[:, None, :3, 3]).expand_as(directions)
+    origins = (FRAMES_PER_LATENT * FULL_STEP * poses[:, None, :3, 3]).expand_as(directions)
     both = torch.cat([torch.linalg.cross(origins, directions), directions], -1)
-    maps: Tensor = rearrange(both, "(f k) (h w) c -> f (c k) h w", k=PICTURES, h=PIXELS * size[0])
+    maps: Tensor = rearrange(
+        both, "(f k) (h w) c -> f (c k) h w", k=FRAMES_PER_LATENT, h=PIXELS * size[0]
+    )
     return maps
 
 
@@ -98,10 +99,10 @@ def fun_hooks(tree: Any, cameras: PlacedCameras, size: tuple[int, int]) -> Hooks
     """Add the rays of all pictures to the embedded patches."""
 
     def maps(frame: int, device: torch.device) -> Tensor:
-        at = slice(PICTURES * frame, PICTURES * (frame + 1))
+        at = slice(FRAMES_PER_LATENT * frame, FRAMES_PER_LATENT * (frame + 1))
         return ray_maps(PlacedCameras(cameras.poses[at], cameras.lenses[at]), size, device)
 
-    return Hooks(patches=(RayAddition(tree, len(cameras.poses) // PICTURES, maps),))
+    return Hooks(patches=(RayAddition(tree, len(cameras.poses) // FRAMES_PER_LATENT, maps),))
 
 
 def ray_hooks(tree: Any, rays: Tensor) -> Hooks:

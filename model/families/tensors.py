@@ -12,11 +12,11 @@ from ..camera.actions import MOUSE, PICTURES_READ
 from ..camera.fun import CHANNELS as FUN_CHANNELS
 from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
-from ..config import FREQ_DIM, PATCH, DiTConfig
+from ..config import FRAMES_PER_LATENT, FREQ_DIM, PATCH, DiTConfig
 from ..delta import LAYERS as STATE_LAYERS
 from ..files.header import OTHER_BITS, TensorInfo
 from ..image_embedding import CLIP_DIM
-from ..voice import HEARD, HIDDEN, PICTURES, voice_layers
+from ..voice import AUDIO_FEATURES, HIDDEN, voice_layers
 
 Shapes = dict[str, tuple[int, ...]]
 # What quantised files hold beside a layer's weight: scales, and the name of the format.
@@ -148,7 +148,7 @@ def _voice(config: DiTConfig) -> Shapes:
     if not config.voice:
         return {}
     shapes: Shapes = {
-        **_linear("audio_proj.proj", PICTURES * HEARD, HIDDEN),
+        **_linear("audio_proj.proj", FRAMES_PER_LATENT * AUDIO_FEATURES, HIDDEN),
         "audio_proj.norm_out.weight": (HIDDEN,),
         "audio_proj.norm_out.bias": (HIDDEN,),
     }

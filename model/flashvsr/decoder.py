@@ -11,7 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..vae.latent_format import FRAMES_PER_LATENT, LATENT_CHANNELS
+from ..config import FRAMES_PER_LATENT
+from ..vae.latent_format import LATENT_CHANNELS
 from ..vae.taehv import TAEHVConfig, TAEHVDecoder
 from ..vae.tiny import Conv, Memory, ReLU
 

@@ -19,10 +19,10 @@ from ...attention.lcsa.grid import FRAMES, BlockGrid
 from ...attention.lcsa.kernel import attend_pairs
 from ...attention.lcsa.window import AttendPairs, GroupPass, Groups, LocalRule
 from ...attention.rope import rotation
-from ..config import PATCH
+from ..config import FRAMES_PER_LATENT, PATCH
 from ..dit import Cast, PassOptions, TextKV, predict
 from ..hooks import Hooks
-from ..vae.latent_format import FRAMES_PER_LATENT, WAN21
+from ..vae.latent_format import WAN21
 from ..vae.tiny import Memory
 from .decoder import GuidedDecoder
 from .projector import CLIP_FRAMES, Projector, ProjectorPast

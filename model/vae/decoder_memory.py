@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR
+from ..config import FRAMES_PER_LATENT
+from .latent_format import SPATIAL_FACTOR
 from .tiny import Growing, Remembering, TinyVAE
 
 MAPS_AT_ONCE = 4  # in a memory block: its input, that joined with the past (two), what comes of it

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FRAMES_PER_LATENT = 4
+from ..config import FRAMES_PER_LATENT
 
 
 @dataclass(frozen=True, slots=True)

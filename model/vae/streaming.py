@@ -16,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .latent_format import FRAMES_PER_LATENT, latent_frame_count
+from ..config import FRAMES_PER_LATENT
+from .latent_format import latent_frame_count
 from .tiny import CausalDecoder, Memory, TinyVAE
 
 

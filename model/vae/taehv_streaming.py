@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .latent_format import FORMATS, FRAMES_PER_LATENT, denormalise, normalise
+from ..config import FRAMES_PER_LATENT
+from .latent_format import FORMATS, denormalise, normalise
 from .memory_order import by_pixel
 from .streaming import completion, expect
 

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .latent_format import FRAMES_PER_LATENT, LATENT_CHANNELS
+from ..config import FRAMES_PER_LATENT
+from .latent_format import LATENT_CHANNELS
 from .memory_order import by_pixel, doubled, with_frame_before
 
 ReLU = partial(nn.ReLU, inplace=True)  # nothing else needs what a convolution returns

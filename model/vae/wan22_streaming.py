@@ -13,7 +13,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .latent_format import FRAMES_PER_LATENT, WAN22, normalise
+from ..config import FRAMES_PER_LATENT
+from .latent_format import WAN22, normalise
 from .memory_order import by_pixel_in_half
 from .streaming import completion, expect
 from .wan_layers import CHANNELS

@@ -14,13 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .latent_format import (
-    FRAMES_PER_LATENT,
-    WAN21,
-    denormalise,
-    latent_frame_count,
-    normalise,
-)
+from ..config import FRAMES_PER_LATENT
+from .latent_format import WAN21, denormalise, latent_frame_count, normalise
 from .memory_order import by_pixel_in_half
 from .streaming import expect
 from .wan_layers import CHANNELS, LayerStream

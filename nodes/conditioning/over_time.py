@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...model.config import FRAMES_PER_LATENT
 from ..length import Length, latent_frame_at
 from .timed_numbers import NumbersOverTime, TimedNumber
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ...model.camera.fun import PICTURES
 from ...model.camera.plucker import PIXELS, RAY
-from ...model.config import DiTConfig
+from ...model.config import FRAMES_PER_LATENT, DiTConfig
 from ...model.vae.latent_format import frame_count, normalise
 from ...samplers.conditioning.reference import Reference
 from ...units import count_of
@@ -22,7 +21,7 @@ from ..length import Length
 from ..models.channels import MASK_CHANNELS, picture_has_mask
 
 RAYS_REPLACED = "The camera path replaces the camera_conditions of the picture's conditioning."
-CHANNELS = PICTURES * RAY  # of the rays of a latent frame
+CHANNELS = FRAMES_PER_LATENT * RAY  # of the rays of a latent frame
 PICTURE_CONDITIONS = (PICTURE, VISION, CAMERA_CONDITIONS, VOICE)
 
 

@@ -1,6 +1,6 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `devices`, `hearing`, `interpolation`, `layers`, `loras`, `memory`, `metadata`,
+By subject: `audio_encoder`, `devices`, `interpolation`, `layers`, `loras`, `memory`, `metadata`,
 `models`, `paths`, `progress`, `server`, `upscaling`.
 Nodes call `host.claim(...)` without naming the module.
 
@@ -77,8 +77,8 @@ from __future__ import annotations
 
 from comfy.model_patcher import ModelPatcher
 
+from .audio_encoder import audio_features, check_audio_encoder
 from .devices import DEFAULT, computing_on, device_named, device_names, same_device
-from .hearing import check_hearing, hear
 from .interpolation import interpolate, interpolator
 from .layers import is_plain_linear, is_plain_sequence
 from .loras import (
@@ -188,7 +188,7 @@ __all__ = [
     "callbacks_before_sampling",
     "can_be_watched",
     "cast",
-    "check_hearing",
+    "check_audio_encoder",
     "check_interrupted",
     "check_prefix",
     "claim",
@@ -210,7 +210,7 @@ __all__ = [
     "has_lora",
     "has_page",
     "has_web_server",
-    "hear",
+    "audio_features",
     "interpolate",
     "interpolator",
     "is_loaded",

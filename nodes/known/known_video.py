@@ -12,8 +12,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import BadInput
+from ...model.config import FRAMES_PER_LATENT
 from ...model.fingerprint import fingerprint
-from ...model.vae.latent_format import FRAMES_PER_LATENT
 from .. import categories, host, sockets
 from ..frames.pictures import PictureFrames, frames_input, rate_of, to_frames
 from ..frames.video_frames import VideoFrames

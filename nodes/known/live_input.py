@@ -12,8 +12,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import BadInput
+from ...model.config import FRAMES_PER_LATENT
 from ...model.fingerprint import fingerprint
-from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.settings import RolloutSettings
 from ...stream.incoming.address import SourceAddress
 from ...stream.incoming.inlet import KINDS, Inlet, Kind, Wish

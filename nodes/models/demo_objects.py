@@ -15,16 +15,11 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...model.config import FRAMES_PER_LATENT
 from ...model.demo_phrases import DESCRIPTIONS
 from ...model.text import MIN_PADDING, Encoded, TextEncoder
 from ...model.vae.int8.ranges import Ranges
-from ...model.vae.latent_format import (
-    FRAMES_PER_LATENT,
-    LATENT_CHANNELS,
-    SPATIAL_FACTOR,
-    denormalise,
-    normalise,
-)
+from ...model.vae.latent_format import LATENT_CHANNELS, SPATIAL_FACTOR, denormalise, normalise
 from ...model.vae.memory_order import order_weights
 from ...model.vae.precision import fastest_decoding
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder

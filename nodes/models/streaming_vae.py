@@ -10,15 +10,10 @@ from torch import Tensor, nn
 
 from ...errors import BadInput
 from ...kinds import kind_of
+from ...model.config import FRAMES_PER_LATENT
 from ...model.vae.agreement import LEAST, agreement, sees
 from ...model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
-from ...model.vae.latent_format import (
-    FORMATS,
-    FRAMES_PER_LATENT,
-    SPATIAL_FACTOR,
-    WAN21,
-    LatentFormat,
-)
+from ...model.vae.latent_format import FORMATS, SPATIAL_FACTOR, WAN21, LatentFormat
 from ...model.vae.protocol import StreamingCoder
 from ...model.vae.rehearsal import rehearse
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder

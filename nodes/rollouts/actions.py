@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import BadInput
-from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...model.config import FRAMES_PER_LATENT
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.fork import Fork, extend

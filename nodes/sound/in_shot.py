@@ -10,7 +10,7 @@ from ...model.config import DiTConfig
 from ...samplers.conditioning.reference import Reference
 from ..attachments import VOICE
 from ..length import Length
-from .hearing import Voice
+from .voice_features import Voice
 
 
 def with_voice(
@@ -37,7 +37,7 @@ def with_voice(
             f"Voice hears {voice.fps:g} frames a second and the shot has {fps:g}; set `fps` of "
             f"Voice to {fps:g}."
         )
-    return replace(picture, voice=voice.heard)
+    return replace(picture, voice=voice.features)
 
 
 def voice_in(*conditionings: Any) -> Voice | None:

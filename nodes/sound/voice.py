@@ -1,4 +1,4 @@
-"""Voice: adds what is heard in a sound to the picture of a model that speaks."""
+"""Voice: adds the audio features of a sound to the picture of a model that speaks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..attachments import PICTURE, VOICE
 from ..frames.pictures import USUAL_FPS
 from ..frames.video_frames import sound_of
 from ..schema import build
-from .hearing import voice
+from .voice_features import voice
 
 MAX_FPS = 120.0
 
@@ -42,7 +42,7 @@ class VoiceNode(io.ComfyNode):
     def execute(
         cls, picture: list[Any], audio_encoder: Any, audio: Mapping[str, Any], fps: float
     ) -> io.NodeOutput:
-        """Listen, and attach what is heard to every part of the conditioning."""
+        """Attach the audio features of the sound to every part of the conditioning."""
         if not any(options.get(PICTURE) is not None for _, options in picture):
             raise BadInput(
                 "The conditioning has no picture; connect the positive conditioning of "
@@ -50,8 +50,8 @@ class VoiceNode(io.ComfyNode):
             )
         sound = sound_of(audio)
         assert sound is not None
-        host.check_hearing(audio_encoder)
-        spoken = voice(sound, fps, partial(host.hear, audio_encoder))
+        host.check_audio_encoder(audio_encoder)
+        spoken = voice(sound, fps, partial(host.audio_features, audio_encoder))
         host.show_status(cls.hidden.unique_id, f"{spoken.seconds:.1f} s of sound.")
         return io.NodeOutput([[text, options | {VOICE: spoken}] for text, options in picture])
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.camera.modules import CAMERA_MODULES
-from ...model.config import DiTConfig
-from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...model.config import FRAMES_PER_LATENT, DiTConfig
 from ...samplers.camera.path import CameraPath, path_of_poses
 from ...samplers.camera.track import strip_pans
 from ..length import Length

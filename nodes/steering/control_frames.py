@@ -15,8 +15,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ...model.config import FRAMES_PER_LATENT
 from ...model.vace.module import MASK_CHANNELS, PIXELS
-from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ..frames.pictures import PictureFrames
 from ..known.known_video import ReadablePictures, VideoLatents
 from ..known.rollout_pictures import RolloutPictures

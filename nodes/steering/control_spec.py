@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import BadInput
-from ...model.config import DiTConfig
-from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ...model.config import FRAMES_PER_LATENT, DiTConfig
+from ...model.vae.latent_format import frame_count
 from ...samplers.control.strength import (
     ControlStrength,
     StrengthChange,

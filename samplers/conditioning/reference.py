@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...machine.uploads import upload
+from ...model.config import FRAMES_PER_LATENT
 from ...model.vae.latent_format import LATENT_CHANNELS, picture_size
-from ...model.voice import PICTURES
 from .prompts import embedding_digest
 
 
@@ -26,9 +26,10 @@ class Reference:
     `channels` (f, c, h, w) belong to the first latent frames; later frames repeat the last one.
     `features` (s, 1280) are those of CLIP vision, None for a model without them. `rays`
     (f, 24, 8 h, 8 w) are those of a Fun-Camera, None where a camera path or nothing moves it.
-    `voice` (p, HEARD) is what is heard during each picture of the shot, for a model that speaks.
-    `start` (c, h, w) are the latents of the shot's first frame where the picture is that frame:
-    the model sees them in place of noisy ones (LiveTalk `scripts/inference_example.py`).
+    `voice` (p, AUDIO_FEATURES) are the audio features of each picture of the shot, for a model
+    that speaks. `start` (c, h, w) are the latents of the shot's first frame where the picture is
+    that frame: the model sees them in place of noisy ones (LiveTalk
+    `scripts/inference_example.py`).
     """
 
     channels: Tensor = field(repr=False, compare=False)
@@ -57,14 +58,15 @@ class Reference:
         return None if self.rays is None else _held(self.rays, frames)
 
     def voice_at(self, frames: Sequence[int]) -> Tensor | None:
-        """What is heard during latent `frames` (f, 4 x HEARD); the last sound goes on.
+        """The audio features of latent `frames` (f, 4 x AUDIO_FEATURES); the last ones go on.
 
         The first latent frame is one picture, whose sound counts four times.
         """
         if self.voice is None:
             return None
-        last = PICTURES * torch.tensor([*frames]).unsqueeze(1)
-        pictures = (last - torch.arange(PICTURES - 1, -1, -1)).clamp(0, len(self.voice) - 1)
+        back = torch.arange(FRAMES_PER_LATENT - 1, -1, -1)
+        pictures = FRAMES_PER_LATENT * torch.tensor([*frames]).unsqueeze(1) - back
+        pictures = pictures.clamp(0, len(self.voice) - 1)
         return self.voice[pictures].flatten(1)
 
     def begin(self, first: int, x: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ...errors import BadInput
+from ...model.config import FRAMES_PER_LATENT
 from ...model.fingerprint import fingerprint
-from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...model.vae.tiny import CausalDecoder, Memory
 from .score import outside_inference
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...model.config import FRAMES_PER_LATENT
 from ...samplers.camera.moves import CameraMotion
 from .drive import POLL_S, Drive
 

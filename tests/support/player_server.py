@@ -26,7 +26,8 @@ from aiohttp import web
 
 from longtake.benchmarks._shared.process_memory import resident_bytes
 from longtake.headless.player.app import Sockets, application
-from longtake.model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
+from longtake.model.config import FRAMES_PER_LATENT
+from longtake.model.vae.latent_format import latent_frame_count
 from longtake.stream.drive.timing import DriveTiming
 from longtake.stream.incoming.inlet import Inlet, Kind, Wish
 from longtake.stream.preview.messages import Ending, Origin, Plan, Shot, TakeStats

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...model.config import FRAMES_PER_LATENT
 from ...model.preset import DEMO
-from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...model.vae.streaming import StreamingDecoder
 from ..world.attributes import ATTRIBUTES, caption, changed_values, random_values
 from ..world.clips import latent_start

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ...attention.cache.policy import CachePolicy
 from ...model.checkpoint import load_tiny_vae
+from ...model.config import FRAMES_PER_LATENT
 from ...model.preset import DEMO
-from ...model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
+from ...model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ...model.vae.streaming import StreamingDecoder
 from ...model.vae.tiny import decode_all, encode_all
 from ...samplers.loop import Chunk

@@ -18,8 +18,9 @@ from torch import Tensor
 from ...attention.cache.policy import CachePolicy
 from ...attention.recall.cache import RecallCache
 from ...attention.snapshot import Snapshot
+from ...model.config import FRAMES_PER_LATENT
 from ...model.preset import DEMO
-from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ...model.vae.latent_format import frame_count
 from ...samplers.denoiser import local_denoiser
 from ...samplers.history.plan import bytes_of, cache_plans
 from ...samplers.history.recall import FrameRecall

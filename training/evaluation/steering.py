@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ...model.camera.action import FULL_PAN
+from ...model.config import FRAMES_PER_LATENT
 from ...model.preset import DEMO
-from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ...model.vae.latent_format import frame_count
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.camera.live import drive_path
 from ...samplers.camera.moves import CameraMotion

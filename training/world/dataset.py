@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ...model.config import FRAMES_PER_LATENT
 from ...model.text import TextEncoder
-from ...model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
+from ...model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ...model.vae.tiny import TinyVAE
 from .attributes import caption
 from .clips import Script, latent_start

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ...model.config import FRAMES_PER_LATENT
+from ...model.vae.latent_format import frame_count
 from ...model.vae.tiny import TinyVAE
 from ...samplers.history.runs import best_runs
 from .attributes import changed_values, random_values

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
-from longtake.model.voice import HEARD
+from longtake.model.voice import AUDIO_FEATURES
 from longtake.nodes.attachments import PICTURE, VOICE
 from longtake.nodes.conditioning.reference import reference
 from longtake.nodes.length import snapped_length
 from longtake.nodes.models.channels import check_channels
-from longtake.nodes.sound.hearing import HEARING_HZ, Voice, samples_of, voice
 from longtake.nodes.sound.in_shot import end_of_voice, with_voice
+from longtake.nodes.sound.voice_features import SAMPLES_PER_SECOND, Voice, samples_of, voice
 from longtake.samplers.conditioning.reference import Reference
 from longtake.stream.video.sound.in_memory import SoundInMemory
 from longtake.tests.support.node_bench import Bench
@@ -28,7 +28,7 @@ SPEAKS = DiTConfig(24, 32, 2, 4, 8, in_channels=33, out_channels=16, voice=True)
 LENGTH = snapped_length(33, "frames", 16.0, 3, 0)
 
 
-def sound(seconds: float, rate: int = HEARING_HZ, channels: int = 1) -> SoundInMemory:
+def sound(seconds: float, rate: int = SAMPLES_PER_SECOND, channels: int = 1) -> SoundInMemory:
     """Noise, so that no part is like another."""
     return SoundInMemory(randn(1, channels, round(seconds * rate), seed=4) / 8, rate)
 
@@ -48,33 +48,33 @@ class Ears:
 def test_a_sound_of_a_minute_is_heard_as_a_whole_with_silence_after_it() -> None:
     ears = Ears()
     spoken = voice(sound(5.0), 16.0, ears)
-    assert ears.pieces == [(6 * HEARING_HZ, 97)]  # 5 s, a second of silence, both ends
-    assert (len(spoken.heard), spoken.seconds) == (97, 5.0)
-    assert spoken.heard[:80].any()
-    assert not spoken.heard[81:].any()
+    assert ears.pieces == [(6 * SAMPLES_PER_SECOND, 97)]  # 5 s, a second of silence, both ends
+    assert (len(spoken.features), spoken.seconds) == (97, 5.0)
+    assert spoken.features[:80].any()
+    assert not spoken.features[81:].any()
 
 
 def test_a_long_sound_is_heard_in_pieces_that_meet() -> None:
     """Each picture hears the moment at which it is shown, as if the sound were one piece."""
-    seconds = torch.arange(150 * HEARING_HZ) / HEARING_HZ
+    seconds = torch.arange(150 * SAMPLES_PER_SECOND) / SAMPLES_PER_SECOND
     slow = torch.sin(seconds / 7)
     ears = Ears()
-    spoken = voice(SoundInMemory(slow[None, None], HEARING_HZ), 16.0, ears)
+    spoken = voice(SoundInMemory(slow[None, None], SAMPLES_PER_SECOND), 16.0, ears)
     assert len(ears.pieces) == 3
-    assert max(length for length, _ in ears.pieces) < 64 * HEARING_HZ
+    assert max(length for length, _ in ears.pieces) < 64 * SAMPLES_PER_SECOND
     evened = (slow - slow.mean()) / slow.std(correction=0)
-    heard = spoken.heard[:2400, 0].float()
-    torch.testing.assert_close(heard, evened[:: HEARING_HZ // 16], rtol=0.01, atol=0.01)
+    heard = spoken.features[:2400, 0].float()
+    torch.testing.assert_close(heard, evened[:: SAMPLES_PER_SECOND // 16], rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(48_000, 2), (44_100, 1), (8_000, 2)])
 def test_any_sound_is_heard_at_16000_a_second(rate: int, channels: int) -> None:
     """A tone of 440 Hz on all channels stays one."""
     tone = torch.sin(2 * torch.pi * 440 * torch.arange(2 * rate) / rate)
-    samples = samples_of(SoundInMemory(tone.expand(1, channels, -1), rate), HEARING_HZ)
-    ideal = torch.sin(2 * torch.pi * 440 * torch.arange(len(samples)) / HEARING_HZ)
-    assert abs(len(samples) - 2 * HEARING_HZ) <= 16
-    middle = slice(HEARING_HZ // 2, HEARING_HZ)
+    samples = samples_of(SoundInMemory(tone.expand(1, channels, -1), rate), SAMPLES_PER_SECOND)
+    ideal = torch.sin(2 * torch.pi * 440 * torch.arange(len(samples)) / SAMPLES_PER_SECOND)
+    assert abs(len(samples) - 2 * SAMPLES_PER_SECOND) <= 16
+    middle = slice(SAMPLES_PER_SECOND // 2, SAMPLES_PER_SECOND)
     torch.testing.assert_close(samples[middle], ideal[middle], rtol=0, atol=0.02)
 
 
@@ -86,7 +86,7 @@ def test_an_empty_sound_is_refused() -> None:
 def test_voice_needs_a_picture(bench: Bench) -> None:
     words: list[Any] = [[torch.zeros(1, 3, 8), {}]]
     ears = SimpleNamespace(model=None, patcher=None)
-    audio = {"waveform": torch.zeros(1, 1, 100), "sample_rate": HEARING_HZ}
+    audio = {"waveform": torch.zeros(1, 1, 100), "sample_rate": SAMPLES_PER_SECOND}
     with pytest.raises(BadInput, match="no picture; connect the positive conditioning"):
         bench.run("LongtakeVoice", picture=words, audio_encoder=ears, audio=audio, fps=16.0)
 
@@ -100,7 +100,7 @@ def picture(**options: Any) -> list[Any]:
 
 
 def spoken(pictures: int = 33) -> Voice:
-    return Voice(torch.zeros(pictures, HEARD), 16.0, (pictures - 17) / 16)
+    return Voice(torch.zeros(pictures, AUDIO_FEATURES), 16.0, (pictures - 17) / 16)
 
 
 def seen(conditioning: list[Any], config: DiTConfig = SPEAKS, fps: float = 16.0) -> Reference:

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
-from longtake.model.config import Camera
-from longtake.model.vae.latent_format import FRAMES_PER_LATENT
+from longtake.model.config import FRAMES_PER_LATENT, Camera
 from longtake.samplers.camera.path import path_of_poses
 from longtake.samplers.camera.rigid import from_twist
 from longtake.tests.support.lasting_host import lasting_host

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY
-from longtake.model.voice import HEARD, voice_layers
+from longtake.model.voice import AUDIO_FEATURES, voice_layers
 from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
@@ -33,7 +33,7 @@ def picture_and_voice(**changes: Any) -> Reference:
     marks = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, *picture.shape[1:])
     channels = torch.cat([picture.expand(2, -1, -1, -1), marks], 1)
     pictures = 4 * len(RUN["latents"]) - 3
-    voice = addressed_noise(SEED, 0, 0, "voice", (pictures, HEARD))
+    voice = addressed_noise(SEED, 0, 0, "voice", (pictures, AUDIO_FEATURES))
     return replace(Reference(channels, voice=voice, start=picture), **changes)
 
 

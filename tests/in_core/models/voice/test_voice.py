@@ -17,7 +17,7 @@ from longtake.model.checkpoint import open_checkpoint
 from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset_cache import preset_cache
-from longtake.model.voice import HEARD
+from longtake.model.voice import AUDIO_FEATURES
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.loop import generate
 from longtake.samplers.settings import RolloutSettings
@@ -69,22 +69,24 @@ def heard_by_transformers(wav2vec: Any, samples: Tensor, pictures: int) -> Tenso
 def test_what_is_heard_is_what_transformers_hears(core: Any, wav2vec: Any) -> None:
     """A sound at 16,000 a second: cut at the shot's end, with mean 0 and variance 1."""
     from longtake.nodes import host
-    from longtake.nodes.sound.hearing import voice
+    from longtake.nodes.sound.voice_features import voice
     from longtake.stream.video.sound.in_memory import SoundInMemory
 
     encoder = encoder_of(wav2vec)
-    host.check_hearing(encoder)
+    host.check_audio_encoder(encoder)
     seconds = 1.25  # 20 pictures, then a second of silence: 37 with both ends
     samples = randn(round(seconds * HZ), seed=6)
     spoken = voice(
-        SoundInMemory(samples[None, None], HZ), 16.0, lambda *sound: host.hear(encoder, *sound)
+        SoundInMemory(samples[None, None], HZ),
+        16.0,
+        lambda *sound: host.audio_features(encoder, *sound),
     )
     numbers = samples.numpy()
     evened = (numbers - numbers.mean()) / np.sqrt(numbers.var() + 1e-7)
     whole = F.pad(torch.from_numpy(evened), (0, round(2.25 * HZ) - len(evened)))
     expected = heard_by_transformers(wav2vec, whole, 37)
-    assert spoken.heard.shape == expected.shape == (37, HEARD)
-    torch.testing.assert_close(spoken.heard.float(), expected, rtol=1e-2, atol=1e-2)
+    assert spoken.features.shape == expected.shape == (37, AUDIO_FEATURES)
+    torch.testing.assert_close(spoken.features.float(), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_another_encoder_is_refused(core: Any) -> None:
@@ -93,7 +95,7 @@ def test_another_encoder_is_refused(core: Any) -> None:
     from longtake.nodes import host
 
     with pytest.raises(BadInput, match="wav2vec2-base-960h"):
-        host.check_hearing(SimpleNamespace(model=torch.nn.Linear(2, 2)))
+        host.check_audio_encoder(SimpleNamespace(model=torch.nn.Linear(2, 2)))
 
 
 @torch.inference_mode()
@@ -107,8 +109,8 @@ def test_a_rollout_on_the_hosts_model_is_that_on_our_own_tree(core: Any, tmp_pat
     from longtake.nodes.models.channels import check_channels
     from longtake.nodes.models.model_facts import facts
     from longtake.nodes.runtime.resolved_model import denoiser
-    from longtake.nodes.sound.hearing import Voice
     from longtake.nodes.sound.in_shot import with_voice
+    from longtake.nodes.sound.voice_features import Voice
 
     weights, file = speaking_state(), tmp_path / "model.safetensors"
     save_file(weights, file)
@@ -120,7 +122,7 @@ def test_a_rollout_on_the_hosts_model_is_that_on_our_own_tree(core: Any, tmp_pat
     assert facts(model).family.key == "livetalk"
     mask = torch.ones(1, 1, FRAMES, ROWS, COLUMNS)
     mask[:, :, 0] = 0
-    spoken = Voice(randn(4 * FRAMES - 3, HEARD, seed=2), 16.0, 1.2)
+    spoken = Voice(randn(4 * FRAMES - 3, AUDIO_FEATURES, seed=2), 16.0, 1.2)
     options: dict[str, Any] = {
         PICTURE: randn(1, 16, FRAMES, ROWS, COLUMNS, seed=3), "concat_mask": mask, VOICE: spoken,
     }  # fmt: skip

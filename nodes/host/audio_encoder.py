@@ -1,4 +1,4 @@
-"""What the host's AUDIO_ENCODER hears of a sound, if it is wav2vec 2.0 base."""
+"""Audio features of a sound by the host's AUDIO_ENCODER, if it is wav2vec 2.0 base."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ WIDTH, LAYERS = 768, 12  # of wav2vec 2.0 base
 BYTES_PER_SAMPLE = 3 * 512 * 4 // 5  # of the first convolution: 512 channels, every fifth sample
 
 
-def check_hearing(encoder: Any) -> None:
-    """Refuse (BadInput) an AUDIO_ENCODER that hears anything else."""
+def check_audio_encoder(encoder: Any) -> None:
+    """Refuse (BadInput) an AUDIO_ENCODER that is anything else."""
     tree = encoder.model
     layers = getattr(getattr(tree, "encoder", None), "layers", ())
     projection = getattr(getattr(tree, "feature_projection", None), "projection", None)
@@ -29,8 +29,8 @@ def check_hearing(encoder: Any) -> None:
 
 
 @torch.no_grad()
-def hear(encoder: Any, samples: Tensor, pictures: int) -> Tensor:
-    """What is heard of `samples` (n,), 16,000 a second, at so many pictures from end to end.
+def audio_features(encoder: Any, samples: Tensor, pictures: int) -> Tensor:
+    """The features of `samples` (n,), 16,000 a second, at so many pictures from end to end.
 
     Returns (pictures, 14 x 768) float32 on the CPU: the last layer, then the embedding and every
     layer. The features are stretched to the pictures before the transformer hears them (OmniAvatar

@@ -1,4 +1,4 @@
-"""What a model that speaks hears of a sound, picture by picture of a shot."""
+"""Audio features that make a model speak, for each picture of a shot."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from av.audio.resampler import AudioResampler
 from torch import Tensor
 
 from ...errors import BadInput
-from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...model.config import FRAMES_PER_LATENT
 from ...stream.video.sound.reading import Samples, Sound, SoundReader
 
-HEARING_HZ = 16_000
+SAMPLES_PER_SECOND = 16_000
 PIECE_S, MARGIN_S = 60, 2  # of a long sound: pieces, and what is heard around each
 SILENCE_S = 1  # after the sound, so that the mouth closes
 READ_S = 10
 
-Hear = Callable[[Tensor, int], Tensor]
-"""(samples (n,), number of pictures from end to end) -> what is heard at each (p, HEARD)."""
+FeaturesOf = Callable[[Tensor, int], Tensor]
+"""(samples (n,), number of pictures from end to end) -> features of each (p, AUDIO_FEATURES)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What is heard at each picture (p, HEARD) bfloat16, pictures a second, and the sound's end."""
+    """Features of each picture (p, AUDIO_FEATURES) bfloat16, pictures a second, the sound's end."""
 
-    heard: Tensor = field(repr=False)
+    features: Tensor = field(repr=False)
     fps: float
     seconds: float
 
 
-def voice(sound: Sound, fps: float, hear: Hear) -> Voice:
+def voice(sound: Sound, fps: float, features_of: FeaturesOf) -> Voice:
     """Hear a sound, and a second of silence after its end, at `fps` pictures a second.
 
     A sound of up to a minute is heard as a whole, as LiveTalk's authors do. A longer one is heard
     in pieces of a minute, with two seconds around each.
     """
-    samples = _evened(samples_of(sound, HEARING_HZ))
-    seconds = len(samples) / HEARING_HZ
+    samples = _evened(samples_of(sound, SAMPLES_PER_SECOND))
+    seconds = len(samples) / SAMPLES_PER_SECOND
     latents = math.ceil((seconds + SILENCE_S) * fps / FRAMES_PER_LATENT)
     pictures = FRAMES_PER_LATENT * latents + 1
     padded = F.pad(samples, (0, max(0, _at(pictures - 1, fps) - len(samples))))
@@ -52,7 +52,7 @@ def voice(sound: Sound, fps: float, hear: Hear) -> Voice:
     for first, stop in _pieces(pictures, fps):
         low = max(0, first - round(MARGIN_S * fps))
         high = min(pictures, stop + round(MARGIN_S * fps))
-        part = hear(padded[_at(low, fps) : _at(high - 1, fps)], high - low)
+        part = features_of(padded[_at(low, fps) : _at(high - 1, fps)], high - low)
         parts.append(part[first - low : stop - low].bfloat16())
     return Voice(torch.cat(parts), fps, seconds)
 
@@ -93,4 +93,4 @@ def _pieces(pictures: int, fps: float) -> Iterator[tuple[int, int]]:
 
 def _at(picture: int, fps: float) -> int:
     """The sample at which a picture is shown."""
-    return round(picture / fps * HEARING_HZ)
+    return round(picture / fps * SAMPLES_PER_SECOND)
