@@ -29,7 +29,7 @@ from .arithmetic.times import embed_times
 from .blocks import ALL_BLOCKS, Blocks
 from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
-from .cross_attention import KeysValues, Runs, attend_to_text
+from .cross_attention import KeysValues, Runs, TextWays, attend_to_text
 from .delta import add_delta_layers
 from .hooks import NO_HOOKS, Hooks, through
 from .image_embedding import ImageEmbedding
@@ -255,7 +255,9 @@ def predict(
     for index, block in enumerate(blocks):
         m = fetch(block.modulation).float().view(6, 1, 1, 1, -1) + e0  # (6, b, f, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
-        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, by, linear)
+        changes = tuple(partial(hook, index) for hook in hooks.in_prompt)
+        meets = TextWays(linear, by, changes)
+        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, meets)
         ends = not options.whole and index + 1 == len(tree.blocks)
         attend_by = None if ends else partial(attention, index)
         ways = BlockWays(index, attend_by, to_text, hooks, options.arithmetic, options.layers)

@@ -11,10 +11,12 @@ forward calls them in this order, and hooks of one place in the order of their t
 4. In every block `in_attention`: what it returns is added to the output of self-attention.
 5. In every block `after_attention`: on the tokens, after self-attention was added to them and
    before attention to the prompt.
-6. In every block `after_prompt`: on the tokens, after attention to the prompt was added to them
+6. In every block `in_prompt`: on what attention to the prompt gives, before that to a picture is
+   added and before the projection.
+7. In every block `after_prompt`: on the tokens, after attention to the prompt was added to them
    and before the feed-forward. These hooks may also return keys and values of their own, which a
    commit keeps.
-7. In every block `after_block`: on the tokens, after the feed-forward.
+8. In every block `after_block`: on the tokens, after the feed-forward.
 
 Patches of the host are older than hooks. LoRAs and quantised weights act within the modules that
 both call. No hook: the bits of a plain pass. A commit calls the same hooks as a step, unless the
@@ -43,6 +45,9 @@ PlaceHook = Callable[[Tensor], Tensor]
 AttentionHook = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v), all (b, f s, n, d) and un-rotated -> an addition (b, f s, c)."""
 
+PromptHook = Callable[[int, Tensor, Tensor], Tensor]
+"""(layer, q, what attention to the prompt gives), both (b, f, s, n, d) -> what it is to give."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
@@ -53,6 +58,7 @@ class Hooks:
     places: tuple[PlaceHook, ...] = ()
     in_attention: tuple[AttentionHook, ...] = ()
     after_attention: tuple[LayerHook, ...] = ()
+    in_prompt: tuple[PromptHook, ...] = ()
     after_prompt: tuple[KeepingHook, ...] = ()
     after_block: tuple[LayerHook, ...] = ()
 
@@ -64,6 +70,7 @@ class Hooks:
             self.places + later.places,
             self.in_attention + later.in_attention,
             self.after_attention + later.after_attention,
+            self.in_prompt + later.in_prompt,
             self.after_prompt + later.after_prompt,
             self.after_block + later.after_block,
         )

@@ -12,6 +12,7 @@ from .frames.pictures import ImagesToFrames
 from .frames.vae import VAEDecodeStream, VAEEncodeStream
 from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
+from .guidance.nag import NAGGuidance
 from .guidance.score_guidance import ScoreGuidance
 from .guidance.term import GuidanceTerm
 from .inputs import limited
@@ -81,6 +82,7 @@ NODES: tuple[type[io.ComfyNode], ...] = tuple(
         DiffusionForcingSampler,
         HistoryGuidance,
         GuidanceTerm,
+        NAGGuidance,
         ScoreGuidance,
         EditRollout,
         SaveRollout,

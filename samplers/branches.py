@@ -91,10 +91,11 @@ class Branches:
 
     def use(self, settings: RolloutSettings, first: int) -> None:
         """Put `settings` in force from latent frame `first` on; other prompts are projected."""
-        if not _views(settings) <= self._planned:
+        read = {*settings.guidance.prompts}
+        if not (_views(settings) <= self._planned and read <= {*self._prompts}):
             raise BadInput(
-                "While a rollout runs its guidance may get other weights, not other branches; stop "
-                "it and start again."
+                "While a rollout runs its guidance may get other weights, not other branches or "
+                "prompts; stop it and start again."
             )
         before = self.current.prompts
         self.current.use(settings, first)

@@ -33,7 +33,8 @@ from .conditioning.reference import Reference
 from .conditioning.text_rows import TextRows
 from .denoiser import Denoiser
 from .feature_caching import CachedPass, Evaluations
-from .guidance import Prompt
+from .guidance import Prompt, Push
+from .guided_prompt import push_hooks
 from .pass_reader import PassReader
 from .solvers.noise_process import NoiseProcess
 from .steering import Steering
@@ -47,6 +48,7 @@ class PassInputs:
 
     `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
     its prompt's texts; empty stands for 0. `reader` gives modules what they read of the history.
+    `push` is how attention to prompts is pushed from the negative prompt.
     """
 
     x: Tensor
@@ -55,6 +57,7 @@ class PassInputs:
     prompts: Sequence[Prompt]
     reader: PassReader
     texts: Sequence[int] = ()
+    push: Push | None = None
 
 
 class Turn:
@@ -231,7 +234,21 @@ class Evaluator:
     def _hooks(self, inputs: PassInputs, commits: bool) -> Hooks:
         """The hooks of all modules that read something in this pass."""
         hooks, state = self._inputs_hooks(inputs, commits), inputs.reader.state()
+        if inputs.push is not None:
+            hooks = hooks.then(self._push_hooks(inputs, inputs.push))
         return hooks if state is None else hooks.then(delta_hooks(self._tree, state))
+
+    def _push_hooks(self, inputs: PassInputs, push: Push) -> Hooks:
+        """The hook that pushes rows of other prompts from the negative one."""
+        negative = self._project().select([self._prompts.index("negative")], (0,))
+        assert isinstance(negative, TextKV)  # others are refused
+        rows = [0.0 if prompt == "negative" else 1.0 for prompt in inputs.prompts]
+        strengths = torch.outer(torch.tensor(rows), torch.tensor(push.strengths))
+        if not strengths.any():
+            return NO_HOOKS
+        return push_hooks(
+            push.attention, negative, upload(strengths, self.model.device), self._to_prompt
+        )
 
     def _voice_hooks(self, frames: Sequence[int]) -> Hooks:
         """The hooks of a model that speaks."""

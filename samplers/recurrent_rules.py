@@ -43,11 +43,17 @@ def _problems(settings: RolloutSettings) -> Iterator[str]:
         yield "no step can take over the work of the last one: leave out feature caching"
     if settings.known_frames.max_lookahead:
         yield "latent frames cannot look at known ones ahead"
-    changes = (change.guidance for change in settings.guidance_changes)
-    if not all(_is_whole(view) for each in (settings.guidance, *changes) for view in _views(each)):
-        yield "guidance may see all of it, none of it, or an exact part that is committed again"
+    yield from _problems_of_guidance(settings)
     if any(row.lowest for row in _first_rows(settings)):
         yield "no latent frame can look back less far than another one"
+
+
+def _problems_of_guidance(settings: RolloutSettings) -> Iterator[str]:
+    guidances = [settings.guidance, *(change.guidance for change in settings.guidance_changes)]
+    if any(each.normalized_attention for each in guidances):
+        yield "attention to its prompts cannot be pushed from the negative one: leave out NAG"
+    if not all(_is_whole(view) for each in guidances for view in _views(each)):
+        yield "guidance may see all of it, none of it, or an exact part that is committed again"
 
 
 def _views(guidance: Guidance) -> Iterator[View]:

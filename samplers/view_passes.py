@@ -13,6 +13,7 @@ from .conditioning.known_frame import LookaheadFrames
 from .current import CurrentSettings
 from .evaluator import Evaluator, PassInputs
 from .feature_caching import FeatureCache
+from .guidance import Push
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
@@ -57,10 +58,20 @@ class ViewPasses:
             [view.prompt for view in views],
             ViewReader(views, self.history, frames, visibility.visible),
             [self.current.prompts.text_of(frame) for frame in frames],
+            self._push(row, count),
         )
         attention = visibility.attention_for(views, self.history)
         cached = self.features.of(row, (self.evaluator, *views))
         return self.evaluator.evaluate(inputs, attention, cached=cached).velocity[:, count:]
+
+    def _push(self, row: Row, ahead: int) -> Push | None:
+        """How attention to prompts is pushed; that of frames `ahead` is not."""
+        guidance, started = self.current.settings.guidance, self.history.frames.committed > 0
+        if guidance.normalized_attention is None:
+            return None
+        steps = zip(row.now, row.steps, strict=True)
+        factors = [guidance.factor(level, step, started=started) for level, step in steps]
+        return Push(guidance.normalized_attention, (*[0.0] * ahead, *factors))
 
     def _visibility(self, row: Row, frames: Sequence[int], count: int) -> PassVisibility:
         """What a pass of `frames` sees, the first `count` of which are known ones ahead."""

@@ -20,7 +20,7 @@ from ...attention.rope import rotate, rotation
 from ..arithmetic.block import BlockWays, run_block
 from ..arithmetic.layers import TORCH_LAYERS
 from ..config import PATCH
-from ..cross_attention import attend_to_text
+from ..cross_attention import TextWays, attend_to_text
 from ..dit import Cast, TextKV
 from ..hooks import NO_HOOKS, Hooks
 from .module import VaceModule
@@ -78,10 +78,8 @@ class Hints:
         block: Any = self._module.vace_blocks[index]
         m = (self._cast(block.modulation).float().unsqueeze(1) + self._time).unsqueeze(3)
         text = self._control.text
-        linear = TORCH_LAYERS.linear
-        to_text = partial(
-            attend_to_text, block.cross_attn, text.of(index), text.runs, attend, linear
-        )
+        meets = TextWays(TORCH_LAYERS.linear)
+        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, meets)
         ways = BlockWays(index, self._attend, to_text, NO_HOOKS)
         self._state, _ = run_block(block, self._state, m.unbind(2), self._tree.num_heads, ways)
         hint: Tensor = block.after_proj(self._state)

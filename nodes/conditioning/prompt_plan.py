@@ -95,10 +95,15 @@ def own_prompt(prompts: Timeline | list[Any]) -> OwnPrompt:
     return OwnPrompt(first.embedding, first.text)
 
 
-def check_own_prompts(guidance: Guidance, config: DiTConfig) -> None:
-    """Raise BadInput if another text encoder made the prompt of a guidance term."""
+def check_guidance_prompts(guidance: Guidance, config: DiTConfig) -> None:
+    """Raise BadInput if another text encoder made the prompt of a guidance term.
+
+    Also if guidance needs a prompt and the model reads none.
+    """
     if guidance.own_prompts and not config.reads_prompt:
         raise BadInput("This model reads no prompt; disconnect own_prompt.")
+    if guidance.normalized_attention and not config.reads_prompt:
+        raise BadInput("This model reads no prompt; remove NAG Guidance.")
     for prompt in guidance.own_prompts:
         _check_embedding(prompt.embedding, config)
 

@@ -44,6 +44,21 @@ class GuidanceTermSpec:
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class NAGSpec:
+    """NAG, which changes attention to prompts and adds no branch."""
+
+    attention: g.NormalizedAttention
+
+    def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
+        """Put NAG in the place of an earlier one."""
+        return replace(before or g.Guidance(), normalized_attention=self.attention)
+
+    def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
+        """Return nothing: NAG has no preset values."""
+        return ()
+
+
 def check_interval(low: float, high: float) -> None:
     """Refuse (BadInput) noise levels for guidance to act between that have nothing between them."""
     if low > high:

@@ -18,7 +18,7 @@ from ...samplers.settings import RolloutSettings
 from ...stream.rollout.live_input import LiveInput
 from ...stream.rollout.recache import check as check_resume
 from ..conditioning.prompt_plan import (
-    check_own_prompts,
+    check_guidance_prompts,
     guidance_changes,
     lora_changes,
     prompt_timeline,
@@ -108,7 +108,7 @@ def _choices(resolved: ResolvedModel, request: RolloutRequest) -> _Choices:
     policy = cache.policy_for(drops_first_frame=preset.drops_first_frame)
     has_sink = policy.sink_frames > 0
     guidance = request.guidance_spec.resolve(preset, sink=has_sink)
-    check_own_prompts(guidance, config)
+    check_guidance_prompts(guidance, config)
     cache, plain_window = compatible(cache, guidance, schedule.context_noise)
     known = place_clips(given_clips(request.known_frames), preset.fps, config)
     length = snapped_length(

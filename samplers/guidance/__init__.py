@@ -3,6 +3,7 @@
 The evaluations differ in their prompt and in the history that they see.
 """
 
+from .normalized import NormalizedAttention, Push
 from .presets import cfg, extend, fractional, magi, stabilise, temporal, vanilla
 from .prompt import OwnPrompt, Prompt
 from .score import Score, WeightedScore
@@ -32,8 +33,10 @@ __all__ = [
     "Limits",
     "NOISE",
     "NoFrames",
+    "NormalizedAttention",
     "OwnPrompt",
     "Prompt",
+    "Push",
     "WeightedScore",
     "SINK",
     "Score",

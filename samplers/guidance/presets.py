@@ -98,6 +98,7 @@ def extend(guidance: Guidance, addition: Guidance) -> Guidance:
         stabilise=max(guidance.stabilise, addition.stabilise),
         weighted_scores=(*guidance.weighted_scores, *addition.weighted_scores),
         in_one_pass=guidance.in_one_pass and addition.in_one_pass,
+        normalized_attention=addition.normalized_attention or guidance.normalized_attention,
     )
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from ...errors import BadInput
+from .normalized import NormalizedAttention
 from .prompt import OwnPrompt, Prompt, describe_prompt, order
 from .score import WeightedScore
 from .views import ALL, View
@@ -98,7 +99,8 @@ class Guidance:
 
     `base` is the prompt of the base branch. `stabilise` is the noise level at which views of level
     0 see generated latent frames; given frames stay clean. `in_one_pass` evaluates all branches
-    together: more memory than one by one, equal results up to rounding.
+    together: more memory than one by one, equal results up to rounding. `normalized_attention`
+    pushes attention to prompts from that to the negative prompt, at this strength and timing.
     """
 
     branches: tuple[Branch, ...] = (Branch(1.0),)
@@ -109,6 +111,7 @@ class Guidance:
     stabilise: float = 0.0
     weighted_scores: tuple[WeightedScore, ...] = ()
     in_one_pass: bool = True
+    normalized_attention: NormalizedAttention | None = None
 
     def __post_init__(self) -> None:
         total = sum(branch.weight for branch in self.branches)
@@ -157,6 +160,7 @@ class Guidance:
         """All prompts needed, including those that histories are committed with."""
         used = {b.prompt for b in self.all_branches}
         used |= {b.view.commit_prompt for b in self.branches if b.view.commit_prompt}
+        used |= {"negative"} if self.normalized_attention else set()
         return tuple(sorted(used, key=order))
 
     @property
@@ -168,7 +172,7 @@ class Guidance:
     def inputs(self) -> tuple[object, ...]:
         """What is evaluated and seen, without weights; equal inputs can share KV caches."""
         seen = tuple((branch.prompt, branch.view) for branch in self.all_branches)
-        return self.base, self.stabilise, seen
+        return self.base, self.stabilise, seen, self.normalized_attention
 
     @property
     def work(self) -> tuple[object, ...]:

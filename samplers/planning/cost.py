@@ -64,7 +64,14 @@ def describe_branches(guidance: Guidance) -> str:
     """Describe the branches of a guidance with their weights."""
     branches = guidance.summed
     many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
-    return f"{many} a step: {'; '.join(map(str, branches))}."
+    parts = [*map(str, branches), *_describe_push(guidance)]
+    return f"{many} a step: {'; '.join(parts)}."
+
+
+def _describe_push(guidance: Guidance) -> list[str]:
+    """NAG, if the guidance has it."""
+    nag = guidance.normalized_attention
+    return [] if nag is None else [f"NAG {nag.scale:g} from the negative prompt"]
 
 
 def histories_used(settings: RolloutSettings) -> str:
@@ -86,7 +93,8 @@ def _describe_use(settings: RolloutSettings) -> str:
     scores = [
         f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.weighted_scores
     ]
-    return "; ".join([*(_branch(settings, branch, frames) for branch in guidance.summed), *scores])
+    branches = [_branch(settings, branch, frames) for branch in guidance.summed]
+    return "; ".join([*branches, *_describe_push(guidance), *scores])
 
 
 def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str:

@@ -146,6 +146,8 @@ def _check_strengths(settings: RolloutSettings) -> None:
         factors += [guidance.strength, *timing.per_step, timing.first_chunk]
         factors += [branch.weight for branch in guidance.branches]
         factors += [score.weight for score in guidance.weighted_scores]
+        nag = guidance.normalized_attention
+        factors += [] if nag is None else [nag.scale, nag.tau]
     if any(abs(factor) > MAX_STRENGTH for factor in factors):
         raise Unusable(f"a strength or weight is beyond {MAX_STRENGTH:g}")
 

@@ -76,7 +76,7 @@ def test_a_mixed_prompt_that_is_cut_is_told_too() -> None:
 
 @pytest.mark.parametrize("place", ["line", "negative", "mix_prompt", "own_prompt"])
 def test_a_prompt_with_nan_is_refused_before_the_shot(place: str) -> None:
-    from longtake.nodes.conditioning.prompt_plan import check_own_prompts, prompt_timeline
+    from longtake.nodes.conditioning.prompt_plan import check_guidance_prompts, prompt_timeline
     from longtake.nodes.conditioning.timed_numbers import TimedNumber
     from longtake.nodes.conditioning.timeline import SecondPrompt, TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
@@ -92,5 +92,5 @@ def test_a_prompt_with_nan_is_refused_before_the_shot(place: str) -> None:
     )  # fmt: skip
     guidance = Guidance((Branch(1.0, OwnPrompt(own)),))
     with pytest.raises(BadInput, match="text encoder gave NaN or infinity for a prompt"):
-        check_own_prompts(guidance, CONFIG)
+        check_guidance_prompts(guidance, CONFIG)
         prompt_timeline(timeline, CONFIG, snapped_length(1.0, SECONDS, 16.0, 3), 24)

@@ -145,12 +145,13 @@ def test_prompts_of_another_text_encoder_are_refused() -> None:
 
 def test_prompts_for_a_full_size_model_are_told_which_encoder_and_where_it_loads() -> None:
     """Outside ComfyUI it cannot be loaded at all, so that the sentence names --comfy."""
-    from longtake.nodes.conditioning.prompt_plan import check_own_prompts
+    from longtake.nodes.conditioning.prompt_plan import check_guidance_prompts
 
-    guidance: Any = SimpleNamespace(own_prompts=[SimpleNamespace(embedding=torch.zeros(1, 64))])
+    own: Any = SimpleNamespace(embedding=torch.zeros(1, 64))
+    guidance: Any = SimpleNamespace(own_prompts=[own], normalized_attention=None)
     config: Any = SimpleNamespace(text_dim=4096, reads_prompt=True)
     with pytest.raises(BadInput, match="64 wide, but the model takes 4096.*umt5.*--comfy DIR"):
-        check_own_prompts(guidance, config)
+        check_guidance_prompts(guidance, config)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.control.stored import StoredControl
 from longtake.samplers.control.video import ControlVideo
 from longtake.samplers.feature_caching import FeatureCaching
+from longtake.samplers.guidance.normalized import NormalizedAttention
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
 from longtake.samplers.guidance.score import (
     SCORE_LOOKBACK_FRAMES,
@@ -215,6 +216,7 @@ def slow(*values: Any) -> Any:
         (SMALL, BF16, {"guidance": cfg(2.5)}),
         slow(SMALL, F32, {"guidance": replace(cfg(2.5), in_one_pass=False)}),
         (SMALL, F32, {"guidance": vanilla(1.5)}),
+        (SMALL, BF16, {"guidance": replace(cfg(1.0), normalized_attention=NormalizedAttention())}),
         (SMALL, F32, {"guidance": temporal(0.5, scale=2.0)}),
         slow(SMALL, F32, {"guidance": fractional(1.5, 0.4)}),
         (SMALL, F32, {"feature_caching": FeatureCaching(1e-9), "schedule": FIVE_STEPS}),
@@ -238,7 +240,7 @@ def slow(*values: Any) -> Any:
         "bank", "bank-not-held",
         *(f"temp-{number}" for number in range(len(TEMP))),
         *(f"sparse-{number}" for number in range(len(SPARSE))),
-        "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
+        "sequence", "rolling", "cfg", "one-by-one", "vanilla", "nag", "temporal",
         "fractional", "cached", "second", "second-full", "rays", "keys", "keys-cfg", "keys-in-4",
         "state", "state-cfg", "control", "control-cfg", "1.3B", "1.3B-cfg",
     ],

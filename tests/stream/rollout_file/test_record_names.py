@@ -32,6 +32,7 @@ Float8:
 Flow: timesteps whole
 FullHistory:
 Guidance: branches base strength timing limits stabilise weighted_scores in_one_pass
+    normalized_attention
 GuidanceTiming: interval per_step first_chunk
 Integers: bits key_tokens value_channels zero_points
 KnownFrame: frame latents level lookahead digest
@@ -44,6 +45,7 @@ MemoryRules: commit recency past far positions
 Motion: min_change
 NewestFrames: frames
 NoFrames:
+NormalizedAttention: scale tau alpha
 OnDevice:
 OwnPrompt: embedding text
 Packed: codec recent_frames placement

@@ -1,0 +1,162 @@
+"""NAG: the published equations, and shots that must equal plain ones of another prompt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.attention.cache.policy import FullHistory
+from longtake.attention.sparse.settings import SparseCross, Sparsity
+from longtake.errors import BadInput, Unsupported
+from longtake.model.recurrent.config import RecurrentConfig
+from longtake.samplers.branches import Branches
+from longtake.samplers.current import CurrentSettings
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import Guidance, GuidanceTiming, NormalizedAttention, cfg, vanilla
+from longtake.samplers.loop import Chunk, generate
+from longtake.samplers.planning.cost import cost, describe_branches, histories_used
+from longtake.samplers.recurrent_rules import check_recurrent
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import rolling
+from longtake.tests.support.stream.rollouts import cut_after
+from longtake.tests.support.stream.rollouts import rollout as journalled
+from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit, settings, timeline
+
+MODEL = local_denoiser(random_dit(), TINY)
+PLAIN = Guidance()
+NAG = NormalizedAttention(5.0, 1.5, 0.5)
+NEGATIVE_ALONE = NormalizedAttention(0.0, 1e6, 1.0)
+"""No part of the prompt, all of the negative prompt, and no bound."""
+
+
+def guided(nag: NormalizedAttention | None = NAG, **changes: Any) -> Guidance:
+    return Guidance(normalized_attention=nag, **changes)
+
+
+def chunks(guidance: Guidance = PLAIN, **changes: Any) -> list[Chunk]:
+    with torch.inference_mode():
+        return [*generate(settings(guidance=guidance, **changes), MODEL)]
+
+
+def shot(guidance: Guidance = PLAIN, **changes: Any) -> Tensor:
+    return torch.cat([chunk.latents for chunk in chunks(guidance, **changes)])
+
+
+def published(positive: Tensor, negative: Tensor, scale: float, tau: float, alpha: float) -> Tensor:
+    """Equations of section 3, one token (n, d) after another."""
+    tokens = []
+    for z_positive, z_negative in zip(positive, negative, strict=True):
+        z = z_positive * scale - z_negative * (scale - 1)
+        ratio = float(z.abs().sum() / z_positive.abs().sum())
+        z = z * min(ratio, tau) / ratio
+        tokens.append(z * alpha + z_positive * (1 - alpha))
+    return torch.stack(tokens)
+
+
+@pytest.mark.parametrize("values", [(11.0, 2.5, 0.25), (5.0, 1.5, 1.0), (1.4, 9.0, 0.5)])
+def test_a_push_is_as_published(values: tuple[float, float, float]) -> None:
+    positive, negative = randn(2, 3, 4, 2, 8, seed=1), randn(2, 3, 4, 2, 8, seed=2)
+    ours = NormalizedAttention(*values).push(positive, negative, torch.ones(2, 3, 1, 1, 1))
+    expected = published(positive.flatten(0, 2), negative.flatten(0, 2), *values)
+    torch.testing.assert_close(ours.flatten(0, 2), expected)
+
+
+@pytest.mark.parametrize("off", [NormalizedAttention(1.0), NormalizedAttention(11.0, alpha=0.0)])
+def test_a_push_that_is_off_changes_no_bit(off: NormalizedAttention) -> None:
+    assert torch.equal(shot(guided(off)), shot())
+    assert not torch.equal(shot(guided()), shot())
+
+
+def test_all_of_the_negative_prompt_is_a_plain_shot_of_that_prompt() -> None:
+    """One chunk, which no history of another prompt precedes."""
+    lines = timeline(0)
+    swapped = replace(lines, lines=(replace(lines.lines[0], embedding=lines.negative),))
+    whole = {"length": 3, "sparsity": Sparsity(prompt_sparsity=None)}
+    ours = shot(guided(NEGATIVE_ALONE), prompts=lines, **whole)
+    torch.testing.assert_close(ours, shot(prompts=swapped, **whole), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(ours, shot(prompts=lines, **whole), atol=1e-2)
+
+
+def test_a_pass_of_two_prompts_is_pushed_in_every_latent_frame() -> None:
+    """A rolling row spans a change of the prompt, and its frames are of several levels."""
+    schedule, both = rolling(flow_ladder(3, 2.0), 2), timeline(0, 3)
+    same = replace(both, lines=tuple(replace(x, embedding=both.negative) for x in both.lines))
+    made = {"length": 6, "schedule": schedule}
+    ours = shot(guided(NEGATIVE_ALONE), prompts=both, **made)
+    first = slice(0, 1)  # what comes later sees a history of the prompt
+    expected = shot(prompts=same, **made)
+    torch.testing.assert_close(ours[first], expected[first], rtol=1e-4, atol=1e-4)
+
+
+def test_merged_padding_of_the_negative_prompt_is_exact() -> None:
+    merged = Sparsity(prompt_sparsity=SparseCross(prune=False))
+    plain, padded = Sparsity(prompt_sparsity=None), embedding(4)
+    padded[2:] = 0
+    prompts = replace(timeline(0), negative=padded)
+    ours, theirs = (shot(guided(), prompts=prompts, sparsity=way) for way in (merged, plain))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_it_acts_when_guidance_does() -> None:
+    assert torch.equal(shot(guided().scale_by(0.0)), shot())
+    assert torch.equal(shot(guided(timing=GuidanceTiming((0.0, 0.0)))), shot())
+    later = shot(guided(timing=GuidanceTiming(first_chunk=0.0)))
+    assert torch.equal(later[:3], shot()[:3])
+    assert not torch.equal(later[3:], shot()[3:])
+    half, doubled = guided().scale_by(0.5), guided(NormalizedAttention(3.0, 1.5, 0.5))
+    torch.testing.assert_close(shot(half), shot(doubled), rtol=1e-4, atol=1e-4)
+
+
+def test_it_costs_no_evaluation() -> None:
+    assert [c.model_evals for c in chunks(guided())] == [c.model_evals for c in chunks()]
+    s = settings(guidance=guided())
+    assert cost(s, TINY, torch.float32).evaluations == chunks(guided())[-1].model_evals
+    assert describe_branches(guided()).endswith("; NAG 5 from the negative prompt.")
+    assert histories_used(s).endswith("; NAG 5 from the negative prompt")
+
+
+@pytest.mark.parametrize("other", [cfg(3.0), vanilla(1.5)], ids=["cfg", "vanilla"])
+def test_rows_of_the_negative_prompt_are_not_pushed(other: Guidance) -> None:
+    """In one pass, where both prompts are rows, and one pass after another."""
+    both = replace(other, normalized_attention=NAG)
+    apart = replace(both, in_one_pass=False)
+    torch.testing.assert_close(shot(both), shot(apart), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(shot(both), shot(other), atol=1e-3)
+
+
+def test_a_shot_resumes_with_the_same_bits(tmp_path: Path) -> None:
+    whole = torch.cat([c.latents for c in journalled(tmp_path / "a", guidance=guided()).chunks])
+    cut_after(journalled(tmp_path / "b", guidance=guided()), 1)
+    again = [*journalled(tmp_path / "b", guidance=guided()).chunks]
+    assert torch.equal(torch.cat([c.latents for c in again]), whole)
+
+
+def test_a_recurrent_model_refuses_it() -> None:
+    config = RecurrentConfig(dim=6, num_layers=2, text_dim=5)
+    with pytest.raises(Unsupported, match="leave out NAG"):
+        check_recurrent(settings(guidance=guided(), cache=FullHistory()), config)
+
+
+def test_a_run_that_began_without_it_refuses_it() -> None:
+    made = settings()
+    branches = Branches(CurrentSettings(made), MODEL)
+    with pytest.raises(BadInput, match="not other branches or prompts"):
+        branches.use(replace(made, guidance=guided()), 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scale": -1.0}, "scale of NAG"),
+        ({"tau": 0.5}, "tau of NAG"),
+        ({"alpha": float("nan")}, "alpha of NAG"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(changes: dict[str, float], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        NormalizedAttention(**changes)
