@@ -112,7 +112,7 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
     places: dict[Part, str] = {}
     unused = []
     for stored in weights.header.tensors:
-        name = _by_order(unwrap(stored))
+        name = _own_name(unwrap(stored))
         part = None if NOT_THE_MODELS.search(stored) else _part(name, layers, flat)
         shape = weights.header.tensors[stored].shape
         if (
@@ -157,15 +157,17 @@ def _flat(layers: Shapes) -> dict[str, str]:
     }
 
 
-def _by_order(stored: str) -> str:
-    """The name of a tensor that a file only numbers, as Clean Forcing's do; others as they are.
+def _own_name(stored: str) -> str:
+    """The name by layer of a tensor that a file only numbers, or of a modulation's difference.
 
-    Their order is that of the modules: block after block, q, k, v and o of its self-attention, down
-    and up of each (illustro1/clean-forcing `self_forcing/wan/modules/lora.py`).
+    LightX2V ends the latter in `diff_m` (ModelTC/LightX2V `tools/extract/lora_extractor.py`). Clean
+    Forcing numbers tensors in the order of the modules: block after block, q, k, v and o of its
+    self-attention, down and up of each (illustro1/clean-forcing
+    `self_forcing/wan/modules/lora.py`).
     """
     numbered = re.fullmatch(r"lora\.(\d+)", stored)
     if not numbered:
-        return stored
+        return re.sub(r"\.diff_m$", f".modulation.{DIFFERENCE}", stored)
     layer, is_up = divmod(int(numbered[1]), 2)
     block, letter = divmod(layer, 4)
     return f"blocks.{block}.self_attn.{'qkvo'[letter]}.lora_{'AB'[is_up]}.weight"

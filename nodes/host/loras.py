@@ -11,6 +11,7 @@ import comfy.sd
 from torch import Tensor, nn
 
 from .models import module_tree
+from .whole import MODULATION
 
 PACKAGE = "comfy"  # the host's own functions are defined in there
 
@@ -31,9 +32,10 @@ def weights_and_patches(model: Any) -> dict[str, list[Any]]:
 
 
 def layer_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of all layers of a Wan MODEL that have a weight, by official names."""
+    """The shapes of all weights and modulations of a Wan MODEL, by official names of layers."""
     weights, end = module_tree(model).named_parameters(), ".weight"
-    return {n.removesuffix(end): tuple(w.shape) for n, w in weights if n.endswith(end)}
+    ends = (end, MODULATION)
+    return {n.removesuffix(end): tuple(w.shape) for n, w in weights if n.endswith(ends)}
 
 
 def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: float) -> Any:

@@ -13,7 +13,7 @@ from comfy.cli_args import args
 from torch import Tensor, nn
 
 from .devices import device_locks
-from .whole import CASTS, load_rest, manage_whole
+from .whole import CASTS, load_rest, manage_whole, patch_modulations
 
 COMPUTE_DTYPE = "manual_cast_dtype"  # the object patch of the host's ModelComputeDtype
 
@@ -53,6 +53,8 @@ def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
     """
     with _alone_with(patchers):
         comfy.model_management.load_models_gpu(list(patchers), memory_required=planned_bytes)
+        for patcher in patchers:
+            patch_modulations(patcher)
 
 
 def claim_whole(patcher: Any, working_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Modules that the host loads as a whole, since their layers cannot fetch their weights."""
+"""What the host would load in part: modules whose layers fetch no weights, and patches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import nn
 
 CASTS = "comfy_cast_weights"
 """The attribute by which the host knows a layer that fetches its weights from main memory."""
+MODULATION = ".modulation"
+"""How the names of a Wan model's parameters end that are neither weight nor bias of a layer."""
 EVERYTHING = 1e32
 """More bytes than a model has; the host's own number."""
 
@@ -51,3 +53,14 @@ def load_rest(patcher: Any) -> None:
     """Load what the host has left of a model in main memory."""
     if not patcher.is_dynamic():
         patcher.partially_load(patcher.load_device, EVERYTHING)
+
+
+def patch_modulations(patcher: Any) -> None:
+    """Patch the modulations of a loaded model.
+
+    The host takes such patches of a LoRA, and then loads only modules without modules inside. It
+    takes these off together with its own.
+    """
+    for name in patcher.patches:
+        if name.endswith(MODULATION) and name not in patcher.backup:
+            patcher.patch_weight_to_device(name, patcher.load_device)

@@ -33,7 +33,8 @@ class Change:
 def changes(lora: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> dict[str, Change]:
     """Return a LoRA's changes by weight name, for the `layers` of a model."""
     left = dict(lora)
-    by_weight: dict[str, Change] = {}
+    modulations = [name for name in layers if f"{name}.diff" in left]
+    by_weight = {name: Change((left.pop(f"{name}.diff"),)) for name in modulations}
     for weight in (name for name in layers if name.endswith(".weight")):
         layer = weight.removesuffix(".weight")
         if f"{layer}.{PAIR[0]}" in left:

@@ -127,3 +127,20 @@ def test_a_lora_reaches_the_modules_that_our_forward_calls(
         layer = host.module_tree(one).blocks[0].ffn[0]
         expected = x @ weights["blocks.0.ffn.0.weight"].T + weights["blocks.0.ffn.0.bias"]
         torch.testing.assert_close(layer(x).float(), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_differences_of_modulations_are_in_use_though_the_core_leaves_them_out(
+    core: Any, host: Any, model: Any, tmp_path: Path
+) -> None:
+    """The core takes the one name, and never loads such a patch; it does not know the other."""
+    names = {f"{one}.modulation": f"diffusion_model.{one}" for one in ("blocks.0", "head")}
+    for end in ("diff_m", "modulation.diff"):
+        full = {f"{theirs}.{end}": torch.ones_like(state()[n]) for n, theirs in names.items()}
+        path = safetensors(tmp_path / "l.safetensors", full)
+        patched = on_it(host, model, path, 0.5)
+        for one, added in ((patched, 0.5), (model, 0.0), (patched, 0.5), (patched, 0.5)):
+            host.claim([one], 0)
+            tree = host.module_tree(one)
+            same({n: tree.get_parameter(n) for n in names}, {n: state()[n] + added for n in names})
+        assert host.has_lora(patched) and not host.has_lora(model)

@@ -186,8 +186,8 @@ def test_a_claim_waits_while_its_device_computes(
     side = threading.Thread(target=compute)
     side.start()
     computes.wait()
-    host.claim([SimpleNamespace(load_device=torch.device("cpu"))], 0)
+    host.claim([SimpleNamespace(load_device=torch.device("cpu"), patches={})], 0)
     elsewhere.set()
-    host.claim([SimpleNamespace(load_device=torch.device("mps", 0))], 0)
+    host.claim([SimpleNamespace(load_device=torch.device("mps", 0), patches={})], 0)
     side.join()
     assert steps == ["loaded", "computed", "loaded"]

@@ -52,7 +52,7 @@ def interpolator(bench: Bench, patch: pytest.MonkeyPatch) -> tuple[Any, str]:
 
     patch.setattr(host, "interpolator", lambda: None)
     patch.setattr(host, "interpolate", between)
-    model = SimpleNamespace(load_device=torch.device("cpu"))
+    model = SimpleNamespace(load_device=torch.device("cpu"), patches={})
     inputs = {"frames": bench.frames(), "interp_model": model, "multiplier": 2}
     made = bench.run("LongtakeInterpolate", **inputs)
     return made[0], "interpolation model made NaN or infinity at frame 17"

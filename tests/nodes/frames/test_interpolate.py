@@ -20,7 +20,7 @@ from longtake.tests.support.nodes.unfinished_video import pictures
 from longtake.tests.support.nodes.unfinished_video import save as write_lossless
 from longtake.tests.support.nodes.upscaling import Tinter, upscaled
 
-WITHOUT_WEIGHTS = SimpleNamespace(load_device=torch.device("cpu"))
+WITHOUT_WEIGHTS = SimpleNamespace(load_device=torch.device("cpu"), patches={})
 
 
 class Blend:
@@ -108,7 +108,7 @@ class Network:
     load_device = torch.device("cpu")
 
     def __init__(self, weight: float = 1.0) -> None:
-        self.model = nn.Linear(1, 1)
+        self.model, self.patches = nn.Linear(1, 1), {}
         nn.init.constant_(self.model.weight, weight)
         nn.init.zeros_(self.model.bias)
 

@@ -180,6 +180,16 @@ def test_differences_of_weights_and_biases_are_added(model: Any, tmp_path: Path)
         torch.testing.assert_close(got[f"{layer}.{word}"], weights[f"{layer}.{word}"] + 0.5)
 
 
+@pytest.mark.parametrize("end", ["diff_m", "modulation.diff"], ids=["LightX2V", "Kijai"])
+def test_differences_of_modulations_are_added(model: Any, tmp_path: Path, end: str) -> None:
+    weights, names = state(), ("blocks.0", "blocks.1", "head")
+    full = {f"{n}.{end}": torch.ones_like(weights[f"{n}.modulation"]) for n in names}
+    path = tmp_path / "models" / "loras" / "full.safetensors"
+    safetensors(path, rename(full, prefix("diffusion_model.")))
+    same(in_use(load(model, 0.5, path.name)), {
+        n: t + 0.5 if n.endswith(".modulation") else t for n, t in weights.items()})  # fmt: skip
+
+
 def test_what_only_comfyui_can_is_said(model: Any, tmp_path: Path) -> None:
     path = tmp_path / "models" / "loras" / "lokr.safetensors"
     safetensors(

@@ -26,8 +26,10 @@ Pairs = dict[str, tuple[Tensor, Tensor]]
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """The layers of the small model."""
-    return {n.removesuffix(".weight"): tuple(t.shape) for n, t in state().items() if ".weight" in n}
+    """The layers and modulations of the small model."""
+    ends = (".weight", ".modulation")
+    stored = {n: tuple(t.shape) for n, t in state().items() if n.endswith(ends)}
+    return {n.removesuffix(".weight"): shape for n, shape in stored.items()}
 
 
 def pairs() -> Pairs:

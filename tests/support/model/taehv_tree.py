@@ -102,7 +102,9 @@ def with_encoder(tree: Any, width: int = 8) -> Any:
 def taehv_vae(tree: Any, dtype: torch.dtype = torch.float32) -> Any:
     """What nodes use of the host's VAE, around such a tree."""
     cpu = torch.device("cpu")
-    patcher = SimpleNamespace(load_device=cpu, partially_load=lambda device: 0, model=tree)
+    patcher = SimpleNamespace(
+        load_device=cpu, partially_load=lambda device: 0, model=tree, patches={}
+    )
     return SimpleNamespace(
         first_stage_model=tree.to(dtype), latent_channels=tree.latent_channels, device=cpu,
         vae_dtype=dtype, patcher=patcher,

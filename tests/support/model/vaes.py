@@ -24,7 +24,9 @@ CPU = torch.device("cpu")
 
 def host_vae(tree: Any, channels: int) -> Any:
     """What nodes use of the host's VAE, around a module tree."""
-    patcher = SimpleNamespace(load_device=CPU, partially_load=lambda device: 0, model=tree)
+    patcher = SimpleNamespace(
+        load_device=CPU, partially_load=lambda device: 0, model=tree, patches={}
+    )
     return SimpleNamespace(
         first_stage_model=tree, latent_channels=channels, device=CPU, vae_dtype=torch.float32,
         patcher=patcher,
