@@ -25,7 +25,7 @@ from .families.quantised import FP8_ROWS, PLAIN_SCALES, check_mark
 from .families.recognise import AUTO, HEAD_DIM, Recognition, recognise
 from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.table import TWIN
-from .families.tensors import QUANTISED
+from .families.tensors import PATCHES, QUANTISED
 from .files.header import TensorInfo
 from .files.mismatch import mismatch
 from .files.number_checks import check_numbers, check_scale
@@ -65,11 +65,11 @@ class Checkpoint:
     weights: Weights
 
     def read(self, name: str) -> Tensor:
-        """One tensor by its official name as it is stored, mapped from disk."""
+        """One tensor by its official name, mapped from disk; as stored, or a matrix reshaped."""
         tensor = self.weights.read(self.recognition.copy.names[name])
         check_scale(name, tensor, self.recognition.header.path)  # a computed layer has none
         check_mark(name, tensor, self.recognition.header.path)
-        return tensor
+        return tensor.reshape(self.recognition.tensors[name].shape) if name == PATCHES else tensor
 
     def infos(self) -> dict[str, TensorInfo]:
         """All tensors for the host's Wan model by official name, quantisation scales included."""

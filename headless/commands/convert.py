@@ -19,14 +19,8 @@ from ...errors import BadInput
 from ...model.checkpoint import Checkpoint
 from ...model.families.few_steps import few_step_warning
 from ...model.families.names import copies
-from ...model.families.recognise import (
-    ASSUMED,
-    AUTO,
-    EMA,
-    METADATA_KEY,
-    NOTED_FPS,
-    Recognition,
-)
+from ...model.families.recognise import ASSUMED, AUTO, EMA, NOTED_FPS, Recognition
+from ...model.families.stated import METADATA_KEY
 from ...model.families.table import BY_KEY
 from ...model.files.header import TensorInfo
 from ...model.files.number_checks import check_tensor

@@ -94,6 +94,11 @@ OTHERS = (
         "causal Wan 2.1 model of the same size here",
     ),
     Other(
+        "TurboDiffusion", r"\.proj_l\.(weight|bias)$",
+        "Longtake lacks the linear part of its attention; use an rCM model, or Wan with a "
+        "distillation LoRA",
+    ),
+    Other(
         "a Wan control, audio or character model",
         EXTRA_INPUTS,
         "its extra inputs are not supported; use a Wan 2.1 text-to-video or image-to-video model",

@@ -6,7 +6,6 @@ sentence that says what to do instead.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,14 +24,14 @@ from .matrix_game import SHAPE as KEYS_SHAPE
 from .names import Copy, copies, without_twin
 from .others import Refused, other
 from .quantised import Quantisation, quantised_layers
-from .stated import transformer_config, unscale
+from .stated import note, transformer_config, unscale
 from .table import BY_KEY, FAMILIES, TWIN
-from .tensors import QUANTISED, expected_shapes, wrong
+from .tensors import QUANTISED, expected_shapes, with_patches, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
 ASSUMED = "family: assumed"  # how the reason begins where neither file nor name says a family
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
-METADATA_KEY, NOTED_FPS = "longtake", "fps"
+NOTED_FPS = "fps"
 WITH_CLIP = ("i2v", "i2v-fun-camera")
 UNMODIFIED = "use the unmodified file"
 FLASHVSR = re.compile(r"flash_?vsr|streaming_dmd")
@@ -71,6 +70,7 @@ class Recognition:
 
 def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognition:
     """Recognise a file; `family` and `copy` (ema or raw) override the conclusions."""
+    header = with_patches(header)
     candidates = copies(header.tensors)
     if not candidates:
         raise _not_a_model(header)
@@ -184,7 +184,7 @@ def _family(
             finding = f"cannot be {choice!r}: its tensors are those of {shape}"
             raise Refused(header.path, finding, f"choose auto or one of {keys}")
         return BY_KEY[choice], "family: as chosen"
-    noted = _note(header)
+    noted = note(header)
     row = BY_KEY.get(str(noted.get("family")))
     if row is not None and row.shape == shape:
         return _at_noted_rate(row, noted), "family: its metadata says so"
@@ -274,15 +274,6 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
         + (", with an fps embedding" if shape == "t2v-fps" else "")
         + (", with a twin of every weight" if shape == TWIN else "")
     )
-
-
-def _note(header: Header) -> dict[str, Any]:
-    """What `longtake convert` wrote into the metadata."""
-    try:
-        noted = json.loads(header.metadata.get(METADATA_KEY, "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return noted if isinstance(noted, dict) else {}
 
 
 def _at_noted_rate(row: Family, noted: Mapping[str, Any]) -> Family:

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import BadInput
 from ..files.header import Header
 
+METADATA_KEY = "longtake"  # of what `longtake convert` writes
 QUANTISATION = "_quantization_metadata"  # the host's name
 SCALES = (".scale_weight", ".weight_scale")
 MARKER = "scaled_fp8"
@@ -28,6 +29,15 @@ def quantisation(header: Header) -> dict[str, Any]:
     if stated and not isinstance(stated.get("layers"), dict):
         raise _broken(header, QUANTISATION)
     return stated
+
+
+def note(header: Header) -> dict[str, Any]:
+    """What `longtake convert` wrote into the metadata."""
+    try:
+        noted = json.loads(header.metadata.get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def unscale(dtypes: Mapping[str, str], weights: Mapping[str, tuple[int, ...]]) -> str | None:

@@ -5,7 +5,9 @@ Source: Wan-Video/Wan2.1 `wan/modules/model.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..action_sizes import MODULE, ActionSizes
 from ..camera.actions import MOUSE, PICTURES_READ
@@ -14,11 +16,12 @@ from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
 from ..config import FRAMES_PER_LATENT, FREQ_DIM, PATCH, DiTConfig
 from ..delta import LAYERS as STATE_LAYERS
-from ..files.header import OTHER_BITS, TensorInfo
+from ..files.header import OTHER_BITS, Header, TensorInfo
 from ..image_embedding import CLIP_DIM
 from ..voice import AUDIO_FEATURES, HIDDEN, voice_layers
 
 Shapes = dict[str, tuple[int, ...]]
+PATCHES = "patch_embedding.weight"
 # What quantised files hold beside a layer's weight: scales, and the name of the format.
 QUANTISED = (
     "scale_weight", "scale_input", "weight_scale", "weight_scale_2", "input_scale", "comfy_quant",
@@ -32,7 +35,7 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
     """Official name to shape; `image` for the CLIP branch, `fps` for SkyReels' embedding."""
     dim = config.dim
     shapes: Shapes = {
-        "patch_embedding.weight": (dim, config.in_channels, 1, PATCH, PATCH),
+        PATCHES: (dim, config.in_channels, 1, PATCH, PATCH),
         "patch_embedding.bias": (dim,),
         "head.modulation": (1, 2, dim),
         **_linear("head.head", dim, PATCH**2 * config.out_channels),
@@ -174,6 +177,22 @@ def _linear(name: str, inputs: int, outputs: int) -> Shapes:
 
 def _convolution(name: str, inputs: int, outputs: int, side: int) -> Shapes:
     return {f"{name}.weight": (outputs, inputs, side, side), f"{name}.bias": (outputs,)}
+
+
+def with_patches(header: Header) -> Header:
+    """The header with a matrix that embeds patches as the convolution of the same numbers.
+
+    rCM and TurboDiffusion multiply a patch, channel after channel and row after row, by a matrix
+    (NVlabs/rcm `rcm/networks/wan2pt1.py`).
+    """
+    matrices = {
+        name: replace(info, shape=(info.shape[0], info.shape[1] // PATCH**2, 1, PATCH, PATCH))
+        for name, info in header.tensors.items()
+        if re.search(rf"(^|\.){PATCHES}$", name)
+        and len(info.shape) == 2
+        and not info.shape[1] % PATCH**2
+    }
+    return replace(header, tensors={**header.tensors, **matrices}) if matrices else header
 
 
 def wrong(tensors: Mapping[str, TensorInfo], needed: Shapes) -> str | None:

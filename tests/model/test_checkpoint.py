@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,10 +19,11 @@ from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from longtake.model.config import DiTConfig
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
-from longtake.tests.support.tiny_model import TINY, random_dit, randomise
+from longtake.tests.support.tiny_model import TINY, randn, random_dit, randomise
 
 SMALL = replace(TINY, in_channels=16, out_channels=16)
 HEADER = {"config": json.dumps({"transformer": {"causal_ar": True, "num_heads": TINY.num_heads}})}
+PATCHES = "patch_embedding.weight"
 Loader = Callable[[Path], object]
 
 
@@ -124,6 +127,38 @@ def test_a_small_model_without_a_header_is_refused(tmp_path: Path) -> None:
 def test_a_tensor_of_too_few_axes_is_refused(tmp_path: Path, key: str) -> None:
     state = dit_state() | {key: torch.zeros(3)}
     sentence(load_dit, save(tmp_path / "dit.safetensors", state, HEADER))
+
+
+def in_rcm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The model as rCM's trainer stores it (NVlabs/rcm `rcm/networks/wan2pt1.py`)."""
+    flat = state | {PATCHES: state[PATCHES].flatten(1)}
+    blocks = re.compile(r"^(blocks\.\d+|head)\.")
+    return {blocks.sub(r"\1._checkpoint_wrapped_module.", f"{n}"): t for n, t in flat.items()}
+
+
+def test_a_matrix_that_embeds_patches_is_read_as_the_convolution_it_is(tmp_path: Path) -> None:
+    stored = {f"net.{name}": tensor for name, tensor in in_rcm(dit_state()).items()}
+    dit = load_dit(save(tmp_path / "rCM_Wan2.1_T2V.safetensors", stored, HEADER))
+    for key, value in dit_state().items():
+        assert torch.equal(dit.state_dict()[key], value.half().float())
+    x = randn(2, 16, 3, 4, 6, seed=1)
+    theirs = rearrange(x, "b c f (h p) (w q) -> b f h w (c p q)", p=2, q=2)
+    weight, bias = (stored[f"net.patch_embedding.{n}"].half().float() for n in ("weight", "bias"))
+    torch.testing.assert_close(
+        dit.patch_embedding(x).movedim(1, -1), theirs @ weight.T + bias, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("extra", "said"), [
+    ({"blocks.0.self_attn.attn_op.local_attn.proj_l.weight": torch.zeros(2, 2)},
+     "is TurboDiffusion: Longtake lacks the linear part of its attention"),
+    ({PATCHES: torch.zeros(24, 63)}, "no known model takes 63 channels"),
+])  # fmt: skip
+def test_other_matrices_of_turbodiffusion_are_refused(
+    tmp_path: Path, extra: dict[str, Tensor], said: str
+) -> None:
+    path = save(tmp_path / "turbo.safetensors", in_rcm(dit_state()) | extra, HEADER)
+    assert said in sentence(load_dit, path)
 
 
 def test_a_vae_file_comes_back_with_its_widths(tmp_path: Path) -> None:
