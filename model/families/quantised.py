@@ -45,8 +45,8 @@ HOST_FORMATS = {
 """
 
 INT4_BYTES = 32  # of one scale: 64 numbers in pairs
-_MARK = "comfy_quant"  # a tensor beside a layer that names its format, in JSON
-_SCALES = ("weight_scale", "scale_weight", "weight_s_rel", _MARK)
+MARK = "comfy_quant"  # a tensor beside a layer that names its format, in JSON
+_SCALES = ("weight_scale", "scale_weight", "weight_s_rel", MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,16 @@ def check_mark(name: str, tensor: Tensor, path: Path) -> None:
     A header does not hold the marks, so that nothing is known of them before they are read.
     """
     layer, _, end = name.rpartition(".")
-    if end != _MARK:
-        return
+    if end == MARK and marked_format(tensor) not in HOST_FORMATS:
+        raise _unknown(path, layer, marked_format(tensor))
+
+
+def marked_format(mark: Tensor) -> str:
+    """The format that the mark of a layer names; UNKNOWN where it cannot be read."""
     try:
-        form = _stated(json.loads(bytes(tensor.tolist())))
+        return _stated(json.loads(bytes(mark.tolist())))
     except (ValueError, TypeError, AttributeError, RecursionError):
-        form = UNKNOWN
-    if form not in HOST_FORMATS:
-        raise _unknown(path, layer, form)
+        return UNKNOWN
 
 
 def _unknown(path: Path, layer: str, form: str) -> BadInput:
@@ -146,7 +148,7 @@ def _stated(form: Mapping[str, Any]) -> str:
 
 def _is_marked(layer: str, tensors: Mapping[str, TensorInfo]) -> bool:
     old = f"{layer}.scale_weight" in tensors and MARKER in tensors
-    return old or f"{layer}.{_MARK}" in tensors
+    return old or f"{layer}.{MARK}" in tensors
 
 
 def _marker_is_right(formats: Mapping[str, str]) -> bool:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ...errors import BadInput
 from ..checkpoint import HEADLESS, dequantise
 from ..config import DiTConfig
 from ..families.names import Copy, from_diffusers, unwrap
-from ..families.quantised import stated_formats
+from ..families.quantised import MARK, marked_format, stated_formats
 from ..families.stated import MARKER, unscale
 from ..families.tensors import Shapes, wrong
 from ..files.header import Header
@@ -25,7 +26,6 @@ MAX_BLOCKS = 200  # the largest model has 40
 PUBLISHED = {(1536, 30): 15, (5120, 40): 8}
 """The blocks of the published modules, by the width and the layers of the model."""
 PREFIX = "vace_"
-FORMAT = ".comfy_quant"  # a tensor beside a layer that names its format
 EMBEDDING = "vace_patch_embedding.weight"
 _OURS = re.compile(r"(?:.*\.)?vace_((?:patch_embedding|blocks\.\d{1,4})\..+)")
 _PROJECTIONS = {".proj_in.": ".before_proj.", ".proj_out.": ".after_proj."}  # diffusers' names
@@ -52,20 +52,26 @@ def open_module(path: Path, config: DiTConfig) -> tuple[VaceModule, DiTConfig]:
             f"{path} is a GGUF file, whose VACE module Longtake cannot read; use a .safetensors "
             "file."
         )
-    _check_packing(weights.header, names, needed)
-    stored_state = {name: weights.read(stored) for name, stored in names.items()}
-    check_numbers(stored_state, path)
-    state = dequantise(stored_state, path)
+    state = {name: weights.read(stored) for name, stored in names.items()}
+    marks = {name: state.pop(name) for name in names if name.endswith(f".{MARK}")}
+    _check_packing(weights.header, names, needed, marks)
+    check_numbers(state, path)
+    state = dequantise(state, path)
     plain = {name: state[name].float() for name in needed}
     module.load_state_dict(plain, assign=True)
     return module.eval().requires_grad_(False), sizes
 
 
-def _check_packing(header: Header, names: Mapping[str, str], needed: Shapes) -> None:
-    """Refuse weights that are more than their numbers times a scale, or that lack their scale."""
-    stated = stated_formats(header, Copy("", "official", names)).items()
-    packed = [layer for layer, form in stated if form not in HEADLESS]
-    packed += [name.removesuffix(FORMAT) for name in names if name.endswith(FORMAT)]
+def _check_packing(
+    header: Header, names: Mapping[str, str], needed: Shapes, marks: Mapping[str, Tensor]
+) -> None:
+    """Refuse weights that are more than their numbers times a scale, or that lack their scale.
+
+    `marks` are the tensors beside layers that name a format.
+    """
+    marked = {name.removesuffix(f".{MARK}"): marked_format(mark) for name, mark in marks.items()}
+    stated = stated_formats(header, Copy("", "official", names)) | marked
+    packed = [layer for layer, form in stated.items() if form not in HEADLESS]
     name = next((f"{layer}.weight" for layer in packed if f"{layer}.weight" in names), None)
     if name is not None:
         raise BadInput(

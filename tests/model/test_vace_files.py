@@ -91,6 +91,29 @@ def test_a_module_in_fp8_means_its_scaled_values(tmp_path: Path, scale_name: str
         torch.testing.assert_close(tensor, names[name], atol=0.1, rtol=0.1)
 
 
+@pytest.mark.parametrize(("form", "dtype"), [
+    ("float8_e4m3fn", torch.float8_e4m3fn), ("float8_e5m2", torch.float8_e5m2),
+    ("int8_tensorwise", torch.int8),
+])  # fmt: skip
+def test_a_module_with_a_mark_beside_each_layer_means_its_scaled_values(
+    tmp_path: Path, form: str, dtype: torch.dtype
+) -> None:
+    """As ComfyUI writes them, which takes such a whole Wan-VACE model."""
+    names, mark = module_state(), {"format": form, "full_precision_matrix_mult": True}
+    stored, meant = in_fp8(names, "weight_scale")
+    for scale in [name for name in stored if name.endswith(".weight_scale")]:
+        layer = scale.removesuffix(".weight_scale")
+        stored[f"{layer}.weight"] = stored[f"{layer}.weight"].float().mul(0.2).to(dtype)
+        meant[f"{layer}.weight"] = stored[f"{layer}.weight"].float() * stored[scale]
+        said = [*json.dumps(mark).encode()]
+        stored[f"{layer}.comfy_quant"] = torch.tensor(said, dtype=torch.uint8)
+    save_file(stored, tmp_path / "x.safetensors")
+    module, _ = open_module(tmp_path / "x.safetensors", CONFIG)
+    assert sum(n.endswith(".comfy_quant") for n in stored) >= 20
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, meant[name]), name
+
+
 def refused(tmp_path: Path, names: State, **metadata: str) -> str:
     save_file(names, tmp_path / "x.safetensors", metadata)
     with pytest.raises(BadInput) as caught:
