@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ...model.families.stated import MARKER, SCALES, WHOLE_NUMBERS
 from ...model.files.header import Header
 from ...model.files.number_checks import check_numbers
 from ...model.files.weights import open_weights
+from ...model.vae.latent_format import WAN21
 from .. import categories, host
 from ..schema import build
 from .streaming_vae import RAW_LATENTS, StreamingVAE, TinyVAE, streaming_vae
@@ -22,6 +24,9 @@ from .streaming_vae import RAW_LATENTS, StreamingVAE, TinyVAE, streaming_vae
 FOLDERS = ("vae", "vae_approx")
 DTYPES = {"auto": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 AUTO, NORMALISED, RAW = "auto", "normalised", "raw"
+FIRST_LAYER = "decoder.1.weight"  # of a tiny VAE
+OTHER_MODELS = {"taehv": "HunyuanVideo", "taecvx": "CogVideoX", "taeos": "Open-Sora"}
+"""Names that madebyollin/taehv gives tiny VAEs of other models, whose tensors are as taew2_1's."""
 
 
 class LoadWanVAE(io.ComfyNode):
@@ -98,12 +103,25 @@ def _check_kind(header: Header) -> None:
     kind = other(header.tensors)
     if kind is not None and not kind.is_vae:
         raise BadInput(f"{header.path} is {kind.title}; choose a Wan VAE.")
+    _check_name(header)
     scale = next((name for name in header.tensors if name.endswith((*SCALES, MARKER))), None)
     if scale is not None:
         raise BadInput(
             f"{header.path} is a VAE with scales ({scale}), which ComfyUI would leave out; use an "
             "fp16, bf16 or fp32 file."
         )
+
+
+def _check_name(header: Header) -> None:
+    """Refuse a tiny VAE that only its name tells from Wan 2.1's."""
+    name, first = header.path.stem.lower(), header.tensors.get(FIRST_LAYER)
+    of_other = re.match("|".join(OTHER_MODELS), name)
+    if first is None or first.shape[1:2] != (WAN21.channels,) or not of_other or "wan" in name:
+        return
+    raise BadInput(
+        f"{header.path} is the tiny VAE of {OTHER_MODELS[of_other[0]]} by its name, whose latents "
+        "are not Wan's; choose taew2_1, or rename the file if it is that one."
+    )
 
 
 def _check_whole(vae: StreamingVAE, header: Header) -> None:

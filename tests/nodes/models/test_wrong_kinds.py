@@ -81,6 +81,23 @@ def test_each_loader_says_what_a_file_is(vaes: Path, title: str) -> None:
     assert str(as_vae.value).endswith(f"{path.name} is {title}; choose a Wan VAE.")
 
 
+@pytest.mark.parametrize(("name", "title"), [
+    ("taehv", "HunyuanVideo"), ("TAEHV_fp16", "HunyuanVideo"), ("taecvx", "CogVideoX"),
+    ("taeos1_3", "Open-Sora"), ("taew2_1", ""), ("taehv_wan2_1", ""), ("lighttaew2_1", ""),
+])  # fmt: skip
+def test_a_tiny_vae_of_another_model_is_refused_by_its_name(
+    vaes: Path, name: str, title: str
+) -> None:
+    """All of these have the same tensors; the stand-in has no tiny VAE for those of Wan."""
+    from longtake.nodes.models.load_vae import LoadWanVAE
+
+    shapes = {"decoder.1.weight": (256, 16, 3, 3), "decoder.22.bias": (3,)}
+    path = header_only(vaes / f"{name}.safetensors", shapes)
+    said = f"is the tiny VAE of {title} by its name" if title else "VAE files need ComfyUI"
+    with pytest.raises(BadInput, match=said):
+        LoadWanVAE.execute(path.name, "auto", "auto")
+
+
 @pytest.mark.parametrize(("names", "title"), OTHER_NAMES, ids=lambda value: str(value)[:40])
 def test_other_layouts_of_these_kinds_are_known(names: list[str], title: str) -> None:
     kind = other(names)
