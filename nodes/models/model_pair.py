@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,8 +13,9 @@ from ...samplers.denoiser import Commits, LowNoise
 from .. import categories, host
 from ..from_model import FROM_MODEL, TIP, set_or_none
 from ..schema import build
-from .model_facts import HIGH, LOW, facts
+from .model_facts import HIGH, LOW, facts, noise_side
 from .pair import pair
+from .source_name import source_name
 
 LOW_NOISE, COMMITS = "low-noise steps", "commits"
 OF_TEXT, OF_PICTURE = 0.875, 0.9  # Wan-Video/Wan2.2 wan/configs: where its two experts change
@@ -60,7 +63,7 @@ class ModelPair(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output()],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )  # fmt: skip
 
     @classmethod
@@ -76,7 +79,9 @@ class ModelPair(io.ComfyNode):
         if second_makes == LOW_NOISE:
             passes = LowNoise(_boundary(model, boundary))
         joined = pair(model, second_model, passes)
-        warnings = _swapped(model, second_model) if isinstance(passes, LowNoise) else []
+        file_of = partial(source_name, cls.hidden.prompt, cls.hidden.unique_id)
+        sides = _side(model, file_of("model")), _side(second_model, file_of("second_model"))
+        warnings = _swapped(*sides) if isinstance(passes, LowNoise) else []
         host.show_status(cls.hidden.unique_id, _describe(passes), *warnings)
         return io.NodeOutput(joined)
 
@@ -101,9 +106,14 @@ def _describe(passes: LowNoise | Commits) -> str:
     )
 
 
-def _swapped(model: Any, second: Any) -> list[str]:
+def _side(model: Any, file: Path | None) -> str:
+    """Which of two models a MODEL is by its own file, else by that which the workflow names."""
+    return facts(model).noise or ("" if file is None else noise_side(file))
+
+
+def _swapped(first: str, second: str) -> list[str]:
     """A warning where the names of the two files say the opposite of how they are connected."""
-    if facts(model).noise != LOW and facts(second).noise != HIGH:
+    if first != LOW and second != HIGH:
         return []
     return [
         "By the names of their files the two models are swapped; connect the high noise model to "

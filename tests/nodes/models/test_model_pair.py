@@ -215,6 +215,27 @@ def test_models_of_another_loader_are_seen_to_be_swapped_too(
         caplog.clear()
 
 
+@pytest.mark.parametrize("loader", ["UnetLoaderGGUF", "UnetLoaderGGUFAdvanced"])
+def test_models_that_do_not_tell_their_file_are_seen_to_be_swapped_by_the_workflow(
+    bench: Bench, files: Path, caplog: pytest.LogCaptureFixture, loader: str
+) -> None:
+    """ComfyUI-GGUF keeps no path with a MODEL; a LoRA's name says nothing of the model's."""
+    model = load_by_host(files / "wan2.2_t2v_high_noise_14B.safetensors")
+    model.cached_patcher_init = None
+    name = "Wan2.2/Wan2.2-T2V-A14B-{}Noise-Q4_K_M.gguf"
+    for first, second, warns in (("High", "Low", False), ("Low", "High", True), ("x", "x", False)):
+        bench.prompt = {
+            "1": {"class_type": loader, "inputs": {"unet_name": name.format(first)}},
+            "2": {"class_type": loader, "inputs": {"unet_name": name.format(second)}},
+            "3": {"class_type": "LoraLoaderModelOnly",
+                  "inputs": {"model": ["1", 0], "lora_name": "low_noise.safetensors"}},
+            "LongtakeModelPair": {"inputs": {"model": ["3", 0], "second_model": ["2", 0]}},
+        }  # fmt: skip
+        pair(bench, model, model.clone())
+        assert ("the two models are swapped" in caplog.text) == warns
+        caplog.clear()
+
+
 @pytest.mark.parametrize(("path", "side"), [
     ("Wan2_2-T2V-A14B-LOW_fp8_e4m3fn_scaled_KJ.safetensors", "low"),
     ("Wan2_2-T2V-A14B_HIGH_fp8_e5m2_scaled_KJ.safetensors", "high"),
