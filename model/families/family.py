@@ -21,7 +21,8 @@ class Family:
     a file with several. `causal` says whether the model was trained to look only back.
     `takes_guidance`: it learned to do without a prompt, so that text guidance works though its
     preset has none. `own_levels_only`: it learned no noise levels but its preset's. `instead`
-    names, in a sentence, what does all that it has not learned.
+    names, in a sentence, what does all that it has not learned. `width` is that of a family with
+    models of one size, so that no name makes another model one of them; 0 for others.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Family:
     takes_guidance: bool = False
     own_levels_only: bool = False
     instead: str = ""
+    width: int = 0
 
     def with_state(self) -> Family:
         """The same family for a model that keeps a state beside its window."""

@@ -190,7 +190,7 @@ def _family(
         return _at_noted_rate(row, noted), "family: its metadata says so"
     if transformer.get("causal_ar") and config.text_dim == 64:
         return BY_KEY["demo"], "family: its header is the demo's"
-    named = family_by_name(header.path, shape)
+    named = family_by_name(header.path, shape, config.dim)
     if named is not None:
         return named
     if shape == "t2v":

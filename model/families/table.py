@@ -191,7 +191,7 @@ FAMILIES: tuple[Family, ...] = (
                 timesteps=(1000.0, 937.5, 2500 / 3, 625.0, 0.0), steps=5,
                 note="to begin its windows as its authors do, choose first_latent re-encode in KV "
                 "Cache Settings (it needs the VAE)"),
-        r"krea",
+        r"krea", width=5120,
     ),
     Family(
         "reward-forcing", "Reward Forcing", "t2v", APACHE,

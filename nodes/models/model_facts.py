@@ -94,13 +94,15 @@ def facts(model: Any) -> ModelFacts:
     if carried is not None:
         return carried
     family, path = shown_family(model), host.source_file(model)
-    doubt, noise = ("", "") if path is None else (_doubt(path, family), noise_side(path))
+    doubt, noise = ("", "") if path is None else (_doubt(model, path, family), noise_side(path))
     return ModelFacts(family, "assumed, because another node loaded the model", noise, doubt)
 
 
-def _doubt(path: Path, family: Family) -> str:
+def _doubt(model: Any, path: Path, family: Family) -> str:
     """What to do where the name of another node's file says another family, or few steps."""
-    named = family_by_name(path, family.shape)
+    weights = host.module_tree(model).named_parameters()
+    width = next((weight.shape[-1] for name, weight in weights if name == "head.modulation"), 0)
+    named = family_by_name(path, family.shape, width)
     if named is None or named[0] == family:
         return few_step_warning_for(path, family, BY_OUR_LOADER)
     return (

@@ -13,9 +13,9 @@ from longtake.model.files.weights import open_weights
 from longtake.tests.support.model.family_files import header_only, official_shapes
 
 
-def recognise_named(folder: Path, name: str, family: str = AUTO) -> Recognition:
+def recognise_named(folder: Path, name: str, family: str = AUTO, size: str = "1.3B") -> Recognition:
     """What a file of Wan 2.1's tensors with this name is taken for."""
-    path = header_only(folder / "x" / f"{name}.safetensors", official_shapes("1.3B"))
+    path = header_only(folder / "x" / f"{name}.safetensors", official_shapes(size))
     return recognise(open_weights(path).header, family=family)
 
 
@@ -27,13 +27,25 @@ def recognise_named(folder: Path, name: str, family: str = AUTO) -> Recognition:
     ("chunkwise/ar_diffusion", "causal-forcing-ar"),
     ("krea/diffusion_models/wan2.1", "wan21-t2v"),  # a folder of all models names none
     ("causvid/unet/mine/wan2.1", "wan21-t2v"),
-    ("diffusion_models/krea/wan2.1", "krea-realtime"),
+    ("diffusion_models/causvid/wan2.1", "causvid"),
     ("CausVid/bidirectional_checkpoint2/model", "wan21-t2v"),  # a stage that is not causal
 ])  # fmt: skip
 def test_a_family_is_named_by_whole_words_below_the_hosts_folder(
     tmp_path: Path, name: str, key: str
 ) -> None:
     assert recognise_named(tmp_path, name).family.key == key
+
+
+@pytest.mark.parametrize(("name", "key", "large"), [
+    ("diffusion_models/krea/wan2.1", "wan21-t2v", "krea-realtime"),
+    ("self_forcing_dmd_krea", "self-forcing", "krea-realtime"),
+])  # fmt: skip
+def test_no_name_makes_a_model_one_of_a_family_of_another_size(
+    tmp_path: Path, name: str, key: str, large: str
+) -> None:
+    assert recognise_named(tmp_path, name).family.key == key
+    assert recognise_named(tmp_path, name, size="14B").family.key == large
+    assert recognise_named(tmp_path, name, large).family.key == large  # as a user chose
 
 
 @pytest.mark.parametrize("name", [

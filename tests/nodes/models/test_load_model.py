@@ -126,7 +126,7 @@ def test_a_model_of_another_loader_has_the_preset_of_its_architecture(
 @pytest.mark.parametrize(
     ("name", "title"),
     [
-        ("krea-realtime-video-14b", "Krea Realtime"),
+        ("causvid", "CausVid"),
         ("longlive_base", "LongLive 1.0"),
         ("self_forcing_dmd", "Self-Forcing"),
         ("wan2.2_t2v_high_noise_14B", "Wan 2.2 A14B text to video"),
@@ -148,6 +148,13 @@ def test_a_family_in_the_name_of_another_loaders_file_is_warned_of(
         f"The model's file is {title} by its name, and another node loaded it as Wan 2.1 text to "
         "video; put Set Model Family behind that node, or load it by Load Causal Video Model."
     )
+
+
+def test_a_family_of_another_size_in_the_name_is_not_warned_of(folder: Path) -> None:
+    from longtake.nodes.models.model_facts import facts
+
+    save_file(state(), folder / "krea-realtime-video-14b.safetensors")
+    assert not facts(load_by_host(folder / "krea-realtime-video-14b.safetensors")).doubt
 
 
 def test_few_steps_in_the_name_of_another_loaders_file_are_warned_of(folder: Path) -> None:
