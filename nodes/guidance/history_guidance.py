@@ -115,8 +115,8 @@ def _scales() -> list[io.Input]:
             max=MAX_STRENGTH,
             step=0.1,
             tooltip="Strength of the prompt, like the sampler's cfg (no unit, 0 to 30). 1 is off "
-            "and saves an evaluation. -1: from model; 7.5 for `three branches`. In a chain, only "
-            "one node's value counts: see the help.",
+            "and saves an evaluation. -1: from model; 7.5 for `three branches`. Not used by "
+            "`vanilla with text`. In a chain, only one node's value counts: see the help.",
         ),
         sockets.Guidance.Input(
             "guidance",

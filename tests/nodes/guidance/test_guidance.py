@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,18 @@ def test_each_preset_is_its_sum(
         {(b.prompt, b.view): b.weight for b in expected.branches}
     )
     assert replace(made, branches=expected.branches) == expected
+
+
+@pytest.mark.parametrize("name", ["scale", "text_scale"])
+def test_a_tooltip_names_the_presets_that_do_not_use_a_strength(bench: Bench, name: str) -> None:
+    from longtake.nodes.guidance.history_guidance import HistoryGuidance
+
+    widgets = {each.id: each for each in HistoryGuidance.define_schema().inputs}
+    [listed] = re.findall(r"Not used by (`.*?`)\.", widgets[name].tooltip)
+    unused = [preset for preset in widgets["preset"].options
+              if of_demo(bench, HISTORY, preset=preset, **{name: 3.0})
+              == of_demo(bench, HISTORY, preset=preset, **{name: 4.0})]  # fmt: skip
+    assert listed == " and ".join(f"`{preset}`" for preset in unused)
 
 
 def test_nodes_chain_and_the_first_ones_text_guidance_is_the_only_one(
