@@ -180,6 +180,17 @@ class GuidanceSpec:
             ways.append("set prompt of Guidance Term to positive")
         return ways
 
+    def ways_without_noise(self, level: float, preset: Preset, *, sink: bool) -> list[str]:
+        """What to use at each node with a history at this noise level; 1 is pure noise."""
+        alone = [(step, GuidanceSpec((step,)).resolve(preset, sink=sink)) for step in self.steps]
+        noisy = [
+            step for step, own in alone if any(b.view.seen_level == level for b in own.branches)
+        ]
+        none = "the sink" if sink else "nothing"
+        of_term = f"{none} as view of Guidance Term" if level == 1 else "level 0 in Guidance Term"
+        of_preset = f"{none} as no history" if level == 1 else "the preset `temporal`"
+        return [of_term if isinstance(step, GuidanceTermSpec) else of_preset for step in noisy]
+
     @property
     def _text_source(self) -> HistoryGuidanceSpec | None:
         histories = [step for step in self.steps if isinstance(step, HistoryGuidanceSpec)]

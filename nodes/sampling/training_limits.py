@@ -36,7 +36,7 @@ def out_of_distribution_warnings(
     instead = known.family.instead
     unlearned = [
         *_text(known, settings, guidance, by_curve=by_curve),
-        *_noise(known, settings), *_levels(known, settings),
+        *_noise(known, settings, guidance), *_levels(known, settings),
     ]  # fmt: skip
     warnings = [f"{warning} {instead}" if instead else warning for warning in unlearned]
     return [
@@ -92,17 +92,18 @@ def _text(
     yield f"{known.family.title} is distilled and was trained for cfg 1; {costs}; {remedy}."
 
 
-def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
+def _noise(
+    known: ModelFacts, settings: RolloutSettings, spec: GuidanceSpec | None
+) -> Iterator[str]:
     """Check for a history noisier than any in training."""
     if known.preset.noisy_history:
         return
     slight = max(SLIGHT_NOISE, known.preset.context_noise)
-    used = settings.guidance
-    none = "the sink" if settings.cache.sink_frames else "nothing"
-    seen = [(level, f"history at noise {level:g}", "the preset `temporal`")
-            for level in sorted({b.view.level for b in used.branches} - {1.0})]  # fmt: skip
-    if any(branch.view.pure_noise for branch in used.branches):
-        seen.append((1.0, "pure noise", f"{none} as no history"))
+    used, spec = settings.guidance, spec or GuidanceSpec()
+    has_sink = settings.cache.sink_frames > 0
+    seen = [(level, f"history at noise {level:g}" if level < 1 else "pure noise", way)
+            for level in sorted({b.view.seen_level for b in used.branches})
+            for way in spec.ways_without_noise(level, known.preset, sink=has_sink)]  # fmt: skip
     for name, level in (
         ("stabilise", used.stabilise), ("context noise", settings.context_noise.level)
     ):  # fmt: skip
@@ -111,7 +112,7 @@ def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
     if noisy:
         yield (
             f"{known.family.title} was not trained with noisy history, so "
-            f"{_join([what for what, _ in noisy])} may cause artefacts; use "
+            f"{_join([*dict.fromkeys(what for what, _ in noisy)])} may cause artefacts; use "
             f"{_join([*dict.fromkeys(instead for _, instead in noisy)])}."
         )
 

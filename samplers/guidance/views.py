@@ -103,9 +103,14 @@ class View:
             raise BadInput(f"The noise level of a history view is from 0 to 1; got {self.level}.")
 
     @property
+    def seen_level(self) -> float:
+        """The noise level of the frames that the view sees; 0 where it sees none."""
+        return 0.0 if isinstance(self.frames, NoFrames) else self.level
+
+    @property
     def pure_noise(self) -> bool:
         """Whether the view sees a history of pure noise."""
-        return self.level == 1 and not isinstance(self.frames, NoFrames)
+        return self.seen_level == 1
 
     @property
     def rebuilt(self) -> bool:

@@ -207,16 +207,26 @@ def test_each_noisy_past_is_named_with_what_to_do(bench: Bench, warned: Any) -> 
     [schedule] = bench.run(SCHEDULE)
     [context] = bench.run(CONTEXT, schedule=schedule, level=0.2, ramp_frames=4)
     [noisy] = bench.run(TERM, view="all", level=0.4)
+    [noise] = bench.run(TERM, view="pure noise")
+    [both] = bench.run(HISTORY, preset="fractional", level=0.4, none_as="sink", guidance=noisy)
     [pure] = bench.run(HISTORY, preset="vanilla", none_as="pure noise")
     [sinkless] = bench.run("LongtakeKVCacheSettings", first_latent="leave")
     for inputs, seen, instead in (
         ({"schedule": context}, "context noise 0.2", "context noise of at most 0.05"),
-        ({"guidance": noisy}, "history at noise 0.4", "the preset `temporal`"),
+        ({"guidance": noisy}, "history at noise 0.4", "level 0 in Guidance Term"),
+        ({"guidance": noise}, "pure noise", "the sink as view of Guidance Term"),
+        (
+            {"guidance": both},
+            "history at noise 0.4",
+            "level 0 in Guidance Term and the preset `temporal`",
+        ),
         ({"guidance": pure}, "pure noise", "the sink as no history"),
         ({"guidance": pure, "kv_cache": sinkless}, "pure noise", "nothing as no history"),
     ):
         [said] = warned("self-forcing", "noisy", **inputs)
         assert said.endswith(f"history, so {seen} may cause artefacts; use {instead}.")
+    [unseen] = bench.run(TERM, view="nothing", level=0.4)
+    assert not warned("self-forcing", "noisy", guidance=unseen)
 
 
 def test_a_past_as_noisy_as_it_was_trained_with_is_not_warned_of(bench: Bench, warned: Any) -> None:
