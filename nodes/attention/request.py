@@ -35,7 +35,8 @@ class SparseAttentionRequest:
 
     def spec(self, model: Any) -> SparseAttentionSpec:
         """The specification for `model`; BadInput where its device lacks what is requested."""
-        entries = set_or_none("entry_frames", self.entry_frames, 1) or OF_MODEL
+        as_window = "for as many as the window"
+        entries = set_or_none("entry_frames", self.entry_frames, 1, as_window) or OF_MODEL
         spec = SparseAttentionSpec(
             self.temp_cache,
             Sparsity(self._self_sparsity(model), self._prompt_sparsity),

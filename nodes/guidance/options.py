@@ -23,7 +23,10 @@ def read_options(widgets: Mapping[str, Any]) -> GuidanceOptionsSpec:
     return GuidanceOptionsSpec(
         per_step=parse_factors(widgets.get("per_step", "")),
         one_at_a_time=bool(widgets.get("one_at_a_time", False)),
-        **{name: set_or_none(name, value, 0.0) for name, value in numbers.items()},
+        **{
+            name: set_or_none(name, value, 0.0, "to change nothing")
+            for name, value in numbers.items()
+        },
     )
 
 

@@ -120,6 +120,8 @@ def test_a_custom_temp_cache_has_the_windows_entries_and_never_reaches_less_far(
         assert chosen.reach_frames == expected
     rollout, _ = run_sampler(bench, preset="custom", temp_cache=True, entry_frames=8)
     assert rollout.settings.cache.entry_frames == 8
+    with pytest.raises(BadInput, match=r"set at least 1, or -1 for as many as the window\."):
+        run_sampler(bench, preset="custom", temp_cache=True, entry_frames=0)
 
 
 def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:

@@ -305,6 +305,11 @@ def test_one_option_changes_that_alone(
     assert made == replace(before.resolve(DEMO, sink=False), **expected)
 
 
+def test_an_option_below_0_is_refused_by_what_minus_one_does(bench: Bench) -> None:
+    with pytest.raises(BadInput, match=r"rescale is -0.5; set at least 0, or -1 to change nothing"):
+        bench.run(HISTORY, rescale=-0.5)
+
+
 def test_the_sampler_uses_it_says_what_it_costs_and_the_report_what_ran(
     bench: Bench,
     caplog: pytest.LogCaptureFixture,

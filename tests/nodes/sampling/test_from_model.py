@@ -375,7 +375,6 @@ def test_a_warning_leaves_what_the_model_decided_under_the_node(
         ("LongtakeSampler", "cfg"),
         ("LongtakeHistoryGuidance", "scale"),
         ("LongtakeHistoryGuidance", "text_scale"),
-        ("LongtakeHistoryGuidance", "rescale"),
         ("LongtakeSchedule", "context_noise"),
     ],
 )
