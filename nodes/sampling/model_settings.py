@@ -25,7 +25,9 @@ FROM_MODEL: dict[str, Any] = {
     "sink_frames": -1, "guidance_scale": -1.0, "solver": "from model",
 }  # fmt: skip
 """The widget values that keep the model's own."""
-SMALLEST = {"chunk_frames": 1, "steps": 1, "shift": 0.01}
+SMALLEST = {
+    "chunk_frames": 1, "steps": 1, "shift": 0.01, "context_noise": 0.0, "guidance_scale": 0.0,
+}  # fmt: skip
 
 
 class SettingsFromModel(io.ComfyNode):

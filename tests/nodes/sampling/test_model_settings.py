@@ -72,6 +72,18 @@ def test_families_with_a_cache_of_their_own_get_it(bench: Bench) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["context_noise", "guidance_scale"])
+def test_a_value_between_minus_one_and_0_is_refused_and_not_reported(
+    bench: Bench, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    with (
+        caplog.at_level("INFO", "longtake"),
+        pytest.raises(BadInput, match=rf"{name} is -0.45; set at least 0, or -1 for the model's"),
+    ):
+        bench.run(NODE, model=demo_as(bench, "self-forcing"), **{name: -0.45})
+    assert "Changed" not in caplog.text
+
+
 def test_a_window_smaller_than_its_sink_is_refused(bench: Bench) -> None:
     with pytest.raises(BadInput, match="window_frames is 2 and its sink 3"):
         bench.run(NODE, model=demo_as(bench, "longlive"), window_frames=2)
