@@ -231,7 +231,7 @@ FAMILIES: tuple[Family, ...] = (
         r"sky_?reels.*(df|diffusion_?forcing)",
     ),
     Family(
-        "causal-ar", "a causal Wan model", "t2v", "see where you got it",
+        "causal-ar", "Causal Wan", "t2v", "see where you got it",
         "ComfyUI comfy_extras/nodes_ar_video.py: the header says `causal_ar`",
         replace(FRAMEWISE, chunk_sizes=ANY_CHUNK),
     ),

@@ -184,6 +184,11 @@ def test_a_strength_below_1_is_said_to_weaken_the_prompt(warned: Any) -> None:
     assert "; cfg 0.5 takes twice the time and weakens the prompt; connect the cfg" in said
 
 
+def test_a_family_without_a_name_begins_a_sentence_too(warned: Any) -> None:
+    [said] = warned("causal-ar", "is distilled", cfg=2.0)
+    assert said.startswith("Causal Wan is distilled and was trained for cfg 1; cfg 2 takes twice")
+
+
 def test_a_strength_of_guidance_counts_as_far_as_it_is_of_text(bench: Bench, warned: Any) -> None:
     line = "0: a red ball\n1 (guidance 3): a blue ball"
     [text] = bench.run(HISTORY, preset="text only", text_scale=2.0)
