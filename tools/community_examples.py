@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .enlarging_examples import cascade, seedvr2, super_resolution
 from .example_nodes import Place, group_box, node
-from .example_places import Example
+from .example_places import Example, app_of_shot
 from .example_shots import HEIGHT, PROMPTS, SECONDS, WIDTH, output_nodes, text_nodes
 from .voice_example import VOICE_NOTE, voice
 
@@ -56,7 +56,7 @@ def self_forcing() -> Example:
         **output_nodes(6, "self_forcing", rollout=["5", 0], vae=["4", 0]),
     }  # fmt: skip
     group = group_box("Length 0 is endless", *SELF_FORCING_PLACES["5"])
-    return Example(api, SELF_FORCING_PLACES, [group])
+    return Example(api, SELF_FORCING_PLACES, [group], app_of_shot(3, 5, 7, 8))
 
 
 def control_video() -> Example:

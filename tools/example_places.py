@@ -39,3 +39,17 @@ class Example:
     api: Api
     places: dict[str, Place]
     groups: list[dict[str, Any]] = field(default_factory=list)
+    app: dict[str, Any] | None = None
+    """What ComfyUI's app mode shows of the workflow; None leaves the choice to the user."""
+
+
+def app_of_shot(prompts: int, sampler: int, preview: int, save: int) -> dict[str, Any]:
+    """Return what app mode shows of one shot, by the numbers of its nodes.
+
+    Widgets stand by number and name, as the first app mode wrote them; newer ones read that too.
+    """
+    inputs = [[prompts, "text"], [sampler, "length"], [sampler, "seed"], [preview, "player"]]
+    return {"inputs": inputs, "outputs": [save]}
+
+
+APP = app_of_shot(2, 5, 7, 8)

@@ -23,7 +23,7 @@ from .example_nodes import (
     video_frames_node,
     world_nodes,
 )
-from .example_places import BELOW, FILE, PICTURE, PLACES, Example
+from .example_places import APP, BELOW, FILE, PICTURE, PLACES, Example
 
 TEN_SECONDS = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 5: a blue ball bouncing over snowy mountains at sunset, clear sky, the camera pans left"""
@@ -45,7 +45,7 @@ REDRAWN = "0: a blue ball bouncing over snowy mountains at sunset, clear sky, th
 def text_to_stream() -> Example:
     """A shot with one change of prompt, watched and saved while it is generated."""
     api = {**world_nodes(TEN_SECONDS), **shot_nodes(seed=12, length=10.0), **output_nodes("6")}
-    return Example(api, PLACES, [group_box("What is shown", *PLACES["2"])])
+    return Example(api, PLACES, [group_box("What is shown", *PLACES["2"])], APP)
 
 
 def long_shot() -> Example:
@@ -55,7 +55,7 @@ def long_shot() -> Example:
         group_box("What is shown, and when", *PLACES["2"]),
         group_box("The model's window", *PLACES["3"]),
     ]
-    return Example(api, PLACES, groups)
+    return Example(api, PLACES, groups, APP)
 
 
 def image_to_stream() -> Example:
@@ -201,7 +201,7 @@ def drive_live() -> Example:
     api["9"] = node("LongtakeCameraPath", "Camera Path", moves="0: still")
     api["5"]["inputs"]["camera"] = ["9", 0]
     places = {**PLACES, "9": (0, 570, 300, 200)}
-    return Example(api, places, [group_box("Where the camera goes", *places["9"])])
+    return Example(api, places, [group_box("Where the camera goes", *places["9"])], APP)
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {

@@ -9,6 +9,7 @@ import { PlayerPage, URL, browser, withinLimit } from "./harness.mjs";
 const EXAMPLE = new globalThis.URL("../../example_workflows/1_text_to_stream.json", import.meta.url);
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
+  "Comfy.OnboardingCoachmarks.Seen": ["appMode"], // else a dialog lies over app mode
   "Comfy.Workflow.Persist": true, // another test may have switched it off in this core
   "Comfy.Minimap.Visible": false, // it lies over what stands at the lower right
   "Comfy.Workflow.ShowMissingModelsWarning": false,

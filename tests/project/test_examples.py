@@ -17,6 +17,7 @@ EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 COMMUNITY = sorted((ROOT / "example_workflows" / "community").glob("*.json"))
 MODELS = (".safetensors", ".pt", ".pth", ".ckpt")
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+APPS = ("1_text_to_stream", "2_long_shot", "drive_live", "community/self_forcing")
 SLOT = 20  # pixels of a line in the list of a blueprint's inputs or outputs
 TITLE = 30  # pixels above a node's own place
 
@@ -98,3 +99,17 @@ def test_a_group_holds_whole_nodes(path: Path) -> None:
         for left, top, right, bottom in held:
             inside = x <= left and y <= top and right <= x + width and bottom <= y + height
             assert inside, group["title"]
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_app_mode_of_an_example_shows_what_one_shot_needs(name: str) -> None:
+    canvas = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text("utf-8"))
+    types = {node["id"]: node["type"] for node in canvas["nodes"]}
+    app = canvas["extra"]["linearData"]
+    assert [(types[number], widget) for number, widget in app["inputs"]] == [
+        ("LongtakePromptTimeline", "text"),
+        ("LongtakeSampler", "length"),
+        ("LongtakeSampler", "seed"),
+        ("LongtakePreview", "player"),
+    ]
+    assert [types[number] for number in app["outputs"]] == ["LongtakeSaveVideo"]

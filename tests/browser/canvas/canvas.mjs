@@ -25,6 +25,7 @@ const SETTINGS = {
 /** @typedef {Record<string, {name: string, directory: string, url: string}[]>} Models downloads by node */
 /** @typedef {{title: string, text: string, place: [number, number, number, number]}} Note */
 /** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
+/** @typedef {{inputs: [number, string][], outputs: number[]}} View what app mode shows: widgets and nodes */
 
 const STEPS = { openLate, example, prompt, blueprint, picture, saysIn, textOf, dropFile, graphPicture, ...measures };
 
@@ -84,7 +85,7 @@ async function ready(page) {
  * Return an API-form workflow as the front end saves it, in canvas and in API form.
  * @param {Page} page
  * @param {{api: object, places: Places, groups: {title: string, bounding: number[]}[], note: Note,
- *   models?: Models}} given
+ *   view?: View|null, models?: Models}} given
  */
 async function example(page, given) {
   await load(page, given);
@@ -98,14 +99,15 @@ async function example(page, given) {
  * Load an API-form workflow and place its nodes.
  * @param {Page} page
  * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[], note?: Note|null,
- *   models?: Models}} given
+ *   view?: View|null, models?: Models}} given
  */
-async function load(page, { api, places, groups = [], note = null, models = {} }) {
+async function load(page, { api, places, groups = [], note = null, view = null, models = {} }) {
   // A widget without a value in the file would keep the value from the previous graph.
   await page.reload();
   await ready(page);
-  await page.evaluate(async ({ api, places, groups, note, models }) => {
+  await page.evaluate(async ({ api, places, groups, note, view, models }) => {
     await app.loadApiJson(api, "longtake");
+    if (view) app.graph.extra.linearData = view;
     for (const node of app.graph.nodes) {
       const [x, y, width, height] = places[node.id];
       node.pos = [x, y];
@@ -126,7 +128,7 @@ async function load(page, { api, places, groups = [], note = null, models = {} }
     made.setSize(note.place.slice(2));
     made.widgets[0].value = note.text;
     app.graph._nodes.unshift(app.graph._nodes.pop()); // first in the file
-  }, { api, places, groups, note, models });
+  }, { api, places, groups, note, view, models });
 }
 
 /** Return the API form of a canvas workflow. @param {Page} page @param {{canvas: object}} given */

@@ -285,7 +285,7 @@ def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: C
 def test_remake_examples_and_blueprints(client: Client) -> None:
     steps = [
         {"do": "example", "api": made.api, "places": made.places, "groups": made.groups,
-         "note": {"title": TITLE, "place": PLACE, "text": NOTES[name].strip()}}
+         "view": made.app, "note": {"title": TITLE, "place": PLACE, "text": NOTES[name].strip()}}
         for name, made in ((name, make()) for name, make in examples.EXAMPLES.items())
     ]  # fmt: skip
     made = drive(client.url, [*steps, *map(blueprint_step, BLUEPRINTS)])
@@ -306,7 +306,7 @@ def test_remake_community_examples(client: Client) -> None:
         made, note = make(), community_examples.NOTES[name].strip()
         step = {"do": "example", "api": made.api, "places": made.places, "groups": made.groups,
                 "note": {"title": TITLE, "place": community_examples.NOTE_PLACE, "text": note},
-                "models": models_of(made.api)}  # fmt: skip
+                "view": made.app, "models": models_of(made.api)}  # fmt: skip
         [files] = drive(client.url, [step])
         write_json(FOLDER / "community" / f"{name}.json", files["canvas"])
         write_json(FOLDER / "community" / "api" / f"{name}.json", files["api"])

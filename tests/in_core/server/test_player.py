@@ -12,7 +12,7 @@ from longtake.tests.in_core.support.client import Client
 
 FILES = (
     "comfy_cases.mjs", "steering/comfy_drive_cases.mjs", "live_input/comfy_camera_cases.mjs",
-    "comfy_many_cases.mjs",
+    "comfy_many_cases.mjs", "canvas/comfy_app_cases.mjs",
 )  # fmt: skip
 pytestmark = [
     pytest.mark.browser,

@@ -1,0 +1,44 @@
+// @ts-check
+/** The player in ComfyUI's app mode, which hides the canvas and shows chosen widgets in a panel. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { PLACES, onCanvas } from "../comfy.mjs";
+import { eventually, useBrowser } from "../harness.mjs";
+
+/** @typedef {import("../comfy.mjs").CanvasPage} CanvasPage */
+
+useBrowser();
+const [classic, , nodes2] = PLACES;
+
+/** Return a case in app mode. @param {(canvas: CanvasPage) => Promise<void>} act */
+function inAppMode(act) {
+  return async (/** @type {CanvasPage} */ canvas) => {
+    await toggle(canvas);
+    await canvas.page.getByTestId("app-mode-widget-item").first().waitFor();
+    await canvas.root.waitFor();
+    await act(canvas);
+  };
+}
+
+/** @param {CanvasPage} canvas */
+const toggle = ({ page }) => page.evaluate(() => app.extensionManager.command.execute("Comfy.ToggleLinear"));
+
+/** @param {CanvasPage} canvas */
+async function shown(canvas) {
+  const items = canvas.page.getByTestId("app-mode-widget-item");
+  await eventually(() => items.count(), 4);
+  const [prompt, length, seed, player] = await items.all();
+  assert.match(await prompt.locator("textarea").inputValue(), /^0: a red ball/);
+  assert.equal(Number(await length.locator("input").inputValue()), 10);
+  assert.equal(Number(await seed.locator("input").inputValue()), 12);
+  assert.equal(await player.locator("[data-longtake-player]").count(), 1);
+  await canvas.run(2);
+  await canvas.until(({ state, shown: frame }) => state === "done" && Number(frame) >= 0);
+  await canvas.page.getByTestId("linear-center-panel").locator("video[controls]").waitFor();
+  await toggle(canvas);
+  await canvas.look();
+  await canvas.seesEach(30);
+}
+
+test("classic: app mode shows prompt, length, seed, player and the saved video", onCanvas(classic, inAppMode(shown)));
+test("Nodes 2.0: app mode shows prompt, length, seed, player and the saved video", onCanvas(nodes2, inAppMode(shown)));
