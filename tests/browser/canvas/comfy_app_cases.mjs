@@ -2,7 +2,7 @@
 /** The player in ComfyUI's app mode, which hides the canvas and shows chosen widgets in a panel. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PLACES, onCanvas } from "../comfy.mjs";
+import { PLACES, forkInView, onCanvas } from "../comfy.mjs";
 import { eventually, useBrowser } from "../harness.mjs";
 
 /** @typedef {import("../comfy.mjs").CanvasPage} CanvasPage */
@@ -42,3 +42,15 @@ async function shown(canvas) {
 
 test("classic: app mode shows prompt, length, seed, player and the saved video", onCanvas(classic, inAppMode(shown)));
 test("Nodes 2.0: app mode shows prompt, length, seed, player and the saved video", onCanvas(nodes2, inAppMode(shown)));
+
+/** @param {CanvasPage} canvas */
+async function left(canvas) {
+  await canvas.run(2);
+  await canvas.until(({ state, shown: frame }) => state === "done" && Number(frame) >= 0);
+  await canvas.button(/^Fork the shot/).click();
+  await canvas.page.locator("#graph-canvas").waitFor();
+  await eventually(() => canvas.page.evaluate(forkInView), true);
+}
+
+test("classic: a fork in app mode brings the canvas back, and its node into view", onCanvas(classic, inAppMode(left)));
+test("Nodes 2.0: a fork in app mode brings the canvas back, and its node into view", onCanvas(nodes2, inAppMode(left)));

@@ -62,7 +62,7 @@ export class ShotActions {
       widget.callback?.(value);
     }
     session.workflowChanged = true;
-    showNode(this.app.canvas, fork); // the user types a prompt there
+    showNode(this.app, fork); // the user types a prompt there
     return null;
   }
 
