@@ -44,6 +44,29 @@ test("classic: app mode shows prompt, length, seed, player and the saved video",
 test("Nodes 2.0: app mode shows prompt, length, seed, player and the saved video", onCanvas(nodes2, inAppMode(shown)));
 
 /** @param {CanvasPage} canvas */
+async function whole(canvas) {
+  const { page, root } = canvas;
+  const size = () => page.evaluate(() =>
+    app.graph.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakePreview").size[1]);
+  const before = await size();
+  await canvas.run(0, { pace: 0.3 });
+  await canvas.until(({ frames }) => Number(frames) > 0);
+  await canvas.button("Edit prompt").click();
+  const apply = canvas.button("Apply");
+  await apply.waitFor();
+  const [outside, form, picture] = await Promise.all([root, apply, root.locator(".lt-stage")].map((each) => each.boundingBox()));
+  assert.ok(outside && form && picture);
+  assert.ok(form.y + form.height <= outside.y + outside.height, "the player holds its form");
+  assert.ok(picture.height >= 220, `${picture.height}`);
+  assert.equal(await size(), before, "the node stays as it was");
+  await page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+  await canvas.until(({ state }) => state === "interrupted");
+  await toggle(canvas);
+}
+
+test("in app mode the player is as high as its form needs", onCanvas(nodes2, inAppMode(whole)));
+
+/** @param {CanvasPage} canvas */
 async function left(canvas) {
   await canvas.run(2);
   await canvas.until(({ state, shown: frame }) => state === "done" && Number(frame) >= 0);
