@@ -67,6 +67,23 @@ async function whole(canvas) {
 test("in app mode the player is as high as its form needs", onCanvas(nodes2, inAppMode(whole)));
 
 /** @param {CanvasPage} canvas */
+async function apart(canvas) {
+  const { page, root } = canvas;
+  const view = () => page.evaluate(() => [app.canvas.ds.scale, ...app.canvas.ds.offset].join(" "));
+  const panel = page.getByTestId("linear-widgets");
+  await page.setViewportSize({ width: 1200, height: 500 }); // the player does not fit
+  const before = await view();
+  await root.locator(".lt-stage").hover();
+  await page.mouse.wheel(0, 200);
+  await eventually(() => panel.evaluate((each) => each.scrollTop > 20), true);
+  assert.equal(await view(), before, "the canvas that nobody sees stays");
+  await page.setViewportSize({ width: 1200, height: 800 });
+  await toggle(canvas);
+}
+
+test("in app mode the wheel over the player scrolls the panel", onCanvas(nodes2, inAppMode(apart)));
+
+/** @param {CanvasPage} canvas */
 async function left(canvas) {
   await canvas.run(2);
   await canvas.until(({ state, shown: frame }) => state === "done" && Number(frame) >= 0);
