@@ -12,7 +12,7 @@ PLACES: dict[str, Place] = {
     "2": (320, 0, 460, 245),
     "3": (320, 350, 300, 300),
     "4": (320, 710, 300, 640),  # with its text and its picture, which appear at the first run
-    "5": (840, 0, 320, 590),
+    "5": (840, 0, 320, 650),  # with its text of the first run
     "6": (1220, 0, 260, 80),
     "7": (1220, 160, 420, 460),
     "8": (1700, 0, 300, 400),

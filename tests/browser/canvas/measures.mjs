@@ -154,13 +154,18 @@ function showsPicture(page) {
   });
 }
 
-/** Return the words of the status texts that are broken, after a workflow's first run. @param {Page} page
- * @param {{canvas: object, vue: boolean, seconds: number}} given */
-export async function brokenWords(page, given) {
+/** Return the words of the status texts that are broken, and by how many pixels the sampler's is longer than its box,
+ * after a workflow's first run. @param {Page} page @param {{canvas: object, vue: boolean, seconds: number}} given */
+export async function statusTexts(page, given) {
   await firstRun(page, given);
   return await page.evaluate(() => {
-    const texts = [...document.querySelectorAll("span")].filter((each) => /^(Warning|Settings|[\d.]+ s,)/.test(each.textContent ?? ""));
-    if (!texts.length) throw new Error("No node shows a status text.");
+    const texts = [...document.querySelectorAll("span, p")].filter((each) =>
+      !each.closest(".longtake-player") && /^(Warning|Settings|[\d.]+ s,)/.test(each.textContent ?? ""));
+    let box = texts.find((each) => /^[\d.]+ s,/.test(each.textContent ?? ""));
+    if (!box) throw new Error("No sampler shows a status text.");
+    while (box.parentElement && getComputedStyle(box).overflowY !== "auto") box = box.parentElement;
+    const cut = box.scrollHeight - box.clientHeight;
+    /** @type {string[]} */
     const broken = [];
     for (const text of texts.flatMap((each) => [...each.childNodes]).filter((each) => each.nodeType === Node.TEXT_NODE)) {
       for (const word of (text.textContent ?? "").matchAll(/\S+/g)) {
@@ -170,7 +175,7 @@ export async function brokenWords(page, given) {
         if (range.getClientRects().length > 1) broken.push(word[0]);
       }
     }
-    return broken;
+    return { broken, cut };
   });
 }
 

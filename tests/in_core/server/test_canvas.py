@@ -193,10 +193,10 @@ def test_no_node_of_an_example_covers_another_or_leaves_its_group(
 
 
 @pytest.mark.parametrize("vue", [False, True])
-def test_a_status_text_is_broken_between_words(client: Client, vue: bool) -> None:
+def test_a_status_text_is_seen_whole_and_broken_between_words(client: Client, vue: bool) -> None:
     canvas = json.loads((FOLDER / "1_text_to_stream.json").read_text("utf-8"))
-    step = {"do": "brokenWords", "canvas": canvas, "vue": vue, "seconds": SHORT_S}
-    assert drive(client.url, [step]) == [[]]
+    step = {"do": "statusTexts", "canvas": canvas, "vue": vue, "seconds": SHORT_S}
+    assert drive(client.url, [step]) == [{"broken": [], "cut": 0}]
 
 
 @pytest.mark.parametrize("vue", [False, True])
