@@ -18,6 +18,8 @@ from ...units import count_of
 from ..events import BarMoved, ChunkDone, Event, FileSaved, Notice
 
 PLAIN_INTERVAL_S = 5.0  # between lines if the output is not a terminal
+WHOLE_ENDINGS = (".gif", ".webp")
+"""Of files that are in their place only when the stream has ended."""
 
 
 def describe(chunk: ChunkDone) -> str:
@@ -67,9 +69,9 @@ class Progress:
                 self.show(describe(self._from_bar(event)))
             case FileSaved(role="video") if event.path not in self._announced:
                 self._announced.add(event.path)
-                self.console.print(
-                    f"Writing {escape(str(event.path))} (playable as it grows)", highlight=False
-                )
+                whole = event.path.suffix.lower() in WHOLE_ENDINGS
+                state = "complete only at the end" if whole else "playable as it grows"
+                self.console.print(f"Writing {escape(str(event.path))} ({state})", highlight=False)
             case Notice():
                 self.console.print(escape(event.text), highlight=False)
 

@@ -98,6 +98,12 @@ def test_a_video_is_announced_once_and_notices_are_not_markup() -> None:
     assert text == "Writing a[b].mp4 (playable as it grows)\n[red]x\n"
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
+def test_an_animated_picture_is_not_called_playable_before_its_end(name: str) -> None:
+    _, text = shown((0, FileSaved("video", Path(name))))
+    assert text == f"Writing {name} (complete only at the end)\n"
+
+
 def test_messages_become_events(tmp_path: Path) -> None:
     folders = {"output": tmp_path}
     file = {"role": "video", "type": "output", "subfolder": "a", "filename": "b.mp4"}
