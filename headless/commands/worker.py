@@ -12,7 +12,7 @@ from rich.console import Console
 from yarl import URL
 
 from ...core.checkout import ComfyCore
-from ..batch.servers.address import server_url
+from ..batch.servers.address import driver_url, server_url
 from ..console.options import core_options, is_written, metadata_option, store_option
 from ..console.reporting import report_failures
 from ..console.values import FILE, Number, Parsed
@@ -22,7 +22,7 @@ from ..leases.messages import check_name
 
 
 @click.command()
-@click.option("--join", "driver", type=Parsed(server_url), required=True, metavar="URL",
+@click.option("--join", "driver", type=Parsed(driver_url), required=True, metavar="URL",
               help="The driver's address, as `longtake batch --serve` prints it.")  # fmt: skip
 @click.option("--key-file", type=FILE, metavar="FILE",
               help="The file with the driver's key (default: $LONGTAKE_KEY).")  # fmt: skip

@@ -50,10 +50,10 @@ class Refusal(LongtakeError):
 
 
 class Client:
-    """One server. `name` is its address without the password."""
+    """One server. `name` is its address without the password or token."""
 
     def __init__(self, session: aiohttp.ClientSession, url: URL, client_id: str) -> None:
-        self.name = str(url.with_user(None)).rstrip("/")
+        self.name = str(url.with_user(None).with_query(None)).rstrip("/")
         self._session = session
         self._url = url
         self._client_id = client_id
@@ -64,7 +64,8 @@ class Client:
         status, text = await self._ask("GET", GREETING)
         if status in (401, 403):
             raise BadInput(
-                f"{self.name} needs a password ({status}); write it as http://USER:PASSWORD@HOST."
+                f"{self.name} needs a password ({status}); write it as http://USER:PASSWORD@HOST, "
+                "or a token as http://HOST?token=TOKEN."
             )
         answer = decode(text)
         if status != 200 or not isinstance(answer, dict) or "system" not in answer:
@@ -149,7 +150,7 @@ class Client:
 
     async def listen(self, receive: Callable[[Mapping[str, Any]], None]) -> None:
         """Pass on the server's messages until the connection ends."""
-        url = (self._url / "ws").with_query(clientId=self._client_id)
+        url = self._address("ws").update_query(clientId=self._client_id)
         try:
             async with self._session.ws_connect(
                 url, heartbeat=30, max_msg_size=MAX_MESSAGE_BYTES
@@ -177,12 +178,16 @@ class Client:
                     raise BadAnswer(f"its answer to /{path[0]} has no end")
             return answer.status, text.decode(errors="replace")
 
+    def _address(self, *path: str) -> URL:
+        """The address of a route, with the token of the server's own address."""
+        return self._url.joinpath(*path, encoded=True).with_query(self._url.query)
+
     @asynccontextmanager
     async def _open(
         self, method: str, *path: str, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         route, began = path[0], time.monotonic()
-        request = self._session.request(method, self._url.joinpath(*path, encoded=True), **options)
+        request = self._session.request(method, self._address(*path), **options)
         try:
             async with await self._first_bytes(request, route) as answer:
                 if answer.status in GATEWAY_ERRORS:
