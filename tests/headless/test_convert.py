@@ -150,6 +150,17 @@ def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
     assert found.family.preset.fps == rate
 
 
+@pytest.mark.parametrize(("asked", "rate"), [(("--fps", "16"), 16.0), ((), 24.0)])
+def test_the_commands_frame_rate_is_that_of_the_file(
+    tmp_path: Path, asked: tuple[str, ...], rate: float
+) -> None:
+    source, out = tmp_path / "skyreels.safetensors", tmp_path / "out.safetensors"
+    save_file(state() | fps_state(SMALL.dim), source)
+    result = CliRunner().invoke(cli.main, ["convert", str(source), str(out), *asked])
+    assert result.exit_code == 0, result.output
+    assert open_checkpoint(out).recognition.family.preset.fps == rate
+
+
 def test_a_model_of_one_frame_rate_takes_no_other(tmp_path: Path) -> None:
     source = tmp_path / "self_forcing.safetensors"
     save_file(state(), source)

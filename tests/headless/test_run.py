@@ -186,17 +186,19 @@ def test_a_report_that_cannot_be_written_is_told_before_the_run(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize(("name", "code"), [("r.json", 1), ("o/sub/count_00001_.json", 0)])
 def test_a_report_that_can_no_longer_be_written_leaves_the_runs_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
 ) -> None:
     def refuse(target: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cli, "write_whole", refuse)
-    report = tmp_path / "r.json"
+    report, own = tmp_path / name, tmp_path / "o" / "sub" / "count_00001_.json"
     result = invoke("run", workflow(tmp_path), "--out", tmp_path / "o", "--report", report)
-    assert result.exit_code == 1
-    assert "r.json cannot be written (No space left on device); the run is done" in result.output
+    assert result.exit_code == code and own.exists()
+    told = f"{report} cannot be written (No space left on device); the run is done, and its report"
+    assert (f"--report {told} is {own}." in result.output) == (code == 1)
 
 
 @pytest.mark.parametrize(

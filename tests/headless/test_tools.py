@@ -31,6 +31,7 @@ from longtake.headless.events import (
     from_ui,
 )
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
+from longtake.installation import Finding
 from longtake.samplers.planning.cache_forms import CacheForm
 from longtake.tests.support.model.family_files import header_only, official_shapes
 
@@ -237,6 +238,17 @@ def test_doctor_fails_on_what_would_fail_a_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["doctor", "--out", __file__, "--comfy", str(tmp_path)])
     assert result.exit_code == 1
     assert "bad  output" in result.output and "bad  ComfyUI" in result.output
+
+
+@pytest.mark.parametrize(("worst", "code"), [("ok", 0), ("note", 0), ("bad", 1)])
+def test_only_what_is_bad_is_an_exit_code_of_doctor(
+    monkeypatch: pytest.MonkeyPatch, worst: str, code: int
+) -> None:
+    findings = [Finding("ok", "torch", "here"), Finding(worst, "ffmpeg", "says [this]")]
+    monkeypatch.setattr(doctor, "examine", lambda out, comfy: findings)
+    result = CliRunner().invoke(cli.main, ["doctor"])
+    assert result.exit_code == code
+    assert result.output.splitlines()[1] == f"{worst:4} ffmpeg       says [this]"
 
 
 def test_an_unknown_suite_names_the_known_ones() -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from longtake.headless.batch.record import DONE, FAILED, WAITING, Record, Records, SavedFile
+from longtake.headless.batch.record import (
+    DONE,
+    FAILED,
+    QUEUED,
+    WAITING,
+    Record,
+    Records,
+    SavedFile,
+)
 
 OLD = Record(1, "key1", "w.json", {"1.text": "a"}, "001-w-key1")
 ADDED = Record(1, "key0", "w.json", {"1.text": "new"}, "001-w-key0")
@@ -40,6 +48,20 @@ def test_a_row_that_never_began_gets_the_number_of_its_line(tmp_path: Path) -> N
     Records(tmp_path).start([OLD])
     rows = merged(tmp_path, ADDED, replace(OLD, number=2, folder="002-w-key1"))
     assert [row.folder for row in rows] == [ADDED.folder, "002-w-key1"]
+
+
+@pytest.mark.parametrize("state", [QUEUED, DONE])
+def test_a_row_keeps_what_an_earlier_run_knew_of_it(tmp_path: Path, state: str) -> None:
+    """Its report fills the results, and its losses tell a row that brings servers down."""
+    video = SavedFile("video", f"{OLD.folder}/a.mp4")
+    (tmp_path / OLD.folder).mkdir()
+    (tmp_path / video.path).touch()
+    earlier = replace(
+        OLD, state=state, server="http://gpu:8188", attempt=3, losses=2, files=[video],
+        seconds=4.5, report={"frames": 33},
+    )  # fmt: skip
+    Records(tmp_path).start([replace(earlier)])
+    assert merged(tmp_path, OLD) == [earlier]
 
 
 def test_a_row_whose_frames_are_gone_is_made_again(tmp_path: Path) -> None:
