@@ -239,6 +239,19 @@ def test_a_file_with_a_live_edit_is_not_cut_by_the_run_without_it(bench: Bench) 
     assert cut.read_bytes() == before
 
 
+def test_a_live_edit_waits_until_the_file_of_an_earlier_run_ends(bench: Bench) -> None:
+    """An edit before would make other pictures than those that the file has."""
+    cut = cancelled(bench, bench.frames(length=69.0), 2)
+    [log] = cut.parent.glob(".*.pieces")
+    before = log.read_text().splitlines()[1:]
+    frames = bench.frames(length=69.0)
+    frames.controls.set_prompt("ball")
+    assert save(bench, frames)["video"] == cut
+    [edit] = frames.controls.edits
+    assert edit.status == "applied"
+    assert edit.first_frame >= json.loads(before[-1])["frames"] > 0
+
+
 def test_a_longer_shot_adds_to_the_file_of_a_shorter_one(bench: Bench) -> None:
     cut = cancelled(bench, bench.frames(), 1)
     longer = save(bench, bench.frames(length=45.0))["video"]
@@ -282,6 +295,14 @@ def test_the_report_has_the_files_size(
         assert (stream.width, stream.height) == size == (report["width"], report["height"])
     told = "The frames are 47 x 33 pixels and the file has 48 x 34" in caplog.text
     assert told == (size != (47, 33))
+
+
+def test_the_report_has_the_frames_and_the_rate_of_the_file(bench: Bench) -> None:
+    bench.run("LongtakeSaveVideo", frames=bench.frames(), fps=32.0)
+    files = saved(bench)
+    report = json.loads(files["report"].read_text())
+    assert (report["frames"], report["fps_target"]) == (len(decoded(files["video"])), 32.0)
+    assert report["frames"] == 2 * 33
 
 
 @pytest.mark.parametrize("refused", ["sheet.png", "report.json"])
