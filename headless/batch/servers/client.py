@@ -197,7 +197,8 @@ class Client:
         except asyncio.TimeoutError as error:
             if not isinstance(error, aiohttp.ConnectionTimeoutError) and route != GREETING:
                 self._silences.add(route, began)
-            raise ServerLost(str(error) or f"no answer to /{route}") from error
+            reason = reason_of(error) if str(error) else f"no answer to /{route}"
+            raise ServerLost(reason) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise ServerLost(reason_of(error)) from error
 

@@ -16,6 +16,10 @@ def reason_of(error: Exception) -> str:
     """Return why a request got no answer: `Connection refused`, `Name or service not known`."""
     if isinstance(error, aiohttp.ClientPayloadError):
         return "its answer breaks off"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):  # its text has the address, with a token
+        return "no connection in time"
+    if isinstance(error, aiohttp.ClientResponseError):  # so has this one's
+        return f"{error.message.partition(':')[0] or type(error).__name__} ({error.status})"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror):
         return _words(cause)

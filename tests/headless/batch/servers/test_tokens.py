@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import ClientSession, web
 from click.testing import CliRunner, Result
@@ -16,7 +17,7 @@ from longtake.benchmarks._attack.instant_comfyui import WORKFLOW, InstantComfyUI
 from longtake.headless import cli
 from longtake.headless.batch.servers import remote
 from longtake.headless.batch.servers.address import driver_url, server_url
-from longtake.headless.batch.servers.client import Client
+from longtake.headless.batch.servers.client import Client, ServerLost
 
 TOKEN = "s3cret+/="
 QUERY = "?token=s3cret%2B%2F%3D"
@@ -94,6 +95,36 @@ def test_the_progress_of_a_server_comes_by_its_token_too() -> None:
 
     asyncio.run(listen())
     assert messages == [{"type": "status"}]
+
+
+def test_a_server_that_is_no_web_server_does_not_tell_the_token() -> None:
+    async def answer_badly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 abc\r\n\r\n")
+        writer.close()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(answer_badly, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, ClientSession() as session:
+            client = Client(session, server_url(f"127.0.0.1:{port}{QUERY}"), "me")
+            with pytest.raises(ServerLost, match=r"^Bad status line \(400\)$"):
+                await client.greet()
+
+    asyncio.run(ask())
+
+
+def test_a_server_that_takes_no_connection_does_not_tell_the_token() -> None:
+    class Session:
+        async def request(self, method: str, url: object, **options: object) -> None:
+            raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {url}")
+
+    async def ask() -> None:
+        session: Any = Session()
+        with pytest.raises(ServerLost, match=r"^no connection in time$"):
+            await Client(session, server_url(f"127.0.0.1{QUERY}"), "me").greet()
+
+    asyncio.run(ask())
 
 
 def test_a_driver_takes_a_key_and_no_token() -> None:
