@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..core.checkout import ComfyCore
+from ..stream.video.whole_notes import remove_notes, whole_notes
 from .console.progress import Progress, progress_line
 from .events import Event, Notice, RunFiles
 from .runner import Host, Job, open_host, run_workflow, store_of_hosts
@@ -29,6 +30,7 @@ class Session:
         started = time.monotonic()
         with self.events.to(run_files):
             run_workflow(self.host, job)
+        remove_notes(file.path for file in run_files.files)
         return time.monotonic() - started
 
 
@@ -78,6 +80,7 @@ def session(
     try:
         with (
             store_of_hosts(store),
+            whole_notes(),
             open_host(comfy, out, events, disable_metadata=disable_metadata) as host,
         ):
             yield Session(host, events)

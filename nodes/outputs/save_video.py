@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -25,7 +25,7 @@ from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
 from ..validation import check_name, refuses
-from .unfinished import choose_file, piece_keys
+from .unfinished import choose_file, note_whole, piece_keys, show_whole
 from .video_formats import (
     AS_FRAMES,
     AUTO_BITS,
@@ -87,11 +87,16 @@ class SaveVideo(io.ComfyNode):
         )  # fmt: skip
         if differences := unlike_the_stream(format, spec):
             host.warn(node_id, *differences)
-        file, log = choose_file(filename_prefix, format, spec, frames)
+        facts, size = (node_id, sheet_and_report), (spec.width, spec.height)
+        file = host.output_file(filename_prefix, name_ending(format), size)
+        if shown := show_whole(file, spec, frames, facts):
+            return io.NodeOutput(ui=shown)
+        file, log = choose_file(file, spec, frames)
         sheet = ContactSheet(fps=float(spec.rate)) if sheet_and_report else None
         saving = _Saving(node_id, frames, format, spec, file, log, sheet)
-        count = await saving.write()
-        return io.NodeOutput(ui=saving.finish(count))
+        shown = saving.finish(await saving.write())
+        note_whole(file.path, spec, facts, saving.keys, shown)
+        return io.NodeOutput(ui=shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ class _Saving:
     file: host.OutputFile
     log: PieceLog | None
     sheet: ContactSheet | None
+    keys: list[str | None] = field(default_factory=list)  # of the chunks in the file
 
     @property
     def role(self) -> str:
@@ -120,7 +126,8 @@ class _Saving:
         progress = host.Progress(self.node_id, frames.chunk_count or 0)
         key_of = piece_keys(frames, spec)
         own_rate = frame_rate(AS_FRAMES, frames.fps)
-        first = len(log.pieces) if log else 0
+        self.keys.extend(piece.key for piece in (log.pieces if log else ()))
+        first = len(self.keys)
         frames.hold_edits(first)
         path = self.file.path
         with (
@@ -134,7 +141,7 @@ class _Saving:
                 if self.sheet is not None:
                     self.sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
-                key = key_of(chunk.index)
+                self.keys.append(key := key_of(chunk.index))
                 assert log is None or key is not None, "no run finds a piece without a key"
                 shown = at_rate(chunk.frames, chunk.first_frame, own_rate, spec.rate)
                 for pictures, is_last in shown:

@@ -1,21 +1,28 @@
-"""The file to write: one that an earlier run did not finish, where its pieces fit, or a new one."""
+"""The file to write: one that an earlier run did not finish, where its pieces fit, or a new one.
+
+Nothing is written where that run has finished the file, and was stopped behind it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from ...stream.video.pieces import KeyOf, PieceLog, begin_log, find_log
+from ...errors import StorageError
+from ...stream.video.pieces import KeyOf, PieceLog, begin_log, find_log, spec_digest
 from ...stream.video.spec import AnimatedPicture, VideoSpec
+from ...stream.video.whole_notes import add_note, content_key, noted_videos
 from .. import host
-from ..frames.source import FrameSource, content_key_by
-from .video_formats import AS_FRAMES, frame_rate, name_ending
+from ..frames.source import FrameSource, announce_file, content_key_by
+from .video_formats import AS_FRAMES, frame_rate
 
 
 def choose_file(
-    prefix: str, format: str, spec: VideoSpec, frames: FrameSource
+    file: host.OutputFile, spec: VideoSpec, frames: FrameSource
 ) -> tuple[host.OutputFile, PieceLog | None]:
-    """Return the file that an earlier run did not finish, or else a new one, and its pieces."""
-    file = host.output_file(prefix, name_ending(format), (spec.width, spec.height))
+    """Return the file that an earlier run did not finish, else the new `file`, and its pieces."""
     key_of = piece_keys(frames, spec)
     if key_of(0) is None or not _grows_by_pieces(spec, frames):
         return file, None
@@ -23,6 +30,48 @@ def choose_file(
     if earlier is not None:
         return replace(file, path=earlier.video), earlier
     return file, begin_log(file.path, spec)
+
+
+def show_whole(
+    file: host.OutputFile, spec: VideoSpec, frames: FrameSource, facts: Sequence[Any]
+) -> dict[str, Any] | None:
+    """Show the file that `file` would repeat: all of it was saved by a run that was stopped.
+
+    `facts` are the node's id and whether it puts files beside the video. Returns what the node
+    showed then; None if there is no such file.
+    """
+    count = frames.chunk_count
+    notes = noted_videos(file.path)
+    if count is None or not notes:
+        return None
+    key = _whole_key(spec, facts, map(piece_keys(frames, spec), range(count)))
+    for video, note in notes.items():
+        if key is not None and note["key"] == key:
+            text = f"{video.name} is whole: an earlier run has saved it, and was stopped later."
+            host.show_status(facts[0], text)
+            role = "frames" if video.is_dir() else "video"
+            announce_file(frames, replace(file, path=video), role)
+            return note["shown"]
+    return None
+
+
+def note_whole(
+    video: Path,
+    spec: VideoSpec,
+    facts: Sequence[Any],
+    keys: Sequence[str | None],
+    shown: dict[str, Any],
+) -> None:
+    """Note for the next run that a file with the chunks of `keys` is whole."""
+    try:
+        add_note(video, _whole_key(spec, facts, keys), shown)
+    except StorageError as error:
+        host.warn(facts[0], str(error))
+
+
+def _whole_key(spec: VideoSpec, facts: Sequence[Any], keys: Iterable[str | None]) -> str | None:
+    """What a whole file is known by: pictures, form, and the workflow that it holds."""
+    return content_key([*facts, spec_digest(spec), spec.metadata], keys)
 
 
 def piece_keys(frames: FrameSource, spec: VideoSpec) -> KeyOf:
