@@ -46,10 +46,14 @@ class ChunkDone:
 
 @dataclass(frozen=True, slots=True)
 class FileSaved:
-    """A file on disk under its final name; role is video, contact_sheet, report or frames."""
+    """A file on disk under its final name; role is video, contact_sheet, report or frames.
+
+    One that `is_whole` is listed by a node that has ended; others may still grow.
+    """
 
     role: str
     path: Path
+    is_whole: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def from_ui(ui: Mapping[str, object], folders: Mapping[str, Path]) -> list[Event
         for entry in values
         if isinstance(entry, Mapping) and entry.get("type") == "output" and "filename" in entry
     ]
-    files = [FileSaved(role_of(entry), _path(entry, folders)) for entry in entries]
+    files = [FileSaved(role_of(e), _path(e, folders), is_whole=True) for e in entries]
     texts = cast("Sequence[str]", ui.get(REPORT_UI, ()))
     return [*files, *(ReportShown(json.loads(text)) for text in texts)]
 

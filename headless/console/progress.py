@@ -67,7 +67,7 @@ class Progress:
                 self.show(describe(event))
             case BarMoved() if not self._chunks_reported:
                 self.show(describe(self._from_bar(event)))
-            case FileSaved(role="video") if event.path not in self._announced:
+            case FileSaved(role="video", is_whole=False) if event.path not in self._announced:
                 self._announced.add(event.path)
                 whole = event.path.suffix.lower() in WHOLE_ENDINGS
                 state = "complete only at the end" if whole else "playable as it grows"

@@ -105,6 +105,15 @@ def test_an_animated_picture_is_not_called_playable_before_its_end(name: str) ->
     assert text == f"Writing {name} (complete only at the end)\n"
 
 
+def test_a_video_that_an_earlier_run_finished_is_not_called_one_that_is_written(
+    tmp_path: Path,
+) -> None:
+    video = {"role": "video", "type": "output", "subfolder": "", "filename": "a.mp4"}
+    listed = from_ui({"images": [video]}, {"output": tmp_path})
+    assert listed == [FileSaved("video", tmp_path / "a.mp4")]
+    assert shown(*((0, event) for event in listed))[1] == ""
+
+
 def test_messages_become_events(tmp_path: Path) -> None:
     folders = {"output": tmp_path}
     file = {"role": "video", "type": "output", "subfolder": "a", "filename": "b.mp4"}
