@@ -7,6 +7,7 @@ nodes are awaited side by side, so the outputs of one stream advance together.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import inspect
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ class StandInHost:
     def __init__(self, state: HostState, extension: ComfyExtension) -> None:
         self._state = state
         self._nodes = _node_table(state, extension)
+        self._has_run = False
 
     def specs(self, class_types: Sequence[str]) -> dict[str, NodeSpec]:
         """Return all node types; `class_types` matters only to hosts that load on demand."""
@@ -58,6 +60,9 @@ class StandInHost:
     def run(self, workflow: Workflow, out_dir: Path) -> None:
         """Run to the end; raise KeyboardInterrupt after `interrupt`."""
         self._state.folders["output"] = out_dir
+        if self._has_run:  # the models of the row before form circles, and Python looks rarely
+            gc.collect()
+        self._has_run = True
         try:
             execute(workflow, self._nodes, self._state)
             _session().settle_store()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,9 @@ from rich.console import Console
 from longtake.errors import LongtakeError
 from longtake.headless import session as sessions
 from longtake.headless.events import FileSaved, RunFiles
+from longtake.headless.hosts.stand_in import StandInHost, executor, host_modules
 from longtake.headless.runner import Job
+from longtake.headless.workflow.graph import Workflow
 from longtake.stream.video import whole_notes as notes
 
 
@@ -43,3 +48,33 @@ def test_a_whole_video_has_a_note_until_its_run_ends_well(
         live.run(Job(tmp_path / "w.json", (), tmp_path), RunFiles())
     assert (tmp_path / ".clip_00001_.mp4.whole").exists() == fails
     assert notes.VARIABLE not in os.environ
+
+
+def test_a_row_is_made_without_the_models_of_the_row_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row loads its own, and parts of a model refer to each other."""
+
+    class Model:
+        pass
+
+    models: list[weakref.ref[Model]] = []
+
+    def execute(*_: Any) -> None:
+        assert not [model for model in models if model() is not None]
+        model: Any = Model()
+        model.part = SimpleNamespace(model=model)
+        models.append(weakref.ref(model))
+
+    monkeypatch.setattr(executor, "execute", execute)
+    monkeypatch.setattr(executor, "_node_table", lambda *_: {})
+    monkeypatch.setattr(executor, "_session", lambda: SimpleNamespace(settle_store=list))
+    gc.disable()
+    try:
+        with host_modules(tmp_path, print) as state:
+            host = StandInHost(state, SimpleNamespace())
+            for _ in range(3):
+                host.run(Workflow("w.json", {}), tmp_path)
+    finally:
+        gc.enable()
+    assert len(models) == 3
