@@ -17,9 +17,11 @@ from torch.utils import backend_registration
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import runpy, sys
+import gc, runpy, sys
 runpy.run_path("tests/conftest.py")
 from longtake.tests.support.{module} import main
+gc.collect()
+gc.freeze()  # what was imported lives as long as the process, and is much
 main(sys.argv[1:])
 """
 needs_fake_devices = pytest.mark.skipif(
