@@ -9,6 +9,11 @@ const BITS = 16; // of the barcode that tests/support/numbered_frames.py draws i
 const EDGE = 5; // pixels between the bar and the edges of its element
 const LIMIT_MS = 30_000;
 const CASE_MS = 600_000; // only against a hang, as the suite's own limit
+const LAST_REV = Number.MAX_SAFE_INTEGER; // of a control, later than those of any page
+const ANSWERS = new Set([200, 404, 409]); // of a control: done, no such take any more, already ended
+
+/** The fake rollouts of the case. @type {Set<string>} */
+const begun = new Set();
 
 /** @type {import("playwright-core").Browser} */
 export let browser;
@@ -51,8 +56,22 @@ export function onPage(act, { errors, prepare, ...options } = {}) {
       assert.deepEqual(messages.filter((text) => !errors?.test(text)), []);
     } finally {
       await context.close();
+      await stopAll();
     }
   };
+}
+
+/** Stop what a case began: the server would go on drawing frames that nobody sees. */
+async function stopAll() {
+  for (const take of begun) {
+    const { status } = await fetch(`${URL}/longtake/takes/${take}/control`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ op: "stop", rev: LAST_REV }),
+    });
+    assert.ok(ANSWERS.has(status), `stopping a run gave ${status}`);
+  }
+  begun.clear();
 }
 
 /**
@@ -108,6 +127,7 @@ export class PlayerPage {
       const answer = await fetch("/fake/run", { method: "POST", body: JSON.stringify({ client_id, ...run }) });
       return (await answer.json()).take;
     }, fields);
+    begun.add(token);
     await this.until((data) => data.take !== "");
     return /** @type {string} */ (token);
   }
