@@ -29,6 +29,7 @@ from longtake.tests.support.device.tensors import (
 )
 
 GPUS = 2
+NAMES = str, torch.device
 WHOLE = {F.scaled_dot_product_attention, F.linear, torch.matmul, Tensor.matmul}
 """Functions that torch composes in another way for a device that is not a CPU."""
 EFFICIENT = aten._scaled_dot_product_efficient_attention.default
@@ -38,11 +39,17 @@ class CudaMode(TorchFunctionMode):
     """Sends what is asked of `cuda` to the stand-in."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ == "__get__":  # a property, as every third call
+            return func(*args)
+        kwargs = kwargs or {}
         if func is torch.device:
-            return _named(*args, **(kwargs or {}))
-        args = tuple(_inner(x) if isinstance(x, str | torch.device) else x for x in args)
-        kwargs = {name: _inner(x) if name == "device" else x for name, x in (kwargs or {}).items()}
-        _check_generator(args, kwargs)
+            return _named(*args, **kwargs)
+        if any(isinstance(x, NAMES) for x in args):
+            args = tuple(_inner(x) if isinstance(x, NAMES) else x for x in args)
+        if "device" in kwargs:
+            kwargs = {**kwargs, "device": _inner(kwargs["device"])}
+        if "generator" in kwargs:
+            _check_generator(args, kwargs)
         if func in READERS:
             return READERS[func](*args, **kwargs)
         if kwargs.get("pin_memory") and kwargs.get("device") in (None, torch.device("cpu"), "cpu"):
@@ -149,7 +156,7 @@ def _efficient(  # noqa: PLR0913, PLR0917
 
 def _check_generator(args: Any, kwargs: dict[str, Any]) -> None:
     """Refuse random numbers of another device."""
-    generator = kwargs.get("generator")
+    generator = kwargs["generator"]
     if generator is None:
         return
     device = kwargs.get("device")

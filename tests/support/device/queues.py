@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -238,10 +239,16 @@ def place() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(ROOT) and not file.startswith(OWN) and ".venv" not in file:
+        if is_ours(file):
             return f"{file[len(ROOT) :]}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back  # type: ignore[assignment]
     return "no line of ours"
+
+
+@cache
+def is_ours(file: str) -> bool:
+    """Whether a file is of this checkout, and not of this tool."""
+    return file.startswith(ROOT) and not file.startswith(OWN) and ".venv" not in file
 
 
 DEVICE = Device()

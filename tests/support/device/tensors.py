@@ -7,6 +7,7 @@ destination has no content before somebody waits, and its source may not change 
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -49,7 +50,9 @@ class DeviceTensor(Tensor):
     def __new__(cls, content: Tensor, index: int) -> DeviceTensor:
         if content.dtype is torch.float64 and not DEVICE.has_float64:
             raise TypeError("This device does not support float64")
-        with torch.inference_mode(content.is_inference()):
+        inference = content.is_inference()
+        alike = inference == torch.is_inference_mode_enabled()
+        with nullcontext() if alike else torch.inference_mode(inference):
             made: DeviceTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
                 cls, content.size(), strides=content.stride(),
                 storage_offset=content.storage_offset(), dtype=content.dtype,
@@ -129,7 +132,8 @@ def launch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise NotImplementedError(f"{func} gave a tensor of the stand-in another shape")
 
     def own_of(x: Any) -> Any:
-        return given.get(id(x), wrap(x, index, is_view(func)))
+        own = given.get(id(x))
+        return wrap(x, index, is_view(func)) if own is None else own
 
     return own_of(result) if isinstance(result, Tensor) else tree_map(own_of, result)
 
