@@ -80,8 +80,8 @@ def test_few_layers_of_one_tile_tell_the_memory_of_all(
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("side", [0, *TILE_SIDES])
 def test_the_official_sizes_take_what_all_layers_of_all_tiles_take(side: int, device: str) -> None:
-    """With the least tiles on a smaller picture, which has 15 of them."""
-    canvas = Canvas(768, 512) if side == MIN_SIDE else Canvas(1408, 768)
+    """With smaller tiles on a smaller picture, which has two rows of three of them."""
+    canvas = {384: Canvas(768, 512), MIN_SIDE: Canvas(512, 384)}.get(side, Canvas(1408, 768))
     tiling, on_cpu = Tiling(canvas, side), device == "cpu"
     memory = pass_memory(OFFICIAL, tiling, device)
     most = memory.working_bytes
