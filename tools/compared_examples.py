@@ -19,6 +19,7 @@ from .example_places import PLACES, Example
 
 STILL = "a golden ball bouncing over icy mountains at midday, cloudless sky, static camera"
 MINUTE = 60.0  # seconds
+ANY_TIME = "a ball bouncing over green hills, clear sky, the camera pans left"
 MINUTE_AND_BACK = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 30: a red ball bouncing over green hills by day, clear sky, the camera pans right"""
 WORN_AFTER = BROKEN_AFTER = 30.0  # seconds
@@ -124,3 +125,32 @@ def come_back() -> Example:
         "8": (2080, 0, 300, 400),
     }  # fmt: skip
     return Example(api, places, [group_box("What differs", *places["9"])])
+
+
+def negative_prompt() -> Example:
+    """A prompt that says no time of day, at cfg 1: alone, and with NAG against the sunset."""
+    guided = {
+        "9": node("LongtakeNAGGuidance", "NAG Guidance", scale=11.0),
+        "10": sampler_node(
+            "The same shot, with NAG", prompts=["2", 0], guidance=["9", 0], seed=3, length=5.0,
+            length_unit="seconds",
+        ),
+        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["10", 0], vae=["1", 2]),
+    }  # fmt: skip
+    api = {
+        **world_nodes(f"0: {ANY_TIME}"),
+        **shot_nodes(seed=3, length=5.0),
+        **guided,
+        "12": node(
+            "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["11", 0],
+            layout="row", labels="cfg 1\nwith NAG",
+        ),
+        **output_nodes("12"),
+    }  # fmt: skip
+    api["2"]["inputs"]["negative"] = "at sunset"
+    places = {
+        **PLACES, "9": (320, 1470, 300, 160), "10": (700, 1470, 320, 650),
+        "11": (1080, 1470, 260, 80), "12": (1220, 180, 320, 220), "7": (1600, 0, 420, 360),
+        "8": (2080, 0, 300, 400),
+    }  # fmt: skip
+    return Example(api, places, [group_box("The negative prompt counts", *places["9"])])

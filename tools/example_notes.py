@@ -67,6 +67,11 @@ NOTES: dict[str, str] = {
 - What came in is on disk: the same shot again needs no camera. Another `take` films anew.
 - An RTSP, UDP or HTTP stream: set `source` to `url`. Try `level`: 0.5 stays close to the camera.
 """,
+    "negative_prompt": """\
+- One shot twice, at cfg 1. The prompt says no time of day, and `negative` says "at sunset".
+- On the left the negative prompt has no effect. On the right, NAG Guidance keeps the sunset out.
+- Try another `negative`, such as "a yellow ball", or a `scale` of 3.
+""",
     "does_not_wear": """\
 - One shot twice, under guidance so strong that it wears out. On the right, a rule keeps it.
 - The rule: the first ten latent frames, half the window, are a sink and stay in sight.

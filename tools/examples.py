@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .compared_examples import MINUTE, STILL, come_back, does_not_wear, history_guidance
+from .compared_examples import (
+    MINUTE,
+    STILL,
+    come_back,
+    does_not_wear,
+    history_guidance,
+    negative_prompt,
+)
 from .example_nodes import (
     FEW_STEPS,
     FULL,
@@ -218,6 +225,7 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "does_not_wear": does_not_wear,
     "drive_live": drive_live,
     "live_camera": live_camera,
+    "negative_prompt": negative_prompt,
 }
 """By file name, from easy to advanced.
 
