@@ -120,8 +120,8 @@ def read_shot(
     chunks = [*generate(settings, local_denoiser(kit.dit, kit.config, kit.layers))]
     video = decode(kit, chunks)
     at = torch.arange(0, len(video) - EVERY, EVERY)
-    found = read_attributes(kit.oracle, video, at)
-    shown = {name: [ATTRIBUTES[name][i] for i in found[name].tolist()] for name in ATTRIBUTES}
+    values = read_attributes(kit.oracle, video, at)
+    shown = {name: [ATTRIBUTES[name][i] for i in values[name].tolist()] for name in ATTRIBUTES}
     return shown, sum(chunk.model_evals for chunk in chunks)
 
 
