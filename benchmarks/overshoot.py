@@ -15,23 +15,21 @@ errors too.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 from torch import Tensor
 
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.guidance import Guidance, GuidanceTiming, extend, stabilise, vanilla
 from ..training.command import reporting
-from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, Recipe
 from ..training.evaluation.measures import spread
 from ._guidance.cases import EARLY, TEXT, cases
+from ._guidance.estimates import Estimates
 from ._guidance.feedback import (
     HISTORY,
     Figures,
@@ -41,7 +39,7 @@ from ._guidance.feedback import (
     true_start,
 )
 from ._guidance.overshoot_plot import draw
-from ._shared.report import publish, write
+from ._shared.report import publish
 
 SCALES = (1.0, 1.2, 1.5, 2.0, 3.0)
 FEW_SCALES = (1.0, 2.0)
@@ -54,23 +52,6 @@ ALSO = (
 STEPS = (1, DEMO.steps, 16)
 BEYOND, ERROR, CONTRAST = "beyond the history", "distance to truth", "contrast"
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-@dataclass(slots=True)
-class OvershootResults:
-    """Figures of every guidance setting, by name and measure."""
-
-    suite: str
-    clips: int
-    figures: Mapping[str, Mapping[str, Estimate]]
-
-    def save(self, path: Path) -> None:
-        write(path, asdict(self))
-
-    def show(self, console: Console) -> None:
-        for name, figures in self.figures.items():
-            text = "  ".join(f"{key} {value}" for key, value in figures.items())
-            console.print(f"{name:36} {text}", highlight=False)
 
 
 def ways(*, own: bool) -> dict[str, Guidance]:
@@ -96,15 +77,10 @@ def main(json_path: Path | None) -> None:
     publish(measure(64, os.cpu_count() or 1), json_path)
 
 
-def measure(clips: int, workers: int, steps: tuple[int, ...] = STEPS) -> OvershootResults:
+def measure(clips: int, workers: int, steps: tuple[int, ...] = STEPS) -> Estimates:
     """Measure all settings on every clip."""
     per_clip = spread(partial(measure_clip, steps=steps), range(clips), DEMO_FOLDER, workers)
-    names = {name: list(figures) for name, figures in per_clip[0].items()}
-    figures = {
-        name: {key: estimate([clip[name][key] for clip in per_clip]) for key in keys}
-        for name, keys in names.items()
-    }
-    return OvershootResults("overshoot", clips, figures)
+    return Estimates.of("overshoot", per_clip)
 
 
 def measure_clip(kit: Kit, seed: int, steps: tuple[int, ...] = STEPS) -> dict[str, Figures]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ...training.command import reporting
+from .._shared.report import publish
 from . import __doc__ as TEXT
 from .suite import SHOTS, measure
 
@@ -19,7 +20,7 @@ NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--json", "json_path", type=NEW_FILE)
 def command(shots: int, workers: int, json_path: Path | None) -> None:
     with reporting():
-        measure(shots, workers).publish(json_path)
+        publish(measure(shots, workers), json_path)
 
 
 if __name__ == "__main__":

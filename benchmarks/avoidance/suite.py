@@ -6,22 +6,21 @@ import os
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from ...model.preset import DEMO_FAST, FAST_FOLDER
 from ...samplers.denoiser import local_denoiser
 from ...samplers.guidance import Guidance, NormalizedAttention, cfg
 from ...samplers.loop import generate
-from ...training.evaluation.estimate import Estimate, estimate
 from ...training.evaluation.kit import GUIDED_SCALE, Kit, Recipe, decode, settings_of
 from ...training.evaluation.measures import spread
 from ...training.evaluation.oracle import read_attributes
 from ...training.world.attributes import ATTRIBUTES, SYNONYMS, random_values
-from .._shared.report import publish, write
+from .._guidance.estimates import Estimates
+from .._shared.report import publish
 
 SHOTS = 60  # 20 for each attribute that is left out
 OFFSET = 980_000  # of the prompts' seeds, so that no two benches share prompts
@@ -46,40 +45,15 @@ def ways() -> dict[str, Guidance]:
     return {PLAIN: Guidance(), **pushed, f"cfg {GUIDED_SCALE:g}": cfg(GUIDED_SCALE)}
 
 
-@dataclass(slots=True)
-class AvoidanceResults:
-    """The figures of every way, by name and measure."""
-
-    suite: str
-    shots: int
-    figures: Mapping[str, Mapping[str, Estimate]]
-
-    def save(self, path: Path) -> None:
-        write(path, asdict(self))
-
-    def show(self, console: Console) -> None:
-        for name, figures in self.figures.items():
-            text = "  ".join(f"{key} {value}" for key, value in figures.items())
-            console.print(f"{name:16} {text}", highlight=False)
-
-    def publish(self, json_path: Path | None) -> None:
-        """Show the results, and save them to `json_path` if given."""
-        publish(self, json_path)
-
-
 def main(json_path: Path | None) -> None:
     """Run the whole suite, show the results, and save them to `json_path` if given."""
-    measure(SHOTS, os.cpu_count() or 1).publish(json_path)
+    publish(measure(SHOTS, os.cpu_count() or 1), json_path)
 
 
-def measure(shots: int, workers: int) -> AvoidanceResults:
+def measure(shots: int, workers: int) -> Estimates:
     """Make every shot in every way."""
-    rows = spread(measure_shot, range(shots), FAST_FOLDER, workers)
-    figures = {
-        way: {key: estimate([row[way][key] for row in rows]) for key in rows[0][way]}
-        for way in rows[0]
-    }
-    return AvoidanceResults("avoidance", shots, figures)
+    per_shot = spread(measure_shot, range(shots), FAST_FOLDER, workers)
+    return Estimates.of("avoidance", per_shot)
 
 
 def measure_shot(kit: Kit, seed: int) -> dict[str, Row]:
