@@ -256,8 +256,8 @@ def predict(
         m = fetch(block.modulation).float().view(6, 1, 1, 1, -1) + e0  # (6, b, f, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
         changes = tuple(partial(hook, index) for hook in hooks.in_prompt)
-        meets = TextWays(linear, by, changes)
-        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, meets)
+        text_ways = TextWays(linear, by, changes)
+        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, text_ways)
         ends = not options.whole and index + 1 == len(tree.blocks)
         attend_by = None if ends else partial(attention, index)
         ways = BlockWays(index, attend_by, to_text, hooks, options.arithmetic, options.layers)

@@ -18,7 +18,7 @@ def push_hooks(
     strengths: Tensor,
     to_prompt: PromptAttention | None,
 ) -> Hooks:
-    """NAG towards the one row of `negative`, by `strengths` (b, f), in all layers."""
+    """NAG away from the one row of `negative`, by `strengths` (b, f), in all layers."""
     factors = strengths.view(*strengths.shape, 1, 1, 1)
 
     def push(layer: int, q: Tensor, out: Tensor) -> Tensor:

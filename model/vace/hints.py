@@ -78,8 +78,8 @@ class Hints:
         block: Any = self._module.vace_blocks[index]
         m = (self._cast(block.modulation).float().unsqueeze(1) + self._time).unsqueeze(3)
         text = self._control.text
-        meets = TextWays(TORCH_LAYERS.linear)
-        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, meets)
+        text_ways = TextWays(TORCH_LAYERS.linear)
+        to_text = partial(attend_to_text, block.cross_attn, text.of(index), text.runs, text_ways)
         ways = BlockWays(index, self._attend, to_text, NO_HOOKS)
         self._state, _ = run_block(block, self._state, m.unbind(2), self._tree.num_heads, ways)
         hint: Tensor = block.after_proj(self._state)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
+from longtake.model.cross_attention import TextWays, attend_to_text
 from longtake.model.dit import PassOptions, predict, project_text
 from longtake.model.hooks import NO_HOOKS, Hooks
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
@@ -75,6 +76,21 @@ def test_each_place_of_a_hook_is_the_sum_that_a_bias_there_would_give() -> None:
     to_text = Hooks(after_block=(lambda i, x: x + shift if i == 0 else x,))
     head_first = Hooks(after_attention=(lambda i, x: x + shift if i == 1 else x,))
     assert not torch.allclose(velocity(to_text), velocity(head_first), atol=1e-3)
+
+
+def test_the_hook_in_the_prompt_stands_before_the_picture() -> None:
+    """Where attention to the prompt is made 0, attention to the picture alone is left."""
+    attention = TREE.blocks[0].cross_attn
+    words, picture = ((randn(1, 1, 5, TINY.num_heads, TINY.head_dim, seed=i),) * 2 for i in (1, 2))
+    x = randn(1, FRAMES, 6, TINY.dim, seed=3)
+
+    def attend(change: float, *sources: Any) -> Tensor:
+        ways = TextWays(lambda layer, y: layer(y), changes=(lambda q, out: change * out,))
+        return attend_to_text(attention, sources, (), ways, x)
+
+    bias = attend(0.0, words)
+    alone = attend(1.0, picture) - bias
+    torch.testing.assert_close(attend(0.0, words, picture) - bias, alone)
 
 
 def test_later_hooks_see_what_earlier_ones_changed() -> None:

@@ -13,11 +13,15 @@ from torch import Tensor
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.sparse.settings import SparseCross, Sparsity
 from longtake.errors import BadInput, Unsupported
+from longtake.model.dit import project_text
 from longtake.model.recurrent.config import RecurrentConfig
 from longtake.samplers.branches import Branches
+from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.current import CurrentSettings
 from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.evaluator import Evaluator, PassInputs
 from longtake.samplers.guidance import Guidance, GuidanceTiming, NormalizedAttention, cfg, vanilla
+from longtake.samplers.guided_prompt import push_hooks
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.planning.cost import cost, describe_branches, histories_used
 from longtake.samplers.recurrent_rules import check_recurrent
@@ -32,6 +36,7 @@ PLAIN = Guidance()
 NAG = NormalizedAttention(5.0, 1.5, 0.5)
 NEGATIVE_ALONE = NormalizedAttention(0.0, 1e6, 1.0)
 """No part of the prompt, all of the negative prompt, and no bound."""
+AHEAD = KnownFrame(5, torch.zeros(TINY.out_channels, 4, 6), 0.0, lookahead=9)
 
 
 def guided(nag: NormalizedAttention | None = NAG, **changes: Any) -> Guidance:
@@ -102,6 +107,40 @@ def test_merged_padding_of_the_negative_prompt_is_exact() -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_attention_to_the_negative_prompt_is_that_of_the_pass() -> None:
+    """So that pruning reads few tokens of both prompts."""
+    layers: list[int] = []
+
+    def other_attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        layers.append(layer)
+        return torch.zeros_like(q)
+
+    negative = project_text(random_dit(), embedding(4)[None, None])
+    hooks = push_hooks(NEGATIVE_ALONE, negative, torch.ones(1, 3), other_attention)
+    q = randn(1, 3, 6, TINY.num_heads, TINY.head_dim)
+    assert not hooks.in_prompt[0](1, q, q).any() and layers == [1]
+
+
+def test_known_frames_ahead_are_not_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pushes: list[tuple[int, tuple[float, ...]]] = []
+    evaluate = Evaluator.evaluate
+
+    def noting(self: Evaluator, inputs: PassInputs, *args: Any, **options: Any) -> Any:
+        if inputs.push is not None:
+            ahead = len([frame for frame in inputs.frames if frame == AHEAD.frame])
+            pushes.append((ahead, inputs.push.strengths))
+        return evaluate(self, inputs, *args, **options)
+
+    monkeypatch.setattr(Evaluator, "evaluate", noting)
+    shot(guided(), length=6, known_frames=KnownFrames((AHEAD,)))
+    assert {(1, (0.0, 1.0, 1.0, 1.0))} <= {*pushes}
+
+
+def test_chunks_and_plans_without_it_are_others() -> None:
+    assert guided().inputs != PLAIN.inputs and guided().work != PLAIN.work
+    assert guided(NormalizedAttention(3.0)).inputs != guided().inputs
+
+
 def test_it_acts_when_guidance_does() -> None:
     assert torch.equal(shot(guided().scale_by(0.0)), shot())
     assert torch.equal(shot(guided(timing=GuidanceTiming((0.0, 0.0)))), shot())
@@ -121,8 +160,7 @@ def test_it_costs_no_evaluation() -> None:
 
 
 @pytest.mark.parametrize("other", [cfg(3.0), vanilla(1.5)], ids=["cfg", "vanilla"])
-def test_rows_of_the_negative_prompt_are_not_pushed(other: Guidance) -> None:
-    """In one pass, where both prompts are rows, and one pass after another."""
+def test_branches_in_one_pass_are_pushed_as_one_after_another(other: Guidance) -> None:
     both = replace(other, normalized_attention=NAG)
     apart = replace(both, in_one_pass=False)
     torch.testing.assert_close(shot(both), shot(apart), rtol=1e-4, atol=1e-4)

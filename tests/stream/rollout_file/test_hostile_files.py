@@ -137,6 +137,16 @@ def test_blends_and_mixes_that_cannot_be_are_refused_at_once(tmp_path: Path, cas
     assert time.thread_time() - start < 1
 
 
+@pytest.mark.parametrize("name", ["scale", "tau"])
+def test_a_push_beyond_all_numbers_is_refused(tmp_path: Path, name: str) -> None:
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = read_recipe(path)
+    nag = {"is": "NormalizedAttention", "scale": 3.0, "tau": 2.0, "alpha": 1.0, name: 1e7}
+    recipe["guidance"]["normalized_attention"] = nag
+    with pytest.raises(BadInput, match="a strength or weight is beyond"):
+        RolloutFile(rewrite(path, recipe=json.dumps(recipe))).settings()
+
+
 @pytest.mark.parametrize("fps", ["0", "-1", "nan", "inf", "1e9", "x", ""])
 def test_a_frame_rate_that_no_video_has_is_refused(tmp_path: Path, fps: str) -> None:
     path = save_shot(tmp_path, **SHOTS["causal"])
