@@ -37,6 +37,9 @@ class NormalizedAttention:
         if not 0 <= self.alpha <= 1:
             raise BadInput(f"alpha of NAG is from 0 to 1; got {self.alpha}.")
 
+    def __str__(self) -> str:
+        return f"NAG {self.scale:g} from the negative prompt"
+
     def push(self, positive: Tensor, negative: Tensor, strength: Tensor) -> Tensor:
         """What attention to the prompt gives, pushed from that to the negative prompt.
 

@@ -71,7 +71,7 @@ def describe_branches(guidance: Guidance) -> str:
 def _describe_push(guidance: Guidance) -> list[str]:
     """NAG, if the guidance has it."""
     nag = guidance.normalized_attention
-    return [] if nag is None else [f"NAG {nag.scale:g} from the negative prompt"]
+    return [] if nag is None else [str(nag)]
 
 
 def histories_used(settings: RolloutSettings) -> str:

@@ -91,7 +91,9 @@ def _describe_guidance(guidance: Guidance) -> str:
     if guidance == Guidance():
         return "none"
     strength = "" if guidance.strength == 1 else f", strength {guidance.strength:g}"
-    return f"{'; '.join(map(str, guidance.branches))}{strength}"
+    nag = guidance.normalized_attention
+    parts = *map(str, guidance.branches), *([] if nag is None else [str(nag)])
+    return f"{'; '.join(parts)}{strength}"
 
 
 class RecordWriter:

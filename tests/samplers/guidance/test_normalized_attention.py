@@ -27,6 +27,7 @@ from longtake.samplers.planning.cost import cost, describe_branches, histories_u
 from longtake.samplers.recurrent_rules import check_recurrent
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
+from longtake.stream.journal.records import rollout_facts
 from longtake.tests.support.stream.rollouts import cut_after
 from longtake.tests.support.stream.rollouts import rollout as journalled
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit, settings, timeline
@@ -157,6 +158,8 @@ def test_it_costs_no_evaluation() -> None:
     assert cost(s, TINY, torch.float32).evaluations == chunks(guided())[-1].model_evals
     assert describe_branches(guided()).endswith("; NAG 5 from the negative prompt.")
     assert histories_used(s).endswith("; NAG 5 from the negative prompt")
+    facts = rollout_facts(s, channels=4, fps=16.0, lock="")
+    assert facts["guidance"] == [[0, "1 x all; NAG 5 from the negative prompt"]]
 
 
 @pytest.mark.parametrize("other", [cfg(3.0), vanilla(1.5)], ids=["cfg", "vanilla"])
