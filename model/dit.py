@@ -11,7 +11,7 @@ Self-Forcing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from .camera.modules import CAMERA_MODULES
 from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 from .cross_attention import KeysValues, Runs, TextWays, attend_to_text
 from .delta import add_delta_layers
-from .hooks import NO_HOOKS, Hooks, through
+from .hooks import NO_HOOKS, Hooks, through, through_layer
 from .image_embedding import ImageEmbedding
 from .voice import add_voice_layers
 
@@ -104,7 +104,8 @@ class PassOptions:
     every layer, for a commit. `cast` fetches the bare parameters. `hooks` are those of modules
     beside the transformer. A pass that is not `whole` ends with the last layer's keys and values.
     `arithmetic` is what blocks compute between their layers, and `layers` calls these; `blocks` are
-    those that run. `times` embeds timesteps, or remembers how it did.
+    those that run, but for `skipped` ones, of which hooks after a block remain. `times` embeds
+    timesteps, or remembers how it did.
     """
 
     to_prompt: PromptAttention | None = None
@@ -116,6 +117,7 @@ class PassOptions:
     blocks: Blocks = ALL_BLOCKS
     layers: Layers = TORCH_LAYERS
     times: EmbedTimes = embed_times
+    skipped: Collection[int] = ()
 
 
 PLAIN = PassOptions()
@@ -253,6 +255,9 @@ def predict(
     e0 = tree.time_projection(e).float().unflatten(-1, (6, 1, -1)).movedim(2, 0).contiguous()
     by_layer, beside, linear = list[KeysValues](), list[KeysValues](), options.layers.linear
     for index, block in enumerate(blocks):
+        if index in options.skipped:
+            tokens = through_layer(hooks.after_block, index, tokens)
+            continue
         m = fetch(block.modulation).float().view(6, 1, 1, 1, -1) + e0  # (6, b, f, 1, c)
         by = partial(to_prompt, index) if to_prompt else attend
         changes = tuple(partial(hook, index) for hook in hooks.in_prompt)

@@ -14,6 +14,7 @@ from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
 from .guidance.nag import NAGGuidance
 from .guidance.score_guidance import ScoreGuidance
+from .guidance.skip_layer import SkipLayerGuidance
 from .guidance.term import GuidanceTerm
 from .inputs import limited
 from .known.known_frames import KnownFrames
@@ -83,6 +84,7 @@ NODES: tuple[type[io.ComfyNode], ...] = tuple(
         HistoryGuidance,
         GuidanceTerm,
         NAGGuidance,
+        SkipLayerGuidance,
         ScoreGuidance,
         EditRollout,
         SaveRollout,

@@ -25,7 +25,7 @@ from .denoiser import Denoiser
 from .evaluator import PassInputs
 from .experts import Expert, Experts
 from .feature_caching import Evaluations, FeatureCache
-from .guidance import OwnPrompt, Prompt, View
+from .guidance import OwnPrompt, Prompt
 from .guidance.combine import combine, limit
 from .guidance.prompt import order
 from .guidance.score import SCORE_LOOKBACK_FRAMES
@@ -140,7 +140,7 @@ class Branches:
         steps = list(zip(row.now, row.steps, strict=True))
         weights = [guidance.weights(level, step, started=started) for level, step in steps]
         view_of = partial(history.view_of, ahead=ahead is not None)
-        sums = weights_by_view(guidance, weights, view_of)
+        sums = weights_by_view(guidance, weights, row.now, view_of)
         views = sorted(sums, key=_pass_order)
         passes = ViewPasses(self.current, expert.evaluator, history, self._noise, self._features)
         predictions = passes.predict(x, row, views, ahead).float()
@@ -228,8 +228,9 @@ def _pass_order(view: CacheView) -> tuple[object, ...]:
     """Puts views side by side that can share a pass, and then an attention."""
     blind, cut = view.level_ahead is None, view.slots is not None
     slots, prompt = view.slots or (), order(view.prompt)
-    return blind, view.cache, cut, slots, view.row, prompt, view.level_ahead or 0.0
+    passes = blind, view.skipped or (), view.skipped is None
+    return passes, view.cache, cut, slots, view.row, prompt, view.level_ahead or 0.0
 
 
-def _views(settings: RolloutSettings) -> set[tuple[Prompt, View]]:
-    return {(branch.prompt, branch.view) for branch in settings.guidance.all_branches}
+def _views(settings: RolloutSettings) -> set[tuple[object, ...]]:
+    return {branch.inputs for branch in settings.guidance.all_branches}

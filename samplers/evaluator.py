@@ -48,7 +48,8 @@ class PassInputs:
 
     `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
     its prompt's texts; empty stands for 0. `reader` gives modules what they read of the history.
-    `push` is how attention to prompts is pushed from the negative prompt.
+    `push` is how attention to prompts is pushed from the negative prompt. `skipped` are layers that
+    the pass leaves out.
     """
 
     x: Tensor
@@ -58,6 +59,7 @@ class PassInputs:
     reader: PassReader
     texts: Sequence[int] = ()
     push: Push | None = None
+    skipped: Sequence[int] = ()
 
 
 class Turn:
@@ -215,6 +217,7 @@ class Evaluator:
                 cached or ALL_BLOCKS,
                 self.model.layers,
                 self._times,
+                inputs.skipped,
             ),
         )
         replaced = cached is not None and cached.replaced

@@ -14,7 +14,7 @@ from ..model.recurrent.config import RecurrentConfig
 from .guidance import AllFrames, Guidance, NoFrames, View
 from .rules.memory import MemoryRules
 from .schedule.row import Row
-from .settings import RolloutSettings
+from .settings import RolloutSettings, guidances_of
 
 
 def check_recurrent(settings: RolloutSettings, config: ModelConfig) -> None:
@@ -49,7 +49,9 @@ def _problems(settings: RolloutSettings) -> Iterator[str]:
 
 
 def _problems_of_guidance(settings: RolloutSettings) -> Iterator[str]:
-    guidances = [settings.guidance, *(change.guidance for change in settings.guidance_changes)]
+    guidances = guidances_of(settings)
+    if any(branch.skipped for each in guidances for branch in each.branches):
+        yield "none of its layers can be left out: leave out skip-layer guidance"
     if any(each.normalized_attention for each in guidances):
         yield "attention to its prompts cannot be pushed from the negative one: leave out NAG"
     if not all(_is_whole(view) for each in guidances for view in _views(each)):

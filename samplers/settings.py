@@ -125,7 +125,7 @@ class RolloutSettings:
         checks.check_times("guidance", [change.start_frame for change in self.guidance_changes])
         checks.check_times("seed", [change.start_frame for change in self.seed_changes])
         self._check_cache()
-        for guidance in (self.guidance, *(change.guidance for change in self.guidance_changes)):
+        for guidance in guidances_of(self):
             checks.check_guidance(guidance, self.cache, self.solver)
 
     @property
@@ -267,7 +267,7 @@ class RolloutSettings:
             checks.check_reencoding(self.cache)
         checks.check_context_noise(self.cache, self.context_noise)
         recaches = self.on_prompt_change == "re-cache"
-        for timed in (self.guidance, *(change.guidance for change in self.guidance_changes)):
+        for timed in guidances_of(self):
             checks.check_recall(self.cache, timed, recaches=recaches)
         checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
         checks.check_memory_rules(self.memory, self.schedule)
@@ -277,3 +277,8 @@ class RolloutSettings:
         checks.check_own_heads_storage(
             self.cache, self.storage, self.placement, recaches=self.on_prompt_change == "re-cache"
         )
+
+
+def guidances_of(settings: RolloutSettings) -> list[Guidance]:
+    """The guidance of a shot's beginning, and those that take its place."""
+    return [settings.guidance, *(change.guidance for change in settings.guidance_changes)]

@@ -147,6 +147,22 @@ def check_voice(reference: Reference | None, config: ModelConfig) -> None:
         raise BadInput("The model takes no voice; leave the voice out.")
 
 
+def check_skipped_layers(guidances: Sequence[Guidance], config: ModelConfig) -> None:
+    """Refuse to leave out layers that the model does not have, and to leave out all of them."""
+    branches = [branch for guidance in guidances for branch in guidance.branches]
+    for layers in (branch.skipped.layers for branch in branches if branch.skipped):
+        if layers[-1:] >= (config.num_layers,):
+            raise BadInput(
+                f"Skip-layer guidance leaves out layer {layers[-1]}, and the model has "
+                f"{config.num_layers} layers, 0 to {config.num_layers - 1}."
+            )
+        if len(layers) == config.num_layers:
+            raise BadInput(
+                f"Skip-layer guidance leaves out all {config.num_layers} layers of the model; "
+                "leave out a few."
+            )
+
+
 def check_second_attention(
     cache: CachePolicy, memory: MemoryRules, schedule: NoiseSchedule
 ) -> None:

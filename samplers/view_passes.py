@@ -37,11 +37,12 @@ class ViewPasses:
     ) -> Tensor:
         """Velocities (b, f, c, h, w) of all views: in one pass, or one after another.
 
-        Views that see nothing ahead have fewer latent frames and so a pass of their own.
+        Views that see nothing ahead have fewer latent frames and so a pass of their own, and so
+        have those that leave out the same layers.
         """
         passes = [[view] for view in views]
         if self.current.settings.guidance.in_one_pass:
-            passes = [[*part] for _, part in groupby(views, lambda v: v.level_ahead is None)]
+            passes = [[*part] for _, part in groupby(views, _shares_pass)]
         return torch.cat([self._pass(x, row, part, ahead) for part in passes])
 
     def _pass(
@@ -59,6 +60,7 @@ class ViewPasses:
             ViewReader(views, self.history, frames, visibility.visible),
             [self.current.prompts.text_of(frame) for frame in frames],
             self._push(row, count),
+            views[0].skipped or (),
         )
         attention = visibility.attention_for(views, self.history)
         cached = self.features.of(row, (self.evaluator, *views))
@@ -110,3 +112,8 @@ class ViewPasses:
         seed = self.current.settings.seed_at(first)
         parts = [self.noise.draw(seed, range(f, f + 1), 0, "start") for f in ahead.frames]
         return ahead.add_noise(torch.cat(parts), least, self.evaluator.process)
+
+
+def _shares_pass(view: CacheView) -> object:
+    """What views of one pass have in common."""
+    return view.level_ahead is None, view.skipped

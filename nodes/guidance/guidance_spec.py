@@ -59,6 +59,27 @@ class NAGSpec:
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class SkippedLayersSpec:
+    """Layers to push away from the lack of: in a pass of its own at `scale`, or for None in the
+    negative prompt's.
+    """
+
+    skipped: g.SkippedLayers
+    scale: float | None = None
+
+    def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
+        """Let branches of the negative prompt skip the layers, or add one that does."""
+        guidance = before or g.Guidance()
+        if self.scale is None:
+            return g.skip_in_negative(guidance, self.skipped)
+        return g.extend(guidance, g.without_layers(self.scale, self.skipped))
+
+    def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
+        """Return nothing: skipped layers have no preset values."""
+        return ()
+
+
 def check_interval(low: float, high: float) -> None:
     """Refuse (BadInput) noise levels for guidance to act between that have nothing between them."""
     if low > high:

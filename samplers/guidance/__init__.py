@@ -4,9 +4,20 @@ The evaluations differ in their prompt and in the history that they see.
 """
 
 from .normalized import NormalizedAttention, Push
-from .presets import cfg, extend, fractional, magi, stabilise, temporal, vanilla
+from .presets import (
+    cfg,
+    extend,
+    fractional,
+    magi,
+    skip_in_negative,
+    stabilise,
+    temporal,
+    vanilla,
+    without_layers,
+)
 from .prompt import OwnPrompt, Prompt
 from .score import Score, WeightedScore
+from .skipped_layers import SkippedLayers
 from .terms import Branch, Guidance, GuidanceTiming, Limits, merge_branches
 from .views import (
     ALL,
@@ -42,6 +53,7 @@ __all__ = [
     "Score",
     "FrameSelection",
     "SinkFrames",
+    "SkippedLayers",
     "View",
     "GuidanceTiming",
     "cfg",
@@ -51,7 +63,9 @@ __all__ = [
     "magi",
     "merge_branches",
     "noisy",
+    "skip_in_negative",
     "stabilise",
     "temporal",
     "vanilla",
+    "without_layers",
 ]

@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 
 from ...errors import BadInput
+from .skipped_layers import SkippedLayers
 from .terms import Branch, Guidance, GuidanceTiming, merge_branches
 from .views import ALL, DROP, NOISE, View, last, noisy
 
@@ -73,6 +74,29 @@ def magi(history: float = 1.5, text: float = 7.5, none: View = DROP) -> Guidance
         Branch(text, "positive", textless),
     )
     return replace(sums, base="negative", timing=GuidanceTiming(MAGI_INTERVAL))
+
+
+def without_layers(scale: float, skipped: SkippedLayers) -> Guidance:
+    """Skip-layer guidance: all + scale (all - all without the layers)."""
+    return _guidance(1 + scale, Branch(1 + scale), Branch(-scale, skipped=skipped))
+
+
+def skip_in_negative(guidance: Guidance, skipped: SkippedLayers) -> Guidance:
+    """Let branches of the negative prompt that `guidance` pushes away from leave out layers.
+
+    Takes no evaluation more. BadInput if there is no such branch.
+    """
+    changed = [
+        replace(branch, skipped=skipped) if branch.prompt == "negative" and branch.weight < 0
+        else branch
+        for branch in guidance.branches
+    ]  # fmt: skip
+    if changed == [*guidance.branches]:
+        raise BadInput(
+            "Skip-layer guidance is to skip layers in the negative prompt's pass, and there is "
+            "none: set a text guidance above 1 first, or give it a pass of its own."
+        )
+    return replace(guidance, branches=merge_branches(changed))
 
 
 def stabilise(guidance: Guidance, level: float) -> Guidance:

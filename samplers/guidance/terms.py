@@ -1,8 +1,9 @@
 """Guidance as a weighted sum of branches: v = sum_i w_i v_i with sum_i w_i = 1.
 
-Branches differ in their prompt and in the history they see. Because the weights sum to 1,
-velocities, clean estimates, noise and scores combine alike. The base, the whole history under one
-prompt, is the reference: strength 0 is the base alone, strength 1 the sum as set.
+Branches differ in their prompt, in the history they see, and in layers that they leave out. Because
+the weights sum to 1, velocities, clean estimates, noise and scores combine alike. The base, the
+whole history under one prompt, is the reference: strength 0 is the base alone, strength 1 the sum
+as set.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from ...errors import BadInput
 from .normalized import NormalizedAttention
 from .prompt import OwnPrompt, Prompt, describe_prompt, order
 from .score import WeightedScore
+from .skipped_layers import SkippedLayers
 from .views import ALL, View
 
 V = TypeVar("V", bound=Hashable)
+
+Inputs = tuple[Prompt, View, SkippedLayers | None]
+"""The prompt of a branch, the history it sees, and the layers it leaves out."""
 
 ROUNDING = 1e-9
 """Weights that should cancel add up to at most this."""
@@ -32,10 +37,29 @@ class Branch:
     weight: float
     prompt: Prompt = "positive"
     view: View = ALL
+    skipped: SkippedLayers | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What is evaluated and seen, without the weight."""
+        return self.prompt, self.view, self.skipped
 
     def __str__(self) -> str:
-        parts = f"{self.weight:g} x {self.view}", describe_prompt(self.prompt)
+        skipped = "" if self.skipped is None else str(self.skipped)
+        parts = f"{self.weight:g} x {self.view}", describe_prompt(self.prompt), skipped
         return ", ".join(filter(None, parts))
+
+    def by_layers(
+        self, weights: Sequence[float], levels: Sequence[float]
+    ) -> list[tuple[Branch, list[float]]]:
+        """The branch with its weights per frame, or two: where it skips layers, and elsewhere."""
+        if self.skipped is None:
+            return [(self, [*weights])]
+        acts = [self.skipped.acts_at(level) for level in levels]
+        by_frame = [*zip(weights, acts, strict=True)]
+        skipping = [weight if skips else 0.0 for weight, skips in by_frame]
+        plain = [0.0 if skips else weight for weight, skips in by_frame]
+        return [(self, skipping), (replace(self, skipped=None), plain)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +143,7 @@ class Guidance:
             raise BadInput(f"Guidance weights must sum to 1; got {total}.")
         if any(branch.weight == 0 for branch in self.branches):
             raise BadInput("A guidance branch of weight 0 must be left out.")
-        if len({(b.prompt, b.view) for b in self.branches}) < len(self.branches):
+        if len({branch.inputs for branch in self.branches}) < len(self.branches):
             raise BadInput("Guidance branches of equal prompt and view must be merged into one.")
         if not math.isfinite(self.strength):
             raise BadInput(f"The guidance strength must be a number; got {self.strength}.")
@@ -141,8 +165,8 @@ class Guidance:
         return Branch(0.0, self.base)
 
     def is_base(self, branch: Branch) -> bool:
-        """Whether a branch sees the whole history under the base's prompt."""
-        return branch.prompt == self.base and branch.view == ALL
+        """Whether a branch sees the whole history under the base's prompt, with all layers."""
+        return branch.inputs == self.base_branch.inputs
 
     @property
     def summed(self) -> tuple[Branch, ...]:
@@ -171,13 +195,13 @@ class Guidance:
     @property
     def inputs(self) -> tuple[object, ...]:
         """What is evaluated and seen, without weights; equal inputs can share KV caches."""
-        seen = tuple((branch.prompt, branch.view) for branch in self.all_branches)
+        seen = tuple(branch.inputs for branch in self.all_branches)
         return self.base, self.stabilise, seen, self.normalized_attention
 
     @property
     def work(self) -> tuple[object, ...]:
         """What its passes evaluate, without weights; guidances of equal work cost the same."""
-        summed = tuple((branch.prompt, branch.view) for branch in self.summed)
+        summed = tuple(branch.inputs for branch in self.summed)
         scores = tuple(type(weighted.score) for weighted in self.weighted_scores)
         return self.inputs, summed, self.timing, self.limits, scores, self.in_one_pass
 
@@ -205,24 +229,29 @@ class Guidance:
 
 def merge_branches(branches: Iterable[Branch]) -> tuple[Branch, ...]:
     """Sum the weights of equal branches and leave out branches of weight 0."""
-    sums: dict[tuple[Prompt, View], float] = {}
+    sums: dict[Inputs, float] = {}
     for branch in branches:
-        key = branch.prompt, branch.view
-        sums[key] = sums.get(key, 0.0) + branch.weight
+        sums[branch.inputs] = sums.get(branch.inputs, 0.0) + branch.weight
     return tuple(Branch(w, *key) for key, w in sums.items() if abs(w) > ROUNDING)
 
 
 def weights_by_view(
-    guidance: Guidance, weights: Sequence[Sequence[float]], view_of: Callable[[Branch], V]
+    guidance: Guidance,
+    weights: Sequence[Sequence[float]],
+    levels: Sequence[float],
+    view_of: Callable[[Branch], V],
 ) -> dict[V, list[float]]:
     """The views to evaluate, each with its weight per frame; `weights` is (f, branches).
 
+    At those of the `levels` (f,) at which a branch skips no layers, a plain one takes its place.
     Branches for which `view_of` is equal share a view. A view whose weights cancel is left out,
     unless it is the base's and a limit compares with that.
     """
     sums: dict[V, list[float]] = {}
     by_branch = zip(*weights, strict=True)
-    for branch, frame_weights in zip(guidance.all_branches, by_branch, strict=True):
+    pairs = zip(guidance.all_branches, by_branch, strict=True)
+    parts = (part for branch, of_branch in pairs for part in branch.by_layers(of_branch, levels))
+    for branch, frame_weights in parts:
         if any(frame_weights):
             total = sums.setdefault(view_of(branch), [0.0] * len(frame_weights))
             total[:] = [a + b for a, b in zip(total, frame_weights, strict=True)]

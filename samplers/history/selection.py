@@ -34,7 +34,8 @@ class CacheView:
     """A prompt, a row of a cache and the slots that a branch reads; `slots` None is all of them.
 
     Branches with equal views are one evaluation. `position` is the first active frame's.
-    `level_ahead` is the least noise level of known frames ahead; None if none are seen.
+    `level_ahead` is the least noise level of known frames ahead; None if none are seen. `skipped`
+    are the layers left out, None where all branches that leave out none share a pass.
     """
 
     prompt: Prompt
@@ -43,6 +44,7 @@ class CacheView:
     slots: tuple[int, ...] | None
     position: int
     level_ahead: float | None = None
+    skipped: tuple[int, ...] | None = None
 
     def continues(self, before: CacheView) -> bool:
         """Whether one attention serves both views: neighbouring rows, or no history at all."""

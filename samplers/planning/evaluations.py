@@ -126,13 +126,14 @@ class ChunkEvaluations:
             chosen = select(branch, plans, s, frames, first)
             if not chosen.is_nothing:
                 read.add(chosen.cache)
-            return branch.prompt, chosen
+            return branch.prompt, chosen, branch.skipped
 
         count = 0
         for row in self._rows if first >= s.origin else ():
             by_step = dict.fromkeys(zip(row.now, row.steps, strict=True))
             weights = [guidance.weights(*at, started=first > 0) for at in by_step]
-            count += len(weights_by_view(guidance, weights, seen))
+            levels = [level for level, _ in by_step]
+            count += len(weights_by_view(guidance, weights, levels, seen))
         return count, read
 
     def _guidance_at(self, first: int) -> Guidance:

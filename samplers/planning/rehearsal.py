@@ -32,6 +32,7 @@ from ..conditioning.reference import Reference
 from ..control.example import example_control
 from ..current import CurrentSettings
 from ..denoiser import Denoiser, LocalHost
+from ..guidance import Guidance, merge_branches
 from ..history.filler import CacheFiller
 from ..history.frames import HistoryFrame
 from ..history.plan import CachePlan
@@ -194,7 +195,7 @@ class Rehearsal:
         """
         settings = replace(
             self.settings,
-            guidance=replace(self.settings.guidance, weighted_scores=()),
+            guidance=_with_all_layers(self.settings.guidance),
             prompts=prompts_together(self.settings, first),
             reference=self._reference(),
             reencoded_first_frame=None,
@@ -210,6 +211,15 @@ class Rehearsal:
             branches.claim()
             _fill(branches, settings, first)
         return branches
+
+
+def _with_all_layers(guidance: Guidance) -> Guidance:
+    """The same passes, none of which leaves out layers: a few layers stand for all. No scores."""
+    whole = (
+        replace(branch, skipped=branch.skipped and replace(branch.skipped, layers=()))
+        for branch in guidance.branches
+    )
+    return replace(guidance, branches=merge_branches(whole), weighted_scores=())
 
 
 def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:

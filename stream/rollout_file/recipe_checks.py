@@ -14,10 +14,9 @@ from torch import Tensor
 from ...attention.cache.policy import MemoryBank, WindowSink
 from ...attention.temp_cache.policy import TempCache
 from ...samplers.conditioning.prompts import PromptTimeline
-from ...samplers.guidance import Guidance
 from ...samplers.guidance.prompt import OwnPrompt, Prompt
 from ...samplers.guidance.terms import Branch
-from ...samplers.settings import RolloutSettings
+from ...samplers.settings import RolloutSettings, guidances_of
 
 MAX_SIDE = 4096  # latent rows or columns
 MAX_FRAMES = 1_000_000  # latent frames: 46 hours at 24 frames a second
@@ -81,7 +80,7 @@ def _check_prompts(settings: RolloutSettings) -> None:
     width = timeline.negative.shape[-1]
     prompts: list[Prompt | None] = [branch.prompt for branch in _branches(settings)]
     prompts += [branch.view.commit_prompt for branch in _branches(settings)]
-    prompts += [guidance.base for guidance in _guidances(settings)]
+    prompts += [guidance.base for guidance in guidances_of(settings)]
     own = [prompt.embedding for prompt in prompts if isinstance(prompt, OwnPrompt)]
     for embedding in (timeline.negative, *_embeddings(timeline), *own):
         _check_axes("a prompt", embedding, 2)
@@ -141,7 +140,7 @@ def _check_strengths(settings: RolloutSettings) -> None:
     if any(not 0 <= change.level <= 1 for change in settings.level_changes):
         raise Unusable("a noise level is not from 0 to 1")
     factors = [settings.lora_factor, *(change.factor for change in settings.lora_changes)]
-    for guidance in _guidances(settings):
+    for guidance in guidances_of(settings):
         timing = guidance.timing
         factors += [guidance.strength, *timing.per_step, timing.first_chunk]
         factors += [branch.weight for branch in guidance.branches]
@@ -152,12 +151,8 @@ def _check_strengths(settings: RolloutSettings) -> None:
         raise Unusable(f"a strength or weight is beyond {MAX_STRENGTH:g}")
 
 
-def _guidances(settings: RolloutSettings) -> list[Guidance]:
-    return [settings.guidance, *(change.guidance for change in settings.guidance_changes)]
-
-
 def _branches(settings: RolloutSettings) -> list[Branch]:
-    return [branch for guidance in _guidances(settings) for branch in guidance.branches]
+    return [branch for guidance in guidances_of(settings) for branch in guidance.branches]
 
 
 def _check_axes(what: str, tensor: Tensor, axes: int) -> None:

@@ -13,7 +13,7 @@ Anchor: strength target
 AsComputed:
 AveragingSink: window_frames sink_frames sink_decay
 Blend: chunk_frames parts steps
-Branch: weight prompt view
+Branch: weight prompt view skipped
 CameraPath: starts steps growths lens full_step frame_s
 ChannelStatistics: mean deviation
 ControlStrength: starts factors
@@ -68,6 +68,7 @@ RolloutSettings: prompts rows columns schedule length seed solver guidance cache
     memory anchor camera control level_changes feature_caching
 SharedWindow: window_frames sink_frames
 SinkFrames:
+SkippedLayers: layers interval
 SparseCross: prune min_tokens bits from_tokens
 SparseSelf: density dense_share dense_layers recall_floor recent_frames order min_keys kernel
 Sparsity: self_sparsity prompt_sparsity

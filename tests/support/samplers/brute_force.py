@@ -14,7 +14,8 @@ from torch import Tensor
 
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
-from longtake.model.dit import TextKV, WanDiT, predict, project_text
+from longtake.model.dit import PassOptions, TextKV, WanDiT, predict, project_text
+from longtake.model.hooks import Hooks
 from longtake.samplers.conditioning.prompts import PromptTimeline
 from longtake.samplers.noise import addressed_noise
 from longtake.tests.support.tiny_model import TINY
@@ -51,6 +52,7 @@ class Term:
     window: int | None = None  # finished frames see so many before those they finished with
     held: Sequence[int] | None = None  # positions are ranks among these; else in the shot
     again: Callable[[Tensor], Tensor] | None = None  # the oldest visible one, from all up to it
+    skipped: Sequence[int] = ()  # layers that change no active latent frame
 
     def level_of(self, frame: int, given: Given) -> float:
         """The noise level of one latent frame of the history."""
@@ -186,8 +188,27 @@ def branch(scene: Scene, term: Term, now: Moment) -> Tensor:
     places = [held.index(f) if f < first else f - first + len(held) for f in frames]
     at = rotation(places, ROWS // 2, COLUMNS // 2, TINY.head_dim)
     text = per_frame_text(scene, term, frames, first)
-    out = predict(scene.dit, sequence[None], t, text, WholeSequence(at, mask))
-    return out.velocity[0, len(past) : len(past) + len(now.active)]
+    active = slice(len(past), len(past) + len(now.active))
+    options = PassOptions(hooks=_undoing(term.skipped, active)) if term.skipped else PassOptions()
+    out = predict(scene.dit, sequence[None], t, text, WholeSequence(at, mask), options)
+    return out.velocity[0, active]
+
+
+def _undoing(layers: Sequence[int], active: slice) -> Hooks:
+    """Hooks that give active latent frames behind each of these layers what was before it."""
+    before = list[Tensor]()
+
+    def begin(tokens: Tensor) -> Tensor:
+        before.append(tokens[:, active].clone())
+        return tokens
+
+    def end(layer: int, tokens: Tensor) -> Tensor:
+        if layer in layers:
+            tokens[:, active] = before[-1]
+        before.append(tokens[:, active].clone())
+        return tokens
+
+    return Hooks(patches=(begin,), after_block=(end,))
 
 
 def _sees(way: Way, term: Term, now: Moment, i: int, j: int) -> bool:
