@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
 from ...attention.cache.policy import capacity
-from ..guidance import AgeRange
+from ..guidance import AgeRange, Guidance
+from ..guidance.terms import weights_by_view
 from ..loop import by_chunk
 from ..schedule.row import Row
 from ..settings import RolloutSettings
 
+PLAIN = Guidance()
 CHUNKS_BACK = 64
 """Chunks of which one leads a full row, but for the strangest fractions of a row between them."""
 
@@ -80,11 +83,24 @@ def enough_history(settings: RolloutSettings) -> int:
     return 1 + max(settings.cache.sink_frames, *ages, 0)
 
 
-def fullest(rows: Sequence[Row], count: int) -> list[Row]:
-    """So many neighbouring `rows` of a chunk, from the first with the most active frames on."""
-    sizes = [len(row.frames) for row in rows]
+def fullest(rows: Sequence[Row], count: int, guidance: Guidance = PLAIN) -> list[Row]:
+    """So many neighbouring `rows` of a chunk, from the first with the largest pass on.
+
+    A pass has each active latent frame once for each branch that `guidance` evaluates together, and
+    guidance acts in some of the rows.
+    """
+    sizes = [len(row.frames) * _branches_of_pass(guidance, row) for row in rows]
     at = max(0, min(sizes.index(max(sizes)), len(rows) - count))
     return [*rows[at : at + count]]
+
+
+def _branches_of_pass(guidance: Guidance, row: Row) -> int:
+    """The most branches that a pass of `row` evaluates together."""
+    steps = zip(row.now, row.steps, strict=True)
+    weights = [guidance.weights(*step, started=row.first > 0) for step in steps]
+    inputs = weights_by_view(guidance, weights, row.now, lambda branch: branch.inputs)
+    together = Counter(skipped and skipped.layers for _, _, skipped in inputs)
+    return max(together.values()) if guidance.in_one_pass else 1
 
 
 def last_commit(settings: RolloutSettings) -> tuple[int, int] | None:

@@ -128,7 +128,8 @@ class Rehearsal:
     def _step(self, first: int) -> Peaks:
         settings, branches = self.settings, self._branches(first)
         rows = next(by_chunk(settings.noise_rows(first)))
-        rehearsed = fullest(rows, 2 if settings.feature_caching else 1)
+        count = 2 if settings.feature_caching else 1
+        rehearsed = fullest(rows, count, settings.guidance)
         if settings.sparsity.self_sparsity is not None:
             rehearsed.append(rows[-1])
         ahead = settings.known_frames.max_lookahead
@@ -151,7 +152,8 @@ class Rehearsal:
         """Bytes of the last commit behind a step, whose passes leave their rows of prompts."""
 
         def step(branches: Branches, first: int) -> None:
-            [row] = fullest(next(by_chunk(self.settings.noise_rows(first))), 1)
+            rows = next(by_chunk(self.settings.noise_rows(first)))
+            [row] = fullest(rows, 1, self.settings.guidance)
             branches.velocity(*_example_inputs(branches, row, 0))
 
         return self._commit(after=step)

@@ -15,7 +15,16 @@ from longtake.attention.storage.quantize import INT8
 from longtake.model.config import DiTConfig
 from longtake.samplers.conditioning.known_frames import from_latents
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.guidance import Guidance, last
+from longtake.samplers.guidance import (
+    DROP,
+    Guidance,
+    GuidanceTiming,
+    SkippedLayers,
+    extend,
+    last,
+    skip_in_negative,
+    without_layers,
+)
 from longtake.samplers.guidance.presets import cfg, temporal
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.samplers.schedule.context_noise import ContextNoise
@@ -79,6 +88,27 @@ def test_the_prompts_in_work_together_are_planned(
     planned = rollout_memory(settings, MANY_WORDS, torch.float32).total_bytes
     whole = whole_shot_bytes(settings, MANY_WORDS, torch.float32)
     assert whole == pytest.approx(planned, rel=0.05)
+
+
+LOW, HIGH = (0.0, 0.9), (0.9, 1.0)
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        replace(temporal(0.5, last(2), scale=2.0, none=DROP), timing=GuidanceTiming(LOW)),
+        extend(temporal(0.5, last(2), scale=2.0, none=DROP),
+               without_layers(1.0, SkippedLayers((0, 4), HIGH))),
+        extend(temporal(0.5, last(2), scale=2.0, none=DROP),
+               skip_in_negative(cfg(2.0), SkippedLayers((2,), LOW))),
+    ],
+    ids=["at low levels", "own pass", "negative prompt's"],
+)  # fmt: skip
+def test_the_row_with_the_largest_pass_is_planned(guidance: Guidance) -> None:
+    """Guidance adds branches in some rows, and skipped layers divide some passes."""
+    settings = shot(cache=WindowSink(6, 3), guidance=guidance, schedule=CHUNKS)
+    planned = rollout_memory(settings, LIKE_1_3B, torch.float32).total_bytes
+    assert whole_shot_bytes(settings, LIKE_1_3B, torch.float32) == pytest.approx(planned, rel=0.05)
 
 
 def test_a_last_chunk_of_fewer_frames_and_a_longer_history_is_planned() -> None:
