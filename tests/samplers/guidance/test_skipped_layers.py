@@ -24,8 +24,10 @@ from longtake.model.hooks import Hooks
 from longtake.model.recurrent.config import RecurrentConfig
 from longtake.samplers.branches import Branches
 from longtake.samplers.current import CurrentSettings
+from longtake.samplers.evaluator import Evaluator, PassInputs
 from longtake.samplers.guidance import (
     DROP,
+    Branch,
     Guidance,
     SkippedLayers,
     cfg,
@@ -149,6 +151,28 @@ def test_evaluations_are_those_of_the_plan(guidance: Guidance, evaluations: list
     planned = cost(chosen, TINY, torch.float32)
     assert planned.steps == sum(evaluations)
     assert chunk.model_evals == planned.evaluations
+
+
+def test_its_strength_is_that_of_the_guidance() -> None:
+    pushed = without_layers(1.0, LAST)
+    assert torch.equal(ours(pushed.scale_by(0.0)), ours(Guidance()))
+    half = ours(pushed.scale_by(0.5))
+    torch.testing.assert_close(half, ours(without_layers(0.5, LAST)), **CLOSE)
+
+
+def test_branches_that_skip_the_same_layers_share_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[list[object]] = []
+    evaluate = Evaluator.evaluate
+
+    def noting(self: Evaluator, inputs: PassInputs, *args: Any, **options: Any) -> Any:
+        batches.append([inputs.skipped, *inputs.prompts])
+        return evaluate(self, inputs, *args, **options)
+
+    monkeypatch.setattr(Evaluator, "evaluate", noting)
+    both_skip = skip_in_negative(extend(cfg(2.0), without_layers(1.0, LAST)), LAST)
+    plain = extend(both_skip, Guidance((Branch(2.0), Branch(-1.0, "negative"))))
+    ours(plain, length=3)
+    assert batches == [[(), "positive", "negative"], [(1,), "positive", "negative"]] * len(STEPS)
 
 
 @pytest.mark.parametrize(
