@@ -132,7 +132,7 @@ class RolloutHistory:
             self.caches[chosen.cache].leave_gap(gap)
         slots = None if chosen.ranks is None else self._slots(chosen.cache, chosen.ranks)
         level = branch.view.level_ahead if ahead else None
-        skipped = branch.skipped and branch.skipped.layers
+        skipped = None if branch.skipped is None else branch.skipped.layers
         return CacheView(
             branch.prompt, chosen.cache, chosen.row, slots, chosen.position + gap, level, skipped
         )
