@@ -45,7 +45,7 @@ def add_note(video: Path, key: str | None, shown: dict[str, Any]) -> None:
     content = {"longtake": FORMAT, "key": key, "size": _size(video), "shown": shown}
     try:
         with replacing(note) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+            temporary.write_bytes(_signed(json.dumps(content).encode()))
     except OSError as error:
         raise StorageError(
             f"{note} cannot be written ({error.strerror}): if this run is stopped, the next one "
@@ -90,13 +90,22 @@ def _note_of(video: Path) -> Path:
     return video.with_name(f".{video.name}.whole")
 
 
+def _signed(content: bytes) -> bytes:
+    """A note's bytes: the digest of its content, by which a damaged note is known, and that."""
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
 def _read(note: Path) -> dict[str, Any] | None:
     """What a note holds; None if it is damaged or of another format."""
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        signed = note.read_bytes()
+    except OSError:
         return None
-    return content if isinstance(content, dict) and content.get("longtake") == FORMAT else None
+    content = signed.partition(b"\n")[2]
+    if signed != _signed(content):
+        return None
+    values: dict[str, Any] = json.loads(content)
+    return values if values["longtake"] == FORMAT else None
 
 
 def _is_there(video: Path, content: dict[str, Any]) -> bool:

@@ -79,7 +79,19 @@ def damage_note(video: Path) -> None:
     note.write_text(note.read_text()[:-9])
 
 
-@pytest.mark.parametrize("act", [replace_video, remove_video, remove_sheet, damage_note])
+def empty_note(video: Path) -> None:
+    hidden(video)[0].write_text('{"longtake": 1}')
+
+
+def rename_list_of_note(video: Path) -> None:
+    [note] = hidden(video)
+    note.write_text(note.read_text().replace("longtake_files", "files_longtake"))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [replace_video, remove_video, remove_sheet, damage_note, empty_note, rename_list_of_note],
+)
 def test_a_video_that_somebody_changed_is_made_again(
     bench: Bench, act: Callable[[Path], None]
 ) -> None:
