@@ -24,7 +24,7 @@ from ...errors import BadInput
 from ..video.display.picture_times import PictureTimes
 from ..video.display.upright import StreamHeader
 from ..video.opening import AnyPacket, frames_of, open_to_read, packets
-from ..video.reading.source import BARE_FORMATS, bare_video, tick_s
+from ..video.reading.source import BARE_FORMATS, bare_video, tick_s, usual_rate
 from .address import SourceAddress
 from .web_file import WebFile
 
@@ -71,7 +71,8 @@ class Connection:
         self._tick_s = tick_s(self._stream)
         self._format = self._container.format.name
         self._packets = self._all_packets(self._container)
-        self._times = PictureTimes(self._format)
+        usual_ticks = round(1 / usual_rate(self._stream) / self._tick_s)
+        self._times = PictureTimes(self._format, duration=usual_ticks)
         self._clock = PictureClock(is_paced=self._is_whole(self._container))
         self._check_index()
 

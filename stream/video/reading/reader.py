@@ -140,7 +140,7 @@ class _DecodedFile:
             place = int((early + self._zero) / tick_s(self._stream))
             self._container.seek(place, stream=self._stream)
             self._frames = self._decoded()
-            first = next(self._frames, None)
+            first = self._first_timed()
             if first is not None and self.at(first) <= start + ROUNDING_S:
                 return first
             early, step = early - step, 2 * step
@@ -149,7 +149,11 @@ class _DecodedFile:
             self._container = open_file(self._source)
             self._stream = video_stream(self._container)
         self._frames = self._decoded()
-        return next(self._frames, None)
+        return self._first_timed()
+
+    def _first_timed(self) -> av.VideoFrame | None:
+        """The next picture that has a time: a place in MPEG may lie between two of these."""
+        return next((frame for frame in self._frames if frame.pts is not None), None)
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """The pictures from the place of the file on, with their times."""

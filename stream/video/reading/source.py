@@ -237,14 +237,14 @@ def _length_s(container: InputContainer, stream: VideoStream, source: VideoSourc
     most_s = AHEAD_S if container.format.name in CLOCKED_FORMATS else math.inf
     before: int | None = None
     end, is_joined = Fraction(0), False
-    for packet in packets(container, stream):
+    shown = display_ticks(container.format.name, packets(container, stream), round(usual / tick))
+    for packet, ticks in shown:
         step_s = 0 if None in (packet.dts, before) else (packet.dts - before) * tick
         if not is_joined and not -BACK_S <= step_s <= most_s:
             is_joined = True
-            shown = packet.dts if packet.pts is None else packet.pts
-            _warn_of_joint(source, end - start, shown * tick - start)
+            after = packet.dts if packet.pts is None else packet.pts
+            _warn_of_joint(source, end - start, after * tick - start)
         before = packet.dts
-        ticks = display_ticks(container.format.name, packet)
         if ticks is not None:
             end = max(end, ticks * tick + (packet.duration * tick if packet.duration else usual))
     return end - start

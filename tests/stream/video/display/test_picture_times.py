@@ -21,6 +21,7 @@ from longtake.tests.support.stream.live_servers import fault_server
 COUNT, FPS = 60, 25
 FILES = pytest.mark.parametrize(("name", "codec"), [
     ("x.avi", "libx264"), ("x.avi", "mpeg4"), ("x.avi", "mjpeg"), ("x.m2v", "mpeg2video"),
+    ("x.mpg", "libx264"),
 ])  # fmt: skip
 
 
@@ -50,10 +51,12 @@ def test_each_picture_is_read_once_at_its_time(
     assert [number for piece in pieces(clip) for number in numbers(piece)] == [*range(first, COUNT)]
 
 
-@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg"])
-def test_a_live_avi_plays_evenly(tmp_path: Path, codec: str) -> None:
-    write(tmp_path / "x.avi", codec)
-    with fault_server((tmp_path / "x.avi").read_bytes()) as server:
+@pytest.mark.parametrize(("name", "codec"), [
+    ("x.avi", "libx264"), ("x.avi", "mpeg4"), ("x.avi", "mjpeg"), ("x.mpg", "libx264"),
+])  # fmt: skip
+def test_a_live_file_plays_evenly(tmp_path: Path, name: str, codec: str) -> None:
+    write(tmp_path / name, codec)
+    with fault_server((tmp_path / name).read_bytes()) as server:
         address = SourceAddress.parse(server.url("/ranges"))
         with closing(Connection(address, 60.0)) as connection:
             times = [at for at, _ in iter(connection.next, None)]
