@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import logging
 import socket
 import ssl
 import time
@@ -27,6 +28,8 @@ from ..video.opening import AnyPacket, frames_of, open_to_read, packets
 from ..video.reading.source import BARE_FORMATS, bare_video, tick_s, usual_rate
 from .address import SourceAddress
 from .web_file import WebFile
+
+logger = logging.getLogger("longtake")
 
 FORMATS = "mpegts,mov,matroska,flv,avi,mpjpeg,mjpeg,jpeg_pipe,ogg,mpeg,h264,hevc,rtsp"
 """No playlist, no list of other files, nothing that reads an address."""
@@ -59,6 +62,7 @@ class Connection:
         self._container: InputContainer | None = None
         self._waiting: deque[av.VideoFrame] = deque()
         self._has_begun = False  # whether a picture came
+        self._is_told = False  # of a clock that stands still
         try:
             with _told(address, stall_s, BadInput):
                 self._container = self._open()
@@ -96,7 +100,9 @@ class Connection:
         if not self._waiting:
             return None
         frame = self._waiting.popleft()
-        return self._clock.time(self._time_of(frame)), frame
+        at = self._clock.time(self._time_of(frame))
+        self._tell_still_clock()
+        return at, frame
 
     def interrupt(self) -> None:
         """End a read that waits on another thread; FFmpeg's own reads end when they give up."""
@@ -163,6 +169,15 @@ class Connection:
             return None
         return float(frame.pts * (frame.time_base or self._tick_s))
 
+    def _tell_still_clock(self) -> None:
+        """Say once that the source's own times are of no use."""
+        if self._clock.stands_still and not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "The live source %s gives all its pictures the same time, so each counts from when "
+                "it comes; motion may be uneven until the source's clock runs.", self.address.shown,
+            )  # fmt: skip
+
     def _all_packets(self, container: InputContainer) -> Iterator[AnyPacket]:
         """The packets to the end, which FFmpeg takes for damage in motion JPEG."""
         try:
@@ -194,10 +209,12 @@ class Connection:
 class PictureClock:
     """Times of pictures on a clock that never goes back, whatever the source's does.
 
-    The pictures of a source that `is_paced`, a file, are waited for.
+    The pictures of a source that `is_paced`, a file, are waited for. Where pictures come and the
+    source's clock `stands_still`, they are of the time when they come.
     """
 
     JUMP_S = 10.0  # a larger step of the source's clock is a new beginning
+    STILL_S = 1.0  # some sources give a few pictures one time
 
     def __init__(
         self,
@@ -209,12 +226,17 @@ class PictureClock:
         self.is_paced = is_paced
         self._clock, self._sleep = clock, sleep
         self._offset_s: float | None = None
-        self._last_s = clock()
+        self._last_s = self._moved_s = clock()
+        self._at: float | None = None  # the source's own time of the last picture
+        self.stands_still = False
 
     def time(self, at: float | None) -> float:
         """The time of a picture that the source gives as `at` seconds, or not at all."""
         now = self._clock()
-        if at is None:
+        if at is None or at != self._at:
+            self._at, self._moved_s = at, now
+        self.stands_still = now - self._moved_s > self.STILL_S
+        if at is None or self.stands_still:
             self._last_s = max(now, self._last_s)
             return self._last_s
         if self._offset_s is None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from longtake.errors import BadInput
 from longtake.stream.incoming.address import SourceAddress
-from longtake.stream.incoming.connection import Connection, PictureClock, SourceLost
+from longtake.stream.incoming.connection import Connection, SourceLost
 from longtake.tests.support.clips import beeps, write_clip
 from longtake.tests.support.numbered_frames import number_in
 from longtake.tests.support.server_process import free_port
@@ -372,19 +372,6 @@ def test_a_read_ends_when_another_thread_interrupts_it(server: FaultServer) -> N
         thread.join(0.1)
     connection.close()
     assert len(read) <= COUNT
-
-
-def test_times_never_go_back_and_only_a_file_waits() -> None:
-    now, slept = [100.0], list[float]()
-    live = PictureClock(lambda: now[0], slept.append)
-    assert [live.time(at) for at in (5.0, 5.5, 6.0)] == [100.0, 100.5, 101.0]
-    now[0] = 103.0
-    assert [live.time(at) for at in (0.0, 0.5)] == [103.0, 103.5]  # the source began anew
-    now[0] = 200.0
-    assert live.time(90.0) == 200.0  # a hole in the stream
-    assert slept == []
-    file = PictureClock(lambda: now[0], slept.append, is_paced=True)
-    assert [file.time(at) for at in (1.0, 1.5)] == [200.0, 200.5] and slept == [0.5]
 
 
 def _soon(attempt: Callable[[], Connection]) -> Connection:
