@@ -6,8 +6,6 @@ import io
 import json
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,6 @@ from ...samplers.camera.rigid import from_twist
 
 MAX_BYTES = 256 * 2**20
 MAX_POSES = 1_000_000
-MISFITS = (
-    ValueError, LookupError, ArithmeticError, TypeError, OSError, EOFError, MemoryError,
-    RuntimeError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What a file raises that holds something else, is damaged or encrypted, or claims too much."""
 POSE_NAMES = "poses", "c2w", "c2ws", "extrinsics", "camera_poses"
 FORMS = (
     "camera-to-world matrices (n, 4, 4) or (n, 3, 4) as .json, .npy, .npz or .txt, or a text such "
@@ -54,7 +47,7 @@ def read_poses(path: Path) -> tuple[Tensor, bool]:
         raise BadInput(f"{path} is larger than {MAX_BYTES // 2**20} MB, too much for camera poses.")
     try:
         content = _reader(path)(path.read_bytes())
-    except MISFITS as error:
+    except Exception as error:  # decompressors and parsers have errors of their own
         raise BadInput(f"{path} cannot be read as camera poses ({error}); give {FORMS}.") from error
     if isinstance(content, str):
         return poses_of_keys(content), True

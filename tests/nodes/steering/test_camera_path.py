@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,16 @@ def archive(*, empty: bool = False) -> bytes:
     return file.getvalue()
 
 
+def damaged_lzma() -> bytes:
+    """A .npz whose poses another packer than NumPy has compressed, with damage in their middle."""
+    file, packed = io.BytesIO(), io.BytesIO()
+    np.save(file, np.arange(800.0).reshape(50, 4, 4))
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as target:
+        target.writestr("poses.npy", file.getvalue())
+    content = packed.getvalue()
+    return content[:90] + b"\xff" * 30 + content[120:]
+
+
 def flagged(at: int, value: int) -> bytes:
     """That file with another byte in its directory, `at` bytes from the entry's start."""
     content = bytearray(archive())
@@ -175,10 +186,13 @@ def claim(frames: int) -> bytes:
     ("name", "content", "complaint"),
     [("a.npz", archive(empty=True), "it names nothing"),
      ("a.npz", archive().replace(archive()[60:90], b"\xff" * 30), "while decompressing"),
+     ("a.npz", damaged_lzma(), "cannot be read as camera poses"),
+     ("a.npy", claim(9).replace(b"}", b" "), "cannot be read as camera poses"),
      ("a.npz", flagged(8, 1), "encrypted"), ("a.npz", flagged(10, 97), "compression"),
      ("a.npy", claim(10**12), "cannot be read as camera poses"),
      ("a.npy", claim(10**30), "cannot be read as camera poses")],
-    ids=["empty", "damaged", "encrypted", "other compression", "huge", "beyond numbers"],
+    ids=["empty", "damaged", "damaged lzma", "open header", "encrypted", "other compression",
+         "huge", "beyond numbers"],
 )  # fmt: skip
 def test_an_array_file_that_is_none_is_one_sentence(
     name: str, content: bytes, complaint: str, tmp_path: Path
