@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event
 
 import av
 
-from ...errors import BadInput
+from ...errors import BadInput, LongtakeError
 from ..ndi.input import NdiInput
 from ..video.display.upright import PLAIN
 from .connection import PictureClock, SourceLost
@@ -27,7 +29,8 @@ class NdiSource:
     def __init__(self, name: str, stall_s: float, ended: Event) -> None:
         self._stall_s, self._ended = stall_s, ended
         first_s = max(stall_s, FIRST_S)
-        self._input = NdiInput(name, first_s, ended)
+        with _told(name, BadInput):
+            self._input = NdiInput(name, first_s, ended)
         self.name = self._input.name
         self._clock = PictureClock()
         try:
@@ -55,16 +58,11 @@ class NdiSource:
         """The next picture; None if a source that has begun is gone, `kind` if none comes."""
         until = time.monotonic() + patience_s
         while True:
-            try:
-                picture = self._input.picture()
-            except ValueError as error:
-                raise kind(
-                    f"The NDI source {self.name} cannot be read ({error}); let it send RGB or "
-                    "YUV of 8 bits."
-                ) from error
+            with _told(self.name, kind):
+                picture, is_connected = self._input.picture(), self._input.is_connected
             if picture is not None:
                 return self._clock.time(picture[0]), picture[1]
-            if kind is SourceLost and not self._input.is_connected:
+            if kind is SourceLost and not is_connected:
                 return None
             if self._ended.is_set() or time.monotonic() >= until:
                 raise kind(
@@ -85,3 +83,21 @@ class NdiOpening:
         source = NdiSource(self._name, self._stall_s, ended)
         self._name = source.name
         return source
+
+
+@contextmanager
+def _told(name: str, kind: type[Exception]) -> Iterator[None]:
+    """Turn what NDI's library raises into one sentence: a source that is lost ends no run."""
+    try:
+        yield
+    except LongtakeError:
+        raise
+    except ValueError as error:
+        raise kind(
+            f"The NDI source {name} cannot be read ({error}); let it send RGB or YUV of 8 bits."
+        ) from error
+    except Exception as error:  # the library has errors of its own
+        raise kind(
+            f"The NDI source {name} cannot be read, since NDI's library failed "
+            f"({type(error).__name__}: {error}); check the source, or start its program anew."
+        ) from error

@@ -14,6 +14,7 @@ from longtake.stream.incoming.connection import SourceLost
 from longtake.stream.incoming.ndi_source import NdiOpening, NdiSource
 from longtake.stream.incoming.opening import opening
 from longtake.stream.incoming.receiver import Receiver
+from longtake.stream.ndi.input import NdiInput
 from longtake.tests.support.stream.live_servers import wait_until
 from longtake.tests.support.stream.ndi_stand_in import Kind, Network
 
@@ -88,6 +89,33 @@ def test_pictures_of_another_kind_are_named(network: Network) -> None:
     with pytest.raises(BadInput, match="cannot be read .pictures of the kind P216.; "):
         NdiSource(OBS, SHORT_S, Event())
     assert not network.is_open
+
+
+def test_a_fault_of_ndis_library_is_a_loss_and_ends_no_run(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: NdiInput) -> None:
+        raise RuntimeError("no memory for a frame")
+
+    with closing(NdiSource(OBS, 60.0, Event())) as source:
+        source.next()
+        monkeypatch.setattr(NdiInput, "picture", fail)
+        with pytest.raises(SourceLost, match="failed .RuntimeError: no memory for a frame.; check"):
+            source.next()
+    with pytest.raises(BadInput, match="NDI's library failed"):
+        NdiSource(OBS, 60.0, Event())
+    assert not network.is_open
+
+
+def test_a_library_that_fails_as_it_connects_has_a_sentence(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no socket")
+
+    monkeypatch.setattr("longtake.stream.ndi.input.find", fail)
+    with pytest.raises(BadInput, match="NDI's library failed .RuntimeError: no socket.; check"):
+        NdiSource(OBS, 60.0, Event())
 
 
 def test_the_end_of_the_reading_ends_the_waiting(network: Network) -> None:
