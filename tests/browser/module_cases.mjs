@@ -352,7 +352,9 @@ test("a player without a size does not make its node higher; it does once it is 
   const info = { edits: /** @type {object[]} */ ([]) };
   const reel = { take: { token: "t", info }, place: { makeRoom: (/** @type {number} */ pixels) => rooms.push(pixels) } };
   const drivePad = { driver: { on: false } };
-  const player = { element, reel, drivePad, runControls: { element, form: { hidden: true } }, isFullscreen: () => false };
+  const hidden = { hidden: true };
+  const runControls = { element, form: hidden, keys: { editor: hidden, list: hidden } };
+  const player = { element, reel, drivePad, runControls, isFullscreen: () => false };
   const room = new PictureRoom(/** @type {any} */ (player), /** @type {any} */ (stage));
   const update = (/** @type {number} */ height) => {
     stage.clientHeight = height;

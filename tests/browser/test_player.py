@@ -24,7 +24,7 @@ PAGES = ["run_cases.mjs"]
 LONG_PAGES = [
     "address_cases.mjs", "connection_cases.mjs", "lasting_cases.mjs", "live_input/screen_cases.mjs",
     "looks_cases.mjs", "playback_cases.mjs", "refined/refined_cases.mjs",
-    "steering/drive_cases.mjs", "steering/form_cases.mjs",
+    "steering/drive_cases.mjs", "steering/form_cases.mjs", "steering/prompt_keys_cases.mjs",
 ]  # fmt: skip
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
 run_once = cache(run_cases)

@@ -12,6 +12,7 @@ import { shareWithTabs } from "./takes/tab_sharing.mjs";
 import { loadWords, translate } from "./words.mjs";
 
 const RETRY_MS = 1000;
+const PROMPTS = "longtake.prompts"; // in the browser's storage
 
 document.documentElement.lang = await loadWords(navigator.language); // how screen readers speak
 const key = location.hash.slice(1);
@@ -32,7 +33,12 @@ const library = new Library(server);
 const receive = key ? library.receive.bind(library) : shareWithTabs(library);
 const hint = key ? translate("Frames appear here while they are generated.") : translate("Start a run. Its frames appear here.");
 const lostHint = () => translate("No connection to the server. Run the same command again to resume.");
-const place = { emptyHint: () => hint, lostHint, keepLine: null, keepDrive: null, fork: null, restart: null };
+/** The prompts on keys belong to this browser: there is no workflow to keep them in. */
+const prepared = {
+  read: () => localStorage.getItem(PROMPTS) ?? "",
+  write: (/** @type {string} */ text) => localStorage.setItem(PROMPTS, text),
+};
+const place = { emptyHint: () => hint, lostHint, keepLine: null, keepDrive: null, prepared, fork: null, restart: null };
 const player = new Player(server, place);
 const showNewest = () => player.offer([...library.newest(null).values()]);
 

@@ -42,6 +42,7 @@
  * @property {((session: Session, line: string) => string|null)|null} keepLine writes an edit into the workflow
  * @property {(session: Session, line: string) => boolean} [isKept] whether the workflow contains an edit
  * @property {((session: Session, lines: string[]) => string|null)|null} [keepDrive] writes a drive into the workflow
+ * @property {{read: () => string, write: (text: string) => void}} [prepared] keeps the prompts on keys, one a line
  * @property {(session: Session, file: SavedFile) => void} [keep] remembers the saved file of a run
  * @property {((session: Session, seconds: number) => string|null)|null} fork forks the shot
  * @property {(pixels: number) => void} [makeRoom] makes the player higher

@@ -2,6 +2,8 @@
 /** The player's keys, in Node.js alone. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { preparedAt } from "../../../web/player/comfy/lasting/prepared_prompts.mjs";
+import { numberOf, promptsIn } from "../../../web/player/prompts/prepared.mjs";
 import { playerKeys } from "../../../web/player/view/shortcuts.mjs";
 
 /** A player that notes what is asked of it, and a function that presses a key there. @param {boolean} [live] */
@@ -14,9 +16,10 @@ function keyed(live = true) {
     toggle: note("toggle"), step: note("step"), stepChunk: note("chunk"), seek: note("seek"),
     goLive: note("live"), set: note("loop"), preferRefined: note("refined"),
   };
-  const player = { reel, saveFrame: note("save"), toggleFullscreen: note("full") };
-  const keys = playerKeys(/** @type {any} */ (player));
-  const press = (/** @type {Partial<KeyboardEvent>} */ key) => keys(/** @type {any} */ ({
+  const keys = { actionOf: (/** @type {KeyboardEvent} */ event) => (numberOf(event) === 2 ? note("prompt") : null) };
+  const player = { reel, saveFrame: note("save"), toggleFullscreen: note("full"), runControls: { keys } };
+  const handle = playerKeys(/** @type {any} */ (player));
+  const press = (/** @type {Partial<KeyboardEvent>} */ key) => handle(/** @type {any} */ ({
     target: { closest: () => null }, preventDefault() {}, stopPropagation() {}, ...key,
   }));
   return { asked, press };
@@ -47,4 +50,36 @@ test("on a keyboard of another script a letter is the key that has it; on a Lati
   press({ key: "o", code: "KeyS" }); // Dvorak
   press({ key: "ê", code: "KeyF" });
   assert.deepEqual(asked, ["save", "loop", "loop"]);
+});
+
+test("a held digit sends its prompt once, and one without a prompt does nothing", () => {
+  const { asked, press } = keyed();
+  for (const repeat of [false, true]) press({ key: "2", code: "Digit2", repeat });
+  press({ key: "3", code: "Digit3" });
+  press({ key: "2", code: "Digit2", ctrlKey: true });
+  assert.deepEqual(asked, ["prompt"]);
+});
+
+test("a digit is a place of the upper row on every keyboard, and a sign of the number pad", () => {
+  const number = (/** @type {string} */ key, /** @type {string} */ code) => numberOf({ key, code });
+  assert.equal(number("&", "Digit1"), 1, "in France");
+  assert.equal(number("!", "Digit1"), 1, "with Shift");
+  assert.equal(number("9", "Numpad9"), 9);
+  assert.equal(number("PageUp", "Numpad9"), null, "without Num Lock");
+  assert.equal(number("4", ""), 4, "on a screen");
+  assert.equal(number("0", "Digit0"), null);
+  assert.equal(number("F1", "F1"), null);
+});
+
+test("each line is a prompt, at most nine of them", () => {
+  assert.deepEqual(promptsIn("a ball\r\n\n  a cone \n"), ["a ball", "a cone"]);
+  assert.equal(promptsIn("x\n".repeat(12)).length, 9);
+});
+
+test("the prompts on keys are a property of the node, which its file has", () => {
+  const node = { properties: {} };
+  const prepared = preparedAt(node);
+  assert.equal(prepared.read(), "");
+  prepared.write("a ball\na cone");
+  assert.equal(preparedAt(JSON.parse(JSON.stringify(node))).read(), "a ball\na cone");
 });

@@ -139,6 +139,7 @@ export class Host {
       keepLine: (session, line) => actions.keepLine(session, line),
       isKept: (session, line) => actions.isKept(session, line),
       keepDrive: (session, lines) => actions.keepDrive(session, lines),
+      prepared: actions.prepared,
       keep: (session, file) => this.#lastShown.note(identityOf(node), { file }),
       fork: (session, seconds) => actions.fork(session, seconds),
       restart: (session, afresh) => actions.restart(session, afresh),

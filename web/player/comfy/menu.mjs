@@ -27,6 +27,7 @@ export function menuItems(player, all, tell) {
   }
   const { session, place } = player.reel;
   if (session && place.restart) add(translate("Start afresh with a new seed"), () => player.runControls.restart.run(true));
+  if (place.prepared) add(translate("Prompts on keys"), () => player.runControls.keys.toggle());
   const watched = all.filter(({ reel }) => reel.frames > 0);
   if (watched.length > 1) add(translate("Play all previews from here together"), () => playTogether(player, watched));
   return items;

@@ -6,6 +6,7 @@ import { decoderOf, forkObstacle, forkWidgets, jointObstacle, shotOf } from "./f
 import { executionId, nodesBelow } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { keepDrive } from "./lines/camera_lines.mjs";
+import { preparedAt } from "./lasting/prepared_prompts.mjs";
 import { isKept, keepLine } from "./lines/kept_lines.mjs";
 import { renewSeed } from "./new_seed.mjs";
 import { showNode } from "./show_node.mjs";
@@ -19,6 +20,7 @@ export class ShotActions {
     this.app = app;
     this.api = api;
     this.node = node;
+    this.prepared = preparedAt(node);
   }
 
   /** Write an edit into the Prompt Timeline of the shot. @param {Session} session @param {string} line */

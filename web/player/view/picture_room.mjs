@@ -21,7 +21,8 @@ export class PictureRoom {
     const { runControls, drivePad, reel } = this.player;
     const token = reel.take?.token ?? "";
     const wheel = drivePad.driver.on ? [drivePad.touch.element, drivePad.status, drivePad.facts, drivePad.lines.keep] : [];
-    const parts = [runControls.form, ...wheel].filter((part) => !part.hidden);
+    const { form, keys } = runControls;
+    const parts = [form, keys.editor, keys.list, ...wheel].filter((part) => !part.hidden);
     const opened = parts.length + (reel.take?.info.edits.length ?? 0);
     const more = opened > this.#opened && token === this.#take;
     [this.#opened, this.#take] = [opened, token];

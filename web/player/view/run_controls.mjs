@@ -1,6 +1,7 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
 /** @import { Edit } from "../types.mjs" */
+import { PromptKeys } from "../prompts/prompt_keys.mjs";
 import { element, textButton } from "./dom.mjs";
 import { EditList } from "./edit_list.mjs";
 import { RestartButtons } from "./restart_buttons.mjs";
@@ -9,7 +10,7 @@ import { translate } from "../words.mjs";
 const LONG_PAUSE_S = 60; // then the server moves the KV cache to main memory
 const MAX_GUIDANCE = 30; // stream/rollout/live/edit_queue.py: MAX_GUIDANCE
 
-/** The controls of the run: pause, resume, stop, prompt, guidance, LoRA. */
+/** The controls of the run: pause, resume, stop, prompt, guidance, LoRA, prompts on keys. */
 export class RunControls {
   #longPause = 0;
   #pausedLong = false;
@@ -25,11 +26,12 @@ export class RunControls {
     this.stop.title = translate("Finish this chunk, keep all frames and continue with the workflow");
     this.edit = textButton(translate("Edit prompt"), () => this.#toggleForm());
     this.edit.setAttribute("aria-expanded", "false");
-    const row = element("div", { class: "lt-run" }, this.pause, this.stop, this.edit);
+    this.keys = new PromptKeys(reel, (text) => void this.#send("edit", { text }));
+    const row = element("div", { class: "lt-run" }, this.pause, this.stop, this.edit, this.keys.button);
     this.free = textButton(translate("Stop and free the queue"), () => this.#send("stop"), "lt-primary");
     this.wait = this.#waitNotice();
     this.error = element("p", { class: "lt-bad", role: "alert", hidden: true });
-    const keydown = (/** @type {KeyboardEvent} */ event) => this.#keys(event);
+    const keydown = (/** @type {KeyboardEvent} */ event) => this.#typed(event);
     /** @type {HTMLTextAreaElement} */
     this.prompt = element("textarea", {
       rows: 3, "aria-label": translate("Prompt from the next chunk on"), "data-capture-wheel": "true", keydown,
@@ -52,7 +54,7 @@ export class RunControls {
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-run-panel", role: "group", "aria-label": translate("The run") },
-      row, this.restart.element, this.wait, this.error, this.form, this.edits.element,
+      row, this.restart.element, this.wait, this.error, this.keys.list, this.keys.editor, this.form, this.edits.element,
     );
   }
 
@@ -74,7 +76,7 @@ export class RunControls {
   }
 
   /** @param {KeyboardEvent} event */
-  #keys(event) {
+  #typed(event) {
     event.stopPropagation(); // typed letters are not shortcuts
     if (event.isComposing || event.repeat) return; // Escape and Enter are the input method's; a held key applies once
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -194,7 +196,9 @@ export class RunControls {
     if (!active && !this.#isTyping && !this.#isOwn) this.#openForm(false);
     const closed = this.form.hidden;
     this.ended.hidden = active;
-    this.element.hidden = !active && closed && !take?.info.edits.length && this.restart.element.hidden;
+    this.keys.update(active, obeys, this.#promptNow);
+    const rest = [this.restart.element, this.keys.button].every((part) => part.hidden);
+    this.element.hidden = !active && closed && !take?.info.edits.length && rest;
     this.pause.hidden = this.stop.hidden = !active;
     this.edit.hidden = !active && closed;
     this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");

@@ -17,7 +17,7 @@ export function playerKeys(player) {
     if (target.closest(PRESSING) && (event.key === " " || event.key === "Enter")) {
       return event.stopPropagation(); // activates the button, and nothing in the page around
     }
-    const action = player.reel.frames ? actionOf(player, event) : null;
+    const action = player.runControls.keys.actionOf(event) ?? (player.reel.frames ? actionOf(player, event) : null);
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();
