@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...samplers.camera.keys import PUSHES
-from ...stream.rollout.live.edit_queue import RANGES, Number
+from ...stream.rollout.live.edit_queue import MAX_OVER_S, RANGES, Number
 
 PREFIX = "/longtake/"
 HELP = f"{PREFIX}help"
@@ -36,13 +36,11 @@ class Address:
     read: Callable[[Arguments], Request]
 
 
-def _text(name: str, op: str) -> Callable[[Arguments], Request]:
-    def read(arguments: Arguments) -> Request:
-        if len(arguments) != 1 or not isinstance(arguments[0], str):
-            raise Unreadable(f"{PREFIX}{op} takes one text.")
-        return {"op": op, name: arguments[0]}
-
-    return read
+def _prompt(arguments: Arguments) -> Request:
+    text, over = arguments[0] if arguments else None, _finite(arguments[1:])
+    if not isinstance(text, str) or len(arguments) > 2 or len(over) != len(arguments) - 1:
+        raise Unreadable(f"{PREFIX}prompt takes one text, and seconds to blend over if you like.")
+    return {"op": "prompt", "text": text, **({"over": over[0]} if over else {})}
 
 
 def _number(op: Number, effect: str) -> Address:
@@ -94,7 +92,9 @@ def _switch(on: str, off: str | None = None) -> Callable[[Arguments], Request]:
 
 ADDRESSES: Mapping[str, Address] = {
     f"{PREFIX}prompt": Address(
-        "text", "another prompt from the next chunk on", _text("text", "prompt")
+        f"text, then perhaps a number, 0 to {MAX_OVER_S:g}",
+        "another prompt from the next chunk on, blended in over so many seconds",
+        _prompt,
     ),
     f"{PREFIX}guidance": _number("guidance", "another guidance strength from the next chunk on"),
     f"{PREFIX}strength": _number(

@@ -12,8 +12,8 @@ from torch import Tensor
 from ...characters import excerpt
 from ...errors import BadInput
 from ...model.config import DiTConfig
+from ...samplers.conditioning.blend import MAX_STEPS_BYTES, Blend
 from ...samplers.conditioning.prompts import (
-    Blend,
     PromptMix,
     PromptTimeline,
     TimedPrompt,
@@ -32,8 +32,6 @@ from .timed_lines import first_of
 from .timeline import SecondPrompt, TimedEmbedding, Timeline
 
 UMT5 = " (umt5 by Load CLIP of type `wan`; for `longtake run`, that needs --comfy DIR)"
-STEPS_BEYOND = 16  # chunks after a shot's end in which prompts still blend, for a later continue
-MAX_STEPS_BYTES = 4 * 2**30  # all embeddings of blends; one of Wan's is 8 MB
 
 
 def prompt_timeline(
@@ -69,13 +67,7 @@ def _blend(entry: TimedEmbedding, start: int, length: Length) -> Blend | None:
     """How a prompt blends in, not far beyond the end of the shot; None if it begins at once."""
     end = _start(replace(entry, start_s=entry.start_s + entry.over_s), length)
     parts = (end - start) // length.chunk_frames
-    if not start or parts < 1:
-        return None
-    steps = parts
-    if length.latent_frames is not None:
-        left = length.latent_frames + STEPS_BEYOND * length.chunk_frames - start
-        steps = min(parts, max(1, -(-left // length.chunk_frames)))
-    return Blend(length.chunk_frames, parts, steps)
+    return Blend.at(start, parts, length.chunk_frames, length.latent_frames)
 
 
 def _shares(second: SecondPrompt, length: Length) -> tuple[tuple[int, float], ...]:

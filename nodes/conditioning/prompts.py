@@ -177,9 +177,11 @@ class CLIPPrompter:
             session.remember(self.clip, text, embedding)
         return embedding
 
-    def line(self, start_s: float, text: str, guidance: float | None, lora: float | None) -> str:
+    def line(
+        self, start_s: float, text: str, guidance: float | None, lora: float | None, over_s: float
+    ) -> str:
         """Write the timeline line for this prompt."""
-        return format_line(TimedText(start_s, text, guidance, lora=lora))
+        return format_line(TimedText(start_s, text, guidance, over_s, lora))
 
 
 def truncate_tokens(tokens: Any) -> tuple[Any, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,28 +16,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ..camera.implied import implied_motion
-
-
-@dataclass(frozen=True, slots=True)
-class Blend:
-    """How a prompt comes into force: by equal parts, one a chunk of `chunk_frames` latent frames.
-
-    The prompt is complete after `parts` of them. Only the first `steps` parts are made, so that a
-    long blend at the end of a shot does not fill the memory.
-    """
-
-    chunk_frames: int
-    parts: int
-    steps: int
-
-    def starts(self, first: int, stop: int | None) -> range:
-        """The latent frames, from `first` on, that get another part before the next prompt."""
-        end = first + min(self.parts, self.steps) * self.chunk_frames
-        return range(first, end if stop is None else min(end, stop), self.chunk_frames)
-
-    def end(self, first: int) -> int:
-        """The latent frame from which a prompt that starts at `first` is complete."""
-        return first + self.parts * self.chunk_frames
+from .blend import Blend
 
 
 @dataclass(frozen=True)
@@ -79,20 +59,37 @@ class TimedPrompt:
         return implied_motion(self.text) == implied_motion(other.text)
 
     def blend_steps(self, before: TimedPrompt, stop: int | None) -> list[TimedPrompt]:
-        """The prompts that lead from `before` to this one, up to the next one at `stop`."""
+        """The prompts that lead from `before` to this one, up to the next one at `stop`.
+
+        They are made once: each live edit asks for those of the whole shot again.
+        """
         blend, first = self.blend, self.start_frame
         if blend is None:
             return [self]
+        end = None if stop is None or blend.end(first) < stop else stop
+        newest = self._newest_steps
+        if not newest or newest[0] is not before or newest[1] != end:
+            newest[:] = before, end, self._steps_from(before, blend, end)
+        steps: list[TimedPrompt] = newest[2]
+        return steps
+
+    def _steps_from(self, before: TimedPrompt, blend: Blend, stop: int | None) -> list[TimedPrompt]:
+        first, whole = self.start_frame, self.embedding.to(before.embedding)
         steps = [
             replace(
                 self, start_frame=start, blend=None,
-                embedding=before.embedding.lerp(self.embedding, part / (blend.parts + 1)),
+                embedding=before.embedding.lerp(whole, part / (blend.parts + 1)),
             )
             for part, start in enumerate(blend.starts(first, stop), 1)
         ]  # fmt: skip
-        if stop is None or blend.end(first) < stop:
+        if stop is None:
             steps.append(replace(self, start_frame=blend.end(first), blend=None))
         return steps
+
+    @cached_property
+    def _newest_steps(self) -> list[Any]:
+        """What the newest steps lead from, where another prompt ends them, and the steps."""
+        return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, cast
 from ...characters import half_character
 from ..incoming.inlet import FAULTS, Fault
 from ..rollout.live.controls import Controls
-from ..rollout.live.edit_queue import RANGES
+from ..rollout.live.edit_queue import MAX_OVER_S, RANGES
 
 MAX_PROMPT_CHARACTERS = 8192
 MAX_CLIENT_ID = 256
@@ -33,8 +33,8 @@ class Control:
 
 
 def read_control(body: bytes) -> Control:
-    """Read {"op": ..., "rev": ...} with the "text", numbers or "fork_seed" of the op."""
-    fields = read_fields(body, {"op", "rev", "text", *RANGES, "fork_seed"})
+    """Read {"op": ..., "rev": ...} with the "text", "over", numbers or "fork_seed" of the op."""
+    fields = read_fields(body, {"op", "rev", "text", "over", *RANGES, "fork_seed"})
     rev = fields.get("rev")
     if type(rev) is not int or not 1 <= rev <= MAX_REV:
         raise BadRequest(f"rev must be a whole number from 1 to {MAX_REV}.")
@@ -64,7 +64,7 @@ def _command(fields: dict[str, Any]) -> Command:
     op = fields.get("op")
     if op == "prompt":
         text = read_text(fields, "text", MAX_PROMPT_CHARACTERS)
-        return lambda controls: controls.set_prompt(text)
+        return partial(Controls.set_prompt, text=text, over_s=_over(fields))
     for name, (low, high) in RANGES.items():
         if op == name:
             value = _number(fields, name, low, high)
@@ -90,7 +90,16 @@ def _edit(fields: dict[str, Any]) -> Command:
     }
     if text is None and not numbers:
         raise BadRequest(f"edit needs text, {', '.join(RANGES)}, or several of these.")
-    return partial(Controls.change, text=text, numbers=numbers)
+    return partial(Controls.change, text=text, numbers=numbers, over_s=_over(fields))
+
+
+def _over(fields: dict[str, Any]) -> float:
+    """Read the seconds over which a prompt blends in; 0 if it begins at once."""
+    if "over" not in fields:
+        return 0.0
+    if "text" not in fields:
+        raise BadRequest("over needs text: a prompt blends in, and numbers change at once.")
+    return _number(fields, "over", 0.0, MAX_OVER_S)
 
 
 def read_fields(body: bytes, known: set[str]) -> dict[str, Any]:

@@ -33,8 +33,13 @@ class Prompter(Protocol):
         `warn` gets a sentence for what of the prompt has no effect.
         """
 
-    def line(self, start_s: float, text: str, guidance: float | None, lora: float | None) -> str:
-        """Write the timeline line that has the same effect from `start_s` on."""
+    def line(
+        self, start_s: float, text: str, guidance: float | None, lora: float | None, over_s: float
+    ) -> str:
+        """Write the timeline line that has the same effect from `start_s` on.
+
+        Its prompt blends in over `over_s` seconds.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,7 +82,8 @@ class FakeControls(Controls):
             return None
         time.sleep(self.encode_s)
         start_s = first_frame / fps
-        line = f"{start_s:.3f}: {edit.text}" if edit.text else None
+        over = f" (over {edit.over_s:g})" if edit.over_s else ""
+        line = f"{start_s:.3f}{over}: {edit.text}" if edit.text else None
         self.edit_queue.apply(edit, first_frame, start_s, line)
         return edit.text
 

@@ -8,7 +8,7 @@
  *   `prompt_changes`; `recalled` are the earlier frames that were fetched to make the chunk
  * @typedef {{frame: number, text: string, edited: boolean}} PromptChange
  * @typedef {{status: "queued"|"encoding"|"applied"|"failed", text: string|null,
- *   guidance: number|null, lora: number|null, strength?: number|null, level?: number|null, seed?: number|null, first_frame: number|null, start_s: number|null, line: string|null,
+ *   over_s?: number|null, guidance: number|null, lora: number|null, strength?: number|null, level?: number|null, seed?: number|null, first_frame: number|null, start_s: number|null, line: string|null,
  *   error: string|null}} Edit
  * @typedef {{first_frame_s?: number|null, frames_per_s?: number|null, eta_s?: number|null,
  *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,

@@ -16,7 +16,7 @@ from ....errors import BadInput
 from ...drive.drive import POLL_S, Drive
 from ...incoming.inlet import Inlet
 from ...run_clock import RunClock
-from .edit_queue import RANGES, Edit, EditQueue, Number
+from .edit_queue import MAX_OVER_S, RANGES, Edit, EditQueue, Number
 
 State = Literal["running", "paused", "stopping", "stopped", "done"]
 
@@ -121,20 +121,29 @@ class Controls:
             self._announce()
         self._change_state("stopping", "running", "paused")
 
-    def set_prompt(self, text: str) -> None:
-        """Use another prompt from the next chunk on."""
-        self.change(text, {})
+    def set_prompt(self, text: str, over_s: float = 0.0) -> None:
+        """Use another prompt from the next chunk on, or blend it in over so many seconds."""
+        self.change(text, {}, over_s)
 
     def set_number(self, name: Number, value: float) -> None:
         """Use another number of `RANGES` from the next chunk on."""
         self.change(None, {name: value})
 
-    def change(self, text: str | None, numbers: Mapping[Number, float]) -> None:
+    def change(
+        self, text: str | None, numbers: Mapping[Number, float], over_s: float = 0.0
+    ) -> None:
         """Use another prompt, other numbers of `RANGES`, or both, as one edit.
 
-        Line breaks and runs of blanks become one blank, since a timeline's line cannot hold them.
+        The prompt blends in over `over_s` seconds of video; numbers change at once. Line breaks
+        and runs of blanks become one blank, since a timeline's line cannot hold them.
         """
         changes: dict[str, Any] = {} if text is None else {"text": " ".join(text.split())}
+        if over_s and (text is None or not 0 <= over_s <= MAX_OVER_S):
+            raise BadInput(
+                f"over is {over_s:g}; give it from 0 to {MAX_OVER_S:g} seconds, beside a prompt."
+            )
+        if over_s:
+            changes["over_s"] = round(float(over_s), STRENGTH_DIGITS)
         for name, value in numbers.items():
             low, high = RANGES[name]
             if not low <= value <= high:  # true for NaN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from ....samplers.control.strength import MAX_STRENGTH
 
@@ -26,6 +26,9 @@ RANGES: Mapping[Number, tuple[float, float]] = {
 video; `level` is the noise level of frames that are redrawn.
 """
 
+MAX_OVER_S = 600.0
+"""How long a prompt may take to blend in, in seconds of video."""
+
 ENDED = "The shot has ended; change the prompts and run again."
 TOO_LATE = "The shot ended before this edit could take effect; run again to make it."
 
@@ -34,6 +37,7 @@ TOO_LATE = "The shot ended before this edit could take effect; run again to make
 class Edit:
     """A change of prompt or of numbers, or of several of these, from one chunk on.
 
+    The prompt takes `over_s` seconds of video to blend in; None: it begins at once.
     `guidance` is a strength, `lora` a factor on the strengths that the workflow gives, `strength`
     that of the control video, `level` the noise level of frames that are redrawn. `seed` is that of
     all noise from there on, and was held for this edit. `first_frame` and `start_s` say where the
@@ -43,6 +47,7 @@ class Edit:
 
     status: EditStatus = "queued"
     text: str | None = None
+    over_s: float | None = None
     guidance: float | None = None
     lora: float | None = None
     strength: float | None = None
@@ -62,8 +67,8 @@ class Edit:
     def summary(self) -> str:
         """What the edit changed, for a report: its line, and what no line holds."""
         by_line = self.line or self.text or (None if self.guidance is None else str(self.guidance))
-        lora = self.lora if self.line is None else None
-        others = {"LoRA x": lora, "control strength": self.strength, "level": self.level}
+        by_line_too = {"over": self.over_s, "LoRA x": self.lora} if self.line is None else {}
+        others = {**by_line_too, "control strength": self.strength, "level": self.level}
         parts = [f"{name} {value:g}" for name, value in others.items() if value is not None]
         seed = None if self.seed is None else f"seed {self.seed}"
         return "; ".join(part for part in (by_line, *parts, seed) if part)
@@ -167,5 +172,8 @@ class EditQueue:
 
 def _merge(earlier: Edit, later: Edit) -> Edit:
     """Both edits as one; the later one wins where both change the same thing."""
-    changes = {name: getattr(later, name) for name in ("text", *RANGES)}
-    return replace(earlier, **{name: value for name, value in changes.items() if value is not None})
+    numbers = {name: getattr(later, name) for name in RANGES}
+    changes: dict[str, Any] = {n: value for n, value in numbers.items() if value is not None}
+    if later.text is not None:
+        changes |= {"text": later.text, "over_s": later.over_s}
+    return replace(earlier, **changes)

@@ -8,8 +8,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from ....errors import LongtakeError
+from ....model.config import FRAMES_PER_LATENT
 from ....model.vae.latent_format import frame_count
-from ....samplers.conditioning.prompts import TimedPrompt, fit_length
+from ....samplers.conditioning.blend import MAX_STEPS_BYTES, Blend
+from ....samplers.conditioning.prompts import PromptTimeline, TimedPrompt, fit_length
 from ....samplers.settings import (
     RolloutSettings,
     TimedGuidance,
@@ -17,6 +19,7 @@ from ....samplers.settings import (
     TimedLora,
     TimedSeed,
 )
+from ....units import byte_size
 from ..fork import seen_until
 from ..observer import RunObserver
 from ..run_state import RunState
@@ -51,7 +54,7 @@ def apply_edit(
         return _fail(edit, reason, edits, observer)
     state.branch(index, settings)
     frame = frame_count(first)
-    line = timeline_line(edit, frame / spec.fps, settings, first, spec.prompter)
+    line = timeline_line(edit, first, settings, spec)
     edits.apply(edit, frame, frame / spec.fps, line)
     observer.on_edit()
     return True
@@ -80,8 +83,10 @@ def edited_settings(
             raise LongtakeError("The model reads no prompt; drive it with keys instead.")
         embedding = _encode(edit.text, spec.prompter, observer, warn)
         fitted = fit_length(embedding, len(settings.prompts.negative))
-        prompt = TimedPrompt(first, fitted, edit.text, active_from=first)
+        blend = _blend(edit.over_s, first, settings, spec.fps)
+        prompt = TimedPrompt(first, fitted, edit.text, active_from=first, blend=blend)
         prompts = settings.prompts.with_prompt(prompt, seen_until(settings, new))
+        _check_steps(prompts)
         settings = replace(settings, prompts=prompts)
     if edit.guidance is not None:
         settings = settings.with_guidance(TimedGuidance(first, spec.guided(edit.guidance)))
@@ -95,6 +100,23 @@ def edited_settings(
             )
         settings = settings.with_lora(TimedLora(first, edit.lora))
     return settings
+
+
+def _blend(over_s: float | None, first: int, settings: RolloutSettings, fps: float) -> Blend | None:
+    """How a prompt from latent frame `first` on blends in: by whole chunks, as a line's does."""
+    chunk_frames = settings.schedule.chunk_frames
+    parts = round((over_s or 0.0) * fps / FRAMES_PER_LATENT / chunk_frames)
+    return Blend.at(first, parts, chunk_frames, settings.length)
+
+
+def _check_steps(prompts: PromptTimeline) -> None:
+    """Refuse a blend with which all blends of the shot would fill the memory."""
+    step_bytes = prompts.step_count * prompts.negative.nbytes
+    if step_bytes > MAX_STEPS_BYTES:
+        raise LongtakeError(
+            f"With this blend, all blends of the shot would fill {byte_size(step_bytes)} of "
+            "memory; blend over fewer seconds, or let the prompt begin at once."
+        )
 
 
 def _with_strength(strength: float | None, new: int, settings: RolloutSettings) -> RolloutSettings:
@@ -129,17 +151,26 @@ def _with_level(
 
 
 def timeline_line(
-    edit: Edit, start_s: float, settings: RolloutSettings, first: int, prompter: Prompter | None
+    edit: Edit, first: int, settings: RolloutSettings, spec: RolloutSpec
 ) -> str | None:
     """The timeline line that has the same effect as `edit`; None if no line can say it.
 
-    A line always gives a prompt, which would end a blend in progress.
+    A line always gives a prompt, which would end a blend in progress. Its own blend has the length
+    that the edit's has, in whole chunks.
     """
-    changes = (edit.text, edit.guidance, edit.lora)
+    changes, prompter = (edit.text, edit.guidance, edit.lora), spec.prompter
     if prompter is None or edit.seed is not None or changes == (None, None, None):
         return None
-    line = settings.prompts.complete_line(first)
-    return None if line is None else prompter.line(start_s, line.text, edit.guidance, edit.lora)
+    text, over_s = edit.text, 0.0
+    if text is None:
+        line = settings.prompts.complete_line(first)
+        if line is None:
+            return None
+        text = line.text
+    elif blend := _blend(edit.over_s, first, settings, spec.fps):
+        over_s = blend.end(0) * FRAMES_PER_LATENT / spec.fps
+    start_s = frame_count(first) / spec.fps
+    return prompter.line(start_s, text, edit.guidance, edit.lora, over_s)
 
 
 def _encode(text: str, prompter: Prompter | None, observer: RunObserver, warn: Warn) -> Tensor:

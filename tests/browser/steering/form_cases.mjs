@@ -141,6 +141,25 @@ test("a number is sent once, and one that was refused or typed meanwhile stays",
   await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a green cone");
 }, { errors: /400/ }));
 
+test("a prompt blends in over the seconds of its field, which are sent once and not without a prompt", onPage(async (player) => {
+  await openForm(player, RUN);
+  const over = player.root.getByLabel("Over");
+  await over.fill("2");
+  await player.root.getByLabel("Guidance").fill("3");
+  const requests = countRequests(player);
+  await player.button("Apply").click();
+  await player.root.getByRole("alert").getByText("Only a new prompt blends in").waitFor();
+  assert.deepEqual([await over.inputValue(), requests.value], ["2", 0]);
+  await apply(player, "a blue ball");
+  await edits(player).getByText("a blue ball, over 2 s, guidance 3").waitFor();
+  await eventually(() => over.inputValue(), "");
+  await apply(player, "a green cone");
+  await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a green cone");
+  await over.fill("601");
+  await apply(player, "a red ball");
+  await player.root.getByRole("alert").getByText("over must be a number from 0 to 600").waitFor();
+}, { errors: /400/ }));
+
 test("the LoRA field says the strength in force", onPage(async (player) => {
   await openForm(player, RUN);
   const lora = player.root.getByLabel("LoRA");
@@ -187,11 +206,11 @@ test("the next player of the take gets what was typed, and learns what was sent"
     const open = () => {
       const controls = new RunControls({ take, frames: 12, growing: true, session, place: {}, onChange() {} });
       controls.update();
-      return [controls, controls.prompt, controls.guidance, controls.lora];
+      return [controls, controls.prompt, controls.over, controls.guidance, controls.lora];
     };
     const [controls, ...fields] = open();
     controls.edit.click();
-    for (const [at, value] of ["a cat", "2.5", "0.5"].entries()) {
+    for (const [at, value] of ["a cat", "1.5", "2.5", "0.5"].entries()) {
       fields[at].value = value;
       fields[at].dispatchEvent(new Event("input", { bubbles: true }));
     }
@@ -201,9 +220,9 @@ test("the next player of the take gets what was typed, and learns what was sent"
     await new Promise((resolve) => setTimeout(resolve));
     return [typed, shown, session.draft];
   });
-  assert.deepEqual(typed, { prompt: "a cat", guidance: "2.5", lora: "0.5" });
-  assert.deepEqual(shown, ["a cat", "2.5", "0.5"]);
-  assert.deepEqual(sent, { prompt: "", guidance: "", lora: "" });
+  assert.deepEqual(typed, { prompt: "a cat", over: "1.5", guidance: "2.5", lora: "0.5" });
+  assert.deepEqual(shown, ["a cat", "1.5", "2.5", "0.5"]);
+  assert.deepEqual(sent, { prompt: "", over: "", guidance: "", lora: "" });
 }));
 
 /** Say what the form holds when it is opened, of a take of 24 frames. @param {PlayerPage} player

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { preparedAt } from "../../../web/player/comfy/lasting/prepared_prompts.mjs";
-import { numberOf, promptsIn } from "../../../web/player/prompts/prepared.mjs";
+import { changeOf, numberOf, promptsIn } from "../../../web/player/prompts/prepared.mjs";
 import { playerKeys } from "../../../web/player/view/shortcuts.mjs";
 
 /** A player that notes what is asked of it, and a function that presses a key there. @param {boolean} [live] */
@@ -74,6 +74,17 @@ test("a digit is a place of the upper row on every keyboard, and a sign of the n
 test("each line is a prompt, at most nine of them", () => {
   assert.deepEqual(promptsIn("a ball\r\n\n  a cone \n"), ["a ball", "a cone"]);
   assert.equal(promptsIn("x\n".repeat(12)).length, 9);
+});
+
+test("brackets before a prompt say what they say in the Prompt Timeline, or the line cannot be read", () => {
+  assert.deepEqual(changeOf("a ball: red"), { text: "a ball: red" });
+  assert.deepEqual(changeOf("(red:1.2) ball"), { text: "(red:1.2) ball" }, "the weight of a word");
+  assert.deepEqual(changeOf("(over 2): a ball"), { text: "a ball", over: 2 });
+  assert.deepEqual(changeOf("(Guidance 2.5, over 1 s,lora -0.5) : a ball"), { text: "a ball", guidance: 2.5, over: 1, lora: -0.5 });
+  assert.deepEqual(changeOf("（over 2、guidance 3）：球"), { text: "球", over: 2, guidance: 3 }, "as a Chinese keyboard types");
+  for (const line of ["(over): a ball", "(over 2, over 3): a ball", "(fade 2): a ball", "(over 2):", "(over 2 guidance 3): a ball"]) {
+    assert.equal(changeOf(line), null, line);
+  }
 });
 
 test("the prompts on keys are a property of the node, which its file has", () => {

@@ -72,6 +72,16 @@ test("the prompts outlive the run and the page, and act in the next run alone", 
   await edits(player).getByText("a blue ball").waitFor();
 }));
 
+test("a line may say how its prompt comes in, as one of the Prompt Timeline does", onPage(async (player) => {
+  await prepare(player, "(over 2, guidance 3): a blue ball\n(fade 2): a green cone");
+  await player.slider.press("1");
+  await edits(player).getByText("a blue ball, over 2 s, guidance 3").waitFor();
+  await eventually(() => prompt(player, "a blue ball").getAttribute("aria-pressed"), "true");
+  await player.slider.press("2");
+  await player.root.getByRole("alert").getByText("Write (over 2)").waitFor();
+  assert.equal(await edits(player).count(), 1);
+}));
+
 test("what the run refuses of a prompt is said beside the buttons", onPage(async (player) => {
   await prepare(player, "x".repeat(8193));
   await prompt(player, "1 x").click();

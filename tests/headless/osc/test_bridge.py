@@ -67,15 +67,16 @@ def test_every_address_becomes_the_request_that_it_documents() -> None:
     log = Log()
     with listening(log, log.said) as bridge:
         for count, (name, value) in enumerate([
-            ("prompt", "a blue ball"), ("guidance", 4.5), ("lora", -1), ("pause", 1), ("pause", 0),
-            ("pause", []), ("resume", True), ("stop", []),
+            ("prompt", "a blue ball"), ("prompt", ["a ball", 2]), ("guidance", 4.5),
+            ("lora", -1), ("pause", 1), ("pause", 0), ("pause", []), ("resume", True), ("stop", []),
             ("camera", [0, 0, 0.5, -1.0, 0.0]), ("fork/seed", 2**53 - 1), ("fork/seed", 7.0),
             ("strength", 0.25), ("level", 1),
         ]):  # fmt: skip
             say(bridge, name, value)
             wait_until(lambda count=count: len(log.requests) > count)
     assert log.requests == [
-        {"op": "prompt", "text": "a blue ball"}, {"op": "guidance", "guidance": 4.5},
+        {"op": "prompt", "text": "a blue ball"}, {"op": "prompt", "text": "a ball", "over": 2.0},
+        {"op": "guidance", "guidance": 4.5},
         {"op": "lora", "lora": -1.0}, {"op": "pause"}, {"op": "resume"}, {"op": "pause"},
         {"op": "resume"}, {"op": "stop"}, {"op": "camera", "sticks": [0.0, 0.0, 0.5, -1.0, 0.0]},
         {"op": "fork_seed", "fork_seed": 2**53 - 1}, {"op": "fork_seed", "fork_seed": 7},
@@ -238,6 +239,9 @@ def test_a_bridge_that_can_send_nothing_more_ends_and_says_why() -> None:
     ("address", "arguments", "words"),
     [
         ("/longtake/prompt", [3], "takes one text"),
+        ("/longtake/prompt", ["a ball", "2"], "takes one text, and seconds"),
+        ("/longtake/prompt", ["a ball", 2, 3], "takes one text, and seconds"),
+        ("/longtake/prompt", [], "takes one text"),
         ("/longtake/guidance", ["much"], "takes one number"),
         ("/longtake/guidance", [float("nan")], "takes one number"),
         ("/longtake/lora", [True], "takes one number"),

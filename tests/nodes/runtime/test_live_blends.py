@@ -59,6 +59,21 @@ def test_a_prompt_holds_until_the_next_line_as_the_kept_line_does(
     assert torch.equal(pictures(bench, kept), made)
 
 
+@pytest.mark.parametrize("seconds", [1.5, 2.0, 60.0])
+def test_a_prompt_that_blends_in_is_a_line_with_over(bench: Bench, seconds: float) -> None:
+    frames = frames_of(bench, "0: a red ball")
+    made, edit = edit_once(bench, frames, lambda c: c.set_prompt("blue", seconds))
+    over = {1.5: "1.5", 2.0: "2.25", 60.0: "60"}[seconds]  # chunks of 0.75 s
+    assert edit.line == f"0.5625 (over {over}): blue" == edit.summary
+    kept = frames_of(bench, f"0: a red ball\n{edit.line}")
+    assert kept.rollout.spec.stored_chunks() == 5
+    assert torch.equal(pictures(bench, kept), made)
+    written = frames_of(bench, f"0: a red ball\n0.5625 (over {seconds:g}): blue")
+    assert written.rollout.spec.key(4) == kept.rollout.spec.key(4)
+    cut = frames_of(bench, "0: a red ball\n0.5625: blue")
+    assert cut.rollout.spec.key(1) != kept.rollout.spec.key(1)
+
+
 def test_the_line_of_a_guidance_has_the_prompt_as_it_was_written(bench: Bench) -> None:
     frames = frames_of(bench, "0: a red ball", mix="0: 0.5")
     made, edit = edit_once(bench, frames, lambda c: c.set_number("guidance", 2.0))

@@ -10,12 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.attention.cache.policy import WindowSink
-from longtake.samplers.conditioning.prompts import (
-    Blend,
-    PromptMix,
-    PromptTimeline,
-    TimedPrompt,
-)
+from longtake.samplers.conditioning.blend import Blend
+from longtake.samplers.conditioning.prompts import PromptMix, PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import Loop
 from longtake.samplers.settings import OnPromptChange
@@ -56,6 +52,13 @@ def test_a_new_prompt_ends_the_blend_that_it_falls_into() -> None:
 def test_a_later_blend_begins_with_the_new_prompt() -> None:
     prompts = timeline(line(0, 0.0), line(2, 8.0, parts=3))
     assert values(prompts.with_prompt(line(1, 4.0))) == [0.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+
+
+def test_a_new_prompt_makes_no_step_of_an_earlier_blend_again() -> None:
+    prompts = timeline(line(0, 0.0), line(1, 8.0, parts=3))
+    later = prompts.with_prompt(line(5, 2.0, parts=2))
+    assert [id(entry) for entry in later.entries[:5]] == [id(entry) for entry in prompts.entries]
+    assert values(later.with_prompt(line(6, 1.0)), 8)[4:] == [8.0, 6.0, 1.0, 1.0]
 
 
 def test_the_second_prompt_is_mixed_into_a_new_one() -> None:

@@ -43,6 +43,20 @@ def test_an_edit_of_several_parts_is_one_edit(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
+def test_a_prompt_blends_in_and_a_later_one_without_a_blend_begins_at_once(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.control({"op": "edit", "rev": 1, "text": "a blue ball", "over": 2, "lora": 0.5})
+        assert [(e.text, e.over_s) for e in site.controls.edits] == [("a blue ball", 2.0)]
+        await site.control({"op": "prompt", "rev": 2, "text": "a red ball", "over": 600})
+        await site.control({"op": "guidance", "rev": 3, "guidance": 2})  # leaves the blend
+        [edit] = site.controls.edits
+        assert (edit.text, edit.over_s, edit.lora, edit.guidance) == ("a red ball", 600, 0.5, 2)
+        await site.control({"op": "prompt", "rev": 4, "text": "a green ball"})
+        assert [(e.text, e.over_s) for e in site.controls.edits] == [("a green ball", None)]
+
+    served(tmp_path, test)
+
+
 def test_replayed_and_out_of_order_requests_change_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.control({"op": "pause", "rev": 5})
@@ -78,6 +92,10 @@ BAD_BODIES: list[object] = [
     b'{"op":"guidance","rev":1,"guidance":1' + b"0" * 400 + b"}", {"op": "edit", "rev": 1},
     {"op": "edit", "rev": 1, "text": "a blue ball", "guidance": 1e9},
     {"op": "edit", "rev": 1, "text": "a blue ball", "guidance": None},
+    {"op": "edit", "rev": 1, "lora": 1, "over": 2}, {"op": "prompt", "rev": 1, "over": 2},
+    {"op": "prompt", "rev": 1, "text": "a ball", "over": 600.1},
+    {"op": "edit", "rev": 1, "text": "a ball", "over": -1},
+    {"op": "edit", "rev": 1, "text": "a ball", "over": None},
     {"op": "edit", "rev": 1, "text": "", "lora": 1}, {"op": "edit", "rev": 1, "fork_seed": 1},
 ]  # fmt: skip
 

@@ -20,8 +20,9 @@ from longtake.attention.storage.placement import ON_DEVICE, InMainMemory
 from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
+from longtake.samplers.conditioning.blend import Blend
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
-from longtake.samplers.conditioning.prompts import Blend, PromptMix, PromptTimeline, TimedPrompt
+from longtake.samplers.conditioning.prompts import PromptMix, PromptTimeline, TimedPrompt
 from longtake.samplers.feature_caching import FeatureCaching
 from longtake.samplers.guidance import NOISE, Branch, Guidance, OwnPrompt, cfg, last, vanilla
 from longtake.samplers.rules.anchor import Anchor

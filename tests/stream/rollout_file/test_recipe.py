@@ -28,14 +28,10 @@ from longtake.errors import BadInput
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.camera.moves import read_motion
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
+from longtake.samplers.conditioning.blend import Blend
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
-from longtake.samplers.conditioning.prompts import (
-    Blend,
-    PromptMix,
-    PromptTimeline,
-    TimedPrompt,
-)
+from longtake.samplers.conditioning.prompts import PromptMix, PromptTimeline, TimedPrompt
 from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.guidance import (
     NOISE,

@@ -63,8 +63,11 @@ class Words:
             raise BadInput(f"{text!r} is no prompt of these tests.")
         return embedding(int(text))
 
-    def line(self, start_s: float, text: str, guidance: float | None, lora: float | None) -> str:
-        return f"{start_s:g} {guidance}: {text}" if lora is None else f"{start_s:g} {lora}: {text}"
+    def line(
+        self, start_s: float, text: str, guidance: float | None, lora: float | None, over_s: float
+    ) -> str:
+        over = f" over {over_s:g}" if over_s else ""
+        return f"{start_s:g} {guidance if lora is None else lora}{over}: {text}"
 
 
 MODEL = local_denoiser(random_dit(), TINY)

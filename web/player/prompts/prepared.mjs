@@ -1,11 +1,34 @@
 // @ts-check
 /** Prompts that are written before they are needed, and the keys that send them. */
 
+import { narrow } from "./signs.mjs";
+
 const MOST = 9; // the keys 1 to 9
+const BRACKETS = /^\(([^()]*)\)\s*:\s*/;
+const OPTION = /^\s*(guidance|lora|over)\s+(-?\d+(?:\.\d*)?)\s*s?\s*$/i; // as in nodes/conditioning/timeline.py
+
+/** @typedef {{text: string, over?: number, guidance?: number, lora?: number}} Change what the run is asked for */
 
 /** Return the prompts of a text, one a line; the first is on key 1. @param {string} text */
 export function promptsIn(text) {
   return text.split("\n").map((line) => line.trim()).filter(Boolean).slice(0, MOST);
+}
+
+/** Return what a line asks for: a prompt, and what brackets before it say, as in a line of the Prompt Timeline without
+ * its time: `(guidance 3, over 2): a cat`. Null if the brackets cannot be read. @param {string} line
+ * @returns {Change|null} */
+export function changeOf(line) {
+  const brackets = BRACKETS.exec(narrow(line));
+  if (!brackets) return { text: line };
+  /** @type {Change} */
+  const change = { text: line.slice(brackets[0].length) };
+  for (const part of brackets[1].split(",")) {
+    const option = OPTION.exec(part);
+    const name = /** @type {"over"|"guidance"|"lora"|undefined} */ (option?.[1].toLowerCase());
+    if (!option || !name || name in change) return null;
+    change[name] = Number(option[2]);
+  }
+  return change.text ? change : null;
 }
 
 /** Return the number of a key from 1 to 9, or null for another key. In the upper row the key's place counts: some

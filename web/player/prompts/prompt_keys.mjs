@@ -2,7 +2,7 @@
 /** @import { Reel } from "../view/reel.mjs" */
 import { element, textButton } from "../view/dom.mjs";
 import { translate } from "../words.mjs";
-import { numberOf, promptsIn } from "./prepared.mjs";
+import { changeOf, numberOf, promptsIn } from "./prepared.mjs";
 
 /** Prepared prompts with their keys, as buttons while a run goes on, and the field in which the user writes them. */
 export class PromptKeys {
@@ -10,7 +10,8 @@ export class PromptKeys {
   #keys = [];
   #rendered = "";
 
-  /** @param {Reel} reel @param {(prompt: string) => void} send sends a prompt to the run */
+  /** @param {Reel} reel @param {(change: import("./prepared.mjs").Change|null) => void} send sends a prompt to the run, or
+   * says that its line cannot be read */
   constructor(reel, send) {
     this.reel = reel;
     this.send = send;
@@ -24,7 +25,7 @@ export class PromptKeys {
       keydown: (/** @type {KeyboardEvent} */ event) => this.#typed(event), input: () => this.#keep(),
     });
     const note = element("p", { class: "lt-note" },
-      translate("One prompt a line. The keys 1 to 9 send the first nine to the run; each holds from the next chunk on."));
+      translate("One prompt a line. The keys 1 to 9 send the first nine to the run; each holds from the next chunk on. A line that begins with (over 2): blends in over 2 seconds."));
     /** @type {HTMLElement} */
     this.editor = element("div", { class: "lt-form", hidden: true }, this.field, note);
   }
@@ -69,7 +70,7 @@ export class PromptKeys {
     this.button.hidden = !prepared || (!active && !prompts.length && this.editor.hidden);
     for (const [at, key] of this.#keys.entries()) {
       key.disabled = !obeys;
-      key.setAttribute("aria-pressed", String(prompts[at] === prompt));
+      key.setAttribute("aria-pressed", String(changeOf(prompts[at])?.text === prompt));
     }
   }
 
@@ -80,8 +81,8 @@ export class PromptKeys {
     this.#rendered = content;
     this.#keys = prompts.map((prompt, at) => element(
       "button",
-      { type: "button", class: "lt-text lt-prompt", title: prompt, "aria-keyshortcuts": at + 1, click: () => this.send(prompt) },
-      element("b", {}, String(at + 1)), ` ${prompt}`,
+      { type: "button", class: "lt-text lt-prompt", title: prompt, "aria-keyshortcuts": at + 1, click: () => this.send(changeOf(prompt)) },
+      element("b", {}, String(at + 1)), ` ${changeOf(prompt)?.text ?? prompt}`,
     ));
     this.list.replaceChildren(...this.#keys);
   }

@@ -11,7 +11,7 @@ const QUIET_TIMES = 2; // until a take is asked for that another tab tells of, o
 export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
-/** @typedef {{prompt: string, guidance: string, lora: string}} Draft the fields of an open form; "": nothing of the user's */
+/** @typedef {{prompt: string, over: string, guidance: string, lora: string}} Draft the fields of an open form; "": nothing of the user's */
 
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>,

@@ -43,7 +43,7 @@ export class Transport {
   /**
    * Send a control to the run. Another tab may have raised the revision; then retry once with the new one.
    * @param {"pause"|"resume"|"stop"|"edit"} op
-   * @param {{text?: string, guidance?: number, lora?: number}} [fields]
+   * @param {{text?: string, over?: number, guidance?: number, lora?: number}} [fields]
    */
   control(op, fields = {}) {
     const sent = this.#last.then(async () => {

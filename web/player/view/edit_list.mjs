@@ -96,9 +96,10 @@ function statusText({ status, start_s: at, error }) {
 }
 
 /** @param {Edit} edit */
-function changeText({ text, guidance, lora, strength, level, seed }) {
+function changeText({ text, over_s: over, guidance, lora, strength, level, seed }) {
   const changes = [];
   if (text !== null) changes.push(text);
+  if (over != null) changes.push(translate("over {seconds} s", { seconds: over }));
   if (guidance !== null) changes.push(translate("guidance {strength}", { strength: guidance }));
   if (lora !== null) changes.push(`LoRA × ${lora}`);
   if (strength != null) changes.push(translate("control strength {strength}", { strength }));

@@ -8,6 +8,7 @@ import { RestartButtons } from "./restart_buttons.mjs";
 import { translate } from "../words.mjs";
 
 const LONG_PAUSE_S = 60; // then the server moves the KV cache to main memory
+const MAX_OVER_S = 600; // there, too
 const MAX_GUIDANCE = 30; // stream/rollout/live/edit_queue.py: MAX_GUIDANCE
 
 /** The controls of the run: pause, resume, stop, prompt, guidance, LoRA, prompts on keys. */
@@ -26,7 +27,7 @@ export class RunControls {
     this.stop.title = translate("Finish this chunk, keep all frames and continue with the workflow");
     this.edit = textButton(translate("Edit prompt"), () => this.#toggleForm());
     this.edit.setAttribute("aria-expanded", "false");
-    this.keys = new PromptKeys(reel, (text) => void this.#send("edit", { text }));
+    this.keys = new PromptKeys(reel, (change) => void this.#sendPrepared(change));
     const row = element("div", { class: "lt-run" }, this.pause, this.stop, this.edit, this.keys.button);
     this.free = textButton(translate("Stop and free the queue"), () => this.#send("stop"), "lt-primary");
     this.wait = this.#waitNotice();
@@ -44,6 +45,11 @@ export class RunControls {
     this.lora = element("input", {
       type: "number", step: 0.05, min: -20, max: 20, keydown,
       title: translate("LoRA strength, as a factor of the strength set in the workflow"),
+    });
+    /** @type {HTMLInputElement} */
+    this.over = element("input", {
+      type: "number", step: 0.5, min: 0, max: MAX_OVER_S, placeholder: "0", keydown,
+      title: translate("Seconds over which the prompt blends in"),
     });
     this.applyButton = textButton(translate("Apply"), () => this.#apply(), "lt-primary");
     this.applyButton.title = translate("From the next chunk on (Ctrl+Enter)");
@@ -69,7 +75,8 @@ export class RunControls {
   #form() {
     const guidance = element("label", {}, `${translate("Guidance")} `, this.guidance);
     const lora = element("label", {}, "LoRA × ", this.lora);
-    const row = element("div", { class: "lt-form-row" }, guidance, lora, this.applyButton);
+    const over = element("label", {}, `${translate("Over")} `, this.over, " s");
+    const row = element("div", { class: "lt-form-row" }, over, guidance, lora, this.applyButton);
     const focusout = () => this.reel.onChange(); // nothing may hold the form of an ended run open now
     const input = () => this.#keepDraft();
     return element("div", { class: "lt-form", hidden: true, focusout, input }, this.prompt, row, this.ended);
@@ -98,7 +105,8 @@ export class RunControls {
   #keepDraft() {
     const { session } = this.reel;
     if (!session) return;
-    const draft = { prompt: this.#isOwn ? this.prompt.value : "", guidance: this.guidance.value, lora: this.lora.value };
+    const [over, guidance, lora] = this.#numbers.map((field) => field.value);
+    const draft = { prompt: this.#isOwn ? this.prompt.value : "", over, guidance, lora };
     session.draft = this.form.hidden ? undefined : draft;
   }
 
@@ -107,8 +115,12 @@ export class RunControls {
     return !["", this.#filled].includes(this.prompt.value.trim());
   }
 
+  get #numbers() {
+    return [this.over, this.guidance, this.lora];
+  }
+
   get #isTyping() {
-    return [this.prompt, this.guidance, this.lora].some((field) => field === document.activeElement);
+    return [this.prompt, ...this.#numbers].some((field) => field === document.activeElement);
   }
 
   #fill() {
@@ -145,15 +157,23 @@ export class RunControls {
     const alone = Object.values(numbers).every((number) => number === undefined);
     const wanted = text !== "" && text !== this.#promptNow && (alone || text !== this.#filled);
     if (!wanted && alone) return this.#showError(translate("Nothing to apply: change the prompt, the guidance or the LoRA first."));
-    if (!await this.#send("edit", { ...numbers, text: wanted ? text : undefined })) return;
+    const sent = this.#numbers.map(({ value }) => value);
+    const over = numberIn(this.over);
+    if (!wanted && over !== undefined && over !== 0) return this.#showError(translate("Only a new prompt blends in. Change the prompt, or empty the field Over."));
+    if (!await this.#send("edit", { ...numbers, ...(wanted && { text, over }) })) return;
     if (wanted) this.#filled = text;
-    if (numberIn(this.guidance) === numbers.guidance) this.guidance.value = ""; // else typed meanwhile
-    if (numberIn(this.lora) === numbers.lora) this.lora.value = "";
+    for (const [at, field] of this.#numbers.entries()) if (field.value === sent[at]) field.value = ""; // else typed meanwhile
     this.#keepDraft();
   }
 
+  /** @param {import("../prompts/prepared.mjs").Change|null} change of a prompt on a key */
+  async #sendPrepared(change) {
+    if (change) await this.#send("edit", change);
+    else this.#showError(translate("The brackets before this prompt cannot be read. Write (over 2), (guidance 3) or (lora 0), or several of these with commas between."));
+  }
+
   /** Returns whether the run accepted it. @param {"pause"|"resume"|"stop"|"edit"} op
-   * @param {{text?: string, guidance?: number, lora?: number}} [fields] */
+   * @param {{text?: string, over?: number, guidance?: number, lora?: number}} [fields] */
   async #send(op, fields) {
     this.#showError("");
     try {
@@ -176,6 +196,7 @@ export class RunControls {
     this.#take = this.reel.take?.token ?? "";
     this.#showError("");
     const { draft } = this.reel.session ?? {};
+    this.over.value = draft?.over ?? "";
     this.guidance.value = draft?.guidance ?? "";
     this.lora.value = draft?.lora ?? "";
     if (draft) {

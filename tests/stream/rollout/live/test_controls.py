@@ -102,6 +102,16 @@ def test_impossible_guidance_is_refused(strength: float) -> None:
     assert controls.edits == ()
 
 
+@pytest.mark.parametrize("over_s", [float("nan"), -1.0, 600.5])
+def test_an_impossible_blend_is_refused(over_s: float) -> None:
+    controls = Controls()
+    with pytest.raises(BadInput, match="from 0 to 600 seconds, beside a prompt"):
+        controls.set_prompt("a ball", over_s)
+    with pytest.raises(BadInput, match="beside a prompt"):
+        controls.change(None, {"guidance": 2.0}, 1.0)
+    assert controls.edits == ()
+
+
 def test_a_pause_holds_the_producing_thread_until_it_is_resumed() -> None:
     controls = Controls()
     controls.pause()

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from longtake.attention.cache.policy import WindowSink
+from longtake.samplers.conditioning.blend import Blend
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
-from longtake.samplers.conditioning.prompts import Blend, PromptMix, PromptTimeline, TimedPrompt
+from longtake.samplers.conditioning.prompts import PromptMix, PromptTimeline, TimedPrompt
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pipeline, pyramid
+from longtake.stream.rollout.live import edits
 from longtake.tests.support.stream.rollouts import assert_same_bits, rollout
 from longtake.tests.support.tiny_model import TEXT_LEN, TINY, embedding, randn, timeline
 
@@ -54,19 +56,37 @@ SEEN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("over_s", [0.0, 1.0], ids=["at once", "over a second"])
 @pytest.mark.parametrize("seen", SEEN)
-def test_chunks_keep_the_prompts_that_they_have_seen(tmp_path: Path, seen: str) -> None:
+def test_chunks_keep_the_prompts_that_they_have_seen(
+    tmp_path: Path, seen: str, over_s: float
+) -> None:
     made = rollout(tmp_path / "live", **SEEN[seen])
     run, live = made.run, []
     for chunk in run.chunks:
         live.append(chunk)
         if chunk.index == 0:
-            run.controls.set_prompt("77")
+            run.controls.set_prompt("77", over_s)
     changes = {name: getattr(run.state.settings, name) for name in ("prompts", "guidance")}
     fresh = rollout(tmp_path / "fresh", **{**SEEN[seen], **changes})
     keys = [[chain.key(chunk.index) for chunk in live] for chain in (run.state.chain, fresh.spec)]
     assert keys[0] == keys[1] and keys[0][0] == made.spec.key(0) != keys[0][1]
     assert_same_bits(list(fresh.chunks), live)
+
+
+def test_a_blend_that_would_fill_the_memory_is_refused_and_the_shot_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edits, "MAX_STEPS_BYTES", embedding(0).nbytes - 1)
+    made = rollout(tmp_path / "live")
+    run, count = made.run, 0
+    for chunk in run.chunks:
+        count += 1
+        if chunk.index == 0:
+            run.controls.set_prompt("77", 1.0)
+    [edit] = run.controls.edits
+    assert edit.status == "failed" and "blend over fewer seconds" in str(edit.error)
+    assert count == made.spec.chunk_count and run.state.chain is made.spec.chain
 
 
 @pytest.mark.parametrize("change", ["flush", "re-cache", "keep"])

@@ -1,20 +1,17 @@
 // @ts-check
 /** Lines of a Prompt Timeline, as nodes/conditioning/timed_lines.py reads them: `SECONDS: prompt`,
  * `HOURS:MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, lora 0.5, over 1): prompt`. */
+import { narrow } from "../../prompts/signs.mjs";
 
 const TIMED = /^\s*([-+]?(?:\d|\.\d)[\d.:e+]*)\s*(?:s|secs?|seconds?)?\s*(?:\([^()]*\)\s*)?:/i;
 const GUIDED = /\(.*?guidance\s+([\d.e+-]+)/i;
 const SCALED = /\(.*?lora\s+[\d.e+-]+/i;
 const TIME = /^(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)$/;
-/** Signs that a keyboard for Chinese or Japanese types, by their narrow forms. @type {Record<string, string>} */
-const NARROW = { "：": ":", "（": "(", "）": ")", "，": ",", "、": ",", "．": "." };
-/** Marks that no one sees, as web pages copy. */
-const UNSEEN = /[\u200b\u200e\u200f\u061c\u2060\u2066-\u2069\ufeff]/g;
 
 /** Return a match of what a line has before its text, and of the time alone; null without a time.
  * @param {string} line */
 function beginOf(line) {
-  return TIMED.exec(line.replace(/[：（），、．]/g, (sign) => NARROW[sign]).replace(UNSEEN, " "));
+  return TIMED.exec(narrow(line));
 }
 
 /** Return a line's start in seconds, or null if it continues the line above. @param {string} line */
