@@ -95,6 +95,8 @@ class HostFrames(FrameStream):
         """Measurements for the status strip of the player."""
         rollout, meter, resumed = self.rollout, self.meter or Meter(), self.rollout.resumed_from
         sparse = rollout.run.sparse or SparseStats()
+        newest = rollout.span(max(0, rollout.run.delivered - 1)).first
+        now = rollout.run.state.settings.at(newest)
         return TakeStats(
             first_frame_s=meter.first_frame_s,
             frames_per_s=meter.frames_per_s,
@@ -113,6 +115,8 @@ class HostFrames(FrameStream):
             dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
             memory_rules=name_rules(rollout.settings),
             live_dropped=rollout.run.receiving.dropped,
+            guidance=rollout.spec.strength_of(now.guidance),
+            lora=now.lora_factor,
         )
 
     def count_file(self, written_bytes: Callable[[], int]) -> None:

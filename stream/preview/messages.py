@@ -89,7 +89,8 @@ class TakeStats:
     `memory_rules` names the rules against drift that act, if any. `live_dropped` counts frames of a
     live input that came while chunks were made, and were left out. `stream/latency.py` defines the
     four latency figures. `generator_factor` and `stage_factor` are seconds of work for a second of
-    video, of the generator and of what enlarges or refines behind it.
+    video, of the generator and of what enlarges or refines behind it. `guidance` and `lora` are the
+    numbers of the newest chunk that a live edit may change.
     """
 
     first_frame_s: float | None = None
@@ -113,6 +114,8 @@ class TakeStats:
     kv_on_host: bool = False
     memory_rules: str | None = None
     live_dropped: int | None = None
+    guidance: float | None = None
+    lora: float | None = None
 
     def to_json(self) -> JsonObject:
         """Every field; numbers that are not finite become null."""

@@ -81,6 +81,12 @@ class RolloutSpec:
         """Identifies the rollout in locks and reports; independent of its length."""
         return self.chain.id
 
+    def strength_of(self, guidance: Guidance) -> float | None:
+        """The strength that `guided` takes for this guidance; None if no strength gives it."""
+        scale = guidance.text_scale  # as 1 - (1 - scale), which loses its last bits
+        strengths = (guidance.strength, round(scale, 9), scale)
+        return next((s for s in strengths if self.guided(s) == guidance), None)
+
     @cached_property
     def planned_chunks(self) -> int | None:
         """The number of chunks of the whole shot; None if it runs until stopped."""

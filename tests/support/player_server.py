@@ -74,6 +74,7 @@ class FakeControls(Controls):
     """Real controls, with edits applied as a rollout does it; each takes `encode_s`."""
 
     encode_s = 0.0
+    guidance = lora = 1.0  # of the newest chunk
 
     def apply(self, first_frame: int, fps: float) -> str | None:
         """Put what is queued in force from this frame on; gives the new prompt, if there is one."""
@@ -81,6 +82,8 @@ class FakeControls(Controls):
         if edit is None:
             return None
         time.sleep(self.encode_s)
+        self.guidance = self.guidance if edit.guidance is None else edit.guidance
+        self.lora = self.lora if edit.lora is None else edit.lora
         start_s = first_frame / fps
         over = f" (over {edit.over_s:g})" if edit.over_s else ""
         line = f"{start_s:.3f}{over}: {edit.text}" if edit.text else None
@@ -150,6 +153,8 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
             **(sparse_stats(first // run.chunk_frames) if run.sparse else {}),
             paused_s=controls.paused_s,
             resumed_from_s=_resume_point(run, first),
+            guidance=controls.guidance,
+            lora=controls.lora,
         )
         take.show(
             numbered_frames(first, count, run.width, run.height, grain=run.grain),

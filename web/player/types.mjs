@@ -15,7 +15,8 @@
  *   block_latency_s?: number|null, real_time_factor?: number|null, generator_factor?: number|null, stage_factor?: number|null, continuous_play_rate?: number|null,
  *   switch_cost_s?: number|null, drift?: number|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
  *   attention_density?: number|null, ann_recall?: number|null,
- *   paused_s?: number|null, kv_on_host?: boolean, memory_rules?: string|null, live_dropped?: number|null}} Stats
+ *   paused_s?: number|null, kv_on_host?: boolean, memory_rules?: string|null, live_dropped?: number|null,
+ *   guidance?: number|null, lora?: number|null}} Stats  `guidance` and `lora` are those of the newest chunk
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null, decode_device?: string|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile

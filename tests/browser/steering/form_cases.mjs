@@ -160,16 +160,26 @@ test("a prompt blends in over the seconds of its field, which are sent once and 
   await player.root.getByRole("alert").getByText("over must be a number from 0 to 600").waitFor();
 }, { errors: /400/ }));
 
-test("the LoRA field says the strength in force", onPage(async (player) => {
+test("the fields of numbers say what is in force, at once after an edit", onPage(async (player) => {
   await openForm(player, RUN);
-  const lora = player.root.getByLabel("LoRA");
-  assert.equal(await lora.getAttribute("placeholder"), "1");
+  await player.button("Pause run").click();
+  await player.until(({ state }) => state === "paused");
+  const [guidance, lora] = ["Guidance", "LoRA"].map((name) => player.root.getByLabel(name));
+  const shown = async () => String(await Promise.all([guidance, lora].map((field) => field.getAttribute("placeholder"))));
+  await eventually(shown, "1,1");
+  await guidance.fill("2.5");
   await lora.fill("0.5");
   await player.button("Apply").click();
-  await eventually(() => lora.getAttribute("placeholder"), "0.5");
-  await apply(player, "a green cone"); // leaves it
+  await edits(player).getByText("queued").waitFor();
+  await eventually(shown, "2.5,0.5");
+  await edits(player).getByText("queued").waitFor(); // still, as no chunk has begun
+  await apply(player, "a green cone"); // leaves them
   await edits(player).getByText("a green cone").waitFor();
-  assert.equal(await lora.getAttribute("placeholder"), "0.5");
+  await player.button("Resume run").click();
+  await player.root.getByText(/^applied/).first().waitFor();
+  const { frames } = await player.data();
+  await player.until((data) => Number(data.frames) > Number(frames) + 12);
+  assert.equal(await shown(), "2.5,0.5");
 }));
 
 test("the words of a refused edit are still unsent, and those of an accepted one are not", onPage(async (player) => {

@@ -47,6 +47,26 @@ def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
     assert not torch.equal(pictures(bench, bench.frames(text=TEXT)), edited)
 
 
+def test_the_player_learns_the_guidance_of_the_newest_chunk(bench: Bench) -> None:
+    frames = bench.frames(text=TEXT.replace("1:", "1 (guidance 2.5):"), length=45.0)
+    assert (frames.stats().guidance, frames.stats().lora) == (1.0, 1.0)
+    told: list[float | None] = []
+    for chunk in frames.chunks:
+        told.append(frames.stats().guidance)
+        if chunk.index == 2:
+            frames.controls.set_number("guidance", 0.1)
+    assert told == [1.0, 1.0, 2.5, 0.1]
+
+
+def test_the_player_learns_a_factor_on_history_guidance(bench: Bench) -> None:
+    [guidance] = bench.run("LongtakeHistoryGuidance")
+    frames = bench.frames(guidance=guidance)
+    assert frames.stats().guidance == 1.0
+    ask_at(bench, 0, lambda: frames.controls.set_number("guidance", 0.5))
+    pictures(bench, frames)
+    assert frames.stats().guidance == 0.5
+
+
 def test_the_same_workflow_again_is_unedited_and_runs_anew(bench: Bench) -> None:
     frames = bench.frames(text=TEXT)
     ask_at(bench, 0, lambda: frames.controls.set_prompt("ball"))

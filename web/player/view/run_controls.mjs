@@ -148,6 +148,15 @@ export class RunControls {
     return (isNewer ? edit.text : shown?.text)?.trim() ?? "";
   }
 
+  /** The number from the next chunk on, if it is known: that of an edit that no picture shows yet, or else the newest
+   * chunk's. @param {"guidance"|"lora"} name */
+  #inForce(name) {
+    const { take, frames } = this.reel;
+    const edit = take?.info.edits.findLast((each) => each[name] !== null && each.status !== "failed" && (each.first_frame ?? Infinity) >= frames);
+    const number = edit?.[name] ?? take?.info.stats[name];
+    return number == null ? null : String(Number(number.toFixed(4))); // as many digits as the server keeps of an edit
+  }
+
   /** Send all parts as one edit: the server puts all of them in force, or none. A prompt that nobody touched does
    * not go along with a number: the Prompt Timeline may have changed it since the form was opened. Nor does a number
    * go along with later prompts, which would put it in force again. */
@@ -225,8 +234,8 @@ export class RunControls {
     this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");
     for (const button of [this.pause, this.stop, this.applyButton, this.free]) button.disabled = !obeys;
     this.edit.disabled = !obeys && closed;
-    const scaled = take?.info.edits.findLast(({ status, lora }) => status === "applied" && lora !== null);
-    this.lora.placeholder = String(scaled?.lora ?? 1);
+    this.guidance.placeholder = this.#inForce("guidance") ?? translate("same");
+    this.lora.placeholder = this.#inForce("lora") ?? "1";
     this.#watchPause(state === "paused");
     this.wait.hidden = !this.#pausedLong;
     this.edits.update();
