@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,11 @@ def _is_ours(file: str) -> bool:
 
 
 def waits_of(
-    device: torch.device, length: int = 15, takes: Camera = "none", **changes: Any
+    device: torch.device, length: int = 12, takes: Camera = "none", **changes: Any
 ) -> dict[str, int]:
     """Where chunks after the warm-up wait, then a shot that resumes, and how often in all."""
-    waits, config = Waits(), with_camera(takes)
+    layers = 2 if takes == "keys" else 1  # what waits in one layer waits in all
+    waits, config = Waits(), replace(with_camera(takes), num_layers=layers)
     made = settings(length=length, **changes)
     assert all(prompt.digest for prompt in made.prompts.entries)  # fake tensors have no values
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
