@@ -8,13 +8,16 @@ from ...samplers.guidance import (
     Guidance,
     GuidanceTiming,
     Limits,
+    SkippedLayers,
     cfg,
     extend,
     fractional,
     last,
+    skip_in_negative,
     stabilise,
     temporal,
     vanilla,
+    without_layers,
 )
 from ...samplers.schedule.context_noise import ContextNoise
 from ...training.evaluation.kit import GUIDED_SCALE, Recipe
@@ -22,6 +25,7 @@ from .findings import PLAIN, TRUTH
 
 TEXT = cfg(GUIDED_SCALE)
 MORE_STEPS = 8
+DEMO_LAYERS = 6
 EARLY = 0.7  # "early steps" have this noise level or a higher one
 
 
@@ -51,6 +55,10 @@ def cases() -> dict[str, Recipe]:
         add(f"fractional {scale:g} at {level:g}", extend(TEXT, fractional(scale, level)))
     for level in (0.02, 0.05, 0.1, 0.2, 0.3):
         recipes[f"context noise {level:g}"] = Recipe(guidance=TEXT, noise=ContextNoise(level))
+    for layer in range(DEMO_LAYERS):
+        skipped = SkippedLayers((layer,))
+        add(f"layer {layer} skipped, negative", skip_in_negative(TEXT, skipped))
+        add(f"layer {layer} skipped, own pass", extend(TEXT, without_layers(0.5, skipped)))
     recipes[f"cfg, {MORE_STEPS} steps"] = Recipe(guidance=TEXT, steps=MORE_STEPS)
     recipes[f"vanilla 2, {MORE_STEPS} steps"] = Recipe(guidance=strong, steps=MORE_STEPS)
     return recipes

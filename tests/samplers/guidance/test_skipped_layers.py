@@ -41,6 +41,7 @@ from longtake.samplers.planning.cost import cost, describe_branches
 from longtake.samplers.recurrent_rules import check_recurrent
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import rolling
+from longtake.samplers.settings import TimedGuidance
 from longtake.tests.support.samplers.brute_force import Guided, Terms, Way, rollout
 from longtake.tests.support.samplers.guidance_cases import both, whole
 from longtake.tests.support.samplers.guided_rollouts import (
@@ -217,6 +218,12 @@ def test_layers_that_the_model_lacks_and_all_of_them_are_refused(
 ) -> None:
     with pytest.raises(BadInput, match=said):
         next(generate(of(without_layers(1.0, SkippedLayers(layers))), MODEL))
+
+
+def test_a_later_guidance_is_checked_before_the_first_chunk() -> None:
+    later = TimedGuidance(6, without_layers(1.0, SkippedLayers((7,))))
+    with pytest.raises(BadInput, match="leaves out layer 7"):
+        next(generate(of(cfg(2.0), guidance_changes=(later,)), MODEL))
 
 
 def test_without_a_negative_branch_no_pass_can_leave_out_layers() -> None:
