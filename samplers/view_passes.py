@@ -42,7 +42,7 @@ class ViewPasses:
         """
         passes = [[view] for view in views]
         if self.current.settings.guidance.in_one_pass:
-            passes = [[*part] for _, part in groupby(views, _shares_pass)]
+            passes = [[*part] for _, part in groupby(views, _common)]
         return torch.cat([self._pass(x, row, part, ahead) for part in passes])
 
     def _pass(
@@ -114,6 +114,6 @@ class ViewPasses:
         return ahead.add_noise(torch.cat(parts), least, self.evaluator.process)
 
 
-def _shares_pass(view: CacheView) -> object:
-    """What views of one pass have in common."""
+def _common(view: CacheView) -> tuple[object, ...]:
+    """What views of one pass have in common: whether they see frames ahead, and their layers."""
     return view.level_ahead is None, view.skipped

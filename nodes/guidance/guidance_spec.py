@@ -61,9 +61,7 @@ class NAGSpec:
 
 @dataclass(frozen=True, slots=True)
 class SkippedLayersSpec:
-    """Layers to push away from the lack of: in a pass of its own at `scale`, or for None in the
-    negative prompt's.
-    """
+    """Skip-layer guidance: in a pass of its own at `scale`; None: in the negative prompt's pass."""
 
     skipped: g.SkippedLayers
     scale: float | None = None
@@ -80,12 +78,12 @@ class SkippedLayersSpec:
         return ()
 
 
-def check_interval(low: float, high: float) -> None:
-    """Refuse (BadInput) noise levels for guidance to act between that have nothing between them."""
+def check_interval(low: float, high: float, what: str = "guidance acts") -> None:
+    """Refuse (BadInput) noise levels that have nothing between them, where `what` happens."""
     if low > high:
         raise BadInput(
-            f"from_level is {low:g} and to_level {high:g}, and guidance acts between them; set "
-            "from_level to at most to_level."
+            f"from_level is {low:g} and to_level {high:g}, and {what} between them; set from_level "
+            "to at most to_level."
         )
 
 

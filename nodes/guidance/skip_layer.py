@@ -10,7 +10,7 @@ from ...samplers import guidance as g
 from .. import categories, host, sockets
 from ..schema import build
 from ..validation import refuses
-from .guidance_spec import GuidanceSpec, SkippedLayersSpec
+from .guidance_spec import GuidanceSpec, SkippedLayersSpec, check_interval
 from .history_guidance import MAX_STRENGTH
 
 IN_NEGATIVE, OWN_PASS = "negative prompt", "own pass"
@@ -33,11 +33,7 @@ def parse_layers(layers: str) -> tuple[int, ...]:
 def check_skipped(layers: str, from_level: float, to_level: float) -> None:
     """Refuse (BadInput) what names no layers, and levels that have nothing between them."""
     parse_layers(layers)
-    if from_level > to_level:
-        raise BadInput(
-            f"from_level is {from_level:g} and to_level {to_level:g}, and layers are skipped "
-            "between them; set from_level to at most to_level."
-        )
+    check_interval(from_level, to_level, "layers are skipped")
 
 
 @refuses(check_skipped)

@@ -8,8 +8,8 @@ import { RestartButtons } from "./restart_buttons.mjs";
 import { translate } from "../words.mjs";
 
 const LONG_PAUSE_S = 60; // then the server moves the KV cache to main memory
-const MAX_OVER_S = 600; // there, too
 const MAX_GUIDANCE = 30; // stream/rollout/live/edit_queue.py: MAX_GUIDANCE
+const MAX_OVER_S = 600; // stream/rollout/live/edit_queue.py: MAX_OVER_S
 
 /** The controls of the run: pause, resume, stop, prompt, guidance, LoRA, prompts on keys. */
 export class RunControls {
