@@ -14,7 +14,8 @@ from ...samplers.history.state_reading import check_state
 from ...samplers.planning.caching import describe_caching
 from ...samplers.planning.rules import describe_rules
 from ...samplers.recurrent_rules import check_recurrent
-from ...samplers.settings import RolloutSettings
+from ...samplers.settings import RolloutSettings, guidances_of
+from ...samplers.settings_checks import check_skipped_layers
 from ...stream.rollout.live_input import LiveInput
 from ...stream.rollout.recache import check as check_resume
 from ..conditioning.prompt_plan import (
@@ -162,6 +163,7 @@ def _check(
     check_second_weights(settings, resolved.engine)
     check_state(settings, resolved.engine.config)
     check_recurrent(settings, resolved.engine.config)
+    check_skipped_layers(guidances_of(settings), resolved.engine.config)
     check_endless(length, settings.cache)
     check_starts(settings.known_frames, resolved.preset.fps)
     check_pictures(resolved.engine.config, length, request.picture, request.prompts)

@@ -46,6 +46,13 @@ def test_without_text_guidance_there_is_no_negative_pass(bench: Bench) -> None:
         bench.run(SKIP)
 
 
+def test_the_sampler_refuses_layers_that_its_model_lacks(bench: Bench) -> None:
+    """Before the run: a plan alone is refused as well."""
+    [guidance] = bench.run(SKIP, skip_in="own pass", layers="99")
+    with pytest.raises(BadInput, match="leaves out layer 99, and the model has"):
+        bench.rollout(guidance=guidance, plan_only=True)
+
+
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
