@@ -73,9 +73,17 @@ def test_a_push_is_as_published(values: tuple[float, float, float]) -> None:
 
 
 @pytest.mark.parametrize("off", [NormalizedAttention(1.0), NormalizedAttention(11.0, alpha=0.0)])
-def test_a_push_that_is_off_changes_no_bit(off: NormalizedAttention) -> None:
-    assert torch.equal(shot(guided(off)), shot())
-    assert not torch.equal(shot(guided()), shot())
+def test_a_push_that_is_off_changes_nothing(off: NormalizedAttention) -> None:
+    positive, negative = randn(2, 3, 4, 2, 8, seed=1), randn(2, 3, 4, 2, 8, seed=2)
+    assert torch.equal(off.push(positive, negative, torch.ones(2, 3, 1, 1, 1)), positive)
+    assert torch.equal(NAG.push(positive, negative, torch.zeros(2, 3, 1, 1, 1)), positive)
+    is_plain(shot(guided(off)))
+    assert not torch.allclose(shot(guided()), shot(), atol=1e-2)
+
+
+def is_plain(latents: Tensor) -> None:
+    """Up to rounding: with two prompts in one product, some processors round another way."""
+    torch.testing.assert_close(latents, shot()[: len(latents)], rtol=1e-5, atol=1e-5)
 
 
 def test_all_of_the_negative_prompt_is_a_plain_shot_of_that_prompt() -> None:
@@ -143,11 +151,11 @@ def test_chunks_and_plans_without_it_are_others() -> None:
 
 
 def test_it_acts_when_guidance_does() -> None:
-    assert torch.equal(shot(guided().scale_by(0.0)), shot())
-    assert torch.equal(shot(guided(timing=GuidanceTiming((0.0, 0.0)))), shot())
+    is_plain(shot(guided().scale_by(0.0)))
+    is_plain(shot(guided(timing=GuidanceTiming((0.0, 0.0)))))
     later = shot(guided(timing=GuidanceTiming(first_chunk=0.0)))
-    assert torch.equal(later[:3], shot()[:3])
-    assert not torch.equal(later[3:], shot()[3:])
+    is_plain(later[:3])
+    assert not torch.allclose(later[3:], shot()[3:], atol=1e-2)
     half, doubled = guided().scale_by(0.5), guided(NormalizedAttention(3.0, 1.5, 0.5))
     torch.testing.assert_close(shot(half), shot(doubled), rtol=1e-4, atol=1e-4)
 
