@@ -153,6 +153,7 @@ test("a prompt blends in over the seconds of its field, which are sent once and 
   await apply(player, "a blue ball");
   await edits(player).getByText("a blue ball, over 2 s, guidance 3").waitFor();
   await eventually(() => over.inputValue(), "");
+  await edits(player).getByText(/applied/).waitFor(); // an edit that waits would be joined by the next
   await apply(player, "a green cone");
   await eventually(() => edits(player).locator(".lt-what").first().textContent(), "a green cone");
   await over.fill("601");
