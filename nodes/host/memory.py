@@ -13,7 +13,7 @@ from comfy.cli_args import args
 from torch import Tensor, nn
 
 from .devices import device_locks
-from .whole import CASTS, load_rest, manage_whole, patch_modulations
+from .whole import CASTS, keep_modulations, load_rest, manage_whole, patch_modulations
 
 COMPUTE_DTYPE = "manual_cast_dtype"  # the object patch of the host's ModelComputeDtype
 
@@ -52,6 +52,8 @@ def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
     other on a small card.
     """
     with _alone_with(patchers):
+        for patcher in patchers:
+            keep_modulations(patcher)
         comfy.model_management.load_models_gpu(list(patchers), memory_required=planned_bytes)
         for patcher in patchers:
             patch_modulations(patcher)

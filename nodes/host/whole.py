@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import comfy.model_patcher
@@ -59,8 +60,28 @@ def patch_modulations(patcher: Any) -> None:
     """Patch the modulations of a loaded model.
 
     The host takes such patches of a LoRA, and then loads only modules without modules inside. It
-    takes these off together with its own.
+    takes these off together with its own. A mark says that the weights are not as the host loads
+    them, so that a sampler of its own, which comes after us, gets what it has without us.
     """
-    for name in patcher.patches:
-        if name.endswith(MODULATION) and name not in patcher.backup:
+    names = _modulations(patcher)
+    for name in names:
+        if name not in patcher.backup:
             patcher.patch_weight_to_device(name, patcher.load_device)
+    if names and not patcher.is_dynamic():  # those take them off in each load
+        patcher.model.current_weight_patches_uuid = _mark(patcher)
+
+
+def keep_modulations(patcher: Any) -> None:
+    """Take the mark of `patch_modulations` away before a load for us, which has nothing to do."""
+    if _modulations(patcher) and patcher.model.current_weight_patches_uuid == _mark(patcher):
+        patcher.model.current_weight_patches_uuid = patcher.patches_uuid
+
+
+def _modulations(patcher: Any) -> list[str]:
+    """The names of the modulations that a MODEL patches."""
+    return [name for name in patcher.patches if name.endswith(MODULATION)]
+
+
+def _mark(patcher: Any) -> uuid.UUID:
+    """What the host compares with the number of a MODEL's patches."""
+    return uuid.uuid5(patcher.patches_uuid, MODULATION)

@@ -144,3 +144,24 @@ def test_differences_of_modulations_are_in_use_though_the_core_leaves_them_out(
             tree = host.module_tree(one)
             same({n: tree.get_parameter(n) for n in names}, {n: state()[n] + added for n in names})
         assert host.has_lora(patched) and not host.has_lora(model)
+
+
+@torch.inference_mode()
+def test_a_sampler_of_the_core_sees_no_modulations_that_only_ours_patch(
+    core: Any, host: Any, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its pictures would depend on whether ours ran before."""
+    name, full = "blocks.0.modulation", {}
+    full["diffusion_model.blocks.0.diff_m"] = torch.ones_like(state()[name])
+    full["diffusion_model.blocks.0.ffn.0.diff_b"] = torch.ones(48)
+    patched = on_it(host, model, safetensors(tmp_path / "l.safetensors", full), 0.5)
+    load_models, loads = core.model_management.load_models_gpu, []
+    load = type(patched).load
+    monkeypatch.setattr(type(patched), "load", lambda *a, **k: (loads.append(1), load(*a, **k)))
+    for use, added in (((load_models, [patched]), 0.0), ((host.claim, [patched], 0), 0.5)) * 2:
+        use[0](*use[1:])
+        modulation = host.module_tree(patched).get_parameter(name)
+        torch.testing.assert_close(modulation.float(), state()[name] + added)
+    before = len(loads)
+    host.claim([patched], 0)
+    assert len(loads) == before  # the next chunk loads nothing anew
