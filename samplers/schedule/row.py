@@ -6,6 +6,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class RowPart:
+    """Neighbouring active latent `frames` of a row that take the same step, as `Row` says it."""
+
+    frames: range
+    now: float
+    after: float
+    step: int
+    of_steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One step of the active latent frames from `first` on.
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, Protocol
 
 from ...errors import BadInput
 from .levels import Ladder, check_ladder
-from .row import Row
+from .row import Row, RowPart
 from .timing import ROUNDING, Timing
 
 Visibility = Literal["bidirectional", "block-causal"]
@@ -24,6 +25,7 @@ Visibility = Literal["bidirectional", "block-causal"]
 
 MAX_CHUNK_FRAMES = 8
 MIN_LAG = 0.01
+MAX_REPEAT = 100
 
 
 class NoiseSchedule(Protocol):
@@ -58,6 +60,20 @@ class NoiseSchedule(Protocol):
         """Of a shot of `frames`, as many as are at different levels while two chunks are made.
 
         A shot of that many makes its first two chunks in rows of the same levels and steps.
+        """
+
+    def row_parts(self, first: int, length: int | None, origin: int = 0) -> Iterator[list[RowPart]]:
+        """The same rows, in parts of the same step: few, however many frames are active."""
+
+    @property
+    def started_frames(self) -> int:
+        """The maximum number of latent frames in a front of chunks that have started."""
+
+    @property
+    def repeats_after(self) -> int:
+        """The number of chunks after which rows are the same again, a whole row later or more.
+
+        It is at most 100: stranger fractions of a row between chunks count as hundredths.
         """
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
@@ -117,6 +133,17 @@ class StaggeredSchedule:
         chunks = 2 * (math.ceil(2 * longest / self.lag) + 2) + 1 if self.lag else 3
         return min(frames, chunks * self.chunk_frames + frames % self.chunk_frames)
 
+    @property
+    def started_frames(self) -> int:
+        """The frames of all chunks that start before the first one is clean; 0 for a lag of 0."""
+        steps = max(len(self.ladder), len(self.first_ladder)) - 1
+        return self.chunk_frames * math.ceil((steps - ROUNDING) / self.lag) if self.lag else 0
+
+    @property
+    def repeats_after(self) -> int:
+        """The chunks that start a whole number of rows apart."""
+        return Fraction(self.lag).limit_denominator(MAX_REPEAT).denominator
+
     def before_two_finishes(self, length: int, origin: int = 0) -> int:
         """Before the chunks that start together last, and those before them."""
         if not self.lag:
@@ -134,16 +161,18 @@ class StaggeredSchedule:
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """One step a row for every chunk that has started and is not clean."""
+        timing, front = self._timing(first, length, origin)
+        yield from (timing.row(*at) for at in timing.walk(front))
+
+    def row_parts(self, first: int, length: int | None, origin: int = 0) -> Iterator[list[RowPart]]:
+        """The same rows, a part for chunks that start together and take the same ladder."""
+        timing, front = self._timing(first, length, origin)
+        yield from (timing.parts(*at) for at in timing.walk(front))
+
+    def _timing(self, first: int, length: int | None, origin: int) -> tuple[Timing, int]:
+        """The times of all chunks, and the first chunk that begins at `first` or later."""
         self._check_length(length)
-        timing = Timing(self, origin, length)
-        front = max(0, -(-(first - origin) // self.chunk_frames))
-        row = timing.end_of_all(front)
-        front = timing.first_unfinished(front, row)
-        while timing.exists(front):
-            row = max(row, timing.start(front))
-            yield timing.row(front, row)
-            row += 1
-            front = timing.first_unfinished(front, row)
+        return Timing(self, origin, length), max(0, -(-(first - origin) // self.chunk_frames))
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         """All active frames, or those of the frame's own and earlier chunks."""

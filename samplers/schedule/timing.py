@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from .levels import Ladder
-from .row import Row
+from .row import Row, RowPart
 
 ROUNDING = 1e-9  # 3 x (5 / 3) is 5
 
@@ -79,30 +79,58 @@ class Timing:
     def first_unfinished(self, chunk: int, row: int) -> int:
         """The first chunk, from `chunk` on, that is not clean before `row`."""
         while self.exists(chunk) and self.end(chunk) <= row:
-            chunk += 1
+            chunk = self.chunks_alike(chunk)
         return chunk
+
+    def walk(self, front: int) -> Iterator[tuple[int, int]]:
+        """The rows from the one in which chunk `front`, or the next one that does, leads.
+
+        Each is the first chunk that is not clean, and the number of the row.
+        """
+        row = self.end_of_all(front)
+        front = self.first_unfinished(front, row)
+        while self.exists(front):
+            row = max(row, self.start(front))
+            yield front, row
+            row += 1
+            front = self.first_unfinished(front, row)
 
     def row(self, front: int, row: int) -> Row:
         """Row number `row`; chunk `front` is the first that is not clean."""
         now, after, lowest = list[float](), list[float](), list[int]()
         steps, of_steps = list[int](), list[int]()
-        size = self.schedule.chunk_frames
+        for part in self.parts(front, row):
+            count = len(part.frames)
+            now += [part.now] * count
+            after += [part.after] * count
+            steps += [part.step] * count
+            of_steps += [part.of_steps] * count
+            lowest += self._lowest_of(part)
+        numbers = tuple(steps), tuple(of_steps)
+        first = self.origin + front * self.schedule.chunk_frames
+        return Row(first, tuple(now), tuple(after), *numbers, tuple(lowest))
+
+    def parts(self, front: int, row: int) -> list[RowPart]:
+        """The latent frames of a row, those together that take the same step."""
+        parts = list[RowPart]()
         for chunks in self.runs(front, row):
             ladder, steps_done = self.ladder(chunks.start), row - self.start(chunks.start)
             step = min(max(steps_done, 0), len(ladder) - 1)
             below = min(max(steps_done + 1, 0), len(ladder) - 1)
-            frames = self.frames(chunks)
-            now += [ladder[step]] * frames
-            after += [ladder[below]] * frames
-            steps += [step] * frames
-            of_steps += [len(ladder) - 1] * frames
-            if self.schedule.reach:
-                for chunk in chunks:
-                    place = self.lowest(chunk, step, len(ladder) - 1)
-                    lowest += [place] * self.frames(range(chunk, chunk + 1))
-        numbers = tuple(steps), tuple(of_steps)
-        first = self.origin + front * size
-        return Row(first, tuple(now), tuple(after), *numbers, tuple(lowest))
+            first = self.origin + chunks.start * self.schedule.chunk_frames
+            frames = range(first, first + self.frames(chunks))
+            parts.append(RowPart(frames, ladder[step], ladder[below], step, len(ladder) - 1))
+        return parts
+
+    def _lowest_of(self, part: RowPart) -> list[int]:
+        """The first latent frame that each of a part may look at; empty without a bound."""
+        if not self.schedule.reach:
+            return []
+        size, places = self.schedule.chunk_frames, list[int]()
+        for first in part.frames[::size]:
+            place = self.lowest((first - self.origin) // size, part.step, part.of_steps)
+            places += [place] * min(size, part.frames.stop - first)
+        return places
 
     def runs(self, front: int, row: int) -> Iterator[range]:
         """The chunks active in `row`, in runs that start together and take the same ladder."""
@@ -111,7 +139,10 @@ class Timing:
             waits = self.start(chunk) > row
             if waits and chunk > front and not self.schedule.mirrored:
                 return
-            stop = self.chunks_waiting(chunk) if waits else self.chunks_alike(chunk)
+            if self.chunks is not None and self.end(chunk) <= row:
+                stop = self.chunks  # the far end of a mirrored shot, clean before its middle
+            else:
+                stop = self.chunks_waiting(chunk) if waits else self.chunks_alike(chunk)
             yield range(chunk, stop)
             chunk = stop
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -50,6 +51,59 @@ def test_a_shorter_shot_makes_its_first_two_chunks_as_the_whole_one(
     shorter = schedule.frames_beside_two_chunks(frames)
     assert 1 <= shorter <= frames
     assert first_two_chunks(schedule, shorter, origin) == first_two_chunks(schedule, frames, origin)
+
+
+@examples(300)
+@given(schedule=schedules(), frames=st.integers(1, MANY), origin=st.integers(0, 3))
+def test_parts_of_rows_say_what_the_rows_say(
+    schedule: StaggeredSchedule, frames: int, origin: int
+) -> None:
+    shot = origin, origin + frames, origin
+    for row, parts in zip(schedule.rows(*shot), schedule.row_parts(*shot), strict=True):
+        said = zip(row.frames, row.now, row.after, row.steps, row.of_steps, strict=True)
+        by_part = (
+            (frame, part.now, part.after, part.step, part.of_steps)
+            for part in parts
+            for frame in part.frames
+        )
+        assert [*by_part] == [*said]
+
+
+@examples(150)
+@given(schedule=schedules(), chunks=st.integers(1, 40), origin=st.integers(0, 3))
+def test_rows_repeat_and_few_frames_have_started(
+    schedule: StaggeredSchedule, chunks: int, origin: int
+) -> None:
+    """In the middle of a shot, behind the first chunk and those that start with it."""
+    if schedule.mirrored or not schedule.lag:
+        schedule = replace(schedule, mirrored=False, lag=1.0)
+    size, again = schedule.chunk_frames, schedule.repeats_after
+    first = origin + (chunks + 20) * size
+
+    def steps_from(first: int) -> list[list[tuple[int, ...]]]:
+        rows = islice(schedule.rows(first, None, origin), 12)
+        return [[row.first - first, *row.steps] for row in rows]
+
+    assert steps_from(first) == steps_from(first + again * size)
+    rows = islice(schedule.rows(origin, None, origin), 60)
+    assert max(len(row.frames) for row in rows) <= schedule.started_frames
+
+
+@pytest.mark.parametrize(
+    ("lag", "chunks"), [(1.0, 1), (1.5, 2), (5 / 3, 3), (1.37, 100), (math.pi, 99), (math.inf, 1)]
+)
+def test_rows_repeat_after_so_many_chunks(lag: float, chunks: int) -> None:
+    """The fraction with at most 100 below the line that is nearest."""
+    assert StaggeredSchedule(flow_ladder(4, 1.0), 2, lag).repeats_after == chunks
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_row_of_any_shot_has_few_parts(mirrored: bool) -> None:
+    """Wherever in a shot the row is: also where its ends are clean and its middle waits."""
+    schedule = StaggeredSchedule(flow_ladder(4, 1.0), 2, 0.5, mirrored=mirrored)
+    for first in (0, 20_000, 40_000):
+        rows = islice(schedule.row_parts(first, 100_000), 6)
+        assert max(map(len, rows)) <= 12
 
 
 @examples(300)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from longtake.samplers.schedule.levels import Ladder, flow_ladder
-from longtake.samplers.schedule.row import Row
+from longtake.samplers.schedule.row import Row, RowPart
 from longtake.samplers.schedule.rows import NoiseSchedule
 
 Indices = tuple[tuple[int, ...], ...]
@@ -29,6 +29,14 @@ class MatrixSchedule:
 
     def frames_beside_two_chunks(self, frames: int) -> int:
         return frames
+
+    @property
+    def started_frames(self) -> int:
+        return len(self.indices[0])
+
+    @property
+    def repeats_after(self) -> int:
+        return len(self.indices[0])
 
     def before_two_finishes(self, length: int, origin: int = 0) -> int:
         return origin
@@ -55,6 +63,12 @@ class MatrixSchedule:
                     tuple(steps - before[t] for t in part),
                     (steps,) * len(part),
                 )
+
+    def row_parts(self, first: int, length: int | None, origin: int = 0) -> Iterator[list[RowPart]]:
+        for row in self.rows(first, length, origin):
+            columns = row.now, row.after, row.steps, row.of_steps
+            steps = zip(row.frames, *columns, strict=True)
+            yield [RowPart(range(frame, frame + 1), *step) for frame, *step in steps]
 
 
 @st.composite
