@@ -47,18 +47,17 @@ def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
     """What guidance adds to the prompt alone, one sentence; None where that is nothing."""
     settings, model = footprint.settings, footprint.model
     kind = model.config, model.dtype, model.histories
-    guided, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
-    most = peak_evaluations(settings, *kind)
     unguided = RolloutFootprint(without_guidance(settings), model)
+    shots = settings, unguided.settings
+    guided, plain = (cost(shot, *kind).evaluations for shot in shots)
+    most, plain_most = (peak_evaluations(shot, *kind) for shot in shots)
     added = footprint.kv_bytes - unguided.kv_bytes  # also for a guidance that begins later
-    if guided.evaluations == plain.evaluations == most and not added:
+    if (guided, most) == (plain, plain_most) and not added:
         return None
-    later = ""
-    if most > guided.evaluations:
-        later = f", up to {most} while the window fills or after changes of guidance or prompt"
+    dearest = f", up to {most} in the dearest chunk" if most > guided else ""
     return (
-        f"{guided.evaluations} model evaluations per chunk ({plain.evaluations} without guidance)"
-        f"{later}, including cache fills; "
+        f"{guided} model evaluations per chunk ({plain} without guidance)"
+        f"{dearest}, including cache fills; "
         + (f"+{byte_size(added)} KV cache." if added else "no more KV cache.")
     )
 

@@ -33,7 +33,7 @@ class Cost:
 def cost(
     settings: RolloutSettings, config: ModelConfig, dtype: torch.dtype, histories: int = 1
 ) -> Cost:
-    """The cost of a chunk with a full window, or of the only chunk, under the first guidance.
+    """The cost of a chunk with a full window, or of the last chunk, under the first guidance.
 
     Each of the model's `histories` has KV caches and fills of its own.
     """
@@ -48,7 +48,8 @@ def peak_evaluations(
 ) -> int:
     """Model evaluations of the most expensive chunk.
 
-    Counts the chunks in which the window becomes full, and changes of guidance and prompt.
+    Counts the first chunk, the last ones, those in which the window becomes full, and those where
+    guidance, prompt or known frames change.
     """
     counts = ChunkEvaluations(settings, config, dtype, prompt_changes(settings))
     made = map(counts.at, counts.dear)

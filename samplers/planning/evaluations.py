@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 
 import torch
 
 from ...model.forward import ModelConfig
-from ..guidance import AgeRange, Branch, Guidance
+from ..guidance import Branch, Guidance
 from ..guidance.terms import weights_by_view
 from ..history.plan import CachePlan, cache_plans
 from ..history.selection import select
 from ..history.steady_state import HeldFrames, count_commits, held_before, steady_chunk
-from ..loop import by_chunk
-from ..schedule.row import Row
 from ..settings import RolloutSettings
+from .chunk_steps import ChunkSteps, RowSteps
+from .turning_points import turning_points
 
 
 def prompt_changes(settings: RolloutSettings) -> list[int]:
     """The first latent frames of the chunks before which the prompt changes."""
     starts = {settings.next_chunk(entry.start_frame) for entry in settings.prompts.entries}
-    return sorted(at for at in starts if at > 0 and _is_made(settings, at))
-
-
-def _is_made(settings: RolloutSettings, first: int) -> bool:
-    return settings.length is None or first < settings.length
+    return sorted(at for at in starts if at > 0)
 
 
 @dataclass(frozen=True)
 class ChunkEvaluations:
-    """Counts evaluations of chunks that take the steps of the second one, or of the only one.
+    """Counts evaluations of the chunks of a shot, each by the steps that it takes itself.
 
     Before the chunks at `changes`, the prompt changes. Each chunk is committed when the next one
     begins. Other caches are filled where a step reads them. A guidance of other branches has caches
@@ -44,6 +41,7 @@ class ChunkEvaluations:
     dtype: torch.dtype
     changes: Sequence[int] = ()
     _plans: dict[object, tuple[CachePlan, ...]] = field(default_factory=dict)
+    _counted: dict[int, tuple[int, set[int]]] = field(default_factory=dict)
 
     def at(self, first: int) -> tuple[int, int]:
         """Evaluations of the chunk at latent frame `first`: by its steps, and to fill caches."""
@@ -59,34 +57,41 @@ class ChunkEvaluations:
     @property
     def typical(self) -> int:
         """The first latent frame of a chunk with a full window, or of the last one."""
-        return self.settings.origin if self._are_together else steady_chunk(self.settings)
+        return self._chunks.holding(steady_chunk(self.settings))
 
-    @property
+    @cached_property
     def dear(self) -> list[int]:
-        """The first latent frames of chunks, one of which has the most evaluations.
+        """The first latent frames of chunks, one of which has the most evaluations."""
+        return turning_points(self._chunks, self.changes)
 
-        What a chunk reads and fills changes in another way only where the window or the range of a
-        view becomes full, and where guidance or prompt change.
-        """
-        s, size = self.settings, self.settings.schedule.chunk_frames
-        if self._are_together:
-            return [s.origin]
-        views = [branch.view.frames for branch in s.guidance.all_branches]
-        ages = [view.oldest for view in views if isinstance(view, AgeRange)]
-        full = [count for count in (s.cache.limit, *ages) if count is not None]
-        flushes = self.changes if s.on_prompt_change == "flush" else ()
-        begins = [0, *(at - 1 - s.cache.sink_frames for at in flushes)]
-        guided = [change.start_frame for change in s.guidance_changes]
-        turns = [s.next_chunk(at) for at in (*guided, *(b + n for b in begins for n in full))]
-        near = (at + more for at in turns for more in (-size, 0, size))
-        starts = {s.origin, s.origin + size, steady_chunk(s), *self.changes, *near}
-        return sorted(at for at in starts if at >= 0 and _is_made(s, at))
+    @cached_property
+    def _chunks(self) -> ChunkSteps:
+        return ChunkSteps(self.settings)
 
     def _commits(self, first: int) -> int:
         """The passes that commit the last chunk, and all others again for another prompt."""
-        changed = first in self.changes and self.settings.on_prompt_change == "re-cache"
+        changed = self._changed(first) and self.settings.on_prompt_change == "re-cache"
         again = count_commits(self.settings, self._history(first)) if changed else 0
         return (first > 0) + again
+
+    def _changed(self, first: int) -> bool:
+        """Whether the prompt changes before the chunk at `first`."""
+        before = next(self._chunks.before(first), first)
+        return self._prompt_at(before) != self._prompt_at(first)
+
+    def _prompt_at(self, frame: int) -> int:
+        """How many changes of prompt there are up to a latent frame."""
+        return bisect_right(self.changes, frame)
+
+    def _prompts(self, first: int) -> set[int]:
+        """The prompts of the latent frames in work at the chunk of `first`, and of those ahead."""
+        s, stop = self.settings, first + self.settings.active_frames
+        if first < s.origin:
+            return {self._prompt_at(first)}
+        ahead = (
+            self._prompt_at(s.chunk_start(known.frame)) for known in s.known_frames.ahead(stop)
+        )
+        return {*range(self._prompt_at(first), 1 + self._prompt_at(stop - 1)), *ahead}
 
     def _passes(self, cache: int, first: int) -> int:
         """The passes that fill a cache which no commit fills."""
@@ -99,42 +104,70 @@ class ChunkEvaluations:
         return -(-(len(frames) if begins_anew else missing) // size)
 
     def _filled(self, cache: int, first: int) -> int:
-        """The latent frames of pure noise that a cache has from earlier chunks."""
-        s, inputs = self.settings, self._guidance_at(first).inputs
-        begun = max([s.origin, *(at for at in self.changes if at <= first)])
-        guided = [s.next_chunk(change.start_frame) for change in s.guidance_changes]
-        for stop in (first, *(at for at in reversed(guided) if at < first)):
-            before = stop - s.schedule.chunk_frames
+        """The latent frames of pure noise that a cache has from earlier chunks.
+
+        Only near turning points are there chunks that read it behind others which do not.
+        """
+        inputs, begun = self._guidance_at(first).inputs, self._noise_begun(first)
+        near = [*islice(self._chunks.before(first), self.settings.schedule.repeats_after)]
+        far = range(bisect_left(self.dear, near[-1] if near else 0))
+        for before in chain(near, (self.dear[i] for i in reversed(far))):
             if before < begun or self._guidance_at(before).inputs != inputs:
                 return 0
             if cache in self._steps(before)[1]:
                 return len(self._history(before))
         return 0
 
+    def _noise_begun(self, first: int) -> int:
+        """The last chunk up to that of `first` before which other prompts come into work.
+
+        What pure noise left in a cache is forgotten there.
+        """
+        number = bisect_right(self._renewed, first)
+        return self._renewed[number - 1] if number else self.settings.origin
+
+    @cached_property
+    def _renewed(self) -> list[int]:
+        """The chunks before which other prompts come into work, or leave it."""
+        befores = ((at, next(self._chunks.before(at), None)) for at in self.dear)
+        return [
+            at
+            for at, before in befores
+            if before is not None and self._prompts(at) != self._prompts(before)
+        ]
+
     def _history(self, first: int) -> HeldFrames:
         """The history before the chunk at `first`."""
         flushes = self.settings.on_prompt_change == "flush"
         flushed = [at for at in self.changes if at <= first] if flushes else []
-        return held_before(self.settings, first, flushed[-1] if flushed else 0)
+        last = self._chunks.from_on(flushed[-1]) if flushed else None
+        return held_before(self.settings, first, last or 0)
 
     def _steps(self, first: int) -> tuple[int, set[int]]:
         """The evaluations by the steps of a chunk, and the caches that they read."""
+        if first not in self._counted:
+            self._counted[first] = self._count_steps(first)
+        return self._counted[first]
+
+    def _count_steps(self, first: int) -> tuple[int, set[int]]:
         s, frames, read = self.settings, self._history(first), set[int]()
         guidance, plans = self._guidance_at(first), self._plans_at(first)
 
-        def seen(branch: Branch) -> Hashable:
+        def view_of(branch: Branch, *, ahead: bool) -> Hashable:
             chosen = select(branch, plans, s, frames, first)
             if not chosen.is_nothing:
                 read.add(chosen.cache)
-            return branch.prompt, chosen, branch.skipped
+            seen_ahead = branch.view.level_ahead if ahead else None
+            layers = branch.skipped and branch.skipped.layers
+            return branch.prompt, chosen, layers, seen_ahead
 
-        count = 0
-        for row in self._rows if first >= s.origin else ():
-            by_step = dict.fromkeys(zip(row.now, row.steps, strict=True))
-            weights = [guidance.weights(*at, started=first > 0) for at in by_step]
-            levels = [level for level, _ in by_step]
-            count += len(weights_by_view(guidance, weights, levels, seen))
-        return count, read
+        def count(row: RowSteps) -> int:
+            weights = [guidance.weights(*at, started=first > 0) for at in row.at]
+            levels = [level for level, _ in row.at]
+            seen = partial(view_of, ahead=row.sees_ahead)
+            return len(weights_by_view(guidance, weights, levels, seen))
+
+        return sum(map(count, self._chunks.of(first))), read
 
     def _guidance_at(self, first: int) -> Guidance:
         changes = self.settings.guidance_changes
@@ -148,26 +181,3 @@ class ChunkEvaluations:
             settings = replace(self.settings, guidance=guidance)
             self._plans[guidance.inputs] = cache_plans(settings, self.config, self.dtype)
         return self._plans[guidance.inputs]
-
-    @property
-    def _rows(self) -> list[Row]:
-        """The rows of the second chunk that is generated, or of the only one; empty without one."""
-        return self._two_chunks[-1] if self._two_chunks else []
-
-    @property
-    def _are_together(self) -> bool:
-        """Whether all latent frames that are generated become clean together."""
-        return len(self._two_chunks) == 1
-
-    @cached_property
-    def _two_chunks(self) -> list[list[Row]]:
-        """The rows of the first two chunks of a shot that is long enough for these."""
-        schedule, length, origin = (
-            self.settings.schedule,
-            self.settings.length,
-            self.settings.origin,
-        )
-        if length is not None:
-            made = length - origin
-            length = origin + min(made, schedule.frames_beside_two_chunks(made))
-        return [*islice(by_chunk(schedule.rows(origin, length, origin)), 2)]

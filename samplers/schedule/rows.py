@@ -56,12 +56,6 @@ class NoiseSchedule(Protocol):
         `length` None has no end.
         """
 
-    def frames_beside_two_chunks(self, frames: int) -> int:
-        """Of a shot of `frames`, as many as are at different levels while two chunks are made.
-
-        A shot of that many makes its first two chunks in rows of the same levels and steps.
-        """
-
     def row_parts(self, first: int, length: int | None, origin: int = 0) -> Iterator[list[RowPart]]:
         """The same rows, in parts of the same step: few, however many frames are active."""
 
@@ -124,14 +118,6 @@ class StaggeredSchedule:
         self._check_length(length)
         frames = math.ceil((len(self.ladder) - 1 - ROUNDING) / self.lag) * self.chunk_frames
         return frames if length is None else min(frames, length - origin)
-
-    def frames_beside_two_chunks(self, frames: int) -> int:
-        """All where chunks start one after another; else the ones that start, and a few."""
-        if not self.mirrored and self.lag:
-            return frames
-        longest = max(len(self.ladder), len(self.first_ladder))
-        chunks = 2 * (math.ceil(2 * longest / self.lag) + 2) + 1 if self.lag else 3
-        return min(frames, chunks * self.chunk_frames + frames % self.chunk_frames)
 
     @property
     def started_frames(self) -> int:

@@ -30,7 +30,12 @@ from longtake.samplers.history import steady_state
 from longtake.samplers.planning.cost import cost, histories_used, idle_views, peak_evaluations
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import StaggeredSchedule, full_sequence, trapezoid
+from longtake.samplers.schedule.rows import (
+    StaggeredSchedule,
+    full_sequence,
+    rolling,
+    trapezoid,
+)
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.laws import examples
 from longtake.tests.support.samplers.guidance_cases import CASES
@@ -100,8 +105,9 @@ def test_the_plan_of_a_chunk_is_what_a_walk_finds(shot: RolloutSettings) -> None
         {"cache": WindowSink(21, 3)},
         {"schedule": full_sequence(flow_ladder(50, 3.0))},
         {"schedule": trapezoid(flow_ladder(50, 3.0), 0.5)},
+        {"schedule": rolling(flow_ladder(5, 3.0)), "prompts": timeline(0, 99, 99_999)},
     ],
-    ids=["full", "made anew", "cut", "window", "sequence", "trapezoid"],
+    ids=["full", "made anew", "cut", "window", "sequence", "trapezoid", "rolling"],
 )
 def test_the_cost_of_a_day_takes_no_longer_than_that_of_a_minute(
     chosen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -129,6 +135,14 @@ def test_the_cost_of_a_day_takes_no_longer_than_that_of_a_minute(
             yield row
 
     monkeypatch.setattr(StaggeredSchedule, "rows", rows)
+    all_parts = StaggeredSchedule.row_parts
+
+    def row_parts(*args: Any) -> Any:
+        for parts in all_parts(*args):
+            count(len(parts))
+            yield parts
+
+    monkeypatch.setattr(StaggeredSchedule, "row_parts", row_parts)
     assert cost(shot, TINY, torch.float32).evaluations > 0
     assert peak_evaluations(shot, TINY, torch.float32) > 0
     assert histories_used(shot) and idle_views(shot) == []

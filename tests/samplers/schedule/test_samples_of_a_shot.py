@@ -10,7 +10,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import StaggeredSchedule, pipeline
 from longtake.tests.support.laws import examples
@@ -30,27 +29,6 @@ def schedules(draw: st.DrawFn) -> StaggeredSchedule:
         flow_ladder(opening, 3.0) if opening else (),
         draw(st.booleans()),
     )
-
-
-def first_two_chunks(
-    schedule: StaggeredSchedule, frames: int, origin: int
-) -> list[list[set[tuple[float, ...]]]]:
-    """The levels and steps of each row until two chunks are made."""
-    rows = schedule.rows(origin, origin + frames, origin)
-    return [
-        [set(zip(row.now, row.after, row.steps, row.of_steps, strict=True)) for row in chunk]
-        for chunk in islice(by_chunk(rows), 2)
-    ]
-
-
-@examples(150)
-@given(schedule=schedules(), frames=st.integers(1, MANY), origin=st.integers(0, 3))
-def test_a_shorter_shot_makes_its_first_two_chunks_as_the_whole_one(
-    schedule: StaggeredSchedule, frames: int, origin: int
-) -> None:
-    shorter = schedule.frames_beside_two_chunks(frames)
-    assert 1 <= shorter <= frames
-    assert first_two_chunks(schedule, shorter, origin) == first_two_chunks(schedule, frames, origin)
 
 
 @examples(300)

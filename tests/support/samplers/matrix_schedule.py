@@ -27,9 +27,6 @@ class MatrixSchedule:
     def active_frames(self, length: int | None, origin: int = 0) -> int:
         return len(self.indices[0])
 
-    def frames_beside_two_chunks(self, frames: int) -> int:
-        return frames
-
     @property
     def started_frames(self) -> int:
         return len(self.indices[0])

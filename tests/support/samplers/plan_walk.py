@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import torch
 
@@ -45,15 +45,20 @@ def _histories(settings: RolloutSettings, last: int) -> Iterator[list[tuple[int,
 
 
 def walk_evaluations(settings: RolloutSettings, config: DiTConfig) -> int:
-    """The evaluations of a chunk, every latent frame of every row counted for itself."""
+    """The evaluations of a chunk with a full window, or of the last one.
+
+    Every latent frame of every row counts for itself.
+    """
     s = settings.at(settings.origin)
     assert isinstance(s.schedule, StaggeredSchedule)
-    chunks = list(islice(by_chunk(walk_rows(s.schedule, s.origin, s.length, s.origin)), 2))
-    plans, history = cache_plans(s, config, torch.float32), walk_history(s)
-    if len(chunks) == 1:
-        history = [*_histories(s, s.origin)][-1]
+    chunks = list(by_chunk(walk_rows(s.schedule, s.origin, s.length, s.origin)))
+    full = walk_history(s)
+    rows = [chunk for chunk in chunks if chunk[0].first <= (full[-1][0] + 1 if full else 0)][-1]
+    histories = [history for history in _histories(s, rows[0].first) if history or not s.origin]
+    begun = [chunk[0].first for chunk in chunks if chunk[0].first <= rows[0].first]
+    made = [history for history in histories if (history[-1][0] + 1 if history else 0) in begun]
+    plans, history = cache_plans(s, config, torch.float32), made[-1]
     frames = [frame for frame, _ in history]
-    rows = chunks[-1] if chunks and (not frames or frames[-1] + 1 >= s.origin) else []
     read, steps = set[int](), 0
     for row in rows:
         views = [*_views(s, plans, frames, [*zip(row.now, row.steps, strict=True)])]
@@ -62,7 +67,7 @@ def walk_evaluations(settings: RolloutSettings, config: DiTConfig) -> int:
     commits = 0
     for i, plan in enumerate(plans):
         if plan.fill_mode == "committed" or i in read:
-            commits += len(plan.rows) * _commits(s, plan, history)
+            commits += len(plan.rows) * _commits(s, plan, made)
     return steps + commits
 
 
@@ -93,23 +98,25 @@ def _views(
         yield *seen(Branch(0.0, guidance.base)), True
 
 
-def _commits(settings: RolloutSettings, plan: CachePlan, history: list[tuple[int, int]]) -> int:
+def _commits(
+    settings: RolloutSettings, plan: CachePlan, histories: list[list[tuple[int, int]]]
+) -> int:
+    """The passes that fill a cache for the last of the chunks with these histories before them."""
+    history = histories[-1]
     if plan.fill_mode == "committed":
         return bool(history)
     if plan.fill_mode == "noise":
-        return _noise_passes(settings, history)
+        return _noise_passes(settings, histories)
     frames = [frame for frame, _ in history]
     ranks = plan.frames.ranks(frames, settings.cache.sink_frames)
     return len({history[rank][1] for rank in ranks})
 
 
-def _noise_passes(settings: RolloutSettings, history: list[tuple[int, int]]) -> int:
+def _noise_passes(settings: RolloutSettings, histories: list[list[tuple[int, int]]]) -> int:
     """Chunk by chunk, what pure noise is passed to be as long as the history of the last one."""
     passes = done = 0
-    size, last = settings.schedule.chunk_frames, history[-1][0] + 1
-    for before in _histories(settings, last):
-        count = len(before)
-        if before and before[-1][0] + 1 >= settings.origin:
-            passes = math.ceil((count if (count - done) % size else count - done) / size)
-            done = count
+    size = settings.schedule.chunk_frames
+    for count in map(len, histories):
+        passes = math.ceil((count if (count - done) % size else count - done) / size)
+        done = count
     return passes
