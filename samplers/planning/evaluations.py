@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain, takewhile
 
 import torch
 
@@ -109,8 +109,10 @@ class ChunkEvaluations:
         Only near turning points are there chunks that read it behind others which do not.
         """
         inputs, begun = self._guidance_at(first).inputs, self._noise_begun(first)
-        near = [*islice(self._chunks.before(first), self.settings.schedule.repeats_after)]
-        far = range(bisect_left(self.dear, near[-1] if near else 0))
+        schedule = self.settings.schedule
+        since = first - schedule.repeats_after * schedule.chunk_frames
+        near = [*takewhile(lambda before: before >= since, self._chunks.before(first))]
+        far = range(bisect_left(self.dear, near[-1] if near else first))
         for before in chain(near, (self.dear[i] for i in reversed(far))):
             if before < begun or self._guidance_at(before).inputs != inputs:
                 return 0

@@ -33,6 +33,7 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import (
     StaggeredSchedule,
     full_sequence,
+    pyramid,
     rolling,
     trapezoid,
 )
@@ -106,8 +107,9 @@ def test_the_plan_of_a_chunk_is_what_a_walk_finds(shot: RolloutSettings) -> None
         {"schedule": full_sequence(flow_ladder(50, 3.0))},
         {"schedule": trapezoid(flow_ladder(50, 3.0), 0.5)},
         {"schedule": rolling(flow_ladder(5, 3.0)), "prompts": timeline(0, 99, 99_999)},
+        {"schedule": pyramid(flow_ladder(50, 3.0), 0.01), "guidance": g.vanilla(2.0)},
     ],
-    ids=["full", "made anew", "cut", "window", "sequence", "trapezoid", "rolling"],
+    ids=["full", "made anew", "cut", "window", "sequence", "trapezoid", "rolling", "hundredths"],
 )
 def test_the_cost_of_a_day_takes_no_longer_than_that_of_a_minute(
     chosen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
