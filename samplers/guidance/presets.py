@@ -84,18 +84,23 @@ def without_layers(scale: float, skipped: SkippedLayers) -> Guidance:
 def skip_in_negative(guidance: Guidance, skipped: SkippedLayers) -> Guidance:
     """Let branches of the negative prompt that `guidance` pushes away from leave out layers.
 
-    Takes no evaluation more. BadInput if there is no such branch.
+    Takes no evaluation more. BadInput if there is no such branch, or one leaves out layers already.
     """
-    changed = [
-        replace(branch, skipped=skipped) if branch.prompt == "negative" and branch.weight < 0
-        else branch
-        for branch in guidance.branches
-    ]  # fmt: skip
-    if changed == [*guidance.branches]:
+    chosen = [b for b in guidance.branches if b.prompt == "negative" and b.weight < 0]
+    if not chosen:
         raise BadInput(
             "Skip-layer guidance is to skip layers in the negative prompt's pass, and there is "
             "none: set a text guidance above 1 first, or give it a pass of its own."
         )
+    if any(branch.skipped for branch in chosen):
+        raise BadInput(
+            "The negative prompt's pass leaves out layers already: name all layers together, or "
+            "leave the others out in a pass of their own."
+        )
+    changed = (
+        replace(branch, skipped=skipped) if branch in chosen else branch
+        for branch in guidance.branches
+    )
     return replace(guidance, branches=merge_branches(changed))
 
 

@@ -232,6 +232,15 @@ def test_without_a_negative_branch_no_pass_can_leave_out_layers() -> None:
             skip_in_negative(guidance, LAST)
 
 
+@pytest.mark.parametrize("again", [FIRST, LAST], ids=str)
+def test_the_negative_prompts_pass_leaves_out_layers_once(again: SkippedLayers) -> None:
+    """A second node would take the place of the first, and no one would learn of it."""
+    once = skip_in_negative(cfg(2.0), LAST)
+    with pytest.raises(BadInput, match="name all layers together"):
+        skip_in_negative(once, again)
+    assert skip_in_negative(extend(cfg(2.0), without_layers(1.0, LAST)), again).text_scale == 2
+
+
 def test_a_recurrent_model_has_no_such_layers() -> None:
     config = RecurrentConfig(dim=6, num_layers=2, text_dim=5)
     with pytest.raises(Unsupported, match="leave out skip-layer guidance"):
