@@ -79,10 +79,11 @@ test("each line is a prompt, at most nine of them", () => {
 test("brackets before a prompt say what they say in the Prompt Timeline, or the line cannot be read", () => {
   assert.deepEqual(changeOf("a ball: red"), { text: "a ball: red" });
   assert.deepEqual(changeOf("(red:1.2) ball"), { text: "(red:1.2) ball" }, "the weight of a word");
+  assert.deepEqual(changeOf("(over the hills) a ball"), { text: "(over the hills) a ball" });
   assert.deepEqual(changeOf("(over 2): a ball"), { text: "a ball", over: 2 });
   assert.deepEqual(changeOf("(Guidance 2.5, over 1 s,lora -0.5) : a ball"), { text: "a ball", guidance: 2.5, over: 1, lora: -0.5 });
   assert.deepEqual(changeOf("（over 2、guidance 3）：球"), { text: "球", over: 2, guidance: 3 }, "as a Chinese keyboard types");
-  for (const line of ["(over): a ball", "(over 2, over 3): a ball", "(fade 2): a ball", "(over 2):", "(over 2 guidance 3): a ball"]) {
+  for (const line of ["(over): a ball", "(over 2, over 3): a ball", "(fade 2): a ball", "(over 2):", "(over 2 guidance 3): a ball", "(over 2) a ball"]) {
     assert.equal(changeOf(line), null, line);
   }
 });

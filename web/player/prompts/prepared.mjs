@@ -4,7 +4,7 @@
 import { narrow } from "./signs.mjs";
 
 const MOST = 9; // the keys 1 to 9
-const BRACKETS = /^\(([^()]*)\)\s*:\s*/;
+const BRACKETS = /^\(([^()]*)\)\s*(:?)\s*/;
 const OPTION = /^\s*(guidance|lora|over)\s+(-?\d+(?:\.\d*)?)\s*s?\s*$/i; // as in nodes/conditioning/timeline.py
 
 /** @typedef {{text: string, over?: number, guidance?: number, lora?: number}} Change what the run is asked for */
@@ -15,20 +15,29 @@ export function promptsIn(text) {
 }
 
 /** Return what a line asks for: a prompt, and what brackets before it say, as in a line of the Prompt Timeline without
- * its time: `(guidance 3, over 2): a cat`. Null if the brackets cannot be read. @param {string} line
+ * its time: `(guidance 3, over 2): a cat`. Null if the brackets cannot be read, or lack their colon. @param {string} line
  * @returns {Change|null} */
 export function changeOf(line) {
   const brackets = BRACKETS.exec(narrow(line));
   if (!brackets) return { text: line };
-  /** @type {Change} */
-  const change = { text: line.slice(brackets[0].length) };
-  for (const part of brackets[1].split(",")) {
+  const [begin, inside, colon] = brackets;
+  const options = optionsIn(inside);
+  if (!options && !colon) return { text: line }; // words in brackets are words
+  const text = line.slice(begin.length);
+  return options && colon && text ? { ...options, text } : null;
+}
+
+/** Return what brackets say; null if it cannot be read. @param {string} inside @returns {Omit<Change, "text">|null} */
+function optionsIn(inside) {
+  /** @type {Omit<Change, "text">} */
+  const options = {};
+  for (const part of inside.split(",")) {
     const option = OPTION.exec(part);
     const name = /** @type {"over"|"guidance"|"lora"|undefined} */ (option?.[1].toLowerCase());
-    if (!option || !name || name in change) return null;
-    change[name] = Number(option[2]);
+    if (!option || !name || name in options) return null;
+    options[name] = Number(option[2]);
   }
-  return change.text ? change : null;
+  return options;
 }
 
 /** Return the number of a key from 1 to 9, or null for another key. In the upper row the key's place counts: some

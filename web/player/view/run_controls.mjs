@@ -178,7 +178,7 @@ export class RunControls {
   /** @param {import("../prompts/prepared.mjs").Change|null} change of a prompt on a key */
   async #sendPrepared(change) {
     if (change) await this.#send("edit", change);
-    else this.#showError(translate("The brackets before this prompt cannot be read. Write (over 2), (guidance 3) or (lora 0), or several of these with commas between."));
+    else this.#showError(translate("The brackets before this prompt cannot be read. Write (over 2): or (guidance 3, lora 0): with a colon before the prompt."));
   }
 
   /** Returns whether the run accepted it. @param {"pause"|"resume"|"stop"|"edit"} op
