@@ -228,7 +228,7 @@ test("an edit of the guidance is kept once, however often it is written", () => 
 });
 
 test("a line's time is read as the node reads it", () => {
-  const lines = { ".5: a": 0.5, "1:01:02.5: a": 3662.5, "5 sec (over 1): a": 5, "1：05（guidance 2）：a": 65, "3D: a": null, "a: 5": null, "\u200f5\u200b: a": 5 };
+  const lines = { ".5: a": 0.5, "1:01:02.5: a": 3662.5, "5 sec (over 1): a": 5, "1：05（guidance 2）：a": 65, "１：０５．５：a": 65.5, "3D: a": null, "a: 5": null, "\u200f5\u200b: a": 5 };
   for (const [line, start] of Object.entries(lines)) assert.equal(startOf(line), start, line);
   assert.equal(guidanceOf("5（over 1、guidance 2）：a"), "2");
   assert.equal(promptOf("5（over 1）：a：b，c"), "a：b，c");

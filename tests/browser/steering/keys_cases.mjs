@@ -83,6 +83,7 @@ test("brackets before a prompt say what they say in the Prompt Timeline, or the 
   assert.deepEqual(changeOf("(over 2): a ball"), { text: "a ball", over: 2 });
   assert.deepEqual(changeOf("(Guidance 2.5, over 1 s,lora -0.5) : a ball"), { text: "a ball", guidance: 2.5, over: 1, lora: -0.5 });
   assert.deepEqual(changeOf("（over 2、guidance 3）：球"), { text: "球", over: 2, guidance: 3 }, "as a Chinese keyboard types");
+  assert.deepEqual(changeOf("（over　２．５）：球"), { text: "球", over: 2.5 }, "with wide digits and blanks");
   for (const line of ["(over): a ball", "(over 2, over 3): a ball", "(fade 2): a ball", "(over 2):", "(over 2 guidance 3): a ball", "(over 2) a ball"]) {
     assert.equal(changeOf(line), null, line);
   }
