@@ -72,7 +72,7 @@ test("a digit is a place of the upper row on every keyboard, and a sign of the n
 });
 
 test("each line is a prompt, at most nine of them", () => {
-  assert.deepEqual(promptsIn("a ball\r\n\n  a cone \n"), ["a ball", "a cone"]);
+  assert.deepEqual(promptsIn("a \t ball\r\n\n  a cone \n"), ["a ball", "a cone"]);
   assert.equal(promptsIn("x\n".repeat(12)).length, 9);
 });
 

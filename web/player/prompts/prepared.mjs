@@ -9,9 +9,10 @@ const OPTION = /^\s*(guidance|lora|over)\s+(-?\d+(?:\.\d*)?)\s*s?\s*$/i; // as i
 
 /** @typedef {{text: string, over?: number, guidance?: number, lora?: number}} Change what the run is asked for */
 
-/** Return the prompts of a text, one a line; the first is on key 1. @param {string} text */
+/** Return the prompts of a text, one a line; the first is on key 1. Runs of blanks become one, as in the run, so that a
+ * button knows its prompt again. @param {string} text */
 export function promptsIn(text) {
-  return text.split("\n").map((line) => line.trim()).filter(Boolean).slice(0, MOST);
+  return text.split("\n").map((line) => line.trim().replace(/\s+/g, " ")).filter(Boolean).slice(0, MOST);
 }
 
 /** Return what a line asks for: a prompt, and what brackets before it say, as in a line of the Prompt Timeline without
