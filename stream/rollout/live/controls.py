@@ -138,12 +138,13 @@ class Controls:
         and runs of blanks become one blank, since a timeline's line cannot hold them.
         """
         changes: dict[str, Any] = {} if text is None else {"text": " ".join(text.split())}
+        over_s = round(float(over_s), STRENGTH_DIGITS)
         if over_s and (text is None or not 0 <= over_s <= MAX_OVER_S):
             raise BadInput(
                 f"over is {over_s:g}; give it from 0 to {MAX_OVER_S:g} seconds, beside a prompt."
             )
         if over_s:
-            changes["over_s"] = round(float(over_s), STRENGTH_DIGITS)
+            changes["over_s"] = over_s
         for name, value in numbers.items():
             low, high = RANGES[name]
             if not low <= value <= high:  # true for NaN

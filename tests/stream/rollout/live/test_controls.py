@@ -112,6 +112,12 @@ def test_an_impossible_blend_is_refused(over_s: float) -> None:
     assert controls.edits == ()
 
 
+def test_a_blend_of_no_time_at_all_is_none() -> None:
+    controls = Controls()
+    controls.set_prompt("a ball", 1e-6)
+    assert [edit.over_s for edit in controls.edits] == [None]
+
+
 def test_a_pause_holds_the_producing_thread_until_it_is_resumed() -> None:
     controls = Controls()
     controls.pause()
