@@ -39,6 +39,8 @@ class SkippedLayers:
 
     def __str__(self) -> str:
         """Describe the layers, for example `without layers 9 and 10 up to noise 0.95`."""
+        if not self.layers:
+            return "in a pass of its own"
         *others, last = map(str, self.layers)
         names = f"layers {', '.join(others)} and {last}" if others else f"layer {last}"
         low, high = self.interval

@@ -199,6 +199,7 @@ def test_guidance_of_layers_is_told_in_words() -> None:
     said = describe_branches(extend(cfg(3.0), without_layers(2.0, skipped)))
     assert said.endswith("-2 x all, without layers 1, 3 and 9 up to noise 0.95.")
     assert str(SkippedLayers((4,), (0.1, 1.0))) == "without layer 4 from noise 0.1"
+    assert str(SkippedLayers(())) == "in a pass of its own"
 
 
 @pytest.mark.parametrize(
