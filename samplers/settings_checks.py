@@ -151,7 +151,7 @@ def check_skipped_layers(guidances: Sequence[Guidance], config: ModelConfig) -> 
     """Refuse to leave out layers that the model does not have, and to leave out all of them."""
     branches = [branch for guidance in guidances for branch in guidance.branches]
     for layers in (branch.skipped.layers for branch in branches if branch.skipped):
-        if layers[-1:] >= (config.num_layers,):
+        if max(layers, default=0) >= config.num_layers:
             raise BadInput(
                 f"Skip-layer guidance leaves out layer {layers[-1]}, and the model has "
                 f"{config.num_layers} layers, 0 to {config.num_layers - 1}."
