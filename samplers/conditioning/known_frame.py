@@ -11,7 +11,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ...machine.uploads import upload_numbers
 from ..solvers.noise_process import NoiseProcess, mix
-from .prompts import embedding_digest
+from .digest import embedding_digest
 
 
 class LazyLatents(Protocol):

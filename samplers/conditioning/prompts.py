@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +15,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ..camera.implied import implied_motion
 from .blend import Blend
+from .digest import embedding_digest
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class TimedPrompt:
         """Whether both have the same words for the camera."""
         return implied_motion(self.text) == implied_motion(other.text)
 
-    def blend_steps(self, before: TimedPrompt, stop: int | None) -> list[TimedPrompt]:
+    def blend_steps(self, before: TimedPrompt, stop: int | None) -> Sequence[TimedPrompt]:
         """The prompts that lead from `before` to this one, up to the next one at `stop`.
 
         They are made once: each live edit asks for those of the whole shot again.
@@ -68,10 +67,10 @@ class TimedPrompt:
             return [self]
         end = None if stop is None or blend.end(first) < stop else stop
         newest = self._newest_steps
-        if not newest or newest[0] is not before or newest[1] != end:
-            newest[:] = before, end, self._steps_from(before, blend, end)
-        steps: list[TimedPrompt] = newest[2]
-        return steps
+        if newest.before is not before or newest.end != end:
+            newest.steps = self._steps_from(before, blend, end)
+            newest.before, newest.end = before, end
+        return newest.steps
 
     def _steps_from(self, before: TimedPrompt, blend: Blend, stop: int | None) -> list[TimedPrompt]:
         first, whole = self.start_frame, self.embedding.to(before.embedding)
@@ -87,9 +86,18 @@ class TimedPrompt:
         return steps
 
     @cached_property
-    def _newest_steps(self) -> list[Any]:
-        """What the newest steps lead from, where another prompt ends them, and the steps."""
-        return []
+    def _newest_steps(self) -> _BlendSteps:
+        """The steps that were made last; none at first."""
+        return _BlendSteps()
+
+
+@dataclass(slots=True)
+class _BlendSteps:
+    """The `steps` that lead from the prompt `before`, up to another one at frame `end`, if any."""
+
+    before: TimedPrompt | None = None
+    end: int | None = None
+    steps: Sequence[TimedPrompt] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +295,3 @@ def chunk_start(latent_frame: float, chunk_frames: int, origin: int = 0) -> int:
     if latent_frame < first / 2:
         return 0
     return first + max(0, round((latent_frame - first) / chunk_frames)) * chunk_frames
-
-
-def embedding_digest(embedding: Tensor) -> str:
-    """A short hash of an embedding's values, for chunk addresses."""
-    values = embedding.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
-    return hashlib.sha256(values).hexdigest()[:16]

@@ -16,7 +16,7 @@ from ...errors import BadInput
 from ...machine.uploads import upload
 from ...model.config import FRAMES_PER_LATENT
 from ...model.vae.latent_format import LATENT_CHANNELS, picture_size
-from .prompts import embedding_digest
+from .digest import embedding_digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..conditioning.prompts import embedding_digest
+from ..conditioning.digest import embedding_digest
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)

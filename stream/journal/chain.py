@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from ...attention.sparse.settings import Sparsity
 from ...samplers.camera.implied import implied_motion
 from ...samplers.camera.moves import STILL
+from ...samplers.conditioning.digest import embedding_digest
 from ...samplers.conditioning.known_frame import KnownFrame
-from ...samplers.conditioning.prompts import TimedPrompt, embedding_digest
+from ...samplers.conditioning.prompts import TimedPrompt
 from ...samplers.rules.memory import MemoryRules
 from ...samplers.settings import RolloutSettings
 from .journal import live_key, next_key, root_key

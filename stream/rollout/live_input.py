@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ...errors import StorageError
+from ...samplers.conditioning.digest import embedding_digest
 from ...samplers.conditioning.known_frame import KnownFrame
 from ...samplers.conditioning.known_frames import KnownFrames
-from ...samplers.conditioning.prompts import embedding_digest
 from ...samplers.settings import RolloutSettings
 from ..incoming.inlet import Inlet
 from ..journal.chain import Chain

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.samplers.conditioning import prompts
+from longtake.samplers.conditioning.digest import embedding_digest
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.conditioning.prompts import (
     TimedPrompt,
     chunk_start,
-    embedding_digest,
     fit_length,
 )
 from longtake.tests.support.laws import examples

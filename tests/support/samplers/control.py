@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longtake.model.config import DiTConfig
 from longtake.model.vace.module import VaceModule, control_channels
-from longtake.samplers.conditioning.prompts import embedding_digest
+from longtake.samplers.conditioning.digest import embedding_digest
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.tests.support.tiny_model import TINY, randn, random_dit, randomise
 
