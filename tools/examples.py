@@ -92,8 +92,8 @@ def first_and_last_picture() -> Example:
            **clips, **output_nodes("6")}  # fmt: skip
     api["4"]["inputs"] |= {"schedule": "full sequence", "steps": 16}
     api["5"]["inputs"]["known_frames"] = ["22", 0]
-    lower = {str(int(key) + 6): (x, y + 560, w, h) for key, (x, y, w, h) in PICTURE.items()}
-    known = {"21": (2240, 1390, 300, 230), "22": (2240, 1950, 300, 230)}
+    lower = {str(int(key) + 6): (x, y + 720, w, h) for key, (x, y, w, h) in PICTURE.items()}
+    known = {"21": (2240, 1430, 300, 230), "22": (2240, 2150, 300, 230)}
     groups = [group_box("Any Load Image fits here", *PICTURE["13"]),
               group_box("And here", *lower["19"])]  # fmt: skip
     return Example(api, {**PLACES, **PICTURE, **lower, **known}, groups)
@@ -114,7 +114,7 @@ def video_to_stream() -> Example:
     )  # fmt: skip
     api["5"]["inputs"]["known_frames"] = ["15", 0]
     api["8"]["inputs"]["audio"] = ["14", 1]
-    places = {**PLACES, **BELOW, **FILE, "15": (1980, 1390, 300, 200)}
+    places = {**PLACES, **BELOW, **FILE, "15": (1980, 1430, 300, 200)}
     groups = [group_box(ANY_VIDEO, *FILE["12"]), group_box("How much is redrawn", *places["15"])]
     return Example(api, places, groups)
 
@@ -152,8 +152,8 @@ def continue_video() -> Example:
     api["5"]["inputs"]["known_frames"] = ["16", 0]
     api["8"]["inputs"]["audio"] = ["14", 1]
     places = {
-        **PLACES, **BELOW, **FILE, "15": (1600, 1760, 300, 300), "16": (1980, 1760, 260, 80),
-        "17": (1220, 180, 300, 130), "7": (1600, 0, 420, 460), "8": (2080, 0, 300, 420),
+        **PLACES, **BELOW, **FILE, "15": (1600, 1800, 300, 300), "16": (1980, 1800, 260, 80),
+        "17": (1220, 180, 300, 180), "7": (1600, 0, 420, 460), "8": (2080, 0, 300, 420),
     }  # fmt: skip
     return Example(api, places, [group_box(ANY_VIDEO, *FILE["12"])])
 
@@ -179,8 +179,8 @@ def fork_after_rewind() -> Example:
         **output_nodes("12"),
     }
     places = {
-        **PLACES, "9": (1220, 200, 320, 300), "10": (1220, 580, 320, 300),
-        "11": (1600, 440, 260, 80), "12": (1600, 0, 320, 220), "13": (1600, 620, 340, 220),
+        **PLACES, "9": (1220, 200, 320, 350), "10": (1220, 630, 320, 315),
+        "11": (1600, 440, 260, 80), "12": (1600, 0, 320, 220), "13": (1600, 620, 340, 320),
         "7": (1980, 0, 420, 360), "8": (2460, 0, 300, 400),
     }  # fmt: skip
     return Example(api, places, [group_box("Another way from here on", 1220, 200, 320, 760)])

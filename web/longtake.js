@@ -11,7 +11,7 @@ const MODULES = [
   "comfy/lines/camera_lines", "comfy/lines/kept_lines", "comfy/lines/prompt_lines", "comfy/lines/replaced_lines",
   "comfy/menu", "comfy/new_seed",
   "comfy/node_layout", "comfy/prompt_origins", "comfy/result_picture", "comfy/room_below",
-  "comfy/shot_actions", "comfy/show_node", "comfy/status_text", "drive/drive_lines",
+  "comfy/shot_actions", "comfy/show_node", "comfy/status_room", "comfy/status_text", "drive/drive_lines",
   "drive/drive_pad", "drive/driver", "drive/keys", "drive/last_keys", "drive/latency",
   "drive/touch_pad", "input/capture", "input/input_pad", "prompts/prepared", "prompts/prompt_keys",
   "prompts/signs", "status/latencies", "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/hand_over", "takes/heartbeat",

@@ -17,8 +17,8 @@ from .node import HERE, cases, lacking, player_server, run_cases
 
 MODULES = [
     "module_cases.mjs", "takes/library_cases.mjs", "graph_cases.mjs", "canvas/menu_cases.mjs",
-    "canvas/picture_cases.mjs", "steering/driver_cases.mjs", "steering/keys_cases.mjs",
-    "takes/patience_cases.mjs",
+    "canvas/picture_cases.mjs", "canvas/status_room_cases.mjs", "steering/driver_cases.mjs",
+    "steering/keys_cases.mjs", "takes/patience_cases.mjs",
 ]  # fmt: skip
 PAGES = ["run_cases.mjs"]
 LONG_PAGES = [

@@ -3,6 +3,8 @@
 
 /** @typedef {import("playwright-core").Page} Page */
 
+const WHOLE_GRAPH = { width: 3600, height: 2600 }; // pixels
+
 /** Open a workflow with a renderer. @param {Page} page @param {{canvas: object, vue: boolean}} given */
 async function show(page, { canvas, vue }) {
   await page.evaluate(async ({ canvas, vue }) => {
@@ -82,12 +84,40 @@ async function firstRun(page, { seconds, ...given }) {
   await run(page);
 }
 
-/** Return which nodes cover another one, and which reach out of their group, after a workflow's first run with the
- * badges of a new installation. @param {Page} page @param {{canvas: object, vue: boolean, seconds: number}} given */
-export async function covered(page, { seconds, ...given }) {
+/** Return which nodes cover another one, which reach out of their group, and which do not show their whole status text,
+ * after a workflow's first run with the badges of a new installation.
+ * @param {Page} page @param {{canvas: object, vue: boolean, seconds: number}} given */
+export async function disorder(page, given) {
+  await page.setViewportSize(WHOLE_GRAPH); // the host draws no text outside of the window
   await page.evaluate(() => app.extensionManager.setting.set("Comfy.NodeBadge.NodeSourceBadgeMode", "Hide built-in"));
-  await firstRun(page, { seconds, ...given });
-  return await page.evaluate(() => {
+  await firstRun(page, given);
+  return [...await covered(page), ...await cutTexts(page)];
+}
+
+/** Return which nodes do not show their whole status text, or a loader's line. @param {Page} page @returns {Promise<string[]>} */
+function cutTexts(page) {
+  return page.evaluate((names) => {
+    const spans = [...document.querySelectorAll("span, p, .longtake-fit")].filter((each) => each.getClientRects().length);
+    const cutOf = (/** @type {string} */ text) => {
+      let box = spans.find((each) => each.textContent?.startsWith(text));
+      if (!box) return ["is not seen"];
+      const cuts = [];
+      for (; box && !box.matches(".dom-widget, [data-node-id]"); box = box.parentElement) {
+        if (getComputedStyle(box).overflowY !== "visible") cuts.push(box.scrollHeight - box.clientHeight);
+      }
+      return cuts.filter((pixels) => pixels > 0).map((pixels) => `is cut by ${pixels} pixels`);
+    };
+    return app.graph.nodes.flatMap((/** @type {any} */ node) => {
+      const widgets = node.widgets?.filter((/** @type {any} */ each) => names.includes(each.name)) ?? [];
+      const texts = widgets.map((/** @type {any} */ each) => (each.element?.textContent ?? each.value).split("\n")[0]);
+      return texts.filter(Boolean).flatMap(cutOf).map((/** @type {string} */ fault) => `${node.title}: its text ${fault}`);
+    });
+  }, ["$$node-text-preview", "fit"]);
+}
+
+/** Return which nodes cover another one, and which reach out of their group. @param {Page} page @returns {Promise<string[]>} */
+function covered(page) {
+  return page.evaluate(() => {
     const boxes = app.graph.nodes.map((/** @type {any} */ node) => {
       const [x, y, width, height] = node.boundingRect;
       const drawn = /** @type {HTMLElement|null} */ (document.querySelector(`[data-node-id="${node.id}"]`));
