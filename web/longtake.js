@@ -14,7 +14,7 @@ const MODULES = [
   "comfy/shot_actions", "comfy/show_node", "comfy/status_room", "comfy/status_text", "drive/drive_lines",
   "drive/drive_pad", "drive/driver", "drive/keys", "drive/last_keys", "drive/latency",
   "drive/touch_pad", "input/capture", "input/input_pad", "prompts/prepared", "prompts/prompt_keys",
-  "prompts/signs", "status/latencies", "status/status_strip", "takes/byte_store", "takes/fetcher", "takes/hand_over", "takes/heartbeat",
+  "prompts/signs", "status/latencies", "status/status_strip", "storage", "takes/byte_store", "takes/fetcher", "takes/hand_over", "takes/heartbeat",
   "takes/library", "takes/packed_chunk", "takes/page_id", "takes/patience", "takes/tab_sharing",
   "takes/take", "takes/transport", "view/bitmaps", "view/dom", "view/edit_list", "view/fork_button",
   "view/format", "view/hover_preview", "view/live_address", "view/overlay", "view/picture_room",

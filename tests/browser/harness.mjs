@@ -120,11 +120,11 @@ export class PlayerPage {
     await this.root.waitFor();
   }
 
-  /** Start a fake rollout for this page. @param {object} [fields] of tests/support/player_server.py: FakeRun */
+  /** Start a fake rollout for this page. @param {{client_id?: string}} [fields] of tests/support/player_server.py: FakeRun */
   async start(fields = {}) {
     const token = await this.page.evaluate(async (run) => {
-      const client_id = sessionStorage.getItem("clientId");
-      const answer = await fetch("/fake/run", { method: "POST", body: JSON.stringify({ client_id, ...run }) });
+      const client_id = run.client_id ?? sessionStorage.getItem("clientId");
+      const answer = await fetch("/fake/run", { method: "POST", body: JSON.stringify({ ...run, client_id }) });
       return (await answer.json()).take;
     }, fields);
     begun.add(token);

@@ -19,6 +19,29 @@ test("a reload in mid-run finds the take again and goes on live", onPage(async (
   await player.sees(0);
 }));
 
+const BLOCKS_STORAGE = { prepare: async (/** @type {import("playwright-core").Page} */ page) => page.addInitScript(() => {
+  for (const name of ["localStorage", "sessionStorage"]) { // as Chromium does where the user blocks cookies
+    Object.defineProperty(window, name, { get() { throw new DOMException(`No ${name}`, "SecurityError"); } });
+  }
+}) };
+
+test("in a browser that blocks storage, a run plays and takes a prompt from a key", onPage(async (player) => {
+  await player.page.routeWebSocket(/\/ws/, (socket) => {
+    socket.connectToServer();
+    client = new globalThis.URL(socket.url()).searchParams.get("clientId") ?? "";
+  });
+  let client = "";
+  await player.page.reload(); // the page knew its client only in its storage
+  await player.root.waitFor();
+  await player.start({ ...RUN, client_id: client, prompts: [[0, "a red ball"]] });
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Prompts on keys").click();
+  await player.root.getByLabel("Prompts on keys, one a line").fill("a blue ball");
+  await player.slider.press("1");
+  await player.root.getByRole("log", { name: "Edits" }).getByText("a blue ball").waitFor();
+  await player.until(({ state, frames }) => state === "done" && frames === "120");
+}, BLOCKS_STORAGE));
+
 /** Intercept the page's websocket. @param {import("playwright-core").Page} page */
 async function tap(page) {
   /** @type {{socket: any, drop: (text: string) => boolean}} */

@@ -7,6 +7,7 @@ import { keepAsking } from "./takes/heartbeat.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT } from "./takes/library.mjs";
 import { pageId } from "./takes/page_id.mjs";
 import { Player } from "./view/player.mjs";
+import { ofBrowser, ofTab } from "./storage.mjs";
 import { loadStyle } from "./view/style.mjs";
 import { shareWithTabs } from "./takes/tab_sharing.mjs";
 import { loadWords, translate } from "./words.mjs";
@@ -16,8 +17,8 @@ const PROMPTS = "longtake.prompts"; // in the browser's storage
 
 document.documentElement.lang = await loadWords(navigator.language); // how screen readers speak
 const key = location.hash.slice(1);
-const clientId = key || (sessionStorage.getItem("clientId") ?? pageId());
-sessionStorage.setItem("clientId", clientId); // a reload finds its takes again
+const clientId = key || (ofTab.getItem("clientId") ?? pageId());
+ofTab.setItem("clientId", clientId); // a reload finds its takes again
 
 /** The address of one of the server's paths: a proxy may have the page and all of them below a path of its own.
  * @param {string} path from the server's root, with its / */
@@ -35,8 +36,8 @@ const hint = key ? translate("Frames appear here while they are generated.") : t
 const lostHint = () => translate("No connection to the server. Run the same command again to resume.");
 /** The prompts on keys belong to this browser: there is no workflow to keep them in. */
 const prepared = {
-  read: () => localStorage.getItem(PROMPTS) ?? "",
-  write: (/** @type {string} */ text) => localStorage.setItem(PROMPTS, text),
+  read: () => ofBrowser.getItem(PROMPTS) ?? "",
+  write: (/** @type {string} */ text) => ofBrowser.setItem(PROMPTS, text),
 };
 const place = { emptyHint: () => hint, lostHint, keepLine: null, keepDrive: null, prepared, fork: null, restart: null };
 const player = new Player(server, place);

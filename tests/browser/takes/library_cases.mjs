@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
+import { SafeStorage } from "../../../web/player/storage.mjs";
 import { LastShown } from "../../../web/player/comfy/lasting/last_shown.mjs";
 import { identifyWorkflow } from "../../../web/player/comfy/lasting/workflow_identity.mjs";
 import { Library } from "../../../web/player/takes/library.mjs";
@@ -164,17 +165,38 @@ test("of each node the last takes and the file saved last are remembered", () =>
     [{ takes: [], file: file(4) }, { takes: ["1"], file: file(2) }, { takes: [], file: null }]);
 });
 
-test("a hundred nodes are remembered, and no room for one more is no failure", () => {
+test("a hundred nodes are remembered", () => {
   const memory = new LastShown(storage());
   const nodes = Array.from({ length: 130 }, (_, number) => `node ${number}`);
   for (const node of nodes) memory.note(node, { takes: ["earlier", node] });
   for (const node of nodes) memory.note(`copy of ${node}`, memory.of("empty"));
   assert.deepEqual(nodes.filter((node) => memory.of(node).takes[1] === node), nodes.slice(30));
-  const full = { ...storage(), setItem: () => { throw new Error("QuotaExceededError"); } };
-  const { warn } = console;
-  console.warn = () => {};
-  new LastShown(full).note("a", { file: file(1) });
-  console.warn = warn;
+});
+
+test("a storage that is full or blocked costs one warning, and the page itself remembers", (context) => {
+  const { mock } = context.mock.method(console, "warn", () => {});
+  const fail = () => { throw new Error("QuotaExceededError"); };
+  for (const open of [() => ({ ...storage(), setItem: fail }), fail]) {
+    mock.resetCalls();
+    const shown = new LastShown(new SafeStorage(open));
+    for (const number of [1, 2]) shown.note("a", { file: file(number) });
+    assert.deepEqual([shown.of("a"), shown.of("b")], [{ takes: [], file: file(2) }, { takes: [], file: null }]);
+    assert.equal(mock.callCount(), 1);
+  }
+});
+
+test("what a storage had no room for is read from it again once it has", (context) => {
+  context.mock.method(console, "warn", () => {});
+  const browser = storage(new Map([["key", "old"]]));
+  let isFull = true;
+  const kept = new SafeStorage(() => isFull ? { ...browser, setItem: () => { throw new Error("QuotaExceededError"); } } : browser);
+  assert.equal(kept.getItem("key"), "old");
+  kept.setItem("key", "new");
+  assert.deepEqual([kept.getItem("key"), browser.getItem("key")], ["new", "old"]);
+  isFull = false;
+  kept.setItem("key", "newer");
+  browser.setItem("key", "another tab's");
+  assert.equal(kept.getItem("key"), "another tab's");
 });
 
 test("a damaged memory is forgotten with one warning, and the next clip is remembered", (context) => {

@@ -40,7 +40,7 @@ export class Host {
   #players = new Map();
   #bindQueued = false;
   #attached = false; // whether the server has sent its list of takes
-  #lastShown = new LastShown(localStorage);
+  #lastShown = new LastShown();
   #failures = new Failures();
   #statusTexts = new StatusTexts();
   #pictures = new ResultPictures();

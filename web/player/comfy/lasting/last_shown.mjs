@@ -1,5 +1,6 @@
 // @ts-check
 /** @import { SavedFile } from "../../types.mjs" */
+import { ofBrowser } from "../../storage.mjs";
 
 const KEY = "longtake.previews";
 const MAX_NODES = 100; // the oldest are forgotten first
@@ -12,8 +13,8 @@ const MAX_NODES = 100; // the oldest are forgotten first
  * the files in its output folder remain.
  */
 export class LastShown {
-  /** @param {Pick<Storage, "getItem"|"setItem">} storage */
-  constructor(storage) {
+  /** @param {Pick<Storage, "getItem"|"setItem">} storage that does not throw */
+  constructor(storage = ofBrowser) {
     this.storage = storage;
   }
 
@@ -35,11 +36,7 @@ export class LastShown {
 
   /** @param {Record<string, Shown>} all */
   #store(all) {
-    try {
-      this.storage.setItem(KEY, JSON.stringify(all));
-    } catch (error) { // other data of this page may fill the storage
-      console.warn("Longtake: the browser's storage is full; this preview's clip is not remembered.", error);
-    }
+    this.storage.setItem(KEY, JSON.stringify(all));
   }
 
   /** @returns {Record<string, Shown>} oldest first */
