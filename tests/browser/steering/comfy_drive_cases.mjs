@@ -1,5 +1,6 @@
 // @ts-check
-/** Driving in ComfyUI: keys on the canvas, the drive kept in its Camera Path, and its chunks found again. */
+/** Driving in ComfyUI: keys on the canvas, the drive kept in its Camera Path, and its chunks found again; prompts on
+ * keys beside the host's shortcuts, and in its workflow. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PLACES, anySeed, onCanvas } from "../comfy.mjs";
@@ -9,6 +10,7 @@ import { eventually, useBrowser } from "../harness.mjs";
 
 useBrowser();
 const PACE = 0.3; // seconds for each chunk of 12 frames: half as long as they play
+const PROMPTS = "a ball\na cone 12";
 
 test("classic: a drive is kept in the Camera Path, and the next run finds its chunks", onCanvas(PLACES[0], drivesAndKeeps));
 test("Nodes 2.0: a drive is kept in the Camera Path, and the next run finds its chunks", onCanvas(PLACES[2], drivesAndKeeps));
@@ -16,7 +18,9 @@ test("Nodes 2.0: a drive is kept in the Camera Path, and the next run finds its 
 test("classic: a drive kept after Cancel takes the time from banner and button", onCanvas(PLACES[0], keepsAfterCancel));
 
 test("classic: a drive goes on when undo replaces the node", onCanvas(PLACES[0], outlivesUndo));
+test("classic, in a subgraph: digits send prompts to the run, and the workflow keeps these", onCanvas(PLACES[1], sendsAndSaves));
 test("Nodes 2.0: a drive goes on when undo replaces the node", onCanvas(PLACES[2], outlivesUndo));
+test("Nodes 2.0: digits send prompts to the run, and the workflow keeps these", onCanvas(PLACES[2], sendsAndSaves));
 
 /** @param {CanvasPage} canvas */
 async function outlivesUndo(canvas) {
@@ -124,4 +128,65 @@ function withCamera() {
   camera.pos = [sampler.pos[0], sampler.pos[1] - 500];
   camera.widgets.find((/** @type {any} */ widget) => widget.name === "moves").value = "0: still";
   camera.connect(0, sampler, sampler.inputs.findIndex((/** @type {any} */ input) => input.name === "camera"));
+}
+
+/** @param {CanvasPage} canvas */
+const field = (canvas) => canvas.root.getByLabel("Prompts on keys, one a line");
+
+/** @param {CanvasPage} canvas */
+async function sendsAndSaves(canvas) {
+  const { page, root } = canvas;
+  const edits = () => root.getByRole("log", { name: "Edits" }).locator(".lt-what").allTextContents();
+  await page.evaluate(noteDigits);
+  const noted = () => page.evaluate(() => /** @type {any} */ (window).digits.join());
+  await canvas.run(60, { pace: PACE });
+  await canvas.until(({ frames }) => Number(frames) >= 12);
+  await canvas.button("Prompts on keys").click();
+  await field(canvas).pressSequentially(PROMPTS);
+  assert.deepEqual([await field(canvas).inputValue(), await edits(), await noted()], [PROMPTS, [], ""]);
+  await root.locator(".lt-stage").click();
+  await page.keyboard.press("2");
+  await eventually(async () => String(await edits()), "a cone 12");
+  await root.getByText(/^applied/).waitFor(); // a newer edit of the same chunk would replace it
+  await page.keyboard.press("1");
+  await eventually(async () => String(await edits()), "a ball,a cone 12");
+  await root.locator(".lt-prompts").getByRole("button", { name: "1 a ball", pressed: true }).waitFor();
+  assert.equal(await noted(), "");
+  await page.keyboard.press("3"); // has no prompt
+  await eventually(noted, "3");
+  await page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
+  await canvas.until(({ state }) => state === "interrupted");
+  await page.keyboard.press("1"); // of no run
+  await eventually(noted, "3,1");
+  assert.equal((await edits()).length, 2);
+  await field(canvas).press("Control+s");
+  const saved = await savedAs(canvas, `prompts on keys ${Date.now()}`);
+  await page.evaluate((workflow) => app.loadGraphData(workflow), JSON.parse(saved));
+  await canvas.look();
+  await canvas.button("Prompts on keys").click();
+  assert.equal(await field(canvas).inputValue(), PROMPTS);
+}
+
+/** Answer the host's question for a name; return the saved file. @param {CanvasPage} canvas @param {string} name */
+async function savedAs({ page }, name) {
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("textbox").fill(name);
+  await page.keyboard.press("Enter");
+  await dialog.waitFor({ state: "detached" });
+  const read = (/** @type {string} */ path) => fetch(`/api/userdata/${encodeURIComponent(path)}`).then((answer) => answer.text());
+  return page.evaluate(read, `workflows/${name}.json`);
+}
+
+/** Give the host shortcuts on digits, as some packs have, and note which it follows. */
+function noteDigits() {
+  const page = /** @type {any} */ (window);
+  page.digits = [];
+  if (page.hasDigits) return;
+  page.hasDigits = true;
+  const keys = ["1", "2", "3"];
+  app.registerExtension({
+    name: "test.digits",
+    commands: keys.map((key) => ({ id: `Test.Digit${key}`, label: key, function: () => { page.digits.push(key); } })),
+    keybindings: keys.map((key) => ({ combo: { key }, commandId: `Test.Digit${key}` })),
+  });
 }

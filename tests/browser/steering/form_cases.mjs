@@ -27,7 +27,7 @@ function countRequests(player) {
   return count;
 }
 
-test("the end of the run does not close the form while the user types, and no key reaches the page", onPage(async (player) => {
+test("the end of the run does not close the form while the user types, and no typed key reaches the page", onPage(async (player) => {
   await openForm(player, SHORT);
   const keys = await player.page.evaluateHandle(() => {
     /** @type {string[]} */
@@ -45,6 +45,8 @@ test("the end of the run does not close the form while the user types, and no ke
   await player.page.keyboard.press("Control+Enter");
   await player.page.waitForTimeout(300); // for a request
   assert.deepEqual([await keys.jsonValue(), requests.value], [[], 0]);
+  await player.page.keyboard.press("Control+s"); // ComfyUI saves its workflow
+  assert.deepEqual(await keys.jsonValue(), ["s"]);
   assert.equal(await player.root.getByRole("alert").isVisible(), false);
   await player.page.keyboard.press("Escape");
   await eventually(() => words(player).isVisible(), false);

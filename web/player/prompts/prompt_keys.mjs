@@ -1,6 +1,6 @@
 // @ts-check
 /** @import { Reel } from "../view/reel.mjs" */
-import { element, textButton } from "../view/dom.mjs";
+import { element, keepTyped, textButton } from "../view/dom.mjs";
 import { translate } from "../words.mjs";
 import { changeOf, numberOf, promptsIn } from "./prepared.mjs";
 
@@ -49,7 +49,7 @@ export class PromptKeys {
 
   /** @param {KeyboardEvent} event */
   #typed(event) {
-    event.stopPropagation(); // typed letters are not shortcuts
+    keepTyped(event);
     if (event.key === "Escape" && !event.isComposing) this.toggle();
   }
 

@@ -71,6 +71,14 @@ export function rename(button, picture, name) {
   button.setAttribute("aria-label", name);
 }
 
+/** Keep what is typed into a field from the shortcuts of the page around. A letter with Ctrl is no typing: it saves the
+ * workflow, for example. @param {KeyboardEvent} event */
+export function keepTyped(event) {
+  const { key, ctrlKey, metaKey, altKey } = event;
+  const isCommand = (ctrlKey || metaKey) && !altKey && key.length === 1; // Ctrl and Alt type signs on some keyboards
+  if (!isCommand) event.stopPropagation();
+}
+
 /** Create a button with text. @param {string} text @param {() => void} press @param {string} [look]
  * @returns {HTMLButtonElement} */
 export function textButton(text, press, look = "") {

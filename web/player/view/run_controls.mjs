@@ -2,7 +2,7 @@
 /** @import { Reel } from "./reel.mjs" */
 /** @import { Edit } from "../types.mjs" */
 import { PromptKeys } from "../prompts/prompt_keys.mjs";
-import { element, textButton } from "./dom.mjs";
+import { element, keepTyped, textButton } from "./dom.mjs";
 import { EditList } from "./edit_list.mjs";
 import { RestartButtons } from "./restart_buttons.mjs";
 import { translate } from "../words.mjs";
@@ -84,7 +84,7 @@ export class RunControls {
 
   /** @param {KeyboardEvent} event */
   #typed(event) {
-    event.stopPropagation(); // typed letters are not shortcuts
+    keepTyped(event);
     if (event.isComposing || event.repeat) return; // Escape and Enter are the input method's; a held key applies once
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
