@@ -126,6 +126,12 @@ def test_layers_are_left_out_between_two_noise_levels(interval: tuple[float, flo
     torch.testing.assert_close(made, expected, **CLOSE)
 
 
+def test_both_ends_of_the_levels_are_inside() -> None:
+    skipped = SkippedLayers((1,), (0.2, 0.8))
+    acts = [skipped.acts_at(level) for level in (0.1, 0.2, 0.5, 0.8, 0.9)]
+    assert acts == [False, True, True, True, False]
+
+
 def test_outside_its_levels_the_negative_prompts_pass_has_all_layers() -> None:
     never = SkippedLayers((1,), (0.0, 0.0))
     assert torch.equal(ours(skip_in_negative(cfg(2.0), never)), ours(cfg(2.0)))
