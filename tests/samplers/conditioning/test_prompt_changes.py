@@ -43,6 +43,33 @@ def test_a_blend_has_equal_parts_and_begins_where_the_one_before_has_come_to() -
     assert values(prompts) == [0.0, 2.0, 4.0, 2.0, 0.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("start", "parts", "length", "blend"),
+    [
+        (0, 4, 30, None),
+        (3, 0, 30, None),
+        (3, 100, None, Blend(3, 100, 100)),
+        (3, 4, 30, Blend(3, 4, 4)),
+        (27, 100, 30, Blend(3, 100, 17)),
+        (27, 100, 31, Blend(3, 100, 18)),
+        (90, 5, 30, Blend(3, 5, 1)),
+    ],
+    ids=[
+        "at the start",
+        "too short",
+        "no end",
+        "inside",
+        "over the end",
+        "part of a chunk",
+        "late",
+    ],
+)
+def test_a_blend_is_made_up_to_sixteen_chunks_after_the_end(
+    start: int, parts: int, length: int | None, blend: Blend | None
+) -> None:
+    assert Blend.at(start, parts, 3, length) == blend
+
+
 def test_a_new_prompt_ends_the_blend_that_it_falls_into() -> None:
     prompts = timeline(line(0, 0.0), line(1, 8.0, parts=3))
     assert values(prompts.with_prompt(line(2, 5.0))) == [0.0, 2.0, 5.0, 5.0, 5.0, 5.0]
