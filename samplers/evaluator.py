@@ -110,6 +110,7 @@ class Evaluator:
         self._text: TextRows | None = None
         self._control_text: TextRows | None = None
         self._times = KeptTimes()
+        self._threads = torch.get_num_threads()
         self._steering = steering
         self._control = None if steering is None else steering.control
 
@@ -132,7 +133,15 @@ class Evaluator:
 
     @torch.no_grad()
     def _project(self) -> TextRows:
-        """The keys and values of the prompts in force."""
+        """The keys and values of the prompts in force.
+
+        The number of threads changes their last bits. They are of the present one, so that a shot
+        that resumes where threads are divided has the bits of one that began with all of them.
+        """
+        threads = torch.get_num_threads()
+        if threads != self._threads:
+            self._threads = threads
+            self._forget_text()
         if self._text is None:
             texts = self._embeddings.values()
             context = torch.stack([torch.stack([*of_prompt]) for of_prompt in texts])

@@ -52,6 +52,25 @@ def test_time_embeddings_are_of_the_weights_that_read_the_prompt() -> None:
     assert torch.equal(velocity(fresh), after)
 
 
+def test_prompts_are_read_by_as_many_threads_as_the_passes_that_use_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads change the last bits, and a shot that resumes reads its prompts at a later chunk."""
+    threads, tree = [2], random_dit()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    evaluator = Evaluator(local_denoiser(tree, TINY), Flow())
+    evaluator.claim(0)
+    evaluator.project({"positive": [embedding(1)]})
+    before = velocity(evaluator)
+    with torch.no_grad():
+        tree.text_embedding[2].bias.add_(1)
+    assert torch.equal(velocity(evaluator), before)  # remembered
+    threads[0] = 1
+    after = velocity(evaluator)
+    assert not torch.equal(after, before)
+    assert torch.equal(velocity(evaluator), after)
+
+
 def test_the_prompts_of_a_shot_go_with_the_shot(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would stay on the device until Python looks for objects that refer to one another."""
     project, projected = Evaluator._project, list[weakref.ref[TextRows]]()
