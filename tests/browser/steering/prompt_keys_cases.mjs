@@ -6,7 +6,6 @@ import { PlayerPage, eventually, onPage, useBrowser } from "../harness.mjs";
 
 useBrowser();
 const RUN = { frames: 1800, chunk_s: 0.4, prompts: [[0, "a red ball"]], camera: true };
-const SHORT = { ...RUN, frames: 36, chunk_s: 1 };
 
 /** @param {PlayerPage} player */
 const field = (player) => player.root.getByLabel("Prompts on keys, one a line");
@@ -15,9 +14,9 @@ const edits = (player) => player.root.getByRole("log", { name: "Edits" }).locato
 /** @param {PlayerPage} player @param {string} name */
 const prompt = (player, name) => player.root.locator(".lt-prompts").getByRole("button", { name });
 
-/** Write prompts for the keys once a run has its first chunk. @param {PlayerPage} player @param {string} text @param {object} [run] */
-async function prepare(player, text, run = RUN) {
-  await player.start(run);
+/** Write prompts for the keys once a run has its first chunk. @param {PlayerPage} player @param {string} text */
+async function prepare(player, text) {
+  await player.start(RUN);
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Prompts on keys").click();
   await field(player).fill(text);
@@ -60,9 +59,10 @@ test("digits are typed in fields, and a key without a prompt goes to the page ar
 }));
 
 test("the prompts outlive the run and the page, and act in the next run alone", onPage(async (player) => {
-  await prepare(player, "a blue ball", SHORT);
+  await prepare(player, "a blue ball");
   await player.slider.focus();
-  await player.until(({ state }) => state === "done");
+  await player.button("Stop").click();
+  await player.until(({ state }) => state === "stopped");
   await eventually(() => prompt(player, "1 a blue ball").isVisible(), false);
   await player.page.keyboard.press("1");
   assert.equal(await edits(player).count(), 0);
