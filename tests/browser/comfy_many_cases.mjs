@@ -220,7 +220,7 @@ async function pasted(canvas) {
     return menu.map((/** @type {any} */ item) => item?.content).filter(Boolean);
   }, node);
   assert.deepEqual(offered, ["Save this frame", "Copy this frame", "Open the saved video", "Download the saved video",
-    "Start afresh with a new seed",
+    "Start afresh with a new seed", "Prompts on keys",
     "Play all previews from here together"]);
   await other.until(({ shown }) => Number(shown) < 30); // now: on a busy machine the clip soon ends
   await canvas.page.evaluate((id) => {
@@ -305,14 +305,15 @@ async function roomy(canvas) {
   await eventually(async () => await picture() >= LEAST_PICTURE, true);
   const opened = await size(null);
   assert.ok(opened > before && opened < before + 200, `${before} ${opened}`);
-  await canvas.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
+  const words = canvas.root.getByLabel("Prompt from the next chunk on");
+  await words.fill("a blue ball");
   await canvas.button("Apply").click();
   await canvas.root.getByText(/applied at 0:/).waitFor();
   await eventually(async () => await picture() >= LEAST_PICTURE, true);
   const edited = await size(null);
   for (const form of [false, true]) {
     await button.click();
-    await eventually(() => canvas.root.locator(".lt-form").isVisible(), form);
+    await eventually(() => words.isVisible(), form);
   }
   assert.equal(await size(null), edited, "it grows once");
   await size(before); // the user wants it low
