@@ -38,6 +38,11 @@ STATE_TENSOR = "blocks.0.self_attn.delta.out.weight"
 VOICE_INPUTS = 33  # noise, picture, and whether a frame is the picture
 VOICE_TENSOR = "audio_proj.proj.weight"
 """Of a model that takes a voice, see `model/voice.py`."""
+FLOW_MAP_TENSOR = "delta_embedding.0.weight"
+"""Of a model that is told where a step ends, see `model/anyflow/flow_map.py`."""
+COARSE_PATCH = 4  # rows and columns per token of an older past
+COARSE_TENSOR = "far_patch_embedding.weight"
+"""Of a model that reads it so, see `model/anyflow/coarse_patches.py`."""
 
 
 def camera_of(names: Iterable[str]) -> Camera:
@@ -59,6 +64,8 @@ class DiTConfig:
     the blocks of a VACE module beside the model, which has tensors of its own. A `text_dim` of 0:
     the model reads CLIP vision features of the picture in place of a prompt. `action` are the sizes
     of layers for keys and a mouse. `voice`: the model takes a voice, which moves a face.
+    `flow_map`: the model is told the level at which a step ends. `coarse_past`: the model reads
+    its older past in patches of 4 x 4.
     """
 
     dim: int
@@ -73,6 +80,8 @@ class DiTConfig:
     action: ActionSizes | None = None
     state: State = "none"
     voice: bool = False
+    flow_map: bool = False
+    coarse_past: bool = False
 
     def __post_init__(self) -> None:
         if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2:
@@ -129,4 +138,6 @@ def config_from_shapes(state: Mapping[str, Tensor], num_heads: int | None = None
         action=action,
         state=state_of(state),
         voice=VOICE_TENSOR in state,
+        flow_map=FLOW_MAP_TENSOR in state,
+        coarse_past=COARSE_TENSOR in state,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from ..attention.dense import attend
 from ..machine.uploads import upload
+from .anyflow.coarse_patches import add_coarse_patches
+from .anyflow.flow_map import add_flow_map_layers
 from .arithmetic.block import BlockWays, run_block
 from .arithmetic.layers import TORCH_LAYERS, Layers
 from .arithmetic.modulation import PLAIN_ARITHMETIC, Arithmetic, modulate
@@ -44,8 +47,16 @@ PromptAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 EmbedTimes = Callable[[Any, Tensor, Tensor], Tensor]
 """(module tree, timesteps (b, f) on the CPU, latents) -> time embedding (b, f, c) like latents."""
 
+PatchesOf = Callable[[Any], Callable[[Tensor], Tensor]]
+"""The embedding of patches in a tree: latents (b, c, f, h, w) to tokens (b, d, f, h', w')."""
+
 Cast = Callable[[Tensor], Tensor]
 """Fetches a bare parameter for use (the host may keep it elsewhere or in another dtype)."""
+
+
+FINE_PATCHES: PatchesOf = attrgetter("patch_embedding")
+COARSE_PATCHES: PatchesOf = attrgetter("far_patch_embedding")
+"""Of models with a coarse past, see `model/anyflow/coarse_patches.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,7 @@ class PassOptions:
     beside the transformer. A pass that is not `whole` ends with the last layer's keys and values.
     `arithmetic` is what blocks compute between their layers, and `layers` calls these; `blocks` are
     those that run, but for `skipped` ones, of which hooks after a block remain. `times` embeds
-    timesteps, or remembers how it did.
+    timesteps, or remembers how it did. A pass of other `patches` than fine ones is not whole.
     """
 
     to_prompt: PromptAttention | None = None
@@ -118,6 +129,7 @@ class PassOptions:
     layers: Layers = TORCH_LAYERS
     times: EmbedTimes = embed_times
     skipped: Collection[int] = ()
+    patches: PatchesOf = FINE_PATCHES
 
 
 PLAIN = PassOptions()
@@ -198,6 +210,10 @@ class WanDiT(nn.Module):
             add_delta_layers(self, dim, nn.Linear)
         if config.voice:
             add_voice_layers(self, config, nn.Linear)
+        if config.flow_map:
+            add_flow_map_layers(self, dim, nn.Linear)
+        if config.coarse_past:
+            add_coarse_patches(self, config.in_channels, dim, nn.Conv3d)
 
 
 def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> TextKV:
@@ -248,7 +264,7 @@ def predict(
     """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000."""
     fetch, to_prompt, hooks = options.cast or nn.Identity(), options.to_prompt, options.hooks
     rows, columns = (side // PATCH for side in x.shape[-2:])
-    tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
+    tokens = options.patches(tree)(x.transpose(1, 2).float()).to(x.dtype)
     tokens = rearrange(tokens, "b c f h w -> b f (h w) c").contiguous()  # every layer adds to it
     tokens, blocks = options.blocks.enter(through(hooks.patches, tokens), tree.blocks)
     e = through(hooks.time, options.times(tree, t, x))  # (b, f, c)

@@ -61,6 +61,16 @@ class RecurrentConfig:
         return False
 
     @property
+    def flow_map(self) -> bool:
+        """The network is told the level of each frame alone."""
+        return False
+
+    @property
+    def coarse_past(self) -> bool:
+        """The past is a state, in no patches."""
+        return False
+
+    @property
     def camera(self) -> Camera:
         """None: no module takes a camera."""
         return "none"
