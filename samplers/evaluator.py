@@ -16,10 +16,13 @@ from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
 from ..attention.sparse.thresholds import apply_measurements
 from ..machine.uploads import upload
+from ..model.anyflow.flow_map import target_hooks
 from ..model.arithmetic.times import KeptTimes
 from ..model.blocks import ALL_BLOCKS
 from ..model.delta import delta_hooks, gates
 from ..model.dit import (
+    COARSE_PATCHES,
+    FINE_PATCHES,
     PassOptions,
     Prediction,
     SelfAttention,
@@ -49,7 +52,8 @@ class PassInputs:
     `prompts` holds one prompt per batch row. `texts` holds the index of each frame's text among
     its prompt's texts; empty stands for 0. `reader` gives modules what they read of the history.
     `push` is how attention to prompts is pushed from the negative prompt. `skipped` are layers that
-    the pass leaves out.
+    the pass leaves out. `targets` (b, f) are the levels that a flow map leads to; empty stands for
+    `levels`. `coarse`: each token stands for 4 x 4 places, in a commit of an older past.
     """
 
     x: Tensor
@@ -60,6 +64,8 @@ class PassInputs:
     texts: Sequence[int] = ()
     push: Push | None = None
     skipped: Sequence[int] = ()
+    targets: Sequence[Sequence[float]] = ()
+    coarse: bool = False
 
 
 class Turn:
@@ -204,16 +210,15 @@ class Evaluator:
         A pass that is not `whole` ends with these and predicts nothing. A `cached` pass may take
         over the work of the last one.
         """
-        x, frames = inputs.x, inputs.frames
         if self._turn.holder is not self:
             self.claim(0)
         self.model.host.check_interrupted()
-        times = [[self.process.timestep(level) for level in row] for row in inputs.levels]
-        t = torch.tensor(times, dtype=torch.float64)
+        x, reference = inputs.x, self.reference
+        x = x if reference is None else reference.beside(x, inputs.frames)
         prediction = self.model.forward.predict(
             self._tree,
-            self._with_reference(x, frames).to(self.model.dtype),
-            t,
+            x.to(self.model.dtype),
+            self._timesteps(inputs.levels),
             self._project().select(*self._rows(inputs)),
             attention,
             PassOptions(
@@ -227,6 +232,7 @@ class Evaluator:
                 self.model.layers,
                 self._times,
                 inputs.skipped,
+                COARSE_PATCHES if inputs.coarse else FINE_PATCHES,
             ),
         )
         replaced = cached is not None and cached.replaced
@@ -248,7 +254,16 @@ class Evaluator:
         hooks, state = self._inputs_hooks(inputs, commits), inputs.reader.state()
         if inputs.push is not None:
             hooks = hooks.then(self._push_hooks(inputs, inputs.push))
+        if self.model.config.flow_map:
+            targets = self._timesteps(inputs.targets or inputs.levels)
+            model = self.model
+            hooks = hooks.then(target_hooks(self._tree, targets, model.dtype, model.device))
         return hooks if state is None else hooks.then(delta_hooks(self._tree, state))
+
+    def _timesteps(self, levels: Sequence[Sequence[float]]) -> Tensor:
+        """The model's timesteps (b, f) for noise `levels`, float64 on the CPU."""
+        times = [[self.process.timestep(level) for level in row] for row in levels]
+        return torch.tensor(times, dtype=torch.float64)
 
     def _push_hooks(self, inputs: PassInputs, push: Push) -> Hooks:
         """The hook that pushes rows of other prompts from the negative one."""
@@ -279,9 +294,3 @@ class Evaluator:
             return hooks
         text = self._control_text.select(*self._rows(inputs))
         return hooks.then(self._control.hooks(self._tree, inputs.frames, text))
-
-    def _with_reference(self, x: Tensor, frames: Sequence[int]) -> Tensor:
-        if self.reference is None:
-            return x
-        channels = self.reference.at(frames).to(x)
-        return torch.cat([x, channels.expand(len(x), -1, -1, -1, -1)], 2)

@@ -61,10 +61,17 @@ class ViewPasses:
             [self.current.prompts.text_of(frame) for frame in frames],
             self._push(row, count),
             views[0].skipped or (),
+            [(*part.levels, *self._targets(row)) for part in known],
         )
         attention = visibility.attention_for(views, self.history)
         cached = self.features.of(row, (self.evaluator, *views))
         return self.evaluator.evaluate(inputs, attention, cached=cached).velocity[:, count:]
+
+    def _targets(self, row: Row) -> list[float]:
+        """The levels to which the solver uses the velocities of the active frames."""
+        target = self.current.settings.solver.target
+        levels = zip(row.now, row.after, strict=True)
+        return [now if now == after else target(now, after) for now, after in levels]
 
     def _push(self, row: Row, ahead: int) -> Push | None:
         """How attention to prompts is pushed; that of frames `ahead` is not."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...machine.uploads import upload
@@ -31,12 +32,9 @@ def add_flow_map_layers(tree: Any, dim: int, linear: Linear) -> None:
     tree.delta_embedding = nn.Sequential(linear(FREQ_DIM, dim), nn.SiLU(), linear(dim, dim))
 
 
-def target_hooks(tree: Any, targets: Tensor, like: Tensor) -> Hooks:
-    """Tell a pass the timesteps `targets` (b, f), on the CPU, at which its step ends.
-
-    The embedding is on the device and in the dtype of latents `like` these.
-    """
-    target = tree.delta_embedding(upload(sinusoid(targets).to(like.dtype), like.device))
+def target_hooks(tree: Any, targets: Tensor, dtype: torch.dtype, device: torch.device) -> Hooks:
+    """Tell a pass on `device` the timesteps `targets` (b, f), on the CPU, where its step ends."""
+    target = tree.delta_embedding(upload(sinusoid(targets).to(dtype), device))
 
     def mix(embedding: Tensor) -> Tensor:
         return (1 - TARGET_SHARE) * embedding + TARGET_SHARE * target

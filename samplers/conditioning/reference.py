@@ -53,6 +53,11 @@ class Reference:
         """The extra channels of latent `frames`."""
         return _held(self.channels, frames)
 
+    def beside(self, x: Tensor, frames: Sequence[int]) -> Tensor:
+        """Latents x (b, f, c, h, w) of `frames`, with the extra channels behind their own."""
+        channels = self.at(frames).to(x)
+        return torch.cat([x, channels.expand(len(x), -1, -1, -1, -1)], 2)
+
     def rays_at(self, frames: Sequence[int]) -> Tensor | None:
         """The rays of latent `frames`; the camera keeps its last place."""
         return None if self.rays is None else _held(self.rays, frames)

@@ -40,6 +40,10 @@ class DPMSolverPP2M:
     def start(self, x: Tensor) -> State:
         return wide(x) * 0, per_frame(x), per_frame(x)
 
+    def target(self, now: float, after: float) -> float:
+        """The level now: orders above the first need the velocity there."""
+        return now
+
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         """Extrapolate the clean estimate from this step's and the last one's."""
         s, t = wide(move.now), wide(move.after)
@@ -70,6 +74,10 @@ class UniPC2:
     def start(self, x: Tensor) -> State:
         nothing, number = wide(x) * 0, per_frame(x)
         return nothing, nothing, nothing, number, number, number
+
+    def target(self, now: float, after: float) -> float:
+        """The level now: orders above the first need the velocity there."""
+        return now
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         """Correct the latents with what the model says of them, then predict the next."""

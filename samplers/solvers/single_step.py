@@ -46,6 +46,13 @@ class Solver(Protocol):
     def start(self, x: Tensor) -> State:
         """The state of latent frames x (f, c, h, w) before their first step."""
 
+    def target(self, now: float, after: float) -> float:
+        """The level to which a step uses the prediction, for a model that is told it (a flow map).
+
+        With the mean velocity to level r, x - (now - r) v is exact there. A solver that takes v for
+        the velocity at `now` gives `now`.
+        """
+
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         """Move x (f, c, h, w) to the next level with the prediction v; returns x and the state.
 
@@ -62,6 +69,10 @@ class Euler:
 
     def start(self, x: Tensor) -> State:
         return ()
+
+    def target(self, now: float, after: float) -> float:
+        """Where the step ends."""
+        return after
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         return x + (move.after - move.now) * v, state
@@ -81,6 +92,10 @@ class ReNoise:
 
     def start(self, x: Tensor) -> State:
         return ()
+
+    def target(self, now: float, after: float) -> float:
+        """Clean latents, to which fresh noise is added."""
+        return 0.0
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         assert move.noise is not None
@@ -105,6 +120,10 @@ class ReNoiseInHalves:
 
     def start(self, x: Tensor) -> State:
         return ()
+
+    def target(self, now: float, after: float) -> float:
+        """The boundary from above, clean latents from below."""
+        return self.boundary if now >= self.boundary else 0.0
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         assert move.noise is not None
@@ -140,6 +159,10 @@ class DDIM:
 
     def start(self, x: Tensor) -> State:
         return ()
+
+    def target(self, now: float, after: float) -> float:
+        """Where the step ends; clean latents where fresh noise is added."""
+        return 0.0 if self.stochastic else after
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         """Estimate clean latents and noise, and mix them for the next level."""
