@@ -1,12 +1,12 @@
 """The interface of a KV cache to the sampling loop and the host, and how a cache is opened.
 
-A new kind of cache implements `HistoryCache` and has its own policy. Only `_kind` distinguishes the
-kinds: a case there says how the cache is opened, and what it takes.
+A new kind of cache implements `HistoryCache` and has its own policy. Only `_kind` and its table
+distinguish the kinds: an entry says how the cache is opened, and what it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,9 @@ from .cache.placed_windows import SharedWindow
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
 from .cache.shared_window import SharedWindowCache
+from .coarse import cache as coarse_cache
+from .coarse.cache import CoarseCache
+from .coarse.window import CoarseWindow
 from .delta import cache as delta_cache
 from .delta.cache import DeltaCache
 from .delta.window import DeltaWindow
@@ -76,6 +79,9 @@ class HistoryCache(FrameNumbers, Protocol):
 
     def attention_of_commit(self, visible: Sequence[int]) -> PassAttention:
         """Attention of finished latent frames in the pass whose keys are committed next."""
+
+    def is_coarse(self, frames: int) -> bool:
+        """Whether the next `frames`, committed together, become coarse tokens."""
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order."""
@@ -131,24 +137,11 @@ def _kind(shape: CacheShape, policy: CachePolicy) -> CacheKind:
     match policy:
         case MostAttended():
             return CacheKind(PerHeadCache if policy.per_head else HeavyHitterCache)
-        case DummyHeads():
-            return CacheKind(DummyHeadCache)
-        case SharedWindow():
-            return CacheKind(SharedWindowCache)
-        case MemoryBank():
-            return CacheKind(BankCache)
-        case TetherCache():
-            return CacheKind(TetheredCache)
-        case DeltaWindow():
-            return CacheKind(DeltaCache, delta_cache.planned_bytes)
         case RecallWindow(by="content"):
             return CacheKind(ContentCache, offloaded=content_cache.planned_offloaded)
-        case RecallWindow():
-            return CacheKind(RecallCache, offloaded=recall_cache.planned_offloaded)
-        case TempCache():
-            return CacheKind(_open_merged, _merged_bytes)
         case _:
-            return CacheKind(BesideCache if shape.beside else kv_cache.KVCache)
+            plain = CacheKind(BesideCache if shape.beside else kv_cache.KVCache)
+            return next((kind for of, kind in _KINDS.items() if isinstance(policy, of)), plain)
 
 
 def open_cache(
@@ -200,3 +193,18 @@ def _merged_bytes(
 ) -> int:
     index = open_index(policy.effective_index, shape)
     return merged_cache.planned_bytes(shape, policy, index, storage, length)
+
+
+_KINDS: Mapping[type[CachePolicy], CacheKind] = {
+    DummyHeads: CacheKind(DummyHeadCache),
+    SharedWindow: CacheKind(SharedWindowCache),
+    MemoryBank: CacheKind(BankCache),
+    TetherCache: CacheKind(TetheredCache),
+    DeltaWindow: CacheKind(DeltaCache, delta_cache.planned_bytes),
+    RecallWindow: CacheKind(RecallCache, offloaded=recall_cache.planned_offloaded),
+    CoarseWindow: CacheKind(
+        CoarseCache, coarse_cache.planned_bytes, coarse_cache.planned_offloaded
+    ),
+    TempCache: CacheKind(_open_merged, _merged_bytes),
+}
+"""The kinds that a policy's class alone decides."""

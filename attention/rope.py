@@ -76,12 +76,14 @@ def rotation(
     columns: int,
     head_dim: int,
     device: torch.device | str = "cpu",
+    step: int = 1,
 ) -> Rotation:
     """The rotation of the tokens of latent frames at positions `frames`.
 
-    A latent frame is a grid of `rows` x `columns` tokens.
+    A latent frame is a grid of `rows` x `columns` tokens. Each stands for `step` x `step` places,
+    and has the place in their middle.
     """
-    tables = position_tables(frames, rows, columns, head_dim, device)
+    tables = position_tables(frames, rows, columns, head_dim, device, step)
     grid = len(frames), rows * columns, -1
     cos, sin = (
         torch.cat([time.unsqueeze(1).expand(grid), place.unsqueeze(0).expand(grid)], -1)
@@ -115,9 +117,10 @@ class LatestRotation:
         columns: int,
         head_dim: int,
         device: torch.device | str = "cpu",
+        step: int = 1,
     ) -> Rotation:
         """The result of `rotation`, computed again only when an argument changes."""
-        key = tuple(frames), rows, columns, head_dim, torch.device(device)
+        key = tuple(frames), rows, columns, head_dim, torch.device(device), step
         if self._latest is None or self._latest[0] != key:
             self._latest = key, replace(rotation(*key), turn=self._turn)
         return self._latest[1]
@@ -154,9 +157,10 @@ def position_tables(
     columns: int,
     head_dim: int,
     device: torch.device | str = "cpu",
+    step: int = 1,
 ) -> PositionTables:
     """Tables for latent-frame positions `frames` and a grid of `rows` x `columns` tokens."""
-    times, places = _angle_tables(frames, (rows, columns), head_dim, device)
+    times, places = _angle_tables(frames, (rows, columns, step), head_dim, device)
     return PositionTables(by_angles(times, device), by_angles(places, device))
 
 
@@ -226,7 +230,7 @@ def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
 
 
 def _angle_tables(
-    frames: Sequence[int], grid: tuple[int, int], head_dim: int, device: torch.device | str
+    frames: Sequence[int], grid: tuple[int, int, int], head_dim: int, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
     """The angles (t, .) and (p, .) of pairs that depend on latent frame and place.
 
@@ -237,10 +241,11 @@ def _angle_tables(
     return _angles(times, head_dim - 4 * (head_dim // 6)), _place_angles(*grid, head_dim, on)
 
 
-def _place_angles(rows: int, columns: int, head_dim: int, on: torch.device) -> Tensor:
+def _place_angles(rows: int, columns: int, step: int, head_dim: int, on: torch.device) -> Tensor:
     """The angles (p, .) of pairs that depend on row and column, places row by row."""
     part = 2 * (head_dim // 6)
-    sides = (torch.arange(count, dtype=torch.float64, device=on) for count in (rows, columns))
+    counts = (torch.arange(count, dtype=torch.float64, device=on) for count in (rows, columns))
+    sides = (step * count + (step - 1) / 2 for count in counts)
     h, w = (_angles(side, part) for side in sides)
     grid = rows, columns, -1
     return torch.cat([h.unsqueeze(1).expand(grid), w.unsqueeze(0).expand(grid)], -1).flatten(0, 1)

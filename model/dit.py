@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..attention.dense import attend
 from ..machine.uploads import upload
-from .anyflow.coarse_patches import add_coarse_patches
+from .anyflow.coarse_patches import COARSE_LAYER, add_coarse_patches
 from .anyflow.flow_map import add_flow_map_layers
 from .arithmetic.block import BlockWays, run_block
 from .arithmetic.layers import TORCH_LAYERS, Layers
@@ -55,7 +55,7 @@ Cast = Callable[[Tensor], Tensor]
 
 
 FINE_PATCHES: PatchesOf = attrgetter("patch_embedding")
-COARSE_PATCHES: PatchesOf = attrgetter("far_patch_embedding")
+COARSE_PATCHES: PatchesOf = attrgetter(COARSE_LAYER)
 """Of models with a coarse past, see `model/anyflow/coarse_patches.py`."""
 
 

@@ -14,7 +14,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
+from .anyflow.coarse_patches import COARSE_LAYER
 from .config import DiTConfig
 from .dit import WanDiT
 from .shape_memo import DispatchMode, ShapeMemo, tensors_in
@@ -26,8 +28,15 @@ def shape_only(config: DiTConfig, dtype: torch.dtype) -> WanDiT:
     """A model of that shape without weights."""
     with META:
         tree = WanDiT(config).to(dtype)
-    tree.patch_embedding.float()  # as hosts keep it: `predict` feeds it float32
+    for embedding in _patch_embeddings(tree):
+        embedding.float()  # as hosts keep it: `predict` feeds it float32
     return tree
+
+
+def _patch_embeddings(tree: Any) -> list[nn.Module]:
+    """The layers with one of which each pass begins."""
+    coarse = getattr(tree, COARSE_LAYER, None)
+    return [tree.patch_embedding, *([] if coarse is None else [coarse])]
 
 
 def first_layers(tree: WanDiT, layers: int) -> WanDiT:
@@ -70,7 +79,10 @@ def peaks_by_place(
     and with the length of the history, though the largest part may change.
     """
     live = _LiveBytes(scratch, shapes)
-    hooks = [tree.patch_embedding.register_forward_pre_hook(lambda *_: live.begin_pass())]
+    hooks = [
+        embedding.register_forward_pre_hook(lambda *_: live.begin_pass())
+        for embedding in _patch_embeddings(tree)
+    ]
     blocks: list[Any] = [*tree.blocks]
     for index, block in enumerate(blocks):
         which = "first" if index == 0 else "last" if index + 1 == len(blocks) else "between"

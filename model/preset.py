@@ -37,7 +37,8 @@ class Preset:
     model was trained on windows without the first latent frame.
     `rolling_chunks` are denoised together at rising noise (0: one after another); `wavefront`: each
     of them sees itself and the cleaner ones alone, in a window as WaveForcing counts it.
-    `rebuilt`: the window is rebuilt, as if nothing had been before it, before each chunk.
+    `rebuilt`: the window is rebuilt, as if nothing had been before it, before each chunk;
+    `fine_frames`: so it is, and latent frames older than these newest ones become coarse (0: none).
     `noisy_history`: trained with pasts at any noise level (Diffusion Forcing), so that pure noise
     is no past to it.
     `boundary`: the model is two, and the second takes over at timesteps below 1000 times that (0:
@@ -85,6 +86,7 @@ class Preset:
     rolling_chunks: int = 0
     wavefront: bool = False
     rebuilt: bool = False
+    fine_frames: int = 0
     first_steps: int = 0
     overlap_steps: int = 0
     flat_world: bool = False

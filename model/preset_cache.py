@@ -13,6 +13,7 @@ from ..attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from ..attention.coarse.window import CoarseWindow
 from ..attention.delta.window import DeltaWindow
 from ..attention.recall.window import RecallBy, RecallWindow
 from .preset import RECALLED_SHARE, Preset
@@ -26,18 +27,19 @@ def preset_cache(preset: Preset) -> CachePolicy:
         return AveragingSink(preset.window_frames, preset.sink_frames, preset.sink_decay)
     if preset.bank_frames:
         return MemoryBank(preset.window_frames, preset.sink_frames, preset.bank_frames)
-    if preset.rebuilt:
-        return RebuiltWindow(preset.window_frames, preset.sink_frames)
-    if preset.wavefront:
-        return WaveWindow(preset.window_frames, preset.sink_frames)
-    if preset.shared_window:
-        return SharedWindow(preset.window_frames, preset.sink_frames)
-    if preset.distant_sink and preset.sink_frames:
-        return DistantSink(preset.window_frames, preset.sink_frames)
-    if preset.state:
-        return DeltaWindow(preset.window_frames, preset.sink_frames)
-    window = WindowSink(preset.window_frames, preset.sink_frames)
-    if not preset.recall_share:
+    if preset.fine_frames:
+        return CoarseWindow(preset.window_frames, preset.sink_frames, preset.fine_frames)
+    kinds: tuple[tuple[bool, type[WindowSink]], ...] = (
+        (preset.rebuilt, RebuiltWindow),
+        (preset.wavefront, WaveWindow),
+        (preset.shared_window, SharedWindow),
+        (preset.distant_sink and preset.sink_frames > 0, DistantSink),
+        (preset.state, DeltaWindow),
+        (True, WindowSink),
+    )
+    kind = next(kind for holds, kind in kinds if holds)
+    window = kind(preset.window_frames, preset.sink_frames)
+    if kind is not WindowSink or not preset.recall_share:
         return window
     policy = recalling(preset.window_frames, preset.sink_frames, share=preset.recall_share)
     archive = max(preset.archive_frames, policy.recall_frames) if preset.archive_frames else None

@@ -122,6 +122,13 @@ ADVICE: dict[str, Callable[..., Any]] = {
         f"exact, or {PLAIN_WINDOW}"
     ),
     "state": lambda: f"choose {PLAIN_WINDOW}, or load a model with a state",
+    "coarse-rules": lambda: f"turn the memory rules off, or choose {PLAIN_WINDOW}",
+    "coarse-sparse": lambda: (
+        f"set self_attention of ANN-Sparse Attention to `off`, or choose {PLAIN_WINDOW}"
+    ),
+    "coarse-size": lambda: "raise width and height to 32 pixels or more",
+    "coarse-views": lambda: f"choose an exact view, or {PLAIN_WINDOW}",
+    "coarse-model": lambda: f"choose {PLAIN_WINDOW}, or load a model with such a past",
     "recurrent": lambda: "change it, or load a model with attention",
     "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
 }

@@ -30,6 +30,7 @@ from .history.plan import planned_bytes
 from .history.rollout_history import RolloutHistory
 from .history.state_reading import check_state
 from .recurrent_rules import check_recurrent
+from .rules.coarse_past import check_coarse_model
 from .settings import RolloutSettings, guidances_of
 from .settings_checks import check_skipped_layers, check_voice
 from .solvers.noise_process import TIMESTEPS, NoiseProcess
@@ -57,6 +58,7 @@ class Experts:
         check_control(current.settings, model)
         check_state(current.settings, model.config)
         check_recurrent(current.settings, model.config)
+        check_coarse_model(current.settings.cache, model.config)
         check_voice(current.settings.reference, model.config)
         check_skipped_layers(guidances_of(current.settings), model.config)
         self._current, self._make_filler, self._turn = current, make_filler, Turn()

@@ -20,6 +20,7 @@ from .conditioning.reference import Reference
 from .control.video import ControlVideo
 from .feature_caching import FeatureCaching
 from .guidance import Guidance
+from .rules import coarse_past as coarse
 from .rules.anchor import Anchor
 from .rules.memory import MemoryRules
 from .schedule.context_noise import ContextNoise
@@ -117,6 +118,7 @@ class RolloutSettings:
 
     def __post_init__(self) -> None:
         checks.check_size(self.rows, self.columns, self.length)
+        coarse.check_coarse_size(self.cache, self.rows, self.columns)
         self.known_frames.check(self.rows, self.columns, self.length)
         if self.reference is not None:
             self.reference.check(self.rows, self.columns)
@@ -127,6 +129,7 @@ class RolloutSettings:
         self._check_cache()
         for guidance in guidances_of(self):
             checks.check_guidance(guidance, self.cache, self.solver)
+            coarse.check_coarse_views(self.cache, guidance)
 
     @property
     def origin(self) -> int:
@@ -271,6 +274,7 @@ class RolloutSettings:
             checks.check_recall(self.cache, timed, recaches=recaches)
         checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
         checks.check_memory_rules(self.memory, self.schedule)
+        coarse.check_coarse_past(self.cache, self.memory, self.sparsity)
         checks.check_positions(self.memory, self.cache, self.guidance)
         checks.check_retrieval(self.memory, self.cache, self.sparsity)
         checks.check_own_heads(self.cache, self.schedule, self.sparsity)

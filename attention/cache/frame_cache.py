@@ -102,6 +102,10 @@ class FrameCache:
         rotation = self.rotated_keys.active_rotation(positions or after)
         return HistoryAttention(self.rotated_keys, seen, rows, rotation, self.shape.products)
 
+    def is_coarse(self, frames: int) -> bool:
+        """No: all frames have the same tokens."""
+        return False
+
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
         """Attention of finished frames in the pass whose keys are committed next."""
         return self.attention(len(visible), visible)

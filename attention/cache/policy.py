@@ -68,7 +68,10 @@ class CachePolicy:
         return False
 
     def when_rebuilt(self) -> CachePolicy:
-        """The policy of a history that is committed again as a whole: it remembers nothing."""
+        """The policy of a history that is committed again as a whole: it remembers nothing.
+
+        A policy that is `rebuilt` itself stays, but for pure noise in place of the history.
+        """
         return self if self.limit is None else WindowSink(self.limit, self.sink_frames)
 
     @property

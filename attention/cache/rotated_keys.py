@@ -214,4 +214,4 @@ class RotatedKeys:
 
     def _latest(self, known: LatestRotation, positions: Sequence[int]) -> Rotation:
         s = self.shape
-        return known.get(positions, s.rows, s.columns, s.head_dim, self.device)
+        return known.get(positions, s.rows, s.columns, s.head_dim, self.device, s.step)

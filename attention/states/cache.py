@@ -101,6 +101,10 @@ class StateCache(FrameCount):
         """The states before finished latent frames that are committed next."""
         return self.attention(len(visible), visible)
 
+    def is_coarse(self, frames: int) -> bool:
+        """No: a state has one size."""
+        return False
+
     def no_history(self, rows: slice) -> StateReader:
         """The states of a shot that has not begun, for as many `rows`, which need not exist."""
         kinds, layers, _, *place = self._state.shape

@@ -19,7 +19,8 @@ class CacheShape:
     layers, where the storage allows it: faster, but half as much memory again. Otherwise each layer
     call rotates into one shared buffer. `beside` are the sizes of further layers that hold the same
     latent frames, for a module that attends to the history too. `turn` rotates keys and queries.
-    Dense attention of float32 tensors may multiply in the dtype of `products`.
+    Dense attention of float32 tensors may multiply in the dtype of `products`. A token has the
+    place in the middle of `step` x `step` places, counted as those of other caches are.
     """
 
     layers: int
@@ -34,6 +35,7 @@ class CacheShape:
     beside: CacheShape | None = None
     turn: Turn = field(default=rotate_plain, compare=False, repr=False)
     products: torch.dtype = field(default=torch.float32, compare=False, repr=False)
+    step: int = 1
 
     @property
     def all_layers(self) -> tuple[tuple[int, int], ...]:
@@ -64,5 +66,6 @@ class CacheShape:
 
     def rotation(self, positions: Sequence[int], device: torch.device | str) -> Rotation:
         """The rotation of latent frames at `positions`."""
-        plain = rotation(positions, self.rows, self.columns, self.head_dim, device)
+        grid = self.rows, self.columns
+        plain = rotation(positions, *grid, self.head_dim, device, self.step)
         return replace(plain, turn=self.turn)

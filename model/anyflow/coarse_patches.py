@@ -13,6 +13,8 @@ from torch import nn
 
 from ..config import COARSE_PATCH
 
+COARSE_LAYER = "far_patch_embedding"
+
 Convolution = Callable[[int, int, tuple[int, ...], tuple[int, ...]], nn.Module]
 """Makes a convolution from channels in and out, kernel and stride."""
 
@@ -20,4 +22,4 @@ Convolution = Callable[[int, int, tuple[int, ...], tuple[int, ...]], nn.Module]
 def add_coarse_patches(tree: Any, channels: int, dim: int, convolution: Convolution) -> None:
     """Add the embedding of coarse patches, named as the authors do, to a module tree."""
     patch = 1, COARSE_PATCH, COARSE_PATCH
-    tree.far_patch_embedding = convolution(channels, dim, patch, patch)
+    setattr(tree, COARSE_LAYER, convolution(channels, dim, patch, patch))

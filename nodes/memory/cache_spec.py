@@ -18,6 +18,7 @@ from ...attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from ...attention.coarse.window import CoarseWindow
 from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallWindow
 from ...errors import BadInput
@@ -57,6 +58,7 @@ _NAMES = {
     MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
     WaveWindow: f"{WINDOW}, shared with the latent frames in work, as WaveForcing counts it",
     DistantSink: f"{WINDOW} at its true distance", DeltaWindow: STATE, RecallWindow: BY_VIEW,
+    CoarseWindow: f"{REBUILT}, its older part in coarse patches",
 }  # fmt: skip
 
 

@@ -115,7 +115,8 @@ class CacheFiller:
         visible = self._visible(plan, frames)
         attention, observed = self._attention_of_commit(plan, cache, frames, visible)
         reader = CommitReader(plan, cache, self._frames, self._settings.cache.sink_frames, visible)
-        inputs = PassInputs(x, frames, levels, prompts, reader, texts)
+        coarse = cache.is_coarse(len(frames))
+        inputs = PassInputs(x, frames, levels, prompts, reader, texts, coarse=coarse)
         prediction = self._evaluator.evaluate(inputs, attention, keep=True, whole=observed)
         cache.commit(prediction.keys_values, self._prompt_keys(plan))
 

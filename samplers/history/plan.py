@@ -189,7 +189,7 @@ def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> Ca
             return window(count if whole.limit is None else min(count, whole.limit))
         case SinkFrames():
             return window(max(1, whole.sink_frames))
-        case _ if fill_mode == "committed":
+        case _ if fill_mode == "committed" or (fill_mode == "rebuilt" and whole.rebuilt):
             return whole
         case _:
             return whole.when_rebuilt()

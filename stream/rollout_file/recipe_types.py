@@ -21,6 +21,7 @@ from ...attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from ...attention.coarse.window import CoarseWindow
 from ...attention.delta.window import DeltaWindow
 from ...attention.recall.window import RecallWindow
 from ...attention.storage.codec import AsComputed, Codec
@@ -47,7 +48,7 @@ BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
         FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
         WaveWindow, DistantSink, MemoryBank, TempCache, TetherCache, RecallWindow,
-        DeltaWindow, DummyHeads,
+        DeltaWindow, DummyHeads, CoarseWindow,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

@@ -21,6 +21,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.coarse.window import CoarseWindow
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import Unsupported
@@ -47,7 +48,7 @@ A_DAY = 345_601  # latent frames at 16 frames a second
 POLICIES: list[CachePolicy] = [
     FullHistory(), WindowSink(7), WindowSink(9, 2), AveragingSink(6, 3), RebuiltWindow(8, 1),
     MostAttended(6, 1), MemoryBank(6, 1, 2, 2), TempCache(5, sink_frames=1), TetherCache(6, 1),
-    RecallWindow(8, 1, 3), DummyHeads(7, 1),
+    RecallWindow(8, 1, 3), DummyHeads(7, 1), CoarseWindow(8, 1, 3),
 ]  # fmt: skip
 CUT = g.temporal(1.0, g.View(g.AgeRange(9, 99), exact=True))
 GUIDANCES = [*(case[0] for case in CASES.values()), g.temporal(1.0, g.View(g.AgeRange(3, 11)))]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
+from longtake.attention.coarse.window import CoarseWindow
 from longtake.samplers import guidance as g
 from longtake.samplers.conditioning.known_frames import KnownFrames, from_latents, merge
 from longtake.samplers.denoiser import local_denoiser
@@ -29,7 +30,8 @@ from longtake.samplers.schedule.rows import (
 from longtake.samplers.settings import RolloutSettings, TimedGuidance
 from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings, timeline
 
-MODEL = local_denoiser(random_dit(), TINY)
+ANYFLOW = replace(TINY, flow_map=True, coarse_past=True)
+MODEL = local_denoiser(random_dit(ANYFLOW), ANYFLOW)  # for a coarse past, too
 FOUR = flow_ladder(4, 1.0)
 OPENING = causal_chunks(flow_ladder(2, 1.0), 2, flow_ladder(5, 1.0))
 CFG, VANILLA = g.cfg(2.0), g.vanilla(2.0)
@@ -87,6 +89,7 @@ CASES: dict[str, dict[str, Any]] = {
     "guidance that begins inside a rolling window": {
         "schedule": rolling(FOUR, 2), "guidance": CFG.scale_by(0.0),
         "guidance_changes": (TimedGuidance(7, CFG),)},
+    "a past that is partly coarse": {"cache": CoarseWindow(7, 1, 3), "guidance": CFG},
     "layers left out in two intervals": {
         "guidance": g.Guidance((g.Branch(1.2), without_layer(0.0, 0.6, 0.5),
                                 without_layer(0.4, 1.0, -0.7)))},

@@ -25,6 +25,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.coarse.window import CoarseWindow
 from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.kernels.choice import GATHERED
 from longtake.attention.kernels.choice import NAMES as KERNELS
@@ -75,6 +76,7 @@ SMALL = DiTConfig(192, 768, 4, 5, 64)
 KEYS_IN_4 = replace(
     SMALL, camera="keys", num_layers=7, action=ActionSizes(blocks=4, keys=4, embed=6, width=256)
 )
+ANYFLOW = replace(SMALL, flow_map=True, coarse_past=True)
 LIKE_1_3B = DiTConfig(1536, 8960, 12, 2, 4096)  # Wan 2.1 1.3B, with 2 of its 30 layers
 WITHIN = 0.05
 PICTURES = Pictures(TinyVAE(TinyVAEConfig()).eval(), torch.device("cpu"))
@@ -228,6 +230,8 @@ def slow(*values: Any) -> Any:
         (KEYS_IN_4, F32, {"cache": WindowSink(3)}),
         (replace(SMALL, state="delta"), F32, {"cache": DeltaWindow(6, 1)}),
         slow(replace(SMALL, state="delta"), BF16, {"cache": DeltaWindow(4), "guidance": cfg(2.5)}),
+        (ANYFLOW, F32, {"cache": CoarseWindow(12, 1, 3), "length": 18}),
+        slow(ANYFLOW, BF16, {"cache": CoarseWindow(12, 1, 3), "guidance": cfg(2.5), "length": 18}),
         (replace(SMALL, control_blocks=1), F32, {"control": control()}),
         slow(replace(SMALL, control_blocks=5), BF16, {"control": control(), "guidance": cfg(2.5)}),
         (LIKE_1_3B, F32, {"rows": 10, "columns": 14, "length": 9, "cache": WindowSink(3)}),
@@ -242,7 +246,7 @@ def slow(*values: Any) -> Any:
         *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "nag", "temporal",
         "fractional", "cached", "second", "second-full", "rays", "keys", "keys-cfg", "keys-in-4",
-        "state", "state-cfg", "control", "control-cfg", "1.3B", "1.3B-cfg",
+        "state", "state-cfg", "coarse", "coarse-cfg", "control", "control-cfg", "1.3B", "1.3B-cfg",
     ],
 )  # fmt: skip
 def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(

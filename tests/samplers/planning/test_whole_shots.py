@@ -10,6 +10,7 @@ import torch
 
 from longtake.attention.cache.placed_windows import WaveWindow
 from longtake.attention.cache.policy import MemoryBank, RebuiltWindow, WindowSink
+from longtake.attention.coarse.window import CoarseWindow
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
 from longtake.model.config import DiTConfig
@@ -109,6 +110,13 @@ def test_the_row_with_the_largest_pass_is_planned(guidance: Guidance) -> None:
     settings = shot(cache=WindowSink(6, 3), guidance=guidance, schedule=CHUNKS)
     planned = rollout_memory(settings, LIKE_1_3B, torch.float32).total_bytes
     assert whole_shot_bytes(settings, LIKE_1_3B, torch.float32) == pytest.approx(planned, rel=0.05)
+
+
+def test_a_past_that_is_partly_coarse_is_planned() -> None:
+    config = replace(LIKE_1_3B, flow_map=True, coarse_past=True)
+    settings = shot(cache=CoarseWindow(10, 1, 3), length=18, guidance=cfg(2.5))
+    planned = rollout_memory(settings, config, torch.bfloat16).total_bytes
+    assert whole_shot_bytes(settings, config, torch.bfloat16) == pytest.approx(planned, rel=0.05)
 
 
 def test_a_last_chunk_of_fewer_frames_and_a_longer_history_is_planned() -> None:

@@ -21,6 +21,7 @@ ControlVideo: frames references strength
 ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
+CoarseWindow: window_frames sink_frames fine_frames
 DeltaWindow: window_frames sink_frames
 Dense:
 DistantSink: window_frames sink_frames

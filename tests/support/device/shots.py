@@ -28,6 +28,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.coarse.window import CoarseWindow
 from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.recall.window import RecallWindow
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -76,6 +77,7 @@ KNOWN = KnownFrames(
         for at, level in ((0, 0.0), (7, 0.3), (13, 0.0))
     )
 )
+ANYFLOW = replace(TINY, flow_map=True, coarse_past=True)
 AWAY = Packed(AS_COMPUTED, 3, InMainMemory())
 POLICIES: dict[str, dict[str, Any]] = {
     "window": {"cache": WindowSink(6)},
@@ -135,6 +137,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "state": {"cache": DeltaWindow(6, 1), "config": replace(TINY, state="delta")},
     "state in main memory": {"cache": DeltaWindow(6, 1), "config": replace(TINY, state="delta"),
                              "guidance": cfg(2.5), "placement": InMainMemory()},
+    "coarse": {"cache": CoarseWindow(9, 1, 3), "config": ANYFLOW, "guidance": cfg(2.5)},
     "control": {**WINDOW, "control": ControlVideo(random_control(15))},
     "two experts": {**WINDOW, "second": True},
     **{

@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
 from longtake.attention.cache.policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
+from longtake.attention.coarse.window import CoarseWindow
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
 from longtake.machine import uploads
@@ -49,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
     "full": {"cache": FullHistory()},
     "averaging": {"cache": AveragingSink(6, 3)},
     "rebuilt": {"cache": RebuiltWindow(6, 3)},
+    "coarse": {"cache": CoarseWindow(9, 1, 3), "guidance": cfg(2.5)},
     "int8": {"cache": WindowSink(6), "storage": Packed(INT8, 3)},
     "rolling": {"cache": WindowSink(6), "schedule": rolling(flow_ladder(3, 3.0), 1)},
     **{
@@ -113,6 +115,8 @@ def waits_of(
     """Where chunks after the warm-up wait, then a shot that resumes, and how often in all."""
     layers = 2 if takes == "keys" else 1  # what waits in one layer waits in all
     waits, config = Waits(), replace(with_camera(takes), num_layers=layers)
+    if isinstance(changes.get("cache"), CoarseWindow):
+        config = replace(config, flow_map=True, coarse_past=True)
     made = settings(length=length, **changes)
     assert all(prompt.digest for prompt in made.prompts.entries)  # fake tensors have no values
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():

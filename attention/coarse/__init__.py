@@ -1,0 +1,1 @@
+"""A history whose older latent frames have a quarter of the tokens."""
