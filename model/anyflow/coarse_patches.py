@@ -15,7 +15,7 @@ from ..config import COARSE_PATCH
 
 COARSE_LAYER = "far_patch_embedding"
 
-Convolution = Callable[[int, int, tuple[int, ...], tuple[int, ...]], nn.Module]
+Convolution = Callable[..., nn.Module]
 """Makes a convolution from channels in and out, kernel and stride."""
 
 

@@ -37,6 +37,7 @@ def target_hooks(tree: Any, targets: Tensor, dtype: torch.dtype, device: torch.d
     target = tree.delta_embedding(upload(sinusoid(targets).to(dtype), device))
 
     def mix(embedding: Tensor) -> Tensor:
-        return (1 - TARGET_SHARE) * embedding + TARGET_SHARE * target
+        mixed: Tensor = (1 - TARGET_SHARE) * embedding + TARGET_SHARE * target
+        return mixed
 
     return Hooks(time=(mix,))
