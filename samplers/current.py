@@ -23,4 +23,5 @@ class CurrentSettings:
 
     def use_prompts(self, settings: RolloutSettings, first: int) -> None:
         """Put only the prompts that `settings` have at latent frame `first` in force."""
-        self.prompts = settings.active_prompts(first, first + settings.active_frames)
+        stop = settings.schedule.active_stop(first, settings.length, settings.origin)
+        self.prompts = settings.active_prompts(first, stop)

@@ -192,7 +192,7 @@ def _straddles(settings: RolloutSettings, second: SecondWeights) -> bool:
     if not isinstance(passes, LowNoise):
         return False
     origin = settings.origin
-    last = origin + settings.schedule.chunk_frames
+    last = settings.next_chunk(origin + 1)
     rows = settings.schedule.rows(origin, settings.length, origin)
     return any(
         len({is_low(level, passes, process) for level in row.now if level > 0}) > 1

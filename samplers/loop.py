@@ -209,7 +209,7 @@ class Loop:
         self.branches.use(self.settings_at(first), first)
         if not self.current.prompts.front.continues(before):
             self._prompted = first
-        frames = range(first, first + self.settings.schedule.chunk_frames)
+        frames = range(first, self.settings.next_chunk(first + 1))
         self.branches.in_turn(lambda history: history.begin_chunk(frames))
 
     def _step(self, row: Row, active: State) -> State:

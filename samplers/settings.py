@@ -74,7 +74,7 @@ class RolloutSettings:
 
     `rows` and `columns` are the latent picture's. `length` counts latent frames; None runs until
     stopped. `guidance`, `seed` and `lora_factor`, which scales all LoRAs of the model, hold until
-    their first change. Chunks are counted from `origin`, the first frame that is not given.
+    their first change. Chunks are counted from `chunk_base`, by the first frame not given.
     `reference` is the picture of a model that takes one.
 
     `placement` and `hold_rotated` do not change the video. `sparsity` skips attention that matters
@@ -123,10 +123,11 @@ class RolloutSettings:
         if self.reference is not None:
             self.reference.check(self.rows, self.columns)
         if self.control is not None:
-            self.control.check(self.rows, self.columns, self.schedule.chunk_frames)
+            opening = self.next_chunk(self.origin + 1) - self.origin
+            self.control.check(self.rows, self.columns, opening)
         checks.check_times("guidance", [change.start_frame for change in self.guidance_changes])
         checks.check_times("seed", [change.start_frame for change in self.seed_changes])
-        self._check_cache()
+        _check_cache(self)
         for guidance in guidances_of(self):
             checks.check_guidance(guidance, self.cache, self.solver)
             coarse.check_coarse_views(self.cache, guidance)
@@ -137,10 +138,15 @@ class RolloutSettings:
         return self.known_frames.leading
 
     @property
+    def chunk_base(self) -> int:
+        """The latent frame that chunks begin whole chunks after; below 0 for a short first one."""
+        return self.schedule.chunk_base(self.origin)
+
+    @property
     def active_frames(self) -> int:
         """The maximum number of latent frames that are active, or committed, at once."""
         active = self.schedule.active_frames(self.length, self.origin)
-        committed = self.schedule.chunk_frames
+        committed = self.schedule.chunk_frames if self.origin else 0  # chunks of given frames
         return max(active, committed if self.length is None else min(committed, self.length))
 
     @property
@@ -151,10 +157,11 @@ class RolloutSettings:
     @property
     def prompts_at_once(self) -> int:
         """An upper bound on the number of prompts in force together."""
-        size = self.schedule.chunk_frames
-        chunks = -(-self.active_frames // size)
+        size, base = self.schedule.chunk_frames, self.chunk_base
+        stop = self.schedule.active_stop(self.origin, self.length, self.origin)
+        chunks = max(1, -(-(stop - base) // size))
         begins = [self.next_chunk(entry.start_frame) for entry in self.prompts.entries]
-        starts = [(at - self.origin) // size for at in begins]  # chunks, counted from the origin
+        starts = [(at - base) // size for at in begins]  # numbers of chunks
         later = [bisect_left(starts, at + chunks - 1) - i for i, at in enumerate(starts) if i]
         return min(len(starts), 1 + max([0, *later]) + self.known_frames.max_lookahead)
 
@@ -176,11 +183,11 @@ class RolloutSettings:
 
     def chunk_start(self, frame: int) -> int:
         """The first latent frame of the chunk that holds `frame`."""
-        return max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
+        return max(0, frame - (frame - self.chunk_base) % self.schedule.chunk_frames)
 
     def next_chunk(self, frame: int) -> int:
         """The first latent frame, from `frame` on, that begins a chunk; 0 always does."""
-        return frame + (self.origin - frame) % self.schedule.chunk_frames if frame > 0 else 0
+        return frame + (self.chunk_base - frame) % self.schedule.chunk_frames if frame > 0 else 0
 
     def position_gap(self, next_frame: int, past_frames: int) -> int:
         """The positions between sink and window while `past_frames` come before `next_frame`."""
@@ -265,22 +272,22 @@ class RolloutSettings:
             lora_changes=tuple(c for c in self.lora_changes if c.start_frame < latent_frame),
         )
 
-    def _check_cache(self) -> None:
-        if self.reencoded_first_frame is not None:
-            checks.check_reencoding(self.cache)
-        checks.check_context_noise(self.cache, self.context_noise)
-        recaches = self.on_prompt_change == "re-cache"
-        for timed in guidances_of(self):
-            checks.check_recall(self.cache, timed, recaches=recaches)
-        checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
-        checks.check_memory_rules(self.memory, self.schedule)
-        coarse.check_coarse_past(self.cache, self.memory, self.sparsity)
-        checks.check_positions(self.memory, self.cache, self.guidance)
-        checks.check_retrieval(self.memory, self.cache, self.sparsity)
-        checks.check_own_heads(self.cache, self.schedule, self.sparsity)
-        checks.check_own_heads_storage(
-            self.cache, self.storage, self.placement, recaches=self.on_prompt_change == "re-cache"
-        )
+
+def _check_cache(s: RolloutSettings) -> None:
+    """Refuse a KV cache that does not go together with other settings."""
+    if s.reencoded_first_frame is not None:
+        checks.check_reencoding(s.cache)
+    checks.check_context_noise(s.cache, s.context_noise)
+    recaches = s.on_prompt_change == "re-cache"
+    for timed in guidances_of(s):
+        checks.check_recall(s.cache, timed, recaches=recaches)
+    checks.check_memory_bank(s.cache, s.schedule, s.sparsity)
+    checks.check_memory_rules(s.memory, s.schedule)
+    coarse.check_coarse_past(s.cache, s.memory, s.sparsity)
+    checks.check_positions(s.memory, s.cache, s.guidance)
+    checks.check_retrieval(s.memory, s.cache, s.sparsity)
+    checks.check_own_heads(s.cache, s.schedule, s.sparsity)
+    checks.check_own_heads_storage(s.cache, s.storage, s.placement, recaches=recaches)
 
 
 def guidances_of(settings: RolloutSettings) -> list[Guidance]:

@@ -113,11 +113,13 @@ class Steering:
     def _actions(self, frames: Sequence[int]) -> FrameActions:
         """Keys and mouse of the pictures that latent `frames` read.
 
-        The first frame, which no motion leads to, has those of the next one of its chunk.
+        The first frame, which no motion leads to, has those of the next one of its chunk, if any.
         """
         assert self._config.action is not None
         path = self._current.settings.camera or STILL_PATH
-        first = min(1, self._current.settings.schedule.chunk_frames - 1)
+        settings = self._current.settings
+        opening = settings.next_chunk(settings.origin + 1) - settings.origin
+        first = min(1, opening - 1)
         moving = [frame or first for frame in frames_read(frames)]
         steps = {frame: path.relative([frame])[0] for frame in {*moving}}
         motions = torch.stack([steps[frame] for frame in moving])

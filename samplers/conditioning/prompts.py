@@ -286,12 +286,12 @@ def fit_length(embedding: Tensor, text_len: int) -> Tensor:
     return F.pad(embedding, (0, 0, 0, text_len - len(embedding)))
 
 
-def chunk_start(latent_frame: float, chunk_frames: int, origin: int = 0) -> int:
+def chunk_start(latent_frame: float, chunk_frames: int, chunk_base: int = 0) -> int:
     """The chunk boundary nearest to a fractional latent frame; prompts change between chunks.
 
-    Boundaries are counted from `origin`. The start of the rollout is a boundary too.
+    Boundaries are whole chunks after `chunk_base`. The start of the rollout is a boundary too.
     """
-    first = origin % chunk_frames
+    first = chunk_base % chunk_frames
     if latent_frame < first / 2:
         return 0
     return first + max(0, round((latent_frame - first) / chunk_frames)) * chunk_frames

@@ -73,8 +73,9 @@ class CacheFiller:
         """Commit pure noise until the cache is exactly as long as the history.
 
         The noise comes in whole chunks counted back from the newest frame, as a history does after
-        given frames. Where a front, a flush or a window changes what is left over for the oldest
-        chunk, the noise is passed anew; so it depends on the history's length alone.
+        given frames or a shorter first chunk. Where a front, a flush or a window changes what is
+        left over for the oldest chunk, the noise is passed anew; so it depends on the history's
+        length alone.
         """
         s, count = self._settings, len(self._frames)
         size = s.schedule.chunk_frames

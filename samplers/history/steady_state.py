@@ -76,10 +76,11 @@ def held_before(settings: RolloutSettings, first: int, flushed: int = 0) -> Held
 def commit_start(settings: RolloutSettings, frame: int) -> int:
     """The first latent frame of the commit that `frame` belongs to.
 
-    Given frames at the front are divided so that the first generated chunk is a whole one.
+    Given frames at the front are divided so that the first generated chunk is a whole one. Without
+    them the first chunk itself may be shorter.
     """
     size = settings.schedule.chunk_frames
-    first = settings.origin % size
+    first = settings.chunk_base % size
     return 0 if frame < first else frame - (frame - first) % size
 
 

@@ -30,14 +30,14 @@ def typical_rows(settings: RolloutSettings) -> list[Row]:
 def frames_before(settings: RolloutSettings) -> int:
     """The latent frame with the longest history of those that may lead a full row."""
     chunk, active = settings.schedule.chunk_frames, settings.active_frames
-    origin, length = settings.origin, settings.length
+    base, length = settings.chunk_base, settings.length
     most = capacity(settings.cache, settings.length)
     if length is not None:
         most = max(0, length - active)
     elif settings.cache.limit is None:
         most -= active
-    chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
-    return max(0 if origin == length else origin, origin + chunks * chunk)
+    chunks = -(-(most - base) // chunk) if length is None else (most - base) // chunk
+    return max(0 if settings.origin == length else settings.origin, base + chunks * chunk)
 
 
 def leading_frames(settings: RolloutSettings) -> list[int]:
@@ -48,12 +48,11 @@ def leading_frames(settings: RolloutSettings) -> list[int]:
     """
     longest = first = frames_before(settings)
     most = settings.schedule.active_frames(settings.length, settings.origin)
-    chunk = settings.schedule.chunk_frames
     for _ in range(CHUNKS_BACK):
         rows = next(by_chunk(settings.noise_rows(first)))
-        if first < settings.origin + chunk or len(fullest(rows, 1)[0].frames) >= most:
+        if first <= settings.origin or len(fullest(rows, 1)[0].frames) >= most:
             break
-        first -= chunk
+        first = settings.chunk_start(first - 1)
     return sorted({first, longest, *_last_leading(settings, longest)})
 
 
@@ -114,7 +113,7 @@ def last_commit(settings: RolloutSettings) -> tuple[int, int] | None:
     finishes = _last_two_finishes(settings)
     if len(finishes) < 2:
         return None
-    last = (length - most - settings.origin) // chunk * chunk + settings.origin
+    last = (length - most - settings.chunk_base) // chunk * chunk + settings.chunk_base
     return max(0, min(finishes[-2].first, last)), most
 
 

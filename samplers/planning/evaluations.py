@@ -85,9 +85,10 @@ class ChunkEvaluations:
 
     def _prompts(self, first: int) -> set[int]:
         """The prompts of the latent frames in work at the chunk of `first`, and of those ahead."""
-        s, stop = self.settings, first + self.settings.active_frames
+        s = self.settings
         if first < s.origin:
             return {self._prompt_at(first)}
+        stop = s.schedule.active_stop(first, s.length, s.origin)
         ahead = (
             self._prompt_at(s.chunk_start(known.frame)) for known in s.known_frames.ahead(stop)
         )

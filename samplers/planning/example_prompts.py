@@ -9,11 +9,12 @@ from ..settings import RolloutSettings
 def prompts_together(settings: RolloutSettings, first: int) -> PromptTimeline:
     """A timeline with the maximum number of prompts in force together, a chunk apart.
 
-    The second one begins a chunk after latent frame `first`. No two are alike, for a timeline
-    joins prompts that say the same.
+    The second one begins with the chunk after latent frame `first`. No two are alike, for a
+    timeline joins prompts that say the same.
     """
     chunk, negative = settings.schedule.chunk_frames, settings.prompts.negative
-    starts = (0, *(first + i * chunk for i in range(1, settings.prompts_at_once)))
+    second = settings.next_chunk(first + 1)
+    starts = (0, *(second + i * chunk for i in range(settings.prompts_at_once - 1)))
     prompts = (
         TimedPrompt(start, negative.new_tensor(float(i)).expand(negative.shape))
         for i, start in enumerate(starts)

@@ -25,7 +25,7 @@ def turning_points(chunks: ChunkSteps, changes: Sequence[int]) -> list[int]:
     opening = (at for at in (chunks.from_on(0), chunks.from_on(s.origin)) if at is not None)
     sights = {0, *(known.lookahead for known in s.known_frames.frames)}
     points = {
-        s.origin + s.schedule.chunk_frames,
+        s.next_chunk(s.origin + 1),
         steady_chunk(s),
         *(change.start_frame for change in s.guidance_changes),
         *_full(s, changes),

@@ -31,12 +31,22 @@ MAX_REPEAT = 100
 class NoiseSchedule(Protocol):
     """What the sampling loop needs of a schedule.
 
-    Latent frames before `origin` are given; chunks are counted from it.
+    Latent frames before `origin` are given; chunks are counted from `chunk_base`.
     """
 
     @property
     def chunk_frames(self) -> int:
         """The number of latent frames that start and finish together."""
+
+    def chunk_base(self, origin: int) -> int:
+        """The latent frame that every chunk begins a whole number of chunks after.
+
+        The first one begins at `origin` and may be shorter: the base is then before it, perhaps
+        below 0.
+        """
+
+    def active_stop(self, first: int, length: int | None, origin: int = 0) -> int:
+        """The latent frame after those that may be active while chunk `first` leads."""
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
         """The maximum number of latent frames that are active at once."""
@@ -47,8 +57,8 @@ class NoiseSchedule(Protocol):
         It is `origin` if no later one does.
         """
 
-    def chunks_in_turn(self, frames: int) -> int | None:
-        """The chunks of so many latent frames if each is clean in a row of its own, else None."""
+    def chunks_in_turn(self, length: int, origin: int = 0) -> int | None:
+        """The generated chunks, if each is clean in a row of its own, else None."""
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """The rows whose first unfinished latent frame is `first` or later.
@@ -79,7 +89,9 @@ class StaggeredSchedule:
     """Every chunk starts `lag` rows after the one before it, or when that is clean.
 
     `lag` 0 makes all chunks together; `mirrored` starts at both ends and works inwards.
-    `first_ladder` gives the first chunk, which has no history, its own steps.
+    `first_ladder` gives the first chunk, which has no history, its own steps, `first_frames` its
+    own number of latent frames (0: as many as every chunk). Both are for shots that begin with
+    nothing given.
 
     `reach` divides a chunk's steps, from noise to clean, into equal parts. Its entries say how many
     chunks back, its own included, the chunk looks in each part (MAGI-1's kv_range: 5, 4, 3, 2).
@@ -93,6 +105,7 @@ class StaggeredSchedule:
     mirrored: bool = False
     visibility: Visibility = "bidirectional"
     reach: tuple[int, ...] = ()
+    first_frames: int = 0
 
     def __post_init__(self) -> None:
         for ladder in (self.ladder, self.first_ladder or self.ladder):
@@ -110,14 +123,48 @@ class StaggeredSchedule:
         if any(chunks < 1 for chunks in self.reach):
             raise BadInput(f"A chunk looks at one chunk or more, its own; got {self.reach}.")
         object.__setattr__(self, "lag", min(self.lag, len(self.ladder) - 1.0))
+        self._check_first_frames()
+
+    def _check_first_frames(self) -> None:
+        """Refuse a first chunk that is too long, or shorter and clean together with others."""
+        if not 0 <= self.first_frames <= self.chunk_frames:
+            raise BadInput(
+                f"The first chunk can have at most the {self.chunk_frames} latent frames of every "
+                f"chunk; got {self.first_frames}."
+            )
+        if self.first_frames == self.chunk_frames:
+            object.__setattr__(self, "first_frames", 0)
+        if self.first_frames and not self._in_turn:
+            raise BadInput(
+                "A first chunk of fewer latent frames needs chunks that are clean one after "
+                "another; make all chunks of one size."
+            )
+
+    @property
+    def _in_turn(self) -> bool:
+        """Whether no two chunks are clean in one row."""
+        return not self.mirrored and self.lag >= 1
+
+    def chunk_base(self, origin: int) -> int:
+        """The origin, or where a shorter first chunk would begin as a whole one."""
+        if origin or not self.first_frames:
+            return origin
+        return self.first_frames - self.chunk_frames
+
+    def active_stop(self, first: int, length: int | None, origin: int = 0) -> int:
+        """The end of the chunks that start before the one of `first` is clean."""
+        if length is not None and (self.mirrored or self.lag == 0):
+            return length
+        self._check_length(length)
+        base, size = self.chunk_base(origin), self.chunk_frames
+        together = math.ceil((len(self.ladder) - 1 - ROUNDING) / self.lag)
+        stop = base + ((first - base) // size + together) * size
+        return stop if length is None else min(stop, length)
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
-        """The frames of all chunks that start before the first one is clean."""
-        if length is not None and (self.mirrored or self.lag == 0):
-            return length - origin
-        self._check_length(length)
-        frames = math.ceil((len(self.ladder) - 1 - ROUNDING) / self.lag) * self.chunk_frames
-        return frames if length is None else min(frames, length - origin)
+        """The frames of all chunks that start before the first or the second one is clean."""
+        second = self.chunk_base(origin) + self.chunk_frames
+        return max(self.active_stop(at, length, origin) - at for at in (origin, second))
 
     @property
     def started_frames(self) -> int:
@@ -134,16 +181,16 @@ class StaggeredSchedule:
         """Before the chunks that start together last, and those before them."""
         if not self.lag:
             return origin
-        last = (length - origin - 1) // self.chunk_frames
+        base = self.chunk_base(origin)
+        last = (length - base - 1) // self.chunk_frames
         if self.mirrored:
             last //= 2  # the middle is clean last
         together = math.ceil(1 / self.lag)
-        return origin + max(0, last - 2 * together - 1) * self.chunk_frames
+        return max(origin, base + max(0, last - 2 * together - 1) * self.chunk_frames)
 
-    def chunks_in_turn(self, frames: int) -> int | None:
-        """The chunks of so many latent frames, unless some of them are clean in one row."""
-        in_turn = not self.mirrored and self.lag >= 1
-        return -(-frames // self.chunk_frames) if in_turn else None
+    def chunks_in_turn(self, length: int, origin: int = 0) -> int | None:
+        """The chunks from `origin` to `length`, unless some of them are clean in one row."""
+        return Timing(self, origin, length).chunks if self._in_turn else None
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """One step a row for every chunk that has started and is not clean."""
@@ -158,14 +205,15 @@ class StaggeredSchedule:
     def _timing(self, first: int, length: int | None, origin: int) -> tuple[Timing, int]:
         """The times of all chunks, and the first chunk that begins at `first` or later."""
         self._check_length(length)
-        return Timing(self, origin, length), max(0, -(-(first - origin) // self.chunk_frames))
+        front = -(-(first - self.chunk_base(origin)) // self.chunk_frames)
+        return Timing(self, origin, length), front if first > origin else 0
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         """All active frames, or those of the frame's own and earlier chunks."""
         if self.visibility == "bidirectional":
             return (len(frames),) * len(frames)
-        chunk = self.chunk_frames
-        ends = ((f - origin) // chunk * chunk + chunk + origin for f in frames)
+        chunk, base = self.chunk_frames, self.chunk_base(origin)
+        ends = ((f - base) // chunk * chunk + chunk + base for f in frames)
         return tuple(min(end, frames.stop) - frames.start for end in ends)
 
     def _check_length(self, length: int | None) -> None:

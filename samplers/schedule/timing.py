@@ -27,6 +27,9 @@ class Staggering(Protocol):
     def chunk_frames(self) -> int:
         """Latent frames of a chunk."""
 
+    def chunk_base(self, origin: int) -> int:
+        """The latent frame that every chunk begins a whole number of chunks after."""
+
     @property
     def lag(self) -> float:
         """Rows between the starts of two chunks."""
@@ -46,8 +49,14 @@ class Timing:
     def __init__(self, schedule: Staggering, origin: int, length: int | None) -> None:
         self.schedule, self.origin, self.length = schedule, origin, length
         self.opening = schedule.first_ladder if schedule.first_ladder and not origin else ()
-        frames = None if length is None else length - origin
-        self.chunks = None if frames is None else -(-frames // schedule.chunk_frames)
+        self.base = schedule.chunk_base(origin)
+        self.chunks = None if length is None else -(-(length - self.base) // schedule.chunk_frames)
+        if length is not None and length <= origin:
+            self.chunks = 0  # also where the base is before the origin
+
+    def begin(self, chunk: int) -> int:
+        """The first latent frame of a chunk."""
+        return max(self.origin, self.base + chunk * self.schedule.chunk_frames)
 
     def exists(self, chunk: int) -> bool:
         return self.chunks is None or chunk < self.chunks
@@ -107,8 +116,7 @@ class Timing:
             of_steps += [part.of_steps] * count
             lowest += self._lowest_of(part)
         numbers = tuple(steps), tuple(of_steps)
-        first = self.origin + front * self.schedule.chunk_frames
-        return Row(first, tuple(now), tuple(after), *numbers, tuple(lowest))
+        return Row(self.begin(front), tuple(now), tuple(after), *numbers, tuple(lowest))
 
     def parts(self, front: int, row: int) -> list[RowPart]:
         """The latent frames of a row, those together that take the same step."""
@@ -117,8 +125,7 @@ class Timing:
             ladder, steps_done = self.ladder(chunks.start), row - self.start(chunks.start)
             step = min(max(steps_done, 0), len(ladder) - 1)
             below = min(max(steps_done + 1, 0), len(ladder) - 1)
-            first = self.origin + chunks.start * self.schedule.chunk_frames
-            frames = range(first, first + self.frames(chunks))
+            frames = self.frames(chunks)
             parts.append(RowPart(frames, ladder[step], ladder[below], step, len(ladder) - 1))
         return parts
 
@@ -126,11 +133,8 @@ class Timing:
         """The first latent frame that each of a part may look at; empty without a bound."""
         if not self.schedule.reach:
             return []
-        size, places = self.schedule.chunk_frames, list[int]()
-        for first in part.frames[::size]:
-            place = self.lowest((first - self.origin) // size, part.step, part.of_steps)
-            places += [place] * min(size, part.frames.stop - first)
-        return places
+        chunks = ((frame - self.base) // self.schedule.chunk_frames for frame in part.frames)
+        return [self.lowest(chunk, part.step, part.of_steps) for chunk in chunks]
 
     def runs(self, front: int, row: int) -> Iterator[range]:
         """The chunks active in `row`, in runs that start together and take the same ladder."""
@@ -183,16 +187,13 @@ class Timing:
         first = math.ceil(self.lag_by(chunk) / self.schedule.lag)
         return first - 1 if first and self.lag_by(first - 1) == self.lag_by(chunk) else first
 
-    def frames(self, chunks: range) -> int:
+    def frames(self, chunks: range) -> range:
         """The latent frames of `chunks`."""
-        size = self.schedule.chunk_frames
-        count = len(chunks) * size
-        if self.length is None:
-            return count
-        return min(count, self.length - self.origin - chunks.start * size)
+        first, stop = self.begin(chunks.start), self.begin(chunks.stop)
+        return range(first, stop if self.length is None else min(stop, self.length))
 
     def lowest(self, chunk: int, step: int, steps: int) -> int:
         """The first latent frame that a chunk may look at before one of its steps."""
         reach = self.schedule.reach or (chunk + 1,)
         back = reach[min(step * len(reach) // steps, len(reach) - 1)] - 1
-        return self.origin + (chunk - back) * self.schedule.chunk_frames
+        return self.base + (chunk - back) * self.schedule.chunk_frames

@@ -48,7 +48,7 @@ def count_spans(settings: RolloutSettings, length: int) -> int:
 
     Where they are clean one after another, hours of video need no list of them.
     """
-    in_turn = settings.schedule.chunks_in_turn(max(0, length - settings.origin))
+    in_turn = settings.schedule.chunks_in_turn(length, settings.origin)
     if in_turn is None:
         return sum(1 for _ in spans(settings))
     known = settings.known_frames.leading_rows(settings.schedule.chunk_frames)

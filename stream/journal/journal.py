@@ -32,6 +32,8 @@ logger = logging.getLogger("longtake")
 CHECKSUM, FORMAT, ADDRESS = "sha256", "longtake_chunk", "address"
 VERSION = 2
 LOCK, READING_LOCK = ".lock", ".reading.lock"
+LATER_FIELDS: Mapping[str, Mapping[str, object]] = {"StaggeredSchedule": {"first_frames": 0}}
+"""Fields by class that keys leave out at these values, so that keys from before them stay."""
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian u64, then that many bytes of JSON
 
 
@@ -200,8 +202,12 @@ def _to_plain(value: object) -> object:
     if isinstance(value, Tensor):
         return {"tensor": _checksum({"": _copy(value)}, {})}
     if is_dataclass(value) and not isinstance(value, type):
+        name = type(value).__qualname__
         values = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {"is": type(value).__qualname__, **values}
+        for field_name, unhashed in LATER_FIELDS.get(name, {}).items():
+            if values[field_name] == unhashed:
+                del values[field_name]
+        return {"is": name, **values}
     raise TypeError(f"a rollout's key cannot be made from a {type(value).__qualname__}")
 
 

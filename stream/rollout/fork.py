@@ -50,9 +50,10 @@ def seen_until(settings: RolloutSettings, stop: int) -> int:
 def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
     """The settings that continue for `more` latent frames after latent frame `end`.
 
-    The length is rounded up to whole chunks. Chunks are counted from the first generated frame,
+    The length is rounded up to whole chunks. Chunks are counted by the first generated frame,
     which may be a later one in the longer rollout, since known videos continue too.
     """
-    chunk, beyond = settings.schedule.chunk_frames, end + more - settings.known_frames.whole.leading
-    missing = -beyond % chunk if beyond > 0 else 0
-    return settings.lasting(end + more + missing)
+    schedule, leading, length = settings.schedule, settings.known_frames.whole.leading, end + more
+    if length > leading:
+        length += (schedule.chunk_base(leading) - length) % schedule.chunk_frames
+    return settings.lasting(length)

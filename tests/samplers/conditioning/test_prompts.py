@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -17,8 +19,9 @@ from longtake.samplers.conditioning.prompts import (
     chunk_start,
     fit_length,
 )
+from longtake.samplers.schedule.rows import StaggeredSchedule
 from longtake.tests.support.laws import examples
-from longtake.tests.support.tiny_model import TINY, randn, settings, timeline
+from longtake.tests.support.tiny_model import CHUNKS, TINY, randn, settings, timeline
 
 
 @examples(100)
@@ -90,18 +93,20 @@ FAR = KnownFrame(5, torch.zeros(TINY.out_channels, 4, 6), 1.0, lookahead=9)
 NEXT = tuple(KnownFrame(i, torch.zeros(TINY.out_channels, 4, 6), lookahead=9) for i in range(6))
 
 
+@pytest.mark.parametrize("schedule", [CHUNKS, replace(CHUNKS, first_frames=1)])
 @pytest.mark.parametrize(
     ("starts", "known"),
     [((0, 3), (FAR,)), ((0, 3), NEXT), ((0, 1, 2), NEXT[:2])],
     ids=["noise ahead", "given frames alone", "one chunk"],
 )
 def test_no_more_prompts_are_in_force_than_are_planned(
-    starts: tuple[int, ...], known: tuple[KnownFrame, ...]
+    starts: tuple[int, ...], known: tuple[KnownFrame, ...], schedule: StaggeredSchedule
 ) -> None:
     """Neither a frame of pure noise nor a given one at the front brings a prompt before its time;
     of prompts that begin in one chunk the last one holds.
     """
-    shot = settings(prompts=timeline(*starts), known_frames=KnownFrames(known))
+    shot = settings(schedule, prompts=timeline(*starts), known_frames=KnownFrames(known))
     fronts = {row.first for row in shot.noise_rows()}
-    together = [shot.active_prompts(at, at + shot.active_frames).prompts for at in fronts]
+    stops = {at: schedule.active_stop(at, shot.length, shot.origin) for at in fronts}
+    together = [shot.active_prompts(*span).prompts for span in stops.items()]
     assert max(map(len, together)) <= shot.prompts_at_once

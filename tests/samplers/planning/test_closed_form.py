@@ -57,12 +57,14 @@ GUIDANCES = [*(case[0] for case in CASES.values()), g.temporal(1.0, g.View(g.Age
 @st.composite
 def shots(draw: st.DrawFn) -> RolloutSettings:
     """Small shots of every policy, schedule, guidance and beginning."""
-    steps, origin = draw(st.integers(1, 4)), draw(st.integers(0, 5))
+    steps, origin, size = draw(st.integers(1, 4)), draw(st.integers(0, 5)), draw(st.integers(1, 4))
+    lag, mirrored = draw(st.sampled_from((0.0, 0.3, 1.0, 1.5, math.inf))), draw(st.booleans())
     schedule = StaggeredSchedule(
         flow_ladder(steps, 3.0),
-        draw(st.integers(1, 4)),
-        draw(st.sampled_from((0.0, 0.3, 1.0, 1.5, math.inf))),
-        mirrored=draw(st.booleans()),
+        size,
+        lag,
+        mirrored=mirrored,
+        first_frames=draw(st.integers(0, size)) if lag >= 1 and not mirrored else 0,
     )
     known = from_latents(randn(origin, 4, 4, 6)) if origin else from_latents(randn(0, 4, 4, 6))
     chosen: dict[str, Any] = {

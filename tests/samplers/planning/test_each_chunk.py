@@ -34,6 +34,8 @@ ANYFLOW = replace(TINY, flow_map=True, coarse_past=True)
 MODEL = local_denoiser(random_dit(ANYFLOW), ANYFLOW)  # for a coarse past, too
 FOUR = flow_ladder(4, 1.0)
 OPENING = causal_chunks(flow_ladder(2, 1.0), 2, flow_ladder(5, 1.0))
+SHORT = replace(causal_chunks(FOUR, 3), first_frames=1)
+SHORT_OPENING = replace(OPENING, first_frames=1)
 CFG, VANILLA = g.cfg(2.0), g.vanilla(2.0)
 AT_NOISE = g.GuidanceTiming((0.6, 1.0))
 
@@ -56,6 +58,20 @@ CASES: dict[str, dict[str, Any]] = {
     "the ends of a pipeline": {
         "schedule": pipeline(FOUR, 2, 2), "guidance": replace(CFG, timing=AT_NOISE)},
     "a first chunk of more steps": {"schedule": OPENING, "guidance": VANILLA},
+    "a first chunk of fewer frames": {
+        "schedule": SHORT, "guidance": VANILLA, "cache": WindowSink(5, 1),
+        "prompts": timeline(0, 1, 7), "on_prompt_change": "re-cache"},
+    "a first chunk of fewer frames and more steps": {
+        "schedule": SHORT_OPENING, "guidance": CFG, "prompts": timeline(0, 5)},
+    "a first chunk of fewer frames in a rolling window": {
+        "schedule": replace(rolling(FOUR, 3), first_frames=2), "guidance": VANILLA,
+        "prompts": timeline(0, 2, 8), "cache": FullHistory()},
+    "fewer frames, and exact parts of the past": {
+        "schedule": SHORT, "guidance": g.temporal(1.0, g.View(g.AgeRange(1, 3), exact=True))},
+    "fewer frames first, and known ones later": {
+        "schedule": SHORT, "known_frames": known(4, 6, 0.6, lookahead=3), "guidance": VANILLA},
+    "given frames in place of a short first chunk": {
+        "schedule": SHORT, "known_frames": known(2, 0), "guidance": VANILLA},
     "guidance that the first chunk lacks": {
         "guidance": timed(CFG, 0.0, 1.0, first_chunk=0.0), "schedule": rolling(FOUR, 2)},
     "the middle of a mirrored shot": {"schedule": trapezoid(FOUR, 2.0), "guidance": CFG},

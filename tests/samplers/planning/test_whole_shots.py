@@ -68,10 +68,13 @@ def shot(*prompts: int, **changes: Any) -> RolloutSettings:
         shot(4, schedule=causal_chunks(TWO, 2), length=14, cache=MemoryBank(7, 2, 1, 3),
              guidance=APART),
         shot(schedule=trapezoid(TWO), length=9, known_frames=FRONT, guidance=SHORT),
+        shot(4, schedule=replace(CHUNKS, first_frames=1), length=14, cache=WindowSink(7, 2),
+             guidance=SHORT),
+        shot(1, 4, schedule=replace(rolling(TWO, 3), first_frames=1), length=8, guidance=APART),
     ],
     ids=["sink beside short history", "chunks committed together",
          "most of them at first", "wave", "bank",
-         "views that differ later"],
+         "views that differ later", "fewer frames first", "fewer frames first, two chunks at once"],
 )  # fmt: skip
 def test_a_whole_shot_takes_what_is_planned(settings: RolloutSettings) -> None:
     planned = rollout_memory(settings, LIKE_1_3B, torch.float32).total_bytes

@@ -158,13 +158,17 @@ def test_the_pipeline_is_magi_one_chunk_per_stage() -> None:
 def staggered(draw: st.DrawFn) -> StaggeredSchedule:
     """Any schedule of the one kind that there is."""
     ladders = st.builds(flow_ladder, st.integers(1, 5), st.just(2.0))
+    ladder, size = draw(ladders), draw(st.integers(1, 4))
+    lag = draw(st.floats(0.1, 7) | st.sampled_from([0.0, 0.25, 1.0, 4 / 3, 5 / 3, 2.0]))
+    opening, mirrored = draw(st.just(()) | ladders), draw(st.booleans())
     return StaggeredSchedule(
-        draw(ladders),
-        draw(st.integers(1, 4)),
-        draw(st.floats(0.1, 7) | st.sampled_from([0.0, 0.25, 1.0, 4 / 3, 5 / 3, 2.0])),
-        draw(st.just(()) | ladders),
-        draw(st.booleans()),
+        ladder,
+        size,
+        lag,
+        opening,
+        mirrored,
         draw(st.sampled_from(["bidirectional", "block-causal"])),
+        first_frames=draw(st.integers(0, size)) if lag >= 1 and not mirrored else 0,
     )
 
 
@@ -200,10 +204,9 @@ def test_rows_hand_every_frame_down_its_whole_ladder(
         active = {t for t in row.frames if t >= done}
     assert done == length
     for t, levels in level.items():
-        opening = (
-            isinstance(schedule, StaggeredSchedule) and not origin and t < schedule.chunk_frames
-        )
-        own = schedule.first_ladder if opening else ()  # type: ignore[union-attr]
+        own = schedule.first_ladder if isinstance(schedule, StaggeredSchedule) else ()
+        if origin or t >= (getattr(schedule, "first_frames", 0) or schedule.chunk_frames):
+            own = ()
         assert tuple(levels) == (own or schedule.ladder)
 
 

@@ -31,6 +31,7 @@ LAGS = (0.0, 0.01, 0.3, 0.5, 1.0, 1.5, 5 / 3, 2.0, 3.7, math.inf)
     steps=st.integers(1, 6),
     opening=st.integers(0, 9),
     chunk=st.integers(1, 4),
+    fewer=st.integers(0, 3),
     lag=st.sampled_from(LAGS),
     mirrored=st.booleans(),
     reach=st.sampled_from([(), (3, 2)]),
@@ -42,6 +43,7 @@ def test_rows_from_any_frame_are_those_of_the_walk(  # noqa: PLR0913
     steps: int,
     opening: int,
     chunk: int,
+    fewer: int,
     lag: float,
     mirrored: bool,
     reach: tuple[int, ...],
@@ -56,6 +58,7 @@ def test_rows_from_any_frame_are_those_of_the_walk(  # noqa: PLR0913
         flow_ladder(opening, 3.0) if opening else (),
         mirrored,
         reach=reach,
+        first_frames=fewer if fewer < chunk and lag >= 1 and not mirrored else 0,
     )
     shot = first, max(length, origin), origin
     assert [*schedule.rows(*shot)] == [*walk_rows(schedule, *shot)]

@@ -16,6 +16,7 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import NoiseSchedule, StaggeredSchedule, causal_chunks
 from longtake.stream.journal import chain
 from longtake.stream.journal.chain import count_spans, spans
+from longtake.stream.journal.journal import root_key
 from longtake.tests.support.tiny_model import TINY, randn, settings
 
 LADDERS = [flow_ladder(steps, 3.0) for steps in (1, 2, 4, 7)]
@@ -24,14 +25,11 @@ PICTURE = randn(TINY.out_channels, 4, 6)
 
 @st.composite
 def schedules(draw: st.DrawFn) -> NoiseSchedule:
-    ladder = draw(st.sampled_from(LADDERS))
-    return StaggeredSchedule(
-        ladder,
-        draw(st.integers(1, 4)),
-        draw(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 5 / 3, 100.0])),
-        draw(st.sampled_from([(), *LADDERS])),
-        draw(st.booleans()),
-    )
+    ladder, size = draw(st.sampled_from(LADDERS)), draw(st.integers(1, 4))
+    lag = draw(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 5 / 3, 100.0]))
+    opening, mirrored = draw(st.sampled_from([(), *LADDERS])), draw(st.booleans())
+    fewer = draw(st.integers(0, size)) if lag >= 1 and not mirrored else 0
+    return StaggeredSchedule(ladder, size, lag, opening, mirrored, first_frames=fewer)
 
 
 @given(schedules(), st.integers(0, 6), st.integers(1, 25))
@@ -57,3 +55,11 @@ def test_a_long_shot_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "spans", lambda _: pytest.fail("listed"))
     shot = settings(length=3_000_001, schedule=causal_chunks(LADDERS[2], 3, LADDERS[3]))
     assert count_spans(shot, 3_000_001) == 1_000_001
+
+
+def test_a_schedule_of_equal_chunks_keeps_the_address_from_before_there_were_others() -> None:
+    """Written by a version whose schedules had no field for the first chunk."""
+    schedule = causal_chunks(flow_ladder(2, 3.0), 3)
+    before = "219dffadbb76116d472a5954ec983f191d00af70b65b09237d86cb8606d6d72f"
+    assert root_key({"schedule": schedule}) == before
+    assert root_key({"schedule": replace(schedule, first_frames=1)}) != before

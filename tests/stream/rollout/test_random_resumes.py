@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ CHOICES: dict[str, list[Any]] = {
     ],
     "schedule": [
         causal_chunks(LADDER), pyramid(LADDER), rolling(LADDER, 2), pipeline(LADDER, 2, 3),
+        replace(causal_chunks(LADDER), first_frames=1),
     ],
     "solver": [Euler(), ReNoise(), UniPC2()],
     "storage": [DENSE, Packed(INT8), Packed(INT4), Packed(FLOAT8)],

@@ -75,7 +75,7 @@ SparseSelf: density dense_share dense_layers recall_floor recent_frames order mi
 Sparsity: self_sparsity prompt_sparsity
 StoredControl: latents masks digests
 StoredPicture: latents digest
-StaggeredSchedule: ladder chunk_frames lag first_ladder mirrored visibility reach
+StaggeredSchedule: ladder chunk_frames lag first_ladder mirrored visibility reach first_frames
 TAEHVConfig: channels widths patch raw
 TempCache: entry_frames threshold floor sink_frames reach_frames max_mass index eviction
     recent_frames kernel

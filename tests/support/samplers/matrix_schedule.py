@@ -27,6 +27,12 @@ class MatrixSchedule:
     def active_frames(self, length: int | None, origin: int = 0) -> int:
         return len(self.indices[0])
 
+    def chunk_base(self, origin: int) -> int:
+        return origin
+
+    def active_stop(self, first: int, length: int | None, origin: int = 0) -> int:
+        return first + len(self.indices[0])
+
     @property
     def started_frames(self) -> int:
         return len(self.indices[0])
@@ -38,7 +44,7 @@ class MatrixSchedule:
     def before_two_finishes(self, length: int, origin: int = 0) -> int:
         return origin
 
-    def chunks_in_turn(self, frames: int) -> int | None:
+    def chunks_in_turn(self, length: int, origin: int = 0) -> int | None:
         return None
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:

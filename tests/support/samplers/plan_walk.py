@@ -34,7 +34,9 @@ def walk_history(settings: RolloutSettings) -> list[tuple[int, int]]:
 def _histories(settings: RolloutSettings, last: int) -> Iterator[list[tuple[int, int]]]:
     """The history before each chunk up to the one of latent frame `last`."""
     policy, size = settings.cache, settings.schedule.chunk_frames
-    begins = sorted({0, *range(settings.origin % size, last + 1, size)})
+    assert isinstance(settings.schedule, StaggeredSchedule)
+    whole = settings.origin or settings.schedule.first_frames  # from here on chunks are whole
+    begins = sorted({0, *range(whole % size, last + 1, size)})
     history = list[tuple[int, int]]()
     yield [*history]
     for start, stop in pairwise(at for at in begins if at <= last):

@@ -16,7 +16,7 @@ def walk_rows(
     front = row = 0
     while walk.exists(front):
         row = max(row, walk.start(front))
-        if origin + front * schedule.chunk_frames >= first:
+        if walk.begin(front) >= first:
             yield walk.row(front, row)
         row += 1
         while walk.exists(front) and walk.start(front) + walk.steps(front) <= row:
@@ -28,8 +28,14 @@ class _Walk:
         self.schedule, self.length, self.origin = schedule, length, origin
 
     def exists(self, chunk: int) -> bool:
-        first = self.origin + chunk * self.schedule.chunk_frames
-        return self.length is None or first < self.length
+        return self.length is None or self.begin(chunk) < self.length
+
+    def begin(self, chunk: int) -> int:
+        first = self.origin
+        for number in range(chunk):
+            fewer = self.schedule.first_frames if number == self.origin == 0 else 0
+            first += fewer or self.schedule.chunk_frames
+        return first
 
     def ladder(self, chunk: int) -> tuple[float, ...]:
         opening = self.schedule.first_ladder
@@ -41,7 +47,7 @@ class _Walk:
     def start(self, chunk: int) -> int:
         schedule = self.schedule
         if schedule.mirrored and self.length is not None:
-            count = -(-(self.length - self.origin) // schedule.chunk_frames)
+            count = next(i for i in range(self.length + 1) if not self.exists(i))
             chunk = min(chunk, count - 1 - chunk)
         late = int(chunk * schedule.lag + 1e-9)
         if not schedule.first_ladder or self.origin or chunk == 0:
@@ -51,18 +57,19 @@ class _Walk:
 
     def row(self, front: int, row: int) -> Row:
         frames = list[tuple[float, float, int, int, int]]()
-        size, chunk = self.schedule.chunk_frames, front
+        chunk = front
         while self.exists(chunk):
             if chunk > front and self.start(chunk) > row and not self.schedule.mirrored:
                 break
             ladder, taken, steps = self.ladder(chunk), row - self.start(chunk), self.steps(chunk)
             step, below = (min(max(at, 0), steps) for at in (taken, taken + 1))
-            left = size if self.length is None else self.length - self.origin - chunk * size
+            first, stop = self.begin(chunk), self.begin(chunk + 1)
+            count = (stop if self.length is None else min(stop, self.length)) - first
             reach = self.schedule.reach or (chunk + 1,)
             back = reach[min(step * len(reach) // steps, len(reach) - 1)] - 1
-            lowest = self.origin + (chunk - back) * size
-            frames += [(ladder[step], ladder[below], step, steps, lowest)] * min(size, left)
+            lowest = self.begin(1) + (chunk - back - 1) * self.schedule.chunk_frames
+            frames += [(ladder[step], ladder[below], step, steps, lowest)] * count
             chunk += 1
         now, after, taken_steps, of_steps, lowest_places = zip(*frames, strict=True)
         seen = lowest_places if self.schedule.reach else ()
-        return Row(self.origin + front * size, now, after, taken_steps, of_steps, seen)
+        return Row(self.begin(front), now, after, taken_steps, of_steps, seen)
