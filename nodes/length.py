@@ -24,15 +24,15 @@ SECONDS, FRAMES = "seconds", "frames"
 class Length:
     """A length in whole chunks, and the requested one in frames of video.
 
-    `latent_frames` is None for a shot without an end. The first `origin` latent frames are given;
-    chunks are counted from there.
+    `latent_frames` is None for a shot without an end. Chunks begin whole chunks after
+    `chunk_base`, which is the first latent frame not given, or below 0 for a shorter first chunk.
     """
 
     latent_frames: int | None
     chunk_frames: int
     requested_frames: int
     fps: float
-    origin: int = 0
+    chunk_base: int = 0
 
     @property
     def frames(self) -> int | None:
@@ -63,11 +63,11 @@ class Length:
 
 
 def snapped_length(
-    length: float, unit: str, fps: float, chunk_frames: int, origin: int = 0
+    length: float, unit: str, fps: float, chunk_frames: int, chunk_base: int = 0
 ) -> Length:
     """Round `length` seconds or frames up to whole chunks; 0 means no end.
 
-    The first `origin` latent frames are given.
+    Chunks are counted from `chunk_base`, as in `Length`.
     """
     seconds = length if unit == SECONDS else length / fps
     if not math.isfinite(length) or not 0 <= seconds <= MAX_SECONDS:
@@ -76,17 +76,18 @@ def snapped_length(
             f"({round(MAX_SECONDS * fps):,} frames), or 0 to run until Stop."
         )
     if length == 0:
-        return Length(None, chunk_frames, 0, fps, origin)
+        return Length(None, chunk_frames, 0, fps, chunk_base)
     requested = max(1, round(seconds * fps))
-    beyond = latent_frame_count(requested) - origin
+    beyond = latent_frame_count(requested) - chunk_base
     snapped = max(0, -(-beyond // chunk_frames)) * chunk_frames - max(0, -beyond)
-    return Length(origin + snapped, chunk_frames, requested, fps, origin)
+    return Length(chunk_base + snapped, chunk_frames, requested, fps, chunk_base)
 
 
 def length_of(settings: RolloutSettings, latent_frames: int | None, fps: float) -> Length:
     """The length of a rollout with these settings and `latent_frames`, None without an end."""
     frames = 0 if latent_frames is None else frame_count(latent_frames)
-    return Length(latent_frames, settings.schedule.chunk_frames, frames, fps, settings.origin)
+    size, base = settings.schedule.chunk_frames, settings.chunk_base
+    return Length(latent_frames, size, frames, fps, base)
 
 
 def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:

@@ -35,7 +35,7 @@ def values_by_chunk(numbers: Sequence[TimedNumber], length: Length) -> dict[int,
 def _chunks(length: Length, end: float) -> list[tuple[int, int]]:
     """First and stop of each chunk that begins before latent frame `end`."""
     size = length.chunk_frames
-    starts = [0, *range(length.origin % size or size, max(1, int(end)), size)]
+    starts = [0, *range(length.chunk_base % size or size, max(1, int(end)), size)]
     return list(zip(starts, [*starts[1:], starts[-1] + size], strict=True))
 
 

@@ -235,7 +235,7 @@ def _start(prompt: TimedEmbedding, length: Length) -> int:
     if prompt.start_s == 0:
         return 0
     return chunk_start(
-        latent_frame_at(prompt.start_s, length.fps), length.chunk_frames, length.origin
+        latent_frame_at(prompt.start_s, length.fps), length.chunk_frames, length.chunk_base
     )
 
 

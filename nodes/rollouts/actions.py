@@ -129,8 +129,9 @@ def _set_length(
 ) -> RolloutSettings:
     """Apply the requested length; 0 keeps the source's. Refuse a fork with nothing after it."""
     if length:
-        chunk, known = settings.schedule.chunk_frames, settings.known_frames.whole.leading
-        snapped = snapped_length(length, SECONDS, source.fps, chunk, known)
+        schedule, leading = settings.schedule, settings.known_frames.whole.leading
+        base = schedule.chunk_base(leading)
+        snapped = snapped_length(length, SECONDS, source.fps, schedule.chunk_frames, base)
         assert snapped.latent_frames is not None
         settings = settings.lasting(snapped.latent_frames)
     if settings.length is not None and settings.length <= frame:

@@ -114,7 +114,7 @@ def _choices(resolved: ResolvedModel, request: RolloutRequest) -> _Choices:
     known = place_clips(given_clips(request.known_frames), preset.fps, config)
     length = snapped_length(
         request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
-        known.leading,
+        schedule.schedule.chunk_base(known.leading),
     )  # fmt: skip
     check_end(known, length)
     return _Choices(

@@ -45,8 +45,9 @@ def test_numbers_hold_and_ease() -> None:
     assert found == pytest.approx([0.5, 0.625, 0.75, 0.375])  # the third begins half way
 
 
-@pytest.mark.parametrize("origin", [0, 4])
+@pytest.mark.parametrize("origin", [0, 4, -2])
 def test_a_chunk_has_the_mean_of_its_frames(origin: int) -> None:
+    """Below 0 the first chunk is one latent frame."""
     numbers = read_numbers("0: 1\n0.4 (over 2): 10\n2.6 (over 1): 2", "guidance", 30)
     shot_length = length(61, origin)
     found = values_by_chunk(numbers, shot_length)
