@@ -56,6 +56,7 @@ class Preset:
     to a history multiply in it, as when it was trained, and stay within the goal of every measure
     (docs/measurements/ladder.md).
     `chunk_sizes` are all sizes of chunk that it was trained with (empty: `chunk_frames` alone).
+    `first_frames` are those of a shot's first chunk, where nothing is given (0: as of the others).
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
     """
@@ -102,6 +103,7 @@ class Preset:
     state: bool = False
     bfloat16_products: bool = False
     chunk_sizes: tuple[int, ...] = ()
+    first_frames: int = 0
     note: str = ""
 
     @property
@@ -135,11 +137,13 @@ At 1.25 a long shot keeps its pan.
 def overridden(preset: Preset, **values: Any) -> Preset:
     """The preset with other values in its place; None leaves its own.
 
-    Other steps than the family's own list are even ones.
+    Other steps than the family's own list are even ones. Chunks of another size are all alike.
     """
     overrides = {name: value for name, value in values.items() if value is not None}
     if overrides.get("steps", preset.steps) != preset.steps:
         overrides |= {"timesteps": (), "first_timesteps": ()}
+    if overrides.get("chunk_frames", preset.chunk_frames) != preset.chunk_frames:
+        overrides |= {"first_frames": 0}
     if 0 in (overrides.get("window_frames"), overrides.get("sink_frames")):
         overrides |= {"sink_decay": 0.0}
     changed = replace(preset, **overrides)

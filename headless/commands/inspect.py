@@ -138,7 +138,9 @@ def _preset(preset: dict[str, Any]) -> str:
     shift = f"shift {preset['shift']:g}" if preset["shift_timesteps"] else "already shifted"
     guidance = preset["guidance_scale"]
     return (
-        f"chunks of {preset['chunk_frames']}, steps {levels} ({preset['solver']}, {shift})"
+        f"chunks of {preset['chunk_frames']}"
+        + (f" after a first one of {count}" if (count := preset["first_frames"]) else "")
+        + f", steps {levels} ({preset['solver']}, {shift})"
         + (f", first chunk {first}" if first else "")
         + (f", the second model below noise level {p:g}" if (p := preset["boundary"]) else "")
         + f", {past}, "

@@ -10,6 +10,7 @@ from ...samplers.feature_caching import FeatureCaching
 from ...samplers.schedule.context_noise import ContextNoise
 from ...samplers.schedule.options import (
     BETAS,
+    CHUNKS,
     FLOW,
     FROM_MODEL,
     ScheduleOptions,
@@ -65,6 +66,8 @@ class ScheduleSpec:
         values = {name: getattr(used, name) for name in self.options.unset_fields}
         if self.options.kind == FROM_MODEL:
             values = {"schedule": self.options.kind_for(used), **values}
+        if self.options.kind_for(used) == CHUNKS and used.first_frames:
+            values["first_frames"] = used.first_frames
         if self.solver == FROM_MODEL:
             values["solver"] = used.solver
         if self.context_noise is None:

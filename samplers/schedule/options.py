@@ -87,7 +87,7 @@ class ScheduleOptions:
 
     `first_steps` is the minimum for the first chunk of causal chunks. `stagger` counts steps per
     latent frame for pyramid and trapezoid, steps per chunk for asynchronous, and chunks in flight
-    for pipeline.
+    for pipeline. A model's first chunk of fewer latent frames is for causal chunks of its own size.
     """
 
     kind: str = FROM_MODEL
@@ -111,7 +111,8 @@ class ScheduleOptions:
         kind = self.kind_for(used)
         ladder, opening = self._ladders(used, kind)
         schedule = KINDS[kind](ladder, used.chunk_frames, self.stagger)
-        schedule = replace(schedule, first_ladder=opening)
+        fewer = used.first_frames if kind == CHUNKS else 0
+        schedule = replace(schedule, first_ladder=opening, first_frames=fewer)
         within = ATTENTION[self.attention]
         if within is None and used.wavefront and kind == ROLLING:
             within = "block-causal"

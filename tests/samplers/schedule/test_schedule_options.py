@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from longtake.errors import BadInput, StorageError
 from longtake.headless.cli import main
+from longtake.model.preset import DEMO
 from longtake.nodes.sampling.schedule_picture import (
     BACKGROUND,
     CLEAN,
@@ -38,6 +40,7 @@ from longtake.samplers.schedule.options import (
     SOLVERS,
     STEP_PRESETS,
     ScheduleOptions,
+    preset_schedule,
     solver_for,
 )
 from longtake.samplers.schedule.row import Row
@@ -96,6 +99,17 @@ def test_only_chunks_made_one_by_one_have_a_first_one_with_steps_of_its_own() ->
         else:
             with pytest.raises(BadInput, match="leave out the part before"):
                 options.schedule()
+
+
+def test_causal_chunks_of_the_models_size_have_its_first_chunk() -> None:
+    preset = replace(DEMO, first_frames=1)
+    short = replace(preset_schedule(DEMO), first_frames=1)
+    assert preset_schedule(preset) == ScheduleOptions(chunk_frames=3).schedule(preset) == short
+    assert ScheduleOptions(steps=7).schedule(preset).first_frames == 1
+    for size in (1, 2, 8):
+        assert ScheduleOptions(chunk_frames=size).schedule(preset).first_frames == 0
+    for kind in {*KINDS} - {CHUNKS}:
+        assert ScheduleOptions(kind, stagger=1).schedule(preset).first_frames == 0
 
 
 def test_every_solver_has_a_name() -> None:
