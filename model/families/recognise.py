@@ -16,11 +16,11 @@ from ...errors import BadInput
 from ..action_sizes import ActionSizes, action_sizes
 from ..config import PATCH, VOICE_INPUTS, VOICE_TENSOR, DiTConfig, camera_of, state_of
 from ..files.header import Header, TensorInfo
+from .cameras.matrix_game import SHAPE as KEYS_SHAPE
 from .depth import block_count, check_depth
 from .family import Family
 from .file_name import family_by_name
 from .folder import declared_classes, plain_name
-from .matrix_game import SHAPE as KEYS_SHAPE
 from .names import Copy, copies, without_twin
 from .others import Refused, other
 from .quantised import Quantisation, quantised_layers

@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..preset import DEMO, DEMO_FAST
+from .cameras.fun_camera import FUN_CAMERA
+from .cameras.lingbot import LINGBOT_WORLD
+from .cameras.matrix_game import MATRIX_GAME
+from .cameras.minwm import MINWM
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
-from .fun_camera import FUN_CAMERA
-from .lingbot import LINGBOT_WORLD
 from .livetalk import LIVETALK
-from .matrix_game import MATRIX_GAME
-from .minwm import MINWM
 from .presets import (
     ANY_CHUNK,
     AR_FRAMEWISE,

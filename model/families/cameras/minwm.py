@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .family import APACHE, Family
-from .presets import AR_FRAMEWISE, BEFORE_DMD, FEW_STEP, PLAIN
+from ..family import APACHE, Family
+from ..presets import AR_FRAMEWISE, BEFORE_DMD, FEW_STEP, PLAIN
 
 SHAPE = "t2v-camera"
 CODE = "shengshu-ai/minWM df522a2 Wan21/"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .family import Family
-from .presets import FEW_STEP
+from ..family import Family
+from ..presets import FEW_STEP
 
 SHAPE = "i2v-keys"
 LICENCE = "MIT"

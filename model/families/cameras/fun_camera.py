@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..preset import EULER
-from .family import APACHE, Family
-from .presets import ONE_OF_TWO, PLAIN
+from ...preset import EULER
+from ..family import APACHE, Family
+from ..presets import ONE_OF_TWO, PLAIN
 
 NOTE = (
     "it takes a camera: connect a start picture and a camera path; not causal: it wants the "

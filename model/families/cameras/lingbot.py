@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..preset import RENOISE, Preset
-from .family import APACHE, NON_COMMERCIAL, Family
+from ...preset import RENOISE, Preset
+from ..family import APACHE, NON_COMMERCIAL, Family
 
 SOURCE = (
     "robbyant/lingbot-world-v2 2648877 wan/image2video.py, generate.py, README.md; its defaults "
