@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
-from ..action_sizes import ActionSizes, action_sizes
-from ..config import PATCH, VOICE_INPUTS, VOICE_TENSOR, DiTConfig, camera_of, state_of
+from ..action_sizes import action_sizes
+from ..config import PATCH, VOICE_TENSOR, DiTConfig, camera_of, state_of
 from ..files.header import Header, TensorInfo
-from .cameras.matrix_game import SHAPE as KEYS_SHAPE
+from .architecture import OtherInputs, architecture
 from .depth import block_count, check_depth
 from .family import Family
 from .file_name import family_by_name
@@ -95,10 +95,6 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     return Recognition(row, config, model_copy, header, said, unused, quantised, twin)
 
 
-class OtherInputs(ValueError):
-    """A Wan model whose channels are those of no row of the table."""
-
-
 def _describe(
     path: Path, shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]
 ) -> tuple[DiTConfig, str]:
@@ -116,43 +112,6 @@ def _describe(
         reason = f"it has no {error.args[0]}" if missing else str(error).removesuffix(".")
         finding = f"does not describe a Wan-family model ({reason})"
         raise Refused(path, finding, UNMODIFIED) from error
-
-
-def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The word that the table's rows use: t2v, t2v-fps, t2v-camera, i2v, ..."""
-    inputs = shapes["patch_embedding.weight"][1]
-    outputs = shapes["head.head.bias"][0] // PATCH**2
-    clip = any(".cross_attn." in name and "_img." in name for name in shapes)
-    known = {(16, 16, False): "t2v", (36, 16, True): "i2v", (36, 16, False): "i2v-no-clip",
-             (48, 48, False): "ti2v-5b"}  # fmt: skip
-    known = {(VOICE_INPUTS, 16, False): "i2v-voice"} if VOICE_TENSOR in shapes else known
-    camera = camera_of(shapes)
-    of_camera = {
-        ("plucker", 36, False): "i2v-camera", ("prope", 16, False): "t2v-camera",
-        ("fun", 32, True): "i2v-fun-camera", ("fun", 36, False): "i2v-fun-camera-2",
-    }  # fmt: skip
-    if outputs == 16 and (camera, inputs, clip) in of_camera:
-        return of_camera[camera, inputs, clip]
-    name = known.get((inputs, outputs, clip))
-    sizes = action_sizes(shapes)
-    if sizes is not None:
-        return _of_keys(sizes, inputs, outputs)
-    if camera == "fun":
-        raise OtherInputs(f"a Fun-Camera takes 32 or 36 channels, and this file {inputs}")
-    if name is None:
-        raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
-    return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
-
-
-def _of_keys(sizes: ActionSizes, inputs: int, outputs: int) -> str:
-    """The word for a model that takes keys and a mouse."""
-    shape = f"{KEYS_SHAPE}-{sizes.keys}"
-    if (inputs, outputs) != (36, 16) or shape not in {row.shape for row in FAMILIES}:
-        raise OtherInputs(
-            f"a Matrix-Game 2 takes 36 channels and 2 or 4 keys, and this file {inputs} channels "
-            f"and {sizes.keys} keys"
-        )
-    return shape
 
 
 def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]) -> DiTConfig:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from ...machine.products import computes_in_bfloat16, has_wide_products
+from ...model.families.architecture import OtherInputs, architecture
 from ...model.families.family import Family
 from ...model.families.few_steps import few_step_warning_for
 from ...model.families.file_name import family_by_name
-from ...model.families.recognise import OtherInputs, Recognition, architecture
+from ...model.families.recognise import Recognition
 from ...model.families.table import BY_KEY, plain_family
 from ...model.preset import Preset
 from .. import host
