@@ -1,7 +1,7 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
 By subject: `audio_encoder`, `devices`, `interpolation`, `layers`, `loras`, `memory`, `metadata`,
-`models`, `paths`, `progress`, `server`, `upscaling`.
+`models`, `own_layers`, `paths`, `progress`, `server`, `upscaling`.
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
@@ -26,7 +26,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
     comfy.sd                  load_lora_for_models(model, clip, lora, strength_model,
                               strength_clip) -> (MODEL, CLIP); VAE(sd=, dtype=, device=);
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
-    comfy.utils               ProgressBar(total, node_id=)
+    comfy.utils               convert_old_quants(state, prefix, metadata=) -> (state, metadata);
+                              ProgressBar(total, node_id=)
                               .update_absolute(value, total);
                               tiled_scale(pictures, function, tile_x, tile_y, overlap=,
                               upscale_amount=, output_device=)

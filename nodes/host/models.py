@@ -6,7 +6,6 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,23 +19,15 @@ from torch import Tensor, nn
 
 from ...errors import BadInput
 from ...kinds import kind_of
-from ...model.camera.modules import CAMERA_MODULES
-from ...model.config import TEXT, VOICE_TENSOR, camera_of, config_from_shapes, state_of
-from ...model.delta import add_delta_layers
-from ...model.image_embedding import ImageEmbedding
 from ...model.recurrent.network import RecurrentNetwork
-from ...model.voice import add_voice_layers
 from .memory import manage_as_model
+from .own_layers import add_own_layers, without_own_layers
 
 T = TypeVar("T")
 
 TOKENS = "longtake_tokens"  # of live code, beside the weights
 WAN_MODULES = ("patch_embedding", "time_embedding", "time_projection", "blocks")
-OWN = (  # of the demo's camera, and of a voice
-    "action_embedding.", "world_columns", "world_turns", "audio_proj.", "audio_cond_projs.",
-)  # fmt: skip
 READERS = ("text_embedding", "img_emb")  # of a prompt, or of a picture in its place
-PICTURE = "img_emb."
 
 
 def source_file(model: Any) -> Path | None:
@@ -53,7 +44,7 @@ def build_diffusion_model(
 
     def build(**options: Any) -> Any:
         chosen = {} if dtype is None else {"dtype": dtype}
-        state = _for_host(read())
+        state = without_own_layers(read())
         with _channels_last_named():
             model = comfy.sd.load_diffusion_model_state_dict(
                 state, model_options=chosen, metadata=dict(metadata), **options
@@ -63,7 +54,7 @@ def build_diffusion_model(
                 "This ComfyUI does not know the architecture of these weights; update ComfyUI."
             )
         model.cached_patcher_init = (build, ())
-        _add_modules(model, read)
+        add_own_layers(model, read(), metadata)
         return model
 
     return build()
@@ -81,45 +72,6 @@ def _channels_last_named() -> Iterator[None]:
             "ComfyUI was started with --force-channels-last, with which it can build no video "
             f"model ({error}); start it without."
         ) from error
-
-
-def _for_host(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by which the host recognises the model that it can build, in a dict of its own.
-
-    The host would warn of names that only we know. A model that reads a picture in place of a
-    prompt is its text-to-video model with more channels. The host takes out of the dict what it
-    uses.
-    """
-    left_out = OWN if TEXT in state else (*OWN, PICTURE)
-    return {name: tensor for name, tensor in state.items() if not name.startswith(left_out)}
-
-
-def _add_modules(model: Any, read: Callable[[], dict[str, Tensor]]) -> None:
-    """Add layers that the host does not know, such as a camera's, to a MODEL of its own.
-
-    They are layers of the host's kind, so it moves and casts them as it does the others. A model
-    that reads a picture in place of a prompt gets the layers for that, and loses those for text.
-    """
-    tree, state = model.model.diffusion_model, read()
-    kind = camera_of(state)
-    names = {name for name, _ in tree.named_parameters()}
-    like = tree.time_embedding[0]
-    layer = partial(type(like), dtype=like.weight.dtype, device=like.weight.device)
-    if TEXT not in state:
-        del tree.text_embedding
-        tree.img_emb = ImageEmbedding(like.out_features, layer)
-    if kind != camera_of(names):
-        config = config_from_shapes(state, tree.num_heads)
-        CAMERA_MODULES[kind].add_layers(tree, config, layer)
-    if state_of(state) != state_of(names):
-        add_delta_layers(tree, like.out_features, layer)
-    if VOICE_TENSOR in state and VOICE_TENSOR not in names:
-        add_voice_layers(tree, config_from_shapes(state, tree.num_heads), layer)
-    added = {name for name, _ in tree.named_parameters()} - names
-    if not added:
-        return
-    tree.load_state_dict({name: state[name] for name in added}, strict=False)
-    model.size = 0  # so that the host measures it again
 
 
 class NetworkShell(nn.Module):

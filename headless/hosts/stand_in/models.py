@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import BadInput
-from ....model.checkpoint import build_dit, load_dit
+from ....model.checkpoint import build_dit, dequantise, load_dit
 from ....model.config import config_from_shapes
 from .loras import Change, changes
 
@@ -49,6 +49,13 @@ def load_diffusion_model_state_dict(
     if config.in_channels != config.out_channels or "img_emb.proj.0.weight" in sd:
         raise BadInput("Image-to-video models need ComfyUI; add --comfy DIR.")
     return _patcher(build_dit(sd, config, Path("the model file")))
+
+
+def convert_old_quants(
+    state_dict: dict[str, Tensor], model_prefix: str, metadata: Mapping[str, str]
+) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Unpack scaled fp8 weights, where the host notes the format beside each layer."""
+    return dequantise(state_dict, Path("the model file")), metadata
 
 
 class VAE:

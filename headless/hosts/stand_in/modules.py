@@ -26,6 +26,7 @@ from .models import (
     Patcher,
     all_devices,
     compute_device,
+    convert_old_quants,
     load_diffusion_model,
     load_diffusion_model_state_dict,
     load_lora_for_models,
@@ -123,6 +124,7 @@ def fake_modules(state: HostState) -> dict[str, ModuleType]:
     )
     utils = _module(
         "comfy.utils",
+        convert_old_quants=convert_old_quants,
         ProgressBar=lambda total, node_id=None: ProgressBar(state, total, node_id),
         tiled_scale=tiled_scale,
     )
