@@ -182,7 +182,7 @@ def load_dit(path: Path) -> WanDiT:
     """A Wan-family DiT in float32, ready to evaluate; text to video only."""
     checkpoint = open_checkpoint(path)
     recognition = checkpoint.recognition
-    runs_here = recognition.family.shape in (*TEXT_TO_VIDEO, "t2v-camera", "ti2v-5b")
+    runs_here = recognition.family.shape.startswith(("t2v", "ti2v"))
     if not runs_here or recognition.header.container == "GGUF":
         raise BadInput(
             f"{path} is {recognition.family.title}, which needs ComfyUI; without it, use a "

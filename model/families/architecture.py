@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..action_sizes import ActionSizes, action_sizes
-from ..config import PATCH, VOICE_INPUTS, VOICE_TENSOR, camera_of
+from ..config import (
+    COARSE_TENSOR,
+    FLOW_MAP_TENSOR,
+    PATCH,
+    VOICE_INPUTS,
+    VOICE_TENSOR,
+    camera_of,
+)
+from .anyflow import FAR_SHAPE, WHOLE_SHAPE
 from .cameras.matrix_game import SHAPE as KEYS_SHAPE
 from .table import FAMILIES
+
+ADDITIONS = {
+    "fps_embedding.weight": "t2v-fps", COARSE_TENSOR: FAR_SHAPE, FLOW_MAP_TENSOR: WHOLE_SHAPE,
+}  # fmt: skip
+"""What a text-to-video model with such a tensor is; the first of these counts."""
 
 
 class OtherInputs(ValueError):
@@ -37,7 +50,10 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
         raise OtherInputs(f"a Fun-Camera takes 32 or 36 channels, and this file {inputs}")
     if name is None:
         raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
-    return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
+    if name != "t2v" and FLOW_MAP_TENSOR in shapes:
+        raise OtherInputs(f"AnyFlow takes 16 channels, and this file {inputs}")
+    added = [kind for tensor, kind in ADDITIONS.items() if tensor in shapes]
+    return added[0] if name == "t2v" and added else name
 
 
 def _of_keys(sizes: ActionSizes, inputs: int, outputs: int) -> str:

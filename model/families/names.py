@@ -27,6 +27,8 @@ _FROM_DIFFUSERS = tuple(
     for pattern, official in (
         (r"condition_embedder\.time_embedder\.linear_1\.", "time_embedding.0."),
         (r"condition_embedder\.time_embedder\.linear_2\.", "time_embedding.2."),
+        (r"condition_embedder\.delta_embedder\.linear_1\.", "delta_embedding.0."),
+        (r"condition_embedder\.delta_embedder\.linear_2\.", "delta_embedding.2."),
         (r"condition_embedder\.text_embedder\.linear_1\.", "text_embedding.0."),
         (r"condition_embedder\.text_embedder\.linear_2\.", "text_embedding.2."),
         (r"condition_embedder\.time_proj\.", "time_projection.1."),
@@ -56,6 +58,8 @@ _FROM_DIFFUSERS = tuple(
 _TO_DIFFUSERS = (
     ("time_embedding.0", "condition_embedder.time_embedder.linear_1"),
     ("time_embedding.2", "condition_embedder.time_embedder.linear_2"),
+    ("delta_embedding.0", "condition_embedder.delta_embedder.linear_1"),
+    ("delta_embedding.2", "condition_embedder.delta_embedder.linear_2"),
     ("text_embedding.0", "condition_embedder.text_embedder.linear_1"),
     ("text_embedding.2", "condition_embedder.text_embedder.linear_2"),
     ("time_projection.1", "condition_embedder.time_proj"),

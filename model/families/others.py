@@ -104,6 +104,11 @@ OTHERS = (
         "its extra inputs are not supported; use a Wan 2.1 text-to-video or image-to-video model",
     ),
     Other(
+        "FAR's causal Wan without AnyFlow's flow map", r"(^|\.)far_patch_embedding\.",
+        "Longtake knows no settings for it; use an AnyFlow FAR model",
+        without=r"(^|\.)delta_embed(ding|der)\.",
+    ),
+    Other(
         "the Wan 2.2 VAE", r"decoder\.upsamples\.0\.upsamples\.0\.residual\.", LOAD_VAE,
         is_vae=True,
     ),

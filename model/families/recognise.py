@@ -14,7 +14,15 @@ from typing import Any
 
 from ...errors import BadInput
 from ..action_sizes import action_sizes
-from ..config import PATCH, VOICE_TENSOR, DiTConfig, camera_of, state_of
+from ..config import (
+    COARSE_TENSOR,
+    FLOW_MAP_TENSOR,
+    PATCH,
+    VOICE_TENSOR,
+    DiTConfig,
+    camera_of,
+    state_of,
+)
 from ..files.header import Header, TensorInfo
 from .architecture import OtherInputs, architecture
 from .depth import block_count, check_depth
@@ -130,6 +138,8 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
         action=action,
         state=state_of(shapes),
         voice=VOICE_TENSOR in shapes,
+        flow_map=FLOW_MAP_TENSOR in shapes,
+        coarse_past=COARSE_TENSOR in shapes,
     )
 
 
@@ -232,6 +242,8 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
         + (", with CLIP image layers" if shape in WITH_CLIP else "")
         + (", with an fps embedding" if shape == "t2v-fps" else "")
         + (", with a twin of every weight" if shape == TWIN else "")
+        + (", with an embedding of each step's end" if config.flow_map else "")
+        + (", with coarse patches for an older past" if config.coarse_past else "")
     )
 
 

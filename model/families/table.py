@@ -3,7 +3,7 @@
 Causal and plain Wan files hold the same tensors. What tensors cannot tell comes from the file's
 metadata, from its name (`named`), or from the user. Sources are repositories on GitHub at the
 commits read, with file and line where a figure is not in the configuration file itself. Models that
-take a camera or a voice have a file each.
+take a camera or a voice have a file each, and so has AnyFlow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..preset import DEMO, DEMO_FAST
+from .anyflow import ANYFLOW
 from .cameras.fun_camera import FUN_CAMERA
 from .cameras.lingbot import LINGBOT_WORLD
 from .cameras.matrix_game import MATRIX_GAME
@@ -279,6 +280,7 @@ FAMILIES: tuple[Family, ...] = (
     *MATRIX_GAME,
     *FUN_CAMERA,
     *LIVETALK,
+    *ANYFLOW,
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
         "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_ti2v_5B.py",

@@ -14,7 +14,7 @@ from ..camera.actions import MOUSE, PICTURES_READ
 from ..camera.fun import CHANNELS as FUN_CHANNELS
 from ..camera.plucker import BLOCK_LAYERS, RAY_FEATURES, ROOT_LAYERS
 from ..camera.prope import LAYER as PROPE_LAYER
-from ..config import FRAMES_PER_LATENT, FREQ_DIM, PATCH, DiTConfig
+from ..config import COARSE_PATCH, FRAMES_PER_LATENT, FREQ_DIM, PATCH, DiTConfig
 from ..delta import LAYERS as STATE_LAYERS
 from ..files.header import OTHER_BITS, Header, TensorInfo
 from ..image_embedding import CLIP_DIM
@@ -48,6 +48,7 @@ def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False
     shapes.update(_camera(config))
     shapes.update(_state(config))
     shapes.update(_voice(config))
+    shapes.update(_flow_map(config))
     if config.reads_prompt:
         shapes.update(_linear("text_embedding.0", config.text_dim, dim))
         shapes.update(_linear("text_embedding.2", dim, dim))
@@ -157,6 +158,19 @@ def _voice(config: DiTConfig) -> Shapes:
     }
     for i in range(voice_layers(config)):
         shapes.update(_linear(f"audio_cond_projs.{i}", HIDDEN, config.dim))
+    return shapes
+
+
+def _flow_map(config: DiTConfig) -> Shapes:
+    """The embeddings of a step's end and of coarse patches."""
+    dim, shapes = config.dim, Shapes()
+    if config.flow_map:
+        shapes.update(_linear("delta_embedding.0", FREQ_DIM, dim))
+        shapes.update(_linear("delta_embedding.2", dim, dim))
+    if config.coarse_past:
+        patch = (1, COARSE_PATCH, COARSE_PATCH)
+        shapes["far_patch_embedding.weight"] = (dim, config.in_channels, *patch)
+        shapes["far_patch_embedding.bias"] = (dim,)
     return shapes
 
 

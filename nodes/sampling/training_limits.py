@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...attention.temp_cache.policy import TempCache
+from ...model.families.anyflow import FLOW_MAPS
 from ...model.preset import Preset
 from ...samplers.guidance import Guidance
 from ...samplers.schedule.options import preset_schedule
 from ...samplers.schedule.rows import StaggeredSchedule
 from ...samplers.settings import RolloutSettings
+from ...samplers.solvers.single_step import Euler
 from ..guidance.guidance_spec import GuidanceSpec
 from ..models.model_facts import ModelFacts
 
@@ -41,7 +43,8 @@ def out_of_distribution_warnings(
     warnings = [f"{warning} {instead}" if instead else warning for warning in unlearned]
     return [
         *_doubt(known, settings), *warnings,
-        *_chunks(known, settings), *_size(known, size), *_reach(known, settings),
+        *_chunks(known, settings), *_solver(known, settings), *_size(known, size),
+        *_reach(known, settings),
     ]  # fmt: skip
 
 
@@ -148,6 +151,15 @@ def _chunks(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
 def _in_turn(schedule: StaggeredSchedule) -> bool:
     """Whether each chunk is clean before the next one begins."""
     return schedule.lag == len(schedule.ladder) - 1
+
+
+def _solver(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
+    """Check that a flow map takes Euler's steps, whose mean velocity it predicts."""
+    if known.family.shape in FLOW_MAPS and not isinstance(settings.solver, Euler):
+        yield (
+            f"{known.family.title} predicts the mean velocity of a whole step, which is Euler's, "
+            "so other solvers may look worse; leave solver at from model."
+        )
 
 
 def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:

@@ -147,6 +147,23 @@ def test_chunks_that_a_model_knows_are_not_warned_of(
     assert warned(key, "trained with chunks", schedule=schedule) == []
 
 
+@pytest.mark.parametrize("key", ["anyflow-far", "anyflow"])
+@pytest.mark.parametrize("steps", [-1, 1, 2, 8, 32])
+def test_a_flow_map_takes_any_number_of_steps(
+    bench: Bench, warned: Any, key: str, steps: int
+) -> None:
+    [schedule] = bench.run(SCHEDULE, steps=steps)
+    assert warned(key, "", schedule=schedule) == []
+
+
+def test_a_flow_map_is_warned_of_solvers_but_eulers(bench: Bench, warned: Any) -> None:
+    for solver in ("unipc 2", "re-noise"):
+        [schedule] = bench.run(SCHEDULE, solver=solver)
+        [said] = warned("anyflow-far", "mean velocity", schedule=schedule)
+        assert said.endswith("; leave solver at from model.")
+        assert not warned("self-forcing", "mean velocity", schedule=schedule)
+
+
 def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: Any) -> None:
     line = "0: a red ball\n1 (guidance 4): a blue ball"
     [said] = warned("self-forcing", "is distilled", line)

@@ -5,6 +5,8 @@ from __future__ import annotations
 NAMES = {  # official to diffusers; norm2 and norm3 change places
     "time_embedding.0": "condition_embedder.time_embedder.linear_1",
     "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+    "delta_embedding.0": "condition_embedder.delta_embedder.linear_1",
+    "delta_embedding.2": "condition_embedder.delta_embedder.linear_2",
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
     "text_embedding.2": "condition_embedder.text_embedder.linear_2",
     "time_projection.1": "condition_embedder.time_proj",

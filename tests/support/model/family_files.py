@@ -33,6 +33,10 @@ SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
     "MatrixGame-2": (1536, 8960, 30, 36, 16),
     "FunCamera-1.3B": (1536, 8960, 30, 32, 16),
     "FunCamera-A14B": (5120, 13824, 40, 36, 16),
+    "AnyFlow-1.3B": (1536, 8960, 30, 16, 16),
+    "AnyFlow-14B": (5120, 13824, 40, 16, 16),
+    "AnyFlowFAR-1.3B": (1536, 8960, 30, 16, 16),
+    "AnyFlowFAR-14B": (5120, 13824, 40, 16, 16),
 }
 ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1}
 State = dict[str, Tensor]
@@ -57,6 +61,7 @@ def official_shapes(size: str, layers: int | None = None) -> Shapes:
     config = DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs, camera)
     if camera == "keys":
         config = replace(config, text_dim=0, action=ActionSizes(15, int(variant), 128, 1024))
+    config = replace(config, flow_map=kind.startswith("AnyFlow"), coarse_past=kind == "AnyFlowFAR")
     with torch.device("meta"):
         dit = WanDiT(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()}
@@ -181,6 +186,11 @@ def matrix_game_state(keys: int = 4) -> State:
     norms = ("img_attn_q_norm", "img_attn_k_norm", "key_attn_q_norm", "key_attn_k_norm")
     unread = {f"blocks.0.action_model.{name}.weight": torch.ones(64) for name in norms}
     return state(config) | unread
+
+
+def anyflow_state(*, far: bool, text_dim: int = SMALL.text_dim) -> State:
+    """A small AnyFlow; FAR's reads its older past in coarse patches."""
+    return state(replace(SMALL, text_dim=text_dim, flow_map=True, coarse_past=far))
 
 
 def speaking_state(text_dim: int = SMALL.text_dim) -> State:
