@@ -12,8 +12,12 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
+from ...model.anyflow.coarse_patches import add_coarse_patches
+from ...model.anyflow.flow_map import add_flow_map_layers
 from ...model.camera.modules import CAMERA_MODULES
 from ...model.config import (
+    COARSE_TENSOR,
+    FLOW_MAP_TENSOR,
     TEXT,
     VOICE_TENSOR,
     camera_of,
@@ -24,8 +28,9 @@ from ...model.delta import add_delta_layers
 from ...model.image_embedding import ImageEmbedding
 from ...model.voice import add_voice_layers
 
-OWN = (  # of the demo's camera, and of a voice
+OWN = (  # of the demo's camera, of a voice, and of AnyFlow
     "action_embedding.", "world_columns", "world_turns", "audio_proj.", "audio_cond_projs.",
+    "delta_embedding.", "far_patch_embedding.",
 )  # fmt: skip
 PICTURE = "img_emb."
 
@@ -74,6 +79,12 @@ def _add(tree: Any, state: Mapping[str, Tensor], names: set[str]) -> None:
         add_delta_layers(tree, like.out_features, layer)
     if VOICE_TENSOR in state and VOICE_TENSOR not in names:
         add_voice_layers(tree, config_from_shapes(state, tree.num_heads), layer)
+    if FLOW_MAP_TENSOR in state and FLOW_MAP_TENSOR not in names:
+        add_flow_map_layers(tree, like.out_features, layer)
+    if COARSE_TENSOR in state and COARSE_TENSOR not in names:
+        patches = tree.patch_embedding
+        channels = state[COARSE_TENSOR].shape[1]
+        add_coarse_patches(tree, channels, like.out_features, _maker(patches))
 
 
 def _maker(like: Any) -> Callable[..., Any]:
@@ -82,11 +93,12 @@ def _maker(like: Any) -> Callable[..., Any]:
     A layer that may be quantised, or that waits for its file's memory, gets its weight and its bias
     when it is loaded. Until then they are as those of PyTorch's own, which can be filled.
     """
+    own = nn.Conv3d if isinstance(like, nn.Conv3d) else nn.Linear
     place: dict[str, Any] = {"dtype": like.weight.dtype, "device": like.weight.device}
 
     def make(*sizes: Any, **options: Any) -> Any:
         layer = type(like)(*sizes, **options, **place)
-        for name, parameter in nn.Linear(*sizes, **options, device="meta").named_parameters():
+        for name, parameter in own(*sizes, **options, device="meta").named_parameters():
             if getattr(layer, name, None) is None:
                 empty = torch.empty(parameter.shape, dtype=torch.float32, device=place["device"])
                 setattr(layer, name, nn.Parameter(empty, requires_grad=False))

@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[DiTConfig, str]] = {  # its sizes, and one of its own lay
               "audio_cond_projs.0"),
     "camera": (replace(WIDE, camera="prope"), "blocks.1.self_attn.prope_o"),
     "demo's camera": (replace(WIDE, camera="columns"), "action_embedding.2"),
+    "flow map": (replace(WIDE, flow_map=True, coarse_past=True), "delta_embedding.2"),
     "state": (replace(WIDE, state="delta"), "blocks.0.self_attn.delta.out"),
 }  # fmt: skip
 FORM, LAYOUT = "float8_e4m3fn", "TensorCoreFP8E4M3Layout"
