@@ -59,6 +59,35 @@ def self_forcing() -> Example:
     return Example(api, SELF_FORCING_PLACES, [group], app_of_shot(3, 5, 7, 8))
 
 
+ANYFLOW_PLACES: dict[str, Place] = {
+    "1": (0, 0, 300, 320),
+    "2": (0, 640, 300, 110),
+    "3": (360, 0, 420, 240),
+    "4": (0, 810, 300, 130),
+    "5": (360, 340, 320, 670),  # with its text and its picture, which appear at the first run
+    "6": (840, 0, 320, 620),
+    "7": (1220, 0, 260, 80),
+    "8": (1220, 160, 420, 460),
+    "9": (1700, 0, 300, 400),
+}
+
+
+def anyflow() -> Example:
+    """A model that makes any number of steps: AnyFlow FAR 1.3B."""
+    api = {
+        **text_nodes(model="anyflow_far_1.3b.safetensors"),
+        "4": node("LongtakeLoadVAE", "Load Wan VAE", vae_name="wan_2.1_vae.safetensors",
+                  dtype="auto", latents="auto"),
+        "5": node("LongtakeSchedule", "Diffusion-Forcing Schedule", model=["1", 0]),
+        "6": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
+                  prompts=["3", 0], schedule=["5", 0], seed=7, width=WIDTH, height=HEIGHT,
+                  length=SECONDS, length_unit="seconds"),
+        **output_nodes(7, "anyflow", rollout=["6", 0], vae=["4", 0]),
+    }  # fmt: skip
+    group = group_box("As many steps as you like", *ANYFLOW_PLACES["5"])
+    return Example(api, ANYFLOW_PLACES, [group])
+
+
 def control_video() -> Example:
     """The edges of a video of the user steer a causal 1.3B model through VACE's module."""
     api = {
@@ -203,6 +232,7 @@ def sound_curve() -> Example:
 
 
 COMMUNITY: dict[str, Callable[[], Example]] = {
+    "anyflow": anyflow,
     "camera_path": camera_path,
     "cascade": cascade,
     "control_video": control_video,
@@ -215,6 +245,11 @@ COMMUNITY: dict[str, Callable[[], Example]] = {
 }
 
 NOTES: dict[str, str] = {
+    "anyflow": """\
+- AnyFlow FAR 1.3B makes a shot in 4 steps a chunk, or in any number. More give better pictures.
+- Weights, licence `other`: nvidia/AnyFlow-FAR-Wan2.1-1.3B-Diffusers, transformer, here renamed.
+- Set `steps` to 1, 2, 8 or 32: the file stays the same. Leave `solver` at from model.
+""",
     "camera_path": """\
 - The camera of minWM 1.3B follows lines of moves. While it runs, *Drive* moves it with your keys.
 - Weights, Apache-2.0: MIN-Lab/minWM, Wan21/Action2V/dmd/model.pt, here renamed to minwm_dmd.pt.

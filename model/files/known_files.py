@@ -49,6 +49,9 @@ KNOWN_FILES = {
                   "base_distill.safetensors"),
         KnownFile("livetalk_1.3b.safetensors", DIFFUSION,
                   f"{HUGGING_FACE}/GAIR/LiveTalk-1.3B-V0.1/resolve/main/model.safetensors"),
+        KnownFile("anyflow_far_1.3b.safetensors", DIFFUSION,
+                  f"{HUGGING_FACE}/nvidia/AnyFlow-FAR-Wan2.1-1.3B-Diffusers/resolve/main/"
+                  "transformer/diffusion_pytorch_model.safetensors"),
         KnownFile("wav2vec2-base-960h.safetensors", "audio_encoders",
                   f"{HUGGING_FACE}/facebook/wav2vec2-base-960h/resolve/main/model.safetensors"),
         KnownFile("Wan2_1-VACE_module_1_3B_bf16.safetensors", DIFFUSION,
