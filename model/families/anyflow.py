@@ -16,7 +16,8 @@ NOTE = "any number of steps: more give better pictures"
 ANYFLOW = (
     Family(
         "anyflow-far", "AnyFlow FAR", FAR_SHAPE, LICENCE, f"{CODE} pipeline_anyflow_far.py",
-        replace(FEW_STEP, timesteps=(), solver=EULER, note=NOTE),
+        replace(FEW_STEP, timesteps=(), solver=EULER, first_frames=1, window_frames=19,
+                sink_frames=1, fine_frames=6, note=NOTE),
     ),
     Family(
         "anyflow", "AnyFlow, all frames at once", WHOLE_SHAPE, LICENCE,
@@ -30,5 +31,6 @@ ANYFLOW = (
 )  # fmt: skip
 """The rows of the table. The models of 1.3B and of 14B have the same settings.
 
-FAR's window, with the chunk in work, is the 21 latent frames of its training.
+FAR was trained on 21 latent frames in chunks of 1, 3, 3, 3, 3, 3, 3 and 2, of which the last sees
+the 19 before it. The sink keeps a first chunk of one latent frame in shots that are longer.
 """
