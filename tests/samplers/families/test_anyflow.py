@@ -26,6 +26,7 @@ diffusers = pytest.importorskip("diffusers", minversion="0.39")
 
 anyflow = pytest.importorskip("longtake.tests.support.model.anyflow")
 
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
 PRESET, WHOLE = BY_KEY["anyflow-far"].preset, BY_KEY["anyflow"].preset
 TEXT = embedding(1)
 CHUNKS = (1, 3, 3, 3, 2)

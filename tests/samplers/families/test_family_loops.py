@@ -107,7 +107,7 @@ def test_every_family_that_can_be_run_has_a_loop() -> None:
     its steps compared with the host's own in tests/in_core. FastVideo's pair is in
     test_authors_loops, and LingBot-World in test_lingbot_world. minWM is in test_minwm: its
     stages before the last differ in steps and guidance alone. Fun-Camera is in tests/in_core,
-    Matrix-Game 2 in test_matrix_game, LiveTalk in test_livetalk. AnyFlow has tests of its own.
+    Matrix-Game 2 in test_matrix_game, LiveTalk in test_livetalk. AnyFlow in test_anyflow.
     """
     others = {"demo", "skyreels-df-fps", "stepdistill-t2v", "stepdistill-i2v", "wan21-t2v",
               "wan22-ti2v-5b", "wan21-i2v", "wan22-a14b", "wan22-i2v-a14b", "demo-fast",

@@ -25,10 +25,14 @@ from longtake.model.dit import (
     predict,
     project_text,
 )
+from longtake.model.families.table import BY_KEY
 from longtake.model.lora.file import open_lora
+from longtake.model.preset import overridden
+from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.tests.support.model.diffusers_names import to_diffusers
 from longtake.tests.support.model.family_files import SMALL, State, anyflow_state, rename
 from longtake.tests.support.model.other_loader import load_by_host
+from longtake.tests.support.samplers.authors import preset_rollout
 from longtake.tests.support.tiny_model import randn
 
 FRAMES, ROWS, COLUMNS = 3, 8, 12
@@ -70,7 +74,9 @@ def seen(tree: Any, *, coarse: bool) -> Tensor:
 
     targets = torch.full((1, FRAMES), 250.0)
     patches = COARSE_PATCHES if coarse else FINE_PATCHES
-    options = PassOptions(hooks=target_hooks(tree, targets, x), patches=patches, whole=not coarse)
+    options = PassOptions(
+        hooks=target_hooks(tree, targets, x.dtype, x.device), patches=patches, whole=not coarse
+    )
     predict(tree, x, torch.full((1, FRAMES), 500.0), text, watch, options)
     return torch.stack(keys)
 
@@ -108,6 +114,26 @@ def test_the_layers_are_the_hosts_own_in_its_dtypes(
     assert torch.equal(delta.weight.float(), weights[TARGET].to(dtype).float())
     kept = weights[COARSE].to(coarse.weight.dtype)
     assert torch.equal(coarse.weight, kept)
+
+
+@torch.inference_mode()
+def test_a_shot_on_the_hosts_model_is_that_on_our_own_tree(host: Any, tmp_path: Path) -> None:
+    """By the preset, past the border of what is coarse."""
+    from longtake.nodes.runtime.resolved_model import denoiser
+
+    weights = anyflow_state(far=True)
+    engine: Denoiser = denoiser(built(stored(tmp_path, weights)))
+    config = replace(SMALL, flow_map=True, coarse_past=True)
+    assert engine.config == config
+    plain = WanDiT(config)
+    plain.load_state_dict(weights)
+    text, latents = randn(9, config.text_dim, seed=4), torch.zeros(13, 16, ROWS, COLUMNS)
+    preset = overridden(BY_KEY["anyflow-far"].preset, steps=2)
+    shots = [
+        preset_rollout(text, latents, model, preset)
+        for model in (local_denoiser(plain.eval(), config), engine)
+    ]
+    torch.testing.assert_close(*shots, rtol=0, atol=1e-4)
 
 
 def test_the_hosts_own_loader_leaves_the_layers_out_and_the_family_is_refused(
