@@ -138,7 +138,6 @@ class CoarseCache(FrameCache):
         self._left.clear()
         self._coarse.clear()
         self._fine.clear()
-        self._fine.leave_gap(0)
 
     def restart(self, frames: Sequence[int] = ()) -> None:
         """Forget the frames held; `frames` of the rollout will be committed again, oldest first."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.attention.coarse.cache import CoarseCache, planned_bytes, planned_offloaded
@@ -16,6 +18,7 @@ from longtake.attention.storage.dense import DENSE, KeysValues, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
+from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import randn
 
 SHAPE = CacheShape(2, 2, 2, 24, 4, 6, 3)
@@ -141,6 +144,26 @@ def test_frames_are_coarse_before_the_four_newest(
         found.append(cache.is_coarse(len(group)))
         cache.assume(len(group))
     assert found == expected
+
+
+@examples(60)
+@given(sizes=st.lists(st.integers(1, 3), min_size=1, max_size=10), fine=st.integers(1, 8))
+def test_no_division_into_chunks_overfills_a_part(sizes: list[int], fine: int) -> None:
+    """Up to a whole window, however its chunks are divided."""
+    cache = CoarseCache(SHAPE, CoarseWindow(10, 1, fine))
+    sizes = [size for i, size in enumerate(sizes) if sum(sizes[: i + 1]) <= 10]
+    count = sum(sizes)
+    for commit in (False, True):
+        cache.restart(range(5, 5 + count))
+        first = 5
+        for size in sizes:
+            frames = range(first, first + size)
+            if commit:
+                cache.commit(made(frames, cache.is_coarse(size)))
+            else:
+                cache.assume(size)
+            first += size
+        assert cache.positions == [*range(count)]
 
 
 @pytest.mark.parametrize("storage", [DENSE, Packed(INT8, 1)], ids=["dense", "int8"])

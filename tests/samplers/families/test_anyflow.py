@@ -14,9 +14,11 @@ from longtake.attention.cache.policy import RebuiltWindow
 from longtake.attention.coarse.window import CoarseWindow
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import overridden
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.conditioning.known_frames import from_latents
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
+from longtake.samplers.history.frames import HistoryFrames
 from longtake.samplers.loop import Chunk, Loop
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.samplers.authors import preset_rollout, shot_settings
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without:Us
 PRESET, WHOLE = BY_KEY["anyflow-far"].preset, BY_KEY["anyflow"].preset
 TEXT = embedding(1)
 CHUNKS = (1, 3, 3, 3, 2)
+AS_TRAINED = (1, 3, 3, 3, 3, 3, 3, 2)
 CLOSE = {"rtol": 0, "atol": 5e-5}
 
 
@@ -41,11 +44,24 @@ def ours(frames: int, steps: int, **changes: Any) -> Tensor:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("steps", [1, 4])
-def test_a_shot_from_nothing_is_diffusers_own(steps: int) -> None:
+@pytest.mark.parametrize(("chunks", "steps"), [(AS_TRAINED, 1), (CHUNKS, 4)])
+def test_a_shot_from_nothing_is_diffusers_own(chunks: tuple[int, ...], steps: int) -> None:
     """The first chunk is one latent frame; from the fourth on a part of the past is coarse."""
-    expected = anyflow.shot(TEXT, CHUNKS, steps)
-    torch.testing.assert_close(ours(sum(CHUNKS), steps), expected, **CLOSE)
+    expected = anyflow.shot(TEXT, chunks, steps)
+    torch.testing.assert_close(ours(sum(chunks), steps), expected, **CLOSE)
+
+
+def test_longer_shots_keep_the_first_latent_frame_and_whole_chunks() -> None:
+    """Their histories are divided as in training: one latent frame, then threes."""
+    policy = preset_cache(PRESET)
+    assert isinstance(policy, CoarseWindow)
+    history = HistoryFrames(keep_latents=False, keep_departed=False)
+    history.append(0, torch.zeros(1), [False])
+    for first in range(1, 40, 3):
+        history.append(first, torch.zeros(3), [False] * 3)
+    kept = history.in_window(policy)
+    assert [entry.frame for entry in kept] == [0, *range(22, 40)]
+    assert [entry.group for entry in kept[1:]] == [at for at in range(22, 40, 3) for _ in range(3)]
 
 
 @torch.inference_mode()
