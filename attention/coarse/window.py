@@ -35,7 +35,7 @@ class CoarseWindow(RebuiltWindow):
         """The most coarse frames, where up to `chunk_frames` are committed together."""
         straddling = chunk_frames - 1  # frames that are coarse since their chunk begins before
         most = self.window_frames - self.fine_frames + straddling
-        return min(self.window_frames, max(1, most))
+        return min(self.window_frames, max(1, most, self.sink_frames))
 
     def fine_slots(self, chunk_frames: int) -> int:
         """The most frames that are as they were generated."""

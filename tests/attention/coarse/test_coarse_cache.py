@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby, product
 
 import pytest
 import torch
@@ -164,6 +165,25 @@ def test_no_division_into_chunks_overfills_a_part(sizes: list[int], fine: int) -
                 cache.assume(size)
             first += size
         assert cache.positions == [*range(count)]
+
+
+@pytest.mark.parametrize("window", [2, 3, 5, 8, 12])
+@pytest.mark.parametrize("opening", [1, 2, 3])
+def test_a_window_with_any_sink_holds_all_its_frames(window: int, opening: int) -> None:
+    """Also a large sink, which is coarse but for its newest frames, and a window below six."""
+    shape = replace(SHAPE, layers=1, batch=1)
+    for sink, chunks in product(range(window), range(1, 7)):
+        policy, held = CoarseWindow(window, sink), list[tuple[int, int]]()
+        for first in (0, *range(opening, opening + 3 * chunks, 3)):
+            stop = first + 3 if first else opening
+            held += [(frame, first) for frame in range(first, stop)]
+            while len(held) > window:
+                del held[policy.victim([frame for frame, _ in held])]
+        cache = CoarseCache(shape, policy)
+        cache.restart([frame for frame, _ in held])
+        for _, group in groupby(held, lambda entry: entry[1]):
+            cache.assume(len([*group]))
+        assert cache.positions == [*range(len(held))]
 
 
 @pytest.mark.parametrize("storage", [DENSE, Packed(INT8, 1)], ids=["dense", "int8"])
