@@ -91,9 +91,9 @@ class CoarseCache(FrameCache):
         return self._coarse.offloaded_bytes + self._fine.offloaded_bytes
 
     def is_coarse(self, frames: int) -> bool:
-        """Whether the next `frames`, committed together, become coarse."""
+        """Whether the next `frames`, committed together, become coarse; the last ones never do."""
         left = self._left
-        return bool(left) and self.policy.is_coarse(left[0], frames, left[-1])
+        return frames < len(left) and self.policy.is_old(left[0], left[-1])
 
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
         """Attention of finished frames in the pass whose keys are committed next."""

@@ -24,12 +24,9 @@ class CoarseWindow(RebuiltWindow):
         if self.fine_frames < 1:
             raise ValueError(f"fine_frames must be at least 1; got {self.fine_frames}")
 
-    def is_coarse(self, frame: int, count: int, newest: int) -> bool:
-        """Whether `count` frames from `frame` on, committed together, become coarse.
-
-        The last ones up to the `newest` frame never do.
-        """
-        return frame <= newest - self.fine_frames and frame + count <= newest
+    def is_old(self, frame: int, newest: int) -> bool:
+        """Whether a commit that begins with `frame` is too old to stay fine."""
+        return frame <= newest - self.fine_frames
 
     def coarse_slots(self, chunk_frames: int) -> int:
         """The most coarse frames, where up to `chunk_frames` are committed together."""

@@ -132,6 +132,7 @@ def test_coarse_frames_read_what_is_coarse_when_they_are_committed() -> None:
         ([[5, 6], [7, 8]], [False, False]),
         ([[0, 1, 2, 3, 4, 5]], [False]),
         ([[0, 1, 2, 3, 4], [5]], [True, False]),
+        ([[0, 4, 5, 6, 7]], [False]),  # one commit, of which a window has let some go
     ],
 )
 def test_frames_are_coarse_before_the_four_newest(
