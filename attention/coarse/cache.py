@@ -171,6 +171,7 @@ class CoarseCache(FrameCache):
     def drop(self) -> None:
         """Free all tensors; the cache cannot be used any more."""
         self.dropped = True
+        del self.rotated_keys
         self._coarse.drop()
         self._fine.drop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby, product
@@ -244,5 +245,7 @@ def test_what_has_no_meaning_here_is_refused() -> None:
 
 def test_dropping_frees_all() -> None:
     cache = filled()
+    stores = [weakref.ref(part._store) for part in (cache._coarse, cache._fine)]
     cache.drop()
     assert cache.dropped and cache.bytes == 0
+    assert [store() for store in stores] == [None, None]
