@@ -9,6 +9,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ...samplers.settings import RolloutSettings
 from ...stream.journal.cleanup import usage
 from ...stream.journal.fork_tree import fork_tree, render_tree
 from ...stream.journal.records import Record, records, rollout_facts
@@ -60,8 +61,8 @@ def describe_rollout(rollout: HostRollout) -> list[str]:
     lines = [
         f"Rollout {rollout.id}",
         f"Length {length}, {stored}{count} chunks exist",
-        f"Schedule {settings.schedule.chunk_frames} latent frames a chunk, "
-        f"solver {in_words(settings.solver)}, KV cache {in_words(settings.cache)}",
+        f"Schedule {_chunk_sizes(settings)}, solver {in_words(settings.solver)}, "
+        f"KV cache {in_words(settings.cache)}",
     ]
     record = _record(rollout)
     for name in ("prompts", "seeds", "guidance"):
@@ -72,6 +73,14 @@ def describe_rollout(rollout: HostRollout) -> list[str]:
     for start, identity in rollout.spec.chain.models.later:
         lines.append(f"Model from {time_label(time_of(rollout, start))}: {identity[:8]}")
     return lines
+
+
+def _chunk_sizes(settings: RolloutSettings) -> str:
+    """How long chunks are, and how long a shorter first one is."""
+    size = settings.schedule.chunk_frames
+    opening = settings.next_chunk(settings.origin + 1) - settings.origin
+    first = f" after a first one of {opening}" if opening < size else ""
+    return f"{size} latent frames a chunk{first}"
 
 
 def in_words(value: Any) -> str:

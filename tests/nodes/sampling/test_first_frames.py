@@ -44,6 +44,13 @@ def test_a_fork_is_as_long_as_whole_chunks_make_it(bench: Bench) -> None:
     assert [entry.start_frame for entry in forked.settings.prompts.entries] == [0, 4]
 
 
+def test_the_info_of_a_rollout_names_it(bench: Bench) -> None:
+    from longtake.nodes.rollouts.info import describe_rollout
+
+    made = describe_rollout(shot(bench, "0: a red ball"))
+    assert "Schedule 3 latent frames a chunk after a first one of 1, solver" in "\n".join(made)
+
+
 def test_what_comes_from_the_model_names_it() -> None:
     values = ScheduleSpec().values_from_preset(PRESET)
     assert (values["chunk_frames"], values["first_frames"]) == (3, 1)
