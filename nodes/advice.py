@@ -127,7 +127,10 @@ ADVICE: dict[str, Callable[..., Any]] = {
         f"set self_attention of ANN-Sparse Attention to `off`, or choose {PLAIN_WINDOW}"
     ),
     "coarse-size": lambda: "raise width and height to 32 pixels or more",
-    "coarse-views": lambda: f"choose an exact view, or {PLAIN_WINDOW}",
+    "coarse-views": lambda: (
+        "switch exact on in History Guidance or Guidance Term, choose another none_as there, or "
+        f"choose {PLAIN_WINDOW}"
+    ),
     "coarse-model": lambda: f"choose {PLAIN_WINDOW}, or load a model with such a past",
     "recurrent": lambda: "change it, or load a model with attention",
     "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
