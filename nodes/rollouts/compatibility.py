@@ -11,8 +11,10 @@ from ...attention.ann.choice import BY_BUCKETS, index_unavailable_reason
 from ...attention.kernels.choice import TRITON, kernel_unavailable_reason
 from ...attention.sparse.thresholds import apply_measurements
 from ...attention.temp_cache.policy import TempCache
-from ...errors import BadInput
+from ...errors import BadInput, Unsupported
 from ...samplers.denoiser import Denoiser
+from ...samplers.history.state_reading import check_state
+from ...samplers.rules.coarse_past import check_coarse_model
 from ...samplers.settings import RolloutSettings
 from ..models.identity import identity
 from ..models.model_facts import product_dtype
@@ -43,6 +45,7 @@ def check_compatible(settings: RolloutSettings, channels: int | None, engine: De
             f"The shot was made {how} a picture ({picture} extra channels), but the model takes "
             f"{takes}; connect the {family} model that made it, or a model of its family."
         )
+    _check_past(settings, engine)
     reason = settings.storage.unsupported_reason(engine.device)
     if reason is not None:
         raise BadInput(
@@ -55,6 +58,17 @@ def check_compatible(settings: RolloutSettings, channels: int | None, engine: De
                 f"The shot's {what} {name} cannot be used here: {reason}; install it, continue the "
                 "shot where it was made, or make a new one with `auto` in ANN-Sparse Attention."
             )
+
+
+def _check_past(settings: RolloutSettings, engine: Denoiser) -> None:
+    """Refuse a model without the layers that read the shot's KV cache."""
+    try:
+        check_state(settings, engine.config)
+        check_coarse_model(settings.cache, engine.config)
+    except Unsupported as error:
+        raise BadInput(
+            f"{error.problem}; connect a model of the family that made the shot."
+        ) from error
 
 
 def describe_other_model(model: Any, saved: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.attention.coarse.window import CoarseWindow
+from longtake.attention.delta.window import DeltaWindow
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
@@ -51,6 +53,13 @@ def sparse(kernel: str, min_keys: int | None = 0) -> Sparsity:
 def test_what_is_missing_is_named_in_one_sentence(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=f"The shot's {says}"):
         check(settings(length=6, **changes))
+
+
+@pytest.mark.usefixtures("bench")
+@pytest.mark.parametrize("cache", [CoarseWindow(7, 1), DeltaWindow(7, 1)])
+def test_a_model_that_cannot_read_the_past_is_refused_when_the_shot_is_loaded(cache: Any) -> None:
+    with pytest.raises(BadInput, match="layer.*connect a model of the family that made the shot"):
+        check(settings(length=6, cache=cache))
 
 
 @pytest.mark.usefixtures("_bare", "bench")
