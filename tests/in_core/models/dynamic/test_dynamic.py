@@ -1,0 +1,49 @@
+"""Our shots where the core keeps weights by comfy-aimdo, as by default on NVIDIA's GPUs.
+
+A stand-in for CUDA has one for comfy-aimdo's native part beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
+import pytest
+
+from longtake.tests.in_core.support.places import ROOT
+from longtake.tests.support.device.dynamic_core import CASES, PLAIN
+from longtake.tests.support.waits import needs_fake_devices
+
+PROGRAM = f"""
+import runpy, sys
+sys.path.insert(0, "")
+runpy.run_path({str(ROOT / "tests" / "conftest.py")!r})
+from longtake.tests.support.device.dynamic_core import main
+main(sys.argv[1:])
+"""
+pytestmark = needs_fake_devices
+
+
+@cache
+def found() -> dict[str, dict[str, Any]]:
+    """What all cases found, from a process of its own in the core's folder."""
+    command = [sys.executable, "-c", PROGRAM, *CASES]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    records: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return records
+
+
+@pytest.mark.parametrize("case", ["as is", "evicted", "short"])
+def test_a_shot_is_the_same_wherever_its_weights_are(case: str) -> None:
+    result = found()[case]
+    assert result["failures"] == [] and result["faults"] == []
+    assert len(result["latents"]) == 3 and result["latents"] == found()[PLAIN]["latents"]
+
+
+def test_a_shot_is_the_same_after_another_model_took_the_memory() -> None:
+    result = found()["crowded"]
+    assert len(set(result["shots"])) == 1 and result["faults"] == []
