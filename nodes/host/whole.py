@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import comfy.model_patcher
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
@@ -43,11 +42,11 @@ def manage_whole(
 ) -> Any:
     """Put a module of our own under the host's memory management; returns its patcher.
 
-    A host with dynamic memory loads torch's own layers as a whole by itself.
+    A host with dynamic memory moves only its own layers a part at a time. It would load torch's
+    anew in every claim, and unload none of them for its models. What it keeps on a module for that
+    cannot be copied with the module either.
     """
-    kind = comfy.model_patcher.CoreModelPatcher
-    patcher = WholePatcher if kind is ModelPatcher else kind
-    return patcher(module, load_device=load_device, offload_device=offload_device)
+    return WholePatcher(module, load_device=load_device, offload_device=offload_device)
 
 
 def load_rest(patcher: Any) -> None:

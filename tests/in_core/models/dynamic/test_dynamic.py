@@ -47,3 +47,9 @@ def test_a_shot_is_the_same_wherever_its_weights_are(case: str) -> None:
 def test_a_shot_is_the_same_after_another_model_took_the_memory() -> None:
     result = found()["crowded"]
     assert len(set(result["shots"])) == 1 and result["faults"] == []
+
+
+def test_a_module_of_torchs_layers_is_loaded_once_and_leaves_where_a_model_needs_the_card() -> None:
+    """It can be copied, too: what the core would keep on it is native memory."""
+    result = found()["whole"]
+    assert result["stays"] and result["left"] == 0 and result["copied"]
