@@ -12,22 +12,30 @@ from torch import Tensor
 SLICE_VALUES = 16
 
 
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
+def fingerprint(
+    weights: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype] | None = None
+) -> str:
     """A hash that is equal only for equal names, shapes, dtypes and sampled slices of all tensors.
 
     Two models may differ in few tensors: by a merge into the feed-forward layers, or by a frame
-    rate that was folded into one bias. Reading a slice of each takes a few milliseconds.
+    rate that was folded into one bias. Reading a slice of each takes a few milliseconds. Tensors
+    that a host keeps in another dtype than it computes with are read in those `dtypes`.
     """
+    read_as = dtypes or {}
     digest = hashlib.sha256()
     names = sorted(weights)
     for name in names:
         tensor = weights[name]
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(f"{name} {tuple(tensor.shape)} {read_as.get(name, tensor.dtype)};".encode())
     for name in names:
-        for stored in stored_parts(weights[name].detach()):
+        tensor = weights[name].detach()
+        for stored in stored_parts(tensor):
             flat = stored.reshape(-1)
             middle = len(flat) // 2
-            values = flat[middle : middle + SLICE_VALUES].to("cpu", torch.float32)
+            values = flat[middle : middle + SLICE_VALUES]
+            if stored.dtype is tensor.dtype:  # not quantised
+                values = values.to(read_as.get(name, values.dtype))
+            values = values.to("cpu", torch.float32)
             digest.update(values.contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
 

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 from ...attention.sparse.stats import SparseStats
-from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count, latent_frame_count
 from ...samplers.feature_caching import Evaluations
 from ...samplers.planning.rules import name_rules
@@ -84,7 +83,7 @@ class HostFrames(FrameStream):
     @cached_property
     def _decoding(self) -> str:
         """The VAE's fingerprint, and the side of its tiles, which change the pictures slightly."""
-        weights, side = fingerprint(self.vae.tree.state_dict()), self.vae.tile_side
+        weights, side = self.vae.weights_name, self.vae.tile_side
         return f"{weights} in tiles of {side}" if side else weights
 
     def get_models(self) -> list[Any]:

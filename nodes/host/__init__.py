@@ -1,7 +1,7 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `audio_encoder`, `devices`, `interpolation`, `layers`, `loras`, `memory`, `metadata`,
-`models`, `own_layers`, `paths`, `progress`, `server`, `upscaling`.
+By subject: `audio_encoder`, `devices`, `interpolation`, `layers`, `loaded_weights`, `loras`,
+`memory`, `metadata`, `models`, `own_layers`, `paths`, `progress`, `server`, `upscaling`.
 Nodes call `host.claim(...)` without naming the module.
 
 Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
@@ -16,9 +16,8 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               load_models_gpu(patchers, memory_required=, force_full_load=),
                               current_loaded_models -> [.model],
                               throw_exception_if_processing_interrupted
-    comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
-                              .load_device .is_dynamic() .loaded_size(); ModelPatcher
-                              (likewise, to be derived from)
+    comfy.model_patcher       ModelPatcher(module, load_device=, offload_device=) .model
+                              .load_device .is_dynamic() .loaded_size(), to be derived from
                               .partially_load(device, bytes, force_patch_weights)
     comfy.ops                 disable_weight_init.Linear .comfy_cast_weights .weight_function
                               .bias_function
@@ -82,6 +81,7 @@ from .audio_encoder import audio_features, check_audio_encoder
 from .devices import DEFAULT, computing_on, device_named, device_names, same_device
 from .interpolation import interpolate, interpolator
 from .layers import is_plain_linear, is_plain_sequence
+from .loaded_weights import loaded_dtypes
 from .loras import (
     has_lora,
     is_own_function,
@@ -220,6 +220,7 @@ __all__ = [
     "is_plain_linear",
     "is_plain_sequence",
     "is_wan",
+    "loaded_dtypes",
     "manage",
     "manage_beside",
     "manage_network",

@@ -13,6 +13,7 @@ from comfy.cli_args import args
 from torch import Tensor, nn
 
 from .devices import device_locks
+from .loaded_weights import loaded_bytes
 from .whole import CASTS, keep_modulations, load_rest, manage_whole, patch_modulations
 
 COMPUTE_DTYPE = "manual_cast_dtype"  # the object patch of the host's ModelComputeDtype
@@ -172,8 +173,7 @@ def weights(patcher: Any) -> Weights:
     its memory counts as usable, so all weights count. Of modules that fetch their weights only the
     largest must be on the card, of others all.
     """
-    modules = [(sum(weight.nbytes for weight in module.parameters(recurse=False)),
-                hasattr(module, CASTS)) for module in patcher.model.modules()]  # fmt: skip
+    modules = [(loaded_bytes(module), hasattr(module, CASTS)) for module in patcher.model.modules()]
     total = sum(count for count, _ in modules)
     if patcher.load_device.type == "cpu":
         parameters = patcher.model.parameters()

@@ -27,6 +27,7 @@ from ...model.config import (
 from ...model.delta import add_delta_layers
 from ...model.image_embedding import ImageEmbedding
 from ...model.voice import add_voice_layers
+from .loaded_weights import loaded_dtype
 
 OWN = (  # of the demo's camera, of a voice, and of AnyFlow
     "action_embedding.", "world_columns", "world_turns", "audio_proj.", "audio_cond_projs.",
@@ -94,7 +95,8 @@ def _maker(like: Any) -> Callable[..., Any]:
     when it is loaded. Until then they are as those of PyTorch's own, which can be filled.
     """
     own = nn.Conv3d if isinstance(like, nn.Conv3d) else nn.Linear
-    place: dict[str, Any] = {"dtype": like.weight.dtype, "device": like.weight.device}
+    dtype = loaded_dtype(like, "weight", like.weight)
+    place: dict[str, Any] = {"dtype": dtype, "device": like.weight.device}
 
     def make(*sizes: Any, **options: Any) -> Any:
         layer = type(like)(*sizes, **options, **place)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.config import FRAMES_PER_LATENT
-from ...model.fingerprint import fingerprint
 from .. import categories, host, sockets
 from ..frames.pictures import PictureFrames, frames_input, rate_of, to_frames
 from ..frames.video_frames import VideoFrames
@@ -128,7 +127,7 @@ class VideoLatents(Sequence["VideoLatent"]):
     @cached_property
     def encoder_name(self) -> str:
         """Identifies the VAE and its dtype."""
-        return f"{fingerprint(dict(self._vae.tree.state_dict()))} {self._vae.dtype}"
+        return f"{self._vae.weights_name} {self._vae.dtype}"
 
     @cached_property
     def name(self) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.config import FRAMES_PER_LATENT
-from ...model.fingerprint import fingerprint
 from ...samplers.settings import RolloutSettings
 from ...stream.incoming.address import SourceAddress
 from ...stream.incoming.inlet import KINDS, Inlet, Kind, Wish
@@ -118,7 +117,7 @@ class LiveSource:
 
     @property
     def _name(self) -> str:
-        vae = f"{fingerprint(dict(self.vae.tree.state_dict()))} {self.vae.dtype}"
+        vae = f"{self.vae.weights_name} {self.vae.dtype}"
         place = self.place.url if isinstance(self.place, SourceAddress) else self.place
         text = f"{place} {self.take} {self.level} {vae}"
         return hashlib.sha256(text.encode()).hexdigest()

@@ -51,7 +51,8 @@ def _identity(model: Any, products: torch.dtype) -> tuple[str, str | None]:
     are random.
     """
     stacks = host.weights_and_patches(model)
-    base = fingerprint({name: stack[0] for name, stack in stacks.items()})
+    unpatched = {name: stack[0] for name, stack in stacks.items()}
+    base = fingerprint(unpatched, host.loaded_dtypes(model.model))
     suffix = "" if products is torch.float32 else f" {products}"
     chosen = model.object_patches.get(host.COMPUTE_DTYPE)
     suffix += "" if chosen is None else f" in {chosen}"

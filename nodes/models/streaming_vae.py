@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...errors import BadInput
 from ...kinds import kind_of
 from ...model.config import FRAMES_PER_LATENT
+from ...model.fingerprint import fingerprint
 from ...model.vae.agreement import LEAST, agreement, sees
 from ...model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
 from ...model.vae.latent_format import FORMATS, SPATIAL_FACTOR, WAN21, LatentFormat
@@ -21,6 +22,7 @@ from ...model.vae.taehv_streaming import TAEHVStreamingDecoder, TAEHVStreamingEn
 from ...model.vae.tiles import TiledDecoder, tiles
 from ...model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
 from ...model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
+from .. import host
 from .demo_objects import DemoVAE
 from .model_facts import facts, is_demo, is_demo_file
 
@@ -42,6 +44,11 @@ class StreamingVAE:
         self.vae, self.form = vae, form
         self.patcher, self.device, self.dtype = vae.patcher, vae.device, vae.vae_dtype
         self.tree = vae.first_stage_model
+
+    @property
+    def weights_name(self) -> str:
+        """Identifies the weights as they are loaded."""
+        return fingerprint(self.tree.state_dict(), host.loaded_dtypes(self.tree))
 
     def open_decoder(self) -> StreamingCoder:
         """A decoder at the start of a video."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from ...model.fingerprint import fingerprint
 from ...model.vae.protocol import StreamingCoder
 from ...samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from ...samplers.settings import RolloutSettings
@@ -46,7 +45,7 @@ class HostCodec:
 def host_codec(vae: Any) -> tuple[HostCodec, str]:
     """The VAE and its fingerprint."""
     streaming = streaming_vae(vae)
-    return HostCodec(streaming), fingerprint(dict(streaming.tree.named_parameters()))
+    return HostCodec(streaming), streaming.weights_name
 
 
 def reserve_codec(settings: RolloutSettings, claim: Claim, channels: int) -> RolloutSettings:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from longtake.tests.in_core.support.places import ROOT
-from longtake.tests.support.device.dynamic_core import CASES, PLAIN
+from longtake.tests.support.device.dynamic_core import CASES, DTYPES, PLAIN
 from longtake.tests.support.waits import needs_fake_devices
 
 PROGRAM = f"""
@@ -47,6 +47,20 @@ def test_a_shot_is_the_same_wherever_its_weights_are(case: str) -> None:
 def test_a_shot_is_the_same_after_another_model_took_the_memory() -> None:
     result = found()["crowded"]
     assert len(set(result["shots"])) == 1 and result["faults"] == []
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_model_has_one_name_in_addresses_before_and_after_it_is_loaded(dtype: str) -> None:
+    """The core keeps the file's numbers, and casts them when it loads them."""
+    before, total, _, after = found()["names"][dtype]
+    plain, plain_total, *_ = found()["plain names"][dtype]
+    assert before == after == plain
+    assert total == pytest.approx(plain_total, rel=0.01)
+
+
+def test_the_dtype_of_weights_is_part_of_a_models_name() -> None:
+    named = found()["names"]
+    assert len({named[dtype][0] for dtype in DTYPES}) == len(DTYPES)
 
 
 def test_a_module_of_torchs_layers_is_loaded_once_and_leaves_where_a_model_needs_the_card() -> None:
