@@ -92,15 +92,17 @@ def _alone_with(patchers: Sequence[Any]) -> Iterator[None]:
 def encoder_beside_models(clip: Any) -> Any:
     """`clip`, or its text encoder on the CPU if loading it would evict models from the card.
 
-    The host's Select CLIP Device node moves it in the same way.
+    The host's Select CLIP Device node moves it in the same way. With dynamic memory weights give
+    way one by one and come back from main memory, while another encoder would be read from its file
+    for every prompt, and not every loader can do that.
     """
     patcher = getattr(clip, "patcher", None)
-    if patcher is None or patcher.load_device.type == "cpu":
+    if patcher is None or patcher.load_device.type == "cpu" or patcher.is_dynamic():
         return clip
     missing = patcher.model_size() - patcher.loaded_size()
     if missing <= comfy.model_management.get_free_memory(patcher.load_device):
         return clip
-    on_cpu = clip.clone(disable_dynamic=True) if patcher.is_dynamic() else clip.clone()
+    on_cpu = clip.clone()
     on_cpu.patcher.load_device = on_cpu.patcher.offload_device = torch.device("cpu")
     return on_cpu
 

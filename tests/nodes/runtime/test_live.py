@@ -263,9 +263,9 @@ class FakeCLIP:
         self.patcher, self.layer_idx = patcher, None
         self.cond_stage_model = module or torch.nn.Module()
 
-    def clone(self, disable_dynamic: bool = False) -> FakeCLIP:
+    def clone(self) -> FakeCLIP:
         p = self.patcher
-        copy = FakePatcher(str(p.load_device), p.size, dynamic=p.dynamic and not disable_dynamic)
+        copy = FakePatcher(str(p.load_device), p.size, dynamic=p.dynamic)
         return FakeCLIP(copy, self.cond_stage_model)
 
     def tokenize(self, text: str) -> str:
@@ -279,7 +279,7 @@ class FakeCLIP:
 @pytest.mark.parametrize(
     ("device", "size", "dynamic", "on_cpu"),
     [
-        ("cuda", 1000, False, True), ("cuda", 1000, True, True), ("cuda", 510, False, False),
+        ("cuda", 1000, False, True), ("cuda", 1000, True, False), ("cuda", 510, False, False),
         ("cpu", 1000, False, True),
     ],
 )  # fmt: skip
