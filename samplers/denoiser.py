@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +43,9 @@ class ModelHost(Protocol):
     def offload_caches(self) -> None:
         """Free the accelerator memory of all registered caches until the next claim."""
 
+    def making(self) -> AbstractContextManager[object]:
+        """What the host needs around the making of a chunk."""
+
     @property
     def scale_loras(self) -> Callable[[float], None] | None:
         """Multiply the strength of the model's LoRAs from the next claim on; None without LoRAs."""
@@ -70,6 +74,10 @@ class LocalHost:
 
     def offload_caches(self) -> None:
         """Leave all caches where they are."""
+
+    def making(self) -> AbstractContextManager[object]:
+        """Make chunks as they are: nothing is needed."""
+        return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)

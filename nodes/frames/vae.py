@@ -179,7 +179,7 @@ async def _video(vae: StreamingVAE, pieces: AsyncIterator[Tensor]) -> Tensor:
     """Encode consecutive pictures to normalised latents (f, c, h, w)."""
     encoder = vae.open_encoder()
     latents = [_feed(vae, encoder, piece) async for piece in pieces]
-    return torch.cat([*latents, *_drain(encoder)])
+    return torch.cat([*latents, *_drain(vae, encoder)])
 
 
 async def _keyframes(vae: StreamingVAE, pieces: AsyncIterator[Tensor], *, opening: bool) -> Tensor:
@@ -193,7 +193,7 @@ async def _keyframes(vae: StreamingVAE, pieces: AsyncIterator[Tensor], *, openin
             repeats = 1 if opening and not latents else STILL_PICTURES
             encoder = vae.open_encoder()
             encoded = _feed(vae, encoder, picture.repeat(repeats, 1, 1, 1))
-            latents.append(torch.cat([encoded, *_drain(encoder)])[-1:])
+            latents.append(torch.cat([encoded, *_drain(vae, encoder)])[-1:])
     return torch.cat(latents)
 
 
@@ -204,13 +204,15 @@ def _feed(vae: StreamingVAE, encoder: StreamingCoder, pictures: Tensor) -> Tenso
     host.claim([vae.patcher], max(0, room))
     height, width = pictures.shape[-2:]
     where = f"while pictures of {width}x{height} were encoded"
-    with explain_lack(where, "give smaller pictures", keeps=""):
+    lack = explain_lack(where, "give smaller pictures", keeps="")
+    with host.computing_on(vae.device), lack:
         return encoder.feed(pictures.to(vae.device)).cpu()
 
 
-def _drain(encoder: StreamingCoder) -> list[Tensor]:
+def _drain(vae: StreamingVAE, encoder: StreamingCoder) -> list[Tensor]:
     """Return the remaining latents in a list, which may be empty."""
-    rest = encoder.drain()
+    with host.computing_on(vae.device):
+        rest = encoder.drain()
     return [] if rest is None else [rest.cpu()]
 
 

@@ -78,7 +78,7 @@ from __future__ import annotations
 from comfy.model_patcher import ModelPatcher
 
 from .audio_encoder import audio_features, check_audio_encoder
-from .devices import DEFAULT, computing_on, device_named, device_names, same_device
+from .devices import DEFAULT, as_current, computing_on, device_named, device_names, same_device
 from .interpolation import interpolate, interpolator
 from .layers import is_plain_linear, is_plain_sequence
 from .loaded_weights import loaded_dtypes
@@ -193,6 +193,7 @@ __all__ = [
     "check_interrupted",
     "check_prefix",
     "claim",
+    "as_current",
     "claim_whole",
     "compute_device",
     "compute_place",

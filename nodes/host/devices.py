@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
-from typing import Any
 
 import comfy.model_management
 import torch
@@ -50,7 +49,7 @@ def computing_on(device: torch.device) -> Iterator[None]:
     with ExitStack() as stack:
         for lock in device_locks([device]):
             stack.enter_context(lock)
-        stack.enter_context(_current(device))
+        stack.enter_context(as_current(device))
         yield
 
 
@@ -65,10 +64,12 @@ def _lock(kind: str, number: int) -> threading.RLock:
     return threading.RLock()
 
 
-def _current(device: torch.device) -> Any:
+def as_current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a device the thread's current one, whose stream the host's copies of weights order."""
     if device.type not in WITH_CURRENT_DEVICE or device.index is None:
         return nullcontext()
-    return torch.get_device_module(device).device(device)
+    current: AbstractContextManager[object] = torch.get_device_module(device).device(device)
+    return current
 
 
 def _accelerators() -> list[torch.device]:

@@ -201,7 +201,8 @@ class _Encoding:
         if pictures is None:
             self.drained, encoded = True, self._encoder.drain()
         else:
-            encoded = self._encoder.feed(pictures.to(self._device))
+            with host.computing_on(self._device):
+                encoded = self._encoder.feed(pictures.to(self._device))
         latents = [] if encoded is None else [*encoded.cpu()]
         first, self._number = self._number, self._number + len(latents)
         numbered = enumerate(latents, first)

@@ -141,7 +141,8 @@ class LiveEncoder:
         host.claim([self.patcher], self.required_bytes)
         encoder, parts = self._vae.open_encoder(), list[Tensor]()
         for piece in pictures.split(FRAMES_PER_LATENT):
-            parts.append(encoder.feed(piece.to(self._vae.device)).cpu())
+            with host.computing_on(self._vae.device):
+                parts.append(encoder.feed(piece.to(self._vae.device)).cpu())
         rest = encoder.drain()
         if rest is not None:
             parts.append(rest.cpu())

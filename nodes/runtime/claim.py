@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -112,6 +113,14 @@ class Claim:
         """Free the KV caches' memory on an accelerator until the next claim."""
         self.memory.to_host()
 
+    def making(self) -> AbstractContextManager[object]:
+        """Make the model's device the current one.
+
+        The host waits for weights on that device's stream alone, and some kernels run there. A user
+        may have chosen another device for the model by Select Model Device.
+        """
+        return host.as_current(self._device)
+
     @property
     def scale_loras(self) -> Callable[[float], None] | None:
         """Multiply the strength of all LoRAs from the next claim on; None without LoRAs."""
@@ -134,6 +143,7 @@ class SecondClaim:
         self._first, self.packed = first, PackedWeights(first.packed.dtype)
         self.cast, self.check_interrupted = first.cast, first.check_interrupted
         self.register_cache, self.offload_caches = first.register_cache, first.offload_caches
+        self.making = first.making
 
     def claim(self, kv_bytes: int) -> nn.Module:
         """Load the second model; the host may move the first one away."""

@@ -61,6 +61,11 @@ class ChunkProducer:
         self.chunks: Iterator[Chunk] = until_stopped(self.loop.chunks(finished, in_flight))
         state.may_recache = False
 
+    def next(self) -> Chunk | None:
+        """The next chunk; None at the end of the schedule."""
+        with self._spec.model.host.making():
+            return next(self.chunks, None)
+
     def make_again(self, index: int) -> None:
         """Make chunk `index`, the newest one, again under what is now in force.
 

@@ -180,7 +180,7 @@ class Run:
         """Make chunk `first`; if memory runs out, try once more with a smaller plan."""
         while True:
             try:
-                return next(self._ready_producer(first).chunks, None)
+                return self._ready_producer(first).next()
             except (RuntimeError, MemoryError) as error:
                 self._producer = None
                 self._handle_out_of_memory(first, error)

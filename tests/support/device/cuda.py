@@ -204,7 +204,7 @@ def begin() -> None:
 
 def _index(device: Any) -> int:
     inner = _inner(device)
-    return 0 if inner is None else inner.index or 0
+    return CHOSEN.index if inner is None else inner.index or 0
 
 
 def _limit(fraction: float, device: Any = None) -> None:
@@ -213,9 +213,22 @@ def _limit(fraction: float, device: Any = None) -> None:
         raise ValueError(f"Expected a torch.device with a specified index, but got: {device}")
 
 
+class Chosen(threading.local):
+    """The current device of a thread."""
+
+    index = 0
+
+
+CHOSEN = Chosen()
+
+
 @contextmanager
 def _device(device: Any) -> Iterator[None]:
-    yield
+    before, CHOSEN.index = CHOSEN.index, _index(device)
+    try:
+        yield
+    finally:
+        CHOSEN.index = before
 
 
 def _cuda() -> dict[str, Any]:
@@ -238,7 +251,7 @@ def _cuda() -> dict[str, Any]:
         "is_available": lambda: True,
         "is_initialized": lambda: True,
         "device_count": lambda: GPUS,
-        "current_device": lambda: 0,
+        "current_device": lambda: CHOSEN.index,
         "set_device": lambda device: None,
         "set_per_process_memory_fraction": _limit,
         "mem_get_info": lambda device=None: (

@@ -112,6 +112,13 @@ def short(scene: Scene) -> dict[str, Any]:
         return scene.site.run()
 
 
+def second_card(scene: Scene) -> dict[str, Any]:
+    """A node has chosen the second card, which is not the current one."""
+    card = torch.device("cuda", 1)
+    with changed(scene.site.management, get_torch_device=lambda: card):
+        return scene.site.run()
+
+
 def names(scene: Scene) -> dict[str, Any]:
     """Each dtype's name in addresses before and after a shot, and the bytes of its weights."""
     table: dict[str, Any] = {}
@@ -162,6 +169,7 @@ CASES: Mapping[str, Callable[[Scene], dict[str, Any]]] = {
     "as is": as_is,
     "evicted": evicted,
     "short": short,
+    "second card": second_card,
     "names": names,
     "plain names": names,
     "crowded": crowded,

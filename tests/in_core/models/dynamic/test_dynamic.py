@@ -37,7 +37,7 @@ def found() -> dict[str, dict[str, Any]]:
     return records
 
 
-@pytest.mark.parametrize("case", ["as is", "evicted", "short"])
+@pytest.mark.parametrize("case", ["as is", "evicted", "short", "second card"])
 def test_a_shot_is_the_same_wherever_its_weights_are(case: str) -> None:
     result = found()[case]
     assert result["failures"] == [] and result["faults"] == []
