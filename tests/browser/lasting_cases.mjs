@@ -33,13 +33,14 @@ test("in a browser that blocks storage, a run plays and takes a prompt from a ke
   let client = "";
   await player.page.reload(); // the page knew its client only in its storage
   await player.root.waitFor();
-  await player.start({ ...RUN, client_id: client, prompts: [[0, "a red ball"]] });
+  await player.start({ ...RUN, frames: 1800, client_id: client, prompts: [[0, "a red ball"]] });
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Prompts on keys").click();
   await player.root.getByLabel("Prompts on keys, one a line").fill("a blue ball");
   await player.slider.press("1");
   await player.root.getByRole("log", { name: "Edits" }).getByText("a blue ball").waitFor();
-  await player.until(({ state, frames }) => state === "done" && frames === "120");
+  await player.button("Stop").click();
+  await player.until(({ state }) => state === "stopped");
 }, BLOCKS_STORAGE));
 
 /** Intercept the page's websocket. @param {import("playwright-core").Page} page */
