@@ -43,7 +43,7 @@ class ModelHost(Protocol):
     def offload_caches(self) -> None:
         """Free the accelerator memory of all registered caches until the next claim."""
 
-    def making(self) -> AbstractContextManager[object]:
+    def around_chunk(self) -> AbstractContextManager[object]:
         """What the host needs around the making of a chunk."""
 
     @property
@@ -75,7 +75,7 @@ class LocalHost:
     def offload_caches(self) -> None:
         """Leave all caches where they are."""
 
-    def making(self) -> AbstractContextManager[object]:
+    def around_chunk(self) -> AbstractContextManager[object]:
         """Make chunks as they are: nothing is needed."""
         return nullcontext()
 

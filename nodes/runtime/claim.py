@@ -113,7 +113,7 @@ class Claim:
         """Free the KV caches' memory on an accelerator until the next claim."""
         self.memory.to_host()
 
-    def making(self) -> AbstractContextManager[object]:
+    def around_chunk(self) -> AbstractContextManager[object]:
         """Make the model's device the current one.
 
         The host waits for weights on that device's stream alone, and some kernels run there. A user
@@ -143,7 +143,7 @@ class SecondClaim:
         self._first, self.packed = first, PackedWeights(first.packed.dtype)
         self.cast, self.check_interrupted = first.cast, first.check_interrupted
         self.register_cache, self.offload_caches = first.register_cache, first.offload_caches
-        self.making = first.making
+        self.around_chunk = first.around_chunk
 
     def claim(self, kv_bytes: int) -> nn.Module:
         """Load the second model; the host may move the first one away."""

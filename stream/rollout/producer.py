@@ -63,7 +63,7 @@ class ChunkProducer:
 
     def next(self) -> Chunk | None:
         """The next chunk; None at the end of the schedule."""
-        with self._spec.model.host.making():
+        with self._spec.model.host.around_chunk():
             return next(self.chunks, None)
 
     def make_again(self, index: int) -> None:

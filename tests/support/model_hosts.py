@@ -28,7 +28,8 @@ class WatchedHost:
     ) -> None:
         self._host, self._on_check, self._on_claim = host, on_check, on_claim
         self._on_register, self._on_offload = on_register, on_offload
-        self.cast, self.scale_loras, self.making = host.cast, host.scale_loras, host.making
+        self.cast, self.scale_loras = host.cast, host.scale_loras
+        self.around_chunk = host.around_chunk
 
     def claim(self, kv_bytes: int) -> Any:
         self._on_claim(kv_bytes)
