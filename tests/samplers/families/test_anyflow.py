@@ -21,12 +21,11 @@ from longtake.samplers.guidance import cfg
 from longtake.samplers.history.frames import HistoryFrames
 from longtake.samplers.loop import Chunk, Loop
 from longtake.samplers.settings import RolloutSettings
+from longtake.tests.support.model import anyflow
 from longtake.tests.support.samplers.authors import preset_rollout, shot_settings
 from longtake.tests.support.tiny_model import embedding, randn
 
-diffusers = pytest.importorskip("diffusers", minversion="0.39")
-
-anyflow = pytest.importorskip("longtake.tests.support.model.anyflow")
+pytest.importorskip("diffusers", minversion="0.39")
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
 PRESET, WHOLE = BY_KEY["anyflow-far"].preset, BY_KEY["anyflow"].preset

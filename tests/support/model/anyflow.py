@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor
 
@@ -42,6 +41,8 @@ def model(config: DiTConfig = FAR) -> WanDiT:
 
 def theirs(config: DiTConfig = FAR) -> Any:
     """diffusers' model with the same weights, every one of them used."""
+    import diffusers
+
     kind = "AnyFlowFARTransformer3DModel" if config.coarse_past else "AnyFlowTransformer3DModel"
     network = getattr(diffusers, kind)(
         num_attention_heads=config.num_heads, attention_head_dim=config.head_dim,
@@ -83,6 +84,8 @@ def whole_clip(config: DiTConfig, text: Tensor, frames: int, steps: int) -> Tens
 def _run(  # noqa: PLR0913
     name: str, config: DiTConfig, text: Tensor, frames: int, steps: int, **more: Any
 ) -> Tensor:
+    import diffusers
+
     scheduler = diffusers.FlowMapEulerDiscreteScheduler(shift=SHIFT)
     pipeline = getattr(diffusers, name)(None, None, theirs(config), None, scheduler)
     pipeline.set_progress_bar_config(disable=True)
