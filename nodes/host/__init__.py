@@ -17,7 +17,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               current_loaded_models -> [.model],
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       ModelPatcher(module, load_device=, offload_device=) .model
-                              .load_device .is_dynamic() .loaded_size(), to be derived from
+                              .load_device .is_dynamic() .loaded_size()
                               .partially_load(device, bytes, force_patch_weights)
     comfy.ops                 disable_weight_init.Linear .comfy_cast_weights .weight_function
                               .bias_function
