@@ -186,7 +186,9 @@ test("the fields of numbers say what is in force, at once after an edit", onPage
 }));
 
 test("the words of a refused edit are still unsent, and those of an accepted one are not", onPage(async (player) => {
-  await openForm(player, { ...RUN, chunk_s: 1.5, prompts: [[0, "a red ball"], [36, "a green cone"]] });
+  await openForm(player, { ...RUN, prompts: [[0, "a red ball"], [240, "a green cone"]] });
+  await player.button("Pause run").click(); // or a slow page could send the words after frame 240
+  await player.until(({ state }) => state === "paused");
   await player.root.getByLabel("Guidance").fill("99");
   await apply(player, "a cat");
   await player.root.getByRole("alert").waitFor();
@@ -194,6 +196,8 @@ test("the words of a refused edit are still unsent, and those of an accepted one
   assert.equal(await words(player).inputValue(), "a cat");
   await player.root.getByLabel("Guidance").fill("");
   await player.button("Apply").click();
+  await edits(player).getByText("queued").waitFor();
+  await player.button("Resume run").click();
   await edits(player).getByText(/applied/).waitFor();
   await eventually(() => player.root.locator(".lt-scrub").getAttribute("data-prompts"), "3"); // the timeline goes on
   for (let press = 0; press < 2; press++) await player.button("Edit prompt").click();
