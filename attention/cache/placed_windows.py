@@ -66,6 +66,35 @@ class SharedWindow(WindowSink):
         """The held `frames` that `active` ones from `first` on see when they are committed."""
         return [frame for frame in frames if frame >= first + active - self.window_frames]
 
+    def commit_places(self, seen: Sequence[int], first: int) -> list[int]:
+        """How many latent frames before `first` a commit finds each of the frames `seen`."""
+        return [*range(len(seen), 0, -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorWindow(SharedWindow):
+    """A window whose sink is near for denoising and far for commits (AvatarForcing).
+
+    Every pass sees all `window_frames`, however many frames it has of its own. While denoising it
+    finds the sink next to the newest frames. A commit finds the sink where that was in time.
+    """
+
+    def when_rebuilt(self) -> AnchorWindow:
+        """The same policy: places need no memory."""
+        return self
+
+    def ranks_seen(self, count: int, active: int) -> list[int]:
+        """All ranks, since `count` frames are held and all of them are seen."""
+        return [*range(count)]
+
+    def seen_by_commit(self, frames: Sequence[int], first: int, active: int) -> list[int]:
+        """All of the held `frames`, sink and newest ones."""
+        return [*frames]
+
+    def commit_places(self, seen: Sequence[int], first: int) -> list[int]:
+        """As many as there are between them in the shot."""
+        return [first - frame for frame in seen]
+
 
 @dataclass(frozen=True, slots=True)
 class WaveWindow(SharedWindow):

@@ -86,10 +86,11 @@ class SharedWindowCache(KVCache):
         )
 
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
-        """Attention of finished frames to the newest ones that fit, whether sink or not."""
+        """Attention of finished frames to those that their commit sees, in the places it asks."""
         by_time, first = sorted(self.kept_frames), self.slots.next_frame
         seen = self.policy.seen_by_commit(by_time, first, len(visible))
-        return self._attention_to(seen, range(-len(seen), 0), visible, slice(None), ())
+        places = [-before for before in self.policy.commit_places(seen, first)]
+        return self._attention_to(seen, places, visible, slice(None), ())
 
     def restart(self, frames: Sequence[int] = ()) -> None:
         """Forget the frames held; `frames` will be committed again under their own numbers."""

@@ -8,7 +8,12 @@ from typing import Protocol
 
 from ...attention.cache.by_layer.dummy_heads import DummyHeads
 from ...attention.cache.by_layer.tether import TetherCache
-from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from ...attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from ...attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -57,6 +62,7 @@ _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
     MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
     WaveWindow: f"{WINDOW}, shared with the latent frames in work, as WaveForcing counts it",
+    AnchorWindow: f"{WINDOW}, at its true distance for commits",
     DistantSink: f"{WINDOW} at its true distance", DeltaWindow: STATE, RecallWindow: BY_VIEW,
     CoarseWindow: f"{REBUILT}, its older part in coarse patches",
 }  # fmt: skip

@@ -11,7 +11,12 @@ from typing import Any
 
 from ...attention.cache.by_layer.dummy_heads import DummyHeads
 from ...attention.cache.by_layer.tether import TetherCache
-from ...attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from ...attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from ...attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -47,8 +52,8 @@ from ...samplers.solvers.single_step import DDIM, Euler, ReNoise, ReNoiseInHalve
 BEHIND_PROTOCOLS: Mapping[type[Any], tuple[type[Any], ...]] = {
     CachePolicy: (
         FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
-        WaveWindow, DistantSink, MemoryBank, TempCache, TetherCache, RecallWindow,
-        DeltaWindow, DummyHeads, CoarseWindow,
+        WaveWindow, AnchorWindow, DistantSink, MemoryBank, TempCache, TetherCache,
+        RecallWindow, DeltaWindow, DummyHeads, CoarseWindow,
     ),
     Storage: (Dense, Packed),
     Placement: (OnDevice,),

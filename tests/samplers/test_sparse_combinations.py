@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 
 from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from longtake.attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE
@@ -65,6 +70,7 @@ OTHERS = st.sampled_from(
         DistantSink(6, 1),
         SharedWindow(9, 1),
         WaveWindow(9, 1),
+        AnchorWindow(6, 1),
     ]
 )
 BLOCKS = st.builds(

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from longtake.attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from longtake.attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -298,7 +303,7 @@ def test_after_a_flush_a_chunk_sees_the_newest_frame_alone() -> None:
     "policy",
     [WindowSink(4, 1), AveragingSink(4, 1), MostAttended(4, 1), RebuiltWindow(4, 1),
      MemoryBank(4, 1, 2, 1), DistantSink(4, 1), SharedWindow(4, 1),
-     WaveWindow(4, 1)],
+     WaveWindow(4, 1), AnchorWindow(4, 1)],
 )  # fmt: skip
 def test_every_policy_rolls_out_with_every_prompt_switch_and_history_guidance(
     policy: CachePolicy, on_prompt_change: OnPromptChange

@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from longtake.attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.dense import attend
 from longtake.attention.history import open_cache
@@ -124,15 +129,32 @@ def test_a_wave_windows_sink_has_the_places_of_the_oldest_behind_it(
     assert_attention(commit, reference(committed, in_a_row, now))
 
 
+@examples(40)
+@given(window=st.integers(1, 7), sink=st.integers(0, 3), frames=st.integers(0, 14))
+def test_an_anchor_windows_sink_is_near_for_denoising_and_far_for_a_commit(
+    window: int, sink: int, frames: int
+) -> None:
+    """Both see all that is held, beside any number of active frames."""
+    policy = AnchorWindow(window, min(sink, window - 1))
+    cache = open_cache(SHAPE, policy, DENSE, None, "cpu")
+    for frame in range(frames):
+        cache.commit(chunk_kv([frame]))
+    held, now = frame_list(policy, frames), [frames, frames + 1]
+    near = [frames - len(held) + i for i in range(len(held))]
+    assert_attention(cache.attention(ACTIVE), reference(held, near, now))
+    commit = cache.attention_of_commit((ACTIVE,) * ACTIVE)
+    assert_attention(commit, reference(held, held, now))
+
+
 def test_a_window_that_holds_all_is_the_same_wherever_its_sink_would_be() -> None:
-    """Until something is evicted, all three are one."""
+    """Until something is evicted, all four are one."""
     outputs = []
-    for policy in (WindowSink(9, 2), DistantSink(9, 2), SharedWindow(9, 2)):
-        cache = open_cache(SHAPE, policy, DENSE, None, "cpu")
+    for kind in (WindowSink, DistantSink, SharedWindow, AnchorWindow):
+        cache = open_cache(SHAPE, kind(9, 2), DENSE, None, "cpu")
         cache.commit(chunk_kv(range(7)))
         outputs.append(cache.attention(ACTIVE)(0, *active_qkv()))
-    torch.testing.assert_close(outputs[1], outputs[0], **CLOSE)
-    torch.testing.assert_close(outputs[2], outputs[0], **CLOSE)
+    for other in outputs[1:]:
+        torch.testing.assert_close(other, outputs[0], **CLOSE)
 
 
 @pytest.mark.parametrize("frames", [[0, 1, 8, 9], [0, 1, 2, 3]])
@@ -162,7 +184,9 @@ MODEL = local_denoiser(random_dit(), TINY)
 
 @pytest.mark.some_cases(3)
 @pytest.mark.each_value
-@pytest.mark.parametrize("policy", [DistantSink(6, 2), SharedWindow(8, 2), WaveWindow(8, 2)])
+@pytest.mark.parametrize(
+    "policy", [DistantSink(6, 2), SharedWindow(8, 2), WaveWindow(8, 2), AnchorWindow(6, 2)]
+)
 @pytest.mark.parametrize(
     "changes",
     [{}, {"guidance": cfg(2.0)}, {"schedule": ROLLING}, {"storage": Packed(INT8, 2)},
@@ -195,7 +219,7 @@ def test_a_rollout_goes_on_bit_for_bit_in_planned_bytes(
 
 @pytest.mark.parametrize("order", ["time", "lsh"])
 @pytest.mark.parametrize("schedule", [CHUNKS, ROLLING], ids=["chunks", "rolling"])
-@pytest.mark.parametrize("policy", [SharedWindow(8, 2), WaveWindow(8, 2)])
+@pytest.mark.parametrize("policy", [SharedWindow(8, 2), WaveWindow(8, 2), AnchorWindow(6, 2)])
 def test_sparse_attention_to_every_block_of_a_shared_window_is_dense(
     policy: SharedWindow, schedule: NoiseSchedule, order: str
 ) -> None:

@@ -13,7 +13,12 @@ from torch import Tensor
 from longtake.attention.cache import rotated_keys
 from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.kv_cache import KVCache
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from longtake.attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from longtake.attention.cache.policy import (
     UNBOUNDED_START,
     AveragingSink,
@@ -43,6 +48,7 @@ POLICIES = (
     RecallWindow(8, 1, 3, by="content"),
     SharedWindow(7, 2),
     WaveWindow(9, 2),
+    AnchorWindow(7, 2),
 )
 
 

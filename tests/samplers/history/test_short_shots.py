@@ -13,7 +13,12 @@ import torch
 
 from longtake.attention.cache import kv_cache
 from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from longtake.attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from longtake.attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -58,6 +63,7 @@ POLICIES: dict[str, CachePolicy] = {
     "distant sink": DistantSink(8, 3),
     "shared": SharedWindow(9, 2),
     "wave": WaveWindow(9, 2),
+    "anchor": AnchorWindow(7, 2),
     "recall by view": RecallWindow(12, 0, 6),
     "recall by content": RecallWindow(12, 1, 6, by="content"),
     "state": DeltaWindow(8, 3),

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.cache import placed_windows as placed
 from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -195,11 +195,12 @@ def slow(*values: Any) -> Any:
         (SMALL, F32, {"cache": FullHistory(), "storage": Packed(INT4, 3)}),
         (SMALL, BF16, {"cache": AveragingSink(6, 3)}),
         (SMALL, F32, {"cache": RebuiltWindow(6, 3)}),
-        (SMALL, BF16, {"cache": DistantSink(6, 3)}),
-        slow(SMALL, F32, {"cache": SharedWindow(9, 3)}),
-        (SMALL, F32, {"cache": WaveWindow(9, 3)}),
+        (SMALL, BF16, {"cache": placed.DistantSink(6, 3)}),
+        slow(SMALL, F32, {"cache": placed.SharedWindow(9, 3)}),
+        (SMALL, F32, {"cache": placed.WaveWindow(9, 3)}),
+        (SMALL, F32, {"cache": placed.AnchorWindow(6, 3)}),
         slow(SMALL, BF16,
-             {"cache": SharedWindow(9, 3), "schedule": rolling(flow_ladder(3, 3.0), 2)}),
+             {"cache": placed.SharedWindow(9, 3), "schedule": rolling(flow_ladder(3, 3.0), 2)}),
         (SMALL, F32, {"cache": MostAttended(6, 1)}),
         slow(SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),
         (SMALL, F32, {"cache": TetherCache(6, 1)}),
@@ -239,7 +240,7 @@ def slow(*values: Any) -> Any:
     ],
     ids=[
         "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "distant",
-        "shared", "wave", "shared-rolling", "attended", "per-head", "memories",
+        "shared", "wave", "anchor", "shared-rolling", "attended", "per-head", "memories",
         "heads-apart", "memories-not-held",
         "bank", "bank-not-held",
         *(f"temp-{number}" for number in range(len(TEMP))),

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from longtake.attention.cache.by_layer.tether import TetherCache
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from longtake.attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from longtake.attention.cache.policy import (
     CachePolicy,
     FullHistory,
@@ -111,6 +116,7 @@ def test_a_view_of_the_sink_keeps_its_distance() -> None:
         DistantSink(6, 1),
         SharedWindow(9, 1),
         WaveWindow(9, 1),
+        AnchorWindow(6, 1),
     ],
     ids=str,
 )

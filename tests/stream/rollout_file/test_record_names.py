@@ -10,6 +10,7 @@ RECORDED = """
 AgeRange: newest oldest
 AllFrames:
 Anchor: strength target
+AnchorWindow: window_frames sink_frames
 AsComputed:
 AveragingSink: window_frames sink_frames sink_decay
 Blend: chunk_frames parts steps

@@ -19,7 +19,12 @@ from torch import Tensor
 
 from longtake.attention.cache.by_layer.dummy_heads import DummyHeads
 from longtake.attention.cache.by_layer.tether import TetherCache
-from longtake.attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from longtake.attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
@@ -89,6 +94,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "distant": {"cache": DistantSink(6, 3)},
     "shared": {"cache": SharedWindow(9, 3)},
     "wave": {"cache": WaveWindow(9, 3)},
+    "anchor": {"cache": AnchorWindow(6, 3)},
     "attended": {"cache": MostAttended(6, 1)},
     "per head": {"cache": MostAttended(6, 1, per_head=True)},
     "memories": {"cache": TetherCache(6, 1)},
