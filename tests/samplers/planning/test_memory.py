@@ -72,6 +72,7 @@ from longtake.tests.support.tiny_model import CHUNKS, with_camera
 
 F32, BF16 = torch.float32, torch.bfloat16
 FIVE_STEPS = causal_chunks(flow_ladder(5, 3.0), 3)
+pytestmark = pytest.mark.usefixtures("products_without_scratch")
 SMALL = DiTConfig(192, 768, 4, 5, 64)
 KEYS_IN_4 = replace(
     SMALL, camera="keys", num_layers=7, action=ActionSizes(blocks=4, keys=4, embed=6, width=256)
