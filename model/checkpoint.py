@@ -65,10 +65,11 @@ class Checkpoint:
     weights: Weights
 
     def read(self, name: str) -> Tensor:
-        """One tensor by its official name, mapped from disk; as stored, or a matrix reshaped."""
+        """One tensor by its official name; as stored, a matrix reshaped, or with its adapter."""
         tensor = self.weights.read(self.recognition.copy.names[name])
         check_scale(name, tensor, self.recognition.header.path)  # a computed layer has none
         check_mark(name, tensor, self.recognition.header.path)
+        tensor = self.recognition.adapters.add(name, tensor, self.weights.read)
         return tensor.reshape(self.recognition.tensors[name].shape) if name == PATCHES else tensor
 
     def infos(self) -> dict[str, TensorInfo]:
@@ -239,8 +240,7 @@ def _unpack(weight: Tensor, scale: Tensor, name: str, path: Path) -> Tensor:
             f"{path} holds {name} in a packing that Longtake cannot unpack; use an fp16, bf16 or "
             "scaled fp8 file."
         )
-    by_row = scale.float().reshape(-1, *[1] * (weight.ndim - 1))
-    return weight.float() * by_row
+    return weight.float() * scale.float().reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def load_tiny_vae(path: Path) -> TinyVAE:

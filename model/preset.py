@@ -32,6 +32,7 @@ class Preset:
     `shared_window`: the latent frames in work have their place in it; `distant_sink`: the sink
     stays where it was in time. `aligned_frames`: the latent frames in work end a trained range of
     so many, whose bottom the sink keeps (0: the window follows the sink).
+    `anchored`: denoising finds the sink beside the newest frames, and commits where it was in time.
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
     is); `bank_frames` more in every layer are a memory bank (0: none); `drops_first_frame`: the
     model was trained on windows without the first latent frame.
@@ -57,6 +58,8 @@ class Preset:
     (docs/measurements/ladder.md).
     `chunk_sizes` are all sizes of chunk that it was trained with (empty: `chunk_frames` alone).
     `first_frames` are those of a shot's first chunk, where nothing is given (0: as of the others).
+    `picture_first`: its start picture is the first latent frame, finished before the first chunk
+    and silent, so that a voice begins with the second picture.
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
     """
@@ -82,6 +85,7 @@ class Preset:
     bank_frames: int = 0
     shared_window: bool = False
     distant_sink: bool = False
+    anchored: bool = False
     aligned_frames: int = 0
     drops_first_frame: bool = False
     rolling_chunks: int = 0
@@ -104,6 +108,7 @@ class Preset:
     bfloat16_products: bool = False
     chunk_sizes: tuple[int, ...] = ()
     first_frames: int = 0
+    picture_first: bool = False
     note: str = ""
 
     @property

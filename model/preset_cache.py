@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..attention.cache.placed_windows import DistantSink, SharedWindow, WaveWindow
+from ..attention.cache.placed_windows import (
+    AnchorWindow,
+    DistantSink,
+    SharedWindow,
+    WaveWindow,
+)
 from ..attention.cache.policy import (
     AveragingSink,
     CachePolicy,
@@ -32,6 +37,7 @@ def preset_cache(preset: Preset) -> CachePolicy:
     kinds: tuple[tuple[bool, type[WindowSink]], ...] = (
         (preset.rebuilt, RebuiltWindow),
         (preset.wavefront, WaveWindow),
+        (preset.anchored, AnchorWindow),
         (preset.shared_window, SharedWindow),
         (preset.distant_sink and preset.sink_frames > 0, DistantSink),
         (preset.state, DeltaWindow),

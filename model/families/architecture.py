@@ -15,6 +15,7 @@ from ..config import (
 )
 from .anyflow import FAR_SHAPE, WHOLE_SHAPE
 from .cameras.matrix_game import SHAPE as KEYS_SHAPE
+from .speaking import SHAPE as VOICE_SHAPE
 from .table import FAMILIES
 
 ADDITIONS = {
@@ -34,7 +35,7 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     clip = any(".cross_attn." in name and "_img." in name for name in shapes)
     known = {(16, 16, False): "t2v", (36, 16, True): "i2v", (36, 16, False): "i2v-no-clip",
              (48, 48, False): "ti2v-5b"}  # fmt: skip
-    known = {(VOICE_INPUTS, 16, False): "i2v-voice"} if VOICE_TENSOR in shapes else known
+    known = {(VOICE_INPUTS, 16, False): VOICE_SHAPE} if VOICE_TENSOR in shapes else known
     camera = camera_of(shapes)
     of_camera = {
         ("plucker", 36, False): "i2v-camera", ("prope", 16, False): "t2v-camera",

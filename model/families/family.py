@@ -23,6 +23,7 @@ class Family:
     preset has none. `own_levels_only`: it learned no noise levels but its preset's. `instead`
     names, in a sentence, what does all that it has not learned. `width` is that of a family with
     models of one size, so that no name makes another model one of them; 0 for others.
+    `adapter_alpha` is the alpha of the LoRA that its files hold beside the weights; 0 for others.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Family:
     own_levels_only: bool = False
     instead: str = ""
     width: int = 0
+    adapter_alpha: float = 0.0
 
     def with_state(self) -> Family:
         """The same family for a model that keeps a state beside its window."""

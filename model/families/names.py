@@ -1,6 +1,6 @@
 """Maps a stored tensor name to the official Wan 2.1 one.
 
-Trainers leave wrappers in names at any depth (FSDP, torch.compile, activation checkpoints) and put
+Trainers leave wrappers in names at any depth (FSDP, torch.compile, checkpoints, PEFT) and put
 the model behind prefixes (`generator_ema.model.`, `model.diffusion_model.`); diffusers has its own
 names. Prefixes are not listed: a prefix is whatever precedes a name that every Wan model has.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 MAX_COPIES = 16  # in one file; a trainer writes two or three
 _WRAPPER = re.compile(
-    r"(?:(?<=\.)|^)(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module|module)\."
+    r"(?:(?<=\.)|^)(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module|base_layer|module)\."
 )
 _ANCHOR = re.compile(r"((?:.*\.)?)blocks\.0\.(self_attn\.q|attn1\.to_q)\.weight")
 # Not weights of the generator: tables that are computed, and the trainers' critic branches.

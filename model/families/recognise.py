@@ -24,6 +24,7 @@ from ..config import (
     state_of,
 )
 from ..files.header import Header, TensorInfo
+from .adapters import Adapters, checked, without_adapters
 from .architecture import OtherInputs, architecture
 from .depth import block_count, check_depth
 from .family import Family
@@ -50,7 +51,8 @@ FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 class Recognition:
     """A model that can be run: family, sizes, the copy to take, reasons, quantised layers.
 
-    `twin` holds the weights that make the commits, under the official names, where a file has any.
+    `twin` holds the weights that make the commits, under the official names, where a file has any;
+    `adapters` the LoRAs that add to the copy's weights.
     """
 
     family: Family
@@ -61,6 +63,7 @@ class Recognition:
     unused: tuple[str, ...]
     quantised: Quantisation = Quantisation({})
     twin: Copy | None = None
+    adapters: Adapters = Adapters()
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
@@ -73,7 +76,9 @@ class Recognition:
         if self.twin is None:
             return None
         quantised = quantised_layers(self.header, self.twin)
-        return replace(self, copy=self.twin, twin=None, unused=(), quantised=quantised)
+        return replace(
+            self, copy=self.twin, twin=None, unused=(), quantised=quantised, adapters=Adapters()
+        )
 
 
 def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognition:
@@ -83,24 +88,27 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     if not candidates:
         raise _not_a_model(header)
     config_json = transformer_config(header)
-    own, twin = without_twin(candidates[0])
+    plain, adapters = without_adapters(candidates[0])
+    own, twin = without_twin(plain)
     first = {name: header.tensors[stored].shape for name, stored in own.names.items()}
-    kind = other(candidates[0].names)
+    kind = other(plain.names)
     if kind is not None:
         raise Refused(header.path, f"is {kind.title}", kind.remedy, ":")
     config, shape = _describe(header.path, first, config_json)
     check_depth(header.path, config, config_json)
     shape = TWIN if shape == "t2v" and twin is not None else shape
-    row, why = _family(header, shape, config, config_json, family)
+    row, why = _family(header, shape, config, config_json, family, adapted=bool(adapters.factors))
     row = row if config.state == "none" else row.with_state()
     picked, which = _pick(header.path, candidates, copy, row)
-    model_copy, twin = without_twin(picked)
+    plain, adapters = without_adapters(picked)
+    adapters = checked(adapters, row.adapter_alpha, header, plain.names)
+    model_copy, twin = without_twin(plain)
     unused = _check(header, model_copy, config, shape)
     if twin is not None:
         _check(header, twin, config, shape)
     quantised = quantised_layers(header, model_copy)
-    said = tuple(filter(None, (_why_shape(shape, config), why, which)))
-    return Recognition(row, config, model_copy, header, said, unused, quantised, twin)
+    said = tuple(filter(None, (_why_shape(shape, config), why, which, adapters.reason)))
+    return Recognition(row, config, model_copy, header, said, unused, quantised, twin, adapters)
 
 
 def _describe(
@@ -144,9 +152,10 @@ def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any
 
 
 def _family(
-    header: Header, shape: str, config: DiTConfig, transformer: Mapping[str, Any], choice: str
-) -> tuple[Family, str]:
-    """The family's row, with the reason."""
+    header: Header, shape: str, config: DiTConfig, transformer: Mapping[str, Any], choice: str,
+    *, adapted: bool,
+) -> tuple[Family, str]:  # fmt: skip
+    """The family's row, with the reason; `adapted` files hold a LoRA beside their weights."""
     if choice != AUTO:
         if choice not in BY_KEY or BY_KEY[choice].shape != shape:
             keys = ", ".join(row.key for row in FAMILIES if row.shape == shape)
@@ -170,7 +179,8 @@ def _family(
         if transformer.get("causal_ar"):
             return BY_KEY["causal-ar"], "family: its header says causal, not which kind"
         return BY_KEY["wan21-t2v"], f"{ASSUMED}, since nothing in file or name says causal"
-    *others, row = (row for row in FAMILIES if row.shape == shape)
+    rows = [row for row in FAMILIES if row.shape == shape]
+    *others, row = [row for row in rows if bool(row.adapter_alpha) == adapted] or rows
     by = f"{ASSUMED}, since its name says nothing else" if others else "family: by its tensors"
     return row, by
 

@@ -17,7 +17,6 @@ from .cameras.lingbot import LINGBOT_WORLD
 from .cameras.matrix_game import MATRIX_GAME
 from .cameras.minwm import MINWM
 from .family import APACHE, NON_COMMERCIAL, SKYWORK, WAN, Family
-from .livetalk import LIVETALK
 from .presets import (
     ANY_CHUNK,
     AR_FRAMEWISE,
@@ -30,6 +29,7 @@ from .presets import (
     SKYREELS,
     STEP_DISTILL,
 )
+from .speaking import SPEAKING
 
 STREAM_V2 = (
     "made for video to video, from 700 on; from nothing it takes a first step at 1000; its "
@@ -279,7 +279,7 @@ FAMILIES: tuple[Family, ...] = (
     *MINWM,
     *MATRIX_GAME,
     *FUN_CAMERA,
-    *LIVETALK,
+    *SPEAKING,
     *ANYFLOW,
     Family(
         "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,

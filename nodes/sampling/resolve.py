@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ...attention.temp_cache.policy import TempCache
 from ...samplers.conditioning.known_frames import KnownFrames
+from ...samplers.conditioning.reference import Reference
 from ...samplers.experts import check_second_weights
 from ...samplers.guidance import Guidance
 from ...samplers.history.settings import CacheSettings
@@ -25,6 +26,7 @@ from ..conditioning.prompt_plan import (
     prompt_timeline,
 )
 from ..conditioning.reference import check_pictures, reference
+from ..known.first_picture import begin_with_picture
 from ..known.known_frames import check_end, check_starts, place_clips
 from ..known.live_input import check_source, given_clips, live_source
 from ..length import Length, check_endless, latent_size, snapped_length
@@ -76,6 +78,7 @@ class _Choices:
     guided: Callable[[float], Guidance]
     guidance_values: dict[str, object]
     known: KnownFrames
+    picture: Reference | None
     length: Length
 
 
@@ -112,6 +115,10 @@ def _choices(resolved: ResolvedModel, request: RolloutRequest) -> _Choices:
     check_guidance_prompts(guidance, config)
     cache, plain_window = compatible(cache, guidance, schedule.context_noise)
     known = place_clips(given_clips(request.known_frames), preset.fps, config)
+    picture = reference(
+        config, request.picture, request.prompts, image_branch=resolved.image_branch
+    )
+    known, picture = begin_with_picture(known, picture, preset)
     length = snapped_length(
         request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
         schedule.schedule.chunk_base(known.leading),
@@ -119,7 +126,7 @@ def _choices(resolved: ResolvedModel, request: RolloutRequest) -> _Choices:
     check_end(known, length)
     return _Choices(
         size, schedule, cache, plain_window, guidance, request.guidance_spec.at_strength(guidance),
-        request.guidance_spec.values_from_preset(preset, sink=has_sink), known, length,
+        request.guidance_spec.values_from_preset(preset, sink=has_sink), known, picture, length,
     )  # fmt: skip
 
 
@@ -143,10 +150,7 @@ def _settings(
             has_lora=resolved.engine.host.scale_loras is not None,
         ),
         reference=with_voice(
-            reference(
-                config, request.picture, request.prompts, image_branch=resolved.image_branch
-            ),
-            config, preset.fps, request.picture, request.prompts,
+            chosen.picture, config, preset, request.picture, request.prompts
         ),
         camera=camera_path(request.camera, config, preset.fps),
         control=control_video(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ...errors import BadInput
 from ...model.config import DiTConfig
+from ...model.preset import Preset
 from ...samplers.conditioning.reference import Reference
 from ..attachments import VOICE
 from ..length import Length
@@ -14,9 +18,9 @@ from .voice_features import Voice
 
 
 def with_voice(
-    picture: Reference | None, config: DiTConfig, fps: float, *conditionings: Any
+    picture: Reference | None, config: DiTConfig, preset: Preset, *conditionings: Any
 ) -> Reference | None:
-    """The picture with the first voice among the conditionings, at `fps` frames a second.
+    """The picture with the first voice among the conditionings, at the model's frame rate.
 
     BadInput where a model that speaks has none, or any other model has one.
     """
@@ -32,12 +36,21 @@ def with_voice(
         raise BadInput(
             "This model speaks; connect WanImageToVideo to Voice, and that to `picture`."
         )
-    if voice.fps != fps:
+    if voice.fps != preset.fps:
         raise BadInput(
-            f"Voice hears {voice.fps:g} frames a second and the shot has {fps:g}; set `fps` of "
-            f"Voice to {fps:g}."
+            f"Voice hears {voice.fps:g} frames a second and the shot has {preset.fps:g}; set `fps` "
+            f"of Voice to {preset.fps:g}."
         )
-    return replace(picture, voice=voice.features)
+    features = voice.features
+    return replace(picture, voice=_behind_picture(features) if preset.picture_first else features)
+
+
+def _behind_picture(features: Tensor) -> Tensor:
+    """The features (p, AUDIO_FEATURES) of a sound that begins with the shot's second picture.
+
+    The first one, which is given, is silent (AvatarForcing `utils/dataset.py`).
+    """
+    return torch.cat([torch.zeros_like(features[:1]), features[:-1]])
 
 
 def voice_in(*conditionings: Any) -> Voice | None:

@@ -32,7 +32,14 @@ class VoiceNode(io.ComfyNode):
             description="Lets the person of a start picture speak a sound, with a model such as "
             "LiveTalk. Connect the result to `picture` of the sampler, and the same sound to "
             "Save Video (Stream).",
-            search_aliases=["talking head", "lip sync", "avatar", "audio driven", "livetalk"],
+            search_aliases=[
+                "talking head",
+                "lip sync",
+                "avatar",
+                "audio driven",
+                "livetalk",
+                "avatarforcing",
+            ],
             inputs=_inputs(),
             outputs=[io.Conditioning.Output(display_name="picture")],
             hidden=[io.Hidden.unique_id],
@@ -73,6 +80,6 @@ def _inputs() -> list[io.Input]:
             max=MAX_FPS,
             step=1.0,
             advanced=True,
-            tooltip="Frames a second of the shot, 1 to 120; 16 for LiveTalk.",
+            tooltip="Frames a second of the shot, 1 to 120; 16 for LiveTalk, 25 for AvatarForcing.",
         ),
     ]

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
+from longtake.model.families.table import BY_KEY
+from longtake.model.preset import Preset
 from longtake.model.voice import AUDIO_FEATURES
 from longtake.nodes.attachments import PICTURE, VOICE
 from longtake.nodes.conditioning.reference import reference
@@ -26,6 +28,7 @@ from longtake.tests.support.tiny_model import randn
 
 SPEAKS = DiTConfig(24, 32, 2, 4, 8, in_channels=33, out_channels=16, voice=True)
 LENGTH = snapped_length(33, "frames", 16.0, 3, 0)
+LIVETALK = BY_KEY["livetalk"].preset
 
 
 def sound(seconds: float, rate: int = SAMPLES_PER_SECOND, channels: int = 1) -> SoundInMemory:
@@ -103,8 +106,10 @@ def spoken(pictures: int = 33) -> Voice:
     return Voice(torch.zeros(pictures, AUDIO_FEATURES), 16.0, (pictures - 17) / 16)
 
 
-def seen(conditioning: list[Any], config: DiTConfig = SPEAKS, fps: float = 16.0) -> Reference:
-    found = with_voice(reference(config, conditioning), config, fps, conditioning)
+def seen(
+    conditioning: list[Any], config: DiTConfig = SPEAKS, preset: Preset = LIVETALK
+) -> Reference:
+    found = with_voice(reference(config, conditioning), config, preset, conditioning)
     assert found is not None
     return found
 
@@ -120,6 +125,15 @@ def test_a_model_that_speaks_sees_the_picture_beside_every_frame() -> None:
     assert found.voice is not None
 
 
+def test_a_voice_begins_behind_a_picture_that_comes_first() -> None:
+    """As AvatarForcing's authors put zeros before what wav2vec hears."""
+    heard = Voice(randn(33, AUDIO_FEATURES, seed=2), 25.0, 1.0)
+    found = seen(picture(**{VOICE: heard}), preset=BY_KEY["avatar-forcing"].preset)
+    assert found.voice is not None
+    assert torch.equal(found.voice[1:], heard.features[:-1])
+    assert not found.voice[0].any()
+
+
 def test_prompts_may_carry_the_voice(bench: Bench) -> None:
     from longtake.nodes.conditioning.prompt_plan import prompt_timeline
 
@@ -133,7 +147,7 @@ def test_a_voice_must_fit_the_model_and_the_shot() -> None:
     with pytest.raises(BadInput, match="connect WanImageToVideo to Voice"):
         seen(picture())
     with pytest.raises(BadInput, match="hears 16 frames a second and the shot has 24"):
-        seen(picture(**{VOICE: spoken()}), fps=24.0)
+        seen(picture(**{VOICE: spoken()}), preset=replace(LIVETALK, fps=24.0))
     with pytest.raises(BadInput, match="does not speak"):
         seen(picture(**{VOICE: spoken()}), replace(SPEAKS, in_channels=36, voice=False))
 

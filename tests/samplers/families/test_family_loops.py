@@ -107,14 +107,15 @@ def test_every_family_that_can_be_run_has_a_loop() -> None:
     its steps compared with the host's own in tests/in_core. FastVideo's pair is in
     test_authors_loops, and LingBot-World in test_lingbot_world. minWM is in test_minwm: its
     stages before the last differ in steps and guidance alone. Fun-Camera is in tests/in_core,
-    Matrix-Game 2 in test_matrix_game, LiveTalk in test_livetalk. AnyFlow in test_anyflow.
+    Matrix-Game 2 in test_matrix_game, LiveTalk in test_livetalk, AvatarForcing in
+    test_avatar_forcing. AnyFlow in test_anyflow.
     """
     others = {"demo", "skyreels-df-fps", "stepdistill-t2v", "stepdistill-i2v", "wan21-t2v",
               "wan22-ti2v-5b", "wan21-i2v", "wan22-a14b", "wan22-i2v-a14b", "demo-fast",
               "causal-wan22", "lingbot-world-fast", "lingbot-world-2",
               "minwm", "minwm-cd", "minwm-ode", "minwm-ar", "minwm-bidirectional",
               "wan21-fun-camera", "wan22-fun-camera",
-              "matrix-game-2", "matrix-game-2-drive", "livetalk",
+              "matrix-game-2", "matrix-game-2-drive", "livetalk", "avatar-forcing",
               "anyflow-far", "anyflow"}  # fmt: skip
     assert BY_KEY["stepdistill-i2v"].preset == BY_KEY["stepdistill-t2v"].preset
     assert {*PUBLISHED, *RUNS, *others} == {row.key for row in FAMILIES}

@@ -39,6 +39,7 @@ SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
     "AnyFlowFAR-14B": (5120, 13824, 40, 16, 16),
 }
 ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1}
+ADAPTED = (".q", ".k", ".v", ".o", ".ffn.0", ".ffn.2")
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -197,3 +198,23 @@ def speaking_state(text_dim: int = SMALL.text_dim) -> State:
     """A small LiveTalk: 33 channels in, and one block that takes the voice."""
     sizes = replace(SMALL, num_layers=4, text_dim=text_dim)
     return state(replace(sizes, in_channels=33, out_channels=16, voice=True))
+
+
+def adapted_state(weights: State, rank: int, seed: int = 9) -> State:
+    """The same model with a LoRA beside it, under the names that PEFT's layers have.
+
+    AvatarForcing's code puts one on all that attention and the MLP multiply by.
+    """
+    generator, adapted = torch.Generator().manual_seed(seed), State()
+    for name, tensor in weights.items():
+        layer, _, kind = name.rpartition(".")
+        if not layer.startswith("blocks.") or not layer.endswith(ADAPTED):
+            adapted[name] = tensor
+            continue
+        adapted[f"{layer}.base_layer.{kind}"] = tensor
+        if kind == "weight":
+            outputs, inputs = tensor.shape
+            for factor, shape in {"A": (rank, inputs), "B": (outputs, rank)}.items():
+                noise = torch.randn(shape, generator=generator)
+                adapted[f"{layer}.lora_{factor}.default.weight"] = noise / shape[1] ** 0.5
+    return adapted

@@ -131,7 +131,7 @@ def test_a_rollout_on_the_hosts_model_is_that_on_our_own_tree(core: Any, tmp_pat
     settings = RolloutSettings(
         prompt_timeline(words, engine.config, length), ROWS, COLUMNS, CHUNKS, length=FRAMES, seed=5,
         cache=preset_cache(preset),
-        reference=with_voice(reference(engine.config, words), engine.config, 16.0, words),
+        reference=with_voice(reference(engine.config, words), engine.config, preset, words),
     )  # fmt: skip
 
     def latents(of: Denoiser) -> Tensor:

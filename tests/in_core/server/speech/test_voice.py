@@ -1,4 +1,4 @@
-"""LiveTalk as users build it: a picture, a recording, an audio encoder and Voice.
+"""Models that speak as users build them: a picture, a recording, an audio encoder and Voice.
 
 The graph is the example for community files; small random weights stand for what it names.
 """
@@ -23,12 +23,14 @@ from longtake.tests.in_core.support.client import Client, Run, Workflow
 from longtake.tests.in_core.support.graphs import node
 from longtake.tests.in_core.support.outputs import frames_of, saved
 from longtake.tests.in_core.support.places import ROOT
-from longtake.tests.support.model.family_files import speaking_state
+from longtake.tests.support.model.family_files import adapted_state, speaking_state
 
 EXAMPLE = ROOT / "example_workflows" / "community" / "api" / "voice.json"
-CLIP, TEXT, VAE, PICTURE, RECORDING, VOICE, SAMPLER, DECODE, PREVIEW, SAVE = (
-    "2", "3", "5", "6", "8", "9", "10", "11", "12", "13",
+MODEL, CLIP, TEXT, VAE, PICTURE, RECORDING, VOICE, SAMPLER, DECODE, PREVIEW, SAVE = (
+    "1", "2", "3", "5", "6", "8", "9", "10", "11", "12", "13",
 )  # fmt: skip
+LIVETALK, AVATAR = "livetalk_1.3b.safetensors", "avatar.pt"
+RATES = {LIVETALK: 16.0, AVATAR: 25.0}  # frames a second
 SIZE = {"width": 96, "height": 64}
 FRAMES, CHUNKS, HZ = 33, 3, 22_050
 pytestmark = pytest.mark.usefixtures("fresh_journal")
@@ -66,23 +68,26 @@ def files(core: Any, client: Client) -> Iterator[None]:
     """Picture, recording, model and encoder under the names of the example."""
     models, inputs = client.base / "models", client.base / "input"
     made = {
-        models / "diffusion_models" / "livetalk_1.3b.safetensors": speaking_state(64),
+        models / "diffusion_models" / LIVETALK: speaking_state(64),
         models / "audio_encoders" / "wav2vec2-base-960h.safetensors": random_wav2vec(core),
     }
     for file, weights in made.items():
         file.parent.mkdir(exist_ok=True)
         save_file(weights, file)
+    avatar = models / "diffusion_models" / AVATAR
+    stored = {f"model.{name}": t for name, t in adapted_state(speaking_state(64), 4).items()}
+    torch.save({"generator": stored}, avatar)
     ramp = np.broadcast_to(np.arange(96, dtype=np.uint8)[:, None], (64, 96, 3)).copy()
     Image.fromarray(ramp).save(inputs / "your_picture.png")
     record(inputs / "your_voice.wav", 0.5)
     record(inputs / "silence.wav", 0.0)
     yield
     others = [inputs / name for name in ("your_picture.png", "your_voice.wav", "silence.wav")]
-    for file in (*made, *others):
+    for file in (*made, *others, avatar):
         file.unlink()
 
 
-def speech() -> Workflow:
+def speech(model: str = LIVETALK) -> Workflow:
     """The example, small and short, with the demo's text encoder and VAE."""
     workflow: Workflow = json.loads(EXAMPLE.read_text(encoding="utf-8"))
     del workflow[PREVIEW], workflow[VAE]
@@ -92,6 +97,8 @@ def speech() -> Workflow:
     workflow[TEXT]["inputs"].update(clip=[CLIP, 1], text="a red ball over green hills")
     workflow[PICTURE]["inputs"].update(SIZE)
     workflow[SAMPLER]["inputs"].update(SIZE, length=float(FRAMES), length_unit="frames")
+    workflow[MODEL]["inputs"]["model_name"] = model
+    workflow[VOICE]["inputs"]["fps"] = RATES[model]
     return workflow
 
 
@@ -101,13 +108,16 @@ def frames(client: Client, run: Run) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("files")
-def test_a_picture_speaks_a_recording_and_the_video_has_it(client: Client) -> None:
-    spoken = client.run(speech())
+@pytest.mark.parametrize("model", RATES)
+def test_a_picture_speaks_a_recording_and_the_video_has_it(client: Client, model: str) -> None:
+    """LiveTalk makes the picture in its first chunk; it is AvatarForcing's first chunk."""
+    spoken = client.run(speech(model))
     heard = frames(client, spoken)
     assert spoken.values(SAMPLER)[-1] == CHUNKS
     with av.open(str(saved(client, spoken, SAVE))) as video:
         assert len(video.streams.audio) == 1
-    workflow = speech()
+        assert video.streams.video[0].average_rate == RATES[model]
+    workflow = speech(model)
     workflow[RECORDING]["inputs"]["audio"] = "silence.wav"
     still = frames(client, client.run(workflow))
     assert heard.shape == still.shape == (FRAMES, 64, 96, 3)
