@@ -218,7 +218,7 @@ class Branches:
         """A prompt's embeddings, one for each text that is active."""
         negative = self.current.settings.prompts.negative
         if prompt == "positive":
-            return [timed.embedding for _, timed in active.prompts]
+            return [timed.values for _, timed in active.prompts]
         if isinstance(prompt, OwnPrompt):
             return [fit_length(prompt.embedding.to(negative), len(negative))] * len(active.prompts)
         return [negative] * len(active.prompts)

@@ -62,7 +62,7 @@ class HistoryBench:
 
     def __init__(self) -> None:
         self.tree, sizes = plain_dit()
-        prompt = random_prompt(sizes.text_dim).at(0).embedding
+        prompt = random_prompt(sizes.text_dim).at(0).values
         self.text: TextKV = project_text(self.tree, prompt[None, None])
         self.shape = CacheShape(
             sizes.num_layers, 1, sizes.num_heads, sizes.head_dim, *GRID, chunk_frames=CHUNK

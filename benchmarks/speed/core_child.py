@@ -67,7 +67,7 @@ class Core:
             for step in range(1, len(noise))
         )
         sampler = self.comfy.samplers.ksampler("ar_video", {"num_frame_per_block": CHUNK})
-        prompt = [[shot.prompts.at(0).embedding[None], {}]]
+        prompt = [[shot.prompts.at(0).values[None], {}]]
         with mock.patch.object(torch, "randn_like", lambda like: next(fresh).to(like)):
             raw = self.comfy.sample.sample_custom(
                 self.model, start, 1.0, sampler, torch.tensor(LADDER), prompt, prompt,

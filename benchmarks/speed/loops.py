@@ -47,7 +47,7 @@ def _play_straight(
         if prompt.text != last:
             cache.prompt.clear()
             last = prompt.text
-        context, chunk = prompt.embedding[None], slice(first, first + CHUNK)
+        context, chunk = prompt.values[None], slice(first, first + CHUNK)
         x = noise[0, chunk].transpose(0, 1)[None]  # (1, c, f, h, w)
         for step, (level, after) in enumerate(zip(LADDER, LADDER[1:], strict=False)):
             t = torch.full((CHUNK,), 1000 * level, dtype=torch.float64)
@@ -68,7 +68,7 @@ def recompute(networks: Networks) -> Play:
 
 
 def _play_recomputed(networks: Networks, shot: DemoShot, marks: Marks) -> Iterator[Part]:
-    text = project_text(networks.tree, shot.prompts.at(0).embedding[None, None])
+    text = project_text(networks.tree, shot.prompts.at(0).values[None, None])
 
     def open_chunk(frames: int) -> Velocity:
         rows, columns = shot.rows // PATCH, shot.columns // PATCH
@@ -98,7 +98,7 @@ def recompute_by_diffusers(networks: Networks) -> Play:
 
 
 def _play_diffusers(networks: Networks, model: Any, shot: DemoShot, marks: Marks) -> Iterator[Part]:
-    context = shot.prompts.at(0).embedding[None]
+    context = shot.prompts.at(0).values[None]
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         [out] = model(

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...characters import excerpt
 from ...errors import BadInput
 from ...model.config import DiTConfig
-from ...samplers.conditioning.blend import MAX_STEPS_BYTES, Blend
+from ...samplers.conditioning.blend import MAX_STEPS, Blend
 from ...samplers.conditioning.prompts import (
     PromptMix,
     PromptTimeline,
@@ -21,7 +21,6 @@ from ...samplers.conditioning.prompts import (
 )
 from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance, TimedLora
-from ...units import byte_size
 from ..attachments import check_attachments
 from ..length import Length, latent_frame_at
 from ..models.demo_objects import PROMPT_TEXT, is_changed, words_of
@@ -58,8 +57,7 @@ def prompt_timeline(
     in_order = tuple(lines[start] for start in sorted(lines))
     mixes = [PromptMix(rows.fit(second.embedding), _shares(second, length)) for second in seconds]
     placed = PromptTimeline(in_order, rows.fit(timeline.negative), *mixes)
-    row_bytes = config.text_dim * timeline.negative.element_size()
-    _check_steps(placed.step_count, rows.count * row_bytes)
+    _check_steps(placed.step_count)
     return placed
 
 
@@ -125,12 +123,12 @@ def truncated_prompts(
     ]
 
 
-def _check_steps(count: int, bytes_each: int) -> None:
-    if count * bytes_each > MAX_STEPS_BYTES:
+def _check_steps(count: int) -> None:
+    """Refuse (BadInput) more steps than a day of video has chunks."""
+    if count > MAX_STEPS:
         raise BadInput(
-            f"The prompts blend in {count} steps, one for each chunk, which would fill "
-            f"{byte_size(count * bytes_each)} of memory; reduce (over), the changes of `mix`, or "
-            "the length of the shot."
+            f"The prompts blend in {count:,} steps, one for each chunk, and a shot takes "
+            f"{MAX_STEPS:,}; reduce (over), the changes of `mix`, or the length of the shot."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STEPS_BEYOND = 16  # chunks after a shot's end in which prompts still blend, for a later continue
-MAX_STEPS_BYTES = 4 * 2**30  # all embeddings of blends; one of Wan's is 8 MB
+MAX_STEPS = 200_000  # prompts in between, of all blends of a shot: a day of chunks of 3
 
 
 @dataclass(frozen=True, slots=True)

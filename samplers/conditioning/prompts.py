@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import BadInput
 from ..camera.implied import implied_motion
 from .blend import Blend
-from .digest import embedding_digest
+from .mixture import Embedding, digest_of, mix, values_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class TimedPrompt:
     """
 
     start_frame: int
-    embedding: Tensor
+    embedding: Embedding
     text: str = ""
     active_from: int = 0
     active_until: int | None = None
@@ -37,7 +36,12 @@ class TimedPrompt:
     @cached_property
     def digest(self) -> str:
         """A short hash of the embedding, which every chunk's address has; taken once."""
-        return embedding_digest(self.embedding)
+        return digest_of(self.embedding)
+
+    @property
+    def values(self) -> Tensor:
+        """The numbers of the embedding, computed anew for a mixture."""
+        return values_of(self.embedding)
 
     def may_apply(self, leading: int) -> bool:
         """Whether the prompt may be in force while latent frame `leading` leads."""
@@ -45,12 +49,11 @@ class TimedPrompt:
             self.active_until is None or leading < self.active_until
         )
 
-    def says_the_same(self, other: TimedPrompt) -> bool:
-        """Whether both give the model the same embedding, and the camera the same words."""
-        return self._moves_as(other) and torch.equal(self.embedding, other.embedding)
-
     def continues(self, other: TimedPrompt) -> bool:
-        """As `says_the_same`, by the hashes that addresses have: no device is asked for values."""
+        """Whether both give the model the same embedding, and the camera the same words.
+
+        By the hashes that addresses have: no device is asked for values.
+        """
         return self is other or (self._moves_as(other) and self.digest == other.digest)
 
     def _moves_as(self, other: TimedPrompt) -> bool:
@@ -73,11 +76,11 @@ class TimedPrompt:
         return newest.steps
 
     def _steps_from(self, before: TimedPrompt, blend: Blend, stop: int | None) -> list[TimedPrompt]:
-        first, whole = self.start_frame, self.embedding.to(before.embedding)
+        first = self.start_frame
         steps = [
             replace(
                 self, start_frame=start, blend=None,
-                embedding=before.embedding.lerp(whole, part / (blend.parts + 1)),
+                embedding=mix(before.embedding, self.embedding, part / (blend.parts + 1)),
             )
             for part, start in enumerate(blend.starts(first, stop), 1)
         ]  # fmt: skip
@@ -124,7 +127,7 @@ class PromptMix:
     def _mixture(self, prompt: TimedPrompt, share: float, start: int) -> TimedPrompt:
         if share == 0:
             return replace(prompt, start_frame=start)
-        mixed = torch.lerp(prompt.embedding, self.embedding.to(prompt.embedding), share)
+        mixed = mix(prompt.embedding, self.embedding, share)
         text = f"{prompt.text} (mixed {share:.0%})"
         return replace(prompt, start_frame=start, embedding=mixed, text=text)
 
@@ -236,7 +239,7 @@ def _without_repeats(prompts: Iterable[TimedPrompt]) -> list[TimedPrompt]:
     """The prompts without those that say the same as the one before."""
     changes = list[TimedPrompt]()
     for prompt in prompts:
-        if not changes or not prompt.says_the_same(changes[-1]):
+        if not changes or not prompt.continues(changes[-1]):
             changes.append(prompt)
     return changes
 

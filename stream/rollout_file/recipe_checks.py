@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ...attention.cache.policy import MemoryBank, WindowSink
 from ...attention.temp_cache.policy import TempCache
+from ...samplers.conditioning.blend import MAX_STEPS
+from ...samplers.conditioning.mixture import MAX_DEPTH, Embedding, Mixture
 from ...samplers.conditioning.prompts import PromptTimeline
 from ...samplers.guidance.prompt import OwnPrompt, Prompt
 from ...samplers.guidance.terms import Branch
@@ -24,8 +26,6 @@ MAX_WINDOW = 100_000  # latent frames
 MAX_SEED = 2**64 - 1
 MAX_ROW_WORK = 2_000_000  # latent frames times steps that are in flight at once
 MAX_STRENGTH = 1e6
-MAX_BLENDED = 200_000  # prompts in between: a day of chunks of 3
-MAX_BLENDED_BYTES = 4 * 2**30  # all of their embeddings
 
 
 class Unusable(ValueError):
@@ -100,13 +100,24 @@ def _check_prompts(settings: RolloutSettings) -> None:
 
 
 def _embeddings(timeline: PromptTimeline) -> list[Tensor]:
-    """The embeddings of the lines and of the second prompt."""
-    second = [] if timeline.mix is None else [timeline.mix.embedding]
-    return [*(line.embedding for line in timeline.lines), *second]
+    """The embeddings that the lines, mixtures among them, and the second prompt are made of."""
+    parts = [] if timeline.mix is None else [timeline.mix.embedding]
+    for line in timeline.lines:
+        parts += _parts(line.embedding, MAX_DEPTH)
+    return parts
+
+
+def _parts(embedding: Embedding, depth: int) -> list[Tensor]:
+    """The numbers that an embedding is made of, by mixtures at most `depth` inside one another."""
+    if isinstance(embedding, Tensor):
+        return [embedding]
+    if depth < 0 or not 0 <= embedding.share <= 1:
+        raise Unusable("a prompt is mixed in a way that no shot mixes prompts")
+    return [*_parts(embedding.first, depth - 1), *_parts(embedding.second, depth - 1)]
 
 
 def _check_changes(timeline: PromptTimeline) -> None:
-    """Refuse times out of range, and blends and mixes that would fill the memory."""
+    """Refuse times out of range, and more blended prompts than a day of video has chunks."""
     shares = () if timeline.mix is None else timeline.mix.shares
     for frame in (*(line.start_frame for line in timeline.lines), *(at for at, _ in shares)):
         _check_range("a prompt's latent frame", frame, 0, MAX_FRAMES)
@@ -118,11 +129,12 @@ def _check_changes(timeline: PromptTimeline) -> None:
         for count in (blend.chunk_frames, blend.parts, blend.steps):
             _check_range("the parts of a blend", count, 1, MAX_FRAMES)
     sizes = {tuple(embedding.shape) for embedding in _embeddings(timeline)}
-    if timeline.step_count and len(sizes) > 1:
+    are_mixed = timeline.step_count or any(
+        isinstance(line.embedding, Mixture) for line in timeline.lines
+    )
+    if are_mixed and len(sizes) > 1:
         raise Unusable("prompts that are mixed have several sizes")
-    _check_range("the number of blended prompts", timeline.step_count, 0, MAX_BLENDED)
-    total = timeline.step_count * max(line.embedding.nbytes for line in timeline.lines)
-    _check_range("the bytes of all blended prompts", total, 0, MAX_BLENDED_BYTES)
+    _check_range("the number of blended prompts", timeline.step_count, 0, MAX_STEPS)
 
 
 def _check_cache(settings: RolloutSettings) -> None:

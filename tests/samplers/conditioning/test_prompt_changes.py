@@ -35,7 +35,7 @@ def timeline(*lines: TimedPrompt, mix: PromptMix | None = None) -> PromptTimelin
 
 def values(prompts: PromptTimeline, chunks: int = 6) -> list[float]:
     """What each chunk has."""
-    return [float(prompts.at(CHUNK * chunk).embedding) for chunk in range(chunks)]
+    return [float(prompts.at(CHUNK * chunk).values) for chunk in range(chunks)]
 
 
 def test_a_blend_has_equal_parts_and_begins_where_the_one_before_has_come_to() -> None:

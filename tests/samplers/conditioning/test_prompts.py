@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.errors import BadInput
-from longtake.samplers.conditioning import prompts
+from longtake.samplers.conditioning import mixture
 from longtake.samplers.conditioning.digest import embedding_digest
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.conditioning.prompts import (
@@ -83,9 +83,10 @@ def test_a_prompts_digest_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None
         taken.append(embedding)
         return "of it"
 
-    monkeypatch.setattr(prompts, "embedding_digest", digest)
+    monkeypatch.setattr(mixture, "embedding_digest", digest)
     entry = TimedPrompt(0, randn(5, 4))
-    assert (entry.digest, entry.digest) == ("of it", "of it")
+    later = replace(entry, start_frame=6)  # the same numbers
+    assert (entry.digest, entry.digest, later.digest) == ("of it",) * 3
     assert [one is entry.embedding for one in taken] == [True]
 
 

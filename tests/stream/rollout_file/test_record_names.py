@@ -42,6 +42,7 @@ KnownFrames: frames
 Lens: focal_x focal_y centre_x centre_y
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
+Mixture: first second share
 MostAttended: window_frames sink_frames per_head memory
 MemoryRules: commit recency past far positions
 Motion: min_change

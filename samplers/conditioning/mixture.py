@@ -1,0 +1,84 @@
+"""A mixture of two embeddings, whose numbers are computed when a chunk needs them.
+
+A prompt that blends in is another mixture in every chunk, and so is one whose share follows music.
+An embedding of Wan's takes 8 MB, and each chunk of an hour would hold one. A mixture holds the two
+prompts that all of its neighbours hold too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .digest import embedding_digest
+
+MAX_DEPTH = 8
+"""Mixtures inside one another; a blend that begins within another one begins with a mixture."""
+_DIGESTS: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
+"""Hashes of the embeddings in use. Nobody changes their numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """`share`, 0 to 1, of `second` (l, text_dim) in the place of as much of `first`.
+
+    `mix` makes one.
+    """
+
+    first: Tensor | Mixture
+    second: Tensor | Mixture
+    share: float
+
+    @property
+    def values(self) -> Tensor:
+        """The numbers (l, text_dim), in the dtype and on the device of the first embedding."""
+        first = values_of(self.first)
+        return first.lerp(values_of(self.second).to(first), self.share)
+
+    @cached_property
+    def digest(self) -> str:
+        """A short hash of its parts, for chunk addresses."""
+        parts = digest_of(self.first), digest_of(self.second), repr(self.share)
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+    @cached_property
+    def depth(self) -> int:
+        """How many mixtures are inside one another, this one included."""
+        return 1 + max(depth_of(self.first), depth_of(self.second))
+
+
+Embedding = Tensor | Mixture
+"""The embedding (l, text_dim) of a prompt, as numbers or as what they are computed of."""
+
+
+def mix(first: Embedding, second: Embedding, share: float) -> Embedding:
+    """`first` with a share of `second` in it, or itself where that changes nothing."""
+    if share == 0 or digest_of(first) == digest_of(second):
+        return first
+    first, second = (part if depth_of(part) < MAX_DEPTH else values_of(part)
+                     for part in (first, second))  # fmt: skip
+    return Mixture(first, second, share)
+
+
+def depth_of(embedding: Embedding) -> int:
+    """How many mixtures are inside one another; 0 for numbers."""
+    return embedding.depth if isinstance(embedding, Mixture) else 0
+
+
+def values_of(embedding: Embedding) -> Tensor:
+    """The numbers (l, text_dim) of an embedding."""
+    return embedding.values if isinstance(embedding, Mixture) else embedding
+
+
+def digest_of(embedding: Embedding) -> str:
+    """A short hash of an embedding, for chunk addresses; that of numbers is taken once."""
+    if isinstance(embedding, Mixture):
+        return embedding.digest
+    if embedding not in _DIGESTS:
+        _DIGESTS[embedding] = embedding_digest(embedding)
+    return _DIGESTS[embedding]

@@ -1,0 +1,70 @@
+"""Mixtures of embeddings: the numbers of a plain interpolation, held by none of them."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from longtake.samplers.conditioning.mixture import (
+    MAX_DEPTH,
+    Embedding,
+    Mixture,
+    depth_of,
+    digest_of,
+    mix,
+    values_of,
+)
+from longtake.tests.support.tiny_model import randn
+
+FIRST, SECOND, THIRD = (randn(5, 4, seed=seed) for seed in range(3))
+
+
+def test_the_numbers_are_those_of_a_plain_interpolation() -> None:
+    """Also of a mixture inside another one, to the bit."""
+    inner = torch.lerp(FIRST, SECOND, 0.3)
+    mixed = mix(mix(FIRST, SECOND, 0.3), THIRD, 0.75)
+    assert torch.equal(values_of(mixed), torch.lerp(inner, THIRD, 0.75))
+
+
+def test_a_prompt_of_another_dtype_is_mixed_in_that_of_the_first() -> None:
+    mixed = values_of(mix(FIRST.bfloat16(), SECOND, 0.5))
+    assert torch.equal(mixed, torch.lerp(FIRST.bfloat16(), SECOND.bfloat16(), 0.5))
+
+
+def test_nothing_is_mixed_where_that_changes_nothing() -> None:
+    assert mix(FIRST, SECOND, 0.0) is FIRST
+    assert mix(FIRST, FIRST.clone(), 0.5) is FIRST
+
+
+def test_a_digest_names_both_parts_their_order_and_the_share() -> None:
+    same = digest_of(mix(FIRST, SECOND, 0.25))
+    assert digest_of(mix(FIRST.clone(), SECOND.clone(), 0.25)) == same
+    others: list[Embedding] = [
+        mix(FIRST, SECOND, 0.5), mix(SECOND, FIRST, 0.25), mix(FIRST, THIRD, 0.25), FIRST,
+        mix(mix(FIRST, SECOND, 0.25), THIRD, 0.25),
+    ]  # fmt: skip
+    digests = {digest_of(other) for other in others}
+    assert len(digests) == len(others) and same not in digests
+
+
+def test_blends_within_blends_stay_shallow_and_exact() -> None:
+    """A performer may begin a new blend before the last one is complete, again and again."""
+    mixed: Embedding = FIRST
+    plain = FIRST
+    for number in range(100):
+        prompt = randn(5, 4, seed=number)
+        mixed, plain = mix(mixed, prompt, 0.4), torch.lerp(plain, prompt, 0.4)
+        assert depth_of(mixed) <= MAX_DEPTH
+        assert torch.equal(values_of(mixed), plain)
+
+
+def test_hashes_of_prompts_that_are_gone_are_forgotten() -> None:
+    """A show takes new prompts for hours."""
+    from longtake.samplers.conditioning import mixture
+
+    gc.collect()
+    before = len(mixture._DIGESTS)
+    digest_of(Mixture(randn(5, 4, seed=8), randn(5, 4, seed=9), 0.5))
+    gc.collect()
+    assert len(mixture._DIGESTS) == before
