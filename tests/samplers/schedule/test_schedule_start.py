@@ -26,7 +26,7 @@ A_DAY = 345_601  # latent frames at 16 frames a second
 LAGS = (0.0, 0.01, 0.3, 0.5, 1.0, 1.5, 5 / 3, 2.0, 3.7, math.inf)
 
 
-@examples(400)
+@examples(150)
 @given(
     steps=st.integers(1, 6),
     opening=st.integers(0, 9),
