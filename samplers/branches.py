@@ -18,8 +18,9 @@ from ..attention.sparse.stats import SparseStats
 from ..errors import BadInput, NotFinite
 from ..machine.uploads import upload
 from ..model.cross_attention import KeysValues
+from .conditioning.embedding import fit, values_of
 from .conditioning.known_frame import LookaheadFrames
-from .conditioning.prompts import ActivePrompts, fit_length
+from .conditioning.prompts import ActivePrompts
 from .current import CurrentSettings
 from .denoiser import Denoiser
 from .evaluator import PassInputs
@@ -220,7 +221,8 @@ class Branches:
         if prompt == "positive":
             return [timed.values for _, timed in active.prompts]
         if isinstance(prompt, OwnPrompt):
-            return [fit_length(prompt.embedding.to(negative), len(negative))] * len(active.prompts)
+            own = values_of(fit(prompt.embedding.to(negative), len(negative)))
+            return [own] * len(active.prompts)
         return [negative] * len(active.prompts)
 
 

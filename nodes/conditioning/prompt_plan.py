@@ -13,6 +13,7 @@ from ...characters import excerpt
 from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...samplers.conditioning.blend import MAX_STEPS, Blend
+from ...samplers.conditioning.embedding import values_of
 from ...samplers.conditioning.prompts import (
     PromptMix,
     PromptTimeline,
@@ -56,7 +57,7 @@ def prompt_timeline(
         lines[start] = TimedPrompt(start, fitted, entry.text, blend=_blend(entry, start, length))
     in_order = tuple(lines[start] for start in sorted(lines))
     mixes = [PromptMix(rows.fit(second.embedding), _shares(second, length)) for second in seconds]
-    placed = PromptTimeline(in_order, rows.fit(timeline.negative), *mixes)
+    placed = PromptTimeline(in_order, values_of(rows.fit(timeline.negative)), *mixes)
     _check_steps(placed.step_count)
     return placed
 

@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...errors import BadInput
+from ...samplers.conditioning.embedding import without_padding
 from ...stream.rollout.live.edit_queue import MAX_GUIDANCE
 from ...stream.rollout.spec import Warn
 from .. import categories, host, sockets
@@ -21,7 +22,7 @@ from ..runtime.session import session
 from ..schema import build
 from ..validation import refuses
 from .prompt_plan import check_finite, own_prompt
-from .text_rows import TEXT_LEN
+from .text_rows import TEXT_LEN, WAN_TEXT_DIM
 from .timed_lines import first_time
 from .timed_numbers import TimedNumber, read_numbers
 from .timeline import SecondPrompt, TimedEmbedding, TimedText, Timeline, format_line, parse
@@ -222,7 +223,7 @@ def embed(clip: Any, text: str, warn: Warn) -> Tensor:
         _check_hooks(conditioning)
         embedding: Tensor = conditioning[0][0][0]
         check_finite(embedding)
-        return embedding
+        return without_padding(embedding) if embedding.shape[-1] == WAN_TEXT_DIM else embedding
     encoded = clip.encode_prompt(text)
     for problem in problems(encoded):
         warn(problem)

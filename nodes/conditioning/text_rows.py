@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...model.config import DiTConfig
 from ...model.text import MIN_PADDING
-from ...samplers.conditioning.prompts import fit_length
+from ...samplers.conditioning.embedding import Embedding, fit, values_of
 
 TEXT_LEN, WAN_TEXT_DIM = 512, 4096  # of the Wan family, whose attention includes the padding
 
@@ -29,11 +29,11 @@ class TextRows:
         count = min(trained, max(map(len, embeddings)))
         return cls(count, count - MIN_PADDING)
 
-    def fit(self, embedding: Tensor) -> Tensor:
+    def fit(self, embedding: Tensor) -> Embedding:
         """A prompt (l, c) of any length as (count, c)."""
         if len(embedding) > self.count:
-            embedding = fit_length(embedding, self.words)
-        return fit_length(embedding, self.count)
+            embedding = values_of(fit(embedding, self.words))
+        return fit(embedding, self.count)
 
     def is_cut(self, embedding: Tensor) -> bool:
         """Whether some of a prompt's words find no room."""

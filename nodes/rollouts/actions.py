@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ...errors import BadInput
 from ...model.config import FRAMES_PER_LATENT
-from ...samplers.conditioning.prompts import TimedPrompt, fit_length
+from ...samplers.conditioning.embedding import fit
+from ...samplers.conditioning.prompts import TimedPrompt
 from ...samplers.settings import RolloutSettings
 from ...stream.rollout.fork import Fork, extend
 from ...stream.rollout.spec import Warn
@@ -121,7 +122,7 @@ def _encode_prompt(source: HostRollout, text: str, warn: Warn) -> TimedPrompt | 
             "Prompt Timeline to the sampler in place of CLIP Text Encode."
         )
     embedding = source.spec.prompter.encode(text, warn)
-    return TimedPrompt(0, fit_length(embedding, len(source.settings.prompts.negative)), text)
+    return TimedPrompt(0, fit(embedding, len(source.settings.prompts.negative)), text)
 
 
 def _set_length(

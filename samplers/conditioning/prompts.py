@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import BadInput
 from ..camera.implied import implied_motion
 from .blend import Blend
-from .mixture import Embedding, digest_of, mix, values_of
+from .embedding import Embedding, digest_of, mix, values_of
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class PromptMix:
     The frames increase.
     """
 
-    embedding: Tensor
+    embedding: Embedding
     shares: tuple[tuple[int, float], ...]
 
     def into(self, prompts: Sequence[TimedPrompt]) -> list[TimedPrompt]:
@@ -277,16 +276,6 @@ class ActivePrompts:
         pairs = zip(self.prompts, other.prompts, strict=False)
         same = all(a == b and entry is two for (a, entry), (b, two) in pairs)
         return same and len(self.prompts) == len(other.prompts)
-
-
-def fit_length(embedding: Tensor, text_len: int) -> Tensor:
-    """Pad (l, text_dim) with zeros, or cut it, to the family's text length.
-
-    A longer one first loses its rows of zeros: joined prompts hold the padding of each.
-    """
-    if len(embedding) > text_len:
-        embedding = embedding[embedding.any(-1)][:text_len]
-    return F.pad(embedding, (0, 0, 0, text_len - len(embedding)))
 
 
 def chunk_start(latent_frame: float, chunk_frames: int, chunk_base: int = 0) -> int:

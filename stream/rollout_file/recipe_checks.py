@@ -14,7 +14,7 @@ from torch import Tensor
 from ...attention.cache.policy import MemoryBank, WindowSink
 from ...attention.temp_cache.policy import TempCache
 from ...samplers.conditioning.blend import MAX_STEPS
-from ...samplers.conditioning.mixture import MAX_DEPTH, Embedding, Mixture
+from ...samplers.conditioning.embedding import MAX_DEPTH, Embedding, Mixture, Padded
 from ...samplers.conditioning.prompts import PromptTimeline
 from ...samplers.guidance.prompt import OwnPrompt, Prompt
 from ...samplers.guidance.terms import Branch
@@ -24,6 +24,7 @@ MAX_SIDE = 4096  # latent rows or columns
 MAX_FRAMES = 1_000_000  # latent frames: 46 hours at 24 frames a second
 MAX_WINDOW = 100_000  # latent frames
 MAX_SEED = 2**64 - 1
+MAX_ROWS = 4096  # of text
 MAX_ROW_WORK = 2_000_000  # latent frames times steps that are in flight at once
 MAX_STRENGTH = 1e6
 
@@ -100,17 +101,20 @@ def _check_prompts(settings: RolloutSettings) -> None:
 
 
 def _embeddings(timeline: PromptTimeline) -> list[Tensor]:
-    """The embeddings that the lines, mixtures among them, and the second prompt are made of."""
-    parts = [] if timeline.mix is None else [timeline.mix.embedding]
-    for line in timeline.lines:
-        parts += _parts(line.embedding, MAX_DEPTH)
-    return parts
+    """The numbers that the embeddings of the lines and of the second prompt are made of."""
+    second = [] if timeline.mix is None else [timeline.mix.embedding]
+    prompts = (*(line.embedding for line in timeline.lines), *second)
+    return [part for embedding in prompts for part in _parts(embedding, MAX_DEPTH)]
 
 
 def _parts(embedding: Embedding, depth: int) -> list[Tensor]:
     """The numbers that an embedding is made of, by mixtures at most `depth` inside one another."""
     if isinstance(embedding, Tensor):
         return [embedding]
+    if isinstance(embedding, Padded):
+        _check_axes("a prompt", embedding.rows, 2)
+        _check_range("the rows of a prompt", embedding.length, len(embedding.rows), MAX_ROWS)
+        return [embedding.values]
     if depth < 0 or not 0 <= embedding.share <= 1:
         raise Unusable("a prompt is mixed in a way that no shot mixes prompts")
     return [*_parts(embedding.first, depth - 1), *_parts(embedding.second, depth - 1)]

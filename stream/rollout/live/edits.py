@@ -11,8 +11,8 @@ from ....errors import LongtakeError
 from ....model.config import FRAMES_PER_LATENT
 from ....model.vae.latent_format import frame_count
 from ....samplers.conditioning.blend import MAX_STEPS, Blend
-from ....samplers.conditioning.mixture import digest_of
-from ....samplers.conditioning.prompts import PromptTimeline, TimedPrompt, fit_length
+from ....samplers.conditioning.embedding import Embedding, digest_of, fit
+from ....samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ....samplers.settings import (
     RolloutSettings,
     TimedGuidance,
@@ -82,7 +82,7 @@ def edited_settings(
         if not settings.prompts.negative.shape[-1]:
             raise LongtakeError("The model reads no prompt; drive it with keys instead.")
         embedding = _encode(edit.text, spec.prompter, observer, warn)
-        fitted = _held(fit_length(embedding, len(settings.prompts.negative)), settings.prompts)
+        fitted = _held(fit(embedding, len(settings.prompts.negative)), settings.prompts)
         blend = _blend(edit.over_s, first, settings, spec.fps)
         prompt = TimedPrompt(first, fitted, edit.text, active_from=first, blend=blend)
         prompts = settings.prompts.with_prompt(prompt, seen_until(settings, new))
@@ -102,12 +102,10 @@ def edited_settings(
     return settings
 
 
-def _held(embedding: Tensor, prompts: PromptTimeline) -> Tensor:
+def _held(embedding: Embedding, prompts: PromptTimeline) -> Embedding:
     """An embedding, as the shot holds it if it does: keys 1 to 9 bring prompts back for hours."""
     digest = digest_of(embedding)
-    same = (line.embedding for line in prompts.lines if line.digest == digest)
-    alike = (one for one in same if isinstance(one, Tensor) and one.dtype == embedding.dtype)
-    return next(alike, embedding)
+    return next((line.embedding for line in prompts.lines if line.digest == digest), embedding)
 
 
 def _blend(over_s: float | None, first: int, settings: RolloutSettings, fps: float) -> Blend | None:

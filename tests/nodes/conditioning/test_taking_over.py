@@ -12,7 +12,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
-from longtake.samplers.conditioning.mixture import Mixture
+from longtake.samplers.conditioning.embedding import Mixture
 from longtake.tests.support.lasting_host import lasting_host
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
@@ -108,6 +108,8 @@ def test_a_thousand_steps_hold_no_numbers_but_those_of_the_prompts(seconds: floa
 def test_prompts_that_take_over_in_too_many_steps_are_refused(
     seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longtake.nodes.conditioning.prompt_plan.MAX_STEPS", 1332)
+    from longtake.nodes.conditioning import prompt_plan
+
+    monkeypatch.setattr(prompt_plan, "MAX_STEPS", 1332)
     with pytest.raises(BadInput, match="blend in 1,333 steps, .* takes 1,332; reduce .over."):
         taking_over(1000.0, seconds)

@@ -38,7 +38,7 @@ def test_demo_prompts_that_conditioning_concat_joins_share_the_text_length(
     padded = [torch.cat([part, torch.zeros(24 - len(part), 8)]) for part in parts]
     joined = [[torch.cat(padded)[None], {}]]
     length = snapped_length(1.0, SECONDS, 16.0, 3)
-    fitted = prompt_timeline(joined, CONFIG, length, DEMO.text_len).entries[0].embedding
+    fitted = prompt_timeline(joined, CONFIG, length, DEMO.text_len).entries[0].values
     assert torch.equal(fitted[:shown], torch.cat(parts)[:shown])
     assert fitted.shape == (24, 8) and not fitted[shown:].any()
     said = truncated_prompts(joined, CONFIG, text_len=DEMO.text_len)

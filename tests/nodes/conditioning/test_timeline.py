@@ -281,7 +281,7 @@ def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> 
     for words, said in ((3, 0), (512, 0), (600, 1)):
         embedding = torch.ones(words, 4096)
         timeline = Timeline((TimedEmbedding(0.0, embedding, "a"),), embedding)
-        made = prompt_timeline(timeline, config, length).entries[0].embedding
+        made = prompt_timeline(timeline, config, length).entries[0].values
         assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
         assert len(truncated_prompts(timeline, config)) == said
 
@@ -315,3 +315,15 @@ def test_a_clip_without_hooks_on_its_prompts_is_taken() -> None:
 
     clip: Any = ScheduledCLIP({"hooks": None})
     assert embed(clip, "a ball", print).shape == (2, 8)
+
+
+def test_a_prompt_of_wans_encoder_is_held_without_its_padding() -> None:
+    """512 rows take 8 MB, most of them zeros; other widths stay, as their padding counts."""
+    from longtake.nodes.conditioning.prompts import embed
+
+    for width, rows in ((4096, 40), (8, 512)):
+        encoded = torch.zeros(1, 512, width)
+        encoded[:, :40] = 1
+        clip: Any = ScheduledCLIP({})
+        clip._parts = [[encoded, {}]]
+        assert torch.equal(embed(clip, "a", print), encoded[0, :rows])

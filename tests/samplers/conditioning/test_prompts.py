@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.errors import BadInput
-from longtake.samplers.conditioning import mixture
+from longtake.samplers.conditioning import embedding as forms
 from longtake.samplers.conditioning.digest import embedding_digest
+from longtake.samplers.conditioning.embedding import fit, values_of
 from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.conditioning.prompts import (
     TimedPrompt,
     chunk_start,
-    fit_length,
 )
 from longtake.samplers.schedule.rows import StaggeredSchedule
 from longtake.tests.support.laws import examples
@@ -40,7 +40,7 @@ def test_times_that_do_not_increase_from_the_start_are_refused(starts: tuple[int
 @pytest.mark.parametrize("words", [0, 3, 5, 8])
 def test_an_embedding_is_padded_with_zeros_or_cut(words: int) -> None:
     embedding = randn(words, 4)
-    fitted = fit_length(embedding, 5)
+    fitted = values_of(fit(embedding, 5))
     kept = min(words, 5)
     assert fitted.shape == (5, 4)
     assert torch.equal(fitted[:kept], embedding[:kept])
@@ -83,7 +83,7 @@ def test_a_prompts_digest_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None
         taken.append(embedding)
         return "of it"
 
-    monkeypatch.setattr(mixture, "embedding_digest", digest)
+    monkeypatch.setattr(forms, "embedding_digest", digest)
     entry = TimedPrompt(0, randn(5, 4))
     later = replace(entry, start_frame=6)  # the same numbers
     assert (entry.digest, entry.digest, later.digest) == ("of it",) * 3

@@ -52,6 +52,7 @@ NormalizedAttention: scale tau alpha
 OnDevice:
 OwnPrompt: embedding text
 Packed: codec recent_frames placement
+Padded: rows length
 Palette: colours pictures
 PastWeight: weight chunks
 PromptMix: embedding shares

@@ -1,19 +1,22 @@
-"""Mixtures of embeddings: the numbers of a plain interpolation, held by none of them."""
+"""Embeddings that hold less than their numbers, and give them to the bit."""
 
 from __future__ import annotations
 
 import gc
 
+import pytest
 import torch
 
-from longtake.samplers.conditioning.mixture import (
+from longtake.samplers.conditioning.embedding import (
     MAX_DEPTH,
     Embedding,
     Mixture,
     depth_of,
     digest_of,
+    fit,
     mix,
     values_of,
+    without_padding,
 )
 from longtake.tests.support.tiny_model import randn
 
@@ -30,6 +33,29 @@ def test_the_numbers_are_those_of_a_plain_interpolation() -> None:
 def test_a_prompt_of_another_dtype_is_mixed_in_that_of_the_first() -> None:
     mixed = values_of(mix(FIRST.bfloat16(), SECOND, 0.5))
     assert torch.equal(mixed, torch.lerp(FIRST.bfloat16(), SECOND.bfloat16(), 0.5))
+
+
+def test_zeros_behind_the_words_are_not_held_and_change_no_address() -> None:
+    """An encoder pads a prompt of Wan's to 512 rows; zeros between words stay."""
+    words = torch.cat([FIRST, torch.zeros(2, 4), SECOND])
+    whole = torch.cat([words, torch.zeros(500, 4)])
+    kept = without_padding(whole)
+    assert torch.equal(kept, words)
+    assert kept.untyped_storage().nbytes() == words.nbytes
+    short = fit(kept, len(whole))
+    assert torch.equal(values_of(short), whole)
+    assert digest_of(short) == digest_of(whole)
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_an_embedding_of_nothing_but_zeros_keeps_a_row_if_it_has_any(rows: int) -> None:
+    assert len(without_padding(torch.zeros(rows, 4))) == min(rows, 1)
+
+
+def test_prompts_of_several_lengths_are_mixed_as_padded_ones() -> None:
+    one, other = (fit(part, 9) for part in (FIRST, SECOND[:2]))
+    expected = torch.lerp(values_of(one), values_of(other), 0.3)
+    assert torch.equal(values_of(mix(one, other, 0.3)), expected)
 
 
 def test_nothing_is_mixed_where_that_changes_nothing() -> None:
@@ -61,10 +87,10 @@ def test_blends_within_blends_stay_shallow_and_exact() -> None:
 
 def test_hashes_of_prompts_that_are_gone_are_forgotten() -> None:
     """A show takes new prompts for hours."""
-    from longtake.samplers.conditioning import mixture
+    from longtake.samplers.conditioning import embedding as forms
 
     gc.collect()
-    before = len(mixture._DIGESTS)
+    before = len(forms._DIGESTS)
     digest_of(Mixture(randn(5, 4, seed=8), randn(5, 4, seed=9), 0.5))
     gc.collect()
-    assert len(mixture._DIGESTS) == before
+    assert len(forms._DIGESTS) == before

@@ -1,8 +1,8 @@
-"""A mixture of two embeddings, whose numbers are computed when a chunk needs them.
+"""The embedding of a prompt, in forms that hold little and are computed when a chunk needs them.
 
-A prompt that blends in is another mixture in every chunk, and so is one whose share follows music.
-An embedding of Wan's takes 8 MB, and each chunk of an hour would hold one. A mixture holds the two
-prompts that all of its neighbours hold too.
+An embedding of Wan's takes 8 MB, most of it zeros behind the prompt's words. A shot of hours has
+hundreds of prompts. One that blends in is a mixture in every chunk, and so is one whose share
+follows music.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -24,14 +25,32 @@ _DIGESTS: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
+class Padded:
+    """The first `rows` (r, text_dim) of an embedding of `length` rows; all later ones are zeros."""
+
+    rows: Tensor
+    length: int
+
+    @property
+    def values(self) -> Tensor:
+        """The numbers (length, text_dim)."""
+        return F.pad(self.rows, (0, 0, 0, self.length - len(self.rows)))
+
+    @cached_property
+    def digest(self) -> str:
+        """The hash of the numbers."""
+        return embedding_digest(self.values)
+
+
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """`share`, 0 to 1, of `second` (l, text_dim) in the place of as much of `first`.
 
     `mix` makes one.
     """
 
-    first: Tensor | Mixture
-    second: Tensor | Mixture
+    first: Tensor | Padded | Mixture
+    second: Tensor | Padded | Mixture
     share: float
 
     @property
@@ -52,7 +71,7 @@ class Mixture:
         return 1 + max(depth_of(self.first), depth_of(self.second))
 
 
-Embedding = Tensor | Mixture
+Embedding = Tensor | Padded | Mixture
 """The embedding (l, text_dim) of a prompt, as numbers or as what they are computed of."""
 
 
@@ -65,19 +84,36 @@ def mix(first: Embedding, second: Embedding, share: float) -> Embedding:
     return Mixture(first, second, share)
 
 
+def fit(embedding: Tensor, length: int) -> Embedding:
+    """An embedding (l, text_dim) as one of `length` rows: cut, or padded with zeros.
+
+    A longer one first loses its rows of zeros: joined prompts hold the padding of each.
+    """
+    if len(embedding) > length:
+        embedding = embedding[embedding.any(-1)][:length]
+    return embedding if len(embedding) == length else Padded(embedding, length)
+
+
+def without_padding(embedding: Tensor) -> Tensor:
+    """The rows of an embedding (l, text_dim) up to the last that is not zeros; one at least."""
+    words = embedding.any(-1).nonzero()
+    count = 1 + int(words[-1]) if len(words) else 1
+    return embedding if count == len(embedding) else embedding[:count].clone()
+
+
 def depth_of(embedding: Embedding) -> int:
-    """How many mixtures are inside one another; 0 for numbers."""
+    """How many mixtures are inside one another; 0 where there is none."""
     return embedding.depth if isinstance(embedding, Mixture) else 0
 
 
 def values_of(embedding: Embedding) -> Tensor:
     """The numbers (l, text_dim) of an embedding."""
-    return embedding.values if isinstance(embedding, Mixture) else embedding
+    return embedding if isinstance(embedding, Tensor) else embedding.values
 
 
 def digest_of(embedding: Embedding) -> str:
     """A short hash of an embedding, for chunk addresses; that of numbers is taken once."""
-    if isinstance(embedding, Mixture):
+    if not isinstance(embedding, Tensor):
         return embedding.digest
     if embedding not in _DIGESTS:
         _DIGESTS[embedding] = embedding_digest(embedding)
