@@ -45,7 +45,7 @@ def voice() -> Example:
                   audio_encoder_name="wav2vec2-base-960h.safetensors"),
         "8": node("LoadAudio", "What the person says", audio="your_voice.wav"),
         "9": node("LongtakeVoice", "Voice", picture=["6", 0], audio_encoder=["7", 0],
-                  audio=["8", 0], fps=16.0),
+                  audio=["8", 0]),
         "10": node("LongtakeSampler", "Diffusion-Forcing Sampler", model=["1", 0],
                    prompts=["3", 0], picture=["9", 0], seed=7, **SIDES, length=SECONDS,
                    length_unit="seconds"),

@@ -29,6 +29,7 @@ from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_roll
 from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
+from ..sound.in_shot import voice_in
 from ..validation import refuses
 from .literal_times import literal_times
 from .request import RolloutRequest
@@ -73,6 +74,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         `inputs` are the fields of `RolloutRequest`.
         """
         resolved, request = ResolvedModel.of(model), RolloutRequest(**inputs)
+        _announce_hearing(resolved, request, cls.hidden.unique_id)
         planned = plan_rollout(resolved, request)
         from_model = describe_preset_values(resolved.facts, planned.values_from_preset)
         provenance = Provenance(cls.hidden.unique_id, resolved.session_only, from_model)
@@ -103,6 +105,15 @@ def _spec(resolved: ResolvedModel, request: RolloutRequest, planned: PlannedRoll
         resume=request.resume,
         live=planned.live,
     )
+
+
+def _announce_hearing(
+    resolved: ResolvedModel, request: RolloutRequest, node_id: str | None
+) -> None:
+    """Say that a sound is heard before the shot begins, which may take a while."""
+    voice = voice_in(request.picture, request.prompts)
+    if voice is not None and not voice.is_heard(resolved.preset.fps):
+        host.show_status(node_id, f"Hears {voice.seconds:.1f} s of sound.")
 
 
 def _announce_guidance(

@@ -36,12 +36,7 @@ def with_voice(
         raise BadInput(
             "This model speaks; connect WanImageToVideo to Voice, and that to `picture`."
         )
-    if voice.fps != preset.fps:
-        raise BadInput(
-            f"Voice hears {voice.fps:g} frames a second and the shot has {preset.fps:g}; set `fps` "
-            f"of Voice to {preset.fps:g}."
-        )
-    features = voice.features
+    features = voice.features(preset.fps)
     return replace(picture, voice=_behind_picture(features) if preset.picture_first else features)
 
 

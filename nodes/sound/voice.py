@@ -11,12 +11,9 @@ from comfy_api.latest import io
 from ...errors import BadInput
 from .. import categories, host, sockets
 from ..attachments import PICTURE, VOICE
-from ..frames.pictures import USUAL_FPS
 from ..frames.video_frames import sound_of
 from ..schema import build
 from .voice_features import voice
-
-MAX_FPS = 120.0
 
 
 class VoiceNode(io.ComfyNode):
@@ -47,9 +44,9 @@ class VoiceNode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, picture: list[Any], audio_encoder: Any, audio: Mapping[str, Any], fps: float
+        cls, picture: list[Any], audio_encoder: Any, audio: Mapping[str, Any]
     ) -> io.NodeOutput:
-        """Attach the audio features of the sound to every part of the conditioning."""
+        """Attach the sound, and the encoder that hears it, to every part of the conditioning."""
         if not any(options.get(PICTURE) is not None for _, options in picture):
             raise BadInput(
                 "The conditioning has no picture; connect the positive conditioning of "
@@ -58,7 +55,7 @@ class VoiceNode(io.ComfyNode):
         sound = sound_of(audio)
         assert sound is not None
         host.check_audio_encoder(audio_encoder)
-        spoken = voice(sound, fps, partial(host.audio_features, audio_encoder))
+        spoken = voice(sound, partial(host.audio_features, audio_encoder))
         host.show_status(cls.hidden.unique_id, f"{spoken.seconds:.1f} s of sound.")
         return io.NodeOutput([[text, options | {VOICE: spoken}] for text, options in picture])
 
@@ -73,13 +70,4 @@ def _inputs() -> list[io.Input]:
             "audio_encoder", tooltip="From Load Audio Encoder: the file of wav2vec2-base-960h."
         ),
         io.Audio.Input("audio", tooltip="What is spoken, from Load Audio."),
-        io.Float.Input(
-            "fps",
-            default=USUAL_FPS,
-            min=1.0,
-            max=MAX_FPS,
-            step=1.0,
-            advanced=True,
-            tooltip="Frames a second of the shot, 1 to 120; 16 for LiveTalk, 25 for AvatarForcing.",
-        ),
     ]

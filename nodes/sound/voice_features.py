@@ -28,22 +28,48 @@ FeaturesOf = Callable[[Tensor, int], Tensor]
 """(samples (n,), number of pictures from end to end) -> features of each (p, AUDIO_FEATURES)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Voice:
-    """Features of each picture (p, AUDIO_FEATURES) bfloat16, pictures a second, the sound's end."""
+    """A sound to be spoken, and what hears it once a model says how many pictures a second it has.
 
-    features: Tensor = field(repr=False)
-    fps: float
-    seconds: float
+    `samples` (n,) have mean 0 and variance 1.
+    """
+
+    samples: Tensor = field(repr=False)
+    features_of: FeaturesOf = field(repr=False)
+    _heard: dict[float, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """How long the sound is, without the silence after its end."""
+        return len(self.samples) / SAMPLES_PER_SECOND
+
+    def is_heard(self, fps: float) -> bool:
+        """Whether the features for this rate are there."""
+        return fps in self._heard
+
+    def features(self, fps: float) -> Tensor:
+        """The features of each picture (p, AUDIO_FEATURES), bfloat16, of `fps` ones a second.
+
+        They are kept for the next shot of the same rate.
+        """
+        if not self.is_heard(fps):
+            self._heard.clear()
+            self._heard[fps] = hear(self.samples, fps, self.features_of)
+        return self._heard[fps]
 
 
-def voice(sound: Sound, fps: float, features_of: FeaturesOf) -> Voice:
-    """Hear a sound, and a second of silence after its end, at `fps` pictures a second.
+def voice(sound: Sound, features_of: FeaturesOf) -> Voice:
+    """The voice of a sound; BadInput if that is empty."""
+    return Voice(_evened(samples_of(sound, SAMPLES_PER_SECOND)), features_of)
+
+
+def hear(samples: Tensor, fps: float, features_of: FeaturesOf) -> Tensor:
+    """Hear samples (n,), and a second of silence after their end, at `fps` pictures a second.
 
     A sound of up to a minute is heard as a whole, as LiveTalk's authors do. A longer one is heard
     in pieces of a minute, with two seconds around each.
     """
-    samples = _evened(samples_of(sound, SAMPLES_PER_SECOND))
     seconds = len(samples) / SAMPLES_PER_SECOND
     latents = math.ceil((seconds + SILENCE_S) * fps / FRAMES_PER_LATENT)
     pictures = FRAMES_PER_LATENT * latents + 1
@@ -54,7 +80,7 @@ def voice(sound: Sound, fps: float, features_of: FeaturesOf) -> Voice:
         high = min(pictures, stop + round(MARGIN_S * fps))
         part = features_of(padded[_at(low, fps) : _at(high - 1, fps)], high - low)
         parts.append(part[first - low : stop - low].bfloat16())
-    return Voice(torch.cat(parts), fps, seconds)
+    return torch.cat(parts)
 
 
 def samples_of(sound: Sound, rate: int) -> Tensor:

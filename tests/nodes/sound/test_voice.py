@@ -50,11 +50,21 @@ class Ears:
 
 def test_a_sound_of_a_minute_is_heard_as_a_whole_with_silence_after_it() -> None:
     ears = Ears()
-    spoken = voice(sound(5.0), 16.0, ears)
+    spoken = voice(sound(5.0), ears)
+    features = spoken.features(16.0)
     assert ears.pieces == [(6 * SAMPLES_PER_SECOND, 97)]  # 5 s, a second of silence, both ends
-    assert (len(spoken.features), spoken.seconds) == (97, 5.0)
-    assert spoken.features[:80].any()
-    assert not spoken.features[81:].any()
+    assert (len(features), spoken.seconds) == (97, 5.0)
+    assert features[:80].any()
+    assert not features[81:].any()
+
+
+def test_a_voice_is_heard_at_the_rate_of_the_model_once() -> None:
+    ears = Ears()
+    spoken = voice(sound(2.0), ears)
+    assert not ears.pieces  # nobody has said at which rate
+    assert spoken.features(25.0) is spoken.features(25.0)
+    assert len(spoken.features(16.0)) == 49
+    assert [pictures for _, pictures in ears.pieces] == [77, 49]
 
 
 def test_a_long_sound_is_heard_in_pieces_that_meet() -> None:
@@ -62,11 +72,11 @@ def test_a_long_sound_is_heard_in_pieces_that_meet() -> None:
     seconds = torch.arange(150 * SAMPLES_PER_SECOND) / SAMPLES_PER_SECOND
     slow = torch.sin(seconds / 7)
     ears = Ears()
-    spoken = voice(SoundInMemory(slow[None, None], SAMPLES_PER_SECOND), 16.0, ears)
+    features = voice(SoundInMemory(slow[None, None], SAMPLES_PER_SECOND), ears).features(16.0)
     assert len(ears.pieces) == 3
     assert max(length for length, _ in ears.pieces) < 64 * SAMPLES_PER_SECOND
     evened = (slow - slow.mean()) / slow.std(correction=0)
-    heard = spoken.features[:2400, 0].float()
+    heard = features[:2400, 0].float()
     torch.testing.assert_close(heard, evened[:: SAMPLES_PER_SECOND // 16], rtol=0.01, atol=0.01)
 
 
@@ -83,7 +93,7 @@ def test_any_sound_is_heard_at_16000_a_second(rate: int, channels: int) -> None:
 
 def test_an_empty_sound_is_refused() -> None:
     with pytest.raises(BadInput, match="sound is empty"):
-        voice(sound(0.0), 16.0, Ears())
+        voice(sound(0.0), Ears())
 
 
 def test_voice_needs_a_picture(bench: Bench) -> None:
@@ -91,7 +101,7 @@ def test_voice_needs_a_picture(bench: Bench) -> None:
     ears = SimpleNamespace(model=None, patcher=None)
     audio = {"waveform": torch.zeros(1, 1, 100), "sample_rate": SAMPLES_PER_SECOND}
     with pytest.raises(BadInput, match="no picture; connect the positive conditioning"):
-        bench.run("LongtakeVoice", picture=words, audio_encoder=ears, audio=audio, fps=16.0)
+        bench.run("LongtakeVoice", picture=words, audio_encoder=ears, audio=audio)
 
 
 def picture(**options: Any) -> list[Any]:
@@ -102,8 +112,14 @@ def picture(**options: Any) -> list[Any]:
     return [[randn(1, 3, 8, seed=1), beside | options]]
 
 
-def spoken(pictures: int = 33) -> Voice:
-    return Voice(torch.zeros(pictures, AUDIO_FEATURES), 16.0, (pictures - 17) / 16)
+def spoken(seconds: float = 1.0) -> Voice:
+    """A sound whose features count the pictures."""
+    return Voice(torch.zeros(round(seconds * SAMPLES_PER_SECOND)), counted)
+
+
+def counted(samples: Tensor, pictures: int) -> Tensor:
+    """The number of each picture in all features."""
+    return torch.arange(pictures).unsqueeze(1).expand(-1, AUDIO_FEATURES)
 
 
 def seen(
@@ -127,11 +143,10 @@ def test_a_model_that_speaks_sees_the_picture_beside_every_frame() -> None:
 
 def test_a_voice_begins_behind_a_picture_that_comes_first() -> None:
     """As AvatarForcing's authors put zeros before what wav2vec hears."""
-    heard = Voice(randn(33, AUDIO_FEATURES, seed=2), 25.0, 1.0)
-    found = seen(picture(**{VOICE: heard}), preset=BY_KEY["avatar-forcing"].preset)
+    found = seen(picture(**{VOICE: spoken()}), preset=BY_KEY["avatar-forcing"].preset)
     assert found.voice is not None
-    assert torch.equal(found.voice[1:], heard.features[:-1])
-    assert not found.voice[0].any()
+    assert found.voice[:6, 0].tolist() == [0, 0, 1, 2, 3, 4]
+    assert len(found.voice) == 53  # of two seconds, in whole latent frames
 
 
 def test_prompts_may_carry_the_voice(bench: Bench) -> None:
@@ -146,8 +161,6 @@ def test_prompts_may_carry_the_voice(bench: Bench) -> None:
 def test_a_voice_must_fit_the_model_and_the_shot() -> None:
     with pytest.raises(BadInput, match="connect WanImageToVideo to Voice"):
         seen(picture())
-    with pytest.raises(BadInput, match="hears 16 frames a second and the shot has 24"):
-        seen(picture(**{VOICE: spoken()}), preset=replace(LIVETALK, fps=24.0))
     with pytest.raises(BadInput, match="does not speak"):
         seen(picture(**{VOICE: spoken()}), replace(SPEAKS, in_channels=36, voice=False))
 
@@ -155,5 +168,5 @@ def test_a_voice_must_fit_the_model_and_the_shot() -> None:
 def test_a_shot_that_outlasts_the_voice_is_told() -> None:
     silent_end = "The voice ends after 1.0 s; the rest of the shot is silent."
     assert end_of_voice(LENGTH, picture(**{VOICE: spoken()})) == [silent_end]
-    assert end_of_voice(LENGTH, picture(**{VOICE: spoken(65)})) == []
+    assert end_of_voice(LENGTH, picture(**{VOICE: spoken(3.0)})) == []
     assert end_of_voice(LENGTH, picture()) == []

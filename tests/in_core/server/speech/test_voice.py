@@ -98,7 +98,6 @@ def speech(model: str = LIVETALK) -> Workflow:
     workflow[PICTURE]["inputs"].update(SIZE)
     workflow[SAMPLER]["inputs"].update(SIZE, length=float(FRAMES), length_unit="frames")
     workflow[MODEL]["inputs"]["model_name"] = model
-    workflow[VOICE]["inputs"]["fps"] = RATES[model]
     return workflow
 
 
