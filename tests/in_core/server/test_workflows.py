@@ -155,7 +155,7 @@ def test_two_streams_of_one_model_with_and_without_a_lora_do_not_mix(client: Cli
     both["18"] = {**both[SAVE], "inputs": {**both[SAVE]["inputs"], "frames": ["16", 0]}}
     both["18"]["inputs"]["filename_prefix"] = "longtake/lora"
     together = client.run(both)
-    assert max(steps_apart(together, SAMPLER, "15")) <= 2  # in turns, not one after the other
+    assert max(steps_apart(together, SAMPLER, "15")) <= 4  # of 12: not one after the other
     shutil.rmtree(client.base / "output" / "longtake" / ".rollouts")
     for save, others in ((SAVE, ("11", "15", "16", "18")), ("18", (SAMPLER, DECODE, SAVE))):
         one = {number: node for number, node in both.items() if number not in others}
