@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from longtake.tests.support.device import dynamic
 from longtake.tests.support.device.core import SHORT, Site, changed
 from longtake.tests.support.device.cuda import begin
+from longtake.tests.support.device.dynamic_cases import MODELS, STOPS
 from longtake.tests.support.device.queues import DEVICE
 from longtake.tests.support.model.family_files import SMALL, state
 from longtake.tests.support.tiny_model import randn
@@ -52,6 +53,10 @@ class Scene:
         """A MODEL of a small file in float32, for which the core chooses half precision."""
         path = self.folder / f"wan_{seed}.safetensors"
         save_file(state(SMALL, seed), path)
+        return self.model_of(path, dtype)
+
+    def model_of(self, path: Path, dtype: torch.dtype | None) -> Any:
+        """A MODEL of a file."""
         checkpoint = self.ours("model.checkpoint").open_checkpoint(path)
         model = self.host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), dtype)
         self.ours("nodes.models.model_facts").remember(model, checkpoint.recognition)
@@ -61,16 +66,30 @@ class Scene:
         """The model's name in chunk addresses."""
         return str(self.ours("nodes.models.identity").identity(model)[0])
 
-    def latents(self, model: Any) -> str:
-        """A short shot's digest."""
+    def control(self) -> Any:
+        """A random control video of the shot."""
+        latents, masks = randn(9, 32, 8, 8, seed=6), torch.ones(9, 64, 8, 8)
+        video = self.ours("samplers.control.video").ControlVideo
+        stored = self.ours("samplers.control.stored").StoredControl
+        return video(stored(latents, masks, tuple(map(str, range(9)))))
+
+    def faults(self) -> list[str]:
+        """The faults of the card's stand-in since the last call."""
+        return faults()
+
+    def latents(self, model: Any, lora: float | None = None, **changes: Any) -> str:
+        """A short shot's digest, perhaps at another strength of its LoRAs."""
         prompts = self.ours("samplers.conditioning.prompts")
         line = prompts.TimedPrompt(0, randn(9, SMALL.text_dim, seed=4), "a")
         settings = self.ours("samplers.settings").RolloutSettings(
             prompts.PromptTimeline((line,), torch.zeros(9, SMALL.text_dim)), 8, 8, seed=5, length=9,
             schedule=self.ours("samplers.schedule.rows").causal_chunks((1.0, 0.6, 0.0), 3),
-            cache=self.ours("attention.cache.policy").WindowSink(4, 1),
+            cache=self.ours("attention.cache.policy").WindowSink(4, 1), **changes,
         )  # fmt: skip
         engine = self.ours("nodes.runtime.resolved_model").denoiser(model)
+        engine.host.reserve_modules(reads_control=settings.control is not None)
+        if lora is not None:
+            engine.host.scale_loras(lora)
         chunks = self.ours("samplers.loop").generate(settings, engine)
         return digest(torch.cat([chunk.latents.cpu() for chunk in chunks]))
 
@@ -174,6 +193,9 @@ CASES: Mapping[str, Callable[[Scene], dict[str, Any]]] = {
     "plain names": names,
     "crowded": crowded,
     "whole": whole,
+    **STOPS,
+    **MODELS,
+    **{f"plain {name}": case for name, case in MODELS.items()},
 }
 PLAIN = "plain"
 

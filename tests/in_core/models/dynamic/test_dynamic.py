@@ -67,3 +67,34 @@ def test_a_module_of_torchs_layers_is_loaded_once_and_leaves_where_a_model_needs
     """It can be copied, too: what the core would keep on it is native memory."""
     result = found()["whole"]
     assert result["stays"] and result["left"] == 0 and result["copied"]
+
+
+@pytest.mark.parametrize("case", ["loras", "live lora", "vace", "own layers"])
+def test_shots_are_the_same_whatever_was_made_before_them(case: str) -> None:
+    """Each kind of shot has one digest, other kinds others, with evictions in every pass."""
+    for name in (case, f"plain {case}"):
+        result = found()[name]
+        digests = [set(shots) for shots in result["shots"].values()]
+        assert result["faults"] == [] and all(len(one) == 1 for one in digests)
+        assert len(set.union(*digests)) == len(digests)
+
+
+@pytest.mark.parametrize("case", ["vace", "own layers"])
+def test_shots_have_the_bits_of_a_core_without_dynamic_memory(case: str) -> None:
+    """Those with LoRAs differ: the core adds them to the weights at another place."""
+    assert found()[case]["shots"] == found()[f"plain {case}"]["shots"]
+
+
+def test_modelsave_writes_what_a_model_was_made_of() -> None:
+    assert found()["saving"] == {"whole": [True, True], "faults": []}
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["interrupted", "out of memory", "cpu vae", "no smart memory", "evicted in a chunk"],
+)
+def test_a_shot_goes_on_with_the_same_bits(case: str) -> None:
+    """After a stop in a chunk, and where the core unloads in the middle of one."""
+    result = found()[case]
+    assert result["failures"] == [] and result["faults"] == []
+    assert result["latents"] == found()[PLAIN]["latents"]

@@ -1,0 +1,138 @@
+"""More of what a core with dynamic memory does with models: LoRAs, packed weights, VACE, stops.
+
+`dynamic_core` runs them, without dynamic memory and with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from longtake.tests.support.device import core, dynamic
+from longtake.tests.support.device.core import changed
+from longtake.tests.support.model.family_files import SMALL, state
+from longtake.tests.support.tiny_model import randomise
+
+EVICTING = {"every": 5}
+OWN: dict[str, dict[str, Any]] = {"flow map": {"flow_map": True}, "state": {"state": "delta"}}
+LAYERS = ("blocks.0.self_attn.q", "blocks.1.ffn.0", "blocks.1.cross_attn.v")
+
+
+def random_lora(seed: int) -> dict[str, torch.Tensor]:
+    """A LoRA for some layers of the small model, in the core's own names."""
+    generator, weights = torch.Generator().manual_seed(seed), state(SMALL)
+    lora = {}
+    for layer in LAYERS:
+        outputs, inputs = weights[f"{layer}.weight"].shape
+        name = f"diffusion_model.{layer}"
+        lora[f"{name}.lora_up.weight"] = torch.randn(outputs, 4, generator=generator) / 8
+        lora[f"{name}.lora_down.weight"] = torch.randn(4, inputs, generator=generator) / 8
+    return lora
+
+
+def with_lora(model: Any, seed: int, strength: float) -> Any:
+    """The MODEL with a LoRA by the core's own loader."""
+    import comfy.sd
+
+    patched, _ = comfy.sd.load_lora_for_models(model, None, random_lora(seed), strength, 0.0)
+    return patched
+
+
+def loras(scene: Any) -> dict[str, Any]:
+    """Shots without a LoRA, with one, with another strength, with another one, and back."""
+    plain = scene.model(torch.float32)
+    kinds = {
+        "none": plain, "one": with_lora(plain, 1, 1.0), "half": with_lora(plain, 1, 0.5),
+        "other": with_lora(plain, 2, 1.0), "both": with_lora(with_lora(plain, 1, 1.0), 2, 1.0),
+    }  # fmt: skip
+    table: dict[str, list[str]] = {name: [] for name in kinds}
+    with changed(dynamic.FAULTS, **EVICTING):
+        for name in (*kinds, "one", "none", "both", "half", "none"):
+            table[name].append(scene.latents(kinds[name]))
+    return {"shots": table, "faults": scene.faults()}
+
+
+def live_lora(scene: Any) -> dict[str, Any]:
+    """Shots at other strengths of a LoRA, as live edits set them, and by its loader."""
+    plain = scene.model(torch.float32)
+    model = with_lora(plain, 1, 1.0)
+    with changed(dynamic.FAULTS, **EVICTING):
+        shots = {
+            "half": [scene.latents(model, lora=0.5), scene.latents(with_lora(plain, 1, 0.5))],
+            "whole": [scene.latents(model), scene.latents(model, lora=1.0)],
+            "none": [scene.latents(model, lora=0.0), scene.latents(plain)],
+        }
+    return {"shots": shots, "faults": scene.faults()}
+
+
+def vace(scene: Any) -> dict[str, Any]:
+    """A shot under a control video, before and after another model's."""
+    module_kind = scene.ours("model.vace.module").VaceModule
+    nodes = scene.ours("nodes.models.vace")
+    model = scene.model(torch.float32)
+    tree = module_kind(replace(SMALL, control_blocks=1))
+    randomise(tree, 7)
+    tree.computing_in(torch.float32)
+    carrying = nodes.with_vace(model, tree, 1, "random")
+    shots: dict[str, list[str]] = {"control": [], "plain": []}
+    with changed(dynamic.FAULTS, **EVICTING):
+        for _ in range(2):
+            shots["control"].append(scene.latents(carrying, control=scene.control()))
+            scene.latents(scene.model(seed=9))
+            shots["plain"].append(scene.latents(carrying))
+    return {"shots": shots, "faults": scene.faults()}
+
+
+def own_layers(scene: Any) -> dict[str, Any]:
+    """Shots of models with layers that the core does not know, crowded by another model."""
+    shots: dict[str, list[str]] = {}
+    with changed(dynamic.FAULTS, **EVICTING):
+        for kind, sizes in OWN.items():
+            path = scene.folder / f"{kind}.safetensors"
+            save_file(state(replace(SMALL, **sizes)), path)
+            model = scene.model_of(path, torch.float32)
+            shots[kind] = [scene.latents(model)]
+            scene.latents(scene.model(seed=9))
+            shots[kind].append(scene.latents(model))
+    return {"shots": shots, "faults": scene.faults()}
+
+
+def saving(scene: Any) -> dict[str, Any]:
+    """Whether ModelSave writes what a MODEL of ours was made of, before a shot and after it."""
+    import comfy.sd
+    import comfy.utils
+
+    model, wanted = scene.model(torch.float32), state(SMALL)
+    written: list[dict[str, torch.Tensor]] = []
+
+    def write(weights: dict[str, torch.Tensor], *_: Any, **__: Any) -> None:
+        written.append({name: tensor.cpu() for name, tensor in weights.items()})
+
+    with changed(comfy.utils, save_torch_file=write), changed(dynamic.FAULTS, **EVICTING):
+        comfy.sd.save_checkpoint("none", model)
+        scene.latents(model)
+        comfy.sd.save_checkpoint("none", model)
+    prefix = "model.diffusion_model."
+    whole = [all(torch.equal(kept[f"{prefix}{name}"], tensor) for name, tensor in wanted.items())
+             for kept in written]  # fmt: skip
+    return {"whole": whole, "faults": scene.faults()}
+
+
+MODELS: dict[str, Any] = {
+    "loras": loras,
+    "live lora": live_lora,
+    "vace": vace,
+    "own layers": own_layers,
+    "saving": saving,
+}
+"""To be compared with the same without dynamic memory."""
+STOPS: dict[str, Any] = {
+    "interrupted": lambda scene: core.interrupted(scene.site),
+    "out of memory": lambda scene: core.out_of_memory(scene.site),
+    "cpu vae": lambda scene: core.cpu_vae(scene.site),
+    "no smart memory": lambda scene: core.without_smart_memory(scene.site),
+    "evicted in a chunk": lambda scene: core.evicted(scene.site),
+}
