@@ -12,6 +12,7 @@ from ...characters import half_character
 from ..incoming.inlet import FAULTS, Fault
 from ..rollout.live.controls import Controls
 from ..rollout.live.edit_queue import MAX_OVER_S, RANGES
+from .prompt_brackets import Unreadable, split_brackets
 
 MAX_PROMPT_CHARACTERS = 8192
 MAX_CLIENT_ID = 256
@@ -63,14 +64,14 @@ def _command(fields: dict[str, Any]) -> Command:
     }
     op = fields.get("op")
     if op == "prompt":
-        text = read_text(fields, "text", MAX_PROMPT_CHARACTERS)
-        return partial(Controls.set_prompt, text=text, over_s=_over(fields))
+        fields = _with_brackets(fields)
+        return _edit(fields) if fields.keys() & RANGES.keys() else _prompt(fields)
     for name, (low, high) in RANGES.items():
         if op == name:
             value = _number(fields, name, low, high)
             return partial(Controls.set_number, name=name, value=value)
     if op == "edit":
-        return _edit(fields)
+        return _edit(_with_brackets(fields))
     if op == "fork_seed":
         seed = fields.get("fork_seed")
         if type(seed) is not int or not 0 <= seed <= MAX_REV:
@@ -80,6 +81,30 @@ def _command(fields: dict[str, Any]) -> Command:
         return simple[op]
     ops = ", ".join((*simple, "prompt", *RANGES, "edit"))
     raise BadRequest(f"op must be {ops} or fork_seed.")
+
+
+def _with_brackets(fields: dict[str, Any]) -> dict[str, Any]:
+    """Put what brackets before the text ask for beside the text, as fields of their own."""
+    text = fields.get("text")
+    if not isinstance(text, str):
+        return fields
+    try:
+        options, prompt = split_brackets(text)
+    except Unreadable as error:
+        raise BadRequest(
+            "The brackets before the prompt cannot be read; write (over 2): or (guidance 3, lora "
+            "0): with a colon before the prompt."
+        ) from error
+    twice = fields.keys() & options.keys()
+    if twice:
+        raise BadRequest(f"{min(twice)} is given in brackets and beside them; leave one out.")
+    return {**fields, **options, "text": prompt}
+
+
+def _prompt(fields: dict[str, Any]) -> Command:
+    """Read another prompt, and the seconds over which it blends in."""
+    text = read_text(fields, "text", MAX_PROMPT_CHARACTERS)
+    return partial(Controls.set_prompt, text=text, over_s=_over(fields))
 
 
 def _edit(fields: dict[str, Any]) -> Command:

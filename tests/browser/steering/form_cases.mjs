@@ -204,6 +204,15 @@ test("the words of a refused edit are still unsent, and those of an accepted one
   assert.equal(await words(player).inputValue(), "a green cone");
 }, { errors: /400/ }));
 
+test("brackets before the words of a prompt say what they say in the Prompt Timeline", onPage(async (player) => {
+  await openForm(player, RUN);
+  await apply(player, "(over 2, guidance 3): a cat");
+  await edits(player).getByText("a cat, over 2 s, guidance 3").waitFor();
+  await apply(player, "(over 2) a dog");
+  await player.root.getByRole("alert").getByText("The brackets before the prompt cannot be read").waitFor();
+  assert.equal(await words(player).inputValue(), "(over 2) a dog");
+}, { errors: /400/ }));
+
 test("the first prompt goes along with a number once another one was sent", onPage(async (player) => {
   await openForm(player, RUN);
   await apply(player, "a blue ball");

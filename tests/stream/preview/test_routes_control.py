@@ -57,6 +57,54 @@ def test_a_prompt_blends_in_and_a_later_one_without_a_blend_begins_at_once(tmp_p
     served(tmp_path, test)
 
 
+@pytest.mark.parametrize("op", ["edit", "prompt"])
+@pytest.mark.parametrize(
+    ("text", "wish"),
+    [
+        ("(over 2): a cat", ("a cat", 2.0, None, None)),
+        ("(Guidance 3, over 1.5 s) : a cat", ("a cat", 1.5, 3.0, None)),
+        ("（lora -0.5，over 2）： 一只猫", ("一只猫", 2.0, None, -0.5)),
+        ("(lora 0): a cat: and a dog", ("a cat: and a dog", None, None, 0.0)),
+        ("(cinematic): a cat", ("(cinematic): a cat", None, None, None)),
+        ("(overcast sky:1.2) a cat", ("(overcast sky:1.2) a cat", None, None, None)),
+        ("a cat (over 2): jumps", ("a cat (over 2): jumps", None, None, None)),
+    ],
+)
+def test_brackets_before_a_prompt_are_those_of_a_timelines_line(
+    tmp_path: Path, op: str, text: str, wish: tuple[object, ...]
+) -> None:
+    async def test(site: Site) -> None:
+        assert (await site.control({"op": op, "rev": 1, "text": text}))[0] == 200
+        assert [(e.text, e.over_s, e.guidance, e.lora) for e in site.controls.edits] == [wish]
+
+    served(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"text": "(over 2) a cat"}, "cannot be read"),
+        ({"text": "(over): a cat"}, "cannot be read"),
+        ({"text": "(over 2, over 3): a cat"}, "cannot be read"),
+        ({"text": "(over 2, fast): a cat"}, "cannot be read"),
+        ({"text": "(over 2):  "}, "cannot be read"),
+        ({"text": "(over 2): a cat", "over": 3}, "over is given in brackets and beside them"),
+        ({"text": "(guidance 31): a cat"}, "guidance must be a number from 0 to 30"),
+        ({"text": "(over 601): a cat"}, "over must be a number from 0 to 600"),
+    ],
+)
+def test_brackets_that_cannot_be_read_change_nothing(
+    tmp_path: Path, fields: dict[str, object], words: str
+) -> None:
+    async def test(site: Site) -> None:
+        status, answer = await site.control({"op": "edit", "rev": 1, **fields})
+        assert status == 400
+        assert words in str(answer)
+        assert not site.controls.edits
+
+    served(tmp_path, test)
+
+
 def test_replayed_and_out_of_order_requests_change_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.control({"op": "pause", "rev": 5})
