@@ -7,6 +7,7 @@ others.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -55,6 +56,7 @@ def trace_passes(
     sizes: Sizes, height: int, width: int, rule: PassRule, *, on_cpu: bool
 ) -> tuple[PassTrace, PassTrace]:
     """The first pass of a video and one with a past, on pictures of that size."""
+    _load_kernels()
     scratch, shapes = beside_on_cpu if on_cpu else None, ShapeMemo()
     layers = sizes.dit.num_layers
     runs = [
@@ -64,6 +66,14 @@ def trace_passes(
     with torch.inference_mode(False):
         first, later = ([run.trace(scratch, shapes) for run in runs] for _ in range(2))
     return _whole(first, layers), _whole(later, layers)
+
+
+def _load_kernels() -> None:
+    """Load what torch loads in the first call of a kernel for shapes.
+
+    It would keep that call's tensors until garbage is collected, so that they counted too long.
+    """
+    importlib.import_module("torch._dynamo")
 
 
 def _times(x: Tensor, count: int) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -73,6 +76,31 @@ def test_few_layers_of_one_tile_tell_the_memory_of_all(
     if len(memory.tile_bytes) == 1 or device == "cpu":
         most += memory.state_bytes
     assert most == all_layers(sizes, tiling, rule, on_cpu=device == "cpu")
+
+
+WITHOUT_COLLECTION = """
+import gc
+gc.disable()
+from longtake.model.flashvsr.canvas import Canvas
+from longtake.model.flashvsr.passes import PassRule
+from longtake.model.flashvsr.tiles import Tiling
+from longtake.model.flashvsr.trace import trace_passes
+from longtake.tests.support.model.flashvsr import OFFICIAL
+tile = Tiling(Canvas(1408, 768)).tiles[0]
+trace = trace_passes.__wrapped__
+for _ in range(2):
+    passes = trace(OFFICIAL, tile.height, tile.width, PassRule(), on_cpu=False)
+    print([one.most_bytes for one in passes])
+"""
+
+
+@pytest.mark.slow
+def test_the_first_plan_of_a_process_is_that_of_every_later_one() -> None:
+    """Whenever garbage is collected: torch keeps the frames of its first kernel's call."""
+    command = [sys.executable, "-c", WITHOUT_COLLECTION]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    first, later = printed.splitlines()
+    assert first == later and "-" not in first
 
 
 @pytest.mark.slow
