@@ -56,7 +56,7 @@ def voice() -> Example:
 
 
 VOICE_NOTE = """\
-- LiveTalk 1.3B makes your picture speak your recording, from the first chunk on.
+- LiveTalk 1.3B makes your picture speak your recording. AvatarForcing fits too, at 832x480.
 - Weights, no commercial use: GAIR/LiveTalk-1.3B-V0.1, here renamed to livetalk_1.3b.safetensors.
 - In models/audio_encoders: model.safetensors of facebook/wav2vec2-base-960h, renamed too.
 """
