@@ -7,7 +7,7 @@ read. A missing field takes its default.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -32,10 +32,10 @@ def to_record(settings: RolloutSettings) -> tuple[Any, dict[str, Tensor]]:
     as the shot goes. The placement of the KV cache is left out, since the file may be loaded on
     another machine.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors = _NamedTensors()
     control = settings.control and stored(settings.control, settings.length)
     portable = dataclasses.replace(settings, placement=ON_DEVICE, control=control)
-    return _to_json(portable, tensors), tensors
+    return _to_json(portable, tensors), tensors.by_name
 
 
 def from_record(
@@ -51,11 +51,26 @@ def from_record(
     return settings
 
 
-def _to_json(value: object, tensors: dict[str, Tensor]) -> Any:
+class _NamedTensors:
+    """Tensors on the CPU by their names in a file, each once: a prompt may have many lines."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Tensor] = {}
+        self._names: dict[Hashable, str] = {}
+
+    def name(self, tensor: Tensor) -> str:
+        """The name of a tensor, another one for other memory."""
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.data_ptr(), plain.shape, plain.dtype
+        if place not in self._names:
+            self._names[place] = f"recipe.{len(self._names)}"
+            self.by_name[self._names[place]] = plain
+        return self._names[place]
+
+
+def _to_json(value: object, tensors: _NamedTensors) -> Any:
     if isinstance(value, Tensor):
-        name = f"recipe.{len(tensors)}"
-        tensors[name] = value.detach().cpu().contiguous()
-        return {TENSOR: name}
+        return {TENSOR: tensors.name(value)}
     if isinstance(value, Pictures):
         weights = {k: _to_json(v, tensors) for k, v in value.decoder.state_dict().items()}
         return {

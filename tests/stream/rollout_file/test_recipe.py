@@ -29,6 +29,7 @@ from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.camera.moves import read_motion
 from longtake.samplers.camera.script import TimedMotion, path_of_motions
 from longtake.samplers.conditioning.blend import Blend
+from longtake.samplers.conditioning.embedding import fit, mix
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.conditioning.prompts import PromptMix, PromptTimeline, TimedPrompt
@@ -63,7 +64,7 @@ from longtake.samplers.solvers.single_step import DDIM, ReNoise
 from longtake.stream.journal.chain import Chain
 from longtake.stream.rollout_file.recipe import from_record, to_record
 from longtake.stream.rollout_file.recipe_types import known_types
-from longtake.tests.support.tiny_model import embedding, randn, settings, timeline
+from longtake.tests.support.tiny_model import TINY, embedding, randn, settings, timeline
 
 LADDER = flow_ladder(4, 3.0)
 CASES: dict[str, dict[str, Any]] = {
@@ -111,6 +112,16 @@ CASES: dict[str, dict[str, Any]] = {
             (TimedPrompt(0, embedding(1), "a"), TimedPrompt(3, embedding(2), blend=Blend(3, 4, 2))),
             torch.zeros_like(embedding(0)),
             PromptMix(embedding(3), ((0, 0.25), (6, 1.0))),
+        ),
+    },
+    "edited in a blend": {
+        "prompts": PromptTimeline(
+            (
+                TimedPrompt(0, fit(randn(2, TINY.text_dim), 5), "a"),
+                TimedPrompt(3, mix(fit(randn(2, TINY.text_dim), 5), embedding(1), 0.25)),
+                TimedPrompt(6, embedding(1)),
+            ),
+            torch.zeros_like(embedding(0)),
         ),
     },
     "anchored to a picture": {"anchor": Anchor(1.0, ChannelStatistics.of(randn(1, 4, 4, 6)))},
@@ -205,3 +216,16 @@ def test_all_parts_of_settings_are_known() -> None:
         "WeightedScore",
     } <= names
     assert "Chain" not in names and "Pictures" not in names
+
+
+def test_a_prompt_of_many_lines_is_in_a_file_once() -> None:
+    """A performer's keys bring the same prompts back for hours."""
+    words = embedding(1), embedding(2)
+    given = PromptTimeline(
+        tuple(TimedPrompt(3 * i, words[i % 2], str(i)) for i in range(8)),
+        torch.zeros_like(embedding(0)),
+    )
+    record, tensors = to_record(settings(length=24, prompts=given))
+    assert len(tensors) == 3  # the negative prompt too
+    back = from_record(record, tensors).prompts
+    assert [line.digest for line in back.lines] == [line.digest for line in given.lines]
