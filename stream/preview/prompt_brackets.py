@@ -1,4 +1,4 @@
-"""What brackets before a prompt ask for, as in a line of the Prompt Timeline without its time."""
+"""What stands before a live prompt: brackets as in a line of the Prompt Timeline, and no time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ _BRACKETS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _OPTION = re.compile(rf"\s*({NAMES})\s+(-?\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
+_TIME = re.compile(
+    r"\s*(\d[\d.:]*\s*(?:s|secs?|seconds?|m|mins?|minutes?|h|hours?)?\s*(?:\([^()]*\)\s*)?:)\s*\S",
+    re.IGNORECASE,
+)
 _NARROW = str.maketrans("（：，）", "(:,)")  # as a keyboard for Chinese or Japanese types
+
+
+def time_before(text: str) -> str | None:
+    """The time before a prompt, such as `5:` or `1:30 (over 2):`; None where there is none."""
+    match = _TIME.match(text.translate(_NARROW))
+    return None if match is None else text[match.start(1) : match.end(1)]
 
 
 class Unreadable(ValueError):

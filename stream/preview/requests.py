@@ -12,7 +12,7 @@ from ...characters import half_character
 from ..incoming.inlet import FAULTS, Fault
 from ..rollout.live.controls import Controls
 from ..rollout.live.edit_queue import MAX_OVER_S, RANGES
-from .prompt_brackets import Unreadable, split_brackets
+from .prompt_brackets import Unreadable, split_brackets, time_before
 
 MAX_PROMPT_CHARACTERS = 8192
 MAX_CLIENT_ID = 256
@@ -86,8 +86,15 @@ def _command(fields: dict[str, Any]) -> Command:
 def _with_brackets(fields: dict[str, Any]) -> dict[str, Any]:
     """Put what brackets before the text ask for beside the text, as fields of their own."""
     text = fields.get("text")
-    if not isinstance(text, str):
-        return fields
+    if not isinstance(text, str) or len(text) > MAX_PROMPT_CHARACTERS:
+        return fields  # which is refused
+    text = " ".join(text.split())
+    time = time_before(text)
+    if time is not None:
+        raise BadRequest(
+            f"The prompt has the time `{time}`, but a live prompt begins with the next chunk; "
+            "leave the time out."
+        )
     try:
         options, prompt = split_brackets(text)
     except Unreadable as error:

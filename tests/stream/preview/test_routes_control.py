@@ -68,6 +68,8 @@ def test_a_prompt_blends_in_and_a_later_one_without_a_blend_begins_at_once(tmp_p
         ("(cinematic): a cat", ("(cinematic): a cat", None, None, None)),
         ("(overcast sky:1.2) a cat", ("(overcast sky:1.2) a cat", None, None, None)),
         ("a cat (over 2): jumps", ("a cat (over 2): jumps", None, None, None)),
+        ("3 cats: one black", ("3 cats: one black", None, None, None)),
+        ("a clock at 5: late", ("a clock at 5: late", None, None, None)),
     ],
 )
 def test_brackets_before_a_prompt_are_those_of_a_timelines_line(
@@ -91,6 +93,9 @@ def test_brackets_before_a_prompt_are_those_of_a_timelines_line(
         ({"text": "(over 2): a cat", "over": 3}, "over is given in brackets and beside them"),
         ({"text": "(guidance 31): a cat"}, "guidance must be a number from 0 to 30"),
         ({"text": "(over 601): a cat"}, "over must be a number from 0 to 600"),
+        ({"text": "5: a cat"}, "has the time `5:`, but a live prompt begins with the next chunk"),
+        ({"text": "1:30 (over 2): a cat"}, "has the time `1:30 (over 2):`"),
+        ({"text": "2.5 s： 一只猫"}, "has the time `2.5 s：`"),
     ],
 )
 def test_brackets_that_cannot_be_read_change_nothing(
