@@ -100,6 +100,19 @@ def own_layers(scene: Any) -> dict[str, Any]:
     return {"shots": shots, "faults": scene.faults()}
 
 
+def pairs(scene: Any) -> dict[str, Any]:
+    """Shots of two models by noise level, and of each by itself between them."""
+    low_noise = scene.ours("samplers.denoiser").LowNoise
+    first, second = scene.model(torch.float32), scene.model(torch.float32, seed=9)
+    joined = scene.ours("nodes.models.pair").pair(first, second, low_noise(0.7))
+    table: dict[str, list[str]] = {"pair": [], "first": [], "second": []}
+    with changed(dynamic.FAULTS, **EVICTING):
+        for _ in range(2):
+            for name, model in (("pair", joined), ("first", first), ("second", second)):
+                table[name].append(scene.latents(model))
+    return {"shots": table, "faults": scene.faults()}
+
+
 def saving(scene: Any) -> dict[str, Any]:
     """Whether ModelSave writes what a MODEL of ours was made of, before a shot and after it."""
     import comfy.sd
@@ -126,6 +139,7 @@ MODELS: dict[str, Any] = {
     "live lora": live_lora,
     "vace": vace,
     "own layers": own_layers,
+    "pairs": pairs,
     "saving": saving,
 }
 """To be compared with the same without dynamic memory."""
