@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from longtake.tests.in_core.support.wan_vae import random_tree
 from longtake.tests.support.device import core, dynamic
 from longtake.tests.support.device.core import changed
 from longtake.tests.support.model.family_files import SMALL, state
-from longtake.tests.support.tiny_model import randomise
+from longtake.tests.support.tiny_model import randn, randomise
 
 EVICTING = {"every": 5}
 OWN: dict[str, dict[str, Any]] = {"flow map": {"flow_map": True}, "state": {"state": "delta"}}
@@ -113,6 +114,38 @@ def pairs(scene: Any) -> dict[str, Any]:
     return {"shots": table, "faults": scene.faults()}
 
 
+def wan_vae(scene: Any) -> dict[str, Any]:
+    """Frames decoded and encoded by Wan's VAE, with shots between the chunks."""
+    import comfy
+    import comfy.sd
+
+    weights = dict(random_tree(comfy, 24).state_dict())
+    vae = scene.ours("nodes.models.streaming_vae").streaming_vae(
+        comfy.sd.VAE(sd=weights, dtype=torch.float32)
+    )
+    latents, pictures = randn(3, 16, 4, 6, seed=3), randn(9, 3, 32, 48, seed=4).clamp(0, 1)
+    table: dict[str, list[str]] = {"decoded": [], "encoded": []}
+    coders = (("decoded", vae.open_decoder, latents.split(1)),
+              ("encoded", vae.open_encoder, pictures.split(4)))  # fmt: skip
+    with changed(dynamic.FAULTS, **EVICTING):
+        for _ in range(2):
+            for name, open_coder, given in coders:
+                table[name].append(_coded(scene, vae, open_coder(), given))
+    return {"shots": table, "faults": scene.faults()}
+
+
+def _coded(scene: Any, vae: Any, coder: Any, given: Any) -> str:
+    """The digest of what a coder makes of some parts, a shot between each."""
+    parts = []
+    for part in given:
+        scene.host.claim([vae.patcher], 0)
+        with scene.host.computing_on(vae.device):
+            parts.append(coder.feed(part.to(vae.device)))
+        scene.latents(scene.model(seed=9))
+    parts.append(coder.drain())
+    return scene.digest(torch.cat([part.cpu() for part in parts if part is not None]))
+
+
 def saving(scene: Any) -> dict[str, Any]:
     """Whether ModelSave writes what a MODEL of ours was made of, before a shot and after it."""
     import comfy.sd
@@ -140,6 +173,7 @@ MODELS: dict[str, Any] = {
     "vace": vace,
     "own layers": own_layers,
     "pairs": pairs,
+    "wan vae": wan_vae,
     "saving": saving,
 }
 """To be compared with the same without dynamic memory."""

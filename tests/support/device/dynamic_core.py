@@ -73,6 +73,10 @@ class Scene:
         stored = self.ours("samplers.control.stored").StoredControl
         return video(stored(latents, masks, tuple(map(str, range(9)))))
 
+    def digest(self, x: Tensor) -> str:
+        """A short name of the numbers."""
+        return digest(x)
+
     def faults(self) -> list[str]:
         """The faults of the card's stand-in since the last call."""
         return faults()

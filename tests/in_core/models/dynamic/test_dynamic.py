@@ -69,7 +69,7 @@ def test_a_module_of_torchs_layers_is_loaded_once_and_leaves_where_a_model_needs
     assert result["stays"] and result["left"] == 0 and result["copied"]
 
 
-@pytest.mark.parametrize("case", ["loras", "live lora", "vace", "own layers", "pairs"])
+@pytest.mark.parametrize("case", ["loras", "live lora", "vace", "own layers", "pairs", "wan vae"])
 def test_shots_are_the_same_whatever_was_made_before_them(case: str) -> None:
     """Each kind of shot has one digest, other kinds others, with evictions in every pass."""
     for name in (case, f"plain {case}"):
@@ -79,7 +79,7 @@ def test_shots_are_the_same_whatever_was_made_before_them(case: str) -> None:
         assert len(set.union(*digests)) == len(digests)
 
 
-@pytest.mark.parametrize("case", ["vace", "own layers", "pairs"])
+@pytest.mark.parametrize("case", ["vace", "own layers", "pairs", "wan vae"])
 def test_shots_have_the_bits_of_a_core_without_dynamic_memory(case: str) -> None:
     """Those with LoRAs differ: the core adds them to the weights at another place."""
     assert found()[case]["shots"] == found()[f"plain {case}"]["shots"]
