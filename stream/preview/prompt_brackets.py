@@ -1,4 +1,4 @@
-"""What stands before a live prompt: brackets as in a line of the Prompt Timeline, and no time."""
+"""What stands before a live prompt: brackets as in a line of timed prompts, and no time."""
 
 from __future__ import annotations
 
