@@ -26,6 +26,7 @@ test("a key sends its prompt as an edit of the run, in the picture, on a button 
   await prepare(player, "a blue ball\n\n  a green cone \n");
   await field(player).press("Escape");
   await eventually(() => field(player).isVisible(), false);
+  await eventually(() => prompt(player, "2 a green cone").isEnabled(), true);
   await player.page.keyboard.press("2"); // on the button, to which the focus has returned
   await player.root.getByText(/^applied/).waitFor();
   await eventually(() => prompt(player, "2 a green cone").getAttribute("aria-pressed"), "true");
