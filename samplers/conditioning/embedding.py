@@ -8,25 +8,24 @@ follows music.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from .digest import embedding_digest
 
 MAX_DEPTH = 8
 """Mixtures inside one another; a blend that begins within another one begins with a mixture."""
-_DIGESTS: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
-"""Hashes of the embeddings in use. Nobody changes their numbers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Padded:
-    """The first `rows` (r, text_dim) of an embedding of `length` rows; all later ones are zeros."""
+    """The first `rows` (r, text_dim) of an embedding of `length` rows; all later ones are zeros.
+
+    Nobody changes their numbers, so that the hash is taken once.
+    """
 
     rows: Tensor
     length: int
@@ -79,19 +78,25 @@ def mix(first: Embedding, second: Embedding, share: float) -> Embedding:
     """`first` with a share of `second` in it, or itself where that changes nothing."""
     if share == 0 or digest_of(first) == digest_of(second):
         return first
-    first, second = (part if depth_of(part) < MAX_DEPTH else values_of(part)
-                     for part in (first, second))  # fmt: skip
-    return Mixture(first, second, share)
+    return Mixture(_flattened(first), _flattened(second), share)
 
 
-def fit(embedding: Tensor, length: int) -> Embedding:
+def _flattened(embedding: Embedding) -> Embedding:
+    """A mixture too deep for another one around it as its numbers."""
+    if depth_of(embedding) < MAX_DEPTH:
+        return embedding
+    values = values_of(embedding)
+    return Padded(values, len(values))
+
+
+def fit(embedding: Tensor, length: int) -> Padded:
     """An embedding (l, text_dim) as one of `length` rows: cut, or padded with zeros.
 
     A longer one first loses its rows of zeros: joined prompts hold the padding of each.
     """
     if len(embedding) > length:
         embedding = embedding[embedding.any(-1)][:length]
-    return embedding if len(embedding) == length else Padded(embedding, length)
+    return Padded(embedding, length)
 
 
 def without_padding(embedding: Tensor) -> Tensor:
@@ -112,9 +117,5 @@ def values_of(embedding: Embedding) -> Tensor:
 
 
 def digest_of(embedding: Embedding) -> str:
-    """A short hash of an embedding, for chunk addresses; that of numbers is taken once."""
-    if not isinstance(embedding, Tensor):
-        return embedding.digest
-    if embedding not in _DIGESTS:
-        _DIGESTS[embedding] = embedding_digest(embedding)
-    return _DIGESTS[embedding]
+    """A short hash of an embedding, for chunk addresses; only plain numbers are hashed anew."""
+    return embedding_digest(embedding) if isinstance(embedding, Tensor) else embedding.digest

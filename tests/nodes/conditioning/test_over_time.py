@@ -85,9 +85,9 @@ def test_a_prompt_is_mixed_in_by_its_share(bench: Bench) -> None:
         for words in ("a red ball", "a blue ball", "a ball")
     )
     first, *_, middle, last = entries.entries
-    assert torch.allclose(first.values, torch.lerp(red.embedding, blue.embedding, 0.25))
-    assert torch.allclose(middle.values, torch.lerp(ball.embedding, blue.embedding, 0.5))
-    assert torch.allclose(last.values, torch.lerp(red.embedding, blue.embedding, 0.5))
+    assert torch.allclose(first.values, torch.lerp(red.values, blue.values, 0.25))
+    assert torch.allclose(middle.values, torch.lerp(ball.values, blue.values, 0.5))
+    assert torch.allclose(last.values, torch.lerp(red.values, blue.values, 0.5))
     assert (first.text, middle.text) == ("a red ball (mixed 25%)", "a ball (mixed 50%)")
 
 

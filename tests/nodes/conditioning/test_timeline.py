@@ -38,7 +38,7 @@ def in_latent_frames(*times_s: float, width: int = 8) -> list[int]:
     entries = tuple(TimedEmbedding(time, torch.full((5, width), time), "") for time in times_s)
     length = snapped_length(10.0, SECONDS, 16.0, 3)
     made = prompt_timeline(Timeline(entries, torch.zeros(3, width)), CONFIG, length)
-    assert all(entry.embedding.shape == made.negative.shape for entry in made.entries)
+    assert all(entry.values.shape == made.negative.shape for entry in made.entries)
     return [entry.start_frame for entry in made.entries]
 
 

@@ -255,8 +255,8 @@ def test_plain_conditioning_goes_straight_into_the_sampler(bench: Bench) -> None
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize("a red ball"))
     [rollout] = bench.run("LongtakeSampler", model=model, prompts=conditioning, schedule=schedule)
     timeline, _ = bench.rollout(text="a red ball")
-    same = rollout.settings.prompts.entries[0].embedding
-    torch.testing.assert_close(same, timeline.settings.prompts.entries[0].embedding)
+    same = rollout.settings.prompts.entries[0].values
+    torch.testing.assert_close(same, timeline.settings.prompts.entries[0].values)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
 
 from longtake.samplers.conditioning.embedding import (
     MAX_DEPTH,
     Embedding,
-    Mixture,
     depth_of,
     digest_of,
     fit,
@@ -83,14 +80,3 @@ def test_blends_within_blends_stay_shallow_and_exact() -> None:
         mixed, plain = mix(mixed, prompt, 0.4), torch.lerp(plain, prompt, 0.4)
         assert depth_of(mixed) <= MAX_DEPTH
         assert torch.equal(values_of(mixed), plain)
-
-
-def test_hashes_of_prompts_that_are_gone_are_forgotten() -> None:
-    """A show takes new prompts for hours."""
-    from longtake.samplers.conditioning import embedding as forms
-
-    gc.collect()
-    before = len(forms._DIGESTS)
-    digest_of(Mixture(randn(5, 4, seed=8), randn(5, 4, seed=9), 0.5))
-    gc.collect()
-    assert len(forms._DIGESTS) == before

@@ -84,10 +84,10 @@ def test_a_prompts_digest_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None
         return "of it"
 
     monkeypatch.setattr(forms, "embedding_digest", digest)
-    entry = TimedPrompt(0, randn(5, 4))
+    entry = TimedPrompt(0, forms.fit(randn(5, 4), 5))
     later = replace(entry, start_frame=6)  # the same numbers
     assert (entry.digest, entry.digest, later.digest) == ("of it",) * 3
-    assert [one is entry.embedding for one in taken] == [True]
+    assert [torch.equal(one, entry.values) for one in taken] == [True]
 
 
 FAR = KnownFrame(5, torch.zeros(TINY.out_channels, 4, 6), 1.0, lookahead=9)

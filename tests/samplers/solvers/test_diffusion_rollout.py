@@ -159,7 +159,7 @@ def test_a_v_model_asked_for_on_the_canvas_runs_on_its_own_noise_schedule(bench:
     assert (s.length, s.schedule.ladder) == (3, LADDER)
     shape, dit, step = (16, s.rows, s.columns), random_dit(CONFIG), ddim("sigmoid", "v", 1.0)
     x = torch.stack([addressed_noise(s.seed, f, 0, "start", shape) for f in range(3)])
-    text = project_text(dit, s.prompts.at(0).embedding[None, None])
+    text = project_text(dit, s.prompts.at(0).values[None, None])
     attention = WholeSequence(rotation(range(3), s.rows // 2, s.columns // 2, CONFIG.head_dim))
     for number, (now, after) in enumerate(pairwise(LADDER), 1):
         t = torch.full((1, 3), round(1000 * now) - 1.0, dtype=torch.float64)
