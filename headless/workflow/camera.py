@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ...errors import BadInput, StorageError
 from ...machine.temporary_files import write_whole
-from ...nodes.conditioning.timed_lines import match_time
 from ...nodes.steering.camera_lines import drive_start_s, read_moves, with_drive
 from ...nodes.steering.camera_poses import MAX_BYTES, read_poses
+from ...timed_lines import match_time
 from .graph import Link, Node, Workflow
 
 SAMPLER, CAMERA = "LongtakeSampler", "LongtakeCameraPath"

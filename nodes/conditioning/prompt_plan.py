@@ -22,13 +22,13 @@ from ...samplers.conditioning.prompts import (
 )
 from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance, TimedLora
+from ...timed_lines import first_of
 from ..attachments import check_attachments
 from ..length import Length, latent_frame_at
 from ..models.demo_objects import PROMPT_TEXT, is_changed, words_of
 from .over_time import values_by_chunk
 from .reference import PICTURE_CONDITIONS
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM, TextRows, count_words
-from .timed_lines import first_of
 from .timeline import SecondPrompt, TimedEmbedding, Timeline
 
 UMT5 = " (umt5 by Load CLIP of type `wan`; for `longtake run`, that needs --comfy DIR)"

@@ -15,6 +15,7 @@ from ...errors import BadInput
 from ...samplers.conditioning.embedding import without_padding
 from ...stream.rollout.live.edit_queue import MAX_GUIDANCE
 from ...stream.rollout.spec import Warn
+from ...timed_lines import first_time
 from .. import categories, host, sockets
 from ..attachments import unread_numbers
 from ..models.demo_objects import DemoCLIP, problems
@@ -23,7 +24,6 @@ from ..schema import build
 from ..validation import refuses
 from .prompt_plan import check_finite, own_prompt
 from .text_rows import TEXT_LEN, WAN_TEXT_DIM
-from .timed_lines import first_time
 from .timed_numbers import TimedNumber, read_numbers
 from .timeline import SecondPrompt, TimedEmbedding, TimedText, Timeline, format_line, parse
 

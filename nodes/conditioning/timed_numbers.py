@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from ...characters import excerpt
 from ...errors import BadInput
-from .timed_lines import MAX_OVER_S, check_starts, read_change, timed_lines
+from ...timed_lines import MAX_OVER_S, check_starts, read_change, timed_lines
 
 EXAMPLES = "`0: 1` or `4 (over 2): 0.3`"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -11,12 +10,9 @@ from ...errors import BadInput
 from ...stream.rollout.live.controls import STRENGTH_DIGITS
 from ...stream.rollout.live.edit_queue import RANGES
 from ...stream.rollout.spec import Prompter
-from .timed_lines import MAX_SECONDS, match_time, timed_lines
+from ...timed_lines import MAX_SECONDS, match_time, read_options, timed_lines
 from .timed_numbers import TimedNumber
 
-_OPTION = re.compile(
-    r"\s*(?P<name>guidance|lora|over)\s+(?P<value>-?\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE
-)
 _RANGES = {"guidance": RANGES["guidance"], "lora": RANGES["lora"], "over": (0.0, MAX_SECONDS)}
 EXAMPLES = "`5.5: a red ball` or `1:30: a blue ball`"
 
@@ -115,18 +111,18 @@ def _short(value: float) -> str:
 
 def _options(text: str | None, line: int) -> dict[str, float]:
     """Read guidance strength, LoRA factor and blend time from the brackets of a line."""
-    options: dict[str, float] = {}
-    for part in text.split(",") if text is not None else ():
-        match = _OPTION.fullmatch(part)
-        name, value = (match["name"].lower(), float(match["value"])) if match else ("", 0.0)
-        least, most = _RANGES.get(name, (1.0, 0.0))
-        if not least <= value <= most or name in options:
-            raise BadInput(
-                f"Line {line} has ({text}) before its colon; write (guidance 3) with a "
-                f"strength from 0 to {RANGES['guidance'][1]:g}, (lora 0.5) with a factor from "
-                f"{RANGES['lora'][0]:g} to {RANGES['lora'][1]:g}, (over 2) with seconds to blend "
-                "over, several of these with commas between, or nothing."
-            )
-        options[name] = value
+    options = {} if text is None else read_options(text, _RANGES)
+    if options is None or not all(_in_range(name, value) for name, value in options.items()):
+        raise BadInput(
+            f"Line {line} has ({text}) before its colon; write (guidance 3) with a "
+            f"strength from 0 to {RANGES['guidance'][1]:g}, (lora 0.5) with a factor from "
+            f"{RANGES['lora'][0]:g} to {RANGES['lora'][1]:g}, (over 2) with seconds to blend "
+            "over, several of these with commas between, or nothing."
+        )
     over_s = options.pop("over", 0.0)
     return {**options, "over_s": over_s}
+
+
+def _in_range(name: str, value: float) -> bool:
+    least, most = _RANGES[name]
+    return least <= value <= most

@@ -13,9 +13,9 @@ from ...samplers.settings import RolloutSettings
 from ...stream.rollout.fork import Fork, extend
 from ...stream.rollout.spec import Warn
 from ...stream.timecode import time_label
+from ...timed_lines import first_time
 from ...units import count_of
 from .. import host
-from ..conditioning.timed_lines import first_time
 from ..length import SECONDS, snapped_length
 from ..runtime.host_rollout import HostRollout
 from ..steering.control_spec import end_of_control

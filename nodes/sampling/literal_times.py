@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..conditioning.timed_lines import match_time
+from ...timed_lines import match_time
 
 TEXT_ENCODE = "CLIPTextEncode"
 

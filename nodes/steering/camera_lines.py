@@ -8,7 +8,7 @@ from ...errors import BadInput
 from ...samplers.camera.moves import CameraMotion, read_motion
 from ...samplers.camera.path import CameraPath, Lens
 from ...samplers.camera.script import TimedMotion, path_of_motions
-from ..conditioning.timed_lines import MAX_OVER_S, check_starts, read_change, timed_lines
+from ...timed_lines import MAX_OVER_S, check_starts, read_change, timed_lines
 from ..length import MAX_SECONDS, latent_frame_at
 
 EXAMPLES = "`4: forward` or `1:30 (over 2): pan left 20`"

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any, cast
 
 from ...characters import half_character
+from ...timed_lines import first_time
 from ..incoming.inlet import FAULTS, Fault
 from ..rollout.live.controls import Controls
 from ..rollout.live.edit_queue import MAX_OVER_S, RANGES
-from .prompt_brackets import Unreadable, split_brackets, time_before
+from .prompt_brackets import Unreadable, split_brackets
 
 MAX_PROMPT_CHARACTERS = 8192
 MAX_CLIENT_ID = 256
@@ -64,14 +65,14 @@ def _command(fields: dict[str, Any]) -> Command:
     }
     op = fields.get("op")
     if op == "prompt":
-        fields = _with_brackets(fields)
+        fields = _with_options(fields)
         return _edit(fields) if fields.keys() & RANGES.keys() else _prompt(fields)
     for name, (low, high) in RANGES.items():
         if op == name:
             value = _number(fields, name, low, high)
             return partial(Controls.set_number, name=name, value=value)
     if op == "edit":
-        return _edit(_with_brackets(fields))
+        return _edit(_with_options(fields))
     if op == "fork_seed":
         seed = fields.get("fork_seed")
         if type(seed) is not int or not 0 <= seed <= MAX_REV:
@@ -83,13 +84,13 @@ def _command(fields: dict[str, Any]) -> Command:
     raise BadRequest(f"op must be {ops} or fork_seed.")
 
 
-def _with_brackets(fields: dict[str, Any]) -> dict[str, Any]:
-    """Put what brackets before the text ask for beside the text, as fields of their own."""
+def _with_options(fields: dict[str, Any]) -> dict[str, Any]:
+    """Put the options in brackets before the text beside it; refuse a time before the text."""
     text = fields.get("text")
     if not isinstance(text, str) or len(text) > MAX_PROMPT_CHARACTERS:
         return fields  # which is refused
     text = " ".join(text.split())
-    time = time_before(text)
+    time = first_time(text)
     if time is not None:
         raise BadRequest(
             f"The prompt has the time `{time}`, but a live prompt begins with the next chunk; "

@@ -1,5 +1,5 @@
 // @ts-check
-/** Lines of a Prompt Timeline, as nodes/conditioning/timed_lines.py reads them: `SECONDS: prompt`,
+/** Lines of a Prompt Timeline, as timed_lines.py reads them: `SECONDS: prompt`,
  * `HOURS:MINUTES:SECONDS: prompt`, and `SECONDS (guidance 2, lora 0.5, over 1): prompt`. */
 import { narrow } from "../../prompts/signs.mjs";
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ...characters import excerpt
-from ...errors import BadInput
+from .characters import excerpt
+from .errors import BadInput
 
 MAX_SECONDS = 1_000_000
 MAX_OVER_S = 600.0
@@ -34,6 +34,7 @@ _FOREIGN = re.compile(  # as `5-10: text`, `[5s: text]`, `[5s-10s: text]` and `"
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
+_OPTION = re.compile(r"\s*(?P<name>[a-z]+)\s+(?P<value>-?\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 _CHANGE = re.compile(r"\s*(?P<kind>[a-z]+)\s+(?P<seconds>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE)
 
 
@@ -74,12 +75,16 @@ def timed_lines(text: str, examples: str) -> list[TimedLine]:
 
 
 def match_time(line: str) -> re.Match[str] | None:
-    """The `time`, `option` and `text` of a line; None for a line without a time.
+    """The `time`, `option` and `text` of a line; None for a line without a time."""
+    return _TIMED.match(in_narrow(line))
 
-    Signs that a keyboard for Chinese or Japanese types are read as their narrow forms, and marks
-    that no one sees as blanks.
+
+def in_narrow(line: str) -> str:
+    """A line with narrow forms of the signs that a keyboard for Chinese or Japanese types.
+
+    Marks that no one sees become blanks. No character moves.
     """
-    return _TIMED.match(line.translate(_READ_AS))
+    return line.translate(_READ_AS)
 
 
 def first_time(text: str) -> str | None:
@@ -106,6 +111,21 @@ def check_starts(lines: Iterable[TimedLine], name: str = "") -> None:
             )
 
 
+def read_options(option: str, names: Container[str]) -> dict[str, float] | None:
+    """The numbers in brackets, such as {"over": 2.0, "lora": 0.5} for `over 2, lora 0.5`.
+
+    None for a name that is not in `names`, a name given twice, and what is no number.
+    """
+    options: dict[str, float] = {}
+    for part in option.split(","):
+        match = _OPTION.fullmatch(part)
+        name = match["name"].lower() if match else ""
+        if match is None or name not in names or name in options:
+            return None
+        options[name] = float(match["value"])
+    return options
+
+
 def read_change(option: str, kinds: Container[str]) -> tuple[str, float] | None:
     """How a line comes into force, such as ("over", 2.0) for `over 2`.
 
@@ -120,7 +140,7 @@ def read_change(option: str, kinds: Container[str]) -> tuple[str, float] | None:
 
 def _check_colon(line: str, time: str, number: int) -> None:
     """Refuse `1:30 text`, which reads as second 1 and means a minute and a half."""
-    clock = _CLOCK.match(line.translate(_READ_AS))
+    clock = _CLOCK.match(in_narrow(line))
     if clock and clock[1] == time:
         raise BadInput(
             f"Line {number} starts with '{time}:{clock[2]}' and no colon after it; write "
@@ -130,7 +150,7 @@ def _check_colon(line: str, time: str, number: int) -> None:
 
 def _check_colon_after_brackets(line: str, number: int) -> None:
     """Refuse `5 (over 2) text`, which would be words of the line above."""
-    begin = _NO_COLON.match(line.translate(_READ_AS))
+    begin = _NO_COLON.match(in_narrow(line))
     if begin:
         raise BadInput(
             f"Line {number} has no colon after ({begin['option']}); write "
@@ -140,7 +160,7 @@ def _check_colon_after_brackets(line: str, number: int) -> None:
 
 def _check_other_notation(line: str, number: int, examples: str) -> None:
     """Refuse the times of other programs, which would be words of the line above."""
-    match = _FOREIGN.match(line.translate(_READ_AS))
+    match = _FOREIGN.match(in_narrow(line))
     if match:
         raise BadInput(
             f"Line {number} starts with {excerpt(match['begin'])}, which is no start time here; "
