@@ -58,12 +58,12 @@ def without_adapters(model_copy: Copy) -> tuple[Copy, Adapters]:
             own[name] = stored
         else:
             factors.setdefault(f"{match['layer']}.weight", {})[match["factor"]] = stored
-    return (
-        (replace(model_copy, names=own), Adapters(factors)) if factors else (model_copy, Adapters())
-    )
+    return replace(model_copy, names=own), Adapters(factors)
 
 
-def checked(adapters: Adapters, alpha: float, header: Header, names: Mapping[str, str]) -> Adapters:
+def with_alpha(
+    adapters: Adapters, alpha: float, header: Header, names: Mapping[str, str]
+) -> Adapters:
     """The adapters at their family's `alpha`; a refusal where they cannot be added.
 
     `names` are the stored names of the copy's tensors, by official name.
@@ -74,7 +74,7 @@ def checked(adapters: Adapters, alpha: float, header: Header, names: Mapping[str
         raise Refused(
             header.path,
             "holds a LoRA beside its weights, and nothing says how strong it is",
-            "use a file with the LoRA merged, or choose the family that it belongs to",
+            "use a file with the LoRA merged into the weights",
         )
     for name, factors in adapters.factors.items():
         problem = _problem(name, factors, header, names)

@@ -1,8 +1,9 @@
 """Maps a stored tensor name to the official Wan 2.1 one.
 
-Trainers leave wrappers in names at any depth (FSDP, torch.compile, checkpoints, PEFT) and put
-the model behind prefixes (`generator_ema.model.`, `model.diffusion_model.`); diffusers has its own
-names. Prefixes are not listed: a prefix is whatever precedes a name that every Wan model has.
+Trainers leave wrappers in names at any depth (FSDP, torch.compile, activation checkpoints, PEFT)
+and put the model behind prefixes (`generator_ema.model.`, `model.diffusion_model.`); diffusers has
+its own names. Prefixes are not listed: a prefix is whatever precedes a name that every Wan model
+has.
 """
 
 from __future__ import annotations

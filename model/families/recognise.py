@@ -24,7 +24,7 @@ from ..config import (
     state_of,
 )
 from ..files.header import Header, TensorInfo
-from .adapters import Adapters, checked, without_adapters
+from .adapters import Adapters, with_alpha, without_adapters
 from .architecture import OtherInputs, architecture
 from .depth import block_count, check_depth
 from .family import Family
@@ -101,7 +101,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recogniti
     row = row if config.state == "none" else row.with_state()
     picked, which = _pick(header.path, candidates, copy, row)
     plain, adapters = without_adapters(picked)
-    adapters = checked(adapters, row.adapter_alpha, header, plain.names)
+    adapters = with_alpha(adapters, row.adapter_alpha, header, plain.names)
     model_copy, twin = without_twin(plain)
     unused = _check(header, model_copy, config, shape)
     if twin is not None:
