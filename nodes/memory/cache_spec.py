@@ -62,7 +62,7 @@ _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
     MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
     WaveWindow: f"{WINDOW}, shared with the latent frames in work, as WaveForcing counts it",
-    AnchorWindow: f"{WINDOW}, at its true distance for commits",
+    AnchorWindow: f"{WINDOW}, the sink at its true distance for commits",
     DistantSink: f"{WINDOW} at its true distance", DeltaWindow: STATE, RecallWindow: BY_VIEW,
     CoarseWindow: f"{REBUILT}, its older part in coarse patches",
 }  # fmt: skip
