@@ -111,6 +111,8 @@ def _announce_hearing(
     resolved: ResolvedModel, request: RolloutRequest, node_id: str | None
 ) -> None:
     """Say that a sound is heard before the shot begins, which may take a while."""
+    if not resolved.engine.config.voice:
+        return  # the plan refuses the sound
     voice = voice_in(request.picture, request.prompts)
     if voice is not None and not voice.is_heard(resolved.preset.fps):
         host.show_status(node_id, f"Hears {voice.seconds:.1f} s of sound.")
