@@ -29,7 +29,7 @@ from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_roll
 from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
-from ..sound.in_shot import voice_in
+from ..sound.in_shot import sound_to_hear
 from ..validation import refuses
 from .literal_times import literal_times
 from .request import RolloutRequest
@@ -111,10 +111,9 @@ def _announce_hearing(
     resolved: ResolvedModel, request: RolloutRequest, node_id: str | None
 ) -> None:
     """Say that a sound is heard before the shot begins, which may take a while."""
-    if not resolved.engine.config.voice:
-        return  # the plan refuses the sound
-    voice = voice_in(request.picture, request.prompts)
-    if voice is not None and not voice.is_heard(resolved.preset.fps):
+    model = resolved.engine.config, resolved.preset
+    voice = sound_to_hear(*model, request.picture, request.prompts)
+    if voice is not None:
         host.show_status(node_id, f"Hears {voice.seconds:.1f} s of sound.")
 
 

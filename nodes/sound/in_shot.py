@@ -55,6 +55,12 @@ def voice_in(*conditionings: Any) -> Voice | None:
     return next((voice for voice in voices if voice is not None), None)
 
 
+def sound_to_hear(config: DiTConfig, preset: Preset, *conditionings: Any) -> Voice | None:
+    """The voice whose features are yet to be computed; None for a model that does not speak."""
+    voice = voice_in(*conditionings) if config.voice else None
+    return None if voice is None or voice.is_heard(preset.fps) else voice
+
+
 def end_of_voice(length: Length, *conditionings: Any) -> list[str]:
     """Say where the voice ends before the shot does."""
     voice = voice_in(*conditionings)

@@ -16,7 +16,7 @@ import aiohttp
 
 Workflow = dict[str, dict[str, Any]]
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
-PREVIEW_EVENT = 4
+TEXT_EVENT, PREVIEW_EVENT = 3, 4
 LIMIT_S = 1800
 
 
@@ -48,6 +48,10 @@ class Run:
     def pictures(self, node: str) -> int:
         """How many preview pictures the node got."""
         return sum(name == "preview" and data["node_id"] == node for name, data in self.messages)
+
+    def texts(self, node: str) -> list[str]:
+        """What was written under the node, in order."""
+        return [data[1] for name, data in self.messages if name == "text" and data[0] == node]
 
 
 OnMessage = Callable[["Client", str, Any], Awaitable[None]]
@@ -140,6 +144,9 @@ def _read(message: aiohttp.WSMessage) -> tuple[str, Any]:
         event = message.json()
         return event["type"], event["data"]
     kind = struct.unpack(">I", message.data[:4])[0]
+    if kind == TEXT_EVENT:
+        size = struct.unpack(">I", message.data[4:8])[0]
+        return "text", (message.data[8 : 8 + size].decode(), message.data[8 + size :].decode())
     if kind != PREVIEW_EVENT:
         return f"binary {kind}", message.data[4:]
     size = struct.unpack(">I", message.data[4:8])[0]

@@ -19,7 +19,7 @@ from longtake.nodes.attachments import PICTURE, VOICE
 from longtake.nodes.conditioning.reference import reference
 from longtake.nodes.length import snapped_length
 from longtake.nodes.models.channels import check_channels
-from longtake.nodes.sound.in_shot import end_of_voice, with_voice
+from longtake.nodes.sound.in_shot import end_of_voice, sound_to_hear, with_voice
 from longtake.nodes.sound.voice_features import SAMPLES_PER_SECOND, Voice, samples_of, voice
 from longtake.samplers.conditioning.reference import Reference
 from longtake.stream.video.sound.in_memory import SoundInMemory
@@ -65,6 +65,7 @@ def test_a_voice_is_heard_at_the_rate_of_the_model_once() -> None:
     assert spoken.features(25.0) is spoken.features(25.0)
     assert len(spoken.features(16.0)) == 49
     assert [pictures for _, pictures in ears.pieces] == [77, 49]
+    assert not spoken.is_heard(25.0)  # one rate is kept
 
 
 def test_a_long_sound_is_heard_in_pieces_that_meet() -> None:
@@ -163,6 +164,16 @@ def test_a_voice_must_fit_the_model_and_the_shot() -> None:
         seen(picture())
     with pytest.raises(BadInput, match="does not speak"):
         seen(picture(**{VOICE: spoken()}), replace(SPEAKS, in_channels=36, voice=False))
+
+
+def test_only_a_model_that_speaks_hears_and_only_what_it_has_not_heard() -> None:
+    said = spoken(2.0)
+    mute = replace(SPEAKS, in_channels=16, voice=False)
+    assert sound_to_hear(mute, LIVETALK, picture(**{VOICE: said})) is None
+    assert sound_to_hear(SPEAKS, LIVETALK, picture()) is None
+    assert sound_to_hear(SPEAKS, LIVETALK, picture(**{VOICE: said})) is said
+    said.features(LIVETALK.fps)
+    assert sound_to_hear(SPEAKS, LIVETALK, picture(**{VOICE: said})) is None
 
 
 def test_a_shot_that_outlasts_the_voice_is_told() -> None:

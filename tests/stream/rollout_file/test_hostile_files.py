@@ -7,6 +7,7 @@ import math
 import os
 import random
 import time
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,33 @@ def test_blends_and_mixes_that_cannot_be_are_refused_at_once(tmp_path: Path, cas
     start = time.thread_time()
     with pytest.raises(BadInput, match=words):
         RolloutFile(rewrite(path, tensors, recipe=json.dumps(recipe))).settings()
+    assert time.thread_time() - start < 1
+
+
+ROWS = {"tensor": "recipe.rows"}
+EVEN = {"is": "Mixture", "first": ROWS, "second": ROWS, "share": 0.5}
+EMBEDDINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "cut": ({"is": "Padded", "rows": ROWS, "length": 1}, "the rows of a prompt"),
+    "endless": ({"is": "Padded", "rows": ROWS, "length": 10**12}, "the rows of a prompt"),
+    "beyond": (EVEN | {"share": 1.5}, "mixed in a way"),
+    "deep": (reduce(lambda inner, _: EVEN | {"first": inner}, range(99), EVEN), "mixed in a way"),
+    "wide": (
+        reduce(lambda e, _: EVEN | {"first": e, "second": e}, range(9), EVEN),
+        "mixed in a way",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EMBEDDINGS)
+def test_prompts_that_cannot_be_are_refused_at_once(tmp_path: Path, case: str) -> None:
+    embedding, words = EMBEDDINGS[case]
+    path = save_shot(tmp_path, **SHOTS["causal"])
+    recipe = read_recipe(path)
+    recipe["prompts"]["lines"][1]["embedding"] = embedding
+    rows = {"recipe.rows": torch.ones(2, MODEL.config.text_dim)}
+    start = time.thread_time()
+    with pytest.raises(BadInput, match=words):
+        RolloutFile(rewrite(path, rows, recipe=json.dumps(recipe))).settings()
     assert time.thread_time() - start < 1
 
 

@@ -113,6 +113,7 @@ def test_a_picture_speaks_a_recording_and_the_video_has_it(client: Client, model
     spoken = client.run(speech(model))
     heard = frames(client, spoken)
     assert spoken.values(SAMPLER)[-1] == CHUNKS
+    assert spoken.texts(SAMPLER)[0] == "Hears 2.0 s of sound."
     with av.open(str(saved(client, spoken, SAVE))) as video:
         assert len(video.streams.audio) == 1
         assert video.streams.video[0].average_rate == RATES[model]
