@@ -24,6 +24,10 @@ from longtake.tests.support.stream.live_servers import (
 from longtake.tests.support.stream.live_site import needs_ffmpeg
 
 
+LASTS = 2000
+"""Frames of a clip that lasts half a minute: a shot is made before its end on a busy machine too."""
+
+
 def live_input(bench: Bench, url: str, **inputs: Any) -> Any:
     """KNOWN_FRAMES of an address, encoded by the demo's VAE."""
     vae = bench.run("LongtakeLoadDemoModel")[2]
@@ -48,7 +52,7 @@ def test_a_file_by_http_drives_a_shot_and_its_second_run_needs_no_server(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "longtake")
-    with fault_server(clip(tmp_path, 200)) as server:
+    with fault_server(clip(tmp_path, LASTS)) as server:
         url = server.url("/ranges")
         first = shot(bench, live_input(bench, url))
         made = latents(first)
@@ -78,7 +82,7 @@ def test_a_source_that_ends_leaves_the_rest_to_the_prompt(bench: Bench, tmp_path
 
 def test_any_size_fits_the_shot_and_a_tiny_vae_encodes_too(bench: Bench, tmp_path: Path) -> None:
     vae = taehv_vae(with_encoder(taehv_tree()))
-    with fault_server(clip(tmp_path, 200)) as server:
+    with fault_server(clip(tmp_path, LASTS)) as server:
         known = live_input(bench, server.url("/ranges"), vae=vae)
         assert latents(shot(bench, known, width=64, height=32)).shape == (9, 16, 4, 8)
 
@@ -133,7 +137,7 @@ def test_a_first_picture_stays_as_it_is(bench: Bench, tmp_path: Path) -> None:
     vae = bench.run("LongtakeLoadDemoModel")[2]
     [latent] = bench.run("LongtakeVAEEncode", pixels=torch.rand(1, 32, 32, 3), vae=vae)
     [picture] = bench.run("LongtakeKnownFrames", latent=latent)
-    with fault_server(clip(tmp_path, 200)) as server:
+    with fault_server(clip(tmp_path, LASTS)) as server:
         known = live_input(bench, server.url("/ranges"), known_frames=picture)
         rollout = shot(bench, known)
         first, *_ = rollout.chunks
