@@ -115,9 +115,11 @@ export class PlayerPage {
     this.limitMs = LIMIT_MS;
   }
 
+  /** Open the page, and wait until it knows the runs before it: a run from before it was open does not play. */
   async open() {
+    const attached = this.page.waitForResponse((response) => response.url().endsWith("/longtake/attach"));
     await this.page.goto(URL);
-    await this.root.waitFor();
+    await Promise.all([this.root.waitFor(), attached]);
   }
 
   /** Start a fake rollout for this page. @param {{client_id?: string}} [fields] of tests/support/player_server.py: FakeRun */

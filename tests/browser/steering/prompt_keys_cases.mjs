@@ -14,19 +14,20 @@ const edits = (player) => player.root.getByRole("log", { name: "Edits" }).locato
 /** @param {PlayerPage} player @param {string} name */
 const prompt = (player, name) => player.root.locator(".lt-prompts").getByRole("button", { name });
 
-/** Write prompts for the keys once a run has its first chunk. @param {PlayerPage} player @param {string} text */
+/** Write prompts for the keys once a run has its first chunk, and wait until it takes them. @param {PlayerPage} player @param {string} text */
 async function prepare(player, text) {
   await player.start(RUN);
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Prompts on keys").click();
   await field(player).fill(text);
+  const first = player.root.locator(".lt-prompts").getByRole("button").first();
+  await eventually(() => first.isEnabled(), true);
 }
 
 test("a key sends its prompt as an edit of the run, in the picture, on a button and while driving", onPage(async (player) => {
   await prepare(player, "a blue ball\n\n  a green cone \n");
   await field(player).press("Escape");
   await eventually(() => field(player).isVisible(), false);
-  await eventually(() => prompt(player, "2 a green cone").isEnabled(), true);
   await player.page.keyboard.press("2"); // on the button, to which the focus has returned
   await player.root.getByText(/^applied/).waitFor();
   await eventually(() => prompt(player, "2 a green cone").getAttribute("aria-pressed"), "true");
