@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.checkpoint import open_checkpoint
 from longtake.model.dit import predict, project_text
+from longtake.tests.support.model.core_formats import FORMATS, IN_FOUR_BITS, WIDE, Format
 from longtake.tests.support.model.family_files import SMALL, State, state
 from longtake.tests.support.model.lightx2v_files import (
     Layer,
@@ -31,7 +31,6 @@ from longtake.tests.support.model.lightx2v_files import (
 
 FRAMES, ROWS, COLUMNS = 3, 8, 12
 HALF = 2e-2  # the host computes in half precision
-WIDE = replace(SMALL, ffn_dim=64)  # every format divides it
 
 
 @pytest.fixture(scope="module")
@@ -78,53 +77,18 @@ def apart(one: Tensor, other: Tensor) -> float:
     return float((one.float() - other.float()).norm() / other.float().norm())
 
 
-def core_file(layout: str, options: dict[str, Any]) -> tuple[State, State]:
-    """The core's own quantisation of every matrix, and the plain weights it stands for."""
-    from comfy.quant_ops import QuantizedTensor
-
-    stored, plain = state(WIDE), state(WIDE)
-    for name in quantised_layers(stored):
-        scale = {"scale": "recalculate"} if "FP8E" in layout else {}
-        packed = QuantizedTensor.from_float(stored.pop(name), layout, **scale, **options)
-        plain[name] = packed.dequantize()[: plain[name].shape[0], : plain[name].shape[1]]
-        parts = packed.layout_cls.state_dict_tensors(packed._qdata, packed._params)
-        stored |= {f"{name}{end}": part for end, part in parts.items()}
-    return stored, plain
-
-
-CORE = [  # the core's name, its layout, how it quantises, what the layer's list says
-    ("float8_e4m3fn", "TensorCoreFP8E4M3Layout", {}, {}),
-    ("float8_e5m2", "TensorCoreFP8E5M2Layout", {}, {}),
-    ("mxfp8", "TensorCoreMXFP8Layout", {}, {}),
-    ("nvfp4", "TensorCoreNVFP4Layout", {}, {}),
-    ("int8_tensorwise", "TensorWiseINT8Layout", {}, {}),
-    ("int8_tensorwise", "TensorWiseINT8Layout", {"per_channel": True}, {}),
-    ("int8_tensorwise", "TensorWiseINT8Layout",
-     {"per_channel": True, "convrot": True, "convrot_groupsize": 16},
-     {"convrot": True, "convrot_groupsize": 16}),
-    ("convrot_w4a4", "TensorCoreConvRotW4A4Layout", {"convrot_groupsize": 16},
-     {"convrot_groupsize": 16}),
-    ("asym_w4a8_int8", "AsymW4A8Int8Layout", {"group_size": 16, "convrot_groupsize": 16},
-     {"group_size": 16, "convrot_groupsize": 16}),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("listed", [True, False], ids=["header", "comfy_quant"])
-@pytest.mark.parametrize("case", CORE, ids=str)
+@pytest.mark.parametrize("form", [*FORMATS, *IN_FOUR_BITS], ids=str)
 @torch.inference_mode()
 def test_every_format_of_the_core_runs_through_our_forward(
-    host: Any, tmp_path: Path, case: tuple[str, str, dict[str, Any], dict[str, Any]], listed: bool
+    host: Any, tmp_path: Path, form: Format, listed: bool
 ) -> None:
     """As the host's own forward, and close to the weights that the format stands for."""
-    form, layout, how, more = case
-    stored, plain = core_file(layout, how)
-    layers = [name.removesuffix(".weight") for name in quantised_layers(plain)]
-    said = {"format": form, **more}
-    metadata = {}
-    if listed:
-        metadata["_quantization_metadata"] = json.dumps({"layers": dict.fromkeys(layers, said)})
-    else:
-        text = torch.tensor([*json.dumps(said).encode()], dtype=torch.uint8)
+    stored, plain = form.file()
+    metadata = form.header() if listed else {}
+    if not listed:
+        text = torch.tensor([*json.dumps(form.said()).encode()], dtype=torch.uint8)
+        layers = [name.removesuffix(".weight") for name in quantised_layers(plain)]
         stored |= {f"{layer}.comfy_quant": text.clone() for layer in layers}
     tree = loaded(host, saved(tmp_path / "self_forcing_quantised.safetensors", stored, **metadata))
     assert type(tree.blocks[1].ffn[0].weight).__name__ == "QuantizedTensor"
@@ -160,9 +124,9 @@ def test_a_marked_file_of_e5m2_keeps_its_large_numbers(host: Any, tmp_path: Path
     assert apart(ours(tree), wanted) < HALF
 
 
-@pytest.mark.parametrize("case", CORE[:5], ids=lambda case: str(case[0]))
+@pytest.mark.parametrize("form", FORMATS[:5], ids=lambda form: form.name)
 def test_a_merge_of_quantised_models_is_known_after_a_restart(
-    host: Any, tmp_path: Path, case: tuple[str, str, dict[str, Any], dict[str, Any]]
+    host: Any, tmp_path: Path, form: Format
 ) -> None:
     """The host stores with each weight of the other model a method of its layer, to unpack it.
 
@@ -174,13 +138,10 @@ def test_a_merge_of_quantised_models_is_known_after_a_restart(
 
     from longtake.nodes.models.identity import identity
 
-    form, layout, how, _ = case
-    stored, plain = core_file(layout, how)
-    layers = dict.fromkeys(n.removesuffix(".weight") for n in quantised_layers(plain))
-    said = json.dumps({"layers": {layer: {"format": form} for layer in layers}})
-    path = saved(tmp_path / "m.safetensors", stored, _quantization_metadata=said)
+    stored, _ = form.file()
+    path = saved(tmp_path / "m.safetensors", stored, **form.header())
     changed = {n: t if n != "head.head.weight" else 2 * t for n, t in stored.items()}
-    other_path = saved(tmp_path / "o.safetensors", changed, _quantization_metadata=said)
+    other_path = saved(tmp_path / "o.safetensors", changed, **form.header())
 
     def merge(first: Path, second: Path, share: float = 0.5) -> Any:
         """Two models, loaded anew, as the host's ModelMergeSimple merges them."""
@@ -204,10 +165,8 @@ def test_a_lora_that_is_turned_off_leaves_a_packed_layer_as_it_was(
     host: Any, tmp_path: Path
 ) -> None:
     """By the live strength 0: the host packs a weight anew that has patches of strength 0."""
-    stored, plain = core_file("TensorCoreNVFP4Layout", {})
-    layers = [name.removesuffix(".weight") for name in quantised_layers(plain)]
-    listing = json.dumps({"layers": dict.fromkeys(layers, {"format": "nvfp4"})})
-    path = saved(tmp_path / "self_forcing.safetensors", stored, _quantization_metadata=listing)
+    form = next(form for form in FORMATS if form.name == "nvfp4")
+    path = saved(tmp_path / "self_forcing.safetensors", form.file()[0], **form.header())
     model, name, size = built(host, path), "blocks.0.ffn.2", (SMALL.dim, WIDE.ffn_dim)
     pair = {"lora_up.weight": torch.ones(size[0], 1), "lora_down.weight": torch.ones(1, size[1])}
     parts = {(name, role): tensor for role, tensor in pair.items()}

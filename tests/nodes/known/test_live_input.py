@@ -23,9 +23,8 @@ from longtake.tests.support.stream.live_servers import (
 )
 from longtake.tests.support.stream.live_site import needs_ffmpeg
 
-
 LASTS = 2000
-"""Frames of a clip that lasts half a minute: a shot is made before its end on a busy machine too."""
+"""Frames of a clip that lasts half a minute: a busy machine makes a shot before its end."""
 
 
 def live_input(bench: Bench, url: str, **inputs: Any) -> Any:

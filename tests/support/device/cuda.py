@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 
@@ -45,18 +45,24 @@ class CudaMode(TorchFunctionMode):
         if func is torch.device:
             return _named(*args, **kwargs)
         if any(isinstance(x, NAMES) for x in args):
-            args = tuple(_inner(x) if isinstance(x, NAMES) else x for x in args)
+            args = tuple(inner_device(x) if isinstance(x, NAMES) else x for x in args)
         if "device" in kwargs:
-            kwargs = {**kwargs, "device": _inner(kwargs["device"])}
+            kwargs = {**kwargs, "device": inner_device(kwargs["device"])}
         if "generator" in kwargs:
             _check_generator(args, kwargs)
         if func in READERS:
             return READERS[func](*args, **kwargs)
         if kwargs.get("pin_memory") and kwargs.get("device") in (None, torch.device("cpu"), "cpu"):
             return _pin(func(*args, **{**kwargs, "pin_memory": False}))
-        if func in WHOLE and any(type(x) is DeviceTensor for x in (*args, *kwargs.values())):
+        if func in WHOLE and _are_ours((*args, *kwargs.values())):
             return launch(func, args, kwargs)
         return func(*args, **kwargs)
+
+
+def _are_ours(given: Any) -> bool:
+    """Whether tensors are of the stand-in; others, such as quantised ones, compute as they do."""
+    kinds = {type(x) for x in given if isinstance(x, Tensor)}
+    return DeviceTensor in kinds and kinds <= {DeviceTensor, Tensor, nn.Parameter}
 
 
 def _named(kind: Any, *args: Any, **kwargs: Any) -> torch.device:
@@ -84,10 +90,10 @@ def _new_tensor(like: Tensor, data: Any, dtype: Any = None, device: Any = None) 
 
 
 def _cuda_copy(x: Tensor, device: Any = "cuda", **kwargs: Any) -> Tensor:
-    return x.to(_inner(device), **kwargs)
+    return x.to(inner_device(device), **kwargs)
 
 
-def _inner(device: Any) -> Any:
+def inner_device(device: Any) -> Any:
     """The device of the stand-in for one that is called `cuda`."""
     if device is None or (isinstance(device, str) and not device.startswith("cuda")):
         return device
@@ -203,7 +209,7 @@ def begin() -> None:
 
 
 def _index(device: Any) -> int:
-    inner = _inner(device)
+    inner = inner_device(device)
     return CHOSEN.index if inner is None else inner.index or 0
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from longtake.tests.in_core.support.wan_vae import random_tree
 from longtake.tests.support.device import core, dynamic
 from longtake.tests.support.device.core import changed
+from longtake.tests.support.model.core_formats import FORMATS
 from longtake.tests.support.model.family_files import SMALL, state
 from longtake.tests.support.tiny_model import randn, randomise
 
@@ -85,6 +86,22 @@ def vace(scene: Any) -> dict[str, Any]:
             scene.latents(scene.model(seed=9))
             shots["plain"].append(scene.latents(carrying))
     return {"shots": shots, "faults": scene.faults()}
+
+
+def packed(scene: Any) -> dict[str, Any]:
+    """Shots of files in the core's quantised formats, crowded by another model."""
+    models = {}
+    for number, form in enumerate(FORMATS):
+        path = scene.folder / f"{number}.safetensors"
+        weights = {name: part.contiguous() for name, part in form.file()[0].items()}
+        save_file(weights, path, form.header())
+        models[f"{number} {form.name}"] = scene.model_of(path, None)
+    table: dict[str, list[str]] = {name: [] for name in models}
+    with changed(dynamic.FAULTS, **EVICTING):
+        for _ in range(2):
+            for name, model in models.items():
+                table[name].append(scene.latents(model))
+    return {"shots": table, "faults": scene.faults()}
 
 
 def own_layers(scene: Any) -> dict[str, Any]:
@@ -171,6 +188,7 @@ MODELS: dict[str, Any] = {
     "loras": loras,
     "live lora": live_lora,
     "vace": vace,
+    "packed": packed,
     "own layers": own_layers,
     "pairs": pairs,
     "wan vae": wan_vae,

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtake.tests.support.device import dynamic
+from longtake.tests.support.device import dynamic, packed
 from longtake.tests.support.device.core import SHORT, Site, changed
 from longtake.tests.support.device.cuda import begin
 from longtake.tests.support.device.dynamic_cases import MODELS, STOPS
@@ -214,6 +214,7 @@ def main(chosen: Sequence[str]) -> None:
     begin()
     torch.version.cuda = "12.8"  # type: ignore[assignment]  # so that the core streams weights
     torch.set_num_threads(1)
+    packed.begin()
     table: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         sys.argv = ["main.py", "--base-directory", folder]

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from longtake.model.shape_memo import tensors_in
@@ -91,6 +91,8 @@ class DeviceTensor(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not all(issubclass(DeviceTensor, kind) or kind is nn.Parameter for kind in types):
+            return NotImplemented  # for a tensor that holds others, such as a quantised one
         return launch(func, args, dict(kwargs or {}))
 
 

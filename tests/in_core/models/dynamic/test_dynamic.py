@@ -24,6 +24,8 @@ runpy.run_path({str(ROOT / "tests" / "conftest.py")!r})
 from longtake.tests.support.device.dynamic_core import main
 main(sys.argv[1:])
 """
+ALIKE = ("vace", "packed", "own layers", "pairs", "wan vae")
+"""Kinds of shots that have the bits of a core without dynamic memory."""
 pytestmark = needs_fake_devices
 
 
@@ -69,7 +71,9 @@ def test_a_module_of_torchs_layers_is_loaded_once_and_leaves_where_a_model_needs
     assert result["stays"] and result["left"] == 0 and result["copied"]
 
 
-@pytest.mark.parametrize("case", ["loras", "live lora", "vace", "own layers", "pairs", "wan vae"])
+@pytest.mark.parametrize(
+    "case", ["loras", "live lora", "vace", "packed", "own layers", "pairs", "wan vae"]
+)
 def test_shots_are_the_same_whatever_was_made_before_them(case: str) -> None:
     """Each kind of shot has one digest, other kinds others, with evictions in every pass."""
     for name in (case, f"plain {case}"):
@@ -79,7 +83,7 @@ def test_shots_are_the_same_whatever_was_made_before_them(case: str) -> None:
         assert len(set.union(*digests)) == len(digests)
 
 
-@pytest.mark.parametrize("case", ["vace", "own layers", "pairs", "wan vae"])
+@pytest.mark.parametrize("case", ALIKE)
 def test_shots_have_the_bits_of_a_core_without_dynamic_memory(case: str) -> None:
     """Those with LoRAs differ: the core adds them to the weights at another place."""
     assert found()[case]["shots"] == found()[f"plain {case}"]["shots"]
