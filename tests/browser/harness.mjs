@@ -115,9 +115,9 @@ export class PlayerPage {
     this.limitMs = LIMIT_MS;
   }
 
-  /** Open the page, and wait until it knows the runs before it: a run from before it was open does not play. */
+  /** Open the page, and wait for its connection: a run from before does not play. */
   async open() {
-    const attached = this.page.waitForResponse((response) => response.url().endsWith("/longtake/attach"));
+    const attached = this.page.waitForRequest((request) => request.url().endsWith("/longtake/attach"));
     await this.page.goto(URL);
     await Promise.all([this.root.waitFor(), attached]);
   }
