@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from longtake.tests.in_core.support.wan_vae import random_tree
 from longtake.tests.support.device import core, dynamic
 from longtake.tests.support.device.core import changed
-from longtake.tests.support.model.core_formats import FORMATS
+from longtake.tests.support.model.core_formats import FORMATS, Format
 from longtake.tests.support.model.family_files import SMALL, state
 from longtake.tests.support.tiny_model import randn, randomise
 
@@ -88,20 +88,39 @@ def vace(scene: Any) -> dict[str, Any]:
     return {"shots": shots, "faults": scene.faults()}
 
 
+def packed_model(scene: Any, form: Format) -> Any:
+    """The MODEL of a file in one of the core's quantised formats."""
+    path = scene.folder / f"{len(list(scene.folder.iterdir()))}.safetensors"
+    weights = {name: part.contiguous() for name, part in form.file()[0].items()}
+    save_file(weights, path, form.header())
+    return scene.model_of(path, None)
+
+
 def packed(scene: Any) -> dict[str, Any]:
-    """Shots of files in the core's quantised formats, crowded by another model."""
-    models = {}
-    for number, form in enumerate(FORMATS):
-        path = scene.folder / f"{number}.safetensors"
-        weights = {name: part.contiguous() for name, part in form.file()[0].items()}
-        save_file(weights, path, form.header())
-        models[f"{number} {form.name}"] = scene.model_of(path, None)
+    """Shots of files in the core's quantised formats, crowded by each other."""
+    models = {str(form): packed_model(scene, form) for form in FORMATS}
     table: dict[str, list[str]] = {name: [] for name in models}
     with changed(dynamic.FAULTS, **EVICTING):
         for _ in range(2):
             for name, model in models.items():
                 table[name].append(scene.latents(model))
     return {"shots": table, "faults": scene.faults()}
+
+
+def packed_loras(scene: Any) -> dict[str, Any]:
+    """Shots of a file in fp8, NVFP4 and int8 with a LoRA, at another live strength and without."""
+    shots: dict[str, list[str]] = {}
+    with changed(dynamic.FAULTS, **EVICTING):
+        for form in FORMATS[::3]:
+            plain = packed_model(scene, form)
+            model = with_lora(plain, 1, 1.0)
+            shots |= {
+                f"{form}, none": [scene.latents(plain), scene.latents(model, lora=0.0)],
+                f"{form}, half": [scene.latents(model, lora=0.5),
+                                  scene.latents(with_lora(plain, 1, 0.5))],
+                f"{form}, whole": [scene.latents(model), scene.latents(model, lora=1.0)],
+            }  # fmt: skip
+    return {"shots": shots, "faults": scene.faults()}
 
 
 def own_layers(scene: Any) -> dict[str, Any]:
@@ -189,6 +208,7 @@ MODELS: dict[str, Any] = {
     "live lora": live_lora,
     "vace": vace,
     "packed": packed,
+    "packed loras": packed_loras,
     "own layers": own_layers,
     "pairs": pairs,
     "wan vae": wan_vae,

@@ -71,9 +71,7 @@ def test_a_module_of_torchs_layers_is_loaded_once_and_leaves_where_a_model_needs
     assert result["stays"] and result["left"] == 0 and result["copied"]
 
 
-@pytest.mark.parametrize(
-    "case", ["loras", "live lora", "vace", "packed", "own layers", "pairs", "wan vae"]
-)
+@pytest.mark.parametrize("case", ["loras", "live lora", "packed loras", *ALIKE])
 def test_shots_are_the_same_whatever_was_made_before_them(case: str) -> None:
     """Each kind of shot has one digest, other kinds others, with evictions in every pass."""
     for name in (case, f"plain {case}"):
