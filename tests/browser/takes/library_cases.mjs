@@ -2,7 +2,11 @@
 /** Which takes a page knows and shows, and what it remembers of them, in Node.js alone. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { copyFileSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { SafeStorage } from "../../../web/player/storage.mjs";
 import { LastShown } from "../../../web/player/comfy/lasting/last_shown.mjs";
 import { identifyWorkflow } from "../../../web/player/comfy/lasting/workflow_identity.mjs";
@@ -38,6 +42,35 @@ test("two nodes alike keep their own takes, and share one when nothing ran", () 
   assert.deepEqual(shown(library, "A").sort(), [["10:7", "1"], ["11:7", "2"]]);
   for (const node of ["10:7", "11:7"]) library.show("1", "A", node, "Q");
   assert.deepEqual(shown(library, "A").sort(), [["10:7", "1"], ["11:7", "1"]]);
+});
+
+/** A channel that lets the process end. */
+class LaxChannel extends BroadcastChannel {
+  /** @param {string} name */
+  constructor(name) {
+    super(name);
+    /** @type {any} */ (this).unref();
+  }
+}
+
+test("tabs of one server hear of its runs, and those of a server below another path do not", async () => {
+  const module = "../../../web/player/takes/tab_sharing.mjs";
+  const copies = mkdtempSync(join(tmpdir(), "longtake "));
+  const other = join(copies, "tab_sharing.mjs");
+  copyFileSync(new URL(module, import.meta.url), other);
+  globalThis.BroadcastChannel = LaxChannel;
+  /** @type {string[]} */
+  const heard = [];
+  const tabs = await Promise.all([module, `${module}?again`, pathToFileURL(other).href].map(async (address, tab) => {
+    const { shareWithTabs } = await import(address);
+    return shareWithTabs({ receive: (/** @type {string} */ type) => heard.push(`${type} in ${tab}`) });
+  }));
+  tabs[0]("a run", {});
+  tabs[2]("another", {});
+  while (heard.length < 3) await new Promise((resolve) => setTimeout(resolve, 10));
+  tabs[0]("the last", {});
+  while (!heard.includes("the last in 1")) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual(heard.sort(), ["a run in 0", "a run in 1", "another in 2", "the last in 0", "the last in 1"]);
 });
 
 test("a manifest never overwrites what a message said while it was under way", async () => {

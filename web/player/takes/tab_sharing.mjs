@@ -1,10 +1,11 @@
 // @ts-check
 /** @import { Library } from "./library.mjs" */
 
-const CHANNEL = "longtake";
+/** The tabs of one server: a proxy may have several servers under one origin, each below a path of its own. */
+const CHANNEL = `longtake ${new URL(".", import.meta.url).pathname}`;
 
 /**
- * Share server messages between tabs: the server only sends them to the tab that pressed Run.
+ * Share server messages between the tabs of a server, which only sends them to the tab that pressed Run.
  * @param {Library} library
  * @returns {(type: string, message: any) => void} call this with every message from the server
  */
