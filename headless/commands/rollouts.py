@@ -32,12 +32,16 @@ from ..events import RunFiles
 from .nearby import ROLLOUTS, check_output, check_store
 
 SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}  # as `byte_size` writes them
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])I?)?B?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])I?B?|B)", re.IGNORECASE)
 HEADINGS = ("id", "length", "size", "bytes", "own", "last used", "prompt, last change")
 
 
 def size_bytes(written: str) -> int:
-    """Parse a size such as `20GB`, `500M` or a number of bytes."""
+    """Parse a size such as `20GB`, `500M` or 0. A number alone, which may mean gigabytes or
+    shots, is refused: what is removed does not come back.
+    """
+    if written.strip() == "0":
+        return 0
     match = _SIZE.fullmatch(written.strip())
     if match is None:
         raise BadInput(f"{written!r} is not a size; write one such as 20GB, 500M or 0.")

@@ -73,6 +73,7 @@ BATCH = ("batch", "w.json", "--serve", "127.0.0.1:0")
     [
         (("rollouts", "gc", "--keep", "20XB"), "'20XB' is not a size; write one such as 20GB"),
         (("rollouts", "gc", "--keep", "-5"), "'-5' is not a size"),
+        (("rollouts", "gc", "--keep", "20"), "'20' is not a size; write one such as 20GB"),
         (("batch", "w.json", "--serve", "127.0.0.1"), "'127.0.0.1' is not HOST:PORT"),
         (("batch", "w.json", "--serve", "127.0.0.1:70000"), "is not HOST:PORT, for example"),
         ((*BATCH, "--lease", "nan"), "'nan' is not a number"),

@@ -361,7 +361,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "size"),
-    [("20GB", 20 * 2**30), ("1.5m", 1_572_864), ("7", 7), ("2 TiB", 2 * 2**40), ("7B", 7)],
+    [("20GB", 20 * 2**30), ("1.5m", 1_572_864), ("0", 0), ("2 TiB", 2 * 2**40), ("7B", 7)],
 )
 def test_sizes_are_parsed_as_people_write_them(written: str, size: int) -> None:
     assert size_bytes(written) == size
