@@ -151,6 +151,7 @@ from .paths import (
 from .progress import (
     Progress,
     check_interrupted,
+    log,
     nothing_to_give,
     running_prompt,
     set_interrupt,
@@ -246,6 +247,7 @@ __all__ = [
     "saved_files",
     "saved_stamp",
     "set_interrupt",
+    "log",
     "show_status",
     "serve",
     "session_token",

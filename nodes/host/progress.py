@@ -65,6 +65,11 @@ def show_status(node_id: str | None, text: str, *warnings: str) -> None:
     show_text(node_id, "\n".join([*(f"Warning: {warning}" for warning in warnings), text]))
 
 
+def log(text: str) -> None:
+    """Write `text` to the log alone."""
+    logger.info("%s", text)
+
+
 def _title(node_id: str | None) -> str:
     """The title of a node of the running prompt and a colon; empty if it has none."""
     prompt = get_progress_state().dynprompt

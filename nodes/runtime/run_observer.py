@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...model.vae.latent_format import frame_count
 from ...samplers.loop import Chunk
 from ...stream.rollout.spec import RolloutSpec
@@ -9,6 +11,20 @@ from ...stream.timecode import time_label
 from ...units import count_of
 from .. import host
 from .session import session
+
+TOLD_EDITS = 20
+"""How many of a run's edits its end names; an OSC controller may make one a chunk."""
+
+
+def describe_edits(lines: Sequence[str], others: Sequence[str]) -> str:
+    """What becomes of the edits of a run: those that lines say, to be copied, and others."""
+    count = len(lines) + len(others)
+    them, these = ("it", "this line") if count == 1 else ("them", "these lines")
+    fate = f"This run had {count_of(count, 'live edit')}. The next run goes on without {them}"
+    said = [f"{fate}, unless the Prompt Timeline has {these}:" if lines else f"{fate}."]
+    said += lines[-TOLD_EDITS:]
+    words = ", ".join(others[-TOLD_EDITS:])
+    return "\n".join([*said, f"No line can say: {words}."] if words else said)
 
 
 class HostRunObserver:
@@ -19,6 +35,7 @@ class HostRunObserver:
         self._spec, self._node_id, self._status = spec, node_id, status
         self._progress: host.Progress | None = None
         self._warned_of_drift = False
+        self._told = 0  # edits
 
     def on_edit(self) -> None:
         """Make the host run the sampler again next time, instead of using its cached output."""
@@ -67,11 +84,15 @@ class HostRunObserver:
         if self._progress is not None:
             self._progress.advance(chunk.index + 1)
 
-    def on_close(self) -> None:
-        """Finish the progress bar."""
+    def on_close(self, lines: Sequence[str], others: Sequence[str]) -> None:
+        """Finish the progress bar, and log what the next run does not have."""
         if self._progress is not None:
             self._progress.finish()
         self._progress = None
+        count = len(lines) + len(others)
+        if count > self._told:
+            host.log(describe_edits(lines, others))
+        self._told = count
 
     def on_delivered(self, chunk: Chunk, drift: float | None) -> str | None:
         """Warn once if the picture drifts."""

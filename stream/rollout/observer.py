@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ...samplers.loop import Chunk
@@ -37,8 +38,11 @@ class RunObserver(Protocol):
     def on_chunk(self, chunk: Chunk) -> None:
         """A new chunk is in the journal."""
 
-    def on_close(self) -> None:
-        """Production has ended, for whatever reason."""
+    def on_close(self, lines: Sequence[str], others: Sequence[str]) -> None:
+        """Production has ended, for whatever reason.
+
+        `lines` of a timeline say the edits in force, and `others` in words what no line can.
+        """
 
     def on_delivered(self, chunk: Chunk, drift: float | None) -> str | None:
         """A chunk, new or stored, is handed out for the first time.
@@ -72,7 +76,7 @@ class SilentObserver:
 
     def on_chunk(self, chunk: Chunk) -> None: ...
 
-    def on_close(self) -> None: ...
+    def on_close(self, lines: Sequence[str], others: Sequence[str]) -> None: ...
 
     def on_delivered(self, chunk: Chunk, drift: float | None) -> str | None:
         return None

@@ -101,8 +101,8 @@ class Run:
         if not self._admit(first):
             return
         with self._acquire_lock(), contextlib.ExitStack() as at_end:  # all of it, whatever fails
-            ends = (self.observer.on_close, self.state.release, self.receiving.close, self._rest)
-            for end in ends:  # called from the last to the first
+            at_end.callback(self.controls.edit_queue.tell, self.observer.on_close)
+            for end in (self.state.release, self.receiving.close, self._rest):  # from last to first
                 at_end.callback(end)
             self.resumed_from = first or None
             self._thread = threading.get_ident()

@@ -94,6 +94,12 @@ class EditQueue:
         with self._lock:
             return tuple(self._edits)
 
+    def tell(self, listener: Callable[[list[str], list[str]], None]) -> None:
+        """Give the edits in force, as lines of a timeline, and in words those that no line says."""
+        applied = [edit for edit in self.all if edit.applied]
+        lines = [edit.line for edit in applied if edit.line is not None]
+        listener(lines, [edit.summary for edit in applied if edit.line is None])
+
     @property
     def waiting(self) -> bool:
         """Whether an edit waits for the next chunk."""

@@ -47,6 +47,33 @@ def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
     assert not torch.equal(pictures(bench, bench.frames(text=TEXT)), edited)
 
 
+def test_the_end_of_a_run_says_how_the_next_one_keeps_its_edits(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    frames = bench.frames(text=TEXT)
+    ask_at(bench, 0, lambda: frames.controls.set_prompt("a blue  ball"))
+    pictures(bench, frames)
+    [told] = [text for text in caplog.messages if "live edit" in text]
+    assert told == (
+        "This run had 1 live edit. The next run goes on without it, unless the Prompt Timeline "
+        "has this line:\n0.5625: a blue ball"
+    )
+
+
+@pytest.mark.usefixtures("bench")
+def test_edits_that_no_line_can_say_are_named() -> None:
+    from longtake.nodes.runtime.run_observer import TOLD_EDITS, describe_edits
+
+    assert describe_edits([], ["level 0.5", "control strength 0.3"]) == (
+        "This run had 2 live edits. The next run goes on without them.\n"
+        "No line can say: level 0.5, control strength 0.3."
+    )
+    lines = [f"{second}: a" for second in range(TOLD_EDITS + 5)]
+    told = describe_edits(lines, ["level 0.5"]).splitlines()
+    assert len(told) == TOLD_EDITS + 2 and told[1] == "5: a" and "level 0.5" in told[-1]
+
+
 def test_the_player_learns_the_guidance_of_the_newest_chunk(bench: Bench) -> None:
     frames = bench.frames(text=TEXT.replace("1:", "1 (guidance 2.5):"), length=45.0)
     assert (frames.stats().guidance, frames.stats().lora) == (1.0, 1.0)

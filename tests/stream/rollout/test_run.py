@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -357,8 +357,8 @@ class Noted(SilentObserver):
     def on_chunk(self, chunk: Chunk) -> None:
         self.calls.append(("chunk", chunk.index))
 
-    def on_close(self) -> None:
-        self.calls.append(("close",))
+    def on_close(self, lines: Sequence[str], others: Sequence[str]) -> None:
+        self.calls.append(("close", *lines, *others))
 
     def on_delivered(self, chunk: Chunk, drift: float | None) -> str | None:
         self.calls.append(("delivered", chunk.index, drift))
@@ -375,7 +375,8 @@ def test_an_observer_sees_the_run_in_order(tmp_path: Path) -> None:
     watched(run, {0: prompt("77")})
     assert first.calls == [
         ("open", 0, 0.0), ("chunk", 0), ("delivered", 0, None), ("notify", "That was the first."),
-        ("encode", "77"), ("encoded",), ("edit",), ("chunk", 1), ("delivered", 1, None), ("close",),
+        ("encode", "77"), ("encoded",), ("edit",), ("chunk", 1), ("delivered", 1, None),
+        ("close", "0.5625 None: 77"),
     ]  # fmt: skip
     assert run.controls.message == "That was the first."
     list(Run(spec, second).chunks)
