@@ -35,7 +35,8 @@ class Broadcast:
         self._form = _form(shot)
         self._reader = TakeReader(newest, MAX_BEHIND_S)
         self._jitter = JitterBuffer(JITTER_S)
-        self._jpeg = _black(self._size)
+        self._jpeg: bytes | None = None  # the picture that was shown last
+        self._blank = _black(self._size)  # stands before it
         self._is_cut = False  # whether the next picture is the first of a further run
         self._since_sent = 0  # ticks since the picture was sent
         self._heard: tuple[Take, TakeSound] | None = None
@@ -76,13 +77,16 @@ class Broadcast:
             return False
         plays = self._jitter.may_play(now, self._reader.waiting)
         jpeg = self._reader.next() if plays else None
+        is_played = jpeg is not None
+        if self._jpeg is None and not is_played:  # the first one stands until others may follow it
+            jpeg = self._reader.peek()
         self._jpeg = jpeg or self._jpeg
         with self._lock:
             viewers = dict(self._viewers)
             self._viewers = dict.fromkeys(viewers, True)
         self._show_pictures(viewers, is_new=jpeg is not None)
-        self._show_video(viewers, jpeg)
-        self._is_cut &= jpeg is None
+        self._show_video(viewers, jpeg, is_played=is_played)
+        self._is_cut &= not is_played
         for viewer in viewers:
             viewer.queue.wake()
         return True
@@ -106,20 +110,21 @@ class Broadcast:
         is_due = is_new or self._since_sent >= REPEAT_S * self.rate
         for viewer, is_old in viewers.items():
             if is_due or not is_old:
-                viewer.show(self._jpeg)
+                viewer.show(self._jpeg or self._blank)
         self._since_sent = 0 if is_due else self._since_sent
 
-    def _show_video(self, viewers: dict[Viewer, bool], jpeg: bytes | None) -> None:
-        """Encode the picture of this tick once, if anybody needs it."""
+    def _show_video(
+        self, viewers: dict[Viewer, bool], jpeg: bytes | None, *, is_played: bool
+    ) -> None:
+        """Encode the picture of this tick once, if anybody needs it, and its sound if it plays."""
         watching = {viewer: is_old for viewer, is_old in viewers.items() if viewer.wants_video}
         if not watching:
             self._drop_encoder()
             return
-        plays = jpeg is not None
         if self._encoder is None:
-            self._encoder, jpeg = LiveEncoder(*self._size, self.rate), self._jpeg
-        samples = self._samples(*self._encoder.awaited_sound) if plays else None
-        packets = self._encoder.encode(jpeg, samples, is_cut=self._is_cut and plays)
+            self._encoder, jpeg = LiveEncoder(*self._size, self.rate), self._jpeg or self._blank
+        samples = self._samples(*self._encoder.awaited_sound) if is_played else None
+        packets = self._encoder.encode(jpeg, samples, is_cut=self._is_cut and is_played)
         for packet in packets:
             self._group = [packet] if packet.is_key else [*self._group, packet]
         for viewer, is_old in watching.items():

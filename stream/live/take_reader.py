@@ -50,16 +50,18 @@ class TakeReader:
     def next(self) -> bytes | None:
         """The next picture; None if there is none yet."""
         take = self._take
-        if take is None:
-            return None
-        if self.waiting > self._max_waiting_s * take.shot.fps:
+        if take is not None and self.waiting > self._max_waiting_s * take.shot.fps:
             self._go_to(len(take.chunks) - 1)
-        if not self._files:
-            self._open_chunk(take)
-        if not self._files:
+        if self.peek() is None:
             return None
         self.number, file = self._files.popleft()
         return file
+
+    def peek(self) -> bytes | None:
+        """The picture that `next` reads; None if there is none yet."""
+        if self._take is not None and not self._files:
+            self._open_chunk(self._take)
+        return self._files[0][1] if self._files else None
 
     def _open_chunk(self, take: Take) -> None:
         """Open the next chunk that the preview's store still has."""

@@ -16,7 +16,7 @@ from longtake.tests.support.stream.live_shot import LiveShot, jpeg_number, video
 from longtake.tests.support.stream.live_site import MP4
 
 FPS = 16.0
-BLACK = [0] * int(JITTER_S * FPS)  # held until the jitter buffer lets pictures pass; reads as 0
+FIRST = [0] * int(JITTER_S * FPS)  # the first picture, which stands for the jitter buffer
 
 
 class Stage:
@@ -87,9 +87,25 @@ def test_a_viewer_who_joins_late_begins_at_the_latest_key_frame(
         stage.play(16)
         stage.broadcast.close()
         seen = list(video_numbers(await received(early), container))
-        assert len(seen) >= 42 and seen == [*BLACK, *range(36)][: len(seen)]
+        assert len(seen) >= 42 and seen == [*FIRST, *range(36)][: len(seen)]
         joined = list(video_numbers(await received(late), container))
-        assert len(joined) >= 26 and joined == [*range(16 - len(BLACK), 36)][: len(joined)]
+        assert len(joined) >= 26 and joined == [*range(16 - len(FIRST), 36)][: len(joined)]
+
+    on_stage(tmp_path, test)
+
+
+def test_a_viewer_sees_the_newest_chunk_at_once(tmp_path: Path) -> None:
+    """Not black: its first picture stands until the jitter buffer lets the others pass."""
+
+    async def test(stage: Stage) -> None:
+        stage.shot.add(4)
+        stage.shot.add(4)
+        viewer, pictures = stage.video(), stage.pictures()
+        stage.play(len(FIRST) + 4)
+        stage.broadcast.close()
+        seen = list(video_numbers(await received(viewer), "mpegts"))
+        assert seen == [*[4] * len(FIRST), 4, 5, 6, 7]
+        assert jpegs(await received(pictures)) == [4, 4, 5, 6, 7]
 
     on_stage(tmp_path, test)
 
@@ -103,8 +119,8 @@ def test_where_the_run_is_slower_the_last_picture_is_held(tmp_path: Path) -> Non
         stage.play(16)
         stage.broadcast.close()
         seen = list(video_numbers(await received(viewer), "mpegts"))
-        held = [3] * (16 - len(BLACK) - 4)
-        assert seen == [*BLACK, 0, 1, 2, 3, *held, *[3] * len(BLACK), 4, 5, 6, 7, 7, 7, 7, 7]
+        held = [3] * (16 - len(FIRST) - 4)
+        assert seen == [*FIRST, 0, 1, 2, 3, *held, *[3] * len(FIRST), 4, 5, 6, 7, 7, 7, 7, 7]
 
     on_stage(tmp_path, test)
 
@@ -115,7 +131,7 @@ def test_a_viewer_of_pictures_gets_each_once_and_a_sign_of_life_while_they_stand
     async def test(stage: Stage) -> None:
         stage.shot.add(4)
         viewer = stage.pictures()
-        stage.play(len(BLACK) + 4 + 2 * int(REPEAT_S * FPS))
+        stage.play(len(FIRST) + 4 + 2 * int(REPEAT_S * FPS))
         stage.broadcast.close()
         assert jpegs(await received(viewer)) == [0, 0, 1, 2, 3, 3, 3]
 
@@ -131,7 +147,7 @@ def test_a_slow_viewer_is_let_go_and_the_others_miss_nothing(tmp_path: Path) -> 
         stage.broadcast.close()
         assert not other.queue.is_slow
         seen = list(video_numbers(await received(other), "mpegts"))
-        assert seen == [*BLACK, *range(40)]
+        assert seen == [*FIRST, *range(40)]
 
     on_stage(tmp_path, test)
 
@@ -142,12 +158,12 @@ def test_a_broadcast_holds_the_last_picture_between_runs_and_goes_on_with_the_ne
     async def test(stage: Stage) -> None:
         stage.shot.add(4)
         viewer = stage.pictures()
-        stage.play(len(BLACK) + 4)
+        stage.play(len(FIRST) + 4)
         stage.shot.take.finish(Ending("done"))
         assert stage.play(4), "the run has ended, the address has not"
         stage.shot.run()
         stage.shot.add(4)
-        stage.play(len(BLACK) + 4)
+        stage.play(len(FIRST) + 4)
         stage.broadcast.close()
         assert jpegs(await received(viewer)) == [0, 0, 1, 2, 3, 4, 5, 6, 7]
 
@@ -163,7 +179,7 @@ def test_what_was_buffered_before_an_edit_is_never_shown_once_the_edited_run_has
     async def test(stage: Stage) -> None:
         stage.shot.add(40)
         viewer, watcher = stage.video(container), stage.pictures()
-        stage.play(len(BLACK) + 3)  # key frames are a second apart
+        stage.play(len(FIRST) + 3)  # key frames are a second apart
         stage.shot.run()  # edited: it has none of these pictures yet
         stage.play(2)
         stage.shot.add(8)
@@ -173,7 +189,7 @@ def test_what_was_buffered_before_an_edit_is_never_shown_once_the_edited_run_has
         stage.broadcast.close()
         after = [*range(5), *range(40, 48)]
         assert jpegs(await received(watcher)) == [0, *after]
-        for one, expected in ((viewer, [*BLACK, *after]), (late, [*range(40, 48)])):
+        for one, expected in ((viewer, [*FIRST, *after]), (late, [*range(40, 48)])):
             seen = list(video_numbers(await received(one), container))
             assert len(seen) >= len(expected) - 2  # of mp4, the last fragment is not whole
             assert seen == expected[: len(seen)]
@@ -198,7 +214,7 @@ def test_nothing_is_encoded_for_viewers_of_pictures_alone(
     async def test(stage: Stage) -> None:
         stage.shot.add(4)
         viewer = stage.pictures()
-        stage.play(len(BLACK) + 4)
+        stage.play(len(FIRST) + 4)
         stage.broadcast.close()
         assert jpegs(await received(viewer))
 

@@ -99,7 +99,7 @@ async def ffmpeg_numbers(address: str, count: int, *options: str) -> list[int]:
 
 
 def once_in_order(numbers: list[int]) -> bool:
-    """Whether each picture is there once, after black ones (0) and before the last one held."""
-    shown = numbers[next(place for place, number in enumerate(numbers) if number) :]
+    """Whether each picture is there once, but for the first and the last one, which are held."""
+    shown = numbers[numbers.count(numbers[0]) - 1 :]
     last = shown.index(shown[-1])
     return shown[:last] == [*range(shown[0], shown[-1])]
