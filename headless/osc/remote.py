@@ -43,9 +43,14 @@ class RemoteRun:
         self._sticks: list[float] = []  # how the camera is pushed
 
     def lack(self) -> str:
-        """Say in one sentence why a message would have no effect now; empty if it would have."""
+        """Say in one sentence why a message would have no effect now; empty if it would have.
+
+        BadInput where none ever will.
+        """
         try:
             self._take = self._newest()
+        except BadInput:
+            raise
         except LongtakeError as error:
             return str(error).replace(NO_RUN, f"{NOBODY} yet.")
         return ""
@@ -107,8 +112,17 @@ class RemoteRun:
         raise self._stranger()
 
     def _running_clients(self) -> list[str]:
-        """The pages that queued what ComfyUI runs."""
-        match self._call("/queue"):
+        """The pages that queued what ComfyUI runs; BadInput for a page that lacks its key."""
+        try:
+            queue = self._call("/queue")
+        except LongtakeError as error:
+            if isinstance(error.__cause__, HTTPError) and error.__cause__.code == 404:
+                raise BadInput(
+                    f"{self._server} has no queue of ComfyUI; for a run with --watch copy the "
+                    "whole address that it prints, with what follows #."
+                ) from error
+            raise
+        match queue:
             case {"queue_running": [*running]}:
                 return [str(client) for client in map(_client_of, running) if client]
         raise self._stranger()

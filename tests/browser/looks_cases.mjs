@@ -136,7 +136,7 @@ test("the bar says where it stands in words", onPage(async (player) => {
 
 test("before anything has run it says what to do", onPage(async (player) => {
   await player.root.getByText("No video yet").waitFor();
-  await player.root.getByText("Start a run").waitFor();
+  await player.root.getByText("This address lacks its key").waitFor();
   assert.equal(await player.button("Pause run").isVisible(), false);
 }));
 

@@ -32,7 +32,8 @@ const server = {
 const library = new Library(server);
 /** The server sends to every page with the key, but to one page only without a key. */
 const receive = key ? library.receive.bind(library) : shareWithTabs(library);
-const hint = key ? translate("Frames appear here while they are generated.") : translate("Start a run. Its frames appear here.");
+const hint = key ? translate("Frames appear here while they are generated.")
+  : translate("This address lacks its key: copy the whole address from the terminal, with what follows #.");
 const lostHint = () => translate("No connection to the server. Run the same command again to resume.");
 /** The prompts on keys belong to this browser: there is no workflow to keep them in. */
 const prepared = {

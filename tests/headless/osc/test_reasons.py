@@ -6,12 +6,13 @@ import errno
 import io
 import json
 import os
+from email.message import Message
 from http.client import IncompleteRead
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import pytest
 
-from longtake.errors import LongtakeError
+from longtake.errors import BadInput, LongtakeError
 from longtake.headless.osc import remote
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
@@ -63,3 +64,12 @@ def test_entries_that_no_page_queued_are_no_run(monkeypatch: pytest.MonkeyPatch)
         remote, "urlopen", lambda *_, **__: io.BytesIO(json.dumps(content).encode())
     )
     assert remote.RemoteRun("http://127.0.0.1:1").lack().startswith(remote.NOBODY)
+
+
+def test_an_address_without_its_key_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise HTTPError("", 404, "Not Found", Message(), io.BytesIO(b"404: Not Found"))
+
+    monkeypatch.setattr(remote, "urlopen", fail)
+    with pytest.raises(BadInput, match="copy the whole address that it prints, with what follows"):
+        remote.RemoteRun("http://127.0.0.1:1/").lack()
