@@ -106,7 +106,13 @@ def find_target(workflow: Workflow, node: str, name: str, where: str) -> tuple[N
 
 
 def _named(workflow: Workflow, name: str) -> list[Node]:
-    return [node for node in workflow.nodes.values() if name in (node.title, node.class_type)]
+    """The nodes with that title or type; in large or small letters, if none is written so."""
+    nodes = workflow.nodes.values()
+    same = [node for node in nodes if name in (node.title, node.class_type)]
+    folded = name.casefold()
+    return same or [
+        node for node in nodes if folded in (node.title.casefold(), node.class_type.casefold())
+    ]
 
 
 def find_node(workflow: Workflow, name: str, where: str) -> Node:
@@ -119,7 +125,8 @@ def find_node(workflow: Workflow, name: str, where: str) -> Node:
     named = _named(workflow, name)
     if len(named) == 1:
         return named[0]
-    have = ", ".join(f"{node.id} ({node.class_type})" for node in named or workflow.nodes.values())
+    nodes = named or workflow.nodes.values()
+    have = ", ".join(f"{node.id} ({node.title or node.class_type})" for node in nodes)
     problem = "several nodes are called" if named else "no node is called"
     raise BadInput(f"{where}: {problem} {name!r}; use one of the ids {have}.")
 

@@ -164,12 +164,26 @@ def _number(where: str, value: object) -> float:
     try:
         number = float(value)
     except ValueError as error:
-        raise BadInput(f"{where}: must be a number; got {_short(value)}.") from error
+        hint = _meant(value)
+        raise BadInput(f"{where}: must be a number{hint}; got {_short(value)}.") from error
     except OverflowError as error:
         raise BadInput(f"{where}: {_short(value)} is too large a number.") from error
     if not math.isfinite(number):
         raise BadInput(f"{where}: must be a finite number; got {value!r}.")
     return number
+
+
+def _meant(text: object) -> str:
+    """How to write a number with a comma, or a time, where its text is no number; else nothing."""
+    written = str(text).strip()
+    if re.fullmatch(r"-?\d+,\d+", written):
+        return f", such as {written.replace(',', '.')}"
+    if re.fullmatch(r"\d+(:\d+)*(\.\d+)?s?", written):
+        seconds = 0.0
+        for part in written.rstrip("s").split(":"):
+            seconds = 60 * seconds + float(part)
+        return f", such as {seconds:.12g}"
+    return ""
 
 
 def _in_range(where: str, spec: InputSpec, number: float) -> float:
@@ -182,7 +196,7 @@ def _in_range(where: str, spec: InputSpec, number: float) -> float:
 
 def _plain(number: float) -> str:
     """Return a whole number with all its digits: a seed and its limit may differ in the last."""
-    return str(number) if isinstance(number, int) else f"{number:g}"
+    return str(number) if isinstance(number, int) else f"{number:.12g}"
 
 
 def _boolean(where: str, value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ import pytest
 from longtake.errors import BadInput
 from longtake.headless.workflow.graph import Link, load, parse
 from longtake.headless.workflow.node_spec import InputSpec, NodeSpec, node_from_object_info
-from longtake.headless.workflow.overrides import Override, apply, find_target, grid, parse_override
+from longtake.headless.workflow.overrides import (
+    Override,
+    apply,
+    find_node,
+    find_target,
+    grid,
+    parse_override,
+)
 from longtake.headless.workflow.validation import check, convert
 
 SPECS = {
@@ -325,6 +333,14 @@ def test_set_reaches_inputs_that_a_foreign_node_makes_itself(text: str, value: o
             apply(workflow, [parse_override(unset)], specs)
 
 
+def test_a_title_counts_in_large_and_small_letters_and_one_written_the_same_comes_first() -> None:
+    content = {**good(), "4": {**good()["3"], "_meta": {"title": "keep"}}}
+    assert find_node(parse(good(), "w.json"), "KEEP", "").id == "3"
+    assert find_node(parse(content, "w.json"), "keep", "").id == "4"
+    with pytest.raises(BadInput, match=re.escape("use one of the ids 3 (Keep), 4 (keep).")):
+        find_node(parse(content, "w.json"), "Save", "")
+
+
 def test_a_dot_in_a_title_stays_in_it() -> None:
     content = {**good(), "3": {**good()["3"], "_meta": {"title": "2.kind"}}}
     override = parse_override("2.kind.rollout=a")
@@ -342,9 +358,12 @@ def test_set_keeps_dots_and_equal_signs_in_the_value() -> None:
         ("steps=3", "is not NODE.INPUT=VALUE"),
         ("2.steps", "is not NODE.INPUT=VALUE"),
         ("2.text=\udcff", "is not Unicode text"),
-        ("7.steps=3", "no node is called '7'; use one of the ids 1 (Load), 2 (Sample), 3 (Save)."),
+        ("7.steps=3", "no node is called '7'; use one of the ids 1 (Load), 2 (Sample), 3 (Keep)."),
         ("2.stesp=3", "node 2 (Sample) has no input 'stesp', only model, steps,"),
         ("2.steps=many", "--set 2.steps=many: must be a number; got 'many'."),
+        ("2.steps=1,5", "must be a number, such as 1.5; got '1,5'."),
+        ("2.steps=1:30", "must be a number, such as 90; got '1:30'."),
+        ("2.steps=10s", "must be a number, such as 10; got '10s'."),
         ("2.steps=0", "must be at least 1; got 0."),
     ],
 )
