@@ -31,6 +31,7 @@ from ..errors import BadInput, StorageError
 from ..machine.temporary_files import write_whole
 from ..model.checkpoint import open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW
+from ..versions import pack_version
 from .commands import convert as converting
 from .commands import doctor
 from .commands import inspect as inspection
@@ -56,6 +57,7 @@ from .workflow.overrides import Override, doubled
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(pack_version(), prog_name="Longtake")
 def main() -> None:
     """Longtake: streaming autoregressive video generation without a browser."""
     raise_from_now_on()

@@ -80,9 +80,9 @@ def _title(node_id: str | None) -> str:
 
 
 def warn(node_id: str | None, *warnings: str) -> None:
-    """Write warnings to the log and under the node."""
+    """Write warnings to the log, after the node's title, and under the node."""
     for warning in warnings:
-        logger.warning("%s", warning)
+        logger.warning("%s%s", _title(node_id), warning)
     show_text(node_id, "\n".join(f"Warning: {warning}" for warning in warnings))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...model.vae.latent_format import frame_count
+from ...samplers.guidance import Guidance
 from ...samplers.loop import Chunk
 from ...stream.rollout.spec import RolloutSpec
 from ...stream.timecode import time_label
@@ -25,6 +26,15 @@ def describe_edits(lines: Sequence[str], others: Sequence[str]) -> str:
     said += lines[-TOLD_EDITS:]
     words = ", ".join(others[-TOLD_EDITS:])
     return "\n".join([*said, f"No line can say: {words}."] if words else said)
+
+
+def advise_on_drift(guidance: Guidance) -> str:
+    """What may keep a shot from drifting under that guidance."""
+    if len({branch.view for branch in guidance.branches}) > 1:
+        return "lower scales of the history guidance"
+    if len(guidance.branches) > 1:
+        return "Memory Rules, a shorter window, a little context_noise or lower cfg"
+    return "Memory Rules, a shorter window or a little context_noise"
 
 
 class HostRunObserver:
@@ -102,7 +112,7 @@ class HostRunObserver:
         time = time_label(frame_count(chunk.first_frame) / self._spec.fps)
         return (
             f"The picture has drifted from the shot's beginning (by {drift:.1f}, from {time} on); "
-            "a shorter window, a little context_noise or lower cfg can help."
+            f"{advise_on_drift(self._spec.settings.guidance)} can help."
         )
 
     def notify(self, sentence: str) -> None:
