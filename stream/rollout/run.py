@@ -18,7 +18,6 @@ from ...samplers.compilation import ModelOfRun
 from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
-from ..journal.lock import ProcessLock
 from ..journal.records import touch
 from ..latency import LatencyMeter
 from ..lazy.stream import Stream
@@ -35,6 +34,7 @@ from .out_of_memory import is_out_of_memory
 from .producer import ChunkProducer
 from .run_record import RunRecord, chunk_facts, chunk_tensors
 from .run_state import RunState
+from .shared_lock import SharedLock
 from .spec import RolloutSpec
 
 
@@ -94,13 +94,10 @@ class Run:
         return chunk
 
     def _produce(self, first: int) -> Iterator[Chunk]:
-        """Make chunks from `first` on. Each is in the journal before it is handed out.
-
-        Only one process at a time may produce chunks of a rollout.
-        """
+        """Make chunks from `first` on. Each is in the journal before it is handed out."""
         if not self._admit(first):
             return
-        with self._acquire_lock(), contextlib.ExitStack() as at_end:  # all of it, whatever fails
+        with self._acquire_lock() as lock, contextlib.ExitStack() as at_end:  # whatever fails
             at_end.callback(self.controls.edit_queue.tell, self.observer.on_close)
             for end in (self.state.release, self.receiving.close, self._rest):  # from last to first
                 at_end.callback(end)
@@ -111,13 +108,13 @@ class Run:
                     self._record.note(self.state.chain, first - 1)
                 self.observer.on_open(first, self.state.start_s(first))
                 with self.spec.journal.sync_behind() as to_disk:
-                    chunk = self._make(first, to_disk)
+                    chunk = lock.in_turn(self._take, first, to_disk)
                     while chunk is not None:
                         yield chunk
                         first += 1
                         if not self._admit(first):
                             break
-                        chunk = self._find_kept(first) or self._make(first, to_disk)
+                        chunk = lock.in_turn(self._take, first, to_disk)
             except GeneratorExit:
                 raise
             except BaseException as error:
@@ -151,15 +148,16 @@ class Run:
         self.observer.on_edit()
         return True
 
-    def _find_kept(self, index: int) -> Chunk | None:
-        """Chunk `index` from the journal, if it follows a hole; the producer then rests."""
+    def _take(self, index: int, to_disk: Force) -> Chunk | None:
+        """Chunk `index` as it is in the journal, behind a hole or by another run, or made now."""
         chunk = self.state.read(index)
         while chunk is not None and self._replan(index):
             chunk = self.state.read(index)
-        if chunk is not None:
-            self._rest()
-            self._record.note(self.state.chain, index)
-            self._deliver(chunk)
+        if chunk is None:
+            return self._make(index, to_disk)
+        self._rest()
+        self._record.note(self.state.chain, index)
+        self._deliver(chunk)
         return chunk
 
     def _check_alone(self) -> None:
@@ -169,9 +167,9 @@ class Run:
         with contextlib.suppress(StorageError):  # raised when the first new chunk needs the lock
             self._acquire_lock().release()
 
-    def _acquire_lock(self) -> ProcessLock:
+    def _acquire_lock(self) -> SharedLock:
         try:
-            return self.spec.journal.lock(self.spec.id)
+            return SharedLock(self.spec.journal, self.spec.id, alone=self.spec.live is not None)
         except LongtakeError:
             self.controls.end(stopped=True)
             raise
