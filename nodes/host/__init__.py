@@ -78,6 +78,7 @@ from __future__ import annotations
 from comfy.model_patcher import ModelPatcher
 
 from .audio_encoder import audio_features, check_audio_encoder
+from .claimed_files import claim_file, no_empty
 from .devices import DEFAULT, as_current, computing_on, device_named, device_names, same_device
 from .interpolation import interpolate, interpolator
 from .layers import is_plain_linear, is_plain_sequence
@@ -141,6 +142,7 @@ from .paths import (
     model_file,
     model_files,
     output_file,
+    output_files,
     result_picture,
     rollout_folder,
     saved_file,
@@ -194,6 +196,7 @@ __all__ = [
     "check_interrupted",
     "check_prefix",
     "claim",
+    "claim_file",
     "as_current",
     "claim_whole",
     "compute_device",
@@ -232,9 +235,11 @@ __all__ = [
     "model_file",
     "model_files",
     "module_tree",
+    "no_empty",
     "nothing_to_give",
     "origin",
     "output_file",
+    "output_files",
     "attention_override",
     "override_attention",
     "prompt_id",

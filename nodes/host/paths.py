@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import folder_paths
@@ -51,6 +52,13 @@ def output_file(
 
     `size` is the width and height in pixels that `%width%` and `%height%` stand for.
     """
+    return output_files(prefix, suffix, size, temporary=temporary)()
+
+
+def output_files(
+    prefix: str, suffix: str, size: tuple[int, int] = (0, 0), *, temporary: bool = False
+) -> Callable[[], OutputFile]:
+    """What gives the next free file at each call; a prefix is complained of once."""
     folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     root = Path(folder).resolve()
     check_prefix(prefix, root)
@@ -60,6 +68,10 @@ def output_file(
             "where the workflow has that node; %%year%%, %%month%% and %%day%% work everywhere.",
             excerpt(left[0]),
         )
+    return partial(_next_free, prefix, suffix, size, root)
+
+
+def _next_free(prefix: str, suffix: str, size: tuple[int, int], root: Path) -> OutputFile:
     try:
         parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             prefix, str(root), *size

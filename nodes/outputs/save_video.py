@@ -16,7 +16,7 @@ from ...stream.video.contact_sheet import ContactSheet
 from ...stream.video.frame_rate import at_rate
 from ...stream.video.piece_reader import PieceReader
 from ...stream.video.pieces import PieceLog
-from ...stream.video.spec import FRAME_NAME, VideoSpec
+from ...stream.video.spec import VideoSpec
 from ...stream.video.writer import open_video
 from ...units import count_of
 from .. import categories, host
@@ -25,6 +25,7 @@ from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
 from ..validation import check_name, refuses
+from .listing import folder, further, playable, tell
 from .unfinished import choose_file, note_whole, piece_keys, show_whole
 from .video_formats import (
     AS_FRAMES,
@@ -38,7 +39,6 @@ from .video_formats import (
     video_format,
 )
 
-FILE_EVENT = "longtake.file"
 ROLE = {PNG: "frames"}
 
 
@@ -88,13 +88,14 @@ class SaveVideo(io.ComfyNode):
         if differences := unlike_the_stream(format, spec):
             host.warn(node_id, *differences)
         facts, size = (node_id, sheet_and_report), (spec.width, spec.height)
-        file = host.output_file(filename_prefix, name_ending(format), size)
-        if shown := show_whole(file, spec, frames, facts):
+        name = host.output_files(filename_prefix, name_ending(format), size)
+        if shown := show_whole(name(), spec, frames, facts):
             return io.NodeOutput(ui=shown)
-        file, log = choose_file(file, spec, frames)
+        file, log = choose_file(name, spec, frames)
         sheet = ContactSheet(fps=float(spec.rate)) if sheet_and_report else None
         saving = _Saving(node_id, frames, format, spec, file, log, sheet)
-        shown = saving.finish(await saving.write())
+        with host.no_empty(file):
+            shown = saving.finish(await saving.write())
         note_whole(file.path, spec, facts, saving.keys, shown)
         return io.NodeOutput(ui=shown)
 
@@ -135,12 +136,14 @@ class _Saving:
             open_video(path, spec, log, self.sheet) as video,
         ):
             frames.count_file(lambda: video.bytes_written)
-            _tell(self.role, self.file)
             if log and first:
+                tell(self.role, self.file)
                 _show_resume(self.node_id, self.file, log.frames, float(spec.rate))
                 if self.sheet is not None:
                     self.sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
+                if not self.keys:  # a shot that cannot begin has no file
+                    tell(self.role, self.file)
                 self.keys.append(key := key_of(chunk.index))
                 assert log is None or key is not None, "no run finds a piece without a key"
                 shown = at_rate(chunk.frames, chunk.first_frame, own_rate, spec.rate)
@@ -157,8 +160,8 @@ class _Saving:
         report = replace(self.frames.report([str(file.path)]), width=width, height=height)
         report = replace(report, frames=count, fps_target=float(self.spec.rate))
         beside = self._save_beside(self.sheet, report) if self.sheet else {}
-        shown = _folder(file, count) if self.format == PNG else _playable(file)
-        return {**shown, **_further(beside, _naming(report, file, *beside.values()))}
+        shown = folder(file, count) if self.format == PNG else playable(file)
+        return {**shown, **further(beside, _naming(report, file, *beside.values()))}
 
     def _save_beside(self, sheet: ContactSheet, report: Report) -> dict[str, host.OutputFile]:
         """Save report and contact sheet, and return those that the disk takes, by their roles.
@@ -178,7 +181,7 @@ class _Saving:
         except StorageError as error:
             host.warn(self.node_id, f"{error} The video {video.path} is complete.")
         for role, file in beside.items():
-            _tell(role, file)
+            tell(role, file)
         return beside
 
 
@@ -264,36 +267,7 @@ def _naming(report: Report, *files: host.OutputFile) -> Report:
     return replace(report, output_files=[str(file.path) for file in files])
 
 
-def _playable(video: host.OutputFile) -> dict[str, object]:
-    """List the video like the host's own nodes do, so that the browser plays it in the node."""
-    return {"images": [_entry("video", video)], "animated": (True,)}
-
-
-def _folder(frames: host.OutputFile, count: int) -> dict[str, object]:
-    """List a folder of frames as one entry: an hour of video is 57,600 files."""
-    folder = f"{frames.subfolder}/{frames.name}".removeprefix("/")
-    names = {"subfolder": folder, "pattern": FRAME_NAME, "count": count}
-    return {"longtake_frames": [{"role": "frames", "type": "output", **names}]}
-
-
-def _further(beside: dict[str, host.OutputFile], report: Report) -> dict[str, object]:
-    """List the files next to the video, and the report as text: the host counts every record in a
-    list as another output file.
-    """
-    files = [_entry(role, file) for role, file in beside.items()]
-    return {"longtake_files": files, "longtake_report": [report.to_json()]}
-
-
 def _beside(video: host.OutputFile, format: str, ending: str) -> host.OutputFile:
     """Name a file after the video, with another ending; dots inside the name stay."""
     stem = video.name.removesuffix(name_ending(format))
     return host.OutputFile(video.path.with_name(f"{stem}{ending}"), video.subfolder)
-
-
-def _entry(role: str, file: host.OutputFile) -> dict[str, str]:
-    """Describe a file in the output folder for the host's /view."""
-    return {"role": role, "filename": file.name, "subfolder": file.subfolder, "type": "output"}
-
-
-def _tell(role: str, file: host.OutputFile) -> None:
-    host.emit(FILE_EVENT, _entry(role, file))

@@ -5,14 +5,14 @@ Nothing is written where that run has finished the file, and was stopped behind 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import StorageError
 from ...stream.video.pieces import KeyOf, PieceLog, begin_log, find_log, spec_digest
-from ...stream.video.spec import AnimatedPicture, VideoSpec
+from ...stream.video.spec import AnimatedPicture, PNGFrames, VideoSpec
 from ...stream.video.whole_notes import add_note, content_key, noted_videos
 from .. import host
 from ..frames.source import FrameSource, announce_file, content_key_by
@@ -20,16 +20,23 @@ from .video_formats import AS_FRAMES, frame_rate
 
 
 def choose_file(
-    file: host.OutputFile, spec: VideoSpec, frames: FrameSource
+    name: Callable[[], host.OutputFile], spec: VideoSpec, frames: FrameSource
 ) -> tuple[host.OutputFile, PieceLog | None]:
-    """Return the file that an earlier run did not finish, else the new `file`, and its pieces."""
-    key_of = piece_keys(frames, spec)
+    """Return the file that an earlier run did not finish, else a new one, and its pieces.
+
+    `name` gives the next free number. A new file is there, empty, before its log: who finds a log
+    without a video removes it.
+    """
+    key_of, is_folder = piece_keys(frames, spec), isinstance(spec.format, PNGFrames)
     if key_of(0) is None or not _grows_by_pieces(spec, frames):
-        return file, None
+        return host.claim_file(name, is_folder=is_folder), None
+    file = name()
     earlier = find_log(file.path, spec, key_of, frames.chunk_count)
     if earlier is not None:
         return replace(file, path=earlier.video), earlier
-    return file, begin_log(file.path, spec)
+    file = host.claim_file(name, is_folder=is_folder)
+    with host.no_empty(file, in_failure=True):
+        return file, begin_log(file.path, spec)
 
 
 def show_whole(

@@ -141,10 +141,12 @@ class SaveRollout(io.ComfyNode):
         control = rollout.settings.control
         sources = [*rollout.settings.known_frames.sources, *(control.sources if control else [])]
         rollout.claim.claim_sources(sources)
-        file = host.output_file(filename_prefix, SUFFIX, _picture_size(rollout))
+        name = host.output_files(filename_prefix, SUFFIX, _picture_size(rollout))
+        file = host.claim_file(name)
         report = _report(rollout, meter, evaluations, str(file.path))
         extras = RolloutExtras(report, picture, _guidance_of(rollout), rollout.fps, state)
-        written = save_rollout(file.path, rollout.run.state, count, extras)
+        with host.no_empty(file):
+            written = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
             cls.hidden.unique_id,
