@@ -1,14 +1,18 @@
 """Files that appear under their names only when they are complete, and what kills leave of them.
 
 Content goes into a temporary file beside the final one, which a rename then replaces. The temporary
-name holds the process and the thread that writes it, so a later process can tell what was left.
+name holds the machine, process and thread that writes it, so a later process can tell what was
+left. Machines and containers may share a folder; the processes of others cannot be asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
+import hashlib
 import os
+import platform
 import re
 import shutil
 import sys
@@ -19,11 +23,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ENDING = ".longtake.tmp"
-LEFTOVER = re.compile(rf".+\.(?P<process>\d+)\.(?P<thread>\d+){re.escape(ENDING)}", re.DOTALL)
+LEFTOVER = re.compile(
+    rf".+\.(?P<place>[0-9a-f]{{8}})\.(?P<process>\d+)\.(?P<thread>\d+){re.escape(ENDING)}",
+    re.DOTALL,
+)
 
 PATIENCE_S, PAUSE_S = 2.0, 0.02
 IN_USE_S = 3600.0
-"""The age from which on Windows a temporary file counts as left."""
+"""The age from which a temporary file counts as left, on Windows and by another machine."""
+
+
+def temporary_name(name: str, process: int | None = None, thread: int | None = None) -> str:
+    """What a file is called while a thread, by default this one, writes it."""
+    writer = os.getpid() if process is None else process
+    return f"{name}.{_place()}.{writer}.{thread or threading.get_ident()}{ENDING}"
+
+
+@functools.cache
+def _place() -> str:
+    """Where process ids have a meaning: this start of this machine, in this container."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):  # not Linux
+        parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -49,7 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Any OSError is the caller's.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{ENDING}")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         yield temporary
         put_in_place(temporary, path)
@@ -86,7 +109,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def temporary_folder(parent: Path) -> Path:
     """Make a folder in `parent` for this process alone, and remove those of killed processes."""
     remove_leftovers(parent)
-    ending = f".{os.getpid()}.{threading.main_thread().ident}{ENDING}"
+    ending = temporary_name("", thread=threading.main_thread().ident)
     return Path(tempfile.mkdtemp(ending, dir=parent))
 
 
@@ -106,13 +129,16 @@ def _is_in_use(path: Path, leftover: re.Match[str]) -> bool:
     """Whether the thread of this process, or any other process, may still write its file.
 
     In a container, every start of a program may have the same process id. On Windows one would have
-    to open a process to ask for it; the age of the file tells as much.
+    to open a process to ask for it, and another machine's cannot be asked for; the age of the file
+    tells as much.
     """
     process, thread = map(int, leftover.group("process", "thread"))
-    if process == os.getpid():
+    is_here = leftover["place"] == _place()
+    if is_here and process == os.getpid():
         return thread in sys._current_frames()
-    if sys.platform == "win32":
-        return time.time() - path.stat().st_mtime < IN_USE_S
+    if sys.platform == "win32" or not is_here:
+        newest = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+        return time.time() - newest < IN_USE_S
     return _is_running(process)
 
 

@@ -24,7 +24,12 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.placement import OnDisk
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
-from longtake.machine.temporary_files import IN_USE_S, put_in_place, remove_leftovers
+from longtake.machine.temporary_files import (
+    IN_USE_S,
+    put_in_place,
+    remove_leftovers,
+    temporary_name,
+)
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.lock import ProcessLock
 from longtake.stream.journal.snapshots import Snapshots
@@ -125,7 +130,7 @@ def test_a_state_can_be_deleted_while_its_tensors_are_in_use(tmp_path: Path) -> 
 
 
 def test_what_a_kill_left_goes_when_it_is_old(tmp_path: Path) -> None:
-    old, new = (tmp_path / f"a.{10**9}.{n}.longtake.tmp" for n in (1, 2))
+    old, new = (tmp_path / temporary_name("a", 10**9, n) for n in (1, 2))
     old.touch(), new.touch()
     before = time.time() - IN_USE_S - 1
     os.utime(old, (before, before))

@@ -21,7 +21,7 @@ from ...model.files.stamp import Stamp, stamp
 logger = logging.getLogger("longtake")
 
 MAX_NAME_BYTES = 180
-"""Of a file that the user names. Disks take 255, of which numbers and endings need up to 66, such
+"""Of a file that the user names. Disks take 255, of which numbers and endings need up to 75, such
 as those of a temporary file.
 """
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

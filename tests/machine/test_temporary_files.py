@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,12 @@ from longtake.attention.storage.placement import OnDisk
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
 from longtake.headless.batch.record import Records
-from longtake.machine.temporary_files import remove_leftovers, write_whole
+from longtake.machine.temporary_files import (
+    IN_USE_S,
+    remove_leftovers,
+    temporary_name,
+    write_whole,
+)
 from longtake.model.files.safetensors_writer import info_of, write
 from longtake.nodes.sampling.schedule_picture import draw_schedule
 from longtake.samplers.schedule.levels import flow_ladder
@@ -117,7 +123,8 @@ def test_the_next_writer_removes_what_a_kill_left(
 def test_files_of_running_processes_and_of_users_stay(
     tmp_path: Path, writer: Callable[[Path], None]
 ) -> None:
-    names = [f"a.png.{os.getppid()}.1.longtake.tmp", "mine.tmp", "mine.1.2.tmp", ".longtake.tmp"]
+    running = temporary_name("a.png", os.getppid(), 1)
+    names = [running, "mine.tmp", "mine.1.2.tmp", ".longtake.tmp"]
     for name in names:
         (tmp_path / name).touch()
     writer(tmp_path)
@@ -144,7 +151,23 @@ def test_a_history_on_disk_that_a_kill_left_goes_with_the_next(tmp_path: Path) -
 
 def test_a_process_with_the_id_of_the_killed_one_removes_its_files(tmp_path: Path) -> None:
     """As in a container, where every start has the same id: what no thread writes is old."""
-    old, new = (tmp_path / f"a.{os.getpid()}.{n}.longtake.tmp" for n in (1, threading.get_ident()))
+    old, new = (tmp_path / temporary_name("a", thread=n) for n in (1, threading.get_ident()))
     old.touch(), new.touch()
     remove_leftovers(tmp_path)
     assert leftovers(tmp_path) == [new.name]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_files_of_other_machines_stay_until_they_are_old(tmp_path: Path, is_folder: bool) -> None:
+    """As in a folder that two containers share: here nobody knows their processes."""
+    theirs = tmp_path / f"a.gif.00000000.{os.getpid()}.1.longtake.tmp"
+    inside = theirs / "frames" if is_folder else theirs
+    inside.parent.mkdir(exist_ok=True)
+    inside.touch()
+    remove_leftovers(tmp_path)
+    assert theirs.exists()
+    before = time.time() - IN_USE_S - 1
+    for path in {inside, theirs}:
+        os.utime(path, (before, before))
+    remove_leftovers(tmp_path)
+    assert not theirs.exists()

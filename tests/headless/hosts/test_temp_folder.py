@@ -9,7 +9,7 @@ import pytest
 
 from longtake.errors import StorageError
 from longtake.headless.hosts.stand_in import host_modules
-from longtake.machine.temporary_files import ENDING
+from longtake.machine.temporary_files import temporary_name
 
 
 def host_temp() -> Path:
@@ -33,7 +33,9 @@ def test_a_run_removes_what_a_killed_one_left_and_nothing_of_one_that_goes_on(
     tmp_path: Path,
 ) -> None:
     root = tmp_path / ".longtake" / "temp"
-    killed, alive = root / f"a.{2**22 + 1}.1{ENDING}", root / f"b.1.1{ENDING}"
+    killed, alive = (
+        root / temporary_name(name, process, 1) for name, process in (("a", 2**22 + 1), ("b", 1))
+    )
     for folder in (killed, alive):
         folder.mkdir(parents=True)
         (folder / "levels.png").write_bytes(b"PNG")

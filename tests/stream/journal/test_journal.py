@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.errors import BadInput, StorageError
+from longtake.machine.temporary_files import temporary_name
 from longtake.stream.journal.journal import Journal, next_key, root_key
 from longtake.tests.support.stream.small_disk import small_disk
 
@@ -158,8 +159,8 @@ def test_a_killed_writer_leaves_only_complete_entries(tmp_path: Path) -> None:
 @posix
 def test_temporary_files_of_running_processes_stay(tmp_path: Path) -> None:
     living, dead = (
-        tmp_path / f"{name}.{threading.get_ident()}.longtake.tmp"
-        for name in (f"a.{os.getpid()}", f"b.{_dead_process()}")
+        tmp_path / temporary_name(name, process)
+        for name, process in (("a", os.getpid()), ("b", _dead_process()))
     )
     foreign = tmp_path / "foreign.tmp"
     for path in (living, dead, foreign):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from longtake.errors import StorageError
+from longtake.machine.temporary_files import temporary_name
 from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.video import pieces as pieces_module
 from longtake.stream.video.codecs import AV1, FFV1, H265, PRORES_HQ, VP9, Encoding
@@ -185,7 +186,7 @@ def test_a_video_that_another_run_writes_is_left_alone(tmp_path: Path) -> None:
 def test_what_a_kill_at_the_end_left_is_removed_by_the_next_run(tmp_path: Path) -> None:
     """The copy with its index at the front is as large as the video."""
     write(tmp_path / "x_1_.mp4", SAME, range(4), complete=False)
-    half = tmp_path / "x_1_.mp4.999999999.1.longtake.tmp"
+    half = tmp_path / temporary_name("x_1_.mp4", 999_999_999, 1)
     half.write_bytes(b"half")
     assert find_log(tmp_path / "x_2_.mp4", SAME, lambda index: "other", None) is None
     assert not half.exists()

@@ -15,7 +15,7 @@ from yarl import URL
 
 from longtake.headless.leases.worker import joining
 from longtake.headless.leases.worker.joining import ROWS, Joining, join
-from longtake.machine.temporary_files import ENDING
+from longtake.machine.temporary_files import temporary_name
 from longtake.tests.support.headless.lease_batches import KEY, Batch, FakeEngine, check_whole
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -27,7 +27,9 @@ def test_files_of_killed_workers_are_removed_and_those_of_running_ones_stay(
     rows = tmp_path / "work" / ROWS
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    running, killed = (rows / f"a.{process}.1{ENDING}" for process in (os.getppid(), dead.pid))
+    running, killed = (
+        rows / temporary_name("a", process, 1) for process in (os.getppid(), dead.pid)
+    )
     for folder in (running, killed):
         (folder / "lease").mkdir(parents=True)
         (folder / "lease" / "movie.mp4").touch()
