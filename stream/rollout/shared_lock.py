@@ -31,7 +31,7 @@ class _Rollout:
 
 
 _rollouts: dict[tuple[Path, str], _Rollout] = {}
-_guard = threading.Lock()
+_guard = threading.RLock()  # a garbage collection may release a lock while another one is made
 
 
 class SharedLock:
