@@ -2,7 +2,7 @@
 /** The player survives reloads and lost connections, and keeps no memory that it should free. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PlayerPage, URL, browser, onPage, useBrowser } from "./harness.mjs";
+import { PlayerPage, URL, browser, eventually, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const RUN = { frames: 120, chunk_s: 0.5 };
@@ -37,6 +37,8 @@ test("in a browser that blocks storage, a run plays and takes a prompt from a ke
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Prompts on keys").click();
   await player.root.getByLabel("Prompts on keys, one a line").fill("a blue ball");
+  const first = player.root.locator(".lt-prompts").getByRole("button").first();
+  await eventually(() => first.isEnabled(), true);
   await player.slider.press("1");
   await player.root.getByRole("log", { name: "Edits" }).getByText("a blue ball").waitFor();
   await player.button("Stop").click();
