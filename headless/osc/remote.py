@@ -13,11 +13,16 @@ from urllib.request import Request, urlopen
 from ...errors import BadInput, LongtakeError
 
 TIMEOUT_S = 10.0
+NOT_FOUND = 404
 ACTIVE = ("waiting", "running", "paused")
 BROKEN = (OSError, HTTPException, ValueError)
 """What is raised where nobody answers, an answer breaks off, or it is no JSON."""
 NOBODY = "No run with a preview goes on there"
 NO_RUN = f"{NOBODY}; the message has no effect."
+
+
+class NothingThere(LongtakeError):
+    """The server has nothing below a path."""
 
 
 class RemoteRun:
@@ -115,13 +120,11 @@ class RemoteRun:
         """The pages that queued what ComfyUI runs; BadInput for a page that lacks its key."""
         try:
             queue = self._call("/queue")
-        except LongtakeError as error:
-            if isinstance(error.__cause__, HTTPError) and error.__cause__.code == 404:
-                raise BadInput(
-                    f"{self._server} has no queue of ComfyUI; for a run with --watch copy the "
-                    "whole address that it prints, with what follows #."
-                ) from error
-            raise
+        except NothingThere as error:
+            raise BadInput(
+                f"{self._server} has no queue of ComfyUI; for a run with --watch copy the whole "
+                "address that it prints, with what follows #."
+            ) from error
         match queue:
             case {"queue_running": [*running]}:
                 return [str(client) for client in map(_client_of, running) if client]
@@ -146,7 +149,8 @@ class RemoteRun:
             if error.code in statuses and content is not None:
                 return content
             reason = (content or {}).get("error", f"status {error.code}.")
-            raise LongtakeError(f"The server refuses: {reason}") from error
+            kind = NothingThere if error.code == NOT_FOUND else LongtakeError
+            raise kind(f"The server refuses: {reason}") from error
         except BROKEN as error:
             raise LongtakeError(f"{self._server} does not answer ({_reason(error)}).") from error
         if not isinstance(content, dict):

@@ -78,7 +78,7 @@ from __future__ import annotations
 from comfy.model_patcher import ModelPatcher
 
 from .audio_encoder import audio_features, check_audio_encoder
-from .claimed_files import claim_file, no_empty
+from .claimed_files import claim_file, remove_empty
 from .devices import DEFAULT, as_current, computing_on, device_named, device_names, same_device
 from .interpolation import interpolate, interpolator
 from .layers import is_plain_linear, is_plain_sequence
@@ -235,7 +235,6 @@ __all__ = [
     "model_file",
     "model_files",
     "module_tree",
-    "no_empty",
     "nothing_to_give",
     "origin",
     "output_file",
@@ -243,6 +242,7 @@ __all__ = [
     "attention_override",
     "override_attention",
     "prompt_id",
+    "remove_empty",
     "result_picture",
     "rollout_folder",
     "running_prompt",

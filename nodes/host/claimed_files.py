@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .paths import OutputFile
@@ -15,7 +15,8 @@ logger = logging.getLogger("longtake")
 def claim_file(name: Callable[[], OutputFile], *, is_folder: bool = False) -> OutputFile:
     """Make a file of the next free number, empty, so that no other process writes it too.
 
-    `name` gives that number. Where nothing can be made, whoever writes says why.
+    `name` gives that number; once it gives the same again, its files are not seen by the host, and
+    nothing is claimed. Where nothing can be made, whoever writes says why.
     """
     before: Path | None = None
     while (file := name()).path != before:
@@ -34,21 +35,10 @@ def claim_file(name: Callable[[], OutputFile], *, is_folder: bool = False) -> Ou
     return file
 
 
-@contextmanager
-def no_empty(file: OutputFile, *, in_failure: bool = False) -> Iterator[None]:
-    """Remove a claimed file at the end if it is still empty; `in_failure`: only if that fails."""
-    try:
-        yield
-    except BaseException:
-        _remove_empty(file.path)
-        raise
-    if not in_failure:
-        _remove_empty(file.path)
-
-
-def _remove_empty(path: Path) -> None:
+def remove_empty(file: OutputFile) -> None:
+    """Remove a claimed file into which nothing was written, so that its number is free again."""
     with suppress(OSError):  # it is gone, or a folder that holds pictures
-        if path.is_dir():
-            path.rmdir()
-        elif not path.stat().st_size:
-            path.unlink()
+        if file.path.is_dir():
+            file.path.rmdir()
+        elif not file.path.stat().st_size:
+            file.path.unlink()

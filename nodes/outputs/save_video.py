@@ -94,8 +94,10 @@ class SaveVideo(io.ComfyNode):
         file, log = choose_file(name, spec, frames)
         sheet = ContactSheet(fps=float(spec.rate)) if sheet_and_report else None
         saving = _Saving(node_id, frames, format, spec, file, log, sheet)
-        with host.no_empty(file):
+        try:
             shown = saving.finish(await saving.write())
+        finally:
+            host.remove_empty(file)
         note_whole(file.path, spec, facts, saving.keys, shown)
         return io.NodeOutput(ui=shown)
 

@@ -35,8 +35,11 @@ def choose_file(
     if earlier is not None:
         return replace(file, path=earlier.video), earlier
     file = host.claim_file(name, is_folder=is_folder)
-    with host.no_empty(file, in_failure=True):
+    try:
         return file, begin_log(file.path, spec)
+    except BaseException:
+        host.remove_empty(file)
+        raise
 
 
 def show_whole(

@@ -145,8 +145,10 @@ class SaveRollout(io.ComfyNode):
         file = host.claim_file(name)
         report = _report(rollout, meter, evaluations, str(file.path))
         extras = RolloutExtras(report, picture, _guidance_of(rollout), rollout.fps, state)
-        with host.no_empty(file):
+        try:
             written = save_rollout(file.path, rollout.run.state, count, extras)
+        finally:
+            host.remove_empty(file)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
             cls.hidden.unique_id,

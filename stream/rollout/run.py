@@ -97,7 +97,9 @@ class Run:
         """Make chunks from `first` on. Each is in the journal before it is handed out."""
         if not self._admit(first):
             return
-        with self._acquire_lock() as lock, contextlib.ExitStack() as at_end:  # whatever fails
+        lock = self._acquire_lock()
+        with contextlib.ExitStack() as at_end:  # all of it, whatever fails
+            at_end.callback(lock.release)
             at_end.callback(self.controls.edit_queue.tell, self.observer.on_close)
             for end in (self.state.release, self.receiving.close, self._rest):  # from last to first
                 at_end.callback(end)

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from ..journal.journal import Journal
@@ -30,6 +29,7 @@ class _Rollout:
     turn: threading.RLock = field(default_factory=threading.RLock)
 
 
+# Of the whole process, as the locks of the operating system are.
 _rollouts: dict[tuple[Path, str], _Rollout] = {}
 _guard = threading.RLock()  # a garbage collection may release a lock while another one is made
 
@@ -68,14 +68,3 @@ class SharedLock:
             if not rollout.runs:
                 del _rollouts[self._key]
                 rollout.lock.release()
-
-    def __enter__(self) -> SharedLock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()

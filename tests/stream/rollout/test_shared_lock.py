@@ -71,9 +71,9 @@ def test_the_last_run_releases_the_lock_against_other_processes(tmp_path: Path) 
 
 def test_a_run_that_must_be_alone_is_refused_beside_another(tmp_path: Path) -> None:
     journal = rollout(tmp_path).spec.journal
-    with SharedLock(journal, "x"), pytest.raises(BadInput, match="is already running in process"):
-        SharedLock(journal, "x", alone=True)
-    with SharedLock(journal, "x", alone=True):
+    for first, second in ((False, True), (True, False)):
+        lock = SharedLock(journal, "x", alone=first)
         SharedLock(journal, "y").release()
         with pytest.raises(BadInput, match="is already running in process"):
-            SharedLock(journal, "x")
+            SharedLock(journal, "x", alone=second)
+        lock.release()
