@@ -386,6 +386,12 @@ def test_a_seed_beyond_the_last_is_told_from_it() -> None:
         convert("seed", seed, 2**64)
 
 
+def test_a_limit_has_all_its_digits() -> None:
+    length = InputSpec("length", "FLOAT", maximum=1_382_400.0)
+    with pytest.raises(BadInput, match="must be at most 1382400; got 2000000"):
+        convert("length", length, 2e6)
+
+
 def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
     """As Windows' own editor writes it."""
     path = tmp_path / "w.json"

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import pytest
 
-from longtake.errors import BadInput
+from longtake.errors import BadInput, StorageError
 from longtake.headless.events import FileSaved
 from longtake.stream.video.pieces import begin_log
 from longtake.tests.support.node_bench import Bench
@@ -66,6 +66,39 @@ def test_a_log_is_begun_for_a_video_that_is_there(
     monkeypatch.setattr(unfinished, "begin_log", begin)
     bench.run("LongtakeSaveVideo", frames=bench.frames())
     assert seen == [True]
+
+
+def test_a_video_whose_log_cannot_be_written_leaves_no_file(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.outputs import unfinished
+
+    def fail(*_: Any) -> Any:
+        raise StorageError("No room.")
+
+    monkeypatch.setattr(unfinished, "begin_log", fail)
+    with pytest.raises(StorageError, match="No room"):
+        bench.run("LongtakeSaveVideo", frames=bench.frames())
+    assert not list(bench.state.folders["output"].rglob("*clip*"))
+
+
+def test_a_saved_rollout_claims_its_number_and_leaves_no_file_if_it_fails(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.rollouts import files
+
+    seen: list[bool] = []
+
+    def fail(path: Path, *_: Any) -> Any:
+        seen.append(path.exists())
+        raise StorageError("No room.")
+
+    monkeypatch.setattr(files, "save_rollout", fail)
+    with pytest.raises(StorageError, match="No room"):
+        bench.run("LongtakeSaveRollout", rollout=bench.frames().rollout)
+    assert seen == [True]
+    folder = bench.state.folders["output"] / "longtake"
+    assert not [path for path in folder.iterdir() if path.is_file()]
 
 
 @pytest.mark.slow

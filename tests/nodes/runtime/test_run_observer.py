@@ -1,7 +1,8 @@
-"""What the sampler's node says of a run that drifts."""
+"""What the sampler's node says of a run that drifts, and at the end of an edited one."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -33,3 +34,18 @@ def test_the_advice_against_drift_fits_the_guidance(
         f"The picture has drifted from the shot's beginning (by 0.6, from 0:00.0 on); {advice}"
     )
     assert observer.on_delivered(first, None) is None and observer.on_delivered(first, 0.9) is None
+
+
+def test_edits_are_logged_once_where_production_ends_and_begins_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.nodes.runtime.run_observer import HostRunObserver
+
+    caplog.set_level(logging.INFO, "longtake")
+    observer = HostRunObserver(bench.frames().rollout.spec, None, "")
+    for lines in ([], ["1: a"], ["1: a"], ["1: a", "2: b"]):
+        observer.on_close(lines, [])
+    told = [text for text in caplog.messages if "live edit" in text]
+    assert [text.split(". ")[0] for text in told] == [
+        "This run had 1 live edit", "This run had 2 live edits",
+    ]  # fmt: skip

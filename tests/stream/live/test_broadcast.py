@@ -110,6 +110,19 @@ def test_a_viewer_sees_the_newest_chunk_at_once(tmp_path: Path) -> None:
     on_stage(tmp_path, test)
 
 
+def test_the_sound_waits_with_the_first_picture(tmp_path: Path) -> None:
+    async def test(stage: Stage) -> None:
+        heard_at: list[int] = []
+        stage.shot.add(4)
+        stage.video()
+        stage.broadcast._samples = lambda *_: heard_at.append(stage.count)  # type: ignore[method-assign]
+        stage.play(len(FIRST) + 4)
+        stage.broadcast.close()
+        assert heard_at == [*range(len(FIRST), len(FIRST) + 4)]
+
+    on_stage(tmp_path, test)
+
+
 def test_where_the_run_is_slower_the_last_picture_is_held(tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         stage.shot.add(4)

@@ -279,6 +279,16 @@ def test_a_source_that_is_back_just_too_late_for_a_chunk_does_not_end_the_run(
     assert not rollout.run.state.whole_settings(4).known_frames.frames
 
 
+def test_another_run_of_the_process_does_not_share_a_shot_that_a_camera_makes(
+    tmp_path: Path,
+) -> None:
+    chunks, second = iter(shot(tmp_path, Camera()).chunks), shot(tmp_path, Camera())
+    next(chunks)
+    with pytest.raises(BadInput, match="is already running in process"):
+        list(second.chunks)
+    assert len(list(chunks)) == 3
+
+
 def test_a_stop_before_the_first_picture_leaves_the_chunk_to_a_later_run(tmp_path: Path) -> None:
     class Late(Camera):
         """Its pictures come after a person has lost patience."""
