@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.nn.functional import scaled_dot_product_attention
 
 from longtake import installation, versions
 from longtake.attention import backends
 from longtake.bootstrap import MIN_TORCH
 from longtake.headless import packages, start
+from longtake.headless.cli import main
 from longtake.headless.commands.doctor import examine
 from longtake.headless.hosts.stand_in import host_modules
 from longtake.headless.hosts.stand_in.modules import HostState
@@ -222,3 +224,8 @@ def test_a_failed_load_ends_with_that_sentence_and_a_fault_of_ours_with_a_traceb
     monkeypatch.setattr(start, "describe_lack", lambda error: lack)
     with pytest.raises(SystemExit if lack else ImportError, match=lack or "halted"):
         start._load()
+
+
+def test_the_program_prints_its_version() -> None:
+    done = CliRunner().invoke(main, ["--version"])
+    assert done.exit_code == 0 and done.output == f"Longtake, version {versions.pack_version()}\n"

@@ -49,3 +49,15 @@ def test_edits_are_logged_once_where_production_ends_and_begins_again(
     assert [text.split(". ")[0] for text in told] == [
         "This run had 1 live edit", "This run had 2 live edits",
     ]  # fmt: skip
+
+
+def test_a_warning_has_the_title_of_its_node_before_it(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several shots may run side by side."""
+    from longtake.nodes import host
+    from longtake.nodes.host import progress
+
+    monkeypatch.setattr(progress, "_title", lambda node: f"Shot {node}: ")
+    host.warn("5", "It drifts.")
+    assert caplog.messages == ["Shot 5: It drifts."]
